@@ -1,0 +1,109 @@
+"""The `@case` declaration: one requirement, one function, one stable id.
+
+Rule of this module: everything the suite knows about a case before it runs is declared here and
+nowhere else; reports, the message matrix and the gate read `Case` objects. It must not import pytest
+fixtures, targets or evidence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any, Literal, TypeVar
+
+from conformance.errors import SuiteError
+
+Severity = Literal["must", "linux", "varies"]
+Layer = Literal["ring", "wire", "vfs", "property", "sequence", "application"]
+LAYERS: tuple[Layer, ...] = ("ring", "wire", "vfs", "property", "sequence", "application")
+CACHES = ("none", "readahead", "mmap", "loose", "fscache")
+
+_ID = re.compile(r"[A-Z][A-Z0-9]*(-[A-Z][A-Z0-9]*)*-\d{3}\Z")
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One requirement of the suite, as declared beside its function.
+
+    `covers` names T-messages that must cross while the case runs (checked against the guest's
+    tracepoints); `caches` the cache modes of the mount in which the requirement has meaning;
+    `cached_too` puts the case into the default run's subset for cache=mmap and cache=loose;
+    `needs` the features without which the case cannot be driven (see `conformance.features`);
+    `control` whether the same function must pass on a native file system first;
+    `seconds` bounds the whole case.
+    """
+
+    id: str
+    layer: Layer
+    family: str
+    requirement: str
+    source: str
+    severity: Severity
+    covers: tuple[str, ...]
+    caches: tuple[str, ...]
+    cached_too: bool
+    needs: tuple[str, ...]
+    control: bool
+    seconds: float
+    function: Callable[..., Any] = field(repr=False, compare=False)
+
+    @property
+    def location(self) -> str:
+        """module:function, for `assay9 cases` and reports."""
+        return f"{self.function.__module__}:{self.function.__qualname__}"
+
+
+CASES: dict[str, Case] = {}
+
+
+def case(
+    id: str,
+    *,
+    covers: Iterable[type | str] = (),
+    severity: Severity = "must",
+    caches: Iterable[str] = CACHES,
+    cached_too: bool = False,
+    needs: Iterable[str] = (),
+    control: bool = True,
+    seconds: float = 60.0,
+) -> Callable[[_F], _F]:
+    """Declare the decorated function a case.
+
+    The docstring's text up to `Source:` is the requirement and is shown to users; what follows is
+    its source (spec clause, man page, kernel or server code). Layer and family come from where the
+    function stands: `cases/<layer>/test_<family>.py`. Raises SuiteError at import for a bad or
+    repeated id, and for a docstring without a source.
+    """
+    if not _ID.match(id):
+        raise SuiteError(f"case id {id!r} is not of the form FAMILY-123")
+
+    def declare(function: _F) -> _F:
+        requirement, source = _split_docstring(id, function.__doc__)
+        path = PurePath(function.__code__.co_filename)
+        layer, family = path.parent.name, path.stem.removeprefix("test_")
+        if layer not in LAYERS:
+            raise SuiteError(f"case {id} stands in {path.parent}, which is no layer's folder")
+        declared = Case(
+            id=id, layer=layer, family=family, requirement=requirement, source=source,
+            severity=severity, covers=tuple(c if isinstance(c, str) else c.__name__ for c in covers),
+            caches=tuple(caches), cached_too=cached_too, needs=tuple(needs), control=control,
+            seconds=seconds, function=function,
+        )  # fmt: skip
+        known = CASES.get(id)
+        if known is not None and known.location != declared.location:
+            raise SuiteError(f"case id {id} is declared twice: {known.location} and {declared.location}")
+        CASES[id] = declared
+        function.assay9_case = declared  # type: ignore[attr-defined]
+        return function
+
+    return declare
+
+
+def _split_docstring(id: str, doc: str | None) -> tuple[str, str]:
+    requirement, found, source = " ".join((doc or "").split()).partition("Source:")
+    if not found or not requirement.strip() or not source.strip():
+        raise SuiteError(f"case {id}: its docstring must state the requirement, then 'Source: ...'")
+    return requirement.strip(), source.strip()
