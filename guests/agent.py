@@ -1,0 +1,1174 @@
+"""The resident agent: performs system calls by name, inside the guest or outside on the host.
+
+One file, standard library only, because it is pushed over SSH into guests of several Python versions
+(3.9 and later) and also run outside: one API for all vantages. It speaks JSON lines on standard input and
+output. A request is {"id", "proc", "op", "args", "kw", "timeout"}; its reply {"id", "v": value},
+{"id", "errno", "text"}, {"id", "hung": seconds}, {"id", "died": signal or status}, or
+{"id", "bug": traceback}. Bytes travel as {"b64": ...}, path names as strings with surrogate escapes.
+
+A *router* (this process) passes each request on to a *worker* process named by "proc", so that a
+call which never returns costs one worker and not the agent: past its timeout the worker is killed,
+the caller told so, and the next request gets a new worker. Workers are also how a case gets a second
+process, another user or another umask.
+
+An op is a function in `OPS`. Parameters annotated `P` are path names: relative ones are taken below
+the worker's root (the case's own directory). Ops marked `changes=` report the path they changed, so that
+the caller can compare it inside and outside after every such call.
+"""
+
+import base64
+import ctypes
+import ctypes.util
+import errno
+import fcntl
+import hashlib
+import json
+import mmap
+import os
+import select
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import time
+import traceback
+
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+NR = {"statx": 332, "renameat2": 316, "faccessat2": 439, "syncfs": 306, "getdents64": 217}
+if struct.calcsize("P") == 4:  # a 32-bit guest, such as v86's
+    NR = {"statx": 383, "renameat2": 353, "faccessat2": 439, "syncfs": 344, "getdents64": 220}
+F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW = 36, 37, 38
+FLOCK = "hhqqi4x" if struct.calcsize("P") == 8 else "hhqqi"
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class P(str):
+    """Annotation of an op's parameter that is a path name."""
+
+
+OPS = {}
+FD_PATHS = {}
+MAPS = {}
+DIRS = {}
+CHANGED = []
+ROOT = b"/"
+
+
+def op(changes=()):
+    """Declare an op. `changes`: parameters whose path (or whose descriptor's path) the call changes."""
+
+    def declare(function):
+        names = function.__code__.co_varnames[: function.__code__.co_argcount]
+        paths = [i for i, n in enumerate(names) if function.__annotations__.get(n) in (P, "P")]
+        OPS[function.__name__.rstrip("_")] = (function, names, paths, tuple(changes))
+        return function
+
+    return declare
+
+
+def under_root(path):
+    raw = os.fsencode(path)
+    return raw if raw.startswith(b"/") or ROOT == b"" else (os.path.join(ROOT, raw) if raw else raw)
+
+
+def check(result):
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def perform(name, args, kw):
+    """Run one op; the paths it changed are left in CHANGED, also when it fails half way."""
+    if name not in OPS:
+        raise NameError("the agent has no op named %r" % name)
+    function, names, paths, changes = OPS[name]
+    args = [decode(a) for a in args]
+    kw = {k: decode(v) for k, v in kw.items()}
+    relative_to_fd = kw.get("dir_fd") is not None
+    for i in paths:
+        if relative_to_fd and names[i] != "other":
+            continue
+        if i < len(args) and isinstance(args[i], (str, bytes)):
+            args[i] = under_root(args[i])
+        elif names[i] in kw and isinstance(kw[names[i]], (str, bytes)):
+            kw[names[i]] = under_root(kw[names[i]])
+    bound = dict(zip(names, args), **kw)
+    touched = []
+    for parameter in changes:
+        value = bound.get(parameter)
+        if isinstance(value, int):
+            value = FD_PATHS.get(value)
+        elif relative_to_fd:
+            base = FD_PATHS.get(kw["dir_fd"])
+            value = os.path.join(base, os.fsencode(value)) if base and value is not None else None
+        if value is not None:
+            touched.append(os.fsdecode(value))
+    del CHANGED[:]
+    CHANGED.extend(touched)
+    return function(*args, **kw)
+
+
+# ---------------------------------------------------------------- files
+
+
+@op(changes=("path",))
+def open_(path: P, flags=os.O_RDONLY, mode=0o666, dir_fd=None):
+    fd = os.open(path, flags, mode, dir_fd=dir_fd)
+    if dir_fd is not None and not os.path.isabs(path):
+        path = os.path.join(FD_PATHS.get(dir_fd, b""), os.fsencode(path))
+    FD_PATHS[fd] = path
+    if not flags & (os.O_CREAT | os.O_TRUNC):
+        del CHANGED[:]
+    return fd
+
+
+@op()
+def close(fd):
+    FD_PATHS.pop(fd, None)
+    os.close(fd)
+
+
+@op()
+def dup(fd):
+    new = os.dup(fd)
+    FD_PATHS[new] = FD_PATHS.get(fd)
+    return new
+
+
+@op(changes=("path",))
+def create(path: P, data=b"", mode=0o666):
+    """open(O_CREAT|O_EXCL|O_WRONLY), write, close."""
+    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+    try:
+        write_all(fd, data)
+    finally:
+        os.close(fd)
+
+
+@op(changes=("path",))
+def overwrite(path: P, data):
+    """open(O_WRONLY|O_TRUNC), write, close."""
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC)
+    try:
+        write_all(fd, data)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd, data):
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+@op()
+def slurp(path: P, limit=1 << 20):
+    """The file's content, at most `limit` bytes."""
+    with open(path, "rb") as f:
+        return f.read(limit)
+
+
+def pattern(length, seed):
+    """Bytes that differ at every position and for every seed: misplaced blocks show."""
+    block = b"".join(hashlib.sha256(b"%d:%d" % (seed, i)).digest() for i in range(128))
+    return (block * (length // len(block) + 1))[:length]
+
+
+@op(changes=("fd",))
+def write_pattern(fd, length, seed=0, offset=None, chunk=1 << 20):
+    """Write `length` bytes of the pattern of `seed`; returns the bytes written."""
+    data, done = memoryview(pattern(length, seed)), 0
+    while done < length:
+        part = data[done : done + chunk]
+        done += os.write(fd, part) if offset is None else os.pwrite(fd, part, offset + done)
+    return done
+
+
+@op()
+def hash_file(path: P):
+    """[size, sha256 of the content] read through a descriptor of its own."""
+    with open(path, "rb") as f:
+        return hash_fd(f.fileno())
+
+
+@op()
+def hash_fd(fd, length=1 << 62, offset=0):
+    """[bytes read, sha256] from offset, by pread, until `length` or end of file."""
+    digest, done = hashlib.sha256(), 0
+    while done < length:
+        part = os.pread(fd, min(1 << 20, length - done), offset + done)
+        if not part:
+            break
+        digest.update(part)
+        done += len(part)
+    return [done, digest.hexdigest()]
+
+
+@op()
+def hash_pattern(length, seed=0):
+    return [length, hashlib.sha256(pattern(length, seed)).hexdigest()]
+
+
+@op()
+def read(fd, count):
+    return os.read(fd, count)
+
+
+@op(changes=("fd",))
+def write(fd, data):
+    return os.write(fd, data)
+
+
+@op()
+def pread(fd, count, offset):
+    return os.pread(fd, count, offset)
+
+
+@op(changes=("fd",))
+def pwrite(fd, data, offset):
+    return os.pwrite(fd, data, offset)
+
+
+@op()
+def readv(fd, counts):
+    buffers = [bytearray(n) for n in counts]
+    got = os.readv(fd, buffers)
+    return b"".join(bytes(b) for b in buffers)[:got]
+
+
+@op(changes=("fd",))
+def writev(fd, parts):
+    return os.writev(fd, [decode(p) for p in parts])
+
+
+@op()
+def preadv(fd, counts, offset, flags=0):
+    buffers = [bytearray(n) for n in counts]
+    got = os.preadv(fd, buffers, offset, flags)
+    return b"".join(bytes(b) for b in buffers)[:got]
+
+
+@op(changes=("fd",))
+def pwritev(fd, parts, offset, flags=0):
+    return os.pwritev(fd, [decode(p) for p in parts], offset, flags)
+
+
+@op()
+def read_direct(fd, count, offset):
+    """pread into page-aligned memory, as O_DIRECT wants it."""
+    with mmap.mmap(-1, max(count, 4096)) as buffer:
+        got = os.preadv(fd, [memoryview(buffer)[:count]], offset)
+        return buffer[:got]
+
+
+@op(changes=("fd",))
+def write_direct(fd, data, offset):
+    """pwrite from page-aligned memory, as O_DIRECT wants it."""
+    with mmap.mmap(-1, max(len(data), 4096)) as buffer:
+        buffer[: len(data)] = data
+        return os.pwritev(fd, [memoryview(buffer)[: len(data)]], offset)
+
+
+@op()
+def lseek(fd, offset, whence=os.SEEK_SET):
+    return os.lseek(fd, offset, whence)
+
+
+@op(changes=("path",))
+def truncate(path: P, length):
+    os.truncate(path, length)
+
+
+@op(changes=("fd",))
+def ftruncate(fd, length):
+    os.ftruncate(fd, length)
+
+
+@op(changes=("fd",))
+def fsync(fd):
+    os.fsync(fd)
+
+
+@op(changes=("fd",))
+def fdatasync(fd):
+    os.fdatasync(fd)
+
+
+@op()
+def syncfs(fd):
+    check(libc.syscall(NR["syncfs"], fd))
+
+
+@op(changes=("fd",))
+def fallocate(fd, mode, offset, length):
+    call = getattr(libc, "fallocate64", libc.fallocate)
+    check(call(fd, mode, ctypes.c_longlong(offset), ctypes.c_longlong(length)))
+
+
+@op(changes=("dst",))
+def copy_file_range(src, dst, count, offset_src=None, offset_dst=None):
+    return os.copy_file_range(src, dst, count, offset_src, offset_dst)
+
+
+@op(changes=("out",))
+def sendfile(out, source, offset, count):
+    return os.sendfile(out, source, offset, count)
+
+
+@op(changes=("dst",))
+def splice_through_pipe(src, dst, count):
+    """splice(2) from src into a pipe and from the pipe into dst; returns the bytes moved."""
+    r, w = os.pipe()
+    try:
+        moved = check(libc.splice(src, None, w, None, ctypes.c_size_t(count), 0))
+        return check(libc.splice(r, None, dst, None, ctypes.c_size_t(moved), 0)) if moved else 0
+    finally:
+        os.close(r)
+        os.close(w)
+
+
+@op()
+def posix_fadvise(fd, offset, length, advice):
+    os.posix_fadvise(fd, offset, length, advice)
+
+
+@op()
+def fcntl_(fd, command, argument=0):
+    return fcntl.fcntl(fd, command, argument)
+
+
+@op()
+def ioctl(fd, request, argument=0):
+    return fcntl.ioctl(fd, request, argument)
+
+
+@op()
+def poll(fd, events, seconds):
+    poller = select.poll()
+    poller.register(fd, events)
+    return [list(e) for e in poller.poll(seconds * 1000)]
+
+
+# ---------------------------------------------------------------- memory maps
+
+
+@op()
+def mmap_(fd, length, prot, flags, offset=0):
+    MAPS[len(MAPS) + 1] = (mmap.mmap(fd, length, flags=flags, prot=prot, offset=offset), fd)
+    return len(MAPS)
+
+
+@op()
+def map_read(handle, offset, count):
+    return MAPS[handle][0][offset : offset + count]
+
+
+@op()
+def map_write(handle, offset, data):
+    MAPS[handle][0][offset : offset + len(data)] = data
+
+
+@op()
+def msync(handle):
+    MAPS[handle][0].flush()
+    CHANGED.extend([os.fsdecode(FD_PATHS[MAPS[handle][1]])] if MAPS[handle][1] in FD_PATHS else [])
+
+
+@op()
+def munmap(handle):
+    MAPS[handle][0].close()
+
+
+@op()
+def map_touch_in_child(fd, length, prot, flags, touch, offset=0):
+    """Map in a child and read one byte at `touch`: the signal that killed the child, or 0."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.signal(signal.SIGBUS, signal.SIG_DFL)
+            mmap.mmap(fd, length, flags=flags, prot=prot, offset=offset)[touch]
+            os._exit(0)
+        except BaseException:
+            os._exit(99)
+    status = os.waitpid(pid, 0)[1]
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else -os.WEXITSTATUS(status)
+
+
+# ---------------------------------------------------------------- attributes
+
+STAT = ("mode", "ino", "dev", "nlink", "uid", "gid", "size", "blksize", "blocks", "rdev",
+        "atime_ns", "mtime_ns", "ctime_ns")  # fmt: skip
+
+
+def stat_dict(s):
+    return {"st_" + name: getattr(s, "st_" + name) for name in STAT}
+
+
+@op()
+def stat_(path: P, dir_fd=None):
+    return stat_dict(os.stat(path, dir_fd=dir_fd))
+
+
+@op()
+def lstat(path: P, dir_fd=None):
+    return stat_dict(os.stat(path, dir_fd=dir_fd, follow_symlinks=False))
+
+
+@op()
+def fstat(fd):
+    return stat_dict(os.fstat(fd))
+
+
+@op()
+def statx(path: P, flags=0x100, mask=0xFFF, dir_fd=None):
+    """Every field of struct statx; times in nanoseconds; flags default to AT_SYMLINK_NOFOLLOW."""
+    buffer = ctypes.create_string_buffer(256)
+    at = AT_FDCWD if dir_fd is None else dir_fd
+    check(libc.syscall(NR["statx"], at, ctypes.c_char_p(os.fsencode(path)), flags, mask, buffer))
+    head = struct.unpack_from("=IIQIIIHxxQQQQ", buffer.raw, 0)
+    times = [struct.unpack_from("=qI", buffer.raw, 64 + 16 * i) for i in range(4)]
+    devices = struct.unpack_from("=IIIIQ", buffer.raw, 128)
+    names = ("stx_mask", "stx_blksize", "stx_attributes", "stx_nlink", "stx_uid", "stx_gid", "stx_mode",
+             "stx_ino", "stx_size", "stx_blocks", "stx_attributes_mask")  # fmt: skip
+    out = dict(zip(names, head))
+    for name, (seconds, nanoseconds) in zip(("atime", "btime", "ctime", "mtime"), times):
+        out["stx_%s_ns" % name] = seconds * 10**9 + nanoseconds
+    out["stx_rdev"] = os.makedev(devices[0], devices[1])
+    out["stx_dev"] = os.makedev(devices[2], devices[3])
+    out["stx_mnt_id"] = devices[4]
+    return out
+
+
+@op()
+def statvfs(path: P):
+    s = os.statvfs(path)
+    return {n: getattr(s, n) for n in ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files",
+                                       "f_ffree", "f_favail", "f_flag", "f_namemax", "f_fsid")}  # fmt: skip
+
+
+@op()
+def statfs(path: P):
+    """struct statfs as the kernel gives it: f_type is not in statvfs."""
+    buffer = ctypes.create_string_buffer(256)
+    check(libc.statfs64(os.fsencode(path), buffer))
+    values = struct.unpack_from("@llQQQQQiilll", buffer.raw)
+    names = ("f_type", "f_bsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "fsid0", "fsid1",
+             "f_namelen", "f_frsize", "f_flags")  # fmt: skip
+    return dict(zip(names, values))
+
+
+@op(changes=("path",))
+def chmod(path: P, mode, dir_fd=None):
+    os.chmod(path, mode, dir_fd=dir_fd)
+
+
+@op(changes=("fd",))
+def fchmod(fd, mode):
+    os.fchmod(fd, mode)
+
+
+@op(changes=("path",))
+def chown(path: P, uid, gid, dir_fd=None):
+    os.chown(path, uid, gid, dir_fd=dir_fd)
+
+
+@op(changes=("path",))
+def lchown(path: P, uid, gid):
+    os.lchown(path, uid, gid)
+
+
+@op(changes=("fd",))
+def fchown(fd, uid, gid):
+    os.fchown(fd, uid, gid)
+
+
+class Timespec(ctypes.Structure):
+    _fields_ = [("sec", ctypes.c_long), ("nsec", ctypes.c_long)]
+
+
+def timespecs(atime, mtime):
+    """Two of: nanoseconds since 1970 (may be negative), "now", "omit", or [seconds, nanoseconds] as is."""
+    special = {"now": (0, 0x3FFFFFFF), "omit": (0, 0x3FFFFFFE)}
+    out = []
+    for t in (atime, mtime):
+        out.append(special[t] if isinstance(t, str) else tuple(t) if isinstance(t, list) else divmod(t, 10**9))
+    return (Timespec * 2)(*[Timespec(*t) for t in out])
+
+
+@op(changes=("path",))
+def utimensat(path: P, atime, mtime, flags=0, dir_fd=None):
+    at = AT_FDCWD if dir_fd is None else dir_fd
+    check(libc.utimensat(at, os.fsencode(path), timespecs(atime, mtime), flags))
+
+
+@op(changes=("fd",))
+def futimens(fd, atime, mtime):
+    check(libc.futimens(fd, timespecs(atime, mtime)))
+
+
+@op()
+def access(path: P, mode):
+    check(libc.access(os.fsencode(path), mode))
+
+
+@op()
+def faccessat2(path: P, mode, flags=0, dir_fd=None):
+    at = AT_FDCWD if dir_fd is None else dir_fd
+    check(libc.syscall(NR["faccessat2"], at, ctypes.c_char_p(os.fsencode(path)), mode, flags))
+
+
+@op()
+def umask(mask):
+    return os.umask(mask)
+
+
+# ---------------------------------------------------------------- names
+
+
+@op(changes=("path",))
+def mkdir(path: P, mode=0o777, dir_fd=None):
+    os.mkdir(path, mode, dir_fd=dir_fd)
+
+
+@op(changes=("path",))
+def rmdir(path: P, dir_fd=None):
+    os.rmdir(path, dir_fd=dir_fd)
+
+
+@op(changes=("path",))
+def unlink(path: P, dir_fd=None):
+    os.unlink(path, dir_fd=dir_fd)
+
+
+@op(changes=("path",))
+def unlinkat(path: P, flags, dir_fd=None):
+    at = AT_FDCWD if dir_fd is None else dir_fd
+    check(libc.unlinkat(at, os.fsencode(path), flags))
+
+
+@op(changes=("path", "other"))
+def rename(path: P, other: P):
+    os.rename(path, other)
+
+
+@op(changes=("path", "other"))
+def renameat2(path: P, other: P, flags=0):
+    check(libc.syscall(NR["renameat2"], AT_FDCWD, ctypes.c_char_p(path), AT_FDCWD, ctypes.c_char_p(other), flags))
+
+
+@op(changes=("path", "other"))
+def link(path: P, other: P):
+    os.link(path, other, follow_symlinks=False)
+
+
+@op(changes=("other",))
+def linkat(path: P, other: P, flags=0, dir_fd=None):
+    at = AT_FDCWD if dir_fd is None else dir_fd
+    check(libc.linkat(at, os.fsencode(path), AT_FDCWD, os.fsencode(other), flags))
+
+
+@op(changes=("path",))
+def symlink(target, path: P):
+    os.symlink(os.fsencode(target), path)
+
+
+@op()
+def readlink(path: P, dir_fd=None):
+    return os.fsdecode(os.readlink(path, dir_fd=dir_fd))
+
+
+@op(changes=("path",))
+def mknod(path: P, mode, device=0):
+    os.mknod(path, mode, device)
+
+
+@op(changes=("path",))
+def mkfifo(path: P, mode=0o666):
+    os.mkfifo(path, mode)
+
+
+@op(changes=("path",))
+def bind_socket(path: P):
+    """Bind a listening AF_UNIX stream socket at path; returns its descriptor. sun_path holds 107 bytes."""
+    s = socket.socket(socket.AF_UNIX)
+    s.bind(os.fsencode(path))
+    s.listen(1)
+    return s.detach()
+
+
+@op()
+def connect_socket(path: P):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(os.fsencode(path))
+    return s.detach()
+
+
+@op()
+def accept(fd):
+    with socket.socket(fileno=os.dup(fd)) as s:
+        return s.accept()[0].detach()
+
+
+# ---------------------------------------------------------------- directories
+
+
+@op()
+def listdir(path: P):
+    return sorted(os.fsdecode(n) for n in os.listdir(path))
+
+
+@op()
+def scandir(path: P):
+    """[[name, inode, file type bits of lstat], ...] sorted by name, "." and ".." left out."""
+    entries = []
+    for name in os.listdir(os.fsencode(path)):
+        s = os.lstat(os.path.join(path, name))
+        entries.append([os.fsdecode(name), s.st_ino, stat.S_IFMT(s.st_mode)])
+    return sorted(entries)
+
+
+@op()
+def getdents(fd, count=32768):
+    """One getdents64(2): [[name, inode, d_off, d_type], ...] as the kernel gives them, [] at the end."""
+    buffer = ctypes.create_string_buffer(count)
+    got = check(libc.syscall(NR["getdents64"], fd, buffer, count))
+    entries, at, raw = [], 0, buffer.raw
+    while at < got:
+        inode, offset, length, kind = struct.unpack_from("=QqHB", raw, at)
+        name = raw[at + 19 : at + length].split(b"\0", 1)[0]
+        entries.append([os.fsdecode(name), inode, offset, kind])
+        at += length
+    return entries
+
+
+@op()
+def readdir_all(path: P, count=32768):
+    """Every entry of a directory through getdents64, in the order given, "." and ".." included."""
+    fd, entries = os.open(path, os.O_RDONLY | os.O_DIRECTORY), []
+    try:
+        while True:
+            part = getdents(fd, count)
+            if not part:
+                return entries
+            entries += part
+    finally:
+        os.close(fd)
+
+
+@op()
+def opendir(path: P):
+    libc.opendir.restype = ctypes.c_void_p
+    stream = libc.opendir(os.fsencode(path))
+    if not stream:
+        check(-1)
+    DIRS[len(DIRS) + 1] = ctypes.c_void_p(stream)
+    return len(DIRS)
+
+
+@op()
+def readdir(handle, count=1):
+    """Up to `count` further names of a stream opened by opendir, with telldir after each."""
+    libc.readdir64.restype, libc.telldir.restype = ctypes.c_void_p, ctypes.c_long
+    out = []
+    for _ in range(count):
+        entry = libc.readdir64(DIRS[handle])
+        if not entry:
+            break
+        out.append([os.fsdecode(ctypes.string_at(entry + 19)), libc.telldir(DIRS[handle])])
+    return out
+
+
+@op()
+def telldir(handle):
+    libc.telldir.restype = ctypes.c_long
+    return libc.telldir(DIRS[handle])
+
+
+@op()
+def seekdir(handle, position):
+    libc.seekdir(DIRS[handle], ctypes.c_long(position))
+
+
+@op()
+def rewinddir(handle):
+    libc.rewinddir(DIRS[handle])
+
+
+@op()
+def closedir(handle):
+    libc.closedir(DIRS.pop(handle))
+
+
+@op(changes=("path",))
+def fill_directory(path: P, count, prefix="f"):
+    """Create `count` empty files named prefix + number (six digits)."""
+    for i in range(count):
+        os.close(os.open(os.path.join(path, b"%s%06d" % (os.fsencode(prefix), i)), os.O_CREAT | os.O_EXCL, 0o644))
+
+
+@op(changes=("path",))
+def rmtree(path: P):
+    """Remove a tree as it stands, without following symbolic links; a missing one is no error."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(mode):
+        os.unlink(path)
+        return
+    for name in os.listdir(path):
+        rmtree(os.path.join(path, os.fsencode(name)))
+    os.rmdir(path)
+
+
+@op()
+def chdir(path: P):
+    os.chdir(path)
+
+
+@op()
+def getcwd():
+    return os.fsdecode(os.getcwdb())
+
+
+# ---------------------------------------------------------------- extended attributes
+
+
+@op(changes=("path",))
+def setxattr(path: P, name, value, flags=0, follow_symlinks=True):
+    os.setxattr(path, name, value, flags, follow_symlinks=follow_symlinks)
+
+
+@op()
+def getxattr(path: P, name, follow_symlinks=True):
+    return os.getxattr(path, name, follow_symlinks=follow_symlinks)
+
+
+@op()
+def listxattr(path: P, follow_symlinks=True):
+    return sorted(os.listxattr(path, follow_symlinks=follow_symlinks))
+
+
+@op(changes=("path",))
+def removexattr(path: P, name, follow_symlinks=True):
+    os.removexattr(path, name, follow_symlinks=follow_symlinks)
+
+
+@op(changes=("fd",))
+def fsetxattr(fd, name, value, flags=0):
+    os.setxattr(fd, name, value, flags)
+
+
+@op()
+def fgetxattr(fd, name):
+    return os.getxattr(fd, name)
+
+
+@op(changes=("fd",))
+def fremovexattr(fd, name):
+    os.removexattr(fd, name)
+
+
+@op()
+def getxattr_size(path: P, name, size):
+    """getxattr(2) with a buffer of `size` bytes: the length it returns."""
+    buffer = ctypes.create_string_buffer(max(size, 1))
+    return check(libc.getxattr(os.fsencode(path), os.fsencode(name), buffer, ctypes.c_size_t(size)))
+
+
+# ---------------------------------------------------------------- locks
+
+
+def lock_struct(kind, start, length, pid=0):
+    return struct.pack(FLOCK, {"r": fcntl.F_RDLCK, "w": fcntl.F_WRLCK, "u": fcntl.F_UNLCK}[kind], 0, start, length, pid)
+
+
+def unlock_struct(raw):
+    kind, _whence, start, length, pid = struct.unpack(FLOCK, raw)
+    return {"type": {fcntl.F_RDLCK: "r", fcntl.F_WRLCK: "w", fcntl.F_UNLCK: "u"}[kind],
+            "start": start, "length": length, "pid": pid}  # fmt: skip
+
+
+@op()
+def setlk(fd, kind, start=0, length=0, wait=False, ofd=False):
+    """fcntl record lock. kind: "r", "w" or "u" (unlock); ofd: an open file description lock."""
+    command = (F_OFD_SETLKW if wait else F_OFD_SETLK) if ofd else (fcntl.F_SETLKW if wait else fcntl.F_SETLK)
+    fcntl.fcntl(fd, command, lock_struct(kind, start, length))
+
+
+@op()
+def getlk(fd, kind, start=0, length=0, ofd=False):
+    """The lock that would conflict: {"type", "start", "length", "pid"}, type "u" if none."""
+    command = F_OFD_GETLK if ofd else fcntl.F_GETLK
+    return unlock_struct(fcntl.fcntl(fd, command, lock_struct(kind, start, length)))
+
+
+@op()
+def flock(fd, operation):
+    fcntl.flock(fd, operation)
+
+
+# ---------------------------------------------------------------- processes, mounts, events
+
+
+@op()
+def getpid():
+    return os.getpid()
+
+
+@op()
+def run(argv, timeout=60, stdin=b"", cwd=None, env=None):
+    """Run a program to its end: {"status", "stdout", "stderr"}. A relative argv[0] with "/" is below the root."""
+    argv = [os.fsencode(a) for a in argv]
+    if b"/" in argv[0]:
+        argv[0] = under_root(argv[0])
+    done = subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
+                          cwd=None if cwd is None else under_root(cwd), env=env, check=False)  # fmt: skip
+    return {"status": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+
+
+@op()
+def mounts():
+    """/proc/self/mounts, split: [source, directory, type, options] of each."""
+    with open("/proc/self/mounts") as f:
+        return [line.split()[:4] for line in f]
+
+
+@op()
+def uname():
+    return list(os.uname())
+
+
+@op()
+def inotify_init():
+    return check(libc.inotify_init1(os.O_NONBLOCK))
+
+
+@op()
+def inotify_add_watch(fd, path: P, mask):
+    return check(libc.inotify_add_watch(fd, os.fsencode(path), mask))
+
+
+@op()
+def inotify_read(fd, seconds=1.0):
+    """Events waiting, after at most `seconds`: [[mask, name], ...]."""
+    if not select.select([fd], [], [], seconds)[0]:
+        return []
+    raw, at, events = os.read(fd, 65536), 0, []
+    while at < len(raw):
+        _wd, mask, _cookie, length = struct.unpack_from("iIII", raw, at)
+        name = raw[at + 16 : at + 16 + length].split(b"\0", 1)[0]
+        events.append([mask, os.fsdecode(name)])
+        at += 16 + length
+    return events
+
+
+@op()
+def repeat(count, name, *args):
+    """The same op `count` times in one request; stops at the first error. Placeholders %d take the index."""
+    last = None
+    for i in range(count):
+        last = perform(name, [a % i if isinstance(a, str) and "%d" in a else a for a in args], {})
+    return last
+
+
+@op()
+def append_records(path: P, tag, count):
+    """Open with O_APPEND and write `count` 32-byte records that begin with `tag`; for races."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        for i in range(count):
+            os.write(fd, (b"%s %08d" % (os.fsencode(tag), i)).ljust(31, b".") + b"\n")
+    finally:
+        os.close(fd)
+
+
+@op()
+def try_create_exclusively(path: P, count):
+    """For names path + number: how many O_CREAT|O_EXCL calls of this process won. Other errors raise."""
+    won = []
+    for i in range(count):
+        try:
+            os.close(os.open(path + b"%d" % i, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            won.append(i)
+        except FileExistsError:
+            pass
+    return won
+
+
+@op()
+def rename_many(path: P, other: P, count):
+    """Rename to and fro `count` times; ENOENT (the other process was first) is counted, not raised."""
+    lost = 0
+    for _ in range(count):
+        for a, b in ((path, other), (other, path)):
+            try:
+                os.rename(a, b)
+            except FileNotFoundError:
+                lost += 1
+    return lost
+
+
+@op()
+def sleep(seconds):
+    time.sleep(seconds)
+
+
+@op()
+def read_text(path: P):
+    """A file of /proc or /sys, as text."""
+    with open(path, errors="replace") as f:
+        return f.read()
+
+
+@op()
+def write_text(path: P, text):
+    with open(path, "w") as f:
+        f.write(text)
+
+
+@op()
+def setroot(path):
+    """Relative names of this worker are taken below `path` from now on."""
+    global ROOT
+    ROOT = os.fsencode(path)
+
+
+@op()
+def reset():
+    """Give the worker back as it was: descriptors, maps and streams closed, umask 022, cwd /."""
+    for handle in list(MAPS):
+        MAPS.pop(handle)[0].close()
+    for handle in list(DIRS):
+        closedir(handle)
+    for fd in [int(n) for n in os.listdir("/proc/self/fd")]:
+        if fd > 2 and fd != CHANNEL.fileno():
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+    FD_PATHS.clear()
+    os.umask(0o022)
+    os.chdir("/")
+
+
+@op()
+def ops():
+    return sorted(OPS)
+
+
+# ---------------------------------------------------------------- tracing of 9P in the guest
+
+TRACE = "/sys/kernel/tracing/instances/assay9"
+
+
+@op()
+def trace_begin():
+    """Start recording the guest's 9p tracepoints in an instance of our own; False where there are none."""
+    if not os.path.isdir("/sys/kernel/tracing/events/9p"):
+        return False
+    if not os.path.isdir(TRACE):
+        os.mkdir(TRACE)
+        for name, value in (("buffer_size_kb", "4096"), ("events/9p/9p_client_req/enable", "1"),
+                            ("events/9p/9p_client_res/enable", "1")):  # fmt: skip
+            with open(os.path.join(TRACE, name), "w") as f:
+                f.write(value)
+    with open(TRACE + "/trace", "w"):
+        pass
+    return True
+
+
+@op()
+def trace_end():
+    """The trace since trace_begin, as text of the kernel's own format."""
+    with open(TRACE + "/trace", errors="replace") as f:
+        return f.read()
+
+
+@op()
+def trace_mark(text):
+    with open(TRACE + "/trace_marker", "w") as f:
+        f.write(text)
+
+
+# ---------------------------------------------------------------- the wire to the caller
+
+
+def encode(value):
+    if isinstance(value, (bytes, bytearray)):
+        return {"b64": base64.b64encode(value).decode()}
+    if isinstance(value, (list, tuple)):
+        return [encode(v) for v in value]
+    if isinstance(value, dict):
+        return {k: encode(v) for k, v in value.items()}
+    return value
+
+
+def decode(value):
+    if isinstance(value, dict) and len(value) == 1 and "b64" in value:
+        return base64.b64decode(value["b64"])
+    return value
+
+
+CHANNEL = None
+
+
+def worker(channel):
+    """Serve requests on `channel` until it closes."""
+    global CHANNEL
+    CHANNEL = channel
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    buffer = b""
+    while True:
+        while b"\n" not in buffer:
+            part = channel.recv(1 << 20)
+            if not part:
+                os._exit(0)
+            buffer += part
+        line, buffer = buffer.split(b"\n", 1)
+        request = json.loads(line)
+        reply = {"id": request["id"]}
+        begun = time.perf_counter()
+        try:
+            reply["v"] = encode(perform(request["op"], request["args"], request["kw"]))
+        except OSError as e:
+            reply["errno"], reply["text"] = e.errno or errno.EIO, e.strerror
+        except BaseException:
+            reply["bug"] = traceback.format_exc()
+        reply["s"] = round(time.perf_counter() - begun, 6)
+        if CHANGED:
+            reply["changed"] = list(dict.fromkeys(CHANGED))
+            del CHANGED[:]
+        channel.sendall(json.dumps(reply).encode() + b"\n")
+
+
+class Worker:
+    """The router's view of one worker process."""
+
+    def __init__(self, spec, inherited):
+        ours, theirs = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            for fd in inherited:
+                os.close(fd)
+            ours.close()
+            os.dup2(os.open("/dev/null", os.O_RDWR), 0)
+            os.dup2(2, 1)
+            os.setsid()
+            os.umask(spec.get("umask", 0o022))
+            os.chdir("/")
+            if "uid" in spec:
+                os.setgroups(spec.get("groups", []))
+                os.setresgid(*[spec.get("gid", spec["uid"])] * 3)
+                os.setresuid(*[spec["uid"]] * 3)
+            worker(theirs)
+        theirs.close()
+        self.channel, self.buffer, self.waiting = ours, b"", []  # waiting: [id, deadline] in order
+
+
+def router(source, sink):
+    """Pass requests to workers and replies back; bound every call; end when the source closes."""
+    workers, specs, buffer = {}, {}, b""
+
+    def say(reply):
+        data = json.dumps(reply).encode() + b"\n"
+        while data:
+            data = data[os.write(sink, data) :]
+
+    def drop(name, reply):
+        w = workers.pop(name)
+        try:
+            os.kill(w.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        w.channel.close()
+        status = None
+        for _ in range(50):  # a worker stuck in the kernel does not die: do not wait for it for ever
+            pid, status = os.waitpid(w.pid, os.WNOHANG)
+            if pid:
+                break
+            time.sleep(0.002)
+        for number, _deadline in w.waiting:
+            say(dict(reply or {"died": status}, id=number))
+
+    while True:
+        now = time.monotonic()
+        deadlines = [w.waiting[0][1] for w in workers.values() if w.waiting]
+        channels = {w.channel: name for name, w in workers.items()}
+        wait = max(0.0, min(deadlines) - now) if deadlines else None
+        for ready in select.select([source, *channels], [], [], wait)[0]:
+            if ready is source:
+                part = os.read(source, 1 << 20)
+                if not part:
+                    for name in list(workers):
+                        drop(name, None)
+                    return
+                buffer += part
+                *lines, buffer = buffer.split(b"\n")
+                for line in lines:
+                    request = json.loads(line)
+                    name = request.get("proc", "main")
+                    if request["op"] == "@spawn":
+                        specs[name] = request["kw"]
+                        if name in workers:
+                            drop(name, None)
+                        say({"id": request["id"], "v": None})
+                        continue
+                    if request["op"] == "@kill":
+                        if name in workers:
+                            drop(name, None)
+                        specs.pop(name, None)
+                        say({"id": request["id"], "v": None})
+                        continue
+                    if request["op"] == "setroot":  # a worker that replaces this one needs it too
+                        specs.setdefault(name, {})["root"] = request["args"][0]
+                    if name not in workers:
+                        inherited = [source, sink, *[w.channel.fileno() for w in workers.values()]]
+                        workers[name] = Worker(specs.get(name, {}), inherited)
+                        root = specs.get(name, {}).get("root")
+                        if root is not None:
+                            setup = {"id": -1, "op": "setroot", "args": [root], "kw": {}}
+                            workers[name].channel.sendall(json.dumps(setup).encode() + b"\n")
+                    w = workers[name]
+                    limit = max([now, *[d for _, d in w.waiting]]) + request.get("timeout", 30)
+                    w.waiting.append((request["id"], limit))
+                    try:
+                        w.channel.sendall(line + b"\n")
+                    except OSError:
+                        drop(name, None)
+            elif ready in channels:
+                name = channels[ready]
+                w = workers.get(name)
+                if w is None or w.channel is not ready:
+                    continue
+                try:
+                    part = ready.recv(1 << 20)
+                except OSError:
+                    part = b""
+                if not part:
+                    drop(name, None)
+                    continue
+                w.buffer += part
+                *lines, w.buffer = w.buffer.split(b"\n")
+                for line in lines:
+                    if b'"id": -1' in line[:12]:
+                        continue
+                    w.waiting.pop(0)
+                    data = line + b"\n"
+                    while data:
+                        data = data[os.write(sink, data) :]
+        now = time.monotonic()
+        for name, w in list(workers.items()):
+            if w.waiting and w.waiting[0][1] <= now:
+                drop(name, {"hung": True})
+
+
+if __name__ == "__main__":
+    source_fd, sink_fd = os.dup(0), os.dup(1)
+    router(source_fd, sink_fd)
+    sys.exit(0)

@@ -1,0 +1,224 @@
+"""The caller's side of the agent: one request at a time or several in flight, over any line channel.
+
+A channel carries lines to an `agent.py` and back; over SSH, a local pipe or a virtio console alike.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from guests.errors import InfrastructureError
+
+AGENT = Path(__file__).with_name("agent.py")
+_GRACE = 15.0  # seconds past a call's own limit until the agent itself counts as lost
+
+
+class LineChannel(Protocol):
+    """A bidirectional road for lines of bytes."""
+
+    def send(self, data: bytes) -> None:
+        """Send `data` whole. Raises OSError when the road is gone."""
+
+    def recv_line(self, timeout: float) -> bytes:
+        """The next line without its newline. Raises TimeoutError, or EOFError when the road is gone."""
+
+    def close(self) -> None:
+        """Close the road; the agent at its end ends too."""
+
+
+class CallHung(Exception):
+    """A system call did not return within its limit; the agent killed the worker that made it."""
+
+
+class WorkerDied(Exception):
+    """The worker process that made the call died of it (a signal such as SIGBUS, or an exit)."""
+
+
+class LinkLost(InfrastructureError):
+    """The agent itself no longer answers: the guest died or hangs, or SSH broke."""
+
+
+class AgentBug(Exception):
+    """The agent raised something that no system call raises: a mistake in the suite. Holds its traceback."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one call gave: its value, the paths it says it changed, and the seconds it took there."""
+
+    value: Any
+    changed: tuple[str, ...]
+    seconds: float
+
+
+class CallError(OSError):
+    """The call's errno, with the paths that it may have changed all the same."""
+
+    changed: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+class AgentLink:
+    """Calls to one agent. Not thread-safe: one case at a time drives it."""
+
+    def __init__(self, channel: LineChannel) -> None:
+        self._channel = channel
+        self._next = 0
+        self._replies: dict[int, dict[str, Any]] = {}
+
+    def send(self, op: str, args: tuple[Any, ...], kw: dict[str, Any], proc: str, timeout: float) -> int:
+        """Send a request and return its number; `receive` gives its reply."""
+        self._next += 1
+        request = {"id": self._next, "proc": proc, "op": op, "args": [encode(a) for a in args],
+                   "kw": {k: encode(v) for k, v in kw.items()}, "timeout": timeout}  # fmt: skip
+        try:
+            self._channel.send(json.dumps(request).encode() + b"\n")
+        except (OSError, EOFError) as e:
+            raise LinkLost(f"the agent's channel broke: {e}") from e
+        return self._next
+
+    def receive(self, number: int, timeout: float) -> Reply:
+        """Wait for the reply to request `number`.
+
+        Raises CallError (the call's errno), CallHung, WorkerDied, LinkLost or AgentBug.
+        """
+        deadline = time.monotonic() + timeout + _GRACE
+        while number not in self._replies:
+            try:
+                line = self._channel.recv_line(max(0.01, deadline - time.monotonic()))
+            except TimeoutError as e:
+                raise LinkLost(f"the agent did not answer within {timeout + _GRACE:.0f} s") from e
+            except (EOFError, OSError) as e:
+                raise LinkLost(f"the agent's channel closed: {e}") from e
+            reply = json.loads(line)
+            self._replies[reply["id"]] = reply
+        return _judge(self._replies.pop(number), timeout)
+
+    def ready(self, number: int, within: float) -> bool:
+        """Whether the reply to `number` is here, or comes within so many seconds."""
+        deadline = time.monotonic() + within
+        while number not in self._replies:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            try:
+                reply = json.loads(self._channel.recv_line(left))
+            except TimeoutError:
+                return False
+            except (EOFError, OSError) as e:
+                raise LinkLost(f"the agent's channel closed: {e}") from e
+            self._replies[reply["id"]] = reply
+        return True
+
+    def call(self, op: str, *args: Any, proc: str = "main", timeout: float = 30.0, **kw: Any) -> Any:
+        """One call; its value. Raises as `receive` does."""
+        return self.receive(self.send(op, args, kw, proc, timeout), timeout).value
+
+    def close(self) -> None:
+        """End the agent."""
+        self._channel.close()
+
+
+def _judge(reply: dict[str, Any], timeout: float) -> Reply:
+    changed, seconds = tuple(reply.get("changed", ())), reply.get("s", 0.0)
+    if "errno" in reply:
+        error = CallError(reply["errno"], reply.get("text") or os.strerror(reply["errno"]))
+        error.changed, error.seconds = changed, seconds
+        raise error
+    if "hung" in reply:
+        raise CallHung(f"the call did not return within {timeout:.0f} s")
+    if "died" in reply:
+        raise WorkerDied(_death(reply["died"]))
+    if "bug" in reply:
+        raise AgentBug(reply["bug"])
+    return Reply(decode(reply.get("v")), changed, seconds)
+
+
+def _death(status: int | None) -> str:
+    if status is not None and os.WIFSIGNALED(status):
+        return f"the calling process was killed by signal {os.WTERMSIG(status)}"
+    return f"the calling process ended with wait status {status}"
+
+
+def encode(value: Any) -> Any:
+    """Python values as the agent's JSON: bytes become {"b64": ...}."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"b64": base64.b64encode(value).decode()}
+    if isinstance(value, list | tuple):
+        return [encode(v) for v in value]
+    return value
+
+
+def decode(value: Any) -> Any:
+    """The reverse of `encode`, through lists and dictionaries."""
+    if isinstance(value, dict):
+        if len(value) == 1 and "b64" in value:
+            return base64.b64decode(value["b64"])
+        return {k: decode(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [decode(v) for v in value]
+    return value
+
+
+class LocalChannel:
+    """An agent run on this host as a child process; `prefix` runs it elsewhere (unshare, setpriv, ...)."""
+
+    def __init__(self, prefix: tuple[str, ...] = (), stderr: Path | None = None) -> None:
+        errors = stderr.open("ab") if stderr else None
+        self._process = subprocess.Popen(
+            [*prefix, sys.executable, "-I", str(AGENT)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors or subprocess.DEVNULL, bufsize=0,
+        )  # fmt: skip
+        if errors:
+            errors.close()
+        self._buffer = b""
+        self._selector = selectors.DefaultSelector()
+        assert self._process.stdout is not None and self._process.stdin is not None
+        self._out, self._in = self._process.stdout, self._process.stdin
+        self._selector.register(self._out, selectors.EVENT_READ)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the agent's router."""
+        return self._process.pid
+
+    def send(self, data: bytes) -> None:
+        """See LineChannel."""
+        view = memoryview(data)
+        while view:
+            view = view[self._in.write(view) or 0 :]
+
+    def recv_line(self, timeout: float) -> bytes:
+        """See LineChannel."""
+        deadline = time.monotonic() + timeout
+        while b"\n" not in self._buffer:
+            if not self._selector.select(max(0.0, deadline - time.monotonic())):
+                raise TimeoutError
+            part = self._out.read(1 << 20)
+            if not part:
+                raise EOFError("the agent ended")
+            self._buffer += part
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return line
+
+    def close(self) -> None:
+        """See LineChannel."""
+        self._selector.close()
+        self._in.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
+        self._out.close()
