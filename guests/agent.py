@@ -445,6 +445,23 @@ def statx(path: P, flags=0x100, mask=0xFFF, dir_fd=None):
 
 
 @op()
+def look(paths, kind="lstat", mark=False):
+    """lstat or statx of each path for a comparison: a dictionary, or the errno. Bracketed in the 9p trace."""
+    if mark:
+        trace_mark("assay9 begin")
+    out = []
+    for path in paths:
+        try:
+            raw = under_root(path)
+            out.append(statx(raw) if kind == "statx" else lstat(raw))
+        except OSError as e:
+            out.append(e.errno)
+    if mark:
+        trace_mark("assay9 end")
+    return out
+
+
+@op()
 def statvfs(path: P):
     s = os.statvfs(path)
     return {n: getattr(s, n) for n in ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files",
@@ -1127,6 +1144,12 @@ def router(source, sink):
                         continue
                     if request["op"] == "setroot":  # a worker that replaces this one needs it too
                         specs.setdefault(name, {})["root"] = request["args"][0]
+                    if request["op"] == "@reap":  # every process but the main one ends
+                        for other in [n for n in workers if n != "main"]:
+                            drop(other, None)
+                        specs = {n: s for n, s in specs.items() if n == "main"}
+                        say({"id": request["id"], "v": None})
+                        continue
                     if name not in workers:
                         inherited = [source, sink, *[w.channel.fileno() for w in workers.values()]]
                         workers[name] = Worker(specs.get(name, {}), inherited)

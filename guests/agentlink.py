@@ -15,25 +15,13 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from guests.errors import InfrastructureError
+from guests.shell import LineChannel
 
 AGENT = Path(__file__).with_name("agent.py")
 _GRACE = 15.0  # seconds past a call's own limit until the agent itself counts as lost
-
-
-class LineChannel(Protocol):
-    """A bidirectional road for lines of bytes."""
-
-    def send(self, data: bytes) -> None:
-        """Send `data` whole. Raises OSError when the road is gone."""
-
-    def recv_line(self, timeout: float) -> bytes:
-        """The next line without its newline. Raises TimeoutError, or EOFError when the road is gone."""
-
-    def close(self) -> None:
-        """Close the road; the agent at its end ends too."""
 
 
 class CallHung(Exception):
@@ -83,7 +71,7 @@ class AgentLink:
                    "kw": {k: encode(v) for k, v in kw.items()}, "timeout": timeout}  # fmt: skip
         try:
             self._channel.send(json.dumps(request).encode() + b"\n")
-        except (OSError, EOFError) as e:
+        except (OSError, EOFError, InfrastructureError) as e:
             raise LinkLost(f"the agent's channel broke: {e}") from e
         return self._next
 
@@ -98,7 +86,7 @@ class AgentLink:
                 line = self._channel.recv_line(max(0.01, deadline - time.monotonic()))
             except TimeoutError as e:
                 raise LinkLost(f"the agent did not answer within {timeout + _GRACE:.0f} s") from e
-            except (EOFError, OSError) as e:
+            except (EOFError, OSError, InfrastructureError) as e:
                 raise LinkLost(f"the agent's channel closed: {e}") from e
             reply = json.loads(line)
             self._replies[reply["id"]] = reply
@@ -115,7 +103,7 @@ class AgentLink:
                 reply = json.loads(self._channel.recv_line(left))
             except TimeoutError:
                 return False
-            except (EOFError, OSError) as e:
+            except (EOFError, OSError, InfrastructureError) as e:
                 raise LinkLost(f"the agent's channel closed: {e}") from e
             self._replies[reply["id"]] = reply
         return True
@@ -206,7 +194,7 @@ class LocalChannel:
                 raise TimeoutError
             part = self._out.read(1 << 20)
             if not part:
-                raise EOFError("the agent ended")
+                raise InfrastructureError("the agent outside ended")
             self._buffer += part
         line, self._buffer = self._buffer.split(b"\n", 1)
         return line

@@ -1,0 +1,192 @@
+"""The serial console: a log that is watched for the kernel's complaints, and a login for when SSH is silent.
+
+QEMU itself writes the log, so that nothing is lost while nobody reads, and a position in it is a point in
+time: ``mark`` before a case, ``since`` after it.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from guests.errors import InfrastructureError
+from guests.shell import Result
+
+Kind = Literal["panic", "oops", "bug", "warning", "hung-task", "lockup", "9p", "memory", "disk"]
+
+DEADLY: frozenset[Kind] = frozenset({"panic", "oops", "bug", "lockup"})
+"""After one of these the guest is not to be trusted: restore it."""
+
+_PATTERNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
+    ("panic", re.compile(r"Kernel panic - not syncing")),
+    ("lockup", re.compile(r"BUG: soft lockup|hard LOCKUP|rcu: INFO: rcu_\w+ (self-)?detected|detected stalls? on CPU")),
+    (
+        "oops",
+        re.compile(
+            r"BUG: unable to handle|BUG: kernel NULL pointer|kernel BUG at|general protection fault"
+            r"|Oops: |invalid opcode: |stack segment: |double fault: "
+        ),
+    ),
+    ("bug", re.compile(r"\bBUG: |\bBUG\(\)|refcount_t: |list_(add|del) corruption|UBSAN: ")),
+    ("hung-task", re.compile(r"INFO: task .+ blocked (for more than|in I/O wait)")),
+    ("warning", re.compile(r"\bWARNING: ")),
+    ("memory", re.compile(r"Out of memory: |oom-kill:|page allocation failure")),
+    ("disk", re.compile(r"EXT4-fs error|Buffer I/O error|blk_update_request: .*error|I/O error, dev ")),
+    ("9p", re.compile(r"\b9p(net)?(_virtio|_fd)?: |\bv9fs[: ]|\bp9_\w+: ")),
+)
+"""In order of precedence; texts from lib/, kernel/ and net/9p of Linux 5.10 to 6.12."""
+
+_HARMLESS = re.compile(
+    r"Installing (v9fs|9P2000)|FS-Cache: |9p: Installing|WARNING: (CPU:\d+ )?PID: 0 .*tsc|Kernel command line"
+)
+"""What a healthy boot says."""
+
+_LONG: frozenset[Kind] = frozenset({"panic", "oops", "bug", "warning", "hung-task", "lockup", "memory"})
+"""Kinds whose message goes on over following lines (registers, call trace)."""
+
+_END = re.compile(r"---\[ end |</TASK>|Rebooting in|Reboot failed")
+_STAMP = re.compile(r"^\[ *(\d+\.\d+)\]")
+_TRACE_LINES = 80
+_TRACE_SECONDS = 1.0
+"""A trace printed to a serial line under TCG takes some hundred milliseconds at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleEvent:
+    """One complaint of the guest's kernel."""
+
+    kind: Kind
+    text: str
+    """The message with its trace, lines separated by newlines."""
+    offset: int
+    """Byte position in the console log where it begins."""
+    guest_seconds: float | None = None
+    """The kernel's own time stamp: seconds since the guest booted."""
+
+    @property
+    def deadly(self) -> bool:
+        """The guest should be restored before anything else runs in it."""
+        return self.kind in DEADLY
+
+
+def find_events(text: str, offset: int = 0) -> list[ConsoleEvent]:
+    """The events in a piece of console log that begins at byte ``offset`` of it. Pure."""
+    events: list[ConsoleEvent] = []
+    lines = text.split("\n")
+    positions = []
+    for line in lines:
+        positions.append(offset)
+        offset += len(line.encode("utf-8", "surrogateescape")) + 1
+    index = 0
+    while index < len(lines):
+        kind = _kind(lines[index])
+        if kind is None:
+            index += 1
+            continue
+        begin, stamp = index, _stamp(lines[index])
+        index += 1
+        while kind in _LONG and index < len(lines) and index - begin < _TRACE_LINES:
+            later = _stamp(lines[index])
+            if stamp is not None and later is not None and later - stamp > _TRACE_SECONDS:
+                break
+            index += 1
+            if _END.search(lines[index - 1]):
+                break
+        block = "\n".join(line.rstrip("\r") for line in lines[begin:index]).rstrip()
+        events.append(ConsoleEvent(kind, block, positions[begin], stamp))
+    return events
+
+
+def _kind(line: str) -> Kind | None:
+    if _HARMLESS.search(line):
+        return None
+    return next((kind for kind, pattern in _PATTERNS if pattern.search(line)), None)
+
+
+def _stamp(line: str) -> float | None:
+    found = _STAMP.match(line)
+    return float(found.group(1)) if found else None
+
+
+class ConsoleWatch:
+    """Reads the console log that QEMU writes."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+
+    def mark(self) -> int:
+        """The present end of the log, in bytes."""
+        try:
+            return self.log.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def text_since(self, mark: int) -> str:
+        """Everything written after ``mark``; bytes that are not UTF-8 as surrogates."""
+        try:
+            with self.log.open("rb") as handle:
+                handle.seek(mark)
+                return handle.read().decode("utf-8", "surrogateescape")
+        except FileNotFoundError:
+            return ""
+
+    def since(self, mark: int) -> list[ConsoleEvent]:
+        """The kernel's complaints written after ``mark``, oldest first."""
+        return find_events(self.text_since(mark), mark)
+
+
+class ConsoleLogin:
+    """Root's shell on the serial console, driven with pexpect.
+
+    Slow (a character takes its time under TCG) and shared with kernel messages: for diagnosis, not for cases.
+    """
+
+    def __init__(self, path: Path, limit: float = 20.0) -> None:
+        """Connect to QEMU's console socket and wait up to ``limit`` seconds for a prompt."""
+        import pexpect  # noqa: PLC0415 - only who logs in pays for the import
+        import pexpect.socket_pexpect  # noqa: PLC0415
+
+        self._failures = (pexpect.TIMEOUT, pexpect.EOF)
+        self._socket = socket.socket(socket.AF_UNIX)
+        try:
+            self._socket.connect(str(path))
+        except OSError as error:
+            self._socket.close()
+            raise InfrastructureError(f"console socket {path}: {error.strerror}", "is the machine running?") from error
+        self._line = pexpect.socket_pexpect.SocketSpawn(self._socket, timeout=limit)
+        deadline = time.monotonic() + limit
+        while True:
+            # Break whatever is on the line, then ask for a word that the echo of the question cannot be.
+            token = uuid.uuid4().hex[:8]
+            self._line.send(f"\x03\rstty -echo; echo rea''dy-{token}\r")
+            try:
+                self._line.expect_exact(f"ready-{token}", timeout=min(5.0, limit))
+                return
+            except self._failures as error:
+                if time.monotonic() > deadline:
+                    self.close()
+                    raise InfrastructureError(
+                        f"no login on the console within {limit:.0f} s", "the guest hangs: restore it"
+                    ) from error
+
+    def run(self, command: str, timeout: float = 30.0) -> Result:
+        """Run one shell command line; standard error is part of ``stdout``, with kernel messages in between."""
+        token = uuid.uuid4().hex[:8]
+        self._line.send(f"echo be''gin-{token}; {{ {command}\n}} 2>&1; echo en''d-{token}-$?-\r")
+        try:
+            self._line.expect_exact(f"begin-{token}\r\n", timeout=timeout)
+            self._line.expect(rf"end-{token}-(\d+)-".encode(), timeout=timeout)
+        except self._failures as error:
+            raise TimeoutError(f"console: {command} ran into its time limit") from error
+        output = self._line.before
+        text = output if isinstance(output, str) else output.decode("utf-8", "surrogateescape")
+        return Result(int(self._line.match.group(1)), text.replace("\r\n", "\n"), "")
+
+    def close(self) -> None:
+        """Leave the console; the shell there stays."""
+        self._socket.close()

@@ -1,0 +1,21 @@
+"""The one exception root of this package: the machine, SSH or a disk failed, not the share under test."""
+
+from __future__ import annotations
+
+
+class InfrastructureError(Exception):
+    """Something beneath the test broke: the guest, SSH, a package, a disk.
+
+    Never an ``AssertionError``: pytest and Allure must show it as *broken*, not as *failed*, and a run
+    that ends with it exits 3 (worth a retry).
+
+    ``message`` is one line saying what is wrong, ``remedy`` one line saying what to do about it.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        self.message = " ".join(message.split())
+        self.remedy = " ".join(remedy.split())
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return f"{self.message} — {self.remedy}" if self.remedy else self.message

@@ -1,0 +1,110 @@
+"""What an image is made from, and the hash of it.
+
+The hash covers everything that decides what is in the image *and lies in this checkout*: the recipe, the
+files copied into the guest, the modules that build it. It does not cover the state of the package archive:
+an image once built stays usable offline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from guests.errors import InfrastructureError
+
+HERE = Path(__file__).resolve().parent
+GUEST_FILES = HERE / "guest"
+
+BASE_PACKAGES = (
+    "python3",  # the agent; python3-minimal lacks json, ctypes and mmap
+    "openssh-server",
+    "kmod",
+    "busybox-static",  # the initramfs, and small tools
+    "acl",
+    "attr",
+    "iproute2",
+    "e2fsprogs",  # the native file system of the control vantage
+    "login",  # the console: a separate package in Debian 13
+)
+"""In every image, whatever the recipe says."""
+
+MODULES = (
+    "9p",
+    "9pnet",
+    "9pnet_virtio",
+    "9pnet_fd",
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_console",
+    "virtio_rng",
+    "squashfs",
+    "overlay",
+    "ext4",
+    "loop",
+    "fuse",
+    "cachefiles",
+    "pvpanic-pci",
+    "nfsv4",
+    "crc32c_generic",
+    "crc32c-intel",
+    "lz4_decompress",
+)
+"""Kernel modules kept, with all they depend on. A name that a kernel lacks or has built in is skipped."""
+
+BOOT_MODULES = ("virtio_pci", "virtio_blk", "squashfs", "overlay")
+"""Loaded by the initramfs, to reach the root file system."""
+
+
+class Recipe(BaseModel):
+    """One guest image. ``extra_packages`` is for variants (the soak's compiler): it enters the hash."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    title: str
+    suite: str
+    kernel_package: str
+    packages: tuple[str, ...] = ()
+    extra_packages: tuple[str, ...] = ()
+
+    @property
+    def all_packages(self) -> tuple[str, ...]:
+        """What is installed besides the essential packages and the kernel."""
+        return tuple(dict.fromkeys((*BASE_PACKAGES, *self.packages, *self.extra_packages)))
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits over every input of the build."""
+        seen = hashlib.sha256(self.model_dump_json().encode())
+        for path in sorted([*HERE.glob("*.py"), *GUEST_FILES.rglob("*")]):
+            if path.is_file():
+                seen.update(f"\0{path.relative_to(HERE)}\0{path.stat().st_mode & 0o111:o}\0".encode())
+                seen.update(path.read_bytes())
+        return seen.hexdigest()[:12]
+
+    @property
+    def directory_name(self) -> str:
+        """Name of the built image in the cache."""
+        return f"{self.name}-{self.digest}"
+
+
+def recipe_names() -> list[str]:
+    """Names of all recipes, the default first."""
+    names = sorted(path.stem for path in HERE.glob("*.toml"))
+    return sorted(names, key=lambda name: name != "debian12")
+
+
+def load_recipe(name: str, extra_packages: tuple[str, ...] = ()) -> Recipe:
+    """The recipe called ``name``; raises InfrastructureError naming the known ones when there is none."""
+    path = HERE / f"{name}.toml"
+    if name not in recipe_names():
+        raise InfrastructureError(f"no guest image called {name!r}", f"known: {', '.join(recipe_names())}")
+    try:
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Recipe(name=name, extra_packages=tuple(sorted(extra_packages)), **fields)
+    except (tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
+        raise InfrastructureError(f"recipe {path.name}: {error}", "correct the file") from error

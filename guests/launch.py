@@ -1,0 +1,190 @@
+"""One start of QEMU: its process, its control socket, its private copy of the disk; and the end of all that."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from guests import paths
+from guests.accelerator import find_qemu
+from guests.argv import Host, qemu_argv
+from guests.errors import InfrastructureError
+from guests.images.build import Image
+from guests.locks import remove_tree
+from guests.processes import claim, dying_with_parent, end
+from guests.qmp import Qmp
+from guests.spec import MachineSpec
+from guests.ssh import SshShell, wait_for_banner
+
+_FICLONE = 0x40049409
+"""linux/fs.h: share the blocks of another file (XFS, Btrfs)."""
+
+_START_LIMIT = 30.0
+"""Seconds until QEMU opens its control socket; it takes a tenth of one."""
+
+
+class PortTaken(InfrastructureError):
+    """QEMU could not listen where SSH is to be forwarded from."""
+
+
+class Launch:
+    """A running QEMU. Make one, ``wait_ready``, and ``stop`` it; it cannot be started again."""
+
+    def __init__(
+        self, spec: MachineSpec, accelerator: str, image: Image, logs: dict[str, Path], state: Path, restore: bool
+    ) -> None:
+        """Start QEMU on a copy of the qcow2 ``state``, from the snapshot in it when ``restore``.
+
+        When this raises, nothing is left running or lying about.
+        """
+        self.spec = spec
+        self.image = image
+        self.logs = logs
+        self.ssh_port = spec.ssh_port or _free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.qmp: Qmp | None = None
+        self._sockets = Path(tempfile.mkdtemp(prefix="m-", dir=paths.runtime_dir()))
+        # Apart from the sockets: the disk is big, and the runtime directory may be a small tmpfs.
+        self._disks = Path(tempfile.mkdtemp(prefix=".machine-", dir=paths.cache_dir()))
+        self.disk = self._disks / "state.qcow2"
+        self.console_socket = self._sockets / "console"
+        self._state = replace(
+            claim(self._sockets.name, (self._sockets, self._disks), spec.keep),
+            image=spec.image,
+            ssh_port=self.ssh_port,
+            key=str(image.key),
+            known_host=str(image.known_host),
+            console_socket=str(self.console_socket),
+            console_log=str(logs["console"]),
+        )
+        try:
+            _copy(state, self.disk)
+            host = Host(
+                kernel=image.vmlinux,
+                initramfs=image.initramfs,
+                root=image.root,
+                state=self.disk,
+                console_socket=self.console_socket,
+                console_log=logs["console"],
+                qmp_socket=self._sockets / "qmp",
+                ssh_port=self.ssh_port,
+            )
+            self.argv = qemu_argv(replace(spec, qemu=str(find_qemu(spec.qemu))), accelerator, host, restore)
+            self._spawn(host.qmp_socket)
+        except BaseException:
+            self.stop()
+            raise
+
+    def wait_ready(self, limit: float) -> None:
+        """Return when the guest's sshd speaks; raises InfrastructureError after ``limit`` seconds or QEMU's end."""
+        wait_for_banner(self.ssh_port, limit, self.runs)
+        if not self.runs():
+            raise InfrastructureError(self.why_ended(), f"see {self.logs['qemu']} and {self.logs['console']}")
+
+    def connect(self, limit: float = 30.0) -> SshShell:
+        """An SSH connection to the guest."""
+        return SshShell(self.ssh_port, self.image.key, self.image.known_host, limit)
+
+    def runs(self) -> bool:
+        """QEMU has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    def events(self) -> list[dict[str, Any]]:
+        """QMP events so far, oldest first."""
+        return self.qmp.events() if self.qmp is not None else []
+
+    def why_ended(self) -> str:
+        """One line: how QEMU ended, and its last words."""
+        status = None if self.process is None else self.process.poll()
+        if status is None:
+            return "QEMU is running"
+        words = self._last_words()
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        return f"QEMU {how}{': ' + words if words else ''}"
+
+    def stop(self) -> None:
+        """End QEMU and remove disk and sockets. Never raises; may be called again."""
+        if self.qmp is not None:
+            self.qmp.close()
+        if self.process is not None:
+            end(self.process)
+        remove_tree(self._disks)
+        remove_tree(self._sockets)
+        with contextlib.suppress(OSError):
+            self._state.file.unlink(missing_ok=True)
+
+    def leave(self) -> None:
+        """Forget a kept machine without ending it."""
+        if self.qmp is not None:
+            self.qmp.close()
+
+    def _spawn(self, qmp_socket: Path) -> None:
+        argv = self.argv if self.spec.keep else dying_with_parent(self.argv)
+        self._log_from = self.logs["qemu"].stat().st_size if self.logs["qemu"].exists() else 0
+        with self.logs["qemu"].open("ab") as log:
+            self.process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        self._state = self._state.with_process(self.process.pid)
+        self._state.write()
+        deadline = time.monotonic() + _START_LIMIT
+        while self.qmp is None:
+            if self.process.poll() is not None:
+                words = self._last_words()
+                if "host forwarding" in words:
+                    raise PortTaken(f"port {self.ssh_port} on 127.0.0.1 is taken", "name another one, or none")
+                raise InfrastructureError(f"QEMU did not start: {words or self.why_ended()}", f"see {self.logs['qemu']}")
+            if qmp_socket.exists():
+                with contextlib.suppress(ConnectionRefusedError):
+                    self.qmp = _qmp(qmp_socket)
+            elif time.monotonic() > deadline:
+                raise InfrastructureError("QEMU did not open its control socket", f"see {self.logs['qemu']}")
+            time.sleep(0.005)
+
+    def _last_words(self) -> str:
+        """The last line that QEMU itself wrote in this start, without warnings unless there is nothing else."""
+        with contextlib.suppress(OSError), self.logs["qemu"].open("rb") as log:
+            log.seek(self._log_from)
+            lines = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+            errors = [line for line in lines if "warning:" not in line]
+            return (errors or lines or [""])[-1].strip()[:300]
+        return ""
+
+
+def _qmp(path: Path) -> Qmp | None:
+    """Connect; None while QEMU has bound the socket and does not listen yet."""
+    try:
+        return Qmp(path)
+    except InfrastructureError as error:
+        if isinstance(error.__cause__, ConnectionRefusedError):
+            return None
+        raise
+
+
+def _free_port() -> int:
+    """A TCP port free at this moment; QEMU may find it taken a moment later (PortTaken)."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a disk, sharing blocks where the file system can."""
+    try:
+        with source.open("rb") as old, target.open("wb") as new:
+            try:
+                fcntl.ioctl(new, _FICLONE, old.fileno())
+            except OSError:
+                shutil.copyfile(source, target)
+    except OSError as error:
+        raise InfrastructureError(
+            f"copying the machine's disk to {target.parent}: {error.strerror}", "free some space there"
+        ) from error

@@ -1,0 +1,206 @@
+"""A virtual machine: restored from a snapshot, watched, ended without leaving anything behind."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from guests.accelerator import choose_accelerator, find_qemu
+from guests.argv import MAX_SHARES
+from guests.console import ConsoleLogin, ConsoleWatch
+from guests.errors import InfrastructureError
+from guests.images.build import Image, ensure_image
+from guests.launch import Launch, PortTaken
+from guests.processes import clean_left_over
+from guests.progress import Progress, silent
+from guests.shell import LineChannel, Shell
+from guests.snapshot import Snapshot, ensure_snapshot
+from guests.spec import DEFAULT_TAGS, MachineSpec, Share
+
+__all__ = ["DEFAULT_TAGS", "MachineSpec", "QemuMachine", "Share"]
+
+AGENT = Path(__file__).with_name("agent.py")
+AGENT_IN_GUEST = "/root/agent.py"
+
+READY_LIMIT = 60.0
+"""Seconds that a restored guest has to answer SSH; it takes one or two."""
+
+
+class QemuMachine:
+    """One QEMU process and the roads into its guest.
+
+    Not for several threads at once, and ``start`` belongs in a thread that lives as long as the machine: the
+    kernel kills QEMU when the thread that started it ends.
+    """
+
+    def __init__(self, spec: MachineSpec, progress: Progress = silent) -> None:
+        self.spec = spec
+        self._progress = progress
+        self._launch: Launch | None = None
+        self._shell: Shell | None = None
+        self._image: Image | None = None
+        self._snapshot: Snapshot | None = None
+        run_dir = spec.run_dir.absolute()
+        self.logs = {"console": run_dir / "console.log", "qemu": run_dir / "qemu.log"}
+        self.console = ConsoleWatch(self.logs["console"])
+        self.accelerator = ""
+        """``kvm`` or ``tcg``, once started."""
+
+    def start(self) -> None:
+        """Restore the guest from its snapshot; make the image and the snapshot first where they are absent.
+
+        Returns when SSH answers. Raises InfrastructureError when any of it fails; nothing is left then.
+        """
+        if self._launch is not None:
+            raise InfrastructureError("this machine is already started", "stop it first, or restore it")
+        check(self.spec)
+        for line in clean_left_over():
+            self._progress(line)
+        self._prepare()
+        self.logs["console"].parent.mkdir(parents=True, exist_ok=True)
+        self._launch = self._launched()
+        try:
+            self._launch.wait_ready(READY_LIMIT)
+            self._set_clock()
+        except BaseException:
+            self.stop()
+            raise
+
+    def restore(self) -> None:
+        """A fresh guest from the snapshot, whatever became of the present one. The logs go on in the same files."""
+        self.stop()
+        self.start()
+
+    def stop(self) -> None:
+        """End the machine and remove what it used, except the logs. May be called at any time, repeatedly."""
+        if self._shell is not None:
+            self._shell.close()
+            self._shell = None
+        if self._launch is not None:
+            self._launch.stop()
+            self._launch = None
+
+    def __enter__(self) -> QemuMachine:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """QEMU's pid; 0 when the machine is not started."""
+        return self._launch.process.pid if self._launch is not None and self._launch.process is not None else 0
+
+    @property
+    def ssh_port(self) -> int:
+        """Port on 127.0.0.1 that leads to the guest's sshd."""
+        return self._started().ssh_port
+
+    @property
+    def argv(self) -> list[str]:
+        """QEMU's arguments, for the record."""
+        return self._started().argv
+
+    @property
+    def image(self) -> Image:
+        """The image in use, once started."""
+        if self._image is None:
+            raise InfrastructureError("the machine is not started")
+        return self._image
+
+    def alive(self) -> bool:
+        """QEMU runs and has not reported a panic of the guest."""
+        return self._launch is not None and self._launch.runs() and not self.panicked()
+
+    def panicked(self) -> bool:
+        """The guest's kernel told QEMU that it panicked. QEMU's exit status does not tell: it is 0 then."""
+        return any(event["event"] == "GUEST_PANICKED" for event in self.events())
+
+    def why_dead(self) -> str:
+        """One line: what is known about a machine that is not alive."""
+        if self.panicked():
+            return "the guest's kernel panicked"
+        return "the machine is not started" if self._launch is None else self._launch.why_ended()
+
+    def events(self) -> list[dict[str, Any]]:
+        """QMP events since the latest start, oldest first."""
+        return [] if self._launch is None else self._launch.events()
+
+    def qmp(self, command: str, **arguments: Any) -> Any:
+        """Run a QMP command; its return value. Raises InfrastructureError when QEMU refuses or is gone."""
+        qmp = self._started().qmp
+        assert qmp is not None
+        return qmp.execute(command, **arguments)
+
+    def shell(self) -> Shell:
+        """The SSH connection of this start, made on first use."""
+        if self._shell is None:
+            self._shell = self._started().connect()
+        return self._shell
+
+    def agent_channel(self) -> LineChannel:
+        """Start an agent in the guest, pushed anew, and return its standard input and output."""
+        source = self.spec.agent or AGENT
+        if not source.is_file():
+            raise InfrastructureError(f"no agent at {source}", "name one with MachineSpec.agent")
+        shell = self.shell()
+        shell.push(source, AGENT_IN_GUEST)
+        return shell.open_channel(["python3", "-u", AGENT_IN_GUEST])
+
+    def console_login(self, limit: float = 20.0) -> ConsoleLogin:
+        """Log in on the serial console: a way in when SSH does not answer."""
+        return ConsoleLogin(self._started().console_socket, limit)
+
+    def _started(self) -> Launch:
+        if self._launch is None:
+            raise InfrastructureError("the machine is not started", "start it first")
+        return self._launch
+
+    def _prepare(self) -> None:
+        """Image, accelerator and snapshot; each is looked for once per object."""
+        find_qemu(self.spec.qemu)
+        if self._image is None:
+            self._image = ensure_image(self.spec.image, self.spec.extra_packages, self._progress)
+        if not self.accelerator:
+            self.accelerator = choose_accelerator(self.spec.accelerator, self._image, self.spec.qemu, self._progress)
+        if self._snapshot is None or not self._snapshot.state.is_file():
+            self._snapshot = ensure_snapshot(self.spec, self.accelerator, self._image, self._progress)
+
+    def _launched(self) -> Launch:
+        """Start QEMU; once more when another program took the free port in between."""
+        assert self._image is not None and self._snapshot is not None
+        attempts = 1 if self.spec.ssh_port is not None else 3
+        while True:
+            attempts -= 1
+            try:
+                return Launch(
+                    self.spec, self.accelerator, self._image, self.logs, self._snapshot.state, restore=True
+                )
+            except PortTaken:
+                if attempts == 0:
+                    raise
+
+    def _set_clock(self) -> None:
+        """Give the guest the host's time: the snapshot's has stood still since it was made."""
+        done = self.shell().run(["date", "-u", "-s", f"@{time.time():.3f}"], 30.0)
+        if not done.ok:
+            raise InfrastructureError(f"the guest's clock could not be set: {done.stderr.strip()}")
+
+
+def check(spec: MachineSpec) -> None:
+    """Raise InfrastructureError for a specification that no machine can be made from."""
+    tags = [share.tag for share in spec.shares]
+    if len(set(tags)) != len(tags):
+        raise InfrastructureError(f"two shares with one tag: {', '.join(tags)}", "give each its own")
+    if len(tags) > MAX_SHARES:
+        raise InfrastructureError(f"{len(tags)} shares", f"a machine has room for {MAX_SHARES}")
+    for share in spec.shares:
+        if not share.path.is_dir():
+            raise InfrastructureError(
+                f"share {share.tag}: the export directory {share.path} does not exist", f"mkdir -p {share.path}"
+            )
+        # The tag field of virtio-9p is sized freely, but QEMU allows 31 bytes (hw/9pfs/9p.h, MAX_TAG_LEN).
+        if not 1 <= len(share.tag.encode()) <= 31:
+            raise InfrastructureError(f"mount tag {share.tag!r}: QEMU takes 1 to 31 bytes", "choose a shorter one")

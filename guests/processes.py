@@ -1,0 +1,169 @@
+"""Processes that must not outlive the run, also when the run is ended with ``kill -9``.
+
+Two nets: the child asks the kernel to be killed when its parent dies (PR_SET_PDEATHSIG, through setpriv),
+and a state file names pid *and start time* of each machine, so that the next run ends what is left. A pid
+alone proves nothing: it may belong to somebody else by now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import psutil
+
+from guests import paths
+from guests.locks import remove_tree
+
+
+def start_time(pid: int) -> int | None:
+    """Clock ticks since boot at which ``pid`` started (field 22 of /proc/PID/stat); None when there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def boot_id() -> str:
+    """Changes with each boot of this host: start times of an earlier boot mean nothing."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A state file: one machine, the run that owns it, and what to remove when both are gone."""
+
+    name: str
+    owner_pid: int
+    owner_start: int
+    boot: str
+    temporary: tuple[str, ...]
+    """Directories to remove with the machine."""
+    pid: int = 0
+    start: int = 0
+    keep: bool = False
+    """Meant to outlive its owner."""
+    image: str = ""
+    ssh_port: int = 0
+    key: str = ""
+    known_host: str = ""
+    console_socket: str = ""
+    console_log: str = ""
+
+    @property
+    def file(self) -> Path:
+        return paths.running_dir() / f"{self.name}.json"
+
+    @property
+    def alive(self) -> bool:
+        """The machine's process exists, and it is that process."""
+        return bool(self.pid) and self.boot == boot_id() and start_time(self.pid) == self.start
+
+    @property
+    def owned(self) -> bool:
+        """The run that started the machine is still there."""
+        return self.boot == boot_id() and start_time(self.owner_pid) == self.owner_start
+
+    def write(self) -> None:
+        """Write the state file, whole or not at all."""
+        temporary = self.file.with_suffix(f".tmp{os.getpid()}")
+        temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        temporary.rename(self.file)
+
+    def with_process(self, pid: int) -> Running:
+        """The same with the machine's process filled in."""
+        return replace(self, pid=pid, start=start_time(pid) or 0)
+
+
+def claim(name: str, temporary: tuple[Path, ...], keep: bool) -> Running:
+    """A state file for a machine about to be started by this process."""
+    me = os.getpid()
+    state = Running(
+        name=name,
+        owner_pid=me,
+        owner_start=start_time(me) or 0,
+        boot=boot_id(),
+        temporary=tuple(str(path) for path in temporary),
+        keep=keep,
+    )
+    state.write()
+    return state
+
+
+def read_states() -> list[Running]:
+    """All state files that can be read; a damaged one is removed."""
+    states = []
+    for file in sorted(paths.running_dir().glob("*.json")):
+        try:
+            fields = json.loads(file.read_text(encoding="utf-8"))
+            states.append(Running(**{**fields, "temporary": tuple(fields["temporary"])}))
+        except (OSError, ValueError, TypeError, KeyError):
+            file.unlink(missing_ok=True)
+    return states
+
+
+def clean_left_over(also_kept: bool = False) -> list[str]:
+    """End machines whose run is gone and remove their files; one line for each thing done.
+
+    ``also_kept`` ends kept machines as well. Only processes named by our own state files, with the start
+    time written there, are touched.
+    """
+    told = []
+    for state in read_states():
+        if state.keep and state.alive:
+            if not also_kept:
+                continue
+        elif state.owned:
+            continue
+        if state.alive:
+            end_tree(state.pid, state.start)
+            told.append(f"ended machine {state.name} (pid {state.pid}), left by an earlier run")
+        for directory in state.temporary:
+            if Path(directory).exists():
+                remove_tree(Path(directory))
+                told.append(f"removed {directory}, left by an earlier run")
+        state.file.unlink(missing_ok=True)
+    return told
+
+
+def dying_with_parent(argv: list[str]) -> list[str]:
+    """``argv`` under setpriv so that the kernel kills it when the thread that starts it ends."""
+    return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+
+
+def end(process: subprocess.Popen[bytes], patience: float = 2.0) -> None:
+    """SIGTERM, then SIGKILL after ``patience`` seconds; reaps."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
+
+
+def end_tree(pid: int, started: int) -> None:
+    """SIGKILL a process that is no child of ours, and its descendants, if it is the one that we think."""
+    if start_time(pid) != started:
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while start_time(pid) == started and time.monotonic() < deadline:
+        time.sleep(0.02)

@@ -1,0 +1,12 @@
+"""How long-running work tells what it is doing: one short line at a time to a function of the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Progress = Callable[[str], None]
+"""Receives one line without a newline. Must not raise and must not block."""
+
+
+def silent(line: str) -> None:
+    """Say nothing."""

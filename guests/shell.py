@@ -1,0 +1,70 @@
+"""What one can do inside a guest, whatever the road to it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a command ended. Output that is not UTF-8 keeps its bytes as surrogates (``surrogateescape``)."""
+
+    status: int
+    """Exit status; 128 + signal number, or -1, when the road tells of no status."""
+    stdout: str
+    stderr: str
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 0
+
+
+class LineChannel(Protocol):
+    """A two-way stream of lines to a program in the guest."""
+
+    def send(self, data: bytes) -> None:
+        """Write all of ``data``; raises InfrastructureError when the channel is gone."""
+        ...
+
+    def recv_line(self, timeout: float) -> bytes:
+        """The next line without its newline.
+
+        Raises TimeoutError after ``timeout`` seconds (the channel stays usable), InfrastructureError when
+        the far end is gone (with what it last wrote to standard error).
+        """
+        ...
+
+    def close(self) -> None:
+        """End the program and the channel; never raises."""
+        ...
+
+
+class Shell(Protocol):
+    """Commands and files in a guest, as root."""
+
+    def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
+        """Run a program (a list, quoted for the shell) or a shell command line (a string).
+
+        A status other than 0 is returned, not raised. Raises TimeoutError when it runs longer than
+        ``timeout`` seconds, InfrastructureError when the connection is lost.
+        """
+        ...
+
+    def push(self, local: Path, remote: str, mode: int = 0o644) -> None:
+        """Copy a file from the host into the guest."""
+        ...
+
+    def pull(self, remote: str, local: Path) -> None:
+        """Copy a file from the guest to the host."""
+        ...
+
+    def open_channel(self, argv: Sequence[str] | str) -> LineChannel:
+        """Start a program whose standard input and output are the channel."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection; never raises."""
+        ...

@@ -1,0 +1,131 @@
+"""Boot once, save the machine (``savevm``), and restore that for each run.
+
+A snapshot is a directory in the cache with ``state.qcow2``: the guest's native file system and, as an
+internal snapshot called ``ready``, memory and devices. Each start works on a copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from guests import paths
+from guests.accelerator import qemu_identity, qemu_version
+from guests.argv import SNAPSHOT_NAME, snapshot_key
+from guests.errors import InfrastructureError
+from guests.images.build import Image
+from guests.launch import Launch
+from guests.locks import appearing, exclusive, remove_tree, require_space
+from guests.progress import Progress
+from guests.spec import MachineSpec
+
+BOOT_LIMIT = 240.0
+"""Seconds that a booting guest has; under TCG on a busy machine it takes ten."""
+
+SNAPSHOT_SPACE_MB = 800
+"""Two copies of a snapshot of the default machine, with air."""
+
+MOST_SNAPSHOTS = 12
+"""Snapshots kept; the ones unused for longest go when a new one is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A saved machine."""
+
+    directory: Path
+
+    @property
+    def state(self) -> Path:
+        return self.directory / "state.qcow2"
+
+
+def ensure_snapshot(spec: MachineSpec, accelerator: str, image: Image, progress: Progress) -> Snapshot:
+    """The snapshot for machines like ``spec``, made by booting one when the cache lacks it."""
+    key = snapshot_key(spec, accelerator, image.digest, qemu_identity(spec.qemu))
+    snapshot = Snapshot(paths.snapshots_dir() / f"{image.directory.name}-{key}")
+    if not snapshot.state.is_file():
+        with exclusive(
+            snapshot.directory.with_name(f".{snapshot.directory.name}.lock"), f"snapshot {key}", progress
+        ):
+            if not snapshot.state.is_file():
+                _forget_oldest()
+                require_space(snapshot.directory.parent, SNAPSHOT_SPACE_MB, "saving a booted guest")
+                with appearing(snapshot.directory) as temporary:
+                    _make(spec, accelerator, image, temporary, progress)
+    with contextlib.suppress(OSError):
+        (snapshot.directory / "used").touch()
+    return snapshot
+
+
+def _make(spec: MachineSpec, accelerator: str, image: Image, directory: Path, progress: Progress) -> None:
+    progress(f"booting {image.name} once under {accelerator.upper()}, to save it (ten seconds or so)")
+    started = time.monotonic()
+    empty = directory / "empty"
+    empty.mkdir()
+    # What is shared now does not matter, and a directory of a later run must not be needed now.
+    shares = tuple(
+        replace(share, path=empty, security_model="none", readonly=False, options={}) for share in spec.shares
+    )
+    booted = replace(spec, shares=shares, ssh_port=None, keep=False, host_args=())
+    logs = {"console": directory / "console.log", "qemu": directory / "qemu.log"}
+    blank = directory / "blank.qcow2"
+    _create_disk(blank, spec.control_mb)
+    launch = Launch(booted, accelerator, image, logs, blank, restore=False)
+    try:
+        launch.wait_ready(BOOT_LIMIT)
+        shell = launch.connect()
+        shell.run("sync; echo 3 > /proc/sys/vm/drop_caches", 120.0)
+        shell.close()
+        time.sleep(0.5)  # let the guest finish with the connection: it would be part of the snapshot
+        assert launch.qmp is not None and launch.process is not None
+        launch.qmp.execute("stop")
+        launch.qmp.human(f"savevm {SNAPSHOT_NAME}", limit=300.0)
+        with contextlib.suppress(InfrastructureError):
+            launch.qmp.execute("quit")
+        launch.process.wait(60)
+        shutil.move(launch.disk, directory / "state.qcow2")
+    except subprocess.TimeoutExpired as error:
+        raise InfrastructureError("QEMU did not end after saving the guest") from error
+    finally:
+        launch.stop()
+    blank.unlink()
+    empty.rmdir()
+    (directory / "meta.json").write_text(
+        json.dumps(
+            {"image": image.digest, "accelerator": accelerator, "qemu": qemu_version(spec.qemu), "argv": launch.argv},
+            indent=1,
+        ),
+        encoding="utf-8",
+    )
+    progress(f"booted and saved {image.name} in {time.monotonic() - started:.0f} s")
+
+
+def _create_disk(path: Path, size_mb: int) -> None:
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", str(path), f"{size_mb}M"]
+    try:
+        subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    except FileNotFoundError as error:
+        raise InfrastructureError("qemu-img is not installed", "apt-get install qemu-utils") from error
+    except subprocess.SubprocessError as error:
+        raise InfrastructureError(f"qemu-img failed: {getattr(error, 'stderr', error)}") from error
+
+
+def _forget_oldest() -> None:
+    """Keep the cache from growing without end: each odd set of QEMU arguments makes a snapshot of its own."""
+    found = [entry for entry in paths.snapshots_dir().iterdir() if not entry.name.startswith(".")]
+    found.sort(key=lambda entry: max(entry.stat().st_mtime, _mtime(entry / "used")), reverse=True)
+    for entry in found[MOST_SNAPSHOTS - 1 :]:
+        remove_tree(entry)
+
+
+def _mtime(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,213 @@
+"""A shell in the guest over SSH (paramiko), with the image's own keys on both sides."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import paramiko
+
+from guests.errors import InfrastructureError
+from guests.shell import LineChannel, Result
+
+BANNER_POLL = 0.02
+"""Seconds between attempts to get the banner."""
+
+
+def wait_for_banner(port: int, limit: float, still_wanted: Callable[[], bool]) -> None:
+    """Return when something at 127.0.0.1:``port`` says ``SSH-``.
+
+    QEMU's port forwarding accepts connections before the guest listens, so connecting proves nothing.
+    ``still_wanted`` is asked between attempts; when it says False (the machine died) waiting ends.
+    Raises InfrastructureError when ``limit`` seconds pass.
+    """
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline and still_wanted():
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1.0) as attempt:
+                attempt.settimeout(max(min(2.0, deadline - time.monotonic()), 0.05))
+                if attempt.recv(4) == b"SSH-":
+                    return
+        except OSError:
+            pass
+        time.sleep(BANNER_POLL)
+    if still_wanted():
+        raise InfrastructureError(
+            f"the guest did not answer SSH on 127.0.0.1:{port} within {limit:.0f} s",
+            "look at the console log of the run; `assay9 guest console` logs in there",
+        )
+
+
+class SshShell:
+    """One SSH connection as root. Implements ``guests.shell.Shell``."""
+
+    def __init__(self, port: int, key: Path, known_host: Path, limit: float = 30.0) -> None:
+        """Connect to 127.0.0.1:``port``; ``key`` is the client's private key, ``known_host`` the guest's public."""
+        self.port = port
+        self._transport: paramiko.Transport | None = None
+        kind, blob = known_host.read_text(encoding="ascii").split()[:2]
+        expected = paramiko.Ed25519Key(data=paramiko.util.b(__import__("base64").b64decode(blob)))
+        assert kind == "ssh-ed25519"
+        connection: socket.socket | None = None
+        try:
+            connection = socket.create_connection(("127.0.0.1", port), timeout=limit)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            transport = paramiko.Transport(connection)
+            self._transport = transport
+            transport.banner_timeout = transport.auth_timeout = transport.handshake_timeout = limit
+            transport.start_client(timeout=limit)
+            if transport.get_remote_server_key() != expected:
+                raise InfrastructureError(
+                    f"127.0.0.1:{port} shows another SSH host key than this image's",
+                    "another program has the port, or the snapshot is of another image: `assay9 guest clean`",
+                )
+            transport.auth_publickey("root", paramiko.Ed25519Key.from_private_key_file(str(key)))
+        except paramiko.AuthenticationException as error:
+            self.close()
+            raise InfrastructureError(
+                f"the guest refused the key {key}",
+                "image and snapshot do not belong together: `assay9 guest clean`, then run again",
+            ) from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            self.close()
+            if connection is not None:
+                connection.close()
+            raise InfrastructureError(
+                f"SSH to 127.0.0.1:{port} failed: {error or type(error).__name__}",
+                "look at the console log of the run; `assay9 guest console` logs in there",
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
+        """See ``Shell.run``."""
+        deadline = time.monotonic() + timeout
+        channel = self._exec(argv, timeout)
+        try:
+            out, err = _exchange(channel, stdin, deadline, argv)
+            status = channel.recv_exit_status()
+        finally:
+            channel.close()
+        return Result(status, _text(out), _text(err))
+
+    def push(self, local: Path, remote: str, mode: int = 0o644) -> None:
+        """See ``Shell.push``."""
+        name = shlex.quote(remote)
+        done = self.run(f"umask 077; cat > {name} && chmod {mode:o} {name}", 300.0, stdin=local.read_bytes())
+        if not done.ok:
+            raise InfrastructureError(f"copying {local.name} to {remote} in the guest: {done.stderr.strip()}")
+
+    def pull(self, remote: str, local: Path) -> None:
+        """See ``Shell.pull``."""
+        done = self.run(["cat", "--", remote], 300.0)
+        if not done.ok:
+            raise InfrastructureError(f"copying {remote} from the guest: {done.stderr.strip()}")
+        local.write_bytes(done.stdout.encode("utf-8", "surrogateescape"))
+
+    def open_channel(self, argv: Sequence[str] | str) -> LineChannel:
+        """See ``Shell.open_channel``."""
+        return SshLineChannel(self._exec(argv, 30.0))
+
+    def close(self) -> None:
+        """See ``Shell.close``."""
+        if self._transport is not None:
+            with contextlib.suppress(Exception):
+                self._transport.close()
+
+    def _exec(self, argv: Sequence[str] | str, timeout: float) -> paramiko.Channel:
+        command = argv if isinstance(argv, str) else shlex.join(argv)
+        assert self._transport is not None
+        try:
+            channel = self._transport.open_session(timeout=timeout)
+            channel.settimeout(timeout)
+            channel.exec_command(command)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise InfrastructureError(f"the SSH connection to the guest is lost: {error or 'closed'}") from error
+        return channel
+
+
+def _exchange(
+    channel: paramiko.Channel, stdin: bytes, deadline: float, argv: Sequence[str] | str
+) -> tuple[bytes, bytes]:
+    """Feed standard input and collect both outputs until the command ends."""
+    out, err = bytearray(), bytearray()
+    waiting = memoryview(stdin)
+    channel.setblocking(False)
+    sent_all = False
+    while True:
+        moved = False
+        if waiting and channel.send_ready():
+            waiting = waiting[channel.send(bytes(waiting[:32768])) :]
+            moved = True
+        elif not waiting and not sent_all:
+            channel.shutdown_write()
+            sent_all = True
+        while channel.recv_ready():
+            out += channel.recv(1 << 20)
+            moved = True
+        while channel.recv_stderr_ready():
+            err += channel.recv_stderr(1 << 20)
+            moved = True
+        if channel.exit_status_ready() and channel.eof_received and not moved:
+            return bytes(out), bytes(err)
+        if channel.closed and not moved:
+            return bytes(out), bytes(err)
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{argv if isinstance(argv, str) else shlex.join(argv)} ran into its time limit")
+        if not moved:
+            time.sleep(0.002)
+
+
+class SshLineChannel:
+    """A program in the guest over one SSH channel. Implements ``guests.shell.LineChannel``."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+        self._buffer = bytearray()
+
+    def send(self, data: bytes) -> None:
+        """See ``LineChannel.send``."""
+        try:
+            self._channel.settimeout(60.0)
+            self._channel.sendall(data)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise InfrastructureError(f"the channel into the guest is gone: {error or 'closed'}") from error
+
+    def recv_line(self, timeout: float) -> bytes:
+        """See ``LineChannel.recv_line``."""
+        deadline = time.monotonic() + timeout
+        while (end := self._buffer.find(b"\n")) < 0:
+            self._channel.settimeout(max(deadline - time.monotonic(), 0.0))
+            try:
+                data = self._channel.recv(1 << 18)
+            except TimeoutError:
+                raise TimeoutError(f"no answer from the guest within {timeout:g} s") from None
+            except OSError as error:
+                raise InfrastructureError(f"the channel into the guest is gone: {error}") from error
+            if not data:
+                raise InfrastructureError(f"the program in the guest ended{self._last_words()}")
+            self._buffer += data
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+    def close(self) -> None:
+        """See ``LineChannel.close``."""
+        with contextlib.suppress(Exception):
+            self._channel.close()
+
+    def _last_words(self) -> str:
+        said = b""
+        while self._channel.recv_stderr_ready():
+            said += self._channel.recv_stderr(65536)
+        lines = said.decode("utf-8", "replace").strip().splitlines()
+        return f": {lines[-1]}" if lines else ""
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
