@@ -1,0 +1,52 @@
+"""`assay9 cases`: every case with what it requires, and which 9P message is covered by which case."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import click
+
+import conformance.cases
+from conformance.case import CASES, Case
+from conformance.message_matrix import matrix, never_sent
+from conformance.errors import UsageError
+
+FOLDER = Path(conformance.cases.__file__).parent
+
+
+def load_cases() -> list[Case]:
+    """Import every module of cases; the cases in order of layer, family and id."""
+    for path in sorted(FOLDER.glob("*/test_*.py")):
+        importlib.import_module(f"conformance.cases.{path.parent.name}.{path.stem}")
+    return sorted(CASES.values(), key=lambda c: (c.layer, c.family, c.id))
+
+
+@click.command()
+@click.option("--layer", help="Only this layer.")
+@click.option("--family", help="Only this family.")
+@click.option("--matrix", "show_matrix", is_flag=True, help="Show 9P message by case instead.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def cases(layer: str | None, family: str | None, show_matrix: bool, as_json: bool) -> None:
+    """List the cases: id, layer, family, severity, messages covered, requirement, source."""
+    chosen = [c for c in load_cases() if layer in (None, c.layer) and family in (None, c.family)]
+    if not chosen:
+        raise UsageError(f"no case of layer {layer or 'any'} and family {family or 'any'}: see `assay9 cases`")
+    if show_matrix:
+        for name, ids in matrix(chosen).items():
+            click.echo(f"{name:<13} {', '.join(ids) if ids else '- ' + never_sent(name)}")
+    elif as_json:
+        click.echo(json.dumps([_as_dict(c) for c in chosen], indent=1))
+    else:
+        for c in chosen:
+            click.echo(f"{c.id:<14} {c.layer}/{c.family}  {c.severity}  {' '.join(c.covers)}")
+            click.echo(f"               {c.requirement}")
+            click.echo(f"               source: {c.source}")
+        click.echo(f"{len(chosen)} cases")
+
+
+def _as_dict(c: Case) -> dict[str, object]:
+    return {"id": c.id, "layer": c.layer, "family": c.family, "severity": c.severity, "covers": c.covers,
+            "requirement": c.requirement, "source": c.source, "caches": c.caches, "needs": c.needs,
+            "function": c.location}  # fmt: skip

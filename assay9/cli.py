@@ -1,0 +1,120 @@
+"""The command `assay9`: composes the packages, holds nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import conformance
+from assay9.cases import cases
+from assay9.doctor import doctor
+from conformance.errors import InfrastructureError, UsageError
+from conformance.evidence.cli import report
+from conformance.targets.spec import load, names
+from guests.cli import guest
+from reference_server.cli import frames, serve
+
+CASES = Path(conformance.__file__).parent / "cases"
+USAGE, INFRASTRUCTURE = 2, 3
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="assay9")
+def cli() -> None:
+    """Conformance and soak tests for virtio-9p (9P2000.L) shares.
+
+    \b
+    assay9 doctor                    what this machine has and lacks
+    assay9 run qemu                  every VFS call from a guest, on QEMU's own virtio-9p
+    assay9 run qemu -k rename -x     pytest's own habits work
+    assay9 run diod --layer wire     raw 9P against a server
+    assay9 cases --matrix            which 9P message is covered by which case
+    assay9 report latest             the reports of a run, again
+
+    Exit status: 0 nothing unexpected, 1 unexpected failure or unexpected pass, 2 usage,
+    3 the infrastructure failed (worth a retry), 130 and 143 interrupted.
+    """
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("target")
+@click.option("--layer", "layers", multiple=True, help="Only this layer: vfs, property, wire, ring (repeatable).")
+@click.option("--family", "families", multiple=True, help="Only this family of cases, e.g. open (repeatable).")
+@click.option("--mount", "mounts", multiple=True, help="Mount so, e.g. cache=mmap,msize=8192 (repeatable).")
+@click.option("--mounts", "matrix", type=click.Choice(["default", "all"]), default="default", show_default=True,
+              help="all: every cache mode, msize, access mode and version.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(1), help="Guests at a time; default: one per two cases' worth of cores.")
+@click.option("-k", "expression", help="Only cases whose names match, as in pytest.")
+@click.option("--keep-guest", is_flag=True, help="Leave the guest running at the end (assay9 guest ssh).")
+@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
+              help="Where run directories go.")  # fmt: skip
+@click.option("--qemu", type=click.Path(), help="The QEMU to test instead of the target's own.")
+@click.option("--qemu-arg", "qemu_args", multiple=True, help="A further argument for it (repeatable).")
+@click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
+def run(
+    target: str, layers: tuple[str, ...], families: tuple[str, ...], mounts: tuple[str, ...], matrix: str,
+    jobs: int | None, expression: str | None, keep_guest: bool, results: Path, qemu: str | None,
+    qemu_args: tuple[str, ...], pytest_args: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Run the cases on TARGET and write the evidence.
+
+    TARGET is a name that `assay9 targets` lists, or the path of a TOML file of your own. Anything
+    else is passed on to pytest: `-x`, `--lf`, `-v`, `--guest debian13`, `--address HOST:PORT`.
+    """
+    load(target)
+    arguments = [str(CASES), "--target", target, f"--mounts={matrix}", f"--results={results}"]
+    arguments += [f"--layer={v}" for v in layers] + [f"--family={v}" for v in families]
+    arguments += [f"--mount={v}" for v in mounts] + [f"--qemu-arg={v}" for v in qemu_args]
+    arguments += [f"--qemu={qemu}"] if qemu else []
+    arguments += ["-k", expression] if expression else []
+    arguments += ["--keep-guest"] if keep_guest else []
+    workers = jobs if jobs is not None else default_jobs()
+    arguments += ["-n", str(workers)] if workers > 1 and not keep_guest else []
+    arguments += ["-q", "--no-header", "--tb=short", "-rN", *pytest_args]
+    raise SystemExit(int(pytest.main(arguments)))
+
+
+def default_jobs() -> int:
+    """One guest per core, at most four."""
+    return max(1, min(4, os.cpu_count() or 1))
+
+
+@cli.command()
+def targets() -> None:
+    """List the targets that have a TOML file here."""
+    for name in names():
+        target = load(name)
+        click.echo(f"{name:<16} {target.kind:<7} {target.title}")
+
+
+for _command in (cases, doctor, report, guest, serve, frames):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Entry point: every expected error becomes one line and the right exit status."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(USAGE)
+    except UsageError as e:
+        click.echo(f"assay9: {e}", err=True)
+        sys.exit(USAGE)
+    except InfrastructureError as e:
+        click.echo(f"assay9: {e}", err=True)
+        sys.exit(INFRASTRUCTURE)
+    except KeyboardInterrupt as e:
+        sys.exit(143 if "SIGTERM" in str(e) else 130)
+
+
+def _terminate(*_: object) -> None:
+    raise KeyboardInterrupt("SIGTERM")

@@ -1,0 +1,212 @@
+"""Comparison of what a share shows inside with what is there outside, field by field.
+
+Rule of this module: every tolerated difference stands in `RULES` with its reason, and reports show the
+tolerated values. A target may override a rule in its TOML, with a reason of its own. Pure functions: no calls
+are made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from conformance.errors import SuiteError
+
+RuleKind = Literal["exact", "identity", "rescaled", "informational"]
+"""exact: equal values. identity: different numbers, but equal ones stay equal and different ones
+different (inode numbers). rescaled: equal after conversion to bytes, within one block and within what changed
+outside meanwhile. informational: shown, never judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one field is compared, and why."""
+
+    kind: RuleKind
+    reason: str
+
+
+RULES: dict[str, Rule] = {
+    "mode": Rule("exact", "type and permission bits travel in Rgetattr.mode"),
+    "nlink": Rule("exact", "travels in Rgetattr.nlink"),
+    "uid": Rule("exact", "travels in Rgetattr.uid; passthrough models keep it"),
+    "gid": Rule("exact", "travels in Rgetattr.gid; passthrough models keep it"),
+    "size": Rule("exact", "travels in Rgetattr.size"),
+    "blocks": Rule("exact", "travels in Rgetattr.blocks, 512-byte units on both sides"),
+    "rdev": Rule("exact", "travels in Rgetattr.rdev"),
+    "atime_ns": Rule("exact", "travels as seconds and nanoseconds"),
+    "mtime_ns": Rule("exact", "travels as seconds and nanoseconds"),
+    "ctime_ns": Rule("exact", "travels as seconds and nanoseconds"),
+    "ino": Rule("identity", "the guest derives it from qid.path, which a server may remap (QEMU multidevs)"),
+    "dev": Rule("informational", "the guest gives every mount an anonymous device number of its own"),
+    "blksize": Rule("informational", "v9fs reports a transfer size made from msize or iounit, not the host's"),
+    "btime_ns": Rule("informational", "v9fs asks for P9_STATS_BASIC only: birth time never crosses"),
+    "mask": Rule("informational", "the statx fields each side's kernel fills in"),
+    "attributes": Rule("informational", "9P2000.L has no field for inode attributes"),
+    "attributes_mask": Rule("informational", "9P2000.L has no field for inode attributes"),
+    "mnt_id": Rule("informational", "a number of each kernel's own mount table"),
+    "f_bsize": Rule("informational", "v9fs reports a block size derived from msize"),
+    "f_frsize": Rule("informational", "follows f_bsize; block counts are compared as bytes"),
+    "f_blocks": Rule("rescaled", "counted in f_frsize, which differs inside"),
+    "f_bfree": Rule("rescaled", "counted in f_frsize; other users of the host's disk move it"),
+    "f_bavail": Rule("rescaled", "counted in f_frsize; other users of the host's disk move it"),
+    "f_files": Rule("exact", "travels in Rstatfs.files"),
+    "f_ffree": Rule("rescaled", "other users of the host's disk move it"),
+    "f_favail": Rule("rescaled", "other users of the host's disk move it"),
+    "f_flag": Rule("informational", "mount flags are each kernel's own"),
+    "f_namemax": Rule("exact", "travels in Rstatfs.namelen"),
+    "f_fsid": Rule("exact", "travels in Rstatfs.fsid"),
+    "name": Rule("exact", "names travel as they are"),
+    "type": Rule("exact", "the file type of the entry"),
+    "target": Rule("exact", "a link's text travels as it is"),
+    "value": Rule("exact", "bytes travel as they are"),
+    "exists": Rule("exact", "what is there on one side is there on the other"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field's comparison: both values, also when equal."""
+
+    name: str
+    inside: Any
+    outside: Any
+    rule: RuleKind
+    equal: bool
+    tolerated: str | None = None
+    """Why a difference is no finding; None when equal or when it is one."""
+
+    @property
+    def ok(self) -> bool:
+        """Equal, or different for a reason."""
+        return self.equal or self.tolerated is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What one comparison saw, kept as evidence."""
+
+    kind: str
+    path: str
+    fields: tuple[Field, ...]
+    after_call: int = 0
+    """How many calls of the case had been made."""
+    inside: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """No field differs without a reason."""
+        return all(f.ok for f in self.fields)
+
+    def differences(self) -> str:
+        """The unexplained differences, one line."""
+        return "; ".join(f"{f.name}: inside {f.inside!r}, outside {f.outside!r}" for f in self.fields if not f.ok)
+
+    def changed_from(self, before: Comparison) -> set[str]:
+        """Names of the fields whose value inside differs from `before`'s, without the st_ prefix."""
+        return {
+            _plain(name) for name, value in self.inside.items() if before.inside.get(name, value) != value
+        }
+
+
+class Comparer:
+    """The rules in force for one target, and the inode numbers one case has met."""
+
+    def __init__(self, overrides: Mapping[str, Rule] | None = None) -> None:
+        self.rules = {**RULES, **(overrides or {})}
+        self._inside_of: dict[tuple[int, int], int] = {}
+        self._outside_of: dict[int, tuple[int, int]] = {}
+
+    def forget_inodes(self) -> None:
+        """Begin a new case: identities hold within one."""
+        self._inside_of.clear()
+        self._outside_of.clear()
+
+    def stat(self, path: str, inside: Mapping[str, Any], outside: Mapping[str, Any], kind: str = "stat",
+             tolerate: Mapping[str, str] | None = None) -> Comparison:  # fmt: skip
+        """Compare two stat or statx results. `tolerate` maps plain field names to a reason for this once."""
+        fields = []
+        for name in outside:
+            if name not in inside:
+                continue
+            rule = self._rule(_plain(name))
+            equal = inside[name] == outside[name]
+            if rule.kind == "identity":
+                equal = self._same_inode(inside, outside)
+            reason = (tolerate or {}).get(_plain(name)) or (rule.reason if rule.kind == "informational" else None)
+            shown = None if equal else reason
+            if rule.kind == "identity" and equal and inside[name] != outside[name]:
+                shown = rule.reason
+            fields.append(Field(name, inside[name], outside[name], rule.kind, equal, shown))
+        return Comparison(kind, path, tuple(fields), inside=dict(inside))
+
+    def statvfs(self, path: str, inside: Mapping[str, Any], outside: Mapping[str, Any],
+                outside_after: Mapping[str, Any]) -> Comparison:  # fmt: skip
+        """Compare statvfs: taken outside both before and after, since others use the host's disk too."""
+        fields = []
+        for name, value in inside.items():
+            rule, seen = self._rule(name), outside.get(name)
+            equal, tolerated = value == seen, None
+            if not equal and rule.kind == "informational":
+                tolerated = rule.reason
+            elif not equal and rule.kind == "rescaled":
+                unit_in = inside["f_frsize"] if name.startswith("f_b") else 1
+                unit_out = outside["f_frsize"] if name.startswith("f_b") else 1
+                low, high = sorted((outside[name] * unit_out, outside_after[name] * unit_out))
+                slack = max(unit_in, unit_out)
+                if low - slack <= value * unit_in <= high + slack:
+                    tolerated = f"{rule.reason}: {value * unit_in} against {low}..{high}"
+            fields.append(Field(name, value, seen, rule.kind, equal, tolerated))
+        return Comparison("statvfs", path, tuple(fields), inside=dict(inside))
+
+    def entries(self, path: str, inside: Iterable[list[Any]], outside: Iterable[list[Any]],
+                device: int) -> Comparison:  # fmt: skip
+        """Compare directories as [name, inode, type] lists: same names, same types, inode identity."""
+        ours = {name: (inode, kind) for name, inode, kind in inside}
+        theirs = {name: (inode, kind) for name, inode, kind in outside}
+        fields = [Field("names", sorted(ours), sorted(theirs), "exact", sorted(ours) == sorted(theirs))]
+        for name in sorted(ours.keys() & theirs.keys()):
+            (inode, kind), (host_inode, host_kind) = ours[name], theirs[name]
+            if kind != host_kind:
+                fields.append(Field(f"{name!r} type", oct(kind), oct(host_kind), "exact", False))
+            if not self._pair(inode, (device, host_inode)):
+                fields.append(Field(f"{name!r} ino", inode, host_inode, "identity", False))
+        return Comparison("readdir", path, tuple(fields))
+
+    def values(self, kind: str, path: str, inside: Mapping[str, Any], outside: Mapping[str, Any],
+               rule: str = "value") -> Comparison:  # fmt: skip
+        """Compare named values exactly (xattrs, link text, content hashes, existence)."""
+        names = sorted(inside.keys() | outside.keys())
+        used = self._rule(rule).kind
+        fields = tuple(
+            Field(n, inside.get(n), outside.get(n), used,
+                  n in inside and n in outside and inside[n] == outside[n]) for n in names
+        )  # fmt: skip
+        return Comparison(kind, path, fields, inside=dict(inside))
+
+    def _rule(self, name: str) -> Rule:
+        try:
+            return self.rules[name]
+        except KeyError:
+            raise SuiteError(f"no comparison rule for field {name!r}: add it to conformance/compare.py") from None
+
+    def _same_inode(self, inside: Mapping[str, Any], outside: Mapping[str, Any]) -> bool:
+        prefix = "stx_" if "stx_ino" in inside else "st_"
+        return self._pair(inside[prefix + "ino"], (outside[prefix + "dev"], outside[prefix + "ino"]))
+
+    def _pair(self, inside: int, outside: tuple[int, int]) -> bool:
+        return (
+            self._inside_of.setdefault(outside, inside) == inside
+            and self._outside_of.setdefault(inside, outside) == outside
+        )
+
+    def forget(self, outside: tuple[int, int]) -> None:
+        """The file with this (st_dev, st_ino) outside is gone: both numbers may be used again."""
+        inside = self._inside_of.pop(outside, None)
+        if inside is not None:
+            self._outside_of.pop(inside, None)
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("stx_").removeprefix("st_")

@@ -1,0 +1,97 @@
+"""From what a case did (calls, comparisons, messages) to its entry in the run record."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from conformance.case import Case
+from conformance.compare import Comparison as Seen
+from conformance.evidence.record import Call, CaseResult, Comparison, FieldComparison, KnownFailure, LogExcerpt
+from conformance.judge import Judgement
+from conformance.mounts import MountOptions
+from conformance.share import Share
+from conformance.targets.spec import Known
+from conformance.trace import Crossed
+from conformance.vantage import CallRecord, errno_name
+
+_LONGEST = 160
+
+
+def case_result(
+    case: Case, parameters: str, mount: MountOptions | None, mount_line: str, judgement: Judgement,
+    raised: BaseException | None, share: Share | None, control: Share | None, crossed: Crossed | None,
+    excerpts: list[tuple[str, str]], seconds: float, worker: str, known: Known | None = None,
+) -> CaseResult:  # fmt: skip
+    """Everything that one case leaves."""
+    calls = share.calls if share is not None else []
+    controls = control.calls if control is not None else []
+    return CaseResult(
+        id=f"{case.id}[{parameters}]" if parameters else case.id,
+        case_id=case.id,
+        parameters=parameters,
+        layer=case.layer,
+        family=case.family,
+        title=case.function.__name__,
+        requirement=case.requirement,
+        source=case.source,
+        severity=case.severity,
+        mount=str(mount) if mount else "",
+        mount_shown=mount_line,
+        verdict=judgement.verdict,
+        reason=judgement.reason,
+        infrastructure=judgement.infrastructure,
+        details="".join(traceback.format_exception(raised))[-6000:] if raised is not None else "",
+        known=KnownFailure(reason=known.reason, link=known.link) if known else None,
+        seconds=round(seconds, 4),
+        guest_seconds=round(sum(c.seconds for c in [*calls, *controls] if c.vantage == "inside"), 4),
+        worker=worker,
+        calls=[_call(i, c, controls) for i, c in enumerate(calls, 1)],
+        comparisons=[_comparison(c) for c in (share.comparisons if share is not None else [])],
+        covers=list(case.covers),
+        messages=list(crossed.messages) if crossed else [],
+        message_counts=crossed.counts if crossed else {},
+        covers_ok=None if crossed is None else not crossed.missing(case.covers),
+        log_excerpts=[LogExcerpt(source=s, text=t) for s, t in excerpts],
+    )
+
+
+def _call(index: int, record: CallRecord, controls: list[CallRecord]) -> Call:
+    same = controls[index - 1] if index <= len(controls) else None
+    if same is not None and (same.op, same.vantage, same.process) != (record.op, record.vantage, record.process):
+        same = None
+    return Call(
+        index=index, vantage=record.vantage, process=record.process, op=record.op,
+        args=[shorten(a) for a in record.args] + [f"{k}={shorten(v)}" for k, v in record.kw.items()],
+        result=_result(record), errno=errno_name(record.errno) if record.errno else None,
+        seconds=record.seconds, control_result=_result(same) if same else None,
+    )  # fmt: skip
+
+
+def _result(record: CallRecord) -> str:
+    if record.trouble:
+        return record.trouble
+    return errno_name(record.errno) if record.errno else shorten(record.value)
+
+
+def _comparison(seen: Seen) -> Comparison:
+    return Comparison(
+        after_call=seen.after_call, kind=seen.kind, path=printable(seen.path), ok=seen.ok,
+        fields=[
+            FieldComparison(name=f.name, inside=shorten(f.inside), outside=shorten(f.outside), rule=f.rule,
+                            equal=f.equal, tolerated=f.tolerated)
+            for f in seen.fields
+        ],
+    )  # fmt: skip
+
+
+def shorten(value: Any) -> str:
+    """A value as a report shows it: one line, at most 160 characters."""
+    text = value if isinstance(value, str) else repr(value)
+    text = printable(text)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 20]}... ({len(text)} characters)"
+
+
+def printable(text: str) -> str:
+    """Bytes of a name that are no UTF-8 shown as \\xNN."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,22 @@
+"""What a case may need beyond calls on a share, and what is said where a deployment has it not."""
+
+from __future__ import annotations
+
+FEATURES: dict[str, str] = {
+    "host-root": "host root",
+    "guest-root": "root in the guest",
+    "passthrough-ownership": "a security model that keeps owners and modes on the host (passthrough, host root)",
+    "trace": "the guest's 9p tracepoints",
+    "remount": "a guest that can mount the share again with other options",
+    "mount-namespace": "host root, for a mount namespace of the run's own",
+    "xattr": "extended attributes",
+    "xattr-trusted": "trusted.* extended attributes on the exported file system, as root",
+    "acl": "POSIX ACLs (mount option posixacl)",
+    "locks": "byte-range locks that conflict between clients and host processes",
+    "mknod": "special files on the share",
+    "qemu-machine": "a target that can start a second QEMU with other devices",
+    "rename-exchange": "renameat2(2) with RENAME_EXCHANGE or RENAME_NOREPLACE over 9P",
+    "tmpfile": "O_TMPFILE over 9P",
+    "fallocate": "fallocate(2) over 9P",
+}
+"""Feature name -> what it is, as an `undrivable: ...` verdict says it."""

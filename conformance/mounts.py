@@ -1,0 +1,97 @@
+"""Mount options as a case or a user asks for them, and whether /proc/mounts says that they are in force."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, fields, replace
+from itertools import product
+
+from conformance.case import CACHES
+from conformance.errors import UsageError
+
+LARGEST_MSIZE = 512_000
+"""What net/9p/trans_virtio.c grants at most: 128 pages less three, 4 KiB each."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class MountOptions:
+    """One way of mounting a share; `msize` in bytes, `access` is client, user, any or a uid."""
+
+    cache: str = "none"
+    msize: int = 131_072
+    access: str = "client"
+    version: str = "9p2000.L"
+    posixacl: bool = False
+
+    def __str__(self) -> str:
+        """What differs from the defaults, e.g. `cache=mmap,msize=8192`; the cache mode always."""
+        shown = [f"cache={self.cache}"]
+        for f in fields(self)[1:]:
+            value = getattr(self, f.name)
+            if value != f.default:
+                shown.append(f.name if value is True else f"{f.name}={value}")
+        return ",".join(shown)
+
+    def options(self, transport: str = "trans=virtio") -> str:
+        """The text after `mount -t 9p -o`."""
+        parts = [transport, f"version={self.version}", f"msize={self.msize}", f"access={self.access}"]
+        parts += [f"cache={self.cache}"] + (["posixacl"] if self.posixacl else [])
+        return ",".join(parts)
+
+    def contradicted_by(self, shown: str) -> list[str]:
+        """What the options column of /proc/mounts says otherwise; empty when all is in force.
+
+        Linux leaves out what it holds for a default (fs/9p/v9fs.c v9fs_show_options, net/9p/client.c
+        p9_show_client_options), and 6.4 and later print the cache mode as a number of bits.
+        """
+        seen = dict(part.partition("=")[::2] for part in shown.split(","))
+        wrong = []
+        cache = seen.get("cache", "none")
+        if cache != self.cache and _CACHE_BITS.get(cache.removeprefix("0x")) != self.cache:
+            wrong.append(f"cache is {cache}, {self.cache} was asked for")
+        access = seen.get("access", "client" if self.version == "9p2000.L" else "user")
+        if access != self.access:
+            wrong.append(f"access is {access}, {self.access} was asked for")
+        if "msize" in seen and int(seen["msize"]) != self.msize:
+            wrong.append(f"msize is {seen['msize']}, {self.msize} was asked for")
+        version = seen.get("version", "9p2000.L")
+        if version != self.version:
+            wrong.append(f"version is {version}, {self.version} was asked for")
+        if self.posixacl and "posixacl" not in seen:
+            wrong.append("posixacl was asked for and is not in force")
+        return wrong
+
+
+_CACHE_BITS = {"0": "none", "00000000": "none", "1": "readahead", "00000001": "readahead", "5": "mmap",
+               "00000005": "mmap", "f": "loose", "0000000f": "loose", "8f": "fscache", "0000008f": "fscache"}  # fmt: skip
+"""Linux 6.4 and later: enum p9_cache_shortcuts in fs/9p/v9fs.h, printed with %x."""
+
+DEFAULT = MountOptions()
+
+
+def parse(text: str) -> MountOptions:
+    """`cache=mmap,msize=8192,posixacl` as the user types it. Raises UsageError naming what is wrong."""
+    names = {f.name for f in fields(MountOptions)}
+    asked: dict[str, object] = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(sorted(names))}"
+            raise UsageError(f"unknown mount option {name!r}: {hint}")
+        if name == "cache" and value not in CACHES:
+            raise UsageError(f"unknown cache mode {value!r}: use one of {', '.join(CACHES)}")
+        if name == "version" and value not in ("9p2000.L", "9p2000.u"):
+            raise UsageError(f"unknown version {value!r}: use 9p2000.L or 9p2000.u")
+        if name == "msize" and not (value.isdigit() and int(value) >= 4096):
+            raise UsageError(f"msize={value!r}: a number of bytes, 4096 or more, is wanted")
+        asked[name] = int(value) if name == "msize" else True if name == "posixacl" else value
+    return replace(DEFAULT, **asked)  # type: ignore[arg-type]
+
+
+def matrix() -> list[MountOptions]:
+    """`--mounts all`: every cache mode by message size, then each access, version and ACL by itself."""
+    grid = [MountOptions(cache=c, msize=m) for c, m in product(CACHES, (4096, 8192, 131_072, LARGEST_MSIZE))]
+    others = [MountOptions(access=a) for a in ("user", "any", "0")]
+    others += [MountOptions(version="9p2000.u", access="user"), MountOptions(posixacl=True)]
+    return grid + others

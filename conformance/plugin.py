@@ -1,0 +1,238 @@
+"""The pytest side: options, which cases run with which mounts, and verdicts as pytest outcomes.
+
+`pytest conformance/cases --target qemu` and `assay9 run qemu` are the same run. Without `--target` the
+plugin does nothing, so that other test suites in the same environment are left alone.
+"""
+
+from __future__ import annotations
+
+import platform
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.case import Case
+from conformance.errors import Finding, InfrastructureError, SuiteError, UsageError
+from conformance.evidence.gate import exit_status
+from conformance.evidence.record import CaseResult, Environment, RunWriter, load_run
+from conformance.evidence.reports import write_reports
+from conformance.mounts import DEFAULT, MountOptions, matrix, parse
+from conformance.runner import Runner
+from conformance.targets import kinds
+from conformance.targets.spec import Target, load
+
+CASES = Path(__file__).parent / "cases"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options of a run."""
+    group = parser.getgroup("assay9", "conformance of a 9P share")
+    group.addoption("--target", metavar="NAME", help="what to test: a name of conformance/targets or a TOML file")
+    group.addoption("--layer", action="append", default=[], help="only this layer (repeatable)")
+    group.addoption("--family", action="append", default=[], help="only this family, e.g. open (repeatable)")
+    group.addoption("--mount", action="append", default=[], metavar="OPTIONS",
+                    help="mount so: cache=mmap,msize=8192,access=user,version=9p2000.u,posixacl (repeatable)")  # fmt: skip
+    group.addoption("--mounts", choices=("default", "all"), default="default",
+                    help="default: cache=none and a subset in mmap and loose; all: the whole matrix")  # fmt: skip
+    group.addoption("--results", default="results", metavar="DIR", help="where run directories go")
+    group.addoption("--qemu", metavar="PATH", help="the QEMU to test instead of the target's own")
+    group.addoption("--qemu-arg", action="append", default=[], metavar="ARG", help="a further argument for it")
+    group.addoption("--guest", metavar="IMAGE", help="the guest image instead of the target's (debian11, ...)")
+    group.addoption("--security-model", help="QEMU's security_model instead of the target's")
+    group.addoption("--address", metavar="ADDRESS", help="for target socket: HOST:PORT or a unix socket's path")
+    group.addoption("--aname", help="for target socket: the name to attach to")
+    group.addoption("--export", metavar="DIR", help="for target socket: the exported directory, if it is on this host")
+    group.addoption("--keep-guest", action="store_true", help="leave the guest running at the end")
+    group.addoption("--control", choices=("first", "never"), default="first",
+                    help="first: every case must hold on the guest's native file system before it is tried")  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Check the target and everything named on the command line before anything slow starts."""
+    config.addinivalue_line("markers", "assay9: a conformance case")
+    if not config.getoption("--target"):
+        return
+    try:
+        plugin = RunPlugin(config)
+    except (UsageError, InfrastructureError) as e:
+        status = 2 if isinstance(e, UsageError) else 3
+        sys.stderr.write(f"assay9: {e}\n")
+        pytest.exit(str(e), returncode=status)
+    config.pluginmanager.register(plugin, "assay9-run")
+
+
+@pytest.fixture
+def share(request: pytest.FixtureRequest) -> MountOptions:
+    """The share a case runs on; replaced by a `conformance.share.Share` when the case is called."""
+    options: MountOptions = request.param
+    return options
+
+
+class RunPlugin:
+    """One run, in the controlling process or in one of its workers."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.target: Target = load(config.getoption("--target"))
+        self.target.profile.overrides()
+        self.mounts = [parse(text) for text in config.getoption("--mount")]
+        worker = getattr(config, "workerinput", None)
+        self.worker = worker["workerid"] if worker else "main"
+        self.controls = worker is None
+        self.options = {
+            "qemu": config.getoption("--qemu"), "qemu_args": tuple(config.getoption("--qemu-arg")),
+            "image": config.getoption("--guest"), "security_model": config.getoption("--security-model"),
+            "keep_guest": config.getoption("--keep-guest"), "address": config.getoption("--address"),
+            "aname": config.getoption("--aname"), "export": config.getoption("--export"),
+        }  # fmt: skip
+        kinds.check(self.target, self.options)
+        self.run_dir = Path(worker["assay9_run_dir"]) if worker else Path()
+        self.writer: RunWriter | None = None
+        self.runner: Runner | None = None
+        self.counts: dict[str, int] = {}
+        self.started = time.monotonic()
+        if self.controls:
+            signal.signal(signal.SIGTERM, _terminate)
+
+    # ---- which cases, with which mounts
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        case = _case_of(metafunc.function)
+        if case is not None and "share" in metafunc.fixturenames:
+            chosen = self._mounts_for(case)
+            metafunc.parametrize("share", chosen, indirect=True, ids=[str(m) for m in chosen])
+
+    def _mounts_for(self, case: Case) -> list[MountOptions]:
+        if self.mounts:
+            return self.mounts
+        if self.config.getoption("--mounts") == "all":
+            return [m for m in matrix() if m.cache in case.caches]
+        if "none" not in case.caches:
+            return [MountOptions(cache=c) for c in ("mmap", "loose") if c in case.caches] or [
+                MountOptions(cache=case.caches[0])
+            ]
+        also = [MountOptions(cache=c) for c in ("mmap", "loose") if case.cached_too and c in case.caches]
+        return [DEFAULT, *also]
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        layers = self.config.getoption("--layer") or self.target.layers or ["vfs", "property"]
+        families = self.config.getoption("--family")
+        kept, dropped = [], []
+        for item in items:
+            case = _case_of(getattr(item, "function", None))
+            wanted = case is not None and case.layer in layers and (not families or case.family in families)
+            (kept if wanted else dropped).append(item)
+        if dropped:
+            self.config.hook.pytest_deselected(items=dropped)
+        items[:] = sorted(kept, key=lambda i: str(_mount_of(i) or ""))
+
+    # ---- the run
+
+    def pytest_sessionstart(self) -> None:
+        if self.controls:
+            environment = Environment(
+                target=self.target.name, target_kind=self.target.kind, target_title=self.target.title,
+                started=datetime.now(UTC), command=_command_line(), host_kernel=platform.release(),
+            )  # fmt: skip
+            self.writer = RunWriter.create(Path(self.config.getoption("--results")), environment)
+            self.run_dir = self.writer.run_dir
+        else:
+            self.writer = RunWriter.attach(self.run_dir, self.worker)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput["assay9_run_dir"] = str(self.run_dir.absolute())
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
+        case = _case_of(pyfuncitem.function)
+        if case is None:
+            return None
+        runner = self._runner()
+        arguments = {n: pyfuncitem.funcargs[n] for n in pyfuncitem._fixtureinfo.argnames}
+        result, raised = kinds.run_case(runner, case, _parameters(pyfuncitem), pyfuncitem.function, arguments)
+        assert self.writer is not None
+        self.writer.append(result)
+        pyfuncitem.user_properties.append(("assay9", result.verdict))
+        _as_outcome(result, raised)
+        return True
+
+    def _runner(self) -> Any:
+        if self.runner is None:
+            assert self.writer is not None
+            self.runner = kinds.start(self.target, self.run_dir, self._progress, self.options, self.worker,
+                                      self.config.getoption("--control") == "first")  # fmt: skip
+            if self.runner.broken is not None:
+                self.writer.trouble(str(self.runner.broken))
+            else:
+                self.writer.describe(self.runner.deployment.environment())
+        return self.runner
+
+    def _progress(self, text: str) -> None:
+        sys.__stderr__.write(f"assay9[{self.worker}]: {text}\n")  # type: ignore[union-attr]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for name, value in report.user_properties if report.when == "call" else ():
+            if name == "assay9":
+                self.counts[str(value)] = self.counts.get(str(value), 0) + 1
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if self.runner is not None:
+            self.runner.stop()
+        if not self.controls or self.config.option.collectonly or self.writer is None:
+            return
+        self.writer.finish(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+        write_reports(self.run_dir)
+        if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = exit_status(load_run(self.run_dir))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.controls and self.writer is not None and not self.config.option.collectonly:
+            from conformance.evidence.gate import summarise  # noqa: PLC0415 - rich is slow to import in workers
+
+            terminalreporter.write(summarise(load_run(self.run_dir), self.run_dir))
+
+
+def _case_of(function: Any) -> Case | None:
+    return getattr(function, "assay9_case", None)
+
+
+def _mount_of(item: pytest.Item) -> MountOptions | None:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("share") if callspec is not None else None
+
+
+def _parameters(item: pytest.Function) -> str:
+    """The case's own parameters, without the mount's."""
+    callspec = getattr(item, "callspec", None)
+    if callspec is None:
+        return ""
+    mount = callspec.params.get("share")
+    return "-".join(part for part in callspec._idlist if part != str(mount))
+
+
+def _as_outcome(result: CaseResult, raised: BaseException | None) -> None:
+    """Say a verdict in pytest's words: passed, failed, skipped (with the reason), xfailed."""
+    line = f"{result.id}: {result.verdict}: {result.reason}"
+    if result.verdict in ("undrivable", "unsupported"):
+        pytest.skip(line)
+    if result.verdict == "known" or (result.verdict == "fail" and result.severity == "varies"):
+        pytest.xfail(line)
+    if result.verdict == "error":
+        raise raised if raised is not None else SuiteError(line)
+    if result.verdict in ("fail", "fixed"):
+        raise raised if isinstance(raised, AssertionError) else Finding(line) from raised
+
+
+def _command_line() -> str:
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _terminate(*_: object) -> None:
+    """SIGTERM ends a run as Ctrl-C does: guests are stopped and what was recorded is kept."""
+    raise KeyboardInterrupt("SIGTERM")

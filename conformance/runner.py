@@ -1,0 +1,198 @@
+"""Runs one case on one deployment and says what came of it; mounts, restores and tidies as needed."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+from conformance.case import Case
+from conformance.compare import Comparer
+from conformance.errors import Finding, InfrastructureError, SuiteError, Undrivable
+from conformance.evidence.record import CaseResult
+from conformance.evidence_of import case_result
+from conformance.features import FEATURES
+from conformance.judge import judge
+from conformance.mounts import MountOptions
+from conformance.share import Share
+from conformance.targets.deployment import Deployment
+from conformance.targets.spec import Target
+from conformance.trace import Crossed, parse
+from conformance.vantage import Vantage
+
+Body = Callable[[Share], None]
+
+
+class Runner:
+    """One worker's deployment: started once, mounted as cases ask, restored when a case kills it."""
+
+    def __init__(self, target: Target, deployment: Deployment, control_first: bool, worker: str) -> None:
+        self.target, self.deployment, self.worker = target, deployment, worker
+        self._control_first = control_first
+        self._comparer = Comparer(target.profile.overrides())
+        self._mounted: MountOptions | None = None
+        self._mount_line = ""
+        self._refused: dict[MountOptions, str] = {}
+        self.broken: InfrastructureError | None = None
+        self.guest_seconds = 0.0
+
+    def run(self, case: Case, parameters: str, mount: MountOptions, body: Body) -> tuple[CaseResult, BaseException | None]:
+        """Run `body` as `case` on a share mounted so; its evidence, and what it raised."""
+        begun, mark = time.monotonic(), self._mark()
+        raised: BaseException | None = None
+        crossed: Crossed | None = None
+        control: Share | None = None
+        share: Share | None = None
+        try:
+            self._ready(case, mount)
+            directory = case.id + (f"-{_safe(parameters)}" if parameters else "")
+            if case.control and self._control_first:
+                control = self._share(case, directory, mount, on_control=True)
+                self._on_control(body, control)
+            share = self._share(case, directory, mount, on_control=False)
+            if self.deployment.traced:
+                self.deployment.inside.call("trace_begin")
+            self._bounded(body, share, case.seconds)
+            share.settle()
+        except (Exception, KeyboardInterrupt) as e:  # noqa: BLE001 - every end of a case is judged
+            if isinstance(e, KeyboardInterrupt):
+                raise
+            raised = e
+        if share is not None and self.deployment.traced:
+            crossed = self._crossed()
+        raised = self._after(share, control, raised)
+        judgement = judge(
+            case, raised, crossed,
+            self.target.profile.known_failure(case.id, parameters, str(mount), self.deployment.version,
+                                              self.target.machine.image),
+            tuple(lack for lack in self.target.profile.lacks if lack.feature in case.needs),
+            share.calls if share else [],
+        )  # fmt: skip
+        result = case_result(
+            case, parameters, mount, self._mount_line, judgement, raised, share, control, crossed,
+            self.deployment.excerpts(mark) if mark is not None else [],
+            time.monotonic() - begun, self.worker,
+        )  # fmt: skip
+        return result, raised
+
+    def stop(self) -> None:
+        """End the deployment."""
+        self.deployment.stop()
+
+    def _mark(self) -> Any:
+        with contextlib.suppress(InfrastructureError):
+            return self.deployment.mark()
+        return None
+
+    def _ready(self, case: Case, mount: MountOptions) -> None:
+        if self.broken is not None:
+            raise self.broken
+        lacking = {lack.feature for lack in self.target.profile.lacks}
+        for feature in case.needs:
+            if feature not in FEATURES:
+                raise SuiteError(f"{case.id} needs {feature!r}, which conformance/features.py does not know")
+            if feature not in self.deployment.features and feature not in lacking and feature not in OPTIMISTIC:
+                raise Undrivable(FEATURES[feature])
+        if mount.cache not in case.caches:
+            raise Undrivable(f"has no meaning with cache={mount.cache}, only with {', '.join(case.caches)}")
+        if mount in self._refused:
+            raise Undrivable(self._refused[mount])
+        if self._mounted != mount:
+            self._mounted = None
+            try:
+                self._mount_line = self.deployment.mount(mount)
+            except Undrivable as e:
+                self._refused[mount] = str(e)
+                raise
+            self._mounted = mount
+
+    def _share(self, case: Case, directory: str, mount: MountOptions, on_control: bool) -> Share:
+        d = self.deployment
+        inside_root = f"{d.control_root}/{directory}" if on_control else f"{d.inside_root}/{directory}"
+        inside_link = d.control if on_control else d.inside
+        outside_link = d.control if on_control else d.outside
+        outside_root = inside_root if on_control else f"{d.outside_root}/{directory}"
+        outside_link.call("rmtree", outside_root)
+        outside_link.call("mkdir", outside_root, 0o755)
+        outside_link.call("chmod", outside_root, 0o777)
+        inside_link.call("setroot", inside_root)
+        if outside_link is not inside_link:
+            outside_link.call("setroot", outside_root)
+        vantages = [Vantage("inside", inside_link, inside_root), Vantage("outside", outside_link, outside_root),
+                    Vantage("control", d.control, f"{d.control_root}/{directory}")]  # fmt: skip
+        return Share(case, *vantages, self._comparer, mount, traced=d.traced and not on_control,
+                     on_control=on_control, features=d.features)  # fmt: skip
+
+    def _on_control(self, body: Body, control: Share) -> None:
+        """The case must hold on a native file system of the same guest, or it is the case that is wrong."""
+        try:
+            body(control)
+        except (Finding, AssertionError, OSError) as e:
+            raise SuiteError(f"the case fails on the control file system too: {e}") from e
+        finally:
+            self._tidy(control)
+
+    def _bounded(self, body: Body, share: Share, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        observe = share.inside.observer
+
+        def watch(vantage: Vantage, record: Any) -> None:
+            if observe is not None:
+                observe(vantage, record)
+            if time.monotonic() > deadline:
+                raise Finding(f"the case took more than its {seconds:.0f} s")
+
+        share.inside.observer = watch
+        body(share)
+
+    def _crossed(self) -> Crossed | None:
+        try:
+            return parse(self.deployment.inside.call("trace_end"))
+        except (InfrastructureError, OSError):
+            return None
+
+    def _after(self, share: Share | None, control: Share | None, raised: BaseException | None) -> BaseException | None:
+        """Tidy up; a target that the case has killed is charged to it and restored."""
+        hung = any(c.trouble for c in share.calls) if share is not None else False
+        if share is None and not isinstance(raised, InfrastructureError):
+            return raised
+        if not hung and not isinstance(raised, InfrastructureError):
+            try:
+                if share is not None:
+                    self._tidy(share)
+                return raised
+            except (OSError, InfrastructureError) as e:
+                raised = raised or Finding(f"the case left what cannot be removed: {e}")
+        if self.broken is not None:
+            return raised
+        return self._recover(raised)
+
+    def _recover(self, raised: BaseException | None) -> BaseException | None:
+        trouble = self.deployment.trouble()
+        if trouble is not None and isinstance(raised, InfrastructureError):
+            raised = Finding(f"{trouble} ({raised})")
+        self._mounted = None
+        try:
+            self.deployment.recover()
+        except InfrastructureError as e:
+            self.broken = e
+        return raised
+
+    def _tidy(self, share: Share) -> None:
+        """Give the case's processes and files back."""
+        d = self.deployment
+        self.guest_seconds += sum(c.seconds for c in share.calls if c.vantage == "inside")
+        for link in {id(d.inside): d.inside, id(d.outside): d.outside}.values():
+            link.call("@reap")
+            link.call("reset")
+        (d.control if share.on_control else d.outside).call("rmtree", share.outside.root)
+
+
+OPTIMISTIC = frozenset({"xattr", "acl", "locks", "mknod", "rename-exchange", "tmpfile", "fallocate"})
+"""Features of the protocol itself: every target is held to them unless its profile declares the lack."""
+
+
+def _safe(parameters: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", parameters)[:60]

@@ -1,0 +1,198 @@
+"""The share as a case sees it: three vantages, and comparisons after every call that changes something."""
+
+from __future__ import annotations
+
+import errno
+import posixpath
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from conformance.case import Case
+from conformance.compare import Comparer, Comparison
+from conformance.errors import Finding, Undrivable
+from conformance.mounts import MountOptions
+from conformance.vantage import CallRecord, Vantage, errno_name
+
+CACHED = frozenset({"loose", "fscache"})
+_STALE = "cache={} keeps attributes in the guest until they are asked for again"
+_WRITE_BACK = "cache={} may hold dirty pages that the server has not seen yet"
+
+
+class Share:
+    """One case's directory on the share.
+
+    `inside`, `outside` and `control` make calls; relative names are taken below the case's own
+    directory. After every call that changes something, inside or outside, the changed paths and their parents are
+    looked at from both sides and compared; what differs without a reason becomes a Finding when
+    the case ends. On the control file system (`on_control`) there is only one side and nothing to compare.
+    """
+
+    def __init__(
+        self, case: Case, inside: Vantage, outside: Vantage, control: Vantage, comparer: Comparer,
+        mount: MountOptions, *, traced: bool, on_control: bool = False, features: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
+        self.case, self.mount, self.on_control, self.features = case, mount, on_control, features
+        self.inside, self.outside, self.control = inside, outside, control
+        self.calls: list[CallRecord] = []
+        self.comparisons: list[Comparison] = []
+        self._comparer, self._traced = comparer, traced
+        self._comparing = True
+        self._inode_at: dict[str, tuple[int, int]] = {}
+        comparer.forget_inodes()
+        for vantage in (inside, outside, control):
+            vantage.observer = self._observe
+
+    # ---- comparisons a case asks for; each returns what was seen, and raises Finding where the sides differ
+
+    def same_stat(self, path: str, kind: str = "lstat", tolerate: Mapping[str, str] | None = None) -> Comparison:
+        """stat (or kind="statx") of `path` agrees inside and outside, field by field."""
+        return self._demand(self._compare_stat(path, kind, tolerate))
+
+    def same_content(self, path: str) -> tuple[int, str]:
+        """The file's bytes are the same on both sides: (size, sha256)."""
+        inside = self.inside.quietly("hash_file", path)
+        outside = inside if self.on_control else self.outside.quietly("hash_file", path)
+        names = ("size", "sha256")
+        self._demand(self._comparer.values("content", path, dict(zip(names, inside, strict=True)),
+                                           dict(zip(names, outside, strict=True))))  # fmt: skip
+        return inside[0], inside[1]
+
+    def same_directory(self, path: str = ".") -> list[str]:
+        """The same names, file types and inode identities on both sides; the names, sorted."""
+        inside = self.inside.quietly("scandir", path)
+        outside = inside if self.on_control else self.outside.quietly("scandir", path)
+        device = 0 if self.on_control else self.outside.quietly("stat", path)["st_dev"]
+        if not self.on_control:
+            self._demand(self._comparer.entries(path, inside, outside, device))
+        return [name for name, _, _ in inside]
+
+    def same_link(self, path: str) -> str:
+        """A symbolic link's text is the same on both sides."""
+        inside = self.inside.quietly("readlink", path)
+        outside = inside if self.on_control else self.outside.quietly("readlink", path)
+        self._demand(self._comparer.values("link", path, {"target": inside}, {"target": outside}))
+        return str(inside)
+
+    def same_xattrs(self, path: str, prefix: str = "user.") -> dict[str, bytes]:
+        """The extended attributes whose names begin with `prefix` have the same names and values."""
+        inside = self._xattrs(self.inside, path, prefix)
+        outside = inside if self.on_control else self._xattrs(self.outside, path, prefix)
+        self._demand(self._comparer.values("xattr", path, inside, outside))
+        return inside
+
+    def same_statvfs(self, path: str = ".") -> Comparison:
+        """statvfs agrees: block counts as bytes, and within what the host's disk moved meanwhile."""
+        before = self.outside.quietly("statvfs", path)
+        inside = self.inside.quietly("statvfs", path)
+        after = self.outside.quietly("statvfs", path)
+        return self._demand(self._comparer.statvfs(path, inside, before, after))
+
+    def gone(self, path: str) -> None:
+        """No side has `path` any more."""
+        for vantage in (self.inside, self.outside):
+            seen = vantage.quietly("look", [path])[0]
+            if seen != errno.ENOENT:
+                raise Finding(f"{path!r} is still there {vantage.name}: {seen if isinstance(seen, int) else 'stat works'}")
+
+    def without_comparison(self) -> _Paused:
+        """`with share.without_comparison():` for calls whose effect the two sides cannot show alike."""
+        return _Paused(self)
+
+    def need(self, feature: str, why: str) -> None:
+        """End the case as undrivable unless the deployment has `feature`."""
+        if feature not in self.features:
+            raise Undrivable(f"{feature}: {why}")
+
+    # ---- what happens after every call
+
+    def settle(self) -> None:
+        """Raise a Finding for differences that the comparisons after the calls have met."""
+        wrong = [c for c in self.comparisons if not c.ok]
+        if wrong:
+            lines = [f"after call {c.after_call} ({self._spell(c.after_call)}): {c.path}: {c.differences()}"
+                     for c in wrong[:5]]  # fmt: skip
+            raise Finding("inside and outside differ: " + "\n".join(lines))
+
+    def _observe(self, vantage: Vantage, record: CallRecord) -> None:
+        self.calls.append(record)
+        if self.on_control or record.trouble or vantage.name == "control" or not self._comparing:
+            return
+        if vantage.name == "outside" and self.mount.cache in CACHED:
+            return  # what the host changed is not seen there until the guest asks again: no finding
+        paths: dict[str, None] = {}
+        for changed in record.changed:
+            relative = self._relative(vantage, changed)
+            if relative is not None:
+                paths[relative] = None
+                parent = posixpath.dirname(relative.rstrip("/"))
+                paths[parent or "."] = None
+        if paths:
+            self._look(list(paths))
+
+    def _look(self, paths: list[str]) -> None:
+        # Directly on the links: these looks are ours, made as root whatever process the case uses.
+        inside = self.inside.quietly("look", paths, mark=self._traced)
+        outside = self.outside.quietly("look", paths)
+        for path, ours, theirs in zip(paths, inside, outside, strict=True):
+            self.comparisons.append(self._judge(path, ours, theirs, "stat", None))
+
+    def _compare_stat(self, path: str, kind: str, tolerate: Mapping[str, str] | None) -> Comparison:
+        inside = self.inside.quietly("look", [path], kind, mark=self._traced)[0]
+        outside = inside if self.on_control else self.outside.quietly("look", [path], kind)[0]
+        return self._judge(path, inside, outside, "statx" if kind == "statx" else "stat", tolerate)
+
+    def _judge(self, path: str, inside: Any, outside: Any, kind: str,
+               tolerate: Mapping[str, str] | None) -> Comparison:  # fmt: skip
+        if isinstance(inside, int) or isinstance(outside, int):
+            seen = [errno_name(v) if isinstance(v, int) else "exists" for v in (inside, outside)]
+            found = self._comparer.values(kind, path, {"exists": seen[0]}, {"exists": seen[1]}, "exists")
+            if path in self._inode_at:
+                self._comparer.forget(self._inode_at.pop(path))  # both numbers may be used again
+        else:
+            prefix = "stx_" if kind == "statx" else "st_"
+            self._inode_at[path] = (outside[prefix + "dev"], outside[prefix + "ino"])
+            found = self._comparer.stat(path, inside, outside, kind, {**self._stale_fields(), **(tolerate or {})})
+        return replace(found, after_call=len(self.calls))
+
+    def _stale_fields(self) -> dict[str, str]:
+        if self.mount.cache in CACHED:
+            reason = _STALE.format(self.mount.cache)
+            return dict.fromkeys(("size", "blocks", "atime_ns", "mtime_ns", "ctime_ns", "nlink"), reason)
+        if self.mount.cache == "mmap":
+            reason = _WRITE_BACK.format(self.mount.cache)
+            return dict.fromkeys(("size", "blocks", "mtime_ns", "ctime_ns"), reason)
+        return {}
+
+    def _demand(self, comparison: Comparison) -> Comparison:
+        self.comparisons.append(comparison)
+        if not comparison.ok:
+            raise Finding(f"{comparison.kind} of {comparison.path!r} differs: {comparison.differences()}")
+        return comparison
+
+    def _relative(self, vantage: Vantage, path: str) -> str | None:
+        root = vantage.root.rstrip("/")
+        if path == root:
+            return "."
+        return path[len(root) + 1 :] if path.startswith(root + "/") else None
+
+    def _xattrs(self, vantage: Vantage, path: str, prefix: str) -> dict[str, bytes]:
+        names = vantage.quietly("listxattr", path, follow_symlinks=False)
+        return {n: vantage.quietly("getxattr", path, n, follow_symlinks=False) for n in names if n.startswith(prefix)}
+
+    def _spell(self, number: int) -> str:
+        if not 0 < number <= len(self.calls):
+            return "before the first call"
+        record = self.calls[number - 1]
+        return f"{record.vantage} {record.op}{record.args!r:.80}"
+
+
+class _Paused:
+    def __init__(self, share: Share) -> None:
+        self._share = share
+
+    def __enter__(self) -> None:
+        self._share._comparing = False
+
+    def __exit__(self, *_: object) -> None:
+        self._share._comparing = True

@@ -1,0 +1,67 @@
+"""What every kind of target offers the vfs and property layers once it is up: the `Deployment` role.
+
+A deployment owns processes and mounts; `stop` leaves nothing behind and may be called at any moment, twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from conformance.mounts import MountOptions
+from conformance.targets.spec import Target
+from guests.agentlink import AgentLink
+
+Progress = Callable[[str], None]
+
+
+class Deployment(Protocol):
+    """A share that is exported by the target and mounted in a guest, seen from three places."""
+
+    inside: AgentLink
+    outside: AgentLink
+    control: AgentLink
+    inside_root: str
+    """Where the share is mounted, as inside names it."""
+    outside_root: str
+    """The exported directory, as outside names it."""
+    control_root: str
+    """A directory on a native file system of the guest."""
+    features: frozenset[str]
+    """What cases may need (`conformance.features`): host-root, guest-root, trace, cache-mmap, ..."""
+    version: str
+    """The target's own version, e.g. 7.2.22: known failures may be specific to it."""
+    traced: bool
+    """Whether the guest's 9p tracepoints tell which messages crossed."""
+
+    def start(self) -> None:
+        """Bring everything up, nothing mounted yet. Raises InfrastructureError or UsageError."""
+
+    def environment(self) -> dict[str, Any]:
+        """What the evidence says of this deployment: versions, argv, image, kernel, accelerator."""
+
+    def mount(self, options: MountOptions) -> str:
+        """Mount the share so and return its line of /proc/mounts, which has been checked to say so.
+
+        Raises Undrivable where this guest's kernel has no such option, InfrastructureError otherwise.
+        """
+
+    def mark(self) -> Any:
+        """A place in the logs: `excerpts(mark)` gives what came after it."""
+
+    def excerpts(self, mark: Any) -> list[tuple[str, str]]:
+        """(source, text) of what consoles and devices said that matters (oops, hung task, 9p warnings)."""
+
+    def trouble(self) -> str | None:
+        """Why the target no longer serves (guest dead, device gone), or None when it does."""
+
+    def recover(self) -> None:
+        """After a death or a hang: a fresh guest, nothing mounted."""
+
+    def stop(self) -> None:
+        """End everything that was started, in order."""
+
+
+Maker = Callable[[Target, Path, Progress, dict[str, Any]], Deployment]
+"""(target, run directory, progress, options of the command line) -> deployment, not yet started."""

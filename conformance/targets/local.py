@@ -1,0 +1,82 @@
+"""Target `local`: no hypervisor at all, a directory of this host seen twice.
+
+It judges the suite: a case that does not pass here is wrong. With `through = ...` in tests, a deliberately
+broken layer (FUSE, bind mount) stands between inside and outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from conformance.mounts import MountOptions
+from conformance.targets.deployment import Progress
+from conformance.targets.spec import Target
+from guests.agentlink import AgentLink, LocalChannel
+
+
+class LocalDeployment:
+    """Inside and outside are two agents of this host on one directory."""
+
+    def __init__(self, target: Target, run_dir: Path, progress: Progress, options: dict[str, Any]) -> None:
+        self.target, self.run_dir = target, run_dir
+        # ext4 or whatever stands under the results: a tmpfs /tmp lacks user xattrs on older kernels
+        self._base = Path(tempfile.mkdtemp(prefix="local-", dir=run_dir))
+        self.outside_root = str(self._base / "export")
+        self.inside_root = str(options.get("inside_root") or self.outside_root)
+        self.control_root = str(self._base / "control")
+        root = {"host-root", "guest-root"} if os.geteuid() == 0 else set()
+        self.features = frozenset(root | set(target.profile.features))
+        self.version, self.traced = platform.release(), False
+        self._links: list[AgentLink] = []
+
+    def start(self) -> None:
+        """See Deployment."""
+        for root in (self.outside_root, self.control_root):
+            Path(root).mkdir(mode=0o755, exist_ok=True)
+        os.chmod(self._base, 0o755)
+        self._connect()
+
+    def _connect(self) -> None:
+        self.inside, self.outside = AgentLink(LocalChannel()), AgentLink(LocalChannel())
+        self.control = self.inside
+        self._links = [self.inside, self.outside]
+
+    def environment(self) -> dict[str, Any]:
+        """See Deployment."""
+        return {"target_version": f"Linux {platform.release()}", "guest_kernel": platform.release()}
+
+    def mount(self, options: MountOptions) -> str:
+        """See Deployment."""
+        return f"none {self.inside_root} local (a directory of this host; asked for: {options})"
+
+    def mark(self) -> Any:
+        """See Deployment."""
+        return None
+
+    def excerpts(self, mark: Any) -> list[tuple[str, str]]:
+        """See Deployment."""
+        return []
+
+    def trouble(self) -> str | None:
+        """See Deployment."""
+        return None
+
+    def recover(self) -> None:
+        """See Deployment."""
+        for link in self._links:
+            link.close()
+        self._connect()
+
+    def stop(self) -> None:
+        """See Deployment."""
+        for link in self._links:
+            with contextlib.suppress(OSError):
+                link.close()
+        self._links = []
+        shutil.rmtree(self._base, ignore_errors=True)

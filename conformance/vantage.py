@@ -1,0 +1,164 @@
+"""A vantage: a place from which system calls are made (inside, outside, control). All three have one API.
+
+The API is the agent's table of ops: `inside.chmod("fred", 0o640)` performs the op `chmod` of
+`guests/agent.py` there and returns its value or raises OSError. Nothing is declared a second time here.
+"""
+
+from __future__ import annotations
+
+import errno as errno_names
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from conformance.errors import Finding, SuiteError
+from guests.agentlink import AgentBug, AgentLink, CallError, CallHung, WorkerDied
+
+READ_ONLY_TYPES = (int, str, bytes, bool, float, type(None))
+
+
+def errno_name(number: int) -> str:
+    """ENOENT for 2; the number itself where Linux has no name for it."""
+    return errno_names.errorcode.get(number, f"errno {number}")
+
+
+@dataclass(slots=True)
+class CallRecord:
+    """One call as it happened, for the evidence."""
+
+    vantage: str
+    process: str
+    op: str
+    args: tuple[Any, ...]
+    kw: dict[str, Any]
+    value: Any = None
+    errno: int | None = None
+    trouble: str | None = None
+    seconds: float = 0.0
+    changed: tuple[str, ...] = ()
+
+
+Observer = Callable[["Vantage", CallRecord], None]
+
+
+class Pending:
+    """A call that was started and not yet waited for (a blocking lock, a fifo)."""
+
+    def __init__(self, vantage: Vantage, number: int, record: CallRecord, timeout: float) -> None:
+        self._vantage, self._number, self._record, self._timeout = vantage, number, record, timeout
+
+    def finished(self, within: float = 0.0) -> bool:
+        """Whether the call has returned, or does so within so many seconds."""
+        return self._vantage.link.ready(self._number, within)
+
+    def result(self) -> Any:
+        """The call's value; raises OSError as the call itself would have."""
+        return self._vantage.finish(self._number, self._record, self._timeout)
+
+
+class Vantage:
+    """System calls by name from one process at one place.
+
+    `name` is inside, outside or control; `root` the directory relative names are taken below.
+    Any attribute that is not declared here is an op of the agent.
+    """
+
+    def __init__(
+        self, name: str, link: AgentLink, root: str, observer: Observer | None = None,
+        process: str = "main", timeout: float = 30.0,
+    ) -> None:  # fmt: skip
+        self.name, self.link, self.root, self.process, self.timeout = name, link, root, process, timeout
+        self.observer = observer
+
+    def __getattr__(self, op: str) -> Callable[..., Any]:
+        if op.startswith("_"):
+            raise AttributeError(op)
+
+        def call(*args: Any, **kw: Any) -> Any:
+            return self.perform(op, *args, **kw)
+
+        return call
+
+    def perform(self, op: str, *args: Any, **kw: Any) -> Any:
+        """Make the call `op`. Raises OSError (the call's errno), Finding (hung, killed), SuiteError."""
+        record = CallRecord(self.name, self.process, op, args, kw)
+        return self.finish(self.link.send(op, args, kw, self.process, self.timeout), record, self.timeout)
+
+    def finish(self, number: int, record: CallRecord, timeout: float) -> Any:
+        """Wait for a call's reply, record it and tell the observer."""
+        try:
+            reply = self.link.receive(number, timeout)
+            record.value, record.changed, record.seconds = reply.value, reply.changed, reply.seconds
+            return reply.value
+        except CallError as e:
+            record.errno, record.changed, record.seconds = e.errno, e.changed, e.seconds
+            raise
+        except CallHung as e:
+            record.trouble = "hung"
+            raise Finding(f"{self._spell(record)} hung: {e}") from e
+        except WorkerDied as e:
+            record.trouble = str(e)
+            raise Finding(f"{self._spell(record)}: {e}") from e
+        except AgentBug as e:
+            raise SuiteError(f"{self._spell(record)}: {e}") from e
+        finally:
+            if self.observer is not None:
+                self.observer(self, record)
+
+    def quietly(self, op: str, *args: Any, **kw: Any) -> Any:
+        """A call that is the suite's own (set-up, comparison), not the case's: no observer sees it."""
+        return self.link.call(op, *args, proc=self.process, timeout=self.timeout, **kw)
+
+    def start(self, op: str, *args: Any, **kw: Any) -> Pending:
+        """Begin a call that may block; its process does nothing else until it returns."""
+        record = CallRecord(self.name, self.process, op, args, kw)
+        return Pending(self, self.link.send(op, args, kw, self.process, self.timeout), record, self.timeout)
+
+    def spawn(
+        self, process: str, uid: int | None = None, gid: int | None = None, groups: Iterable[int] = (),
+        umask: int = 0o022,
+    ) -> Vantage:  # fmt: skip
+        """A further process at the same place, as another user if `uid` is given (gid defaults to uid)."""
+        spec: dict[str, Any] = {"root": self.root, "umask": umask}
+        if uid is not None:
+            spec |= {"uid": uid, "gid": uid if gid is None else gid, "groups": list(groups)}
+        self.link.call("@spawn", proc=process, **spec)
+        return Vantage(self.name, self.link, self.root, self.observer, process, self.timeout)
+
+    def kill(self) -> None:
+        """End this vantage's process with SIGKILL (descriptors and locks go with it)."""
+        self.link.call("@kill", proc=self.process)
+
+    def refuses(self, *allowed: int, because: str = "") -> _Refused:
+        """`v.refuses(ENOENT).open("x")`: the call must fail with one of `allowed`; else a Finding.
+
+        `because` is the source of an errno that is not the one everybody expects.
+        """
+        return _Refused(self, allowed, because)
+
+    def _spell(self, record: CallRecord) -> str:
+        args = [repr(a)[:60] for a in record.args] + [f"{k}={v!r}"[:60] for k, v in record.kw.items()]
+        return f"{self.name}: {record.op}({', '.join(args)})"
+
+
+class _Refused:
+    """The proxy that `Vantage.refuses` returns."""
+
+    def __init__(self, vantage: Vantage, allowed: tuple[int, ...], because: str) -> None:
+        self._vantage, self._allowed, self._because = vantage, allowed, because
+
+    def __getattr__(self, op: str) -> Callable[..., int]:
+        def call(*args: Any, **kw: Any) -> int:
+            wanted = " or ".join(errno_name(e) for e in self._allowed)
+            spelled = self._vantage._spell(CallRecord(self._vantage.name, self._vantage.process, op, args, kw))
+            try:
+                value = self._vantage.perform(op, *args, **kw)
+            except OSError as e:
+                seen = e.errno or 0
+                if seen not in self._allowed:
+                    why = f" ({self._because})" if self._because else ""
+                    raise Finding(f"{spelled} failed with {errno_name(seen)}, expected {wanted}{why}") from e
+                return seen
+            raise Finding(f"{spelled} succeeded with {value!r:.80}, expected {wanted}")
+
+        return call
