@@ -139,7 +139,7 @@ class RunPlugin:
                 target=self.target.name, target_kind=self.target.kind, target_title=self.target.title,
                 started=datetime.now(UTC), command=_command_line(), host_kernel=platform.release(),
             )  # fmt: skip
-            self.writer = RunWriter.create(Path(self.config.getoption("--results")), environment)
+            self.writer = RunWriter.create(Path(self.config.getoption("--results")).absolute(), environment)
             self.run_dir = self.writer.run_dir
         else:
             self.writer = RunWriter.attach(self.run_dir, self.worker)

@@ -114,9 +114,12 @@ class Runner:
         inside_link = d.control if on_control else d.inside
         outside_link = d.control if on_control else d.outside
         outside_root = inside_root if on_control else f"{d.outside_root}/{directory}"
-        outside_link.call("rmtree", outside_root)
-        outside_link.call("mkdir", outside_root, 0o755)
-        outside_link.call("chmod", outside_root, 0o777)
+        try:
+            outside_link.call("rmtree", outside_root)
+            outside_link.call("mkdir", outside_root, 0o755)
+            outside_link.call("chmod", outside_root, 0o777)
+        except OSError as e:  # ours, not the case's: never a finding
+            raise InfrastructureError(f"the case's directory {outside_root} cannot be made: {e.strerror}") from e
         inside_link.call("setroot", inside_root)
         if outside_link is not inside_link:
             outside_link.call("setroot", outside_root)

@@ -126,7 +126,7 @@ class SocketLink:
     def _keep(self, part: memoryview) -> None:
         """Put back what came of a large frame, so that a later recv can go on."""
         if len(part) > len(self._ahead):
-            self._ahead = bytearray(_MOST)
+            self._ahead = bytearray(len(part) + _CHUNK)
             self._view = memoryview(self._ahead)
         self._view[: len(part)] = part
         self._end = len(part)

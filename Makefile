@@ -1,0 +1,31 @@
+# The two commands: `make conformance` and `make test`. Both do all the set-up first.
+.PHONY: help setup conformance test check lock
+
+help:
+	@echo "make conformance  set everything up, then test QEMU's virtio-9p (vfs and property layers)"
+	@echo "make test         set everything up, then the project's own tests, one guest booted"
+	@echo "make check        lint, types, import contracts, self-tests without a guest (seconds)"
+	@echo "make setup        only the set-up"
+	@echo "make lock         write requirements.lock anew"
+
+setup:
+	@./setup.sh
+
+conformance: setup
+	@.venv/bin/assay9 run qemu $(ARGS)
+
+test: setup
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@.venv/bin/pytest tests -q $(ARGS)
+
+check:
+	@./setup.sh --no-image
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@.venv/bin/pytest tests -q -m "not guest" $(ARGS)
+
+lock:
+	@.venv/bin/pip freeze --exclude-editable | grep -v '^-e' > requirements.lock

@@ -1,0 +1,345 @@
+"""The raw 9P2000.L client: requests in flight, replies in any order, answers judged against what is allowed.
+
+Rule of this module: everything that a server may do wrong towards one request shows here as a `Finding` that
+names what was asked, what was allowed and what was seen; a wrong use by a case is a `SuiteError`. The methods
+by message are in `conformance.operations`. It must not import servers, targets or pytest.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Generic, TypeVar, cast
+
+from conformance.errors import Finding, SuiteError
+from conformance.expectation import OK, Expect, Rerror, allowed, errno_name, hexed, names, spell
+from conformance.links.base import Link, LinkClosed, LinkTimeout
+from protocol.codec import ProtocolError, decode, encode, header
+from protocol.constants import HDRSZ, NOTAG
+from protocol.fields import Buffer
+from protocol.messages import BY_TYPE, Rlerror, reply_of
+from protocol.registry import Message
+
+R = TypeVar("R", bound=Message)
+
+TIMEOUT = 5.0
+"""Seconds that a server has for one reply. All that is asked here is answered in microseconds; a busy
+machine gets the rest."""
+_KEPT = 400
+_ERRNO = struct.Struct("<I")
+
+
+class NoReply(Finding):
+    """The server left a request without an answer."""
+
+
+class HungUp(Finding):
+    """The server gave up the connection where it had to answer."""
+
+
+class Transcript:
+    """What crossed on one connection: the last messages in order, and how many of each kind."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._kept: deque[Message | Rerror | str] = deque(maxlen=_KEPT)
+
+    def note(self, message: Message | Rerror) -> None:
+        """Keep `message`; it is spelt only when somebody reads."""
+        self._kept.append(message)
+        self.counts[type(message).__name__] += 1
+
+    def remark(self, text: str) -> None:
+        """Keep a line about what was no message."""
+        self._kept.append(text)
+
+    def lines(self) -> list[str]:
+        """The messages as text, requests and replies as they crossed, each with its tag."""
+        return [m if isinstance(m, str) else f"tag {m.tag:5d} {spell(m)}" for m in self._kept]
+
+
+class Pending(Generic[R]):
+    """A request in flight."""
+
+    __slots__ = ("_client", "reply", "reply_type", "request")
+
+    def __init__(self, client: Core, request: Message, reply_type: type[R]) -> None:
+        self._client = client
+        self.request = request
+        self.reply_type = reply_type
+        self.reply: Message | Rerror | None = None
+
+    @property
+    def tag(self) -> int:
+        """The request's tag."""
+        return self.request.tag
+
+    @property
+    def done(self) -> bool:
+        """Whether the reply is here; looks at what has come, waits for nothing."""
+        self._client.drain()
+        return self.reply is not None
+
+    def wait(self, timeout: float | None = None) -> Message | Rerror:
+        """The reply, whatever it says. Raises NoReply, HungUp, or Finding for what is no reply to this."""
+        return self.reply if self.reply is not None else self._client.wait(self, timeout)
+
+    def result(self, expect: Expect = None, timeout: float | None = None) -> R:
+        """The reply, judged: a Finding unless it is one that `expect` allows.
+
+        Where `expect` allows an errno and that errno came, what is returned is the error reply; ask `errno`.
+        """
+        reply = self.reply if self.reply is not None else self._client.wait(self, timeout)
+        if expect is None and type(reply) is self.reply_type:
+            return reply
+        return cast(R, self._client.judged(self.request, reply, expect))
+
+    def errno(self, expect: Expect = None, timeout: float | None = None) -> int:
+        """The reply's errno, OK for success, judged as `result` does; without `expect` anything goes."""
+        reply = self.wait(timeout)
+        if expect is not None:
+            self._client.judged(self.request, reply, expect)
+        return self._client.errno_of(reply)
+
+
+class Core:
+    """Tags, requests in flight and judgement over one link."""
+
+    def __init__(self, link: Link, *, reads_rerror: bool = False, timeout: float = TIMEOUT) -> None:
+        """`reads_rerror`: take type 107 for an error reply where one is allowed (its own case judges it)."""
+        self.link = link
+        self.msize = 0
+        """What Rversion said; 0 before it."""
+        self.timeout = timeout
+        self.transcript = Transcript()
+        self.reads_rerror = reads_rerror
+        self._waiting: dict[int, Pending[Message]] = {}
+        self._next_tag = 0
+        self._next_fid = 0
+
+    # ---- numbers
+
+    def tag(self) -> int:
+        """A tag that no request in flight has."""
+        for _ in range(NOTAG):
+            self._next_tag = tag = (self._next_tag + 1) % NOTAG
+            if tag not in self._waiting:
+                return tag
+        raise SuiteError("no tag is free: 65,535 requests are in flight")
+
+    def fid(self) -> int:
+        """A fid number that this client has not used yet."""
+        self._next_fid += 1
+        return self._next_fid
+
+    # ---- requests
+
+    def send(self, request: Message, *, again: bool = False) -> Pending[Message]:
+        """Send `request` and go on; its reply is for the Pending that comes back.
+
+        `again` permits a tag that is in flight: the earlier Pending then gets the first reply.
+        """
+        return self.send_as(request, reply_of(type(request)), again=again)
+
+    def send_as(self, request: Message, reply_type: type[R], *, again: bool = False) -> Pending[R]:
+        """As `send`, with the type of the reply known to the caller."""
+        pending = Pending(self, request, reply_type)
+        tag = request.tag
+        if tag in self._waiting and not again:
+            raise SuiteError(f"tag {tag} is in flight already")
+        if not again:
+            self._waiting[tag] = cast(Pending[Message], pending)
+        self.transcript.note(request)
+        self._send(encode(request), request)
+        return pending
+
+    def _send(self, pieces: Sequence[Buffer], request: Message | None = None) -> None:
+        asked = spell(request) if request is not None else "raw bytes"
+        try:
+            self.link.send(pieces)
+        except LinkTimeout as error:
+            raise NoReply(f"{asked} could not be sent within its time: {error}") from None
+        except LinkClosed as error:
+            if request is None or not self.link_has_more():
+                raise HungUp(f"{asked} could not be sent: {error}") from None
+
+    def link_has_more(self) -> bool:
+        """Whether replies that came before the end are still to be read."""
+        try:
+            return self.link.ready()
+        except (LinkClosed, OSError, ValueError):
+            return False
+
+    def send_raw(self, frame: Buffer, remark: str = "") -> None:
+        """Send bytes as they are; nothing is remembered of them but `remark`."""
+        self.transcript.remark(f"raw {remark or hexed(frame)}")
+        self._send([frame])
+
+    def ask(self, request: Message, expect: Expect = None, timeout: float | None = None) -> Message:
+        """Send and wait; judged against `expect`."""
+        return self.send(request).result(expect, timeout)
+
+    def pipeline(self, requests: Iterable[Message], depth: int = 32) -> Iterator[Message | Rerror]:
+        """Keep `depth` requests in flight; replies come in the order in which the server sends them.
+
+        The caller's requests must hold tags from `range(depth)`, each free again when its reply was yielded;
+        `renumbered` makes such. For measuring: nothing is judged but that a reply is one.
+        """
+        link, source, flying = self.link, iter(requests), 0
+        while True:
+            batch = [encode(r) for r, _ in zip(source, range(depth - flying), strict=False)]
+            if batch:
+                link.send_many(batch)
+                flying += len(batch)
+            if not flying:
+                return
+            yield self._decoded(self._frame(self.timeout, None))
+            flying -= 1
+            while flying and link.ready():
+                yield self._decoded(self._frame(self.timeout, None))
+                flying -= 1
+
+    # ---- replies
+
+    def wait(self, pending: Pending[R], timeout: float | None = None) -> Message | Rerror:
+        """The reply to `pending`; replies to others that come before it are kept for them."""
+        limit = self.timeout if timeout is None else timeout
+        deadline = time.monotonic() + limit
+        while pending.reply is None:
+            self._dispatch(self._frame(max(deadline - time.monotonic(), 0.0), pending, limit))
+        return pending.reply
+
+    def drain(self) -> None:
+        """Take in the replies that are already here."""
+        while self.link.ready():
+            self._dispatch(self._frame(self.timeout, None))
+
+    def silent(self, seconds: float) -> None:
+        """Raise a Finding if anything at all comes within `seconds`."""
+        try:
+            frame = self.link.recv(seconds)
+        except LinkTimeout:
+            return
+        except LinkClosed as error:
+            raise HungUp(f"{error} where nothing was due") from None
+        raise Finding(f"a reply came where none was due: {self._shown(frame)}")
+
+    def recv_frame(self, timeout: float | None = None) -> bytes | bytearray:
+        """The next frame as it came, whoever it is for. Raises NoReply, HungUp."""
+        return self._frame(self.timeout if timeout is None else timeout, None)
+
+    def next_reply(self, timeout: float | None = None) -> Message | Rerror:
+        """The next reply, whoever it is for; nothing is taken off the list of requests in flight."""
+        return self._decoded(self.recv_frame(timeout))
+
+    def ended(self, seconds: float) -> bool:
+        """Whether the server gives the connection up within `seconds`; what it still says is passed over."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                self.transcript.remark(f"passed over: {self._shown(self.link.recv(left))}")
+            except LinkTimeout:
+                return False
+            except LinkClosed:
+                return True
+        return False
+
+    def forget(self, pending: Pending[R]) -> None:
+        """Expect no reply to `pending` any more."""
+        self._waiting.pop(pending.tag, None)
+
+    def _frame(
+        self, timeout: float, pending: Pending[R] | None, limit: float | None = None
+    ) -> bytes | bytearray:
+        try:
+            return self.link.recv(timeout)
+        except LinkTimeout as error:
+            asked = spell(pending.request) if pending else "the requests in flight"
+            raise NoReply(f"no reply to {asked} within {limit or timeout:.3g} s ({error})") from None
+        except LinkClosed as error:
+            asked = spell(pending.request) if pending else "the requests in flight"
+            raise HungUp(f"{error}; waited for the reply to {asked}") from None
+
+    def _dispatch(self, frame: bytes | bytearray) -> None:
+        reply = self._decoded(frame)
+        waiting = self._waiting.pop(reply.tag, None)
+        if waiting is None:
+            raise Finding(f"a reply with tag {reply.tag}, which no request in flight has: {spell(reply)}")
+        waiting.reply = reply
+        if type(reply) is waiting.reply_type or type(reply) is Rlerror or type(reply) is Rerror:
+            return
+        raise Finding(f"{spell(waiting.request)} was answered with {spell(reply)}")
+
+    def _decoded(self, frame: bytes | bytearray) -> Message | Rerror:
+        if self.msize and len(frame) > self.msize:
+            raise Finding(f"a reply of {len(frame)} bytes where msize is {self.msize}: {self._shown(frame)}")
+        try:
+            reply: Message | Rerror = decode(frame)
+        except ProtocolError as error:
+            seen = _rerror(frame)
+            if seen is None:
+                self.transcript.remark(f"no message: {hexed(frame)}")
+                raise Finding(f"a reply that is no 9P2000.L message: {error}: {hexed(frame)}") from None
+            reply = seen
+        self.transcript.note(reply)
+        return reply
+
+    def _shown(self, frame: bytes | bytearray) -> str:
+        try:
+            return spell(decode(frame))
+        except ProtocolError:
+            seen = _rerror(frame)
+            return spell(seen) if seen else hexed(frame)
+
+    # ---- judgement
+
+    def judged(self, request: Message, reply: Message | Rerror, expect: Expect) -> Message | Rerror:
+        """`reply` if `expect` allows it; else a Finding."""
+        errnos = allowed(expect)
+        if isinstance(reply, Rerror):
+            if not self.reads_rerror:
+                raise Finding(
+                    f"{spell(request)}: the error came as type 107 (Rerror), which 9P2000.L does not have, "
+                    f"not as type 7 (Rlerror): {spell(reply)}; allowed: {names(errnos)}"
+                )
+            seen = reply.errno
+        else:
+            seen = reply.ecode if type(reply) is Rlerror else OK
+        if seen not in errnos:
+            shown = spell(reply) if seen == OK else errno_name(seen)
+            raise Finding(f"{spell(request)}: allowed: {names(errnos)}; seen: {shown}")
+        return reply
+
+    def errno_of(self, reply: Message | Rerror) -> int:
+        """OK, or the errno that an error reply carries."""
+        if isinstance(reply, Rerror):
+            if not self.reads_rerror:
+                raise Finding(f"the error came as type 107 (Rerror), not as type 7 (Rlerror): {spell(reply)}")
+            return reply.errno
+        return reply.ecode if type(reply) is Rlerror else OK
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self.link.close()
+
+
+def _rerror(frame: bytes | bytearray) -> Rerror | None:
+    """The frame as an error of type 107 in one of the forms that servers have sent."""
+    if len(frame) < HDRSZ or (head := header(frame)).type != Rerror.type or head.size != len(frame):
+        return None
+    body = bytes(frame[HDRSZ:])
+    if len(body) == 4:
+        return Rerror(head.tag, *_ERRNO.unpack(body), b"")
+    if len(body) >= 2:
+        said = int.from_bytes(body[:2], "little")
+        ename, rest = body[2 : 2 + said], body[2 + said :]
+        if len(ename) == said and len(rest) in (0, 4):
+            return Rerror(head.tag, *(_ERRNO.unpack(rest) if rest else (OK,)), ename)
+    return None
+
+
+def type_name(number: int) -> str:
+    """`Tlopen` for 12; `type 200` for a number that 9P2000.L does not have."""
+    return BY_TYPE[number].__name__ if number in BY_TYPE else f"type {number}"

@@ -1,0 +1,101 @@
+"""What a case allows as the answer to one request, and how a different answer is told.
+
+Rule of this module: an expectation is a set of errnos, never "some error"; `OK` stands for success, so that
+where the protocol leaves a choice the set says so. Pure: no link, no clock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from protocol.constants import ERRNO_NAMES
+from protocol.fields import Buffer, Dialect, Kind
+from protocol.registry import Message
+
+OK = 0
+"""In a set of allowed errnos: success is allowed as well."""
+
+Expect = int | Collection[int] | None
+"""None or OK: success. An errno, or a set of errnos of which OK may be one."""
+
+_SUCCESS = frozenset({OK})
+_SHOWN = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Rerror:
+    """An error reply of type 107, which 9P2000.L does not have (its own is Rlerror, type 7).
+
+    `errno` is read from the forms met so far: four bytes (nfs-ganesha), a string and four bytes (9P2000.u).
+    """
+
+    tag: int
+    errno: int
+    ename: bytes
+
+    type = 107
+
+
+def allowed(expect: Expect) -> frozenset[int]:
+    """The set that `expect` stands for."""
+    if expect is None:
+        return _SUCCESS
+    if isinstance(expect, int):
+        return frozenset({expect})
+    return frozenset(expect)
+
+
+def errno_name(number: int) -> str:
+    """ENOENT for 2, `errno 4711` for a number without a name."""
+    return ERRNO_NAMES.get(number, f"errno {number}")
+
+
+def names(errnos: Collection[int]) -> str:
+    """`success, EINVAL or ENOENT`."""
+    spelt = ["success" if number == OK else errno_name(number) for number in sorted(errnos)]
+    if not spelt:
+        return "nothing"
+    return spelt[0] if len(spelt) == 1 else f"{', '.join(spelt[:-1])} or {spelt[-1]}"
+
+
+def spell(message: Message | Rerror) -> str:
+    """A message as a finding shows it: `Tlopen(fid=3, flags=0)`, long payloads cut."""
+    if isinstance(message, Rerror):
+        said = f" {message.ename!r}" if message.ename else ""
+        return f"Rerror[type 107]({errno_name(message.errno)}{said})"
+    if type(message).__name__ == "Rlerror":
+        return f"Rlerror({errno_name(message.ecode)})"  # type: ignore[attr-defined]
+    parts = [f"{field.name}={_value(field.kind, getattr(message, field.name))}" for field in message.fields]
+    return f"{type(message).__name__}({', '.join(parts)})"
+
+
+def _value(kind: Kind, value: object) -> str:
+    if kind in (Kind.DATA, Kind.STRING):
+        assert isinstance(value, bytes | bytearray | memoryview)
+        return _bytes(value)
+    if kind is Kind.QID:
+        return "qid({:#x}, {}, {:#x})".format(*value)  # type: ignore[misc]
+    if kind is Kind.STRINGS:
+        return f"[{', '.join(_bytes(one) for one in value)}]"  # type: ignore[attr-defined]
+    if kind is Kind.QIDS:
+        return f"[{', '.join(hex(one.path) for one in value)}]"  # type: ignore[attr-defined]
+    if isinstance(value, int) and value > 0xFFFF:
+        return hex(value)
+    return repr(value)
+
+
+def _bytes(value: Buffer) -> str:
+    if len(value) <= _SHOWN:
+        return repr(bytes(value))
+    return f"{bytes(value[:_SHOWN])!r}... ({len(value)} bytes)"
+
+
+def hexed(frame: Buffer) -> str:
+    """The head of a frame, for findings about bytes that are no message."""
+    head = re.sub("(..)", r"\1 ", bytes(frame[:40]).hex()).strip()
+    return head + (f" ... ({len(frame)} bytes)" if len(frame) > 40 else "")
+
+
+DIALECT = Dialect.L

@@ -1,0 +1,52 @@
+#!/bin/sh
+# Set up a checkout: system packages (packages.apt), the virtual environment in .venv, the guest image.
+# Quick when everything is there. `setup.sh --no-image` leaves the image out.
+set -eu
+cd "$(dirname "$0")"
+
+say() { echo "setup: $*"; }
+fail() { echo "setup: $*" >&2; exit 3; }
+
+missing=""
+while read -r package why; do
+    case "$package" in ''|'#'*) continue ;; esac
+    if ! dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed'; then
+        # a Python of another origin than Debian's brings venv with it
+        [ "$package" = python3-venv ] && python3 -c 'import ensurepip, venv' 2>/dev/null && continue
+        say "needs $package: $why"
+        missing="$missing $package"
+    fi
+done < packages.apt
+
+if [ -n "$missing" ]; then
+    command -v apt-get >/dev/null || fail "these packages are missing and this is no Debian:$missing"
+    if [ "$(id -u)" = 0 ]; then
+        sudo=""
+    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+        sudo="sudo"
+    elif command -v sudo >/dev/null && [ -t 0 ]; then
+        sudo="sudo"
+    else
+        fail "missing:$missing; ask root to run: apt-get install$missing"
+    fi
+    say "installing with apt:$missing"
+    # shellcheck disable=SC2086  # a list of words on purpose
+    { $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends $missing; } >/tmp/assay9-apt.$$ 2>&1 \
+        || { tail -5 /tmp/assay9-apt.$$ >&2; fail "apt-get install$missing failed (whole log: /tmp/assay9-apt.$$)"; }
+    rm -f /tmp/assay9-apt.$$
+fi
+
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or later is needed, this is $(python3 -V)"
+
+stamp=.venv/.assay9-stamp
+wanted=$(cat pyproject.toml requirements.lock 2>/dev/null | sha256sum)
+if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    say "making the virtual environment in .venv (about a minute)"
+    [ -x .venv/bin/python ] || python3 -m venv .venv
+    .venv/bin/pip install -q --disable-pip-version-check -c requirements.lock -e '.[dev]' \
+        || fail "pip could not install the project's dependencies (see above)"
+    echo "$wanted" > "$stamp"
+fi
+
+[ "${1:-}" = --no-image ] || .venv/bin/assay9 guest build
