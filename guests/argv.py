@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from guests.resident import GUEST_PORT
 from guests.spec import MachineSpec, Share
 
 SNAPSHOT_NAME = "ready"
@@ -38,6 +39,7 @@ class Host:
     console_log: Path
     qmp_socket: Path
     ssh_port: int
+    resident_port: int
 
 
 def qemu_argv(spec: MachineSpec, accelerator: str, host: Host, restore: bool) -> list[str]:
@@ -50,7 +52,11 @@ def qemu_argv(spec: MachineSpec, accelerator: str, host: Host, restore: bool) ->
         *("-kernel", str(host.kernel), "-initrd", str(host.initramfs)),
         *("-drive", f"if=none,id=root,format=raw,readonly=on,file={_escaped(host.root)}"),
         *("-drive", f"if=none,id=state,format=qcow2,cache=unsafe,discard=unmap,file={_escaped(host.state)}"),
-        *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{host.ssh_port}-:22"),
+        *(
+            "-netdev",
+            f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{host.ssh_port}-:22"
+            f",hostfwd=tcp:127.0.0.1:{host.resident_port}-:{GUEST_PORT}",
+        ),
         *(
             "-chardev",
             f"socket,id=console,path={_escaped(host.console_socket)},server=on,wait=off,"

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from guests import paths
+from guests import paths, resident
 from guests.accelerator import find_qemu
 from guests.argv import Host, qemu_argv
 from guests.errors import InfrastructureError
@@ -22,7 +22,7 @@ from guests.locks import remove_tree
 from guests.processes import claim, dying_with_parent, end
 from guests.qmp import Qmp
 from guests.spec import MachineSpec
-from guests.ssh import SshShell, wait_for_banner
+from guests.ssh import SshShell
 
 _FICLONE = 0x40049409
 """linux/fs.h: share the blocks of another file (XFS, Btrfs)."""
@@ -49,6 +49,7 @@ class Launch:
         self.image = image
         self.logs = logs
         self.ssh_port = spec.ssh_port or _free_port()
+        self.resident_port = _free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.qmp: Qmp | None = None
         self._sockets = Path(tempfile.mkdtemp(prefix="m-", dir=paths.runtime_dir()))
@@ -76,6 +77,7 @@ class Launch:
                 console_log=logs["console"],
                 qmp_socket=self._sockets / "qmp",
                 ssh_port=self.ssh_port,
+                resident_port=self.resident_port,
             )
             self.argv = qemu_argv(replace(spec, qemu=str(find_qemu(spec.qemu))), accelerator, host, restore)
             self._spawn(host.qmp_socket)
@@ -84,10 +86,18 @@ class Launch:
             raise
 
     def wait_ready(self, limit: float) -> None:
-        """Return when the guest's sshd speaks; raises InfrastructureError after ``limit`` seconds or QEMU's end."""
-        wait_for_banner(self.ssh_port, limit, self.runs)
-        if not self.runs():
-            raise InfrastructureError(self.why_ended(), f"see {self.logs['qemu']} and {self.logs['console']}")
+        """Return when the guest answers, its clock set; raises InfrastructureError after ``limit`` seconds or QEMU's end."""
+        self.run_python(b"", limit).close()
+
+    def run_python(self, source: bytes, limit: float = 30.0) -> socket.socket:
+        """Run Python source in the guest; the socket is its standard input and output."""
+        try:
+            return resident.connect(self.resident_port, self.image.token, limit, self.runs, source)
+        except InfrastructureError as error:
+            if self.runs():
+                raise
+            see = f"see {self.logs['qemu']} and {self.logs['console']}"
+            raise InfrastructureError(self.why_ended(), see) from error
 
     def connect(self, limit: float = 30.0) -> SshShell:
         """An SSH connection to the guest."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from guests.accelerator import choose_accelerator, find_qemu
 from guests.argv import MAX_SHARES
@@ -14,17 +13,20 @@ from guests.images.build import Image, ensure_image
 from guests.launch import Launch, PortTaken
 from guests.processes import clean_left_over
 from guests.progress import Progress, silent
+from guests.resident import SocketLineChannel
 from guests.shell import LineChannel, Shell
 from guests.snapshot import Snapshot, ensure_snapshot
 from guests.spec import DEFAULT_TAGS, MachineSpec, Share
 
 __all__ = ["DEFAULT_TAGS", "MachineSpec", "QemuMachine", "Share"]
 
+Road = Literal["resident", "ssh"]
+
 AGENT = Path(__file__).with_name("agent.py")
 AGENT_IN_GUEST = "/root/agent.py"
 
 READY_LIMIT = 60.0
-"""Seconds that a restored guest has to answer SSH; it takes one or two."""
+"""Seconds that a restored guest has to answer; it takes one or two."""
 
 
 class QemuMachine:
@@ -50,7 +52,7 @@ class QemuMachine:
     def start(self) -> None:
         """Restore the guest from its snapshot; make the image and the snapshot first where they are absent.
 
-        Returns when SSH answers. Raises InfrastructureError when any of it fails; nothing is left then.
+        Returns when the guest answers. Raises InfrastructureError when any of it fails; nothing is left then.
         """
         if self._launch is not None:
             raise InfrastructureError("this machine is already started", "stop it first, or restore it")
@@ -62,7 +64,6 @@ class QemuMachine:
         self._launch = self._launched()
         try:
             self._launch.wait_ready(READY_LIMIT)
-            self._set_clock()
         except BaseException:
             self.stop()
             raise
@@ -140,11 +141,16 @@ class QemuMachine:
             self._shell = self._started().connect()
         return self._shell
 
-    def agent_channel(self) -> LineChannel:
-        """Start an agent in the guest, pushed anew, and return its standard input and output."""
+    def agent_channel(self, road: Road = "resident") -> LineChannel:
+        """Start an agent in the guest, pushed anew, and return its standard input and output.
+
+        ``resident`` is the fast road (see ``guests.resident``), ``ssh`` the one that every guest has.
+        """
         source = self.spec.agent or AGENT
         if not source.is_file():
             raise InfrastructureError(f"no agent at {source}", "name one with MachineSpec.agent")
+        if road == "resident":
+            return SocketLineChannel(self._started().run_python(source.read_bytes()))
         shell = self.shell()
         shell.push(source, AGENT_IN_GUEST)
         return shell.open_channel(["python3", "-u", AGENT_IN_GUEST])
@@ -181,12 +187,6 @@ class QemuMachine:
             except PortTaken:
                 if attempts == 0:
                     raise
-
-    def _set_clock(self) -> None:
-        """Give the guest the host's time: the snapshot's has stood still since it was made."""
-        done = self.shell().run(["date", "-u", "-s", f"@{time.time():.3f}"], 30.0)
-        if not done.ok:
-            raise InfrastructureError(f"the guest's clock could not be set: {done.stderr.strip()}")
 
 
 def check(spec: MachineSpec) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import paramiko
 
 from guests.errors import InfrastructureError
+from guests.resident import LineBuffer
 from guests.shell import LineChannel, Result
 
 BANNER_POLL = 0.02
@@ -168,7 +169,7 @@ class SshLineChannel:
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel
-        self._buffer = bytearray()
+        self._lines = LineBuffer()
 
     def send(self, data: bytes) -> None:
         """See ``LineChannel.send``."""
@@ -181,7 +182,7 @@ class SshLineChannel:
     def recv_line(self, timeout: float) -> bytes:
         """See ``LineChannel.recv_line``."""
         deadline = time.monotonic() + timeout
-        while (end := self._buffer.find(b"\n")) < 0:
+        while (line := self._lines.take()) is None:
             self._channel.settimeout(max(deadline - time.monotonic(), 0.0))
             try:
                 data = self._channel.recv(1 << 18)
@@ -191,9 +192,7 @@ class SshLineChannel:
                 raise InfrastructureError(f"the channel into the guest is gone: {error}") from error
             if not data:
                 raise InfrastructureError(f"the program in the guest ended{self._last_words()}")
-            self._buffer += data
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
+            self._lines.add(data)
         return line
 
     def close(self) -> None:

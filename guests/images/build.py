@@ -1,13 +1,14 @@
 """Build a guest image into the cache, or find it there.
 
 An image is a directory: ``vmlinux``, ``initramfs``, ``root.squashfs``, the key pair ``id_ed25519``(``.pub``),
-``known_host`` (the guest's public host key) and ``manifest.json``. It never changes once it is there.
+``known_host`` (the guest's public host key), ``token`` and ``manifest.json``. It never changes once it is there.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -63,6 +64,11 @@ class Image:
     @property
     def known_host(self) -> Path:
         return self.directory / "known_host"
+
+    @property
+    def token(self) -> Path:
+        """What the resident in the guest wants to hear; see ``guests.resident``."""
+        return self.directory / "token"
 
     @property
     def manifest(self) -> dict[str, object]:
@@ -252,10 +258,12 @@ def _make_keys(directory: Path) -> Keys:
     (host_private, host_public), (client_private, client_public) = pairs
     (directory / "known_host").write_bytes(host_public)
     (directory / "id_ed25519.pub").write_bytes(client_public)
-    descriptor = os.open(directory / "id_ed25519", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as handle:
-        handle.write(client_private)
-    return Keys(host_private, host_public, client_public)
+    token = secrets.token_hex(16).encode()
+    for name, secret in (("id_ed25519", client_private), ("token", token)):
+        descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(secret)
+    return Keys(host_private, host_public, client_public, token)
 
 
 def _package_versions(status: str) -> dict[str, str]:

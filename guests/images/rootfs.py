@@ -47,6 +47,7 @@ class Keys:
     host_private: bytes
     host_public: bytes
     client_public: bytes
+    token: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,9 @@ def _added(keys: Keys) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     yield file("etc/hostname", 0o644, b"assay9\n")
     yield file("etc/hosts", 0o644, b"127.0.0.1 localhost assay9\n")
     yield file("etc/fstab", 0o644, b"")
-    yield file("usr/sbin/assay9-init", 0o755, (GUEST_FILES / "init").read_bytes())
+    yield file("etc/assay9-token", 0o600, keys.token)
+    for name in ("init", "resident"):
+        yield file(f"usr/sbin/assay9-{name}", 0o755, (GUEST_FILES / name).read_bytes())
 
 
 def open_tar(path: Path) -> tarfile.TarFile:

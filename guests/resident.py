@@ -1,0 +1,123 @@
+"""The fast road into a guest: the resident in the snapshot starts an agent on a TCP connection.
+
+See ``images/guest/resident`` for the protocol. Compared with an agent under SSH (measured, TCG): ready 2 s
+earlier, and a round trip takes 1 ms instead of 3. The image's token stands for SSH's key: other users of
+this host can reach the forwarded port, and the agent is root in a guest that may have root's shares.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from guests.errors import InfrastructureError
+
+GUEST_PORT = 909
+_ATTEMPT = 5.0
+"""Seconds for one attempt; a restored guest answers within one, a booting one not at all."""
+
+
+def connect(
+    port: int, token: Path, limit: float, still_wanted: Callable[[], bool], source: bytes = b"", clock: bool = True
+) -> socket.socket:
+    """Start ``source`` in the guest; the socket is its standard input and output.
+
+    Tries until the guest answers. ``clock`` gives the guest the host's time. Raises InfrastructureError when
+    ``limit`` seconds pass, the token is refused, or ``still_wanted`` says that the machine is gone.
+    """
+    secret = token.read_text(encoding="ascii").strip()
+    deadline = time.monotonic() + limit
+    refused = 0
+    while time.monotonic() < deadline:
+        if not still_wanted():
+            raise InfrastructureError("the machine ended before its guest answered")
+        connection = socket.socket()
+        try:
+            connection.settimeout(min(_ATTEMPT, limit))
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.connect(("127.0.0.1", port))
+            request = {"token": secret, "time": time.time() if clock else None, "source_size": len(source)}
+            connection.sendall(json.dumps(request).encode() + b"\n" + source)
+            answer = connection.recv(3)
+            if answer == b"ok\n":
+                connection.settimeout(None)
+                return connection
+            refused += answer == b""
+        except OSError:
+            pass
+        except BaseException:
+            connection.close()
+            raise
+        connection.close()
+        time.sleep(0.02)
+    why = " (it ended every connection: wrong token?)" if refused > 5 else ""
+    raise InfrastructureError(
+        f"the guest did not answer on 127.0.0.1:{port} within {limit:.0f} s{why}",
+        "see the console log of the run; `assay9 guest console` logs in there",
+    )
+
+
+class SocketLineChannel:
+    """A program in the guest over a socket. Implements ``guests.shell.LineChannel``."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._lines = LineBuffer()
+
+    def send(self, data: bytes) -> None:
+        """See ``LineChannel.send``."""
+        try:
+            self._socket.settimeout(60.0)
+            self._socket.sendall(data)
+        except OSError as error:
+            raise InfrastructureError(f"the channel into the guest is gone: {error or 'closed'}") from error
+
+    def recv_line(self, timeout: float) -> bytes:
+        """See ``LineChannel.recv_line``."""
+        deadline = time.monotonic() + timeout
+        while (line := self._lines.take()) is None:
+            try:
+                # Not 0: that would mean "do not wait", and raise another exception.
+                self._socket.settimeout(max(deadline - time.monotonic(), 1e-6))
+                data = self._socket.recv(1 << 18)
+            except TimeoutError:
+                raise TimeoutError(f"no answer from the guest within {timeout:g} s") from None
+            except OSError as error:
+                raise InfrastructureError(f"the channel into the guest is gone: {error}") from error
+            if not data:
+                raise InfrastructureError("the program in the guest ended", "its last words are in /run/agent.err there")
+            self._lines.add(data)
+        return line
+
+    def close(self) -> None:
+        """See ``LineChannel.close``."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+class LineBuffer:
+    """Bytes in, lines out; looks at no byte twice, however long a line is."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._searched = 0
+
+    def add(self, data: bytes) -> None:
+        """Append what was received."""
+        self._data += data
+
+    def take(self) -> bytes | None:
+        """The next whole line without its newline, or None."""
+        end = self._data.find(b"\n", self._searched)
+        if end < 0:
+            self._searched = len(self._data)
+            return None
+        line = bytes(self._data[:end])
+        del self._data[: end + 1]
+        self._searched = 0
+        return line
