@@ -42,11 +42,11 @@ class MountOptions:
         """What the options column of /proc/mounts says otherwise; empty when all is in force.
 
         Linux leaves out what it holds for a default (fs/9p/v9fs.c v9fs_show_options, net/9p/client.c
-        p9_show_client_options), and 6.4 and later print the cache mode as a number of bits.
+        p9_show_client_options); before 6.4 it prints the cache mode as a bare word, later as a number of bits.
         """
         seen = dict(part.partition("=")[::2] for part in shown.split(","))
         wrong = []
-        cache = seen.get("cache", "none")
+        cache = seen.get("cache") or next((c for c in CACHES if c in seen), "none")
         if cache != self.cache and _CACHE_BITS.get(cache.removeprefix("0x")) != self.cache:
             wrong.append(f"cache is {cache}, {self.cache} was asked for")
         access = seen.get("access", "client" if self.version == "9p2000.L" else "user")
