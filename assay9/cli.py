@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
 from pathlib import Path
 
 import click
-import pytest
 
 import conformance
-from assay9.cases import cases
-from assay9.doctor import doctor
 from conformance.errors import InfrastructureError, UsageError
-from conformance.evidence.cli import report
-from conformance.targets.spec import load, names
-from guests.cli import guest
-from reference_server.cli import frames, serve
 
 CASES = Path(conformance.__file__).parent / "cases"
 USAGE, INFRASTRUCTURE = 2, 3
 
+ELSEWHERE = {
+    "cases": "assay9.cases",
+    "doctor": "assay9.doctor",
+    "frames": "reference_server.cli",
+    "guest": "guests.cli",
+    "report": "conformance.evidence.cli",
+    "serve": "reference_server.cli",
+}
+"""Commands that their own package declares: command -> module. Imported when asked for, so that --help is quick."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See click.Group."""
+        return sorted({*super().list_commands(ctx), *ELSEWHERE})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See click.Group."""
+        if cmd_name not in ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        command = getattr(importlib.import_module(ELSEWHERE[cmd_name]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="assay9")
 def cli() -> None:
     """Conformance and soak tests for virtio-9p (9P2000.L) shares.
@@ -66,6 +86,10 @@ def run(
     TARGET is a name that `assay9 targets` lists, or the path of a TOML file of your own. Anything
     else is passed on to pytest: `-x`, `--lf`, `-v`, `--guest debian13`, `--address HOST:PORT`.
     """
+    import pytest  # noqa: PLC0415 - slow to import, and only this command needs it
+
+    from conformance.targets.spec import load  # noqa: PLC0415
+
     load(target)
     arguments = [str(CASES), "--target", target, f"--mounts={matrix}", f"--results={results}"]
     arguments += [f"--layer={v}" for v in layers] + [f"--family={v}" for v in families]
@@ -87,13 +111,11 @@ def default_jobs() -> int:
 @cli.command()
 def targets() -> None:
     """List the targets that have a TOML file here."""
+    from conformance.targets.spec import load, names  # noqa: PLC0415
+
     for name in names():
         target = load(name)
         click.echo(f"{name:<16} {target.kind:<7} {target.title}")
-
-
-for _command in (cases, doctor, report, guest, serve, frames):
-    cli.add_command(_command)
 
 
 def main() -> None:
