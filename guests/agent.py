@@ -315,6 +315,14 @@ def copy_file_range(src, dst, count, offset_src=None, offset_dst=None):
     return os.copy_file_range(src, dst, count, offset_src, offset_dst)
 
 
+@op(changes=("dst",))
+def copy_file_range_flags(src, dst, count, flags):
+    """copy_file_range(2) with its flags argument, from and to the current offsets."""
+    call = libc.copy_file_range
+    call.restype = ctypes.c_ssize_t
+    return check(call(src, None, dst, None, ctypes.c_size_t(count), ctypes.c_uint(flags)))
+
+
 @op(changes=("out",))
 def sendfile(out, source, offset, count):
     return os.sendfile(out, source, offset, count)
@@ -330,6 +338,30 @@ def splice_through_pipe(src, dst, count):
     finally:
         os.close(r)
         os.close(w)
+
+
+@op()
+def pipe():
+    """A pipe of this worker: [read end, write end]."""
+    r, w = os.pipe()
+    return [r, w]
+
+
+@op(changes=("dst",))
+def splice(src, dst, count, offset_src=None, offset_dst=None, flags=0):
+    """splice(2); one side must be a pipe."""
+    offsets = [None if o is None else ctypes.byref(ctypes.c_longlong(o)) for o in (offset_src, offset_dst)]
+    call = libc.splice
+    call.restype = ctypes.c_ssize_t
+    return check(call(src, offsets[0], dst, offsets[1], ctypes.c_size_t(count), ctypes.c_uint(flags)))
+
+
+@op()
+def rw_at_bad_address(name, fd, count):
+    """read(2) or write(2) with a buffer that is mapped nowhere."""
+    call = {"read": libc.read, "write": libc.write}[name]
+    call.restype = ctypes.c_ssize_t
+    return check(call(fd, ctypes.c_void_p(1), ctypes.c_size_t(count)))
 
 
 @op()
@@ -357,41 +389,83 @@ def poll(fd, events, seconds):
 # ---------------------------------------------------------------- memory maps
 
 
+class Map:
+    """A mapping by mmap(2) itself: the mmap module refuses lengths past end of file and keeps a dup of fd."""
+
+    def __init__(self, fd, length, prot, flags, offset):
+        libc.mmap.restype = ctypes.c_void_p
+        call = getattr(libc, "mmap64", libc.mmap)
+        call.restype = ctypes.c_void_p
+        ctypes.set_errno(0)
+        size, at = ctypes.c_size_t(length), ctypes.c_longlong(offset)
+        self.address, self.length = call(None, size, prot, flags, fd, at), length
+        if self.address == ctypes.c_void_p(-1).value:
+            self.address = None
+            check(-1)
+
+    def read(self, offset, count):
+        return ctypes.string_at(self.address + offset, count)
+
+    def write(self, offset, data):
+        ctypes.memmove(self.address + offset, bytes(data), len(data))
+
+    def flush(self, flags):
+        check(libc.msync(ctypes.c_void_p(self.address), ctypes.c_size_t(self.length), flags))
+
+    def close(self):
+        if self.address is not None:
+            address, self.address = self.address, None
+            check(libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(self.length)))
+
+
 @op()
 def mmap_(fd, length, prot, flags, offset=0):
-    MAPS[len(MAPS) + 1] = (mmap.mmap(fd, length, flags=flags, prot=prot, offset=offset), fd)
-    return len(MAPS)
+    mapping = Map(fd, length, prot, flags, offset)
+    handle = max(MAPS, default=0) + 1
+    MAPS[handle] = (mapping, FD_PATHS.get(fd))
+    return handle
 
 
 @op()
 def map_read(handle, offset, count):
-    return MAPS[handle][0][offset : offset + count]
+    return MAPS[handle][0].read(offset, count)
 
 
 @op()
 def map_write(handle, offset, data):
-    MAPS[handle][0][offset : offset + len(data)] = data
+    MAPS[handle][0].write(offset, data)
 
 
 @op()
-def msync(handle):
-    MAPS[handle][0].flush()
-    CHANGED.extend([os.fsdecode(FD_PATHS[MAPS[handle][1]])] if MAPS[handle][1] in FD_PATHS else [])
+def msync(handle, flags=4):
+    """msync(2) of the whole mapping; flags default to MS_SYNC."""
+    MAPS[handle][0].flush(flags)
+    CHANGED.extend([os.fsdecode(MAPS[handle][1])] if MAPS[handle][1] else [])
+
+
+@op()
+def mprotect(handle, prot):
+    mapping = MAPS[handle][0]
+    check(libc.mprotect(ctypes.c_void_p(mapping.address), ctypes.c_size_t(mapping.length), prot))
 
 
 @op()
 def munmap(handle):
-    MAPS[handle][0].close()
+    MAPS.pop(handle)[0].close()
 
 
 @op()
-def map_touch_in_child(fd, length, prot, flags, touch, offset=0):
-    """Map in a child and read one byte at `touch`: the signal that killed the child, or 0."""
+def map_touch_in_child(fd, length, prot, flags, touch, offset=0, data=b""):
+    """Map in a child and read one byte at `touch`, or write `data` there: the signal that killed it, or 0."""
     pid = os.fork()
     if pid == 0:
         try:
             signal.signal(signal.SIGBUS, signal.SIG_DFL)
-            mmap.mmap(fd, length, flags=flags, prot=prot, offset=offset)[touch]
+            mapping = Map(fd, length, prot, flags, offset)
+            if data:
+                mapping.write(touch, data)
+            else:
+                mapping.read(touch, 1)
             os._exit(0)
         except BaseException:
             os._exit(99)
@@ -831,6 +905,15 @@ def flock(fd, operation):
 
 
 # ---------------------------------------------------------------- processes, mounts, events
+
+
+@op()
+def setrlimit(which, soft):
+    """Lower a soft limit (RLIMIT_FSIZE, RLIMIT_NOFILE) of this process; for spawned processes only."""
+    limits = (ctypes.c_ulong * 2)()
+    check(libc.getrlimit(which, limits))
+    limits[0] = soft
+    check(libc.setrlimit(which, limits))
 
 
 @op()
