@@ -543,6 +543,11 @@ def statvfs(path: P):
 
 
 @op()
+def fstatvfs(fd):
+    return statvfs(fd)
+
+
+@op()
 def statfs(path: P):
     """struct statfs as the kernel gives it: f_type is not in statvfs."""
     buffer = ctypes.create_string_buffer(256)
@@ -583,7 +588,12 @@ class Timespec(ctypes.Structure):
 
 
 def timespecs(atime, mtime):
-    """Two of: nanoseconds since 1970 (may be negative), "now", "omit", or [seconds, nanoseconds] as is."""
+    """Two of: nanoseconds since 1970 (may be negative), "now", "omit", or [seconds, nanoseconds] as is.
+
+    Both None: no array at all, a null pointer.
+    """
+    if atime is None and mtime is None:
+        return None
     special = {"now": (0, 0x3FFFFFFF), "omit": (0, 0x3FFFFFFE)}
     out = []
     for t in (atime, mtime):
@@ -866,10 +876,22 @@ def fremovexattr(fd, name):
 
 
 @op()
+def flistxattr(fd):
+    return sorted(os.listxattr(fd))
+
+
+@op()
 def getxattr_size(path: P, name, size):
     """getxattr(2) with a buffer of `size` bytes: the length it returns."""
     buffer = ctypes.create_string_buffer(max(size, 1))
     return check(libc.getxattr(os.fsencode(path), os.fsencode(name), buffer, ctypes.c_size_t(size)))
+
+
+@op()
+def listxattr_size(path: P, size):
+    """listxattr(2) with a buffer of `size` bytes: the length it returns."""
+    buffer = ctypes.create_string_buffer(max(size, 1))
+    return check(libc.listxattr(os.fsencode(path), buffer, ctypes.c_size_t(size)))
 
 
 # ---------------------------------------------------------------- locks
