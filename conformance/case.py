@@ -32,6 +32,7 @@ class Case:
     tracepoints); `caches` the cache modes of the mount in which the requirement has meaning;
     `cached_too` puts the case into the default run's subset for cache=mmap and cache=loose;
     `needs` the features without which the case cannot be driven (see `conformance.features`);
+    `mount` names mount options that the case must have beside the cache mode ("posixacl");
     `control` whether the same function must pass on a native file system first;
     `seconds` bounds the whole case.
     """
@@ -46,6 +47,7 @@ class Case:
     caches: tuple[str, ...]
     cached_too: bool
     needs: tuple[str, ...]
+    mount: str
     control: bool
     seconds: float
     function: Callable[..., Any] = field(repr=False, compare=False)
@@ -67,6 +69,7 @@ def case(
     caches: Iterable[str] = CACHES,
     cached_too: bool = False,
     needs: Iterable[str] = (),
+    mount: str = "",
     control: bool = True,
     seconds: float = 60.0,
 ) -> Callable[[_F], _F]:
@@ -89,8 +92,8 @@ def case(
         declared = Case(
             id=id, layer=layer, family=family, requirement=requirement, source=source,
             severity=severity, covers=tuple(c if isinstance(c, str) else c.__name__ for c in covers),
-            caches=tuple(caches), cached_too=cached_too, needs=tuple(needs), control=control,
-            seconds=seconds, function=function,
+            caches=tuple(caches), cached_too=cached_too, needs=tuple(needs), mount=mount,
+            control=control, seconds=seconds, function=function,
         )  # fmt: skip
         known = CASES.get(id)
         if known is not None and known.location != declared.location:

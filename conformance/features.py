@@ -11,6 +11,7 @@ FEATURES: dict[str, str] = {
     "mount-namespace": "host root, for a mount namespace of the run's own",
     "xattr": "extended attributes",
     "xattr-trusted": "trusted.* extended attributes on the exported file system, as root",
+    "xattr-security": "security.* extended attributes on the exported file system, as root",
     "acl": "POSIX ACLs (mount option posixacl)",
     "locks": "byte-range locks that conflict between clients and host processes",
     "mknod": "special files on the share",

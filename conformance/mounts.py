@@ -69,8 +69,11 @@ _CACHE_BITS = {"0": "none", "00000000": "none", "1": "readahead", "00000001": "r
 DEFAULT = MountOptions()
 
 
-def parse(text: str) -> MountOptions:
-    """`cache=mmap,msize=8192,posixacl` as the user types it. Raises UsageError naming what is wrong."""
+def parse(text: str, base: MountOptions = DEFAULT) -> MountOptions:
+    """`cache=mmap,msize=8192,posixacl` as the user types it, the rest as in `base`.
+
+    Raises UsageError naming what is wrong.
+    """
     names = {f.name for f in fields(MountOptions)}
     asked: dict[str, object] = {}
     for part in filter(None, text.split(",")):
@@ -86,7 +89,7 @@ def parse(text: str) -> MountOptions:
         if name == "msize" and not (value.isdigit() and int(value) >= 4096):
             raise UsageError(f"msize={value!r}: a number of bytes, 4096 or more, is wanted")
         asked[name] = int(value) if name == "msize" else True if name == "posixacl" else value
-    return replace(DEFAULT, **asked)  # type: ignore[arg-type]
+    return replace(base, **asked)  # type: ignore[arg-type]
 
 
 def matrix() -> list[MountOptions]:

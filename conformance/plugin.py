@@ -108,6 +108,10 @@ class RunPlugin:
             metafunc.parametrize("share", chosen, indirect=True, ids=[str(m) for m in chosen])
 
     def _mounts_for(self, case: Case) -> list[MountOptions]:
+        """The mounts of the run, each with the options that the case itself must have."""
+        return list(dict.fromkeys(parse(case.mount, m) for m in self._caches_for(case)))
+
+    def _caches_for(self, case: Case) -> list[MountOptions]:
         if self.mounts:
             return self.mounts
         if self.config.getoption("--mounts") == "all":

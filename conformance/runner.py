@@ -193,7 +193,8 @@ class Runner:
         (d.control if share.on_control else d.outside).call("rmtree", share.outside.root)
 
 
-OPTIMISTIC = frozenset({"xattr", "acl", "locks", "mknod", "rename-exchange", "tmpfile", "fallocate"})
+OPTIMISTIC = frozenset({"xattr", "xattr-trusted", "xattr-security", "acl", "locks", "mknod",
+                        "rename-exchange", "tmpfile", "fallocate"})  # fmt: skip
 """Features of the protocol itself: every target is held to them unless its profile declares the lack."""
 
 

@@ -30,7 +30,7 @@ class LocalDeployment:
         self.outside_root = str(self._base / "export")
         self.inside_root = str(options.get("inside_root") or self.outside_root)
         self.control_root = str(self._base / "control")
-        root = {"host-root", "guest-root"} if os.geteuid() == 0 else set()
+        root = {"host-root", "guest-root", "passthrough-ownership"} if os.geteuid() == 0 else set()
         self.features = frozenset(root | set(target.profile.features))
         self.version, self.traced = platform.release(), False
         self._links: list[AgentLink] = []
