@@ -1,0 +1,63 @@
+"""What the evidence says of the machine the suite itself runs on. Reads, changes nothing, never fails."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from conformance.evidence.models import Environment
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def with_host_facts(environment: Environment) -> Environment:
+    """The environment with what the caller left empty about this host and this suite filled in."""
+    facts: dict[str, Any] = {
+        "host_kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "host_distribution": _distribution(),
+        "host_cpus": os.cpu_count() or 0,
+        "host_python": platform.python_version(),
+        "host_user": "root" if os.geteuid() == 0 else f"uid {os.geteuid()}",
+        "assay9_version": _version(),
+        "assay9_commit": commit_of(_CHECKOUT),
+    }
+    return environment.model_copy(update={k: v for k, v in facts.items() if not getattr(environment, k)})
+
+
+def commit_of(checkout: Path) -> str:
+    """The commit of a checkout, with -dirty where tracked files differ from it; empty where it is none."""
+    if not (checkout / ".git").exists():
+        return ""
+    described = _git(checkout, "rev-parse", "HEAD")
+    if described and _git(checkout, "status", "--porcelain", "--untracked-files=no"):
+        return f"{described}-dirty"
+    return described
+
+
+def _git(checkout: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "--no-optional-locks", "-C", str(checkout), *arguments],
+            capture_output=True, text=True, timeout=10, check=True, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def _distribution() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    except OSError:
+        return ""
+
+
+def _version() -> str:
+    try:
+        return version("assay9")
+    except PackageNotFoundError:
+        return ""

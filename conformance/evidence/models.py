@@ -1,0 +1,220 @@
+"""The models of a run record, schema version 1.
+
+Rule of this module: everything a report shows stands in these models, so that any report can be derived again
+years later from the run directory alone. Strings are kept as shown to people: shortened by the caller, and
+with what is no UTF-8 (file names, mostly) spelled as \\xNN here, so that a record is always valid JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+SCHEMA_VERSION = 1
+
+Verdict = Literal["pass", "fail", "known", "fixed", "unsupported", "undrivable", "error"]
+VERDICTS: tuple[Verdict, ...] = ("pass", "fail", "known", "fixed", "unsupported", "undrivable", "error")
+RuleKind = Literal["exact", "identity", "rescaled", "informational"]
+Severity = Literal["must", "linux", "varies"]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def printable(value: object) -> object:
+    """Text without lone surrogates: \\xNN for a byte that was no UTF-8, \\uNNNN for the others."""
+    if not isinstance(value, str) or value.isascii() or not _SURROGATE.search(value):
+        return value
+    return _SURROGATE.sub(lambda m: _spelled(ord(m[0])), value)
+
+
+def _spelled(code: int) -> str:
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+Text = Annotated[str, BeforeValidator(printable)]
+_FORBID = ConfigDict(extra="forbid")
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# The small parts are plain slotted dataclasses, checked when a record is read and by mypy when one is made:
+# a long run makes a million of them, and a pydantic object costs three times the time and eight the memory.
+
+
+@dataclass(slots=True)
+class Call:
+    """One system call of a case, where it was made and what came of it."""
+
+    __pydantic_config__ = _FORBID
+
+    index: int
+    """From 1, in the order of the case."""
+    vantage: str
+    """inside, outside or control; cases that speak raw 9P name their link."""
+    process: str
+    op: str
+    args: list[str]
+    result: str
+    errno: str | None = None
+    """The name of the errno the call failed with."""
+    seconds: float = 0.0
+    control_result: str | None = None
+    """What the same call gave on the guest's own native file system."""
+
+
+@dataclass(slots=True)
+class FieldComparison:
+    """One field seen inside and outside: both values are kept, also when they are equal."""
+
+    __pydantic_config__ = _FORBID
+
+    name: str
+    inside: str
+    outside: str
+    rule: RuleKind
+    equal: bool
+    tolerated: str | None = None
+    """Why a difference is no finding."""
+
+
+@dataclass(slots=True)
+class Comparison:
+    """One look at the same thing from both sides."""
+
+    __pydantic_config__ = _FORBID
+
+    after_call: int
+    """Index of the call it followed; 0 before the first."""
+    kind: str
+    """stat, statx, statvfs, readdir, xattr, link, content."""
+    path: str
+    fields: list[FieldComparison]
+    ok: bool
+    """No field differs without a reason."""
+
+
+@dataclass(slots=True)
+class LogExcerpt:
+    """What a console or a device log said while the case ran."""
+
+    __pydantic_config__ = _FORBID
+
+    source: str
+    text: str
+
+
+class KnownFailure(_Model):
+    """The profile's entry that declares the failure."""
+
+    reason: Text
+    link: Text = ""
+
+
+class CaseResult(_Model):
+    """One case, with one set of parameters on one mount: what it demands and what was seen."""
+
+    id: Text
+    """With parameters: OPEN-007[O_EXCL]. Unique only together with `mount`."""
+    case_id: Text
+    parameters: Text = ""
+    layer: Text
+    family: Text
+    title: Text
+    """The function's name."""
+    requirement: Text
+    source: Text
+    severity: Severity
+    mount: Text = ""
+    """As asked for."""
+    mount_shown: Text = ""
+    """As /proc/mounts says."""
+    verdict: Verdict
+    reason: Text = ""
+    """One line: why this verdict."""
+    infrastructure: bool = False
+    """For `error`: the machine, SSH or a disk broke, not the suite."""
+    details: Text = ""
+    """A traceback or other lines worth keeping."""
+    known: KnownFailure | None = None
+    seconds: float = 0.0
+    worker: Text = "main"
+    guest_seconds: float = 0.0
+    """Of `seconds`, what the guest itself spent executing the calls."""
+    calls: list[Call] = []
+    comparisons: list[Comparison] = []
+    covers: list[Text] = []
+    """T-messages that had to cross."""
+    messages: list[Text] = []
+    """Messages that crossed, in order (the first few hundred)."""
+    message_counts: dict[Text, int] = {}
+    covers_ok: bool | None = None
+    """Whether all of `covers` crossed; None where the target gives no trace."""
+    log_excerpts: list[LogExcerpt] = []
+
+
+class Environment(_Model):
+    """What ran where. Fields that do not apply to a target stay empty."""
+
+    schema_version: int = SCHEMA_VERSION
+    target: Text
+    target_kind: Text = ""
+    target_title: Text = ""
+    target_version: Text = ""
+    """Of the device or hypervisor under test, as it names itself."""
+    argv: list[Text] = []
+    """How it was started, whole."""
+    other_argv: dict[Text, list[Text]] = {}
+    """The same of further workers, by worker."""
+    security_model: Text = ""
+    guest_image: Text = ""
+    guest_image_hash: Text = ""
+    guest_kernel: Text = ""
+    accelerator: Text = ""
+    accelerator_reason: Text = ""
+    """Why this one, e.g. that a probe on /dev/kvm did not boot."""
+    mounts: dict[Text, Text] = {}
+    """As asked for -> the line of /proc/mounts; gathered from the results."""
+    host_kernel: Text = ""
+    host_distribution: Text = ""
+    host_cpus: int = 0
+    host_python: Text = ""
+    host_user: Text = ""
+    """root or not: what the suite could drive depends on it."""
+    assay9_version: Text = ""
+    assay9_commit: Text = ""
+    """Of the checkout; ends in -dirty where files differ from it. Empty for an installed package."""
+    command: Text = ""
+    seed: int | None = None
+    started: datetime
+    ended: datetime | None = None
+    notes: list[Text] = []
+    """What else a reader should know, e.g. a worker whose guest differs from the first one's."""
+
+
+class Trouble(_Model):
+    """The infrastructure failed, at no fault of a case."""
+
+    at: datetime
+    worker: Text
+    text: Text
+
+
+class Record(_Model):
+    """A whole run."""
+
+    schema_version: int = SCHEMA_VERSION
+    environment: Environment
+    counts: dict[Verdict, int] = {}
+    """Results by verdict, every verdict named."""
+    results: list[CaseResult] = []
+    troubles: list[Trouble] = []
+    interrupted: bool = False
+    """The run did not come to its own end: what is here is what had finished by then."""
+    damage: list[Text] = []
+    """What could not be read of a run that was killed, e.g. a last line cut short."""
