@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,17 @@ class QemuDeployment:
         for path in self.exports.values():
             path.mkdir(parents=True, exist_ok=True)
             os.chmod(path, 0o755)
-        self.outside = AgentLink(LocalChannel(stderr=self.base / "outside-agent.log"))
-        self._machine = QemuMachine(self.spec, progress=self.progress)
+        host = {"host-root", "mount-namespace"} if os.geteuid() == 0 else set()
+        # As root, the agent outside and QEMU live in a mount namespace of the run's own: what property cases
+        # mount there nobody else sees, and it is gone when they are.
+        prefix = ("unshare", "--mount", "--propagation", "slave", "--") if host else ()
+        channel = LocalChannel(prefix, stderr=self.base / "outside-agent.log")
+        self.outside = AgentLink(channel)
+        self.outside.call("getpid")
+        launcher = ("nsenter", f"--mount=/proc/{channel.pid}/ns/mnt", "--") if host else ()
+        self._machine = QemuMachine(replace(self.spec, launcher=launcher), progress=self.progress)
         self._machine.start()
         self._connect()
-        host = {"host-root"} if os.geteuid() == 0 else set()
         model = {"passthrough-ownership"} if self.security_model == "passthrough" and host else set()
         guest = {"guest-root", "remount"} | ({"trace"} if self.traced else set())
         self.features = frozenset(host | model | guest | set(self.target.profile.features))

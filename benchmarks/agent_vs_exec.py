@@ -1,0 +1,52 @@
+"""One call through the resident agent against one exec per call, over the same SSH connection.
+
+    .venv/bin/python benchmarks/agent_vs_exec.py [--rounds N]
+
+Both make the same lstat in the same restored guest, alternately in one run; printed are the medians and the ratio
+of each round. The goal is a ratio of at least 30.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from guests.agentlink import AgentLink
+from guests.machine import MachineSpec, QemuMachine
+
+CALLS_PER_ROUND = 20
+
+
+def main() -> None:
+    """Boot, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as directory:
+        machine = QemuMachine(MachineSpec(image="debian12", run_dir=Path(directory)), progress=print)
+        machine.start()
+        try:
+            shell, agent = machine.shell(), AgentLink(machine.agent_channel())
+            ratios = []
+            for number in range(1, rounds + 1):
+                begun = time.perf_counter()
+                for _ in range(CALLS_PER_ROUND):
+                    agent.call("lstat", "/etc/passwd")
+                through_agent = (time.perf_counter() - begun) / CALLS_PER_ROUND
+                begun = time.perf_counter()
+                for _ in range(3):
+                    shell.run(["stat", "/etc/passwd"])
+                through_exec = (time.perf_counter() - begun) / 3
+                ratios.append(through_exec / through_agent)
+                print(f"round {number}: agent {through_agent * 1000:.2f} ms, exec {through_exec * 1000:.1f} ms, "
+                      f"ratio {ratios[-1]:.0f}")  # fmt: skip
+            print(f"median ratio {statistics.median(ratios):.0f} (min {min(ratios):.0f}, max {max(ratios):.0f})")
+        finally:
+            machine.stop()
+
+
+if __name__ == "__main__":
+    main()
