@@ -11,6 +11,7 @@ import struct
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Generic, TypeVar, cast
 
 from conformance.errors import Finding, SuiteError
@@ -115,6 +116,8 @@ class Core:
         self.timeout = timeout
         self.transcript = Transcript()
         self.reads_rerror = reads_rerror
+        self.deadline = float("inf")
+        """When the case must be over (time.monotonic)."""
         self._waiting: dict[int, Pending[Message]] = {}
         self._next_tag = 0
         self._next_fid = 0
@@ -189,7 +192,7 @@ class Core:
         """
         link, source, flying = self.link, iter(requests), 0
         while True:
-            batch = [encode(r) for r, _ in zip(source, range(depth - flying), strict=False)]
+            batch = [encode(request) for request in islice(source, depth - flying)]
             if batch:
                 link.send_many(batch)
                 flying += len(batch)
@@ -253,8 +256,11 @@ class Core:
     def _frame(
         self, timeout: float, pending: Pending[R] | None, limit: float | None = None
     ) -> bytes | bytearray:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise Finding("the case took longer than its time")
         try:
-            return self.link.recv(timeout)
+            return self.link.recv(min(timeout, left))
         except LinkTimeout as error:
             asked = spell(pending.request) if pending else "the requests in flight"
             raise NoReply(f"no reply to {asked} within {limit or timeout:.3g} s ({error})") from None

@@ -276,7 +276,7 @@ class Client(Core):
     # ---- node
 
     def send_mknod(
-        self, dfid: int, name: bytes, mode: int, major: int = 0, minor: int = 0, gid: int = 0
+        self, dfid: int, name: bytes, mode: int, major: int = 0, minor: int = 0, *, gid: int = 0
     ) -> Pending[m.Rmknod]:
         """Send Tmknod."""
         return self.send_as(m.Tmknod(self.tag(), dfid, name, mode, major, minor, gid), m.Rmknod)
@@ -288,12 +288,12 @@ class Client(Core):
         mode: int,
         major: int = 0,
         minor: int = 0,
-        gid: int = 0,
         *,
+        gid: int = 0,
         expect: Expect = None,
     ) -> m.Rmknod:
         """Tmknod."""
-        return self.send_mknod(dfid, name, mode, major, minor, gid).result(expect)
+        return self.send_mknod(dfid, name, mode, major, minor, gid=gid).result(expect)
 
     # ---- rename
 

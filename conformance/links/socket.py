@@ -135,8 +135,7 @@ class SocketLink:
         if self._closed:
             raise LinkClosed("closed on our side")
         left = deadline - time.monotonic()
-        if left < 0.001:
-            left = 0.001
+        left = max(left, 0.001)
         # One timeout serves many calls: setting it anew for each would double the system calls.
         if not self._timeout * 0.9 <= left <= self._timeout:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(left))

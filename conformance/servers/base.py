@@ -1,0 +1,42 @@
+"""What every server offers the wire layer: the `Server` role.
+
+Rule of this module: how a server is started and reached, never what it answers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from conformance.links.base import Link
+
+
+class Server(Protocol):
+    """A 9P server with one exported directory."""
+
+    name: str
+    export: Path | None
+    """The exported directory as this host names it; None where it is not on this host."""
+    aname: bytes
+    """What Tattach names to reach it."""
+
+    def start(self) -> None:
+        """Bring it up and wait until it takes connections. Raises InfrastructureError."""
+
+    def connect(self) -> Link:
+        """A new connection. Raises InfrastructureError when nobody listens."""
+
+    def death(self) -> str | None:
+        """How the process ended, or None while it runs (or is not ours to watch)."""
+
+    def stop(self) -> None:
+        """End it and remove what it left; may be called twice."""
+
+    def version(self) -> str:
+        """The program's own version, e.g. 1.0.24."""
+
+    def argv(self) -> list[str]:
+        """How it was started; empty when it is not ours."""
+
+    def log(self) -> str:
+        """What it has said so far."""

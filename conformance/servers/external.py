@@ -1,0 +1,60 @@
+"""A server that somebody else runs: the target `socket`.
+
+Rule of this module: it is never started nor ended from here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from conformance.errors import InfrastructureError, UsageError
+from conformance.links.base import Link
+from conformance.links.socket import connect_tcp, connect_unix
+from conformance.servers.spec import ServerSpec
+
+
+class ExternalServer:
+    """An address."""
+
+    def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
+        if not spec.address:
+            raise UsageError("say where the server listens: --address HOST:PORT, or a unix socket's path")
+        self.spec = spec
+        self.name = f"socket {spec.address}"
+        self.export = Path(spec.export).resolve() if spec.export else None
+        self.aname = spec.aname.format(export=self.export or "").encode()
+
+    def start(self) -> None:
+        """See Server."""
+        self.connect().close()
+
+    def connect(self) -> Link:
+        """See Server."""
+        try:
+            host, colon, port = self.spec.address.rpartition(":")
+            if colon and port.isdigit() and "/" not in self.spec.address:
+                return connect_tcp(host.strip("[]") or "127.0.0.1", int(port))
+            return connect_unix(self.spec.address)
+        except OSError as error:
+            raise InfrastructureError(
+                f"nobody answers at {self.spec.address}: {error}", "start the server, then run again"
+            ) from None
+
+    def death(self) -> str | None:
+        """See Server."""
+        return None
+
+    def stop(self) -> None:
+        """See Server."""
+
+    def argv(self) -> list[str]:
+        """See Server."""
+        return []
+
+    def log(self) -> str:
+        """See Server."""
+        return ""
+
+    def version(self) -> str:
+        """See Server."""
+        return ""

@@ -1,0 +1,156 @@
+"""A server's process: started so that it cannot outlive the suite, ended surely, its end told in words.
+
+Rule of this module: nothing here knows which program runs. A process dies with the suite even when the suite
+is killed with SIGKILL (PR_SET_PDEATHSIG); one that is put into a network namespace of its own is reached by
+entering that namespace from a thread for as long as it takes to make a socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from conformance.errors import InfrastructureError
+
+_PR_SET_PDEATHSIG = 1
+_CLONE_NEWNET = 0x40000000
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 0x1
+_SIGNALS = {s.value: s.name for s in signal.Signals}
+_TAIL = 3000
+
+T = TypeVar("T")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class ServerProcess:
+    """One running program, its output in a log file."""
+
+    def __init__(self, argv: Sequence[str], log: Path, *, own_network: bool = False) -> None:
+        """Start it. Raises InfrastructureError when the program cannot be started."""
+        self.argv = list(argv)
+        self.log_path = log
+        self._network = own_network
+        # A program that dies at once still leaves its words: the log is opened for appending, also by it.
+        with log.open("ab") as output:
+            try:
+                self._process = subprocess.Popen(
+                    self.argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                    preexec_fn=_child_of(os.getpid(), own_network),  # noqa: PLW1509 - prctl needs it; no lock is held
+                )  # fmt: skip
+            except (OSError, subprocess.SubprocessError) as error:
+                needs = " (a network namespace of its own needs root)" if own_network else ""
+                raise InfrastructureError(f"{argv[0]} cannot be started: {error}{needs}") from None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def death(self) -> str | None:
+        """How it ended, in words, or None while it runs."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        if code < 0:
+            return f"{Path(self.argv[0]).name} was killed by {_SIGNALS.get(-code, f'signal {-code}')}"
+        return f"{Path(self.argv[0]).name} ended with status {code}"
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
+        """Wait for `ready`. Raises InfrastructureError when the program ends or the time is over."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if (death := self.death()) is not None:
+                raise InfrastructureError(f"{death} while starting: {self.tail(400)}")
+            if time.monotonic() > deadline:
+                self.stop()
+                raise InfrastructureError(
+                    f"{self.argv[0]} did not come up in {seconds:.0f} s: {self.tail(400)}"
+                )
+            time.sleep(0.01)
+
+    def tail(self, characters: int = _TAIL) -> str:
+        """The end of its log."""
+        with contextlib.suppress(OSError):
+            return self.log_path.read_bytes()[-characters:].decode(errors="replace")
+        return ""
+
+    def stop(self, grace: float = 1.0) -> None:
+        """End it: asked first, then killed."""
+        if self._process.poll() is not None:
+            return
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace)
+            return
+        self._process.kill()
+        self._process.wait(10)
+
+    def inside_network(self, make: Callable[[], T]) -> T:
+        """Call `make` where the process's own network is; sockets made there stay there."""
+        if not self._network:
+            return make()
+        found: list[T] = []
+        raised: list[BaseException] = []
+
+        def enter() -> None:
+            try:
+                handle = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    if _libc.setns(handle, _CLONE_NEWNET):
+                        number = ctypes.get_errno()
+                        raise OSError(number, f"setns: {os.strerror(number)}")
+                finally:
+                    os.close(handle)
+                found.append(make())
+            except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
+                raised.append(error)
+
+        # setns changes the calling thread only; that thread ends here and takes the change with it.
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join()
+        if raised:
+            raise raised[0]
+        return found[0]
+
+
+def _child_of(parent: int, own_network: bool) -> Callable[[], None]:
+    def prepare() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)  # the suite died before the line above
+        os.setsid()
+        # Only the soft limit: diod raises its own again, and does not start when it cannot.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        if own_network:
+            if _libc.unshare(_CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "unshare")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+                _raise_loopback(any_socket)
+
+    return prepare
+
+
+def _raise_loopback(any_socket: socket.socket) -> None:
+    import fcntl  # noqa: PLC0415 - only in the child, only when it has a network of its own
+
+    fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,218 @@
+"""The servers that the suite starts itself: reference, diod, nfs-ganesha.
+
+Rule of this module: argv and configuration, nothing about answers. Each listens on a unix socket or on
+127.0.0.1; nfs-ganesha, which listens on every address, gets a network namespace of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from conformance.errors import InfrastructureError
+from conformance.links.base import Link
+from conformance.links.socket import connect_tcp, connect_unix
+from conformance.servers.process import ServerProcess, free_port
+from conformance.servers.spec import ServerSpec
+
+_START = 20.0
+
+
+class _Started:
+    """What all three have in common: one process, one directory for its files, one address."""
+
+    program = ""
+    package = ""
+    own_network = False
+
+    def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
+        self.spec = spec
+        self.name: str = spec.program
+        self.run_dir = run_dir
+        self.export: Path | None = run_dir / "export"
+        self.aname = spec.aname.format(export=self.export).encode()
+        self._short: Path | None = None
+        self.socket_path = ""
+        self.port = 0
+        self.process: ServerProcess | None = None
+
+    def command(self) -> list[str]:
+        """argv."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """See Server."""
+        assert self.export is not None
+        self.export.mkdir(parents=True, exist_ok=True)
+        os.chmod(self.run_dir, 0o755)
+        if self.program and shutil.which(self.program) is None:
+            raise InfrastructureError(f"{self.program} is not installed", f"apt-get install {self.package}")
+        if self._short is None:
+            # A unix socket's path holds 107 bytes, which a run directory easily is longer than.
+            self._short = Path(tempfile.mkdtemp(prefix="assay9-"))
+            self.socket_path = str(self._short / "s")
+        for attempt in (1, 2, 3):
+            Path(self.socket_path).unlink(missing_ok=True)
+            self.port = 5640 if self.own_network else free_port()
+            self.process = ServerProcess(
+                self.command(), self.run_dir / "server.log", own_network=self.own_network
+            )
+            try:
+                self.process.wait_until(self._listens, _START)
+                return
+            except InfrastructureError:
+                self.process.stop()
+                if attempt == 3:
+                    raise
+
+    def _listens(self) -> bool:
+        try:
+            self._connect().close()
+        except OSError:
+            return False
+        return True
+
+    def _connect(self) -> Link:
+        assert self.process is not None
+        if self.spec.transport == "unix":
+            return connect_unix(self.socket_path)
+        return self.process.inside_network(lambda: connect_tcp("127.0.0.1", self.port))
+
+    def connect(self) -> Link:
+        """See Server."""
+        try:
+            return self._connect()
+        except OSError as error:
+            raise InfrastructureError(f"{self.name} takes no connection: {error}") from None
+
+    def death(self) -> str | None:
+        """See Server."""
+        return self.process.death() if self.process else "not started"
+
+    def stop(self) -> None:
+        """See Server."""
+        if self.process is not None:
+            self.process.stop()
+        if self._short is not None:
+            shutil.rmtree(self._short, ignore_errors=True)
+            self._short = None
+
+    def argv(self) -> list[str]:
+        """See Server."""
+        return self.process.argv if self.process else []
+
+    def log(self) -> str:
+        """See Server."""
+        return self.process.tail(20000) if self.process else ""
+
+    def version(self) -> str:
+        """See Server."""
+        return ""
+
+
+class ReferenceServer(_Started):
+    """The project's own server, started as a user would."""
+
+    def command(self) -> list[str]:
+        """See _Started."""
+        where = (
+            ["--unix", self.socket_path]
+            if self.spec.transport == "unix"
+            else ["--tcp", f"127.0.0.1:{self.port}"]
+        )
+        return [sys.executable, "-m", "reference_server", str(self.export), *where, *self.spec.arguments]
+
+    def version(self) -> str:
+        """See Server."""
+        from importlib.metadata import version  # noqa: PLC0415
+
+        return version("assay9")
+
+
+class DiodServer(_Started):
+    """diod of the Debian package: every user is root, no authentication, one export."""
+
+    program, package = "diod", "diod"
+
+    def command(self) -> list[str]:
+        """See _Started."""
+        where = self.socket_path if self.spec.transport == "unix" else f"127.0.0.1:{self.port}"
+        return [
+            "diod", "-f", "-n", "-c", "/dev/null", "-U", "root", "-S", "-L", "stderr",
+            "-e", str(self.export), "-l", where, *self.spec.arguments,
+        ]  # fmt: skip
+
+    def version(self) -> str:
+        """See Server."""
+        return _package_version("diod")
+
+
+class GaneshaServer(_Started):
+    """nfs-ganesha's 9P front end over its VFS back end, in a network namespace of its own."""
+
+    program, package = "ganesha.nfsd", "nfs-ganesha nfs-ganesha-vfs"
+    own_network = True
+
+    def command(self) -> list[str]:
+        """See _Started."""
+        config = self.run_dir / "ganesha.conf"
+        recovery = self.run_dir / "recovery"
+        recovery.mkdir(exist_ok=True)
+        config.write_text(
+            _GANESHA.format(
+                port=self.port, msize=self.spec.options.get("tcp_msize", 1048576), export=self.export,
+                recovery=recovery,
+            )
+        )
+        return [
+            "ganesha.nfsd", "-F", "-L", str(self.run_dir / "server.log"), "-f", str(config),
+            "-p", str(self.run_dir / "ganesha.pid"), *self.spec.arguments,
+        ]  # fmt: skip
+
+    def version(self) -> str:
+        """See Server."""
+        return _package_version("nfs-ganesha")
+
+
+_GANESHA = """\
+NFS_CORE_PARAM {{
+    Protocols = 4, 9P;
+    NFS_Port = 12049;
+    MNT_Port = 12050;
+    Enable_NLM = false;
+    Enable_RQUOTA = false;
+}}
+NFSv4 {{ Graceless = true; RecoveryRoot = {recovery}; }}
+NFS_KRB5 {{ Active_krb5 = false; }}
+_9P {{
+    _9P_TCP_Port = {port};
+    _9P_TCP_Msize = {msize};
+}}
+EXPORT {{
+    Export_Id = 1;
+    Path = {export};
+    Pseudo = /export;
+    Protocols = 4, 9P;
+    Access_Type = RW;
+    Squash = None;
+    FSAL {{ Name = VFS; }}
+}}
+LOG {{ Default_Log_Level = EVENT; }}
+"""
+
+
+def _package_version(package: str) -> str:
+    try:
+        done = subprocess.run(
+            ["dpkg-query", "-W", "-f", "${Version}", package],
+            capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+    except OSError:
+        return ""
+    found = re.search(r"\d+(\.\d+)*", done.stdout)
+    return found[0] if found else ""

@@ -1,0 +1,339 @@
+"""The wire layer's fixture and session: a running server, a fresh directory and fresh connections per case.
+
+`WireSession` is made once per worker: `start`, then `run` for each case, `recover` after a death (which `run`
+does itself), `stop`. `Wire` is what a case sees. Rule of this module: it must not know a single requirement
+of the protocol; those are in the cases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from conformance.case import Case
+from conformance.client import HungUp, NoReply
+from conformance.errors import Finding, InfrastructureError, Undrivable
+from conformance.host import HostDirectory
+from conformance.links.base import Capability, Link
+from conformance.links.socket import SocketLink
+from conformance.operations import Client
+from conformance.servers import Server, make
+from conformance.servers import spec as server_spec
+from conformance.targets.spec import Target
+from conformance.trace import Crossed
+from protocol.constants import O_RDONLY, O_RDWR
+from protocol.dirents import Dirent, decode_dirents
+
+_ALIVE = 3.0
+"""Seconds within which a server must take a new session after a case."""
+_DYING = 0.4
+"""Seconds that a process which hung up on us may still need to be dead."""
+
+
+class Session(Client):
+    """A client with a dialect agreed and the case's directory attached as `root`."""
+
+    root: int
+
+    def walk_to(self, *names: bytes, start: int | None = None) -> int:
+        """A new fid for what `names` lead to from `root` (or `start`); all must exist."""
+        newfid = self.fid()
+        reply = self.walk(self.root if start is None else start, newfid, *names)
+        if len(reply.wqids) != len(names):
+            went = f"{len(reply.wqids)} of {len(names)} steps"
+            raise Finding(f"Twalk went only {went} towards {b'/'.join(names)!r}")
+        return newfid
+
+    def open(self, *names: bytes, flags: int = O_RDONLY) -> int:
+        """A new fid, open on what `names` lead to."""
+        fid = self.walk_to(*names)
+        self.lopen(fid, flags)
+        return fid
+
+    def create(self, name: bytes, data: bytes = b"", *, flags: int = O_RDWR, mode: int = 0o644) -> int:
+        """A new fid, open on a new file `name` in the case's directory that holds `data`."""
+        fid = self.walk_to()
+        self.lcreate(fid, name, flags, mode)
+        if data:
+            written = self.write(fid, 0, data).count
+            if written != len(data):
+                raise Finding(f"Twrite took {written} of {len(data)} bytes")
+        return fid
+
+    def entries(self, fid: int, count: int | None = None) -> Iterator[Dirent]:
+        """All entries of an open directory, one Treaddir after the other."""
+        offset = 0
+        while True:
+            data = self.readdir(fid, offset, self.msize - 24 if count is None else count).data
+            found = list(decode_dirents(data))
+            if not found:
+                return
+            yield from found
+            if found[-1].offset == offset:
+                raise Finding(f"Treaddir makes no progress at offset {offset:#x}")
+            offset = found[-1].offset
+
+
+class Wire:
+    """One case's view of a server: its directory on both sides, and as many connections as it wants."""
+
+    def __init__(self, owner: WireSession, directory: str, seconds: float) -> None:
+        self._owner = owner
+        self._directory = directory
+        self._clients: list[Client] = []
+        self._session: Session | None = None
+        self._deadline = time.monotonic() + seconds
+        self.spec = owner.spec
+        self.features = owner.features
+
+    # ---- the two sides
+
+    @property
+    def client(self) -> Session:
+        """The case's main session."""
+        if self._session is None:
+            self._session = self.session()
+        return self._session
+
+    @property
+    def root(self) -> int:
+        """The case's directory as a fid of `client`. Clone it before changing it."""
+        return self.client.root
+
+    @property
+    def host(self) -> HostDirectory:
+        """The case's directory as the host sees it. Undrivable where the export is not on this host."""
+        return HostDirectory(self._top() / self._directory)
+
+    @property
+    def top(self) -> HostDirectory:
+        """The exported directory itself."""
+        return HostDirectory(self._top())
+
+    def _top(self) -> Path:
+        if self._owner.server.export is None:
+            raise Undrivable("the exported directory is not on this host: say which it is with --export")
+        return self._owner.server.export
+
+    @property
+    def directory(self) -> bytes:
+        """The name of the case's directory in the export."""
+        return self._directory.encode()
+
+    @property
+    def aname(self) -> bytes:
+        """What Tattach names."""
+        return self._owner.server.aname
+
+    # ---- connections
+
+    def connect(self) -> Client:
+        """A new connection on which nothing has been said."""
+        made = Client(self._link(), reads_rerror=self.spec.reads_rerror)
+        self._keep(made)
+        return made
+
+    def session(self, msize: int | None = None) -> Session:
+        """A new connection, dialect agreed (at most `msize`) and the case's directory attached."""
+        made = Session(self._link(), reads_rerror=self.spec.reads_rerror)
+        self._keep(made)
+        made.version(msize or self.spec.msize)
+        top = self.attach(made)
+        made.root = made.walk_to(self.directory, start=top)
+        return made
+
+    def attach(self, client: Client) -> int:
+        """A new fid of `client` for the root of the export."""
+        fid = client.fid()
+        client.attach(fid, self.aname, self.spec.uname.encode())
+        return fid
+
+    def _link(self) -> Link:
+        if self._clients and Capability.SESSIONS not in self._owner.capabilities:
+            raise Undrivable("this link has one session only")
+        return self._owner.connect()
+
+    def _keep(self, client: Client) -> None:
+        client.deadline = self._deadline
+        self._clients.append(client)
+
+    # ---- what a case may ask of link and target
+
+    def need(self, capability: Capability, why: str) -> None:
+        """End the case as undrivable unless the link has `capability`."""
+        if capability not in self._owner.capabilities:
+            raise Undrivable(f"{capability.value}: {why}")
+
+    def hang_up(self, client: Client) -> None:
+        """End a connection from our side, as a client that dies."""
+        if isinstance(client.link, SocketLink):
+            client.link.close()
+        else:
+            raise Undrivable("hangup: this link cannot be given up by itself")
+
+    def still_serves(self) -> None:
+        """A new session works: the server has survived. Raises Finding when it has not."""
+        trouble = self._owner.trouble()
+        if trouble:
+            raise Finding(trouble)
+
+    # ---- the end of the case
+
+    def close(self) -> None:
+        """Give all connections up."""
+        for client in self._clients:
+            with contextlib.suppress(OSError):
+                client.close()
+
+    def transcript(self) -> list[str]:
+        """What crossed, connection after connection."""
+        lines = []
+        for number, client in enumerate(self._clients):
+            head = [f"-- connection {number + 1} ({client.link.name})"] if len(self._clients) > 1 else []
+            lines += [*head, *client.transcript.lines()]
+        return lines
+
+    def crossed(self) -> Crossed:
+        """The messages as the run record keeps them: requests counted, on all connections."""
+        counts: dict[str, int] = {}
+        for client in self._clients:
+            for name, number in client.transcript.counts.items():
+                if name.startswith("T"):
+                    counts[name] = counts.get(name, 0) + number
+        return Crossed(tuple(self.transcript()[:400]), counts, lost=False)
+
+
+@dataclass(frozen=True, slots=True)
+class WireOutcome:
+    """What one case left: what it raised (None: it passed), what crossed, what the server's log said."""
+
+    raised: BaseException | None
+    crossed: Crossed
+    log: str
+    seconds: float
+
+
+class WireSession:
+    """One worker's server."""
+
+    def __init__(self, target: Target, run_dir: Path, options: dict[str, Any] | None = None) -> None:
+        self.target = target
+        self.spec = server_spec.parse(target.server).for_user(options or {})
+        self.features = frozenset(target.profile.features)
+        self.server: Server = make(self.spec, run_dir)
+        self.capabilities: frozenset[Capability] = SocketLink.capabilities
+        self._log_seen = 0
+        self._numbers = itertools.count(1)
+
+    # ---- life
+
+    def start(self) -> None:
+        """Bring the server up. Raises InfrastructureError."""
+        self.server.start()
+
+    def connect(self) -> Link:
+        """A new road to the server. Raises InfrastructureError."""
+        return self.server.connect()
+
+    def recover(self) -> None:
+        """After a death or a hang: the same server, started anew."""
+        self.server.stop()
+        self.server.start()
+
+    def stop(self) -> None:
+        """End the server; nothing stays behind but its log."""
+        self.server.stop()
+
+    def versions(self) -> dict[str, Any]:
+        """For the run's environment."""
+        return {
+            "target_version": f"{self.server.name} {self.server.version()}".strip(),
+            "argv": self.server.argv(),
+        }
+
+    def logs(self) -> str:
+        """What the server has said since `logs` was last asked."""
+        said = self.server.log()
+        new = said[self._log_seen :] if len(said) >= self._log_seen else said
+        self._log_seen = len(said)
+        return new
+
+    def trouble(self) -> str | None:
+        """Why the server no longer serves, or None when a new session is taken as it should."""
+        if (death := self.server.death()) is not None:
+            return death
+        try:
+            link = self.server.connect()
+        except InfrastructureError as error:
+            return self.server.death() or str(error)
+        client = Client(link, reads_rerror=True, timeout=_ALIVE)
+        try:
+            client.version(self.spec.msize)
+        except (NoReply, HungUp) as error:
+            time.sleep(_DYING)
+            return self.server.death() or f"a new session gets no answer: {error}"
+        except Finding as error:
+            return f"a new session gets a wrong answer: {error}"
+        finally:
+            client.close()
+        return None
+
+    # ---- one case
+
+    def run(self, case: Case, parameters: str, body: Callable[[Wire], None]) -> WireOutcome:
+        """Run `body` on a directory of its own; a server that it kills or hangs is charged to it."""
+        begun = time.monotonic()
+        self.logs()
+        wire = Wire(self, f"{case.id.lower()}-{next(self._numbers)}", case.seconds)
+        raised: BaseException | None = None
+        try:
+            self._prepare(wire)
+            body(wire)
+        except Exception as error:  # noqa: BLE001 - every end of a case is judged by the caller
+            raised = error
+        wire.close()
+        raised = self._after(raised)
+        with contextlib.suppress(Undrivable):
+            wire.host.remove()
+        return WireOutcome(raised, wire.crossed(), self.logs()[-4000:], time.monotonic() - begun)
+
+    def _prepare(self, wire: Wire) -> None:
+        try:
+            wire.host.remove()
+            wire.host.root.mkdir()
+            wire.host.root.chmod(0o777)
+        except Undrivable:
+            # Nobody can look from outside: the directory is made through the server, as a user would.
+            client = wire.connect()
+            client.version(self.spec.msize)
+            client.mkdir(wire.attach(client), wire.directory, 0o777)
+
+    def _after(self, raised: BaseException | None) -> BaseException | None:
+        trouble = self.trouble()
+        if trouble is None and isinstance(raised, HungUp):
+            time.sleep(_DYING)
+            trouble = self.server.death()
+        if trouble is None:
+            return raised
+        tail = self.server.log()[-600:].strip()
+        self.recover()
+        if isinstance(raised, Undrivable) and self.server.argv() == []:
+            return raised
+        told = f"{trouble}" + (f"; {raised}" if raised is not None else "")
+        return Finding(told + (f"\nthe server's last words: {tail}" if tail else ""))
+
+
+@pytest.fixture
+def wire() -> Wire:
+    """The server as a case sees it; the real one takes this one's place when the case is called."""
+    return cast(Wire, None)
+
+
+__all__ = ["Session", "Wire", "WireOutcome", "WireSession", "wire"]
