@@ -180,6 +180,8 @@ class Environment(_Model):
     """Why this one, e.g. that a probe on /dev/kvm did not boot."""
     mounts: dict[Text, Text] = {}
     """As asked for -> the line of /proc/mounts; gathered from the results."""
+    other: dict[Text, Text] = {}
+    """What this kind of target says of itself beyond these fields."""
     host_kernel: Text = ""
     host_distribution: Text = ""
     host_cpus: int = 0

@@ -92,10 +92,10 @@ class RunWriter:
         return cls(run_dir, re.sub(r"[^A-Za-z0-9_.]", "_", worker))
 
     def describe(self, facts: Mapping[str, Any]) -> None:
-        """Add what this worker knows of its deployment: fields of `Environment`, by name."""
-        known = Environment.model_fields.keys()
-        if wrong := sorted(facts.keys() - known):
-            raise SuiteError(f"the environment has no field {', '.join(wrong)}: see evidence/models.py")
+        """Add what this worker knows of its deployment: fields of `Environment`; the rest goes to `other`."""
+        fields = Environment.model_fields.keys()
+        other = {k: str(v) for k, v in facts.items() if k not in fields}
+        facts = {k: v for k, v in facts.items() if k in fields} | ({"other": other} if other else {})
         path = self.run_dir / f"environment-{self.worker}.json"
         try:
             checked = Environment.model_validate({"target": "", "started": datetime.now(UTC), **facts})
