@@ -929,6 +929,23 @@ def flock(fd, operation):
 # ---------------------------------------------------------------- processes, mounts, events
 
 
+@op(changes=("path",))
+def hold_many_open(path: P, count):
+    """Create and keep open `count` files named path + number, then read each: the numbers that read wrong."""
+    fds, wrong = [], []
+    try:
+        for i in range(count):
+            fds.append(os.open(path + b"%d" % i, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644))
+            os.write(fds[-1], b"content of %d" % i)
+        for i, fd in enumerate(fds):
+            if os.pread(fd, 100, 0) != b"content of %d" % i:
+                wrong.append(i)
+    finally:
+        for fd in fds:
+            os.close(fd)
+    return wrong
+
+
 @op()
 def setrlimit(which, soft):
     """Lower a soft limit (RLIMIT_FSIZE, RLIMIT_NOFILE) of this process; for spawned processes only."""
