@@ -49,7 +49,7 @@ class Pending:
 
     def finished(self, within: float = 0.0) -> bool:
         """Whether the call has returned, or does so within so many seconds."""
-        return self._vantage.link.ready(self._number, within)
+        return self._vantage.agent.ready(self._number, within)
 
     def result(self) -> Any:
         """The call's value; raises OSError as the call itself would have."""
@@ -64,10 +64,10 @@ class Vantage:
     """
 
     def __init__(
-        self, name: str, link: AgentLink, root: str, observer: Observer | None = None,
+        self, name: str, agent: AgentLink, root: str, observer: Observer | None = None,
         process: str = "main", timeout: float = 30.0,
     ) -> None:  # fmt: skip
-        self.name, self.link, self.root, self.process, self.timeout = name, link, root, process, timeout
+        self.name, self.agent, self.root, self.process, self.timeout = name, agent, root, process, timeout
         self.observer = observer
 
     def __getattr__(self, op: str) -> Callable[..., Any]:
@@ -82,12 +82,12 @@ class Vantage:
     def perform(self, op: str, *args: Any, **kw: Any) -> Any:
         """Make the call `op`. Raises OSError (the call's errno), Finding (hung, killed), SuiteError."""
         record = CallRecord(self.name, self.process, op, args, kw)
-        return self.finish(self.link.send(op, args, kw, self.process, self.timeout), record, self.timeout)
+        return self.finish(self.agent.send(op, args, kw, self.process, self.timeout), record, self.timeout)
 
     def finish(self, number: int, record: CallRecord, timeout: float) -> Any:
         """Wait for a call's reply, record it and tell the observer."""
         try:
-            reply = self.link.receive(number, timeout)
+            reply = self.agent.receive(number, timeout)
             record.value, record.changed, record.seconds = reply.value, reply.changed, reply.seconds
             return reply.value
         except CallError as e:
@@ -107,12 +107,12 @@ class Vantage:
 
     def quietly(self, op: str, *args: Any, **kw: Any) -> Any:
         """A call that is the suite's own (set-up, comparison), not the case's: no observer sees it."""
-        return self.link.call(op, *args, proc=self.process, timeout=self.timeout, **kw)
+        return self.agent.call(op, *args, proc=self.process, timeout=self.timeout, **kw)
 
     def start(self, op: str, *args: Any, **kw: Any) -> Pending:
         """Begin a call that may block; its process does nothing else until it returns."""
         record = CallRecord(self.name, self.process, op, args, kw)
-        return Pending(self, self.link.send(op, args, kw, self.process, self.timeout), record, self.timeout)
+        return Pending(self, self.agent.send(op, args, kw, self.process, self.timeout), record, self.timeout)
 
     def spawn(
         self, process: str, uid: int | None = None, gid: int | None = None, groups: Iterable[int] = (),
@@ -122,12 +122,12 @@ class Vantage:
         spec: dict[str, Any] = {"root": self.root, "umask": umask}
         if uid is not None:
             spec |= {"uid": uid, "gid": uid if gid is None else gid, "groups": list(groups)}
-        self.link.call("@spawn", proc=process, **spec)
-        return Vantage(self.name, self.link, self.root, self.observer, process, self.timeout)
+        self.agent.call("@spawn", proc=process, **spec)
+        return Vantage(self.name, self.agent, self.root, self.observer, process, self.timeout)
 
     def kill(self) -> None:
         """End this vantage's process with SIGKILL (descriptors and locks go with it)."""
-        self.link.call("@kill", proc=self.process)
+        self.agent.call("@kill", proc=self.process)
 
     def refuses(self, *allowed: int, because: str = "") -> _Refused:
         """`v.refuses(ENOENT).open("x")`: the call must fail with one of `allowed`; else a Finding.
