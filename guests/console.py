@@ -12,7 +12,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from guests.errors import InfrastructureError
 from guests.shell import Result
@@ -24,7 +24,12 @@ DEADLY: frozenset[Kind] = frozenset({"panic", "oops", "bug", "lockup"})
 
 _PATTERNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("panic", re.compile(r"Kernel panic - not syncing")),
-    ("lockup", re.compile(r"BUG: soft lockup|hard LOCKUP|rcu: INFO: rcu_\w+ (self-)?detected|detected stalls? on CPU")),
+    (
+        "lockup",
+        re.compile(
+            r"BUG: soft lockup|hard LOCKUP|rcu: INFO: rcu_\w+ (self-)?detected|detected stalls? on CPU"
+        ),
+    ),
     (
         "oops",
         re.compile(
@@ -157,7 +162,7 @@ class ConsoleLogin:
             self._socket.connect(str(path))
         except OSError as error:
             self._socket.close()
-            raise InfrastructureError(f"console socket {path}: {error.strerror}", "is the machine running?") from error
+            raise InfrastructureError(f"console socket {path}: {error.strerror}", "is it running?") from error
         self._line = pexpect.socket_pexpect.SocketSpawn(self._socket, timeout=limit)
         deadline = time.monotonic() + limit
         while True:
@@ -175,7 +180,7 @@ class ConsoleLogin:
                     ) from error
 
     def run(self, command: str, timeout: float = 30.0) -> Result:
-        """Run one shell command line; standard error is part of ``stdout``, with kernel messages in between."""
+        """Run a shell command line. ``stdout`` has standard error, too, and kernel messages in between."""
         token = uuid.uuid4().hex[:8]
         self._line.send(f"echo be''gin-{token}; {{ {command}\n}} 2>&1; echo en''d-{token}-$?-\r")
         try:
@@ -183,9 +188,11 @@ class ConsoleLogin:
             self._line.expect(rf"end-{token}-(\d+)-".encode(), timeout=timeout)
         except self._failures as error:
             raise TimeoutError(f"console: {command} ran into its time limit") from error
-        output = self._line.before
-        text = output if isinstance(output, str) else output.decode("utf-8", "surrogateescape")
-        return Result(int(self._line.match.group(1)), text.replace("\r\n", "\n"), "")
+        output: Any = self._line.before
+        status: Any = self._line.match
+        return Result(
+            int(status.group(1)), output.decode("utf-8", "surrogateescape").replace("\r\n", "\n"), ""
+        )
 
     def close(self) -> None:
         """Leave the console; the shell there stays."""

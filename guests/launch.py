@@ -1,13 +1,13 @@
-"""One start of QEMU: its process, its control socket, its private copy of the disk; and the end of all that."""
+"""One start of QEMU: its process, control socket, private copy of the disk; and the end of all that."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import secrets
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,8 @@ from guests import paths, resident
 from guests.accelerator import find_qemu
 from guests.argv import Host, qemu_argv
 from guests.errors import InfrastructureError
-from guests.images.build import Image
-from guests.locks import remove_tree
+from guests.files import remove_tree
+from guests.images.store import Image
 from guests.processes import claim, dying_with_parent, end
 from guests.qmp import Qmp
 from guests.spec import MachineSpec
@@ -39,7 +39,14 @@ class Launch:
     """A running QEMU. Make one, ``wait_ready``, and ``stop`` it; it cannot be started again."""
 
     def __init__(
-        self, spec: MachineSpec, accelerator: str, image: Image, logs: dict[str, Path], state: Path, restore: bool
+        self,
+        spec: MachineSpec,
+        accelerator: str,
+        image: Image,
+        *,
+        logs: dict[str, Path],
+        state: Path,
+        restore: bool,
     ) -> None:
         """Start QEMU on a copy of the qcow2 ``state``, from the snapshot in it when ``restore``.
 
@@ -52,13 +59,14 @@ class Launch:
         self.resident_port = _free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.qmp: Qmp | None = None
-        self._sockets = Path(tempfile.mkdtemp(prefix="m-", dir=paths.runtime_dir()))
+        name = f"m-{secrets.token_hex(4)}"
+        self._sockets = paths.runtime_dir() / name
         # Apart from the sockets: the disk is big, and the runtime directory may be a small tmpfs.
-        self._disks = Path(tempfile.mkdtemp(prefix=".machine-", dir=paths.cache_dir()))
+        self._disks = paths.cache_dir() / f".{name}"
         self.disk = self._disks / "state.qcow2"
         self.console_socket = self._sockets / "console"
         self._state = replace(
-            claim(self._sockets.name, (self._sockets, self._disks), spec.keep),
+            claim(name, (self._sockets, self._disks), spec.keep),
             image=spec.image,
             ssh_port=self.ssh_port,
             key=str(image.key),
@@ -67,6 +75,8 @@ class Launch:
             console_log=str(logs["console"]),
         )
         try:
+            self._sockets.mkdir(mode=0o700)
+            self._disks.mkdir()
             _copy(state, self.disk)
             host = Host(
                 kernel=image.vmlinux,
@@ -86,13 +96,13 @@ class Launch:
             raise
 
     def wait_ready(self, limit: float) -> None:
-        """Return when the guest answers, its clock set; raises InfrastructureError after ``limit`` seconds or QEMU's end."""
+        """Return when the guest answers, its clock set; InfrastructureError after ``limit`` seconds."""
         self.run_python(b"", limit).close()
 
     def run_python(self, source: bytes, limit: float = 30.0) -> socket.socket:
         """Run Python source in the guest; the socket is its standard input and output."""
         try:
-            return resident.connect(self.resident_port, self.image.token, limit, self.runs, source)
+            return resident.connect(self.resident_port, self.image.token, limit, self.runs, source=source)
         except InfrastructureError as error:
             if self.runs():
                 raise
@@ -137,7 +147,8 @@ class Launch:
             self.qmp.close()
 
     def _spawn(self, qmp_socket: Path) -> None:
-        argv = self.argv if self.spec.keep else dying_with_parent(self.argv)
+        argv = [*self.spec.launcher, *self.argv]
+        argv = argv if self.spec.keep else dying_with_parent(argv)
         self._log_from = self.logs["qemu"].stat().st_size if self.logs["qemu"].exists() else 0
         with self.logs["qemu"].open("ab") as log:
             self.process = subprocess.Popen(
@@ -150,8 +161,12 @@ class Launch:
             if self.process.poll() is not None:
                 words = self._last_words()
                 if "host forwarding" in words:
-                    raise PortTaken(f"port {self.ssh_port} on 127.0.0.1 is taken", "name another one, or none")
-                raise InfrastructureError(f"QEMU did not start: {words or self.why_ended()}", f"see {self.logs['qemu']}")
+                    raise PortTaken(
+                        f"port {self.ssh_port} on 127.0.0.1 is taken", "name another one, or none"
+                    )
+                raise InfrastructureError(
+                    f"QEMU did not start: {words or self.why_ended()}", f"see {self.logs['qemu']}"
+                )
             if qmp_socket.exists():
                 with contextlib.suppress(ConnectionRefusedError):
                     self.qmp = _qmp(qmp_socket)
@@ -160,7 +175,7 @@ class Launch:
             time.sleep(0.005)
 
     def _last_words(self) -> str:
-        """The last line that QEMU itself wrote in this start, without warnings unless there is nothing else."""
+        """The last line that QEMU itself wrote in this start, warnings only if there is nothing else."""
         with contextlib.suppress(OSError), self.logs["qemu"].open("rb") as log:
             log.seek(self._log_from)
             lines = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]

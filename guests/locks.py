@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from guests.errors import InfrastructureError
+from guests.files import remove_tree
+from guests.processes import claimed
 from guests.progress import Progress
 
 
@@ -41,35 +42,11 @@ def exclusive(path: Path, what: str, progress: Progress, limit: float = 1800.0) 
 
 @contextmanager
 def appearing(target: Path) -> Iterator[Path]:
-    """Yield an empty temporary directory that becomes ``target`` when the block ends well.
-
-    Call it with the lock of ``target`` held: leftovers of killed builders are removed here.
-    """
-    prefix = f".{target.name}.tmp-"
-    for stale in target.parent.glob(f"{prefix}*"):
-        remove_tree(stale)
-    temporary = target.parent / f"{prefix}{os.getpid()}"
-    temporary.mkdir()
-    try:
+    """Yield an empty temporary directory that becomes ``target`` when the block ends well."""
+    temporary = target.parent / f".{target.name}.tmp-{os.getpid()}"
+    with claimed(temporary):
+        temporary.mkdir()
         yield temporary
         if target.exists():
             remove_tree(target)
         temporary.rename(target)
-    except BaseException:
-        remove_tree(temporary)
-        raise
-
-
-def remove_tree(path: Path) -> None:
-    """Remove ``path`` and all below it; what cannot be removed stays without an error."""
-    shutil.rmtree(path, ignore_errors=True)
-
-
-def require_space(path: Path, needed_mb: int, what: str) -> None:
-    """Raise InfrastructureError unless the file system of ``path`` has ``needed_mb`` megabytes free."""
-    free_mb = shutil.disk_usage(path).free // 1_000_000
-    if free_mb < needed_mb:
-        raise InfrastructureError(
-            f"{what} needs {needed_mb} MB in {path}, and {free_mb} MB are free",
-            "free some space, or set XDG_CACHE_HOME to a larger file system",
-        )

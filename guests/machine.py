@@ -9,7 +9,7 @@ from guests.accelerator import choose_accelerator, find_qemu
 from guests.argv import MAX_SHARES
 from guests.console import ConsoleLogin, ConsoleWatch
 from guests.errors import InfrastructureError
-from guests.images.build import Image, ensure_image
+from guests.images.store import Image, ensure_image
 from guests.launch import Launch, PortTaken
 from guests.processes import clean_left_over
 from guests.progress import Progress, silent
@@ -69,7 +69,7 @@ class QemuMachine:
             raise
 
     def restore(self) -> None:
-        """A fresh guest from the snapshot, whatever became of the present one. The logs go on in the same files."""
+        """A fresh guest from the snapshot, whatever became of the present one. The logs go on."""
         self.stop()
         self.start()
 
@@ -92,7 +92,9 @@ class QemuMachine:
     @property
     def pid(self) -> int:
         """QEMU's pid; 0 when the machine is not started."""
-        return self._launch.process.pid if self._launch is not None and self._launch.process is not None else 0
+        return (
+            self._launch.process.pid if self._launch is not None and self._launch.process is not None else 0
+        )
 
     @property
     def ssh_port(self) -> int:
@@ -170,7 +172,9 @@ class QemuMachine:
         if self._image is None:
             self._image = ensure_image(self.spec.image, self.spec.extra_packages, self._progress)
         if not self.accelerator:
-            self.accelerator = choose_accelerator(self.spec.accelerator, self._image, self.spec.qemu, self._progress)
+            self.accelerator = choose_accelerator(
+                self.spec.accelerator, self._image, self.spec.qemu, self._progress
+            )
         if self._snapshot is None or not self._snapshot.state.is_file():
             self._snapshot = ensure_snapshot(self.spec, self.accelerator, self._image, self._progress)
 
@@ -182,7 +186,12 @@ class QemuMachine:
             attempts -= 1
             try:
                 return Launch(
-                    self.spec, self.accelerator, self._image, self.logs, self._snapshot.state, restore=True
+                    self.spec,
+                    self.accelerator,
+                    self._image,
+                    logs=self.logs,
+                    state=self._snapshot.state,
+                    restore=True,
                 )
             except PortTaken:
                 if attempts == 0:
@@ -199,8 +208,11 @@ def check(spec: MachineSpec) -> None:
     for share in spec.shares:
         if not share.path.is_dir():
             raise InfrastructureError(
-                f"share {share.tag}: the export directory {share.path} does not exist", f"mkdir -p {share.path}"
+                f"share {share.tag}: the export directory {share.path} does not exist",
+                f"mkdir -p {share.path}",
             )
         # The tag field of virtio-9p is sized freely, but QEMU allows 31 bytes (hw/9pfs/9p.h, MAX_TAG_LEN).
         if not 1 <= len(share.tag.encode()) <= 31:
-            raise InfrastructureError(f"mount tag {share.tag!r}: QEMU takes 1 to 31 bytes", "choose a shorter one")
+            raise InfrastructureError(
+                f"mount tag {share.tag!r}: QEMU takes 1 to 31 bytes", "choose a shorter one"
+            )

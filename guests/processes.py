@@ -10,20 +10,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
 
 from guests import paths
-from guests.locks import remove_tree
+from guests.files import remove_tree
 
 
 def start_time(pid: int) -> int | None:
-    """Clock ticks since boot at which ``pid`` started (field 22 of /proc/PID/stat); None when there is none."""
+    """Clock ticks since boot at which ``pid`` started (field 22 of /proc/PID/stat), or None."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -101,6 +103,18 @@ def claim(name: str, temporary: tuple[Path, ...], keep: bool) -> Running:
     return state
 
 
+@contextlib.contextmanager
+def claimed(*directories: Path) -> Iterator[None]:
+    """Remove ``directories``, made by the caller in the block, when it ends or, after a kill, in the next run."""
+    state = claim(f"d-{secrets.token_hex(6)}", directories, keep=False)
+    try:
+        yield
+    finally:
+        for directory in directories:
+            remove_tree(directory)
+        state.file.unlink(missing_ok=True)
+
+
 def read_states() -> list[Running]:
     """All state files that can be read; a damaged one is removed."""
     states = []
@@ -119,7 +133,7 @@ def clean_left_over(also_kept: bool = False) -> list[str]:
     ``also_kept`` ends kept machines as well. Only processes named by our own state files, with the start
     time written there, are touched.
     """
-    told = []
+    told: list[str] = []
     for state in read_states():
         if state.keep and state.alive:
             if not also_kept:
@@ -137,9 +151,9 @@ def clean_left_over(also_kept: bool = False) -> list[str]:
     return told
 
 
-def dying_with_parent(argv: list[str]) -> list[str]:
-    """``argv`` under setpriv so that the kernel kills it when the thread that starts it ends."""
-    return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+def dying_with_parent(argv: list[str], signal_name: str = "KILL") -> list[str]:
+    """``argv`` under setpriv, so that the kernel signals it when the thread that starts it ends."""
+    return ["setpriv", "--pdeathsig", signal_name, "--", *argv]
 
 
 def end(process: subprocess.Popen[bytes], patience: float = 2.0) -> None:

@@ -22,7 +22,13 @@ _ATTEMPT = 5.0
 
 
 def connect(
-    port: int, token: Path, limit: float, still_wanted: Callable[[], bool], source: bytes = b"", clock: bool = True
+    port: int,
+    token: Path,
+    limit: float,
+    still_wanted: Callable[[], bool],
+    *,
+    source: bytes = b"",
+    clock: bool = True,
 ) -> socket.socket:
     """Start ``source`` in the guest; the socket is its standard input and output.
 
@@ -89,7 +95,9 @@ class SocketLineChannel:
             except OSError as error:
                 raise InfrastructureError(f"the channel into the guest is gone: {error}") from error
             if not data:
-                raise InfrastructureError("the program in the guest ended", "its last words are in /run/agent.err there")
+                raise InfrastructureError(
+                    "the program in the guest ended", "its last words are in /run/agent.err there"
+                )
             self._lines.add(data)
         return line
 

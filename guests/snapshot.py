@@ -18,9 +18,10 @@ from guests import paths
 from guests.accelerator import qemu_identity, qemu_version
 from guests.argv import SNAPSHOT_NAME, snapshot_key
 from guests.errors import InfrastructureError
-from guests.images.build import Image
+from guests.files import remove_tree, require_space
+from guests.images.store import Image
 from guests.launch import Launch
-from guests.locks import appearing, exclusive, remove_tree, require_space
+from guests.locks import appearing, exclusive
 from guests.progress import Progress
 from guests.spec import MachineSpec
 
@@ -76,11 +77,11 @@ def _make(spec: MachineSpec, accelerator: str, image: Image, directory: Path, pr
     shares = tuple(
         replace(share, path=empty, security_model="none", readonly=False, options={}) for share in spec.shares
     )
-    booted = replace(spec, shares=shares, ssh_port=None, keep=False, host_args=())
+    booted = replace(spec, shares=shares, ssh_port=None, keep=False, host_args=(), launcher=())
     logs = {"console": directory / "console.log", "qemu": directory / "qemu.log"}
     blank = directory / "blank.qcow2"
     _create_disk(blank, spec.control_mb)
-    launch = Launch(booted, accelerator, image, logs, blank, restore=False)
+    launch = Launch(booted, accelerator, image, logs=logs, state=blank, restore=False)
     try:
         launch.wait_ready(BOOT_LIMIT)
         shell = launch.connect()
@@ -102,7 +103,12 @@ def _make(spec: MachineSpec, accelerator: str, image: Image, directory: Path, pr
     empty.rmdir()
     (directory / "meta.json").write_text(
         json.dumps(
-            {"image": image.digest, "accelerator": accelerator, "qemu": qemu_version(spec.qemu), "argv": launch.argv},
+            {
+                "image": image.digest,
+                "accelerator": accelerator,
+                "qemu": qemu_version(spec.qemu),
+                "argv": launch.argv,
+            },
             indent=1,
         ),
         encoding="utf-8",

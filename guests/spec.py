@@ -18,7 +18,7 @@ DEFAULT_TAGS = ("share0", "share1", "share2", "share3")
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One virtio-9p device. Everything but ``tag`` is the host's side and may change between snapshot and run."""
+    """One virtio-9p device. Everything but ``tag`` is the host's side and may change from run to run."""
 
     tag: str
     path: Path
@@ -55,6 +55,8 @@ class MachineSpec:
     """Size of the guest's native file system at /control, in MiB."""
     extra_packages: tuple[str, ...] = ()
     """Packages in the image beyond the recipe's (each set is an image of its own)."""
+    launcher: tuple[str, ...] = ()
+    """Words before QEMU's own command that end in its execution, such as ``nsenter --mount=... --``."""
     keep: bool = False
     """Let the machine outlive this process (``assay9 guest boot``)."""
     agent: Path | None = None

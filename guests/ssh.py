@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import shlex
 import socket
@@ -47,11 +48,11 @@ class SshShell:
     """One SSH connection as root. Implements ``guests.shell.Shell``."""
 
     def __init__(self, port: int, key: Path, known_host: Path, limit: float = 30.0) -> None:
-        """Connect to 127.0.0.1:``port``; ``key`` is the client's private key, ``known_host`` the guest's public."""
+        """Connect to 127.0.0.1:``port``. ``key``: our private key; ``known_host``: the guest's public one."""
         self.port = port
         self._transport: paramiko.Transport | None = None
         kind, blob = known_host.read_text(encoding="ascii").split()[:2]
-        expected = paramiko.Ed25519Key(data=paramiko.util.b(__import__("base64").b64decode(blob)))
+        expected = paramiko.Ed25519Key(data=base64.b64decode(blob))
         assert kind == "ssh-ed25519"
         connection: socket.socket | None = None
         try:
@@ -128,7 +129,9 @@ class SshShell:
             channel.settimeout(timeout)
             channel.exec_command(command)
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise InfrastructureError(f"the SSH connection to the guest is lost: {error or 'closed'}") from error
+            raise InfrastructureError(
+                f"the SSH connection to the guest is lost: {error or 'closed'}"
+            ) from error
         return channel
 
 
@@ -159,7 +162,9 @@ def _exchange(
         if channel.closed and not moved:
             return bytes(out), bytes(err)
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{argv if isinstance(argv, str) else shlex.join(argv)} ran into its time limit")
+            raise TimeoutError(
+                f"{argv if isinstance(argv, str) else shlex.join(argv)} ran into its time limit"
+            )
         if not moved:
             time.sleep(0.002)
 

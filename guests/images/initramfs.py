@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One member: a directory (``mode`` 040755), a file (0100644) or a symbolic link (0120777, target in data)."""
+    """One member: a directory (``mode`` 040755), a file (0100644) or a link (0120777, target in ``data``)."""
 
     path: str
     mode: int

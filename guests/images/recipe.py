@@ -7,6 +7,7 @@ an image once built stays usable offline.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import tomllib
 from pathlib import Path
@@ -59,6 +60,9 @@ BOOT_MODULES = ("virtio_pci", "virtio_blk", "squashfs", "overlay")
 """Loaded by the initramfs, to reach the root file system."""
 
 
+_BUILDERS = ("recipe.py", "kernel.py", "initramfs.py", "rootfs.py", "build.py")
+
+
 class Recipe(BaseModel):
     """One guest image. ``extra_packages`` is for variants (the soak's compiler): it enters the hash."""
 
@@ -80,16 +84,29 @@ class Recipe(BaseModel):
     def digest(self) -> str:
         """Twelve hexadecimal digits over every input of the build."""
         seen = hashlib.sha256(self.model_dump_json().encode())
-        for path in sorted([*HERE.glob("*.py"), *GUEST_FILES.rglob("*")]):
-            if path.is_file():
-                seen.update(f"\0{path.relative_to(HERE)}\0{path.stat().st_mode & 0o111:o}\0".encode())
-                seen.update(path.read_bytes())
+        for name in _BUILDERS:
+            seen.update(f"\0{name}\0".encode() + _meaning(HERE / name))
+        for path in sorted(GUEST_FILES.iterdir()):
+            seen.update(f"\0{path.name}\0".encode() + path.read_bytes())
         return seen.hexdigest()[:12]
 
     @property
     def directory_name(self) -> str:
         """Name of the built image in the cache."""
         return f"{self.name}-{self.digest}"
+
+
+def _meaning(source: Path) -> bytes:
+    """A module's syntax tree without docstrings: rewording a comment must not cost everybody a build."""
+    tree = ast.parse(source.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [part for part in node.body if not _is_text(part)]
+    return ast.dump(tree).encode()
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def recipe_names() -> list[str]:

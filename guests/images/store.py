@@ -1,0 +1,151 @@
+"""The cache of built guest images: find one, or have it built.
+
+Apart from ``build``, whose source is part of an image's hash: what is here does not change images.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from guests import paths
+from guests.errors import InfrastructureError
+from guests.files import remove_tree, require_space
+from guests.images.build import build
+from guests.images.recipe import Recipe, load_recipe
+from guests.locks import appearing, exclusive
+from guests.progress import Progress, silent
+
+BUILD_SPACE_MB = 2500
+"""Peak use of a build: unpacked tree, its tar, the result (measured 1.4 GB for Debian 12), with some air."""
+
+KEPT_DAYS = 14
+"""An image whose recipe has changed since is removed when a build finds it unused for so many days."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A built image in the cache."""
+
+    name: str
+    directory: Path
+
+    @property
+    def vmlinux(self) -> Path:
+        return self.directory / "vmlinux"
+
+    @property
+    def initramfs(self) -> Path:
+        return self.directory / "initramfs"
+
+    @property
+    def root(self) -> Path:
+        return self.directory / "root.squashfs"
+
+    @property
+    def key(self) -> Path:
+        return self.directory / "id_ed25519"
+
+    @property
+    def known_host(self) -> Path:
+        return self.directory / "known_host"
+
+    @property
+    def token(self) -> Path:
+        """What the resident in the guest wants to hear; see ``guests.resident``."""
+        return self.directory / "token"
+
+    @property
+    def manifest(self) -> dict[str, object]:
+        """What was built: recipe, kernel release, packages with versions, when."""
+        loaded = json.loads((self.directory / "manifest.json").read_text(encoding="utf-8"))
+        assert isinstance(loaded, dict)
+        return loaded
+
+    @property
+    def digest(self) -> str:
+        """Identifies this very build: two builds of one recipe differ in keys and perhaps packages."""
+        return str(self.manifest["build_id"])
+
+
+def find_image(recipe: Recipe) -> Image | None:
+    """The cached image of ``recipe`` as it stands in this checkout, or None."""
+    directory = paths.images_dir() / recipe.directory_name
+    return Image(recipe.name, directory) if (directory / "manifest.json").is_file() else None
+
+
+def ensure_image(
+    name: str, extra_packages: Iterable[str] = (), progress: Progress = silent, rebuild: bool = False
+) -> Image:
+    """The image called ``name``, built first when the cache lacks it or ``rebuild`` is set."""
+    recipe = load_recipe(name, tuple(extra_packages))
+    found = None if rebuild else find_image(recipe)
+    if found is None:
+        directory = paths.images_dir() / recipe.directory_name
+        with exclusive(directory.with_name(f".{directory.name}.lock"), f"image {name}", progress):
+            found = None if rebuild else find_image(recipe)
+            if found is None:
+                require_build_tools()
+                require_space(directory.parent, BUILD_SPACE_MB, f"building image {name}")
+                with appearing(directory) as temporary:
+                    build(recipe, temporary, progress)
+                found = Image(name, directory)
+                _forget_outdated(found, progress)
+    with contextlib.suppress(OSError):
+        (found.directory / "used").touch()
+    return found
+
+
+def _forget_outdated(present: Image, progress: Progress) -> None:
+    """Remove images of the same name that nobody has used for a while."""
+    for directory in paths.images_dir().glob(f"{present.name}-*"):
+        used = directory / "used"
+        if directory == present.directory or not used.exists():
+            continue
+        if time.time() - used.stat().st_mtime > KEPT_DAYS * 86400:
+            remove_tree(directory)
+            progress(f"removed {directory.name}, unused for {KEPT_DAYS} days")
+
+
+def require_build_tools() -> None:
+    """Raise InfrastructureError naming in one line the packages that a build needs and this machine lacks."""
+    needed = {"mmdebstrap": "mmdebstrap", "mksquashfs": "squashfs-tools"}
+    if os.geteuid() != 0:
+        needed["newuidmap"] = "uidmap"
+    missing = sorted(package for program, package in needed.items() if shutil.which(program) is None)
+    if missing:
+        raise InfrastructureError(
+            f"building a guest image needs {', '.join(missing)}", f"apt-get install {' '.join(missing)}"
+        )
+    if os.geteuid() != 0:
+        problem = user_namespace_problem()
+        if problem:
+            raise InfrastructureError(*problem)
+
+
+def user_namespace_problem() -> tuple[str, str] | None:
+    """Why this user cannot build in a user namespace, with the remedy; None when it can."""
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    for table in (Path("/etc/subuid"), Path("/etc/subgid")):
+        text = table.read_text(encoding="utf-8") if table.exists() else ""
+        owners = {line.partition(":")[0] for line in text.splitlines()}
+        if not owners & {user, str(os.geteuid())}:
+            return (
+                f"building without root needs a line for {user} in {table}",
+                f"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}",
+            )
+    tried = subprocess.run(["unshare", "--user", "true"], capture_output=True, check=False)
+    if tried.returncode != 0:
+        return (
+            "this kernel does not let ordinary users make user namespaces",
+            "as root: sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000",
+        )
+    return None
