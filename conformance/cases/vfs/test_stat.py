@@ -1,0 +1,434 @@
+"""stat(2), lstat(2), fstat(2), statx(2): every field, of every type of file, set on either side."""
+
+from __future__ import annotations
+
+import os
+import stat
+from errno import EBADF, EINVAL, ENOENT, ENOTDIR
+
+import pytest
+
+from conformance.case import case
+from conformance.share import Share
+from conformance.vantage import Vantage
+from protocol.messages import Tgetattr, Twalk
+
+SECOND = 10**9
+AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH, AT_STATX_FORCE_SYNC, AT_STATX_DONT_SYNC = 0x100, 0x1000, 0x2000, 0x4000
+STATX_BASIC_STATS, STATX_BTIME, STATX_RESERVED = 0x7FF, 0x800, 0x80000000
+DIRECT = ("none", "readahead", "mmap")
+"""Cache modes in which every stat asks the server again: what the host changed is seen at once."""
+
+NODES = {
+    "regular": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK, "fifo": stat.S_IFIFO,
+    "socket": stat.S_IFSOCK, "char": stat.S_IFCHR, "block": stat.S_IFBLK,
+}  # fmt: skip
+
+
+def make(vantage: Vantage, kind: str, name: str) -> None:
+    """A file of that type, without 9P's own mknod: made where it is made."""
+    if kind == "regular":
+        vantage.create(name, b"some content", 0o640)
+    elif kind == "directory":
+        vantage.mkdir(name, 0o750)
+    elif kind == "symlink":
+        vantage.symlink("some/target", name)
+    else:
+        vantage.mknod(name, NODES[kind] | 0o640, os.makedev(7, 3) if kind in ("char", "block") else 0)
+
+
+@case("STAT-001", covers=[Tgetattr], cached_too=True, needs=["host-root"])
+@pytest.mark.parametrize("kind", NODES)
+def test_every_type_of_file(share: Share, kind: str) -> None:
+    """lstat(2) shows every type of file that the host has, with all its fields.
+    Source: POSIX <sys/stat.h>; 9P2000.L Rgetattr; bug known in servers that refuse non-regular files
+    (lf-edge/eve#4186)."""
+    make(share.outside, kind, "node")
+    seen = share.inside.lstat("node")
+    assert stat.S_IFMT(seen["st_mode"]) == NODES[kind]
+    share.same_stat("node")
+
+
+@case("STAT-002", covers=[Tgetattr], cached_too=True, needs=["host-root"])
+@pytest.mark.parametrize("kind", NODES)
+def test_statx_of_every_type_of_file(share: Share, kind: str) -> None:
+    """statx(2) shows the same basic fields as lstat(2), and the host's.  Source: statx(2)."""
+    make(share.outside, kind, "node")
+    old, new = share.inside.lstat("node"), share.inside.statx("node")
+    assert new["stx_mask"] & STATX_BASIC_STATS == STATX_BASIC_STATS
+    for name in (
+        "mode",
+        "nlink",
+        "uid",
+        "gid",
+        "size",
+        "blocks",
+        "ino",
+        "rdev",
+        "atime_ns",
+        "mtime_ns",
+        "ctime_ns",
+    ):
+        assert new[f"stx_{name}"] == old[f"st_{name}"], name
+    share.same_stat("node", kind="statx")
+
+
+@case("STAT-003", covers=[Tgetattr], cached_too=True)
+def test_stat_follows_and_lstat_does_not(share: Share) -> None:
+    """stat(2) of a symbolic link is its target's, lstat(2) the link's own: type link, size the text's length.
+    Source: POSIX stat, lstat; readlink(2)."""
+    share.inside.create("target", b"x" * 77)
+    share.inside.symlink("target", "link")
+    followed, target, own = (
+        share.inside.stat("link"),
+        share.inside.lstat("target"),
+        share.inside.lstat("link"),
+    )
+    assert {k: v for k, v in followed.items() if k != "st_atime_ns"} == {
+        k: v for k, v in target.items() if k != "st_atime_ns"
+    }
+    assert (
+        stat.S_ISLNK(own["st_mode"]) and own["st_size"] == len("target") and own["st_ino"] != target["st_ino"]
+    )
+    share.same_stat("link")
+
+
+@case("STAT-004", covers=[Tgetattr], cached_too=True)
+@pytest.mark.parametrize(
+    "flags", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_PATH], ids=["rdonly", "wronly", "rdwr", "path"]
+)
+def test_fstat_is_stat(share: Share, flags: int) -> None:
+    """fstat(2) of a descriptor opened in any way gives what stat(2) of the name gives.
+    Source: POSIX fstat; open(2) O_PATH."""
+    share.inside.create("fred", b"12345")
+    fd = share.inside.open("fred", flags)
+    assert share.inside.fstat(fd) == share.inside.stat("fred")
+    share.same_stat("fred")
+
+
+@case("STAT-005", covers=[Tgetattr])
+def test_fstat_of_a_directory(share: Share) -> None:
+    """fstat(2) of an open directory gives what stat(2) of its name gives.  Source: POSIX fstat."""
+    share.inside.mkdir("d")
+    fd = share.inside.open("d", os.O_RDONLY | os.O_DIRECTORY)
+    assert share.inside.fstat(fd) == share.inside.stat("d")
+    share.same_stat("d")
+
+
+@case("STAT-006", covers=[Tgetattr], cached_too=True)
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**40 + 1])
+def test_size(share: Share, size: int) -> None:
+    """st_size is exact from 0 to past every 32-bit boundary.
+    Source: POSIX <sys/stat.h>; Rgetattr.size is 8 bytes."""
+    share.outside.create("fred")
+    share.outside.truncate("fred", size)
+    assert share.inside.stat("fred")["st_size"] == size
+    share.same_stat("fred")
+
+
+@case("STAT-007", covers=[Tgetattr])
+@pytest.mark.parametrize("links", [1, 2, 5, 300])
+def test_link_count(share: Share, links: int) -> None:
+    """st_nlink counts the names of a file.  Source: POSIX <sys/stat.h>; Rgetattr.nlink."""
+    share.outside.create("f0")
+    for n in range(1, links):
+        share.outside.link("f0", f"f{n}")
+    assert share.inside.stat("f0")["st_nlink"] == links
+    share.same_stat(f"f{links - 1}")
+
+
+@case("STAT-008", covers=[Tgetattr], caches=DIRECT)
+def test_link_count_of_a_directory_follows_the_host(share: Share) -> None:
+    """st_nlink of a directory is what the host's file system says, while subdirectories come and go.
+    Source: Rgetattr.nlink; fs/9p/vfs_inode_dotl.c v9fs_stat2inode_dotl."""
+    share.inside.mkdir("d")
+    for name in ("a", "b", "c"):
+        share.inside.mkdir(f"d/{name}")
+        assert share.inside.stat("d")["st_nlink"] == share.outside.stat("d")["st_nlink"]
+    share.inside.rmdir("d/b")
+    assert share.inside.stat("d")["st_nlink"] == share.outside.stat("d")["st_nlink"]
+
+
+@case("STAT-009", covers=[Tgetattr], cached_too=True)
+@pytest.mark.parametrize(
+    "ns",
+    [0, 1, SECOND - 1, 1234567890 * SECOND + 123456789, 2**31 * SECOND - 1, 2**31 * SECOND, 2**32 * SECOND + 1,
+     5_000_000_000 * SECOND + 999_999_999],
+    ids=["epoch", "1ns", "last-ns", "2009", "2038-before", "2038", "2106", "2128"],
+)  # fmt: skip
+def test_times_to_the_nanosecond(share: Share, ns: int) -> None:
+    """st_atim and st_mtim that the host set are seen to the nanosecond, past 2038 and 2106.
+    Source: POSIX <sys/stat.h>; Rgetattr carries 8 bytes of seconds and 8 of nanoseconds for each time."""
+    share.outside.create("fred")
+    share.outside.utimensat("fred", ns, ns + 7)
+    seen = share.inside.stat("fred")
+    assert (seen["st_atime_ns"], seen["st_mtime_ns"]) == (ns, ns + 7)
+    share.same_stat("fred")
+
+
+@case("STAT-010", covers=[Tgetattr], cached_too=True)
+@pytest.mark.parametrize(
+    "ns", [-1, -SECOND, -SECOND - 1, -(2**31) * SECOND], ids=["1ns", "1s", "1s1ns", "1901"]
+)
+def test_times_before_1970_set_on_the_host(share: Share, ns: int) -> None:
+    """Times before 1970 that the host set are seen as they are, nanoseconds counting forwards.
+    Source: stat(2) struct timespec is signed; Rgetattr seconds are the signed value's 8 bytes."""
+    share.outside.create("fred")
+    share.outside.utimensat("fred", ns, ns)
+    seen = share.inside.stat("fred")
+    assert (seen["st_atime_ns"], seen["st_mtime_ns"]) == (ns, ns)
+    share.same_stat("fred")
+
+
+@case("STAT-011", covers=[Tgetattr], caches=("none", "readahead"))
+def test_blocks_of_data_and_of_holes(share: Share) -> None:
+    """st_blocks counts what is stored: more for data than for a hole of the same size.
+    Source: stat(2) st_blocks, units of 512 bytes; Rgetattr.blocks."""
+    share.outside.create("full")
+    fd = share.outside.open("full", os.O_WRONLY)
+    share.outside.write_pattern(fd, 1 << 20)
+    share.outside.fsync(fd)
+    share.outside.create("hole")
+    share.outside.truncate("hole", 1 << 20)
+    full, hole = share.inside.stat("full"), share.inside.stat("hole")
+    assert full["st_size"] == hole["st_size"] and full["st_blocks"] >= 2048 > hole["st_blocks"]
+    share.same_stat("full")
+    share.same_stat("hole")
+
+
+@case("STAT-012", covers=[Tgetattr], needs=["host-root"], cached_too=True)
+@pytest.mark.parametrize("number", [0, 1, 1000, 65534, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 2])
+def test_owner_and_group_numbers(share: Share, number: int) -> None:
+    """st_uid and st_gid are exact over the whole range of 32 bits but the last, which means none.
+    Source: Rgetattr.uid, .gid are 4 bytes; chown(2): -1 is no id."""
+    share.outside.create("fred")
+    share.outside.chown("fred", number, 2**32 - 2 - number)
+    seen = share.inside.stat("fred")
+    assert (seen["st_uid"], seen["st_gid"]) == (number, 2**32 - 2 - number)
+    share.same_stat("fred")
+
+
+@case("STAT-013", covers=[Tgetattr], needs=["host-root"], caches=DIRECT)
+@pytest.mark.parametrize("kind", ["char", "block"])
+@pytest.mark.parametrize("numbers", [(1, 3), (0, 255), (255, 0), (8, 256), (259, 70_000), (4095, 2**20 - 1)],
+                         ids=lambda n: f"{n[0]}.{n[1]}")  # fmt: skip
+def test_device_numbers(share: Share, kind: str, numbers: tuple[int, int]) -> None:
+    """st_rdev of a device node has the host's major and minor, 12 and 20 bits wide.
+    Source: makedev(3); Rgetattr.rdev; include/linux/kdev_t.h new_decode_dev."""
+    share.outside.mknod("node", NODES[kind] | 0o600, os.makedev(*numbers))
+    device = share.inside.stat("node")["st_rdev"]
+    assert (os.major(device), os.minor(device)) == numbers
+    share.same_stat("node")
+    share.same_stat("node", kind="statx")
+
+
+@case("STAT-014", covers=[Tgetattr], cached_too=True)
+def test_inode_identity(share: Share) -> None:
+    """Two names of one file have one inode number, two files have two, and it stays through rename and
+    rewriting.
+    Source: POSIX <sys/stat.h>: st_ino and st_dev identify the file; qid.path of 9P."""
+    share.inside.create("a", b"1")
+    share.inside.create("b", b"1")
+    share.inside.link("a", "a2")
+    a, a2, b = (share.inside.stat(n)["st_ino"] for n in ("a", "a2", "b"))
+    assert a == a2 != b
+    share.inside.rename("a", "c")
+    share.inside.overwrite("c", b"longer than before")
+    share.inside.chmod("c", 0o600)
+    assert share.inside.stat("c")["st_ino"] == a
+    assert len({share.inside.stat(n)["st_dev"] for n in ("c", "b", ".")}) == 1
+    for name in ("c", "a2", "b"):
+        share.same_stat(name)
+
+
+@case("STAT-015", covers=[Tgetattr])
+def test_many_inodes_are_all_different(share: Share) -> None:
+    """200 files have 200 inode numbers.
+    Source: POSIX st_ino; known defect: FreeBSD bhyve lib9p, every child of a nested dataset had inode 34."""
+    share.inside.mkdir("d")
+    share.inside.fill_directory("d", 200)
+    inodes = [share.inside.lstat(f"d/{name}")["st_ino"] for name in share.same_directory("d")]
+    assert len(set(inodes)) == len(inodes) == 200
+
+
+@case("STAT-016", covers=[Tgetattr], caches=DIRECT, needs=["host-root"])
+def test_what_the_host_changes_is_seen_at_the_next_stat(share: Share) -> None:
+    """Mode, owner, size, link count and times that the host changes are seen by the guest's next stat(2).
+    Source: Documentation/filesystems/9p.rst, cache=none; the user's contract of a shared directory."""
+    share.inside.create("fred", b"first")
+    before = share.inside.stat("fred")
+    share.outside.chmod("fred", 0o4711)
+    share.outside.chown("fred", 1234, 5678)
+    assert [share.inside.stat("fred")[f"st_{n}"] for n in ("mode", "uid", "gid")] == [0o100711, 1234, 5678]
+    share.outside.overwrite("fred", b"second, longer")
+    share.outside.link("fred", "barney")
+    share.outside.utimensat("fred", 5 * SECOND, 6 * SECOND + 1)
+    seen = share.inside.stat("fred")
+    assert (seen["st_size"], seen["st_nlink"]) == (14, 2)
+    assert (seen["st_atime_ns"], seen["st_mtime_ns"]) == (5 * SECOND, 6 * SECOND + 1)
+    assert seen["st_ino"] == before["st_ino"]
+    share.same_stat("fred")
+
+
+@case("STAT-017", covers=[Tgetattr], caches=DIRECT)
+def test_an_open_descriptor_sees_what_the_host_changes(share: Share) -> None:
+    """fstat(2) of a file opened before shows the size and mode that the host gave it since.
+    Source: Documentation/filesystems/9p.rst, cache=none; POSIX fstat."""
+    share.inside.create("fred", b"first")
+    fd = share.inside.open("fred", os.O_RDONLY)
+    assert share.inside.fstat(fd)["st_size"] == 5
+    share.outside.overwrite("fred", b"second, longer")
+    share.outside.chmod("fred", 0o604)
+    seen = share.inside.fstat(fd)
+    assert (seen["st_size"], seen["st_mode"]) == (14, 0o100604)
+
+
+@case("STAT-018", covers=[Tgetattr], caches=DIRECT)
+def test_replacement_by_the_host_gives_another_inode(share: Share) -> None:
+    """A name that the host gave to another file shows that file: its inode, its size.
+    Source: POSIX rename; v9fs_vfs_lookup asks again with cache=none."""
+    share.inside.create("fred", b"old")
+    before = share.inside.stat("fred")
+    share.outside.create("new", b"the new one")
+    share.outside.rename("new", "fred")
+    after = share.inside.stat("fred")
+    assert after["st_ino"] != before["st_ino"] and after["st_size"] == 11
+    share.same_stat("fred")
+
+
+@case("STAT-019", covers=[Tgetattr], caches=DIRECT)
+def test_type_changed_by_the_host(share: Share) -> None:
+    """A file that the host replaced by a directory of the same name is a directory at the next stat(2), and
+    back.
+    Source: POSIX stat; fs/9p/vfs_inode.c v9fs_lookup_revalidate and v9fs_refresh_inode."""
+    share.inside.create("fred", b"old")
+    assert stat.S_ISREG(share.inside.stat("fred")["st_mode"])
+    with share.without_comparison():
+        share.outside.unlink("fred")
+        share.outside.mkdir("fred", 0o711)
+    assert stat.S_ISDIR(share.inside.stat("fred")["st_mode"])
+    with share.without_comparison():
+        share.outside.rmdir("fred")
+        share.outside.symlink("elsewhere", "fred")
+    assert stat.S_ISLNK(share.inside.lstat("fred")["st_mode"])
+
+
+@case("STAT-020", covers=[Tgetattr])
+def test_relative_to_a_directory_descriptor(share: Share) -> None:
+    """fstatat(2) takes a relative name below the directory descriptor, and an absolute one as it is.
+    Source: POSIX fstatat."""
+    share.inside.mkdir("d")
+    share.inside.create("d/fred", b"in d")
+    share.inside.create("fred", b"in the case's directory")
+    fd = share.inside.open("d", os.O_RDONLY | os.O_DIRECTORY)
+    assert share.inside.stat("fred", dir_fd=fd)["st_size"] == 4
+    assert share.inside.lstat("fred", dir_fd=fd)["st_ino"] == share.inside.lstat("d/fred")["st_ino"]
+    assert share.inside.stat("../fred", dir_fd=fd)["st_size"] == 23
+    file = share.inside.open("fred", os.O_RDONLY)
+    share.inside.refuses(ENOTDIR).stat("fred", dir_fd=file)
+    share.inside.refuses(EBADF).stat("fred", dir_fd=999)
+
+
+@case("STAT-021", covers=[Tgetattr])
+@pytest.mark.parametrize(
+    "flag", [0, AT_STATX_FORCE_SYNC, AT_STATX_DONT_SYNC], ids=["as-stat", "force", "dont"]
+)
+def test_statx_of_a_descriptor(share: Share, flag: int) -> None:
+    """statx(2) with AT_EMPTY_PATH and any synchronisation flag describes the open file.  Source: statx(2)."""
+    share.inside.create("fred", b"12345")
+    fd = share.inside.open("fred", os.O_RDONLY)
+    share.inside.fstat(fd)
+    seen = share.inside.statx("", AT_EMPTY_PATH | flag, dir_fd=fd)
+    assert seen["stx_size"] == 5 and seen["stx_ino"] == share.inside.lstat("fred")["st_ino"]
+
+
+@case("STAT-022", severity="linux")
+def test_statx_refuses_bad_flags_and_masks(share: Share) -> None:
+    """statx(2) with a reserved mask bit, an unknown flag or both synchronisation flags fails with EINVAL.
+    Source: statx(2), EINVAL."""
+    share.inside.create("fred")
+    share.inside.refuses(EINVAL).statx("fred", AT_SYMLINK_NOFOLLOW, STATX_RESERVED)
+    share.inside.refuses(EINVAL).statx("fred", 0x8000000)
+    share.inside.refuses(EINVAL).statx("fred", AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC)
+
+
+@case("STAT-023", covers=[Tgetattr])
+def test_birth_time_is_the_hosts_or_not_claimed(share: Share) -> None:
+    """A birth time that statx(2) claims to know is the host's; not knowing it is right, inventing it is
+    wrong.
+    Source: statx(2) stx_mask; 9P2000.L Rgetattr: btime is reserved and only valid if its mask bit is set."""
+    share.outside.create("fred")
+    seen, host = share.inside.statx("fred"), share.outside.statx("fred")
+    assert not seen["stx_mask"] & STATX_BTIME or seen["stx_btime_ns"] == host["stx_btime_ns"]
+
+
+@case("STAT-024", covers=[Tgetattr], severity="varies", caches=("none", "mmap"))
+def test_preferred_block_size(share: Share) -> None:
+    """st_blksize is a power of two between 512 and the largest message, as buffered I/O wants it.
+    Source: POSIX st_blksize, "a file system-specific preferred I/O block size"; QEMU hw/9pfs/9p.c
+    stat_to_iounit."""
+    share.inside.create("fred")
+    size = share.inside.stat("fred")["st_blksize"]
+    assert 512 <= size <= max(share.mount.msize, 4096)
+    assert size & (size - 1) == 0 or size % 512 == 0
+
+
+@case("STAT-025", covers=[Twalk])
+def test_missing_names(share: Share) -> None:
+    """A name that is not there, an empty name, and a dangling link followed give ENOENT; lstat of the link
+    works.
+    Source: stat(2) ENOENT; POSIX pathname resolution: an empty name is not found."""
+    share.inside.refuses(ENOENT).stat("nobody")
+    share.inside.refuses(ENOENT).lstat("nobody")
+    share.inside.refuses(ENOENT).statx("nobody")
+    share.inside.refuses(ENOENT).stat("")
+    share.inside.symlink("nobody", "dangling")
+    share.inside.refuses(ENOENT).stat("dangling")
+    assert stat.S_ISLNK(share.inside.lstat("dangling")["st_mode"])
+    share.outside.create("nobody", b"now")
+    if share.mount.cache in DIRECT or share.on_control:
+        assert share.inside.stat("dangling")["st_size"] == 3
+
+
+@case("STAT-026", covers=[Tgetattr])
+def test_trailing_slash(share: Share) -> None:
+    """A trailing slash demands a directory: ENOTDIR for a file, and a link to a directory is followed by
+    lstat(2).
+    Source: POSIX pathname resolution, 4.13."""
+    share.inside.create("file")
+    share.inside.mkdir("d")
+    share.inside.symlink("d", "link")
+    share.inside.refuses(ENOTDIR).stat("file/")
+    share.inside.refuses(ENOTDIR).lstat("file/")
+    assert share.inside.lstat("link/")["st_ino"] == share.inside.stat("d")["st_ino"]
+    assert share.inside.stat("d/.")["st_ino"] == share.inside.stat("d")["st_ino"]
+    assert share.inside.stat("d/..")["st_ino"] == share.inside.stat(".")["st_ino"]
+
+
+@case("STAT-027")
+def test_bad_descriptor(share: Share) -> None:
+    """fstat(2) of a descriptor that is not open fails with EBADF.  Source: fstat(2), EBADF."""
+    fd = share.inside.open(".", os.O_RDONLY)
+    share.inside.close(fd)
+    share.inside.refuses(EBADF).fstat(fd)
+
+
+@case("STAT-028", covers=[Tgetattr], needs=["guest-root"])
+def test_stat_needs_no_permission_on_the_file_itself(share: Share) -> None:
+    """Any user may stat(2) a file of mode 000 in a directory that he may search.
+    Source: stat(2), "No permissions are required on the file itself"; path_resolution(7)."""
+    share.inside.create("fred", b"secret", 0o600)
+    share.inside.chmod("fred", 0)
+    bob = share.inside.spawn("bob", uid=1001)
+    assert bob.stat("fred") == share.inside.stat("fred")
+
+
+@case("STAT-029", covers=[Tgetattr], cached_too=True)
+@pytest.mark.parametrize("length", [1, 100, 255, 1023, 4095])
+def test_size_of_a_symbolic_link(share: Share, length: int) -> None:
+    """st_size of a symbolic link is the number of bytes of its text.
+    Source: POSIX lstat; the kernel's file systems rely on it (fs/namei.c readlink buffers in user space)."""
+    share.outside.symlink("x" * length, "link")
+    assert share.inside.lstat("link")["st_size"] == length
+    share.same_stat("link")
+    share.same_link("link")
