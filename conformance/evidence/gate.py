@@ -1,32 +1,43 @@
-"""The gate: from a record to an exit status, and the summary a terminal shows."""
+"""The gate: from a record to an exit status. Pure: no clock, no files.
+
+| what the record holds, first line that fits                                         | status |
+|--------------------------------------------------------------------------------------|--------|
+| a `fail` whose severity is not `varies`, or a `fixed` (declared failure that passes)  | 1      |
+| an `error`, be it the suite's or the infrastructure's; or a failure of the            |        |
+| infrastructure outside any case; or nothing ran; or nothing that ran could be judged  |        |
+| (all `undrivable`); or the run was interrupted; or entries of the record are lost     | 3      |
+| else: passes, known failures, declared lacks, undrivable cases, differences that vary | 0      |
+
+1 wins over 3: a regression was really seen, whatever else broke. 3 is never 0: where evidence is missing, the
+absence of failures says nothing. 2 (usage) is decided before there is a record.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from conformance.evidence.record import VERDICTS, Record
+from conformance.evidence.models import CaseResult, Record
+from conformance.evidence.overview import overview
+
+NOTHING_UNEXPECTED, UNEXPECTED, INCONCLUSIVE = 0, 1, 3
 
 
 def exit_status(record: Record) -> int:
-    """0 nothing unexpected; 1 an unexpected failure or unexpected pass; 3 errors of the suite or the
-    infrastructure, or nothing ran. A regression wins over an error: it was really seen."""
-    if any(r.verdict == "fixed" or (r.verdict == "fail" and r.severity != "varies") for r in record.results):
-        return 1
-    if not record.results or record.troubles or any(r.verdict == "error" for r in record.results):
-        return 3
-    return 0
+    """The run's exit status, by the table above."""
+    return overview(record).status
 
 
-def summarise(record: Record, run_dir: Path) -> str:
-    """Family by verdict, what was unexpected, and where the results are."""
-    lines = [f"\n{'family':<24}" + "".join(f"{v:>13}" for v in VERDICTS)]
-    for family in sorted({f"{r.layer}/{r.family}" for r in record.results}):
-        row = [r.verdict for r in record.results if f"{r.layer}/{r.family}" == family]
-        lines.append(f"{family:<24}" + "".join(f"{row.count(v) or '-':>13}" for v in VERDICTS))
-    lines.append(f"{'total':<24}" + "".join(f"{record.counts.get(v, 0) or '-':>13}" for v in VERDICTS))
-    for r in record.results:
-        if r.verdict in ("fail", "fixed", "error"):
-            lines.append(f"{r.verdict}: {r.id} {r.mount}: {r.reason}")
-    lines += [f"trouble: {t}" for t in record.troubles]
-    lines.append(f"results: {run_dir}\n")
-    return "\n".join(lines)
+def unexpected(record: Record) -> list[CaseResult]:
+    """The results that make the status 1."""
+    seen = overview(record)
+    return [*seen["fail"], *seen["fixed"]]
+
+
+def summarise(record: Record, run_dir: Path, *, colour: bool | None = None, width: int | None = None) -> str:
+    """What a terminal shows at the end of a run: families by verdict, the unexpected, where the results are.
+
+    `colour` None means: as standard output takes it.
+    """
+    from conformance.evidence.terminal import summary  # noqa: PLC0415 - rich is slow to import, and the rest is pure
+
+    return summary(record, run_dir, colour=colour, width=width)

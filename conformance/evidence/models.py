@@ -143,6 +143,8 @@ class CaseResult(_Model):
     """A traceback or other lines worth keeping."""
     known: KnownFailure | None = None
     seconds: float = 0.0
+    ended: datetime | None = None
+    """When; `RunWriter.append` says so where the caller did not."""
     worker: Text = "main"
     guest_seconds: float = 0.0
     """Of `seconds`, what the guest itself spent executing the calls."""

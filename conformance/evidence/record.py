@@ -106,6 +106,8 @@ class RunWriter:
 
     def append(self, result: CaseResult) -> None:
         """Keep a finished case."""
+        if result.ended is None:
+            result = result.model_copy(update={"ended": datetime.now(UTC)})
         self._line("cases", _as_line(result))
 
     def trouble(self, text: str) -> None:

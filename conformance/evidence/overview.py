@@ -1,0 +1,157 @@
+"""What a record amounts to: counts by family, and the one sentence that every report opens with.
+
+Rule of this module: reports differ in form only. Whatever two of them must say alike is worked out here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from conformance.evidence.models import CaseResult, Record
+
+Standing = Literal["pass", "fail", "fixed", "error", "known", "varies", "unsupported", "undrivable"]
+STANDINGS: tuple[Standing, ...] = (
+    "pass", "fail", "fixed", "error", "known", "varies", "unsupported", "undrivable",
+)  # fmt: skip
+MEANING: dict[Standing, str] = {
+    "pass": "the requirement holds",
+    "fail": "the requirement does not hold, and nobody declared that",
+    "fixed": "declared a known failure, and passes: the declaration must go",
+    "error": "the suite or the infrastructure broke: neither pass nor fail",
+    "known": "fails as the target's profile declares",
+    "varies": "differs where implementations legitimately do: recorded, never failed",
+    "unsupported": "the target declares that it lacks this, and refused it as declared",
+    "undrivable": "this guest, link or host cannot express the case",
+}
+
+
+def standing(result: CaseResult) -> Standing:
+    """The verdict as reports count it: a failure where implementations may differ stands apart."""
+    if result.verdict == "fail" and result.severity == "varies":
+        return "varies"
+    return result.verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A record sorted for people."""
+
+    record: Record
+    families: dict[tuple[str, str], dict[Standing, int]]
+    """(layer, family) -> results by standing, in the order of the record."""
+    counts: dict[Standing, int]
+    by_standing: dict[Standing, list[CaseResult]]
+
+    def __getitem__(self, standing: Standing) -> list[CaseResult]:
+        return self.by_standing[standing]
+
+    @property
+    def judged(self) -> int:
+        """Results that say something about the target: all but errors and what could not be driven."""
+        return len(self.record.results) - self.counts["error"] - self.counts["undrivable"]
+
+    @property
+    def status(self) -> int:
+        """The gate's exit status, see `gate`."""
+        if self.counts["fail"] or self.counts["fixed"]:
+            return 1
+        return 3 if self.doubts else 0
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why nothing can be concluded from an absence of failures; empty when all is well."""
+        record, found = self.record, []
+        if not record.results:
+            found.append("nothing ran")
+        elif not self.judged:
+            found.append("no case could be judged")
+        if self.counts["error"]:
+            found.append(f"{count(self.counts['error'], 'case')} ended in error")
+        if record.troubles:
+            found.append(count(len(record.troubles), "failure") + " of the infrastructure")
+        if record.interrupted:
+            found.append("the run did not come to its end")
+        if record.damage:
+            found.append("the record is damaged")
+        return found
+
+    @property
+    def sentence(self) -> str:
+        """The verdict on the target in one sentence, without the target's name."""
+        total = count(len(self.record.results), "case")
+        if self.status == 0:
+            return f"nothing unexpected in {total}"
+        doubts = ", ".join(self.doubts)
+        if self.status == 3:
+            return f"no verdict: {doubts}" + (f" (of {total})" if self.record.results else "")
+        wrong = []
+        if self.counts["fail"]:
+            wrong.append(count(self.counts["fail"], "unexpected failure"))
+        if self.counts["fixed"]:
+            wrong.append(count(self.counts["fixed"], "unexpected pass", "unexpected passes"))
+        return f"{' and '.join(wrong)} in {total}" + (f"; besides, {doubts}" if doubts else "")
+
+    def one_mount(self) -> bool:
+        """Whether all cases ran on one mount, so that naming it with each would be noise."""
+        return len({r.mount for r in self.record.results}) < 2
+
+    def name(self, result: CaseResult) -> str:
+        """The result's id, with its mount where there are several."""
+        return result.id if self.one_mount() or not result.mount else f"{result.id} on {result.mount}"
+
+
+def overview(record: Record) -> Overview:
+    """Sort and count a record."""
+    families: dict[tuple[str, str], dict[Standing, int]] = {}
+    by_standing: dict[Standing, list[CaseResult]] = {s: [] for s in STANDINGS}
+    for result in record.results:
+        family = families.setdefault((result.layer, result.family), dict.fromkeys(STANDINGS, 0))
+        family[standing(result)] += 1
+        by_standing[standing(result)].append(result)
+    return Overview(record, families, {s: len(found) for s, found in by_standing.items()}, by_standing)
+
+
+def by_reason(results: Iterable[CaseResult]) -> list[tuple[str, list[CaseResult]]]:
+    """Results that give the same reason together, the most frequent reason first."""
+    grouped: dict[str, list[CaseResult]] = defaultdict(list)
+    for result in results:
+        grouped[result.reason].append(result)
+    return sorted(grouped.items(), key=lambda item: (-len(item[1]), item[0]))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 0.8 s, 42 s, 4 min 12 s, 26 h 3 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def elapsed(record: Record) -> float | None:
+    """How long the run took, by the wall clock; None where its end is not known."""
+    environment = record.environment
+    if environment.ended is None:
+        return None
+    return (environment.ended - environment.started).total_seconds()
+
+
+def visible(text: str, keep: str = "") -> str:
+    """Text with control characters spelled out, so that no file name can drive a terminal or break XML.
+
+    Characters of `keep` stay, e.g. the newlines of a traceback.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
