@@ -56,24 +56,24 @@ class Runner:
                 self.deployment.inside.call("trace_begin")
             self._bounded(body, share, case.seconds)
             share.settle()
-        except (Exception, KeyboardInterrupt) as e:  # noqa: BLE001 - every end of a case is judged
+        except (Exception, KeyboardInterrupt) as e:
             if isinstance(e, KeyboardInterrupt):
                 raise
             raised = e
         if share is not None and self.deployment.traced:
             crossed = self._crossed()
         raised = self._after(share, control, raised)
+        known = self.target.profile.known_failure(case.id, parameters, str(mount), self.deployment.version,
+                                                  self.target.machine.image)  # fmt: skip
         judgement = judge(
-            case, raised, crossed,
-            self.target.profile.known_failure(case.id, parameters, str(mount), self.deployment.version,
-                                              self.target.machine.image),
+            case, raised, crossed, known,
             tuple(lack for lack in self.target.profile.lacks if lack.feature in case.needs),
             share.calls if share else [],
         )  # fmt: skip
         result = case_result(
             case, parameters, mount, self._mount_line, judgement, raised, share, control, crossed,
             self.deployment.excerpts(mark) if mark is not None else [],
-            time.monotonic() - begun, self.worker,
+            time.monotonic() - begun, self.worker, known,
         )  # fmt: skip
         return result, raised
 
@@ -115,14 +115,11 @@ class Runner:
         outside_link = d.control if on_control else d.outside
         outside_root = inside_root if on_control else f"{d.outside_root}/{directory}"
         try:
-            outside_link.call("rmtree", outside_root)
-            outside_link.call("mkdir", outside_root, 0o755)
-            outside_link.call("chmod", outside_root, 0o777)
+            outside_link.call("fresh_root", outside_root)
         except OSError as e:  # ours, not the case's: never a finding
             raise InfrastructureError(f"the case's directory {outside_root} cannot be made: {e.strerror}") from e
-        inside_link.call("setroot", inside_root)
         if outside_link is not inside_link:
-            outside_link.call("setroot", outside_root)
+            inside_link.call("setroot", inside_root)
         vantages = [Vantage("inside", inside_link, inside_root), Vantage("outside", outside_link, outside_root),
                     Vantage("control", d.control, f"{d.control_root}/{directory}")]  # fmt: skip
         return Share(case, *vantages, self._comparer, mount, traced=d.traced and not on_control,
@@ -170,11 +167,11 @@ class Runner:
                 raised = raised or Finding(f"the case left what cannot be removed: {e}")
         if self.broken is not None:
             return raised
-        return self._recover(raised)
+        return self._recover(raised, charged=share is not None)
 
-    def _recover(self, raised: BaseException | None) -> BaseException | None:
+    def _recover(self, raised: BaseException | None, charged: bool) -> BaseException | None:
         trouble = self.deployment.trouble()
-        if trouble is not None and isinstance(raised, InfrastructureError):
+        if trouble is not None and charged and isinstance(raised, InfrastructureError):
             raised = Finding(f"{trouble} ({raised})")
         self._mounted = None
         try:
@@ -187,10 +184,12 @@ class Runner:
         """Give the case's processes and files back."""
         d = self.deployment
         self.guest_seconds += sum(c.seconds for c in share.calls if c.vantage == "inside")
-        for link in {id(d.inside): d.inside, id(d.outside): d.outside}.values():
-            link.call("@reap")
-            link.call("reset")
-        (d.control if share.on_control else d.outside).call("rmtree", share.outside.root)
+        holder = d.control if share.on_control else d.outside
+        for link in {id(d.inside): d.inside, id(holder): holder}.values():
+            link.reap()
+            if link is not holder:
+                link.call("reset")
+        holder.call("drop_root", share.outside.root)
 
 
 OPTIMISTIC = frozenset({"xattr", "xattr-trusted", "xattr-security", "acl", "locks", "mknod",

@@ -110,7 +110,7 @@ class Vantage:
         return self.agent.call(op, *args, proc=self.process, timeout=self.timeout, **kw)
 
     def start(self, op: str, *args: Any, **kw: Any) -> Pending:
-        """Begin a call that may block; its process does nothing else until it returns."""
+        """Begin a call that may block; wait for it with the Pending that is returned."""
         record = CallRecord(self.name, self.process, op, args, kw)
         return Pending(self, self.agent.send(op, args, kw, self.process, self.timeout), record, self.timeout)
 

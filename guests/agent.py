@@ -6,10 +6,9 @@ output. A request is {"id", "proc", "op", "args", "kw", "timeout"}; its reply {"
 {"id", "errno", "text"}, {"id", "hung": seconds}, {"id", "died": signal or status}, or
 {"id", "bug": traceback}. Bytes travel as {"b64": ...}, path names as strings with surrogate escapes.
 
-A *router* (this process) passes each request on to a *worker* process named by "proc", so that a
-call which never returns costs one worker and not the agent: past its timeout the worker is killed,
-the caller told so, and the next request gets a new worker. Workers are also how a case gets a second
-process, another user or another umask.
+Calls of "main" are made in this process; "proc" may name further processes, which it forks: that is how
+a case gets a second process, another user or another umask. A call that never returns does not take the agent
+with it: past its timeout the caller is told, and a successor goes on (see `Agent`).
 
 An op is a function in `OPS`. Parameters annotated `P` are path names: relative ones are taken below
 the worker's root (the case's own directory). Ops marked `changes=` report the path they changed, so that
@@ -31,7 +30,7 @@ import socket
 import stat
 import struct
 import subprocess
-import sys
+import threading
 import time
 import traceback
 
@@ -1086,7 +1085,7 @@ def reset():
     for handle in list(DIRS):
         closedir(handle)
     for fd in [int(n) for n in os.listdir("/proc/self/fd")]:
-        if fd > 2 and fd != CHANNEL.fileno():
+        if fd > 2 and fd not in KEPT:
             try:
                 os.close(fd)
             except OSError:
@@ -1097,6 +1096,24 @@ def reset():
 
 
 @op()
+def fresh_root(path):
+    """Begin a case: this process as new, and an empty directory `path` (mode 0777) that relative names are below."""
+    reset()
+    setroot("/")
+    rmtree(os.fsencode(path))
+    os.mkdir(path)
+    os.chmod(path, 0o777)
+    setroot(path)
+
+
+@op()
+def drop_root(path):
+    """End a case: this process as new, and its directory gone."""
+    reset()
+    rmtree(os.fsencode(path))
+
+
+@op()
 def ops():
     return sorted(OPS)
 
@@ -1104,6 +1121,7 @@ def ops():
 # ---------------------------------------------------------------- tracing of 9P in the guest
 
 TRACE = "/sys/kernel/tracing/instances/assay9"
+TRACE_FDS = {}
 
 
 @op()
@@ -1111,28 +1129,37 @@ def trace_begin():
     """Start recording the guest's 9p tracepoints in an instance of our own; False where there are none."""
     if not os.path.isdir("/sys/kernel/tracing/events/9p"):
         return False
-    if not os.path.isdir(TRACE):
-        os.mkdir(TRACE)
+    if not TRACE_FDS:
+        if not os.path.isdir(TRACE):
+            os.mkdir(TRACE)
         for name, value in (("buffer_size_kb", "4096"), ("events/9p/9p_client_req/enable", "1"),
                             ("events/9p/9p_client_res/enable", "1")):  # fmt: skip
             with open(os.path.join(TRACE, name), "w") as f:
                 f.write(value)
-    with open(TRACE + "/trace", "w"):
-        pass
+        TRACE_FDS["pipe"] = os.open(TRACE + "/trace_pipe", os.O_RDONLY | os.O_NONBLOCK)
+        TRACE_FDS["marker"] = os.open(TRACE + "/trace_marker", os.O_WRONLY)
+        KEPT.update(TRACE_FDS.values())
+    trace_end()
     return True
 
 
 @op()
 def trace_end():
-    """The trace since trace_begin, as text of the kernel's own format."""
-    with open(TRACE + "/trace", errors="replace") as f:
-        return f.read()
+    """What was traced since the last reading, as text of the kernel's own format; reading consumes it."""
+    parts = []
+    while True:
+        try:
+            part = os.read(TRACE_FDS["pipe"], 1 << 16)
+        except BlockingIOError:
+            part = b""
+        if not part:
+            return b"".join(parts).decode(errors="replace")
+        parts.append(part)
 
 
 @op()
 def trace_mark(text):
-    with open(TRACE + "/trace_marker", "w") as f:
-        f.write(text)
+    os.write(TRACE_FDS["marker"], text.encode())
 
 
 # ---------------------------------------------------------------- the wire to the caller
@@ -1154,13 +1181,33 @@ def decode(value):
     return value
 
 
-CHANNEL = None
+KEPT = set()
+"""Descriptors that `reset` leaves open: the roads to the caller and to the other processes."""
 
 
-def worker(channel):
-    """Serve requests on `channel` until it closes."""
-    global CHANNEL
-    CHANNEL = channel
+def answer(request):
+    """Perform a request and return its reply."""
+    reply = {"id": request["id"]}
+    begun = time.perf_counter()
+    try:
+        reply["v"] = encode(perform(request["op"], request["args"], request["kw"]))
+    except OSError as e:
+        reply["errno"], reply["text"] = e.errno or errno.EIO, e.strerror
+    except BaseException:
+        reply["bug"] = traceback.format_exc()
+    reply["s"] = round(time.perf_counter() - begun, 6)
+    if CHANGED:
+        reply["changed"] = list(dict.fromkeys(CHANGED))
+        del CHANGED[:]
+    return reply
+
+
+def worker(channel, root):
+    """Serve requests on `channel` until it closes: the life of a further process."""
+    global ROOT
+    ROOT = root
+    KEPT.clear()
+    KEPT.add(channel.fileno())
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     buffer = b""
     while True:
@@ -1170,32 +1217,20 @@ def worker(channel):
                 os._exit(0)
             buffer += part
         line, buffer = buffer.split(b"\n", 1)
-        request = json.loads(line)
-        reply = {"id": request["id"]}
-        begun = time.perf_counter()
-        try:
-            reply["v"] = encode(perform(request["op"], request["args"], request["kw"]))
-        except OSError as e:
-            reply["errno"], reply["text"] = e.errno or errno.EIO, e.strerror
-        except BaseException:
-            reply["bug"] = traceback.format_exc()
-        reply["s"] = round(time.perf_counter() - begun, 6)
-        if CHANGED:
-            reply["changed"] = list(dict.fromkeys(CHANGED))
-            del CHANGED[:]
-        channel.sendall(json.dumps(reply).encode() + b"\n")
+        channel.sendall(json.dumps(answer(json.loads(line))).encode() + b"\n")
 
 
 class Worker:
-    """The router's view of one worker process."""
+    """The agent's view of one further process."""
 
-    def __init__(self, spec, inherited):
+    def __init__(self, spec):
         ours, theirs = socket.socketpair()
         self.pid = os.fork()
         if self.pid == 0:
-            for fd in inherited:
+            for fd in KEPT:
                 os.close(fd)
             ours.close()
+            FD_PATHS.clear()
             os.dup2(os.open("/dev/null", os.O_RDWR), 0)
             os.dup2(2, 1)
             os.setsid()
@@ -1205,115 +1240,165 @@ class Worker:
                 os.setgroups(spec.get("groups", []))
                 os.setresgid(*[spec.get("gid", spec["uid"])] * 3)
                 os.setresuid(*[spec["uid"]] * 3)
-            worker(theirs)
+            worker(theirs, os.fsencode(spec["root"]) if "root" in spec else ROOT)
         theirs.close()
         self.channel, self.buffer, self.waiting = ours, b"", []  # waiting: [id, deadline] in order
+        KEPT.add(ours.fileno())
 
-
-def router(source, sink):
-    """Pass requests to workers and replies back; bound every call; end when the source closes."""
-    workers, specs, buffer = {}, {}, b""
-
-    def say(reply):
-        data = json.dumps(reply).encode() + b"\n"
-        while data:
-            data = data[os.write(sink, data) :]
-
-    def drop(name, reply):
-        w = workers.pop(name)
+    def end(self):
+        """Kill it; the wait status, or None where it is stuck in the kernel and does not die."""
+        KEPT.discard(self.channel.fileno())
+        self.channel.close()
         try:
-            os.kill(w.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        w.channel.close()
-        status = None
-        for _ in range(50):  # a worker stuck in the kernel does not die: do not wait for it for ever
-            pid, status = os.waitpid(w.pid, os.WNOHANG)
-            if pid:
-                break
-            time.sleep(0.002)
-        for number, _deadline in w.waiting:
-            say(dict(reply or {"died": status}, id=number))
+            os.kill(self.pid, signal.SIGKILL)
+            for _ in range(100):
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    return status
+                time.sleep(0.002)
+        except (ProcessLookupError, ChildProcessError):
+            pass  # it is an earlier agent's child (see Agent.succeed)
+        return None
 
-    while True:
-        now = time.monotonic()
-        deadlines = [w.waiting[0][1] for w in workers.values() if w.waiting]
-        channels = {w.channel: name for name, w in workers.items()}
-        wait = max(0.0, min(deadlines) - now) if deadlines else None
-        for ready in select.select([source, *channels], [], [], wait)[0]:
-            if ready is source:
-                part = os.read(source, 1 << 20)
-                if not part:
-                    for name in list(workers):
-                        drop(name, None)
-                    return
-                buffer += part
-                *lines, buffer = buffer.split(b"\n")
-                for line in lines:
-                    request = json.loads(line)
-                    name = request.get("proc", "main")
-                    if request["op"] == "@spawn":
-                        specs[name] = request["kw"]
-                        if name in workers:
-                            drop(name, None)
-                        say({"id": request["id"], "v": None})
-                        continue
-                    if request["op"] == "@kill":
-                        if name in workers:
-                            drop(name, None)
-                        specs.pop(name, None)
-                        say({"id": request["id"], "v": None})
-                        continue
-                    if request["op"] == "setroot":  # a worker that replaces this one needs it too
-                        specs.setdefault(name, {})["root"] = request["args"][0]
-                    if request["op"] == "@reap":  # every process but the main one ends
-                        for other in [n for n in workers if n != "main"]:
-                            drop(other, None)
-                        specs = {n: s for n, s in specs.items() if n == "main"}
-                        say({"id": request["id"], "v": None})
-                        continue
-                    if name not in workers:
-                        inherited = [source, sink, *[w.channel.fileno() for w in workers.values()]]
-                        workers[name] = Worker(specs.get(name, {}), inherited)
-                        root = specs.get(name, {}).get("root")
-                        if root is not None:
-                            setup = {"id": -1, "op": "setroot", "args": [root], "kw": {}}
-                            workers[name].channel.sendall(json.dumps(setup).encode() + b"\n")
-                    w = workers[name]
-                    limit = max([now, *[d for _, d in w.waiting]]) + request.get("timeout", 30)
-                    w.waiting.append((request["id"], limit))
-                    try:
-                        w.channel.sendall(line + b"\n")
-                    except OSError:
-                        drop(name, None)
-            elif ready in channels:
-                name = channels[ready]
-                w = workers.get(name)
-                if w is None or w.channel is not ready:
-                    continue
-                try:
-                    part = ready.recv(1 << 20)
-                except OSError:
-                    part = b""
-                if not part:
-                    drop(name, None)
-                    continue
-                w.buffer += part
-                *lines, w.buffer = w.buffer.split(b"\n")
-                for line in lines:
-                    if b'"id": -1' in line[:12]:
-                        continue
-                    w.waiting.pop(0)
-                    data = line + b"\n"
-                    while data:
-                        data = data[os.write(sink, data) :]
-        now = time.monotonic()
-        for name, w in list(workers.items()):
-            if w.waiting and w.waiting[0][1] <= now:
-                drop(name, {"hung": True})
+
+class Agent:
+    """The agent's main loop: requests in, replies out, every call bounded.
+
+    Calls of "main" are made here, in the loop's own thread: under an emulator without hardware help each
+    change of process costs milliseconds. A second thread watches: when a call overruns its limit, it answers for
+    it and forks a successor, which has only the watching thread and takes over the roads; this process waits
+    for the stuck call and does nothing more. Background requests (`start`) have a thread each.
+    """
+
+    def __init__(self, source, sink):
+        self.source, self.sink = source, sink
+        self.lines, self.buffer = [], b""
+        self.workers, self.specs = {}, {}
+        self.current = None  # [id, deadline] of the call being made
+        self.background = {}  # id -> deadline
+        self.lock = threading.Lock()
+        self.succeeded = False
+        KEPT.update((source, sink))
+
+    def say(self, reply):
+        data = json.dumps(reply).encode() + b"\n" if isinstance(reply, dict) else reply
+        with self.lock:
+            while data:
+                data = data[os.write(self.sink, data) :]
+
+    def run(self):
+        threading.Thread(target=self.watch, daemon=True).start()
+        self.loop()
+
+    def watch(self):
+        while True:
+            time.sleep(0.2)
+            now, current = time.monotonic(), self.current
+            for number, deadline in list(self.background.items()):
+                if deadline <= now and self.background.pop(number, None):
+                    self.say({"id": number, "hung": True})
+            if current is not None and current[1] <= now and current is self.current:
+                self.succeeded = True
+                successor = os.fork()
+                if successor == 0:
+                    self.succeed(current[0])
+                os.waitpid(successor, 0)
+                os._exit(0)
+
+    def succeed(self, hung):
+        """In the successor of a stuck agent: answer for the call and go on."""
+        self.lock, self.current, self.background, self.succeeded = threading.Lock(), None, {}, False
+        MAPS.clear()
+        DIRS.clear()
+        reset()
+        self.say({"id": hung, "hung": True})
+        self.run()
+        os._exit(0)
+
+    def drop(self, name, reply=None):
+        w = self.workers.pop(name)
+        status = w.end()
+        for number, _deadline in w.waiting:
+            self.say(dict(reply or {"died": status}, id=number))
+
+    def loop(self):
+        while True:
+            while self.lines:
+                self.take(self.lines.pop(0))
+            deadlines = [w.waiting[0][1] for w in self.workers.values() if w.waiting]
+            wait = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+            channels = {w.channel: name for name, w in self.workers.items()}
+            for ready in select.select([self.source, *channels], [], [], wait)[0]:
+                if ready is self.source:
+                    part = os.read(self.source, 1 << 20)
+                    if not part:
+                        for name in list(self.workers):
+                            self.drop(name)
+                        return
+                    *lines, self.buffer = (self.buffer + part).split(b"\n")
+                    self.lines += lines
+                else:
+                    self.relay(channels[ready])
+            now = time.monotonic()
+            for name, w in list(self.workers.items()):
+                if w.waiting and w.waiting[0][1] <= now:
+                    self.drop(name, {"hung": True})
+
+    def relay(self, name):
+        w = self.workers[name]
+        try:
+            part = w.channel.recv(1 << 20)
+        except OSError:
+            part = b""
+        if not part:
+            self.drop(name)
+            return
+        *lines, w.buffer = (w.buffer + part).split(b"\n")
+        for line in lines:
+            w.waiting.pop(0)
+            self.say(line + b"\n")
+
+    def take(self, line):
+        """Perform one request, or pass it on."""
+        request = json.loads(line)
+        name, op_name, limit = request.get("proc", "main"), request["op"], request.get("timeout", 30)
+        if op_name == "@reap":  # every process but this one ends
+            for other in list(self.workers):
+                self.drop(other)
+            self.specs = {}
+            self.say({"id": request["id"], "v": None})
+        elif op_name in ("@spawn", "@kill"):
+            if name in self.workers:
+                self.drop(name)
+            self.specs[name] = request["kw"]
+            self.say({"id": request["id"], "v": None})
+        elif name != "main":
+            if name not in self.workers:
+                self.workers[name] = Worker(self.specs.get(name, {}))
+            w = self.workers[name]
+            begins = max([time.monotonic(), *[d for _, d in w.waiting]])
+            w.waiting.append((request["id"], begins + limit))
+            try:
+                w.channel.sendall(line + b"\n")
+            except OSError:
+                self.drop(name)
+        elif request.get("background"):
+            self.background[request["id"]] = time.monotonic() + limit
+            threading.Thread(target=self.answer_later, args=(request,), daemon=True).start()
+        else:
+            self.current = [request["id"], time.monotonic() + limit]
+            reply = answer(request)
+            if self.succeeded:
+                time.sleep(1e9)  # the successor has answered; this process is over
+            self.current = None
+            self.say(reply)
+
+    def answer_later(self, request):
+        reply = answer(request)
+        if self.background.pop(request["id"], None):
+            self.say(reply)
 
 
 if __name__ == "__main__":
-    source_fd, sink_fd = os.dup(0), os.dup(1)
-    router(source_fd, sink_fd)
-    sys.exit(0)
+    Agent(os.dup(0), os.dup(1)).run()
+    os._exit(0)

@@ -63,12 +63,20 @@ class AgentLink:
         self._channel = channel
         self._next = 0
         self._replies: dict[int, dict[str, Any]] = {}
+        self.spawned = False
+        """Whether there may be further processes; `reap` ends them."""
 
-    def send(self, op: str, args: tuple[Any, ...], kw: dict[str, Any], proc: str, timeout: float) -> int:
-        """Send a request and return its number; `receive` gives its reply."""
+    def send(self, op: str, args: tuple[Any, ...], kw: dict[str, Any], proc: str, timeout: float,
+             background: bool = False) -> int:  # fmt: skip
+        """Send a request and return its number; `receive` gives its reply.
+
+        In the background, a call of the main process does not keep it from making others.
+        """
         self._next += 1
-        request = {"id": self._next, "proc": proc, "op": op, "args": [encode(a) for a in args],
+        request: dict[str, Any] = {"id": self._next, "proc": proc, "op": op, "args": [encode(a) for a in args],
                    "kw": {k: encode(v) for k, v in kw.items()}, "timeout": timeout}  # fmt: skip
+        if background:
+            request["background"] = True
         try:
             self._channel.send(json.dumps(request).encode() + b"\n")
         except (OSError, EOFError, InfrastructureError) as e:
@@ -111,6 +119,12 @@ class AgentLink:
     def call(self, op: str, *args: Any, proc: str = "main", timeout: float = 30.0, **kw: Any) -> Any:
         """One call; its value. Raises as `receive` does."""
         return self.receive(self.send(op, args, kw, proc, timeout), timeout).value
+
+    def reap(self) -> None:
+        """End every process but the main one."""
+        if self.spawned:
+            self.call("@reap")
+            self.spawned = False
 
     def close(self) -> None:
         """End the agent."""

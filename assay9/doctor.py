@@ -1,0 +1,48 @@
+"""`assay9 doctor`: what this machine has and lacks, and what to do about it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+
+from guests.doctor import Finding as Probe
+from guests.doctor import probes
+
+PACKAGES = Path(__file__).parent.parent / "packages.apt"
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Without the probe that boots a kernel under KVM.")
+def doctor(quick: bool) -> None:
+    """Say what this machine has and lacks for a run, each lack with its remedy.
+
+    Exit status 0 when a default run can start, 3 when something that it needs is missing.
+    """
+    missing = False
+    for probe in [*packages(), *probes(quick=quick)]:
+        mark = "ok  " if probe.ok else "LACK" if probe.needed else "note"
+        click.echo(f"{mark}  {probe.name:<22} {probe.detail}")
+        if not probe.ok and probe.remedy:
+            click.echo(f"      {'':<22} -> {probe.remedy}")
+        missing = missing or (probe.needed and not probe.ok)
+    raise SystemExit(3 if missing else 0)
+
+
+def packages() -> list[Probe]:
+    """Whether each package of packages.apt is installed; empty on a system without dpkg."""
+    if shutil.which("dpkg-query") is None or not PACKAGES.is_file():
+        return []
+    found = []
+    for line in PACKAGES.read_text().splitlines():
+        name, _, why = line.partition(" ")
+        if not name or name.startswith("#"):
+            continue
+        done = subprocess.run(["dpkg-query", "-W", "-f", "${Status} ${Version}", name], capture_output=True, text=True,
+                              check=False)  # fmt: skip
+        ok = done.stdout.startswith("install ok installed")
+        detail = done.stdout.split()[-1] if ok else f"not installed: {why.strip()}"
+        found.append(Probe(f"package {name}", ok, detail, f"apt-get install {name}", needed=True))
+    return found
