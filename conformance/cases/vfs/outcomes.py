@@ -1,0 +1,65 @@
+"""What a call came to, as a value: for requirements of the form "the guest gets what the host gives".
+
+Two kinds of requirement need more than "this value" or "this errno": limits that belong to the exported file
+system (the largest offset), where inside must show what outside shows; and calls that 9P2000.L has no message
+for, which either work in full or fail with the kernel's errno and change nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from errno import errorcode
+from typing import Any
+
+from conformance.errors import Finding
+from conformance.share import Share
+from conformance.vantage import Vantage
+
+DIRECT_CACHES = ("none",)
+"""Cache modes in which every read asks the server: only there is a change outside seen at once inside."""
+
+FRESH_NAMES = ("none", "readahead", "mmap")
+"""Cache modes in which names and attributes are asked for anew: cache=loose and fscache keep dentries."""
+
+WRITE_BACK = ("mmap", "loose", "fscache")
+"""Cache modes in which shared writable mappings exist (fs/9p/vfs_file.c)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A call's value, or its errno."""
+
+    value: Any = None
+    errno: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.value!r}" if self.errno is None else errorcode.get(self.errno, str(self.errno))
+
+
+def outcome(vantage: Vantage, op: str, *args: Any, **kw: Any) -> Outcome:
+    """Make the call and say what it came to; hangs and the suite's own errors are raised as ever."""
+    try:
+        return Outcome(value=vantage.perform(op, *args, **kw))
+    except OSError as e:
+        return Outcome(errno=e.errno)
+
+
+def works_or(vantage: Vantage, allowed: tuple[int, ...], op: str, *args: Any, **kw: Any) -> Outcome:
+    """The call works or fails with one of `allowed`; anything else is a Finding."""
+    seen = outcome(vantage, op, *args, **kw)
+    if seen.errno is not None and seen.errno not in allowed:
+        wanted = " or ".join(errorcode[e] for e in allowed)
+        raise Finding(f"{vantage.name}: {op} failed with {seen}, expected success or {wanted}")
+    return seen
+
+
+def settled_times(share: Share, path: str) -> None:
+    """Set atime and mtime to a time long past, so that any update of either shows whatever the clock's
+    step."""
+    share.inside.utimensat(path, 10**18, 10**18)
+
+
+def must_be_equal(what: str, seen: object, wanted: object) -> None:
+    """A Finding that shows both values, shortened."""
+    if seen != wanted:
+        raise Finding(f"{what}: {seen!r:.200}, expected {wanted!r:.200}")

@@ -1,0 +1,343 @@
+"""open(2): creating, truncating, appending, and what a name must be; flags and permissions stand in their own
+families (open_flags, open_access)."""
+
+from __future__ import annotations
+
+import os
+import stat
+from errno import EBADF, EEXIST, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
+from typing import Any
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, must_be_equal, settled_times
+from conformance.share import Share
+from protocol.messages import Tclunk, Tlcreate, Tlopen, Tread, Tsetattr, Twrite
+
+NEW = os.O_CREAT | os.O_WRONLY
+
+
+@case("OPEN-001", covers=[Tlcreate, Tclunk], cached_too=True)
+@pytest.mark.parametrize(
+    ("mode", "umask"),
+    [(0o666, 0o022), (0o666, 0o077), (0o777, 0o000), (0o000, 0o000), (0o640, 0o137)],
+    ids=["666-022", "666-077", "777-000", "000-000", "640-137"],
+)
+def test_creat_gives_mode_without_umask(share: Share, mode: int, umask: int) -> None:
+    """open(O_CREAT) of a new name makes an empty regular file with one link and mode & ~umask.
+    Source: open(2) "O_CREAT", "mode"; POSIX open; 9P2000.L Tlcreate."""
+    share.inside.umask(umask)
+    fd = share.inside.open("fred", NEW, mode)
+    seen = share.same_stat("fred").inside
+    must_be_equal("mode", oct(seen["st_mode"]), oct(stat.S_IFREG | mode & ~umask))
+    must_be_equal("size and links", (seen["st_size"], seen["st_nlink"]), (0, 1))
+    share.inside.close(fd)
+    assert share.same_directory() == ["fred"]
+
+
+@case("OPEN-002", covers=[Tlcreate], severity="linux")
+@pytest.mark.parametrize("bits", [0o4755, 0o2755, 0o1644, 0o7777], ids=oct)
+def test_creat_keeps_setid_and_sticky_bits(share: Share, bits: int) -> None:
+    """open(O_CREAT) by root honours S_ISUID, S_ISGID and S_ISVTX of its mode argument.
+    Source: open(2) "according to POSIX, the effect when other bits are set is unspecified; on Linux they are
+    also honored"; known defect: hugelgupf/p9#108 lost them."""
+    share.inside.umask(0)
+    share.inside.open("fred", NEW | os.O_EXCL, bits)
+    must_be_equal("mode", oct(share.same_stat("fred").inside["st_mode"]), oct(stat.S_IFREG | bits))
+
+
+@case("OPEN-003", covers=[Tlopen], cached_too=True)
+def test_creat_of_an_existing_file_leaves_it(share: Share) -> None:
+    """open(O_CREAT) of a file that is there opens it: content, mode, owner and times stay.
+    Source: open(2) "O_CREAT"; POSIX open: "this flag has no effect except as noted under O_EXCL"."""
+    share.inside.create("fred", b"old content", 0o640)
+    settled_times(share, "fred")
+    before = share.same_stat("fred")
+    fd = share.inside.open("fred", os.O_CREAT | os.O_RDWR, 0o777)
+    assert share.same_stat("fred").changed_from(before) == set()
+    must_be_equal("content", share.inside.read(fd, 100), b"old content")
+
+
+@case("OPEN-004", covers=[Tlcreate], cached_too=True)
+def test_creat_excl_of_a_new_name(share: Share) -> None:
+    """open(O_CREAT|O_EXCL) of a name that is not there makes the file, and a second one fails with EEXIST.
+    Source: open(2) "O_EXCL", EEXIST."""
+    share.inside.open("fred", NEW | os.O_EXCL, 0o644)
+    share.same_stat("fred")
+    share.inside.refuses(EEXIST).open("fred", NEW | os.O_EXCL, 0o644)
+
+
+@case("OPEN-005", cached_too=True)
+@pytest.mark.parametrize("kind", ["file", "directory", "fifo", "link", "dangling"])
+def test_creat_excl_of_a_taken_name(share: Share, kind: str) -> None:
+    """open(O_CREAT|O_EXCL) of a name that is taken, also by a symbolic link to nothing, fails with EEXIST and
+    changes nothing.  Source: open(2) "If these two flags are specified, symbolic links are not followed",
+    EEXIST; POSIX open."""
+    make_node(share, kind, "taken")
+    before = share.same_directory()
+    share.inside.refuses(EEXIST).open("taken", NEW | os.O_EXCL | os.O_TRUNC, 0o644)
+    assert share.same_directory() == before
+    if kind == "file":
+        assert share.inside.slurp("taken") == b"file"
+
+
+@case("OPEN-006", covers=[Tlcreate], caches=FRESH_NAMES)
+def test_creat_excl_of_a_name_made_outside(share: Share) -> None:
+    """O_EXCL finds the file that the host has made since the guest last saw the name free: EEXIST.
+    Source: open(2) "O_EXCL: Ensure that this call creates the file"; the server is the one that knows."""
+    share.inside.refuses(ENOENT).open("fred")
+    share.inside.create("other")
+    share.outside.create("fred", b"of the host")
+    share.inside.refuses(EEXIST).open("fred", NEW | os.O_EXCL | os.O_TRUNC)
+    assert share.outside.slurp("fred") == b"of the host"
+
+
+@case("OPEN-007", covers=[Tlopen], cached_too=True)
+@pytest.mark.parametrize("access", [os.O_WRONLY, os.O_RDWR], ids=["wronly", "rdwr"])
+def test_trunc_empties_a_file(share: Share, access: int) -> None:
+    """open(O_TRUNC) of a regular file for writing makes its length 0 and leaves mode and owner; mtime moves.
+    Source: open(2) "O_TRUNC"; POSIX open: "shall mark for update ctime and mtime"."""
+    share.inside.create("fred", b"x" * 5000, 0o640)
+    settled_times(share, "fred")
+    before = share.same_stat("fred")
+    fd = share.inside.open("fred", access | os.O_TRUNC)
+    after = share.same_stat("fred")
+    must_be_equal("size", after.inside["st_size"], 0)
+    must_be_equal("changed", after.changed_from(before), {"size", "blocks", "mtime_ns", "ctime_ns"})
+    share.inside.write(fd, b"new")
+    share.inside.fsync(fd)
+    assert share.inside.slurp("fred") == b"new"
+    share.same_content("fred")
+
+
+@case("OPEN-008", covers=[Tlopen])
+def test_creat_trunc_of_an_existing_file_keeps_its_mode(share: Share) -> None:
+    """creat(2) of a file that is there empties it, and its mode argument is not applied.
+    Source: open(2) "A call to creat() is equivalent to O_CREAT|O_WRONLY|O_TRUNC"."""
+    share.inside.create("fred", b"abc", 0o600)
+    share.inside.open("fred", NEW | os.O_TRUNC, 0o777)
+    seen = share.same_stat("fred").inside
+    must_be_equal("mode and size", (seen["st_mode"] & 0o7777, seen["st_size"]), (0o600, 0))
+
+
+@case("OPEN-009", covers=[Tlopen], caches=DIRECT_CACHES)
+def test_trunc_of_a_file_that_grew_outside(share: Share) -> None:
+    """open(O_TRUNC) empties a file also where the guest last saw it empty and the host has written since.
+    Source: open(2) "O_TRUNC"; the length that counts is the server's."""
+    share.inside.create("fred")
+    share.outside.overwrite("fred", b"x" * 9000)
+    share.inside.open("fred", os.O_WRONLY | os.O_TRUNC)
+    must_be_equal("size", share.same_stat("fred").inside["st_size"], 0)
+
+
+@case("OPEN-010", covers=[Twrite], cached_too=True)
+def test_append_writes_at_the_end(share: Share) -> None:
+    """With O_APPEND every write(2) goes to the end of the file, wherever lseek(2) went before.
+    Source: open(2) "O_APPEND"; POSIX write."""
+    share.inside.create("fred", b"0123456789")
+    fd = share.inside.open("fred", os.O_RDWR | os.O_APPEND)
+    must_be_equal("offset at first", share.inside.lseek(fd, 0, os.SEEK_CUR), 0)
+    share.inside.write(fd, b"AB")
+    must_be_equal("offset after", share.inside.lseek(fd, 0, os.SEEK_CUR), 12)
+    share.inside.lseek(fd, 3)
+    share.inside.write(fd, b"CD")
+    share.inside.fsync(fd)
+    assert share.inside.slurp("fred") == b"0123456789ABCD"
+    share.same_content("fred")
+
+
+@case("OPEN-011", covers=[Tlopen, Twrite], caches=DIRECT_CACHES)
+def test_append_after_the_host_appended(share: Share) -> None:
+    """With O_APPEND a write follows what the host appended after the guest opened the file.
+    Source: open(2) "O_APPEND: ... positioned at the end of the file"; P9_DOTL_APPEND of Tlopen tells the
+    server, which alone knows the end."""
+    share.inside.create("fred", b"one.")
+    fd = share.inside.open("fred", os.O_WRONLY | os.O_APPEND)
+    share.inside.write(fd, b"two.")
+    other = share.outside.open("fred", os.O_WRONLY | os.O_APPEND)
+    share.outside.write(other, b"host.")
+    share.inside.write(fd, b"three.")
+    assert share.outside.slurp("fred") == b"one.two.host.three."
+    share.same_content("fred")
+
+
+@case("OPEN-012", covers=[Tlcreate, Twrite])
+def test_append_on_a_file_just_created(share: Share) -> None:
+    """O_APPEND together with O_CREAT holds for the new file as well: two descriptors never overwrite each
+    other.
+    Source: open(2) "O_APPEND"; the flag travels in Tlcreate."""
+    first = share.inside.open("log", NEW | os.O_APPEND, 0o644)
+    second = share.inside.open("log", os.O_WRONLY | os.O_APPEND)
+    for fd, text in ((first, b"1"), (second, b"22"), (first, b"333"), (second, b"4444")):
+        share.inside.write(fd, text)
+    assert share.inside.slurp("log") == b"1223334444"
+
+
+@case("OPEN-013", covers=[Twrite], severity="linux", caches=DIRECT_CACHES)
+def test_append_taken_off_by_fcntl(share: Share) -> None:
+    """After fcntl(F_SETFL) takes O_APPEND off, pwrite(2) writes at its offset again.
+    Source: fcntl(2) "F_SETFL: On Linux, this command can change only the O_APPEND, O_ASYNC, ... flags"; Linux
+    v9fs has no message for it, and a server that keeps its own O_APPEND appends on."""
+    share.inside.create("fred", b"0123456789")
+    fd = share.inside.open("fred", os.O_WRONLY | os.O_APPEND)
+    share.inside.fcntl(fd, 4, 0)
+    share.inside.pwrite(fd, b"AB", 0)
+    must_be_equal("content", share.outside.slurp("fred"), b"AB23456789")
+
+
+@case("OPEN-014", covers=[Twrite], severity="linux")
+def test_append_put_on_by_fcntl(share: Share) -> None:
+    """After fcntl(F_SETFL, O_APPEND) writes go to the end of the file.  Source: fcntl(2) F_SETFL."""
+    share.inside.create("fred", b"0123456789")
+    fd = share.inside.open("fred", os.O_WRONLY)
+    share.inside.fcntl(fd, 4, os.O_APPEND)
+    share.inside.write(fd, b"AB")
+    assert share.inside.slurp("fred") == b"0123456789AB"
+
+
+@case("OPEN-015", covers=[Tlcreate])
+def test_creat_through_a_dangling_link(share: Share) -> None:
+    """open(O_CREAT) of a symbolic link to a name that is not there makes that name; the link stays.
+    Source: POSIX open: without O_EXCL a symbolic link is followed; path_resolution(7)."""
+    share.inside.symlink("target", "link")
+    share.inside.open("link", NEW, 0o644)
+    assert share.same_directory() == ["link", "target"]
+    assert share.same_link("link") == "target"
+
+
+@case("OPEN-016", cached_too=True)
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("nobody", ENOENT), ("", ENOENT), ("nodir/fred", ENOENT), ("dangling", ENOENT), ("file/fred", ENOTDIR),
+     ("file/", ENOTDIR), ("loop", ELOOP), ("loop/fred", ELOOP), ("n" * 256, ENAMETOOLONG),
+     ("d/" * 2048 + "x", ENAMETOOLONG)],
+    ids=["missing", "empty", "missing-dir", "dangling", "below-file", "slash-file", "loop", "below-loop",
+         "256", "pathmax"],
+)  # fmt: skip
+def test_open_of_a_name_that_cannot_be(share: Share, name: str, wanted: int) -> None:
+    """open(2) of a name that leads nowhere fails with the errno of path resolution, and makes nothing.
+    Source: open(2) ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG; path_resolution(7)."""
+    share.inside.create("file")
+    share.inside.symlink("loop", "loop")
+    share.inside.symlink("nobody", "dangling")
+    before = share.same_directory()
+    share.inside.refuses(wanted).open(name)
+    if not name.endswith("/") and (wanted != ENOENT or "/" in name or not name):
+        share.inside.refuses(wanted).open(name, NEW, 0o644)
+    assert share.same_directory() == before
+
+
+@case("OPEN-017")
+@pytest.mark.parametrize(
+    "flags", [os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_RDONLY | os.O_TRUNC],
+    ids=["wronly", "rdwr", "creat", "trunc"],
+)  # fmt: skip
+def test_open_of_a_directory_for_writing(share: Share, flags: int) -> None:
+    """open(2) of a directory for writing, with O_CREAT or O_TRUNC fails with EISDIR.
+    Source: open(2) EISDIR; POSIX open."""
+    share.inside.mkdir("dir")
+    share.inside.refuses(EISDIR).open("dir", flags, 0o644)
+
+
+@case("OPEN-018")
+def test_creat_with_a_trailing_slash(share: Share) -> None:
+    """open(O_CREAT) of a new name that ends in a slash fails with EISDIR and makes nothing.
+    Source: open(2) EISDIR; POSIX open; Linux fs/namei.c open_last_lookups()."""
+    share.inside.refuses(EISDIR).open("new/", NEW, 0o644)
+    assert share.same_directory() == []
+
+
+@case("OPEN-019", covers=[Tlopen, Tread], caches=FRESH_NAMES)
+def test_open_of_a_file_made_outside(share: Share) -> None:
+    """A file that the host makes after the guest saw its name free can be opened and read at once.
+    Source: POSIX open; with cache=none, readahead or mmap the guest keeps no names."""
+    share.inside.refuses(ENOENT).open("fred")
+    share.outside.create("fred", b"from the host")
+    fd = share.inside.open("fred")
+    assert share.inside.read(fd, 100) == b"from the host"
+
+
+@case("OPEN-020", covers=[Tlcreate], caches=FRESH_NAMES)
+def test_creat_of_a_name_removed_outside(share: Share) -> None:
+    """A name that the host removed is free again at once: O_CREAT|O_EXCL makes a new file.
+    Source: POSIX open; unlink(2)."""
+    share.inside.create("fred", b"old")
+    share.outside.unlink("fred")
+    share.inside.open("fred", NEW | os.O_EXCL, 0o600)
+    must_be_equal("size", share.same_stat("fred").inside["st_size"], 0)
+
+
+@case("OPEN-021", covers=[Tlopen, Tlcreate])
+def test_openat_below_a_directory_descriptor(share: Share) -> None:
+    """openat(2) takes relative names below its descriptor, also after that directory was renamed, and an
+    absolute name ignores it.
+    Source: open(2) "openat()"; POSIX openat."""
+    share.inside.mkdir("dir")
+    share.inside.create("dir/fred", b"abc")
+    at = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
+    assert share.inside.read(share.inside.open("fred", dir_fd=at), 9) == b"abc"
+    share.inside.rename("dir", "moved")
+    with share.without_comparison():  # the agent knows the descriptor's directory by its old name
+        share.inside.open("george", NEW, 0o644, dir_fd=at)
+    assert share.same_directory("moved") == ["fred", "george"]
+    share.inside.open(f"{share.inside.root}/moved/fred", dir_fd=at)
+
+
+@case("OPEN-022")
+def test_openat_of_bad_descriptors(share: Share) -> None:
+    """openat(2) of a relative name fails with EBADF for a descriptor that is not open and ENOTDIR for one
+    of a file.
+    Source: open(2) EBADF, ENOTDIR (openat)."""
+    share.inside.create("fred")
+    fd = share.inside.open("fred")
+    share.inside.refuses(ENOTDIR).open("fred", dir_fd=fd)
+    share.inside.refuses(EBADF).open("fred", dir_fd=987)
+
+
+@case("OPEN-023", covers=[Tlopen])
+def test_two_opens_are_two_descriptions(share: Share) -> None:
+    """Two opens of one file have offsets of their own.
+    Source: open(2) "open file description"; POSIX open."""
+    share.inside.create("fred", b"0123456789")
+    first, second = share.inside.open("fred"), share.inside.open("fred")
+    assert share.inside.read(first, 4) == b"0123"
+    assert share.inside.read(second, 6) == b"012345"
+    assert share.inside.read(first, 4) == b"4567"
+
+
+@case("OPEN-024", covers=[Tlcreate, Tread], seconds=120.0)
+def test_many_files_open_at_once(share: Share) -> None:
+    """700 files open at once each read back their own content.  Source: open(2); a server that gives host
+    descriptors back under pressure (QEMU v9fs_reclaim_fd) must reopen the right file: known defect:
+    CVE-2021-20181."""
+    assert share.inside.hold_many_open("f", 700) == []
+    assert len(share.same_directory()) == 700
+
+
+@case("OPEN-025", covers=[Tlopen, Tsetattr], caches=FRESH_NAMES)
+def test_open_file_survives_rename_and_chmod(share: Share) -> None:
+    """A descriptor reads and writes its file after it was renamed and lost every permission bit.
+    Source: POSIX open: permissions are checked when the file is opened, and a description refers to the file,
+    not to the name; known defect: WSL#8443 (open, rename, fstat)."""
+    share.inside.create("fred", b"abc", 0o644)
+    fd = share.inside.open("fred", os.O_RDWR)
+    share.inside.rename("fred", "george")
+    share.inside.chmod("george", 0)
+    assert share.inside.pread(fd, 9, 0) == b"abc"
+    share.inside.pwrite(fd, b"X", 1)
+    must_be_equal("fstat", share.inside.fstat(fd)["st_size"], 3)
+    assert share.outside.slurp("george") == b"aXc"
+
+
+def make_node(share: Share, kind: str, name: str) -> None:
+    """A file of the given kind; the fifo is made outside, where making it works for certain."""
+    makers: dict[str, Any] = {
+        "file": lambda: share.inside.create(name, b"file"),
+        "directory": lambda: share.inside.mkdir(name),
+        "fifo": lambda: share.outside.mkfifo(name),
+        "socket": lambda: share.outside.mknod(name, stat.S_IFSOCK | 0o666),
+        "link": lambda: (share.inside.create("target"), share.inside.symlink("target", name)),
+        "dangling": lambda: share.inside.symlink("nothing", name),
+    }
+    makers[kind]()

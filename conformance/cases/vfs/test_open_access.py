@@ -1,0 +1,183 @@
+"""open(2) and permissions: who may open what for what, who owns a new file, and what a descriptor may do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from errno import EACCES, EBADF, EMFILE
+from typing import Any
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.outcomes import must_be_equal, outcome
+from conformance.share import Share
+from protocol.messages import Tlcreate, Tlopen, Tread, Twrite
+
+ACCESS = {"rdonly": os.O_RDONLY, "wronly": os.O_WRONLY, "rdwr": os.O_RDWR}
+NEEDS = {"rdonly": 4, "wronly": 2, "rdwr": 6}
+
+
+@case("OPEN-201", covers=[Tlopen], cached_too=True)
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o240, 0o064, 0o042, 0o604, 0o777, 0o000], ids=oct)
+def test_access_modes_against_permissions(share: Share, mode: int) -> None:
+    """open(2) for reading, writing or both works for owner, group member and others exactly where the mode of
+    the file gives that class the bits, and fails with EACCES elsewhere.
+    Source: path_resolution(7) "Permissions"; POSIX 4.5 File Access Permissions; open(2) EACCES."""
+    share.inside.create("fred", b"abc", 0o666)
+    share.inside.chown("fred", 1001, 2001)
+    share.inside.chmod("fred", mode)
+    people = {"owner": (1001, 2001, ()), "group": (1002, 2001, ()), "member": (1003, 1003, (2001,)),
+              "other": (1004, 1004, ())}  # fmt: skip
+    seen, wanted = {}, {}
+    for name, (uid, gid, groups) in people.items():
+        bits = mode >> {"owner": 6, "other": 0}.get(name, 3) & 7
+        user = share.inside.spawn(name, uid=uid, gid=gid, groups=groups)
+        for access, flags in ACCESS.items():
+            got = outcome(user, "open", "fred", flags)
+            seen[f"{name} {access}"] = "works" if got.errno is None else str(got)
+            wanted[f"{name} {access}"] = "works" if bits & NEEDS[access] == NEEDS[access] else "EACCES"
+    wrong = {k: (v, wanted[k]) for k, v in seen.items() if v != wanted[k]}
+    must_be_equal(f"opens of a file of mode {mode:04o} that went wrong (seen, expected)", wrong, {})
+    share.inside.open("fred", os.O_RDWR)  # root may always
+
+
+@case("OPEN-202")
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDONLY | os.O_CREAT, os.O_WRONLY | os.O_TRUNC],
+                         ids=["rdonly", "creat", "trunc"])  # fmt: skip
+def test_no_search_permission_on_the_way(share: Share, flags: int) -> None:
+    """open(2) below a directory that the user may not search fails with EACCES, and the file stays as it is.
+    Source: open(2) EACCES "search permission is denied for one of the directories in the path prefix"."""
+    share.inside.mkdir("dir", 0o777)
+    share.inside.create("dir/fred", b"abc", 0o666)
+    share.inside.chmod("dir", 0o666)
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.refuses(EACCES).open("dir/fred", flags, 0o644)
+    bob.refuses(EACCES).open("dir/nobody", flags, 0o644)
+    assert share.inside.slurp("dir/fred") == b"abc"
+
+
+@case("OPEN-203")
+def test_creat_without_write_permission_on_the_directory(share: Share) -> None:
+    """open(O_CREAT) of a new name in a directory that the user may not write fails with EACCES; an existing
+    file there opens.
+    Source: open(2) EACCES "write access to the parent directory is not allowed"."""
+    share.inside.mkdir("dir", 0o755)
+    share.inside.create("dir/fred", b"abc", 0o644)
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.refuses(EACCES).open("dir/new", os.O_CREAT | os.O_WRONLY, 0o644)
+    assert bob.read(bob.open("dir/fred", os.O_CREAT | os.O_RDONLY), 9) == b"abc"
+    assert share.same_directory("dir") == ["fred"]
+
+
+@case("OPEN-204", cached_too=True)
+@pytest.mark.parametrize("access", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR | os.O_CREAT],
+                         ids=["rdonly", "wronly", "creat"])  # fmt: skip
+def test_trunc_without_write_permission(share: Share, access: int) -> None:
+    """open(O_TRUNC) of a file that the user may only read fails with EACCES and empties nothing.
+    Source: POSIX open "O_TRUNC"; open(2) EACCES; Linux fs/namei.c may_open()."""
+    share.inside.create("fred", b"precious", 0o644)
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.refuses(EACCES).open("fred", access | os.O_TRUNC)
+    assert share.inside.slurp("fred") == b"precious"
+    assert share.outside.slurp("fred") == b"precious"
+
+
+@case("OPEN-205", covers=[Tlcreate], needs=("passthrough-ownership",))
+def test_owner_of_a_new_file(share: Share) -> None:
+    """A new file belongs to the user and group of the process that made it, on both sides.
+    Source: open(2) "The owner (user ID) of the new file is set to the effective user ID of the process"."""
+    bob = share.inside.spawn("bob", uid=1001, gid=2002, groups=(2003,))
+    bob.open("fred", os.O_CREAT | os.O_WRONLY, 0o640)
+    seen = share.same_stat("fred").inside
+    must_be_equal("uid, gid, mode", owner_and_mode(seen), (1001, 2002, "0o100640"))
+
+
+@case("OPEN-206", covers=[Tlcreate], needs=("passthrough-ownership",))
+def test_group_of_a_new_file_in_a_setgid_directory(share: Share) -> None:
+    """A new file in a directory with the set-group-ID bit gets the directory's group.
+    Source: open(2) "if the set-group-ID mode bit is set on the parent directory"; inode(7) S_ISGID."""
+    share.inside.mkdir("dir")
+    share.inside.chown("dir", 0, 2005)
+    share.inside.chmod("dir", 0o2777)
+    bob = share.inside.spawn("bob", uid=1001, gid=1001)
+    bob.open("dir/fred", os.O_CREAT | os.O_WRONLY, 0o640)
+    seen = share.same_stat("dir/fred").inside
+    must_be_equal("uid, gid, mode", owner_and_mode(seen), (1001, 2005, "0o100640"))
+
+
+@case("OPEN-207", covers=[Tlcreate, Twrite], cached_too=True)
+@pytest.mark.parametrize("mode", [0o000, 0o444], ids=oct)
+def test_new_file_is_open_as_asked_whatever_its_mode(share: Share, mode: int) -> None:
+    """The descriptor of a file just created may be written and read also where the new file's own mode
+    forbids that to its owner.
+    Source: open(2) "the mode applies only to future accesses of the newly created file; the open() call
+    that creates a read-only file may well return a read/write file descriptor"."""
+    bob = share.inside.spawn("bob", uid=1001)
+    fd = bob.open("fred", os.O_CREAT | os.O_RDWR, mode)
+    bob.write(fd, b"abc")
+    assert bob.pread(fd, 9, 0) == b"abc"
+    bob.fsync(fd)
+    assert share.outside.slurp("fred") == b"abc"
+    bob.refuses(EACCES).open("fred", os.O_WRONLY)
+
+
+@case("OPEN-208", covers=[Tread, Twrite])
+def test_permission_is_checked_when_opening_only(share: Share) -> None:
+    """A descriptor keeps its access after its owner takes every permission from the file.
+    Source: POSIX open: access is established when the file description is made; chmod(2)."""
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.create("fred", b"abc", 0o600)
+    fd = bob.open("fred", os.O_RDWR)
+    bob.chmod("fred", 0)
+    assert bob.pread(fd, 9, 0) == b"abc"
+    bob.pwrite(fd, b"X", 0)
+    assert bob.pread(fd, 9, 0) == b"Xbc"
+    bob.refuses(EACCES).open("fred")
+
+
+@case("OPEN-209", cached_too=True)
+def test_descriptor_allows_only_its_access_mode(share: Share) -> None:
+    """A descriptor opened for reading refuses writes, one for writing refuses reads: EBADF, nothing changed.
+    Source: read(2) EBADF "not open for reading"; write(2) EBADF "not open for writing"."""
+    share.inside.create("fred", b"abc")
+    reading, writing = share.inside.open("fred", os.O_RDONLY), share.inside.open("fred", os.O_WRONLY)
+    share.inside.refuses(EBADF).write(reading, b"x")
+    share.inside.refuses(EBADF).pwrite(reading, b"x", 0)
+    share.inside.refuses(EBADF).writev(reading, [b"x"])
+    share.inside.refuses(EBADF).read(writing, 1)
+    share.inside.refuses(EBADF).pread(writing, 1, 0)
+    share.inside.refuses(EBADF).readv(writing, [1])
+    assert share.inside.slurp("fred") == b"abc"
+
+
+@case("OPEN-210")
+def test_no_descriptor_left(share: Share) -> None:
+    """open(O_CREAT) in a process that may have no further descriptor fails with EMFILE and makes nothing.
+    Source: open(2) EMFILE; setrlimit(2) RLIMIT_NOFILE."""
+    bob = share.inside.spawn("bob")
+    bob.getpid()
+    bob.setrlimit(7, 3)
+    bob.refuses(EMFILE).open("fred", os.O_CREAT | os.O_WRONLY, 0o644)
+    assert share.same_directory() == []
+
+
+@case("OPEN-211", covers=[Tlopen], needs=("passthrough-ownership",))
+def test_permissions_set_outside_count_inside(share: Share) -> None:
+    """What the host's chmod and chown give or take counts for the guest's next open(2).
+    Source: POSIX chmod, chown; path_resolution(7)."""
+    share.outside.create("fred", b"abc", 0o600)
+    share.outside.chown("fred", 1001, 1001)
+    bob, carol = share.inside.spawn("bob", uid=1001), share.inside.spawn("carol", uid=1002)
+    assert bob.read(bob.open("fred"), 9) == b"abc"
+    carol.refuses(EACCES).open("fred")
+    if share.mount.cache in ("none", "mmap"):
+        share.outside.chown("fred", 1002, 1002)
+        assert carol.read(carol.open("fred"), 9) == b"abc"
+        share.outside.chmod("fred", 0o004)
+        carol.refuses(EACCES).open("fred")
+
+
+def owner_and_mode(seen: Mapping[str, Any]) -> tuple[int, int, str]:
+    """What a creation decides, from a stat."""
+    return seen["st_uid"], seen["st_gid"], oct(seen["st_mode"])

@@ -1,0 +1,304 @@
+"""open(2) flags beyond creating and truncating: O_NOFOLLOW, O_DIRECTORY, O_PATH, O_TMPFILE, O_SYNC, O_DIRECT,
+O_NOATIME, O_NONBLOCK on a fifo, and those that mean nothing for a regular file."""
+
+from __future__ import annotations
+
+import os
+import stat
+from errno import EBADF, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, ENXIO, EOPNOTSUPP, EPERM
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.outcomes import must_be_equal, works_or
+from conformance.cases.vfs.test_open import make_node
+from conformance.errors import Undrivable
+from conformance.share import Share
+from protocol.messages import Tgetattr, Tlcreate, Tlopen, Tread, Treadlink, Twalk, Twrite
+
+O_PATH = os.O_PATH
+ST_NOATIME = 1024
+
+
+@case("OPEN-101", covers=[Twalk], cached_too=True)
+@pytest.mark.parametrize("kind", ["link", "dangling"])
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_CREAT | os.O_WRONLY],
+                         ids=["rdonly", "wronly", "creat"])  # fmt: skip
+def test_nofollow_on_a_link(share: Share, kind: str, flags: int) -> None:
+    """open(O_NOFOLLOW) of a symbolic link fails with ELOOP, also with O_CREAT, and leaves link and target
+    alone.
+    Source: open(2) "O_NOFOLLOW", ELOOP; POSIX open."""
+    make_node(share, kind, "link")
+    before = share.same_directory()
+    share.inside.refuses(ELOOP).open("link", flags | os.O_NOFOLLOW)
+    assert share.same_directory() == before
+
+
+@case("OPEN-102", covers=[Tlopen, Tread])
+def test_nofollow_on_other_things(share: Share) -> None:
+    """open(O_NOFOLLOW) of a file opens it, also below a symbolic link: only the last component counts.
+    Source: open(2) "Symbolic links in earlier components of the pathname will still be followed"."""
+    share.inside.mkdir("dir")
+    share.inside.create("dir/fred", b"abc")
+    share.inside.symlink("dir", "link")
+    for name in ("dir/fred", "link/fred"):
+        assert share.inside.read(share.inside.open(name, os.O_NOFOLLOW), 9) == b"abc"
+
+
+@case("OPEN-103", cached_too=True)
+@pytest.mark.parametrize("kind", ["file", "link", "fifo"])
+def test_directory_on_something_else(share: Share, kind: str) -> None:
+    """open(O_DIRECTORY) of what is no directory, or links to none, fails with ENOTDIR, and does not wait
+    for the other end of a fifo.
+    Source: open(2) "O_DIRECTORY: If pathname is not a directory, cause the open to fail"."""
+    make_node(share, kind, "fred")
+    share.inside.refuses(ENOTDIR).open("fred", os.O_DIRECTORY)
+
+
+@case("OPEN-104", covers=[Tlopen])
+def test_directory_on_a_directory(share: Share) -> None:
+    """open(O_DIRECTORY) opens a directory, also through a symbolic link unless O_NOFOLLOW is given too
+    (ENOTDIR or ELOOP).
+    Source: open(2) "O_DIRECTORY", "O_NOFOLLOW"; Linux fs/namei.c do_open() gives ENOTDIR."""
+    share.inside.mkdir("dir")
+    share.inside.symlink("dir", "link")
+    for name in ("dir", "link"):
+        fd = share.inside.open(name, os.O_DIRECTORY)
+        assert stat.S_ISDIR(share.inside.fstat(fd)["st_mode"])
+    share.inside.refuses(ENOTDIR, ELOOP).open("link", os.O_DIRECTORY | os.O_NOFOLLOW)
+
+
+@case("OPEN-105", covers=[Tgetattr])
+def test_path_descriptor(share: Share) -> None:
+    """An O_PATH descriptor serves fstat(2), openat(2) and fchdir-like use, and fails with EBADF for read,
+    write, ftruncate, fchmod, fchown and fsync.
+    Source: open(2) "O_PATH"."""
+    share.inside.create("fred", b"abc", 0o640)
+    fd = share.inside.open("fred", O_PATH)
+    must_be_equal("size by fstat", share.inside.fstat(fd)["st_size"], 3)
+    share.inside.refuses(EBADF).read(fd, 1)
+    share.inside.refuses(EBADF).write(fd, b"x")
+    share.inside.refuses(EBADF).fchmod(fd, 0o777)
+    share.inside.refuses(EBADF).fchown(fd, 1, 1)
+    share.inside.refuses(EBADF).fsync(fd)
+    unwritable = share.inside.refuses(EBADF, EINVAL, because="ftruncate(2): not open for writing")
+    unwritable.ftruncate(fd, 0)
+    assert share.same_content("fred")[0] == 3
+    at = share.inside.open(".", O_PATH | os.O_DIRECTORY)
+    assert share.inside.read(share.inside.open("fred", dir_fd=at), 9) == b"abc"
+
+
+@case("OPEN-106", covers=[Treadlink])
+def test_path_of_a_link(share: Share) -> None:
+    """O_PATH|O_NOFOLLOW opens a symbolic link itself: fstat(2) shows a link, readlinkat(2) of "" its text.
+    Source: open(2) "If pathname is a symbolic link and the O_NOFOLLOW flag is also specified"."""
+    share.inside.symlink("some/where", "link")
+    fd = share.inside.open("link", O_PATH | os.O_NOFOLLOW)
+    assert stat.S_ISLNK(share.inside.fstat(fd)["st_mode"])
+    assert share.inside.readlink("", dir_fd=fd) == "some/where"
+
+
+@case("OPEN-107")
+def test_path_needs_no_permission_on_the_file(share: Share) -> None:
+    """O_PATH of a file with mode 0 works for a user who may search the way to it.
+    Source: open(2) "Opening a file ... with the O_PATH flag requires no permissions on the object itself"."""
+    share.inside.create("fred", b"", 0)
+    bob = share.inside.spawn("bob", uid=1001)
+    assert bob.fstat(bob.open("fred", O_PATH))["st_mode"] & 0o7777 == 0
+
+
+@case("OPEN-108")
+def test_path_of_a_fifo_does_not_wait(share: Share) -> None:
+    """O_PATH of a fifo returns at once, without a reader or writer.
+    Source: open(2) "O_PATH: ... The file itself is not opened"."""
+    make_node(share, "fifo", "pipe")
+    fd = share.inside.open("pipe", O_PATH)
+    assert stat.S_ISFIFO(share.inside.fstat(fd)["st_mode"])
+
+
+@case("OPEN-109", severity="linux")
+@pytest.mark.parametrize("excl", [0, os.O_EXCL], ids=["plain", "excl"])
+def test_tmpfile(share: Share, excl: int) -> None:
+    """open(O_TMPFILE) either makes an unnamed file that can be written and read, or fails with EOPNOTSUPP; no
+    name appears.  Source: open(2) EOPNOTSUPP "The filesystem containing pathname does not support O_TMPFILE";
+    Linux fs/9p has no tmpfile inode operation."""
+    seen = works_or(share.inside, (EOPNOTSUPP,), "open", ".", os.O_TMPFILE | os.O_RDWR | excl, 0o600)
+    if seen.errno is None:
+        share.inside.pwrite(seen.value, b"abc", 0)
+        assert share.inside.pread(seen.value, 9, 0) == b"abc"
+        must_be_equal("links", share.inside.fstat(seen.value)["st_nlink"], 0)
+    assert share.same_directory() == []
+
+
+@case("OPEN-110")
+def test_tmpfile_of_bad_arguments(share: Share) -> None:
+    """O_TMPFILE without write access fails with EINVAL, below a missing directory with ENOENT.
+    Source: open(2) EINVAL "O_TMPFILE was specified in flags, but neither O_WRONLY nor O_RDWR", ENOENT."""
+    share.inside.refuses(EINVAL).open(".", os.O_TMPFILE | os.O_RDONLY)
+    share.inside.refuses(ENOENT).open("nodir", os.O_TMPFILE | os.O_RDWR)
+
+
+@case("OPEN-111", covers=[Tlcreate, Twrite], cached_too=True)
+@pytest.mark.parametrize("flag", [os.O_SYNC, os.O_DSYNC], ids=["sync", "dsync"])
+def test_sync_writes_are_there_at_once(share: Share, flag: int) -> None:
+    """What was written through O_SYNC or O_DSYNC is seen outside when write(2) returns, in every cache mode.
+    Source: open(2) "O_SYNC": data are "transferred to the underlying hardware" when write returns."""
+    fd = share.inside.open("fred", os.O_CREAT | os.O_RDWR | flag, 0o644)
+    for size in (10, 5000, 200_000):
+        must_be_equal("bytes written", share.inside.write_pattern(fd, size, seed=size), size)
+    assert share.outside.stat("fred")["st_size"] == 205_010
+    assert share.same_content("fred")[0] == 205_010
+
+
+@case("OPEN-112", covers=[Tread, Twrite], cached_too=True)
+def test_direct_reads_and_writes(share: Share) -> None:
+    """Aligned reads and writes through O_DIRECT move the bytes between server and user, or open(2) fails with
+    EINVAL.  Source: open(2) "O_DIRECT", EINVAL "The filesystem does not support the O_DIRECT flag"."""
+    seen = works_or(share.inside, (EINVAL,), "open", "fred", os.O_CREAT | os.O_RDWR | os.O_DIRECT, 0o644)
+    if seen.errno is not None:
+        share.inside.create("fred2")
+        return
+    blocks = [bytes([65 + i]) * 4096 for i in range(4)]
+    for i, block in enumerate(blocks):
+        must_be_equal("bytes written", share.inside.write_direct(seen.value, block, i * 4096), 4096)
+    assert share.outside.slurp("fred") == b"".join(blocks)
+    for i, block in enumerate(blocks):
+        must_be_equal("read back", share.inside.read_direct(seen.value, 4096, i * 4096), block)
+    must_be_equal("read at the end", share.inside.read_direct(seen.value, 4096, 4 * 4096), b"")
+
+
+@case("OPEN-113", covers=[Tread], caches=("none", "readahead"))
+def test_direct_read_sees_the_host(share: Share) -> None:
+    """A read through O_DIRECT returns what the host has just written.
+    Source: open(2) "O_DIRECT: Try to minimize cache effects of the I/O"."""
+    share.inside.create("fred", b"a" * 4096)
+    fd = share.inside.open("fred", os.O_RDONLY | os.O_DIRECT)
+    assert share.inside.read_direct(fd, 4096, 0) == b"a" * 4096
+    share.outside.overwrite("fred", b"b" * 4096)
+    assert share.inside.read_direct(fd, 4096, 0) == b"b" * 4096
+
+
+@case("OPEN-114", covers=[Tlopen, Tread], severity="linux")
+def test_noatime_leaves_the_access_time(share: Share) -> None:
+    """Reading through O_NOATIME does not move the access time, inside or outside.
+    Source: open(2) "O_NOATIME"; P9_DOTL_NOATIME of Tlopen hands it to the server."""
+    share.inside.create("fred", b"abc")
+    share.inside.utimensat("fred", 10**18, 2 * 10**18)
+    fd = share.inside.open("fred", os.O_RDONLY | os.O_NOATIME)
+    assert share.inside.read(fd, 9) == b"abc"
+    must_be_equal("atime", share.same_stat("fred").inside["st_atime_ns"], 10**18)
+    must_be_equal("atime outside", share.outside.stat("fred")["st_atime_ns"], 10**18)
+
+
+@case("OPEN-115", covers=[Tread], severity="linux", caches=("none",))
+def test_reading_moves_the_access_time(share: Share) -> None:
+    """Reading moves an access time that is older than the modification time, and both sides show it.
+    Source: POSIX read "shall mark for update the last data access timestamp"; mount(8) relatime."""
+    if share.outside.statvfs(".")["f_flag"] & ST_NOATIME:
+        raise Undrivable("the exported file system is mounted noatime")
+    share.inside.create("fred", b"abc")
+    share.inside.utimensat("fred", 10**18, 15 * 10**17)
+    assert share.inside.read(share.inside.open("fred"), 9) == b"abc"
+    if share.same_stat("fred").inside["st_atime_ns"] == 10**18:
+        must_be_equal("atime after reading", 10**18, "now")
+
+
+@case("OPEN-116")
+def test_noatime_of_another_users_file(share: Share) -> None:
+    """O_NOATIME by a user who neither owns the file nor is privileged fails with EPERM.
+    Source: open(2) EPERM "O_NOATIME flag was specified, but the effective user ID ... did not match"."""
+    share.inside.create("fred", b"abc", 0o644)
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.refuses(EPERM).open("fred", os.O_RDONLY | os.O_NOATIME)
+    assert bob.read(bob.open("fred"), 9) == b"abc"
+
+
+@case("OPEN-117")
+def test_nonblock_on_a_fifo(share: Share) -> None:
+    """O_NONBLOCK on a fifo: reading opens at once, writing fails with ENXIO while nobody reads and works once
+    somebody does.  Source: open(2) ENXIO; fifo(7); POSIX open "O_NONBLOCK"."""
+    make_node(share, "fifo", "pipe")
+    share.inside.refuses(ENXIO).open("pipe", os.O_WRONLY | os.O_NONBLOCK)
+    reader = share.inside.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    must_be_equal("read without writer", share.inside.read(reader, 9), b"")
+    writer = share.inside.open("pipe", os.O_WRONLY | os.O_NONBLOCK)
+    share.inside.write(writer, b"through")
+    must_be_equal("read", share.inside.read(reader, 9), b"through")
+
+
+@case("OPEN-118")
+def test_blocking_open_of_a_fifo(share: Share) -> None:
+    """open(O_WRONLY) of a fifo waits until another process opens it for reading.
+    Source: fifo(7) "opening the FIFO blocks until the other end is opened also"; POSIX open."""
+    make_node(share, "fifo", "pipe")
+    writer, reader = share.inside.spawn("writer"), share.inside.spawn("reader")
+    waiting = writer.start("open", "pipe", os.O_WRONLY)
+    assert not waiting.finished(0.15), "open(O_WRONLY) did not wait for a reader"
+    fd = reader.open("pipe", os.O_RDONLY)
+    writer.write(waiting.result(), b"abc")
+    assert reader.read(fd, 9) == b"abc"
+
+
+@case("OPEN-119")
+def test_open_of_a_socket(share: Share) -> None:
+    """open(2) of a UNIX-domain socket fails with ENXIO and the socket stays.
+    Source: open(2) ENXIO "The file is a UNIX domain socket"."""
+    make_node(share, "socket", "sock")
+    share.inside.refuses(ENXIO).open("sock")
+    share.inside.refuses(ENXIO).open("sock", os.O_RDWR | os.O_NONBLOCK)
+    assert share.same_directory() == ["sock"]
+
+
+@case("OPEN-120", covers=[Tlcreate, Tlopen, Tread])
+@pytest.mark.parametrize("flag", [os.O_NOCTTY, os.O_NONBLOCK, os.O_CLOEXEC, 0o100000, 0o20000],
+                         ids=["noctty", "nonblock", "cloexec", "largefile", "async"])  # fmt: skip
+def test_flags_without_meaning_for_a_file(share: Share, flag: int) -> None:
+    """O_NOCTTY, O_NONBLOCK, O_CLOEXEC, O_LARGEFILE and O_ASYNC make no difference to a regular file.
+    Source: open(2), each flag: for terminals, fifos, sockets or the descriptor only; they travel in
+    Tlopen."""
+    fd = share.inside.open("fred", os.O_CREAT | os.O_EXCL | os.O_RDWR | flag, 0o640)
+    share.inside.write(fd, b"abc")
+    again = share.inside.open("fred", os.O_RDWR | flag)
+    assert share.inside.read(again, 9) == b"abc"
+    must_be_equal("mode", share.same_stat("fred").inside["st_mode"] & 0o7777, 0o640)
+
+
+@case("OPEN-121", covers=[Tlopen])
+def test_descriptor_tells_its_flags(share: Share) -> None:
+    """fcntl(F_GETFL) returns access mode and status flags as they were given.  Source: fcntl(2) F_GETFL."""
+    share.inside.create("fred")
+    for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND, os.O_RDWR | os.O_NONBLOCK):
+        got = share.inside.fcntl(share.inside.open("fred", flags), 3) & ~0o100000
+        must_be_equal("flags", oct(got), oct(flags))
+
+
+@case("OPEN-122", covers=[Tlopen, Tread])
+def test_reopen_through_proc(share: Share) -> None:
+    """A descriptor opened again through /proc/self/fd has the access that is asked for now.
+    Source: proc(5) "/proc/[pid]/fd"; open(2) NOTES, on O_PATH descriptors."""
+    share.inside.create("fred", b"abc")
+    held = share.inside.open("fred", O_PATH)
+    fd = share.inside.open(f"/proc/self/fd/{held}", os.O_RDWR)
+    with share.without_comparison():
+        share.inside.pwrite(fd, b"X", 0)
+    assert share.inside.pread(fd, 9, 0) == b"Xbc"
+    share.same_stat("fred")
+
+
+@case("OPEN-123")
+def test_read_of_a_directory(share: Share) -> None:
+    """read(2) of an opened directory fails with EISDIR.  Source: read(2) EISDIR."""
+    share.inside.mkdir("dir")
+    share.inside.refuses(EISDIR).read(share.inside.open("dir"), 100)
+
+
+@case("OPEN-124")
+def test_close_twice(share: Share) -> None:
+    """close(2) of a descriptor that is closed fails with EBADF, and so does its further use.
+    Source: close(2) EBADF; POSIX close."""
+    share.inside.create("fred")
+    fd = share.inside.open("fred", os.O_RDWR)
+    share.inside.close(fd)
+    share.inside.refuses(EBADF).close(fd)
+    share.inside.refuses(EBADF).read(fd, 1)
+    share.inside.refuses(EBADF).write(fd, b"x")
