@@ -10,8 +10,8 @@ import click
 
 import conformance.cases
 from conformance.case import CASES, Case
-from conformance.message_matrix import matrix, never_sent
 from conformance.errors import UsageError
+from conformance.message_matrix import matrix, never_sent
 
 FOLDER = Path(conformance.cases.__file__).parent
 

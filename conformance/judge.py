@@ -45,7 +45,8 @@ def judge(
     for lack in lacks:
         seen = {errno_name(c.errno) for c in calls if c.errno is not None and c.vantage == "inside"}
         if seen & set(lack.errno):
-            return Judgement("unsupported", f"{lack.feature}: {lack.reason} ({'/'.join(sorted(seen & set(lack.errno)))} seen)")
+            shown = "/".join(sorted(seen & set(lack.errno)))
+            return Judgement("unsupported", f"{lack.feature}: {lack.reason} ({shown} seen)")
     if raised is None:
         if lacks:
             return Judgement("fixed", f"declared to lack {lacks[0].feature}, and the case passes: update the profile")

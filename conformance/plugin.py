@@ -126,7 +126,8 @@ class RunPlugin:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         layers = self.config.getoption("--layer") or self.target.layers or ["vfs", "property"]
         families = self.config.getoption("--family")
-        kept, dropped = [], []
+        kept: list[pytest.Item] = []
+        dropped: list[pytest.Item] = []
         for item in items:
             case = _case_of(getattr(item, "function", None))
             wanted = case is not None and case.layer in layers and (not families or case.family in families)

@@ -38,7 +38,9 @@ class Runner:
         self.broken: InfrastructureError | None = None
         self.guest_seconds = 0.0
 
-    def run(self, case: Case, parameters: str, mount: MountOptions, body: Body) -> tuple[CaseResult, BaseException | None]:
+    def run(
+        self, case: Case, parameters: str, mount: MountOptions, body: Body
+    ) -> tuple[CaseResult, BaseException | None]:
         """Run `body` as `case` on a share mounted so; its evidence, and what it raised."""
         begun, mark = time.monotonic(), self._mark()
         raised: BaseException | None = None
@@ -120,9 +122,10 @@ class Runner:
             raise InfrastructureError(f"the case's directory {outside_root} cannot be made: {e.strerror}") from e
         if outside_link is not inside_link:
             inside_link.call("setroot", inside_root)
-        vantages = [Vantage("inside", inside_link, inside_root), Vantage("outside", outside_link, outside_root),
-                    Vantage("control", d.control, f"{d.control_root}/{directory}")]  # fmt: skip
-        return Share(case, *vantages, self._comparer, mount, traced=d.traced and not on_control,
+        inside = Vantage("inside", inside_link, inside_root)
+        outside = Vantage("outside", outside_link, outside_root)
+        control = Vantage("control", d.control, f"{d.control_root}/{directory}")
+        return Share(case, inside, outside, control, self._comparer, mount, traced=d.traced and not on_control,
                      on_control=on_control, features=d.features)  # fmt: skip
 
     def _on_control(self, body: Body, control: Share) -> None:

@@ -93,7 +93,8 @@ class Share:
         for vantage in (self.inside, self.outside):
             seen = vantage.quietly("look", [path])[0]
             if seen != errno.ENOENT:
-                raise Finding(f"{path!r} is still there {vantage.name}: {seen if isinstance(seen, int) else 'stat works'}")
+                how = errno_name(seen) if isinstance(seen, int) else "lstat works"
+                raise Finding(f"{path!r} is still there {vantage.name}: {how}")
 
     def without_comparison(self) -> _Paused:
         """`with share.without_comparison():` for calls whose effect the two sides cannot show alike."""

@@ -144,7 +144,7 @@ def version_matches(version: str, wanted: str) -> bool:
         if match is None:
             raise UsageError(f"versions = {wanted!r}: comparisons such as '>=7.2,<9' are wanted")
         width = max(len(have), len(_numbers(match[2])))
-        a, b = (tuple((*n, *([0] * width)))[:width] for n in (have, _numbers(match[2])))
+        a, b = ((*n, *([0] * width))[:width] for n in (have, _numbers(match[2])))
         if not {">=": a >= b, "<=": a <= b, "==": a == b, "<": a < b, ">": a > b}[match[1]]:
             return False
     return True
