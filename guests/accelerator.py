@@ -43,13 +43,9 @@ def qemu_version(qemu: str) -> str:
     try:
         done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise InfrastructureError(
-            f"{path} --version does not run: {error}", "name a QEMU with --qemu PATH"
-        ) from error
+        raise InfrastructureError(f"{path} --version does not run: {error}", "name a QEMU with --qemu PATH") from error
     if done.returncode != 0:
-        raise InfrastructureError(
-            f"{path} --version failed: {done.stderr.strip()}", "name a QEMU with --qemu PATH"
-        )
+        raise InfrastructureError(f"{path} --version failed: {done.stderr.strip()}", "name a QEMU with --qemu PATH")
     return done.stdout.splitlines()[0]
 
 
@@ -59,9 +55,7 @@ def choose_accelerator(wanted: str, image: Image, qemu: str, progress: Progress 
         return "tcg"
     works, why = kvm_works(image, qemu, progress)
     if wanted == "kvm" and not works:
-        raise InfrastructureError(
-            f"KVM was asked for and does not work: {why}", "use accelerator auto or tcg"
-        )
+        raise InfrastructureError(f"KVM was asked for and does not work: {why}", "use accelerator auto or tcg")
     return "kvm" if works else "tcg"
 
 

@@ -26,9 +26,7 @@ _PATTERNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("panic", re.compile(r"Kernel panic - not syncing")),
     (
         "lockup",
-        re.compile(
-            r"BUG: soft lockup|hard LOCKUP|rcu: INFO: rcu_\w+ (self-)?detected|detected stalls? on CPU"
-        ),
+        re.compile(r"BUG: soft lockup|hard LOCKUP|rcu: INFO: rcu_\w+ (self-)?detected|detected stalls? on CPU"),
     ),
     (
         "oops",
@@ -190,9 +188,7 @@ class ConsoleLogin:
             raise TimeoutError(f"console: {command} ran into its time limit") from error
         output: Any = self._line.before
         status: Any = self._line.match
-        return Result(
-            int(status.group(1)), output.decode("utf-8", "surrogateescape").replace("\r\n", "\n"), ""
-        )
+        return Result(int(status.group(1)), output.decode("utf-8", "surrogateescape").replace("\r\n", "\n"), "")
 
     def close(self) -> None:
         """Leave the console; the shell there stays."""

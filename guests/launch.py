@@ -59,7 +59,7 @@ class Launch:
         self.resident_port = _free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.qmp: Qmp | None = None
-        name = f"m-{secrets.token_hex(4)}"
+        self.name = name = f"m-{secrets.token_hex(4)}"
         self._sockets = paths.runtime_dir() / name
         # Apart from the sockets: the disk is big, and the runtime directory may be a small tmpfs.
         self._disks = paths.cache_dir() / f".{name}"
@@ -161,9 +161,7 @@ class Launch:
             if self.process.poll() is not None:
                 words = self._last_words()
                 if "host forwarding" in words:
-                    raise PortTaken(
-                        f"port {self.ssh_port} on 127.0.0.1 is taken", "name another one, or none"
-                    )
+                    raise PortTaken(f"port {self.ssh_port} on 127.0.0.1 is taken", "name another one, or none")
                 raise InfrastructureError(
                     f"QEMU did not start: {words or self.why_ended()}", f"see {self.logs['qemu']}"
                 )

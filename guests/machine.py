@@ -82,6 +82,15 @@ class QemuMachine:
             self._launch.stop()
             self._launch = None
 
+    def leave(self) -> None:
+        """Forget the machine without ending it; for one with ``keep``, which then stays."""
+        if self._shell is not None:
+            self._shell.close()
+            self._shell = None
+        if self._launch is not None:
+            self._launch.leave()
+            self._launch = None
+
     def __enter__(self) -> QemuMachine:
         self.start()
         return self
@@ -90,11 +99,15 @@ class QemuMachine:
         self.stop()
 
     @property
+    def name(self) -> str:
+        """What ``assay9 guest list`` calls this start of the machine."""
+        return self._started().name
+
+    @property
     def pid(self) -> int:
         """QEMU's pid; 0 when the machine is not started."""
-        return (
-            self._launch.process.pid if self._launch is not None and self._launch.process is not None else 0
-        )
+        process = None if self._launch is None else self._launch.process
+        return 0 if process is None else process.pid
 
     @property
     def ssh_port(self) -> int:
@@ -172,9 +185,7 @@ class QemuMachine:
         if self._image is None:
             self._image = ensure_image(self.spec.image, self.spec.extra_packages, self._progress)
         if not self.accelerator:
-            self.accelerator = choose_accelerator(
-                self.spec.accelerator, self._image, self.spec.qemu, self._progress
-            )
+            self.accelerator = choose_accelerator(self.spec.accelerator, self._image, self.spec.qemu, self._progress)
         if self._snapshot is None or not self._snapshot.state.is_file():
             self._snapshot = ensure_snapshot(self.spec, self.accelerator, self._image, self._progress)
 
@@ -213,6 +224,4 @@ def check(spec: MachineSpec) -> None:
             )
         # The tag field of virtio-9p is sized freely, but QEMU allows 31 bytes (hw/9pfs/9p.h, MAX_TAG_LEN).
         if not 1 <= len(share.tag.encode()) <= 31:
-            raise InfrastructureError(
-                f"mount tag {share.tag!r}: QEMU takes 1 to 31 bytes", "choose a shorter one"
-            )
+            raise InfrastructureError(f"mount tag {share.tag!r}: QEMU takes 1 to 31 bytes", "choose a shorter one")

@@ -63,7 +63,5 @@ def _private(path: Path) -> Path:
             f"cannot create {path}: {error.strerror}", "set XDG_RUNTIME_DIR to a directory that you can write"
         ) from error
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise InfrastructureError(
-            f"{path} is not a directory private to you", "remove it, or set XDG_RUNTIME_DIR"
-        )
+        raise InfrastructureError(f"{path} is not a directory private to you", "remove it, or set XDG_RUNTIME_DIR")
     return path

@@ -55,9 +55,7 @@ def ensure_snapshot(spec: MachineSpec, accelerator: str, image: Image, progress:
     key = snapshot_key(spec, accelerator, image.digest, qemu_identity(spec.qemu))
     snapshot = Snapshot(paths.snapshots_dir() / f"{image.directory.name}-{key}")
     if not snapshot.state.is_file():
-        with exclusive(
-            snapshot.directory.with_name(f".{snapshot.directory.name}.lock"), f"snapshot {key}", progress
-        ):
+        with exclusive(snapshot.directory.with_name(f".{snapshot.directory.name}.lock"), f"snapshot {key}", progress):
             if not snapshot.state.is_file():
                 _forget_oldest()
                 require_space(snapshot.directory.parent, SNAPSHOT_SPACE_MB, "saving a booted guest")

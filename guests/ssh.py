@@ -129,9 +129,7 @@ class SshShell:
             channel.settimeout(timeout)
             channel.exec_command(command)
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise InfrastructureError(
-                f"the SSH connection to the guest is lost: {error or 'closed'}"
-            ) from error
+            raise InfrastructureError(f"the SSH connection to the guest is lost: {error or 'closed'}") from error
         return channel
 
 
@@ -162,9 +160,7 @@ def _exchange(
         if channel.closed and not moved:
             return bytes(out), bytes(err)
         if time.monotonic() > deadline:
-            raise TimeoutError(
-                f"{argv if isinstance(argv, str) else shlex.join(argv)} ran into its time limit"
-            )
+            raise TimeoutError(f"{argv if isinstance(argv, str) else shlex.join(argv)} ran into its time limit")
         if not moved:
             time.sleep(0.002)
 

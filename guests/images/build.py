@@ -67,9 +67,7 @@ def build(recipe: Recipe, directory: Path, progress: Progress) -> None:
 
 def _squash(tar: tarfile.TarFile, kernel: KernelFiles, keys: Keys, output: Path) -> None:
     argv = ["mksquashfs", "-", str(output), "-tar", "-comp", "lz4", "-quiet", "-noappend", "-no-progress"]
-    with subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as tool:
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as tool:
         assert tool.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # its own words follow
             write_root(tar, kernel, keys, tool.stdin.write)
@@ -163,9 +161,7 @@ def _make_keys(directory: Path) -> Keys:
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
         )
-        public = key.public_key().public_bytes(
-            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-        )
+        public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         pairs.append((private, public + b" assay9\n"))
     (host_private, host_public), (client_private, client_public) = pairs
     (directory / "known_host").write_bytes(host_public)

@@ -70,9 +70,7 @@ def read_kernel(tar: tarfile.TarFile) -> KernelFiles:
 
     images = [path for path in members if path.startswith(f"{KERNEL_PREFIX}boot/vmlinuz-")]
     if not images:
-        raise InfrastructureError(
-            "the kernel package has no /boot/vmlinuz", "correct the recipe's kernel_package"
-        )
+        raise InfrastructureError("the kernel package has no /boot/vmlinuz", "correct the recipe's kernel_package")
     release = images[0].rpartition("/vmlinuz-")[2]
     base = f"{KERNEL_PREFIX}lib/modules/{release}/"
     dependencies = parse_modules_dep(content(f"{base}modules.dep").decode())
@@ -103,9 +101,7 @@ def read_member(tar: tarfile.TarFile, name: str) -> bytes:
     return opened.read()
 
 
-def write_root(
-    source: tarfile.TarFile, kernel: KernelFiles, keys: Keys, write: Callable[[bytes], int]
-) -> None:
+def write_root(source: tarfile.TarFile, kernel: KernelFiles, keys: Keys, write: Callable[[bytes], int]) -> None:
     """Write the tar of the guest's root file system through ``write``."""
     with tarfile.open(mode="w|", fileobj=_Sink(write), format=tarfile.PAX_FORMAT) as target:
         lib = next(m for m in source.getmembers() if m.name.removeprefix("./") == "lib")
@@ -187,6 +183,4 @@ def open_tar(path: Path) -> tarfile.TarFile:
     try:
         return tarfile.open(path)
     except tarfile.TarError as error:
-        raise InfrastructureError(
-            f"mmdebstrap wrote a damaged archive: {error}", "run the build again"
-        ) from error
+        raise InfrastructureError(f"mmdebstrap wrote a damaged archive: {error}", "run the build again") from error

@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import pwd
-import shutil
-import subprocess
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from guests import paths
-from guests.errors import InfrastructureError
+from guests.build_tools import require_build_tools
 from guests.files import remove_tree, require_space
 from guests.images.build import build
 from guests.images.recipe import Recipe, load_recipe
@@ -113,39 +109,3 @@ def _forget_outdated(present: Image, progress: Progress) -> None:
         if time.time() - used.stat().st_mtime > KEPT_DAYS * 86400:
             remove_tree(directory)
             progress(f"removed {directory.name}, unused for {KEPT_DAYS} days")
-
-
-def require_build_tools() -> None:
-    """Raise InfrastructureError naming in one line the packages that a build needs and this machine lacks."""
-    needed = {"mmdebstrap": "mmdebstrap", "mksquashfs": "squashfs-tools"}
-    if os.geteuid() != 0:
-        needed["newuidmap"] = "uidmap"
-    missing = sorted(package for program, package in needed.items() if shutil.which(program) is None)
-    if missing:
-        raise InfrastructureError(
-            f"building a guest image needs {', '.join(missing)}", f"apt-get install {' '.join(missing)}"
-        )
-    if os.geteuid() != 0:
-        problem = user_namespace_problem()
-        if problem:
-            raise InfrastructureError(*problem)
-
-
-def user_namespace_problem() -> tuple[str, str] | None:
-    """Why this user cannot build in a user namespace, with the remedy; None when it can."""
-    user = pwd.getpwuid(os.geteuid()).pw_name
-    for table in (Path("/etc/subuid"), Path("/etc/subgid")):
-        text = table.read_text(encoding="utf-8") if table.exists() else ""
-        owners = {line.partition(":")[0] for line in text.splitlines()}
-        if not owners & {user, str(os.geteuid())}:
-            return (
-                f"building without root needs a line for {user} in {table}",
-                f"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}",
-            )
-    tried = subprocess.run(["unshare", "--user", "true"], capture_output=True, check=False)
-    if tried.returncode != 0:
-        return (
-            "this kernel does not let ordinary users make user namespaces",
-            "as root: sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000",
-        )
-    return None

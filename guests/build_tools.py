@@ -1,0 +1,52 @@
+"""Whether this user on this host can build guest images, and what is missing when not."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+
+from guests.errors import InfrastructureError
+
+
+def missing_build_packages() -> list[str]:
+    """Debian packages that a build needs and that are not installed."""
+    needed = {"mmdebstrap": "mmdebstrap", "mksquashfs": "squashfs-tools"}
+    if os.geteuid() != 0:
+        needed["newuidmap"] = "uidmap"
+    return sorted(package for program, package in needed.items() if shutil.which(program) is None)
+
+
+def require_build_tools() -> None:
+    """Raise InfrastructureError that names in one line what a build needs and this machine lacks."""
+    missing = missing_build_packages()
+    if missing:
+        raise InfrastructureError(
+            f"building a guest image needs {', '.join(missing)}", f"apt-get install {' '.join(missing)}"
+        )
+    if os.geteuid() != 0:
+        problem = user_namespace_problem()
+        if problem:
+            raise InfrastructureError(*problem)
+
+
+def user_namespace_problem() -> tuple[str, str] | None:
+    """Why this user cannot build in a user namespace, with the remedy; None when it can."""
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    for table in (Path("/etc/subuid"), Path("/etc/subgid")):
+        text = table.read_text(encoding="utf-8") if table.exists() else ""
+        owners = {line.partition(":")[0] for line in text.splitlines()}
+        if not owners & {user, str(os.geteuid())}:
+            return (
+                f"building without root needs a line for {user} in {table}",
+                f"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}",
+            )
+    tried = subprocess.run(["unshare", "--user", "true"], capture_output=True, check=False)
+    if tried.returncode != 0:
+        return (
+            "this kernel does not let ordinary users make user namespaces",
+            "as root: sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000",
+        )
+    return None

@@ -1,0 +1,236 @@
+"""``assay9 guest``: images and machines by hand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from guests import paths
+from guests.console import ConsoleLogin
+from guests.errors import InfrastructureError
+from guests.files import remove_tree
+from guests.images.recipe import load_recipe, recipe_names
+from guests.images.store import ensure_image, find_image
+from guests.machine import MachineSpec, QemuMachine, Share
+from guests.processes import Running, clean_left_over, read_states
+from guests.ssh import SshShell
+from guests.terminal import attach
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def guest() -> None:
+    """Guest images and machines by hand.
+
+    \b
+    assay9 guest build debian11               build an image (a minute), or find it in the cache
+    assay9 guest boot --share work=/tmp/work  start a machine that stays
+    assay9 guest ssh                          a shell in it
+    assay9 guest ssh uname -a                 one command in it
+    assay9 guest console                      its serial console, for when SSH is silent
+    assay9 guest clean                        end it, remove what is outdated
+
+    Runs start machines of their own; they never use one that was started here.
+    """
+
+
+@guest.command("list")
+def list_() -> None:
+    """Show the guest images, built or not, and the machines that run."""
+    click.echo(f"{'IMAGE':<10} {'BUILT':<12} {'KERNEL':<24} {'MB':>5}  WHAT")
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        image = find_image(recipe)
+        built, kernel, size = "no", "", ""
+        if image is not None:
+            manifest = image.manifest
+            built, kernel = str(manifest["built_at"])[:10], str(manifest["kernel_release"])
+            size = str(sum(file.stat().st_size for file in image.directory.iterdir()) // 1_000_000)
+        click.echo(f"{name:<10} {built:<12} {kernel:<24} {size:>5}  {recipe.title}")
+    machines = [state for state in read_states() if state.alive]
+    if machines:
+        click.echo(f"\n{'MACHINE':<12} {'IMAGE':<10} {'PID':>8} {'SSH':>6}  OWNER")
+    for state in machines:
+        owner = "kept" if state.keep else f"run {state.owner_pid}" + ("" if state.owned else " (ended)")
+        click.echo(f"{state.name:<12} {state.image:<10} {state.pid:>8} {state.ssh_port:>6}  {owner}")
+
+
+@guest.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "every", is_flag=True, help="Build all of them.")
+@click.option("--again", is_flag=True, help="Build even when the cache has it, for newer packages.")
+@click.option("--package", "packages", multiple=True, help="One more package: makes an image of its own.")
+def build(names: tuple[str, ...], every: bool, again: bool, packages: tuple[str, ...]) -> None:
+    """Build guest images NAME... (default: debian12) into the cache.
+
+    Needs mmdebstrap, squashfs-tools and, for an ordinary user, uidmap; and a Debian mirror, which
+    mmdebstrap finds by itself. Once built, an image is used without network.
+    """
+    for name in recipe_names() if every else names or ("debian12",):
+        image = ensure_image(name, packages, _say, rebuild=again)
+        click.echo(f"{name}: {image.directory}")
+
+
+@guest.command()
+@click.argument("name", default="debian12")
+@click.option("--share", "shares", multiple=True, metavar="TAG=DIR", help="Export DIR under the mount tag TAG.")
+@click.option("--security-model", default="passthrough" if os.geteuid() == 0 else "mapped-xattr", show_default=True)
+@click.option("--qemu", default="qemu-system-x86_64", show_default=True, help="The QEMU to use.")
+@click.option("--qemu-arg", "qemu_args", multiple=True, help="One more argument for QEMU.")
+@click.option("--memory", default=512, show_default=True, help="MiB.")
+@click.option("--accelerator", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True)
+@click.option("--port", type=int, help="TCP port on 127.0.0.1 for SSH; default: a free one.")
+def boot(
+    name: str,
+    shares: tuple[str, ...],
+    security_model: str,
+    qemu: str,
+    qemu_args: tuple[str, ...],
+    memory: int,
+    accelerator: str,
+    port: int | None,
+) -> None:
+    """Start a machine with image NAME that stays until `assay9 guest clean`.
+
+    \b
+    In the guest, a share is mounted with
+      mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt
+    """
+    spec = MachineSpec(
+        image=name,
+        run_dir=Path(tempfile.mkdtemp(prefix="boot-", dir=paths.cache_dir())),
+        shares=tuple(_share(text, security_model) for text in shares),
+        qemu=qemu,
+        qemu_args=qemu_args,
+        memory_mb=memory,
+        accelerator=accelerator,  # type: ignore[arg-type]  # click has checked it
+        ssh_port=port,
+        keep=True,
+    )
+    machine = QemuMachine(spec, _say)
+    try:
+        machine.start()
+    except BaseException:
+        remove_tree(spec.run_dir)
+        raise
+    click.echo(f"{machine.name}: {name} under {machine.accelerator.upper()}, pid {machine.pid}")
+    click.echo(f"  ssh      assay9 guest ssh -m {machine.name}      (127.0.0.1:{machine.ssh_port})")
+    click.echo(f"  console  assay9 guest console -m {machine.name}  (log: {machine.logs['console']})")
+    click.echo("  end it   assay9 guest clean")
+    machine.leave()
+
+
+@guest.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("-m", "--machine", "name", help="Which machine, when several run.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def ssh(name: str | None, command: tuple[str, ...]) -> None:
+    """Open a shell in a running machine, or run COMMAND there (its exit status is passed on)."""
+    state = _running(name)
+    if command:
+        shell = SshShell(state.ssh_port, Path(state.key), Path(state.known_host))
+        try:
+            result = shell.run(" ".join(command), timeout=3600.0)
+        finally:
+            shell.close()
+        sys.stdout.write(result.stdout)
+        sys.stderr.write(result.stderr)
+        raise SystemExit(result.status)
+    program = shutil.which("ssh")
+    if program is None:
+        raise InfrastructureError("a shell needs the program ssh", "apt-get install openssh-client, or give a COMMAND")
+    hosts = paths.runtime_dir() / f"{state.name}.known"
+    hosts.write_text(f"assay9 {Path(state.known_host).read_text(encoding='ascii')}", encoding="ascii")
+    options = [f"UserKnownHostsFile={hosts}", "HostKeyAlias=assay9", "IdentitiesOnly=yes", "LogLevel=ERROR"]
+    argv = [program, "-F", "none", "-i", state.key, "-p", str(state.ssh_port)]
+    argv += [word for option in options for word in ("-o", option)]
+    os.execv(program, [*argv, "root@127.0.0.1"])
+
+
+@guest.command()
+@click.option("-m", "--machine", "name", help="Which machine, when several run.")
+@click.option("-c", "--command", help="Log in, run this one command, print what it prints.")
+@click.option("--log", is_flag=True, help="Print the console's log and end.")
+def console(name: str | None, command: str | None, log: bool) -> None:
+    """Join the terminal with a machine's serial console; Ctrl-] leaves it.
+
+    Root is logged in there, so it works when SSH does not. It may be the machine of a running run.
+    """
+    state = _running(name)
+    if log:
+        click.echo(Path(state.console_log).read_text(encoding="utf-8", errors="replace"), nl=False)
+        return
+    if command is not None:
+        login = ConsoleLogin(Path(state.console_socket))
+        try:
+            result = login.run(command, timeout=600.0)
+        finally:
+            login.close()
+        sys.stdout.write(result.stdout)
+        raise SystemExit(result.status)
+    click.echo(f"console of {state.name}; Ctrl-] leaves it", err=True)
+    attach(Path(state.console_socket))
+
+
+@guest.command()
+@click.option("--snapshots", is_flag=True, help="Remove all snapshots, too: the next start boots again.")
+@click.option("--all", "everything", is_flag=True, help="Remove all images and snapshots, too.")
+def clean(snapshots: bool, everything: bool) -> None:
+    """End kept and left-over machines, and remove images and snapshots that no recipe makes any more.
+
+    Machines of runs that are still running are left alone.
+    """
+    done = clean_left_over(also_kept=True)
+    current = {load_recipe(name).directory_name for name in recipe_names()}
+    # Names that begin with a dot are locks, and what another run is making just now.
+    for directory in sorted(paths.images_dir().glob("[!.]*")):
+        if everything or directory.name not in current:
+            done += _removed(directory)
+    for directory in sorted(paths.snapshots_dir().glob("[!.]*")):
+        if everything or snapshots or directory.name.rpartition("-")[0] not in current:
+            done += _removed(directory)
+    for directory in paths.cache_dir().glob("boot-*"):
+        done += _removed(directory)
+    for file in paths.runtime_dir().glob("*.known"):
+        file.unlink(missing_ok=True)
+    for line in done:
+        click.echo(line)
+    if not done:
+        click.echo("nothing to clean")
+
+
+def _removed(path: Path) -> list[str]:
+    remove_tree(path)
+    return [f"removed {path}"]
+
+
+def _running(name: str | None) -> Running:
+    """The machine called ``name``, or the only one, or the only kept one."""
+    alive = [state for state in read_states() if state.alive]
+    if name is not None:
+        named = [state for state in alive if state.name == name]
+        if not named:
+            raise InfrastructureError(f"no machine called {name} is running", "assay9 guest list")
+        return named[0]
+    kept = [state for state in alive if state.keep]
+    candidates = kept if len(kept) == 1 else alive
+    if not candidates:
+        raise InfrastructureError("no machine is running", "assay9 guest boot")
+    if len(candidates) > 1:
+        names = ", ".join(state.name for state in candidates)
+        raise InfrastructureError(f"several machines are running: {names}", "choose one with -m")
+    return candidates[0]
+
+
+def _share(text: str, security_model: str) -> Share:
+    tag, equals, path = text.partition("=")
+    if not equals or not tag or not path:
+        raise click.BadParameter(f"{text!r} is not TAG=DIR", param_hint="--share")
+    return Share(tag=tag, path=Path(path).absolute(), security_model=security_model)  # type: ignore[arg-type]
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
