@@ -1,0 +1,37 @@
+"""How a request fails: with one number, which is decided in one place.
+
+The rule of this module: whatever a handler or a store raises becomes ``Rlerror.ecode`` here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from protocol import constants
+
+
+class Refused(Exception):
+    """The request is answered with ``Rlerror``; nothing about the session changes."""
+
+    def __init__(self, ecode: int) -> None:
+        super().__init__(constants.ERRNO_NAMES.get(ecode, str(ecode)))
+        self.ecode = ecode
+
+
+class WouldBlock(Exception):
+    """Raised by a store that was told not to wait: the same call has to be made again where waiting is
+    allowed.
+    """
+
+
+# By name, because the numbers of the host need not be the generic ones that the wire carries (MIPS, Alpha,
+# BSD).
+_WIRE = {number: getattr(constants, name, constants.EIO) for number, name in errno.errorcode.items()}
+# The process ran out of descriptors, not the guest: open(2) in the guest must not claim that its own table is
+# full (bug museum 86).
+_WIRE[errno.EMFILE] = constants.ENFILE
+
+
+def ecode_of(error: OSError) -> int:
+    """The generic Linux number for what the host reported; EIO where the host gave none."""
+    return _WIRE.get(error.errno or 0, constants.EIO)

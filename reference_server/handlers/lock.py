@@ -1,0 +1,68 @@
+"""Tlock, Tgetlock."""
+
+from __future__ import annotations
+
+from protocol import constants as c
+from protocol.messages import Rgetlock, Rlock, Tgetlock, Tlock
+from reference_server.errors import Refused
+from reference_server.fids import LEGAL
+from reference_server.handlers.declare import handles
+from reference_server.session import Again, Call, Reply
+from reference_server.storage import Lock, LockOwner
+
+_LOCKED = LEGAL[Tlock, "fid"]
+_ASKED = LEGAL[Tgetlock, "fid"]
+
+_OFF_MAX = (1 << 63) - 1
+_RETRY = 0.02
+"""Seconds between looks at a lock that is waited for.  A waiting request costs no thread, only this look."""
+
+
+@handles(Tlock)
+def lock(call: Call, request: Tlock) -> Reply:
+    """Take or release a record lock; LOCK_BLOCKED when somebody else holds it.
+
+    With LOCK_FLAGS_BLOCK the lock is waited for first, for as long as :attr:`Limits.lock_wait`; a Tflush ends
+    the wait.  The owner is the process as the client names it, not the fid: POSIX locks of one process never
+    conflict, whichever descriptor they were taken through (diod#102).
+    """
+    file = call.fid(request.fid, _LOCKED).file
+    assert file is not None
+    owner = LockOwner(call.session.number, request.client_id, request.proc_id)
+    start, length = _range(request.start, request.length)
+    wanted: Lock | None = None
+    if request.locktype != c.LOCK_TYPE_UNLCK:
+        wanted = _lock(request.locktype, start, length, owner)
+    if file.set_lock(owner, wanted, start, length):
+        return Rlock(request.tag, c.LOCK_SUCCESS)
+    if request.flags & c.LOCK_FLAGS_BLOCK and call.waited < call.session.limits.lock_wait:
+        return Again(_RETRY)
+    return Rlock(request.tag, c.LOCK_BLOCKED)
+
+
+@handles(Tgetlock)
+def getlock(call: Call, request: Tgetlock) -> Reply:
+    """The lock that stands in the way; the question itself with LOCK_TYPE_UNLCK when none does, as fcntl(2)."""
+    file = call.fid(request.fid, _ASKED).file
+    assert file is not None
+    owner = LockOwner(call.session.number, request.client_id, request.proc_id)
+    start, length = _range(request.start, request.length)
+    found = file.get_lock(owner, _lock(request.locktype, start, length, owner))
+    if found is None:
+        return Rgetlock(
+            request.tag, c.LOCK_TYPE_UNLCK, request.start, request.length, request.proc_id, request.client_id
+        )
+    return Rgetlock(request.tag, found.type, found.start, found.length, found.proc_id, found.client_id)
+
+
+def _range(start: int, length: int) -> tuple[int, int]:
+    """``start`` and ``length`` if they name bytes that a file can have.  Raises Refused(EINVAL), as fcntl(2)."""
+    if start > _OFF_MAX or length > _OFF_MAX or (length and start + length - 1 > _OFF_MAX):
+        raise Refused(c.EINVAL)
+    return start, length
+
+
+def _lock(type: int, start: int, length: int, owner: LockOwner) -> Lock:
+    if type not in (c.LOCK_TYPE_RDLCK, c.LOCK_TYPE_WRLCK):
+        raise Refused(c.EINVAL)
+    return Lock(type, start, length, owner.proc_id, owner.client_id)

@@ -1,0 +1,72 @@
+"""Tversion, Tauth, Tattach, Tflush."""
+
+from __future__ import annotations
+
+from protocol import codec
+from protocol.constants import EBADF, EMSGSIZE, EOPNOTSUPP, NOFID
+from protocol.fields import Dialect
+from protocol.messages import Rattach, Rversion, Tattach, Tauth, Tflush, Tversion
+from reference_server import exports
+from reference_server.errors import Refused
+from reference_server.fids import Fid
+from reference_server.handlers.declare import handles
+from reference_server.session import LATER, Call, Reply
+
+UNKNOWN = b"unknown"
+
+
+@handles(Tversion)
+def version(call: Call, request: Tversion) -> Reply:
+    """Begin anew: everything of the session before it is released first, running requests included.
+
+    The only dialect served is 9P2000.L; a longer name that begins with it and a period is met by it, any
+    other is answered ``unknown``, 9P2000 and 9P2000.u included.  version(5)
+    """
+    session = call.session
+    outlet = call.outlet.later()
+    offered = Dialect.L.value
+    known = request.version == offered or request.version.startswith(offered + b".")
+
+    def reply() -> Rversion:
+        session.established = known
+        session.msize = min(request.msize, session.limits.msize_max)
+        return Rversion(request.tag, session.msize, offered if known else UNKNOWN)
+
+    if request.msize < session.limits.msize_min:
+        raise Refused(EMSGSIZE)
+    if session.reset(then=lambda: outlet.send([codec.frame(reply())])):
+        return reply()
+    return LATER
+
+
+@handles(Tauth)
+def auth(call: Call, request: Tauth) -> Reply:
+    """Refused: no authentication is required (attach(5): an error tells the client so)."""
+    raise Refused(EOPNOTSUPP)
+
+
+@handles(Tattach)
+def attach(call: Call, request: Tattach) -> Reply:
+    """Bind the root of an export.  There are no authentication fids, so any ``afid`` but NOFID is an unknown
+    fid.
+    """
+    fids = call.session.fids
+    if request.afid != NOFID:
+        raise Refused(EBADF)
+    fids.check_free(request.fid)
+    export = call.session.exports.find(request.aname)
+    caller = exports.caller(request.uname, request.n_uname)
+    root = export.store.root()
+    try:
+        qid = root.qid()
+        fids.add(Fid(request.fid, root, caller, export.readonly))
+    except BaseException:
+        root.release()
+        raise
+    return Rattach(request.tag, qid)
+
+
+@handles(Tflush)
+def flush(call: Call, request: Tflush) -> Reply:
+    """Cancel or outlast the request ``oldtag``; see :meth:`Session.flush`."""
+    return call.session.flush(request.tag, request.oldtag, call.outlet)

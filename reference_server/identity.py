@@ -1,0 +1,149 @@
+"""As whom the server acts on the host for a caller.
+
+The rule of this module: identities belong to threads (setfsuid(2), setgroups(2) and capset(2) act on the
+calling one), so every operation of a store names its caller, and the thread is switched only when it last
+served another.
+
+Three policies:
+
+``client`` (a server run as root; the default)
+    The guest's kernel has checked permissions already, and only it knows its users' groups; the server does
+    what it is asked, as QEMU's passthrough does, so that a guest's root can do what root can.  Unlike QEMU
+    the server *is* the caller while it does so: fsuid and fsgid are the caller's and only the capabilities to
+    overrule permissions are kept.  A new file thus belongs to the caller from its first moment (QEMU creates
+    as root and then changes the owner, and in between a setuid file is root's), and CAP_FSETID is dropped for
+    writing, so that a write by a user clears the setuid bit as it does on a local file system.
+
+``user`` (a server run as root, ``--identity user``)
+    As diod does: the caller's rights are the host's rights of that uid, with the groups of the host's user
+    data base.
+
+none of these (a server not run as root)
+    Everything is done as the server's own user; new files are its own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Protocol
+
+from reference_server import linux
+from reference_server.storage import Caller
+
+
+class Identity(Protocol):
+    """How a thread becomes a caller."""
+
+    def use(self, caller: Caller, gid: int | None = None) -> None:
+        """Act for ``caller`` from now on, new files getting group ``gid``."""
+        ...
+
+    def use_for_writing(self, caller: Caller) -> None:
+        """As ``use``, for writing data to a file that is already open."""
+        ...
+
+
+class Unchanged:
+    """The server's own identity, always."""
+
+    def use(self, caller: Caller, gid: int | None = None) -> None:
+        """Nothing to do."""
+
+    def use_for_writing(self, caller: Caller) -> None:
+        """Nothing to do."""
+
+
+class _ThreadState(threading.local):
+    uid = 0
+    gid = 0
+    groups: tuple[int, ...] | None = None
+    whole = True
+    """Whether CAP_FSETID is effective."""
+
+
+class TrustClient:
+    """Policy ``client``."""
+
+    def __init__(self) -> None:
+        self._thread = _ThreadState()
+        self._permitted = linux.permitted_capabilities()
+
+    def use(self, caller: Caller, gid: int | None = None) -> None:
+        """Become ``caller``, keeping every capability."""
+        thread = self._thread
+        if thread.uid != caller.uid or not thread.whole:
+            self._become(caller.uid, True)
+        if gid is not None and thread.gid != gid:
+            _set_gid(thread, gid)
+
+    def use_for_writing(self, caller: Caller) -> None:
+        """Become ``caller`` without CAP_FSETID, unless it is root."""
+        thread = self._thread
+        whole = caller.uid == 0
+        if thread.uid != caller.uid or thread.whole != whole:
+            self._become(caller.uid, whole)
+
+    def _become(self, uid: int, whole: bool) -> None:
+        thread = self._thread
+        if not linux.setfsuid(uid):
+            raise PermissionError(1, "setfsuid refused")
+        # Leaving uid 0 dropped the file system capabilities from the effective set (setfsuid(2)).
+        effective = self._permitted if whole else self._permitted & ~linux.CAP_FSETID
+        linux.set_effective_capabilities(effective, self._permitted)
+        thread.uid, thread.whole = uid, whole
+
+
+class AsUser:
+    """Policy ``user``."""
+
+    def __init__(self) -> None:
+        self._thread = _ThreadState()
+
+    def use(self, caller: Caller, gid: int | None = None) -> None:
+        """Become ``caller`` with what the host allows it."""
+        thread = self._thread
+        if thread.groups != caller.groups:
+            linux.setgroups(caller.groups)
+            thread.groups = caller.groups
+        wanted = caller.gid if gid is None else gid
+        if thread.gid != wanted:
+            _set_gid(thread, wanted)
+        if thread.uid != caller.uid:
+            if not linux.setfsuid(caller.uid):
+                raise PermissionError(1, "setfsuid refused")
+            thread.uid = caller.uid
+
+    def use_for_writing(self, caller: Caller) -> None:
+        """As ``use``."""
+        self.use(caller)
+
+
+def _set_gid(thread: _ThreadState, gid: int) -> None:
+    if not linux.setfsgid(gid):
+        raise PermissionError(1, "setfsgid refused")
+    thread.gid = gid
+
+
+POLICIES = ("client", "user")
+
+
+def choose(policy: str) -> Identity:
+    """The named policy where this process may change identities, else the server's own.
+
+    Raises ValueError for a policy that does not exist.
+    """
+    if policy not in POLICIES:
+        raise ValueError(f"no identity policy {policy!r}; there are {', '.join(POLICIES)}")
+    if os.geteuid() != 0 or not _may_switch():
+        return Unchanged()
+    return TrustClient() if policy == "client" else AsUser()
+
+
+def _may_switch() -> bool:
+    """Tried on a thread of its own, which then ends.  A root without CAP_SETUID may not (containers)."""
+    found: list[bool] = []
+    thread = threading.Thread(target=lambda: found.append(linux.setfsuid(1) and linux.setfsgid(1)))
+    thread.start()
+    thread.join()
+    return bool(found and found[0])

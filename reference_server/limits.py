@@ -1,0 +1,40 @@
+"""What a guest may use up, and the errno that tells it so.
+
+The rule of this module: every amount that a guest can drive has a line here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one session (one connection, one device queue set)."""
+
+    msize_min: int = 4096
+    """Smallest msize that Tversion may propose, in bytes; less is refused with EMSGSIZE, as QEMU does.  A
+    Twalk of
+    sixteen long names or the Rreadlink of a long link would not fit into less."""
+    msize_max: int = 1024 * 1024
+    """Largest msize agreed to, in bytes.  A frame longer than the agreed msize is refused with EMSGSIZE."""
+    fids: int = 262_144
+    """Most fids at a time; one more is refused with ENFILE."""
+    open_files: int = 65_536
+    """Most fids open for I/O at a time, directories included; one more is refused with ENFILE."""
+    requests: int = 1024
+    """Most requests under way at a time; one more is refused with EAGAIN."""
+    queued_bytes: int = 32 * 1024 * 1024
+    """Most payload bytes kept for requests that wait for a worker; beyond it the connection stops being read
+    until
+    the request was served, so no errno is needed."""
+    xattr_bytes: int = 8 * 1024 * 1024
+    """Most memory for values of extended attributes being read or written; more is refused with ENOSPC
+    (QEMU).
+    """
+    workers: int = 16
+    """Most threads that serve one connection's slow requests."""
+    lock_wait: float = 3.0
+    """Seconds that a blocking Tlock waits for the lock before LOCK_BLOCKED is answered.  Linux then asks
+    again after
+    30 s (``P9_LOCK_TIMEOUT``), so answering at once would make a guest wait longer than it has to."""

@@ -1,0 +1,77 @@
+"""Record locks: who holds which bytes.
+
+The rule of this module: pure bookkeeping of fcntl(2)'s rules for one file.  Locks of one owner never
+conflict; a new one replaces what it overlaps; releasing the middle leaves two.
+"""
+
+from __future__ import annotations
+
+from protocol.constants import LOCK_TYPE_WRLCK
+from reference_server.storage import Lock, LockOwner
+
+_END = 1 << 63
+"""One past the last byte that a lock of length 0 covers."""
+
+
+class HeldLocks:
+    """The locks of one file."""
+
+    def __init__(self) -> None:
+        self._held: dict[LockOwner, list[tuple[int, int, int]]] = {}
+        """Per owner: (start, end, type), disjoint, in order; end exclusive."""
+
+    def conflict(self, owner: LockOwner, wanted: Lock) -> Lock | None:
+        """A lock of another owner that ``wanted`` may not overlap; the one that starts first."""
+        start, end = _span(wanted.start, wanted.length)
+        found: list[tuple[int, int, int, LockOwner]] = []
+        for other, ranges in self._held.items():
+            if other == owner:
+                continue
+            for low, high, type in ranges:
+                if low < end and start < high and LOCK_TYPE_WRLCK in (type, wanted.type):
+                    found.append((low, high, type, other))
+        if not found:
+            return None
+        low, high, type, other = min(found)
+        return Lock(type, low, 0 if high == _END else high - low, other.proc_id, other.client_id)
+
+    def set(self, owner: LockOwner, type: int | None, start: int, length: int) -> None:
+        """Note that ``owner`` holds ``type`` there from now on, or nothing when it is None."""
+        low, high = _span(start, length)
+        kept = []
+        for old_low, old_high, old_type in self._held.get(owner, []):
+            if old_high <= low or high <= old_low:
+                kept.append((old_low, old_high, old_type))
+                continue
+            if old_low < low:
+                kept.append((old_low, low, old_type))
+            if high < old_high:
+                kept.append((high, old_high, old_type))
+        if type is not None:
+            kept.append((low, high, type))
+        if kept:
+            self._held[owner] = _merged(sorted(kept))
+        else:
+            self._held.pop(owner, None)
+
+    def holds(self, owner: LockOwner) -> bool:
+        """Whether ``owner`` holds anything."""
+        return owner in self._held
+
+    def count(self) -> int:
+        """How many owners hold something."""
+        return len(self._held)
+
+
+def _span(start: int, length: int) -> tuple[int, int]:
+    return start, start + length if length else _END
+
+
+def _merged(ranges: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    merged: list[tuple[int, int, int]] = []
+    for low, high, type in ranges:
+        if merged and merged[-1][1] == low and merged[-1][2] == type:
+            merged[-1] = (merged[-1][0], high, type)
+        else:
+            merged.append((low, high, type))
+    return merged

@@ -1,0 +1,79 @@
+"""Threads that run what may take its time.
+
+The rule of this module: it knows nothing of 9P.  Threads start when there is work for them and end with the
+pool; a job that asks to be run again later waits without a thread.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+Job = Callable[[], float | None]
+"""Returns None when it is over, or the seconds after which to run it again."""
+
+
+class Pool:
+    """At most ``size`` threads."""
+
+    def __init__(self, size: int, name: str) -> None:
+        self._size = size
+        self._name = name
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._ready: deque[Job] = deque()
+        self._later: list[tuple[float, int, Job]] = []
+        self._order = itertools.count()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def submit(self, job: Job) -> None:
+        """Run ``job`` as soon as a thread is free.  After ``close`` it is dropped."""
+        with self._changed:
+            if self._closed:
+                return
+            self._ready.append(job)
+            if self._idle:
+                self._changed.notify()
+            elif len(self._threads) < self._size:
+                thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def close(self) -> None:
+        """Drop what has not begun and wait for what has."""
+        with self._changed:
+            self._closed = True
+            self._ready.clear()
+            self._later.clear()
+            self._changed.notify_all()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def _work(self) -> None:
+        while (job := self._take()) is not None:
+            delay = job()
+            if delay is not None:
+                with self._changed:
+                    if not self._closed:
+                        heapq.heappush(self._later, (time.monotonic() + delay, next(self._order), job))
+                        # Somebody idle may be waiting for something due later than this.
+                        self._changed.notify()
+
+    def _take(self) -> Job | None:
+        with self._changed:
+            while not self._closed:
+                now = time.monotonic()
+                if self._later and self._later[0][0] <= now:
+                    return heapq.heappop(self._later)[2]
+                if self._ready:
+                    return self._ready.popleft()
+                self._idle += 1
+                self._changed.wait(self._later[0][0] - now if self._later else None)
+                self._idle -= 1
+            return None

@@ -1,0 +1,534 @@
+"""One 9P2000.L session, without I/O: frames go in, replies come out, perhaps later and in another order.
+
+The rule of this module: it knows no socket, ring, thread pool or clock.  A transport feeds whole frames to
+:meth:`Session.receive` from one thread; what can be served at once is answered before that returns, and what
+may take its time comes back as a :class:`Work`, which the transport runs on any thread it likes.
+
+Replies leave through an :class:`Outlet`, which the transport makes.  It also provides the memory that file
+data is read into, so that a ring can offer the guest's own.
+
+Who may touch what: fids are added, removed and change state only on the feeding thread.  A Work keeps the
+fids it uses alive, so that a Tclunk overtaking it frees nothing under its hands.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from enum import Enum
+from typing import Protocol
+
+from protocol import codec
+from protocol.codec import ProtocolError
+from protocol.constants import EAGAIN, EBADF, EINVAL, EIO, EOPNOTSUPP, EPROTO, HDRSZ, NOTAG, RREAD_HDRSZ
+from protocol.fields import Buffer
+from protocol.messages import Rflush, Rlerror, Tversion
+from protocol.registry import Message
+from reference_server import fids
+from reference_server.errors import Refused, WouldBlock, ecode_of
+from reference_server.exports import Exports
+from reference_server.fids import Fid, FidTable, Rule
+from reference_server.limits import Limits
+
+log = logging.getLogger("reference_server")
+
+
+class Outlet(Protocol):
+    """Where the reply to one request goes, and where the data of that reply may be put beforehand."""
+
+    def payload(self, count: int) -> Sequence[memoryview]:
+        """Writable memory for ``count`` bytes of data, in order; used by at most one reply."""
+        ...
+
+    def send(self, buffers: list[Buffer]) -> None:
+        """Send one reply frame."""
+        ...
+
+    def send_placed(self, head: bytes, count: int) -> None:
+        """Send one reply frame: ``head``, then the first ``count`` bytes of what ``payload`` gave."""
+        ...
+
+    def later(self) -> Outlet:
+        """An outlet for the same reply that may be used from any thread at any time."""
+        ...
+
+
+class Observer(Protocol):
+    """Sees every frame; for logs and records."""
+
+    def received(self, session: int, frame: Buffer) -> None:
+        """A request arrived."""
+        ...
+
+    def sent(self, session: int, frame: Sequence[Buffer]) -> None:
+        """A reply leaves."""
+        ...
+
+
+class Health:
+    """What went wrong inside the server itself, as opposed to in a request."""
+
+    def __init__(self) -> None:
+        self.unexpected: list[BaseException] = []
+        """Exceptions that no handler should raise; each was answered EIO and logged."""
+
+    def report(self, request: object, error: BaseException) -> None:
+        """Keep and log ``error``, raised while ``request`` was served."""
+        if len(self.unexpected) < 1000:
+            self.unexpected.append(error)
+        log.error("unexpected exception while serving %r", request, exc_info=error)
+
+
+class Placed:
+    """A reply whose data already lies in the outlet's memory: ``type`` and ``count`` bytes of it."""
+
+    __slots__ = ("count", "type")
+
+    def __init__(self, type: int, count: int) -> None:
+        self.type = type
+        self.count = count
+
+
+class Again:
+    """Not done: run the work once more after ``delay`` seconds."""
+
+    __slots__ = ("delay",)
+
+    def __init__(self, delay: float) -> None:
+        self.delay = delay
+
+
+class LaterReply:
+    """The handler arranged for the reply itself."""
+
+
+LATER = LaterReply()
+
+Reply = Message | Placed | Again | LaterReply
+
+_placed_head = struct.Struct("<IBHI").pack
+_rlerror = struct.Struct("<IBHI").pack
+
+
+class Call:
+    """What a handler gets beside the request: the session, and the fids that the request named."""
+
+    __slots__ = ("_pinned", "outlet", "session", "waited", "waiting")
+
+    def __init__(self, session: Session, outlet: Outlet, pinned: dict[int, Fid] | None) -> None:
+        self.session = session
+        self.outlet = outlet
+        self._pinned = pinned
+        self.waiting: bool = pinned is not None
+        """Whether the handler may wait: true on a worker, false on the feeding thread."""
+        self.waited = 0.0
+        """Seconds that earlier runs of the same request asked to wait (:class:`Again`)."""
+
+    def fid(self, number: int, rule: Rule) -> Fid:
+        """The fid ``number``, admitted by ``rule``.  Raises Refused."""
+        if self._pinned is None:
+            return self.session.fids.get(number, rule)
+        fid = self._pinned.get(number)
+        if fid is None:
+            raise Refused(EBADF)
+        return fids.admit(fid, rule)
+
+
+class Stage(Enum):
+    """How far a Work has come."""
+
+    QUEUED = 1
+    RUNNING = 2
+    OVER = 3
+
+
+class Work:
+    """A request that may take its time.  ``run`` it on any thread; a transport needs nothing else of it."""
+
+    __slots__ = ("call", "flushes", "operation", "pinned", "request", "session", "stage", "tag")
+
+    def __init__(
+        self, session: Session, operation: Operation, request: Message, outlet: Outlet, pinned: dict[int, Fid]
+    ) -> None:
+        self.session = session
+        self.operation = operation
+        self.request = request
+        self.tag = request.tag
+        self.pinned = pinned
+        self.call = Call(session, outlet.later(), pinned)
+        self.stage = Stage.QUEUED
+        self.flushes: list[PendingFlush] = []
+
+    def run(self) -> float | None:
+        """Serve it.  Returns None when it is over, or the seconds after which to run it again."""
+        return self.session.run(self)
+
+    def detach(self) -> None:
+        """Copy the payload, so that the frame it lies in may be used for the next one."""
+        data = getattr(self.request, "data", None)
+        if data is not None:
+            self.request = replace(self.request, data=bytes(data))  # type: ignore[call-arg]
+
+
+class PendingFlush:
+    """A Tflush that waits for the end of what it flushes."""
+
+    __slots__ = ("flushes", "outlet", "tag")
+
+    def __init__(self, tag: int, outlet: Outlet) -> None:
+        self.tag = tag
+        self.outlet = outlet
+        self.flushes: list[PendingFlush] = []
+
+
+class Place(Enum):
+    """Where an operation runs."""
+
+    INLINE = 1
+    """On the feeding thread: it is short, or it changes what fids stand for."""
+    CROWDED = 2
+    """On the feeding thread when nothing waits behind it, else on a worker: it may have to wait for a disk.
+    """
+    WORKER = 3
+    """On a worker: it waits by its nature."""
+
+
+class Operation:
+    """How one request is served."""
+
+    __slots__ = ("fids", "place", "request", "run")
+
+    def __init__(
+        self,
+        request: type[Message],
+        run: Callable[[Call, Message], Reply],
+        place: Place,
+        fid_fields: tuple[str, ...],
+    ) -> None:
+        self.request = request
+        self.run = run
+        self.place = place
+        self.fids = fid_fields
+
+
+_numbers = itertools.count(1)
+
+
+class Session:
+    """The state of one client's connection."""
+
+    def __init__(
+        self,
+        exports: Exports,
+        operations: dict[int, Operation],
+        limits: Limits | None = None,
+        health: Health | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self.number = next(_numbers)
+        """Unique among the sessions of this process."""
+        self.exports = exports
+        self.limits = limits or Limits()
+        self.health = health or Health()
+        self.fids = FidTable(self.limits)
+        self.msize = self.limits.msize_max
+        """Largest frame in bytes, as agreed."""
+        self.established = False
+        """Whether a dialect was agreed on."""
+        self._operations = operations
+        self._observer = observer
+        self._inline = Call(self, _NOWHERE, None)
+        # Guards what feeding thread and workers share: stages, the table of outstanding requests, Fid.users.
+        self._lock = threading.Lock()
+        self._outstanding: dict[int, Work | PendingFlush] = {}
+        self._running = 0
+        self._when_idle: Callable[[], None] | None = None
+        self._closed = False
+
+    # --- feeding ----------------------------------------------------------------------------------
+
+    def receive(self, frame: memoryview, outlet: Outlet, crowded: bool = False) -> Work | None:
+        """Serve the one whole ``frame``, at least a header long and not over ``msize``, or hand it back as
+        Work.
+
+        ``crowded`` says that more requests wait behind it.  A Work refers to ``frame`` until it is over.
+        """
+        if self._observer is not None:
+            self._observer.received(self.number, frame)
+            outlet = _Observed(outlet, self._observer, self.number)
+        number = frame[4]
+        tag = frame[5] | frame[6] << 8
+        operation = self._operations.get(number)
+        if operation is None or not self.established or tag == NOTAG or tag in self._outstanding:
+            ecode = self._unfit(operation, tag)
+            if ecode:
+                outlet.send([_rlerror(11, Rlerror.type, tag, ecode)])
+                return None
+        assert operation is not None
+        try:
+            request = codec.decode(frame)
+        except ProtocolError:
+            outlet.send([_rlerror(11, Rlerror.type, tag, EINVAL)])
+            return None
+        if operation.place is Place.WORKER or (crowded and operation.place is Place.CROWDED):
+            return self._hand_out(operation, request, outlet)
+        call = self._inline
+        call.outlet = outlet
+        try:
+            reply = operation.run(call, request)
+        except WouldBlock:
+            return self._hand_out(operation, request, outlet)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is answered, in one place
+            outlet.send([_rlerror(11, Rlerror.type, tag, self._ecode(request, error))])
+            return None
+        if isinstance(reply, Again):
+            return self._hand_out(operation, request, outlet)
+        _send(outlet, tag, reply)
+        return None
+
+    def refuse(self, tag: int, ecode: int, outlet: Outlet) -> None:
+        """Answer a request that the transport could not even take in."""
+        outlet.send([_rlerror(11, Rlerror.type, tag, ecode)])
+
+    def _unfit(self, operation: Operation | None, tag: int) -> int:
+        """errno for a request that no handler is to see, or 0."""
+        if operation is not None and operation.request is Tversion:
+            return 0
+        if not self.established:
+            return EPROTO
+        if operation is None:
+            return EOPNOTSUPP
+        if tag == NOTAG or tag in self._outstanding:
+            return EINVAL
+        return 0
+
+    def _ecode(self, request: Message, error: Exception) -> int:
+        if isinstance(error, Refused):
+            return error.ecode
+        if isinstance(error, OSError):
+            return ecode_of(error)
+        self.health.report(request, error)
+        return EIO
+
+    # --- work -------------------------------------------------------------------------------------
+
+    def _hand_out(self, operation: Operation, request: Message, outlet: Outlet) -> Work | None:
+        table = self.fids.by_number
+        named = [getattr(request, field) for field in operation.fids]
+        pinned = {number: table[number] for number in named if number in table}
+        with self._lock:
+            if len(self._outstanding) >= self.limits.requests:
+                work = None
+            else:
+                work = Work(self, operation, request, outlet, pinned)
+                self._outstanding[request.tag] = work
+                for fid in pinned.values():
+                    fid.users += 1
+        if work is None:
+            outlet.send([_rlerror(11, Rlerror.type, request.tag, EAGAIN)])
+        return work
+
+    def run(self, work: Work) -> float | None:
+        """Serve ``work`` on the calling thread; see :meth:`Work.run`."""
+        with self._lock:
+            if work.stage is not Stage.QUEUED:
+                return None
+            work.stage = Stage.RUNNING
+            self._running += 1
+        reply: Reply | None = None
+        ecode = 0
+        try:
+            reply = work.operation.run(work.call, work.request)
+        except Exception as error:  # noqa: BLE001 - as in receive
+            ecode = self._ecode(work.request, error)
+        if isinstance(reply, Again):
+            with self._lock:
+                self._running -= 1
+                if not work.flushes and not self._when_idle and not self._closed:
+                    work.call.waited += reply.delay
+                    work.stage = Stage.QUEUED
+                    return reply.delay
+                self._running += 1
+            # Given up while it waited: nothing happened, so nothing is answered but the flushes.
+            self._end(work, None)
+            return None
+        self._end(work, lambda: _send_outcome(work, reply, ecode))
+        return None
+
+    def _end(self, work: Work, answer: Callable[[], None] | None) -> None:
+        """``work`` is over: answer it, then those who flushed it, and let go of its fids."""
+        with self._lock:
+            # Under the lock, so that a Tflush finds the request either outstanding or answered, never
+            # between; and out of the table before the answer leaves, because the client may use the tag again
+            # at once.
+            work.stage = Stage.OVER
+            self._outstanding.pop(work.tag, None)
+            flushes = self._take_flushes(work)
+            if not self._closed and self._when_idle is None:
+                if answer is not None:
+                    answer()
+                for flush in flushes:
+                    flush.outlet.send([codec.frame(Rflush(flush.tag))])
+            doomed = self._unpin(work)
+            self._running -= 1
+            idle = self._when_idle if not self._running else None
+            if idle:
+                self._when_idle = None
+        for fid in doomed:
+            self.let_go(fid)
+        if idle:
+            idle()
+
+    def _unpin(self, work: Work) -> list[Fid]:
+        doomed = []
+        for fid in work.pinned.values():
+            fid.users -= 1
+            if fid.doomed and not fid.users:
+                doomed.append(fid)
+        work.pinned.clear()
+        return doomed
+
+    def _take_flushes(self, over: Work | PendingFlush) -> list[PendingFlush]:
+        """The flushes that waited for ``over``, each followed by those that waited for it.  Lock held."""
+        found: list[PendingFlush] = []
+        for flush in over.flushes:
+            self._outstanding.pop(flush.tag, None)
+            found.append(flush)
+            found += self._take_flushes(flush)
+        over.flushes = []
+        return found
+
+    # --- for handlers -----------------------------------------------------------------------------
+
+    def flush(self, tag: int, oldtag: int, outlet: Outlet) -> Reply:
+        """Cancel request ``oldtag`` if it has not begun, else arrange that ``tag`` is answered once it is
+        over.
+
+        flush(5): after Rflush nothing may come for ``oldtag``.  A request that has begun is answered first,
+        since what it did stays done; one that had not begun is never answered.
+        """
+        doomed: list[Fid] = []
+        with self._lock:
+            target = self._outstanding.get(oldtag)
+            if target is None or oldtag == tag:
+                return Rflush(tag)
+            if isinstance(target, Work) and target.stage is Stage.QUEUED:
+                target.stage = Stage.OVER
+                del self._outstanding[oldtag]
+                doomed = self._unpin(target)
+            else:
+                pending = PendingFlush(tag, outlet.later())
+                target.flushes.append(pending)
+                self._outstanding[tag] = pending
+                return LATER
+        for fid in doomed:
+            self.let_go(fid)
+        return Rflush(tag)
+
+    def let_go(self, fid: Fid) -> None:
+        """Release ``fid``, already out of the table, now or when its last request is over."""
+        if fid.users:
+            with self._lock:
+                if fid.users:
+                    fid.doomed = True
+                    return
+        try:
+            fid.release()
+        except OSError:
+            log.debug("closing fid %d failed", fid.number, exc_info=True)
+
+    def reset(self, then: Callable[[], None]) -> bool:
+        """Forget every fid and every outstanding request.
+
+        True when that is done; false when some of them still run, and then ``then`` is called once they are
+        over.
+        """
+        with self._lock:
+            queued = [w for w in self._outstanding.values() if isinstance(w, Work) and w.stage is Stage.QUEUED]
+            doomed = []
+            for work in queued:
+                work.stage = Stage.OVER
+                doomed += self._unpin(work)
+            self._outstanding.clear()
+            self.established = False
+            if self._running:
+                self._when_idle = then
+            idle = not self._running
+        for fid in doomed:
+            self.let_go(fid)
+        for number in list(self.fids.by_number):
+            self.let_go(self.fids.remove(number))
+        return idle
+
+    def close(self) -> None:
+        """The client is gone: as a reset, and nothing is answered any more."""
+        self._closed = True
+        self.reset(lambda: None)
+
+
+def _send(outlet: Outlet, tag: int, reply: Reply) -> None:
+    if isinstance(reply, Placed):
+        outlet.send_placed(_placed_head(RREAD_HDRSZ + reply.count, reply.type, tag, reply.count), reply.count)
+    elif isinstance(reply, Message):
+        outlet.send(codec.encode(reply))
+
+
+def _send_outcome(work: Work, reply: Reply | None, ecode: int) -> None:
+    if reply is None:
+        work.call.outlet.send([_rlerror(11, Rlerror.type, work.tag, ecode)])
+    else:
+        _send(work.call.outlet, work.tag, reply)
+
+
+class _Observed:
+    """An outlet that tells an observer."""
+
+    def __init__(self, outlet: Outlet, observer: Observer, session: int) -> None:
+        self._outlet = outlet
+        self._observer = observer
+        self._session = session
+        self._views: Sequence[memoryview] = ()
+
+    def payload(self, count: int) -> Sequence[memoryview]:
+        self._views = self._outlet.payload(count)
+        return self._views
+
+    def send(self, buffers: list[Buffer]) -> None:
+        self._observer.sent(self._session, buffers)
+        self._outlet.send(buffers)
+
+    def send_placed(self, head: bytes, count: int) -> None:
+        left = count
+        placed: list[Buffer] = [head]
+        for view in self._views:
+            placed.append(view[:left])
+            left -= len(placed[-1])
+        self._observer.sent(self._session, placed)
+        self._outlet.send_placed(head, count)
+
+    def later(self) -> Outlet:
+        return _Observed(self._outlet.later(), self._observer, self._session)
+
+
+class _Nowhere:
+    """Stands where no outlet is yet."""
+
+    def payload(self, count: int) -> Sequence[memoryview]:
+        raise AssertionError("no request is being served")
+
+    def send(self, buffers: list[Buffer]) -> None:
+        raise AssertionError("no request is being served")
+
+    def send_placed(self, head: bytes, count: int) -> None:
+        raise AssertionError("no request is being served")
+
+    def later(self) -> Outlet:
+        raise AssertionError("no request is being served")
+
+
+_NOWHERE: Outlet = _Nowhere()
+assert HDRSZ == 7  # receive() reads type and tag by position

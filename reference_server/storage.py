@@ -1,0 +1,274 @@
+"""What a backing store must offer.
+
+The rule of this module: roles only.  Handlers speak to stores through these and know no store by name; a
+store knows nothing of fids, tags or messages.
+
+Names given to a store have been checked (:mod:`reference_server.names`): one component, not empty, no slash,
+no NUL. Every method may raise ``OSError`` with the errno of the system call that it stands for; what a method
+adds to that is said with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from protocol.fields import Buffer, Qid
+
+
+class Caller(NamedTuple):
+    """For whom a request is made."""
+
+    uid: int
+    gid: int
+    """Used where the request does not say."""
+    groups: tuple[int, ...]
+
+
+class Attributes(NamedTuple):
+    """What Rgetattr carries between ``valid`` and the birth time, in that order."""
+
+    qid: Qid
+    mode: int
+    uid: int
+    gid: int
+    nlink: int
+    rdev: int
+    size: int
+    blksize: int
+    blocks: int
+    """In units of 512 bytes."""
+    atime_sec: int
+    atime_nsec: int
+    mtime_sec: int
+    mtime_nsec: int
+    ctime_sec: int
+    ctime_nsec: int
+
+
+class Changes(NamedTuple):
+    """What Tsetattr asks for; None leaves a thing as it is."""
+
+    mode: int | None
+    uid: int | None
+    gid: int | None
+    size: int | None
+    atime: tuple[int, int] | None
+    """Seconds and nanoseconds, or :data:`NOW`."""
+    mtime: tuple[int, int] | None
+    touch: bool
+    """Nothing but the change time is to move."""
+
+
+NOW: tuple[int, int] = (0, (1 << 30) - 1)
+"""The server's own present; the nanoseconds are Linux's UTIME_NOW."""
+
+
+class FileSystemInfo(NamedTuple):
+    """What Rstatfs carries, in that order."""
+
+    fstype: int
+    bsize: int
+    blocks: int
+    bfree: int
+    bavail: int
+    files: int
+    ffree: int
+    fsid: int
+    namelen: int
+
+
+class LockOwner(NamedTuple):
+    """Whose lock it is.  Locks of one owner never conflict with one another (POSIX record locks)."""
+
+    session: int
+    client_id: bytes
+    proc_id: int
+
+
+class Lock(NamedTuple):
+    """A record lock."""
+
+    type: int
+    """LOCK_TYPE_RDLCK or LOCK_TYPE_WRLCK."""
+    start: int
+    length: int
+    """0: to the end of the file, wherever that goes."""
+    proc_id: int
+    client_id: bytes
+    """Empty when a process of the host holds it."""
+
+
+class OpenFile(Protocol):
+    """A regular file, open for I/O."""
+
+    readable: bool
+    writable: bool
+
+    def read_into(self, views: Sequence[memoryview], offset: int, wait: bool) -> int:
+        """Read at ``offset`` into ``views``, one after the other; returns how many bytes, 0 at the end of the
+        file.
+
+        Raises WouldBlock when ``wait`` is false and the data is not at hand.
+        """
+        ...
+
+    def write(self, data: Buffer, offset: int, caller: Caller, wait: bool) -> int:
+        """Write at ``offset`` (at the end when opened with O_APPEND); returns how many bytes were taken.
+
+        Raises WouldBlock when ``wait`` is false and the write has to wait for a disk.
+        """
+        ...
+
+    def fsync(self, datasync: bool) -> None:
+        """Put the file, or only its data, on stable storage."""
+        ...
+
+    def set_lock(self, owner: LockOwner, lock: Lock | None, start: int, length: int) -> bool:
+        """Take ``lock``, or release ``start``..``length`` when it is None; false when another holds it."""
+        ...
+
+    def get_lock(self, owner: LockOwner, lock: Lock) -> Lock | None:
+        """The lock of somebody else that stands in the way of ``lock``."""
+        ...
+
+    def close(self) -> None:
+        """Give the file up, and every lock taken only through it."""
+        ...
+
+
+class OpenDirectory(Protocol):
+    """A directory, open for listing."""
+
+    def read_entries(self, offset: int, limit: int) -> Buffer:
+        """Whole entries after the one whose offset is ``offset``, encoded, at most ``limit`` bytes.
+
+        Raises OSError(EINVAL) when not even one fits, or for an offset that was never handed out.
+        """
+        ...
+
+    def fsync(self, datasync: bool) -> None:
+        """Put the directory on stable storage."""
+        ...
+
+    def close(self) -> None:
+        """Give the directory up."""
+        ...
+
+
+class Node(Protocol):
+    """A file of any type, found by walking, whether or not it still has a name.  Counted: see ``retain``."""
+
+    type: int
+    """S_IFMT bits of the mode."""
+
+    def retain(self) -> None:
+        """One more user."""
+        ...
+
+    def release(self) -> None:
+        """One user fewer; with the last one what the node holds is given up."""
+        ...
+
+    def qid(self) -> Qid:
+        """The qid as of now."""
+        ...
+
+    def getattr(self) -> Attributes:
+        """stat(2)."""
+        ...
+
+    def setattr(self, changes: Changes, opened: OpenFile | None, caller: Caller) -> None:
+        """chmod(2), chown(2), truncate(2), utimensat(2); ``opened`` is the caller's own open file, if it has
+        one.
+        """
+        ...
+
+    def statfs(self) -> FileSystemInfo:
+        """statfs(2)."""
+        ...
+
+    def child(self, name: bytes, caller: Caller) -> tuple[Node, Qid]:
+        """The file ``name`` in this directory; for ``..`` the parent, the root being its own parent."""
+        ...
+
+    def open(self, flags: int, caller: Caller) -> OpenFile:
+        """Open a regular file.  ``flags`` are the host's, already sifted."""
+        ...
+
+    def open_directory(self, caller: Caller) -> OpenDirectory:
+        """Open a directory."""
+        ...
+
+    def create(self, name: bytes, flags: int, mode: int, gid: int, caller: Caller) -> tuple[Node, Qid, OpenFile]:
+        """Create a regular file in this directory and open it; an existing one is opened unless O_EXCL is
+        set.
+        """
+        ...
+
+    def mkdir(self, name: bytes, mode: int, gid: int, caller: Caller) -> Qid:
+        """mkdir(2)."""
+        ...
+
+    def symlink(self, name: bytes, target: bytes, gid: int, caller: Caller) -> Qid:
+        """symlink(2)."""
+        ...
+
+    def mknod(self, name: bytes, mode: int, device: int, gid: int, caller: Caller) -> Qid:
+        """mknod(2); ``device`` as makedev(3) makes it."""
+        ...
+
+    def link(self, name: bytes, file: Node, caller: Caller) -> None:
+        """link(2): ``name`` in this directory becomes one more name of ``file``."""
+        ...
+
+    def unlink(self, name: bytes, caller: Caller) -> None:
+        """unlink(2)."""
+        ...
+
+    def rmdir(self, name: bytes, caller: Caller) -> None:
+        """rmdir(2)."""
+        ...
+
+    def rename(self, name: bytes, directory: Node, new_name: bytes, caller: Caller) -> None:
+        """rename(2) of ``name`` in this directory."""
+        ...
+
+    def location(self, caller: Caller) -> tuple[Node, bytes]:
+        """The directory that holds this file, retained for the caller, and its name there.
+
+        Raises OSError(ENOENT) when it has no name any more, OSError(EBUSY) for the root.
+        """
+        ...
+
+    def readlink(self) -> bytes:
+        """readlink(2)."""
+        ...
+
+    def getxattr(self, name: bytes, caller: Caller) -> bytes:
+        """getxattr(2)."""
+        ...
+
+    def listxattr(self, caller: Caller) -> bytes:
+        """listxattr(2): every name followed by a NUL."""
+        ...
+
+    def setxattr(self, name: bytes, value: bytes, flags: int, caller: Caller) -> None:
+        """setxattr(2)."""
+        ...
+
+    def removexattr(self, name: bytes, caller: Caller) -> None:
+        """removexattr(2)."""
+        ...
+
+
+class Store(Protocol):
+    """A tree that can be attached to."""
+
+    def root(self) -> Node:
+        """The root, retained for the caller."""
+        ...
+
+    def close(self) -> None:
+        """Give everything up."""
+        ...

@@ -1,0 +1,300 @@
+"""A session over a byte stream, as TCP and unix sockets are.
+
+The rule of this module: whole frames for the session, whole frames for the peer, whatever the stream does to
+their edges.  One thread reads and serves; replies to requests that came in together leave together, which is
+most of what makes small requests cheap.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Sequence
+
+from protocol.constants import EMSGSIZE, HDRSZ
+from protocol.fields import Buffer
+from reference_server.pool import Pool
+from reference_server.session import Session, Work
+
+log = logging.getLogger("reference_server")
+
+_CHUNK = 64 * 1024
+"""Bytes asked of the socket when nothing is known of what comes; more would only have to be moved about."""
+_JOINED = 32 * 1024
+"""Replies up to this many bytes in all are joined for one send; longer ones are gathered (sendmsg)."""
+_IOV_MAX = 1024
+
+
+class Connection:
+    """Serves one peer until it goes."""
+
+    def __init__(self, sock: socket.socket, session: Session) -> None:
+        self._sock = sock
+        self._session = session
+        self._pool = Pool(session.limits.workers, f"9p-{session.number}")
+        self._sending = threading.Lock()
+        self._broken = False
+        self._outlet = _BatchOutlet(self)
+        self._queued = 0
+        """Bytes of frames that were copied for workers and are not over."""
+        self._room = threading.Condition()
+
+    def serve(self) -> None:
+        """Read and serve until the peer goes or sends what is no frame; then release everything."""
+        try:
+            self._read()
+        except (ConnectionError, TimeoutError):
+            pass
+        except OSError as error:
+            log.debug("connection ended: %s", error)
+        finally:
+            self._broken = True
+            self._session.close()
+            self._sock.close()
+            self._pool.close()
+
+    def _read(self) -> None:
+        session, outlet = self._session, self._outlet
+        memory = memoryview(bytearray(session.limits.msize_max + _CHUNK))
+        start = end = 0
+        while True:
+            # Serve what is there.
+            while end - start >= HDRSZ:
+                size = int.from_bytes(memory[start : start + 4], "little")
+                if size < HDRSZ:
+                    return  # no way to tell where the next frame begins
+                if size > session.msize:
+                    break
+                if size > end - start:
+                    break
+                frame = memory[start : start + size]
+                start += size
+                work = session.receive(frame, outlet, end - start >= HDRSZ)
+                if work is not None:
+                    self._hand_over(work, frame)
+            outlet.flush()
+            if start == end:
+                start = end = 0
+            # Get more.
+            have = end - start
+            if have >= HDRSZ:
+                size = int.from_bytes(memory[start : start + 4], "little")
+                if size > session.msize:
+                    tag = memory[start + 5] | memory[start + 6] << 8
+                    session.refuse(tag, EMSGSIZE, outlet)
+                    outlet.flush()
+                    self._skip(size - have)
+                    start = end = 0
+                    continue
+                if start + size > len(memory):
+                    memory[:have] = memory[start:end]
+                    start, end = 0, have
+                # The rest of this frame and no more, in one call.
+                count = self._sock.recv_into(memory[end:], start + size - end, socket.MSG_WAITALL)
+            else:
+                if start:
+                    memory[:have] = memory[start:end]
+                    start, end = 0, have
+                count = self._sock.recv_into(memory[end:], _CHUNK)
+            if not count:
+                return
+            end += count
+
+    def _skip(self, count: int) -> None:
+        """Read past the rest of a frame that is too long, without keeping it."""
+        waste = bytearray(min(count, _CHUNK)) if count > 0 else bytearray()
+        while count > 0:
+            got = self._sock.recv_into(waste, min(count, len(waste)))
+            if not got:
+                raise ConnectionResetError
+            count -= got
+
+    # --- workers -----------------------------------------------------------------------------------
+
+    def _hand_over(self, work: Work, frame: memoryview) -> None:
+        """Let a worker run ``work``, which keeps referring to ``frame``: so give it a copy that stays."""
+        size = len(frame)
+        with self._room:
+            while self._queued and self._queued + size > self._session.limits.queued_bytes:
+                self._room.wait()
+            self._queued += size
+        work.detach()
+
+        def job() -> float | None:
+            delay = work.run()
+            if delay is None:
+                with self._room:
+                    self._queued -= size
+                    self._room.notify()
+            return delay
+
+        self._pool.submit(job)
+
+    # --- sending -----------------------------------------------------------------------------------
+
+    def send(self, buffers: list[Buffer], size: int) -> None:
+        """Send whole frames, ``size`` bytes in all.  Any thread may.  A peer that is gone gets nothing."""
+        with self._sending:
+            if self._broken:
+                return
+            try:
+                if size <= _JOINED:
+                    self._sock.sendall(b"".join(buffers))
+                else:
+                    self._send_gathered(buffers)
+            except OSError:
+                # The reading side learns of it by itself.
+                self._broken = True
+
+    def _send_gathered(self, buffers: list[Buffer]) -> None:
+        at = 0
+        while at < len(buffers):
+            sent = self._sock.sendmsg(buffers[at : at + _IOV_MAX])
+            while at < len(buffers) and sent >= len(buffers[at]):
+                sent -= len(buffers[at])
+                at += 1
+            if sent:
+                buffers[at] = memoryview(buffers[at])[sent:]
+
+    def arena_size(self) -> int:
+        """Bytes of memory that a batch of replies may read file data into."""
+        return self._session.limits.msize_max
+
+    def end(self) -> None:
+        """Make ``serve`` return soon.  Any thread may."""
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            log.debug("peer was gone already")
+
+
+class _BatchOutlet:
+    """Gathers the replies of the reading thread until it has nothing more to serve."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._pending: list[Buffer] = []
+        self._size = 0
+        self._arena = memoryview(bytearray(connection.arena_size()))
+        self._used = 0
+
+    def payload(self, count: int) -> Sequence[memoryview]:
+        if self._used + count > len(self._arena):
+            self.flush()
+        return (self._arena[self._used : self._used + count],)
+
+    def send(self, buffers: list[Buffer]) -> None:
+        self._pending += buffers
+        for buffer in buffers:
+            self._size += len(buffer)
+        if self._size > _CHUNK:
+            self.flush()
+
+    def send_placed(self, head: bytes, count: int) -> None:
+        self._pending.append(head)
+        self._pending.append(self._arena[self._used : self._used + count])
+        self._used += count
+        self._size += len(head) + count
+        if self._size > _CHUNK:
+            self.flush()
+
+    def later(self) -> _LateOutlet:
+        # What was answered before must not be overtaken by what is answered from elsewhere.
+        self.flush()
+        return _LateOutlet(self._connection)
+
+    def flush(self) -> None:
+        """Send what was gathered."""
+        if self._pending:
+            self._connection.send(self._pending, self._size)
+            self._pending = []
+            self._size = 0
+            self._used = 0
+
+
+class _LateOutlet:
+    """Sends one reply from any thread, out of memory of its own."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._memory = memoryview(b"")
+
+    def payload(self, count: int) -> Sequence[memoryview]:
+        self._memory = memoryview(bytearray(count))
+        return (self._memory,)
+
+    def send(self, buffers: list[Buffer]) -> None:
+        self._connection.send(list(buffers), sum(map(len, buffers)))
+
+    def send_placed(self, head: bytes, count: int) -> None:
+        self._connection.send([head, self._memory[:count]], len(head) + count)
+
+    def later(self) -> _LateOutlet:
+        return self
+
+
+class Listener:
+    """Accepts peers on one bound socket and serves each on a thread of its own."""
+
+    def __init__(self, sock: socket.socket, name: str, make_session: Callable[[], Session]) -> None:
+        self._sock = sock
+        self.name = name
+        """How a user would write the address."""
+        self._make_session = make_session
+        self._connections: dict[Connection, threading.Thread] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._accept, name=f"accept {name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._sock.listen(128)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _peer = self._sock.accept()
+            except OSError:
+                if self._closed:
+                    return
+                log.exception("accept failed on %s", self.name)
+                continue
+            _tune(sock)
+            connection = Connection(sock, self._make_session())
+            thread = threading.Thread(target=self._serve, args=(connection,), name=f"serve {self.name}", daemon=True)
+            with self._lock:
+                if self._closed:
+                    sock.close()
+                    return
+                self._connections[connection] = thread
+            thread.start()
+
+    def _serve(self, connection: Connection) -> None:
+        try:
+            connection.serve()
+        finally:
+            with self._lock:
+                self._connections.pop(connection, None)
+
+    def close(self) -> None:
+        """Stop accepting, end every connection and wait until all is released."""
+        with self._lock:
+            self._closed = True
+            serving = list(self._connections.items())
+        # shutdown wakes accept(2); close alone would leave it waiting.
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            log.debug("listener was not listening")
+        self._sock.close()
+        for connection, _thread in serving:
+            connection.end()
+        for _connection, thread in serving:
+            thread.join()
+
+
+def _tune(sock: socket.socket) -> None:
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
