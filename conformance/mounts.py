@@ -62,8 +62,10 @@ class MountOptions:
         return wrong
 
 
-_CACHE_BITS = {"0": "none", "00000000": "none", "1": "readahead", "00000001": "readahead", "5": "mmap", "00000005": "mmap",
-               "f": "loose", "0000000f": "loose", "8f": "fscache", "0000008f": "fscache"}  # fmt: skip
+_CACHE_BITS = {
+    "0": "none", "00000000": "none", "1": "readahead", "00000001": "readahead", "5": "mmap", "00000005": "mmap",
+    "f": "loose", "0000000f": "loose", "8f": "fscache", "0000008f": "fscache",
+}  # fmt: skip
 """Linux 6.4 and later: enum p9_cache_shortcuts in fs/9p/v9fs.h, printed with %x."""
 
 DEFAULT = MountOptions()

@@ -22,11 +22,13 @@ from conformance.evidence.gate import exit_status
 from conformance.evidence.record import CaseResult, Environment, RunWriter, load_run
 from conformance.evidence.reports import write_reports
 from conformance.mounts import DEFAULT, MountOptions, matrix, parse
-from conformance.runner import Runner
 from conformance.targets import kinds
 from conformance.targets.spec import Target, load
+from conformance.wire import wire
 
 CASES = Path(__file__).parent / "cases"
+
+__all__ = ["share", "wire"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--layer", action="append", default=[], help="only this layer (repeatable)")
     group.addoption("--family", action="append", default=[], help="only this family, e.g. open (repeatable)")
     group.addoption("--mount", action="append", default=[], metavar="OPTIONS",
-                    help="mount so: cache=mmap,msize=8192,access=user,version=9p2000.u,posixacl (repeatable)")  # fmt: skip
+                    help="mount so, e.g. cache=mmap,msize=8192,access=user,posixacl (repeatable)")  # fmt: skip
     group.addoption("--mounts", choices=("default", "all"), default="default",
                     help="default: cache=none and a subset in mmap and loose; all: the whole matrix")  # fmt: skip
     group.addoption("--results", default="results", metavar="DIR", help="where run directories go")
@@ -46,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--security-model", help="QEMU's security_model instead of the target's")
     group.addoption("--address", metavar="ADDRESS", help="for target socket: HOST:PORT or a unix socket's path")
     group.addoption("--aname", help="for target socket: the name to attach to")
-    group.addoption("--export", metavar="DIR", help="for target socket: the exported directory, if it is on this host")
+    group.addoption("--export", metavar="DIR", help="for target socket: the exported directory, if on this host")
     group.addoption("--keep-guest", action="store_true", help="leave the guest running at the end")
     group.addoption("--control", choices=("first", "never"), default="first",
                     help="first: every case must hold on the guest's native file system before it is tried")  # fmt: skip
@@ -93,7 +95,7 @@ class RunPlugin:
         kinds.check(self.target, self.options)
         self.run_dir = Path(worker["assay9_run_dir"]) if worker else Path()
         self.writer: RunWriter | None = None
-        self.runner: Runner | None = None
+        self.runner: kinds.CaseRunner | None = None
         self.counts: dict[str, int] = {}
         self.started = time.monotonic()
         if self.controls:
@@ -160,14 +162,14 @@ class RunPlugin:
             return None
         runner = self._runner()
         arguments = {n: pyfuncitem.funcargs[n] for n in pyfuncitem._fixtureinfo.argnames}
-        result, raised = kinds.run_case(runner, case, _parameters(pyfuncitem), pyfuncitem.function, arguments)
+        result, raised = runner.run_item(case, _parameters(pyfuncitem), pyfuncitem.function, arguments)
         assert self.writer is not None
         self.writer.append(result)
         pyfuncitem.user_properties.append(("assay9", result.verdict))
         _as_outcome(result, raised)
         return True
 
-    def _runner(self) -> Any:
+    def _runner(self) -> kinds.CaseRunner:
         if self.runner is None:
             assert self.writer is not None
             self.runner = kinds.start(self.target, self.run_dir, self._progress, self.options, self.worker,
@@ -175,7 +177,7 @@ class RunPlugin:
             if self.runner.broken is not None:
                 self.writer.trouble(str(self.runner.broken))
             else:
-                self.writer.describe(self.runner.deployment.environment())
+                self.writer.describe(self.runner.environment())
         return self.runner
 
     def _progress(self, text: str) -> None:

@@ -15,7 +15,7 @@ from conformance.evidence.record import CaseResult
 from conformance.evidence_of import case_result
 from conformance.features import FEATURES
 from conformance.judge import judge
-from conformance.mounts import MountOptions
+from conformance.mounts import DEFAULT, MountOptions
 from conformance.share import Share
 from conformance.targets.deployment import Deployment
 from conformance.targets.spec import Target
@@ -78,6 +78,23 @@ class Runner:
             time.monotonic() - begun, self.worker, known,
         )  # fmt: skip
         return result, raised
+
+    def environment(self) -> dict[str, Any]:
+        """What the deployment says of itself."""
+        return self.deployment.environment()
+
+    def run_item(
+        self, case: Case, parameters: str, function: Callable[..., None], arguments: dict[str, Any]
+    ) -> tuple[CaseResult, BaseException | None]:
+        """Run a case's function with its arguments, the share among them replaced by the real one."""
+        mount = arguments.get("share", DEFAULT)
+        if not isinstance(mount, MountOptions):
+            raise SuiteError(f"{case.id}: its share fixture is not the suite's own")
+
+        def body(share: Share) -> None:
+            function(**{**arguments, "share": share})
+
+        return self.run(case, parameters, mount, body)
 
     def stop(self) -> None:
         """End the deployment."""

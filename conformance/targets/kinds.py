@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from conformance.case import Case
-from conformance.errors import InfrastructureError, SuiteError, UsageError
+from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.record import CaseResult
-from conformance.mounts import DEFAULT, MountOptions
 from conformance.runner import Runner
-from conformance.share import Share
 from conformance.targets.deployment import Deployment, Progress
 from conformance.targets.spec import Target
 
@@ -39,10 +37,34 @@ def deployment(target: Target, run_dir: Path, progress: Progress, options: dict[
     raise UsageError(f"target {target.name} is of kind {target.kind}, which has no file system to mount")
 
 
+class CaseRunner(Protocol):
+    """What runs the cases of one worker: on a share (`Runner`) or on a server (`WireRunner`)."""
+
+    broken: InfrastructureError | None
+    """Why nothing can run any more."""
+
+    def environment(self) -> dict[str, Any]:
+        """What the evidence says of the deployment."""
+
+    def run_item(
+        self, case: Case, parameters: str, function: Callable[..., None], arguments: dict[str, Any]
+    ) -> tuple[CaseResult, BaseException | None]:
+        """Run a case's function with its arguments; its evidence, and what it raised."""
+
+    def stop(self) -> None:
+        """End everything that was started."""
+
+
 def start(
     target: Target, run_dir: Path, progress: Progress, options: dict[str, Any], worker: str, control_first: bool
-) -> Runner:
+) -> CaseRunner:
     """A runner on a started deployment; one that could not start is `broken` and says so for every case."""
+    if target.kind == "server":
+        from conformance.wire_runner import WireRunner  # noqa: PLC0415
+
+        on_wire = WireRunner(target, run_dir, options, worker)
+        on_wire.start()
+        return on_wire
     made = deployment(target, run_dir, progress, options)
     runner = Runner(target, made, control_first, worker)
     try:
@@ -51,17 +73,3 @@ def start(
         runner.broken = e
         made.stop()
     return runner
-
-
-def run_case(
-    runner: Runner, case: Case, parameters: str, function: Callable[..., None], arguments: dict[str, Any]
-) -> tuple[CaseResult, BaseException | None]:
-    """Run a case's function with its arguments, the share among them replaced by the real one."""
-    mount = arguments.get("share", DEFAULT)
-    if not isinstance(mount, MountOptions):
-        raise SuiteError(f"{case.id}: its share fixture is not the suite's own")
-
-    def body(share: Share) -> None:
-        function(**{**arguments, "share": share})
-
-    return runner.run(case, parameters, mount, body)

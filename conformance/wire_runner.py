@@ -1,0 +1,68 @@
+"""Runs wire cases on one server and says what came of each; the counterpart of `conformance.runner`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from conformance.case import Case
+from conformance.errors import InfrastructureError
+from conformance.evidence.record import CaseResult
+from conformance.evidence_of import case_result
+from conformance.judge import judge
+from conformance.targets.spec import Target
+from conformance.wire import Wire, WireSession
+
+
+class WireRunner:
+    """One worker's server, and verdicts on what cases send it."""
+
+    def __init__(self, target: Target, run_dir: Path, options: dict[str, Any], worker: str) -> None:
+        self.target, self.worker = target, worker
+        self.session = WireSession(target, run_dir, options)
+        self.broken: InfrastructureError | None = None
+
+    def start(self) -> None:
+        """Bring the server up; where that fails, every case says so."""
+        try:
+            self.session.start()
+        except InfrastructureError as e:
+            self.broken = e
+
+    def environment(self) -> dict[str, Any]:
+        """See `conformance.targets.deployment.Deployment`."""
+        return self.session.versions()
+
+    def run_item(
+        self, case: Case, parameters: str, function: Callable[..., None], arguments: dict[str, Any]
+    ) -> tuple[CaseResult, BaseException | None]:
+        """Run a case's function, its `wire` replaced by the real one."""
+        begun = time.monotonic()
+        raised: BaseException | None = self.broken
+        crossed, log = None, ""
+        if self.broken is None:
+
+            def body(wire: Wire) -> None:
+                function(**{**arguments, "wire": wire})
+
+            try:
+                outcome = self.session.run(case, parameters, body)
+                raised, crossed, log = outcome.raised, outcome.crossed, outcome.log
+            except InfrastructureError as e:  # the server did not come back
+                raised = self.broken = e
+        profile = self.target.profile
+        known = profile.known_failure(case.id, parameters, "", str(self.environment().get("target_version", "")))
+        lacks = tuple(lack for lack in profile.lacks if lack.feature in case.needs)
+        judgement = judge(case, raised, crossed, known, lacks, [])
+        excerpts = [("server log", log)] if log.strip() else []
+        result = case_result(
+            case, parameters, None, "", judgement, raised, None, None, crossed, excerpts,
+            time.monotonic() - begun, self.worker, known,
+        )  # fmt: skip
+        return result, raised
+
+    def stop(self) -> None:
+        """End the server."""
+        self.session.stop()
