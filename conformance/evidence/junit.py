@@ -20,20 +20,22 @@ def junit(record: Record) -> bytes:
     seen = overview(record)
     took = elapsed(record)
     spent = took if took is not None else sum(r.seconds for r in record.results)
-    root = ET.Element("testsuites", name=f"assay9 {_xml(record.environment.target)}",
-                      **_totals(record.results, spent))  # fmt: skip
+    target = _xml(record.environment.target)
+    root = ET.Element("testsuites", {"name": f"assay9 {target}", **_totals(record.results, spent)})
+    if run := _run_itself(seen):
+        root.append(run)
     suites: dict[tuple[str, str], list[CaseResult]] = {}
     for result in record.results:
         suites.setdefault((result.layer, result.family), []).append(result)
     for (layer, family), results in suites.items():
-        suite = ET.SubElement(
-            root, "testsuite", name=_xml(f"{layer}.{family}"), hostname=_xml(record.environment.target),
-            timestamp=record.environment.started.isoformat(timespec="seconds"),
-            **_totals(results, sum(r.seconds for r in results)),
-        )  # fmt: skip
+        about = {
+            "name": _xml(f"{layer}.{family}"), "hostname": target,
+            "timestamp": record.environment.started.isoformat(timespec="seconds"),
+        }  # fmt: skip
+        suite = ET.SubElement(root, "testsuite", {**about, **_totals(results, sum(r.seconds for r in results))})
         suite.extend(_case(result, seen) for result in results)
     ET.indent(root)
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True))
 
 
 def write_junit(record: Record, path: Path) -> None:
@@ -64,6 +66,18 @@ def _differences(comparison: Comparison) -> list[str]:
         for f in comparison.fields
         if not f.equal and f.tolerated is None
     ]
+
+
+def _run_itself(seen: Overview) -> ET.Element | None:
+    """An error that stands for the run, where something is wrong with it that no case shows."""
+    record = seen.record
+    if record.results and not (record.troubles or record.interrupted or record.damage):
+        return None
+    suite = ET.Element("testsuite", name="run", tests="1", failures="0", errors="1", skipped="0", time="0")
+    case = ET.SubElement(suite, "testcase", name="the run itself", classname="run", time="0")
+    error = ET.SubElement(case, "error", message=_xml("; ".join(seen.doubts)), type="infrastructure")
+    error.text = _xml("\n".join([*(f"{t.worker}: {t.text}" for t in record.troubles), *record.damage]))
+    return suite
 
 
 def _totals(results: list[CaseResult], seconds: float) -> dict[str, str]:

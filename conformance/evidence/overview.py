@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from conformance.evidence.models import CaseResult, Record
+from conformance.evidence.models import CaseResult, KnownFailure, Record
 
 Standing = Literal["pass", "fail", "fixed", "error", "known", "varies", "unsupported", "undrivable"]
 STANDINGS: tuple[Standing, ...] = (
@@ -93,6 +93,14 @@ class Overview:
         if self.counts["fixed"]:
             wrong.append(count(self.counts["fixed"], "unexpected pass", "unexpected passes"))
         return f"{' and '.join(wrong)} in {total}" + (f"; besides, {doubts}" if doubts else "")
+
+    def known_entries(self) -> list[tuple[KnownFailure, list[CaseResult]]]:
+        """The profile's entries that were met, each with the cases that met it."""
+        met: dict[tuple[str, str], list[CaseResult]] = {}
+        for result in self["known"]:
+            entry = result.known or KnownFailure(reason=result.reason)
+            met.setdefault((entry.reason, entry.link), []).append(result)
+        return [(KnownFailure(reason=reason, link=link), having) for (reason, link), having in met.items()]
 
     def one_mount(self) -> bool:
         """Whether all cases ran on one mount, so that naming it with each would be noise."""

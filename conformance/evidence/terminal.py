@@ -28,9 +28,7 @@ def summary(record: Record, run_dir: Path, *, colour: bool | None = None, width:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     width = width or max(60, min(shutil.get_terminal_size((100, 24)).columns, 140))
     out = io.StringIO()
-    console = Console(
-        file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False, emoji=False
-    )
+    console = Console(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False, emoji=False)
     seen = overview(record)
     console.print()
     if record.results:
@@ -55,9 +53,7 @@ def _table(seen: Overview) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_footer=True)
     table.add_column("family", footer="total", footer_style="bold", no_wrap=True)
     for name in shown:
-        table.add_column(
-            name, justify="right", footer=str(seen.counts[name]), footer_style="bold", no_wrap=True
-        )
+        table.add_column(name, justify="right", footer=str(seen.counts[name]), footer_style="bold", no_wrap=True)
     for (layer, family), counts in seen.families.items():
         row = [Text(str(counts[s]), style=_STYLES[s]) if counts[s] else Text("·", style="dim") for s in shown]
         table.add_row(Text(f"{layer}/{family}"), *row)
@@ -70,9 +66,7 @@ def _listing(console: Console, seen: Overview) -> None:
         if results:
             console.print()
         for result in results[:_LISTED]:
-            line = Text.assemble(
-                (f"{name} ", _STYLES[name]), (visible(seen.name(result)), "bold"), f" {result.reason}"
-            )
+            line = Text.assemble((f"{name} ", _STYLES[name]), (visible(seen.name(result)), "bold"), f" {result.reason}")
             console.print(line)
         if len(results) > _LISTED:
             console.print(Text(f"... and {len(results) - _LISTED} more: see the report", style="dim"))

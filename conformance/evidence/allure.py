@@ -1,0 +1,192 @@
+"""Allure results from a record: one JSON file per case, a step per call, attachments for the rest.
+
+Epic, feature and story are layer, family and case. `fail` and `fixed` are failed, `error` is broken; `known`,
+`varies`, `unsupported` and `undrivable` are skipped. File names follow from the run and the case, so that
+deriving the reports again replaces what was there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid5
+
+from allure_commons import model2 as allure
+
+from conformance.evidence.models import Call, CaseResult, Comparison, Record
+from conformance.evidence.overview import Overview, Standing, overview, standing, visible
+
+SEVERITIES = {"must": "critical", "linux": "normal", "varies": "minor"}
+STATUSES: dict[Standing, str] = {
+    "pass": allure.Status.PASSED, "fail": allure.Status.FAILED, "fixed": allure.Status.FAILED,
+    "error": allure.Status.BROKEN, "known": allure.Status.SKIPPED, "varies": allure.Status.SKIPPED,
+    "unsupported": allure.Status.SKIPPED, "undrivable": allure.Status.SKIPPED,
+}  # fmt: skip
+_SKIPPED: dict[Standing, str] = {
+    "known": "Known failures", "varies": "Differences that may be",
+    "unsupported": "Declared lacks", "undrivable": "Could not be driven",
+}  # fmt: skip
+CATEGORIES: list[dict[str, Any]] = [
+    {"name": "Unexpected failures and unexpected passes", "matchedStatuses": ["failed"]},
+    {"name": "The suite or the infrastructure broke", "matchedStatuses": ["broken"]},
+    *(
+        {"name": name, "matchedStatuses": ["skipped"], "messageRegex": f"(?s){stand}: .*"}
+        for stand, name in _SKIPPED.items()
+    ),
+]
+_SPACE = UUID("6e1a4f0c-2f0b-5c55-9c7e-0b9a55a79000")
+
+
+def write_allure(record: Record, directory: Path) -> None:
+    """Write the allure-results of a record; those of other runs in the directory stay."""
+    directory.mkdir(parents=True, exist_ok=True)
+    seen = overview(record)
+    clock: dict[str, int] = {}
+    for result in record.results:
+        made, files = _result(result, seen, clock)
+        for name, text in files:
+            (directory / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+        name = made.file_pattern.format(prefix=made.uuid)
+        (directory / name).write_text(json.dumps(_plain(made), ensure_ascii=False), encoding="utf-8")
+    (directory / "categories.json").write_text(json.dumps(CATEGORIES, indent=1))
+    (directory / "environment.properties").write_text("".join(_properties(record)), encoding="utf-8")
+
+
+def comparisons_text(comparisons: list[Comparison]) -> str:
+    """Comparisons as text: what differs first, what is tolerated and why, and what is equal."""
+    lines: list[str] = []
+    reasons: dict[str, int] = {}
+    for c in comparisons:
+        lines.append(f"after call {c.after_call}: {c.kind} of {c.path}: {'agrees' if c.ok else 'DIFFERS'}")
+        equal = []
+        for f in c.fields:
+            if f.tolerated is not None:
+                note = reasons.setdefault(f.tolerated, len(reasons) + 1)
+                lines.append(f"    tolerated [{note}] {f.name}: inside {f.inside}, outside {f.outside} ({f.rule})")
+            elif f.equal:
+                equal.append(f"{f.name}={f.inside}")
+            else:
+                lines.append(f"    DIFFERS {f.name}: inside {f.inside}, outside {f.outside} ({f.rule})")
+        if equal:
+            lines.append(f"    equal {', '.join(equal)}")
+    lines += [f"[{number}] {reason}" for reason, number in reasons.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _result(
+    result: CaseResult, seen: Overview, clock: dict[str, int]
+) -> tuple[allure.TestResult, list[tuple[str, str]]]:
+    environment = seen.record.environment
+    key = f"{environment.target}\0{result.id}\0{result.mount}"
+    once = f"{environment.started.isoformat()}\0{result.worker}\0{result.ended}"
+    uuid = str(uuid5(_SPACE, f"{key}\0{once}"))
+    stand = standing(result)
+    start, stop = _times(result, seen, clock)
+    made = allure.TestResult(
+        uuid=uuid,
+        historyId=hashlib.sha256(key.encode()).hexdigest()[:32],
+        testCaseId=hashlib.sha256(f"{result.case_id}\0{result.title}".encode()).hexdigest()[:32],
+        name=f"{result.id} {result.title}" + ("" if seen.one_mount() else f" [{result.mount}]"),
+        fullName=f"{result.layer}.{result.family}.{result.title}",
+        titlePath=[result.layer, result.family],
+        description=f"{result.requirement}\n\nSource: {result.source}",
+        status=STATUSES[stand],
+        stage="finished",
+        start=start,
+        stop=stop,
+        parameters=_parameters(
+            {"parameters": result.parameters, "mount": result.mount, "mounted as": result.mount_shown}
+        ),
+        labels=[
+            allure.Label(name=name, value=value)
+            for name, value in (
+                ("epic", result.layer), ("feature", result.family), ("story", result.case_id),
+                ("severity", SEVERITIES[result.severity]), ("suite", f"{result.layer}/{result.family}"),
+                ("tag", stand), ("host", environment.target), ("thread", result.worker),
+                ("framework", "assay9"), ("language", "python"),
+            )
+        ],
+        steps=list(_steps(result.calls, start)),
+    )  # fmt: skip
+    if stand != "pass":
+        made.statusDetails = allure.StatusDetails(
+            known=stand == "known", message=f"{stand}: {result.reason}", trace=result.details or None
+        )
+    if result.known and result.known.link:
+        made.links.append(allure.Link(type="issue", url=result.known.link, name=result.known.reason))
+    files = []
+    for number, (name, text) in enumerate(_attachments(result)):
+        source = f"{uuid5(_SPACE, f'{uuid}{number}')}-attachment.txt"
+        made.attachments.append(allure.Attachment(name=name, source=source, type="text/plain"))
+        files.append((source, text))
+    return made, files
+
+
+def _times(result: CaseResult, seen: Overview, clock: dict[str, int]) -> tuple[int, int]:
+    """Milliseconds. Where the record does not say when a case ended, it followed the worker's one before."""
+    took = round(result.seconds * 1000)
+    if result.ended is not None:
+        stop = round(result.ended.timestamp() * 1000)
+        return stop - took, stop
+    start = clock.get(result.worker, round(seen.record.environment.started.timestamp() * 1000))
+    clock[result.worker] = start + took
+    return start, start + took
+
+
+def _steps(calls: list[Call], start: int) -> Iterator[allure.TestStepResult]:
+    at = float(start)
+    for call in calls:
+        who = call.vantage if call.process == "main" else f"{call.vantage}/{call.process}"
+        end = at + call.seconds * 1000
+        values = {"result": call.result}
+        if call.control_result is not None:
+            values["control"] = call.control_result
+        yield allure.TestStepResult(
+            name=f"{who}: {call.op}({', '.join(call.args)}) = {call.result}",
+            # A call that fails as its case demands is no failed step: the case alone is judged.
+            status=allure.Status.PASSED, stage="finished", start=round(at), stop=round(end),
+            parameters=_parameters(values),
+        )  # fmt: skip
+        at = end
+
+
+def _attachments(result: CaseResult) -> Iterator[tuple[str, str]]:
+    if result.comparisons:
+        wrong = sum(not c.ok for c in result.comparisons)
+        name = f"comparisons inside/outside ({len(result.comparisons)}, {wrong} differ)"
+        yield name, comparisons_text(result.comparisons)
+    if result.messages:
+        total = sum(result.message_counts.values()) or len(result.messages)
+        counts = ", ".join(f"{name} {number}" for name, number in sorted(result.message_counts.items()))
+        yield f"9P messages that crossed ({total})", "\n".join([counts, "", *result.messages, ""])
+    for excerpt in result.log_excerpts:
+        yield excerpt.source, visible(excerpt.text, keep="\n\t") + "\n"
+
+
+def _parameters(values: dict[str, str]) -> list[allure.Parameter]:
+    return [allure.Parameter(name=name, value=value) for name, value in values.items() if value]
+
+
+def _plain(item: Any) -> Any:
+    """An allure model as JSON wants it, without what is not set. (attr.asdict takes ten times as long.)"""
+    if isinstance(item, list):
+        return [_plain(i) for i in item]
+    if hasattr(item, "__attrs_attrs__"):
+        return {k: _plain(v) for k, v in vars(item).items() if v is not None and v != []}
+    return item
+
+
+def _properties(record: Record) -> Iterator[str]:
+    """Lines of a Java properties file."""
+    e = record.environment
+    for name, value in (
+        ("target", e.target), ("version", e.target_version), ("guest", f"{e.guest_image} {e.guest_kernel}".strip()),
+        ("accelerator", e.accelerator), ("security_model", e.security_model), ("host", e.host_distribution),
+        ("host_kernel", e.host_kernel), ("assay9", f"{e.assay9_version} {e.assay9_commit}".strip()),
+        ("command", e.command), ("mounts", "; ".join(e.mounts)),
+    ):  # fmt: skip
+        if value:
+            yield f"{name}={visible(value).replace(chr(92), chr(92) * 2)}\n"
