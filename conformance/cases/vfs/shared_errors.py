@@ -1,0 +1,179 @@
+"""Errors that every call which takes a path has in common, written once.
+
+A family declares its calls as `Operation`s and spends one case on each of the checks here:
+
+    CHMOD = Operation("chmod", lambda v, path: v.chmod(path, 0o600))
+
+    @case("MODE-101", cached_too=True)
+    @for_each(CHMOD, LCHOWN)
+    def test_path_errors(share: Share, operation: Operation) -> None:
+        \"\"\"...  Source: ...\"\"\"
+        refuses_bad_paths(share, operation)
+
+Every check tries all its situations, and names those that went wrong in one Finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from errno import EACCES, EEXIST, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, errorcode
+from typing import Any, Literal
+
+import pytest
+
+from conformance.errors import Finding
+from conformance.share import Share
+from conformance.vantage import Vantage
+
+Kind = Literal["file", "directory", "symlink", "nothing"]
+USER = 1001
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A call as a function of one of its paths.
+
+    `needs` is what must stand at the path for the call to work; `before` makes what else it needs
+    (the other path of rename(2)); `bad` names situations of `refuses_bad_paths` in which this
+    call's errno is another one, with that errno.
+    """
+
+    name: str
+    call: Callable[[Any, str], Any]
+    needs: Kind = "file"
+    before: Callable[[Share], object] | None = None
+    bad: tuple[tuple[str, int], ...] = ()
+
+
+def for_each(*operations: Operation) -> pytest.MarkDecorator:
+    """Parametrize a case over operations; their names become the ids."""
+    return pytest.mark.parametrize("operation", operations, ids=[o.name for o in operations])
+
+
+BAD_PATHS: tuple[tuple[str, str, int], ...] = (
+    ("empty", "", ENOENT),
+    ("missing-component", "nodir/x", ENOENT),
+    ("dangling-component", "dangling/x", ENOENT),
+    ("file-component", "file/x", ENOTDIR),
+    ("link-to-file-component", "tofile/x", ENOTDIR),
+    ("loop-component", "loop/x", ELOOP),
+    ("long-name", "n" * 256, ENAMETOOLONG),
+    ("long-component", "n" * 256 + "/x", ENAMETOOLONG),
+    ("long-path", "d/" * 2048 + "x", ENAMETOOLONG),
+    ("no-search-permission", "locked/x", EACCES),
+)
+"""Situation, path, errno: path_resolution(7); POSIX 4.13 Pathname Resolution. In every one of them the path
+resolution fails before the call proper begins. "no-search-permission" is tried by an ordinary user."""
+
+
+def refuses_bad_paths(share: Share, operation: Operation) -> None:
+    """The call fails with the errno of path resolution for each of BAD_PATHS, and changes nothing."""
+    share.inside.mkdir("d")
+    share.inside.create("file")
+    for target, name in (("file", "tofile"), ("nobody", "dangling"), ("loop", "loop")):
+        share.inside.symlink(target, name)
+    share.inside.mkdir("locked")
+    make(share, operation.needs, "locked/x")
+    if operation.before is not None:
+        operation.before(share)
+    share.inside.chmod("locked", 0o666)
+    user = share.inside.spawn("user", uid=USER)
+    tries = [
+        (situation, user if situation == "no-search-permission" else share.inside, path, wanted)
+        for situation, path, wanted in BAD_PATHS
+    ]
+    _refuses(share, operation, tries)
+
+
+def refuses_taken_names(share: Share, operation: Operation) -> None:
+    """The call, which makes a new name, fails with EEXIST for a name that is taken by whatever, "." and ".."
+    included; also through a trailing slash where that is a directory."""
+    share.inside.mkdir("directory")
+    share.inside.create("file")
+    share.inside.symlink("file", "link")
+    share.inside.symlink("nobody", "dangling")
+    share.outside.mkfifo("fifo")
+    if operation.before is not None:
+        operation.before(share)
+    taken = ("file", "directory", "directory/", "fifo", "link", "dangling", ".", "..", "directory/.")
+    _refuses(share, operation, [(path, share.inside, path, EEXIST) for path in taken])
+
+
+def refuses_without_write_permission(share: Share, operation: Operation) -> None:
+    """The call changes a directory, and fails with EACCES for a user who may search but not write it."""
+    share.inside.mkdir("readonly", 0o755)
+    make(share, operation.needs, "readonly/x", owner=USER)
+    if operation.before is not None:
+        operation.before(share)
+    user = share.inside.spawn("user", uid=USER)
+    _refuses(share, operation, [("no-write-permission", user, "readonly/x", EACCES)], look="readonly")
+
+
+def refuses_in_sticky_directory(share: Share, operation: Operation) -> None:
+    """The call takes a name away, and fails with EPERM in a sticky directory for a user who owns neither the
+    directory nor what the name stands for; the owner of the file may."""
+    share.inside.mkdir("sticky")
+    share.inside.chmod("sticky", 0o1777)
+    make(share, operation.needs, "sticky/x", owner=USER + 1)
+    make(share, operation.needs, "sticky/own", owner=USER)
+    if operation.before is not None:
+        operation.before(share)
+    user = share.inside.spawn("user", uid=USER)
+    _refuses(share, operation, [("sticky", user, "sticky/x", EPERM)], look="sticky")
+    operation.call(user, "sticky/own")
+
+
+def make(share: Share, kind: Kind, path: str, owner: int | None = None) -> None:
+    """Put a file, directory or symbolic link at `path`, mode 0777 (0666), or see to it that nothing is there."""
+    if kind == "nothing":
+        return
+    if kind == "symlink":
+        share.inside.symlink("target", path)
+    elif kind == "directory":
+        share.inside.mkdir(path)
+        share.inside.chmod(path, 0o777)
+    else:
+        share.inside.create(path, b"content")
+        share.inside.chmod(path, 0o666)
+    if owner is not None:
+        share.inside.lchown(path, owner, owner)
+
+
+def own_source(share: Share) -> None:
+    """A file "source" of the ordinary user's, for calls with two paths."""
+    make(share, "file", "source", owner=USER)
+
+
+def own_source_directory(share: Share) -> None:
+    """A directory "source" of the ordinary user's, for calls with two paths."""
+    make(share, "directory", "source", owner=USER)
+
+
+def _refuses(share: Share, operation: Operation, tries: list[tuple[str, Vantage, str, int]], look: str = ".") -> None:
+    before = _tree(share, look)
+    exceptions = dict(operation.bad)
+    wrong = []
+    for situation, vantage, path, usual in tries:
+        wanted = exceptions.get(situation, usual)
+        try:
+            operation.call(vantage, path)
+            seen = "succeeded"
+        except OSError as e:
+            if e.errno == wanted:
+                continue
+            seen = "failed with " + errorcode.get(e.errno or 0, str(e.errno))
+        wrong.append(f"{situation} ({path[:40]!r}) {seen}, expected {errorcode[wanted]}")
+    if wrong:
+        raise Finding(f"{operation.name}: " + "; ".join(wrong))
+    after = _tree(share, look)
+    if after != before:
+        raise Finding(f"{operation.name} was refused and changed something: {before} became {after}")
+
+
+def _tree(share: Share, path: str) -> dict[str, tuple[int, ...]]:
+    """Name -> type and mode, owner, size and link count of every entry, as both sides show it."""
+    fields = ("st_mode", "st_uid", "st_gid", "st_size", "st_nlink", "st_ino")
+    return {
+        name: tuple(share.same_stat(f"{path}/{name}").inside[f] for f in fields) for name in share.same_directory(path)
+    }
