@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from errno import ENOENT
+import os
+import stat
+from errno import EACCES, EBADF, ENOENT, EPERM
 
 import pytest
 
 from conformance.case import case
+from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
 from conformance.share import Share
-from protocol.messages import Tsetattr
+from protocol.messages import Tsetattr, Twrite
+
+DIRECT = ("none", "readahead", "mmap")
+"""Cache modes in which every stat asks the server again."""
+
+
+def bits(share: Share, path: str) -> int:
+    """The twelve mode bits of `path` as the guest sees them, after they agreed with the host's."""
+    mode: int = share.same_stat(path).inside["st_mode"]
+    return mode & 0o7777
 
 
 @case("MODE-001", covers=[Tsetattr], cached_too=True)
@@ -24,7 +36,272 @@ def test_chmod_changes_only_the_permission_bits(share: Share, mode: int) -> None
     assert after.inside["st_mode"] & 0o7777 == mode
 
 
-@case("MODE-002")
-def test_chmod_of_a_missing_file(share: Share) -> None:
-    """chmod(2) of a name that is not there fails with ENOENT.  Source: chmod(2)."""
-    share.inside.refuses(ENOENT).chmod("nobody", 0o600)
+@case("MODE-002", cached_too=True)
+@pytest.mark.parametrize("call", [PathCall("chmod", (0o600,))], ids=str)
+def test_path_errors(share: Share, call: PathCall) -> None:
+    """chmod(2) of a bad path fails with ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG or EACCES and changes nothing.
+    Source: chmod(2) ERRORS."""
+    refuse_bad_paths(share, call)
+
+
+@case("MODE-003", covers=[Tsetattr], cached_too=True)
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_every_mode_bit(share: Share, kind: str) -> None:
+    """Each of the twelve mode bits, alone and all together, is set and cleared by root.
+    Source: POSIX chmod, S_ISUID, S_ISGID, S_ISVTX; known defect: hugelgupf/p9 issues 108 and 109, these bits
+    lost."""
+    if kind == "file":
+        share.inside.create("x")
+    else:
+        share.inside.mkdir("x")
+    for mode in [*(1 << n for n in range(12)), 0o7777, 0o4755, 0o2755, 0o1777, 0o6711, 0]:
+        share.inside.chmod("x", mode)
+        assert share.inside.stat("x")["st_mode"] & 0o7777 == mode, oct(mode)
+    assert bits(share, "x") == 0
+
+
+@case("MODE-004", covers=[Tsetattr])
+def test_type_bits_are_ignored(share: Share) -> None:
+    """File type bits in chmod(2)'s mode are ignored: only the twelve permission bits are taken.
+    Source: POSIX chmod; fs/open.c chmod_common masks with S_IALLUGO; known defect: plan9port issue 81,
+    ERANGE."""
+    share.inside.create("fred")
+    share.inside.chmod("fred", stat.S_IFDIR | 0o604)
+    seen = share.same_stat("fred").inside["st_mode"]
+    assert stat.S_ISREG(seen) and seen & 0o7777 == 0o604
+
+
+@case("MODE-005", covers=[Tsetattr], cached_too=True)
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR], ids=["rdonly", "wronly", "rdwr"])
+def test_fchmod(share: Share, flags: int) -> None:
+    """fchmod(2) works on a descriptor opened in any mode.  Source: POSIX fchmod."""
+    share.inside.create("fred", b"abc")
+    fd = share.inside.open("fred", flags)
+    share.inside.fchmod(fd, 0o4751)
+    assert share.inside.fstat(fd)["st_mode"] & 0o7777 == 0o4751 == bits(share, "fred")
+
+
+@case("MODE-006", covers=[Tsetattr])
+def test_fchmod_of_a_directory(share: Share) -> None:
+    """fchmod(2) works on an open directory.  Source: POSIX fchmod."""
+    share.inside.mkdir("d", 0o755)
+    share.inside.fchmod(share.inside.open("d", os.O_RDONLY | os.O_DIRECTORY), 0o3701)
+    assert bits(share, "d") == 0o3701
+
+
+@case("MODE-007")
+def test_fchmod_of_a_bad_descriptor(share: Share) -> None:
+    """fchmod(2) fails with EBADF for a closed descriptor and for one opened with O_PATH.
+    Source: fchmod(2) EBADF; open(2) O_PATH."""
+    share.inside.create("fred", b"", 0o600)
+    path = share.inside.open("fred", os.O_PATH)
+    share.inside.refuses(EBADF).fchmod(path, 0o777)
+    share.inside.close(path)
+    share.inside.refuses(EBADF).fchmod(path, 0o777)
+    assert bits(share, "fred") == 0o600
+
+
+@case("MODE-008", covers=[Tsetattr])
+def test_fchmodat(share: Share) -> None:
+    """fchmodat(2) takes a relative name below the directory descriptor.  Source: POSIX fchmodat."""
+    share.inside.mkdir("d")
+    share.inside.create("d/fred", b"", 0o644)
+    share.inside.create("fred", b"", 0o644)
+    share.inside.chmod("fred", 0o611, dir_fd=share.inside.open("d", os.O_RDONLY | os.O_DIRECTORY))
+    assert (bits(share, "d/fred"), bits(share, "fred")) == (0o611, 0o644)
+
+
+@case("MODE-009", covers=[Tsetattr], cached_too=True)
+def test_chmod_follows_symbolic_links(share: Share) -> None:
+    """chmod(2) of a symbolic link changes the file it names; the link keeps its mode.
+    Source: POSIX chmod; symlink(7)."""
+    share.inside.create("target", b"", 0o644)
+    share.inside.symlink("target", "link")
+    before = share.same_stat("link")
+    share.inside.chmod("link", 0o700)
+    assert bits(share, "target") == 0o700
+    assert "mode" not in share.same_stat("link").changed_from(before)
+
+
+@case("MODE-010", covers=[Tsetattr], needs=["host-root"])
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK],
+                         ids=["fifo", "socket", "char", "block"])  # fmt: skip
+def test_chmod_of_special_files(share: Share, kind: int) -> None:
+    """chmod(2) changes the mode of a fifo, a socket or a device node that the host made, without opening it.
+    Source: POSIX chmod; known defect: lf-edge/eve#4186, ENXIO on non-regular files after the fix of
+    CVE-2023-2861."""
+    share.outside.mknod("node", kind | 0o644, os.makedev(7, 3) if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0)
+    share.inside.chmod("node", 0o602)
+    assert bits(share, "node") == 0o602
+    assert stat.S_IFMT(share.inside.lstat("node")["st_mode"]) == kind
+
+
+@case("MODE-011", caches=DIRECT, needs=["host-root"])
+def test_what_the_host_changes_is_seen(share: Share) -> None:
+    """A chmod(2) on the host is seen inside at once, all twelve bits of it, and is what permission is judged
+    by.
+    Source: Documentation/filesystems/9p.rst, cache=none."""
+    share.inside.create("fred", b"secret", 0o644)
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.close(bob.open("fred", os.O_RDONLY))
+    for mode in (0o4640, 0o2600, 0o1600, 0o600):
+        share.outside.chmod("fred", mode)
+        assert share.inside.stat("fred")["st_mode"] & 0o7777 == mode
+    bob.refuses(EACCES).open("fred", os.O_RDONLY)
+
+
+@case("MODE-012", covers=[Tsetattr], cached_too=True)
+def test_chmod_marks_ctime(share: Share) -> None:
+    """chmod(2) moves ctime forward and leaves atime and mtime, of files and directories.
+    Source: POSIX chmod."""
+    share.inside.create("fred", b"abc")
+    share.inside.mkdir("d")
+    for name in ("fred", "d"):
+        share.inside.utimensat(name, 10**18, 10**18 + 1)
+        before = share.outside.lstat(name)
+        share.inside.sleep(0.02)
+        share.inside.chmod(name, 0o711)
+        after = share.outside.lstat(name)
+        assert after["st_ctime_ns"] > before["st_ctime_ns"]
+        assert (after["st_atime_ns"], after["st_mtime_ns"]) == (10**18, 10**18 + 1)
+
+
+@case("MODE-013", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
+def test_the_owner_may_change_the_mode(share: Share) -> None:
+    """An ordinary user changes the mode of his own file, also of one that he may neither read nor write.
+    Source: chmod(2): the effective uid must match the owner."""
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.create("fred", b"", 0o600)
+    for mode in (0, 0o4755, 0o1644, 0o777):
+        bob.chmod("fred", mode)
+        assert bits(share, "fred") == mode
+
+
+@case("MODE-014", needs=["guest-root"], cached_too=True)
+def test_others_may_not_change_the_mode(share: Share) -> None:
+    """chmod(2) and fchmod(2) by another user fail with EPERM and change nothing, also for a member of the
+    file's group with full permission.
+    Source: chmod(2), fchmod(2) EPERM."""
+    share.inside.create("fred", b"")
+    share.inside.chown("fred", 1001, 1002)
+    share.inside.chmod("fred", 0o666)
+    carol = share.inside.spawn("carol", uid=1002, gid=1002)
+    carol.refuses(EPERM).chmod("fred", 0o777)
+    carol.refuses(EPERM).fchmod(carol.open("fred", os.O_RDWR), 0o777)
+    carol.refuses(EPERM).chmod("fred", 0o666)
+    assert bits(share, "fred") == 0o666
+
+
+@case("MODE-015", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
+def test_setgid_is_dropped_for_a_foreign_group(share: Share) -> None:
+    """chmod(2) by an owner who is not in the file's group clears S_ISGID; by one who is, it stays.
+    Source: POSIX chmod; chmod(2); fs/attr.c setattr_prepare."""
+    share.inside.create("foreign")
+    share.inside.chown("foreign", 1001, 4242)
+    share.inside.create("supplementary")
+    share.inside.chown("supplementary", 1001, 5000)
+    bob = share.inside.spawn("bob", uid=1001, gid=1001, groups=[5000])
+    bob.chmod("foreign", 0o6755)
+    bob.chmod("supplementary", 0o6755)
+    assert bits(share, "foreign") == 0o4755
+    assert bits(share, "supplementary") == 0o6755
+
+
+@case("MODE-016", covers=[Twrite], severity="linux", needs=["guest-root"], cached_too=True)
+def test_writing_clears_set_id_bits(share: Share) -> None:
+    """A write by a user without privilege clears set-user-ID, and set-group-ID where the group may execute.
+    Source: inode(7), chmod(2); fs/inode.c file_remove_privs, called from a file system's write_iter."""
+    share.inside.create("fred", b"#!/bin/sh\n")
+    share.inside.chown("fred", 1002, 1002)
+    share.inside.chmod("fred", 0o6777)
+    bob = share.inside.spawn("bob", uid=1001)
+    fd = bob.open("fred", os.O_WRONLY)
+    bob.write(fd, b"evil")
+    bob.close(fd)
+    assert bits(share, "fred") == 0o777
+
+
+@case("MODE-017", covers=[Tsetattr], severity="linux", needs=["guest-root"], cached_too=True)
+@pytest.mark.parametrize("op", ["truncate", "ftruncate", "o_trunc"])
+def test_truncation_clears_set_id_bits(share: Share, op: str) -> None:
+    """Truncation by a user without privilege clears set-user-ID and executable set-group-ID.
+    Source: inode(7); fs/open.c do_truncate calls dentry_needs_remove_privs."""
+    share.inside.create("fred", b"#!/bin/sh\n")
+    share.inside.chown("fred", 1002, 1002)
+    share.inside.chmod("fred", 0o6777)
+    bob = share.inside.spawn("bob", uid=1001)
+    if op == "truncate":
+        bob.truncate("fred", 3)
+    elif op == "ftruncate":
+        bob.ftruncate(bob.open("fred", os.O_WRONLY), 3)
+    else:
+        bob.open("fred", os.O_WRONLY | os.O_TRUNC)
+    assert bits(share, "fred") == 0o777
+
+
+@case("MODE-018", severity="linux", needs=["guest-root"], covers=[Twrite])
+def test_root_keeps_set_id_bits_when_writing(share: Share) -> None:
+    """A write by root (CAP_FSETID) leaves the set-id bits as they are.
+    Source: inode(7), capabilities(7) CAP_FSETID."""
+    share.inside.create("fred", b"abc")
+    share.inside.chmod("fred", 0o6755)
+    share.inside.write(share.inside.open("fred", os.O_WRONLY), b"xyz")
+    assert bits(share, "fred") == 0o6755
+
+
+@case("MODE-019", severity="linux", needs=["guest-root"])
+def test_setgid_without_group_execution_stays_when_writing(share: Share) -> None:
+    """A write by a member of the group leaves S_ISGID on a file that its group may not execute.
+    Source: inode(7): set-group-ID without group execution once meant mandatory locking; fs/attr.c
+    setattr_should_drop_sgid."""
+    share.inside.create("fred", b"abc")
+    share.inside.chown("fred", 1002, 1001)
+    share.inside.chmod("fred", 0o2666)
+    bob = share.inside.spawn("bob", uid=1001, gid=1001)
+    bob.write(bob.open("fred", os.O_WRONLY), b"xyz")
+    assert bits(share, "fred") == 0o2666
+
+
+@case("MODE-020", covers=[Tsetattr], needs=["guest-root"])
+def test_mode_of_an_open_file_is_judged_at_open(share: Share) -> None:
+    """A descriptor stays usable after the mode was taken away; the next open fails with EACCES.
+    Source: POSIX open: permissions are judged when the file is opened."""
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.create("fred", b"abc", 0o600)
+    fd = bob.open("fred", os.O_RDWR)
+    bob.chmod("fred", 0)
+    assert bob.pread(fd, 10, 0) == b"abc"
+    assert bob.pwrite(fd, b"ABCD", 0) == 4
+    bob.refuses(EACCES).open("fred", os.O_RDONLY)
+    bob.refuses(EACCES).open("fred", os.O_WRONLY)
+    assert bits(share, "fred") == 0
+
+
+@case("MODE-021", covers=[Tsetattr])
+def test_chmod_by_one_name_shows_under_the_other(share: Share) -> None:
+    """The mode belongs to the file: changed by one of its names it is changed under the other.
+    Source: POSIX link."""
+    share.inside.create("fred", b"", 0o644)
+    share.inside.link("fred", "barney")
+    share.inside.chmod("barney", 0o604)
+    assert bits(share, "fred") == bits(share, "barney") == 0o604
+
+
+@case("MODE-022", severity="linux")
+def test_sticky_bit_on_a_regular_file(share: Share) -> None:
+    """Linux lets any owner set S_ISVTX on a regular file; it is kept.
+    Source: chmod(2), inode(7): the bit has no meaning on files in Linux; POSIX permits either."""
+    share.need("guest-root", "another user")
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.create("fred", b"", 0o600)
+    bob.chmod("fred", 0o1600)
+    assert bits(share, "fred") == 0o1600
+
+
+@case("MODE-023")
+def test_mode_of_a_missing_file_relative_to_a_descriptor(share: Share) -> None:
+    """fchmodat(2) with a bad directory descriptor fails with EBADF, with a missing name with ENOENT.
+    Source: fchmodat(2) ERRORS."""
+    fd = share.inside.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    share.inside.refuses(ENOENT).chmod("nobody", 0o600, dir_fd=fd)
+    share.inside.refuses(EBADF).chmod("nobody", 0o600, dir_fd=999)
