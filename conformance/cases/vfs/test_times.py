@@ -1,0 +1,338 @@
+"""utimensat(2), futimens(3): set times, NOW and OMIT, who may; and which calls move which time by themselves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from errno import EACCES, EBADF, EINVAL, EPERM
+from typing import Any
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
+from conformance.share import Share
+from protocol.messages import Tgetattr, Tsetattr
+
+SECOND = 10**9
+OLD, OLDER = 10**18, 9 * 10**17 + 1
+"""2001 and 1998: set before a call, so that any update of atime or mtime shows whatever the clock's step."""
+AT_SYMLINK_NOFOLLOW = 0x100
+DIRECT = ("none", "readahead", "mmap")
+
+
+def times(share: Share, path: str) -> tuple[int, int]:
+    """(atime, mtime) of `path` in nanoseconds as the guest sees them, after they agreed with the host's."""
+    seen = share.same_stat(path).inside
+    return seen["st_atime_ns"], seen["st_mtime_ns"]
+
+
+class Clock:
+    """The exporting host's clock as its file system stamps it: two files made around the call."""
+
+    def __init__(self, share: Share) -> None:
+        self._share = share
+        share.outside.create("stamp-before")
+        self._before = share.outside.lstat("stamp-before")["st_mtime_ns"]
+
+    def covers(self, ns: int) -> bool:
+        """Whether `ns` lies between construction and now."""
+        self._share.outside.create("stamp-after")
+        after: int = self._share.outside.lstat("stamp-after")["st_mtime_ns"]
+        return self._before <= ns <= after
+
+
+@case("TIME-001", covers=[Tsetattr], cached_too=True)
+def test_exact_times(share: Share) -> None:
+    """utimensat(2) sets atime and mtime to the nanosecond, from 1970 past 2038 and 2106, ctime moving to now.
+    Source: POSIX utimensat; Tsetattr carries 8 bytes of seconds and of nanoseconds each; known defect: lib9p
+    01edd9e, times wrong in Tsetattr."""
+    share.inside.create("fred", b"abc")
+    for ns in (0, 1, SECOND - 1, 1234567890_123456789, 2**31 * SECOND - 1, 2**31 * SECOND, 2**32 * SECOND - 1,
+               2**32 * SECOND, 5_000_000_000_999_999_992):  # fmt: skip
+        before = share.same_stat("fred")
+        share.inside.utimensat("fred", ns, ns + 7)
+        after = share.same_stat("fred")
+        assert (after.inside["st_atime_ns"], after.inside["st_mtime_ns"]) == (ns, ns + 7)
+        assert after.changed_from(before) <= {"atime_ns", "mtime_ns", "ctime_ns"}
+
+
+@case("TIME-002", covers=[Tsetattr], cached_too=True)
+@pytest.mark.parametrize("ns", [-1, -SECOND, -(2**30) * SECOND + 5], ids=["1ns", "1s", "1935"])
+def test_times_before_1970(share: Share, ns: int) -> None:
+    """utimensat(2) sets times before 1970 as asked, where the exported file system keeps them.
+    Source: POSIX <time.h> struct timespec, tv_sec is signed; ext4 and xfs keep 1901."""
+    share.inside.create("fred")
+    share.inside.utimensat("fred", ns, ns)
+    assert times(share, "fred") == (ns, ns)
+
+
+@case("TIME-003", covers=[Tsetattr], cached_too=True)
+def test_one_time_alone(share: Share) -> None:
+    """UTIME_OMIT leaves that time to the nanosecond and sets the other.  Source: POSIX utimensat."""
+    share.inside.create("fred")
+    share.inside.utimensat("fred", 111_111_111_111, 222_222_222_222)
+    share.inside.utimensat("fred", 333_333_333_333, "omit")
+    assert times(share, "fred") == (333_333_333_333, 222_222_222_222)
+    share.inside.utimensat("fred", "omit", 444_444_444_444)
+    assert times(share, "fred") == (333_333_333_333, 444_444_444_444)
+
+
+@case("TIME-004", cached_too=True)
+def test_both_omitted_changes_nothing(share: Share) -> None:
+    """UTIME_OMIT for both changes nothing at all, not even ctime.
+    Source: utimensat(2): "the file status is not modified"; POSIX."""
+    share.inside.create("fred")
+    share.inside.utimensat("fred", OLDER, OLD)
+    before = share.same_stat("fred")
+    share.inside.sleep(0.02)
+    share.inside.utimensat("fred", "omit", "omit")
+    assert share.same_stat("fred").changed_from(before) == set()
+
+
+@case("TIME-005", covers=[Tsetattr], caches=DIRECT)
+@pytest.mark.parametrize("how", ["now", "null"])
+def test_now(share: Share, how: str) -> None:
+    """UTIME_NOW for both, or no times at all, sets both to the host's present time, equal to each other.
+    Source: POSIX utimensat; Tsetattr with ATIME and MTIME but without ATIME_SET and MTIME_SET: the server's
+    clock."""
+    share.inside.create("fred")
+    share.inside.utimensat("fred", OLDER, OLD)
+    clock = Clock(share)
+    given = "now" if how == "now" else None
+    share.inside.utimensat("fred", given, given)
+    atime, mtime = times(share, "fred")
+    assert atime == mtime
+    assert clock.covers(atime)
+
+
+@case("TIME-006", covers=[Tsetattr], caches=DIRECT)
+def test_now_for_one(share: Share) -> None:
+    """UTIME_NOW for one time goes with a given value or UTIME_OMIT for the other.
+    Source: POSIX utimensat."""
+    share.inside.create("fred")
+    share.inside.utimensat("fred", OLDER, OLD)
+    clock = Clock(share)
+    share.inside.utimensat("fred", "now", 123_456_789)
+    atime, mtime = times(share, "fred")
+    assert mtime == 123_456_789 and clock.covers(atime)
+    share.inside.utimensat("fred", OLD, "now")
+    assert times(share, "fred")[0] == OLD and times(share, "fred")[1] >= atime
+    share.inside.utimensat("fred", "omit", OLDER)
+    share.inside.utimensat("fred", "now", "omit")
+    assert times(share, "fred")[0] >= atime and times(share, "fred")[1] == OLDER
+
+
+@case("TIME-007", cached_too=True)
+def test_bad_nanoseconds(share: Share) -> None:
+    """Nanoseconds below 0 or above 999,999,999 that are no UTIME_ value fail with EINVAL and change nothing.
+    Source: utimensat(2) EINVAL."""
+    share.inside.create("fred")
+    share.inside.utimensat("fred", OLDER, OLD)
+    for bad in (-1, SECOND, 0x3FFFFFFD, 2**31 - 1):
+        share.inside.refuses(EINVAL).utimensat("fred", [5, bad], [5, 0])
+        share.inside.refuses(EINVAL).utimensat("fred", [5, 0], [5, bad])
+    assert times(share, "fred") == (OLDER, OLD)
+
+
+@case("TIME-008")
+def test_bad_flags(share: Share) -> None:
+    """An unknown flag fails with EINVAL.  Source: utimensat(2) EINVAL."""
+    share.inside.create("fred")
+    share.inside.refuses(EINVAL).utimensat("fred", OLD, OLD, 0x8000)
+
+
+@case("TIME-009", covers=[Tsetattr], cached_too=True)
+def test_symbolic_links(share: Share) -> None:
+    """utimensat(2) follows a symbolic link; with AT_SYMLINK_NOFOLLOW it sets the link's own times, dangling
+    or not.
+    Source: POSIX utimensat; known defect: CVE-2016-9602, a server that followed links where it must not."""
+    share.inside.create("target")
+    share.inside.symlink("target", "link")
+    share.inside.symlink("nobody", "dangling")
+    share.inside.utimensat("target", OLD, OLD)
+    share.inside.utimensat("link", 11, 12, AT_SYMLINK_NOFOLLOW)
+    assert (share.inside.lstat("link")["st_mtime_ns"], times(share, "target")) == (12, (OLD, OLD))
+    share.inside.utimensat("link", 21, 22)
+    assert (share.inside.lstat("link")["st_mtime_ns"], times(share, "target")) == (12, (21, 22))
+    share.inside.utimensat("dangling", 31, 32, AT_SYMLINK_NOFOLLOW)
+    share.same_stat("dangling")
+    assert share.inside.lstat("dangling")["st_mtime_ns"] == 32
+
+
+@case("TIME-010", covers=[Tsetattr], cached_too=True)
+def test_futimens(share: Share) -> None:
+    """futimens(3) works on files opened in any mode and on directories.  Source: POSIX futimens."""
+    share.inside.create("fred", b"abc")
+    share.inside.mkdir("d")
+    for i, (name, flags) in enumerate([("fred", os.O_RDONLY), ("fred", os.O_WRONLY), ("fred", os.O_RDWR),
+                                       ("d", os.O_RDONLY | os.O_DIRECTORY)]):  # fmt: skip
+        fd = share.inside.open(name, flags)
+        share.inside.futimens(fd, OLD + i, OLDER + i)
+        share.inside.close(fd)
+        assert times(share, name) == (OLD + i, OLDER + i)
+
+
+@case("TIME-011")
+def test_bad_descriptors(share: Share) -> None:
+    """futimens(3) fails with EBADF for a closed descriptor and for one opened with O_PATH, utimensat(2) for a
+    bad directory descriptor.
+    Source: utimensat(2) EBADF; open(2) O_PATH."""
+    share.inside.create("fred")
+    fd = share.inside.open("fred", os.O_PATH)
+    share.inside.refuses(EBADF).futimens(fd, OLD, OLD)
+    share.inside.close(fd)
+    share.inside.refuses(EBADF).futimens(fd, OLD, OLD)
+    share.inside.refuses(EBADF).utimensat("fred", OLD, OLD, 0, dir_fd=999)
+
+
+@case("TIME-012", covers=[Tsetattr])
+def test_directories_and_relative_names(share: Share) -> None:
+    """utimensat(2) sets a directory's times, and takes a relative name below a directory descriptor.
+    Source: POSIX utimensat."""
+    share.inside.mkdir("d")
+    share.inside.create("d/fred")
+    fd = share.inside.open("d", os.O_RDONLY | os.O_DIRECTORY)
+    share.inside.utimensat("fred", 41, 42, 0, dir_fd=fd)
+    share.inside.utimensat("d", OLDER, OLD)
+    assert share.same_stat("d/fred").inside["st_mtime_ns"] == 42
+    assert times(share, "d") == (OLDER, OLD)
+
+
+@case("TIME-013")
+@pytest.mark.parametrize("call", [PathCall("utimensat", (OLD, OLD)),
+                                  PathCall("utimensat", (OLD, OLD, AT_SYMLINK_NOFOLLOW), follows=False)],
+                         ids=["follow", "nofollow"])  # fmt: skip
+def test_path_errors(share: Share, call: PathCall) -> None:
+    """utimensat(2) of a bad path fails with ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG or EACCES.
+    Source: utimensat(2) ERRORS."""
+    refuse_bad_paths(share, call)
+
+
+@case("TIME-014", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
+def test_the_owner_may_set_any_time(share: Share) -> None:
+    """The owner sets times as he likes, also of a file that he may not write.
+    Source: utimensat(2), Permissions."""
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.create("fred", b"", 0o600)
+    bob.chmod("fred", 0)
+    bob.utimensat("fred", OLDER, OLD)
+    assert times(share, "fred") == (OLDER, OLD)
+    bob.utimensat("fred", "now", "now")
+    assert times(share, "fred")[1] > OLD
+
+
+@case("TIME-015", covers=[Tsetattr], needs=["guest-root"])
+def test_a_writer_may_only_say_now(share: Share) -> None:
+    """One who may write but is not the owner may set both times to now; any other setting fails with EPERM.
+    Source: utimensat(2), Permissions and EPERM."""
+    share.inside.create("fred")
+    share.inside.chmod("fred", 0o666)
+    share.inside.utimensat("fred", OLDER, OLD)
+    bob = share.inside.spawn("bob", uid=1001)
+    for atime, mtime in ((OLDER, OLD), ("now", "omit"), ("omit", "now"), ("now", OLD), (OLD, "now"), (OLD, "omit")):
+        bob.refuses(EPERM).utimensat("fred", atime, mtime)
+    bob.utimensat("fred", "omit", "omit")
+    assert times(share, "fred") == (OLDER, OLD)
+    bob.utimensat("fred", "now", "now")
+    assert times(share, "fred")[1] > OLD
+
+
+@case("TIME-016", needs=["guest-root"], cached_too=True)
+def test_others_may_not_touch(share: Share) -> None:
+    """One who may neither write nor owns: EACCES for now, EPERM for a given time; nothing changes.
+    Source: utimensat(2) EACCES, EPERM."""
+    share.inside.create("fred")
+    share.inside.chmod("fred", 0o644)
+    share.inside.utimensat("fred", OLDER, OLD)
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.refuses(EACCES).utimensat("fred", "now", "now")
+    bob.refuses(EACCES).utimensat("fred", None, None)
+    bob.refuses(EPERM).utimensat("fred", OLD, OLD)
+    bob.refuses(EACCES).futimens(bob.open("fred", os.O_RDONLY), "now", "now")
+    assert times(share, "fred") == (OLDER, OLD)
+
+
+@case("TIME-017", covers=[Tgetattr], caches=DIRECT)
+def test_what_the_host_sets_is_seen(share: Share) -> None:
+    """Times that the host sets are seen inside at the next stat(2).
+    Source: Documentation/filesystems/9p.rst, cache=none."""
+    share.inside.create("fred")
+    for ns in (OLD, OLDER, 5 * 10**18):
+        share.outside.utimensat("fred", ns, ns + 1)
+        seen = share.inside.stat("fred")
+        assert (seen["st_atime_ns"], seen["st_mtime_ns"]) == (ns, ns + 1)
+
+
+def _append(share: Share) -> None:
+    fd = share.inside.open("d/file", os.O_WRONLY | os.O_APPEND)
+    share.inside.write(fd, b"more")
+    share.inside.close(fd)
+
+
+UPDATES: dict[str, tuple[Callable[[Share], Any], dict[str, set[str]]]] = {
+    "write": (_append, {"d/file": {"mtime", "ctime"}, "d": set()}),
+    "truncate": (lambda s: s.inside.truncate("d/file", 1), {"d/file": {"mtime", "ctime"}, "d": set()}),
+    "extend": (lambda s: s.inside.truncate("d/file", 100), {"d/file": {"mtime", "ctime"}, "d": set()}),
+    "chmod": (lambda s: s.inside.chmod("d/file", 0o600), {"d/file": {"ctime"}, "d": set()}),
+    "create": (lambda s: s.inside.create("d/new"), {"d": {"mtime", "ctime"}, "d/file": set()}),
+    "mkdir": (lambda s: s.inside.mkdir("d/new"), {"d": {"mtime", "ctime"}, "d/file": set()}),
+    "symlink": (lambda s: s.inside.symlink("x", "d/new"), {"d": {"mtime", "ctime"}, "d/file": set()}),
+    "link": (lambda s: s.inside.link("d/file", "d/new"), {"d": {"mtime", "ctime"}, "d/file": {"ctime"}}),
+    "unlink": (lambda s: s.inside.unlink("d/other"), {"d": {"mtime", "ctime"}, "d/file": set()}),
+    "rmdir": (lambda s: s.inside.rmdir("d/sub"), {"d": {"mtime", "ctime"}, "d/file": set()}),
+    "rename-from": (lambda s: s.inside.rename("d/other", "other"), {"d": {"mtime", "ctime"}, "d/file": set()}),
+    "rename-to": (lambda s: s.inside.rename("outer", "d/outer"), {"d": {"mtime", "ctime"}, "d/file": set()}),
+    "setxattr": (lambda s: s.inside.setxattr("d/file", "user.a", b"1"), {"d/file": {"ctime"}, "d": set()}),
+    "stat": (lambda s: s.inside.stat("d/file"), {"d/file": set(), "d": set()}),
+    "failed-create": (lambda s: s.inside.refuses(17).create("d/other"), {"d": set(), "d/other": set()}),
+}
+
+
+@case("TIME-018", caches=("none", "readahead"), needs=["xattr"])
+@pytest.mark.parametrize("call", UPDATES)
+def test_which_call_moves_which_time(share: Share, call: str) -> None:
+    """A call that changes a file's data, its attributes or a directory's entries marks exactly the times that
+    POSIX names, inside and on the host.
+    Source: POSIX, "shall mark for update" of each call; inode(7), timestamps."""
+    share.inside.mkdir("d")
+    share.inside.mkdir("d/sub")
+    for name in ("d/file", "d/other", "outer"):
+        share.inside.create(name, b"content")
+    perform, wanted = UPDATES[call]
+    for path in wanted:
+        share.inside.utimensat(path, OLD, OLDER)
+    before = {path: share.inside.lstat(path) for path in wanted}
+    share.inside.sleep(0.02)
+    perform(share)
+    for path, moved in wanted.items():
+        after = share.same_stat(path).inside
+        seen = {n for n in ("mtime", "ctime") if after[f"st_{n}_ns"] != before[path][f"st_{n}_ns"]}
+        assert seen == moved, (path, seen)
+
+
+@case("TIME-019", caches=("none",))
+def test_reading_marks_atime(share: Share) -> None:
+    """A read inside moves atime, and nothing else, where a read on the host would.
+    Source: POSIX read; mount(8) relatime: the exported file system keeps the time."""
+    for vantage, name in ((share.outside, "on-the-host"), (share.inside, "fred")):
+        vantage.create(name, b"content")
+        vantage.utimensat(name, OLDER, OLD)
+    before, host_before = share.same_stat("fred"), share.same_stat("on-the-host")
+    share.outside.slurp("on-the-host")
+    share.inside.slurp("fred")
+    assert share.same_stat("fred").changed_from(before) == share.same_stat("on-the-host").changed_from(host_before)
+
+
+@case("TIME-020", caches=("none", "readahead"))
+def test_data_written_is_stamped_by_the_host(share: Share) -> None:
+    """mtime after a write is the host's time of the write, equal on both sides: a build tool that compares
+    times of files made inside and outside gets the right order.
+    Source: POSIX write; Tgetattr brings the server's stamp."""
+    share.inside.create("fred")
+    share.inside.utimensat("fred", OLD, OLD)
+    clock = Clock(share)
+    fd = share.inside.open("fred", os.O_WRONLY)
+    share.inside.write(fd, b"x")
+    share.inside.close(fd)
+    assert clock.covers(times(share, "fred")[1])
