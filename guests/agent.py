@@ -1227,9 +1227,13 @@ class Worker:
         ours, theirs = socket.socketpair()
         self.pid = os.fork()
         if self.pid == 0:
-            for fd in KEPT:
-                os.close(fd)
-            ours.close()
+            keep = {0, 1, 2, theirs.fileno()}  # none of main's descriptors: their locks and ends of fifos are its
+            for fd in [int(n) for n in os.listdir("/proc/self/fd")]:
+                if fd not in keep:
+                    try:
+                        os.close(fd)
+                    except OSError:
+                        pass
             FD_PATHS.clear()
             os.dup2(os.open("/dev/null", os.O_RDWR), 0)
             os.dup2(2, 1)
