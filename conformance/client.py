@@ -178,7 +178,20 @@ class Core:
     def send_raw(self, frame: Buffer, remark: str = "") -> None:
         """Send bytes as they are; nothing is remembered of them but `remark`."""
         self.transcript.remark(f"raw {remark or hexed(frame)}")
+        if len(frame) >= HDRSZ:
+            self.transcript.counts[type_name(frame[4])] += 1
         self._send([frame])
+
+    def burst(self, requests: Sequence[Message]) -> None:
+        """Send all of them in one go; nothing is remembered of their tags: `next_reply` gives what comes."""
+        for request in requests:
+            self.transcript.note(request)
+        try:
+            self.link.send_many([encode(request) for request in requests])
+        except LinkTimeout as error:
+            raise NoReply(f"{len(requests)} requests could not be sent: {error}") from None
+        except LinkClosed as error:
+            raise HungUp(f"{len(requests)} requests could not be sent: {error}") from None
 
     def ask(self, request: Message, expect: Expect = None, timeout: float | None = None) -> Message:
         """Send and wait; judged against `expect`."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import pytest
 
 from conformance.case import Case
@@ -184,6 +186,32 @@ class Wire:
         if trouble:
             raise Finding(trouble)
 
+    # ---- the server as a process; None where it is not ours to look at
+
+    def memory(self) -> int | None:
+        """The resident memory of the server's process in bytes."""
+        process = self._process()
+        return None if process is None else int(process.memory_info().rss)
+
+    def descriptors(self) -> int | None:
+        """How many files the server's process has open."""
+        process = self._process()
+        return None if process is None else int(process.num_fds())
+
+    def _process(self) -> psutil.Process | None:
+        pid = self._owner.server.pid()
+        try:
+            return None if pid is None else psutil.Process(pid)
+        except psutil.Error:
+            return None
+
+    def settled(self, measure: Callable[[], int | None], below: int, seconds: float = 2.0) -> int | None:
+        """`measure` again and again until it is below that, or the time is over; what it was last."""
+        deadline = time.monotonic() + seconds
+        while (seen := measure()) is not None and seen >= below and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return seen
+
     # ---- the end of the case
 
     def close(self) -> None:
@@ -227,7 +255,9 @@ class WireSession:
         self.target = target
         self.spec = server_spec.parse(target.server).for_user(options or {})
         self.features = frozenset(target.profile.features)
-        self.server: Server = make(self.spec, run_dir)
+        self.base = Path(tempfile.mkdtemp(prefix="server-", dir=run_dir))
+        """The server's own directory: its export, its log, and beside the export what must not be reached."""
+        self.server: Server = make(self.spec, self.base)
         self.capabilities: frozenset[Capability] = SocketLink.capabilities
         self._log_seen = 0
         self._numbers = itertools.count(1)

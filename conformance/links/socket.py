@@ -198,7 +198,16 @@ def connect_tcp(host: str, port: int, timeout: float = 5.0) -> SocketLink:
 def _connected(made: socket.socket, address: str | tuple[str, int], name: str, timeout: float) -> SocketLink:
     try:
         made.settimeout(timeout)
-        made.connect(address)
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                made.connect(address)
+                break
+            except BlockingIOError:
+                # A unix socket whose queue of connections is full says so at once instead of waiting.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
     except OSError:
         made.close()
         raise

@@ -29,6 +29,9 @@ class Server(Protocol):
     def death(self) -> str | None:
         """How the process ended, or None while it runs (or is not ours to watch)."""
 
+    def pid(self) -> int | None:
+        """The process, where it is ours."""
+
     def stop(self) -> None:
         """End it and remove what it left; may be called twice."""
 

@@ -44,6 +44,10 @@ class ExternalServer:
         """See Server."""
         return None
 
+    def pid(self) -> int | None:
+        """See Server."""
+        return None
+
     def stop(self) -> None:
         """See Server."""
 

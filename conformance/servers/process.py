@@ -37,7 +37,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class ServerProcess:
     """One running program, its output in a log file."""
 
-    def __init__(self, argv: Sequence[str], log: Path, *, own_network: bool = False) -> None:
+    def __init__(
+        self, argv: Sequence[str], log: Path, *, own_network: bool = False, ignore_sigpipe: bool = False
+    ) -> None:
         """Start it. Raises InfrastructureError when the program cannot be started."""
         self.argv = list(argv)
         self.log_path = log
@@ -47,6 +49,7 @@ class ServerProcess:
             try:
                 self._process = subprocess.Popen(
                     self.argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                    restore_signals=not ignore_sigpipe,  # Python itself ignores SIGPIPE
                     preexec_fn=_child_of(os.getpid(), own_network),  # noqa: PLW1509 - prctl needs it; no lock is held
                 )  # fmt: skip
             except (OSError, subprocess.SubprocessError) as error:

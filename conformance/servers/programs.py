@@ -60,7 +60,10 @@ class _Started:
             Path(self.socket_path).unlink(missing_ok=True)
             self.port = 5640 if self.own_network else free_port()
             self.process = ServerProcess(
-                self.command(), self.run_dir / "server.log", own_network=self.own_network
+                self.command(),
+                self.run_dir / "server.log",
+                own_network=self.own_network,
+                ignore_sigpipe=self.spec.ignore_sigpipe,
             )
             try:
                 self.process.wait_until(self._listens, _START)
@@ -93,6 +96,10 @@ class _Started:
     def death(self) -> str | None:
         """See Server."""
         return self.process.death() if self.process else "not started"
+
+    def pid(self) -> int | None:
+        """See Server."""
+        return self.process.pid if self.process else None
 
     def stop(self) -> None:
         """See Server."""

@@ -30,6 +30,8 @@ class ServerSpec(BaseModel):
     msize: int = Field(65536, ge=4096)
     msize_max: int = Field(1 << 20, ge=4096)
     reads_rerror: bool = False
+    ignore_sigpipe: bool = False
+    """Start it as systemd does (IgnoreSIGPIPE=yes) instead of as a shell does."""
     aname: str = ""
     """What Tattach names; `{export}` stands for the exported directory."""
     uname: str = "root"

@@ -1,0 +1,600 @@
+"""Family `session`: Tversion, Tauth, Tattach, Tflush, and the tags that hold requests and replies together.
+
+What is at stake: a guest proposes its msize and the device must live within what was agreed; a second Tversion
+must leave nothing of the first session; a flush must end a request without mixing up its tag.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.wire import allowed, shared
+from conformance.client import HungUp
+from conformance.errors import Finding
+from conformance.expectation import OK, spell
+from conformance.links import Capability
+from conformance.wire import Wire
+from protocol.codec import frame
+from protocol.constants import (
+    EACCES,
+    ECONNREFUSED,
+    EINVAL,
+    EIO,
+    ENOENT,
+    ENOSYS,
+    ENOTDIR,
+    EPERM,
+    GETATTR_BASIC,
+    NOFID,
+    NONUNAME,
+    NOTAG,
+    O_RDWR,
+    QTDIR,
+)
+from protocol.messages import (
+    Rattach,
+    Rflush,
+    Rgetattr,
+    Rlerror,
+    Rread,
+    Rversion,
+    Tattach,
+    Tauth,
+    Tflush,
+    Tgetattr,
+    Tread,
+    Tversion,
+    Twrite,
+)
+from protocol.registry import Message
+
+L = b"9P2000.L"
+GOOGLE = b"9P2000.L.Google"
+UNKNOWN = [b"", b"9P", b"9P1999", b"9p2000.l", b"HTTP/1.1", b"\xff\x00\xff"]
+
+
+# --- version --------------------------------------------------------------------------------------
+
+
+@case("WIRE-SESSION-001", covers=[Tversion])
+def test_version_agrees_on_the_dialect(wire: Wire) -> None:
+    """A Tversion of 9P2000.L is answered with 9P2000.L, with the tag it was sent with and an msize not above the
+    one proposed.  Source: version(5); chaos/diod protocol.md, version."""
+    client = wire.connect()
+    reply = client.version(8192)
+    assert reply.version == L
+    assert 0 < reply.msize <= 8192
+    assert reply.tag == NOTAG
+
+
+@pytest.mark.parametrize("msize", [4096, 4097, 8191, 65535, 65536, 65537, 131072, 512000, 1 << 20])
+@case("WIRE-SESSION-002", covers=[Tversion, Twrite, Tread])
+def test_msize_that_was_agreed_can_be_used(wire: Wire, msize: int) -> None:
+    """Whatever msize was agreed, a read and a write that fill it are carried out whole, or in part without a
+    byte going astray.  Source: version(5), "the maximum length, in bytes, that the client will ever generate or
+    expect to receive in a single 9P message"; nfs-ganesha dies above 64 KiB."""
+    client = wire.session(msize)
+    assert client.msize <= msize
+    data = bytes(range(256)) * (client.msize // 256 + 1)
+    room = client.msize - 24
+    fid = client.walk_to()
+    client.lcreate(fid, b"full", O_RDWR)
+    written = client.write(fid, 0, data[:room]).count
+    assert 0 < written <= room
+    got = bytes(client.read(fid, 0, room).data)
+    assert got, "the read brought nothing"
+    assert got == data[: len(got)] and len(got) <= written
+    assert wire.host.content(b"full") == data[:written]
+
+
+@pytest.mark.parametrize("msize", [1 << 24, 1 << 31, 0xFFFFFFFF], ids=shared.label)
+@case("WIRE-SESSION-003", covers=[Tversion])
+def test_absurdly_large_msize_is_cut(wire: Wire, msize: int) -> None:
+    """A proposed msize beyond all reason is cut to what the server will hold, or agreed to without memory being
+    set aside for it; the session then works.  Source: version(5), "the server responds with its own maximum,
+    msize, which must be less than or equal to the client's value"."""
+    before = wire.memory()
+    client = wire.session(msize)
+    assert client.msize <= msize
+    client.getattr(client.root)
+    if before is not None and (now := wire.memory()) is not None:
+        assert now - before < 64 << 20, f"the server grew by {(now - before) >> 20} MiB for an msize alone"
+
+
+@pytest.mark.parametrize("msize", [0, 1, 6, 7, 11, 18, 23, 24, 25, 64, 255, 1023, 4095])
+@case("WIRE-SESSION-004", covers=[Tversion])
+def test_absurdly_small_msize(wire: Wire, msize: int) -> None:
+    """A proposed msize in which no session is possible is refused, or agreed to and then kept: no reply is longer
+    than it.  Source: version(5); QEMU v9fs_version refuses below 4096 with EMSGSIZE, diod np_version with EIO;
+    lib9p takes msize - 24 without looking (bug museum 76)."""
+    client = wire.connect()
+    reply = client.version(msize, expect=allowed.TOO_SMALL | {OK})
+    if not isinstance(reply, Rversion):
+        return
+    assert reply.msize <= msize
+    if reply.version != L:
+        assert reply.version == b"unknown"
+        return
+    # From here the client itself refuses any reply longer than what was agreed.
+    try:
+        fid = client.fid()
+        attached = client.attach(fid, wire.aname, wire.spec.uname.encode(), expect=allowed.DOES_NOT_FIT | {OK})
+        if isinstance(attached, Rattach):
+            client.getattr(fid, expect=allowed.DOES_NOT_FIT | {OK})
+            client.readdir(fid, 0, 4096, expect=allowed.DOES_NOT_FIT | allowed.WRONG_STATE | {OK})
+    except HungUp:
+        pass  # a request that does not fit the agreed msize may end the connection
+
+
+@pytest.mark.parametrize("version", UNKNOWN, ids=shared.label)
+@case("WIRE-SESSION-005", covers=[Tversion])
+def test_unknown_dialect_is_answered_unknown(wire: Wire, version: bytes) -> None:
+    """A version string that the server does not understand is answered with Rversion `unknown`, not with an
+    error.  Source: version(5), "If the server does not understand the client's version string, it should respond
+    with an Rversion message (not Rerror) with the version string the 7 characters unknown"; lib9p answers ENOSYS,
+    diod EIO."""
+    reply = wire.connect().version(8192, version)
+    assert reply.version == b"unknown"
+
+
+@pytest.mark.parametrize(
+    ("version", "answers"),
+    [
+        (b"9P2000", {b"9P2000", b"unknown"}),
+        (b"9P2000.u", {b"9P2000.u", b"9P2000", b"unknown"}),
+        (b"9P2000.Q", {b"9P2000", b"unknown"}),
+        (GOOGLE + b".2", {GOOGLE + b".2", GOOGLE + b".1", GOOGLE + b".0", L, b"9P2000", b"unknown"}),
+    ],
+    ids=["base", "u", "Q", "google"],
+)  # fmt: skip
+@case("WIRE-SESSION-006", covers=[Tversion], severity="linux")
+def test_other_dialect_is_not_answered_with_L(wire: Wire, version: bytes, answers: set[bytes]) -> None:
+    """A dialect other than 9P2000.L is answered with itself, with one it contains, or with `unknown`; a server
+    that answers 9P2000.L to a client that does not speak it cannot be understood.  Source: version(5) on
+    suffixes; Linux p9_client_version() takes only what it asked for or less; hugelgupf/p9 version.go for the
+    Google suffix."""
+    # Being refused is the matter of the case before.
+    reply = wire.connect().version(8192, version, expect={OK, EIO, EINVAL, ENOENT, ENOSYS})
+    if isinstance(reply, Rversion):
+        assert reply.version in answers, f"{version!r} was answered with {reply.version!r}"
+
+
+@case("WIRE-SESSION-007", covers=[Tversion, Tattach])
+def test_second_version_frees_all_fids(wire: Wire) -> None:
+    """A second Tversion on a connection frees every fid of the first session; none can be used and all can be
+    given again.  Source: version(5), "all active fids are freed ('clunked') automatically"; QEMU virtfs_reset;
+    lib9p and kvmtool keep them (bug museum 76)."""
+    client = wire.client
+    opened = client.create(b"fred", b"x")
+    walked = client.walk_to(b"fred")
+    client.version(8192)
+    for fid in (client.root, opened, walked):
+        client.getattr(fid, expect=allowed.UNKNOWN_FID)
+    assert client.attach(opened, wire.aname, wire.spec.uname.encode()).qid.type & QTDIR
+
+
+@case("WIRE-SESSION-008", covers=[Tversion])
+def test_second_version_changes_msize(wire: Wire) -> None:
+    """The msize of a second Tversion holds from then on: no reply is longer.  Source: version(5)."""
+    data = bytes(8192)
+    wire.host.file(b"fred", data)
+    client = wire.client
+    client.version(4096)
+    fid = client.fid()
+    top = wire.attach(client)
+    client.walk(top, fid, wire.directory, b"fred")
+    client.lopen(fid)
+    got = client.read(fid, 0, 8192, expect=allowed.BAD_COUNT | {OK})
+    if isinstance(got, Rread):
+        assert 0 < len(got.data) <= 4096 - 11
+
+
+@case("WIRE-SESSION-009", covers=[Tversion])
+def test_version_keeps_its_tag(wire: Wire) -> None:
+    """A Tversion with a tag of its own in place of NOTAG is answered with that tag, or refused; never with
+    another tag.  Source: intro(5), "the tag of the reply is that of the request"; version(5), "tag should be
+    NOTAG"."""
+    client = wire.connect()
+    reply = client.version(8192, tag=7, expect={OK, EINVAL, EIO})
+    assert reply.tag == 7
+
+
+@pytest.mark.parametrize("request_", [
+    Tattach(1, 1, NOFID, b"root", b"", 0), Tgetattr(1, 1, GETATTR_BASIC), Tflush(1, 2), Tread(1, 1, 0, 10),
+], ids=["Tattach", "Tgetattr", "Tflush", "Tread"])  # fmt: skip
+@case("WIRE-SESSION-010")
+def test_message_before_version(wire: Wire, request_: Tattach | Tgetattr | Tflush | Tread) -> None:
+    """A request before any Tversion is answered with an error or ends the connection, or is served; it does no
+    harm, and Tversion afterwards opens a session.  Source: version(5), "must be the first message sent on the
+    9P connection"; QEMU answers with type 107 then, before any dialect is agreed."""
+    client = wire.connect()
+    client.send_raw(frame(request_), spell(request_))
+    try:
+        client.next_reply(2.0)
+        after = client
+    except HungUp:
+        after = wire.connect()
+    assert after.version(8192).version == L
+    wire.attach(after)
+
+
+@case("WIRE-SESSION-011", covers=[Tattach], severity="varies")
+def test_attach_before_version_is_refused(wire: Wire) -> None:
+    """Tattach before any Tversion does not give a fid.  Source: version(5), "must be the first message sent"."""
+    client = wire.connect()
+    try:
+        reply = client.send_attach(1, wire.aname).wait(2.0)
+    except HungUp:
+        return
+    assert not isinstance(reply, Rattach), f"a session without a version: {spell(reply)}"
+
+
+# --- auth and attach ------------------------------------------------------------------------------
+
+
+@case("WIRE-SESSION-020", covers=[Tauth])
+def test_auth_is_refused_where_none_is_required(wire: Wire) -> None:
+    """Tauth on a server that wants no authentication is answered with an error, and makes no fid.  Source: chaos/diod
+    protocol.md, auth, "Rlerror is returned if authentication is not required"; attach(5)."""
+    client = wire.client
+    afid = client.fid()
+    client.auth(afid, aname=wire.aname, expect=allowed.NO_AUTH)
+    client.read(afid, 0, 16, expect=allowed.UNKNOWN_FID | allowed.WRONG_STATE)
+    client.walk(client.root, afid)
+
+
+@case("WIRE-SESSION-021", covers=[Tattach])
+def test_attach_gives_the_root(wire: Wire) -> None:
+    """Tattach answers with the qid of a directory, the same each time and the same as Tgetattr gives.  Source:
+    attach(5)."""
+    client = wire.client
+    first, second = client.fid(), client.fid()
+    uname = wire.spec.uname.encode()
+    one = client.attach(first, wire.aname, uname).qid
+    two = client.attach(second, wire.aname, uname).qid
+    assert one.type & QTDIR
+    assert one.path == two.path
+    assert client.getattr(first).qid.path == one.path
+
+
+@case("WIRE-SESSION-022", covers=[Tattach])
+def test_attach_to_a_fid_in_use(wire: Wire) -> None:
+    """Tattach to a fid that is in use is refused, and the fid stays what it was.  Source: attach(5), "fid ... must
+    not be in use"; QEMU v9fs_attach EINVAL."""
+    client = wire.client
+    wire.host.file(b"fred", b"twelve bytes")
+    fid = client.walk_to(b"fred")
+    client.attach(fid, wire.aname, wire.spec.uname.encode(), expect=allowed.FID_IN_USE)
+    assert client.getattr(fid).size == 12
+
+
+@case("WIRE-SESSION-023", covers=[Tattach])
+def test_roots_are_independent(wire: Wire) -> None:
+    """A second Tattach leaves the first one's fids alone, and clunking one root leaves the other.  Source: attach(5);
+    kvmtool's second Tattach destroyed all fids (bug museum 85)."""
+    client = wire.client
+    walked = client.walk_to()
+    other = wire.attach(client)
+    client.getattr(walked)
+    client.clunk(other)
+    client.getattr(client.root)
+    client.getattr(walked)
+
+
+@case("WIRE-SESSION-024", covers=[Tattach])
+def test_attach_by_name_and_by_number(wire: Wire) -> None:
+    """The user may be given by name with n_uname NONUNAME, or by number.  Source: chaos/diod protocol.md, attach,
+    "n_uname, if not set to P9_NONUNAME (~0), is the uid of the user and is used in preference to uname"."""
+    client = wire.client
+    by_name, by_number = client.fid(), client.fid()
+    assert client.attach(by_name, wire.aname, b"root", NONUNAME).qid.type & QTDIR
+    assert client.attach(by_number, wire.aname, b"", 0).qid.type & QTDIR
+
+
+@case("WIRE-SESSION-025", covers=[Tattach], severity="varies")
+def test_attach_to_an_unknown_name(wire: Wire) -> None:
+    """Tattach to a tree that the server does not export is refused.  Source: attach(5), aname; QEMU has one tree
+    and looks at no name."""
+    client = wire.client
+    client.attach(
+        client.fid(), b"/no-such-tree-9", b"root",
+        expect={ENOENT, EACCES, EPERM, EIO, EINVAL, ECONNREFUSED, ENOTDIR},
+    )  # fmt: skip
+
+
+@case("WIRE-SESSION-026", covers=[Tattach], severity="varies")
+def test_attach_with_an_unknown_afid(wire: Wire) -> None:
+    """Tattach with an afid that Tauth did not set up is refused.  Source: attach(5), "afid ... previously
+    established by an auth message"; QEMU looks at no afid."""
+    client = wire.client
+    client.attach(
+        client.fid(), wire.aname, b"root", afid=4711, expect=allowed.UNKNOWN_FID | {EPERM, EACCES, ECONNREFUSED}
+    )
+
+
+@case("WIRE-SESSION-027", covers=[Tattach])
+def test_failed_attach_leaves_the_fid_free(wire: Wire) -> None:
+    """A fid named by a Tattach that failed is not in use afterwards.  Source: attach(5); error(5)."""
+    client = wire.client
+    fid = client.fid()
+    reply = client.send_attach(fid, b"/no-such-tree-9").wait()
+    if not isinstance(reply, Rattach):
+        client.walk(client.root, fid)
+    client.getattr(fid)
+
+
+@pytest.mark.parametrize("length", [255, 4096, 65535])
+@case("WIRE-SESSION-028", covers=[Tattach])
+def test_attach_with_long_strings(wire: Wire, length: int) -> None:
+    """A uname or an aname as long as a string can be is refused or ignored, and does no harm.  Source: chaos/diod
+    protocol.md, strings carry length[2]; kvmtool copied paths into fixed buffers (bug museum 82)."""
+    client = wire.session(wire.spec.msize_max if length > 60000 else None)
+    for uname, aname in ((b"u" * length, wire.aname), (b"root", b"/" + b"a" * (length - 1))):
+        request = Tattach(client.tag(), client.fid(), NOFID, uname, aname, 0)
+        if len(frame(request)) > client.msize:
+            continue
+        client.send(request).wait()
+    client.getattr(client.root)
+
+
+# --- flush ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("oldtag", [0, 4711, NOTAG - 1, NOTAG])
+@case("WIRE-SESSION-030", covers=[Tflush])
+def test_flush_of_unknown_tag(wire: Wire, oldtag: int) -> None:
+    """Tflush of a tag that no request has is answered with Rflush.  Source: flush(5), "the server should answer the
+    flush message immediately ... In either case, it should respond with an Rflush"; kvmtool's Rflush carries two
+    bytes too many (bug museum 87)."""
+    client = wire.client
+    client.flush(oldtag)
+    client.getattr(client.root)
+
+
+@case("WIRE-SESSION-031", covers=[Tflush])
+def test_flush_of_finished_request(wire: Wire) -> None:
+    """Tflush of a request that was answered already is answered with Rflush, and nothing else comes.  Source:
+    flush(5)."""
+    client = wire.client
+    done = client.send_getattr(client.root)
+    done.result()
+    client.flush(done.tag)
+    client.silent(0.05)
+
+
+@case("WIRE-SESSION-032", covers=[Tflush, Tread])
+def test_flush_of_requests_in_flight(wire: Wire) -> None:
+    """A request in flight is either answered before the Rflush or never; after Rflush its tag may be used again.
+    Source: flush(5), "when the client receives the Rflush it ... may reuse oldtag"."""
+    client = wire.client
+    fid = client.create(b"big", bytes(60000))
+    for _ in range(20):
+        flying = [client.send_read(fid, 0, 60000) for _ in range(8)]
+        victim = flying[-1]
+        client.send_flush(victim.tag).result()
+        early = victim.reply
+        if early is None:
+            client.forget(victim)
+        # The old tag at once for another question: an old Rread here would be a reply after Rflush.
+        again = Tgetattr(victim.tag, client.root, GETATTR_BASIC)
+        assert isinstance(client.send(again).wait(), Rgetattr)
+        for other in flying[:-1]:
+            assert len(other.result().data) > 0
+    client.silent(0.02)
+
+
+@case("WIRE-SESSION-033", covers=[Tflush])
+def test_flush_of_a_flush(wire: Wire) -> None:
+    """A Tflush may itself be flushed; each is answered, and its request at most once.  Source: flush(5), "a Tflush
+    can itself be flushed"."""
+    client = wire.client
+    for _ in range(20):
+        request = client.send_getattr(client.root)
+        first = client.send_flush(request.tag)
+        second = client.send_flush(first.tag)
+        second.result()
+        client.drain()
+        for pending in (request, first):
+            if pending.reply is None:
+                client.forget(pending)
+    client.getattr(client.root)
+
+
+@case("WIRE-SESSION-034", covers=[Tflush])
+def test_flushes_of_one_request_are_answered_in_order(wire: Wire) -> None:
+    """Several Tflush of the same request are answered in the order in which they came.  Source: flush(5), "it must
+    respond to multiple Tflushes for the same tag in order"."""
+    client = wire.client
+    request = client.send_getattr(client.root)
+    flushes = [client.send_flush(request.tag) for _ in range(5)]
+    order = []
+    while len(order) < len(flushes):
+        reply = client.next_reply()
+        if isinstance(reply, Rflush):
+            order.append(reply.tag)
+        elif reply.tag != request.tag:
+            raise Finding(f"nobody asked for {spell(reply)}")
+    assert order == [flush.tag for flush in flushes]
+
+
+@case("WIRE-SESSION-035", covers=[Tflush], severity="varies")
+def test_flush_of_itself(wire: Wire) -> None:
+    """Tflush that names its own tag is answered.  Source: flush(5) says nothing; QEMU v9fs_flush warns and
+    answers; a server that waits for the request to end waits for itself."""
+    client = wire.client
+    tag = client.tag()
+    client.send(Tflush(tag, tag)).result({OK, EINVAL})
+
+
+@case("WIRE-SESSION-036", covers=[Tflush, Tgetattr])
+def test_flush_storm(wire: Wire) -> None:
+    """Five hundred requests, each flushed at once, leave a session that works.  Source: flush(5); killing find(1) in
+    a loop took WSL's server down (bug museum 112)."""
+    client = wire.client
+    batch: list[Message] = []
+    requests, flushes = set(), set()
+    for _ in range(500):
+        request = Tgetattr(client.tag(), client.root, GETATTR_BASIC)
+        flush = Tflush(client.tag(), request.tag)
+        requests.add(request.tag)
+        flushes.add(flush.tag)
+        batch += [request, flush]
+    client.burst(batch)
+    while flushes:
+        reply = client.next_reply()
+        if isinstance(reply, Rflush):
+            flushes.remove(reply.tag)
+        elif reply.tag in requests:
+            requests.remove(reply.tag)
+        else:
+            raise Finding(f"nobody asked for {spell(reply)}, or it came twice")
+    client.getattr(client.root)
+
+
+@case("WIRE-SESSION-037", covers=[Tflush, Twrite])
+def test_flushed_write_is_whole_or_absent(wire: Wire) -> None:
+    """A flushed Twrite has either happened whole or not at all, and one that was answered has happened.  Source:
+    flush(5), "the server may have carried out the request"; write(5)."""
+    client = wire.client
+    fid = client.create(b"fred", b"a" * 4096)
+    write = client.send_write(fid, 0, b"b" * 4096)
+    client.send_flush(write.tag).result()
+    answered = write.reply is not None
+    if not answered:
+        client.forget(write)
+    content = wire.host.content(b"fred")
+    assert content in (b"a" * 4096, b"b" * 4096), "half a write"
+    assert not answered or content == b"b" * 4096, "Rwrite came, and the data did not"
+
+
+# --- tags -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tag", [0, 1, 0x7FFF, 0x8000, NOTAG - 1])
+@case("WIRE-SESSION-040", covers=[Tgetattr])
+def test_reply_carries_the_tag(wire: Wire, tag: int) -> None:
+    """Any tag but NOTAG may be used, and the reply carries it.  Source: intro(5)."""
+    client = wire.client
+    reply = client.send(Tgetattr(tag, client.root, GETATTR_BASIC)).wait()
+    assert isinstance(reply, Rgetattr)
+    assert reply.tag == tag
+
+
+@case("WIRE-SESSION-041", covers=[Tgetattr])
+def test_notag_on_an_ordinary_request(wire: Wire) -> None:
+    """A request that is no Tversion with tag NOTAG is answered with NOTAG, refused, or ends the connection.  Source:
+    version(5), NOTAG is for Tversion."""
+    client = wire.client
+    pending = client.send(Tgetattr(NOTAG, client.root, GETATTR_BASIC))
+    try:
+        reply = pending.wait()
+    except HungUp:
+        return
+    assert reply.tag == NOTAG
+    client.getattr(client.root)
+
+
+@case("WIRE-SESSION-042", covers=[Tgetattr])
+def test_tag_used_twice_at_once(wire: Wire) -> None:
+    """Two requests with one tag in flight at once get one or two answers, each to one of them, or the connection
+    ends; the server survives.  Source: intro(5), "the client must choose a tag ... no two pending messages have the
+    same tag": what follows is undefined, harm is not."""
+    client = wire.client
+    wire.host.file(b"fred", b"x" * 100)
+    fid = client.open(b"fred")
+    tag = client.tag()
+    client.burst([Tread(tag, fid, 0, 100), Tgetattr(tag, client.root, GETATTR_BASIC)])
+    seen = []
+    try:
+        for _ in range(2):
+            reply = client.next_reply(1.0)
+            assert reply.tag == tag
+            seen.append(type(reply))
+    except Finding:
+        if not seen:
+            wire.still_serves()
+            return
+    assert len(set(seen) & {Rread, Rgetattr, Rlerror}) >= 1
+    if len(seen) == 2 and Rlerror not in seen:
+        assert set(seen) == {Rread, Rgetattr}, "one request was answered twice, the other never"
+
+
+@case("WIRE-SESSION-043", covers=[Tgetattr])
+def test_tag_is_free_once_answered(wire: Wire) -> None:
+    """A tag may be used again as soon as its reply has come, a thousand times over.  Source: intro(5); lib9p raced
+    with a client that did (bug museum 68)."""
+    client = wire.client
+    for number in range(1000):
+        reply = client.send(Tgetattr(5, client.root, GETATTR_BASIC)).wait()
+        assert isinstance(reply, Rgetattr), f"round {number}: {spell(reply)}"
+
+
+@case("WIRE-SESSION-044", covers=[Tread])
+def test_requests_in_flight_are_answered_once_each(wire: Wire) -> None:
+    """Of many requests in flight each is answered once, with what it asked for, in whatever order.  Source:
+    intro(5), "the server ... may respond to them in any order"."""
+    client = wire.client
+    data = b"".join(struct.pack("<I", number) * 16 for number in range(256))
+    fid = client.create(b"numbers", data)
+    flying = [(number, client.send_read(fid, number * 64, 64)) for number in range(256)]
+    for number, pending in reversed(flying):
+        assert bytes(pending.result().data) == data[number * 64 : number * 64 + 64], f"read {number}"
+    client.silent(0.02)
+
+
+@case("WIRE-SESSION-045", covers=[Tgetattr])
+def test_requests_pile_up_unread(wire: Wire) -> None:
+    """A client that sends two thousand requests before it reads a reply gets all of them.  Source: intro(5); a server
+    may stop reading while it waits to write, but must go on."""
+    wire.need(Capability.STREAM, "a virtqueue bounds the requests in flight by itself")
+    client = wire.client
+    requests = [Tgetattr(number, client.root, GETATTR_BASIC) for number in range(2000)]
+    client.burst(requests)
+    tags = {client.next_reply().tag for _ in requests}
+    assert tags == set(range(2000))
+
+
+# --- sessions beside each other -------------------------------------------------------------------
+
+
+@case("WIRE-SESSION-050", covers=[Tattach])
+def test_connections_do_not_share_fids(wire: Wire) -> None:
+    """The fids of one connection mean nothing on another.  Source: intro(5), "fid ... is per connection"."""
+    first = wire.client
+    second = wire.session()
+    fid = 900
+    first.walk(first.root, fid)
+    second.getattr(fid, expect=allowed.UNKNOWN_FID)
+    second.clunk(fid, expect=allowed.UNKNOWN_FID)
+    first.getattr(fid)
+
+
+@case("WIRE-SESSION-051", covers=[Tattach])
+def test_client_that_dies_is_cleaned_up(wire: Wire) -> None:
+    """Forty clients that open files and vanish mid-request leave no descriptor behind in the server.  Source: clunk(5)
+    and intro(5): a connection's fids end with it; a descriptor leaked per client ends the server in days."""
+    wire.need(Capability.HANGUP, "the link must be able to die")
+    wire.host.file(b"fred", b"x" * 1000)
+    wire.session().close()
+    before = wire.descriptors()
+    for _ in range(40):
+        client = wire.session()
+        fids = [client.open(b"fred") for _ in range(5)]
+        client.send_read(fids[0])
+        client.close()
+    if before is not None:
+        after = wire.settled(wire.descriptors, before + 20)
+        assert after is not None and after < before + 20, f"{before} descriptors before, {after} after"
+
+
+@case("WIRE-SESSION-052", covers=[Tattach])
+def test_idle_connections_do_no_harm(wire: Wire) -> None:
+    """A hundred connections that say nothing do not keep another from being served.  Source: intro(5); v9fs mounts
+    and abandoned mounts look like this."""
+    wire.need(Capability.SESSIONS, "one session only")
+    for _ in range(100):
+        wire.connect()
+    assert wire.client.getattr(wire.root).qid.type & QTDIR
