@@ -1,0 +1,188 @@
+"""access(2), faccessat2(2): the answer is the one that the call itself would get, for every user."""
+
+from __future__ import annotations
+
+import os
+from errno import EACCES, EBADF, EINVAL, ENOENT, ENOTDIR
+from typing import Any
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
+from conformance.share import Share
+from conformance.vantage import Vantage
+from protocol.messages import Twalk
+
+AT_SYMLINK_NOFOLLOW, AT_EACCESS, AT_EMPTY_PATH = 0x100, 0x200, 0x1000
+DIRECT = ("none", "readahead", "mmap")
+MODES = (0o000, 0o400, 0o200, 0o100, 0o040, 0o020, 0o010, 0o004, 0o002, 0o001, 0o750, 0o057, 0o707)
+
+
+def granted(vantage: Vantage, path: str, **kw: Any) -> set[int]:
+    """Those of R_OK, W_OK, X_OK that access(2) grants; another errno than EACCES is raised."""
+    answers = set()
+    for wanted in (os.R_OK, os.W_OK, os.X_OK):
+        try:
+            vantage.faccessat2(path, wanted, **kw) if kw else vantage.access(path, wanted)
+            answers.add(wanted)
+        except OSError as e:
+            if e.errno != EACCES:
+                raise
+    return answers
+
+
+def _as_set(bits: int) -> set[int]:
+    return {b for b in (4, 2, 1) if bits & b}
+
+
+@case("ACCESS-001", covers=[Twalk], needs=["guest-root"], cached_too=True)
+@pytest.mark.parametrize("who", ["owner", "group", "supplementary", "other"])
+def test_the_class_that_applies_decides(share: Share, who: str) -> None:
+    """access(2) judges by the first class that applies - owner, group (own or supplementary), other - and by
+    no other bits.
+    Source: POSIX file access permissions (4.5); path_resolution(7), Permissions."""
+    share.inside.create("fred")
+    share.inside.chown("fred", 1001, 5000)
+    uid, gid, groups, shift = {
+        "owner": (1001, 5000, [], 6),
+        "group": (1002, 5000, [], 3),
+        "supplementary": (1002, 1002, [7000, 5000], 3),
+        "other": (1003, 1003, [7000], 0),
+    }[who]
+    user = share.inside.spawn(who, uid, gid, groups)
+    for mode in MODES:
+        share.inside.chmod("fred", mode)
+        user.access("fred", os.F_OK)
+        assert granted(user, "fred") == _as_set(mode >> shift & 7), oct(mode)
+
+
+@case("ACCESS-002", cached_too=True, needs=["guest-root"])
+def test_root_needs_an_execute_bit_for_files_only(share: Share) -> None:
+    """Root may read and write whatever the mode, execute a file only if some execute bit is set, and search
+    any directory.
+    Source: access(2); capabilities(7) CAP_DAC_OVERRIDE."""
+    share.inside.create("fred")
+    share.inside.mkdir("d")
+    share.inside.chmod("d", 0)
+    for mode, answer in ((0, {2, 4}), (0o666, {2, 4}), (0o001, {1, 2, 4}), (0o010, {1, 2, 4}), (0o100, {1, 2, 4})):
+        share.inside.chmod("fred", mode)
+        assert granted(share.inside, "fred") == answer, oct(mode)
+    assert granted(share.inside, "d") == {1, 2, 4}
+
+
+@case("ACCESS-003", needs=["guest-root"])
+def test_combined_modes(share: Share) -> None:
+    """Several modes asked at once are granted only if each is.
+    Source: access(2): "any bit" that is denied."""
+    share.inside.create("fred")
+    share.inside.chmod("fred", 0o005)
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.access("fred", os.R_OK | os.X_OK)
+    bob.refuses(EACCES).access("fred", os.R_OK | os.W_OK)
+    bob.refuses(EACCES).access("fred", os.R_OK | os.W_OK | os.X_OK)
+
+
+@case("ACCESS-004", needs=["guest-root"], covers=[Twalk], cached_too=True)
+def test_the_answer_is_what_open_says(share: Share) -> None:
+    """Where access(2) says no, open(2) fails with EACCES; where it says yes, it works.
+    Source: access(2), "whether the calling process can access the file"."""
+    share.inside.create("fred")
+    share.inside.chown("fred", 1002, 5000)
+    bob = share.inside.spawn("bob", uid=1001, gid=5000)
+    for mode in (0o020, 0o040, 0o060, 0o606, 0o000):
+        share.inside.chmod("fred", mode)
+        may = granted(bob, "fred")
+        for wanted, flags in ((4, os.O_RDONLY), (2, os.O_WRONLY)):
+            if wanted in may:
+                bob.close(bob.open("fred", flags))
+            else:
+                bob.refuses(EACCES).open("fred", flags)
+
+
+@case("ACCESS-005", covers=[Twalk])
+@pytest.mark.parametrize("call", [PathCall("access", (os.F_OK,)), PathCall("faccessat2", (os.R_OK,)),
+                                  PathCall("faccessat2", (os.F_OK, AT_SYMLINK_NOFOLLOW), follows=False)],
+                         ids=["access", "faccessat2", "nofollow"])  # fmt: skip
+def test_path_errors(share: Share, call: PathCall) -> None:
+    """access(2) of a bad path fails with ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG or EACCES.
+    Source: access(2) ERRORS."""
+    refuse_bad_paths(share, call)
+
+
+@case("ACCESS-006")
+def test_bad_arguments(share: Share) -> None:
+    """Unknown mode bits and flags fail with EINVAL, a bad directory descriptor with EBADF, a file's with
+    ENOTDIR.
+    Source: access(2) EINVAL, EBADF, ENOTDIR."""
+    share.inside.create("fred")
+    share.inside.refuses(EINVAL).access("fred", 8)
+    share.inside.refuses(EINVAL).faccessat2("fred", 0o10)
+    share.inside.refuses(EINVAL).faccessat2("fred", os.R_OK, 0x10000)
+    share.inside.refuses(EBADF).faccessat2("fred", os.R_OK, 0, dir_fd=999)
+    share.inside.refuses(ENOTDIR).faccessat2("x", os.R_OK, 0, dir_fd=share.inside.open("fred", os.O_RDONLY))
+
+
+@case("ACCESS-007", covers=[Twalk])
+def test_symbolic_links(share: Share) -> None:
+    """access(2) judges a link's target; with AT_SYMLINK_NOFOLLOW faccessat2(2) judges the link, which exists
+    even when it dangles.
+    Source: access(2), AT_SYMLINK_NOFOLLOW."""
+    share.inside.create("target")
+    share.inside.chmod("target", 0o600)
+    share.inside.symlink("target", "link")
+    share.inside.symlink("nobody", "dangling")
+    share.inside.access("link", os.R_OK)
+    share.inside.refuses(EACCES).access("link", os.X_OK)
+    share.inside.refuses(ENOENT).access("dangling", os.F_OK)
+    share.inside.faccessat2("dangling", os.F_OK, AT_SYMLINK_NOFOLLOW)
+    share.inside.faccessat2("link", os.R_OK | os.W_OK | os.X_OK, AT_SYMLINK_NOFOLLOW)
+
+
+@case("ACCESS-008", needs=["guest-root"])
+def test_relative_to_descriptors(share: Share) -> None:
+    """faccessat2(2) takes a name below a directory descriptor, and with AT_EMPTY_PATH the descriptor's own
+    file.
+    Source: faccessat2(2)."""
+    share.inside.mkdir("d")
+    share.inside.create("d/fred")
+    share.inside.chmod("d/fred", 0o004)
+    bob = share.inside.spawn("bob", uid=1001)
+    fd = bob.open("d", os.O_RDONLY | os.O_DIRECTORY)
+    for flags in (0, AT_EACCESS):
+        bob.faccessat2("fred", os.R_OK, flags, dir_fd=fd)
+        bob.refuses(EACCES).faccessat2("fred", os.W_OK, flags, dir_fd=fd)
+    file = bob.open("d/fred", os.O_RDONLY)
+    bob.faccessat2("", os.R_OK, AT_EMPTY_PATH, dir_fd=file)
+    bob.refuses(EACCES).faccessat2("", os.W_OK, AT_EMPTY_PATH, dir_fd=file)
+
+
+@case("ACCESS-009", needs=["guest-root"], caches=DIRECT)
+def test_the_hosts_change_of_mode_counts_at_once(share: Share) -> None:
+    """After a chmod(2) or chown(2) on the host access(2) answers by the new mode and owner.
+    Source: Documentation/filesystems/9p.rst, cache=none."""
+    share.need("host-root", "chown on the host")
+    share.inside.create("fred")
+    share.inside.chmod("fred", 0o600)
+    bob = share.inside.spawn("bob", uid=1001)
+    assert granted(bob, "fred") == set()
+    share.outside.chmod("fred", 0o604)
+    assert granted(bob, "fred") == {4}
+    share.outside.chown("fred", 1001, 0)
+    assert granted(bob, "fred") == {4, 2}
+
+
+@case("ACCESS-010", needs=["guest-root"])
+def test_directories(share: Share) -> None:
+    """Of a directory R_OK is listing, W_OK making entries, X_OK searching, each alone.
+    Source: access(2); inode(7)."""
+    share.inside.mkdir("d")
+    share.inside.create("d/fred")
+    bob = share.inside.spawn("bob", uid=1001)
+    for mode in (0o700, 0o701, 0o702, 0o704, 0o703, 0o707):
+        share.inside.chmod("d", mode)
+        assert granted(bob, "d") == _as_set(mode & 7), oct(mode)
+        if mode & 1:
+            bob.access("d/fred", os.F_OK)
+        else:
+            bob.refuses(EACCES).access("d/fred", os.F_OK)

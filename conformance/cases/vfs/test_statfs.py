@@ -1,0 +1,126 @@
+"""statfs(2), fstatfs(2), statvfs(3): the exported file system's size, space and limits as the guest sees them."""
+
+from __future__ import annotations
+
+import os
+from errno import EBADF, ENAMETOOLONG
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
+from conformance.share import Share
+from protocol.messages import Tstatfs
+
+FIXED = ("f_blocks", "f_files", "f_namemax", "f_fsid", "f_bsize", "f_frsize")
+"""What does not move while other processes use the disk."""
+
+
+@case("STATFS-001", covers=[Tstatfs], cached_too=True)
+def test_statvfs_agrees(share: Share) -> None:
+    """statvfs(3) agrees with the host's: total, free and available space as bytes, inodes, longest name, id.
+    Source: POSIX <sys/statvfs.h>; 9P2000.L Rstatfs."""
+    share.inside.statvfs(".")
+    share.same_statvfs(".")
+
+
+@case("STATFS-002", covers=[Tstatfs])
+def test_any_file_will_do(share: Share) -> None:
+    """statfs(2) of a file, a directory, a link followed and an open descriptor name one and the same file
+    system.
+    Source: statfs(2): "any file within the mounted filesystem"."""
+    share.inside.create("fred")
+    share.inside.mkdir("d")
+    share.inside.symlink("fred", "link")
+    whole = share.inside.statvfs(".")
+    seen = [share.inside.statvfs(name) for name in ("fred", "d", "link")]
+    for name, flags in (("fred", os.O_RDWR), ("d", os.O_RDONLY), ("fred", os.O_PATH)):
+        seen.append(share.inside.fstatvfs(share.inside.open(name, flags)))
+    for one in seen:
+        assert {n: one[n] for n in FIXED} == {n: whole[n] for n in FIXED}
+    share.same_statvfs("fred")
+    share.same_statvfs("d")
+
+
+@case("STATFS-003", covers=[Tstatfs], severity="varies")
+def test_type_is_the_hosts(share: Share) -> None:
+    """statfs(2)'s f_type is the exported file system's own number.
+    Source: QEMU hw/9pfs/9p.c v9fs_fill_statfs passes it on; diod gives V9FS_MAGIC unless told
+    statfs_passthru."""
+    assert share.inside.statfs(".")["f_type"] == share.outside.statfs(".")["f_type"]
+
+
+@case("STATFS-004", covers=[Tstatfs])
+def test_statfs_itself(share: Share) -> None:
+    """The kernel's own struct: sizes are positive, available never exceeds free, free never exceeds total,
+    for blocks and inodes alike.
+    Source: statfs(2)."""
+    seen = share.inside.statfs(".")
+    assert seen["f_bsize"] > 0 and seen["f_frsize"] > 0
+    assert 0 <= seen["f_bavail"] <= seen["f_bfree"] <= seen["f_blocks"]
+    assert 0 <= seen["f_ffree"] <= seen["f_files"]
+    assert seen["f_namelen"] == share.outside.statfs(".")["f_namelen"]
+
+
+@case("STATFS-005", covers=[Tstatfs], cached_too=True)
+def test_longest_name_is_true(share: Share) -> None:
+    """A name of f_namemax bytes can be made, one byte more fails with ENAMETOOLONG.
+    Source: POSIX NAME_MAX, pathconf; Rstatfs.namelen."""
+    longest = share.inside.statvfs(".")["f_namemax"]
+    share.inside.create("x" * longest)
+    share.inside.refuses(ENAMETOOLONG).create("x" * (longest + 1))
+    assert share.same_directory(".") == ["x" * longest]
+
+
+@case("STATFS-006", covers=[Tstatfs], caches=("none", "readahead"))
+def test_free_space_follows_what_is_written(share: Share) -> None:
+    """After 16 MiB were written and synced, and after they were removed, free space agrees with the host's.
+    Source: statvfs(3) f_bfree; the ticket's df inside and outside."""
+    share.inside.create("fred")
+    fd = share.inside.open("fred", os.O_WRONLY)
+    share.inside.write_pattern(fd, 16 << 20)
+    share.inside.fsync(fd)
+    share.inside.statvfs(".")
+    share.same_statvfs(".")
+    share.inside.close(fd)
+    share.inside.unlink("fred")
+    share.same_statvfs(".")
+
+
+@case("STATFS-007", needs=["guest-root"], covers=[Tstatfs])
+def test_an_ordinary_user_may_ask(share: Share) -> None:
+    """statfs(2) needs search permission on the path only: a user who may not read the file gets the same
+    answer.
+    Source: statfs(2) EACCES."""
+    share.inside.create("fred")
+    share.inside.chmod("fred", 0)
+    ours, theirs = share.inside.statvfs("fred"), share.inside.spawn("bob", uid=1001).statvfs("fred")
+    assert {n: ours[n] for n in FIXED} == {n: theirs[n] for n in FIXED}
+
+
+@case("STATFS-008")
+@pytest.mark.parametrize("call", [PathCall("statvfs"), PathCall("statfs")], ids=str)
+def test_path_errors(share: Share, call: PathCall) -> None:
+    """statfs(2) of a bad path fails with ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG or EACCES.
+    Source: statfs(2) ERRORS."""
+    refuse_bad_paths(share, call)
+
+
+@case("STATFS-009")
+def test_bad_descriptor(share: Share) -> None:
+    """fstatvfs(3) of a closed descriptor fails with EBADF.  Source: fstatvfs(3), statfs(2) EBADF."""
+    fd = share.inside.open(".", os.O_RDONLY)
+    share.inside.close(fd)
+    share.inside.refuses(EBADF).fstatvfs(fd)
+
+
+@case("STATFS-010", covers=[Tstatfs])
+def test_every_call_asks_the_server(share: Share) -> None:
+    """The identity and the totals stay the same from call to call.
+    Source: statvfs(3) f_fsid; known defect: diod issue 119, wrong fsid in Rstatfs."""
+    first = share.inside.statfs(".")
+    for _ in range(5):
+        again = share.inside.statfs(".")
+        assert {n: again[n] for n in ("f_type", "f_blocks", "f_files", "fsid0", "fsid1")} == {
+            n: first[n] for n in ("f_type", "f_blocks", "f_files", "fsid0", "fsid1")
+        }
