@@ -73,6 +73,7 @@ class AgentLink:
         In the background, a call of the main process does not keep it from making others.
         """
         self._next += 1
+        self.spawned = self.spawned or op == "@spawn"
         request: dict[str, Any] = {"id": self._next, "proc": proc, "op": op, "args": [encode(a) for a in args],
                    "kw": {k: encode(v) for k, v in kw.items()}, "timeout": timeout}  # fmt: skip
         if background:
