@@ -94,6 +94,21 @@ class Overview:
             wrong.append(count(self.counts["fixed"], "unexpected pass", "unexpected passes"))
         return f"{' and '.join(wrong)} in {total}" + (f"; besides, {doubts}" if doubts else "")
 
+    @property
+    def effort(self) -> str:
+        """How much was looked at."""
+        results = self.record.results
+        calls = sum(len(r.calls) for r in results)
+        comparisons = [c for r in results for c in r.comparisons]
+        messages = sum(sum(r.message_counts.values()) for r in results)
+        said = [f"{calls:,} calls made"]
+        if comparisons:
+            fields = sum(len(c.fields) for c in comparisons)
+            said.append(f"{len(comparisons):,} comparisons inside against outside ({fields:,} fields)")
+        if messages:
+            said.append(f"{messages:,} 9P messages seen to cross")
+        return ", ".join(said)
+
     def known_entries(self) -> list[tuple[KnownFailure, list[CaseResult]]]:
         """The profile's entries that were met, each with the cases that met it."""
         met: dict[tuple[str, str], list[CaseResult]] = {}

@@ -70,7 +70,7 @@ def _tested(seen: Overview) -> Iterator[str]:
     host = ", ".join(part for part in (e.host_distribution, e.host_kernel) if part)
     said.append(f". Host: {host}." if host else ".")
     yield _paragraph("".join(said))
-    how = f"Each case was run {_on_mounts(seen)}and looked at from inside the guest and from the host."
+    how = f"{count(len(seen.record.results), 'case')} ran{_on_mounts(seen)}, {seen.effort}."
     took = elapsed(seen.record)
     begun = f"Started {e.started:%Y-%m-%d %H:%M} UTC" + (f", took {duration(took)}." if took is not None else ".")
     suite = f"assay9 {e.assay9_version}" + (f", commit {e.assay9_commit[:12]}" if e.assay9_commit else "")
@@ -110,7 +110,7 @@ def _pieces(word: str) -> Iterator[tuple[str, bool]]:
 
 def _on_mounts(seen: Overview) -> str:
     mounts = sorted({r.mount for r in seen.record.results if r.mount})
-    return f"on the share mounted with {', '.join(mounts)}, " if mounts else ""
+    return f" on the share mounted with {' and with '.join(mounts)}" if mounts else ""
 
 
 def _table(seen: Overview) -> str:
