@@ -62,9 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         plugin = RunPlugin(config)
     except (UsageError, InfrastructureError) as e:
-        status = 2 if isinstance(e, UsageError) else 3
-        sys.stderr.write(f"assay9: {e}\n")
-        pytest.exit(str(e), returncode=status)
+        pytest.exit(f"assay9: {e}", returncode=2 if isinstance(e, UsageError) else 3)
     config.pluginmanager.register(plugin, "assay9-run")
 
 
@@ -195,7 +193,9 @@ class RunPlugin:
             return
         self.writer.finish(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
         write_reports(self.run_dir)
-        if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+        if exitstatus == pytest.ExitCode.INTERRUPTED:
+            session.exitstatus = 143 if _terminated else 130
+        elif exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = exit_status(load_run(self.run_dir))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -240,6 +240,10 @@ def _command_line() -> str:
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def _terminate(*_: object) -> None:
+_terminated: list[int] = []
+
+
+def _terminate(number: int, _frame: object) -> None:
     """SIGTERM ends a run as Ctrl-C does: guests are stopped and what was recorded is kept."""
+    _terminated.append(number)
     raise KeyboardInterrupt("SIGTERM")

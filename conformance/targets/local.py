@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from conformance.mounts import MountOptions
 from conformance.targets.deployment import Progress
+from conformance.targets.scratch import Scratch
 from conformance.targets.spec import Target
 from guests.agentlink import AgentLink, LocalChannel
 
@@ -25,8 +24,8 @@ class LocalDeployment:
 
     def __init__(self, target: Target, run_dir: Path, progress: Progress, options: dict[str, Any]) -> None:
         self.target, self.run_dir = target, run_dir
-        # ext4 or whatever stands under the results: a tmpfs /tmp lacks user xattrs on older kernels
-        self._base = Path(tempfile.mkdtemp(prefix="local-", dir=run_dir))
+        self._scratch = Scratch()
+        self._base = self._scratch.path
         self.outside_root = str(self._base / "export")
         self.inside_root = str(options.get("inside_root") or self.outside_root)
         self.control_root = str(self._base / "control")
@@ -39,7 +38,6 @@ class LocalDeployment:
         """See Deployment."""
         for root in (self.outside_root, self.control_root):
             Path(root).mkdir(mode=0o755, exist_ok=True)
-        os.chmod(self._base, 0o755)
         self._connect()
 
     def _connect(self) -> None:
@@ -79,4 +77,4 @@ class LocalDeployment:
             with contextlib.suppress(OSError):
                 link.close()
         self._links = []
-        shutil.rmtree(self._base, ignore_errors=True)
+        self._scratch.remove()

@@ -16,6 +16,7 @@ from conformance.errors import InfrastructureError, UsageError
 from conformance.mounts import MountOptions
 from conformance.targets.deployment import Progress
 from conformance.targets.guest_mount import mount_9p, unmount
+from conformance.targets.scratch import Scratch
 from conformance.targets.spec import Target
 from guests.agentlink import AgentLink, LinkLost, LocalChannel
 from guests.machine import MachineSpec, QemuMachine, Share
@@ -33,7 +34,8 @@ class QemuDeployment:
         self.qemu = find_program(options.get("qemu") or table.program)
         self.base = Path(tempfile.mkdtemp(prefix="machine-", dir=run_dir))
         os.chmod(self.base, 0o755)
-        self.exports = {tag: self.base / "export" / tag for tag in TAGS}
+        self._scratch = Scratch()
+        self.exports = {tag: self._scratch.path / tag for tag in TAGS}
         self.spec = MachineSpec(
             image=options.get("image") or table.image,
             run_dir=self.base,
@@ -147,8 +149,7 @@ class QemuDeployment:
             self._machine.stop()
             self._machine = None
         if not self._keep:
-            for path in self.exports.values():
-                shutil.rmtree(path, ignore_errors=True)
+            self._scratch.remove()
 
 
 def find_program(name: str) -> str:

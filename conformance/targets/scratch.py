@@ -1,0 +1,31 @@
+"""Directories for exports: where every user may look, and gone afterwards, also after kill -9.
+
+Under /var/tmp, which keeps extended attributes and is no small tmpfs; not under the results, whose parents may be
+closed to the test users.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+from guests.locks import remove_tree
+from guests.processes import claim
+
+
+class Scratch:
+    """One directory with a claim on it: the next run removes it if this one is killed."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="assay9-", dir=os.environ.get("ASSAY9_SCRATCH", "/var/tmp")))
+        self.path.chmod(0o755)
+        self._claim = claim(f"scratch-{secrets.token_hex(6)}", (self.path,), keep=False)
+
+    def remove(self) -> None:
+        """Remove it; a second call does nothing."""
+        remove_tree(self.path)
+        self._claim.file.unlink(missing_ok=True)
+
+
