@@ -661,6 +661,12 @@ def renameat2(path: P, other: P, flags=0):
     check(libc.syscall(NR["renameat2"], AT_FDCWD, ctypes.c_char_p(path), AT_FDCWD, ctypes.c_char_p(other), flags))
 
 
+@op()
+def renameat(source_fd, name, target_fd, other):
+    """renameat(2) of names as they are, below two descriptors."""
+    check(libc.renameat(source_fd, ctypes.c_char_p(os.fsencode(name)), target_fd, ctypes.c_char_p(os.fsencode(other))))
+
+
 @op(changes=("path", "other"))
 def link(path: P, other: P):
     os.link(path, other, follow_symlinks=False)
@@ -673,8 +679,8 @@ def linkat(path: P, other: P, flags=0, dir_fd=None):
 
 
 @op(changes=("path",))
-def symlink(target, path: P):
-    os.symlink(os.fsencode(target), path)
+def symlink(target, path: P, dir_fd=None):
+    os.symlink(os.fsencode(target), path, dir_fd=dir_fd)
 
 
 @op()
@@ -682,14 +688,22 @@ def readlink(path: P, dir_fd=None):
     return os.fsdecode(os.readlink(path, dir_fd=dir_fd))
 
 
-@op(changes=("path",))
-def mknod(path: P, mode, device=0):
-    os.mknod(path, mode, device)
+@op()
+def readlink_size(path: P, size):
+    """readlink(2) with a buffer of `size` bytes: what it put there."""
+    buffer = ctypes.create_string_buffer(max(size, 1))
+    got = check(libc.readlink(os.fsencode(path), buffer, ctypes.c_size_t(size)))
+    return buffer.raw[:got]
 
 
 @op(changes=("path",))
-def mkfifo(path: P, mode=0o666):
-    os.mkfifo(path, mode)
+def mknod(path: P, mode, device=0, dir_fd=None):
+    os.mknod(path, mode, device, dir_fd=dir_fd)
+
+
+@op(changes=("path",))
+def mkfifo(path: P, mode=0o666, dir_fd=None):
+    os.mkfifo(path, mode, dir_fd=dir_fd)
 
 
 @op(changes=("path",))
@@ -712,6 +726,22 @@ def connect_socket(path: P):
 def accept(fd):
     with socket.socket(fileno=os.dup(fd)) as s:
         return s.accept()[0].detach()
+
+
+BAD_ADDRESS = ctypes.c_void_p(1)
+AT_BAD_ADDRESS = {
+    "mkdir": (BAD_ADDRESS, 0o755), "rmdir": (BAD_ADDRESS,), "unlink": (BAD_ADDRESS,), "chmod": (BAD_ADDRESS, 0o600),
+    "rename": (BAD_ADDRESS, BAD_ADDRESS), "link": (BAD_ADDRESS, BAD_ADDRESS), "symlink": (BAD_ADDRESS, BAD_ADDRESS),
+    "mkfifo": (BAD_ADDRESS, 0o644), "open": (BAD_ADDRESS, os.O_RDONLY), "truncate": (BAD_ADDRESS, ctypes.c_long(0)),
+    "chown": (BAD_ADDRESS, 0, 0), "access": (BAD_ADDRESS, 0), "chdir": (BAD_ADDRESS,),
+    "readlink": (BAD_ADDRESS, BAD_ADDRESS, ctypes.c_size_t(9)),
+}  # fmt: skip
+
+
+@op()
+def path_at_bad_address(name):
+    """The call of that name with a path that is mapped nowhere."""
+    check(getattr(libc, name)(*AT_BAD_ADDRESS[name]))
 
 
 # ---------------------------------------------------------------- directories
@@ -814,16 +844,25 @@ def fill_directory(path: P, count, prefix="f"):
 @op(changes=("path",))
 def rmtree(path: P):
     """Remove a tree as it stands, without following symbolic links; a missing one is no error."""
+    remove_below(None, path)
+
+
+def remove_below(parent, name):
+    """Remove `name`, a tree or not, of directory descriptor `parent`: paths may be longer than PATH_MAX."""
     try:
-        mode = os.lstat(path).st_mode
+        mode = os.lstat(name, dir_fd=parent).st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISDIR(mode):
-        os.unlink(path)
+        os.unlink(name, dir_fd=parent)
         return
-    for name in os.listdir(path):
-        rmtree(os.path.join(path, os.fsencode(name)))
-    os.rmdir(path)
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        for entry in os.listdir(fd):
+            remove_below(fd, entry)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=parent)
 
 
 @op()
