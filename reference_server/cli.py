@@ -23,6 +23,7 @@ from reference_server.exports import Export, Exports
 from reference_server.handlers import OPERATIONS
 from reference_server.hostfs import HostStore
 from reference_server.limits import Limits
+from reference_server.mapped import MappedStore
 from reference_server.session import Health, Session
 from reference_server.transports import tcp, unix
 from reference_server.transports.stream import Listener
@@ -36,6 +37,7 @@ DEFAULT_TCP = "127.0.0.1:5640"
 @click.option("--tcp", "tcp_address", metavar="HOST:PORT", help=f"Listen on TCP (default: {DEFAULT_TCP}).")
 @click.option("--allow-remote", is_flag=True, help="Let --tcp be an address beyond this machine.")
 @click.option("--export", "exports", metavar="NAME=DIR", multiple=True, help="Offer DIR as aname NAME as well.")
+@click.option("--mapped", is_flag=True, help="Keep owners, modes and special files in extended attributes.")
 @click.option("--readonly", is_flag=True, help="Refuse every change with EROFS.")
 @click.option(
     "--identity",
@@ -52,6 +54,7 @@ def serve(
     tcp_address: str | None,
     allow_remote: bool,
     exports: tuple[str, ...],
+    mapped: bool,
     readonly: bool,
     policy: str,
     lock_wait: float,
@@ -66,7 +69,7 @@ def serve(
     os.umask(0)
     _raise_descriptor_limit()
     with ExitStack() as stack:
-        offered = _open_exports(directory, exports, readonly, policy)
+        offered = _open_exports(directory, exports, readonly, _store_maker(mapped, policy))
         stack.callback(offered.close)
         health = Health()
 
@@ -87,12 +90,10 @@ def serve(
         raise click.ClickException(f"{len(health.unexpected)} requests ended in an unexpected exception")
 
 
-def _open_exports(directory: str, more: tuple[str, ...], readonly: bool, policy: str) -> Exports:
-    chosen = identity.choose(policy)
-
+def _open_exports(directory: str, more: tuple[str, ...], readonly: bool, make: Callable[[str], HostStore]) -> Exports:
     def store(path: str) -> Export:
         try:
-            return Export(HostStore(path, chosen), readonly)
+            return Export(make(path), readonly)
         except OSError as error:
             raise click.ClickException(f"cannot export {path}: {error.strerror}") from error
 
@@ -105,6 +106,15 @@ def _open_exports(directory: str, more: tuple[str, ...], readonly: bool, policy:
             raise click.BadParameter(f"{text!r} is not NAME=DIR", param_hint="--export")
         named[os.fsencode(name)] = store(path)
     return Exports(first, named)
+
+
+def _store_maker(mapped: bool, policy: str) -> Callable[[str], HostStore]:
+    """How to open an export.  Mapped ones never change identity: on the host everything is the server's own.
+    """
+    if mapped:
+        return MappedStore
+    chosen = identity.choose(policy)
+    return lambda path: HostStore(path, chosen)
 
 
 def _listen(

@@ -25,7 +25,7 @@ from reference_server.errors import WouldBlock
 from reference_server.hostdir import HostDirectory, dt_type, qid_type_of_entry
 from reference_server.hostlocks import HostLocks, Inode
 from reference_server.identity import Identity, Unchanged
-from reference_server.qids import QidPaths
+from reference_server.qids import QidPaths, Stat
 from reference_server.storage import (
     Attributes,
     Caller,
@@ -104,7 +104,7 @@ class HostNode:
 
     # --- looking -----------------------------------------------------------------------------------
 
-    def stat(self) -> os.stat_result:
+    def stat(self) -> Stat:
         """stat(2), as the guest is to see it."""
         return os.fstat(self.fd)
 
@@ -135,7 +135,8 @@ class HostNode:
         )
 
     def statfs(self) -> FileSystemInfo:
-        """statfs(2); counted in fragments, since the guest's kernel takes bsize for the unit of the counts."""
+        """statfs(2); counted in fragments, since the guest's kernel takes bsize for the unit of the counts.
+        """
         found = linux.fstatfs(self.fd)
         return FileSystemInfo(
             found.type,
@@ -235,11 +236,11 @@ class HostNode:
         """Open the directory."""
         self.store.identity.use(caller)
         fd = os.open(linux.path_of(self.fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        return HostDirectory(fd, self._describer())
+        return HostDirectory(fd, self.describer())
 
-    def _describer(self) -> _Describer:
+    def describer(self) -> Describer:
         found = os.fstat(self.fd)
-        return _Describer(self, found, (found.st_dev, found.st_ino) == self.store.root_inode)
+        return Describer(self, found, (found.st_dev, found.st_ino) == self.store.root_inode)
 
     def create(self, name: bytes, flags: int, mode: int, gid: int, caller: Caller) -> tuple[HostNode, Qid, HostFile]:
         """Create and open; what exists is opened only if it is a regular file, and through its own
@@ -257,7 +258,7 @@ class HostNode:
                 except FileNotFoundError:
                     continue  # removed between the two calls
                 try:
-                    _demand_regular(node.type)
+                    demand_regular(node.type)
                     return node, qid, node.open(flags, caller)
                 except BaseException:
                     node.release()
@@ -319,7 +320,8 @@ class HostNode:
         os.rename(name, new_name, src_dir_fd=self.fd, dst_dir_fd=directory.fd)
 
     def setattr(self, changes: Changes, opened: OpenFile | None, caller: Caller) -> None:
-        """In an order in which no change undoes another: truncation moves the times, chown(2) clears setuid."""
+        """In an order in which no change undoes another: truncation moves the times, chown(2) clears setuid.
+        """
         self.store.identity.use(caller)
         path = linux.path_of(self.fd)
         if changes.size is not None:
@@ -445,13 +447,13 @@ class HostFile:
         os.close(self.fd)
 
 
-class _Describer:
+class Describer:
     """Says how an entry of one directory looks to the guest."""
 
     def __init__(self, node: HostNode, found: os.stat_result, is_root: bool) -> None:
         self._paths = node.store.paths
         self._device = found.st_dev
-        self._fd = node.fd
+        self.fd = node.fd
         self._own_path = self._paths.path(found.st_dev, found.st_ino) if is_root else None
 
     def __call__(self, name: bytes, inode: int, kind: int) -> tuple[int, int, int]:
@@ -464,7 +466,7 @@ class _Describer:
 
     def _look(self, name: bytes) -> int:
         try:
-            return dt_type(os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mode)
+            return dt_type(os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_mode)
         except OSError:
             return DT_UNKNOWN
 
@@ -480,7 +482,7 @@ def _reopen(fd: int, flags: int) -> int:
         return os.open(path, (flags & ~os.O_NOATIME) | os.O_CLOEXEC)
 
 
-def _demand_regular(type: int) -> None:
+def demand_regular(type: int) -> None:
     if type == S_IFREG:
         return
     if type == S_IFDIR:

@@ -7,8 +7,8 @@ runs; ``version`` differs whenever the content does.
 from __future__ import annotations
 
 import itertools
-import os
 import threading
+from typing import Protocol
 
 from protocol.constants import QTDIR, QTSYMLINK, S_IFDIR, S_IFLNK, S_IFMT
 from protocol.fields import Qid
@@ -18,12 +18,43 @@ _DEVICES = 255
 _TYPES = {S_IFDIR: QTDIR, S_IFLNK: QTSYMLINK}
 
 
+class Stat(Protocol):
+    """What a store wants to know of a file: the members of ``os.stat_result`` that it looks at."""
+
+    @property
+    def st_mode(self) -> int: ...
+    @property
+    def st_uid(self) -> int: ...
+    @property
+    def st_gid(self) -> int: ...
+    @property
+    def st_rdev(self) -> int: ...
+    @property
+    def st_dev(self) -> int: ...
+    @property
+    def st_ino(self) -> int: ...
+    @property
+    def st_nlink(self) -> int: ...
+    @property
+    def st_size(self) -> int: ...
+    @property
+    def st_blksize(self) -> int: ...
+    @property
+    def st_blocks(self) -> int: ...
+    @property
+    def st_atime_ns(self) -> int: ...
+    @property
+    def st_mtime_ns(self) -> int: ...
+    @property
+    def st_ctime_ns(self) -> int: ...
+
+
 def qid_type(mode: int) -> int:
     """qid.type of a file with ``mode``."""
     return _TYPES.get(mode & S_IFMT, 0)
 
 
-def version(found: os.stat_result) -> int:
+def version(found: Stat) -> int:
     """qid.version: from the change time, which every change of content moves, and the size.
 
     The modification time would not do: a program can set it back.  Two writes within one tick of the kernel's
@@ -67,6 +98,6 @@ class QidPaths:
                 found = self._numbered[device, inode] = next(self._next)
             return found
 
-    def qid(self, found: os.stat_result) -> Qid:
+    def qid(self, found: Stat) -> Qid:
         """The qid of a file."""
         return Qid(qid_type(found.st_mode), version(found), self.path(found.st_dev, found.st_ino))

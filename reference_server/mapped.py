@@ -1,0 +1,263 @@
+"""A host directory served without root: what only root could set is kept in extended attributes.
+
+The rule of this module: the format is QEMU's security_model=mapped-xattr (``hw/9pfs/9p-local.c``,
+``local_set_xattrat``), so that the same directory can be served by either.  Owner, mode and device number
+live in ``user.virtfs.uid``, ``.gid``, ``.mode`` (32 bits, little-endian) and ``.rdev`` (64 bits).  Symbolic
+links, devices, fifos and sockets are regular files on the host, a link's target being their content.  The
+guest never sees these attributes and cannot set them (compare CVE-2017-7493, where it could).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from typing import NamedTuple
+
+from protocol.constants import DT_REG, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
+from protocol.fields import Qid
+from reference_server import linux
+from reference_server.hostdir import dt_type, qid_type_of_entry
+from reference_server.hostfs import Describer, HostFile, HostNode, HostStore, demand_regular
+from reference_server.qids import Stat
+from reference_server.storage import Caller, Changes, OpenFile
+
+PREFIX = b"user.virtfs."
+_UID, _GID, _MODE, _RDEV = (PREFIX + name for name in (b"uid", b"gid", b"mode", b"rdev"))
+_ACL = b"system.posix_acl_"
+_FILE_MODE = 0o600
+_DIRECTORY_MODE = 0o700
+"""What new files and directories get on the host (QEMU SM_LOCAL_MODE_BITS, SM_LOCAL_DIR_MODE_BITS)."""
+
+
+class MappedStore(HostStore):
+    """The tree below one directory, with mapped ownership."""
+
+    def node(self, fd: int, type: int) -> HostNode:
+        """The node that ``fd`` is to be."""
+        return MappedNode(self, fd, type)
+
+
+class MappedNode(HostNode):
+    """A file whose ownership, mode and type the guest chose."""
+
+    __slots__ = ()
+
+    def stat(self) -> Stat:
+        """fstat(2) overlaid with what is recorded."""
+        found = os.fstat(self.fd)
+        return _overlaid(found, linux.path_of(self.fd)) if _can_hold(found.st_mode) else found
+
+    def _record(self, **values: int | None) -> None:
+        _record(linux.path_of(self.fd), values)
+
+    def readlink(self) -> bytes:
+        """The content of the file that stands for the link; of a real link on the host, its target."""
+        if stat.S_ISLNK(os.fstat(self.fd).st_mode):
+            return super().readlink()
+        fd = os.open(linux.path_of(self.fd), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(fd, os.fstat(fd).st_size)
+        finally:
+            os.close(fd)
+
+    # --- making ------------------------------------------------------------------------------------
+
+    def create(self, name: bytes, flags: int, mode: int, gid: int, caller: Caller) -> tuple[HostNode, Qid, HostFile]:
+        """Create a file that is the server's on the host and the caller's for the guest."""
+        for _ in range(16):
+            try:
+                node = self._make(name, S_IFREG | mode, gid, caller)
+            except FileExistsError:
+                if flags & os.O_EXCL:
+                    raise
+                try:
+                    node, _qid = self._step(name)
+                except FileNotFoundError:
+                    continue
+            try:
+                demand_regular(node.type)
+                return node, node.qid(), node.open(flags, caller)
+            except BaseException:
+                node.release()
+                raise
+        raise FileNotFoundError(errno.ENOENT, "created and removed by somebody else, again and again")
+
+    def _make(
+        self, name: bytes, mode: int, gid: int, caller: Caller, device: int = 0, content: bytes = b""
+    ) -> HostNode:
+        """A regular file on the host that stands for a file of ``mode``; all or nothing."""
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE, dir_fd=self.fd)
+        try:
+            try:
+                if content:
+                    os.write(fd, content)
+                uid, gid, mode = self._inherited(mode, gid, caller)
+                _record(linux.path_of(fd), {"uid": uid, "gid": gid, "mode": mode, "rdev": device or None})
+                return self.store.node(os.open(linux.path_of(fd), os.O_PATH | os.O_CLOEXEC), mode & S_IFMT)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=self.fd)
+                raise
+        finally:
+            os.close(fd)
+
+    def _inherited(self, mode: int, gid: int, caller: Caller) -> tuple[int, int, int]:
+        """A setgid directory hands its group on, which the host's kernel cannot know here."""
+        parent = self.stat()
+        if parent.st_mode & stat.S_ISGID:
+            return caller.uid, parent.st_gid, mode | (stat.S_ISGID if mode & S_IFMT == S_IFDIR else 0)
+        return caller.uid, gid, mode
+
+    def mkdir(self, name: bytes, mode: int, gid: int, caller: Caller) -> Qid:
+        """mkdir(2)."""
+        os.mkdir(name, _DIRECTORY_MODE, dir_fd=self.fd)
+        node, _qid = self._step(name)
+        try:
+            uid, gid, mode = self._inherited(S_IFDIR | mode, gid, caller)
+            _record(linux.path_of(node.fd), {"uid": uid, "gid": gid, "mode": mode})
+            return node.qid()
+        finally:
+            node.release()
+
+    def symlink(self, name: bytes, target: bytes, gid: int, caller: Caller) -> Qid:
+        """symlink(2)."""
+        return self._made(self._make(name, S_IFLNK | 0o777, gid, caller, content=target))
+
+    def mknod(self, name: bytes, mode: int, device: int, gid: int, caller: Caller) -> Qid:
+        """mknod(2)."""
+        whole = mode if mode & S_IFMT else mode | S_IFREG
+        return self._made(self._make(name, whole, gid, caller, device=device))
+
+    @staticmethod
+    def _made(node: HostNode) -> Qid:
+        try:
+            return node.qid()
+        finally:
+            node.release()
+
+    # --- changing ----------------------------------------------------------------------------------
+
+    def setattr(self, changes: Changes, opened: OpenFile | None, caller: Caller) -> None:
+        """Owner and mode are recorded; size and times are the host's."""
+        before = self.stat()
+        super().setattr(changes._replace(mode=None, uid=None, gid=None), opened, caller)
+        mode = changes.mode
+        if mode is None and (changes.uid is not None or changes.gid is not None) and self.type == S_IFREG:
+            mode = before.st_mode & ~(0o6000 if before.st_mode & 0o010 else 0o4000) & 0o7777
+        self._record(uid=changes.uid, gid=changes.gid, mode=None if mode is None else self.type | mode)
+
+    def open(self, flags: int, caller: Caller) -> HostFile:
+        """Open a regular file; one that merely stands for something else is never opened."""
+        if self.type == S_IFREG:
+            demand_regular(os.fstat(self.fd).st_mode & S_IFMT)
+        return super().open(flags, caller)
+
+    def describer(self) -> Describer:
+        """Entries are what they stand for."""
+        found = os.fstat(self.fd)
+        return _MappedDescriber(self, found, (found.st_dev, found.st_ino) == self.store.root_inode)
+
+    # --- extended attributes -----------------------------------------------------------------------
+
+    def getxattr(self, name: bytes, caller: Caller) -> bytes:
+        """getxattr(2), except of what is recorded here.  ACLs are kept beside, since they name guest users.
+        """
+        if name.startswith(PREFIX):
+            raise OSError(errno.ENODATA, "not the guest's")
+        return super().getxattr(_mapped_name(name), caller)
+
+    def listxattr(self, caller: Caller) -> bytes:
+        """listxattr(2), without what is recorded here."""
+        names = []
+        for name in super().listxattr(caller).split(b"\0")[:-1]:
+            if name.startswith(PREFIX + _ACL):
+                names.append(name[len(PREFIX) :])
+            elif not name.startswith((PREFIX, _ACL)):
+                names.append(name)
+        return b"".join(name + b"\0" for name in names)
+
+    def setxattr(self, name: bytes, value: bytes, flags: int, caller: Caller) -> None:
+        """setxattr(2).  Raises PermissionError (EACCES, as QEMU) for what is recorded here."""
+        if name.startswith(PREFIX):
+            raise PermissionError(errno.EACCES, "not the guest's")
+        super().setxattr(_mapped_name(name), value, flags, caller)
+
+    def removexattr(self, name: bytes, caller: Caller) -> None:
+        """removexattr(2).  Raises PermissionError (EACCES, as QEMU) for what is recorded here."""
+        if name.startswith(PREFIX):
+            raise PermissionError(errno.EACCES, "not the guest's")
+        super().removexattr(_mapped_name(name), caller)
+
+
+class _MappedDescriber(Describer):
+    def __call__(self, name: bytes, inode: int, kind: int) -> tuple[int, int, int]:
+        qid_kind, path, kind = super().__call__(name, inode, kind)
+        if kind == DT_REG:
+            kind = self._recorded(name)
+            qid_kind = qid_type_of_entry(kind)
+        return qid_kind, path, kind
+
+    def _recorded(self, name: bytes) -> int:
+        try:
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+        except OSError:
+            return DT_REG
+        try:
+            mode = _read(linux.path_of(fd), _MODE)
+            return dt_type(mode) if mode is not None else DT_REG
+        finally:
+            os.close(fd)
+
+
+def _mapped_name(name: bytes) -> bytes:
+    return PREFIX + name if name.startswith(_ACL) else name
+
+
+def _can_hold(mode: int) -> bool:
+    """Whether the host's file can have ``user.`` attributes at all: xattr(7)."""
+    return mode & S_IFMT in (S_IFREG, S_IFDIR)
+
+
+def _read(path: bytes, name: bytes) -> int | None:
+    try:
+        return int.from_bytes(os.getxattr(path, name), "little")
+    except OSError:
+        return None
+
+
+def _record(path: bytes, values: dict[str, int | None]) -> None:
+    for name, value in values.items():
+        if value is not None:
+            os.setxattr(path, PREFIX + name.encode(), value.to_bytes(8 if name == "rdev" else 4, "little"))
+
+
+def _overlaid(found: os.stat_result, path: bytes) -> Stat:
+    """``found`` with the recorded values in place of the host's."""
+    uid, gid, mode, rdev = (_read(path, name) for name in (_UID, _GID, _MODE, _RDEV))
+    return _GuestStat(
+        found.st_mode if mode is None else mode,
+        found.st_uid if uid is None else uid,
+        found.st_gid if gid is None else gid,
+        rdev or 0,
+        *(getattr(found, name) for name in _GuestStat._fields[4:]),
+    )
+
+
+class _GuestStat(NamedTuple):
+    """A stat_result, as far as the store looks at it."""
+
+    st_mode: int
+    st_uid: int
+    st_gid: int
+    st_rdev: int
+    st_dev: int
+    st_ino: int
+    st_nlink: int
+    st_size: int
+    st_blksize: int
+    st_blocks: int
+    st_atime_ns: int
+    st_mtime_ns: int
+    st_ctime_ns: int
