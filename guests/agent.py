@@ -214,6 +214,24 @@ def hash_pattern(length, seed=0):
 
 
 @op()
+def hash_pattern_part(length, count, seed=0):
+    """[count, sha256] of the first `count` bytes of the pattern of `length`."""
+    return [count, hashlib.sha256(pattern(length, seed)[:count]).hexdigest()]
+
+
+@op()
+def pattern_bytes(length, seed=0):
+    return pattern(length, seed)
+
+
+@op()
+def read_in_one(fd, count, offset):
+    """[bytes read, sha256] of one single pread."""
+    data = os.pread(fd, count, offset)
+    return [len(data), hashlib.sha256(data).hexdigest()]
+
+
+@op()
 def read(fd, count):
     return os.read(fd, count)
 
