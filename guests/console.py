@@ -95,7 +95,7 @@ def find_events(text: str, offset: int = 0) -> list[ConsoleEvent]:
         index += 1
         while kind in _LONG and index < len(lines) and index - begin < _TRACE_LINES:
             later = _stamp(lines[index])
-            if stamp is not None and later is not None and later - stamp > _TRACE_SECONDS:
+            if stamp is not None and later is not None and not 0 <= later - stamp <= _TRACE_SECONDS:
                 break
             index += 1
             if _END.search(lines[index - 1]):

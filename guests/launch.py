@@ -119,7 +119,14 @@ class Launch:
 
     def events(self) -> list[dict[str, Any]]:
         """QMP events so far, oldest first."""
-        return self.qmp.events() if self.qmp is not None else []
+        if self.qmp is None or self.process is None:
+            return []
+        events = self.qmp.events()
+        if self.qmp.ended:
+            # A dying process closes its sockets first; do not call it alive in between.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
+        return events
 
     def why_ended(self) -> str:
         """One line: how QEMU ended, and its last words."""
@@ -159,18 +166,35 @@ class Launch:
         deadline = time.monotonic() + _START_LIMIT
         while self.qmp is None:
             if self.process.poll() is not None:
-                words = self._last_words()
-                if "host forwarding" in words:
-                    raise PortTaken(f"port {self.ssh_port} on 127.0.0.1 is taken", "name another one, or none")
-                raise InfrastructureError(
-                    f"QEMU did not start: {words or self.why_ended()}", f"see {self.logs['qemu']}"
-                )
-            if qmp_socket.exists():
-                with contextlib.suppress(ConnectionRefusedError):
-                    self.qmp = _qmp(qmp_socket)
-            elif time.monotonic() > deadline:
+                raise self._refusal()
+            if time.monotonic() > deadline:
                 raise InfrastructureError("QEMU did not open its control socket", f"see {self.logs['qemu']}")
             time.sleep(0.005)
+            if qmp_socket.exists():
+                self.qmp = self._qmp(qmp_socket)
+
+    def _qmp(self, path: Path) -> Qmp | None:
+        """Connect; None while QEMU has bound the socket and does not listen yet.
+
+        QEMU opens its sockets before it looks at the rest of its arguments, and may end on those.
+        """
+        assert self.process is not None
+        try:
+            return Qmp(path)
+        except InfrastructureError as error:
+            if isinstance(error.__cause__, ConnectionRefusedError):
+                return None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(2)
+                raise self._refusal() from None
+            raise
+
+    def _refusal(self) -> InfrastructureError:
+        """Why QEMU ended before it answered."""
+        words = self._last_words()
+        if "host forwarding" in words:
+            return PortTaken(f"port {self.ssh_port} on 127.0.0.1 is taken", "name another one, or none")
+        return InfrastructureError(f"QEMU did not start: {words or self.why_ended()}", f"see {self.logs['qemu']}")
 
     def _last_words(self) -> str:
         """The last line that QEMU itself wrote in this start, warnings only if there is nothing else."""
@@ -180,16 +204,6 @@ class Launch:
             errors = [line for line in lines if "warning:" not in line]
             return (errors or lines or [""])[-1].strip()[:300]
         return ""
-
-
-def _qmp(path: Path) -> Qmp | None:
-    """Connect; None while QEMU has bound the socket and does not listen yet."""
-    try:
-        return Qmp(path)
-    except InfrastructureError as error:
-        if isinstance(error.__cause__, ConnectionRefusedError):
-            return None
-        raise
 
 
 def _free_port() -> int:

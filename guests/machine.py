@@ -128,7 +128,7 @@ class QemuMachine:
 
     def alive(self) -> bool:
         """QEMU runs and has not reported a panic of the guest."""
-        return self._launch is not None and self._launch.runs() and not self.panicked()
+        return not self.panicked() and self._launch is not None and self._launch.runs()
 
     def panicked(self) -> bool:
         """The guest's kernel told QEMU that it panicked. QEMU's exit status does not tell: it is 0 then."""
@@ -151,7 +151,10 @@ class QemuMachine:
         return qmp.execute(command, **arguments)
 
     def shell(self) -> Shell:
-        """The SSH connection of this start, made on first use."""
+        """The SSH connection of this start, made on first use and again when it was lost."""
+        if self._shell is not None and not self._shell.alive:
+            self._shell.close()
+            self._shell = None
         if self._shell is None:
             self._shell = self._started().connect()
         return self._shell

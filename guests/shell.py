@@ -45,6 +45,11 @@ class LineChannel(Protocol):
 class Shell(Protocol):
     """Commands and files in a guest, as root."""
 
+    @property
+    def alive(self) -> bool:
+        """The connection stands, as far as this side can know."""
+        ...
+
     def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
         """Run a program (a list, quoted for the shell) or a shell command line (a string).
 

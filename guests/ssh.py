@@ -6,6 +6,7 @@ import base64
 import contextlib
 import shlex
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -86,6 +87,11 @@ class SshShell:
             self.close()
             raise
 
+    @property
+    def alive(self) -> bool:
+        """The connection stands, as far as this side can know."""
+        return self._transport is not None and self._transport.is_active()
+
     def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
         """See ``Shell.run``."""
         deadline = time.monotonic() + timeout
@@ -93,6 +99,10 @@ class SshShell:
         try:
             out, err = _exchange(channel, stdin, deadline, argv)
             status = channel.recv_exit_status()
+            if status == -1 and self._lost():
+                raise InfrastructureError(
+                    f"the SSH connection to the guest was lost during {_shown(argv)}", "restore the machine"
+                )
         finally:
             channel.close()
         return Result(status, _text(out), _text(err))
@@ -121,16 +131,44 @@ class SshShell:
             with contextlib.suppress(Exception):
                 self._transport.close()
 
+    def _lost(self) -> bool:
+        """Whether a missing exit status comes of a lost connection, not of a signal that killed the command.
+
+        paramiko closes the channels of a lost connection a moment before it says that it is lost.
+        """
+        deadline = time.monotonic() + 1.0
+        while self.alive and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return not self.alive
+
     def _exec(self, argv: Sequence[str] | str, timeout: float) -> paramiko.Channel:
         command = argv if isinstance(argv, str) else shlex.join(argv)
         assert self._transport is not None
+        # exec_command waits for the guest's answer without any limit: closing the connection ends that.
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            self.close()
+
+        timer = threading.Timer(timeout, expire)
+        timer.start()
         try:
             channel = self._transport.open_session(timeout=timeout)
-            channel.settimeout(timeout)
             channel.exec_command(command)
         except (paramiko.SSHException, OSError, EOFError) as error:
+            if expired.is_set():
+                raise TimeoutError(f"the guest did not start {_shown(argv)} within {timeout:g} s") from error
             raise InfrastructureError(f"the SSH connection to the guest is lost: {error or 'closed'}") from error
+        finally:
+            timer.cancel()
         return channel
+
+
+def _shown(argv: Sequence[str] | str) -> str:
+    """A command as it is named in messages: short, on one line."""
+    text = " ".join((argv if isinstance(argv, str) else shlex.join(argv)).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _exchange(
@@ -160,7 +198,7 @@ def _exchange(
         if channel.closed and not moved:
             return bytes(out), bytes(err)
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{argv if isinstance(argv, str) else shlex.join(argv)} ran into its time limit")
+            raise TimeoutError(f"{_shown(argv)} ran into its time limit")
         if not moved:
             time.sleep(0.002)
 

@@ -28,6 +28,7 @@ BASE_PACKAGES = (
     "attr",
     "iproute2",
     "e2fsprogs",  # the native file system of the control vantage
+    "cachefilesd",  # the daemon behind cache=fscache; not started
     "login",  # the console: a separate package in Debian 13
 )
 """In every image, whatever the recipe says."""

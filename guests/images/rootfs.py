@@ -30,6 +30,7 @@ DROPPED = (
     "var/lib/apt/",
     "var/lib/dpkg/info/",
     "var/log/",
+    "etc/motd",
     "etc/resolv.conf",
     "etc/ssh/ssh_host_",
 )

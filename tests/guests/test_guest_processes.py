@@ -1,0 +1,152 @@
+"""What a killed run leaves is ended and removed by the next one; what is not ours is never touched."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from guests import paths
+from guests.errors import InfrastructureError
+from guests.files import require_space
+from guests.locks import appearing, exclusive
+from guests.processes import claim, claimed, clean_left_over, dying_with_parent, end, read_states, start_time
+from guests.progress import silent
+
+pytestmark = pytest.mark.usefixtures("private_runtime", "private_cache")
+
+
+@pytest.fixture
+def sleeper() -> object:
+    process = subprocess.Popen(["sleep", "100"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def left_by_a_dead_run(process: subprocess.Popen[bytes], directory: Path, keep: bool = False) -> None:
+    """A state file as a run leaves it that was killed: its owner's pid is taken, but by somebody else."""
+    state = claim("m-test", (directory,), keep).with_process(process.pid)
+    replace(state, owner_start=state.owner_start + 1).write()
+
+
+def test_a_machine_whose_run_is_gone_is_ended_and_told(sleeper: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    left_by_a_dead_run(sleeper, disk)
+    told = clean_left_over()
+    assert sleeper.wait(5) == -9
+    assert not disk.exists() and read_states() == []
+    assert f"pid {sleeper.pid}" in told[0] and str(disk) in told[1]
+    assert clean_left_over() == []
+
+
+def test_a_pid_that_belongs_to_somebody_else_by_now_is_left_alone(
+    sleeper: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    left_by_a_dead_run(sleeper, tmp_path / "absent")
+    state = read_states()[0]
+    replace(state, start=state.start - 1).write()
+    assert clean_left_over() == []
+    assert sleeper.poll() is None and read_states() == []
+
+
+def test_a_machine_of_a_living_run_is_left_alone(sleeper: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    claim("m-test", (tmp_path,), keep=False).with_process(sleeper.pid).write()
+    assert clean_left_over(also_kept=True) == []
+    assert sleeper.poll() is None and len(read_states()) == 1
+
+
+def test_a_kept_machine_stays_until_it_is_asked_for(sleeper: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    left_by_a_dead_run(sleeper, tmp_path / "absent", keep=True)
+    assert clean_left_over() == [] and sleeper.poll() is None
+    assert len(clean_left_over(also_kept=True)) == 1
+    assert sleeper.wait(5) == -9
+
+
+def test_a_damaged_state_file_is_dropped() -> None:
+    (paths.running_dir() / "m-bad.json").write_text("{")
+    assert read_states() == [] and not list(paths.running_dir().iterdir())
+
+
+def test_a_child_dies_with_its_parent_even_by_kill_9() -> None:
+    program = (
+        "import subprocess, sys, time; sys.path.insert(0, '.')\n"
+        "from guests.processes import dying_with_parent\n"
+        "print(subprocess.Popen(dying_with_parent(['sleep', '100'])).pid, flush=True); time.sleep(100)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    wait_until(lambda: Path(f"/proc/{child}/comm").read_text().strip() == "sleep")
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: start_time(child) is None)
+
+
+def test_ending_is_patient_and_then_not() -> None:
+    trap = ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done"]
+    stubborn = subprocess.Popen(dying_with_parent(trap), stdout=subprocess.PIPE)
+    assert stubborn.stdout is not None and stubborn.stdout.readline() == b"up\n"
+    end(stubborn, patience=0.2)
+    assert stubborn.returncode == -9
+
+
+def test_a_claimed_directory_goes_with_the_block(tmp_path: Path) -> None:
+    directory = tmp_path / "scratch"
+    with pytest.raises(ZeroDivisionError), claimed(directory):
+        directory.mkdir()
+        raise ZeroDivisionError
+    assert not directory.exists() and read_states() == []
+
+
+def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "image"
+    with pytest.raises(ZeroDivisionError), appearing(target) as temporary:
+        (temporary / "half").touch()
+        raise ZeroDivisionError
+    assert list(tmp_path.glob("*image*")) == []
+    with appearing(target) as temporary:
+        (temporary / "whole").touch()
+        assert not target.exists()
+    assert [file.name for file in target.iterdir()] == ["whole"]
+
+
+def test_the_second_builder_waits_says_so_and_gives_up(tmp_path: Path) -> None:
+    lock, told = tmp_path / "lock", []
+    with exclusive(lock, "image x", silent):
+        started = time.monotonic()
+        with (
+            pytest.raises(InfrastructureError, match="has been making image x"),
+            exclusive(lock, "image x", told.append, limit=0.3),
+        ):
+            pass
+        assert time.monotonic() - started < 5
+    assert told == ["waiting: another run is making image x"]
+    with exclusive(lock, "image x", told.append):
+        assert len(told) == 1
+
+
+def test_lack_of_space_is_said_before_it_hurts(tmp_path: Path) -> None:
+    require_space(tmp_path, 0, "nothing")
+    with pytest.raises(InfrastructureError, match=r"needs \d+ MB in .* MB are free — free some space"):
+        require_space(tmp_path, 10**9, "building")
+
+
+def test_a_runtime_directory_of_a_stranger_is_refused(private_runtime: Path) -> None:
+    (private_runtime / "assay9").mkdir(mode=0o755)
+    (private_runtime / "assay9").chmod(0o755)
+    with pytest.raises(InfrastructureError, match="not a directory private to you"):
+        paths.runtime_dir()
+
+
+def wait_until(true: object, limit: float = 10.0) -> None:
+    assert callable(true)
+    deadline = time.monotonic() + limit
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
