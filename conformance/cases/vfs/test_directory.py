@@ -44,6 +44,274 @@ def test_mkdir_gives_mode_without_umask(share: Share, mode: int, umask: int) -> 
     assert share.same_directory("dir") == []
 
 
+@case("DIRECTORY-002", covers=[Tmkdir])
+@pytest.mark.parametrize("bits", [0o4755, 0o2755, 0o6777], ids=oct)
+def test_mkdir_drops_setid_bits_of_its_mode(share: Share, bits: int) -> None:
+    """mkdir(2) does not honour S_ISUID and S_ISGID of its mode argument.
+    Source: mkdir(2): under Linux "mode & ~umask & 01777"; Linux fs/namei.c vfs_mkdir()."""
+    share.inside.umask(0)
+    share.inside.mkdir("dir", bits)
+    must_be_equal("mode", oct(share.same_stat("dir").inside["st_mode"]), oct(stat.S_IFDIR | bits & 0o777))
+
+
+@case("DIRECTORY-003", covers=[Tmkdir], cached_too=True)
+def test_mkdir_in_a_setgid_directory(share: Share) -> None:
+    """A directory made in a set-group-ID directory takes its group and the bit, for root and for a user, and
+    so does one made in that.
+    Source: mkdir(2) "If the directory ... has the set-group-ID bit set ... the new directory will inherit the
+    group ownership from its parent; ... likewise the set-group-ID bit"; 9P2000.L Tmkdir gid."""
+    share.inside.mkdir("project")
+    share.inside.chown("project", 0, 2001)
+    share.inside.chmod("project", 0o2777)
+    user = share.inside.spawn("user", uid=1001, gid=1001)
+    share.inside.mkdir("project/roots")
+    user.mkdir("project/users", 0o750)
+    user.mkdir("project/users/below")
+    seen = {}
+    for name in ("roots", "users", "users/below"):
+        values = share.same_stat(f"project/{name}").inside
+        seen[name] = (values["st_uid"], values["st_gid"], oct(values["st_mode"] & 0o7777))
+    must_be_equal("owner, group, mode", seen, {
+        "roots": (0, 2001, "0o2755"), "users": (1001, 2001, "0o2750"), "users/below": (1001, 2001, "0o2755"),
+    })  # fmt: skip
+
+
+@case("DIRECTORY-004", covers=[Tmkdir], cached_too=True)
+def test_mkdir_belongs_to_who_makes_it(share: Share) -> None:
+    """A new directory has the effective user and group of the process, whatever the parent's group.
+    Source: mkdir(2) "The newly created directory will be owned by the effective user ID of the process";
+    POSIX mkdir."""
+    share.inside.mkdir("parent")
+    share.inside.chown("parent", 1002, 2002)
+    share.inside.chmod("parent", 0o777)
+    user = share.inside.spawn("user", uid=1001, gid=2001)
+    user.mkdir("parent/dir")
+    seen = share.same_stat("parent/dir").inside
+    must_be_equal("owner and group", (seen["st_uid"], seen["st_gid"]), (1001, 2001))
+
+
+@case("DIRECTORY-005", covers=[Tmkdir, Tunlinkat], caches=FRESH_NAMES)
+def test_mkdir_and_rmdir_change_the_parent(share: Share) -> None:
+    """mkdir(2) and rmdir(2) update mtime and ctime of the parent and its link count, as the host counts.
+    Source: POSIX mkdir, rmdir: "shall mark for update the last data modification and last file status change
+    timestamps of the parent directory"."""
+    share.inside.mkdir("parent")
+    settled_times(share, "parent")
+    before = share.same_stat("parent")
+    links = share.outside.stat("parent")["st_nlink"]
+    share.inside.mkdir("parent/dir")
+    after = share.same_stat("parent")
+    assert {"mtime_ns", "ctime_ns"} <= after.changed_from(before) <= {"mtime_ns", "ctime_ns", "nlink", "size"}
+    settled_times(share, "parent")
+    before = share.same_stat("parent")
+    share.inside.rmdir("parent/dir")
+    after = share.same_stat("parent")
+    assert {"mtime_ns", "ctime_ns"} <= after.changed_from(before) <= {"mtime_ns", "ctime_ns", "nlink", "size"}
+    must_be_equal("links", after.inside["st_nlink"], links)
+
+
+@case("DIRECTORY-006", covers=[Tmkdir], cached_too=True)
+def test_mkdir_with_a_trailing_slash(share: Share) -> None:
+    """mkdir(2) takes a name with slashes behind it.  Source: POSIX 4.13 Pathname Resolution; mkdir(2)."""
+    share.inside.mkdir("dir//")
+    share.inside.mkdir("dir/./below/")
+    assert share.same_directory() == ["dir"]
+    assert share.same_directory("dir") == ["below"]
+
+
+@case("DIRECTORY-007", covers=[Tmkdir], caches=FRESH_NAMES)
+def test_mkdir_of_a_name_removed_outside(share: Share) -> None:
+    """A name that the host freed can be used again at once.  Source: POSIX mkdir; with cache=none, readahead
+    and mmap the guest keeps no names."""
+    share.inside.create("dir", b"a file")
+    share.outside.unlink("dir")
+    share.inside.mkdir("dir")
+    assert stat.S_ISDIR(share.same_stat("dir").inside["st_mode"])
+
+
+@case("DIRECTORY-008", covers=[Tmkdir], caches=FRESH_NAMES)
+def test_directories_made_and_removed_outside(share: Share) -> None:
+    """A directory that the host makes is there inside, with what is in it, and gone when the host removes it.
+    Source: the share is one directory seen from two sides; with cache=none the guest keeps no names."""
+    share.inside.refuses(ENOENT).stat("dir")
+    share.outside.mkdir("dir", 0o750)
+    share.outside.create("dir/fred", b"abc")
+    assert share.same_directory("dir") == ["fred"]
+    share.inside.refuses(EEXIST).mkdir("dir")
+    share.inside.mkdir("dir/below")
+    share.outside.unlink("dir/fred")
+    share.outside.rmdir("dir/below")
+    share.outside.rmdir("dir")
+    share.inside.refuses(ENOENT).stat("dir")
+    share.inside.refuses(ENOENT).mkdir("dir/again")
+    share.inside.refuses(ENOENT).rmdir("dir")
+
+
+@case("DIRECTORY-009", covers=[Tmkdir])
+def test_mkdirat_below_a_descriptor(share: Share) -> None:
+    """mkdirat(2) and unlinkat(2) take relative names below a directory descriptor; EBADF for one that is not
+    open, ENOTDIR for one of a file.
+    Source: mkdir(2) "mkdirat()", EBADF, ENOTDIR; POSIX mkdirat."""
+    share.inside.mkdir("dir")
+    share.inside.create("fred")
+    at, file = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY), share.inside.open("fred")
+    share.inside.mkdir("below", 0o700, dir_fd=at)
+    share.inside.mkdir("deeper", dir_fd=share.inside.open("below", dir_fd=at))
+    assert share.same_directory("dir/below") == ["deeper"]
+    share.inside.refuses(EBADF).mkdir("x", dir_fd=987)
+    share.inside.refuses(ENOTDIR).mkdir("x", dir_fd=file)
+    share.inside.refuses(EBADF).rmdir("below", dir_fd=987)
+    share.inside.refuses(ENOTDIR).rmdir("below", dir_fd=file)
+
+
+@case("DIRECTORY-010", covers=[Tmkdir])
+def test_many_subdirectories_are_counted(share: Share) -> None:
+    """The link count of a directory with 100 subdirectories is the host's, and all of them are there.
+    Source: POSIX st_nlink; 9P2000.L Rgetattr nlink[8]."""
+    share.inside.mkdir("dir")
+    share.inside.repeat(100, "mkdir", "dir/%d")
+    share.same_stat("dir")
+    assert len(share.same_directory("dir")) == 100
+
+
+@case("DIRECTORY-011", covers=[Tunlinkat], cached_too=True)
+def test_rmdir_removes_an_empty_directory(share: Share) -> None:
+    """rmdir(2) removes an empty directory, on both sides; a second one fails with ENOENT, and the name is
+    free.  Source: rmdir(2), ENOENT; POSIX rmdir."""
+    share.inside.mkdir("dir")
+    share.inside.mkdir("other")
+    share.inside.rmdir("dir")
+    share.gone("dir")
+    share.inside.refuses(ENOENT).rmdir("dir")
+    assert share.same_directory() == ["other"]
+    share.inside.create("dir", b"a file now")
+    assert share.inside.slurp("dir") == b"a file now"
+    share.inside.rmdir("other/")
+    share.gone("other")
+
+
+@case("DIRECTORY-012", covers=[Tunlinkat], cached_too=True)
+@pytest.mark.parametrize("entry", ["file", ".hidden", "directory", "symlink"])
+def test_rmdir_of_a_directory_with_entries(share: Share, entry: str) -> None:
+    """rmdir(2) of a directory that holds anything fails with ENOTEMPTY, and the entry stays.
+    Source: rmdir(2) ENOTEMPTY; POSIX rmdir allows EEXIST, Linux file systems give ENOTEMPTY (VFS)."""
+    share.inside.mkdir("dir")
+    if entry == "directory":
+        share.inside.mkdir("dir/directory")
+    elif entry == "symlink":
+        share.inside.symlink("nowhere", "dir/symlink")
+    else:
+        share.inside.create(f"dir/{entry}", b"abc")
+    share.inside.refuses(ENOTEMPTY).rmdir("dir")
+    assert share.same_directory("dir") == [entry]
+
+
+@case("DIRECTORY-013", covers=[Tunlinkat], caches=FRESH_NAMES)
+def test_rmdir_of_a_directory_the_host_put_a_file_into(share: Share) -> None:
+    """rmdir(2) fails with ENOTEMPTY for a directory that the guest saw empty and the host has filled.
+    Source: rmdir(2) ENOTEMPTY; the server is the one that knows."""
+    share.inside.mkdir("dir")
+    assert share.inside.listdir("dir") == []
+    share.outside.create("dir/fred")
+    share.inside.refuses(ENOTEMPTY).rmdir("dir")
+    share.outside.unlink("dir/fred")
+    share.inside.rmdir("dir")
+    share.gone("dir")
+
+
+@case("DIRECTORY-014", cached_too=True)
+@pytest.mark.parametrize("kind", ["file", "link-to-directory", "dangling", "fifo"])
+def test_rmdir_of_what_is_no_directory(share: Share, kind: str) -> None:
+    """rmdir(2) of anything but a directory fails with ENOTDIR; a symbolic link is not followed, also not with a
+    slash behind it.
+    Source: rmdir(2) ENOTDIR; POSIX rmdir: "If path names a symbolic link, then rmdir() shall fail"."""
+    share.inside.mkdir("dir")
+    if kind == "fifo":
+        share.outside.mkfifo("x")
+    elif kind == "file":
+        share.inside.create("x", b"abc")
+    else:
+        share.inside.symlink("dir" if kind == "link-to-directory" else "nowhere", "x")
+    share.inside.refuses(ENOTDIR).rmdir("x")
+    if kind == "link-to-directory":
+        share.inside.refuses(ENOTDIR).rmdir("x/")
+    assert share.same_directory() == ["dir", "x"]
+
+
+@case("DIRECTORY-015", cached_too=True)
+def test_rmdir_of_dot_and_dotdot(share: Share) -> None:
+    """rmdir(2) fails with EINVAL where the last component is "." and with ENOTEMPTY where it is "..".
+    Source: rmdir(2) EINVAL, ENOTEMPTY "pathname ... has .. as its final component"."""
+    share.inside.mkdir("dir")
+    share.inside.mkdir("dir/below")
+    share.inside.refuses(EINVAL).rmdir(".")
+    share.inside.refuses(EINVAL).rmdir("dir/below/.")
+    share.inside.refuses(ENOTEMPTY).rmdir("dir/below/..")
+    assert share.same_directory("dir") == ["below"]
+
+
+@case("DIRECTORY-016", covers=[Tunlinkat])
+def test_rmdir_of_the_working_directory(share: Share) -> None:
+    """A directory that a process stands in, or has open, can be removed; what is in it is then nothing:
+    getcwd(2) and new names in it fail with ENOENT.
+    Source: POSIX rmdir: "If the directory is ... the current working directory of any process, it is unspecified
+    whether the function succeeds"; Linux removes it: getcwd(2) ENOENT "has been unlinked"."""
+    share.inside.mkdir("dir")
+    walker = share.inside.spawn("walker")
+    walker.chdir("dir")
+    share.inside.rmdir("dir")
+    share.gone("dir")
+    walker.refuses(ENOENT).getcwd()
+    at_cwd = walker.open(f"/proc/{walker.getpid()}/cwd", os.O_RDONLY | os.O_DIRECTORY | os.O_PATH)
+    walker.refuses(ENOENT).mkdir("x", dir_fd=at_cwd)
+    share.gone("dir")
+
+
+@case("DIRECTORY-017", needs=["remount"])
+def test_rmdir_and_rename_of_a_mount_point(share: Share) -> None:
+    """rmdir(2), and rename(2) of or onto a directory on which a file system is mounted, fail with EBUSY.
+    Source: rmdir(2) EBUSY, rename(2) EBUSY."""
+    share.inside.mkdir("dir")
+    share.inside.mkdir("other")
+    where = f"{share.inside.root}/dir"
+    mounted = share.inside.run(["mount", "-t", "tmpfs", "assay9", where])
+    must_be_equal("mount", mounted["status"], 0)
+    try:
+        share.inside.refuses(EBUSY).rmdir("dir")
+        share.inside.refuses(EBUSY).rename("dir", "moved")
+        share.inside.refuses(EBUSY).rename("other", "dir")
+    finally:
+        share.inside.run(["umount", where])
+    share.inside.rmdir("dir")
+    share.gone("dir")
+
+
+@case("DIRECTORY-018", covers=[Tmkdir, Tunlinkat])
+def test_rmdir_by_who_may_write_the_parent(share: Share) -> None:
+    """Who may write the parent may remove an empty directory there that he may neither read nor write.
+    Source: POSIX rmdir; path_resolution(7): removing needs write permission on the parent only."""
+    share.inside.mkdir("parent")
+    share.inside.chmod("parent", 0o777)
+    share.inside.mkdir("parent/dir", 0o000)
+    user = share.inside.spawn("user", uid=1001)
+    user.rmdir("parent/dir")
+    share.gone("parent/dir")
+
+
+@case("DIRECTORY-019", covers=[Tmkdir, Tunlinkat], cached_too=True)
+def test_a_name_used_again_is_a_new_directory(share: Share) -> None:
+    """A directory made where one was removed is empty and has its own mode.
+    Source: POSIX mkdir; a server or client that keeps what it knew by path shows the old one."""
+    share.inside.mkdir("dir", 0o700)
+    share.inside.create("dir/fred", b"abc")
+    share.inside.unlink("dir/fred")
+    share.inside.rmdir("dir")
+    share.inside.mkdir("dir", 0o755)
+    must_be_equal("mode", oct(share.same_stat("dir").inside["st_mode"] & 0o7777), "0o755")
+    share.inside.refuses(ENOENT).stat("dir/fred")
+    assert share.same_directory("dir") == []
+
+
 @case("DIRECTORY-101", cached_too=True)
 @for_each(MKDIR, RMDIR)
 def test_path_errors(share: Share, operation: Operation) -> None:
