@@ -7,6 +7,7 @@ for, which either work in full or fail with the kernel's errno and change nothin
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from errno import errorcode
 from typing import Any
@@ -57,6 +58,15 @@ def settled_times(share: Share, path: str) -> None:
     """Set atime and mtime to a time long past, so that any update of either shows whatever the clock's
     step."""
     share.inside.utimensat(path, 10**18, 10**18)
+
+
+def flush(share: Share, *paths: str) -> None:
+    """Bring what the guest's cache may still hold to the server: cache=loose and mmap write back late."""
+    if share.mount.cache != "none":
+        for path in paths:
+            fd = share.inside.open(path, os.O_RDWR)
+            share.inside.fsync(fd)
+            share.inside.close(fd)
 
 
 def must_be_equal(what: str, seen: object, wanted: object) -> None:

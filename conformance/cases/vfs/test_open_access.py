@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import must_be_equal, outcome
+from conformance.cases.vfs.outcomes import flush, must_be_equal, outcome
 from conformance.share import Share
 from protocol.messages import Tlcreate, Tlopen, Tread, Twrite
 
@@ -77,6 +77,7 @@ def test_trunc_without_write_permission(share: Share, access: int) -> None:
     """open(O_TRUNC) of a file that the user may only read fails with EACCES and empties nothing.
     Source: POSIX open "O_TRUNC"; open(2) EACCES; Linux fs/namei.c may_open()."""
     share.inside.create("fred", b"precious", 0o644)
+    flush(share, "fred")
     bob = share.inside.spawn("bob", uid=1001)
     bob.refuses(EACCES).open("fred", access | os.O_TRUNC)
     assert share.inside.slurp("fred") == b"precious"

@@ -1,0 +1,350 @@
+"""read(2), write(2), pread(2), pwrite(2): bytes arrive as they were sent, offsets and counts are right, and what
+cannot be is refused. Vectors stand in io_vectors, far offsets in io_offsets."""
+
+from __future__ import annotations
+
+import os
+from errno import EBADF, EFAULT, EFBIG, EINVAL, EISDIR
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, flush, must_be_equal, settled_times
+from conformance.share import Share
+from protocol.messages import Tread, Twrite
+
+NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR
+HEADER = 24
+"""P9_IOHDRSZ of Linux: what a Tread or Twrite may not use of msize."""
+SIZES = {
+    "1": (1, 0), "511": (511, 0), "4095": (4095, 0), "4096": (4096, 0), "4097": (4097, 0),
+    "payload-1": (-HEADER - 1, 1), "payload": (-HEADER, 1), "payload+1": (-HEADER + 1, 1), "msize-11": (-11, 1),
+    "msize": (0, 1), "msize+1": (1, 1), "3msize+7": (7, 3),
+}  # fmt: skip
+"""Sizes as (bytes, times msize): at the edges of pages and of messages."""
+
+
+@case("IO-001", covers=[Tread, Twrite], cached_too=True)
+@pytest.mark.parametrize("size", SIZES)
+def test_one_write_and_one_read(share: Share, size: str) -> None:
+    """One write(2) stores all its bytes, and one read(2) of a larger count returns exactly them, whatever
+    their number is in relation to page and message size.
+    Source: POSIX read, write; read(2), write(2) RETURN VALUE; known defects: GitLab qemu#409 (short reads
+    at small msize), oxidecomputer/propolis#565 (Rread within 13 bytes of msize), LP#1877688."""
+    extra, times = SIZES[size]
+    length = extra + times * share.mount.msize
+    fd = share.inside.open("fred", NEW, 0o644)
+    must_be_equal("bytes written", share.inside.write_pattern(fd, length, chunk=1 << 30), length)
+    share.inside.fsync(fd)
+    must_be_equal("size", share.same_stat("fred").inside["st_size"], length)
+    must_be_equal("content", list(share.same_content("fred")), share.outside.hash_pattern(length))
+    must_be_equal("bytes read", len(share.inside.pread(fd, length + 100, 0)), length)
+
+
+@case("IO-002", covers=[Tread], caches=DIRECT_CACHES)
+def test_every_read_count_around_the_message_size(share: Share) -> None:
+    """A read of each count from msize-40 to msize+8 returns just so many bytes, and the right ones.
+    Source: POSIX read; known defect: oxidecomputer/propolis#565."""
+    msize = share.mount.msize
+    length = 2 * msize
+    share.outside.write_pattern(share.outside.open("fred", NEW, 0o644), length)
+    fd = share.inside.open("fred")
+    for count in range(msize - 40, msize + 9):
+        wanted = share.outside.hash_pattern_part(length, count)
+        must_be_equal(f"read of {count}", share.inside.hash_fd(fd, count), wanted)
+
+
+@case("IO-003", covers=[Tread], cached_too=True)
+def test_read_at_and_past_the_end(share: Share) -> None:
+    """A read that reaches over the end returns what is there; at and past the end it returns nothing.
+    Source: POSIX read "No data transfer shall occur past the current end-of-file"; read(2)."""
+    share.inside.create("fred", b"0123456789")
+    fd = share.inside.open("fred")
+    assert share.inside.pread(fd, 100, 4) == b"456789"
+    assert share.inside.pread(fd, 100, 9) == b"9"
+    for offset in (10, 11, 4096, 1 << 33):
+        must_be_equal(f"read at {offset}", share.inside.pread(fd, 100, offset), b"")
+    assert share.inside.read(fd, 100) == b"0123456789"
+    assert share.inside.read(fd, 100) == b""
+
+
+@case("IO-004")
+def test_zero_length_read(share: Share) -> None:
+    """read(2) of zero bytes returns 0 and moves nothing, also past the end.
+    Source: POSIX read "If nbyte is zero, the read() function may detect and return errors ... shall return
+    zero"; read(2)."""
+    share.inside.create("fred", b"abc")
+    fd = share.inside.open("fred", os.O_RDWR)
+    assert share.inside.read(fd, 0) == b"" and share.inside.pread(fd, 0, 999) == b""
+    assert share.inside.read(fd, 9) == b"abc"
+
+
+@case("IO-005", cached_too=True)
+def test_zero_length_write(share: Share) -> None:
+    """write(2) of zero bytes returns 0 and changes neither size, times nor content, also past the end.
+    Source: POSIX write "if nbyte is zero and the file is a regular file, ... shall return zero and have no
+    other results"."""
+    share.inside.create("fred", b"abc")
+    flush(share, "fred")
+    settled_times(share, "fred")
+    before = share.same_stat("fred")
+    fd = share.inside.open("fred", os.O_RDWR)
+    must_be_equal("written", share.inside.write(fd, b""), 0)
+    must_be_equal("written past the end", share.inside.pwrite(fd, b"", 5000), 0)
+    assert share.same_stat("fred").changed_from(before) == set()
+    assert share.same_content("fred")[0] == 3
+
+
+@case("IO-006", covers=[Twrite], cached_too=True)
+@pytest.mark.parametrize("start", [4, 4095, 4096, 4097, 100_000, 5_000_000])
+def test_write_past_the_end_leaves_zeros(share: Share, start: int) -> None:
+    """A write past the end makes the file reach there; what lies between reads as zeros on both sides.
+    Source: POSIX lseek "subsequent reads of data in the gap shall return bytes with the value 0";
+    lseek(2)."""
+    share.inside.create("fred", b"abc")
+    fd = share.inside.open("fred", os.O_RDWR)
+    must_be_equal("written", share.inside.pwrite(fd, b"end", start), 3)
+    share.inside.fsync(fd)
+    must_be_equal("size", share.same_stat("fred").inside["st_size"], start + 3)
+    must_be_equal("gap", share.inside.pread(fd, 10, 3), (b"\0" * (start - 3) + b"end")[:10])
+    must_be_equal("before the end", share.inside.pread(fd, 5, start - 1), b"\0end" if start > 3 else b"end")
+    share.same_content("fred")
+
+
+@case("IO-007", covers=[Twrite], cached_too=True)
+@pytest.mark.parametrize("start", [0, 1, 4095, 4096, 8191, 131_071, 199_990])
+def test_overwrite_in_the_middle(share: Share, start: int) -> None:
+    """A write inside a file replaces its bytes and no others, on whatever boundary.  Source: POSIX write."""
+    fd = share.inside.open("fred", NEW, 0o644)
+    share.inside.write_pattern(fd, 200_000)
+    share.inside.pwrite(fd, b"\xff" * 10, start)
+    share.inside.fsync(fd)
+    assert share.same_content("fred")[0] == 200_000
+    whole = share.outside.slurp("fred", 300_000)
+    plain = share.outside.pattern_bytes(200_000)
+    must_be_equal("neighbours", whole, plain[:start] + b"\xff" * 10 + plain[start + 10 :])
+
+
+@case("IO-008", covers=[Tread, Twrite])
+def test_offsets_move_as_they_must(share: Share) -> None:
+    """read and write move the offset by what they transferred; pread and pwrite leave it.
+    Source: POSIX read, write, pread, pwrite."""
+    fd = share.inside.open("fred", NEW, 0o644)
+    where = []
+    share.inside.write(fd, b"0123456789")
+    where.append(share.inside.lseek(fd, 0, os.SEEK_CUR))
+    share.inside.pwrite(fd, b"AB", 2)
+    where.append(share.inside.lseek(fd, 0, os.SEEK_CUR))
+    share.inside.lseek(fd, 1)
+    assert share.inside.read(fd, 3) == b"1AB"
+    where.append(share.inside.lseek(fd, 0, os.SEEK_CUR))
+    assert share.inside.pread(fd, 3, 7) == b"789"
+    where.append(share.inside.lseek(fd, 0, os.SEEK_CUR))
+    share.inside.read(fd, 100)
+    where.append(share.inside.lseek(fd, 0, os.SEEK_CUR))
+    must_be_equal("offsets", where, [10, 10, 4, 4, 10])
+
+
+@case("IO-009", covers=[Tread])
+def test_dup_shares_the_offset(share: Share) -> None:
+    """Descriptors made by dup(2) share one offset.  Source: dup(2); POSIX dup."""
+    share.inside.create("fred", b"0123456789")
+    fd = share.inside.open("fred")
+    other = share.inside.dup(fd)
+    assert share.inside.read(fd, 4) == b"0123"
+    assert share.inside.read(other, 4) == b"4567"
+    share.inside.close(fd)
+    assert share.inside.read(other, 4) == b"89"
+
+
+@case("IO-010", covers=[Tread, Twrite], cached_too=True)
+def test_every_byte_value(share: Share) -> None:
+    """All 256 byte values, NUL and those that text protocols treat apart, go both ways unchanged.
+    Source: POSIX write; 9P data fields are counted, not terminated."""
+    data = bytes(range(256)) * 3 + b"\r\n\0\xff\n\n"
+    share.inside.create("fred", data)
+    share.outside.create("george", data[::-1])
+    flush(share, "fred")
+    assert share.outside.slurp("fred") == data
+    assert share.inside.slurp("george") == data[::-1]
+
+
+@case("IO-011", covers=[Twrite], cached_too=True)
+def test_second_descriptor_sees_what_the_first_wrote(share: Share) -> None:
+    """What one descriptor wrote, another opened before reads at once, in the same guest and any cache mode.
+    Source: POSIX write "Any successful read() from each byte position ... modified by that write() shall
+    return the data specified by the write()"."""
+    share.inside.create("fred", b"old old old")
+    reader = share.inside.open("fred")
+    assert share.inside.pread(reader, 100, 0) == b"old old old"
+    writer = share.inside.open("fred", os.O_WRONLY)
+    share.inside.pwrite(writer, b"NEW", 4)
+    must_be_equal("read", share.inside.pread(reader, 100, 0), b"old NEW old")
+    bob = share.inside.spawn("bob")
+    must_be_equal("read by another process", bob.slurp("fred"), b"old NEW old")
+
+
+@case("IO-012", covers=[Twrite], caches=DIRECT_CACHES)
+def test_write_is_seen_outside_at_once(share: Share) -> None:
+    """With cache=none what write(2) stored is in the host's file when the call returns.
+    Source: mount option cache=none of Linux v9fs: every write is a Twrite; POSIX write."""
+    fd = share.inside.open("fred", NEW, 0o644)
+    for i in range(20):
+        share.inside.write(fd, b"%03d." % i)
+        must_be_equal("outside", share.outside.slurp("fred"), b"".join(b"%03d." % n for n in range(i + 1)))
+
+
+@case("IO-013", covers=[Tread], caches=DIRECT_CACHES)
+def test_write_outside_is_seen_inside_at_once(share: Share) -> None:
+    """With cache=none a descriptor that is open inside reads what the host has just written, also in place.
+    Source: mount option cache=none of Linux v9fs; POSIX write."""
+    share.outside.create("fred", b"a" * 10_000)
+    fd = share.inside.open("fred")
+    assert share.inside.pread(fd, 4, 5000) == b"aaaa"
+    writer = share.outside.open("fred", os.O_WRONLY)
+    for text in (b"1st!", b"2nd!", b"3rd!"):
+        share.outside.pwrite(writer, text, 5000)
+        must_be_equal("inside", share.inside.pread(fd, 6, 4999), b"a" + text + b"a")
+
+
+@case("IO-014", covers=[Tread], caches=DIRECT_CACHES)
+def test_file_that_grows_outside(share: Share) -> None:
+    """A reader at the end of a file gets nothing, and after the host appended it gets just that (tail -f).
+    Source: POSIX read; known defect: Linux v9fs cached modes gave ENODATA for a growing file (2022)."""
+    share.outside.create("log", b"one\n")
+    fd, writer = share.inside.open("log"), share.outside.open("log", os.O_WRONLY | os.O_APPEND)
+    assert share.inside.read(fd, 100) == b"one\n"
+    for text in (b"two\n", b"3" * 5000):
+        must_be_equal("at the end", share.inside.read(fd, 100_000), b"")
+        share.outside.write(writer, text)
+        must_be_equal("what came", share.inside.read(fd, 100_000), text)
+
+
+@case("IO-015", covers=[Tread], caches=DIRECT_CACHES)
+def test_file_that_shrinks_outside(share: Share) -> None:
+    """After the host cut a file, a reader inside finds its new end.  Source: POSIX read, truncate."""
+    share.outside.create("fred", b"x" * 9000)
+    fd = share.inside.open("fred")
+    assert len(share.inside.pread(fd, 10_000, 0)) == 9000
+    share.outside.truncate("fred", 100)
+    must_be_equal("bytes left", len(share.inside.pread(fd, 10_000, 0)), 100)
+    must_be_equal("past the new end", share.inside.pread(fd, 10, 100), b"")
+
+
+@case("IO-016", covers=[Twrite], cached_too=True)
+def test_write_updates_times(share: Share) -> None:
+    """A write moves mtime and ctime and the size, and nothing else of the inode.
+    Source: POSIX write "shall mark for update the last data modification and last file status change
+    timestamps"."""
+    share.inside.create("fred", b"abc", 0o640)
+    flush(share, "fred")
+    settled_times(share, "fred")
+    before = share.same_stat("fred")
+    fd = share.inside.open("fred", os.O_WRONLY)
+    share.inside.pwrite(fd, b"0123456789", 0)
+    share.inside.fsync(fd)
+    after = share.same_stat("fred")
+    must_be_equal("changed", after.changed_from(before) - {"blocks"}, {"size", "mtime_ns", "ctime_ns"})
+
+
+@case("IO-017", covers=[Tread, Twrite], cached_too=True, seconds=120.0)
+def test_four_mebibytes_in_one_call(share: Share) -> None:
+    """One write of 4 MiB and one read of it move everything, over many messages.
+    Source: write(2), read(2); POSIX: a regular file is written in full unless there is no room."""
+    size = 4 << 20
+    fd = share.inside.open("fred", NEW, 0o644)
+    must_be_equal("one write", share.inside.write_pattern(fd, size, chunk=size), size)
+    share.inside.fsync(fd)
+    must_be_equal("one read", share.inside.read_in_one(fd, size, 0), share.outside.hash_pattern(size))
+    must_be_equal("content", list(share.same_content("fred")), share.outside.hash_pattern(size))
+
+
+@case("IO-018", covers=[Twrite])
+def test_many_small_writes(share: Share) -> None:
+    """A thousand writes of one byte end up as a thousand bytes in order.  Source: POSIX write."""
+    fd = share.inside.open("fred", NEW, 0o644)
+    with share.without_comparison():
+        share.inside.repeat(500, "write", fd, b"a")
+        share.inside.repeat(500, "write", fd, b"b")
+    share.inside.fsync(fd)
+    must_be_equal("content", share.outside.slurp("fred"), b"a" * 500 + b"b" * 500)
+    share.same_stat("fred")
+
+
+@case("IO-019")
+def test_descriptor_that_is_not_open(share: Share) -> None:
+    """read and write of a descriptor that is not open fail with EBADF.  Source: read(2), write(2) EBADF."""
+    for op, args in (("read", (10,)), ("write", (b"x",)), ("pread", (10, 0)), ("pwrite", (b"x", 0))):
+        share.inside.refuses(EBADF).__getattr__(op)(987, *args)
+
+
+@case("IO-020")
+def test_negative_offset(share: Share) -> None:
+    """pread and pwrite at a negative offset fail with EINVAL and change nothing.
+    Source: pread(2), lseek(2) EINVAL; POSIX pread EINVAL "the offset argument is invalid ... negative"."""
+    share.inside.create("fred", b"abc")
+    fd = share.inside.open("fred", os.O_RDWR)
+    for offset in (-1, -(1 << 63)):
+        share.inside.refuses(EINVAL).pread(fd, 1, offset)
+        share.inside.refuses(EINVAL).pwrite(fd, b"x", offset)
+    assert share.inside.slurp("fred") == b"abc"
+
+
+@case("IO-021")
+@pytest.mark.parametrize("count", [16, 8192, 300_000])
+def test_bad_buffer(share: Share, count: int) -> None:
+    """read and write with a buffer outside the process's memory fail with EFAULT; file and offset stay, and
+    the descriptor goes on working.
+    Source: read(2), write(2) EFAULT."""
+    share.inside.create("fred", b"x" * 300_000)
+    flush(share, "fred")
+    fd = share.inside.open("fred", os.O_RDWR)
+    share.inside.refuses(EFAULT).rw_at_bad_address("read", fd, count)
+    share.inside.refuses(EFAULT).rw_at_bad_address("write", fd, count)
+    must_be_equal("offset", share.inside.lseek(fd, 0, os.SEEK_CUR), 0)
+    must_be_equal("size", share.same_stat("fred").inside["st_size"], 300_000)
+    must_be_equal("content", share.inside.read(fd, 300_001), b"x" * 300_000)
+
+
+@case("IO-022")
+def test_read_of_a_directory(share: Share) -> None:
+    """pread(2) of a directory fails with EISDIR.  Source: read(2) EISDIR."""
+    share.inside.refuses(EISDIR).pread(share.inside.open("."), 10, 0)
+
+
+@case("IO-023", cached_too=True)
+def test_file_size_limit(share: Share) -> None:
+    """A write over the process's file size limit is cut there; at the limit it fails with EFBIG.
+    Source: write(2) EFBIG; setrlimit(2) RLIMIT_FSIZE; POSIX write "as many bytes as there is room for"."""
+    bob = share.inside.spawn("bob")
+    fd = bob.open("fred", NEW, 0o644)
+    bob.setrlimit(1, 5000)
+    must_be_equal("first write", bob.pwrite(fd, b"a" * 4000, 0), 4000)
+    must_be_equal("write over the limit", bob.pwrite(fd, b"b" * 4000, 4000), 1000)
+    bob.refuses(EFBIG).pwrite(fd, b"c", 5000)
+    bob.fsync(fd)
+    must_be_equal("size", share.same_stat("fred").inside["st_size"], 5000)
+
+
+@case("IO-024", covers=[Twrite], caches=DIRECT_CACHES)
+def test_pwrite_with_append(share: Share) -> None:
+    """On Linux pwrite(2) of a descriptor with O_APPEND appends, whatever its offset.
+    Source: pwrite(2) BUGS "On Linux, if a file is opened with O_APPEND, pwrite() appends data to the end"."""
+    share.inside.create("fred", b"0123456789")
+    fd = share.inside.open("fred", os.O_WRONLY | os.O_APPEND)
+    share.inside.pwrite(fd, b"AB", 2)
+    must_be_equal("content", share.outside.slurp("fred"), b"0123456789AB")
+
+
+@case("IO-025", covers=[Tread, Twrite])
+@pytest.mark.parametrize("count", [1, 1000, 1024, 1025, 4096, 70_000])
+def test_write_and_read_by_user(share: Share, count: int) -> None:
+    """An ordinary user's bytes go and come as root's do, below and above the size where the guest's driver
+    hands its pages to the device directly.
+    Source: POSIX write; Linux net/9p/client.c sends more than 1024 bytes without a copy."""
+    bob = share.inside.spawn("bob", uid=1001)
+    fd = bob.open("fred", NEW, 0o600)
+    must_be_equal("written", bob.write_pattern(fd, count, seed=3), count)
+    bob.fsync(fd)
+    must_be_equal("read", bob.hash_fd(fd), bob.hash_pattern(count, 3))
+    share.same_content("fred")

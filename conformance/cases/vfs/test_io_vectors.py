@@ -1,0 +1,134 @@
+"""readv(2), writev(2), preadv(2), pwritev(2) and the flags of preadv2(2) and pwritev2(2)."""
+
+from __future__ import annotations
+
+import os
+from errno import EAGAIN, EBADF, EINVAL, EOPNOTSUPP
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.outcomes import must_be_equal, works_or
+from conformance.share import Share
+from protocol.messages import Tread, Twrite
+
+NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR
+RWF_HIPRI, RWF_DSYNC, RWF_SYNC, RWF_NOWAIT, RWF_APPEND = 1, 2, 4, 8, 16
+
+
+@case("IO-101", covers=[Twrite], cached_too=True)
+def test_writev_gathers_in_order(share: Share) -> None:
+    """writev(2) writes its parts one after the other, empty ones and large ones included, at the offset.
+    Source: writev(2); POSIX writev."""
+    parts = [b"one", b"", b"2" * 5000, b"\0", b"three" * 40_000]
+    fd = share.inside.open("fred", NEW, 0o644)
+    share.inside.write(fd, b"head")
+    must_be_equal("bytes", share.inside.writev(fd, parts), sum(map(len, parts)))
+    share.inside.fsync(fd)
+    must_be_equal("content", share.outside.slurp("fred"), b"head" + b"".join(parts))
+    must_be_equal("offset", share.inside.lseek(fd, 0, os.SEEK_CUR), 4 + sum(map(len, parts)))
+
+
+@case("IO-102", covers=[Tread], cached_too=True)
+def test_readv_scatters_in_order(share: Share) -> None:
+    """readv(2) fills its buffers one after the other and stops at the end of the file.
+    Source: readv(2); POSIX readv."""
+    share.outside.write_pattern(share.outside.open("fred", NEW, 0o644), 50_000)
+    whole = share.outside.slurp("fred")
+    fd = share.inside.open("fred")
+    assert share.inside.readv(fd, [10, 0, 4096, 1, 30_000]) == whole[: 10 + 4096 + 1 + 30_000]
+    assert share.inside.readv(fd, [10_000, 10_000, 10_000]) == whole[34_107:]
+    assert share.inside.readv(fd, [10, 10]) == b""
+
+
+@case("IO-103", covers=[Tread, Twrite])
+def test_preadv_and_pwritev_leave_the_offset(share: Share) -> None:
+    """preadv(2) and pwritev(2) work at their offset and leave the descriptor's.  Source: preadv(2)."""
+    fd = share.inside.open("fred", NEW, 0o644)
+    share.inside.write(fd, b"0123456789")
+    must_be_equal("written", share.inside.pwritev(fd, [b"AB", b"C"], 4), 3)
+    must_be_equal("read", share.inside.preadv(fd, [2, 4], 3), b"3ABC78")
+    must_be_equal("offset", share.inside.lseek(fd, 0, os.SEEK_CUR), 10)
+    must_be_equal("content", share.inside.slurp("fred"), b"0123ABC789")
+
+
+@case("IO-104", covers=[Twrite])
+def test_as_many_parts_as_there_may_be(share: Share) -> None:
+    """writev and readv take IOV_MAX (1024) parts, and fail with EINVAL for one more, writing nothing.
+    Source: writev(2) EINVAL, IOV_MAX; POSIX writev."""
+    fd = share.inside.open("fred", NEW, 0o644)
+    must_be_equal("bytes", share.inside.writev(fd, [b"ab"] * 1024), 2048)
+    share.inside.refuses(EINVAL).writev(fd, [b"ab"] * 1025)
+    share.inside.refuses(EINVAL).readv(fd, [1] * 1025)
+    must_be_equal("read", share.inside.preadv(fd, [2] * 1024, 0), b"ab" * 1024)
+    must_be_equal("size", share.same_stat("fred").inside["st_size"], 2048)
+
+
+@case("IO-105", covers=[Twrite])
+@pytest.mark.parametrize("flag", [RWF_HIPRI, RWF_DSYNC, RWF_SYNC], ids=["hipri", "dsync", "sync"])
+def test_flags_that_only_say_how(share: Share, flag: int) -> None:
+    """pwritev2 and preadv2 with RWF_HIPRI, RWF_DSYNC or RWF_SYNC move the same bytes as without; a file
+    system may refuse RWF_HIPRI with EOPNOTSUPP.
+    Source: pwritev2(2); EOPNOTSUPP "An unknown flag is specified"."""
+    fd = share.inside.open("fred", NEW, 0o644)
+    seen = works_or(share.inside, (EOPNOTSUPP,) if flag == RWF_HIPRI else (), "pwritev", fd, [b"abc", b"de"], 1, flag)
+    if seen.errno is None:
+        must_be_equal("outside", share.outside.slurp("fred"), b"\0abcde")
+    else:
+        share.inside.pwritev(fd, [b"abcde"], 1)
+    if flag == RWF_HIPRI:
+        works_or(share.inside, (EOPNOTSUPP,), "preadv", fd, [2, 9], 1, flag)
+    else:
+        assert share.inside.preadv(fd, [2, 9], 1, flag) == b"abcde"
+
+
+@case("IO-106", covers=[Twrite])
+def test_rwf_append(share: Share) -> None:
+    """pwritev2 with RWF_APPEND appends whatever its offset, and leaves the descriptor's offset.
+    Source: pwritev2(2) "RWF_APPEND"."""
+    share.inside.create("fred", b"0123456789")
+    fd = share.inside.open("fred", os.O_RDWR)
+    must_be_equal("written", share.inside.pwritev(fd, [b"AB"], 3, RWF_APPEND), 2)
+    must_be_equal("offset", share.inside.lseek(fd, 0, os.SEEK_CUR), 0)
+    must_be_equal("content", share.inside.slurp("fred"), b"0123456789AB")
+
+
+@case("IO-107", severity="linux")
+def test_rwf_nowait(share: Share) -> None:
+    """preadv2 with RWF_NOWAIT returns data, or EAGAIN where it would wait, or EOPNOTSUPP where the file
+    system cannot tell; never wrong data.
+    Source: preadv2(2) "RWF_NOWAIT", EAGAIN; Linux fs/read_write.c: EOPNOTSUPP without FMODE_NOWAIT."""
+    share.inside.create("fred", b"0123456789")
+    fd = share.inside.open("fred", os.O_RDWR)
+    seen = works_or(share.inside, (EAGAIN, EOPNOTSUPP), "preadv", fd, [4, 3], 2, RWF_NOWAIT)
+    if seen.errno is None:
+        must_be_equal("data", seen.value, b"2345678")
+    works_or(share.inside, (EAGAIN, EOPNOTSUPP), "pwritev", fd, [b"0123"], 0, RWF_NOWAIT)
+    must_be_equal("content", share.inside.slurp("fred"), b"0123456789")
+
+
+@case("IO-108")
+def test_unknown_flag(share: Share) -> None:
+    """preadv2 and pwritev2 with a flag that does not exist fail with EOPNOTSUPP (EINVAL before Linux 4.13)
+    and change nothing.
+    Source: pwritev2(2) EOPNOTSUPP."""
+    share.inside.create("fred", b"abc")
+    fd = share.inside.open("fred", os.O_RDWR)
+    share.inside.refuses(EOPNOTSUPP, EINVAL).pwritev(fd, [b"X"], 0, 1 << 30)
+    share.inside.refuses(EOPNOTSUPP, EINVAL).preadv(fd, [1], 0, 1 << 30)
+    assert share.inside.slurp("fred") == b"abc"
+
+
+@case("IO-109")
+def test_vectors_on_bad_descriptors(share: Share) -> None:
+    """readv, writev, preadv and pwritev of a descriptor without that access fail with EBADF, at a negative
+    offset with EINVAL.
+    Source: readv(2), preadv(2) ERRORS."""
+    share.inside.create("fred", b"abc")
+    reading, writing = share.inside.open("fred"), share.inside.open("fred", os.O_WRONLY)
+    share.inside.refuses(EBADF).writev(reading, [b"x"])
+    share.inside.refuses(EBADF).pwritev(reading, [b"x"], 0)
+    share.inside.refuses(EBADF).preadv(writing, [1], 0)
+    share.inside.refuses(EINVAL).preadv(reading, [1], -5)
+    share.inside.refuses(EINVAL).pwritev(writing, [b"x"], -5)
+    assert share.inside.slurp("fred") == b"abc"
