@@ -99,6 +99,8 @@ def run(
     arguments += ["--keep-guest"] if keep_guest else []
     workers = jobs if jobs is not None else default_jobs()
     arguments += ["-n", str(workers)] if workers > 1 and not keep_guest else []
+    # hypothesis and allure have no part in a run, and cost seconds at its start and end
+    arguments += ["-p", "no:hypothesispytest", "-p", "no:allure_pytest"]
     arguments += ["-q", "--no-header", "--tb=short", "-rN", *pytest_args]
     raise SystemExit(int(pytest.main(arguments)))
 
