@@ -25,6 +25,7 @@ from conformance.mounts import DEFAULT, MountOptions, matrix, parse
 from conformance.targets import kinds
 from conformance.targets.spec import Target, load
 from conformance.wire import wire
+from guests.processes import clean_left_over
 
 CASES = Path(__file__).parent / "cases"
 
@@ -51,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--export", metavar="DIR", help="for target socket: the exported directory, if on this host")
     group.addoption("--keep-guest", action="store_true", help="leave the guest running at the end")
     group.addoption("--control", choices=("first", "never"), default="first",
-                    help="first: every case must hold on the guest's native file system before it is tried")  # fmt: skip
+                    help="first: a case must hold on the guest's native file system before it is tried")  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -140,6 +141,8 @@ class RunPlugin:
 
     def pytest_sessionstart(self) -> None:
         if self.controls:
+            for told in clean_left_over():
+                self._progress(told)
             environment = Environment(
                 target=self.target.name, target_kind=self.target.kind, target_title=self.target.title,
                 started=datetime.now(UTC), command=_command_line(), host_kernel=platform.release(),

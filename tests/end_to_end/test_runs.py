@@ -74,23 +74,28 @@ def test_a_misspelt_key_in_a_target_is_named_with_the_nearest(tmp_path: Path) ->
     assert "did you mean 'memory_mb'?" in done.stderr
 
 
+def started_run(cwd: Path) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
+    """A run on QEMU of which a first case has finished, and its processes."""
+    run = subprocess.Popen(
+        [sys.executable, "-m", "assay9", "run", "qemu", "--family", FAMILY, "--jobs", "1"],
+        cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 600
+    while not any(p.stat().st_size for p in cwd.glob("results/*/cases-*.jsonl")):
+        assert run.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    children = psutil.Process(run.pid).children(recursive=True)
+    assert any("qemu" in p.name() for p in children)
+    return run, children
+
+
 @pytest.mark.guest
 @pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_leaves_nothing_and_keeps_its_results(
     tmp_path: Path, how: signal.Signals, status: int
 ) -> None:
-    command = [sys.executable, "-m", "assay9", "run", "qemu", "--family", FAMILY, "--jobs", "1"]
-    run = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    family = psutil.Process(run.pid)
-    deadline = time.monotonic() + 600
-    while not any(p.stat().st_size for p in tmp_path.glob("results/*/cases-*.jsonl")):
-        assert run.poll() is None, run.stdout.read() if run.stdout else ""
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    children = family.children(recursive=True)
-    assert any("qemu" in p.name() for p in children)
+    run, children = started_run(tmp_path)
     os.kill(run.pid, how)
     assert run.wait(60) == status
     _, alive = psutil.wait_procs(children, timeout=10)
@@ -98,3 +103,18 @@ def test_an_interrupted_run_leaves_nothing_and_keeps_its_results(
     record = record_of(tmp_path)
     assert record.interrupted
     assert record.results
+
+
+@pytest.mark.guest
+def test_after_kill_9_nothing_runs_and_the_next_run_cleans_up_and_says_so(tmp_path: Path) -> None:
+    run, children = started_run(tmp_path)
+    run.kill()
+    run.wait(10)
+    _, alive = psutil.wait_procs(children, timeout=15)
+    assert not alive, alive
+    killed = record_of(tmp_path)
+    assert killed.interrupted
+    assert killed.results
+    done = assay9("run", "local", "--family", FAMILY, "-k", CASE, "--jobs", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "left by an earlier run" in done.stderr
