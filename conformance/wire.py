@@ -22,6 +22,7 @@ import pytest
 from conformance.case import Case
 from conformance.client import HungUp, NoReply
 from conformance.errors import Finding, InfrastructureError, Undrivable
+from conformance.expectation import OK
 from conformance.host import HostDirectory
 from conformance.links.base import Capability, Link
 from conformance.links.socket import SocketLink
@@ -30,7 +31,7 @@ from conformance.servers import Server, make
 from conformance.servers import spec as server_spec
 from conformance.targets.spec import Target
 from conformance.trace import Crossed
-from protocol.constants import O_RDONLY, O_RDWR
+from protocol.constants import EOPNOTSUPP, O_RDONLY, O_RDWR
 from protocol.dirents import Dirent, decode_dirents
 
 _ALIVE = 3.0
@@ -68,6 +69,11 @@ class Session(Client):
             if written != len(data):
                 raise Finding(f"Twrite took {written} of {len(data)} bytes")
         return fid
+
+    def unlink(self, name: bytes) -> None:
+        """Remove `name` from the case's directory as Linux does: Tunlinkat, and Tremove where that is unknown."""
+        if self.send_unlinkat(self.root, name).errno({OK, EOPNOTSUPP}) == EOPNOTSUPP:
+            self.remove(self.walk_to(name))
 
     def entries(self, fid: int, count: int | None = None) -> Iterator[Dirent]:
         """All entries of an open directory, one Treaddir after the other."""

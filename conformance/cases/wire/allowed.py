@@ -46,9 +46,10 @@ from protocol.constants import (
     ESPIPE,
 )
 
-UNKNOWN_FID: Final = frozenset({EBADF, EINVAL, ENOENT, EIO})
+UNKNOWN_FID: Final = frozenset({EBADF, EINVAL, ENOENT, EIO, ERANGE})
 """EBADF: hugelgupf/p9 handlers.go, crosvm p9 server; EINVAL: QEMU v9fs_read, v9fs_write, v9fs_readdir, lib9p
-l9p_dispatch; ENOENT: QEMU elsewhere, lib9p for Twalk; EIO: diod np_fid_find callers."""
+l9p_dispatch; ENOENT: QEMU elsewhere, lib9p for Twalk; EIO: diod np_fid_find callers, nfs-ganesha; ERANGE:
+nfs-ganesha for numbers above 1023."""
 
 FID_IN_USE: Final = frozenset({EINVAL, EBADF, EIO, EEXIST, EBUSY})
 """EINVAL: QEMU alloc_fid callers, lib9p; EBADF: crosvm attach and walk; EIO: diod; EEXIST and EBUSY say the same

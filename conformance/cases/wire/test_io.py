@@ -1,0 +1,440 @@
+"""Family `io`: Tread, Twrite and Tfsync.
+
+What is at stake: the data. A count or an offset at the edge of its type must neither lose a byte nor bring one
+that is not in the file, and never memory of the host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.wire import allowed, shared
+from conformance.client import HungUp
+from conformance.errors import Finding
+from conformance.expectation import OK
+from conformance.links import Capability
+from conformance.wire import Session, Wire
+from protocol.codec import frame
+from protocol.constants import (
+    EACCES,
+    EBADF,
+    EFBIG,
+    EINVAL,
+    EIO,
+    EISDIR,
+    ENOSPC,
+    EPERM,
+    O_RDONLY,
+    O_RDWR,
+    O_WRONLY,
+    RREAD_HDRSZ,
+    TWRITE_HDRSZ,
+)
+from protocol.messages import Rread, Rwrite, Tfsync, Tread, Twrite
+
+PATTERN = bytes(range(256)) * 512
+"""128 KiB in which no two bytes at a distance of less than 256 are the same."""
+LIES = [(100, 10), (10, 100), (0, 10), (0xFFFFFFFF, 10), (8192, 0), (0x80000000, 4)]
+"""Counts that a Twrite claims, and how many bytes stand behind."""
+EDGES = [0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0xFFFFFFFFFFFFF000, 0xFFFFFFFFFFFFFFFF]
+"""Offsets at the edges of off_t and of u64."""
+
+
+def _read_whole(client: Session, fid: int, step: int) -> bytes:
+    """The file from the start, `step` bytes at a time, as a guest reads it."""
+    parts: list[bytes] = []
+    offset = 0
+    while True:
+        data = bytes(client.read(fid, offset, step).data)
+        if not data:
+            return b"".join(parts)
+        parts.append(data)
+        offset += len(data)
+
+
+# --- read -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [1, 255, 4096, 65000])
+@case("WIRE-IO-001", covers=[Tread])
+def test_read_a_file(wire: Wire, step: int) -> None:
+    """Reads, one after the other, bring the file byte for byte, and an empty one at its end.  Source: read(5)."""
+    data = PATTERN[: 300 if step == 1 else 70001]
+    wire.host.file(b"fred", data)
+    client = wire.client
+    assert _read_whole(client, client.open(b"fred"), min(step, client.msize - 24)) == data
+
+
+@case("WIRE-IO-002", covers=[Tread])
+def test_read_at_the_end(wire: Wire) -> None:
+    """A read that reaches past the end brings what is there; one that starts at or after the end brings nothing.
+    Source: read(5), "the return will be short"; read(2)."""
+    wire.host.file(b"fred", b"0123456789")
+    client = wire.client
+    fid = client.open(b"fred")
+    assert bytes(client.read(fid, 7, 100).data) == b"789"
+    assert bytes(client.read(fid, 9, 1).data) == b"9"
+    for offset in (10, 11, 4096, 1 << 32, 1 << 40):
+        assert bytes(client.read(fid, offset, 100).data) == b"", f"offset {offset}"
+
+
+@case("WIRE-IO-003", covers=[Tread])
+def test_read_nothing(wire: Wire) -> None:
+    """A read of no bytes brings none.  Source: read(2) with count 0."""
+    wire.host.file(b"fred", b"abc")
+    client = wire.client
+    fid = client.open(b"fred")
+    assert bytes(client.read(fid, 0, 0).data) == b""
+    assert bytes(client.read(fid, 1, 1).data) == b"b"
+
+
+@pytest.mark.parametrize("over", [-13, -1, 0, 1, 4096, 0x7FFFFFFF, 0xFFFFFFFF - 24, 0xFFFFFFFF - 10, 0xFFFFFFFF])
+@case("WIRE-IO-004", covers=[Tread])
+def test_count_beyond_msize(wire: Wire, over: int) -> None:
+    """A read whose reply would not fit msize brings less, or is refused; no reply is longer than msize.
+    Source: read(5), version(5); diod np_read EIO, others cut; counts near 2^32 overflowed in diod (#136) and ruined files within 13
+    bytes of msize in Oxide's server (bug museum 89, 99)."""
+    wire.host.file(b"fred", PATTERN)
+    client = wire.session(8192)
+    fid = client.open(b"fred")
+    count = over if over > 0x7FFFFFF0 else client.msize - RREAD_HDRSZ + over
+    reply = client.read(fid, 0, count, expect=allowed.BAD_COUNT | {OK})
+    if isinstance(reply, Rread):
+        got = bytes(reply.data)
+        assert 0 < len(got) <= min(count, client.msize - RREAD_HDRSZ)
+        assert got == PATTERN[: len(got)]
+
+
+@case("WIRE-IO-005", covers=[Tread], severity="linux")
+def test_largest_read_that_linux_sends(wire: Wire) -> None:
+    """A read of msize - 24 bytes, the most that Linux asks for, is answered whole.  Source: Linux p9_client_read_once,
+    msize - P9_IOHDRSZ; kept short it works still, but twice the messages cross."""
+    wire.host.file(b"fred", PATTERN)
+    client = wire.session(8192)
+    fid = client.open(b"fred")
+    assert bytes(client.read(fid, 3, client.msize - 24).data) == PATTERN[3 : 3 + client.msize - 24]
+
+
+@pytest.mark.parametrize("offset", EDGES, ids=shared.label)
+@case("WIRE-IO-006", covers=[Tread])
+def test_read_at_absurd_offsets(wire: Wire, offset: int) -> None:
+    """A read at an offset that no file has brings nothing or is refused.  Source: pread(2) EINVAL; QEMU's xattr reads
+    overflowed on such offsets (CVE-2016-9104)."""
+    wire.host.file(b"fred", b"abc")
+    client = wire.client
+    fid = client.open(b"fred")
+    reply = client.read(fid, offset, 4096, expect=allowed.BAD_OFFSET | {OK})
+    if isinstance(reply, Rread):
+        assert bytes(reply.data) == b""
+    assert bytes(client.read(fid, 0, 3).data) == b"abc"
+
+
+@case("WIRE-IO-007", covers=[Tread])
+def test_read_of_a_directory(wire: Wire) -> None:
+    """Tread of a directory is refused, open or not.  Source: chaos/diod protocol.md, "read cannot be used on
+    directories"."""
+    wire.host.directory(b"dir")
+    client = wire.client
+    client.read(client.open(b"dir"), 0, 4096, expect=allowed.READ_OF_DIRECTORY)
+    client.read(client.walk_to(b"dir"), 0, 4096, expect=allowed.READ_OF_DIRECTORY | allowed.WRONG_STATE)
+
+
+@case("WIRE-IO-008", covers=[Tread])
+def test_read_of_an_unopened_fid(wire: Wire) -> None:
+    """Tread of a fid that was not opened is refused.  Source: read(5), "the file ... must have been opened for
+    reading"."""
+    wire.host.file(b"fred", b"abc")
+    client = wire.client
+    client.read(client.walk_to(b"fred"), expect=allowed.WRONG_STATE)
+
+
+@pytest.mark.parametrize("which", shared.DEAD)
+@case("WIRE-IO-009", covers=[Tread])
+def test_read_of_dead_fid(wire: Wire, which: str) -> None:
+    """Tread of a fid that stands for nothing is refused.  Source: read(5)."""
+    shared.dead_fid(wire, which, lambda client, fid: client.send_read(fid))
+
+
+@case("WIRE-IO-010", covers=[Tread])
+def test_read_sees_what_the_host_did(wire: Wire) -> None:
+    """A file that the host changes while it is open reads as it now is: longer, shorter, other bytes.  Source: read(5);
+    v9fs gave ENODATA on growing files (bug museum 43)."""
+    host, client = wire.host, wire.client
+    host.file(b"fred", b"abc")
+    fid = client.open(b"fred")
+    assert bytes(client.read(fid).data) == b"abc"
+    with open(host.path(b"fred"), "ab") as handle:
+        handle.write(b"def")
+    assert bytes(client.read(fid).data) == b"abcdef"
+    os.truncate(host.path(b"fred"), 2)
+    assert bytes(client.read(fid).data) == b"ab"
+    assert bytes(client.read(fid, 3).data) == b""
+
+
+@case("WIRE-IO-011", covers=[Tread])
+def test_hole_reads_as_zeros(wire: Wire) -> None:
+    """A hole reads as zeros, and only within the file.  Source: lseek(2); memory of the host must not show (bug museum
+    18)."""
+    host, client = wire.host, wire.client
+    host.file(b"fred", b"abc")
+    os.truncate(host.path(b"fred"), 20000)
+    fid = client.open(b"fred")
+    assert _read_whole(client, fid, 8000) == b"abc" + bytes(19997)
+
+
+@case("WIRE-IO-012", covers=[Tread])
+def test_read_beyond_four_gigabytes(wire: Wire) -> None:
+    """Offsets above 2^32 reach the right bytes.  Source: read(5), offset[8]."""
+    host, client = wire.host, wire.client
+    host.file(b"fred")
+    place = (5 << 30) + 12345
+    with open(host.path(b"fred"), "r+b") as handle:
+        handle.seek(place)
+        handle.write(b"far away")
+    fid = client.open(b"fred")
+    assert bytes(client.read(fid, place, 100).data) == b"far away"
+    assert bytes(client.read(fid, place - (1 << 32), 8).data) == bytes(8)
+
+
+# --- write ----------------------------------------------------------------------------------------
+
+
+@case("WIRE-IO-020", covers=[Twrite])
+def test_write_a_file(wire: Wire) -> None:
+    """What is written is in the file, at its offset, and the rest stays.  Source: read(5), write."""
+    host, client = wire.host, wire.client
+    host.file(b"fred", b"0123456789")
+    fid = client.open(b"fred", flags=O_RDWR)
+    assert client.write(fid, 3, b"XYZ").count == 3
+    assert host.content(b"fred") == b"012XYZ6789"
+    assert client.write(fid, 9, b"abc").count == 3
+    assert host.content(b"fred") == b"012XYZ678abc"
+    assert bytes(client.read(fid).data) == b"012XYZ678abc"
+
+
+@case("WIRE-IO-021", covers=[Twrite])
+def test_write_beyond_the_end(wire: Wire) -> None:
+    """A write past the end leaves a hole of zeros.  Source: lseek(2), pwrite(2)."""
+    client = wire.client
+    fid = client.create(b"fred", b"abc")
+    assert client.write(fid, 10000, b"x").count == 1
+    assert wire.host.content(b"fred") == b"abc" + bytes(9997) + b"x"
+
+
+@case("WIRE-IO-022", covers=[Twrite])
+def test_write_nothing(wire: Wire) -> None:
+    """A write of no bytes changes nothing, not even the size.  Source: write(2) with count 0."""
+    client = wire.client
+    fid = client.create(b"fred", b"abc")
+    assert client.write(fid, 0, b"").count == 0
+    assert client.write(fid, 100, b"").count == 0
+    assert wire.host.content(b"fred") == b"abc"
+
+
+@pytest.mark.parametrize("room", [-2, -1, 0])
+@case("WIRE-IO-023", covers=[Twrite])
+def test_largest_write(wire: Wire, room: int) -> None:
+    """A Twrite that fills msize to the last byte is carried out, whole or as far as Rwrite says.  Source: version(5);
+    read(5)."""
+    client = wire.session(8192)
+    fid = client.create(b"fred")
+    data = PATTERN[: client.msize - TWRITE_HDRSZ + room]
+    reply = client.write(fid, 0, data, expect={OK, EIO} if room > -2 else OK)
+    # diod keeps P9_IOHDRSZ (24) back where 23 are needed; Linux never fills the last byte either.
+    if isinstance(reply, Rwrite):
+        assert 0 < reply.count <= len(data)
+        assert wire.host.content(b"fred") == data[: reply.count]
+
+
+@pytest.mark.parametrize("over", [1, 4096, 60000])
+@case("WIRE-IO-024", covers=[Twrite])
+def test_write_longer_than_msize(wire: Wire, over: int) -> None:
+    """A Twrite longer than msize is refused, ends the connection, or is carried out; no other byte than those sent is
+    in the file.  Source: version(5), the client must not send it; a server must live through it."""
+    client = wire.session(8192)
+    fid = client.create(b"fred")
+    data = PATTERN[: client.msize - TWRITE_HDRSZ + over]
+    pending = client.send_write(fid, 0, data)
+    with contextlib.suppress(HungUp):
+        pending.wait(2.0)
+    content = wire.host.content(b"fred")
+    assert content == data[: len(content)]
+
+
+@pytest.mark.parametrize(("claimed", "there"), LIES)
+@case("WIRE-IO-025", covers=[Twrite])
+def test_count_that_lies(wire: Wire, claimed: int, there: int) -> None:
+    """A Twrite whose count disagrees with its frame is refused, ends the connection, or writes bytes that were sent: no
+    byte of the server's memory gets into the file.  Source: intro(5), fields fill the frame; QEMU's heap went to
+    guests in the same way (CVE-2016-9103, CVE-2017-15038)."""
+    client = wire.client
+    fid = client.create(b"fred")
+    data = b"\xa5" * there
+    raw = bytearray(frame(Twrite(77, fid, 0, data)))
+    raw[19:23] = claimed.to_bytes(4, "little")
+    client.send_raw(raw, f"Twrite of {there} bytes that claims {claimed}")
+    try:
+        reply = client.next_reply(2.0)
+        if isinstance(reply, Rwrite):
+            assert reply.count <= there, f"{reply.count} bytes taken where {there} were sent"
+    except HungUp:
+        pass
+    content = wire.host.content(b"fred")
+    assert content == data[: len(content)], "bytes in the file that nobody sent"
+
+
+@pytest.mark.parametrize("offset", EDGES, ids=shared.label)
+@case("WIRE-IO-026", covers=[Twrite])
+def test_write_at_absurd_offsets(wire: Wire, offset: int) -> None:
+    """A write at an offset that no file has is refused and changes nothing.  Source: pwrite(2) EINVAL, EFBIG."""
+    client = wire.client
+    fid = client.create(b"fred", b"abc")
+    client.write(fid, offset, b"xyz", expect=allowed.BAD_OFFSET)
+    assert wire.host.content(b"fred") == b"abc"
+
+
+@case("WIRE-IO-027", covers=[Twrite])
+def test_write_past_the_largest_file(wire: Wire) -> None:
+    """A write beyond what the host's file system can hold is refused with EFBIG or ENOSPC.  Source: pwrite(2) EFBIG."""
+    client = wire.client
+    fid = client.create(b"fred", b"abc")
+    try:
+        os.truncate(wire.host.path(b"fred"), (1 << 60) + 3)
+    except OSError:
+        client.write(fid, 1 << 60, b"xyz", expect={EFBIG, ENOSPC, EINVAL})
+    else:
+        client.write(fid, 1 << 60, b"xyz")
+
+
+@case("WIRE-IO-028", covers=[Twrite])
+def test_write_to_a_directory(wire: Wire) -> None:
+    """Twrite to a directory is refused.  Source: read(5), "it is an error to write to a directory"."""
+    wire.host.directory(b"dir")
+    client = wire.client
+    errnos = allowed.READ_OF_DIRECTORY | allowed.WRONG_STATE | {EPERM, EACCES}
+    client.write(client.open(b"dir"), 0, b"x", expect=errnos)
+    client.write(client.walk_to(b"dir"), 0, b"x", expect=errnos)
+
+
+@case("WIRE-IO-029", covers=[Twrite])
+def test_write_to_an_unopened_fid(wire: Wire) -> None:
+    """Twrite to a fid that was not opened is refused and changes nothing.  Source: read(5), "opened for writing"."""
+    wire.host.file(b"fred", b"abc")
+    client = wire.client
+    client.write(client.walk_to(b"fred"), 0, b"x", expect=allowed.WRONG_STATE)
+    assert wire.host.content(b"fred") == b"abc"
+
+
+@pytest.mark.parametrize("which", shared.DEAD)
+@case("WIRE-IO-030", covers=[Twrite])
+def test_write_to_dead_fid(wire: Wire, which: str) -> None:
+    """Twrite to a fid that stands for nothing is refused.  Source: read(5)."""
+    shared.dead_fid(wire, which, lambda client, fid: client.send_write(fid, 0, b"x"))
+
+
+@case("WIRE-IO-031", covers=[Twrite])
+def test_writes_in_flight_all_arrive(wire: Wire) -> None:
+    """Of sixty-four writes in flight to as many places of a file none is lost.  Source: intro(5): they may be carried
+    out in any order, each of them once."""
+    client = wire.client
+    fid = client.create(b"fred")
+    pending = [client.send_write(fid, number * 1000, bytes([number]) * 1000) for number in range(64)]
+    for one in pending:
+        assert one.result().count == 1000
+    assert wire.host.content(b"fred") == b"".join(bytes([number]) * 1000 for number in range(64))
+
+
+@case("WIRE-IO-032", covers=[Twrite, Tread])
+def test_two_connections_see_each_other(wire: Wire) -> None:
+    """What one connection has written, another reads.  Source: read(5): there is one file."""
+    wire.need(Capability.SESSIONS, "one session only")
+    one, two = wire.client, wire.session()
+    fid = one.create(b"fred", b"abc")
+    other = two.open(b"fred", flags=O_RDWR)
+    one.write(fid, 1, b"X")
+    assert bytes(two.read(other).data) == b"aXc"
+    two.write(other, 2, b"Y")
+    assert bytes(one.read(fid).data) == b"aXY"
+
+
+@case("WIRE-IO-033", covers=[Tread, Twrite])
+def test_memory_does_not_grow(wire: Wire) -> None:
+    """Two thousand reads and writes of 16 KiB leave the server's memory as it was.  Source: QEMU leaked on each Tread
+    and Twrite (CVE-2016-8577, CVE-2016-9106)."""
+    client = wire.client
+    size = min(16384, client.msize - 24)
+    fid = client.create(b"fred", PATTERN[:size])
+
+    def round_() -> None:
+        for _ in range(100):
+            pending = [client.send_read(fid, 0, size) for _ in range(10)]
+            pending += [client.send_write(fid, 0, PATTERN[:size]) for _ in range(10)]  # type: ignore[misc]
+            for one in pending:
+                one.result()
+
+    round_()
+    before = wire.memory()
+    round_()
+    after = wire.memory()
+    if before is not None and after is not None:
+        assert after - before < 12 << 20, f"2,000 requests, and {(after - before) >> 20} MiB more"
+
+
+# --- fsync ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("datasync", [0, 1, 0xFFFFFFFF])
+@case("WIRE-IO-040", covers=[Tfsync], severity="linux")
+def test_fsync_of_a_file(wire: Wire, datasync: int) -> None:
+    """Tfsync of an open file succeeds, with datasync and without.  Source: chaos/diod protocol.md, fsync; fsync(2)."""
+    client = wire.client
+    fid = client.create(b"fred", b"abc")
+    client.fsync(fid, datasync)
+    client.fsync(client.open(b"fred", flags=O_RDONLY), datasync)
+    client.fsync(client.open(b"fred", flags=O_WRONLY), datasync)
+    assert wire.host.content(b"fred") == b"abc"
+
+
+@case("WIRE-IO-041", covers=[Tfsync], severity="linux")
+def test_fsync_of_a_directory(wire: Wire) -> None:
+    """Tfsync of an open directory succeeds: databases and package managers sync the directory after a rename.  Source:
+    fsync(2); Linux v9fs_dir_operations_dotl.fsync; lib9p add79f9 (bug museum 70)."""
+    wire.host.directory(b"dir")
+    client = wire.client
+    client.fsync(client.open(b"dir"))
+    client.fsync(client.open(b"dir"), 1)
+
+
+@case("WIRE-IO-042", covers=[Tfsync])
+def test_fsync_without_datasync(wire: Wire) -> None:
+    """A Tfsync in the older layout, without datasync, is served, refused, or ends the connection.  Source: the text had
+    no datasync until diod#118; servers broke on the newer layout (bug museum 39), and must not on the older."""
+    client = wire.client
+    fid = client.create(b"fred", b"abc")
+    client.send_raw(shared.cut(Tfsync(77, fid, 0), 4), "Tfsync without datasync")
+    try:
+        reply = client.next_reply(2.0)
+    except HungUp:
+        return
+    if client.errno_of(reply) not in allowed.MALFORMED | {OK}:
+        raise Finding(f"{reply}")
+
+
+@case("WIRE-IO-043", covers=[Tfsync], severity="varies")
+def test_fsync_of_an_unopened_fid(wire: Wire) -> None:
+    """Tfsync of a fid that was not opened is refused.  Source: chaos/diod protocol.md, "fid, previously opened with
+    lopen"."""
+    wire.host.file(b"fred")
+    client = wire.client
+    client.fsync(client.walk_to(b"fred"), expect=allowed.WRONG_STATE | {EISDIR, EBADF})
+
+
+@pytest.mark.parametrize("which", shared.DEAD)
+@case("WIRE-IO-044", covers=[Tfsync])
+def test_fsync_of_dead_fid(wire: Wire, which: str) -> None:
+    """Tfsync of a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, fsync."""
+    shared.dead_fid(wire, which, lambda client, fid: client.send_fsync(fid))

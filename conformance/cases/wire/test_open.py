@@ -1,0 +1,484 @@
+"""Family `open`: Tlopen and Tlcreate.
+
+What is at stake: an open that takes the wrong flags loses data or opens what may not be opened; a create with
+the wrong mode, group or name leaves files that their owner cannot use, or that stand outside the export.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.wire import allowed, shared
+from conformance.expectation import OK
+from conformance.wire import Wire
+from protocol.constants import (
+    EACCES,
+    EEXIST,
+    EINVAL,
+    EIO,
+    EISDIR,
+    ELOOP,
+    ENOENT,
+    ENOTDIR,
+    EPERM,
+    ESTALE,
+    O_APPEND,
+    O_CLOEXEC,
+    O_CREAT,
+    O_DIRECTORY,
+    O_DSYNC,
+    O_EXCL,
+    O_LARGEFILE,
+    O_NOATIME,
+    O_NOCTTY,
+    O_NOFOLLOW,
+    O_NONBLOCK,
+    O_RDONLY,
+    O_RDWR,
+    O_SYNC,
+    O_TRUNC,
+    O_WRONLY,
+    QTDIR,
+    SETATTR_SIZE,
+)
+from protocol.messages import Rlcreate, Rlopen, Rread, Tlcreate, Tlopen
+
+HARMLESS = {
+    "CREAT": O_CREAT,
+    "NOCTTY": O_NOCTTY,
+    "NONBLOCK": O_NONBLOCK,
+    "DSYNC": O_DSYNC,
+    "SYNC": O_SYNC | O_DSYNC,
+    "LARGEFILE": O_LARGEFILE,
+    "NOFOLLOW": O_NOFOLLOW,
+    "NOATIME": O_NOATIME,
+    "CLOEXEC": O_CLOEXEC,
+}
+"""Flags with which open(2) of a regular file does what it does without them."""
+
+
+# --- lopen ----------------------------------------------------------------------------------------
+
+
+@case("WIRE-OPEN-001", covers=[Tlopen])
+def test_open_answers_with_the_qid(wire: Wire) -> None:
+    """Tlopen answers with the qid of what was opened, the same as Tgetattr's.  Source: open(5); chaos/diod
+    protocol.md, lopen."""
+    client, host = wire.client, wire.host
+    for name, kind in ((host.file(b"file"), 0), (host.directory(b"dir"), QTDIR)):
+        fid = client.walk_to(name)
+        qid = client.lopen(fid).qid
+        assert qid.type == kind
+        assert qid.path == client.getattr(fid).qid.path
+
+
+@case("WIRE-OPEN-002", covers=[Tlopen], severity="varies")
+def test_iounit_fits_msize(wire: Wire) -> None:
+    """iounit is 0, or what one message can carry.  Source: open(5), "the maximum number of bytes that are guaranteed
+    to be read from or written to the file without breaking the I/O transfer into multiple messages"; crosvm gives
+    st_blksize whatever msize is, and Linux cuts it to size (p9_client_read_once)."""
+    wire.host.file(b"fred", bytes(100))
+    client = wire.session(4096)
+    fid = client.walk_to(b"fred")
+    iounit = client.lopen(fid).iounit
+    assert iounit <= client.msize - 24, f"iounit {iounit} where msize is {client.msize}"
+
+
+@case("WIRE-OPEN-003", covers=[Tlopen])
+def test_access_mode_is_kept(wire: Wire) -> None:
+    """What was opened for reading cannot be written, what was opened for writing cannot be read, and read-write is
+    both.  Source: open(5); open(2) O_ACCMODE; read(2), write(2) EBADF."""
+    client = wire.client
+    wire.host.file(b"fred", b"abc")
+    reading = client.open(b"fred", flags=O_RDONLY)
+    writing = client.open(b"fred", flags=O_WRONLY)
+    both = client.open(b"fred", flags=O_RDWR)
+    client.write(reading, 0, b"x", expect=allowed.NOT_FOR_READING)
+    client.read(writing, expect=allowed.NOT_FOR_READING)
+    assert client.write(writing, 0, b"X").count == 1
+    assert client.write(both, 1, b"Y").count == 1
+    assert bytes(client.read(both).data) == b"XYc"
+    assert bytes(client.read(reading).data) == b"XYc"
+
+
+@case("WIRE-OPEN-004", covers=[Tlopen])
+def test_truncating(wire: Wire) -> None:
+    """Tlopen with TRUNC empties the file; without it the file keeps its content.  Source: open(2) O_TRUNC; chaos/diod
+    protocol.md, "flags contains Linux open(2) flags bits"."""
+    client, host = wire.client, wire.host
+    host.file(b"fred", b"abc")
+    client.open(b"fred", flags=O_WRONLY)
+    assert host.stat(b"fred").st_size == 3
+    client.open(b"fred", flags=O_WRONLY | O_TRUNC)
+    assert host.stat(b"fred").st_size == 0
+
+
+@case("WIRE-OPEN-005", covers=[Tlopen], severity="varies")
+def test_appending(wire: Wire) -> None:
+    """With APPEND a write goes to the end of the file whatever its offset.  Source: pwrite(2), BUGS: Linux appends;
+    v9fs sends the right offset by itself, so that servers may leave the flag out."""
+    client = wire.client
+    wire.host.file(b"fred", b"abc")
+    fid = client.open(b"fred", flags=O_WRONLY | O_APPEND)
+    client.write(fid, 0, b"def")
+    assert wire.host.content(b"fred") == b"abcdef"
+
+
+@pytest.mark.parametrize("flag", sorted(HARMLESS))
+@case("WIRE-OPEN-006", covers=[Tlopen], severity="linux")
+def test_flags_that_a_guest_sends(wire: Wire, flag: str) -> None:
+    """Tlopen of an existing regular file takes every flag that Linux passes on, and the file then reads as without
+    it.  Source: Linux v9fs_open_to_dotl_flags; v9fs_vfs_atomic_open_dotl sends CREAT to lopen for a file that is
+    there."""
+    client = wire.client
+    wire.host.file(b"fred", b"abc")
+    fid = client.open(b"fred", flags=O_RDONLY | HARMLESS[flag])
+    assert bytes(client.read(fid).data) == b"abc"
+    assert wire.host.content(b"fred") == b"abc"
+
+
+@case("WIRE-OPEN-007", covers=[Tlopen], severity="linux")
+def test_directory_flag(wire: Wire) -> None:
+    """With DIRECTORY a directory opens and a file does not.  Source: open(2) O_DIRECTORY, ENOTDIR."""
+    client = wire.client
+    wire.host.file(b"file")
+    wire.host.directory(b"dir")
+    client.lopen(client.walk_to(b"dir"), O_RDONLY | O_DIRECTORY)
+    client.lopen(client.walk_to(b"file"), O_RDONLY | O_DIRECTORY, expect=ENOTDIR)
+
+
+@pytest.mark.parametrize("flags", [O_WRONLY, O_RDWR, O_WRONLY | O_TRUNC])
+@case("WIRE-OPEN-008", covers=[Tlopen])
+def test_directory_for_writing(wire: Wire, flags: int) -> None:
+    """A directory cannot be opened for writing.  Source: open(2) EISDIR; open(5); EINVAL: QEMU opens directories by
+    opendir and looks at no flags, others refuse by type."""
+    client = wire.client
+    wire.host.directory(b"dir")
+    fid = client.walk_to(b"dir")
+    reply = client.lopen(fid, flags, expect={EISDIR, EINVAL, EACCES, EPERM, OK})
+    if isinstance(reply, Rlopen):
+        # Opened as if for reading: nothing can be written through it.
+        client.write(fid, 0, b"x", expect=allowed.READ_OF_DIRECTORY | allowed.NOT_FOR_READING)
+
+
+@pytest.mark.parametrize("flags", [3, 0x80000000, 0xFFFFFFFF & ~(O_TRUNC | O_EXCL)], ids=shared.label)
+@case("WIRE-OPEN-009", covers=[Tlopen])
+def test_flags_without_a_meaning(wire: Wire, flags: int) -> None:
+    """Flags that mean nothing are ignored or refused; the file stays what it was.  Source: open(2); Linux sends only
+    what v9fs_open_to_dotl_flags knows."""
+    client = wire.client
+    wire.host.file(b"fred", b"abc")
+    client.send_lopen(client.walk_to(b"fred"), flags).wait()
+    assert wire.host.content(b"fred") == b"abc"
+    client.getattr(client.root)
+
+
+@pytest.mark.parametrize("target", [b"fred", b"dir", b"nowhere"], ids=["file", "directory", "nothing"])
+@case("WIRE-OPEN-010", covers=[Tlopen])
+def test_symbolic_link(wire: Wire, target: bytes) -> None:
+    """A fid that stands for a symbolic link is not opened as what the link points to.  Source: the client resolves
+    links (v9fs_vfs_get_link); QEMU opens with O_NOFOLLOW since CVE-2016-9602, ELOOP."""
+    client, host = wire.client, wire.host
+    host.file(b"fred", b"abc")
+    host.directory(b"dir")
+    host.symlink(b"link", target)
+    fid = client.walk_to(b"link")
+    client.lopen(fid, expect=allowed.LINK_NOT_FOLLOWED | ({ENOENT} if target == b"nowhere" else set()))
+    client.read(fid, expect=allowed.WRONG_STATE)
+    client.lopen(client.walk_to(b"link"), O_WRONLY | O_TRUNC, expect=allowed.LINK_NOT_FOLLOWED | {ENOENT})
+    assert host.content(b"fred") == b"abc"
+
+
+@case("WIRE-OPEN-011", covers=[Tlopen])
+def test_open_twice(wire: Wire) -> None:
+    """A fid that is open cannot be opened again; it stays open as it was.  Source: open(5), "the fid ... must not be
+    open"; QEMU v9fs_open EINVAL."""
+    client = wire.client
+    wire.host.file(b"fred", b"abc")
+    fid = client.open(b"fred")
+    client.lopen(fid, O_RDWR | O_TRUNC, expect=allowed.WRONG_STATE)
+    assert bytes(client.read(fid).data) == b"abc"
+
+
+@pytest.mark.parametrize("which", shared.DEAD)
+@case("WIRE-OPEN-012", covers=[Tlopen])
+def test_lopen_of_dead_fid(wire: Wire, which: str) -> None:
+    """Tlopen of a fid that stands for nothing is refused.  Source: open(5); intro(5)."""
+    shared.dead_fid(wire, which, lambda client, fid: client.send_lopen(fid))
+
+
+@pytest.mark.parametrize("flags", [O_RDONLY, O_WRONLY, O_RDWR, O_RDONLY | O_NONBLOCK])
+@case("WIRE-OPEN-013", covers=[Tlopen])
+def test_fifo_is_not_opened(wire: Wire, flags: int) -> None:
+    """Tlopen of a host's fifo is refused at once; nothing waits for a peer.  Source: Linux guests open special files
+    themselves and never send Tlopen for them (init_special_inode); QEMU since CVE-2023-2861 ENXIO."""
+    wire.host.fifo(b"fifo")
+    client = wire.client
+    client.lopen(client.walk_to(b"fifo"), flags, expect=allowed.NOT_OPENED)
+    client.getattr(client.root)
+
+
+@pytest.mark.parametrize("kind", ["char", "block", "socket"])
+@case("WIRE-OPEN-014", covers=[Tlopen])
+def test_device_is_not_opened(wire: Wire, kind: str) -> None:
+    """Tlopen of a host's device node or socket is refused, and no byte of the device comes.  Source: CVE-2023-2861
+    (QEMU), kvmtool 4d2c017; the guest has devices of its own for the same numbers."""
+    client, host = wire.client, wire.host
+    if kind == "socket":
+        os.mknod(host.path(b"node"), stat.S_IFSOCK | 0o666)
+    else:
+        host.device(b"node", *((1, 5) if kind == "char" else (7, 0)), block=kind == "block")
+    fid = client.walk_to(b"node")
+    client.lopen(fid, O_RDONLY, expect=allowed.NOT_OPENED)
+    reply = client.send_read(fid, 0, 16).wait()
+    assert not isinstance(reply, Rread), "bytes came out of a host's device"
+    client.lopen(client.walk_to(b"node"), O_RDWR, expect=allowed.NOT_OPENED)
+
+
+@case("WIRE-OPEN-015", covers=[Tlcreate], severity="linux")
+def test_open_file_outlives_its_name(wire: Wire) -> None:
+    """A file that was opened and then unlinked still reads, writes, and tells its size.  Source: unlink(2); apt, dnf
+    and iperf3 do so (bug museum 23, 42)."""
+    client = wire.client
+    fid = client.create(b"fred", b"abc")
+    client.unlink(b"fred")
+    assert bytes(client.read(fid).data) == b"abc"
+    client.write(fid, 3, b"def")
+    assert client.getattr(fid).size == 6
+
+
+@case("WIRE-OPEN-016", covers=[Tlcreate], severity="linux")
+def test_unlinked_open_file_can_be_truncated(wire: Wire) -> None:
+    """ftruncate(2) works on a file that was opened and then unlinked.  Source: unlink(2), ftruncate(2); QEMU 7.2
+    answers ENOENT (GitLab qemu#103, bug museum 23)."""
+    client = wire.client
+    fid = client.create(b"fred", b"abcdef")
+    client.unlink(b"fred")
+    client.setattr(fid, SETATTR_SIZE, size=2)
+    assert bytes(client.read(fid).data) == b"ab"
+
+
+@case("WIRE-OPEN-017", covers=[Tlopen])
+def test_file_that_went_away(wire: Wire) -> None:
+    """Tlopen of a fid whose file the host has removed is refused, or opens the file that the fid stood for; it does not
+    open another.  Source: open(2) ENOENT; ESTALE as NFS has it."""
+    client, host = wire.client, wire.host
+    host.file(b"fred", b"abc")
+    fid = client.walk_to(b"fred")
+    os.unlink(host.path(b"fred"))
+    reply = client.lopen(fid, expect={ENOENT, ESTALE, EIO, OK})
+    if isinstance(reply, Rlopen):
+        assert bytes(client.read(fid).data) == b"abc"
+
+
+@case("WIRE-OPEN-018", covers=[Tlopen])
+def test_two_opens_are_independent(wire: Wire) -> None:
+    """One file opened on two fids: closing one leaves the other open, and each sees what the other wrote.  Source:
+    open(5), clunk(5)."""
+    client = wire.client
+    wire.host.file(b"fred", b"abc")
+    one, two = client.open(b"fred", flags=O_RDWR), client.open(b"fred", flags=O_RDWR)
+    client.write(one, 0, b"X")
+    assert bytes(client.read(two).data) == b"Xbc"
+    client.clunk(one)
+    client.write(two, 1, b"Y")
+    assert wire.host.content(b"fred") == b"XYc"
+
+
+# --- lcreate --------------------------------------------------------------------------------------
+
+
+@case("WIRE-OPEN-030", covers=[Tlcreate])
+def test_create(wire: Wire) -> None:
+    """Tlcreate makes a regular file, and the fid that stood for the directory stands for the file, open.  Source:
+    create(5); chaos/diod protocol.md, lcreate, "After the call it represents the new file"."""
+    client, host = wire.client, wire.host
+    fid = client.walk_to()
+    reply = client.lcreate(fid, b"fred", O_RDWR, 0o640)
+    assert stat.S_ISREG(host.stat(b"fred").st_mode)
+    assert reply.qid.type == 0
+    assert reply.qid.path == client.getattr(fid).qid.path
+    assert reply.qid.path == client.getattr(client.walk_to(b"fred")).qid.path
+    client.write(fid, 0, b"abc")
+    assert bytes(client.read(fid).data) == b"abc"
+    assert host.content(b"fred") == b"abc"
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o600, 0o644, 0o666, 0o755, 0o777])
+@case("WIRE-OPEN-031", covers=[Tlcreate], severity="linux")
+def test_mode_as_asked(wire: Wire, mode: int) -> None:
+    """A new file's permission bits are the ones that were asked for: the guest's umask has been applied already, the
+    server's must not be.  Source: chaos/diod protocol.md, "mode contains Linux creat(2) mode bits"; v9fs sends mode
+    & ~umask; QEMU sets its own umask aside."""
+    client = wire.client
+    fid = client.walk_to()
+    client.lcreate(fid, b"fred", O_RDWR, mode)
+    assert stat.S_IMODE(wire.host.stat(b"fred").st_mode) == mode
+    # The open itself is not bound by the mode it has just set.
+    assert client.write(fid, 0, b"abc").count == 3
+
+
+@pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o1644, 0o7777])
+@case("WIRE-OPEN-032", covers=[Tlcreate], severity="linux")
+def test_set_id_and_sticky_bits(wire: Wire, mode: int) -> None:
+    """The set-user-id, set-group-id and sticky bits of a new file are kept.  Source: creat(2); hugelgupf/p9 lost them
+    (bug museum 98)."""
+    client = wire.client
+    client.lcreate(client.walk_to(), b"fred", O_RDWR, mode)
+    assert stat.S_IMODE(wire.host.stat(b"fred").st_mode) == mode
+
+
+@case("WIRE-OPEN-033", covers=[Tlcreate])
+def test_type_bits_in_the_mode(wire: Wire) -> None:
+    """S_IFREG in the mode is no permission bit: the file is a regular file with the rest.  Source: v9fs passes mode
+    from the VFS, which holds S_IFREG; creat(2)."""
+    client = wire.client
+    client.lcreate(client.walk_to(), b"fred", O_RDWR, stat.S_IFREG | 0o640)
+    assert wire.host.stat(b"fred").st_mode == stat.S_IFREG | 0o640
+
+
+@case("WIRE-OPEN-034", covers=[Tlcreate], severity="linux")
+def test_group_as_asked(wire: Wire) -> None:
+    """A new file belongs to the group that was asked for.  Source: chaos/diod protocol.md, "gid is the effective gid of
+    the caller"; v9fs_get_fsgid_for_create gives the directory's where that is set-group-id."""
+    client = wire.client
+    client.lcreate(client.walk_to(), b"fred", O_RDWR, 0o644, 4711)
+    assert wire.host.stat(b"fred").st_gid == 4711
+
+
+@case("WIRE-OPEN-035", covers=[Tlcreate])
+def test_exclusive(wire: Wire) -> None:
+    """Tlcreate with EXCL of a name that is taken is refused with EEXIST and leaves the file alone.  Source: open(2)
+    O_EXCL; lock files hang on it."""
+    client, host = wire.client, wire.host
+    host.file(b"fred", b"abc")
+    client.lcreate(client.walk_to(), b"fred", O_RDWR | O_EXCL | O_CREAT, expect=EEXIST)
+    host.directory(b"dir")
+    client.lcreate(client.walk_to(), b"dir", O_RDWR | O_EXCL | O_CREAT, expect={EEXIST, EISDIR})
+    host.symlink(b"link", b"nowhere")
+    client.lcreate(client.walk_to(), b"link", O_RDWR | O_EXCL | O_CREAT, expect={EEXIST, ELOOP})
+    assert host.content(b"fred") == b"abc"
+    assert not host.exists(b"nowhere")
+
+
+@case("WIRE-OPEN-036", covers=[Tlcreate], severity="varies")
+def test_create_of_an_existing_file(wire: Wire) -> None:
+    """Tlcreate without EXCL of a file that is there opens it, its content kept.  Source: open(2) O_CREAT, which QEMU
+    and diod hand on; create(5) wants an error."""
+    client = wire.client
+    wire.host.file(b"fred", b"abc")
+    fid = client.walk_to()
+    client.lcreate(fid, b"fred", O_RDWR | O_CREAT)
+    assert bytes(client.read(fid).data) == b"abc"
+
+
+@case("WIRE-OPEN-037", covers=[Tlcreate])
+def test_create_does_not_empty_by_itself(wire: Wire) -> None:
+    """Tlcreate of a file that is there, without TRUNC, keeps its content whether it opens it or refuses.  Source:
+    open(2); create(5) "error if the file exists"."""
+    client = wire.client
+    wire.host.file(b"fred", b"abc")
+    client.lcreate(client.walk_to(), b"fred", O_RDWR | O_CREAT, expect={OK, EEXIST})
+    assert wire.host.content(b"fred") == b"abc"
+
+
+@case("WIRE-OPEN-038", covers=[Tlcreate])
+def test_create_in_a_file(wire: Wire) -> None:
+    """Tlcreate on a fid that is no directory is refused.  Source: create(5); open(2) ENOTDIR."""
+    shared.in_a_file(wire, lambda client, fid, name: client.send_lcreate(fid, name))
+
+
+@case("WIRE-OPEN-039", covers=[Tlcreate])
+def test_create_on_an_open_fid(wire: Wire) -> None:
+    """Tlcreate on a fid that is open is refused and makes nothing.  Source: create(5), "fid must not be open"; QEMU
+    leaked on it (CVE-2017-7377)."""
+    client = wire.client
+    wire.host.directory(b"dir")
+    client.lcreate(client.open(b"dir"), b"ginger", expect=allowed.WRONG_STATE)
+    client.lcreate(client.create(b"fred"), b"ginger", expect=allowed.WRONG_STATE | allowed.NOT_A_DIRECTORY)
+    assert wire.host.names() == {b"dir", b"fred"}
+    assert wire.host.names(b"dir") == set()
+
+
+@pytest.mark.parametrize("which", shared.DEAD)
+@case("WIRE-OPEN-040", covers=[Tlcreate])
+def test_lcreate_of_dead_fid(wire: Wire, which: str) -> None:
+    """Tlcreate on a fid that stands for nothing is refused.  Source: create(5)."""
+    shared.dead_fid(wire, which, lambda client, fid: client.send_lcreate(fid, b"fred"))
+
+
+@pytest.mark.parametrize("name", shared.NO_NAMES, ids=shared.label)
+@case("WIRE-OPEN-041", covers=[Tlcreate])
+def test_lcreate_under_no_name(wire: Wire, name: bytes) -> None:
+    """Tlcreate under an empty name, or one that holds a slash, is refused and makes nothing.  Source: QEMU
+    name_is_illegal; kvmtool bug museum 81."""
+    shared.no_name(wire, name, lambda client, fid, name: client.send_lcreate(fid, name))
+
+
+@pytest.mark.parametrize("name", shared.DOTS, ids=shared.label)
+@case("WIRE-OPEN-042", covers=[Tlcreate])
+def test_lcreate_of_dots(wire: Wire, name: bytes) -> None:
+    """Tlcreate of `.` or `..` is refused.  Source: create(5), "the names . and .. are special; it is illegal to create
+    files with these names"."""
+    shared.dot_name(wire, name, lambda client, fid, name: client.send_lcreate(fid, name))
+
+
+@case("WIRE-OPEN-043", covers=[Tlcreate])
+def test_lcreate_with_a_nul(wire: Wire) -> None:
+    """Tlcreate under a name that holds a NUL makes nothing.  Source: strings are counted; no Linux name holds a NUL."""
+    shared.nul_name(wire, lambda client, fid, name: client.send_lcreate(fid, name))
+
+
+@case("WIRE-OPEN-044", covers=[Tlcreate])
+def test_lcreate_long_name(wire: Wire) -> None:
+    """Tlcreate takes a name of 255 bytes and refuses one of 256.  Source: open(2) ENAMETOOLONG."""
+    shared.long_name(wire, lambda client, fid, name: client.send_lcreate(fid, name))
+
+
+@case("WIRE-OPEN-045", covers=[Tlcreate], severity="linux")
+def test_lcreate_name_that_is_no_text(wire: Wire) -> None:
+    """Tlcreate takes a name that is no UTF-8.  Source: path_resolution(7): names are bytes."""
+    shared.raw_name(wire, lambda client, fid, name: client.send_lcreate(fid, name))
+
+
+@case("WIRE-OPEN-046", covers=[Tlcreate])
+def test_failed_create_leaves_the_directory(wire: Wire) -> None:
+    """After a Tlcreate that failed the fid still stands for the directory, unopened.  Source: create(5); error(5)."""
+    client = wire.client
+    wire.host.file(b"fred")
+    fid = client.walk_to()
+    client.lcreate(fid, b"fred", O_RDWR | O_CREAT | O_EXCL, expect=EEXIST)
+    assert client.getattr(fid).qid.type & QTDIR
+    client.lcreate(fid, b"ginger")
+    assert wire.host.exists(b"ginger")
+
+
+@pytest.mark.parametrize("flags", [O_RDONLY, O_WRONLY])
+@case("WIRE-OPEN-047", covers=[Tlcreate])
+def test_create_keeps_the_access_mode(wire: Wire, flags: int) -> None:
+    """A file created for reading only cannot be written through that fid, and the other way round.  Source: creat(2),
+    open(2) O_ACCMODE."""
+    client = wire.client
+    fid = client.walk_to()
+    reply = client.lcreate(fid, b"fred", flags | O_CREAT | O_EXCL)
+    assert isinstance(reply, Rlcreate)
+    if flags == O_RDONLY:
+        client.write(fid, 0, b"x", expect=allowed.NOT_FOR_READING)
+    else:
+        client.write(fid, 0, b"x")
+        client.read(fid, expect=allowed.NOT_FOR_READING)
+
+
+@case("WIRE-OPEN-048", covers=[Tlcreate])
+def test_create_through_a_dangling_link(wire: Wire) -> None:
+    """Tlcreate of a name that is a symbolic link to nothing does not make what the link points to.  Source: the client
+    resolves links; open(2) O_EXCL, O_NOFOLLOW; CVE-2016-9602."""
+    client, host = wire.client, wire.host
+    host.symlink(b"link", b"made")
+    for flags in (O_RDWR, O_RDWR | O_CREAT, O_RDWR | O_CREAT | O_TRUNC):
+        client.lcreate(client.walk_to(), b"link", flags, expect={EEXIST, ELOOP, ENOENT, EINVAL, EPERM, EACCES})
+    assert host.names() == {b"link"}

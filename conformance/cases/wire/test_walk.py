@@ -1,0 +1,471 @@
+"""Family `walk`: Twalk and Tclunk, and what a fid is.
+
+What is at stake: every path of a guest is a chain of walks. A walk that stops half-way, loses a fid, follows a
+link or takes a name for a path turns into wrong files or into a way out of the export.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.wire import allowed, shared
+from conformance.client import HungUp
+from conformance.expectation import OK
+from conformance.wire import Wire
+from protocol.constants import (
+    EINVAL,
+    EIO,
+    ELOOP,
+    ENOENT,
+    NOFID,
+    QTDIR,
+    QTSYMLINK,
+)
+from protocol.messages import Rwalk, Tclunk, Twalk
+
+PATHS = [b"d/fred", b"/d", b"d/", b"/", b"d//fred", b"/etc/passwd", b"d/../d", b"./d"]
+
+
+@case("WIRE-WALK-001", covers=[Twalk])
+def test_no_names_clones(wire: Wire) -> None:
+    """A walk of no names makes newfid stand for what fid stands for; both live on by themselves.  Source: walk(5),
+    "newfid ... clone"; chaos/diod protocol.md, walk."""
+    client = wire.client
+    clone = client.fid()
+    assert client.walk(client.root, clone).wqids == ()
+    assert client.getattr(clone).qid.path == client.getattr(client.root).qid.path
+    client.clunk(clone)
+    client.getattr(client.root)
+
+
+@case("WIRE-WALK-002", covers=[Twalk])
+def test_one_name(wire: Wire) -> None:
+    """A walk of one name answers with one qid, the one that Tgetattr of newfid gives, its type told by QTDIR and
+    QTSYMLINK.  Source: walk(5); chaos/diod protocol.md, qid."""
+    host, client = wire.host, wire.client
+    for name, kind in (
+        (host.file(b"file"), 0),
+        (host.directory(b"dir"), QTDIR),
+        (host.symlink(b"link", b"file"), QTSYMLINK),
+        (host.fifo(b"fifo"), 0),
+    ):
+        fid = client.fid()
+        (qid,) = client.walk(client.root, fid, name).wqids
+        assert qid.type == kind, f"{name!r}: qid.type is {qid.type:#x}"
+        attributes = client.getattr(fid)
+        assert (attributes.qid.type, attributes.qid.path) == (qid.type, qid.path)
+
+
+@pytest.mark.parametrize("count", [2, 3, 15, 16])
+@case("WIRE-WALK-003", covers=[Twalk])
+def test_several_names(wire: Wire, count: int) -> None:
+    """A walk of up to sixteen names goes down all of them and answers with a qid for each.  Source: walk(5),
+    "MAXWELEM 16"."""
+    names = wire.host.chain(count)
+    client = wire.client
+    fid = client.fid()
+    qids = client.walk(client.root, fid, *names).wqids
+    assert len(qids) == count
+    assert all(qid.type & QTDIR for qid in qids)
+    assert len({qid.path for qid in qids}) == count
+    assert client.getattr(fid).qid.path == qids[-1].path
+
+
+@pytest.mark.parametrize("count", [17, 100])
+@case("WIRE-WALK-004", covers=[Twalk])
+def test_more_than_sixteen_names(wire: Wire, count: int) -> None:
+    """A walk of more than sixteen names is refused or ends the connection; newfid is not made.  Source: walk(5), "a
+    maximum of sixteen"; QEMU v9fs_walk EINVAL, diod np_walk EIO."""
+    names = wire.host.chain(count)
+    client = wire.client
+    fid = client.fid()
+    try:
+        client.walk(client.root, fid, *names, expect=allowed.TOO_MANY_NAMES)
+    except HungUp:
+        return
+    client.getattr(fid, expect=allowed.UNKNOWN_FID)
+
+
+@case("WIRE-WALK-005", covers=[Twalk])
+def test_first_name_missing(wire: Wire) -> None:
+    """A walk whose first name does not exist is answered with ENOENT, and newfid is not made.  Source: walk(5), "if
+    the first element cannot be walked for any reason, Rerror is returned"; v9fs_vfs_lookup makes a negative dentry
+    of ENOENT and of nothing else."""
+    client = wire.client
+    fid = client.fid()
+    client.walk(client.root, fid, b"ginger", expect=ENOENT)
+    client.getattr(fid, expect=allowed.UNKNOWN_FID)
+    client.walk(client.root, fid, b"ginger", b"deeper", expect=ENOENT)
+    client.walk(client.root, fid)
+
+
+@case("WIRE-WALK-006", covers=[Twalk])
+def test_walk_stops_half_way(wire: Wire) -> None:
+    """A walk that fails after the first name answers with the qids of the names that were there, and newfid is not
+    made.  Source: walk(5), "the walk will ... return an Rwalk message containing nwqid qids ... newfid ... will
+    be affected only if all elements were walked"."""
+    wire.host.chain(2)
+    client = wire.client
+    fid = client.fid()
+    reply = client.walk(client.root, fid, b"0", b"1", b"ginger", b"more")
+    assert len(reply.wqids) == 2
+    client.getattr(fid, expect=allowed.UNKNOWN_FID)
+    client.walk(client.root, fid)
+
+
+@case("WIRE-WALK-007", covers=[Twalk])
+def test_walk_in_place(wire: Wire) -> None:
+    """With newfid equal to fid a walk that succeeds moves the fid.  Source: walk(5), "newfid ... may be the same as
+    fid"; Linux p9_client_walk goes on so after sixteen names."""
+    names = wire.host.chain(20)
+    client = wire.client
+    fid = client.fid()
+    client.walk(client.root, fid, *names[:16])
+    qids = client.walk(fid, fid, *names[16:]).wqids
+    assert len(qids) == 4
+    assert client.getattr(fid).qid.path == qids[-1].path
+
+
+@case("WIRE-WALK-008", covers=[Twalk])
+def test_walk_in_place_that_stops(wire: Wire) -> None:
+    """With newfid equal to fid a walk that does not succeed leaves the fid where it was.  Source: walk(5), "newfid
+    ... is unaffected" unless all names were walked."""
+    wire.host.chain(2)
+    client = wire.client
+    fid = client.walk_to(b"0")
+    here = client.getattr(fid).qid.path
+    assert len(client.walk(fid, fid, b"1", b"ginger").wqids) == 1
+    assert client.getattr(fid).qid.path == here
+    client.walk(fid, fid, b"ginger", expect=ENOENT)
+    assert client.getattr(fid).qid.path == here
+
+
+@case("WIRE-WALK-009", covers=[Twalk])
+def test_no_names_in_place(wire: Wire) -> None:
+    """A walk of no names with newfid equal to fid changes nothing.  Source: walk(5)."""
+    client = wire.client
+    fid = client.walk_to()
+    assert client.walk(fid, fid).wqids == ()
+    client.getattr(fid)
+    client.clunk(fid)
+    client.getattr(fid, expect=allowed.UNKNOWN_FID)
+
+
+@case("WIRE-WALK-010", covers=[Twalk])
+def test_newfid_in_use(wire: Wire) -> None:
+    """A walk to a newfid that is in use, and is not fid itself, is refused, and both fids stay what they were.  Source:
+    walk(5), "newfid must not be in use unless it is the same as fid"."""
+    client = wire.client
+    wire.host.file(b"one", b"1")
+    wire.host.file(b"two", b"22")
+    one = client.walk_to(b"one")
+    client.walk(client.root, one, b"two", expect=allowed.FID_IN_USE)
+    assert client.getattr(one).size == 1
+    client.getattr(client.root)
+
+
+@case("WIRE-WALK-011", covers=[Twalk])
+def test_out_of_a_file(wire: Wire) -> None:
+    """A walk with names that starts at a file is refused with ENOTDIR or as a name that is not there.  Source:
+    walk(5), "fid must ... represent a directory"; path_resolution(7) ENOTDIR."""
+    client = wire.client
+    wire.host.file(b"file")
+    client.walk(client.walk_to(b"file"), client.fid(), b"x", expect=allowed.NOT_A_DIRECTORY)
+
+
+@case("WIRE-WALK-012", covers=[Twalk])
+def test_through_a_file(wire: Wire) -> None:
+    """A walk that meets a file with names still left stops there: the file's qid is the last.  Source: walk(5)."""
+    client = wire.client
+    wire.host.directory(b"d")
+    wire.host.file(b"d/file")
+    fid = client.fid()
+    qids = client.walk(client.root, fid, b"d", b"file", b"x", b"y").wqids
+    assert len(qids) == 2
+    client.getattr(fid, expect=allowed.UNKNOWN_FID)
+
+
+@case("WIRE-WALK-013", covers=[Twalk])
+def test_symbolic_link_is_not_followed(wire: Wire) -> None:
+    """A walk to a symbolic link gives the link, and does not go on through it: the client resolves links.  Source:
+    chaos/diod protocol.md, readlink; v9fs_vfs_get_link; QEMU's CVE-2016-9602 came of a server that followed."""
+    host, client = wire.host, wire.client
+    host.directory(b"real")
+    host.file(b"real/fred")
+    host.symlink(b"link", b"real")
+    fid = client.fid()
+    (qid,) = client.walk(client.root, fid, b"link").wqids
+    assert qid.type & QTSYMLINK
+    through = client.fid()
+    reply = client.send_walk(client.root, through, b"link", b"fred").wait()
+    if isinstance(reply, Rwalk):
+        assert len(reply.wqids) == 1, "walked through a symbolic link"
+    client.walk(fid, client.fid(), b"fred", expect=allowed.NOT_A_DIRECTORY | {ELOOP})
+
+
+@case("WIRE-WALK-014", covers=[Twalk], severity="varies")
+def test_dotdot_goes_up(wire: Wire) -> None:
+    """`..` names the parent directory.  Source: walk(5), "the name .. (dot-dot) represents the parent"; Linux never
+    sends it, hugelgupf/p9 and others refuse it."""
+    wire.host.chain(3)
+    client = wire.client
+    up = client.walk_to(b"0", b"1", b"2", b"..")
+    assert client.getattr(up).qid.path == client.getattr(client.walk_to(b"0", b"1")).qid.path
+
+
+@case("WIRE-WALK-015", covers=[Twalk])
+def test_dotdot_at_the_root(wire: Wire) -> None:
+    """`..` at the root of the export is the root itself, or is refused; it never leads to what lies above.  Source:
+    walk(5), ".. in the root directory is the root itself"; diod gives the qid of the parent; QEMU CVE-2016-7116,
+    CVE-2017-7471."""
+    client = wire.client
+    top = wire.attach(client)
+    here = client.getattr(top).qid.path
+    above = os.stat(wire.top.root.parent).st_ino
+    for names in ((b"..",), (b"..", b".."), (wire.directory, b"..", b".."), (wire.directory, b"..", b"..", b"..")):
+        fid = client.fid()
+        reply = client.send_walk(top, fid, *names).wait()
+        if not isinstance(reply, Rwalk):
+            assert client.errno_of(reply) in allowed.DOT_NAME
+            continue
+        assert all(qid.path != above for qid in reply.wqids), f"{b'/'.join(names)!r} leads above the export"
+        if len(reply.wqids) == len(names):
+            assert client.getattr(fid).qid.path == here, f"{b'/'.join(names)!r} is not the root"
+
+
+@case("WIRE-WALK-016", covers=[Twalk], severity="varies")
+def test_dot_is_no_name(wire: Wire) -> None:
+    """`.` in a walk is refused.  Source: walk(5), "the name . is not allowed"; hosts know it, and most servers hand it
+    on."""
+    client = wire.client
+    client.walk(client.root, client.fid(), b".", expect=allowed.DOT_NAME)
+
+
+@case("WIRE-WALK-017", covers=[Twalk])
+def test_dot_stays(wire: Wire) -> None:
+    """`.` in a walk is refused or leads nowhere else.  Source: walk(5); path_resolution(7)."""
+    client = wire.client
+    fid = client.fid()
+    if isinstance(client.walk(client.root, fid, b".", expect=allowed.DOT_NAME | {OK}), Rwalk):
+        assert client.getattr(fid).qid.path == client.getattr(client.root).qid.path
+
+
+@case("WIRE-WALK-018", covers=[Twalk])
+def test_empty_name(wire: Wire) -> None:
+    """An empty name is refused or leads nowhere else, and does no harm.  Source: QEMU name_is_illegal ENOENT; lib9p
+    crashed on it (bug museum 71), and now allows it."""
+    client = wire.client
+    wire.host.directory(b"d")
+    for names in ((b"",), (b"", b""), (b"d", b""), (b"", b"d")):
+        fid = client.fid()
+        reply = client.walk(client.root, fid, *names, expect=allowed.ILLEGAL_NAME | {OK})
+        if isinstance(reply, Rwalk) and len(reply.wqids) == len(names):
+            stays = client.walk_to(*[name for name in names if name])
+            assert client.getattr(fid).qid.path == client.getattr(stays).qid.path
+
+
+@pytest.mark.parametrize("name", PATHS, ids=shared.label)
+@case("WIRE-WALK-019", covers=[Twalk])
+def test_name_with_a_slash(wire: Wire, name: bytes) -> None:
+    """A name that holds a slash is one name, which no directory has: it is refused, not taken for a path.  Source:
+    walk(5) walks one element at a time; QEMU name_is_illegal ENOENT; kvmtool went along (bug museum 81)."""
+    wire.host.directory(b"d")
+    wire.host.file(b"d/fred")
+    client = wire.client
+    fid = client.fid()
+    client.walk(client.root, fid, name, expect=allowed.ILLEGAL_NAME)
+    client.getattr(fid, expect=allowed.UNKNOWN_FID)
+
+
+@case("WIRE-WALK-020", covers=[Twalk])
+def test_name_with_a_nul(wire: Wire) -> None:
+    """A NUL byte inside a name does not end it: `fred`, NUL, `x` does not lead to `fred`.  Source: strings are counted
+    (chaos/diod protocol.md); no Linux name holds a NUL."""
+    wire.host.file(b"fred")
+    client = wire.client
+    for name in (b"fred\0", b"fred\0x", b"\0fred", b"\0"):
+        client.walk(client.root, client.fid(), name, expect=allowed.NUL_IN_NAME)
+
+
+@case("WIRE-WALK-021", covers=[Twalk])
+def test_long_names(wire: Wire) -> None:
+    """A name of 255 bytes is walked; a longer one is refused.  Source: path_resolution(7) ENAMETOOLONG; kvmtool
+    copied names into fixed buffers (bug museum 82)."""
+    client = wire.client
+    wire.host.directory(b"n" * 255)
+    client.walk_to(b"n" * 255)
+    for length in (256, 4096, 32768, 65000):
+        if length + 64 < client.msize:
+            client.walk(client.root, client.fid(), b"n" * length, expect=allowed.NAME_TOO_LONG)
+
+
+@case("WIRE-WALK-022", covers=[Twalk], severity="linux")
+def test_name_that_is_no_text(wire: Wire) -> None:
+    """A name is bytes; one that is no UTF-8 is walked like any other.  Source: path_resolution(7); v9fs hands names on
+    as they are."""
+    client = wire.client
+    for name in (b"\xff\xfe", b"caf\xe9", b"\x01\x02", b" ", b"a\nb", b"-rf", b"\\", b'"', b"...", b"..x"):
+        wire.host.file(name)
+        client.walk_to(name)
+
+
+@case("WIRE-WALK-023", covers=[Twalk], severity="linux")
+def test_from_an_open_fid(wire: Wire) -> None:
+    """A fid that is open can be cloned and walked from.  Source: Linux since 5.11 does so, against walk(5), for every
+    ls (bug museum 62: diod#81, hugelgupf/p9 ede3efe gave in)."""
+    client = wire.client
+    wire.host.directory(b"d")
+    wire.host.file(b"d/fred", b"abc")
+    directory = client.open(b"d")
+    file = client.open(b"d", b"fred")
+    clone = client.fid()
+    client.walk(directory, clone, b"fred")
+    assert client.getattr(clone).size == 3
+    copy = client.fid()
+    client.walk(file, copy)
+    # The clone is not open, and can be opened by itself.
+    client.lopen(copy)
+    assert bytes(client.read(copy).data) == b"abc"
+
+
+@pytest.mark.parametrize("which", shared.DEAD)
+@case("WIRE-WALK-024", covers=[Twalk])
+def test_walk_of_dead_fid(wire: Wire, which: str) -> None:
+    """Twalk from a fid that stands for nothing is refused.  Source: walk(5); kvmtool makes the fid (bug museum 88)."""
+    shared.dead_fid(wire, which, lambda client, fid: client.send_walk(fid, client.fid()))
+
+
+@case("WIRE-WALK-025", covers=[Twalk], severity="varies")
+def test_newfid_nofid(wire: Wire) -> None:
+    """NOFID is no fid: a walk to it is refused.  Source: attach(5), NOFID stands for none."""
+    client = wire.client
+    client.walk(client.root, NOFID, expect=allowed.FID_IN_USE | allowed.UNKNOWN_FID)
+
+
+@pytest.mark.parametrize("number", [0, 1023, 1024, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE], ids=shared.label)
+@case("WIRE-WALK-026", covers=[Twalk, Tclunk])
+def test_any_number_is_a_fid(wire: Wire, number: int) -> None:
+    """A fid is any 32-bit number that the client likes, but NOFID.  Source: intro(5), "fid ... a 32-bit unsigned
+    integer that the client uses"; Linux gives them out from an idr and does not stop at 1024."""
+    client = wire.client
+    wire.host.file(b"fred", b"abc")
+    client.walk(client.root, number, b"fred")
+    assert client.getattr(number).size == 3
+    client.clunk(number)
+    client.getattr(number, expect=allowed.UNKNOWN_FID)
+
+
+@case("WIRE-WALK-027", covers=[Twalk], severity="linux")
+def test_five_thousand_fids(wire: Wire) -> None:
+    """Five thousand fids live at the same time, each what it was made for.  Source: Linux keeps a fid for every
+    dentry it caches; nixpkgs#181746 has thousands (bug museum 32)."""
+    client = wire.client
+    wire.host.file(b"fred", b"abc")
+    fids = [client.fid() for _ in range(5000)]
+    replies = [client.send_walk(client.root, fid, *([b"fred"] if fid % 2 else [])) for fid in fids]
+    for pending in replies:
+        pending.result()
+    for fid in (fids[0], fids[1], fids[-2], fids[-1], fids[2500]):
+        assert (client.getattr(fid).qid.type & QTDIR == 0) == bool(fid % 2)
+
+
+@case("WIRE-WALK-028", covers=[Twalk])
+def test_qid_paths_tell_files_apart(wire: Wire) -> None:
+    """Two names of one file have one qid.path, two files have two.  Source: intro(5), "the path is an integer unique
+    among all files in the hierarchy"; v9fs takes inode numbers from it (QEMU multidevs)."""
+    host, client = wire.host, wire.client
+    host.file(b"one")
+    host.link(b"one", b"same")
+    host.file(b"two")
+    host.directory(b"d")
+    paths = [client.getattr(client.walk_to(name)).qid.path for name in (b"one", b"same", b"two", b"d")]
+    assert paths[0] == paths[1]
+    assert len(set(paths)) == 3
+
+
+@case("WIRE-WALK-029", covers=[Twalk])
+def test_walk_to_special_files_does_not_open_them(wire: Wire) -> None:
+    """Walking to a fifo or a device node answers at once.  Source: walk(5) opens nothing; a fifo without a peer blocks
+    whoever opens it."""
+    host, client = wire.host, wire.client
+    host.fifo(b"fifo")
+    assert client.getattr(client.walk_to(b"fifo")).mode & 0o170000 == 0o010000
+    host.device(b"null", 1, 3)
+    assert client.getattr(client.walk_to(b"null")).mode & 0o170000 == 0o020000
+
+
+# --- clunk ----------------------------------------------------------------------------------------
+
+
+@case("WIRE-WALK-040", covers=[Tclunk])
+def test_clunk_frees_the_fid(wire: Wire) -> None:
+    """After Tclunk the fid stands for nothing and its number can be given again.  Source: clunk(5)."""
+    client = wire.client
+    wire.host.file(b"fred", b"abc")
+    fid = client.walk_to()
+    client.clunk(fid)
+    client.getattr(fid, expect=allowed.UNKNOWN_FID)
+    client.walk(client.root, fid, b"fred")
+    assert client.getattr(fid).size == 3
+
+
+@pytest.mark.parametrize("which", shared.DEAD)
+@case("WIRE-WALK-041", covers=[Tclunk])
+def test_clunk_of_dead_fid(wire: Wire, which: str) -> None:
+    """Tclunk of a fid that stands for nothing is refused.  Source: clunk(5); error(5)."""
+    shared.dead_fid(wire, which, lambda client, fid: client.send_clunk(fid))
+
+
+@case("WIRE-WALK-042", covers=[Tclunk])
+def test_clunk_of_the_root(wire: Wire) -> None:
+    """Clunking the fid of the root leaves the fids that were walked from it alone.  Source: clunk(5): a fid is the
+    client's handle, not the file."""
+    client = wire.client
+    wire.host.file(b"fred", b"abc")
+    fid = client.open(b"fred")
+    client.clunk(client.root)
+    assert bytes(client.read(fid).data) == b"abc"
+
+
+@case("WIRE-WALK-043", covers=[Tclunk])
+def test_clunk_of_an_unlinked_open_file(wire: Wire) -> None:
+    """A fid of a file that is gone can be clunked like any other.  Source: clunk(5); unlink(2) of an open file."""
+    client = wire.client
+    fid = client.create(b"fred", b"abc")
+    os.unlink(wire.host.path(b"fred"))
+    client.clunk(fid)
+    client.getattr(fid, expect=allowed.UNKNOWN_FID)
+
+
+@case("WIRE-WALK-044", covers=[Tclunk])
+def test_clunk_gives_descriptors_back(wire: Wire) -> None:
+    """A thousand times open and clunk: all succeed and no descriptor stays behind in the server.  Source: clunk(5);
+    QEMU CVE-2021-20181 was such a storm."""
+    client = wire.client
+    wire.host.file(b"fred", b"abc")
+    before = wire.descriptors()
+    for _ in range(1000):
+        client.clunk(client.open(b"fred"))
+    if before is not None:
+        after = wire.settled(wire.descriptors, before + 10)
+        assert after is not None and after < before + 10, f"{before} descriptors before, {after} after"
+
+
+@case("WIRE-WALK-045", covers=[Twalk, Tclunk])
+def test_walk_and_clunk_in_flight_together(wire: Wire) -> None:
+    """Walks to a fid and its clunk, in flight at once on many fids, are each answered soundly.  Source: intro(5),
+    requests may overtake each other, so that either may come first; QEMU CVE-2018-19364 was a race of two requests
+    on one fid."""
+    client = wire.client
+    for _ in range(100):
+        fid = client.fid()
+        walk = client.send_walk(client.root, fid)
+        look = client.send_getattr(fid)
+        clunk = client.send_clunk(fid)
+        again = client.send_getattr(fid)
+        assert isinstance(walk.wait(), Rwalk)
+        for pending in (look, clunk, again):
+            assert pending.errno() in allowed.UNKNOWN_FID | {OK, EINVAL, EIO}
