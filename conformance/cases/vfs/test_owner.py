@@ -30,7 +30,7 @@ def test_chown_sets_owner_and_group(share: Share, kind: str) -> None:
     changes.
     Source: POSIX chown; 9P2000.L Tsetattr."""
     if kind == "file":
-        share.inside.create("x", b"abc", 0o640)
+        share.inside.create("x", b"", 0o640)
     else:
         share.inside.mkdir("x", 0o750)
     before = share.same_stat("x")
