@@ -15,11 +15,13 @@ from conformance.errors import Finding, SuiteError
 from guests.agentlink import AgentBug, AgentLink, CallError, CallHung, WorkerDied
 
 READ_ONLY_TYPES = (int, str, bytes, bool, float, type(None))
+_ALIASED = {errno_names.EOPNOTSUPP: "EOPNOTSUPP", errno_names.EAGAIN: "EAGAIN", errno_names.EDEADLK: "EDEADLK"}
+"""Numbers with two names: the one that the man pages of these calls use."""
 
 
 def errno_name(number: int) -> str:
     """ENOENT for 2; the number itself where Linux has no name for it."""
-    return errno_names.errorcode.get(number, f"errno {number}")
+    return _ALIASED.get(number) or errno_names.errorcode.get(number, f"errno {number}")
 
 
 @dataclass(slots=True)
