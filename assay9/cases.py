@@ -11,6 +11,7 @@ import click
 import conformance.cases
 from conformance.case import CASES, Case
 from conformance.errors import UsageError
+from conformance.evidence.record import load_run
 from conformance.message_matrix import matrix, never_sent
 
 FOLDER = Path(conformance.cases.__file__).parent
@@ -27,13 +28,25 @@ def load_cases() -> list[Case]:
 @click.option("--layer", help="Only this layer.")
 @click.option("--family", help="Only this family.")
 @click.option("--matrix", "show_matrix", is_flag=True, help="Show 9P message by case instead.")
+@click.option("--proof", type=click.Path(path_type=Path), metavar="RUN",
+              help="With --matrix: how often each message crossed in that run's cases, by its recorded trace.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def cases(layer: str | None, family: str | None, show_matrix: bool, as_json: bool) -> None:
+def cases(
+    layer: str | None, family: str | None, show_matrix: bool, proof: Path | None, as_json: bool
+) -> None:
     """List the cases: id, layer, family, severity, messages covered, requirement, source."""
     chosen = [c for c in load_cases() if layer in (None, c.layer) and family in (None, c.family)]
     if not chosen:
         raise UsageError(f"no case of layer {layer or 'any'} and family {family or 'any'}: see `assay9 cases`")
-    if show_matrix:
+    if show_matrix and proof is not None:
+        record = load_run(proof)
+        for name, ids in matrix(chosen).items():
+            crossed = [r for r in record.results if r.case_id in ids and r.message_counts.get(name)]
+            times = sum(r.message_counts[name] for r in crossed)
+            proved = sorted({r.case_id for r in crossed})
+            seen = f"crossed {times} times in {', '.join(proved)}" if proved else "- " + never_sent(name)
+            click.echo(f"{name:<13} {seen}")
+    elif show_matrix:
         for name, ids in matrix(chosen).items():
             click.echo(f"{name:<13} {', '.join(ids) if ids else '- ' + never_sent(name)}")
     elif as_json:

@@ -7,7 +7,14 @@ from typing import Any
 
 from conformance.case import Case
 from conformance.compare import Comparison as Seen
-from conformance.evidence.record import Call, CaseResult, Comparison, FieldComparison, KnownFailure, LogExcerpt
+from conformance.evidence.record import (
+    Call,
+    CaseResult,
+    Comparison,
+    FieldComparison,
+    KnownFailure,
+    LogExcerpt,
+)
 from conformance.judge import Judgement
 from conformance.mounts import MountOptions
 from conformance.share import Share
@@ -21,7 +28,7 @@ _LONGEST = 160
 def case_result(
     case: Case, parameters: str, mount: MountOptions | None, mount_line: str, judgement: Judgement,
     raised: BaseException | None, share: Share | None, control: Share | None, crossed: Crossed | None,
-    excerpts: list[tuple[str, str]], seconds: float, worker: str, known: Known | None = None,
+    excerpts: list[tuple[str, str]], seconds: float, guest_seconds: float, worker: str, known: Known | None = None,
 ) -> CaseResult:  # fmt: skip
     """Everything that one case leaves."""
     calls = share.calls if share is not None else []
@@ -44,7 +51,7 @@ def case_result(
         details="".join(traceback.format_exception(raised))[-6000:] if raised is not None else "",
         known=KnownFailure(reason=known.reason, link=known.link) if known else None,
         seconds=round(seconds, 4),
-        guest_seconds=round(sum(c.seconds for c in [*calls, *controls] if c.vantage == "inside"), 4),
+        guest_seconds=round(max(guest_seconds, 0.0), 4),
         worker=worker,
         calls=[_call(i, c, controls) for i, c in enumerate(calls, 1)],
         comparisons=[_comparison(c) for c in (share.comparisons if share is not None else [])],

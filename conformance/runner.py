@@ -36,13 +36,12 @@ class Runner:
         self._mount_line = ""
         self._refused: dict[MountOptions, str] = {}
         self.broken: InfrastructureError | None = None
-        self.guest_seconds = 0.0
 
     def run(
         self, case: Case, parameters: str, mount: MountOptions, body: Body
     ) -> tuple[CaseResult, BaseException | None]:
         """Run `body` as `case` on a share mounted so; its evidence, and what it raised."""
-        begun, mark = time.monotonic(), self._mark()
+        begun, mark, spent = time.monotonic(), self._mark(), self._guest_seconds()
         raised: BaseException | None = None
         crossed: Crossed | None = None
         control: Share | None = None
@@ -75,7 +74,7 @@ class Runner:
         result = case_result(
             case, parameters, mount, self._mount_line, judgement, raised, share, control, crossed,
             self.deployment.excerpts(mark) if mark is not None else [],
-            time.monotonic() - begun, self.worker, known,
+            time.monotonic() - begun, self._guest_seconds() - spent, self.worker, known,
         )  # fmt: skip
         return result, raised
 
@@ -99,6 +98,11 @@ class Runner:
     def stop(self) -> None:
         """End the deployment."""
         self.deployment.stop()
+
+    def _guest_seconds(self) -> float:
+        """What the agent inside has spent on calls so far; 0 where it never started."""
+        inside = getattr(self.deployment, "inside", None)
+        return inside.seconds if inside is not None else 0.0
 
     def _mark(self) -> Any:
         with contextlib.suppress(InfrastructureError):
@@ -203,7 +207,6 @@ class Runner:
     def _tidy(self, share: Share) -> None:
         """Give the case's processes and files back."""
         d = self.deployment
-        self.guest_seconds += sum(c.seconds for c in share.calls if c.vantage == "inside")
         holder = d.control if share.on_control else d.outside
         for link in {id(d.inside): d.inside, id(holder): holder}.values():
             link.reap()

@@ -59,7 +59,7 @@ class WireRunner:
         excerpts = [("server log", log)] if log.strip() else []
         result = case_result(
             case, parameters, None, "", judgement, raised, None, None, crossed, excerpts,
-            time.monotonic() - begun, self.worker, known,
+            time.monotonic() - begun, 0.0, self.worker, known,
         )  # fmt: skip
         return result, raised
 

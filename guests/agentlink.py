@@ -63,6 +63,8 @@ class AgentLink:
         self._channel = channel
         self._next = 0
         self._replies: dict[int, dict[str, Any]] = {}
+        self.seconds = 0.0
+        """What the agent itself has spent on all its calls so far."""
         self.spawned = False
         """Whether there may be further processes; `reap` ends them."""
 
@@ -99,7 +101,9 @@ class AgentLink:
                 raise LinkLost(f"the agent's channel closed: {e}") from e
             reply = json.loads(line)
             self._replies[reply["id"]] = reply
-        return _judge(self._replies.pop(number), timeout)
+        reply = self._replies.pop(number)
+        self.seconds += reply.get("s", 0.0)
+        return _judge(reply, timeout)
 
     def ready(self, number: int, within: float) -> bool:
         """Whether the reply to `number` is here, or comes within so many seconds."""
