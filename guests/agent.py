@@ -327,6 +327,21 @@ def fallocate(fd, mode, offset, length):
     check(call(fd, mode, ctypes.c_longlong(offset), ctypes.c_longlong(length)))
 
 
+@op(changes=("fd",))
+def posix_fallocate(fd, offset, length):
+    """posix_fallocate(3), which returns its errno; the C library may emulate it by writing."""
+    call = getattr(libc, "posix_fallocate64", libc.posix_fallocate)
+    number = call(fd, ctypes.c_longlong(offset), ctypes.c_longlong(length))
+    if number:
+        raise OSError(number, os.strerror(number))
+
+
+@op()
+def memfd(name):
+    """A file that is on no share: memfd_create(2)."""
+    return os.memfd_create(name)
+
+
 @op(changes=("dst",))
 def copy_file_range(src, dst, count, offset_src=None, offset_dst=None):
     return os.copy_file_range(src, dst, count, offset_src, offset_dst)
