@@ -1,0 +1,490 @@
+"""rename(2), renameat(2): moving and replacing; flags of renameat2(2) stand in rename_flags."""
+
+from __future__ import annotations
+
+import os
+from errno import EACCES, EBADF, EBUSY, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EXDEV
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.outcomes import FRESH_NAMES, must_be_equal, settled_times
+from conformance.cases.vfs.shared_errors import (
+    Operation,
+    for_each,
+    own_source,
+    refuses_bad_paths,
+    refuses_in_sticky_directory,
+    refuses_without_write_permission,
+)
+from conformance.share import Share
+from protocol.messages import Trenameat
+
+OLD = Operation("old", lambda v, path: v.rename(path, "renamed"))
+NEW = Operation("new", lambda v, path: v.rename("source", path), needs="nothing", before=own_source)
+OVER = Operation("over", lambda v, path: v.rename("source", path), before=own_source)
+
+
+@case("RENAME-001", covers=[Trenameat], cached_too=True)
+def test_rename_gives_a_new_name(share: Share) -> None:
+    """rename(2) gives a file a new name: same inode, content, mode, owner, size and mtime; the old name is gone.
+    Source: rename(2); POSIX rename; 9P2000.L Trenameat."""
+    share.inside.create("fred", b"abc", 0o640)
+    settled_times(share, "fred")
+    before = share.same_stat("fred")
+    share.inside.rename("fred", "george")
+    share.gone("fred")
+    after = share.same_stat("george")
+    assert after.changed_from(before) <= {"ctime_ns"}
+    assert share.inside.slurp("george") == b"abc"
+    assert share.same_directory() == ["george"]
+    share.inside.refuses(ENOENT).rename("fred", "third")
+
+
+@case("RENAME-002", covers=[Trenameat], caches=FRESH_NAMES)
+def test_rename_changes_both_directories(share: Share) -> None:
+    """rename(2) updates mtime and ctime of both parent directories.
+    Source: POSIX rename: "shall mark for update the last data modification and last file status change timestamps
+    of the parent directory of each file"."""
+    for path in ("from", "to"):
+        share.inside.mkdir(path)
+    share.inside.create("from/fred")
+    for path in ("from", "to"):
+        settled_times(share, path)
+    before = {path: share.same_stat(path) for path in ("from", "to")}
+    share.inside.rename("from/fred", "to/fred")
+    for path, seen in before.items():
+        assert {"mtime_ns", "ctime_ns"} <= share.same_stat(path).changed_from(seen)
+    assert share.same_directory("from") == []
+    assert share.same_directory("to") == ["fred"]
+
+
+@case("RENAME-003", covers=[Trenameat], cached_too=True)
+def test_rename_replaces_a_file(share: Share) -> None:
+    """rename(2) onto an existing file replaces it: the name shows the other inode, content and mode, and the
+    replaced file's other names lose one link.
+    Source: rename(2) "If newpath already exists, it will be atomically replaced"; POSIX rename."""
+    share.inside.create("new", b"new content", 0o600)
+    share.inside.create("old", b"old", 0o644)
+    share.inside.link("old", "second")
+    inode = share.inside.stat("new")["st_ino"]
+    share.inside.rename("new", "old")
+    share.gone("new")
+    seen = share.same_stat("old").inside
+    must_be_equal("inode and mode", (seen["st_ino"], oct(seen["st_mode"] & 0o7777)), (inode, "0o600"))
+    assert share.inside.slurp("old") == b"new content"
+    assert share.inside.slurp("second") == b"old"
+    if share.mount.cache in FRESH_NAMES:
+        must_be_equal("links of the replaced file", share.same_stat("second").inside["st_nlink"], 1)
+
+
+@case("RENAME-004", covers=[Trenameat], cached_too=True)
+def test_an_open_file_that_was_replaced(share: Share) -> None:
+    """A descriptor of the replaced file reads on what it was opened on, and one of the replacing file too.
+    Source: POSIX rename: "If one or more processes have the file open when the last link is removed, ... the
+    removal of the file contents shall be postponed until all references to the file are closed"."""
+    share.inside.create("config", b"old configuration")
+    old = share.inside.open("config")
+    share.inside.create("config.new", b"new configuration")
+    new = share.inside.open("config.new", os.O_RDWR)
+    share.inside.rename("config.new", "config")
+    assert share.inside.pread(old, 100, 0) == b"old configuration"
+    assert share.inside.pread(new, 100, 0) == b"new configuration"
+    share.inside.pwrite(new, b"NEW", 0)
+    share.inside.fsync(new)
+    assert share.outside.slurp("config") == b"NEW configuration"
+    assert share.inside.pread(old, 3, 0) == b"old"
+
+
+@case("RENAME-005", covers=[Trenameat], cached_too=True)
+def test_rename_to_another_name_of_the_same_file(share: Share) -> None:
+    """rename(2) of a file onto another link to it does nothing: both names stay.
+    Source: rename(2) "If oldpath and newpath are existing hard links referring to the same file, then rename()
+    does nothing, and returns a success status"; POSIX rename."""
+    share.inside.create("fred", b"abc")
+    share.inside.link("fred", "george")
+    share.inside.rename("fred", "george")
+    assert share.same_directory() == ["fred", "george"]
+    must_be_equal("links", share.same_stat("fred").inside["st_nlink"], 2)
+
+
+@case("RENAME-006", cached_too=True)
+@pytest.mark.parametrize("kind", ["file", "directory", "symlink"])
+def test_rename_onto_itself(share: Share, kind: str) -> None:
+    """rename(2) of a name onto itself succeeds and does nothing, by whatever path.
+    Source: POSIX rename: "If the old argument and the new argument resolve to ... the same existing file, rename()
+    shall return successfully and perform no other action"."""
+    if kind == "file":
+        share.inside.create("x", b"abc")
+    elif kind == "directory":
+        share.inside.mkdir("x")
+        share.inside.create("x/fred")
+    else:
+        share.inside.symlink("nowhere", "x")
+    before = share.same_stat("x")
+    share.inside.rename("x", "x")
+    share.inside.rename("x", "./x")
+    assert share.same_stat("x").changed_from(before) == set()
+    assert share.same_directory() == ["x"]
+
+
+@case("RENAME-007", covers=[Trenameat], cached_too=True)
+def test_rename_of_a_directory_takes_its_tree(share: Share) -> None:
+    """After rename(2) of a directory everything in it is there below the new name, and nothing below the old.
+    Source: rename(2); POSIX rename."""
+    share.inside.mkdir("a")
+    share.inside.mkdir("a/b")
+    share.inside.create("a/b/fred", b"abc")
+    share.inside.symlink("fred", "a/b/link")
+    share.inside.mkdir("other")
+    share.inside.rename("a", "other/z")
+    assert share.inside.slurp("other/z/b/link") == b"abc"
+    for path in ("a", "a/b", "a/b/fred"):
+        share.inside.refuses(ENOENT).stat(path)
+    assert share.same_directory() == ["other"]
+    assert share.same_directory("other/z/b") == ["fred", "link"]
+    must_be_equal("parent", share.inside.stat("other/z/..")["st_ino"], share.inside.stat("other")["st_ino"])
+    share.inside.create("other/z/b/new")
+    share.same_stat("other/z/b/new")
+
+
+@case("RENAME-008", covers=[Trenameat], cached_too=True)
+def test_open_files_below_a_renamed_directory(share: Share) -> None:
+    """Files and directories that are open below a directory which is renamed, or whose parent's parent is, go on
+    working: read, write, fstat, openat, new names.
+    Source: POSIX open: a description refers to the file, not to the name; known defect: WSL#12897 (rename of a
+    directory with an open child); QEMU v9fs_fix_fid_paths rewrites the paths of open fids, known defect:
+    CVE-2018-19489."""
+    share.inside.mkdir("a")
+    share.inside.mkdir("a/b")
+    share.inside.create("a/b/fred", b"0123456789")
+    fd = share.inside.open("a/b/fred", os.O_RDWR)
+    at = share.inside.open("a/b", os.O_RDONLY | os.O_DIRECTORY)
+    share.inside.rename("a", "z")
+    share.inside.rename("z/b", "z/c")
+    with share.without_comparison():  # the agent knows the descriptors by their old names
+        must_be_equal("read", share.inside.pread(fd, 4, 2), b"2345")
+        share.inside.pwrite(fd, b"AB", 0)
+        share.inside.ftruncate(fd, 5)
+        share.inside.fchmod(fd, 0o600)
+        share.inside.fsync(fd)
+        seen = share.inside.fstat(fd)
+        must_be_equal("fstat", (seen["st_size"], oct(seen["st_mode"] & 0o7777)), (5, "0o600"))
+        must_be_equal("openat", share.inside.read(share.inside.open("fred", dir_fd=at), 9), b"AB234")
+        share.inside.mkdir("new", dir_fd=at)
+        names = sorted(e[0] for e in share.inside.getdents(at))
+    must_be_equal("entries", names, [".", "..", "fred", "new"])
+    assert share.same_directory("z/c") == ["fred", "new"]
+    share.same_stat("z/c/fred")
+    share.same_content("z/c/fred")
+
+
+@case("RENAME-009", covers=[Trenameat], cached_too=True)
+def test_an_open_file_through_its_own_rename(share: Share) -> None:
+    """A descriptor goes on working when its file gets another name and another directory.
+    Source: POSIX open; known defect: WSL#8443 (open, rename, fstat failed with ENOENT)."""
+    share.inside.mkdir("dir")
+    share.inside.create("fred", b"abc")
+    fd = share.inside.open("fred", os.O_RDWR)
+    share.inside.rename("fred", "dir/george")
+    with share.without_comparison():
+        must_be_equal("size", share.inside.fstat(fd)["st_size"], 3)
+        share.inside.pwrite(fd, b"defg", 3)
+        share.inside.futimens(fd, 10**18, 10**18)
+        share.inside.fsync(fd)
+        share.inside.create("fred", b"another file of the old name")
+        must_be_equal("content", share.inside.pread(fd, 100, 0), b"abcdefg")
+        must_be_equal("size", share.inside.fstat(fd)["st_size"], 7)
+    share.same_content("dir/george")
+    share.same_stat("dir/george")
+    share.same_stat("fred")
+
+
+@case("RENAME-010", covers=[Trenameat], cached_too=True)
+def test_rename_of_a_working_directory(share: Share) -> None:
+    """A process that stands in a directory which is renamed goes on standing in it.
+    Source: POSIX rename; getcwd(3)."""
+    share.inside.mkdir("here")
+    walker = share.inside.spawn("walker")
+    walker.chdir("here")
+    share.inside.rename("here", "there")
+    must_be_equal("working directory", walker.getcwd(), f"{share.inside.root}/there")
+    at = walker.open(f"/proc/{walker.getpid()}/cwd", os.O_RDONLY | os.O_DIRECTORY)
+    with share.without_comparison():
+        walker.mkdir("new", dir_fd=at)
+    assert share.same_directory("there") == ["new"]
+
+
+@case("RENAME-011", covers=[Trenameat], cached_too=True)
+def test_rename_onto_an_empty_directory(share: Share) -> None:
+    """rename(2) of a directory onto an empty one replaces it.
+    Source: rename(2) "newpath must either not exist, or it must specify an empty directory"; POSIX rename."""
+    share.inside.mkdir("old", 0o700)
+    share.inside.create("old/fred", b"abc")
+    share.inside.mkdir("new", 0o755)
+    inode = share.inside.stat("old")["st_ino"]
+    share.inside.rename("old", "new")
+    share.gone("old")
+    seen = share.same_stat("new").inside
+    must_be_equal("inode and mode", (seen["st_ino"], oct(seen["st_mode"] & 0o7777)), (inode, "0o700"))
+    assert share.same_directory("new") == ["fred"]
+
+
+@case("RENAME-012", covers=[Trenameat], cached_too=True)
+def test_rename_onto_a_directory_with_entries(share: Share) -> None:
+    """rename(2) of a directory onto one that holds anything fails with ENOTEMPTY; both stay as they are.
+    Source: rename(2) "ENOTEMPTY or EEXIST": the kernel's ext4, xfs, btrfs and tmpfs give ENOTEMPTY; POSIX rename."""
+    share.inside.mkdir("old")
+    share.inside.create("old/fred")
+    share.inside.mkdir("new")
+    share.inside.create("new/george")
+    share.inside.refuses(ENOTEMPTY).rename("old", "new")
+    assert share.same_directory("old") == ["fred"]
+    assert share.same_directory("new") == ["george"]
+
+
+@case("RENAME-013", covers=[Trenameat], caches=FRESH_NAMES)
+def test_rename_onto_a_directory_the_host_put_a_file_into(share: Share) -> None:
+    """rename(2) onto a directory that the guest saw empty and the host has filled fails with ENOTEMPTY.
+    Source: rename(2) ENOTEMPTY; the server is the one that knows."""
+    share.inside.mkdir("old")
+    share.inside.mkdir("new")
+    assert share.inside.listdir("new") == []
+    share.outside.create("new/george")
+    share.inside.refuses(ENOTEMPTY).rename("old", "new")
+    assert share.same_directory("new") == ["george"]
+
+
+@case("RENAME-014", cached_too=True)
+@pytest.mark.parametrize(
+    ("old", "new", "wanted"),
+    [("dir", "file", ENOTDIR), ("file", "dir", EISDIR), ("link", "dir", EISDIR), ("dir", "link", ENOTDIR)],
+    ids=["dir-file", "file-dir", "link-dir", "dir-link"],
+)  # fmt: skip
+def test_rename_of_unlike_kinds(share: Share, old: str, new: str, wanted: int) -> None:
+    """rename(2) of a directory onto anything else fails with ENOTDIR, of anything else onto a directory with
+    EISDIR; a symbolic link is what it is, not what it points to.
+    Source: rename(2) ENOTDIR, EISDIR; POSIX rename."""
+    share.inside.mkdir("dir")
+    share.inside.create("file")
+    share.inside.mkdir("other")
+    share.inside.symlink("other", "link")
+    share.inside.refuses(wanted).rename(old, new)
+    assert share.same_directory() == ["dir", "file", "link", "other"]
+
+
+@case("RENAME-015", cached_too=True)
+def test_rename_into_its_own_child(share: Share) -> None:
+    """rename(2) of a directory into itself or below fails with EINVAL, and of an entry onto its own ancestor with
+    ENOTEMPTY; nothing moves.
+    Source: rename(2) EINVAL "attempt ... to make a directory a subdirectory of itself"; POSIX rename; Linux
+    fs/namei.c do_renameat2() "target should not be an ancestor of source" -> ENOTEMPTY."""
+    share.inside.mkdir("dir")
+    share.inside.mkdir("dir/child")
+    share.inside.mkdir("dir/child/grandchild")
+    share.inside.refuses(EINVAL).rename("dir", "dir/new")
+    share.inside.refuses(EINVAL).rename("dir", "dir/child/grandchild/new")
+    share.inside.refuses(EINVAL).rename("dir", "dir/child")
+    share.inside.refuses(ENOTEMPTY).rename("dir/child", "dir")
+    share.inside.refuses(ENOTEMPTY).rename("dir/child/grandchild", "dir")
+    assert share.same_directory("dir/child") == ["grandchild"]
+
+
+@case("RENAME-016", covers=[Trenameat], cached_too=True)
+def test_rename_of_symbolic_links(share: Share) -> None:
+    """rename(2) moves a symbolic link itself, and replaces one rather than what it points to.
+    Source: rename(2) "If oldpath refers to a symbolic link, the link is renamed; if newpath refers to a symbolic
+    link, the link will be overwritten"."""
+    share.inside.create("target", b"abc")
+    share.inside.symlink("target", "link")
+    share.inside.symlink("nowhere", "dangling")
+    share.inside.rename("link", "moved")
+    assert share.same_link("moved") == "target"
+    share.inside.rename("moved", "dangling")
+    assert share.same_link("dangling") == "target"
+    share.inside.create("file", b"replaces the link")
+    share.inside.rename("file", "dangling")
+    assert share.inside.slurp("target") == b"abc"
+    assert share.inside.slurp("dangling") == b"replaces the link"
+    assert share.same_directory() == ["dangling", "target"]
+
+
+@case("RENAME-017", covers=[Trenameat])
+def test_rename_of_special_files(share: Share) -> None:
+    """rename(2) moves a fifo, a socket and a device node, and replaces one.
+    Source: POSIX rename; Trenameat does not open the file."""
+    share.outside.mkfifo("fifo")
+    share.outside.mknod("socket", 0o140600)
+    share.inside.rename("fifo", "pipe")
+    share.inside.rename("socket", "sock")
+    must_be_equal("types", [oct(share.same_stat(n).inside["st_mode"] & 0o170000) for n in ("pipe", "sock")],
+                  ["0o10000", "0o140000"])  # fmt: skip
+    share.inside.create("file", b"abc")
+    share.inside.rename("file", "pipe")
+    assert share.inside.slurp("pipe") == b"abc"
+    assert share.same_directory() == ["pipe", "sock"]
+
+
+@case("RENAME-018", severity="linux")
+def test_rename_of_dot_and_dotdot(share: Share) -> None:
+    """rename(2) from or to a path that ends in "." or ".." fails with EBUSY.
+    Source: rename(2) EBUSY; POSIX rename allows EINVAL; Linux fs/namei.c do_renameat2(): LAST_NORM or EBUSY."""
+    share.inside.mkdir("dir")
+    share.inside.mkdir("other")
+    for old, new in (("dir/.", "new"), ("dir/..", "new"), ("other", "dir/."), ("other", "dir/.."), (".", "new")):
+        share.inside.refuses(EBUSY).rename(old, new)
+    assert share.same_directory() == ["dir", "other"]
+
+
+@case("RENAME-019", covers=[Trenameat], cached_too=True)
+def test_rename_with_a_trailing_slash(share: Share) -> None:
+    """A slash behind a name demands a directory: rename(2) of a file so fails with ENOTDIR, of a directory works.
+    Source: POSIX 4.13 Pathname Resolution; rename(2) ENOTDIR."""
+    share.inside.create("file")
+    share.inside.mkdir("dir")
+    share.inside.refuses(ENOTDIR).rename("file/", "new")
+    share.inside.refuses(ENOTDIR).rename("file", "new/")
+    share.inside.rename("dir/", "moved/")
+    assert share.same_directory() == ["file", "moved"]
+
+
+@case("RENAME-020", cached_too=True)
+def test_rename_to_another_file_system(share: Share) -> None:
+    """rename(2) from the share to another file system or the other way fails with EXDEV.
+    Source: rename(2) EXDEV "oldpath and newpath are not on the same mounted filesystem"."""
+    share.inside.create("fred")
+    share.inside.refuses(EXDEV).rename("fred", "/dev/assay9")
+    share.inside.refuses(EXDEV).rename("/dev/null", "george")
+    assert share.same_directory() == ["fred"]
+
+
+@case("RENAME-021", covers=[Trenameat], cached_too=True)
+def test_rename_over_a_read_only_file(share: Share) -> None:
+    """rename(2) by a user replaces a file that he may not write, in a directory that he may.
+    Source: path_resolution(7): replacing needs write permission on the directory only; known defect: WSL#6193
+    (EPERM over a read-only target)."""
+    user = share.inside.spawn("user", uid=1001)
+    user.create("new", b"new")
+    share.inside.create("old", b"old", 0o444)
+    user.rename("new", "old")
+    assert share.inside.slurp("old") == b"new"
+    must_be_equal("owner", share.same_stat("old").inside["st_uid"], 1001)
+
+
+@case("RENAME-022", caches=FRESH_NAMES)
+def test_directory_that_the_user_may_not_write_to_another_parent(share: Share) -> None:
+    """rename(2) of a directory that the user may not write into another one fails with EACCES, because its ".."
+    would change; within its parent it works.
+    Source: rename(2) EACCES "oldpath is a directory and does not allow write permission (needed to update the ..
+    entry)"; Linux fs/namei.c vfs_rename()."""
+    for path in ("parent", "other"):
+        share.inside.mkdir(path)
+        share.inside.chmod(path, 0o777)
+    share.inside.mkdir("parent/dir", 0o755)
+    user = share.inside.spawn("user", uid=1001)
+    user.refuses(EACCES).rename("parent/dir", "other/dir")
+    user.rename("parent/dir", "parent/renamed")
+    assert share.same_directory("parent") == ["renamed"]
+    assert share.same_directory("other") == []
+
+
+@case("RENAME-023", caches=FRESH_NAMES, covers=[Trenameat])
+def test_renames_made_outside(share: Share) -> None:
+    """A rename on the host is seen inside: the new name has the content, the old one is gone, and can be used.
+    Source: the share is one directory seen from two sides; with cache=none the guest keeps no names."""
+    share.inside.create("fred", b"abc")
+    share.inside.mkdir("dir")
+    share.inside.create("dir/below", b"below")
+    share.outside.rename("fred", "george")
+    share.outside.rename("dir", "moved")
+    share.inside.refuses(ENOENT).open("fred")
+    assert share.inside.slurp("george") == b"abc"
+    assert share.inside.slurp("moved/below") == b"below"
+    share.inside.refuses(ENOENT).rename("fred", "third")
+    share.inside.rename("george", "fred")
+    assert share.same_directory() == ["fred", "moved"]
+
+
+@case("RENAME-024", covers=[Trenameat], cached_too=True)
+def test_the_old_name_used_again(share: Share) -> None:
+    """A file made at the old name after a rename is another file, and the two do not mix.
+    Source: POSIX rename; the rotation of log files."""
+    share.inside.create("log", b"first")
+    for i in (2, 1):
+        if i == 1:
+            share.inside.create("log", b"second")
+            share.inside.rename("log.1", "log.2")
+        share.inside.rename("log", "log.1")
+    share.inside.create("log", b"third")
+    must_be_equal("contents", [share.inside.slurp(n) for n in ("log", "log.1", "log.2")],
+                  [b"third", b"second", b"first"])  # fmt: skip
+    inodes = {share.same_stat(n).inside["st_ino"] for n in ("log", "log.1", "log.2")}
+    must_be_equal("different inodes", len(inodes), 3)
+
+
+@case("RENAME-025", covers=[Trenameat], cached_too=True)
+def test_rename_by_case_only(share: Share) -> None:
+    """rename(2) that changes the case of a name changes the name.  Source: POSIX: names are byte strings."""
+    share.inside.create("fred", b"abc")
+    share.inside.rename("fred", "FRED")
+    assert share.same_directory() == ["FRED"]
+    share.gone("fred")
+
+
+@case("RENAME-026", covers=[Trenameat])
+def test_many_renames_of_one_file(share: Share) -> None:
+    """A file that was renamed 100 times is there once, with its content, and open all the while.
+    Source: rename(2); a server that keeps fids by path must rewrite each of them every time."""
+    share.inside.create("name0", b"abc")
+    fd = share.inside.open("name0", os.O_RDWR)
+    with share.without_comparison():
+        for i in range(100):
+            share.inside.rename(f"name{i}", f"name{i + 1}")
+    assert share.same_directory() == ["name100"]
+    must_be_equal("read", share.inside.pread(fd, 9, 0), b"abc")
+    must_be_equal("links", share.inside.fstat(fd)["st_nlink"], 1)
+    share.same_stat("name100")
+
+
+@case("RENAME-027", covers=[Trenameat])
+def test_renameat_below_two_descriptors(share: Share) -> None:
+    """renameat(2) takes either name below a descriptor of its own; EBADF for one that is not open, ENOTDIR for
+    one of a file.  Source: rename(2) "renameat()", EBADF, ENOTDIR; POSIX renameat."""
+    share.inside.mkdir("from")
+    share.inside.mkdir("to")
+    share.inside.create("from/fred", b"abc")
+    flags = os.O_RDONLY | os.O_DIRECTORY
+    source, target = share.inside.open("from", flags), share.inside.open("to", flags)
+    file = share.inside.open("from/fred")
+    for old, new, wanted in ((987, target, EBADF), (source, 987, EBADF), (file, target, ENOTDIR),
+                             (source, file, ENOTDIR)):  # fmt: skip
+        share.inside.refuses(wanted).renameat(old, "fred", new, "george")
+    share.inside.renameat(source, "fred", target, "george")
+    assert share.same_directory("from") == []
+    assert share.same_directory("to") == ["george"]
+    share.same_content("to/george")
+
+
+@case("RENAME-101", cached_too=True)
+@for_each(OLD, NEW)
+def test_path_errors(share: Share, operation: Operation) -> None:
+    """rename(2) fails with the errno of path resolution where its old or new path leads nowhere, and moves
+    nothing.  Source: rename(2) EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR; path_resolution(7)."""
+    refuses_bad_paths(share, operation)
+
+
+@case("RENAME-102")
+@for_each(OLD, NEW)
+def test_write_permission(share: Share, operation: Operation) -> None:
+    """rename(2) fails with EACCES for a user who may not write the directory of the old or the new name.
+    Source: rename(2) EACCES."""
+    refuses_without_write_permission(share, operation)
+
+
+@case("RENAME-103")
+@for_each(OLD, OVER)
+def test_sticky_directory(share: Share, operation: Operation) -> None:
+    """In a sticky directory rename(2) of somebody else's file, or over one, fails with EPERM; one's own moves.
+    Source: rename(2) "EPERM or EACCES: The directory containing oldpath has the sticky bit (S_ISVTX) set", and
+    the same for newpath; Linux fs/namei.c may_delete() gives EPERM."""
+    refuses_in_sticky_directory(share, operation)

@@ -1,0 +1,293 @@
+"""symlink(2), readlink(2): text that travels untouched, and whose namespace resolves it: the guest's."""
+
+from __future__ import annotations
+
+import os
+import stat
+from errno import EBADF, EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.outcomes import FRESH_NAMES, must_be_equal
+from conformance.cases.vfs.shared_errors import (
+    Operation,
+    for_each,
+    refuses_bad_paths,
+    refuses_taken_names,
+    refuses_without_write_permission,
+)
+from conformance.share import Share
+from protocol.messages import Treadlink, Tsymlink, Twalk
+
+SYMLINK = Operation("symlink", lambda v, path: v.symlink("target", path), needs="nothing")
+READLINK = Operation("readlink", lambda v, path: v.readlink(path), needs="symlink")
+
+TARGETS = {
+    "relative": "dir/fred", "absolute": "/etc/hostname", "up": "../../fred", "dot": ".", "slash": "dir/",
+    "slashes": "//dir///fred//", "space": " leading and trailing ", "newline": "one\ntwo",
+    "controls": "\x01\x1b[31m\x7f", "utf8": "gr\u00fc\u00dfe/\u65e5\u672c", "not-utf8": "\udcff\udcfe/\udc80",
+    "long-name": "n" * 300, "length-1": "t", "length-59": "t" * 59, "length-60": "t" * 60, "length-255": "t" * 255, "length-256": "t" * 256,
+    "length-1024": "t/" * 512, "length-4095": "t/" * 2047 + "t",
+}  # fmt: skip
+"""ext4 keeps up to 59 bytes in the inode, a longer text in a block; 4095 is PATH_MAX without the NUL."""
+
+BOOT_ID = "proc/sys/kernel/random/boot_id"
+
+
+@case("SYMLINK-001", covers=[Tsymlink, Treadlink], cached_too=True)
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
+def test_symlink_keeps_its_text(share: Share, target: str) -> None:
+    """symlink(2) makes a symbolic link of exactly that text, whatever it is: readlink(2) gives it back, and
+    lstat(2) its length.
+    Source: symlink(2); POSIX symlink: "the string pointed to by path1 shall be treated only as a string and shall
+    not be validated as a pathname"; POSIX st_size of a symbolic link; 9P2000.L Tsymlink."""
+    share.inside.symlink(target, "link")
+    must_be_equal("text", share.inside.readlink("link"), target)
+    must_be_equal("text on both sides", share.same_link("link"), target)
+    seen = share.same_stat("link").inside
+    must_be_equal("type", oct(seen["st_mode"]), oct(stat.S_IFLNK | 0o777))
+    must_be_equal("size and links", (seen["st_size"], seen["st_nlink"]), (len(os.fsencode(target)), 1))
+
+
+@case("SYMLINK-002", covers=[Treadlink], caches=FRESH_NAMES)
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
+def test_readlink_of_a_link_made_outside(share: Share, target: str) -> None:
+    """A symbolic link that the host makes has the same text inside.  Source: readlink(2); 9P2000.L Treadlink."""
+    share.outside.symlink(target, "link")
+    must_be_equal("text", share.inside.readlink("link"), target)
+    share.same_stat("link")
+
+
+@case("SYMLINK-003", cached_too=True)
+def test_symlink_of_too_long_a_text(share: Share) -> None:
+    """symlink(2) with a text of 4096 bytes fails with ENAMETOOLONG, with an empty one with ENOENT; no link is
+    made.  Source: symlink(2) ENAMETOOLONG, ENOENT "target is the empty string"; PATH_MAX."""
+    share.inside.refuses(ENAMETOOLONG).symlink("t" * 4096, "link")
+    share.inside.refuses(ENOENT).symlink("", "link")
+    assert share.same_directory() == []
+
+
+@case("SYMLINK-004", covers=[Tsymlink], cached_too=True)
+def test_a_link_is_followed_to_file_and_directory(share: Share) -> None:
+    """open(2) and stat(2) follow a symbolic link to a file, and path resolution one to a directory, also through
+    several and with a slash behind it.  Source: path_resolution(7); POSIX 4.13."""
+    share.inside.mkdir("dir")
+    share.inside.create("dir/fred", b"abc")
+    share.inside.symlink("dir", "todir")
+    share.inside.symlink("todir/fred", "tofile")
+    share.inside.symlink("../tofile", "dir/back")
+    for path in ("tofile", "todir/fred", "todir/back", "dir/back", "todir/./../tofile"):
+        must_be_equal(f"content of {path}", share.inside.slurp(path), b"abc")
+    must_be_equal("inode", share.inside.stat("tofile")["st_ino"], share.inside.stat("dir/fred")["st_ino"])
+    assert stat.S_ISDIR(share.inside.lstat("todir/")["st_mode"])
+    assert stat.S_ISLNK(share.inside.lstat("todir")["st_mode"])
+    share.inside.refuses(ENOTDIR).stat("tofile/")
+    share.inside.create("todir/new", b"made through the link")
+    assert share.same_directory("dir") == ["back", "fred", "new"]
+
+
+@case("SYMLINK-005", cached_too=True)
+def test_a_dangling_link(share: Share) -> None:
+    """A symbolic link to nothing can be made, listed and read; following it fails with ENOENT until its target
+    is there.  Source: symlink(2) "may point to an existing file or to a nonexistent one"; path_resolution(7)."""
+    share.inside.symlink("fred", "link")
+    share.inside.refuses(ENOENT).stat("link")
+    share.inside.refuses(ENOENT).open("link")
+    assert share.same_directory() == ["link"]
+    share.inside.create("fred", b"abc")
+    assert share.inside.slurp("link") == b"abc"
+    share.inside.unlink("fred")
+    share.inside.refuses(ENOENT).stat("link")
+    share.same_stat("link")
+
+
+@case("SYMLINK-006", covers=[Tsymlink], cached_too=True)
+def test_loops(share: Share) -> None:
+    """Following a symbolic link to itself or two that point at each other fails with ELOOP; they can be listed,
+    read and removed.  Source: path_resolution(7); stat(2) ELOOP; POSIX 4.13."""
+    share.inside.symlink("self", "self")
+    share.inside.symlink("two", "one")
+    share.inside.symlink("one", "two")
+    share.inside.symlink("below/x", "below")
+    for path in ("self", "one", "two", "below", "self/x"):
+        share.inside.refuses(ELOOP).stat(path)
+        share.inside.refuses(ELOOP).open(path)
+    assert share.same_directory() == ["below", "one", "self", "two"]
+    assert share.same_link("one") == "two"
+    share.inside.unlink("one")
+    share.inside.refuses(ENOENT).stat("two")
+
+
+@case("SYMLINK-007", covers=[Treadlink], severity="linux")
+def test_forty_links_in_a_row(share: Share) -> None:
+    """Path resolution follows 40 symbolic links, and with 41 it fails with ELOOP.
+    Source: path_resolution(7): "the kernel ... limits the maximum number of symbolic links followed to 40";
+    Linux include/linux/namei.h MAXSYMLINKS."""
+    share.outside.create("link0", b"the end")
+    for i in range(1, 42):
+        share.outside.symlink(f"link{i - 1}", f"link{i}")
+    assert share.inside.slurp("link40") == b"the end"
+    share.inside.refuses(ELOOP).open("link41")
+
+
+@case("SYMLINK-008", covers=[Treadlink])
+@pytest.mark.parametrize("made", ["inside", "outside"])
+@pytest.mark.parametrize("target", ["/" + BOOT_ID, "../" * 24 + BOOT_ID], ids=["absolute", "relative"])
+def test_a_link_out_of_the_share_leads_into_the_guest(share: Share, target: str, made: str) -> None:
+    """A symbolic link out of the share, absolute or by "..", is resolved in the guest's own tree: what is read
+    through it is the guest's file and never the host's.
+    Source: path_resolution(7): the client follows links; 9P2000.L Twalk does not; known defect: CVE-2016-9602 (a
+    server that followed links on the host)."""
+    maker = share.inside if made == "inside" else share.outside
+    maker.symlink(target, "link")
+    wanted = share.inside.read_text("/" + BOOT_ID)
+    must_be_equal("boot id read through the link", share.inside.slurp("link"), wanted.encode())
+    share.inside.refuses(ENOTDIR).stat("link/below")
+
+
+@case("SYMLINK-009", control=False)
+def test_a_link_to_a_path_of_the_host(share: Share) -> None:
+    """A symbolic link to an absolute path that exists only on the host dangles in the guest.
+    Source: path_resolution(7): an absolute path starts at the process's root, which is the guest's; known defect:
+    CVE-2016-9602."""
+    share.outside.create("secret", b"of the host")
+    outside = f"{share.outside.root}/secret"
+    share.outside.symlink(outside, "link")
+    if share.inside.root == share.outside.root:
+        assert share.inside.slurp("link") == b"of the host"  # one tree on both sides: nothing to dangle
+        return
+    share.inside.refuses(ENOENT).open("link")
+    share.inside.refuses(ENOENT).stat("link")
+    assert share.same_link("link") == outside
+
+
+@case("SYMLINK-010", cached_too=True)
+@pytest.mark.parametrize("kind", ["file", "directory", "fifo", "empty"])
+def test_readlink_of_what_is_no_link(share: Share, kind: str) -> None:
+    """readlink(2) of anything but a symbolic link fails with EINVAL, of an empty path with ENOENT.
+    Source: readlink(2) EINVAL "The named file ... is not a symbolic link", ENOENT; POSIX readlink."""
+    if kind == "file":
+        share.inside.create("x")
+    elif kind == "directory":
+        share.inside.mkdir("x")
+    elif kind == "fifo":
+        share.outside.mkfifo("x")
+    share.inside.refuses(ENOENT if kind == "empty" else EINVAL).readlink("" if kind == "empty" else "x")
+
+
+@case("SYMLINK-011", covers=[Treadlink], cached_too=True)
+@pytest.mark.parametrize("size", [1, 9, 10, 11, 4096])
+def test_readlink_cuts_to_the_buffer(share: Share, size: int) -> None:
+    """readlink(2) puts at most as many bytes as the buffer holds, silently cut, and no NUL behind them.
+    Source: readlink(2) "It will (silently) truncate the contents ... in case the buffer is too small"."""
+    share.inside.symlink("0123456789", "link")
+    must_be_equal("text", share.inside.readlink_size("link", size), b"0123456789"[:size])
+
+
+@case("SYMLINK-012")
+def test_readlink_into_no_buffer(share: Share) -> None:
+    """readlink(2) with a buffer size of 0 fails with EINVAL.  Source: readlink(2) EINVAL "bufsiz is not positive"."""
+    share.inside.symlink("target", "link")
+    share.inside.refuses(EINVAL).readlink_size("link", 0)
+
+
+@case("SYMLINK-013", covers=[Tsymlink, Treadlink])
+def test_symlinkat_and_readlinkat(share: Share) -> None:
+    """symlinkat(2) and readlinkat(2) take names below a descriptor, readlinkat(2) an empty one for a link opened
+    with O_PATH|O_NOFOLLOW; EBADF for a descriptor that is not open, ENOTDIR for one of a file.
+    Source: symlink(2) "symlinkat()", readlink(2) "readlinkat()", EBADF, ENOTDIR."""
+    share.inside.mkdir("dir")
+    share.inside.create("fred")
+    at, file = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY), share.inside.open("fred")
+    share.inside.symlink("target", "link", dir_fd=at)
+    assert share.inside.readlink("link", dir_fd=at) == "target"
+    link = share.inside.open("dir/link", os.O_PATH | os.O_NOFOLLOW)
+    assert share.inside.readlink("", dir_fd=link) == "target"
+    for fd, wanted in ((987, EBADF), (file, ENOTDIR)):
+        share.inside.refuses(wanted).symlink("target", "x", dir_fd=fd)
+        share.inside.refuses(wanted).readlink("link", dir_fd=fd)
+    assert share.same_directory("dir") == ["link"]
+
+
+@case("SYMLINK-014", covers=[Tsymlink], cached_too=True)
+def test_symlink_belongs_to_who_makes_it(share: Share) -> None:
+    """A symbolic link has the effective user and group of the process, or the group of a set-group-ID directory.
+    Source: symlink(2), POSIX symlink: owner and group of the new link; inode(7) S_ISGID; 9P2000.L Tsymlink gid."""
+    share.inside.mkdir("project")
+    share.inside.chown("project", 0, 2002)
+    share.inside.chmod("project", 0o2777)
+    user = share.inside.spawn("user", uid=1001, gid=2001)
+    user.symlink("target", "plain")
+    user.symlink("target", "project/grouped")
+    for path, wanted in (("plain", (1001, 2001)), ("project/grouped", (1001, 2002))):
+        seen = share.same_stat(path).inside
+        must_be_equal(f"owner and group of {path}", (seen["st_uid"], seen["st_gid"]), wanted)
+
+
+@case("SYMLINK-015", covers=[Treadlink], caches=FRESH_NAMES)
+def test_a_link_changed_outside(share: Share) -> None:
+    """When the host replaces a symbolic link by another, or by a file, the guest sees the new one.
+    Source: the share is one directory seen from two sides; with cache=none no text is kept."""
+    share.inside.create("one", b"1")
+    share.inside.create("two", b"22")
+    share.inside.symlink("one", "link")
+    assert share.inside.slurp("link") == b"1"
+    share.outside.symlink("two", "new")
+    share.outside.rename("new", "link")
+    assert share.inside.readlink("link") == "two"
+    assert share.inside.slurp("link") == b"22"
+    share.outside.unlink("link")
+    share.outside.create("link", b"a file")
+    share.inside.refuses(EINVAL).readlink("link")
+    assert share.inside.slurp("link") == b"a file"
+
+
+@case("SYMLINK-016", covers=[Treadlink], cached_too=True)
+def test_many_links_keep_their_own_texts(share: Share) -> None:
+    """200 symbolic links to 200 different files lead each to its own.
+    Source: readlink(2); known defect: nixpkgs#22695 (an inode cache keyed too coarsely gave links the targets of
+    others)."""
+    for i in range(200):
+        share.outside.create(f"f{i}", b"content of %d" % i)
+        share.outside.symlink(f"f{i}", f"l{i}")
+    wrong = [i for i in range(200) if share.inside.readlink(f"l{i}") != f"f{i}"]
+    must_be_equal("links with the text of another", wrong, [])
+    wrong = [i for i in range(0, 200, 7) if share.inside.slurp(f"l{i}") != b"content of %d" % i]
+    must_be_equal("links that lead elsewhere", wrong, [])
+
+
+@case("SYMLINK-017", covers=[Tsymlink, Twalk], cached_too=True)
+def test_a_name_used_again(share: Share) -> None:
+    """A file made where a link was is a file, and a link made where a file was is a link.
+    Source: POSIX unlink, symlink; a client or server that keeps types by path shows the old one."""
+    share.inside.symlink("target", "x")
+    share.inside.unlink("x")
+    share.inside.create("x", b"abc")
+    share.inside.refuses(EINVAL).readlink("x")
+    share.inside.unlink("x")
+    share.inside.symlink("other", "x")
+    assert share.same_link("x") == "other"
+    share.same_stat("x")
+
+
+@case("SYMLINK-101", cached_too=True)
+@for_each(SYMLINK, READLINK)
+def test_path_errors(share: Share, operation: Operation) -> None:
+    """symlink(2) and readlink(2) fail with the errno of path resolution where the path leads nowhere.
+    Source: symlink(2), readlink(2): EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR; path_resolution(7)."""
+    refuses_bad_paths(share, operation)
+
+
+@case("SYMLINK-102", cached_too=True)
+@for_each(SYMLINK)
+def test_taken_names(share: Share, operation: Operation) -> None:
+    """symlink(2) at a name that is taken fails with EEXIST.  Source: symlink(2) EEXIST; POSIX symlink."""
+    refuses_taken_names(share, operation)
+
+
+@case("SYMLINK-103")
+@for_each(SYMLINK)
+def test_write_permission(share: Share, operation: Operation) -> None:
+    """symlink(2) fails with EACCES for a user who may not write the directory.  Source: symlink(2) EACCES."""
+    refuses_without_write_permission(share, operation)
