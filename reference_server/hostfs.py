@@ -41,6 +41,7 @@ _PATH_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _CONFINED = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_MAGICLINKS | linux.RESOLVE_NO_SYMLINKS
 _TRIES = 16
 """How often an act is tried that a rename on the host can disturb."""
+_IOV_MAX = 1024
 _OMIT = (0, linux.UTIME_OMIT)
 
 
@@ -397,6 +398,8 @@ class HostFile:
 
     def read_into(self, views: Sequence[memoryview], offset: int, wait: bool) -> int:
         """preadv(2); without waiting, only what the page cache holds (RWF_NOWAIT)."""
+        if len(views) > _IOV_MAX:
+            return self._read_many(views, offset, wait)
         if wait or not self._nowait:
             return os.preadv(self.fd, views, offset)
         try:
@@ -412,6 +415,17 @@ class HostFile:
             # Short because the rest is not cached, and a short answer would look like the end of the file.
             raise WouldBlock
         return count
+
+    def _read_many(self, views: Sequence[memoryview], offset: int, wait: bool) -> int:
+        """More pieces than one preadv(2) takes."""
+        total = 0
+        for at in range(0, len(views), _IOV_MAX):
+            part = views[at : at + _IOV_MAX]
+            count = self.read_into(part, offset + total, wait)
+            total += count
+            if count < sum(map(len, part)):
+                break
+        return total
 
     def write(self, data: Buffer, offset: int, caller: Caller, wait: bool) -> int:
         """pwrite(2); O_SYNC and O_DSYNC wait."""

@@ -55,6 +55,9 @@ class Unchanged:
 
 
 class _ThreadState(threading.local):
+    """What the calling thread is now; there is one truth for all stores of the process."""
+
+    policy: object = None
     uid = 0
     gid = 0
     groups: tuple[int, ...] | None = None
@@ -62,67 +65,76 @@ class _ThreadState(threading.local):
     """Whether CAP_FSETID is effective."""
 
 
+_thread = _ThreadState()
+
+
 class TrustClient:
     """Policy ``client``."""
 
     def __init__(self) -> None:
-        self._thread = _ThreadState()
         self._permitted = linux.permitted_capabilities()
 
     def use(self, caller: Caller, gid: int | None = None) -> None:
         """Become ``caller``, keeping every capability."""
-        thread = self._thread
-        if thread.uid != caller.uid or not thread.whole:
+        thread = _thread
+        if thread.uid != caller.uid or not thread.whole or thread.policy is not self:
             self._become(caller.uid, True)
         if gid is not None and thread.gid != gid:
-            _set_gid(thread, gid)
+            _set_gid(gid)
 
     def use_for_writing(self, caller: Caller) -> None:
         """Become ``caller`` without CAP_FSETID, unless it is root."""
-        thread = self._thread
+        thread = _thread
         whole = caller.uid == 0
-        if thread.uid != caller.uid or thread.whole != whole:
+        if thread.uid != caller.uid or thread.whole != whole or thread.policy is not self:
             self._become(caller.uid, whole)
 
     def _become(self, uid: int, whole: bool) -> None:
-        thread = self._thread
-        if not linux.setfsuid(uid):
-            raise PermissionError(1, "setfsuid refused")
+        _set_uid(uid)
         # Leaving uid 0 dropped the file system capabilities from the effective set (setfsuid(2)).
         effective = self._permitted if whole else self._permitted & ~linux.CAP_FSETID
         linux.set_effective_capabilities(effective, self._permitted)
-        thread.uid, thread.whole = uid, whole
+        _thread.whole, _thread.policy = whole, self
 
 
 class AsUser:
     """Policy ``user``."""
 
     def __init__(self) -> None:
-        self._thread = _ThreadState()
+        self._permitted = linux.permitted_capabilities()
 
     def use(self, caller: Caller, gid: int | None = None) -> None:
         """Become ``caller`` with what the host allows it."""
-        thread = self._thread
+        thread = _thread
+        if thread.policy is not self:
+            # Another policy may have kept capabilities; from uid 0 on the kernel does what it does by itself.
+            _set_uid(0)
+            linux.set_effective_capabilities(self._permitted, self._permitted)
+            thread.policy, thread.whole = self, True
         if thread.groups != caller.groups:
             linux.setgroups(caller.groups)
             thread.groups = caller.groups
         wanted = caller.gid if gid is None else gid
         if thread.gid != wanted:
-            _set_gid(thread, wanted)
+            _set_gid(wanted)
         if thread.uid != caller.uid:
-            if not linux.setfsuid(caller.uid):
-                raise PermissionError(1, "setfsuid refused")
-            thread.uid = caller.uid
+            _set_uid(caller.uid)
 
     def use_for_writing(self, caller: Caller) -> None:
         """As ``use``."""
         self.use(caller)
 
 
-def _set_gid(thread: _ThreadState, gid: int) -> None:
+def _set_uid(uid: int) -> None:
+    if not linux.setfsuid(uid):
+        raise PermissionError(1, "setfsuid refused")
+    _thread.uid = uid
+
+
+def _set_gid(gid: int) -> None:
     if not linux.setfsgid(gid):
         raise PermissionError(1, "setfsgid refused")
-    thread.gid = gid
+    _thread.gid = gid
 
 
 POLICIES = ("client", "user")

@@ -496,6 +496,8 @@ class MemoryDirectory:
 
     def read_entries(self, offset: int, limit: int) -> bytes:
         """Entries in the order of their cookies; ``.`` has 1 and ``..`` has 2."""
+        if offset >> 63:
+            raise OSError(errno.EINVAL, "offset beyond off_t")
         node, room = self._node, limit
         found: list[bytes] = []
         with node.store.lock:

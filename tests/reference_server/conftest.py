@@ -1,0 +1,97 @@
+"""Stores and peers for the server's tests.  A test fails when the server met an exception that it did not expect."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from reference_server import identity
+from reference_server.hostfs import HostStore
+from reference_server.limits import Limits
+from reference_server.mapped import MappedStore
+from reference_server.memfs import MemoryStore
+from reference_server.session import Health
+from reference_server.storage import Store
+from tests.reference_server.peer import Peer
+
+MakePeer = Callable[..., Peer]
+
+
+@pytest.fixture(autouse=True)
+def no_umask() -> Iterator[None]:
+    """As ``assay9 serve`` sets it."""
+    mask = os.umask(0)
+    yield
+    os.umask(mask)
+
+
+@pytest.fixture
+def health() -> Iterator[Health]:
+    """Fails the test when a handler raised what it should not."""
+    health = Health()
+    yield health
+    assert not health.unexpected, health.unexpected
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The exported directory; what is beside it must never be reached."""
+    path = tmp_path / "export"
+    path.mkdir(mode=0o755)
+    (tmp_path / "secret").write_text("outside")
+    return path
+
+
+def make_store(kind: str, folder: Path) -> Store:
+    """A store of the given kind."""
+    if kind == "memfs":
+        return MemoryStore()
+    if kind == "mapped":
+        return MappedStore(str(folder))
+    return HostStore(str(folder), identity.choose("client"))
+
+
+@pytest.fixture(params=["hostfs", "mapped", "memfs"])
+def store(request: pytest.FixtureRequest, folder: Path) -> Iterator[Store]:
+    """Every kind of store in turn."""
+    store = make_store(request.param, folder)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def hostfs(folder: Path) -> Iterator[HostStore]:
+    """The passthrough store alone."""
+    store = HostStore(str(folder), identity.choose("client"))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def connect(health: Health) -> Iterator[MakePeer]:
+    """Makes peers, each a client of its own; afterwards nothing of them may be left."""
+    peers: list[Peer] = []
+    before = len(os.listdir("/proc/self/fd"))
+
+    def make(store: object, limits: Limits | None = None, **options: object) -> Peer:
+        peer = Peer(store, limits, health, **options)  # type: ignore[arg-type]
+        peers.append(peer)
+        return peer
+
+    yield make
+    for peer in peers:
+        peer.run_work()
+        peer.close()
+        assert not peer.session.fids.by_number
+        assert peer.session.fids.open_files == 0
+        assert peer.session.fids.xattr_bytes == 0
+    assert len(os.listdir("/proc/self/fd")) == before, "a descriptor leaked"
+
+
+@pytest.fixture
+def peer(connect: MakePeer, store: Store) -> Peer:
+    """A client of every kind of store in turn."""
+    return connect(store)
