@@ -1,0 +1,429 @@
+"""setxattr(2), getxattr(2), listxattr(2), removexattr(2) and their f and l forms, in user, trusted and security."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import E2BIG, EACCES, EBADF, EEXIST, EINVAL, ENODATA, ENOSPC, EOPNOTSUPP, EPERM, ERANGE
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
+from conformance.cases.vfs.outcomes import outcome
+from conformance.share import Share
+from protocol.messages import Txattrcreate, Txattrwalk
+
+XATTR_CREATE, XATTR_REPLACE = 1, 2
+XATTR_SIZE_MAX = 65536
+DIRECT = ("none", "readahead", "mmap")
+
+
+def pattern(size: int) -> bytes:
+    """Bytes whose misplacement shows."""
+    return bytes((i * 31 + i // 251) % 256 for i in range(size))
+
+
+@case("XATTR-001", covers=[Txattrcreate, Txattrwalk], needs=["xattr"], cached_too=True)
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_set_get_list_remove(share: Share, kind: str) -> None:
+    """An attribute that was set is read back, listed, seen on the host, overwritten and removed.
+    Source: setxattr(2), getxattr(2), listxattr(2), removexattr(2); 9P2000.L Txattrcreate, Txattrwalk."""
+    if kind == "file":
+        share.inside.create("x")
+    else:
+        share.inside.mkdir("x")
+    share.inside.setxattr("x", "user.colour", b"blue")
+    assert share.inside.getxattr("x", "user.colour") == b"blue"
+    assert share.same_xattrs("x") == {"user.colour": b"blue"}
+    share.inside.setxattr("x", "user.colour", b"a rather long shade of green")
+    assert share.inside.getxattr("x", "user.colour") == b"a rather long shade of green"
+    share.inside.setxattr("x", "user.colour", b"red")
+    share.inside.setxattr("x", "user.shape", b"round")
+    assert share.inside.listxattr("x") == ["user.colour", "user.shape"]
+    assert share.same_xattrs("x") == {"user.colour": b"red", "user.shape": b"round"}
+    share.inside.removexattr("x", "user.colour")
+    share.inside.refuses(ENODATA).getxattr("x", "user.colour")
+    assert share.same_xattrs("x") == {"user.shape": b"round"}
+
+
+@case("XATTR-002", covers=[Txattrwalk], needs=["xattr"], caches=DIRECT)
+def test_what_the_host_sets_is_seen(share: Share) -> None:
+    """An attribute that the host sets, changes and removes is seen so inside at once.
+    Source: getxattr(2); attributes are not cached by Linux's client (fs/9p/xattr.c)."""
+    share.outside.create("fred")
+    share.outside.setxattr("fred", "user.a", b"1")
+    assert share.inside.getxattr("fred", "user.a") == b"1"
+    share.outside.setxattr("fred", "user.a", b"twenty-two")
+    share.outside.setxattr("fred", "user.b", b"")
+    assert share.inside.listxattr("fred") == ["user.a", "user.b"]
+    assert share.inside.getxattr("fred", "user.a") == b"twenty-two"
+    assert share.inside.getxattr("fred", "user.b") == b""
+    share.outside.removexattr("fred", "user.a")
+    share.inside.refuses(ENODATA).getxattr("fred", "user.a")
+    assert share.inside.listxattr("fred") == ["user.b"]
+
+
+@case("XATTR-003", covers=[Txattrcreate], needs=["xattr"], cached_too=True)
+def test_create_and_replace(share: Share) -> None:
+    """XATTR_CREATE fails with EEXIST for an attribute that is there, XATTR_REPLACE with ENODATA for one that
+    is not; neither then changes anything.
+    Source: setxattr(2) EEXIST, ENODATA; Txattrcreate.flags."""
+    share.inside.create("fred")
+    share.inside.refuses(ENODATA).setxattr("fred", "user.a", b"1", XATTR_REPLACE)
+    assert share.same_xattrs("fred") == {}
+    share.inside.setxattr("fred", "user.a", b"2", XATTR_CREATE)
+    share.inside.refuses(EEXIST).setxattr("fred", "user.a", b"3", XATTR_CREATE)
+    assert share.same_xattrs("fred") == {"user.a": b"2"}
+    share.inside.setxattr("fred", "user.a", b"4", XATTR_REPLACE)
+    assert share.same_xattrs("fred") == {"user.a": b"4"}
+
+
+@case("XATTR-004", needs=["xattr"])
+def test_unknown_flags(share: Share) -> None:
+    """A flag that does not exist fails with EINVAL.  Source: setxattr(2) EINVAL."""
+    share.inside.create("fred")
+    share.inside.refuses(EINVAL).setxattr("fred", "user.a", b"1", 4)
+    assert share.same_xattrs("fred") == {}
+
+
+@case("XATTR-005", covers=[Txattrcreate], needs=["xattr"], cached_too=True)
+def test_empty_value(share: Share) -> None:
+    """An attribute may have an empty value: it is there, listed, with no bytes, on both sides.
+    Source: xattr(7): "If it is defined, its value may be empty"; setxattr(2): "a zero-length value is
+    permitted"."""
+    share.inside.create("fred")
+    share.inside.setxattr("fred", "user.empty", b"")
+    assert share.inside.getxattr("fred", "user.empty") == b""
+    assert share.inside.listxattr("fred") == ["user.empty"]
+    assert share.same_xattrs("fred") == {"user.empty": b""}
+
+
+@case("XATTR-006", covers=[Txattrcreate], needs=["xattr"])
+def test_emptying_a_value_does_not_remove_it(share: Share) -> None:
+    """Setting an attribute that has a value to an empty one leaves it there, empty.
+    Source: setxattr(2); xattr(7)."""
+    share.inside.create("fred")
+    share.inside.setxattr("fred", "user.a", b"value")
+    share.inside.setxattr("fred", "user.a", b"")
+    assert share.same_xattrs("fred") == {"user.a": b""}
+
+
+@case("XATTR-007", covers=[Txattrcreate, Txattrwalk], needs=["xattr"], cached_too=True)
+def test_bytes_of_a_value(share: Share) -> None:
+    """A value is any bytes: NULs, all 256, line ends, in lengths about a page's quarter and half.
+    Source: xattr(7): values are "arbitrary textual or binary data"."""
+    share.inside.create("fred")
+    for value in (b"\0", b"\0" * 10, bytes(range(256)), b"line\nline\r\n", pattern(1023), pattern(1024), pattern(2049)):
+        share.inside.setxattr("fred", "user.a", value)
+        assert share.inside.getxattr("fred", "user.a") == value
+        assert share.same_xattrs("fred") == {"user.a": value}
+
+
+@case("XATTR-008", covers=[Txattrcreate], needs=["xattr"], seconds=90)
+def test_values_too_large_for_the_file_system(share: Share) -> None:
+    """A value of any size up to 64 KiB succeeds or fails with the errno that the host's own file system
+    gives, and is whole or absent afterwards.
+    Source: setxattr(2) ENOSPC, E2BIG; ext4(5): attributes of one file share a block."""
+    share.outside.create("host")
+    share.inside.create("guest")
+    for size in (3000, 4000, 4096, 16384, XATTR_SIZE_MAX - 1, XATTR_SIZE_MAX):
+        expected = outcome(share.outside, "setxattr", "host", "user.a", pattern(size))
+        seen = outcome(share.inside, "setxattr", "guest", "user.a", pattern(size))
+        assert seen.errno == expected.errno, (size, str(seen), str(expected))
+        assert seen.errno in (None, ENOSPC, E2BIG)
+        stored = share.same_xattrs("guest").get("user.a")
+        assert stored == share.outside.getxattr("host", "user.a")
+
+
+@contextmanager
+def _tmpfs(share: Share, name: str) -> Iterator[None]:
+    """A tmpfs mounted on the host below the export: it keeps trusted.* attributes of 64 KiB."""
+    share.outside.mkdir(name)
+    done = share.outside.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=777", "xattrs", share.outside.root + "/" + name]
+    )
+    if done["status"] != 0:
+        share.need("mount-namespace", f"mounting a tmpfs on the host: {done['stderr'].decode(errors='replace')}")
+    try:
+        yield
+    finally:
+        share.outside.run(["umount", share.outside.root + "/" + name])
+
+
+@case("XATTR-009", covers=[Txattrcreate, Txattrwalk], needs=["host-root", "guest-root", "xattr-trusted"])
+@pytest.mark.parametrize("size", [XATTR_SIZE_MAX - 1, XATTR_SIZE_MAX], ids=["64k-1", "64k"])
+def test_largest_value(share: Share, size: int) -> None:
+    """A value of 64 KiB, the most that Linux allows, is set inside and read back on both sides where the
+    exported file system keeps it; one byte more fails with E2BIG.
+    Source: xattr(7), XATTR_SIZE_MAX; setxattr(2) E2BIG."""
+    with _tmpfs(share, "t"), share.without_comparison():
+        share.outside.create("t/fred")
+        share.inside.setxattr("t/fred", "trusted.a", pattern(size))
+        assert share.inside.getxattr("t/fred", "trusted.a") == pattern(size)
+        assert share.outside.getxattr("t/fred", "trusted.a") == pattern(size)
+        share.inside.refuses(E2BIG).setxattr("t/fred", "trusted.a", pattern(XATTR_SIZE_MAX + 1))
+
+
+@case("XATTR-010", needs=["xattr"])
+def test_value_above_the_kernels_limit(share: Share) -> None:
+    """A value above 64 KiB fails with E2BIG and nothing is stored.  Source: setxattr(2) E2BIG; fs/xattr.c."""
+    share.inside.create("fred")
+    share.inside.refuses(E2BIG).setxattr("fred", "user.a", pattern(XATTR_SIZE_MAX + 1))
+    assert share.same_xattrs("fred") == {}
+
+
+@case("XATTR-011", covers=[Txattrcreate, Txattrwalk], needs=["xattr"], seconds=90)
+def test_many_attributes(share: Share) -> None:
+    """40 attributes of one file are all listed and read; the list is the host's.
+    Source: listxattr(2); Txattrwalk with an empty name; known defect: CVE-2017-8086."""
+    share.inside.create("fred")
+    with share.without_comparison():
+        share.inside.repeat(40, "setxattr", "fred", "user.n%d", b"v")
+    assert set(share.inside.listxattr("fred")) == {f"user.n{i}" for i in range(40)}
+    assert share.same_xattrs("fred") == {f"user.n{i}": b"v" for i in range(40)}
+    with share.without_comparison():
+        share.inside.repeat(40, "removexattr", "fred", "user.n%d")
+    assert share.same_xattrs("fred") == {}
+
+
+@case("XATTR-012", covers=[Txattrwalk], needs=["xattr"])
+def test_sizes_of_buffers(share: Share) -> None:
+    """With a size of 0 getxattr(2) and listxattr(2) tell the length, with a smaller one than it they fail
+    with ERANGE, with the exact one they work.
+    Source: getxattr(2), listxattr(2) ERANGE; known defect: CVE-2017-15038."""
+    share.inside.create("fred")
+    share.inside.setxattr("fred", "user.a", b"12345")
+    assert share.inside.getxattr_size("fred", "user.a", 0) == 5
+    assert share.inside.getxattr_size("fred", "user.a", 5) == 5
+    assert share.inside.getxattr_size("fred", "user.a", 4096) == 5
+    share.inside.refuses(ERANGE).getxattr_size("fred", "user.a", 4)
+    length = len("user.a") + 1
+    assert share.inside.listxattr_size("fred", 0) == length
+    assert share.inside.listxattr_size("fred", length) == length
+    share.inside.refuses(ERANGE).listxattr_size("fred", length - 1)
+
+
+@case("XATTR-013", covers=[Txattrwalk], needs=["xattr"], cached_too=True)
+def test_missing_attributes(share: Share) -> None:
+    """Reading or removing an attribute that is not there fails with ENODATA; a file without any lists none.
+    Source: getxattr(2), removexattr(2) ENODATA; known defect: GitLab qemu#1010, ENOATTR passed on
+    untranslated."""
+    share.inside.create("fred")
+    share.inside.refuses(ENODATA).getxattr("fred", "user.a")
+    share.inside.refuses(ENODATA).removexattr("fred", "user.a")
+    assert [n for n in share.inside.listxattr("fred") if n.startswith("user.")] == []
+    share.inside.setxattr("fred", "user.a", b"1")
+    share.inside.refuses(ENODATA).getxattr("fred", "user.aa")
+    share.inside.refuses(ENODATA).getxattr("fred", "user.A")
+    share.inside.refuses(ENODATA).removexattr("fred", "user.b")
+    assert share.same_xattrs("fred") == {"user.a": b"1"}
+
+
+@case("XATTR-014", needs=["xattr"])
+def test_names(share: Share) -> None:
+    """A name of 255 bytes works, one of 256 and an empty one fail with ERANGE, one without a namespace with
+    EOPNOTSUPP, a bare namespace with EINVAL.  Source: xattr(7) XATTR_NAME_MAX; setxattr(2); fs/xattr.c."""
+    share.inside.create("fred")
+    longest = "user." + "n" * 250
+    share.inside.setxattr("fred", longest, b"1")
+    assert share.inside.listxattr("fred") == [longest]
+    assert share.same_xattrs("fred") == {longest: b"1"}
+    share.inside.refuses(ERANGE).setxattr("fred", longest + "n", b"1")
+    share.inside.refuses(ERANGE).getxattr("fred", longest + "n")
+    share.inside.refuses(ERANGE).setxattr("fred", "", b"1")
+    share.inside.refuses(EOPNOTSUPP).setxattr("fred", "nonamespace", b"1")
+    share.inside.refuses(EOPNOTSUPP).setxattr("fred", "unknown.name", b"1")
+    share.inside.refuses(EINVAL).setxattr("fred", "user.", b"1")
+    assert share.same_xattrs("fred") == {longest: b"1"}
+
+
+@case("XATTR-015", covers=[Txattrcreate, Txattrwalk], needs=["xattr"])
+def test_bytes_of_a_name(share: Share) -> None:
+    """A name may hold any bytes after its namespace: dots, spaces, control characters, UTF-8.
+    Source: xattr(7): a null-terminated string; 9P2000.L strings are counted bytes."""
+    share.inside.create("fred")
+    names = ["user.a.b.c", "user. with space", "user.tab\there", "user.größe", "user.=,;/"]
+    for name in names:
+        share.inside.setxattr("fred", name, name.encode())
+        assert share.inside.getxattr("fred", name) == name.encode()
+    assert share.same_xattrs("fred") == {n: n.encode() for n in names}
+
+
+@case("XATTR-016", covers=[Txattrcreate, Txattrwalk], needs=["xattr"], cached_too=True)
+def test_through_descriptors(share: Share) -> None:
+    """The f forms work on files opened in any mode and on directories, with EBADF for O_PATH and closed
+    descriptors.
+    Source: fsetxattr(2), fgetxattr(2), flistxattr(2), fremovexattr(2); open(2) O_PATH."""
+    share.inside.create("fred")
+    share.inside.mkdir("d")
+    for name, flags in (("fred", os.O_RDONLY), ("fred", os.O_WRONLY), ("fred", os.O_RDWR),
+                        ("d", os.O_RDONLY | os.O_DIRECTORY)):  # fmt: skip
+        fd = share.inside.open(name, flags)
+        share.inside.fsetxattr(fd, "user.a", b"through fd")
+        assert share.inside.fgetxattr(fd, "user.a") == b"through fd"
+        assert share.inside.flistxattr(fd) == ["user.a"]
+        assert share.same_xattrs(name) == {"user.a": b"through fd"}
+        share.inside.fremovexattr(fd, "user.a")
+        share.inside.refuses(ENODATA).fgetxattr(fd, "user.a")
+        share.inside.close(fd)
+    path = share.inside.open("fred", os.O_PATH)
+    share.inside.refuses(EBADF).fsetxattr(path, "user.a", b"1")
+    share.inside.refuses(EBADF).fgetxattr(path, "user.a")
+    share.inside.refuses(EBADF).flistxattr(999)
+    share.inside.refuses(EBADF).fremovexattr(999, "user.a")
+
+
+@case("XATTR-017", covers=[Txattrcreate], needs=["xattr"])
+def test_links_are_followed(share: Share) -> None:
+    """The plain forms follow a symbolic link; the l forms with a user attribute fail with EPERM, for links
+    have none.
+    Source: setxattr(2); xattr(7): user attributes for regular files and directories only."""
+    share.inside.create("target")
+    share.inside.symlink("target", "link")
+    share.inside.setxattr("link", "user.a", b"1")
+    assert share.same_xattrs("target") == {"user.a": b"1"}
+    assert share.inside.getxattr("link", "user.a") == b"1"
+    share.inside.refuses(EPERM).setxattr("link", "user.b", b"1", follow_symlinks=False)
+    share.inside.refuses(EPERM).removexattr("link", "user.a", follow_symlinks=False)
+    share.inside.refuses(ENODATA, because="fs/xattr.c xattr_permission, reading").getxattr(
+        "link", "user.a", follow_symlinks=False
+    )
+    assert share.same_xattrs("target") == {"user.a": b"1"}
+
+
+@case("XATTR-018", needs=["xattr", "host-root"])
+def test_user_attributes_of_special_files(share: Share) -> None:
+    """A user attribute of a fifo fails with EPERM to set and ENODATA to read.
+    Source: xattr(7): user attributes for regular files and directories only; fs/xattr.c xattr_permission."""
+    share.outside.mkfifo("pipe")
+    share.inside.refuses(EPERM).setxattr("pipe", "user.a", b"1")
+    share.inside.refuses(ENODATA).getxattr("pipe", "user.a")
+
+
+@case("XATTR-019", covers=[Txattrcreate, Txattrwalk], needs=["guest-root", "host-root", "xattr-trusted"])
+@pytest.mark.parametrize("kind", ["file", "directory", "symlink"])
+def test_trusted_attributes(share: Share, kind: str) -> None:
+    """Root sets, reads and removes trusted.* of files, directories and symbolic links themselves.
+    Source: xattr(7), trusted extended attributes; lsetxattr(2)."""
+    if kind == "symlink":
+        share.inside.symlink("nobody", "x")
+    elif kind == "directory":
+        share.inside.mkdir("x")
+    else:
+        share.inside.create("x")
+    share.inside.setxattr("x", "trusted.overlay.opaque", b"y", follow_symlinks=False)
+    assert share.inside.getxattr("x", "trusted.overlay.opaque", follow_symlinks=False) == b"y"
+    assert share.same_xattrs("x", "trusted.") == {"trusted.overlay.opaque": b"y"}
+    share.inside.removexattr("x", "trusted.overlay.opaque", follow_symlinks=False)
+    assert share.same_xattrs("x", "trusted.") == {}
+
+
+@case("XATTR-020", needs=["guest-root"])
+def test_trusted_attributes_are_roots(share: Share) -> None:
+    """An ordinary user may not set or remove trusted.* (EPERM), nor does he see one (ENODATA).
+    Source: xattr(7): CAP_SYS_ADMIN; fs/xattr.c xattr_permission."""
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.create("fred")
+    bob.refuses(EPERM).setxattr("fred", "trusted.a", b"1")
+    bob.refuses(EPERM).removexattr("fred", "trusted.a")
+    bob.refuses(ENODATA).getxattr("fred", "trusted.a")
+    assert share.outside.listxattr("fred") == []
+
+
+@case("XATTR-021", covers=[Txattrcreate, Txattrwalk], needs=["guest-root", "host-root", "xattr-security"])
+def test_security_attributes(share: Share) -> None:
+    """Root sets, reads and removes an attribute of the security namespace.
+    Source: xattr(7), security extended attributes; fs/9p/xattr.c v9fs_xattr_security_handler."""
+    share.inside.create("fred")
+    share.inside.setxattr("fred", "security.assay9", b"label")
+    assert share.inside.getxattr("fred", "security.assay9") == b"label"
+    assert share.same_xattrs("fred", "security.assay9") == {"security.assay9": b"label"}
+    share.inside.removexattr("fred", "security.assay9")
+    assert share.same_xattrs("fred", "security.assay9") == {}
+
+
+CAP_NET_RAW_EP = b"\x01\x00\x00\x02" + b"\x00\x20\x00\x00" + b"\x00" * 12
+"""struct vfs_cap_data, revision 2, effective, CAP_NET_RAW permitted: what package managers give ping."""
+
+
+@case("XATTR-022", covers=[Txattrcreate, Txattrwalk], needs=["guest-root", "host-root", "xattr-security"])
+def test_file_capabilities(share: Share) -> None:
+    """Root gives a program file capabilities and reads them back, as package managers do.
+    Source: capabilities(7), File capabilities; known defect: kata-containers tests#2358, dnf update fails on
+    a share."""
+    share.inside.create("ping", b"", 0o755)
+    share.inside.setxattr("ping", "security.capability", CAP_NET_RAW_EP)
+    assert share.inside.getxattr("ping", "security.capability") == CAP_NET_RAW_EP
+    assert share.same_xattrs("ping", "security.capability") == {"security.capability": CAP_NET_RAW_EP}
+
+
+@case("XATTR-023", needs=["xattr", "guest-root"], cached_too=True)
+def test_permission_to_write_and_to_read(share: Share) -> None:
+    """Setting a user attribute needs write permission on the file, reading one read permission: else EACCES.
+    Source: xattr(7), user extended attributes; setxattr(2), getxattr(2) EACCES."""
+    share.inside.create("fred")
+    share.inside.setxattr("fred", "user.a", b"1")
+    bob = share.inside.spawn("bob", uid=1001)
+    share.inside.chmod("fred", 0o604)
+    assert bob.getxattr("fred", "user.a") == b"1"
+    bob.refuses(EACCES).setxattr("fred", "user.a", b"2")
+    bob.refuses(EACCES).removexattr("fred", "user.a")
+    share.inside.chmod("fred", 0o602)
+    bob.refuses(EACCES).getxattr("fred", "user.a")
+    bob.setxattr("fred", "user.a", b"3")
+    assert bob.listxattr("fred") == ["user.a"]
+    assert share.same_xattrs("fred") == {"user.a": b"3"}
+
+
+@case("XATTR-024", needs=["xattr", "guest-root"])
+def test_sticky_directories(share: Share) -> None:
+    """A user attribute of a sticky directory may be set by its owner only: EPERM for others who may write.
+    Source: xattr(7): "sticky directories"; fs/xattr.c xattr_permission."""
+    share.inside.mkdir("d")
+    share.inside.chmod("d", 0o1777)
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.refuses(EPERM).setxattr("d", "user.a", b"1")
+    share.inside.chmod("d", 0o777)
+    bob.setxattr("d", "user.a", b"2")
+    assert share.same_xattrs("d") == {"user.a": b"2"}
+
+
+@case("XATTR-025", covers=[Txattrwalk], needs=["xattr"])
+@pytest.mark.parametrize("call", [PathCall("setxattr", ("user.a", b"1")), PathCall("getxattr", ("user.a",)),
+                                  PathCall("listxattr"), PathCall("removexattr", ("user.a",))], ids=str)  # fmt: skip
+def test_path_errors(share: Share, call: PathCall) -> None:
+    """The calls on attributes of a bad path fail with ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG or EACCES.
+    Source: setxattr(2) ERRORS: "the errors documented in stat(2) can also occur"."""
+    share.inside.create("other")
+    share.inside.setxattr("other", "user.a", b"1")
+    share.inside.getxattr("other", "user.a")
+    refuse_bad_paths(share, call)
+
+
+@case("XATTR-026", needs=["xattr"], covers=[Txattrcreate])
+def test_attributes_belong_to_the_file(share: Share) -> None:
+    """Attributes stay with the file through rename, are shared by its names and gone with it.
+    Source: xattr(7): attributes are associated with inodes."""
+    share.inside.create("fred")
+    share.inside.link("fred", "barney")
+    share.inside.setxattr("barney", "user.a", b"1")
+    share.inside.rename("fred", "wilma")
+    assert share.same_xattrs("wilma") == share.same_xattrs("barney") == {"user.a": b"1"}
+    share.inside.unlink("wilma")
+    share.inside.unlink("barney")
+    share.inside.create("wilma")
+    assert share.same_xattrs("wilma") == {}
+
+
+@case("XATTR-027", needs=["xattr"], covers=[Txattrcreate])
+def test_setting_leaves_the_data_alone(share: Share) -> None:
+    """Setting and removing attributes changes neither content, size, mode nor mtime.
+    Source: setxattr(2); inode(7)."""
+    share.inside.create("fred", b"content", 0o640)
+    before, content = share.same_stat("fred"), share.same_content("fred")
+    share.inside.setxattr("fred", "user.a", pattern(2000))
+    share.inside.removexattr("fred", "user.a")
+    assert share.same_stat("fred").changed_from(before) <= {"ctime_ns", "blocks", "atime_ns"}
+    assert share.same_content("fred") == content
