@@ -67,6 +67,9 @@ class _ThreadState(threading.local):
 
 _thread = _ThreadState()
 
+_UNSET = 0xFFFFFFFF
+"""(gid_t)-1: the request names no group."""
+
 
 class TrustClient:
     """Policy ``client``."""
@@ -80,7 +83,7 @@ class TrustClient:
         if thread.uid != caller.uid or not thread.whole or thread.policy is not self:
             self._become(caller.uid, True)
         if gid is not None and thread.gid != gid:
-            _set_gid(gid)
+            _set_gid(caller.gid if gid == _UNSET else gid)
 
     def use_for_writing(self, caller: Caller) -> None:
         """Become ``caller`` without CAP_FSETID, unless it is root."""
@@ -114,7 +117,7 @@ class AsUser:
         if thread.groups != caller.groups:
             linux.setgroups(caller.groups)
             thread.groups = caller.groups
-        wanted = caller.gid if gid is None else gid
+        wanted = caller.gid if gid is None or gid == _UNSET else gid
         if thread.gid != wanted:
             _set_gid(wanted)
         if thread.uid != caller.uid:
