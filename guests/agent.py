@@ -25,6 +25,7 @@ import json
 import mmap
 import os
 import select
+import shutil
 import signal
 import socket
 import stat
@@ -53,6 +54,7 @@ OPS = {}
 FD_PATHS = {}
 MAPS = {}
 DIRS = {}
+PROGRAMS = {}
 CHANGED = []
 ROOT = b"/"
 
@@ -1043,6 +1045,37 @@ def run(argv, timeout=60, stdin=b"", cwd=None, env=None):
 
 
 @op()
+def start_program(argv):
+    """Start a program that is on its way when this returns; its process id. A relative argv[0] is below the root."""
+    process = subprocess.Popen([under_root(argv[0]), *argv[1:]], stdin=subprocess.DEVNULL)
+    PROGRAMS[process.pid] = process
+    return process.pid
+
+
+@op()
+def end_program(pid):
+    PROGRAMS[pid].kill()
+    PROGRAMS.pop(pid).wait()
+
+
+@op()
+def which(program):
+    return shutil.which(program, path="/bin:/usr/bin:/sbin:/usr/sbin")
+
+
+@op()
+def loaded_library():
+    """The path of a small library that this process has loaded and that another can preload, or None."""
+    with open("/proc/self/maps") as f:
+        found = {line.split()[-1] for line in f if ".so" in line}
+    for wanted in ("libffi", "libz.", "libm.", "libm-"):
+        for path in sorted(found):
+            if os.path.basename(path).startswith(wanted):
+                return path
+    return None
+
+
+@op()
 def mounts():
     """/proc/self/mounts, split: [source, directory, type, options] of each."""
     with open("/proc/self/mounts") as f:
@@ -1122,6 +1155,52 @@ def rename_many(path: P, other: P, count):
             except FileNotFoundError:
                 lost += 1
     return lost
+
+
+@op()
+def replace_many(path: P, count, length):
+    """Replace `path` by rename of a new file, `count` times; each holds one digit `length` times."""
+    for i in range(count):
+        with open(path + b".new", "wb") as f:
+            f.write(b"%d" % (i % 10) * length)
+        os.rename(path + b".new", path)
+
+
+@op()
+def read_many(path: P, count):
+    """[the different bytes seen, as text, and the length] of each of `count` reads of the whole file."""
+    out = []
+    for _ in range(count):
+        with open(path, "rb") as f:
+            data = f.read()
+        out.append(["".join(sorted(set(data.decode("latin-1")))), len(data)])
+    return out
+
+
+@op()
+def try_unlink(path: P, count):
+    """For names path + number: those that this process removed; a name that is not there is tried 20 times."""
+    removed = []
+    for i in range(count):
+        for _ in range(20):
+            try:
+                os.unlink(path + b"%d" % i)
+                removed.append(i)
+                break
+            except FileNotFoundError:
+                pass
+    return removed
+
+
+@op(changes=("path",))
+def write_blocks(path: P, first, step, count, length):
+    """Write `count` blocks numbered first, first + step, ... at their places; each holds one byte value."""
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        for i in range(first, first + step * count, step):
+            os.pwrite(fd, bytes([33 + i % 90]) * length, i * length)
+    finally:
+        os.close(fd)
 
 
 @op()
