@@ -1,0 +1,412 @@
+"""flock(2), fcntl(2) record locks and open file description locks: conflicts, waiting, release, guest against host."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from errno import EAGAIN, EBADF, EDEADLK, EINVAL
+
+import pytest
+
+from conformance.case import case
+from conformance.errors import Finding
+from conformance.share import Share
+from conformance.vantage import Pending, Vantage
+from protocol.messages import Tgetlock, Tlock
+
+SH, EX, NB, UN = fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_NB, fcntl.LOCK_UN
+
+
+def open_in(vantage: Vantage, flags: int = os.O_RDWR) -> int:
+    """The lock file, opened by that process."""
+    fd: int = vantage.open("fred", flags)
+    return fd
+
+
+def two(share: Share) -> tuple[Vantage, int, Vantage, int]:
+    """Two processes of the guest with the same file open."""
+    share.inside.create("fred", b"0123456789")
+    other = share.inside.spawn("other")
+    return share.inside, open_in(share.inside), other, open_in(other)
+
+
+def still_waits(pending: Pending) -> None:
+    """The call has not returned after a moment."""
+    if pending.finished(0.3):
+        pending.result()
+        raise Finding("the lock was granted although another process holds one that conflicts")
+
+
+def is_granted(pending: Pending) -> None:
+    """The call returns, and soon."""
+    if not pending.finished(10.0):
+        raise Finding("the lock is not granted although nothing conflicts any more")
+    pending.result()
+
+
+@case("LOCK-001", covers=[Tlock], cached_too=True)
+def test_record_locks_conflict(share: Share) -> None:
+    """A write lock refuses every other process's lock on those bytes, a read lock its write locks only, with
+    EAGAIN.
+    Source: POSIX fcntl, advisory record locking; fcntl(2) EAGAIN."""
+    one, a, two_, b = two(share)
+    one.setlk(a, "w", 0, 10)
+    two_.refuses(EAGAIN).setlk(b, "w", 0, 10)
+    two_.refuses(EAGAIN).setlk(b, "r", 0, 10)
+    one.setlk(a, "r", 0, 10)
+    two_.setlk(b, "r", 0, 10)
+    two_.refuses(EAGAIN).setlk(b, "w", 0, 10)
+    one.refuses(EAGAIN).setlk(a, "w", 0, 10)
+    one.setlk(a, "u", 0, 10)
+    two_.setlk(b, "w", 0, 10)
+
+
+@case("LOCK-002", covers=[Tlock])
+def test_record_locks_of_other_bytes_do_not_conflict(share: Share) -> None:
+    """Locks on bytes that do not overlap are granted; one byte of overlap refuses.  Source: POSIX fcntl."""
+    one, a, two_, b = two(share)
+    one.setlk(a, "w", 10, 10)
+    two_.setlk(b, "w", 0, 10)
+    two_.setlk(b, "w", 20, 5)
+    two_.refuses(EAGAIN).setlk(b, "w", 9, 2)
+    two_.refuses(EAGAIN).setlk(b, "w", 19, 1)
+    two_.refuses(EAGAIN).setlk(b, "w", 0, 0)
+    two_.setlk(b, "w", 2**40, 100)
+    one.refuses(EAGAIN).setlk(a, "r", 2**40 + 99, 1)
+
+
+@case("LOCK-003", covers=[Tlock])
+def test_a_length_of_zero_locks_to_the_end(share: Share) -> None:
+    """Length 0 locks from the start to the end of the file however large it grows.
+    Source: POSIX fcntl, l_len."""
+    one, a, two_, b = two(share)
+    one.setlk(a, "w", 5, 0)
+    two_.setlk(b, "w", 0, 5)
+    for start in (5, 1000, 2**32, 2**62):
+        two_.refuses(EAGAIN).setlk(b, "r", start, 1)
+
+
+@case("LOCK-004", covers=[Tlock])
+def test_upgrade_downgrade_and_splitting(share: Share) -> None:
+    """A process changes its own lock's type and unlocks its middle; the rest stays locked.
+    Source: POSIX fcntl."""
+    one, a, two_, b = two(share)
+    one.setlk(a, "r", 0, 30)
+    one.setlk(a, "w", 10, 10)
+    two_.setlk(b, "r", 0, 10)
+    two_.refuses(EAGAIN).setlk(b, "r", 10, 1)
+    one.setlk(a, "u", 14, 2)
+    two_.setlk(b, "w", 14, 2)
+    two_.refuses(EAGAIN).setlk(b, "r", 13, 1)
+    two_.refuses(EAGAIN).setlk(b, "r", 16, 1)
+    one.setlk(a, "r", 10, 4)
+    two_.setlk(b, "r", 10, 4)
+
+
+@case("LOCK-005", covers=[Tlock], cached_too=True)
+def test_waiting_for_a_record_lock(share: Share) -> None:
+    """F_SETLKW waits while another process holds the lock and is granted when that unlocks.
+    Source: POSIX fcntl."""
+    one, a, two_, b = two(share)
+    one.setlk(a, "w")
+    pending = two_.start("setlk", b, "w", wait=True)
+    still_waits(pending)
+    one.setlk(a, "u")
+    is_granted(pending)
+    one.refuses(EAGAIN).setlk(a, "r")
+
+
+@case("LOCK-006", covers=[Tlock])
+def test_closing_any_descriptor_releases_record_locks(share: Share) -> None:
+    """Closing any of the process's descriptors of the file releases its record locks.
+    Source: POSIX fcntl, close."""
+    one, a, two_, b = two(share)
+    one.setlk(a, "w")
+    second = open_in(one)
+    one.close(second)
+    two_.setlk(b, "w")
+
+
+@case("LOCK-007", covers=[Tlock], cached_too=True)
+@pytest.mark.parametrize("kind", ["record", "flock", "ofd"])
+def test_a_dead_process_holds_no_locks(share: Share, kind: str) -> None:
+    """The locks of a process that is killed are free for another at once.  Source: POSIX fcntl; flock(2)."""
+    one, a, two_, b = two(share)
+    if kind == "flock":
+        two_.flock(b, EX)
+        one.refuses(EAGAIN).flock(a, EX | NB)
+        two_.kill()
+        is_granted(one.start("flock", a, EX))
+    else:
+        two_.setlk(b, "w", ofd=kind == "ofd")
+        one.refuses(EAGAIN).setlk(a, "w", ofd=kind == "ofd")
+        two_.kill()
+        is_granted(one.start("setlk", a, "w", wait=True, ofd=kind == "ofd"))
+
+
+@case("LOCK-008", covers=[Tgetlock])
+def test_getlk_names_the_lock_in_the_way(share: Share) -> None:
+    """F_GETLK tells type, bytes and process of a lock that conflicts, and "unlocked" where none does.
+    Source: POSIX fcntl, F_GETLK; fcntl(2)."""
+    one, a, two_, b = two(share)
+    one.setlk(a, "w", 10, 5)
+    seen = two_.getlk(b, "r", 0, 100)
+    assert (seen["type"], seen["start"], seen["length"], seen["pid"]) == ("w", 10, 5, one.getpid())
+    assert two_.getlk(b, "w", 0, 10)["type"] == "u"
+    assert one.getlk(a, "w", 10, 5)["type"] == "u"
+    one.setlk(a, "r", 10, 5)
+    assert two_.getlk(b, "r", 10, 5)["type"] == "u"
+    assert two_.getlk(b, "w", 10, 5)["type"] == "r"
+
+
+@case("LOCK-009")
+def test_record_locks_need_the_access_mode(share: Share) -> None:
+    """A write lock needs a descriptor open for writing, a read lock one for reading: else EBADF; a closed
+    descriptor too.
+    Source: fcntl(2) EBADF; POSIX."""
+    share.inside.create("fred")
+    share.inside.refuses(EBADF).setlk(open_in(share.inside, os.O_RDONLY), "w")
+    share.inside.refuses(EBADF).setlk(open_in(share.inside, os.O_WRONLY), "r")
+    share.inside.refuses(EBADF).setlk(999, "r")
+    share.inside.refuses(EBADF).flock(999, SH)
+
+
+@case("LOCK-010")
+def test_bad_ranges_and_operations(share: Share) -> None:
+    """A lock that would begin before byte 0, and an flock(2) operation that does not exist, fail with EINVAL.
+    Source: fcntl(2) EINVAL; flock(2) EINVAL."""
+    share.inside.create("fred")
+    fd = open_in(share.inside)
+    share.inside.refuses(EINVAL).setlk(fd, "w", -1, 1)
+    share.inside.refuses(EINVAL).setlk(fd, "w", 5, -10)
+    share.inside.refuses(EINVAL).flock(fd, 0)
+    share.inside.refuses(EINVAL).flock(fd, SH | EX | UN)
+
+
+@case("LOCK-011", severity="linux")
+def test_deadlock_is_detected(share: Share) -> None:
+    """Two processes that wait for each other's record locks: one is told EDEADLK, the other gets its lock in
+    the end.
+    Source: fcntl(2) EDEADLK; fs/locks.c posix_locks_deadlock."""
+    one, a, two_, b = two(share)
+    one.setlk(a, "w", 0, 1)
+    two_.setlk(b, "w", 1, 1)
+    pending = two_.start("setlk", b, "w", 0, 1, wait=True)
+    still_waits(pending)
+    one.refuses(EDEADLK).setlk(a, "w", 1, 1, wait=True)
+    one.setlk(a, "u", 0, 1)
+    is_granted(pending)
+
+
+@case("LOCK-012", covers=[Tlock], cached_too=True)
+def test_flock_conflicts(share: Share) -> None:
+    """Shared flock(2) locks go together, an exclusive one goes with none: EWOULDBLOCK with LOCK_NB.
+    Source: flock(2)."""
+    one, a, two_, b = two(share)
+    one.flock(a, SH)
+    two_.flock(b, SH | NB)
+    two_.refuses(EAGAIN).flock(b, EX | NB)
+    one.flock(a, UN)
+    two_.flock(b, EX | NB)
+    one.refuses(EAGAIN).flock(a, SH | NB)
+    one.refuses(EAGAIN).flock(a, EX | NB)
+    two_.flock(b, UN)
+    one.flock(a, EX | NB)
+
+
+@case("LOCK-013", covers=[Tlock])
+def test_waiting_for_a_flock(share: Share) -> None:
+    """flock(2) waits for a conflicting lock and is granted when that is released.  Source: flock(2)."""
+    one, a, two_, b = two(share)
+    one.flock(a, EX)
+    pending = two_.start("flock", b, EX)
+    still_waits(pending)
+    one.flock(a, UN)
+    is_granted(pending)
+    one.refuses(EAGAIN).flock(a, SH | NB)
+
+
+@case("LOCK-014", covers=[Tlock], cached_too=True)
+def test_flock_belongs_to_the_open_file(share: Share) -> None:
+    """Two opens by one process conflict; a duplicate shares the lock, which the last close releases.
+    Source: flock(2): "Locks created by flock() are associated with an open file description"."""
+    one, a, two_, b = two(share)
+    again = open_in(one)
+    one.flock(a, EX)
+    one.refuses(EAGAIN).flock(again, EX | NB)
+    duplicate = one.dup(a)
+    one.flock(duplicate, EX | NB)
+    one.close(again)
+    two_.refuses(EAGAIN).flock(b, EX | NB)
+    one.close(a)
+    two_.refuses(EAGAIN).flock(b, EX | NB)
+    one.close(duplicate)
+    two_.flock(b, EX | NB)
+
+
+@case("LOCK-015", covers=[Tlock], severity="linux")
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY], ids=["rdonly", "wronly"])
+def test_flock_needs_no_access_mode(share: Share, flags: int) -> None:
+    """flock(2) gives shared and exclusive locks on files opened in any mode.
+    Source: flock(2): "a shared or exclusive lock can be placed on a file regardless of the mode in which it
+    was opened" (not so on NFS)."""
+    share.inside.create("fred")
+    fd = open_in(share.inside, flags)
+    share.inside.flock(fd, SH | NB)
+    share.inside.flock(fd, EX | NB)
+    other = share.inside.spawn("other")
+    other.refuses(EAGAIN).flock(open_in(other, flags), SH | NB)
+
+
+@case("LOCK-016", covers=[Tlock])
+def test_flock_conversion(share: Share) -> None:
+    """A shared lock becomes exclusive where it is alone and fails with EWOULDBLOCK where it is not; an
+    exclusive one becomes shared at once.
+    Source: flock(2), converting a lock."""
+    one, a, two_, b = two(share)
+    one.flock(a, SH)
+    one.flock(a, EX | NB)
+    two_.refuses(EAGAIN).flock(b, SH | NB)
+    one.flock(a, SH | NB)
+    two_.flock(b, SH | NB)
+    one.refuses(EAGAIN).flock(a, EX | NB)
+
+
+@case("LOCK-017", covers=[Tlock])
+def test_flock_of_a_directory(share: Share) -> None:
+    """flock(2) works on a directory.
+    Source: flock(2) takes any open file; package managers lock directories so."""
+    share.inside.mkdir("d")
+    other = share.inside.spawn("other")
+    fds = [v.open("d", os.O_RDONLY | os.O_DIRECTORY) for v in (share.inside, other)]
+    share.inside.flock(fds[0], EX | NB)
+    other.refuses(EAGAIN).flock(fds[1], EX | NB)
+
+
+@case("LOCK-018", severity="linux", covers=[Tlock])
+def test_flock_and_record_locks_are_apart(share: Share) -> None:
+    """flock(2) and fcntl(2) locks do not see each other on a local file system.
+    Source: flock(2), NOTES: "flock() and fcntl(2) locks have different semantics"."""
+    one, a, two_, b = two(share)
+    one.flock(a, EX)
+    two_.setlk(b, "w")
+
+
+@case("LOCK-019", covers=[Tlock], severity="linux", cached_too=True)
+def test_open_file_description_locks(share: Share) -> None:
+    """OFD locks belong to the open file: two opens of one process conflict, closing another descriptor
+    releases nothing, the last close of its own does.
+    Source: fcntl(2), open file description locks."""
+    share.inside.create("fred")
+    a, b, c = (open_in(share.inside) for _ in range(3))
+    share.inside.setlk(a, "w", 0, 10, ofd=True)
+    share.inside.refuses(EAGAIN).setlk(b, "w", 5, 1, ofd=True)
+    share.inside.refuses(EAGAIN).setlk(b, "r", 5, 1)
+    share.inside.setlk(b, "w", 10, 10, ofd=True)
+    share.inside.close(c)
+    share.inside.refuses(EAGAIN).setlk(b, "w", 0, 1, ofd=True)
+    assert share.inside.getlk(b, "w", 0, 10, ofd=True)["pid"] == -1
+    share.inside.close(a)
+    share.inside.setlk(b, "w", 0, 10, ofd=True)
+
+
+@case("LOCK-020", severity="linux", covers=[Tlock])
+def test_waiting_for_an_ofd_lock(share: Share) -> None:
+    """F_OFD_SETLKW waits for another process's lock and is granted when that is released.
+    Source: fcntl(2)."""
+    one, a, two_, b = two(share)
+    one.setlk(a, "w", 0, 1, ofd=True)
+    pending = two_.start("setlk", b, "w", 0, 1, wait=True, ofd=True)
+    still_waits(pending)
+    one.close(a)
+    is_granted(pending)
+
+
+@case("LOCK-021", covers=[Tlock])
+def test_relocking_in_turn(share: Share) -> None:
+    """One process locks, unlocks and locks again many times; so does the other afterwards.
+    Source: POSIX fcntl; known defects: diod issues 34 and 102 (F_UNLCK fails, relocking gives EAGAIN)."""
+    one, a, two_, b = two(share)
+    for vantage, fd in ((one, a), (two_, b), (one, a)):
+        for _ in range(5):
+            vantage.setlk(fd, "w", 0, 5)
+            vantage.setlk(fd, "r", 0, 5)
+            vantage.setlk(fd, "u", 0, 5)
+            vantage.flock(fd, EX | NB)
+            vantage.flock(fd, UN)
+
+
+@case("LOCK-022", needs=["guest-root"], covers=[Tlock])
+def test_locks_between_users(share: Share) -> None:
+    """Locks of processes of different users conflict like any others.
+    Source: POSIX fcntl; access=client attaches once for each user, and the server must not take them for
+    different files."""
+    share.inside.create("fred")
+    share.inside.chmod("fred", 0o666)
+    bob, carol = share.inside.spawn("bob", uid=1001), share.inside.spawn("carol", uid=1002)
+    a, b = open_in(bob), open_in(carol)
+    bob.setlk(a, "w")
+    carol.refuses(EAGAIN).setlk(b, "w")
+    bob.setlk(a, "u")
+    carol.flock(b, EX)
+    bob.refuses(EAGAIN).flock(a, EX | NB)
+
+
+@case("LOCK-023", covers=[Tlock], severity="varies")
+@pytest.mark.parametrize("kind", ["record", "flock", "ofd"])
+@pytest.mark.parametrize("holder", ["host", "guest"])
+def test_guest_against_host(share: Share, holder: str, kind: str) -> None:
+    """A lock that a process of the host holds on the exported file refuses the guest's, and the other way
+    round.
+    Source: 9P2000.L Tlock, "advisory record lock"; QEMU, lib9p and kvmtool answer success without locking,
+    diod locks."""
+    share.inside.create("fred")
+    first, second = (share.outside, share.inside) if holder == "host" else (share.inside, share.outside)
+    if share.on_control:
+        second = share.inside.spawn("other")
+    a, b = open_in(first), open_in(second)
+    if kind == "flock":
+        first.flock(a, EX | NB)
+        second.refuses(EAGAIN).flock(b, EX | NB)
+    else:
+        first.setlk(a, "w", ofd=kind == "ofd")
+        second.refuses(EAGAIN).setlk(b, "w", ofd=kind == "ofd")
+
+
+@case("LOCK-024", covers=[Tgetlock], severity="varies")
+def test_getlk_sees_the_hosts_lock(share: Share) -> None:
+    """F_GETLK tells of a lock that a process of the host holds.
+    Source: 9P2000.L Tgetlock, "tests for the existence of a POSIX record lock"; QEMU's v9fs_getlock says
+    unlocked always."""
+    share.inside.create("fred")
+    holder = share.inside.spawn("other") if share.on_control else share.outside
+    holder.setlk(open_in(holder), "w", 10, 5)
+    seen = share.inside.getlk(open_in(share.inside), "w", 0, 100)
+    assert (seen["type"], seen["start"], seen["length"]) == ("w", 10, 5)
+
+
+@case("LOCK-025", covers=[Tlock], severity="linux", caches=("mmap", "loose"))
+def test_a_lock_makes_the_hosts_data_visible(share: Share) -> None:
+    """Where the guest caches, data of the same length that the host wrote are read after a lock was taken.
+    Source: fs/9p/vfs_file.c v9fs_file_lock: cached pages are written back and invalidated when a lock is
+    taken."""
+    share.outside.create("fred", b"old content")
+    fd = open_in(share.inside)
+    assert share.inside.pread(fd, 100, 0) == b"old content"
+    host = share.outside.open("fred", os.O_WRONLY)
+    share.outside.pwrite(host, b"new", 0)
+    share.inside.setlk(fd, "r")
+    assert share.inside.pread(fd, 100, 0) == b"new content"
+
+
+@case("LOCK-026", covers=[Tlock], cached_too=True)
+def test_data_written_under_a_lock_is_on_the_host_after_it(share: Share) -> None:
+    """What the guest wrote under a record lock and synced is on the host once it unlocks.
+    Source: POSIX fsync; databases keep their files by this order."""
+    share.inside.create("fred", b"balance 0")
+    fd = open_in(share.inside)
+    share.inside.setlk(fd, "w")
+    share.inside.pwrite(fd, b"balance 7", 0)
+    share.inside.fsync(fd)
+    share.inside.setlk(fd, "u")
+    assert share.outside.slurp("fred") == b"balance 7"
