@@ -27,7 +27,7 @@ TARGETS = {
     "relative": "dir/fred", "absolute": "/etc/hostname", "up": "../../fred", "dot": ".", "slash": "dir/",
     "slashes": "//dir///fred//", "space": " leading and trailing ", "newline": "one\ntwo",
     "controls": "\x01\x1b[31m\x7f", "utf8": "gr\u00fc\u00dfe/\u65e5\u672c", "not-utf8": "\udcff\udcfe/\udc80",
-    "long-name": "n" * 300, "length-1": "t", "length-59": "t" * 59, "length-60": "t" * 60, "length-255": "t" * 255, "length-256": "t" * 256,
+    "long-name": "n" * 300, **{f"length-{n}": "t" * n for n in (1, 59, 60, 255, 256)},
     "length-1024": "t/" * 512, "length-4095": "t/" * 2047 + "t",
 }  # fmt: skip
 """ext4 keeps up to 59 bytes in the inode, a longer text in a block; 4095 is PATH_MAX without the NUL."""

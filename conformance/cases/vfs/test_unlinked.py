@@ -1,0 +1,428 @@
+"""Files and directories whose last name is gone while they are open: every call on the descriptor goes on working.
+
+A server that turns a fid back into a path finds nothing there, or, worse, the next file of that name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from collections.abc import Callable
+from errno import ENOENT, EOPNOTSUPP
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, must_be_equal, works_or
+from conformance.share import Share
+from protocol.messages import (
+    Tfsync,
+    Tgetattr,
+    Tgetlock,
+    Tlock,
+    Tread,
+    Treaddir,
+    Tsetattr,
+    Tstatfs,
+    Tunlinkat,
+    Twrite,
+    Txattrcreate,
+    Txattrwalk,
+)
+
+CONTENT = b"0123456789"
+AT_EMPTY_PATH = 0x1000
+
+ByWay = Callable[[Share], None]
+
+
+def unlink(share: Share) -> None:
+    """The name goes by unlink(2)."""
+    share.inside.unlink("fred")
+
+
+def replace(share: Share) -> None:
+    """The name goes to another file by rename(2)."""
+    share.inside.create("other", b"the other file", 0o755)
+    share.inside.rename("other", "fred")
+
+
+def recreate(share: Share) -> None:
+    """The name goes by unlink(2), and another file is made there."""
+    share.inside.unlink("fred")
+    share.inside.create("fred", b"the other file", 0o755)
+
+
+by_every_way = pytest.mark.parametrize("lose", [unlink, replace, recreate], ids=["unlink", "replace", "recreate"])
+"""A file loses its name; with replace and recreate another file stands there, and must not be touched."""
+
+
+def orphan(share: Share, lose: ByWay) -> int:
+    """An open file without a name, of 10 bytes and mode 0640."""
+    share.inside.create("fred", CONTENT, 0o640)
+    fd = share.inside.open("fred", os.O_RDWR)
+    lose(share)
+    return int(fd)
+
+
+def other_is_untouched(share: Share, lose: ByWay) -> None:
+    """The file that took the name has its content, mode and owner."""
+    if lose is unlink:
+        share.gone("fred")
+        return
+    must_be_equal("the other file's content", share.outside.slurp("fred"), b"the other file")
+    seen = share.same_stat("fred").inside
+    must_be_equal("the other file's size, mode and owner", (seen["st_size"], oct(seen["st_mode"] & 0o7777),
+                  seen["st_uid"]), (14, "0o755", 0))  # fmt: skip
+
+
+@case("UNLINKED-001", covers=[Tread, Twrite, Tunlinkat], cached_too=True)
+@by_every_way
+def test_read_and_write(share: Share, lose: ByWay) -> None:
+    """read(2), write(2), pread(2), pwrite(2) and lseek(2) work on a file without a name, and grow it.
+    Source: POSIX unlink: "the space occupied by the file shall be freed and the file shall no longer be
+    accessible" only when no process has it open."""
+    fd = orphan(share, lose)
+    assert share.inside.read(fd, 4) == b"0123"
+    share.inside.pwrite(fd, b"AB", 0)
+    must_be_equal("end", share.inside.lseek(fd, 0, os.SEEK_END), 10)
+    share.inside.write(fd, b"more")
+    must_be_equal("content", share.inside.pread(fd, 100, 0), b"AB23456789more")
+    assert share.inside.pread(fd, 100, 14) == b""
+    other_is_untouched(share, lose)
+
+
+@case("UNLINKED-002", covers=[Tgetattr], cached_too=True)
+@by_every_way
+def test_fstat(share: Share, lose: ByWay) -> None:
+    """fstat(2) and statx(AT_EMPTY_PATH) of a file without a name show its own size and mode, and link count 0.
+    Source: fstat(2); POSIX st_nlink; known defect: GitLab qemu#103, LP#1336794 (ENOENT)."""
+    fd = orphan(share, lose)
+    share.inside.pwrite(fd, b"x", 20)
+    share.inside.fsync(fd)
+    seen = share.inside.fstat(fd)
+    must_be_equal("size and mode", (seen["st_size"], oct(seen["st_mode"] & 0o7777)), (21, "0o640"))
+    must_be_equal("size by statx", share.inside.statx("", AT_EMPTY_PATH, dir_fd=fd)["stx_size"], 21)
+    other_is_untouched(share, lose)
+
+
+@case("UNLINKED-003", covers=[Tgetattr], caches=DIRECT_CACHES)
+def test_fstat_shows_no_links(share: Share) -> None:
+    """The link count of a file without a name is 0.
+    Source: POSIX st_nlink; unlink(2); 9P2000.L Rgetattr nlink[8]; known defect: GitLab qemu#103."""
+    fd = orphan(share, unlink)
+    must_be_equal("links", share.inside.fstat(fd)["st_nlink"], 0)
+
+
+@case("UNLINKED-004", covers=[Tsetattr], cached_too=True)
+@by_every_way
+@pytest.mark.parametrize("size", [0, 4, 5000])
+def test_ftruncate(share: Share, lose: ByWay, size: int) -> None:
+    """ftruncate(2) of a file without a name shortens or lengthens it, and no other file.
+    Source: ftruncate(2); POSIX; known defect: GitLab qemu#103, LP#1336794 (ENOENT)."""
+    fd = orphan(share, lose)
+    share.inside.ftruncate(fd, size)
+    must_be_equal("content", share.inside.pread(fd, 10_000, 0), CONTENT.ljust(size, b"\0")[:size])
+    other_is_untouched(share, lose)
+
+
+@case("UNLINKED-005", covers=[Tsetattr], cached_too=True)
+@by_every_way
+def test_fchmod(share: Share, lose: ByWay) -> None:
+    """fchmod(2) of a file without a name changes its mode, and no other file's.
+    Source: fchmod(2); known defect: GitLab qemu#103, LP#1336794 (ENOENT)."""
+    fd = orphan(share, lose)
+    share.inside.fchmod(fd, 0o600)
+    other_is_untouched(share, lose)
+    must_be_equal("mode", oct(share.inside.fstat(fd)["st_mode"] & 0o7777), "0o600")
+
+
+@case("UNLINKED-006", covers=[Tsetattr])
+@by_every_way
+def test_fchown(share: Share, lose: ByWay) -> None:
+    """fchown(2) of a file without a name changes its owner, and no other file's.
+    Source: fchown(2); known defect: GitLab qemu#103, LP#1336794 (ENOENT)."""
+    fd = orphan(share, lose)
+    share.inside.fchown(fd, 1001, 2001)
+    other_is_untouched(share, lose)
+    seen = share.inside.fstat(fd)
+    must_be_equal("owner", (seen["st_uid"], seen["st_gid"]), (1001, 2001))
+
+
+@case("UNLINKED-007", covers=[Tsetattr])
+@by_every_way
+def test_futimens(share: Share, lose: ByWay) -> None:
+    """futimens(3) of a file without a name sets its times, and no other file's.
+    Source: utimensat(2); known defect: GitLab qemu#103, LP#1336794 (ENOENT)."""
+    fd = orphan(share, lose)
+    share.inside.futimens(fd, 10**18, 10**18 + 7)
+    if lose is not unlink:
+        assert share.same_stat("fred").inside["st_mtime_ns"] != 10**18 + 7
+    seen = share.inside.fstat(fd)
+    must_be_equal("times", (seen["st_atime_ns"], seen["st_mtime_ns"]), (10**18, 10**18 + 7))
+
+
+@case("UNLINKED-008", covers=[Tfsync, Twrite], cached_too=True)
+@by_every_way
+def test_fsync(share: Share, lose: ByWay) -> None:
+    """fsync(2) and fdatasync(2) of a file without a name succeed.  Source: fsync(2); 9P2000.L Tfsync."""
+    fd = orphan(share, lose)
+    share.inside.write(fd, b"abc")
+    share.inside.fsync(fd)
+    share.inside.fdatasync(fd)
+    other_is_untouched(share, lose)
+
+
+@case("UNLINKED-009", covers=[Tstatfs], cached_too=True)
+def test_fstatvfs(share: Share) -> None:
+    """fstatvfs(3) of a file without a name shows the file system.  Source: fstatvfs(3); 9P2000.L Tstatfs."""
+    fd = orphan(share, unlink)
+    seen = share.inside.fstatvfs(fd)
+    must_be_equal("name length", seen["f_namemax"], share.outside.statvfs(".")["f_namemax"])
+
+
+@case("UNLINKED-010", covers=[Txattrwalk, Txattrcreate], needs=["xattr"])
+@by_every_way
+def test_extended_attributes(share: Share, lose: ByWay) -> None:
+    """fsetxattr(2), fgetxattr(2), flistxattr(2) and fremovexattr(2) work on a file without a name.
+    Source: setxattr(2), getxattr(2); known defect: GitLab qemu#103, LP#1336794 (ENOENT)."""
+    share.inside.create("fred", CONTENT, 0o640)
+    share.inside.setxattr("fred", "user.before", b"1")
+    fd = share.inside.open("fred", os.O_RDWR)
+    lose(share)
+    must_be_equal("value", share.inside.fgetxattr(fd, "user.before"), b"1")
+    share.inside.fsetxattr(fd, "user.after", b"2")
+    must_be_equal("names", [n for n in share.inside.flistxattr(fd) if n.startswith("user.")],
+                  ["user.after", "user.before"])  # fmt: skip
+    share.inside.fremovexattr(fd, "user.before")
+    if lose is not unlink:
+        must_be_equal("the other file's names", share.same_xattrs("fred"), {})
+
+
+@case("UNLINKED-011", covers=[Tlock, Tgetlock])
+def test_record_locks(share: Share) -> None:
+    """fcntl(2) locks of a file without a name are granted, asked for and given back.
+    Source: fcntl(2) F_SETLK, F_GETLK, F_UNLCK; 9P2000.L Tlock, Tgetlock."""
+    fd = orphan(share, unlink)
+    share.inside.setlk(fd, "w", 0, 5)
+    share.inside.getlk(fd, "w", 6, 2)
+    share.inside.setlk(fd, "u", 0, 5)
+    share.inside.flock(fd, fcntl.LOCK_EX)
+    share.inside.flock(fd, fcntl.LOCK_UN)
+
+
+@case("UNLINKED-012", covers=[Tread])
+def test_private_map(share: Share) -> None:
+    """mmap(2) of a file without a name shows its content, and a mapping made before goes on doing so.
+    Source: POSIX mmap; unlink(2); known defect: GitLab qemu#103 (mmap after unlink)."""
+    share.inside.create("fred", CONTENT)
+    fd = share.inside.open("fred", os.O_RDWR)
+    before = share.inside.mmap(fd, 10, mmap.PROT_READ, mmap.MAP_PRIVATE)
+    share.inside.unlink("fred")
+    after = share.inside.mmap(fd, 10, mmap.PROT_READ, mmap.MAP_PRIVATE)
+    must_be_equal("contents", [share.inside.map_read(m, 0, 10) for m in (before, after)], [CONTENT, CONTENT])
+
+
+@case("UNLINKED-013", caches=("mmap", "loose", "fscache"), covers=[Twrite])
+def test_shared_map(share: Share) -> None:
+    """What is written through a shared mapping of a file without a name is read through its descriptor.
+    Source: POSIX mmap, msync."""
+    fd = orphan(share, unlink)
+    mapping = share.inside.mmap(fd, 10, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED)
+    share.inside.map_write(mapping, 0, b"AB")
+    share.inside.msync(mapping)
+    assert share.inside.pread(fd, 100, 0) == b"AB23456789"
+
+
+@case("UNLINKED-014", severity="linux")
+def test_fallocate(share: Share) -> None:
+    """fallocate(2) of a file without a name works or fails with EOPNOTSUPP.
+    Source: fallocate(2) EOPNOTSUPP; 9P2000.L has no message for it (no fallocate in fs/9p/vfs_file.c)."""
+    fd = orphan(share, unlink)
+    seen = works_or(share.inside, (EOPNOTSUPP,), "fallocate", fd, 0, 0, 100)
+    must_be_equal("size", share.inside.lseek(fd, 0, os.SEEK_END), 100 if seen.errno is None else 10)
+
+
+@case("UNLINKED-015", covers=[Tread, Twrite], severity="linux", cached_too=True)
+def test_copying(share: Share) -> None:
+    """copy_file_range(2) and sendfile(2) from a file without a name copy its bytes.
+    Source: copy_file_range(2), sendfile(2)."""
+    fd = orphan(share, unlink)
+    share.inside.create("copy")
+    to = share.inside.open("copy", os.O_RDWR)
+    must_be_equal("copied", share.inside.copy_file_range(fd, to, 10, 0, 0), 10)
+    must_be_equal("sent", share.inside.sendfile(to, fd, 0, 10), 10)
+    share.inside.fsync(to)
+    assert share.inside.slurp("copy") == CONTENT
+
+
+@case("UNLINKED-016", covers=[Tread], cached_too=True)
+def test_duplicates_and_closing(share: Share) -> None:
+    """A duplicate of the descriptor goes on after the first is closed, and when all are closed nothing is left.
+    Source: dup(2); POSIX unlink."""
+    fd = orphan(share, unlink)
+    second = share.inside.dup(fd)
+    share.inside.close(fd)
+    assert share.inside.pread(second, 100, 0) == CONTENT
+    share.inside.close(second)
+    assert share.same_directory() == []
+
+
+@case("UNLINKED-017", covers=[Tread, Twrite])
+def test_two_descriptors(share: Share) -> None:
+    """Two descriptors of a file without a name are the same file, in two processes too.
+    Source: POSIX open, unlink."""
+    share.inside.create("fred", CONTENT)
+    share.inside.chmod("fred", 0o666)
+    reader = share.inside.spawn("reader", uid=1001)
+    theirs = reader.open("fred", os.O_RDONLY)
+    ours = share.inside.open("fred", os.O_WRONLY)
+    share.inside.unlink("fred")
+    share.inside.pwrite(ours, b"AB", 0)
+    share.inside.fsync(ours)
+    if share.mount.cache not in ("loose", "fscache"):
+        assert reader.pread(theirs, 100, 0) == b"AB23456789"
+
+
+@case("UNLINKED-018", covers=[Tread, Twrite], caches=DIRECT_CACHES)
+def test_unlinked_outside(share: Share) -> None:
+    """A file that is open in the guest and that the host removes can still be read and written there.
+    Source: POSIX unlink: the server has it open for the guest."""
+    share.inside.create("fred", CONTENT)
+    fd = share.inside.open("fred", os.O_RDWR)
+    share.outside.unlink("fred")
+    assert share.inside.pread(fd, 100, 0) == CONTENT
+    with share.without_comparison():
+        share.inside.pwrite(fd, b"AB", 0)
+        share.inside.ftruncate(fd, 6)
+    assert share.inside.pread(fd, 100, 0) == b"AB2345"
+    must_be_equal("size", share.inside.fstat(fd)["st_size"], 6)
+    share.gone("fred")
+
+
+@case("UNLINKED-019", covers=[Tread, Twrite], caches=DIRECT_CACHES)
+def test_replaced_outside(share: Share) -> None:
+    """A descriptor of a file that the host has replaced by another stays with the first.
+    Source: POSIX rename; the way editors save."""
+    share.inside.create("fred", CONTENT)
+    fd = share.inside.open("fred", os.O_RDWR)
+    share.outside.create("new", b"the other file")
+    share.outside.rename("new", "fred")
+    assert share.inside.pread(fd, 100, 0) == CONTENT
+    with share.without_comparison():
+        share.inside.pwrite(fd, b"AB", 0)
+    assert share.inside.slurp("fred") == b"the other file"
+    must_be_equal("size", share.inside.fstat(fd)["st_size"], 10)
+    assert share.outside.slurp("fred") == b"the other file"
+
+
+@case("UNLINKED-020", covers=[Twrite], severity="linux")
+def test_reopening_by_proc(share: Share) -> None:
+    """/proc/self/fd/N of a file without a name opens the same file again, or fails with ENOENT.
+    Source: proc(5) /proc/[pid]/fd; a network file system has no way to open a file that has no name: on NFS and 9P
+    the client walks by name (Linux fs/9p/fid.c v9fs_fid_clone clones a fid that is known)."""
+    fd = orphan(share, unlink)
+    seen = works_or(share.inside, (ENOENT,), "open", f"/proc/{share.inside.getpid()}/fd/{fd}", os.O_RDONLY)
+    if seen.errno is None:
+        assert share.inside.pread(seen.value, 100, 0) == CONTENT
+
+
+@case("UNLINKED-021", covers=[Tunlinkat])
+def test_link_of_the_descriptor(share: Share) -> None:
+    """linkat(2) by /proc/self/fd of a file whose last name is gone fails with ENOENT.
+    Source: linkat(2) ENOENT "oldpath ... is a magic link to a file that has been deleted"; Linux fs/namei.c
+    vfs_link(): i_nlink 0 -> ENOENT."""
+    fd = orphan(share, unlink)
+    share.inside.refuses(ENOENT).linkat(f"/proc/{share.inside.getpid()}/fd/{fd}", "george", 0x400)
+    share.gone("george")
+
+
+@case("UNLINKED-022", covers=[Tunlinkat], caches=DIRECT_CACHES)
+def test_the_space_comes_back(share: Share) -> None:
+    """The space of an unlinked file is free again on the host once it is closed, and not before.
+    Source: POSIX unlink; a server that leaks the fid keeps the file for ever."""
+    fd = share.inside.open("fred", os.O_RDWR | os.O_CREAT)
+    share.inside.write_pattern(fd, 32 << 20)
+    share.inside.fsync(fd)
+    used = share.outside.statvfs(".")
+    share.inside.unlink("fred")
+    must_be_equal("still readable", len(share.inside.pread(fd, 100, (32 << 20) - 100)), 100)
+    share.inside.close(fd)
+    after = share.outside.statvfs(".")
+    files = after["f_ffree"] - used["f_ffree"]
+    freed = (after["f_bfree"] - used["f_bfree"]) * after["f_frsize"]
+    assert files > 0 or freed >= 16 << 20, f"{freed} bytes and {files} inodes came back after the file was closed"
+
+
+@case("UNLINKED-031", covers=[Treaddir], severity="linux")
+def test_reading_a_removed_directory(share: Share) -> None:
+    """getdents(2) on a directory that was removed while open shows nothing but perhaps "." and "..", or fails with
+    ENOENT.
+    Source: getdents(2) "ENOENT: No such directory"; POSIX readdir leaves it open: Linux gives ENOENT for
+    IS_DEADDIR (fs/readdir.c iterate_dir())."""
+    share.inside.mkdir("dir")
+    fd = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
+    share.inside.getdents(fd, 100)
+    share.inside.lseek(fd, 0)
+    share.inside.rmdir("dir")
+    seen = works_or(share.inside, (ENOENT,), "getdents", fd)
+    assert {e[0] for e in seen.value or []} <= {".", ".."}
+
+
+@case("UNLINKED-032", cached_too=True)
+def test_names_in_a_removed_directory(share: Share) -> None:
+    """openat(2), mkdirat(2), symlinkat(2) and unlinkat(2) below a directory that was removed fail with ENOENT, also
+    where another one has its name now.
+    Source: open(2) ENOENT "dirfd ... refers to a directory that has been deleted"; mkdir(2) ENOENT; Linux
+    fs/namei.c: IS_DEADDIR."""
+    share.inside.mkdir("dir")
+    fd = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
+    share.inside.rmdir("dir")
+    share.inside.mkdir("dir")
+    share.inside.create("dir/fred", b"of the other directory")
+    share.inside.refuses(ENOENT).open("x", os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=fd)
+    share.inside.refuses(ENOENT).mkdir("x", dir_fd=fd)
+    share.inside.refuses(ENOENT).symlink("target", "x", dir_fd=fd)
+    share.inside.refuses(ENOENT).unlinkat("fred", 0, dir_fd=fd)
+    share.inside.refuses(ENOENT).open("fred", dir_fd=fd)
+    assert share.same_directory("dir") == ["fred"]
+
+
+@case("UNLINKED-033", covers=[Tgetattr], caches=DIRECT_CACHES)
+def test_fstat_of_a_removed_directory(share: Share) -> None:
+    """fstat(2) of a directory that was removed while open shows a directory.
+    Source: fstat(2); known defect: GitLab qemu#103 (ENOENT)."""
+    share.inside.mkdir("dir", 0o750)
+    fd = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
+    share.inside.rmdir("dir")
+    must_be_equal("mode", oct(share.inside.fstat(fd)["st_mode"]), "0o40750")
+
+
+@case("UNLINKED-034", covers=[Tsetattr])
+def test_fchmod_of_a_removed_directory(share: Share) -> None:
+    """fchmod(2) of a directory that was removed while open succeeds, and changes no other of that name.
+    Source: fchmod(2); known defect: GitLab qemu#103 (ENOENT)."""
+    share.inside.mkdir("dir", 0o750)
+    fd = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
+    share.inside.rmdir("dir")
+    share.inside.mkdir("dir", 0o755)
+    share.inside.fchmod(fd, 0o700)
+    must_be_equal("the other's mode", oct(share.same_stat("dir").inside["st_mode"] & 0o7777), "0o755")
+
+
+@case("UNLINKED-035", cached_too=True)
+def test_the_idiom_of_a_temporary_file(share: Share) -> None:
+    """A program's own way: make, unlink, write, seek, read, truncate, write, fstat, close.
+    Source: tmpfile(3); known defect: GitLab qemu#103 (apt: "Unable to determine file size for fd")."""
+    fd = share.inside.open("tmp", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    share.inside.unlink("tmp")
+    share.inside.write_pattern(fd, 300_000, seed=5)
+    must_be_equal("content", share.inside.hash_fd(fd), share.inside.hash_pattern(300_000, 5))
+    must_be_equal("size", share.inside.fstat(fd)["st_size"], 300_000)
+    share.inside.ftruncate(fd, 0)
+    share.inside.lseek(fd, 0)
+    share.inside.write(fd, b"again")
+    must_be_equal("size", share.inside.fstat(fd)["st_size"], 5)
+    share.inside.close(fd)
+    assert share.same_directory() == []
