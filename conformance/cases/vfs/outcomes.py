@@ -69,6 +69,14 @@ def flush(share: Share, *paths: str) -> None:
             share.inside.close(fd)
 
 
+def uncached(share: Share, fd: int) -> int:
+    """Write `fd`'s file back and drop its pages from the guest's cache, so that reading asks the server."""
+    if share.mount.cache != "none":
+        share.inside.fsync(fd)
+        share.inside.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    return fd
+
+
 def must_be_equal(what: str, seen: object, wanted: object) -> None:
     """A Finding that shows both values, shortened."""
     if seen != wanted:

@@ -1,0 +1,162 @@
+"""Several processes at once on one file or directory: in the guest, and guest against host."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, must_be_equal
+from conformance.errors import Finding
+from conformance.share import Share
+from conformance.vantage import Vantage
+from protocol.messages import Tlcreate, Tread, Trenameat, Tunlinkat, Twrite
+
+RECORD = 32
+
+
+def rivals(share: Share, where: str) -> list[Vantage]:
+    """Two processes: both inside, or one inside and one on the host."""
+    first = share.inside.spawn("first")
+    return [first, share.inside.spawn("second") if where == "inside" else share.outside.spawn("second")]
+
+
+def in_order(data: bytes, tags: tuple[str, ...], count: int) -> None:
+    """Every record of every writer is there, whole and in its writer's order."""
+    records = [data[i : i + RECORD] for i in range(0, len(data), RECORD)]
+    for tag in tags:
+        mine = [r for r in records if r.startswith(tag.encode() + b" ")]
+        wanted = [(b"%s %08d" % (tag.encode(), i)).ljust(31, b".") + b"\n" for i in range(count)]
+        if mine != wanted:
+            raise Finding(f"writer {tag}: {len(mine)} whole records in order of {count}: {data[:200]!r}")
+    must_be_equal("records", len(records), len(tags) * count)
+
+
+@case("CONC-001", covers=[Twrite], cached_too=True)
+def test_append_from_two_processes(share: Share) -> None:
+    """Two processes of the guest that append to one file lose and mix no record.
+    Source: open(2) "O_APPEND"; POSIX write: "no intervening file modification operation shall occur between
+    changing the file offset and the write operation"."""
+    share.inside.create("log", b"", 0o666)
+    calls = [v.start("append_records", "log", t, 150) for v, t in zip(rivals(share, "inside"), "AB", strict=True)]
+    for call in calls:
+        call.result()
+    fd = share.inside.open("log", os.O_RDWR)
+    share.inside.fsync(fd)
+    in_order(share.inside.slurp("log"), ("A", "B"), 150)
+    share.same_content("log")
+
+
+@case("CONC-002", covers=[Twrite], caches=DIRECT_CACHES)
+def test_append_from_guest_and_host(share: Share) -> None:
+    """The guest and a process of the host that append to one file lose and mix no record.
+    Source: open(2) "O_APPEND"; P9_DOTL_APPEND of Tlopen makes the server's write append atomically."""
+    share.outside.create("log", b"", 0o666)
+    calls = [v.start("append_records", "log", t, 150) for v, t in zip(rivals(share, "outside"), "AB", strict=True)]
+    for call in calls:
+        call.result()
+    in_order(share.outside.slurp("log"), ("A", "B"), 150)
+    share.same_content("log")
+
+
+@case("CONC-003", covers=[Tlcreate], caches=FRESH_NAMES)
+@pytest.mark.parametrize("where", ["inside", "outside"])
+def test_exclusive_creation_has_one_winner(share: Share, where: str) -> None:
+    """Of two processes that create the same names with O_CREAT|O_EXCL, in the guest or one on the host,
+    exactly one wins each name.
+    Source: open(2) "O_EXCL"; POSIX open: "the check ... and the creation ... shall be atomic"."""
+    calls = [v.start("try_create_exclusively", "name", 100) for v in rivals(share, where)]
+    won = [call.result() for call in calls]
+    must_be_equal("names won twice", sorted(set(won[0]) & set(won[1])), [])
+    must_be_equal("names won", sorted(won[0] + won[1]), list(range(100)))
+    must_be_equal("files", len(share.same_directory()), 100)
+
+
+@case("CONC-004", covers=[Trenameat], caches=FRESH_NAMES)
+@pytest.mark.parametrize("where", ["inside", "outside"])
+def test_rename_storm(share: Share, where: str) -> None:
+    """Two processes that rename one file to and fro lose it at no time: in the end it has one of its names
+    and its content.
+    Source: POSIX rename is atomic; known defects: CVE-2018-19489, CVE-2018-19364 (rename racing other uses
+    of a path in QEMU)."""
+    share.inside.create("a", b"content")
+    calls = [v.start("rename_many", "a", "b", 100) for v in rivals(share, where)]
+    for call in calls:
+        call.result()
+    left = share.same_directory()
+    if left not in (["a"], ["b"]):
+        raise Finding(f"the file's names after the storm: {left}")
+    must_be_equal("content", share.inside.slurp(left[0]), b"content")
+
+
+@case("CONC-005", covers=[Trenameat], caches=FRESH_NAMES)
+def test_reading_while_replaced_by_rename(share: Share) -> None:
+    """A reader that opens a name which is replaced by rename(2) all the time gets a whole old or a whole
+    new file, never none and never a mixture.
+    Source: POSIX rename: "a link named new shall remain visible to other threads throughout the
+    renaming"."""
+    share.inside.create("fred", b"0" * 6000)
+    writer, reader = rivals(share, "inside")
+    writing = writer.start("replace_many", "fred", 60, 6000)
+    reading = reader.start("read_many", "fred", 120)
+    writing.result()
+    odd = [seen for seen in reading.result() if not (len(set(seen[0])) == 1 and seen[1] == 6000)]
+    must_be_equal("reads that were neither old nor new", odd, [])
+
+
+@case("CONC-006", covers=[Tlcreate, Tunlinkat], caches=FRESH_NAMES)
+@pytest.mark.parametrize("where", ["inside", "outside"])
+def test_create_and_unlink_against_each_other(share: Share, where: str) -> None:
+    """While one process creates and another removes the same names, every call succeeds or finds the name
+    there or gone, and nothing is left in the end but what the directory shows on both sides.
+    Source: POSIX open, unlink; open(2) EEXIST; unlink(2) ENOENT."""
+    first, second = rivals(share, where)
+    creating = first.start("try_create_exclusively", "n", 150)
+    removing = second.start("try_unlink", "n", 150)
+    created, removed = creating.result(), removing.result()
+    must_be_equal("removed without having been made", sorted(set(removed) - set(created)), [])
+    must_be_equal("left", share.same_directory(), sorted(f"n{i}" for i in set(created) - set(removed)))
+
+
+@case("CONC-007", covers=[Tread, Twrite], caches=DIRECT_CACHES)
+def test_disjoint_writers(share: Share) -> None:
+    """Two processes, one inside and one on the host, that write every other block of one file leave it whole.
+    Source: POSIX write: bytes at other offsets are not touched."""
+    share.outside.create("fred", b"", 0o666)
+    inside, outside = rivals(share, "outside")
+    calls = [inside.start("write_blocks", "fred", 0, 2, 60, 3000), outside.start("write_blocks", "fred", 1, 2, 60, 3000)]
+    for call in calls:
+        call.result()
+    wanted = b"".join(bytes([33 + i % 90]) * 3000 for i in range(120))
+    must_be_equal("inside", share.inside.slurp("fred") == wanted, True)
+    must_be_equal("outside", share.outside.slurp("fred") == wanted, True)
+
+
+@case("CONC-008", covers=[Tlcreate], caches=FRESH_NAMES, seconds=120.0)
+def test_processes_fill_one_directory(share: Share) -> None:
+    """Four processes that create files of their own in one directory all find them, and both sides list
+    them all.
+    Source: POSIX open, readdir."""
+    makers = [share.inside.spawn(f"maker{i}") for i in range(4)]
+    share.inside.mkdir("dir", 0o777)
+    with share.without_comparison():
+        calls = [maker.start("fill_directory", "dir", 60, f"{i}-") for i, maker in enumerate(makers)]
+        for call in calls:
+            call.result()
+    must_be_equal("names", share.same_directory("dir"), [f"{i}-{n:06d}" for i in range(4) for n in range(60)])
+
+
+@case("CONC-009", covers=[Tread])
+def test_calls_overtake_a_blocked_one(share: Share) -> None:
+    """While one process waits for the other end of a fifo on the share, others go on working there.
+    Source: fifo(7): only the opener waits."""
+    share.outside.mkfifo("pipe")
+    waiter, other = rivals(share, "inside")
+    waiting = waiter.start("open", "pipe", os.O_RDONLY)
+    other.create("fred", b"abc")
+    must_be_equal("content", other.slurp("fred"), b"abc")
+    assert not waiting.finished(0.05), "the opener did not wait"
+    writer = other.open("pipe", os.O_RDWR | os.O_NONBLOCK)
+    waiting.result()
+    other.close(writer)

@@ -1,0 +1,214 @@
+"""execve(2) of programs and scripts on the share, libraries mapped from it, set-user-ID programs, busy texts."""
+
+from __future__ import annotations
+
+import os
+from errno import EACCES, ELIBBAD, ENOENT, ENOEXEC, ENOTDIR, ETXTBSY
+from typing import Any
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.outcomes import flush, must_be_equal
+from conformance.errors import Undrivable
+from conformance.share import Share
+from conformance.vantage import Vantage
+from protocol.messages import Tlopen, Tread, Treadlink
+
+ST_NOSUID, ST_NOEXEC = 2, 8
+EXECUTABLE = 0o755
+
+
+def place(share: Share, program: str, name: str, mode: int = EXECUTABLE) -> None:
+    """Copy a program of the guest onto the share."""
+    if share.inside.statvfs(".")["f_flag"] & ST_NOEXEC:
+        raise Undrivable("the share is mounted noexec")
+    path = share.inside.which(program)
+    if path is None:
+        raise Undrivable(f"the guest has no {program}")
+    with share.without_comparison():
+        share.inside.create(name)
+        copied = share.inside.run(["/bin/cp", path, f"{share.inside.root}/{name}"])
+    must_be_equal("status of cp", (copied["status"], copied["stderr"]), (0, b""))
+    flush(share, name)
+    share.inside.chmod(name, mode)
+    share.same_content(name)
+
+
+def ran(vantage: Vantage, argv: list[str], **kw: Any) -> tuple[int, bytes, bytes]:
+    """A program's exit status and what it wrote."""
+    done = vantage.run(argv, **kw)
+    return done["status"], done["stdout"], done["stderr"]
+
+
+@case("EXEC-001", covers=[Tlopen, Tread], cached_too=True)
+def test_program_runs(share: Share) -> None:
+    """A program copied onto the share runs from there as from its own place, twice.
+    Source: execve(2); known defects: UTM#5997 (SIGSEGV of programs on the share)."""
+    place(share, "cat", "cat")
+    for text in (b"first", b"second " * 20_000):
+        must_be_equal("run", ran(share.inside, ["./cat"], stdin=text), (0, text, b""))
+
+
+@case("EXEC-002", covers=[Tread])
+def test_large_program_runs(share: Share) -> None:
+    """A program of some megabytes, paged in as it runs, works from the share.
+    Source: execve(2); mmap(2); known defect: UTM#5997."""
+    place(share, "python3", "python3")
+    code = "import json, hashlib; print(json.dumps(hashlib.sha256(b'abc').hexdigest()[:8]))"
+    status, out, err = ran(share.inside, ["./python3", "-S", "-c", code], env={"PYTHONHOME": "/usr", "LC_ALL": "C"})
+    must_be_equal("run", (status, out, err[-200:]), (0, b'"ba7816bf"\n', b""))
+
+
+@case("EXEC-003", covers=[Tlopen, Tread], cached_too=True)
+@pytest.mark.parametrize("way", ["#!/bin/sh", "#! /bin/sh -e", "#!/usr/bin/env -S sh"], ids=["sh", "sh-e", "env"])
+def test_script_runs(share: Share, way: str) -> None:
+    """A script on the share runs under its interpreter, which gets the script's name and arguments.
+    Source: execve(2) "Interpreter scripts"."""
+    share.inside.create("script", f'{way}\necho "$(basename "$0") $1"\nexit 7\n'.encode(), EXECUTABLE)
+    must_be_equal("run", ran(share.inside, ["./script", "one"]), (7, b"script one\n", b""))
+
+
+@case("EXEC-004", covers=[Tlopen], caches=("none", "readahead", "mmap"))
+def test_script_changed_outside(share: Share) -> None:
+    """A script that the host has changed runs as it now is.  Source: execve(2); POSIX execve."""
+    share.outside.create("script", b"#!/bin/sh\necho old\n", EXECUTABLE)
+    must_be_equal("old", ran(share.inside, ["./script"]), (0, b"old\n", b""))
+    share.outside.overwrite("script", b"#!/bin/sh\necho new and longer\n")
+    must_be_equal("new", ran(share.inside, ["./script"]), (0, b"new and longer\n", b""))
+
+
+@case("EXEC-005", cached_too=True)
+def test_no_execute_permission(share: Share) -> None:
+    """A file that nobody may execute is refused to root as well with EACCES, and one that only its owner
+    may is to others.
+    Source: execve(2) EACCES; POSIX execve; path_resolution(7): root needs one execute bit."""
+    share.inside.create("script", b"#!/bin/sh\necho hello\n", 0o644)
+    bob = share.inside.spawn("bob", uid=1001)
+    share.inside.refuses(EACCES).run(["./script"])
+    bob.refuses(EACCES).run(["./script"])
+    share.inside.chmod("script", 0o744)
+    must_be_equal("root", ran(share.inside, ["./script"]), (0, b"hello\n", b""))
+    bob.refuses(EACCES).run(["./script"])
+
+
+@case("EXEC-006")
+def test_what_is_no_program(share: Share) -> None:
+    """execve(2) of a directory fails with EACCES, of a file in no known format with ENOEXEC, of a script
+    without its interpreter with ENOENT, of a missing name with ENOENT, below a file with ENOTDIR.
+    Source: execve(2) ERRORS."""
+    share.inside.mkdir("dir")
+    share.inside.create("garbage", b"\x01\x02\x03 no program", EXECUTABLE)
+    share.inside.create("empty", b"", EXECUTABLE)
+    share.inside.create("script", b"#!/no/such/interpreter\n", EXECUTABLE)
+    share.inside.refuses(EACCES).run(["./dir"])
+    share.inside.refuses(ENOEXEC).run(["./garbage"])
+    share.inside.refuses(ENOEXEC).run(["./empty"])
+    share.inside.refuses(ENOENT).run(["./script"])
+    share.inside.refuses(ENOENT).run(["./nobody"])
+    share.inside.refuses(ENOTDIR).run(["./garbage/x"])
+
+
+@case("EXEC-007", cached_too=True)
+def test_running_program_cannot_be_written(share: Share) -> None:
+    """A program that runs cannot be opened for writing or truncated: ETXTBSY; when it has ended, it can.
+    Source: open(2) ETXTBSY; truncate(2) ETXTBSY."""
+    place(share, "sleep", "sleep")
+    runner = share.inside.spawn("runner")
+    pid = runner.start_program(["./sleep", "30"])
+    share.inside.refuses(ETXTBSY).open("sleep", os.O_WRONLY)
+    share.inside.refuses(ETXTBSY).truncate("sleep", 0)
+    runner.end_program(pid)
+    share.inside.close(share.inside.open("sleep", os.O_WRONLY))
+    share.same_content("sleep")
+
+
+@case("EXEC-008")
+def test_program_open_for_writing_cannot_run(share: Share) -> None:
+    """execve(2) of a file that is open for writing fails with ETXTBSY (Linux 6.11 and 6.12 alone run it);
+    when it is closed, it runs.
+    Source: execve(2) ETXTBSY; Linux 2a010c412853 (6.11) dropped the refusal, 3b832035387f (6.13) brought it
+    back."""
+    place(share, "true", "true")
+    fd = share.inside.open("true", os.O_WRONLY)
+    release = tuple(int(n) for n in share.inside.uname()[2].split("-")[0].split(".")[:2])
+    if release not in ((6, 11), (6, 12)):
+        share.inside.refuses(ETXTBSY).run(["./true"])
+    share.inside.close(fd)
+    must_be_equal("run", ran(share.inside, ["./true"]), (0, b"", b""))
+
+
+@case("EXEC-009", covers=[Tlopen], needs=("passthrough-ownership",), cached_too=True)
+def test_set_user_id_program(share: Share) -> None:
+    """A program with the set-user-ID or set-group-ID bit runs with its owner's or group's identity.
+    Source: execve(2) "the effective user ID of the calling process is changed to that of the owner"."""
+    place(share, "id", "id")
+    if share.inside.statvfs(".")["f_flag"] & ST_NOSUID:
+        raise Undrivable("the share is mounted nosuid")
+    bob = share.inside.spawn("bob", uid=1001, gid=1001)
+    must_be_equal("plain", ran(bob, ["./id", "-u"]), (0, b"1001\n", b""))
+    share.inside.chown("id", 1002, 1003)
+    share.inside.chmod("id", 0o4755)
+    must_be_equal("set-user-ID", ran(bob, ["./id", "-u"]), (0, b"1002\n", b""))
+    must_be_equal("real", ran(bob, ["./id", "-u", "-r"]), (0, b"1001\n", b""))
+    share.inside.chmod("id", 0o2755)
+    must_be_equal("set-group-ID", ran(bob, ["./id", "-g"]), (0, b"1003\n", b""))
+    share.inside.chmod("id", 0o755)
+    must_be_equal("neither", ran(bob, ["./id", "-u"]), (0, b"1001\n", b""))
+
+
+@case("EXEC-010", covers=[Tread], cached_too=True)
+def test_library_is_mapped_from_the_share(share: Share) -> None:
+    """The dynamic loader maps a library that lies on the share, and the program that uses it runs.
+    Source: ld.so(8) LD_PRELOAD; mmap(2) MAP_PRIVATE with PROT_EXEC."""
+    library = share.inside.loaded_library()
+    if library is None:
+        raise Undrivable("the guest's agent has no library loaded that could be copied")
+    with share.without_comparison():
+        share.inside.create("lib.so")
+        share.inside.run(["/bin/cp", library, f"{share.inside.root}/lib.so"])
+    flush(share, "lib.so")
+    preloaded = {"LD_PRELOAD": f"{share.inside.root}/lib.so", "LC_ALL": "C"}
+    status, out, err = ran(share.inside, ["/bin/cat", "/proc/self/maps"], env=preloaded)
+    must_be_equal("status and errors", (status, err), (0, b""))
+    must_be_equal("mapped from the share", f"{share.inside.root}/lib.so".encode() in out, True)
+
+
+@case("EXEC-011", covers=[Treadlink])
+def test_program_through_a_link(share: Share) -> None:
+    """A program runs through a symbolic link to it and through a hard link.
+    Source: execve(2); path_resolution(7)."""
+    share.inside.create("script", b"#!/bin/sh\necho hello\n", EXECUTABLE)
+    share.inside.symlink("script", "soft")
+    share.inside.link("script", "hard")
+    for name in ("./soft", "./hard"):
+        must_be_equal(name, ran(share.inside, [name]), (0, b"hello\n", b""))
+
+
+@case("EXEC-012")
+def test_no_search_permission(share: Share) -> None:
+    """execve(2) below a directory that the user may not search fails with EACCES.
+    Source: execve(2) EACCES."""
+    share.inside.mkdir("dir", 0o700)
+    share.inside.create("dir/script", b"#!/bin/sh\n", 0o755)
+    share.inside.spawn("bob", uid=1001).refuses(EACCES).run(["dir/script"])
+
+
+@case("EXEC-013")
+def test_executable_only(share: Share) -> None:
+    """A user may run a program that he may execute and not read (mode 0711), and still not read it.
+    Source: POSIX execve: execute permission is all that is asked for; path_resolution(7)."""
+    place(share, "true", "true", 0o711)
+    bob = share.inside.spawn("bob", uid=1001)
+    must_be_equal("run", ran(bob, ["./true"]), (0, b"", b""))
+    bob.refuses(EACCES).open("true")
+
+
+@case("EXEC-014")
+def test_truncated_program(share: Share) -> None:
+    """A program cut short is refused with ENOEXEC (EACCES, ENOENT or ELIBBAD by what is missing) or dies of
+    a signal; the guest goes on.
+    Source: execve(2) ENOEXEC, ELIBBAD; Linux fs/binfmt_elf.c."""
+    place(share, "true", "true")
+    share.inside.truncate("true", 100)
+    share.inside.refuses(ENOEXEC, ELIBBAD, because="fs/binfmt_elf.c: program headers cannot be read").run(["./true"])

@@ -1,0 +1,173 @@
+"""lseek(2): where offsets go, what is refused, and SEEK_DATA and SEEK_HOLE. Linux clients answer by themselves."""
+
+from __future__ import annotations
+
+import os
+from errno import EBADF, EINVAL, ENXIO, EOVERFLOW, ESPIPE
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.outcomes import FRESH_NAMES, must_be_equal
+from conformance.cases.vfs.test_open import make_node
+from conformance.errors import Finding
+from conformance.share import Share
+from protocol.messages import Tgetattr, Tread, Twrite
+
+SET, CUR, END, DATA, HOLE = os.SEEK_SET, os.SEEK_CUR, os.SEEK_END, os.SEEK_DATA, os.SEEK_HOLE
+LARGEST = (1 << 63) - 1
+MIB = 1 << 20
+
+
+@case("SEEK-001", covers=[Tread], cached_too=True)
+def test_set_current_end(share: Share) -> None:
+    """lseek(2) sets the offset from the beginning, the current offset or the end, and the next read starts
+    there.
+    Source: lseek(2); POSIX lseek."""
+    share.outside.create("fred", b"0123456789")
+    fd = share.inside.open("fred")
+    steps = ((3, SET, 3, b"3"), (2, CUR, 6, b"6"), (-2, CUR, 5, b"5"), (-1, END, 9, b"9"))
+    for offset, whence, wanted, byte in steps:
+        must_be_equal(f"lseek {offset} {whence}", share.inside.lseek(fd, offset, whence), wanted)
+        must_be_equal("byte there", share.inside.read(fd, 1), byte)
+    must_be_equal("end", share.inside.lseek(fd, 0, END), 10)
+
+
+@case("SEEK-002", covers=[Twrite])
+def test_past_the_end(share: Share) -> None:
+    """lseek(2) past the end is allowed and by itself changes nothing; a write there extends the file.
+    Source: POSIX lseek "shall not, by itself, extend the size of a file"."""
+    share.inside.create("fred", b"abc")
+    fd = share.inside.open("fred", os.O_RDWR)
+    must_be_equal("offset", share.inside.lseek(fd, 1000, END), 1003)
+    must_be_equal("size", share.same_stat("fred").inside["st_size"], 3)
+    must_be_equal("read there", share.inside.read(fd, 10), b"")
+    share.inside.write(fd, b"x")
+    must_be_equal("size", share.same_stat("fred").inside["st_size"], 1004)
+
+
+@case("SEEK-003")
+def test_negative_result(share: Share) -> None:
+    """lseek(2) to before the beginning fails with EINVAL and leaves the offset.  Source: lseek(2) EINVAL."""
+    share.inside.create("fred", b"0123456789")
+    fd = share.inside.open("fred")
+    share.inside.lseek(fd, 4)
+    for offset, whence in ((-1, SET), (-5, CUR), (-11, END)):
+        share.inside.refuses(EINVAL).lseek(fd, offset, whence)
+    must_be_equal("offset", share.inside.lseek(fd, 0, CUR), 4)
+
+
+@case("SEEK-004")
+def test_unknown_whence(share: Share) -> None:
+    """lseek(2) with a whence that does not exist fails with EINVAL.  Source: lseek(2) EINVAL."""
+    share.inside.create("fred", b"abc")
+    share.inside.refuses(EINVAL).lseek(share.inside.open("fred"), 0, 99)
+
+
+@case("SEEK-005")
+def test_past_the_largest_offset(share: Share) -> None:
+    """lseek(2) whose result passes 2^63-1 fails with EOVERFLOW or EINVAL and leaves the offset.
+    Source: lseek(2) EOVERFLOW; Linux fs/read_write.c vfs_setpos() gives EINVAL past s_maxbytes."""
+    share.inside.create("fred", b"abc")
+    fd = share.inside.open("fred")
+    share.inside.lseek(fd, 2)
+    share.inside.refuses(EOVERFLOW, EINVAL).lseek(fd, LARGEST, CUR)
+    share.inside.refuses(EOVERFLOW, EINVAL).lseek(fd, LARGEST, END)
+    must_be_equal("offset", share.inside.lseek(fd, 0, CUR), 2)
+
+
+@case("SEEK-006")
+def test_what_cannot_seek(share: Share) -> None:
+    """lseek(2) fails with ESPIPE for a fifo and EBADF for a descriptor that is closed or O_PATH.
+    Source: lseek(2) ESPIPE, EBADF; open(2) O_PATH."""
+    make_node(share, "fifo", "pipe")
+    share.inside.create("fred")
+    share.inside.refuses(ESPIPE).lseek(share.inside.open("pipe", os.O_RDONLY | os.O_NONBLOCK), 0)
+    share.inside.refuses(EBADF).lseek(share.inside.open("fred", os.O_PATH), 0)
+    share.inside.refuses(EBADF).lseek(987, 0)
+
+
+@case("SEEK-007", covers=[Tgetattr], caches=FRESH_NAMES)
+def test_end_after_growth_outside(share: Share) -> None:
+    """After fstat(2) has shown that the host appended, SEEK_END goes to the new end.
+    Source: POSIX lseek "SEEK_END: the size of the file plus offset"; fstat asks the server."""
+    share.outside.create("fred", b"0123456789")
+    fd = share.inside.open("fred")
+    must_be_equal("end at first", share.inside.lseek(fd, 0, END), 10)
+    share.outside.truncate("fred", 5000)
+    must_be_equal("size", share.inside.fstat(fd)["st_size"], 5000)
+    must_be_equal("end", share.inside.lseek(fd, 0, END), 5000)
+    share.outside.truncate("fred", 7)
+    must_be_equal("size", share.inside.fstat(fd)["st_size"], 7)
+    must_be_equal("end", share.inside.lseek(fd, 0, END), 7)
+
+
+@case("SEEK-008", cached_too=True)
+@pytest.mark.parametrize("beyond", [1 << 31, 1 << 32, 1 << 40], ids=["2^31", "2^32", "2^40"])
+def test_far_offsets(share: Share, beyond: int) -> None:
+    """lseek(2) handles offsets past 2 GiB, 4 GiB and more, from each origin.
+    Source: lseek(2), off_t of 64 bits; POSIX lseek."""
+    share.inside.create("fred")
+    share.inside.truncate("fred", beyond + 10)
+    fd = share.inside.open("fred")
+    seen = [share.inside.lseek(fd, beyond), share.inside.lseek(fd, 3, CUR), share.inside.lseek(fd, -1, END)]
+    must_be_equal("offsets", seen, [beyond, beyond + 3, beyond + 9])
+
+
+@case("SEEK-009", cached_too=True)
+@pytest.mark.parametrize("made", ["inside", "outside"])
+def test_data_and_hole_of_a_sparse_file(share: Share, made: str) -> None:
+    """SEEK_DATA and SEEK_HOLE of a file with holes never skip data and never call data a hole: what SEEK_DATA
+    skips reads as zeros, and both stay in order and within the file.
+    Source: lseek(2) "Seeking file data and holes": a file system may report the whole file as data."""
+    maker = getattr(share, made)
+    writer = maker.open("fred", os.O_CREAT | os.O_RDWR, 0o644)
+    maker.ftruncate(writer, 4 * MIB)
+    islands = (MIB, 3 * MIB - 4096)
+    for start in islands:
+        maker.pwrite(writer, b"\xaa" * 8192, start)
+    maker.fsync(writer)
+    fd = share.inside.open("fred")
+    position = 0
+    covered: list[tuple[int, int]] = []
+    while position < 4 * MIB:
+        try:
+            data = share.inside.lseek(fd, position, DATA)
+        except OSError as e:
+            must_be_equal("errno of SEEK_DATA past the last data", e.errno, ENXIO)
+            break
+        hole = share.inside.lseek(fd, data, HOLE)
+        if not position <= data < hole <= 4 * MIB:
+            raise Finding(f"from {position}: data at {data}, hole at {hole}")
+        covered.append((data, hole))
+        position = hole
+    for start in islands:
+        if not any(a <= start and start + 8192 <= b for a, b in covered):
+            raise Finding(f"the data at {start} is in none of {covered}")
+    must_be_equal("offset moved by SEEK_HOLE", share.inside.lseek(fd, 0, CUR) >= covered[-1][1], True)
+
+
+@case("SEEK-010")
+def test_data_and_hole_of_a_file_without_holes(share: Share) -> None:
+    """In a file without holes SEEK_DATA stays where it is asked, and SEEK_HOLE goes to the end.
+    Source: lseek(2) "SEEK_HOLE: ... there is an implicit hole at the end of any file"."""
+    share.inside.create("fred", b"x" * 10_000)
+    fd = share.inside.open("fred")
+    for at in (0, 1, 5000, 9999):
+        must_be_equal(f"data from {at}", share.inside.lseek(fd, at, DATA), at)
+        must_be_equal(f"hole from {at}", share.inside.lseek(fd, at, HOLE), 10_000)
+
+
+@case("SEEK-011")
+def test_data_and_hole_past_the_end(share: Share) -> None:
+    """SEEK_DATA and SEEK_HOLE at or past the end fail with ENXIO, from a negative offset with ENXIO or
+    EINVAL.
+    Source: lseek(2) ENXIO "whence is SEEK_DATA or SEEK_HOLE, and offset is beyond the end of the file"."""
+    share.inside.create("fred", b"abc")
+    share.inside.create("empty")
+    for name, end in (("fred", 3), ("empty", 0)):
+        fd = share.inside.open(name)
+        for at in (end, end + 1, 1 << 40):
+            share.inside.refuses(ENXIO).lseek(fd, at, DATA)
+            share.inside.refuses(ENXIO).lseek(fd, at, HOLE)
+        share.inside.refuses(ENXIO, EINVAL).lseek(fd, -1, DATA)

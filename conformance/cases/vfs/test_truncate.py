@@ -1,0 +1,298 @@
+"""truncate(2) and ftruncate(2): shorter, longer, equal; what comes back as zeros; who may; and what is refused."""
+
+from __future__ import annotations
+
+import os
+from errno import EACCES, EBADF, EFBIG, EINVAL, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
+from typing import Any
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, flush, must_be_equal, outcome, settled_times
+from conformance.cases.vfs.test_open import make_node
+from conformance.share import Share
+from conformance.vantage import Vantage
+from protocol.messages import Tsetattr
+
+WAYS = pytest.mark.parametrize("way", ["truncate", "ftruncate"])
+GIB = 1 << 30
+DATA = bytes(i % 251 for i in range(20_000))
+
+
+def cut(vantage: Vantage, way: str, length: int, name: str = "fred") -> Any:
+    """Set the length of `name` by its name or by a descriptor of it."""
+    if way == "truncate":
+        return vantage.truncate(name, length)
+    return vantage.ftruncate(vantage.open(name, os.O_RDWR), length)
+
+
+@case("TRUNC-001", covers=[Tsetattr], cached_too=True)
+@WAYS
+@pytest.mark.parametrize("length", [0, 1, 4095, 4096, 4097, 8192, 19_999, 20_000])
+def test_shorter(share: Share, way: str, length: int) -> None:
+    """truncate(2) and ftruncate(2) to a smaller length cut there, on any boundary, and keep the bytes before.
+    Source: truncate(2); POSIX truncate, ftruncate; 9P2000.L Tsetattr size."""
+    share.inside.create("fred", DATA)
+    flush(share, "fred")
+    cut(share.inside, way, length)
+    must_be_equal("size", share.same_stat("fred").inside["st_size"], length)
+    must_be_equal("outside", share.outside.slurp("fred"), DATA[:length])
+    must_be_equal("inside", share.inside.slurp("fred"), DATA[:length])
+
+
+@case("TRUNC-002", covers=[Tsetattr], cached_too=True)
+@WAYS
+@pytest.mark.parametrize("length", [20_001, 20_480, 20_481, 5_000_000])
+def test_longer(share: Share, way: str, length: int) -> None:
+    """truncate(2) and ftruncate(2) to a larger length append zeros.
+    Source: truncate(2) "the extended part reads as null bytes"; POSIX ftruncate."""
+    share.inside.create("fred", DATA)
+    flush(share, "fred")
+    cut(share.inside, way, length)
+    must_be_equal("size", share.same_stat("fred").inside["st_size"], length)
+    fd = share.inside.open("fred")
+    must_be_equal("kept", share.inside.pread(fd, 20_000, 0), DATA)
+    must_be_equal("new part", share.inside.pread(fd, 70_000, 20_000), b"\0" * min(70_000, length - 20_000))
+    must_be_equal("outside", share.outside.slurp("fred", 30_000), (DATA + b"\0" * 10_000)[: min(length, 30_000)])
+
+
+@case("TRUNC-003", covers=[Tsetattr], cached_too=True)
+@WAYS
+@pytest.mark.parametrize("length", [0, 100, 4096, 6000])
+def test_cut_bytes_do_not_come_back(share: Share, way: str, length: int) -> None:
+    """What was cut off is gone: after making the file long again it reads as zeros, also where the guest
+    has read it before.
+    Source: POSIX ftruncate "the extended area shall appear as if it were zero-filled"."""
+    share.inside.create("fred", b"\xff" * 20_000)
+    fd = share.inside.open("fred", os.O_RDWR)
+    share.inside.fsync(fd)
+    assert share.inside.pread(fd, 20_000, 0) == b"\xff" * 20_000
+    cut(share.inside, way, length)
+    cut(share.inside, way, 20_000)
+    wanted = b"\xff" * length + b"\0" * (20_000 - length)
+    must_be_equal("through the old descriptor", share.inside.pread(fd, 20_000, 0), wanted)
+    must_be_equal("outside", share.outside.slurp("fred"), wanted)
+
+
+@case("TRUNC-004", covers=[Tsetattr])
+@WAYS
+def test_cut_outside_is_seen_inside(share: Share, way: str) -> None:
+    """A length that the host sets, and the zeros of one made longer, are seen inside; and the reverse.
+    Source: POSIX truncate; stat(2)."""
+    share.outside.create("fred", DATA)
+    cut(share.outside, way, 5000)
+    must_be_equal("inside", share.inside.slurp("fred"), DATA[:5000])
+    cut(share.inside, way, 300)
+    must_be_equal("outside", share.outside.slurp("fred"), DATA[:300])
+
+
+@case("TRUNC-005", covers=[Tsetattr], cached_too=True)
+@WAYS
+@pytest.mark.parametrize("length", [10, 40_000])
+def test_times_and_mode(share: Share, way: str, length: int) -> None:
+    """Changing the length moves mtime and ctime, and leaves atime, mode, owner and links.
+    Source: POSIX truncate "shall mark for update the last data modification and last file status change
+    timestamps"."""
+    share.inside.create("fred", DATA, 0o640)
+    flush(share, "fred")
+    settled_times(share, "fred")
+    before = share.same_stat("fred")
+    cut(share.inside, way, length)
+    after = share.same_stat("fred")
+    must_be_equal("changed", after.changed_from(before) - {"blocks"}, {"size", "mtime_ns", "ctime_ns"})
+
+
+@case("TRUNC-006", covers=[Tsetattr])
+@WAYS
+def test_equal_length(share: Share, way: str) -> None:
+    """Setting the length that the file has keeps every byte.  Source: POSIX truncate, ftruncate."""
+    share.inside.create("fred", DATA)
+    cut(share.inside, way, len(DATA))
+    assert share.inside.slurp("fred") == DATA
+    share.same_content("fred")
+
+
+@case("TRUNC-007", covers=[Tsetattr], cached_too=True)
+@WAYS
+@pytest.mark.parametrize("length", [2 * GIB - 1, 2 * GIB, 4 * GIB - 1, 4 * GIB, 4 * GIB + 1, 1 << 43],
+                         ids=["2^31-1", "2^31", "2^32-1", "2^32", "2^32+1", "2^43"])  # fmt: skip
+def test_large_lengths(share: Share, way: str, length: int) -> None:
+    """Lengths of 2 GiB, 4 GiB and more are set as asked, seen on both sides, and undone.
+    Source: POSIX truncate, off_t of 64 bits; 9P2000.L Tsetattr size[8]."""
+    share.inside.create("fred", b"abc")
+    flush(share, "fred")
+    cut(share.inside, way, length)
+    must_be_equal("size", share.same_stat("fred").inside["st_size"], length)
+    must_be_equal("size outside", share.outside.stat("fred")["st_size"], length)
+    fd = share.inside.open("fred")
+    must_be_equal("last bytes", share.inside.pread(fd, 100, length - 10), b"\0" * 10)
+    cut(share.inside, way, 3)
+    must_be_equal("content", share.outside.slurp("fred"), b"abc")
+
+
+@case("TRUNC-008")
+@WAYS
+def test_largest_length(share: Share, way: str) -> None:
+    """The length 2^63-1 works or fails with EFBIG (or EINVAL) just as on the host, and a refusal changes
+    nothing.
+    Source: truncate(2) EFBIG, EINVAL "length is negative or larger than the maximum file size"."""
+    share.inside.create("fred", b"abc")
+    share.outside.create("twin", b"abc")
+    ours: Any = "fred" if way == "truncate" else share.inside.open("fred", os.O_RDWR)
+    theirs: Any = "twin" if way == "truncate" else share.outside.open("twin", os.O_RDWR)
+    for length in ((1 << 63) - 1, 1 << 62):
+        seen, host = outcome(share.inside, way, ours, length), outcome(share.outside, way, theirs, length)
+        must_be_equal(f"to {length}, against the host's", str(seen), str(host))
+        must_be_equal("errno", seen.errno in (None, EFBIG, EINVAL), True)
+        cut(share.inside, way, 3)
+        share.outside.truncate("twin", 3)
+    must_be_equal("content", share.inside.slurp("fred"), b"abc")
+
+
+@case("TRUNC-009")
+@WAYS
+def test_negative_length(share: Share, way: str) -> None:
+    """A negative length fails with EINVAL and changes nothing.
+    Source: truncate(2) EINVAL; POSIX truncate."""
+    share.inside.create("fred", b"abc")
+    for length in (-1, -(1 << 63)):
+        if way == "truncate":
+            share.inside.refuses(EINVAL).truncate("fred", length)
+        else:
+            share.inside.refuses(EINVAL).ftruncate(share.inside.open("fred", os.O_RDWR), length)
+    assert share.inside.slurp("fred") == b"abc"
+
+
+@case("TRUNC-010", cached_too=True)
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("nobody", ENOENT), ("", ENOENT), ("nodir/x", ENOENT), ("dangling", ENOENT), ("file/x", ENOTDIR),
+     ("file/", ENOTDIR), ("loop", ELOOP), ("n" * 256, ENAMETOOLONG), ("dir", EISDIR), ("pipe", EINVAL)],
+    ids=["missing", "empty", "missing-dir", "dangling", "below-file", "slash-file", "loop", "256", "directory",
+         "fifo"],
+)  # fmt: skip
+def test_truncate_of_what_cannot_be(share: Share, name: str, wanted: int) -> None:
+    """truncate(2) of a name that leads nowhere, of a directory or a fifo fails with the errno for it and
+    makes nothing.
+    Source: truncate(2) ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, EISDIR; Linux fs/open.c vfs_truncate(): EINVAL
+    for what is no regular file."""
+    share.inside.create("file", b"abc")
+    share.inside.mkdir("dir")
+    share.inside.symlink("loop", "loop")
+    share.inside.symlink("nobody", "dangling")
+    make_node(share, "fifo", "pipe")
+    before = share.same_directory()
+    share.inside.refuses(wanted).truncate(name, 0)
+    assert share.same_directory() == before
+    assert share.inside.slurp("file") == b"abc"
+
+
+@case("TRUNC-011", cached_too=True)
+def test_truncate_without_permission(share: Share) -> None:
+    """truncate(2) by a user who may not write the file, or not search the way, fails with EACCES; one who may
+    write it succeeds though he does not own it.  Source: truncate(2) EACCES; POSIX truncate."""
+    share.inside.create("fred", b"abc", 0o644)
+    share.inside.mkdir("dir", 0o700)
+    share.inside.create("dir/fred", b"abc", 0o666)
+    flush(share, "fred", "dir/fred")
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.refuses(EACCES).truncate("fred", 0)
+    bob.refuses(EACCES).truncate("dir/fred", 0)
+    assert share.outside.slurp("fred") == b"abc" and share.outside.slurp("dir/fred") == b"abc"
+    share.inside.chmod("fred", 0o666)
+    bob.truncate("fred", 1)
+    must_be_equal("content", share.inside.slurp("fred"), b"a")
+
+
+@case("TRUNC-012", cached_too=True)
+def test_ftruncate_of_a_descriptor_not_for_writing(share: Share) -> None:
+    """ftruncate(2) of a descriptor opened for reading, O_PATH, closed, of a directory or fifo fails with
+    EBADF or EINVAL and changes nothing.
+    Source: ftruncate(2) EBADF or EINVAL "fd is not open for writing"; POSIX ftruncate."""
+    share.inside.create("fred", b"abc")
+    share.inside.mkdir("dir")
+    make_node(share, "fifo", "pipe")
+    bad = share.inside.refuses(EBADF, EINVAL)
+    for fd in (share.inside.open("fred"), share.inside.open("fred", os.O_PATH), share.inside.open("dir"),
+               share.inside.open("pipe", os.O_RDWR), 987):  # fmt: skip
+        bad.ftruncate(fd, 0)
+    assert share.inside.slurp("fred") == b"abc"
+
+
+@case("TRUNC-013", covers=[Tsetattr])
+def test_ftruncate_leaves_the_offset(share: Share) -> None:
+    """ftruncate(2) leaves the offset, also past the new end, and the next write leaves zeros between.
+    Source: POSIX ftruncate "shall not modify the file offset for any open file descriptions"."""
+    fd = share.inside.open("fred", os.O_CREAT | os.O_RDWR, 0o644)
+    share.inside.write(fd, b"0123456789")
+    share.inside.ftruncate(fd, 4)
+    must_be_equal("offset", share.inside.lseek(fd, 0, os.SEEK_CUR), 10)
+    share.inside.write(fd, b"AB")
+    share.inside.fsync(fd)
+    must_be_equal("content", share.inside.slurp("fred"), b"0123\0\0\0\0\0\0AB")
+    share.same_content("fred")
+
+
+@case("TRUNC-014", covers=[Tsetattr])
+def test_truncate_follows_a_link(share: Share) -> None:
+    """truncate(2) of a symbolic link cuts its target and leaves the link.  Source: path_resolution(7)."""
+    share.inside.create("fred", b"abc")
+    share.inside.symlink("fred", "link")
+    share.inside.truncate("link", 1)
+    assert share.same_link("link") == "fred"
+    must_be_equal("content", share.inside.slurp("fred"), b"a")
+
+
+@case("TRUNC-015", covers=[Tsetattr], cached_too=True)
+def test_ftruncate_of_a_read_only_file_open_for_writing(share: Share) -> None:
+    """A user may ftruncate(2) a file through the writable descriptor that made it, though its mode forbids
+    him to write it; truncate(2) is refused.
+    Source: POSIX ftruncate: "open for writing" is all that counts; open(2) "mode"."""
+    bob = share.inside.spawn("bob", uid=1001)
+    fd = bob.open("fred", os.O_CREAT | os.O_RDWR, 0o444)
+    bob.write(fd, b"0123456789")
+    bob.ftruncate(fd, 3)
+    bob.fsync(fd)
+    must_be_equal("content", share.outside.slurp("fred"), b"012")
+    bob.refuses(EACCES).truncate("fred", 0)
+
+
+@case("TRUNC-016", covers=[Tsetattr])
+def test_length_is_seen_by_every_descriptor(share: Share) -> None:
+    """Every open descriptor reads the file at its new length at once.  Source: POSIX ftruncate, read."""
+    share.inside.create("fred", DATA)
+    reader, writer = share.inside.open("fred"), share.inside.open("fred", os.O_RDWR)
+    assert len(share.inside.pread(reader, 30_000, 0)) == 20_000
+    share.inside.ftruncate(writer, 7)
+    must_be_equal("read", share.inside.pread(reader, 30_000, 0), DATA[:7])
+    must_be_equal("fstat", share.inside.fstat(reader)["st_size"], 7)
+    share.inside.ftruncate(writer, 9)
+    must_be_equal("read", share.inside.pread(reader, 30_000, 0), DATA[:7] + b"\0\0")
+
+
+@case("TRUNC-017")
+def test_over_the_file_size_limit(share: Share) -> None:
+    """Making a file longer than the process's limit fails with EFBIG and changes nothing.
+    Source: truncate(2) EFBIG; setrlimit(2) RLIMIT_FSIZE; POSIX truncate."""
+    share.inside.create("fred", b"abc", 0o666)
+    bob = share.inside.spawn("bob")
+    fd = bob.open("fred", os.O_RDWR)
+    bob.setrlimit(1, 1000)
+    bob.refuses(EFBIG).truncate("fred", 1001)
+    bob.refuses(EFBIG).ftruncate(fd, 1001)
+    bob.ftruncate(fd, 1000)
+    must_be_equal("size", share.same_stat("fred").inside["st_size"], 1000)
+
+
+@case("TRUNC-018", covers=[Tsetattr], caches=DIRECT_CACHES)
+def test_write_after_a_cut_outside(share: Share) -> None:
+    """A write inside after the host cut the file lands at its offset and the gap is zeros.
+    Source: POSIX write, lseek; the offset of Twrite is absolute."""
+    fd = share.inside.open("fred", os.O_CREAT | os.O_RDWR, 0o644)
+    share.inside.write(fd, b"0123456789")
+    share.outside.truncate("fred", 2)
+    share.inside.write(fd, b"AB")
+    must_be_equal("content", share.outside.slurp("fred"), b"01\0\0\0\0\0\0\0\0AB")
+    share.inside.ftruncate(fd, 11)
+    must_be_equal("content", share.outside.slurp("fred"), b"01\0\0\0\0\0\0\0\0A")
