@@ -6,6 +6,7 @@ depend on the server it judges. Names are bytes, relative to the case's own dire
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -110,4 +111,8 @@ class HostDirectory:
 
     def remove(self) -> None:
         """Everything, whatever its modes."""
-        shutil.rmtree(self.path(), ignore_errors=True)
+        if os.path.isdir(self.path()) and not os.path.islink(self.path()):
+            shutil.rmtree(self.path(), ignore_errors=True)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -338,6 +339,10 @@ class WireSession:
         raised = self._after(raised)
         with contextlib.suppress(Undrivable):
             wire.host.remove()
+            if self.server.pid() is not None:
+                # Our own server, our own export: what a case has made outside its directory goes, too.
+                for stray in wire.top.names():
+                    HostDirectory(wire.top.root / os.fsdecode(stray)).remove()
         return WireOutcome(raised, wire.crossed(), self.logs()[-4000:], time.monotonic() - begun)
 
     def _prepare(self, wire: Wire) -> None:

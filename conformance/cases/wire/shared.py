@@ -5,6 +5,7 @@ Rule of this module: each function is the body of a case; the family's module na
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 from typing import Any
 
@@ -101,6 +102,19 @@ def in_a_file(wire: Wire, send: SendName) -> None:
     send(client, client.walk_to(b"plain"), b"child").result(allowed.NOT_A_DIRECTORY)
     if wire.host.names() != {b"plain"}:
         raise Finding(f"something was made beside the file: {sorted(wire.host.names())}")
+
+
+def mode_is(wire: Wire, name: bytes, wanted: int) -> None:
+    """The host sees `name` with these permission bits."""
+    seen = stat.S_IMODE(wire.host.stat(name).st_mode)
+    if seen != wanted:
+        raise Finding(f"{name!r} has mode {seen:#o} on the host; asked for: {wanted:#o}")
+
+
+def same(seen: object, wanted: object, what: str) -> None:
+    """Finding unless they are equal, in words."""
+    if seen != wanted:
+        raise Finding(f"{what}: {seen!r}, not {wanted!r}")
 
 
 def unchanged(wire: Wire, before: set[tuple[bytes, int, int]]) -> None:

@@ -96,8 +96,8 @@ def test_read_nothing(wire: Wire) -> None:
 @case("WIRE-IO-004", covers=[Tread])
 def test_count_beyond_msize(wire: Wire, over: int) -> None:
     """A read whose reply would not fit msize brings less, or is refused; no reply is longer than msize.
-    Source: read(5), version(5); diod np_read EIO, others cut; counts near 2^32 overflowed in diod (#136) and ruined files within 13
-    bytes of msize in Oxide's server (bug museum 89, 99)."""
+    Source: read(5), version(5); diod np_read EIO, others cut; counts near 2^32 overflowed in diod (#136), counts
+    within 13 bytes of msize made files unreadable in Oxide's server (bug museum 89, 99)."""
     wire.host.file(b"fred", PATTERN)
     client = wire.session(8192)
     fid = client.open(b"fred")

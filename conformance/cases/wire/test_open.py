@@ -112,9 +112,9 @@ def test_truncating(wire: Wire) -> None:
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc")
     client.open(b"fred", flags=O_WRONLY)
-    assert host.stat(b"fred").st_size == 3
+    shared.same(host.stat(b"fred").st_size, 3, "its size without TRUNC")
     client.open(b"fred", flags=O_WRONLY | O_TRUNC)
-    assert host.stat(b"fred").st_size == 0
+    shared.same(host.stat(b"fred").st_size, 0, "its size after TRUNC")
 
 
 @case("WIRE-OPEN-005", covers=[Tlopen], severity="varies")
@@ -125,7 +125,7 @@ def test_appending(wire: Wire) -> None:
     wire.host.file(b"fred", b"abc")
     fid = client.open(b"fred", flags=O_WRONLY | O_APPEND)
     client.write(fid, 0, b"def")
-    assert wire.host.content(b"fred") == b"abcdef"
+    shared.same(wire.host.content(b"fred"), b"abcdef", "its content")
 
 
 @pytest.mark.parametrize("flag", sorted(HARMLESS))
@@ -138,7 +138,7 @@ def test_flags_that_a_guest_sends(wire: Wire, flag: str) -> None:
     wire.host.file(b"fred", b"abc")
     fid = client.open(b"fred", flags=O_RDONLY | HARMLESS[flag])
     assert bytes(client.read(fid).data) == b"abc"
-    assert wire.host.content(b"fred") == b"abc"
+    shared.same(wire.host.content(b"fred"), b"abc", "its content")
 
 
 @case("WIRE-OPEN-007", covers=[Tlopen], severity="linux")
@@ -173,7 +173,7 @@ def test_flags_without_a_meaning(wire: Wire, flags: int) -> None:
     client = wire.client
     wire.host.file(b"fred", b"abc")
     client.send_lopen(client.walk_to(b"fred"), flags).wait()
-    assert wire.host.content(b"fred") == b"abc"
+    shared.same(wire.host.content(b"fred"), b"abc", "its content")
     client.getattr(client.root)
 
 
@@ -317,7 +317,7 @@ def test_mode_as_asked(wire: Wire, mode: int) -> None:
     client = wire.client
     fid = client.walk_to()
     client.lcreate(fid, b"fred", O_RDWR, mode)
-    assert stat.S_IMODE(wire.host.stat(b"fred").st_mode) == mode
+    shared.mode_is(wire, b"fred", mode)
     # The open itself is not bound by the mode it has just set.
     assert client.write(fid, 0, b"abc").count == 3
 
@@ -329,7 +329,7 @@ def test_set_id_and_sticky_bits(wire: Wire, mode: int) -> None:
     (bug museum 98)."""
     client = wire.client
     client.lcreate(client.walk_to(), b"fred", O_RDWR, mode)
-    assert stat.S_IMODE(wire.host.stat(b"fred").st_mode) == mode
+    shared.mode_is(wire, b"fred", mode)
 
 
 @case("WIRE-OPEN-033", covers=[Tlcreate])
@@ -347,7 +347,7 @@ def test_group_as_asked(wire: Wire) -> None:
     the caller"; v9fs_get_fsgid_for_create gives the directory's where that is set-group-id."""
     client = wire.client
     client.lcreate(client.walk_to(), b"fred", O_RDWR, 0o644, 4711)
-    assert wire.host.stat(b"fred").st_gid == 4711
+    shared.same(wire.host.stat(b"fred").st_gid, 4711, "its group")
 
 
 @case("WIRE-OPEN-035", covers=[Tlcreate])
@@ -383,7 +383,7 @@ def test_create_does_not_empty_by_itself(wire: Wire) -> None:
     client = wire.client
     wire.host.file(b"fred", b"abc")
     client.lcreate(client.walk_to(), b"fred", O_RDWR | O_CREAT, expect={OK, EEXIST})
-    assert wire.host.content(b"fred") == b"abc"
+    shared.same(wire.host.content(b"fred"), b"abc", "its content")
 
 
 @case("WIRE-OPEN-038", covers=[Tlcreate])

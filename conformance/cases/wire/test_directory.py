@@ -1,0 +1,442 @@
+"""Family `directory`: Treaddir and Tmkdir.
+
+What is at stake: `ls`. An entry that comes twice, or not at all, because a cookie was taken for a count or a
+boundary fell into an entry, is a file that a guest loses in a copy.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.wire import allowed, shared
+from conformance.errors import Finding
+from conformance.expectation import OK
+from conformance.wire import Session, Wire
+from protocol.constants import (
+    DT_BLK,
+    DT_CHR,
+    DT_DIR,
+    DT_FIFO,
+    DT_LNK,
+    DT_REG,
+    DT_SOCK,
+    DT_UNKNOWN,
+    EEXIST,
+    EINVAL,
+    EIO,
+    EMSGSIZE,
+    ENAMETOOLONG,
+    ENOENT,
+    EOVERFLOW,
+    ESTALE,
+    O_DIRECTORY,
+    O_RDONLY,
+    QTDIR,
+    RREAD_HDRSZ,
+)
+from protocol.dirents import decode_dirents
+from protocol.messages import Rmkdir, Rreaddir, Tmkdir, Treaddir
+
+HERE = (b".", b"..")
+
+
+def _names(client: Session, fid: int, count: int | None = None) -> list[bytes]:
+    """All names but `.` and `..`, in the order in which they come."""
+    return [entry.name for entry in client.entries(fid, count) if entry.name not in HERE]
+
+
+def _complete(found: list[bytes], wanted: set[bytes]) -> None:
+    """Each wanted name came once."""
+    if sorted(found) != sorted(wanted):
+        twice = sorted({name for name in found if found.count(name) > 1})
+        missing = sorted(wanted - set(found))
+        raise Finding(
+            f"{len(wanted)} entries are there; twice: {twice[:5]}; missing: {missing[:5]} ({len(missing)}); "
+            f"too many: {sorted(set(found) - wanted)[:5]}"
+        )
+
+
+# --- readdir --------------------------------------------------------------------------------------
+
+
+@case("WIRE-DIR-001", covers=[Treaddir])
+def test_entries(wire: Wire) -> None:
+    """Treaddir gives every entry once, with the qid.path that a walk gives and its type, or DT_UNKNOWN.  Source:
+    chaos/diod protocol.md, readdir; QEMU leaves qid.type and qid.version 0."""
+    client, host = wire.client, wire.host
+    wanted = {host.file(b"file"): DT_REG, host.directory(b"dir"): DT_DIR, host.symlink(b"link", b"x"): DT_LNK,
+              host.fifo(b"fifo"): DT_FIFO, host.device(b"char", 1, 3): DT_CHR,
+              host.device(b"block", 7, 0, block=True): DT_BLK}  # fmt: skip
+    os.mknod(host.path(b"socket"), stat.S_IFSOCK | 0o600)
+    wanted[b"socket"] = DT_SOCK
+    found = {entry.name: entry for entry in client.entries(client.open()) if entry.name not in HERE}
+    _complete(list(found), set(wanted))
+    for name, kind in wanted.items():
+        assert found[name].type in (kind, DT_UNKNOWN), f"{name!r} has type {found[name].type}"
+        assert found[name].qid.path == client.getattr(client.walk_to(name)).qid.path, name
+
+
+@case("WIRE-DIR-002", covers=[Treaddir], severity="varies")
+def test_dot_and_dotdot_are_listed(wire: Wire) -> None:
+    """`.` and `..` are among the entries.  Source: QEMU, diod and Linux's own getdents(2) list them; readdir(3p) leaves
+    it open."""
+    client = wire.client
+    names = [entry.name for entry in client.entries(client.open())]
+    assert {b".", b".."} <= set(names)
+
+
+@pytest.mark.parametrize("count", [64, 100, 300, 1000, 4072])
+@case("WIRE-DIR-003", covers=[Treaddir])
+def test_small_counts(wire: Wire, count: int) -> None:
+    """However small the count, the entries come whole, each once, and never more bytes than were asked for.  Source:
+    chaos/diod protocol.md, "At most count bytes"; lib9p overran near the count (bug museum 67), go9p failed."""
+    client, host = wire.client, wire.host
+    wanted = {host.file(b"file-%03d" % number) for number in range(60)}
+    fid = client.open()
+    offset, found = 0, []
+    while True:
+        data = client.readdir(fid, offset, count).data
+        assert len(data) <= count, f"{len(data)} bytes where {count} were asked for"
+        entries = list(decode_dirents(data))
+        if not entries:
+            break
+        found += [entry.name for entry in entries if entry.name not in HERE]
+        offset = entries[-1].offset
+    _complete(found, wanted)
+
+
+@case("WIRE-DIR-004", covers=[Treaddir])
+def test_count_too_small_for_one_entry(wire: Wire) -> None:
+    """A count in which no entry fits is refused, or brings nothing; never a piece of an entry.  Source: getdents(2)
+    EINVAL; chaos/diod protocol.md, whole records."""
+    client = wire.client
+    wire.host.file(b"n" * 200)
+    fid = client.open()
+    for count in (1, 23, 24):
+        reply = client.readdir(fid, 0, count, expect={OK, EINVAL, EIO, EMSGSIZE, EOVERFLOW})
+        if isinstance(reply, Rreaddir):
+            assert len(reply.data) == 0, f"{len(reply.data)} bytes where not even the smallest entry fits {count}"
+
+
+@case("WIRE-DIR-005", covers=[Treaddir], severity="varies")
+def test_long_name_in_a_small_count_is_not_the_end(wire: Wire) -> None:
+    """When the next entry does not fit the count, the server says so with an error rather than with no bytes, which
+    mean the end.  Source: getdents(2) EINVAL "Result buffer is too small"; v9fs takes no bytes for the end
+    (v9fs_dir_readdir_dotl) and loses the rest, though it always asks for more than one entry takes."""
+    client, host = wire.client, wire.host
+    for number in range(10):
+        host.file(b"%d" % number)
+    host.file(b"n" * 255)
+    wanted = host.names()
+    fid = client.open()
+    offset, found = 0, set()
+    for _ in range(100):
+        reply = client.readdir(fid, offset, 100, expect={OK, EINVAL, EIO, EMSGSIZE, EOVERFLOW})
+        if not isinstance(reply, Rreaddir):
+            return
+        entries = list(decode_dirents(reply.data))
+        if not entries:
+            break
+        found |= {entry.name for entry in entries}
+        offset = entries[-1].offset
+    if found < wanted:
+        raise Finding(f"the listing ended as if it were whole, and {len(wanted - found)} are missing")
+
+
+@case("WIRE-DIR-006", covers=[Treaddir])
+def test_going_on_after_any_entry(wire: Wire) -> None:
+    """Treaddir goes on after any entry whose offset it is given, and brings all that come after it.  Source: chaos/diod
+    protocol.md, "offset is the offset returned in the last directory entry"; plan9port#791, WSL#5074 (bug museum
+    107, 116): clients stop in the middle of a reply."""
+    client, host = wire.client, wire.host
+    for number in range(40):
+        host.file(b"file-%03d" % number)
+    fid = client.open()
+    whole = list(client.entries(fid))
+    assert len({entry.offset for entry in whole}) == len(whole), "two entries have one offset"
+    for index in range(0, len(whole), 7):
+        offset, rest = whole[index].offset, []
+        while entries := list(decode_dirents(client.readdir(fid, offset, 4096).data)):
+            rest += [entry.name for entry in entries]
+            offset = entries[-1].offset
+        assert rest == [entry.name for entry in whole[index + 1 :]], f"after entry {index}"
+
+
+@case("WIRE-DIR-007", covers=[Treaddir], severity="linux")
+def test_from_the_start_again(wire: Wire) -> None:
+    """Treaddir at offset 0 starts again and sees what has changed since.  Source: rewinddir(3); v9fs does so for
+    lseek(fd, 0)."""
+    client, host = wire.client, wire.host
+    wanted = {host.file(b"one"), host.file(b"two")}
+    fid = client.open()
+    _complete(_names(client, fid), wanted)
+    wanted.add(host.file(b"three"))
+    os.unlink(host.path(b"one"))
+    _complete(_names(client, fid), wanted - {b"one"})
+
+
+@case("WIRE-DIR-008", covers=[Treaddir])
+def test_twelve_hundred_entries(wire: Wire) -> None:
+    """Twelve hundred entries come, each once.  Source: ZeroFS lost some at the thousandth, go9p failed above 128 (bug
+    museum 100, 105)."""
+    client, host = wire.client, wire.host
+    wanted = {host.file(b"a rather long name, so that few fit one message, %04d" % n) for n in range(1200)}
+    _complete(_names(client, client.open(), 4072), wanted)
+    _complete(_names(client, client.open()), wanted)
+
+
+@case("WIRE-DIR-009", covers=[Treaddir])
+def test_longest_names(wire: Wire) -> None:
+    """Names of 255 bytes, and names that are no UTF-8, are listed as they are.  Source: path_resolution(7)."""
+    client, host = wire.client, wire.host
+    wanted = {host.file(bytes([65 + n]) * 255) for n in range(20)} | {host.file(b"\xff\xfe"), host.file(b"a\nb")}
+    _complete(_names(client, client.open(), 1000), wanted)
+
+
+@pytest.mark.parametrize("over", [0, 1, 4096, 0xFFFFFFFF - 24, 0xFFFFFFFF], ids=shared.label)
+@case("WIRE-DIR-010", covers=[Treaddir])
+def test_count_beyond_msize(wire: Wire, over: int) -> None:
+    """A count whose reply would not fit msize is cut or refused; no reply is longer than msize.  Source: version(5);
+    diod np_readdir EIO."""
+    host = wire.host
+    for number in range(300):
+        host.file(b"a rather long name, so that few fit one message, %04d" % number)
+    client = wire.session(8192)
+    fid = client.open()
+    count = over if over > 0x7FFFFFFF else client.msize - RREAD_HDRSZ + over
+    reply = client.readdir(fid, 0, count, expect=allowed.BAD_COUNT | {OK})
+    if isinstance(reply, Rreaddir):
+        assert len(reply.data), "no entries, which means the end"
+
+
+@pytest.mark.parametrize("offset", [1, 0xDEADBEEF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF], ids=shared.label)
+@case("WIRE-DIR-011", covers=[Treaddir])
+def test_offset_that_was_never_given(wire: Wire, offset: int) -> None:
+    """An offset that came from no entry brings whole entries, nothing, or an error; the directory can be read
+    afterwards.  Source: chaos/diod protocol.md: offsets are the server's; telldir(3)."""
+    client, host = wire.client, wire.host
+    wanted = {host.file(b"one"), host.file(b"two")}
+    fid = client.open()
+    reply = client.readdir(fid, offset, 4096, expect={OK, EINVAL, EIO, ENOENT, EOVERFLOW})
+    if isinstance(reply, Rreaddir):
+        assert {entry.name for entry in decode_dirents(reply.data)} <= wanted | set(HERE)
+    _complete(_names(client, fid), wanted)
+
+
+@case("WIRE-DIR-012", covers=[Treaddir])
+def test_changes_while_it_is_read(wire: Wire) -> None:
+    """Of a directory that changes while it is read, every entry that stays is seen once.  Source: readdir(3p), "if a
+    file is removed from or added to the directory after the most recent call to opendir() ... whether a subsequent
+    call ... returns an entry for that file is unspecified", and no more than that."""
+    client, host = wire.client, wire.host
+    stays = {host.file(b"stays-%03d" % number) for number in range(0, 200)}
+    goes = [host.file(b"goes-%03d" % number) for number in range(0, 200)]
+    fid = client.open()
+    offset, found, step = 0, [], 0
+    while entries := list(decode_dirents(client.readdir(fid, offset, 700).data)):
+        found += [entry.name for entry in entries if entry.name.startswith(b"stays")]
+        offset = entries[-1].offset
+        for _ in range(5):
+            if goes:
+                os.unlink(host.path(goes.pop()))
+            host.file(b"comes-%03d" % step)
+            step += 1
+            if step > 400:
+                break
+    _complete(found, stays)
+
+
+@case("WIRE-DIR-013", covers=[Treaddir])
+def test_two_readers(wire: Wire) -> None:
+    """Two fids open on one directory are read independently.  Source: readdir(3): the position belongs to the open
+    directory."""
+    client, host = wire.client, wire.host
+    wanted = {host.file(b"file-%03d" % number) for number in range(60)}
+    one, two = client.open(), client.open()
+    entries = list(decode_dirents(client.readdir(one, 0, 500).data))
+    _complete(_names(client, two), wanted)
+    found = [entry.name for entry in entries]
+    offset = entries[-1].offset
+    while entries := list(decode_dirents(client.readdir(one, offset, 500).data)):
+        found += [entry.name for entry in entries]
+        offset = entries[-1].offset
+    _complete([name for name in found if name not in HERE], wanted)
+
+
+@case("WIRE-DIR-014", covers=[Treaddir])
+def test_readdir_of_a_file(wire: Wire) -> None:
+    """Treaddir of a file is refused.  Source: chaos/diod protocol.md, readdir is for directories; getdents(2)
+    ENOTDIR."""
+    wire.host.file(b"fred", bytes(1000))
+    client = wire.client
+    client.readdir(client.open(b"fred"), expect=allowed.NOT_A_DIRECTORY | allowed.WRONG_STATE)
+
+
+@case("WIRE-DIR-015", covers=[Treaddir])
+def test_readdir_of_an_unopened_fid(wire: Wire) -> None:
+    """Treaddir of a fid that was not opened is refused.  Source: chaos/diod protocol.md, "previously opened with
+    lopen"; pTOS#158 (bug museum 119)."""
+    client = wire.client
+    client.readdir(client.walk_to(), expect=allowed.WRONG_STATE)
+
+
+@pytest.mark.parametrize("which", shared.DEAD)
+@case("WIRE-DIR-016", covers=[Treaddir])
+def test_readdir_of_dead_fid(wire: Wire, which: str) -> None:
+    """Treaddir of a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, readdir."""
+    shared.dead_fid(wire, which, lambda client, fid: client.send_readdir(fid))
+
+
+@case("WIRE-DIR-017", covers=[Treaddir])
+def test_flushed_readdir(wire: Wire) -> None:
+    """After a Treaddir was flushed, the next one brings what was asked for, not what the flushed one would have.
+    Source: flush(5); v9fs waited for the old reply (rust-9p#15, bug museum 63)."""
+    client, host = wire.client, wire.host
+    wanted = {host.file(b"file-%03d" % number) for number in range(60)}
+    fid = client.open(flags=O_RDONLY | O_DIRECTORY)
+    for _ in range(10):
+        pending = client.send_readdir(fid, 0, 2000)
+        client.flush(pending.tag)
+        if pending.reply is None:
+            client.forget(pending)
+        _complete(_names(client, fid, 1000), wanted)
+
+
+@case("WIRE-DIR-018", covers=[Treaddir])
+def test_empty_and_removed_directory(wire: Wire) -> None:
+    """An open directory that is removed meanwhile lists nothing more, or is refused.  Source: rmdir(2) of a directory
+    in use; getdents(2) ENOENT; ESTALE: servers that work with NFS handles."""
+    client, host = wire.client, wire.host
+    host.directory(b"dir")
+    fid = client.open(b"dir")
+    assert _names(client, fid) == []
+    os.rmdir(host.path(b"dir"))
+    reply = client.readdir(fid, 0, 1000, expect={OK, ENOENT, ESTALE})
+    if isinstance(reply, Rreaddir):
+        assert {entry.name for entry in decode_dirents(reply.data)} <= set(HERE)
+
+
+# --- mkdir ----------------------------------------------------------------------------------------
+
+
+@case("WIRE-DIR-030", covers=[Tmkdir])
+def test_mkdir(wire: Wire) -> None:
+    """Tmkdir makes a directory and answers with its qid; the fid still stands for the parent, unopened.  Source:
+    chaos/diod protocol.md, mkdir."""
+    client = wire.client
+    parent = client.walk_to()
+    qid = client.mkdir(parent, b"dir", 0o750).qid
+    assert stat.S_ISDIR(wire.host.stat(b"dir").st_mode)
+    assert qid.type & QTDIR
+    assert qid.path == client.getattr(client.walk_to(b"dir")).qid.path
+    client.mkdir(parent, b"other")
+    client.walk_to(b"other", start=parent)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o700, 0o755, 0o777, 0o1777])
+@case("WIRE-DIR-031", covers=[Tmkdir], severity="linux")
+def test_mkdir_mode_as_asked(wire: Wire, mode: int) -> None:
+    """A new directory's mode is the one that was asked for, sticky bit included.  Source: mkdir(2); v9fs has
+    applied the guest's umask already; hugelgupf/p9 lost bits (bug museum 98)."""
+    client = wire.client
+    client.mkdir(client.root, b"dir", mode)
+    shared.mode_is(wire, b"dir", mode)
+
+
+@case("WIRE-DIR-042", covers=[Tmkdir], severity="linux")
+def test_mkdir_in_a_set_group_id_directory(wire: Wire) -> None:
+    """A directory made in a set-group-id directory has that bit and that group, as the client asks for it.  Source:
+    mkdir(2), inode(7); v9fs_vfs_mkdir_dotl adds S_ISGID, v9fs_get_fsgid_for_create gives the parent's group."""
+    client, host = wire.client, wire.host
+    host.directory(b"shared", 0o2775)
+    os.chown(host.path(b"shared"), 0, 4711)
+    os.chmod(host.path(b"shared"), 0o2775)
+    client.mkdir(client.walk_to(b"shared"), b"dir", stat.S_IFDIR | 0o2755, 4711)
+    shared.mode_is(wire, b"shared/dir", 0o2755)
+    shared.same(host.stat(b"shared/dir").st_gid, 4711, "its group")
+
+
+@case("WIRE-DIR-032", covers=[Tmkdir], severity="linux")
+def test_mkdir_group_as_asked(wire: Wire) -> None:
+    """A new directory belongs to the group that was asked for.  Source: chaos/diod protocol.md, mkdir, gid."""
+    client = wire.client
+    client.mkdir(client.root, b"dir", 0o755, 4711)
+    shared.same(wire.host.stat(b"dir").st_gid, 4711, "its group")
+
+
+@case("WIRE-DIR-033", covers=[Tmkdir])
+def test_mkdir_of_what_exists(wire: Wire) -> None:
+    """Tmkdir of a name that is taken, by whatever, is refused with EEXIST.  Source: mkdir(2) EEXIST."""
+    client, host = wire.client, wire.host
+    for name in (host.file(b"file"), host.directory(b"dir"), host.symlink(b"link", b"nowhere")):
+        client.mkdir(client.root, name, expect=EEXIST)
+    assert host.names() == {b"file", b"dir", b"link"}
+
+
+@case("WIRE-DIR-034", covers=[Tmkdir])
+def test_mkdir_in_a_file(wire: Wire) -> None:
+    """Tmkdir on a fid that is no directory is refused.  Source: mkdir(2) ENOTDIR."""
+    shared.in_a_file(wire, lambda client, fid, name: client.send_mkdir(fid, name))
+
+
+@pytest.mark.parametrize("which", shared.DEAD)
+@case("WIRE-DIR-035", covers=[Tmkdir])
+def test_mkdir_of_dead_fid(wire: Wire, which: str) -> None:
+    """Tmkdir on a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, mkdir."""
+    shared.dead_fid(wire, which, lambda client, fid: client.send_mkdir(fid, b"dir"))
+
+
+@pytest.mark.parametrize("name", shared.NO_NAMES, ids=shared.label)
+@case("WIRE-DIR-036", covers=[Tmkdir])
+def test_mkdir_under_no_name(wire: Wire, name: bytes) -> None:
+    """Tmkdir under an empty name, or one that holds a slash, is refused and makes nothing.  Source: QEMU
+    name_is_illegal; kvmtool bug museum 81."""
+    shared.no_name(wire, name, lambda client, fid, name: client.send_mkdir(fid, name))
+
+
+@pytest.mark.parametrize("name", shared.DOTS, ids=shared.label)
+@case("WIRE-DIR-037", covers=[Tmkdir])
+def test_mkdir_of_dots(wire: Wire, name: bytes) -> None:
+    """Tmkdir of `.` or `..` is refused.  Source: create(5); mkdir(2) EEXIST."""
+    shared.dot_name(wire, name, lambda client, fid, name: client.send_mkdir(fid, name))
+
+
+@case("WIRE-DIR-038", covers=[Tmkdir])
+def test_mkdir_with_a_nul(wire: Wire) -> None:
+    """Tmkdir under a name that holds a NUL makes nothing.  Source: strings are counted; no Linux name holds a NUL."""
+    shared.nul_name(wire, lambda client, fid, name: client.send_mkdir(fid, name))
+
+
+@case("WIRE-DIR-039", covers=[Tmkdir])
+def test_mkdir_long_name(wire: Wire) -> None:
+    """Tmkdir takes a name of 255 bytes and refuses one of 256.  Source: mkdir(2) ENAMETOOLONG."""
+    shared.long_name(wire, lambda client, fid, name: client.send_mkdir(fid, name))
+
+
+@case("WIRE-DIR-040", covers=[Tmkdir], severity="linux")
+def test_mkdir_name_that_is_no_text(wire: Wire) -> None:
+    """Tmkdir takes a name that is no UTF-8.  Source: path_resolution(7): names are bytes."""
+    shared.raw_name(wire, lambda client, fid, name: client.send_mkdir(fid, name))
+
+
+@case("WIRE-DIR-041", covers=[Tmkdir], seconds=30.0)
+def test_mkdir_to_a_depth_without_end(wire: Wire) -> None:
+    """Directories in directories until the path is longer than 65,535 bytes: each is made in its parent or refused; the
+    server lives, and nothing is made elsewhere.  Source: GitLab qemu#3358, a path's length in sixteen bits (bug museum
+    24)."""
+    client = wire.client
+    fid, name = client.walk_to(), b"d" * 250
+    for depth in range(275):
+        reply = client.mkdir(fid, name, expect={OK, ENAMETOOLONG, ENOENT, EIO, EINVAL})
+        if not isinstance(reply, Rmkdir):
+            break
+        walked = client.send_walk(fid, fid, name).wait()
+        if client.errno_of(walked) != OK:
+            break
+        assert client.getattr(fid).qid.path == reply.qid.path, f"depth {depth}: walked to another directory"
+    client.getattr(client.root)
+    assert wire.host.names() == {name}

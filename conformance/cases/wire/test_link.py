@@ -1,0 +1,321 @@
+"""Family `link`: Tsymlink, Treadlink and Tlink.
+
+What is at stake: a symbolic link is text that the guest resolves; a server that looks at it, shortens it or
+follows it lets the guest see files that are not there, or files of the host.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.wire import allowed, shared
+from conformance.client import HungUp
+from conformance.expectation import OK
+from conformance.wire import Wire
+from protocol.constants import (
+    EACCES,
+    EEXIST,
+    EINVAL,
+    EISDIR,
+    EMLINK,
+    ENAMETOOLONG,
+    ENOENT,
+    ENOTDIR,
+    EOPNOTSUPP,
+    EPERM,
+    QTSYMLINK,
+)
+from protocol.messages import Rreadlink, Tlink, Treadlink, Tsymlink
+
+TARGETS = [
+    b"fred", b"a/b/c", b"/absolute/path", b"../../..", b"/", b".", b"..", b"/etc/passwd", b"\xff\xfe", b"a\nb",
+    b" ", b"x" * 255, b"long/" * 819,
+]  # fmt: skip
+"""What a link may say: it need not exist, lead anywhere, or be text."""
+
+
+# --- symlink and readlink -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=shared.label)
+@case("WIRE-LINK-001", covers=[Tsymlink, Treadlink])
+def test_target_as_it_is(wire: Wire, target: bytes) -> None:
+    """A symbolic link says what it was told to say, byte for byte, on the host and in Treadlink.  Source: symlink(7);
+    chaos/diod protocol.md, symlink and readlink."""
+    client = wire.client
+    qid = client.symlink(client.root, b"link", target).qid
+    assert qid.type & QTSYMLINK
+    shared.same(wire.host.readlink(b"link"), target, "the link on the host")
+    fid = client.walk_to(b"link")
+    shared.same(client.readlink(fid).target, target, "Treadlink")
+    assert client.getattr(fid).qid.path == qid.path
+    assert client.getattr(fid).size == len(target)
+
+
+@case("WIRE-LINK-002", covers=[Tsymlink])
+def test_empty_target(wire: Wire) -> None:
+    """A link to nothing is refused.  Source: symlink(2) ENOENT; a zero-length string killed QEMU (CVE-2016-8578)."""
+    client = wire.client
+    client.symlink(client.root, b"link", b"", expect={ENOENT, EINVAL})
+    assert wire.host.names() == set()
+
+
+@case("WIRE-LINK-003", covers=[Tsymlink])
+def test_target_with_a_nul(wire: Wire) -> None:
+    """A target that holds a NUL, which no link on the host can say, is refused; nothing shorter is made.  Source:
+    strings are counted; symlink(2) takes a C string."""
+    client = wire.client
+    client.symlink(client.root, b"link", b"fred\0ginger", expect=allowed.NUL_IN_NAME)
+    assert wire.host.names() == set()
+
+
+@case("WIRE-LINK-004", covers=[Tsymlink])
+def test_target_too_long(wire: Wire) -> None:
+    """A target of 4,095 bytes is the longest there is; one of 4,096 is refused.  Source: symlink(2) ENAMETOOLONG."""
+    client = wire.client
+    client.symlink(client.root, b"link", b"t" * 4095)
+    client.symlink(client.root, b"other", b"t" * 4096, expect=allowed.NAME_TOO_LONG)
+    client.symlink(client.root, b"other", b"t" * 30000, expect=allowed.NAME_TOO_LONG)
+    assert wire.host.names() == {b"link"}
+
+
+@case("WIRE-LINK-005", covers=[Tsymlink])
+def test_symlink_of_what_exists(wire: Wire) -> None:
+    """Tsymlink under a name that is taken is refused with EEXIST.  Source: symlink(2) EEXIST."""
+    client, host = wire.client, wire.host
+    for name in (host.file(b"file", b"abc"), host.directory(b"dir"), host.symlink(b"link", b"nowhere")):
+        client.symlink(client.root, name, b"elsewhere", expect=EEXIST)
+    assert host.content(b"file") == b"abc"
+    assert host.readlink(b"link") == b"nowhere"
+
+
+@case("WIRE-LINK-006", covers=[Tsymlink])
+def test_symlink_in_a_file(wire: Wire) -> None:
+    """Tsymlink on a fid that is no directory is refused.  Source: symlink(2) ENOTDIR."""
+    shared.in_a_file(wire, lambda client, fid, name: client.send_symlink(fid, name, b"x"))
+
+
+@pytest.mark.parametrize("which", shared.DEAD)
+@case("WIRE-LINK-007", covers=[Tsymlink])
+def test_symlink_of_dead_fid(wire: Wire, which: str) -> None:
+    """Tsymlink on a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, symlink."""
+    shared.dead_fid(wire, which, lambda client, fid: client.send_symlink(fid, b"link", b"x"))
+
+
+@pytest.mark.parametrize("name", shared.NO_NAMES, ids=shared.label)
+@case("WIRE-LINK-008", covers=[Tsymlink])
+def test_symlink_under_no_name(wire: Wire, name: bytes) -> None:
+    """Tsymlink under an empty name, or one that holds a slash, is refused and makes nothing.  Source: QEMU
+    name_is_illegal; kvmtool bug museum 81."""
+    shared.no_name(wire, name, lambda client, fid, name: client.send_symlink(fid, name, b"x"))
+
+
+@pytest.mark.parametrize("name", shared.DOTS, ids=shared.label)
+@case("WIRE-LINK-009", covers=[Tsymlink])
+def test_symlink_of_dots(wire: Wire, name: bytes) -> None:
+    """Tsymlink of `.` or `..` is refused.  Source: create(5); symlink(2) EEXIST."""
+    shared.dot_name(wire, name, lambda client, fid, name: client.send_symlink(fid, name, b"x"))
+
+
+@case("WIRE-LINK-010", covers=[Tsymlink])
+def test_symlink_with_a_nul(wire: Wire) -> None:
+    """Tsymlink under a name that holds a NUL makes nothing.  Source: strings are counted; no Linux name holds a NUL."""
+    shared.nul_name(wire, lambda client, fid, name: client.send_symlink(fid, name, b"x"))
+
+
+@case("WIRE-LINK-011", covers=[Tsymlink])
+def test_symlink_long_name(wire: Wire) -> None:
+    """Tsymlink takes a name of 255 bytes and refuses one of 256.  Source: symlink(2) ENAMETOOLONG."""
+    shared.long_name(wire, lambda client, fid, name: client.send_symlink(fid, name, b"x"))
+
+
+@case("WIRE-LINK-012", covers=[Tsymlink], severity="linux")
+def test_symlink_group_as_asked(wire: Wire) -> None:
+    """A new link belongs to the group that was asked for.  Source: chaos/diod protocol.md, symlink, gid."""
+    client = wire.client
+    client.symlink(client.root, b"link", b"x", 4711)
+    shared.same(wire.host.stat(b"link").st_gid, 4711, "its group")
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "fifo"])
+@case("WIRE-LINK-020", covers=[Treadlink])
+def test_readlink_of_something_else(wire: Wire, kind: str) -> None:
+    """Treadlink of what is no symbolic link is refused with EINVAL.  Source: readlink(2) EINVAL."""
+    client, host = wire.client, wire.host
+    name = {"file": host.file, "directory": host.directory, "fifo": host.fifo}[kind](b"thing")
+    client.readlink(client.walk_to(name), expect=allowed.NOT_A_LINK)
+
+
+@pytest.mark.parametrize("which", shared.DEAD)
+@case("WIRE-LINK-021", covers=[Treadlink])
+def test_readlink_of_dead_fid(wire: Wire, which: str) -> None:
+    """Treadlink of a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, readlink."""
+    shared.dead_fid(wire, which, lambda client, fid: client.send_readlink(fid))
+
+
+@case("WIRE-LINK-022", covers=[Treadlink])
+def test_readlink_that_does_not_fit(wire: Wire) -> None:
+    """A link whose text does not fit msize is answered with an error, not with a longer message and not with less than
+    the text.  Source: version(5); readlink(2) has no way to say that more is left."""
+    wire.host.symlink(b"link", b"t" * 4095)
+    client = wire.session(4096)
+    try:
+        reply = client.readlink(client.walk_to(b"link"), expect=allowed.DOES_NOT_FIT | {OK})
+    except HungUp:
+        return
+    if isinstance(reply, Rreadlink):
+        assert reply.target == b"t" * 4095, f"{len(reply.target)} bytes of 4095"
+
+
+@case("WIRE-LINK-023", covers=[Treadlink])
+def test_readlink_sees_the_host(wire: Wire) -> None:
+    """Links that the host makes and replaces are read as they are.  Source: readlink(2); links that named other files'
+    targets came of inode caches (bug museum 55)."""
+    client, host = wire.client, wire.host
+    for number in range(50):
+        host.symlink(b"link-%d" % number, b"target-%d" % number)
+    for number in range(50):
+        assert client.readlink(client.walk_to(b"link-%d" % number)).target == b"target-%d" % number
+    os.unlink(host.path(b"link-7"))
+    host.symlink(b"link-7", b"new")
+    assert client.readlink(client.walk_to(b"link-7")).target == b"new"
+
+
+# --- link -----------------------------------------------------------------------------------------
+
+
+@case("WIRE-LINK-030", covers=[Tlink])
+def test_hard_link(wire: Wire) -> None:
+    """Tlink gives a file another name: one inode, one content, a link count of two.  Source: link(2); chaos/diod
+    protocol.md, link."""
+    client, host = wire.client, wire.host
+    host.file(b"one", b"abc")
+    host.directory(b"dir")
+    fid = client.walk_to(b"one")
+    client.link_file(client.walk_to(b"dir"), fid, b"two")
+    assert host.stat(b"one").st_ino == host.stat(b"dir/two").st_ino
+    assert client.getattr(fid).nlink == 2
+    assert client.getattr(client.walk_to(b"dir", b"two")).qid.path == client.getattr(fid).qid.path
+
+
+@case("WIRE-LINK-031", covers=[Tlink])
+def test_hard_link_to_a_symbolic_link(wire: Wire) -> None:
+    """Tlink of a symbolic link makes another name for the link itself; what it points to gains no name.  Source:
+    link(2) on Linux does not follow; CVE-2016-9602 is what following leads to."""
+    client, host = wire.client, wire.host
+    host.file(b"fred", b"abc")
+    host.symlink(b"link", b"fred")
+    reply = client.send_link(client.root, client.walk_to(b"link"), b"other").wait()
+    assert client.errno_of(reply) in {OK, EPERM, EOPNOTSUPP, EINVAL}
+    assert host.stat(b"fred").st_nlink == 1, "the file that the link points to got the name"
+    if client.errno_of(reply) == OK:
+        assert stat.S_ISLNK(host.stat(b"other").st_mode)
+
+
+@case("WIRE-LINK-032", covers=[Tlink])
+def test_hard_link_to_a_directory(wire: Wire) -> None:
+    """A directory cannot be linked.  Source: link(2) EPERM; POSIX link()."""
+    client, host = wire.client, wire.host
+    host.directory(b"dir")
+    client.link_file(client.root, client.walk_to(b"dir"), b"two", expect={EPERM, EISDIR, EACCES, EINVAL})
+    assert host.names() == {b"dir"}
+
+
+@case("WIRE-LINK-033", covers=[Tlink])
+def test_hard_link_to_a_name_that_is_taken(wire: Wire) -> None:
+    """Tlink under a name that is taken is refused with EEXIST.  Source: link(2) EEXIST."""
+    client, host = wire.client, wire.host
+    host.file(b"one", b"abc")
+    for name in (host.file(b"file", b"x"), host.directory(b"dir"), host.symlink(b"link", b"nowhere"), b"one"):
+        client.link_file(client.root, client.walk_to(b"one"), name, expect=EEXIST)
+    assert host.content(b"file") == b"x"
+    assert host.stat(b"one").st_nlink == 1
+
+
+@case("WIRE-LINK-034", covers=[Tlink])
+def test_hard_link_in_a_file(wire: Wire) -> None:
+    """Tlink on a directory fid that is no directory is refused.  Source: link(2) ENOTDIR."""
+    client, host = wire.client, wire.host
+    host.file(b"one")
+    host.file(b"file")
+    client.link_file(client.walk_to(b"file"), client.walk_to(b"one"), b"two", expect=allowed.NOT_A_DIRECTORY)
+
+
+@pytest.mark.parametrize("which", shared.DEAD)
+@case("WIRE-LINK-035", covers=[Tlink])
+def test_link_in_dead_fid(wire: Wire, which: str) -> None:
+    """Tlink with a directory fid that stands for nothing is refused.  Source: chaos/diod protocol.md, link."""
+    wire.host.file(b"one")
+    shared.dead_fid(wire, which, lambda client, fid: client.send_link(fid, client.walk_to(b"one"), b"two"))
+
+
+@pytest.mark.parametrize("which", shared.DEAD)
+@case("WIRE-LINK-036", covers=[Tlink])
+def test_link_of_dead_fid(wire: Wire, which: str) -> None:
+    """Tlink of a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, link."""
+    shared.dead_fid(wire, which, lambda client, fid: client.send_link(client.root, fid, b"two"))
+
+
+@pytest.mark.parametrize("name", shared.NO_NAMES, ids=shared.label)
+@case("WIRE-LINK-037", covers=[Tlink])
+def test_link_under_no_name(wire: Wire, name: bytes) -> None:
+    """Tlink under an empty name, or one that holds a slash, is refused and makes nothing.  Source: QEMU
+    name_is_illegal; kvmtool bug museum 81."""
+    wire.host.file(b"one")
+    shared.no_name(wire, name, lambda client, fid, name: client.send_link(fid, client.walk_to(b"one"), name))
+
+
+@pytest.mark.parametrize("name", shared.DOTS, ids=shared.label)
+@case("WIRE-LINK-038", covers=[Tlink])
+def test_link_of_dots(wire: Wire, name: bytes) -> None:
+    """Tlink under `.` or `..` is refused.  Source: link(2) EEXIST; QEMU v9fs_link."""
+    wire.host.file(b"one")
+    shared.dot_name(wire, name, lambda client, fid, name: client.send_link(fid, client.walk_to(b"one"), name))
+
+
+@case("WIRE-LINK-039", covers=[Tlink])
+def test_link_with_a_nul(wire: Wire) -> None:
+    """Tlink under a name that holds a NUL makes nothing.  Source: strings are counted; no Linux name holds a NUL."""
+    wire.host.file(b"one")
+    shared.nul_name(wire, lambda client, fid, name: client.send_link(fid, client.walk_to(b"one"), name))
+
+
+@case("WIRE-LINK-040", covers=[Tlink])
+def test_link_long_name(wire: Wire) -> None:
+    """Tlink takes a name of 255 bytes and refuses one of 256.  Source: link(2) ENAMETOOLONG."""
+    wire.host.file(b"one")
+    shared.long_name(wire, lambda client, fid, name: client.send_link(fid, client.walk_to(b"one"), name))
+
+
+@case("WIRE-LINK-041", covers=[Tlink])
+def test_link_to_a_file_that_has_no_name(wire: Wire) -> None:
+    """Tlink of a file that is open and unlinked is refused, or gives that very file a name again.  Source: linkat(2)
+    ENOENT; it must never name another file."""
+    client, host = wire.client, wire.host
+    fid = client.create(b"fred", b"abc")
+    client.unlink(b"fred")
+    reply = client.send_link(client.root, fid, b"again").wait()
+    assert client.errno_of(reply) in {OK, ENOENT, EPERM, EINVAL, EMLINK, ENOTDIR, EOPNOTSUPP, ENAMETOOLONG}
+    if client.errno_of(reply) == OK:
+        assert host.content(b"again") == b"abc"
+
+
+@case("WIRE-LINK-042", covers=[Tlink])
+def test_links_again_and_again(wire: Wire) -> None:
+    """A thousand times Tlink of one fid, each name removed again, leaves neither names nor memory behind.  Source:
+    QEMU leaked a reference on each (CVE-2016-9105)."""
+    client, host = wire.client, wire.host
+    host.file(b"one", b"abc")
+    fid = client.walk_to(b"one")
+    before = wire.memory()
+    for _ in range(1000):
+        client.link_file(client.root, fid, b"two")
+        os.unlink(host.path(b"two"))
+    after = wire.memory()
+    assert host.stat(b"one").st_nlink == 1
+    if before is not None and after is not None:
+        assert after - before < 12 << 20, f"{(after - before) >> 20} MiB more"

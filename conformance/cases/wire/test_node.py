@@ -1,0 +1,146 @@
+"""Family `node`: Tmknod.
+
+What is at stake: fifos, sockets and device nodes on a share are the guest's to use and the host's never to open.
+QEMU's fix for CVE-2023-2861 broke making them at all.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.wire import allowed, shared
+from conformance.expectation import OK
+from conformance.wire import Wire
+from protocol.constants import EACCES, EEXIST, EINVAL, EISDIR, EOPNOTSUPP, EPERM, QTDIR
+from protocol.messages import Tmknod
+
+KINDS = {
+    "fifo": (stat.S_IFIFO, 0, 0),
+    "socket": (stat.S_IFSOCK, 0, 0),
+    "regular": (stat.S_IFREG, 0, 0),
+    "char": (stat.S_IFCHR, 1, 3),
+    "block": (stat.S_IFBLK, 7, 200),
+    "large numbers": (stat.S_IFCHR, 0xFFF, 0xFFFFF),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@case("WIRE-NODE-001", covers=[Tmknod], severity="linux")
+def test_every_kind(wire: Wire, kind: str) -> None:
+    """Tmknod makes fifos, sockets, devices and regular files, with the type, mode and device number that were asked
+    for; its qid is that of a file.  Source: mknod(2); chaos/diod protocol.md, mknod; QEMU 7.2 answers ENXIO and removes
+    the node again."""
+    client = wire.client
+    type_, major, minor = KINDS[kind]
+    qid = client.mknod(client.root, b"node", type_ | 0o640, major, minor).qid
+    seen = wire.host.stat(b"node")
+    shared.same(oct(seen.st_mode), oct(type_ | 0o640), "its mode on the host")
+    if type_ in (stat.S_IFCHR, stat.S_IFBLK):
+        shared.same((os.major(seen.st_rdev), os.minor(seen.st_rdev)), (major, minor), "its device number")
+    assert qid.type & QTDIR == 0
+    reply = client.getattr(client.walk_to(b"node"))
+    assert reply.mode == seen.st_mode
+    assert reply.qid.path == qid.path
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o666, 0o777, 0o4755])
+@case("WIRE-NODE-002", covers=[Tmknod], severity="linux")
+def test_mode_as_asked(wire: Wire, mode: int) -> None:
+    """A node's permission bits are the ones that were asked for, the server's umask set aside.  Source: mknod(2); v9fs
+    has applied the guest's umask already."""
+    client = wire.client
+    client.mknod(client.root, b"node", stat.S_IFIFO | mode)
+    shared.mode_is(wire, b"node", mode)
+
+
+@case("WIRE-NODE-003", covers=[Tmknod], severity="linux")
+def test_group_as_asked(wire: Wire) -> None:
+    """A new node belongs to the group that was asked for.  Source: chaos/diod protocol.md, mknod, gid."""
+    client = wire.client
+    client.mknod(client.root, b"node", stat.S_IFIFO | 0o644, gid=4711)
+    shared.same(wire.host.stat(b"node").st_gid, 4711, "its group")
+
+
+@case("WIRE-NODE-004", covers=[Tmknod])
+def test_mknod_of_what_exists(wire: Wire) -> None:
+    """Tmknod under a name that is taken is refused with EEXIST.  Source: mknod(2) EEXIST."""
+    client, host = wire.client, wire.host
+    for name in (host.file(b"file", b"abc"), host.directory(b"dir"), host.symlink(b"link", b"nowhere")):
+        client.mknod(client.root, name, stat.S_IFIFO | 0o644, expect=EEXIST)
+    assert host.content(b"file") == b"abc"
+    assert host.names() == {b"file", b"dir", b"link"}
+
+
+@pytest.mark.parametrize("type_", [stat.S_IFDIR, stat.S_IFLNK, 0o150000, 0o170000], ids=oct)
+@case("WIRE-NODE-005", covers=[Tmknod])
+def test_types_that_mknod_does_not_make(wire: Wire, type_: int) -> None:
+    """A directory, a symbolic link, or no type at all is refused and makes nothing.  Source: mknod(2) EPERM for
+    directories, EINVAL for the rest; EISDIR, EACCES, EOPNOTSUPP say the same."""
+    client = wire.client
+    client.mknod(client.root, b"node", type_ | 0o755, expect={EPERM, EINVAL, EACCES, EISDIR, EOPNOTSUPP})
+    assert wire.host.names() == set()
+
+
+@case("WIRE-NODE-006", covers=[Tmknod])
+def test_no_type_is_a_regular_file(wire: Wire) -> None:
+    """A mode without a type makes a regular file, or is refused.  Source: mknod(2), "zero file type is equivalent to
+    S_IFREG"."""
+    client = wire.client
+    reply = client.mknod(client.root, b"node", 0o644, expect={OK, EINVAL})
+    if client.errno_of(reply) == OK:
+        assert stat.S_ISREG(wire.host.stat(b"node").st_mode)
+
+
+@case("WIRE-NODE-007", covers=[Tmknod])
+def test_mknod_in_a_file(wire: Wire) -> None:
+    """Tmknod on a fid that is no directory is refused.  Source: mknod(2) ENOTDIR."""
+    shared.in_a_file(wire, lambda client, fid, name: client.send_mknod(fid, name, stat.S_IFIFO | 0o644))
+
+
+@pytest.mark.parametrize("which", shared.DEAD)
+@case("WIRE-NODE-008", covers=[Tmknod])
+def test_mknod_of_dead_fid(wire: Wire, which: str) -> None:
+    """Tmknod on a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, mknod."""
+    shared.dead_fid(wire, which, lambda client, fid: client.send_mknod(fid, b"node", stat.S_IFIFO | 0o644))
+
+
+@pytest.mark.parametrize("name", shared.NO_NAMES, ids=shared.label)
+@case("WIRE-NODE-009", covers=[Tmknod])
+def test_mknod_under_no_name(wire: Wire, name: bytes) -> None:
+    """Tmknod under an empty name, or one that holds a slash, is refused and makes nothing.  Source: QEMU
+    name_is_illegal; kvmtool bug museum 81."""
+    shared.no_name(wire, name, lambda client, fid, name: client.send_mknod(fid, name, stat.S_IFIFO | 0o644))
+
+
+@pytest.mark.parametrize("name", shared.DOTS, ids=shared.label)
+@case("WIRE-NODE-010", covers=[Tmknod])
+def test_mknod_of_dots(wire: Wire, name: bytes) -> None:
+    """Tmknod of `.` or `..` is refused.  Source: create(5); mknod(2) EEXIST."""
+    shared.dot_name(wire, name, lambda client, fid, name: client.send_mknod(fid, name, stat.S_IFIFO | 0o644))
+
+
+@case("WIRE-NODE-011", covers=[Tmknod])
+def test_mknod_with_a_nul(wire: Wire) -> None:
+    """Tmknod under a name that holds a NUL makes nothing.  Source: strings are counted; no Linux name holds a NUL."""
+    shared.nul_name(wire, lambda client, fid, name: client.send_mknod(fid, name, stat.S_IFIFO | 0o644))
+
+
+@case("WIRE-NODE-012", covers=[Tmknod])
+def test_mknod_long_name(wire: Wire) -> None:
+    """Tmknod takes a name of 255 bytes and refuses one of 256.  Source: mknod(2) ENAMETOOLONG."""
+    shared.long_name(wire, lambda client, fid, name: client.send_mknod(fid, name, stat.S_IFREG | 0o644))
+
+
+@case("WIRE-NODE-013", covers=[Tmknod])
+def test_making_a_node_opens_nothing(wire: Wire) -> None:
+    """Making fifos, one after the other, answers each at once: none is opened to set its mode or owner.  Source:
+    mknod(2); a server that opens what it has made hangs on a fifo."""
+    client = wire.client
+    for number in range(20):
+        client.send_mknod(client.root, b"fifo-%d" % number, stat.S_IFIFO | 0o644, gid=4711).result(
+            allowed.NOT_OPENED | {OK}, timeout=2.0
+        )
