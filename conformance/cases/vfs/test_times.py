@@ -33,7 +33,7 @@ class Clock:
     def __init__(self, share: Share) -> None:
         self._share = share
         share.outside.create("stamp-before")
-        self._before = share.outside.lstat("stamp-before")["st_mtime_ns"]
+        self._before: int = share.outside.lstat("stamp-before")["st_mtime_ns"]
 
     def covers(self, ns: int) -> bool:
         """Whether `ns` lies between construction and now."""

@@ -1,0 +1,259 @@
+"""Permissions as several users and groups meet them: files, directories, sticky directories, what is made by whom."""
+
+from __future__ import annotations
+
+import os
+from errno import EACCES, EPERM
+from itertools import product
+
+import pytest
+
+from conformance.case import case
+from conformance.share import Share
+from conformance.vantage import Vantage
+from protocol.messages import Tlcreate, Tlopen, Trenameat, Tunlinkat
+
+DIRECT = ("none", "readahead", "mmap")
+READ, WRITE = os.O_RDONLY, os.O_WRONLY
+TEAM = 5000
+"""A group that some users have as their own, some as a supplementary one."""
+
+
+def as_class(share: Share, who: str) -> tuple[Vantage, int]:
+    """A process that meets a file of 1001:TEAM as `who`, and the shift of the mode bits that apply to it."""
+    uid, gid, groups, shift = {
+        "owner": (1001, 1001, [], 6),
+        "group": (1002, TEAM, [], 3),
+        "supplementary": (1002, 1002, [7000, TEAM], 3),
+        "other": (1003, 1003, [7000], 0),
+    }[who]
+    return share.inside.spawn(who, uid, gid, groups), shift
+
+
+CLASSES = pytest.mark.parametrize("who", ["owner", "group", "supplementary", "other"])
+
+
+@case("PERM-001", covers=[Tlopen], needs=["guest-root"])
+@CLASSES
+def test_opening_files(share: Share, who: str) -> None:
+    """open(2) for reading, writing or both is granted by the bits of the first class that applies, else
+    EACCES.
+    Source: POSIX file access permissions (4.5); open(2) EACCES."""
+    share.inside.create("fred", b"content")
+    share.inside.chown("fred", 1001, TEAM)
+    user, shift = as_class(share, who)
+    for given, rest in product((0, 4, 2, 6), (0, 7)):  # rest: the bits of the classes that do not apply
+        mode = sum((given if s == shift else rest) << s for s in (6, 3, 0))
+        with share.without_comparison():
+            share.inside.chmod("fred", mode)
+        for flags, needed in ((READ, 4), (WRITE, 2), (os.O_RDWR, 6)):
+            if given & needed == needed:
+                user.close(user.open("fred", flags))
+            else:
+                user.refuses(EACCES, because=f"mode {mode:o}").open("fred", flags)
+    share.same_stat("fred")
+
+
+@case("PERM-002", needs=["guest-root"], covers=[Tlcreate, Tunlinkat])
+@CLASSES
+def test_using_directories(share: Share, who: str) -> None:
+    """Listing needs read permission on the directory, reaching an entry search, making and removing entries
+    write and search: each class by its own bits, else EACCES.
+    Source: POSIX 4.5; path_resolution(7); unlink(2), mkdir(2)."""
+    share.inside.mkdir("d")
+    share.inside.create("d/fred", b"content")
+    share.inside.chmod("d/fred", 0o666)
+    share.inside.chown("d", 1001, TEAM)
+    user, shift = as_class(share, who)
+    for given in (0, 1, 2, 3, 4, 6, 7):
+        with share.without_comparison():
+            share.inside.chmod("d", given << shift)
+        list_, reach, change = given & 4, given & 1, given & 3 == 3
+        if list_:
+            user.close(user.open("d", READ | os.O_DIRECTORY))
+        else:
+            user.refuses(EACCES).open("d", READ | os.O_DIRECTORY)
+        if reach:
+            user.close(user.open("d/fred", READ))
+        else:
+            user.refuses(EACCES).open("d/fred", READ)
+        if change:
+            user.create("d/new")
+            user.mkdir("d/sub")
+            user.rename("d/new", "d/newer")
+            user.rmdir("d/sub")
+            user.unlink("d/newer")
+        else:
+            user.refuses(EACCES).create("d/new")
+            user.refuses(EACCES).mkdir("d/sub")
+            user.refuses(EACCES).symlink("x", "d/link")
+            user.refuses(EACCES).unlink("d/fred")
+            user.refuses(EACCES).rename("d/fred", "d/barney")
+    share.inside.chmod("d", 0o755)
+    assert share.same_directory("d") == ["fred"]
+
+
+@case("PERM-003", needs=["guest-root"], covers=[Tunlinkat], cached_too=True)
+def test_removing_needs_nothing_of_the_file(share: Share) -> None:
+    """Whoever may write a directory removes and renames files in it that he may neither read nor write.
+    Source: POSIX unlink, rename: permission is the directory's."""
+    share.inside.mkdir("d")
+    share.inside.chmod("d", 0o777)
+    for name in ("a", "b"):
+        share.inside.create(f"d/{name}", b"", 0o600)
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.unlink("d/a")
+    bob.rename("d/b", "d/c")
+    assert share.same_directory("d") == ["c"]
+    assert share.same_stat("d/c").inside["st_uid"] == 0
+
+
+@case("PERM-004", needs=["guest-root"], covers=[Trenameat], cached_too=True)
+def test_sticky_directories(share: Share) -> None:
+    """In a sticky directory only a file's owner, the directory's owner and root remove or rename it; others
+    get EPERM although they may write the directory.
+    Source: POSIX unlink, rename EPERM; inode(7) S_ISVTX."""
+    share.inside.mkdir("tmp")
+    share.inside.chown("tmp", 1003, 1003)
+    share.inside.chmod("tmp", 0o1777)
+    bob, carol = share.inside.spawn("bob", uid=1001), share.inside.spawn("carol", uid=1002)
+    dave = share.inside.spawn("dave", uid=1003)
+    for name in ("one", "two", "three", "four"):
+        bob.create(f"tmp/{name}", b"", 0o666)
+    bob.mkdir("tmp/dir")
+    carol.refuses(EPERM).unlink("tmp/one")
+    carol.refuses(EPERM).rename("tmp/one", "tmp/stolen")
+    carol.refuses(EPERM).rmdir("tmp/dir")
+    carol.create("tmp/carols")
+    carol.refuses(EPERM).rename("tmp/carols", "tmp/one")
+    bob.unlink("tmp/one")
+    bob.rename("tmp/two", "tmp/bobs")
+    dave.unlink("tmp/three")
+    share.inside.unlink("tmp/four")
+    assert share.same_directory("tmp") == ["bobs", "carols", "dir"]
+
+
+@case("PERM-005", needs=["guest-root"], covers=[Tlcreate], cached_too=True)
+def test_every_user_attaches_once(share: Share) -> None:
+    """With access=client each user's files are his own on the host, also when users alternate.
+    Source: Documentation/filesystems/9p.rst access=client; Tattach.n_uname; fs/9p/fid.c v9fs_fid_lookup."""
+    people = {uid: share.inside.spawn(f"u{uid}", uid=uid, gid=uid + 1000) for uid in (31001, 31002, 31003)}
+    for turn in range(2):
+        for uid, person in people.items():
+            person.create(f"f{uid}-{turn}", b"mine", 0o600)
+    for uid, person in people.items():
+        for turn in range(2):
+            seen = share.same_stat(f"f{uid}-{turn}").inside
+            assert (seen["st_uid"], seen["st_gid"], seen["st_mode"] & 0o777) == (uid, uid + 1000, 0o600)
+            assert person.slurp(f"f{uid}-{turn}") == b"mine"
+            for other_uid, other in people.items():
+                if other_uid != uid:
+                    other.refuses(EACCES).slurp(f"f{uid}-{turn}")
+
+
+@case("PERM-006", needs=["guest-root", "host-root"], caches=DIRECT)
+def test_the_hosts_files_keep_others_out(share: Share) -> None:
+    """Files and directories that the host made with its own owners and modes are guarded inside by those.
+    Source: the user's contract of security_model=passthrough: owner and mode are the host's."""
+    share.outside.mkdir("private", 0o700)
+    share.outside.create("private/fred", b"secret", 0o644)
+    share.outside.create("team", b"team", 0o640)
+    share.outside.chown("private", 1002, 1002)
+    share.outside.chown("team", 1002, TEAM)
+    bob = share.inside.spawn("bob", uid=1001, groups=[TEAM])
+    bob.refuses(EACCES).open("private/fred", READ)
+    bob.refuses(EACCES).open("private", READ | os.O_DIRECTORY)
+    bob.refuses(EACCES).create("private/new")
+    assert bob.slurp("team") == b"team"
+    bob.refuses(EACCES).open("team", WRITE)
+    assert share.inside.spawn("carol", uid=1002).slurp("private/fred") == b"secret"
+
+
+@case("PERM-007", needs=["guest-root"], covers=[Tlcreate], cached_too=True)
+def test_umask_of_the_maker(share: Share) -> None:
+    """A process's umask is taken off the mode of what it makes, on the host too.
+    Source: umask(2); POSIX open, mkdir."""
+    for mask in (0, 0o022, 0o027, 0o077, 0o777):
+        maker = share.inside.spawn(f"mask{mask:o}", uid=1001, umask=mask)
+        maker.create(f"file{mask:o}", b"", 0o666)
+        maker.mkdir(f"dir{mask:o}", 0o777)
+        assert share.same_stat(f"file{mask:o}").inside["st_mode"] & 0o7777 == 0o666 & ~mask
+        assert share.same_stat(f"dir{mask:o}").inside["st_mode"] & 0o7777 == 0o777 & ~mask
+
+
+@case("PERM-008", needs=["guest-root"], covers=[Tlopen])
+def test_root_passes(share: Share) -> None:
+    """Root opens files of mode 000, and lists and changes directories of mode 000.  Source: capabilities(7)
+    CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH."""
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.mkdir("d")
+    bob.create("d/fred", b"secret")
+    bob.chmod("d/fred", 0)
+    bob.chmod("d", 0)
+    assert share.inside.slurp("d/fred") == b"secret"
+    fd = share.inside.open("d/fred", os.O_RDWR)
+    share.inside.write(fd, b"SECRET")
+    share.inside.create("d/roots")
+    assert share.same_directory("d") == ["fred", "roots"]
+
+
+@case("PERM-009", needs=["guest-root"], covers=[Tlcreate])
+def test_a_file_may_be_made_that_its_maker_cannot_reopen(share: Share) -> None:
+    """open(2) with O_CREAT and mode 000, 0200 or 0444 gives its maker a descriptor of the access asked, and
+    the next open is judged by the mode.
+    Source: POSIX open: the mode does not affect the descriptor it returns."""
+    bob = share.inside.spawn("bob", uid=1001)
+    for mode in (0, 0o200, 0o444):
+        fd = bob.open(f"f{mode:o}", os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+        assert bob.write(fd, b"written") == 7
+        assert bob.pread(fd, 10, 0) == b"written"
+        bob.close(fd)
+        bob.refuses(EACCES).open(f"f{mode:o}", os.O_RDWR)
+    share.same_directory()
+
+
+@case("PERM-010", needs=["guest-root"], cached_too=True)
+def test_search_permission_on_the_whole_way(share: Share) -> None:
+    """One directory on the way without search permission is enough to refuse, one without read permission is
+    not.
+    Source: path_resolution(7)."""
+    share.inside.mkdir("a")
+    share.inside.mkdir("a/b")
+    share.inside.mkdir("a/b/c")
+    share.inside.create("a/b/c/fred", b"deep")
+    bob = share.inside.spawn("bob", uid=1001)
+    share.inside.chmod("a/b", 0o711)
+    assert bob.slurp("a/b/c/fred") == b"deep"
+    bob.refuses(EACCES).listdir("a/b")
+    share.inside.chmod("a/b", 0o744)
+    bob.refuses(EACCES).slurp("a/b/c/fred")
+    bob.refuses(EACCES).stat("a/b/c")
+    assert share.inside.slurp("a/b/c/fred") == b"deep"
+
+
+@case("PERM-011", needs=["guest-root"], covers=[Trenameat])
+def test_moving_a_directory_needs_to_write_it(share: Share) -> None:
+    """Moving a directory to another parent needs write permission on it, for its ".." changes: else EACCES.
+    Source: rename(2) EACCES: "oldpath is a directory and does not allow write permission (needed to update
+    the .. entry)"."""
+    for name in ("from", "to"):
+        share.inside.mkdir(name)
+        share.inside.chmod(name, 0o777)
+    share.inside.mkdir("from/roots")
+    bob = share.inside.spawn("bob", uid=1001)
+    bob.mkdir("from/bobs")
+    bob.refuses(EACCES).rename("from/roots", "to/roots")
+    bob.rename("from/bobs", "to/bobs")
+    assert (share.same_directory("from"), share.same_directory("to")) == (["roots"], ["bobs"])
+
+
+@case("PERM-012", needs=["guest-root"], caches=DIRECT)
+def test_an_owner_without_bits_is_refused_though_others_may(share: Share) -> None:
+    """An owner whose own bits are clear is refused although group and other may read: classes do not add up.
+    Source: POSIX 4.5: the first class that applies decides."""
+    bob = share.inside.spawn("bob", uid=1001, gid=TEAM)
+    bob.create("fred", b"content")
+    bob.chmod("fred", 0o077)
+    bob.refuses(EACCES).open("fred", READ)
+    assert share.inside.spawn("carol", uid=1002, gid=1002).slurp("fred") == b"content"
+    assert share.inside.spawn("dave", uid=1003, gid=TEAM).slurp("fred") == b"content"
