@@ -385,7 +385,7 @@ def test_getlk_sees_the_hosts_lock(share: Share) -> None:
     assert (seen["type"], seen["start"], seen["length"]) == ("w", 10, 5)
 
 
-@case("LOCK-025", covers=[Tlock], severity="linux", caches=("mmap", "loose"))
+@case("LOCK-025", covers=[Tlock], severity="varies", caches=("mmap", "loose"))
 def test_a_lock_makes_the_hosts_data_visible(share: Share) -> None:
     """Where the guest caches, data of the same length that the host wrote are read after a lock was taken.
     Source: fs/9p/vfs_file.c v9fs_file_lock: cached pages are written back and invalidated when a lock is
