@@ -29,7 +29,7 @@ def load_cases() -> list[Case]:
 @click.option("--family", help="Only this family.")
 @click.option("--matrix", "show_matrix", is_flag=True, help="Show 9P message by case instead.")
 @click.option("--proof", type=click.Path(path_type=Path), metavar="RUN",
-              help="With --matrix: how often each message crossed in that run's cases, by its recorded trace.")  # fmt: skip
+              help="With --matrix: how often each message crossed in that run, by its trace.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def cases(
     layer: str | None, family: str | None, show_matrix: bool, proof: Path | None, as_json: bool
