@@ -125,7 +125,7 @@ def test_disjoint_writers(share: Share) -> None:
     Source: POSIX write: bytes at other offsets are not touched."""
     share.outside.create("fred", b"", 0o666)
     inside, outside = rivals(share, "outside")
-    calls = [inside.start("write_blocks", "fred", 0, 2, 60, 3000), outside.start("write_blocks", "fred", 1, 2, 60, 3000)]
+    calls = [v.start("write_blocks", "fred", i, 2, 60, 3000) for i, v in enumerate((inside, outside))]
     for call in calls:
         call.result()
     wanted = b"".join(bytes([33 + i % 90]) * 3000 for i in range(120))

@@ -30,7 +30,7 @@ MODES = {
 """What each mode must make of DATA where it works: (mode, offset, length, content)."""
 
 
-@case("FALLOC-001", covers=[Tlcreate], severity="linux", cached_too=True)
+@case("FALLOC-001", covers=[Tlcreate], severity="linux")
 @pytest.mark.parametrize("name", MODES)
 def test_fallocate_works_or_changes_nothing(share: Share, name: str) -> None:
     """fallocate(2) does what its mode says, or fails with EOPNOTSUPP and leaves size, blocks and content.

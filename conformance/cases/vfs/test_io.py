@@ -4,7 +4,7 @@ cannot be is refused. Vectors stand in io_vectors, far offsets in io_offsets."""
 from __future__ import annotations
 
 import os
-from errno import EBADF, EFAULT, EFBIG, EINVAL, EISDIR
+from errno import EBADF, EFAULT, EFBIG, EINVAL, EISDIR, ESPIPE
 
 import pytest
 
@@ -96,7 +96,7 @@ def test_zero_length_write(share: Share) -> None:
 
 
 @case("IO-006", covers=[Twrite], cached_too=True)
-@pytest.mark.parametrize("start", [4, 4095, 4096, 4097, 100_000, 5_000_000])
+@pytest.mark.parametrize("start", [4, 4096, 4097, 500_000])
 def test_write_past_the_end_leaves_zeros(share: Share, start: int) -> None:
     """A write past the end makes the file reach there; what lies between reads as zeros on both sides.
     Source: POSIX lseek "subsequent reads of data in the gap shall return bytes with the value 0";
@@ -112,7 +112,7 @@ def test_write_past_the_end_leaves_zeros(share: Share, start: int) -> None:
 
 
 @case("IO-007", covers=[Twrite], cached_too=True)
-@pytest.mark.parametrize("start", [0, 1, 4095, 4096, 8191, 131_071, 199_990])
+@pytest.mark.parametrize("start", [0, 4095, 131_071, 199_990])
 def test_overwrite_in_the_middle(share: Share, start: int) -> None:
     """A write inside a file replaces its bytes and no others, on whatever boundary.  Source: POSIX write."""
     fd = share.inside.open("fred", NEW, 0o644)
@@ -157,7 +157,7 @@ def test_dup_shares_the_offset(share: Share) -> None:
     assert share.inside.read(other, 4) == b"89"
 
 
-@case("IO-010", covers=[Tread, Twrite], cached_too=True)
+@case("IO-010", covers=[Tread, Twrite])
 def test_every_byte_value(share: Share) -> None:
     """All 256 byte values, NUL and those that text protocols treat apart, go both ways unchanged.
     Source: POSIX write; 9P data fields are counted, not terminated."""
@@ -334,6 +334,15 @@ def test_pwrite_with_append(share: Share) -> None:
     fd = share.inside.open("fred", os.O_WRONLY | os.O_APPEND)
     share.inside.pwrite(fd, b"AB", 2)
     must_be_equal("content", share.outside.slurp("fred"), b"0123456789AB")
+
+
+@case("IO-026")
+def test_offsets_of_a_fifo(share: Share) -> None:
+    """pread and pwrite of a fifo on the share fail with ESPIPE.  Source: pread(2) ESPIPE; POSIX pread."""
+    share.outside.mkfifo("pipe")
+    fd = share.inside.open("pipe", os.O_RDWR)
+    share.inside.refuses(ESPIPE).pread(fd, 1, 0)
+    share.inside.refuses(ESPIPE).pwrite(fd, b"x", 0)
 
 
 @case("IO-025", covers=[Tread, Twrite])

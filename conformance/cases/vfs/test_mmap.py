@@ -21,7 +21,7 @@ NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR
 
 @case("MMAP-001", covers=[Tread], cached_too=True)
 @pytest.mark.parametrize("flags", [PRIVATE, SHARED], ids=["private", "shared"])
-@pytest.mark.parametrize("size", [10, PAGE, 3 * PAGE + 7, 300_000])
+@pytest.mark.parametrize("size", [10, 3 * PAGE + 7, 300_000])
 def test_mapping_shows_the_file(share: Share, flags: int, size: int) -> None:
     """A mapping for reading shows the file's bytes, page after page, and zeros from its end to the page's.
     Source: mmap(2); POSIX mmap "the remaining bytes in the partial page ... shall be zero-filled"."""
@@ -155,7 +155,7 @@ def test_writing_past_the_end_in_the_last_page(share: Share) -> None:
     must_be_equal("file", share.outside.slurp("fred"), b"a" * 98 + b"XY")
 
 
-@case("MMAP-010", cached_too=True)
+@case("MMAP-010")
 def test_mmap_of_what_cannot_be(share: Share) -> None:
     """mmap(2) fails with EINVAL for no length or an offset that is no multiple of the page, EBADF for a
     descriptor that is closed or O_PATH, ENODEV for a directory, EACCES for a file not open for reading, or

@@ -68,7 +68,7 @@ def test_creat_excl_of_a_new_name(share: Share) -> None:
     share.inside.refuses(EEXIST).open("fred", NEW | os.O_EXCL, 0o644)
 
 
-@case("OPEN-005", cached_too=True)
+@case("OPEN-005")
 @pytest.mark.parametrize("kind", ["file", "directory", "fifo", "link", "dangling"])
 def test_creat_excl_of_a_taken_name(share: Share, kind: str) -> None:
     """open(O_CREAT|O_EXCL) of a name that is taken, also by a symbolic link to nothing, fails with EEXIST and
@@ -206,7 +206,7 @@ def test_creat_through_a_dangling_link(share: Share) -> None:
     assert share.same_link("link") == "target"
 
 
-@case("OPEN-016", cached_too=True)
+@case("OPEN-016")
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [("nobody", ENOENT), ("", ENOENT), ("nodir/fred", ENOENT), ("dangling", ENOENT), ("file/fred", ENOTDIR),
@@ -328,6 +328,46 @@ def test_open_file_survives_rename_and_chmod(share: Share) -> None:
     share.inside.pwrite(fd, b"X", 1)
     must_be_equal("fstat", share.inside.fstat(fd)["st_size"], 3)
     assert share.outside.slurp("george") == b"aXc"
+
+
+@case("OPEN-026")
+def test_creat_in_a_removed_directory(share: Share) -> None:
+    """open(O_CREAT) below a descriptor of a directory that was removed fails with ENOENT.
+    Source: POSIX rmdir "the dot and dot-dot entries ... no new entries may be created"; open(2) ENOENT."""
+    share.inside.mkdir("dir")
+    at = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
+    share.inside.rmdir("dir")
+    share.inside.refuses(ENOENT).open("fred", NEW, 0o644, dir_fd=at)
+    assert share.same_directory() == []
+
+
+@case("OPEN-027", covers=[Tlcreate], caches=FRESH_NAMES)
+def test_creat_in_a_directory_removed_outside(share: Share) -> None:
+    """open(O_CREAT) in a directory that the host has removed fails with ENOENT, and nothing appears
+    elsewhere.
+    Source: open(2) ENOENT; a server must not make the file where another directory now has the name's
+    place."""
+    share.inside.mkdir("dir")
+    at = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
+    share.outside.rmdir("dir")
+    with share.without_comparison():
+        share.inside.refuses(ENOENT).open("fred", NEW, 0o644, dir_fd=at)
+    share.inside.refuses(ENOENT).open("dir/fred", NEW, 0o644)
+    assert share.same_directory() == []
+
+
+@case("OPEN-028", covers=[Tlopen], severity="linux", caches=FRESH_NAMES)
+def test_file_replaced_outside_while_open(share: Share) -> None:
+    """A descriptor goes on reading its own file after the host put another in its name's place, and the
+    name opens the new one.
+    Source: POSIX open: a description refers to the file, not the name; rename(2)."""
+    share.outside.create("fred", b"old")
+    fd = share.inside.open("fred")
+    share.outside.create("new", b"brand new")
+    share.outside.rename("new", "fred")
+    must_be_equal("old descriptor", share.inside.pread(fd, 99, 0), b"old")
+    share.inside.close(fd)
+    must_be_equal("name", share.inside.slurp("fred"), b"brand new")
 
 
 def make_node(share: Share, kind: str, name: str) -> None:

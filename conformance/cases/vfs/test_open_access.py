@@ -18,7 +18,7 @@ ACCESS = {"rdonly": os.O_RDONLY, "wronly": os.O_WRONLY, "rdwr": os.O_RDWR}
 NEEDS = {"rdonly": 4, "wronly": 2, "rdwr": 6}
 
 
-@case("OPEN-201", covers=[Tlopen], cached_too=True)
+@case("OPEN-201", covers=[Tlopen])
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o240, 0o064, 0o042, 0o604, 0o777, 0o000], ids=oct)
 def test_access_modes_against_permissions(share: Share, mode: int) -> None:
     """open(2) for reading, writing or both works for owner, group member and others exactly where the mode of
@@ -137,7 +137,7 @@ def test_permission_is_checked_when_opening_only(share: Share) -> None:
     bob.refuses(EACCES).open("fred")
 
 
-@case("OPEN-209", cached_too=True)
+@case("OPEN-209")
 def test_descriptor_allows_only_its_access_mode(share: Share) -> None:
     """A descriptor opened for reading refuses writes, one for writing refuses reads: EBADF, nothing changed.
     Source: read(2) EBADF "not open for reading"; write(2) EBADF "not open for writing"."""

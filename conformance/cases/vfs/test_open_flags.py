@@ -20,7 +20,7 @@ O_PATH = os.O_PATH
 ST_NOATIME = 1024
 
 
-@case("OPEN-101", covers=[Twalk], cached_too=True)
+@case("OPEN-101", covers=[Twalk])
 @pytest.mark.parametrize("kind", ["link", "dangling"])
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_CREAT | os.O_WRONLY],
                          ids=["rdonly", "wronly", "creat"])  # fmt: skip
@@ -45,7 +45,7 @@ def test_nofollow_on_other_things(share: Share) -> None:
         assert share.inside.read(share.inside.open(name, os.O_NOFOLLOW), 9) == b"abc"
 
 
-@case("OPEN-103", cached_too=True)
+@case("OPEN-103")
 @pytest.mark.parametrize("kind", ["file", "link", "fifo"])
 def test_directory_on_something_else(share: Share, kind: str) -> None:
     """open(O_DIRECTORY) of what is no directory, or links to none, fails with ENOTDIR, and does not wait

@@ -102,7 +102,7 @@ def test_end_after_growth_outside(share: Share) -> None:
     must_be_equal("end", share.inside.lseek(fd, 0, END), 7)
 
 
-@case("SEEK-008", cached_too=True)
+@case("SEEK-008")
 @pytest.mark.parametrize("beyond", [1 << 31, 1 << 32, 1 << 40], ids=["2^31", "2^32", "2^40"])
 def test_far_offsets(share: Share, beyond: int) -> None:
     """lseek(2) handles offsets past 2 GiB, 4 GiB and more, from each origin.

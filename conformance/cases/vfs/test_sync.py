@@ -18,7 +18,7 @@ WAYS = pytest.mark.parametrize("way", ["fsync", "fdatasync"])
 NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR
 
 
-@case("SYNC-001", covers=[Tfsync], cached_too=True)
+@case("SYNC-001", covers=[Tfsync])
 @WAYS
 @pytest.mark.parametrize("access", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR], ids=["rdonly", "wronly", "rdwr"])
 def test_sync_of_a_file(share: Share, way: str, access: int) -> None:

@@ -29,7 +29,7 @@ def cut(vantage: Vantage, way: str, length: int, name: str = "fred") -> Any:
 
 @case("TRUNC-001", covers=[Tsetattr], cached_too=True)
 @WAYS
-@pytest.mark.parametrize("length", [0, 1, 4095, 4096, 4097, 8192, 19_999, 20_000])
+@pytest.mark.parametrize("length", [0, 4095, 4096, 4097, 19_999])
 def test_shorter(share: Share, way: str, length: int) -> None:
     """truncate(2) and ftruncate(2) to a smaller length cut there, on any boundary, and keep the bytes before.
     Source: truncate(2); POSIX truncate, ftruncate; 9P2000.L Tsetattr size."""
@@ -43,7 +43,7 @@ def test_shorter(share: Share, way: str, length: int) -> None:
 
 @case("TRUNC-002", covers=[Tsetattr], cached_too=True)
 @WAYS
-@pytest.mark.parametrize("length", [20_001, 20_480, 20_481, 5_000_000])
+@pytest.mark.parametrize("length", [20_001, 20_481, 500_000])
 def test_longer(share: Share, way: str, length: int) -> None:
     """truncate(2) and ftruncate(2) to a larger length append zeros.
     Source: truncate(2) "the extended part reads as null bytes"; POSIX ftruncate."""
@@ -59,7 +59,7 @@ def test_longer(share: Share, way: str, length: int) -> None:
 
 @case("TRUNC-003", covers=[Tsetattr], cached_too=True)
 @WAYS
-@pytest.mark.parametrize("length", [0, 100, 4096, 6000])
+@pytest.mark.parametrize("length", [0, 100, 4096])
 def test_cut_bytes_do_not_come_back(share: Share, way: str, length: int) -> None:
     """What was cut off is gone: after making the file long again it reads as zeros, also where the guest
     has read it before.
@@ -113,7 +113,7 @@ def test_equal_length(share: Share, way: str) -> None:
     share.same_content("fred")
 
 
-@case("TRUNC-007", covers=[Tsetattr], cached_too=True)
+@case("TRUNC-007", covers=[Tsetattr])
 @WAYS
 @pytest.mark.parametrize("length", [2 * GIB - 1, 2 * GIB, 4 * GIB - 1, 4 * GIB, 4 * GIB + 1, 1 << 43],
                          ids=["2^31-1", "2^31", "2^32-1", "2^32", "2^32+1", "2^43"])  # fmt: skip
@@ -164,7 +164,7 @@ def test_negative_length(share: Share, way: str) -> None:
     assert share.inside.slurp("fred") == b"abc"
 
 
-@case("TRUNC-010", cached_too=True)
+@case("TRUNC-010")
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [("nobody", ENOENT), ("", ENOENT), ("nodir/x", ENOENT), ("dangling", ENOENT), ("file/x", ENOTDIR),
@@ -205,7 +205,7 @@ def test_truncate_without_permission(share: Share) -> None:
     must_be_equal("content", share.inside.slurp("fred"), b"a")
 
 
-@case("TRUNC-012", cached_too=True)
+@case("TRUNC-012")
 def test_ftruncate_of_a_descriptor_not_for_writing(share: Share) -> None:
     """ftruncate(2) of a descriptor opened for reading, O_PATH, closed, of a directory or fifo fails with
     EBADF or EINVAL and changes nothing.
