@@ -1132,8 +1132,8 @@ def append_records(path: P, tag, count):
 
 
 @op()
-def try_create_exclusively(path: P, count):
-    """For names path + number: how many O_CREAT|O_EXCL calls of this process won. Other errors raise."""
+def try_create_exclusively(path: P, count, wait=0.0):
+    """For names path + number: those that this process's O_CREAT|O_EXCL made; it waits after each."""
     won = []
     for i in range(count):
         try:
@@ -1141,6 +1141,7 @@ def try_create_exclusively(path: P, count):
             won.append(i)
         except FileExistsError:
             pass
+        time.sleep(wait)
     return won
 
 
@@ -1178,8 +1179,8 @@ def read_many(path: P, count):
 
 
 @op()
-def try_unlink(path: P, count):
-    """For names path + number: those that this process removed; a name that is not there is tried 20 times."""
+def try_unlink(path: P, count, wait=0.0):
+    """For names path + number: those that this process removed, of 20 attempts each; it waits after a failure."""
     removed = []
     for i in range(count):
         for _ in range(20):
@@ -1188,7 +1189,7 @@ def try_unlink(path: P, count):
                 removed.append(i)
                 break
             except FileNotFoundError:
-                pass
+                time.sleep(wait)
     return removed
 
 
