@@ -61,12 +61,11 @@ def settled_times(share: Share, path: str) -> None:
 
 
 def flush(share: Share, *paths: str) -> None:
-    """Bring what the guest's cache may still hold to the server: cache=loose and mmap write back late."""
+    """Bring what the guest's cache still holds to the server, and have it read anew: cache=loose writes back late."""
     if share.mount.cache != "none":
         for path in paths:
             fd = share.inside.open(path, os.O_RDWR)
-            share.inside.fsync(fd)
-            share.inside.close(fd)
+            share.inside.close(uncached(share, fd))
 
 
 def uncached(share: Share, fd: int) -> int:

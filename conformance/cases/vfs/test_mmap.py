@@ -9,7 +9,7 @@ from signal import SIGBUS
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, WRITE_BACK, must_be_equal, works_or
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, WRITE_BACK, flush, must_be_equal, works_or
 from conformance.share import Share
 from protocol.messages import Tread, Twrite
 
@@ -39,6 +39,7 @@ def test_private_writes_stay_private(share: Share) -> None:
     also when the file is open for reading only.
     Source: mmap(2) "MAP_PRIVATE"; POSIX mmap."""
     share.inside.create("fred", b"a" * 2 * PAGE)
+    flush(share, "fred")
     fd = share.inside.open("fred")
     mine, other = (share.inside.mmap(fd, 2 * PAGE, READ | WRITE, PRIVATE) for _ in range(2))
     share.inside.map_write(mine, PAGE + 1, b"MINE")
