@@ -166,12 +166,12 @@ def test_mkdirat_below_a_descriptor(share: Share) -> None:
 
 @case("DIRECTORY-010", covers=[Tmkdir])
 def test_many_subdirectories_are_counted(share: Share) -> None:
-    """The link count of a directory with 100 subdirectories is the host's, and all of them are there.
+    """The link count of a directory with 40 subdirectories is the host's, and all of them are there.
     Source: POSIX st_nlink; 9P2000.L Rgetattr nlink[8]."""
     share.inside.mkdir("dir")
-    share.inside.repeat(100, "mkdir", "dir/%d")
+    share.inside.repeat(40, "mkdir", "dir/%d")
     share.same_stat("dir")
-    assert len(share.same_directory("dir")) == 100
+    assert len(share.same_directory("dir")) == 40
 
 
 @case("DIRECTORY-011", covers=[Tunlinkat], cached_too=True)
@@ -277,9 +277,10 @@ def test_rmdir_and_rename_of_a_mount_point(share: Share) -> None:
     mounted = share.inside.run(["mount", "-t", "tmpfs", "assay9", where])
     must_be_equal("mount", mounted["status"], 0)
     try:
-        share.inside.refuses(EBUSY).rmdir("dir")
-        share.inside.refuses(EBUSY).rename("dir", "moved")
-        share.inside.refuses(EBUSY).rename("other", "dir")
+        with share.without_comparison():  # inside the directory is hidden by the mount
+            share.inside.refuses(EBUSY).rmdir("dir")
+            share.inside.refuses(EBUSY).rename("dir", "moved")
+            share.inside.refuses(EBUSY).rename("other", "dir")
     finally:
         share.inside.run(["umount", where])
     share.inside.rmdir("dir")
