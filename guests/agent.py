@@ -1132,8 +1132,11 @@ def append_records(path: P, tag, count):
 
 
 @op()
-def try_create_exclusively(path: P, count, wait=0.0):
-    """For names path + number: those that this process's O_CREAT|O_EXCL made; it waits after each."""
+def try_create_exclusively(path: P, count, wait=0.0, gone=False):
+    """For names path + number: those that this process's O_CREAT|O_EXCL made; it waits after each.
+
+    `gone`: ENOENT counts as made, and removed by another before the call returned.
+    """
     won = []
     for i in range(count):
         try:
@@ -1141,6 +1144,10 @@ def try_create_exclusively(path: P, count, wait=0.0):
             won.append(i)
         except FileExistsError:
             pass
+        except FileNotFoundError:
+            if not gone:
+                raise
+            won.append(i)
         time.sleep(wait)
     return won
 
