@@ -1,0 +1,229 @@
+"""What a name may be: any bytes but NUL and slash, up to 255 of them, and two bytes that differ are two names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from errno import EBUSY, EEXIST, EINVAL, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY
+from typing import Any
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.outcomes import FRESH_NAMES, must_be_equal
+from conformance.share import Share
+from conformance.vantage import Vantage
+from protocol.messages import Tlcreate, Tlink, Tmkdir, Trenameat, Tsymlink, Tunlinkat, Twalk
+
+GOOD = {
+    "one-byte": "a", "bytes-255": "n" * 255, "utf8-255": "\u00e9" * 127 + "x", "three-dots": "...",
+    "dot-first": ".hidden", "dot-last": "last.", "dash": "-rf", "space": " ", "spaces": " leading and trailing ",
+    "tab": "a\tb", "newline": "a\nb", "return": "a\rb", "escape": "\x1b[31m", "soh": "\x01", "delete": "\x7f",
+    "backslash": "a\\b", "quotes": "'\"`", "shell": "$(x) *?[a]~;|&<>", "colon": "c:name", "percent": "%s%n%d",
+    "comma": "a=b,c", "utf8": "gr\u00fc\u00dfe", "cjk": "\u65e5\u672c\u8a9e", "emoji": "\U0001f600",
+    "byte-ff": "\udcff", "byte-80": "\udc80", "overlong": "\udcc0\udcaf", "surrogate": "\udced\udca0\udc80",
+    "cut-utf8": "abc\udce6\udc97", "latin1": "caf\udce9", "bytes-ff-255": "\udcff" * 255,
+}  # fmt: skip
+"""A name of every sort that some server has got wrong; surrogate escapes stand for bytes that are no UTF-8."""
+
+MAKERS: dict[str, Callable[[Any, str], Any]] = {
+    "create": lambda v, path: v.create(path),
+    "mkdir": lambda v, path: v.mkdir(path),
+    "symlink": lambda v, path: v.symlink("target", path),
+    "link": lambda v, path: v.link("source", path),
+    "rename": lambda v, path: v.rename("source", path),
+    "mknod": lambda v, path: v.mknod(path, 0o100644),
+}
+
+
+@case("NAMES-001", covers=[Tlcreate, Twalk, Tunlinkat], cached_too=True)
+@pytest.mark.parametrize("name", GOOD.values(), ids=GOOD.keys())
+def test_a_name_made_inside(share: Share, name: str) -> None:
+    """A file of that name is made, found, listed, opened, renamed and removed, and the host sees the same bytes.
+    Source: POSIX 3.170 Filename: "bytes composing the name shall not contain the <NUL> or <slash> characters";
+    9P2000.L: names are byte strings with a length; Linux NAME_MAX 255."""
+    share.inside.create(name, b"abc")
+    assert share.same_directory() == [name]
+    assert share.outside.listdir(".") == [name]
+    assert share.outside.slurp(name) == b"abc"
+    share.same_stat(name)
+    share.inside.rename(name, "plain")
+    share.inside.rename("plain", name)
+    assert share.inside.slurp(name) == b"abc"
+    share.inside.unlink(name)
+    share.gone(name)
+    assert share.same_directory() == []
+
+
+@case("NAMES-002", covers=[Twalk], caches=FRESH_NAMES)
+@pytest.mark.parametrize("name", GOOD.values(), ids=GOOD.keys())
+def test_a_name_made_outside(share: Share, name: str) -> None:
+    """A file of that name made by the host is listed, found and opened inside.
+    Source: POSIX 3.170 Filename; 9P2000.L Twalk wname, Rreaddir name."""
+    share.outside.create(name, b"abc")
+    assert share.inside.listdir(".") == [name]
+    assert share.inside.slurp(name) == b"abc"
+    share.same_stat(name)
+    share.outside.rename(name, "plain")
+    assert share.inside.listdir(".") == ["plain"]
+
+
+@case("NAMES-003", covers=[Tmkdir, Tsymlink, Tlink, Trenameat, Tlcreate], cached_too=True)
+@pytest.mark.parametrize("name", [GOOD["bytes-255"], GOOD["bytes-ff-255"], GOOD["newline"]],
+                         ids=["bytes-255", "bytes-ff-255", "newline"])  # fmt: skip
+def test_every_call_takes_the_name(share: Share, name: str) -> None:
+    """mkdir(2), symlink(2), link(2), rename(2) and open(2) make the same name, of 255 bytes too, and below a
+    directory of that name as well.  Source: POSIX NAME_MAX; 9P2000.L: each message carries name[s]."""
+    share.inside.create("source", b"abc")
+    share.inside.mkdir(name)
+    for maker in ("create", "mkdir", "symlink", "link", "rename"):
+        MAKERS[maker](share.inside, f"{name}/{name}")
+        assert share.same_directory(name) == [name]
+        (share.inside.rmdir if maker == "mkdir" else share.inside.unlink)(f"{name}/{name}")
+    share.inside.rmdir(name)
+    assert share.same_directory() == []
+
+
+@case("NAMES-004", cached_too=True)
+@pytest.mark.parametrize("length", [256, 300, 4000])
+def test_too_long_a_name(share: Share, length: int) -> None:
+    """Every call that makes or looks up a name of 256 bytes or more fails with ENAMETOOLONG, and makes nothing.
+    Source: POSIX ENAMETOOLONG "The length of a component of a pathname is longer than {NAME_MAX}"; Linux
+    fs/9p/vfs_inode.c v9fs_vfs_lookup() "dentry->d_name.len > NAME_MAX"."""
+    share.inside.create("source")
+    name = "n" * length
+    for maker in MAKERS.values():
+        maker(share.inside.refuses(ENAMETOOLONG), name)
+    for op in ("stat", "lstat", "open", "unlink", "rmdir", "readlink", "listdir"):
+        getattr(share.inside.refuses(ENAMETOOLONG), op)(name)
+    share.inside.refuses(ENAMETOOLONG).rename(name, "new")
+    assert share.same_directory() == ["source"]
+
+
+@case("NAMES-005", severity="varies")
+def test_the_length_that_statfs_tells_is_the_length_that_works(share: Share) -> None:
+    """A name of f_namemax bytes can be made, and one byte more fails with ENAMETOOLONG.
+    Source: statvfs(3) f_namemax; POSIX pathconf _PC_NAME_MAX; 9P2000.L Rstatfs namelen[4]."""
+    length = share.inside.statvfs(".")["f_namemax"]
+    share.inside.create("n" * length)
+    share.inside.refuses(ENAMETOOLONG).create("n" * (length + 1))
+    assert share.same_directory() == ["n" * length]
+
+
+@case("NAMES-006", cached_too=True)
+@pytest.mark.parametrize(
+    ("maker", "dot", "dotdot", "empty"),
+    [("create", EEXIST, EEXIST, ENOENT), ("mkdir", EEXIST, EEXIST, ENOENT), ("symlink", EEXIST, EEXIST, ENOENT),
+     ("link", EEXIST, EEXIST, ENOENT), ("mknod", EEXIST, EEXIST, ENOENT), ("rename", EBUSY, EBUSY, ENOENT)],
+    ids=["create", "mkdir", "symlink", "link", "mknod", "rename"],
+)  # fmt: skip
+def test_names_that_stand_for_something_else(share: Share, maker: str, dot: int, dotdot: int, empty: int) -> None:
+    """".", "..", "/" and the empty name cannot be made: EEXIST (rename: EBUSY) and ENOENT; nothing changes.
+    Source: path_resolution(7); POSIX 4.13; open(2) EEXIST with O_EXCL; Linux fs/namei.c: LAST_NORM is demanded;
+    known defects: CVE-2016-7116, lib9p 9bf1392 (an empty name crashed the server)."""
+    share.inside.create("source", b"abc")
+    share.inside.mkdir("dir")
+    for path, wanted in (("dir/.", dot), ("dir/..", dotdot), (".", dot), ("..", dotdot), ("", empty)):
+        if maker == "create" and path.endswith("."):
+            share.inside.refuses(EEXIST, EISDIR).create(path)
+        else:
+            MAKERS[maker](share.inside.refuses(wanted), path)
+    assert share.same_directory() == ["dir", "source"]
+
+
+@case("NAMES-007", cached_too=True)
+def test_removing_what_stands_for_something_else(share: Share) -> None:
+    """unlink(2) and rmdir(2) of ".", ".." and the empty name fail: EISDIR, EINVAL, ENOTEMPTY, ENOENT.
+    Source: unlink(2) EISDIR, ENOENT; rmdir(2) EINVAL, ENOTEMPTY, ENOENT; Linux fs/namei.c."""
+    share.inside.mkdir("dir")
+    for path in ("dir/.", "dir/.."):
+        share.inside.refuses(EISDIR).unlink(path)
+    share.inside.refuses(EINVAL).rmdir("dir/.")
+    share.inside.refuses(ENOTEMPTY).rmdir("dir/..")
+    share.inside.refuses(ENOENT).unlink("")
+    share.inside.refuses(ENOENT).rmdir("")
+    assert share.same_directory() == ["dir"]
+
+
+@case("NAMES-008", covers=[Tlcreate], cached_too=True)
+def test_case_makes_two_names(share: Share) -> None:
+    """Names that differ in case only, or in how the same letters are composed, are different files.
+    Source: POSIX 3.170 Filename, 4.8 Filename Portability: names are compared byte by byte."""
+    names = ["fred", "FRED", "Fred", "\u00e9", "e\u0301", "\u00df", "ss"]
+    for i, name in enumerate(names):
+        share.inside.create(name, b"%d" % i)
+    must_be_equal("names", share.same_directory(), sorted(names))
+    for i, name in enumerate(names):
+        assert share.inside.slurp(name) == b"%d" % i
+    share.inside.unlink("fred")
+    share.inside.refuses(ENOENT).stat("fred")
+    assert share.inside.slurp("FRED") == b"1"
+
+
+@case("NAMES-009", covers=[Tlcreate, Twalk])
+def test_every_byte(share: Share) -> None:
+    """Every byte but NUL and slash is a name by itself: 253 files (without "."), each found and listed.
+    Source: POSIX 3.170 Filename."""
+    names = [os.fsdecode(bytes([b])) for b in range(1, 256) if b not in b"/."]
+    with share.without_comparison():
+        for i, name in enumerate(names):
+            maker: Vantage = share.inside if i % 4 == 0 else share.outside  # the rest is only looked up inside
+            maker.create(name, name.encode(errors="surrogateescape"))
+    must_be_equal("names", share.same_directory(), sorted(names))
+    wrong = [n for n in names[::5] if share.inside.slurp(n) != n.encode(errors="surrogateescape")]
+    must_be_equal("files with another's content", wrong, [])
+
+
+@case("NAMES-010", covers=[Twalk], cached_too=True)
+def test_names_that_begin_alike(share: Share) -> None:
+    """Names that differ in their last byte or in length only are different files.
+    Source: POSIX 3.170 Filename; known defects: kvmtool 32832dd and its kin (names cut to a buffer's length)."""
+    stem = "n" * 250
+    names = [stem + end for end in ("", "1", "2", "11", "12", "12345", "12346")]
+    for name in names:
+        share.inside.create(name, name[-3:].encode())
+    assert share.same_directory() == sorted(names)
+    for name in names:
+        assert share.inside.slurp(name) == name[-3:].encode()
+
+
+@case("NAMES-011", covers=[Tlcreate], severity="linux")
+@pytest.mark.parametrize("name", [".virtfs_metadata", ".virtfs_metadata_root", "lost+found", ".9p", ".fscache"])
+def test_names_that_servers_use_themselves(share: Share, name: str) -> None:
+    """A name that some server uses for its own bookkeeping is a name as any other.
+    Source: POSIX 3.170 Filename; QEMU refuses .virtfs_metadata with security_model=mapped-file only, known defect:
+    CVE-2017-7493."""
+    share.inside.create(name, b"abc")
+    assert share.same_directory() == [name]
+    share.inside.rename(name, "plain")
+    share.inside.rename("plain", name)
+    share.inside.unlink(name)
+    share.gone(name)
+
+
+@case("NAMES-012", cached_too=True)
+def test_a_name_is_not_a_path_elsewhere(share: Share) -> None:
+    """A backslash, a colon or a percent-escape in a name leads nowhere else.
+    Source: POSIX: only the slash parts components; path_resolution(7)."""
+    share.inside.mkdir("dir")
+    share.inside.create("dir/fred", b"abc")
+    for path in ("dir\\fred", "dir%2ffred", "..\\dir", "dir:fred", "%2e%2e"):
+        share.inside.refuses(ENOENT).open(path)
+    share.inside.create("dir\\fred", b"another")
+    assert share.inside.slurp("dir/fred") == b"abc"
+    assert share.same_directory() == ["dir", "dir\\fred"]
+
+
+@case("NAMES-013", covers=[Twalk], caches=FRESH_NAMES)
+def test_a_missing_name_beside_its_likes(share: Share) -> None:
+    """A look-up of a name that differs from one that is there fails with ENOENT each time, and does not make it.
+    Source: POSIX 4.13; 9P2000.L Twalk."""
+    share.inside.create("fred")
+    for name in ("fre", "fredd", "fred ", "Fred", "fred.", " fred", "fred\n", "\udcff"):
+        share.inside.refuses(ENOENT).lstat(name)
+    share.inside.refuses(ENOTDIR).lstat("fred/")
+    share.inside.symlink("fred/", "link")
+    share.inside.refuses(ENOTDIR).stat("link")
+    share.inside.symlink("loop", "loop")
+    share.inside.refuses(ELOOP).stat("loop")
+    assert share.same_directory() == ["fred", "link", "loop"]

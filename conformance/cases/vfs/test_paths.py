@@ -1,0 +1,265 @@
+"""Paths: their length, their depth, their dots and slashes, and that a descriptor leads further than any path."""
+
+from __future__ import annotations
+
+import os
+import stat
+from errno import EACCES, EFAULT, ENAMETOOLONG, ENOENT, ENOTDIR
+from typing import Any
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.outcomes import FRESH_NAMES, must_be_equal
+from conformance.share import Share
+from protocol.messages import Tlcreate, Tlopen, Tmkdir, Treaddir, Trenameat, Tunlinkat, Twalk
+
+PATH_MAX = 4096
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+
+
+def down(vantage: Any, names: list[str], make: bool) -> list[int]:
+    """Descriptors from "." down through directories of those names, made on the way if `make`."""
+    fds = [vantage.open(".", DIRECTORY)]
+    for name in names:
+        if make:
+            vantage.mkdir(name, dir_fd=fds[-1])
+        fds.append(vantage.open(name, DIRECTORY, dir_fd=fds[-1]))
+    return fds
+
+
+def close_all(vantage: Any, fds: list[int]) -> None:
+    """Close them."""
+    for fd in fds:
+        vantage.close(fd)
+
+
+@case("PATHS-001", covers=[Twalk], cached_too=True)
+def test_dots_and_slashes(share: Share) -> None:
+    """".", ".." and repeated slashes in a path lead where they say, through directories that were just made too.
+    Source: POSIX 4.13 Pathname Resolution; path_resolution(7)."""
+    share.inside.mkdir("a")
+    share.inside.mkdir("a/b")
+    share.inside.create("a/fred", b"abc")
+    inode = share.inside.stat("a/fred")["st_ino"]
+    for path in ("./a/fred", "a//fred", "a/./fred", "a/b/../fred", "a/../a/b/.././/fred", "a/b/../../a/fred"):
+        must_be_equal(f"inode of {path}", share.inside.stat(path)["st_ino"], inode)
+    must_be_equal("a/b/..", share.inside.stat("a/b/..")["st_ino"], share.inside.stat("a")["st_ino"])
+    share.inside.refuses(ENOENT).stat("a/nobody/../fred")
+    share.inside.refuses(ENOTDIR).stat("a/fred/../fred")
+    share.inside.refuses(ENOTDIR).stat("a/fred/.")
+    share.inside.refuses(ENOTDIR).stat("a/fred/")
+
+
+@case("PATHS-002", cached_too=True)
+def test_longest_path(share: Share) -> None:
+    """A path of 4095 bytes works for every call, one of 4096 fails with ENAMETOOLONG.
+    Source: POSIX PATH_MAX (the NUL counts); Linux include/uapi/linux/limits.h."""
+    share.inside.create("fred", b"abc")
+    root = share.inside.root + "/"
+    for length, works in ((PATH_MAX - 1, True), (PATH_MAX, False)):
+        name = "fred" if (length - len(root)) % 2 == 0 else "/fred"
+        path = root + "./" * ((length - len(root) - len(name)) // 2) + name
+        must_be_equal("length", len(path), length)
+        if works:
+            assert share.inside.slurp(path) == b"abc"
+            share.inside.chmod(path, 0o600)
+            share.inside.rename(path, path[:-1] + "k")
+            share.inside.rename(path[:-1] + "k", path)
+        else:
+            for op in ("open", "stat", "unlink", "mkdir", "readlink"):
+                getattr(share.inside.refuses(ENAMETOOLONG), op)(path)
+            share.inside.refuses(ENAMETOOLONG).rename(path, "new")
+            share.inside.refuses(ENAMETOOLONG).rename("fred", path)
+            share.inside.refuses(ENAMETOOLONG).symlink("target", path)
+            share.inside.refuses(ENAMETOOLONG).link("fred", path)
+    assert share.same_directory() == ["fred"]
+    share.same_stat("fred")
+
+
+@case("PATHS-003", covers=[Tmkdir, Twalk, Tlcreate], cached_too=True)
+def test_forty_directories_deep(share: Share) -> None:
+    """Files 40 directories deep are made, read, renamed and removed by path.
+    Source: POSIX 4.13; 9P2000.L Twalk: at most 16 names a message (walk(5)), the client goes on with another."""
+    parts = [f"d{i}" for i in range(40)]
+    for i in range(40):
+        share.inside.mkdir("/".join(parts[: i + 1]))
+    deep = "/".join(parts)
+    share.inside.create(f"{deep}/fred", b"abc")
+    assert share.outside.slurp(f"{deep}/fred") == b"abc"
+    share.inside.rename(f"{deep}/fred", "fred")
+    share.inside.rename("fred", f"{deep}/george")
+    assert share.same_directory(deep) == ["george"]
+    share.same_stat(f"{deep}/george")
+    share.inside.rename("d0", "e0")
+    assert share.inside.slurp(f"e0/{'/'.join(parts[1:])}/george") == b"abc"
+
+
+@case("PATHS-004", covers=[Twalk], cached_too=True)
+@pytest.mark.parametrize("depth", [1, 15, 16, 17, 32, 33])
+def test_another_user_goes_deep_at_once(share: Share, depth: int) -> None:
+    """A user whom the server has not seen yet reaches a file 1, 15, 16, 17, 32 and 33 directories deep, which the
+    guest's cache of names already knows.
+    Source: Linux fs/9p/fid.c v9fs_fid_lookup_with_uid(): the whole path is walked anew for the user, in messages of
+    16 names (P9_MAXWELEM); walk(5)."""
+    parts = [f"d{i}" for i in range(depth)]
+    for i in range(depth):
+        share.inside.mkdir("/".join(parts[: i + 1]))
+    deep = "/".join(parts)
+    share.inside.create(f"{deep}/fred", b"abc")
+    at = share.inside.open(deep, DIRECTORY)
+    user = share.inside.spawn("user", uid=1100 + depth)
+    assert user.slurp(f"{deep}/fred") == b"abc"
+    must_be_equal("names", user.listdir(deep), ["fred"])
+    share.inside.close(at)
+
+
+@case("PATHS-005", covers=[Tmkdir, Tlcreate, Treaddir, Tunlinkat], caches=FRESH_NAMES)
+def test_deeper_than_a_path_can_say(share: Share) -> None:
+    """Twenty directories with names of 255 bytes, below one another, make a path of over 5000 bytes: by descriptors
+    files there are made, read, listed, renamed and removed, and the host sees them.
+    Source: POSIX openat: PATH_MAX limits a path given, not a file's depth; 9P2000.L has no paths; known defects:
+    kvmtool 32832dd, GitLab qemu#3358 (buffers and 16-bit lengths for whole paths)."""
+    names = [f"{i:02d}" + "n" * 253 for i in range(20)]
+    with share.without_comparison():
+        fds = down(share.inside, names, make=True)
+        share.inside.close(share.inside.open("fred", os.O_CREAT | os.O_WRONLY, 0o640, dir_fd=fds[-1]))
+        fd = share.inside.open("fred", os.O_RDWR, dir_fd=fds[-1])
+        share.inside.write(fd, b"abc")
+        share.inside.fsync(fd)
+        must_be_equal("mode", oct(share.inside.fstat(fd)["st_mode"]), "0o100640")
+        share.inside.renameat(fds[-1], "fred", fds[-1], "george")
+        outside = down(share.outside, names, make=False)
+        theirs = share.outside.open("george", dir_fd=outside[-1])
+        must_be_equal("content outside", share.outside.read(theirs, 100), b"abc")
+        for vantage, at in ((share.inside, fds[-1]), (share.outside, outside[-1])):
+            must_be_equal(f"names {vantage.name}", sorted(e[0] for e in vantage.getdents(at)), [".", "..", "george"])
+        share.inside.unlink("george", dir_fd=fds[-1])
+        share.outside.lseek(outside[-1], 0)
+        must_be_equal("names left", sorted(e[0] for e in share.outside.getdents(outside[-1])), [".", ".."])
+        for name, parent in zip(reversed(names), reversed(fds[:-1]), strict=True):
+            share.inside.rmdir(name, dir_fd=parent)
+    assert share.same_directory() == []
+
+
+@case("PATHS-006", covers=[Tmkdir, Twalk], caches=("none",), severity="linux", control=False, seconds=120.0)
+def test_as_deep_as_the_server_can(share: Share) -> None:
+    """Directories are made below one another until a path of over 66,000 bytes: every one works, or the first that
+    does not fails with ENAMETOOLONG; whatever was made can be walked up again and removed.
+    Source: 9P2000.L has no paths, and a server that keeps them must refuse before its buffers or lengths overflow;
+    known defect: GitLab qemu#3358 (a length of 16 bits wrapped round)."""
+    names = [f"{i:03d}" + "n" * 252 for i in range(260)]
+    made = [share.inside.open(".", DIRECTORY)]
+    with share.without_comparison():
+        for name in names:
+            try:
+                share.inside.mkdir(name, dir_fd=made[-1])
+                made.append(share.inside.open(name, DIRECTORY, dir_fd=made[-1]))
+            except OSError as e:
+                must_be_equal(f"errno at depth {len(made)}", e.errno, ENAMETOOLONG)
+                break
+        depth = len(made) - 1
+        outside = down(share.outside, names[:depth], make=False)
+        inodes = [share.outside.fstat(fd)["st_ino"] for fd in outside]
+        must_be_equal("directories that are themselves on the host", len(set(inodes)), depth + 1)
+        close_all(share.outside, outside)
+        if depth == len(names):
+            share.inside.close(share.inside.open("fred", os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=made[-1]))
+            share.inside.unlink("fred", dir_fd=made[-1])
+        assert depth >= 15, f"only {depth} directories below one another: a path of {depth * 256} bytes"
+        close_all(share.inside, made)
+
+
+@case("PATHS-007", covers=[Twalk], cached_too=True)
+def test_working_directory_deep_down(share: Share) -> None:
+    """A process that stands deep in the share reaches files by relative names, and ".." leads back up.
+    Source: POSIX chdir, getcwd; path_resolution(7)."""
+    parts = [f"d{i}" for i in range(10)]
+    for i in range(10):
+        share.inside.mkdir("/".join(parts[: i + 1]))
+    deep = "/".join(parts)
+    share.inside.create("top", b"abc")
+    walker = share.inside.spawn("walker")
+    walker.chdir(deep)
+    must_be_equal("working directory", walker.getcwd(), f"{share.inside.root}/{deep}")
+    cwd = walker.open(f"/proc/{walker.getpid()}/cwd", DIRECTORY)
+    assert walker.read(walker.open("../" * 10 + "top", dir_fd=cwd), 9) == b"abc"
+    walker.chdir("d0")
+    must_be_equal("working directory", walker.getcwd(), f"{share.inside.root}/d0")
+
+
+@case("PATHS-008", cached_too=True)
+def test_search_permission_on_every_component(share: Share) -> None:
+    """A user reaches a file where every directory on the way may be searched, and fails with EACCES where any one
+    may not, wherever it stands; reading a directory is not needed.
+    Source: path_resolution(7) "Step 2"; POSIX 4.5 File Access Permissions."""
+    for path in ("a", "a/b", "a/b/c"):
+        share.inside.mkdir(path, 0o711)
+    share.inside.create("a/b/c/fred", b"abc", 0o644)
+    user = share.inside.spawn("user", uid=1001)
+    assert user.slurp("a/b/c/fred") == b"abc"
+    for path in ("a", "a/b", "a/b/c"):
+        share.inside.chmod(path, 0o744)
+        user.refuses(EACCES).open("a/b/c/fred")
+        user.refuses(EACCES).stat("a/b/c/fred")
+        user.refuses(EACCES).stat("a/b/c/nobody")
+        share.inside.chmod(path, 0o711)
+    assert user.slurp("a/b/c/fred") == b"abc"
+
+
+@case("PATHS-009", covers=[Twalk], caches=FRESH_NAMES)
+def test_a_component_changes_its_kind_outside(share: Share) -> None:
+    """A directory on the way that the host replaces by a file gives ENOTDIR, by a symbolic link the link's target,
+    and removed ENOENT, at once.
+    Source: path_resolution(7); the share is one directory seen from two sides."""
+    share.inside.mkdir("way")
+    share.inside.create("way/fred", b"one")
+    share.inside.mkdir("other")
+    share.inside.create("other/fred", b"two")
+    assert share.inside.slurp("way/fred") == b"one"
+    share.outside.rename("way", "kept")
+    share.inside.refuses(ENOENT).open("way/fred")
+    share.outside.create("way", b"a file")
+    share.inside.refuses(ENOTDIR).open("way/fred")
+    share.outside.unlink("way")
+    share.outside.symlink("other", "way")
+    assert share.inside.slurp("way/fred") == b"two"
+    share.outside.unlink("way")
+    share.outside.rename("kept", "way")
+    assert share.inside.slurp("way/fred") == b"one"
+    assert stat.S_ISDIR(share.same_stat("way").inside["st_mode"])
+
+
+@case("PATHS-010", severity="linux")
+@pytest.mark.parametrize(
+    "call",
+    ["open", "mkdir", "rmdir", "unlink", "rename", "link", "symlink", "mkfifo", "chmod", "chown", "truncate", "access",
+     "readlink", "chdir"],
+)  # fmt: skip
+def test_a_path_at_a_bad_address(share: Share, call: str) -> None:
+    """The call fails with EFAULT where its path is mapped nowhere, and changes nothing.
+    Source: the call's man page, EFAULT; Linux fs/namei.c getname()."""
+    share.inside.refuses(EFAULT).path_at_bad_address(call)
+    assert share.same_directory() == []
+
+
+@case("PATHS-011", covers=[Twalk, Tlopen, Trenameat])
+def test_a_wide_and_deep_tree(share: Share) -> None:
+    """A tree of 3 levels with 5 directories each and a file in every one is the same on both sides after a branch
+    moved and another went.
+    Source: POSIX rename, rmdir, opendir; find(1)."""
+    with share.without_comparison():
+        for a in range(5):
+            for path in (f"{a}", *(f"{a}/{b}" for b in range(5))):
+                share.outside.mkdir(path)
+                share.outside.create(f"{path}/fred", path.encode())
+    share.inside.rename("2", "1/moved")
+    done = share.inside.run(["rm", "-r", f"{share.inside.root}/3"])
+    must_be_equal("rm", (done["status"], done["stderr"]), (0, b""))
+    found = {}
+    for vantage in (share.inside, share.outside):
+        listed = vantage.run(["find", vantage.root, "-type", "f"])["stdout"].decode().splitlines()
+        found[vantage.name] = sorted(line.removeprefix(vantage.root) for line in listed)
+    must_be_equal("files inside and outside", found["inside"], found["outside"])
+    must_be_equal("files", len(found["inside"]), 24)
+    assert share.inside.slurp("1/moved/4/fred") == b"2/4"
