@@ -1076,6 +1076,18 @@ def loaded_library():
 
 
 @op()
+def mount(source, directory, kind, flags=0, data=""):
+    """mount(2)."""
+    names = [ctypes.c_char_p(os.fsencode(t)) for t in (source, directory, kind)]
+    check(libc.mount(*names, ctypes.c_ulong(flags), ctypes.c_char_p(os.fsencode(data))))
+
+
+@op()
+def umount2(directory, flags=0):
+    check(libc.umount2(ctypes.c_char_p(os.fsencode(directory)), flags))
+
+
+@op()
 def mounts():
     """/proc/self/mounts, split: [source, directory, type, options] of each."""
     with open("/proc/self/mounts") as f:
