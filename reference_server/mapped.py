@@ -141,6 +141,8 @@ class MappedNode(HostNode):
 
     def setattr(self, changes: Changes, opened: OpenFile | None, caller: Caller) -> None:
         """Owner and mode are recorded; size and times are the host's."""
+        if changes.mode is not None and self.type == S_IFLNK:
+            raise OSError(errno.EOPNOTSUPP, "symbolic links have no mode")
         before = self.stat()
         super().setattr(changes._replace(mode=None, uid=None, gid=None), opened, caller)
         mode = changes.mode

@@ -85,7 +85,7 @@ class Connection:
                     session.refuse(tag, EMSGSIZE, outlet)
                     outlet.flush()
                     self._skip(size - have)
-                    start = end = 0
+                    start = min(start + size, end)
                     continue
                 if start + size > len(memory):
                     memory[:have] = memory[start:end]
