@@ -1,0 +1,146 @@
+"""A deliberately broken share is caught by the comparison: the verdict is fail, and the field is named.
+
+The share is broken for real by a FUSE layer between inside and outside (root and /dev/fuse needed), and, where that
+cannot be had, by an agent whose answers are altered on their way.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.case import CASES, case
+from conformance.evidence.record import CaseResult
+from conformance.mounts import DEFAULT
+from conformance.runner import Runner
+from conformance.share import Share
+from conformance.targets.local import LocalDeployment
+from conformance.targets.spec import load
+from guests.agentlink import AgentLink, Reply
+
+LAYER = Path(__file__).with_name("fuse_passthrough.py")
+FAULTS = {
+    "st_size": "+1",
+    "st_mode": "^2",
+    "st_mtime_ns": "+1",
+    "st_ctime_ns": "+1000",
+    "st_uid": "+1",
+    "st_nlink": "+1",
+    "st_blocks": "+8",
+}
+needs_fuse = pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"), reason="root and /dev/fuse")
+
+
+def body(share: Share) -> None:
+    """A case that knows nothing of the fault: it makes calls and asserts nothing about any field."""
+    share.inside.create("fred", b"some content", 0o644)
+    share.inside.chmod("fred", 0o640)
+
+
+@pytest.fixture
+def declared() -> Iterator[Any]:
+    """The body as a case of the vfs layer; taken off the list of cases afterwards."""
+    function = compile_as("conformance/cases/vfs/test_broken.py", body)
+    yield case("BROKEN-001", covers=())(function).assay9_case
+    CASES.pop("BROKEN-001", None)
+
+
+def compile_as(path: str, function: Callable[[Share], None]) -> Callable[[Share], None]:
+    """The function as if it stood in that file: a case's layer and family come from there."""
+
+    def stand_in(share: Share) -> None:
+        function(share)
+
+    stand_in.__code__ = stand_in.__code__.replace(co_filename=str(Path(path).absolute()))
+    stand_in.__doc__ = "A share shows inside what is there outside.  Source: this test."
+    return stand_in
+
+
+@contextmanager
+def layered(deployment: LocalDeployment, mountpoint: Path, fault: str) -> Iterator[None]:
+    """The FUSE layer, up between the deployment's export and its inside."""
+    os.makedirs(deployment.outside_root, exist_ok=True)
+    mountpoint.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-I", str(LAYER), deployment.outside_root, str(mountpoint), fault], stdout=subprocess.PIPE
+    ) as layer:
+        try:
+            assert layer.stdout is not None and layer.stdout.readline() == b"mounted\n"
+            yield
+        finally:
+            subprocess.run(["umount", "-l", str(mountpoint)], check=False)
+            layer.kill()
+
+
+def run(deployment: LocalDeployment, declared: Any, control_first: bool = True) -> CaseResult:
+    """One case on that deployment, judged."""
+    runner = Runner(load("local"), deployment, control_first, "main")
+    try:
+        deployment.start()
+        return runner.run(declared, "", DEFAULT, declared.function)[0]
+    finally:
+        runner.stop()
+
+
+def through_fuse(tmp_path: Path, declared: Any, fault: str) -> CaseResult:
+    """The case's result on a share behind the FUSE layer with that fault."""
+    mountpoint = tmp_path / "inside"
+    deployment = LocalDeployment(load("local"), tmp_path, print, {"inside_root": str(mountpoint)})
+    with layered(deployment, mountpoint, fault):
+        return run(deployment, declared)
+
+
+@needs_fuse
+@pytest.mark.parametrize("field", FAULTS)
+def test_a_layer_that_lies_is_caught(tmp_path: Path, declared: Any, field: str) -> None:
+    result = through_fuse(tmp_path, declared, f"{field}={FAULTS[field]}")
+    assert result.verdict == "fail", result.reason
+    assert f"{field}: inside" in result.reason
+    wrong = {f.name for c in result.comparisons for f in c.fields if not f.equal and not f.tolerated}
+    assert wrong == {field}
+
+
+@needs_fuse
+def test_a_layer_that_tells_the_truth_is_not(tmp_path: Path, declared: Any) -> None:
+    result = through_fuse(tmp_path, declared, "")
+    assert result.verdict == "pass", result.reason
+    assert len(result.comparisons) >= 4
+
+
+class LyingLink(AgentLink):
+    """An agent's road on which one field of every stat of a regular file is altered."""
+
+    field, change = "", ""
+
+    def receive(self, number: int, timeout: float) -> Reply:
+        reply = super().receive(number, timeout)
+        for seen in reply.value if isinstance(reply.value, list) else [reply.value]:
+            if isinstance(seen, dict) and seen.get("st_mode", 0) & 0o170000 == 0o100000:
+                by = int(self.change[1:])
+                seen[self.field] = seen[self.field] + by if self.change[0] == "+" else seen[self.field] ^ by
+        return reply
+
+
+@pytest.mark.parametrize("field", FAULTS)
+def test_an_agent_that_lies_is_caught(
+    tmp_path: Path, declared: Any, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = LocalDeployment(load("local"), tmp_path, print, {})
+    start = deployment.start
+
+    def start_lying() -> None:
+        start()
+        deployment.inside.__class__ = LyingLink
+        deployment.inside.field, deployment.inside.change = field, FAULTS[field]  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(deployment, "start", start_lying)
+    result = run(deployment, declared, control_first=False)
+    assert result.verdict == "fail", result.reason
+    assert f"{field}: inside" in result.reason

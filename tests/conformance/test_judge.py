@@ -1,0 +1,123 @@
+"""conformance.judge: from what happened to the verdict, every combination that tells two verdicts apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from conformance.case import Case
+from conformance.errors import Finding, InfrastructureError, SuiteError, Undrivable, Unsupported
+from conformance.judge import Judgement, judge, one_line
+from conformance.targets.spec import Known, Lack
+from conformance.trace import Crossed
+from conformance.vantage import CallRecord
+
+CASE = Case(id="X-001", layer="vfs", family="x", requirement="r", source="s", severity="must", covers=("Tlock",),
+            caches=("none",), cached_too=False, needs=("locks",), mount="", control=True, seconds=1.0,
+            function=lambda share: None)  # fmt: skip
+KNOWN = Known(case="X-001", reason="a reason", link="https://example.org/1", symptom="expected EAGAIN")
+LACK = Lack(feature="locks", errno=["EOPNOTSUPP"], reason="none here")
+CROSSED, NOT_CROSSED = Crossed(("Tlock",), {"Tlock": 1}, False), Crossed(("Twalk",), {"Twalk": 1}, False)
+
+
+def verdict(raised: BaseException | None = None, crossed: Crossed | None = CROSSED, known: Known | None = None,
+            lacks: tuple[Lack, ...] = (), calls: tuple[CallRecord, ...] = ()) -> Judgement:  # fmt: skip
+    return judge(CASE, raised, crossed, known, lacks, list(calls))
+
+
+def call(errno: int | None, vantage: str = "inside") -> CallRecord:
+    return CallRecord(vantage, "main", "setlk", (), {}, errno=errno)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (None, "pass"),
+        (Finding("wrong"), "fail"),
+        (AssertionError("wrong"), "fail"),
+        (OSError(5, "Input/output error"), "fail"),
+        (Undrivable("host root"), "undrivable"),
+        (Unsupported("declared"), "unsupported"),
+        (InfrastructureError("the guest is gone"), "error"),
+        (SuiteError("a case is wrong"), "error"),
+        (TypeError("a case is wrong"), "error"),
+        (KeyError("x"), "error"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
+)
+def test_what_was_raised_decides(raised: BaseException | None, expected: str) -> None:
+    assert verdict(raised).verdict == expected
+
+
+def test_only_infrastructure_is_infrastructures() -> None:
+    assert verdict(InfrastructureError("x")).infrastructure
+    assert not verdict(SuiteError("x")).infrastructure
+    assert not verdict(Finding("x")).infrastructure
+
+
+class TestCovers:
+    """A message that did not cross makes a pass undrivable, and nothing else."""
+
+    def test_a_pass_without_the_message_is_undrivable(self) -> None:
+        judged = verdict(crossed=NOT_CROSSED)
+        assert judged.verdict == "undrivable" and "Tlock" in judged.reason
+
+    def test_a_target_without_traces_passes(self) -> None:
+        assert verdict(crossed=None).verdict == "pass"
+
+    def test_a_failure_stays_a_failure(self) -> None:
+        assert verdict(Finding("wrong"), NOT_CROSSED).verdict == "fail"
+
+
+class TestKnown:
+    """A declared failure: only with its symptom, and only while it fails."""
+
+    def test_the_symptom_makes_it_known(self) -> None:
+        judged = verdict(Finding("succeeded, expected EAGAIN"), known=KNOWN)
+        assert judged.verdict == "known" and "a reason" in judged.reason
+
+    def test_another_symptom_is_a_failure(self) -> None:
+        assert verdict(Finding("hung"), known=KNOWN).verdict == "fail"
+
+    def test_a_pass_is_fixed(self) -> None:
+        assert verdict(known=KNOWN).verdict == "fixed"
+
+    def test_what_did_not_cross_is_not_fixed(self) -> None:
+        assert verdict(known=KNOWN, crossed=NOT_CROSSED).verdict == "undrivable"
+
+    def test_an_error_is_never_known(self) -> None:
+        assert verdict(SuiteError("expected EAGAIN"), known=KNOWN).verdict == "error"
+        assert verdict(InfrastructureError("expected EAGAIN"), known=KNOWN).verdict == "error"
+
+
+class TestLacks:
+    """A declared lack: unsupported with its errno seen inside, fixed where the case passes, a failure otherwise."""
+
+    def test_the_declared_errno_is_unsupported(self) -> None:
+        assert verdict(OSError(95, "x"), lacks=(LACK,), calls=(call(95),)).verdict == "unsupported"
+
+    def test_another_errno_is_a_failure(self) -> None:
+        assert verdict(OSError(5, "x"), lacks=(LACK,), calls=(call(5),)).verdict == "fail"
+
+    def test_the_errno_outside_does_not_count(self) -> None:
+        assert verdict(OSError(95, "x"), lacks=(LACK,), calls=(call(95, "outside"),)).verdict == "fail"
+
+    def test_a_pass_is_fixed(self) -> None:
+        assert verdict(lacks=(LACK,), calls=(call(None),)).verdict == "fixed"
+
+
+@pytest.mark.parametrize(
+    ("raised", "shown"),
+    [
+        (Finding("a\n  b"), "a b"),
+        (OSError(95, "Not supported"), "OSError: [Errno 95] Not supported"),
+        (Finding(""), "Finding"),
+    ],
+)
+def test_one_line(raised: BaseException, shown: Any) -> None:
+    assert one_line(raised) == shown
+
+
+def test_one_line_is_short() -> None:
+    assert len(one_line(Finding("x" * 5000))) == 300
