@@ -147,12 +147,12 @@ class Comparer:
         fields = []
         for name, value in inside.items():
             rule, seen = self._rule(name), outside.get(name)
-            equal, tolerated = value == seen, None
+            unit_in = inside["f_frsize"] if name.startswith("f_b") and rule.kind == "rescaled" else 1
+            unit_out = outside["f_frsize"] if name.startswith("f_b") and rule.kind == "rescaled" else 1
+            equal, tolerated = value == seen and unit_in == unit_out, None
             if not equal and rule.kind == "informational":
                 tolerated = rule.reason
             elif not equal and rule.kind == "rescaled":
-                unit_in = inside["f_frsize"] if name.startswith("f_b") else 1
-                unit_out = outside["f_frsize"] if name.startswith("f_b") else 1
                 low, high = sorted((outside[name] * unit_out, outside_after[name] * unit_out))
                 slack = max(unit_in, unit_out)
                 if low - slack <= value * unit_in <= high + slack:

@@ -132,16 +132,24 @@ class Share:
             self._look(list(paths))
 
     def _look(self, paths: list[str]) -> None:
-        # Directly on the links: these looks are ours, made as root whatever process the case uses.
-        inside = self.inside.quietly("look", paths, mark=self._traced)
-        outside = self.outside.quietly("look", paths)
-        for path, ours, theirs in zip(paths, inside, outside, strict=True):
+        for path, ours, theirs in zip(paths, *self._seen(paths, "lstat"), strict=True):
             self.comparisons.append(self._judge(path, ours, theirs, "stat", None))
 
     def _compare_stat(self, path: str, kind: str, tolerate: Mapping[str, str] | None) -> Comparison:
-        inside = self.inside.quietly("look", [path], kind, mark=self._traced)[0]
-        outside = inside if self.on_control else self.outside.quietly("look", [path], kind)[0]
-        return self._judge(path, inside, outside, "statx" if kind == "statx" else "stat", tolerate)
+        inside, outside = self._seen([path], kind)
+        return self._judge(path, inside[0], outside[0], "statx" if kind == "statx" else "stat", tolerate)
+
+    def _seen(self, paths: list[str], kind: str) -> tuple[list[Any], list[Any]]:
+        """What inside and outside show of `paths`, by the main processes: as root, whatever process the case uses."""
+        inside = self.inside.quietly("look", paths, kind, mark=self._traced)
+        if self.on_control:
+            return inside, inside
+        outside = self.outside.quietly("look", paths, kind)
+        if any(_atime(ours) != _atime(theirs) for ours, theirs in zip(inside, outside, strict=True)):
+            # Another program of the host may have read a directory of ours between the two looks: look once more.
+            inside = self.inside.quietly("look", paths, kind, mark=self._traced)
+            outside = self.outside.quietly("look", paths, kind)
+        return inside, outside
 
     def _judge(self, path: str, inside: Any, outside: Any, kind: str,
                tolerate: Mapping[str, str] | None) -> Comparison:  # fmt: skip
@@ -186,6 +194,10 @@ class Share:
             return "before the first call"
         record = self.calls[number - 1]
         return f"{record.vantage} {record.op}{record.args!r:.80}"
+
+
+def _atime(seen: Any) -> Any:
+    return (seen.get("st_atime_ns"), seen.get("stx_atime_ns")) if isinstance(seen, dict) else None
 
 
 class _Paused:
