@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +11,7 @@ from guests.accelerator import choose_accelerator, find_qemu
 from guests.argv import MAX_SHARES
 from guests.console import ConsoleLogin, ConsoleWatch
 from guests.errors import InfrastructureError
+from guests.files import remove_tree
 from guests.images.store import Image, ensure_image
 from guests.launch import Launch, PortTaken
 from guests.processes import clean_left_over
@@ -59,14 +62,21 @@ class QemuMachine:
         check(self.spec)
         for line in clean_left_over():
             self._progress(line)
-        self._prepare()
         self.logs["console"].parent.mkdir(parents=True, exist_ok=True)
-        self._launch = self._launched()
+        made = self._prepare()
         try:
-            self._launch.wait_ready(READY_LIMIT)
-        except BaseException:
-            self.stop()
+            self._start_once()
+        except PortTaken:
             raise
+        except InfrastructureError as error:
+            # A snapshot can go bad in ways that its key does not see: another CPU, a QEMU behind a script.
+            if made or not _about_restoring(error):
+                raise
+            assert self._snapshot is not None
+            self._progress(f"the snapshot could not be restored ({error.message}): making it anew")
+            remove_tree(self._snapshot.directory)
+            self._prepare()
+            self._start_once()
 
     def restore(self) -> None:
         """A fresh guest from the snapshot, whatever became of the present one. The logs go on."""
@@ -182,15 +192,26 @@ class QemuMachine:
             raise InfrastructureError("the machine is not started", "start it first")
         return self._launch
 
-    def _prepare(self) -> None:
-        """Image, accelerator and snapshot; each is looked for once per object."""
+    def _start_once(self) -> None:
+        self._launch = self._launched()
+        try:
+            self._launch.wait_ready(READY_LIMIT)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _prepare(self) -> bool:
+        """Image, accelerator and snapshot; each is looked for once per object. True: the snapshot is new."""
         find_qemu(self.spec.qemu)
         if self._image is None:
             self._image = ensure_image(self.spec.image, self.spec.extra_packages, self._progress)
         if not self.accelerator:
             self.accelerator = choose_accelerator(self.spec.accelerator, self._image, self.spec.qemu, self._progress)
         if self._snapshot is None or not self._snapshot.state.is_file():
+            before = time.time()
             self._snapshot = ensure_snapshot(self.spec, self.accelerator, self._image, self._progress)
+            return self._snapshot.state.stat().st_mtime >= before
+        return False
 
     def _launched(self) -> Launch:
         """Start QEMU; once more when another program took the free port in between."""
@@ -210,6 +231,11 @@ class QemuMachine:
             except PortTaken:
                 if attempts == 0:
                     raise
+
+
+def _about_restoring(error: InfrastructureError) -> bool:
+    """Whether a failed start may be the snapshot's fault: QEMU says so, or the guest never answered."""
+    return bool(re.search(r"load|snapshot|savevm|section|migrat|did not answer", error.message))
 
 
 def check(spec: MachineSpec) -> None:

@@ -151,9 +151,9 @@ def clean_left_over(also_kept: bool = False) -> list[str]:
     return told
 
 
-def dying_with_parent(argv: list[str], signal_name: str = "KILL") -> list[str]:
-    """``argv`` under setpriv, so that the kernel signals it when the thread that starts it ends."""
-    return ["setpriv", "--pdeathsig", signal_name, "--", *argv]
+def dying_with_parent(argv: list[str]) -> list[str]:
+    """``argv`` under setpriv, so that the kernel kills it when the thread that starts it ends."""
+    return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
 
 
 def end(process: subprocess.Popen[bytes], patience: float = 2.0) -> None:

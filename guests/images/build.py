@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import secrets
-import signal
 import subprocess
 import tarfile
 import threading
@@ -31,6 +30,14 @@ from guests.progress import Progress
 
 SCRATCH_SPACE_MB = 1200
 """What mmdebstrap unpacks in its working directory (measured 0.9 GB for Debian 13)."""
+
+_APART = (
+    "unshare",
+    *(() if os.geteuid() == 0 else ("--user", "--map-root-user", "--map-auto")),
+    *("--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL", "--"),
+)
+"""Namespaces for mmdebstrap. Killed by itself it leaves mounts and children behind (seen with 1.3.5), so its
+mounts and processes are put where they end with one process. Without root it thinks itself root in there."""
 
 BUILD_LIMIT = 1800.0
 """Seconds after which mmdebstrap is ended; a build takes about one minute with a near mirror."""
@@ -81,7 +88,7 @@ def _squash(tar: tarfile.TarFile, kernel: KernelFiles, keys: Keys, output: Path)
 def _mmdebstrap(recipe: Recipe, output: Path, directory: Path, progress: Progress) -> None:
     """Run mmdebstrap with the host's own ideas of mirrors, proxies and keys: none is named here."""
     hook = f'sh {_quoted(GUEST_FILES / "fetch-kernel")} {_quoted(recipe.kernel_package)} "$1"'
-    argv = ["mmdebstrap", "--variant=minbase", f"--include={','.join(recipe.all_packages)}"]
+    argv = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(recipe.all_packages)}"]
     for kind in ("doc", "locale", "man", "info"):
         argv.append(f"--dpkgopt=path-exclude=/usr/share/{kind}/*")
     argv += [
@@ -91,8 +98,8 @@ def _mmdebstrap(recipe: Recipe, output: Path, directory: Path, progress: Progres
         recipe.suite,
         str(output),
     ]
-    # In mmdebstrap's unshare mode another uid must reach the working directory, which a cache below a home
-    # directory of mode 0700 would prevent: so it works where TMPDIR says, or in /var/tmp.
+    # apt's own user must reach the working directory, which a cache below a home directory of mode 0700
+    # would prevent: so mmdebstrap works where TMPDIR says, or in /var/tmp.
     scratch = Path(os.environ.get("TMPDIR", "/var/tmp")) / f"assay9-build-{secrets.token_hex(4)}"
     require_space(scratch.parent, SCRATCH_SPACE_MB, "unpacking the image")
     with claimed(scratch):
@@ -109,11 +116,11 @@ def _run_reporting(
 ) -> tuple[int, list[str]]:
     """Run mmdebstrap and report its steps; its exit status and all lines.
 
-    It gets SIGTERM when this process dies, whatever the way: it then unmounts and removes what it made.
+    When this process dies, whatever the way, all that mmdebstrap started and mounted goes with it.
     """
     lines: list[str] = []
     with subprocess.Popen(
-        dying_with_parent(argv, "TERM"),
+        dying_with_parent([*_APART, *argv]),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -122,7 +129,7 @@ def _run_reporting(
         env=environment,
         start_new_session=True,
     ) as process:
-        timer = threading.Timer(BUILD_LIMIT, os.killpg, (process.pid, signal.SIGTERM))
+        timer = threading.Timer(BUILD_LIMIT, process.kill)
         timer.start()
         try:
             assert process.stdout is not None
@@ -131,7 +138,7 @@ def _run_reporting(
                 if line.startswith("I: ") and line.endswith("...\n"):
                     progress(f"image {name}: {line[3:].strip()}")
         except BaseException:
-            os.killpg(process.pid, signal.SIGTERM)
+            process.kill()
             raise
         finally:
             timer.cancel()

@@ -178,7 +178,7 @@ def test_a_taken_port_is_one_line(machine: QemuMachine, spec: MachineSpec) -> No
 
 def test_a_wrong_argument_for_qemu_is_quoted(spec: MachineSpec) -> None:
     wrong = QemuMachine(replace(spec, host_args=("-trace", "enable=no_such_event", "-no-such-option")))
-    with pytest.raises(InfrastructureError, match="QEMU did not start: .*no-such-option"):
+    with pytest.raises(InfrastructureError, match=r"QEMU did not start: .*no-such-option"):
         wrong.start()
 
 
@@ -217,3 +217,18 @@ def test_a_runner_killed_with_9_takes_its_machine_along(spec: MachineSpec, tmp_p
     told = clean_left_over()
     assert any(name in line for line in told), told
     assert not any(name in state.name for state in read_states())
+
+
+def test_a_snapshot_gone_bad_is_made_anew(spec: MachineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    machine = QemuMachine(replace(spec, run_dir=spec.run_dir.with_name("run5"), control_mb=64), told.append)
+    machine.start()
+    machine.stop()
+    assert machine._snapshot is not None
+    subprocess.run(["qemu-img", "snapshot", "-d", "ready", machine._snapshot.state], check=True)
+    try:
+        machine.start()
+        assert run(machine, "df -m --output=size /control | tail -1").strip() != ""
+    finally:
+        machine.stop()
+    assert any("could not be restored" in line for line in told)

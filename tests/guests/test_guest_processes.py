@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from guests import paths
 from guests.errors import InfrastructureError
-from guests.files import require_space
+from guests.files import mounts_below, remove_tree, require_space
 from guests.locks import appearing, exclusive
 from guests.processes import claim, claimed, clean_left_over, dying_with_parent, end, read_states, start_time
 from guests.progress import silent
@@ -150,3 +151,16 @@ def wait_until(true: object, limit: float = 10.0) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+def test_removing_a_tree_detaches_what_is_mounted_in_it(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "data").touch()
+    tree = tmp_path / "a tree"
+    (tree / "mnt").mkdir(parents=True)
+    subprocess.run(["mount", "--bind", precious, tree / "mnt"], check=True)
+    assert mounts_below(tree) == [str(tree / "mnt")]
+    remove_tree(tree)
+    assert not tree.exists() and (precious / "data").exists()
