@@ -13,18 +13,20 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import BinaryIO
 
 import click
 
-from reference_server import identity
+from protocol.fields import Buffer
+from reference_server import framelog, identity, replay
 from reference_server.exports import Export, Exports
 from reference_server.handlers import OPERATIONS
 from reference_server.hostfs import HostStore
 from reference_server.limits import Limits
 from reference_server.mapped import MappedStore
-from reference_server.session import Health, Session
+from reference_server.session import Health, Observer, Session
 from reference_server.transports import tcp, unix
 from reference_server.transports.stream import Listener
 
@@ -47,6 +49,8 @@ DEFAULT_TCP = "127.0.0.1:5640"
     show_default=True,
     help="Whose permission checks count when run as root.",
 )
+@click.option("--log-frames", is_flag=True, help="Print a line for each exchange to standard error.")
+@click.option("--record", type=click.Path(dir_okay=False, writable=True), help="Keep every frame in this file.")
 @click.option("--lock-wait", type=float, default=Limits.lock_wait, show_default=True, metavar="SECONDS")
 def serve(
     directory: str,
@@ -57,6 +61,8 @@ def serve(
     mapped: bool,
     readonly: bool,
     policy: str,
+    log_frames: bool,
+    record: str | None,
     lock_wait: float,
 ) -> None:
     """Serve DIRECTORY over 9P2000.L until interrupted.
@@ -73,8 +79,10 @@ def serve(
         stack.callback(offered.close)
         health = Health()
 
+        observer = _observer(log_frames, record, stack)
+
         def make_session() -> Session:
-            return Session(offered, OPERATIONS, limits, health)
+            return Session(offered, OPERATIONS, limits, health, observer)
 
         listeners = _listen(unix_path, tcp_address, allow_remote, make_session, stack)
         ended = threading.Event()
@@ -88,6 +96,36 @@ def serve(
         ended.wait()
     if health.unexpected:
         raise click.ClickException(f"{len(health.unexpected)} requests ended in an unexpected exception")
+
+
+class _Both:
+    """Two observers in one."""
+
+    def __init__(self, one: Observer, two: Observer) -> None:
+        self._observers = (one, two)
+
+    def received(self, session: int, frame: Buffer) -> None:
+        for observer in self._observers:
+            observer.received(session, frame)
+
+    def sent(self, session: int, frame: Sequence[Buffer]) -> None:
+        for observer in self._observers:
+            observer.sent(session, frame)
+
+
+def _observer(log_frames: bool, record: str | None, stack: ExitStack) -> Observer | None:
+    printer = framelog.Printer(lambda line: click.echo(line, err=True)) if log_frames else None
+    if record is None:
+        return printer
+    try:
+        # Not with the umask of the exports: what crossed is nobody else's to read.
+        number = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        file = stack.enter_context(os.fdopen(number, "wb"))
+    except OSError as error:
+        raise click.ClickException(f"cannot record to {record}: {error.strerror}") from error
+    recorder = framelog.Recorder(file)
+    stack.callback(recorder.close)
+    return _Both(printer, recorder) if printer else recorder
 
 
 def _open_exports(directory: str, more: tuple[str, ...], readonly: bool, make: Callable[[str], HostStore]) -> Exports:
@@ -109,8 +147,7 @@ def _open_exports(directory: str, more: tuple[str, ...], readonly: bool, make: C
 
 
 def _store_maker(mapped: bool, policy: str) -> Callable[[str], HostStore]:
-    """How to open an export.  Mapped ones never change identity: on the host everything is the server's own.
-    """
+    """How to open an export.  Mapped ones never change identity: on the host everything is the server's own."""
     if mapped:
         return MappedStore
     chosen = identity.choose(policy)
@@ -163,9 +200,50 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+@click.command()
+@click.argument("record", type=click.File("rb"))
+@click.option("--replay", "address", metavar="ADDRESS", help="Send them again to HOST:PORT or a socket's path.")
+@click.option("--timeout", type=float, default=10.0, show_default=True, metavar="SECONDS")
+def frames(record: BinaryIO, address: str | None, timeout: float) -> None:
+    """Print what is in RECORD (serve --record), a line for each exchange; or send it again and print what
+    differs.
+    """
+    try:
+        if address is None:
+            lines = framelog.Lines()
+            for one in framelog.read(record):
+                for line in lines.feed(one):
+                    click.echo(line)
+            for line in lines.rest():
+                click.echo(line)
+            return
+        differences = 0
+        for difference in replay.replay(framelog.read(record), lambda: _connect(address, timeout)):
+            differences += 1
+            again = framelog.describe(difference.replayed) if difference.replayed else "(no reply)"
+            click.echo(
+                f"{difference.at:12.6f} {difference.session:3d} {framelog.describe(difference.request)}"
+                f" = {framelog.describe(difference.recorded)}, now {again}"
+            )
+    except (framelog.NotARecord, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    if differences:
+        raise click.ClickException(f"{differences} replies differ")
+
+
+def _connect(address: str, timeout: float) -> socket.socket:
+    if "/" in address:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(timeout)
+        sock.connect(address)
+        return sock
+    return socket.create_connection(tcp.parse_address(address), timeout)
+
+
 @click.group()
 def main() -> None:
     """The reference 9P2000.L server."""
 
 
 main.add_command(serve)
+main.add_command(frames)

@@ -24,10 +24,9 @@ class WouldBlock(Exception):
     """
 
 
-# By name, because the numbers of the host need not be the generic ones that the wire carries (MIPS, Alpha, BSD).
-_WIRE = {
-    getattr(errno, name): number for number, name in constants.ERRNO_NAMES.items() if hasattr(errno, name)
-}
+# By name, because the numbers of the host need not be the generic ones that the wire carries (MIPS, Alpha,
+# BSD).
+_WIRE = {getattr(errno, name): number for number, name in constants.ERRNO_NAMES.items() if hasattr(errno, name)}
 # The process ran out of descriptors, not the guest: open(2) in the guest must not claim that its own table is
 # full (bug museum 86).
 _WIRE[errno.EMFILE] = constants.ENFILE
