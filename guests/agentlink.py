@@ -13,6 +13,7 @@ import selectors
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,13 +179,19 @@ def decode(value: Any) -> Any:
 
 
 class LocalChannel:
-    """An agent run on this host as a child process; `prefix` runs it elsewhere (unshare, setpriv, ...)."""
+    """An agent run on this host as a child process; `prefix` runs it elsewhere (unshare, setpriv, ...).
 
-    def __init__(self, prefix: tuple[str, ...] = (), stderr: Path | None = None) -> None:
+    `prepare` is called in the child before it becomes the agent (see subprocess.Popen's preexec_fn).
+    """
+
+    def __init__(
+        self, prefix: tuple[str, ...] = (), stderr: Path | None = None, prepare: Callable[[], None] | None = None
+    ) -> None:
         errors = stderr.open("ab") if stderr else None
         self._process = subprocess.Popen(
             [*prefix, sys.executable, "-I", str(AGENT)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors or subprocess.DEVNULL, bufsize=0,
+            preexec_fn=prepare,
         )  # fmt: skip
         if errors:
             errors.close()
