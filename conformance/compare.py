@@ -7,7 +7,7 @@ are made here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -113,10 +113,17 @@ class Comparison:
 class Comparer:
     """The rules in force for one target, and the inode numbers one case has met."""
 
-    def __init__(self, overrides: Mapping[str, Rule] | None = None) -> None:
+    def __init__(
+        self, overrides: Mapping[str, Rule] | None = None, hidden: Callable[[str], bool] = lambda _: False
+    ) -> None:
         self.rules = {**RULES, **(overrides or {})}
+        self._hidden = hidden
         self._inside_of: dict[tuple[int, int], int] = {}
         self._outside_of: dict[int, tuple[int, int]] = {}
+
+    def also(self, rules: Mapping[str, Rule]) -> Comparer:
+        """Another with further rules, which has met no inodes."""
+        return Comparer({**self.rules, **rules}, self._hidden)
 
     def forget_inodes(self) -> None:
         """Begin a new case: identities hold within one."""
@@ -164,12 +171,14 @@ class Comparer:
                 device: int) -> Comparison:  # fmt: skip
         """Compare directories as [name, inode, type] lists: same names, same types, inode identity."""
         ours = {name: (inode, kind) for name, inode, kind in inside}
-        theirs = {name: (inode, kind) for name, inode, kind in outside}
+        theirs = {name: (inode, kind) for name, inode, kind in outside if not self._hidden(name)}
+        type_rule = self._rule("type")
         fields = [Field("names", sorted(ours), sorted(theirs), "exact", sorted(ours) == sorted(theirs))]
         for name in sorted(ours.keys() & theirs.keys()):
             (inode, kind), (host_inode, host_kind) = ours[name], theirs[name]
             if kind != host_kind:
-                fields.append(Field(f"{name!r} type", oct(kind), oct(host_kind), "exact", False))
+                why = type_rule.reason if type_rule.kind == "informational" else None
+                fields.append(Field(f"{name!r} type", oct(kind), oct(host_kind), type_rule.kind, False, why))
             if not self._pair(inode, (device, host_inode)):
                 fields.append(Field(f"{name!r} ino", inode, host_inode, "identity", False))
         return Comparison("readdir", path, tuple(fields))
@@ -177,13 +186,21 @@ class Comparer:
     def values(self, kind: str, path: str, inside: Mapping[str, Any], outside: Mapping[str, Any],
                rule: str = "value") -> Comparison:  # fmt: skip
         """Compare named values exactly (xattrs, link text, content hashes, existence)."""
-        names = sorted(inside.keys() | outside.keys())
-        used = self._rule(rule).kind
-        fields = tuple(
-            Field(n, inside.get(n), outside.get(n), used,
-                  n in inside and n in outside and inside[n] == outside[n]) for n in names
-        )  # fmt: skip
-        return Comparison(kind, path, fields, inside=dict(inside))
+        used = self._rule(rule)
+        fields = []
+        for n in sorted(inside.keys() | outside.keys()):
+            equal = n in inside and n in outside and inside[n] == outside[n]
+            why = used.reason if used.kind == "informational" and not equal else None
+            fields.append(Field(n, inside.get(n), outside.get(n), used.kind, equal, why))
+        return Comparison(kind, path, tuple(fields), inside=dict(inside))
+
+    def judges(self, name: str) -> bool:
+        """Whether a difference in that field is a finding here."""
+        return self._rule(name).kind != "informational"
+
+    def shown(self, values: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The host's attributes without those that the server keeps for itself."""
+        return {name: value for name, value in values.items() if not self._hidden(name)}
 
     def _rule(self, name: str) -> Rule:
         try:

@@ -15,6 +15,7 @@ FEATURES: dict[str, str] = {
     "acl": "POSIX ACLs (mount option posixacl)",
     "locks": "byte-range locks that conflict between clients and host processes",
     "mknod": "special files on the share",
+    "four-shares": "a guest with further shares to mount",
     "qemu-machine": "a target that can start a second QEMU with other devices",
     "rename-exchange": "renameat2(2) with RENAME_EXCHANGE or RENAME_NOREPLACE over 9P",
     "tmpfile": "O_TMPFILE over 9P",

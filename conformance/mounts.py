@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import product
 
 from conformance.case import CACHES
+from conformance.compare import Rule
 from conformance.errors import UsageError
 
 LARGEST_MSIZE = 512_000
@@ -100,3 +101,21 @@ def matrix() -> list[MountOptions]:
     others = [MountOptions(access=a) for a in ("user", "any", "0")]
     others += [MountOptions(version="9p2000.u", access="user"), MountOptions(posixacl=True)]
     return grid + others
+
+
+_U_SECONDS = "9P2000.u counts times in whole seconds of 32 bits"
+_U_NONE = "9P2000.u has no field for it: the guest makes it up"
+_U_RULES = {
+    "atime_ns": Rule("informational", _U_SECONDS),
+    "mtime_ns": Rule("informational", _U_SECONDS),
+    "ctime_ns": Rule("informational", _U_NONE),
+    "blocks": Rule("informational", _U_NONE),
+    "nlink": Rule("informational", _U_NONE),
+    **{f"f_{name}": Rule("informational", "9P2000.u has no Tstatfs") for name in
+       ("blocks", "bfree", "bavail", "files", "ffree", "favail", "namemax", "fsid")},
+}  # fmt: skip
+
+
+def rules_of(options: MountOptions) -> dict[str, Rule]:
+    """Comparison rules that follow from the protocol's version."""
+    return _U_RULES if options.version == "9p2000.u" else {}

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 from conformance.case import Case
-from conformance.compare import Comparer
 from conformance.errors import Finding, InfrastructureError, SuiteError, Undrivable
 from conformance.evidence.record import CaseResult
 from conformance.evidence_of import case_result
 from conformance.features import FEATURES
+from conformance.further import Further
 from conformance.judge import judge
-from conformance.mounts import DEFAULT, MountOptions
+from conformance.mounts import DEFAULT, MountOptions, rules_of
 from conformance.share import Share
 from conformance.targets.deployment import Deployment
 from conformance.targets.spec import Target
@@ -31,7 +31,6 @@ class Runner:
     def __init__(self, target: Target, deployment: Deployment, control_first: bool, worker: str) -> None:
         self.target, self.deployment, self.worker = target, deployment, worker
         self._control_first = control_first
-        self._comparer = Comparer(target.profile.overrides())
         self._mounted: MountOptions | None = None
         self._mount_line = ""
         self._refused: dict[MountOptions, str] = {}
@@ -46,13 +45,14 @@ class Runner:
         crossed: Crossed | None = None
         control: Share | None = None
         share: Share | None = None
+        directory = case.id + (f"-{_safe(parameters)}" if parameters else "")
+        further = Further(self.deployment, directory)
         try:
             self._ready(case, mount)
-            directory = case.id + (f"-{_safe(parameters)}" if parameters else "")
             if case.control and self._control_first:
-                control = self._share(case, directory, mount, on_control=True)
+                control = self._share(case, directory, mount)
                 self._on_control(body, control)
-            share = self._share(case, directory, mount, on_control=False)
+            share = self._share(case, directory, mount, further)
             if self.deployment.traced:
                 self.deployment.inside.call("trace_begin")
             self._bounded(body, share, case.seconds)
@@ -62,8 +62,8 @@ class Runner:
                 raise
             raised = e
         if share is not None and self.deployment.traced:
-            crossed = self._crossed()
-        raised = self._after(share, control, raised)
+            crossed = self._crossed(further)
+        raised = self._after(share, further, raised)
         known = self.target.profile.known_failure(case.id, parameters, str(mount), self.deployment.version,
                                                   self.target.machine.image)  # fmt: skip
         judgement = judge(
@@ -131,8 +131,9 @@ class Runner:
                 raise
             self._mounted = mount
 
-    def _share(self, case: Case, directory: str, mount: MountOptions, on_control: bool) -> Share:
-        d = self.deployment
+    def _share(self, case: Case, directory: str, mount: MountOptions, further: Further | None = None) -> Share:
+        """The case's share, or, without further ones to ask for, the control file system in its place."""
+        d, on_control = self.deployment, further is None
         inside_root = f"{d.control_root}/{directory}" if on_control else f"{d.inside_root}/{directory}"
         inside_link = d.control if on_control else d.inside
         outside_link = d.control if on_control else d.outside
@@ -146,8 +147,11 @@ class Runner:
         inside = Vantage("inside", inside_link, inside_root)
         outside = Vantage("outside", outside_link, outside_root)
         control = Vantage("control", d.control, f"{d.control_root}/{directory}")
-        return Share(case, inside, outside, control, self._comparer, mount, traced=d.traced and not on_control,
-                     on_control=on_control, features=d.features)  # fmt: skip
+        comparer = d.comparer.also(rules_of(mount))
+        share = Share(case, inside, outside, control, comparer, mount, traced=d.traced and not on_control,
+                      on_control=on_control, features=d.features, further=further)  # fmt: skip
+        share.mount_point, share.exported = (d.control_root,) * 2 if on_control else (d.inside_root, d.outside_root)
+        return share
 
     def _on_control(self, body: Body, control: Share) -> None:
         """The case must hold on a native file system of the same guest, or it is the case that is wrong."""
@@ -171,15 +175,20 @@ class Runner:
         share.inside.observer = watch
         body(share)
 
-    def _crossed(self) -> Crossed | None:
+    def _crossed(self, further: Further) -> Crossed | None:
         try:
-            return parse(self.deployment.inside.call("trace_end"))
+            return parse(self.deployment.inside.call("trace_end")).and_then(further.crossed())
         except (InfrastructureError, OSError):
             return None
 
-    def _after(self, share: Share | None, control: Share | None, raised: BaseException | None) -> BaseException | None:
+    def _after(self, share: Share | None, further: Further, raised: BaseException | None) -> BaseException | None:
         """Tidy up; a target that the case has killed is charged to it and restored."""
         hung = any(c.trouble for c in share.calls) if share is not None else False
+        raised = further.charged(raised)
+        try:
+            further.tidy(hung=hung)
+        except (OSError, InfrastructureError) as e:
+            raised = raised or Finding(f"the case left what cannot be removed: {e}")
         if share is None and not isinstance(raised, InfrastructureError):
             return raised
         if not hung and not isinstance(raised, InfrastructureError):

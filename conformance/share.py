@@ -6,13 +6,17 @@ import errno
 import posixpath
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conformance.case import Case
 from conformance.compare import Comparer, Comparison
 from conformance.errors import Finding, Undrivable
 from conformance.mounts import MountOptions
+from conformance.targets.deployment import Device
 from conformance.vantage import CallRecord, Vantage, errno_name
+
+if TYPE_CHECKING:
+    from conformance.further import Further
 
 CACHED = frozenset({"loose", "fscache"})
 _STALE = "cache={} keeps attributes in the guest until they are asked for again"
@@ -31,12 +35,17 @@ class Share:
     def __init__(
         self, case: Case, inside: Vantage, outside: Vantage, control: Vantage, comparer: Comparer,
         mount: MountOptions, *, traced: bool, on_control: bool = False, features: frozenset[str] = frozenset(),
+        label: str = "", parent: Share | None = None, further: Further | None = None,
     ) -> None:  # fmt: skip
         self.case, self.mount, self.on_control, self.features = case, mount, on_control, features
         self.inside, self.outside, self.control = inside, outside, control
-        self.calls: list[CallRecord] = []
-        self.comparisons: list[Comparison] = []
-        self._comparer, self._traced = comparer, traced
+        self.label = label
+        """"" for the case's own share; further ones say which they are."""
+        self.calls: list[CallRecord] = [] if parent is None else parent.calls
+        self.comparisons: list[Comparison] = [] if parent is None else parent.comparisons
+        self.export = self.exported = self.mount_point = ""
+        """What the hypervisor was told to export, the directory that is, and where the guest mounts it."""
+        self._comparer, self._traced, self._further = comparer, traced, further
         self._comparing = True
         self._inode_at: dict[str, tuple[int, int]] = {}
         comparer.forget_inodes()
@@ -70,14 +79,14 @@ class Share:
     def same_link(self, path: str) -> str:
         """A symbolic link's text is the same on both sides."""
         inside = self.inside.quietly("readlink", path)
-        outside = inside if self.on_control else self.outside.quietly("readlink", path)
-        self._demand(self._comparer.values("link", path, {"target": inside}, {"target": outside}))
+        outside = inside if self.on_control else self._link_outside(path)
+        self._demand(self._comparer.values("link", path, {"target": inside}, {"target": outside}, "target"))
         return str(inside)
 
     def same_xattrs(self, path: str, prefix: str = "user.") -> dict[str, bytes]:
         """The extended attributes whose names begin with `prefix` have the same names and values."""
         inside = self._xattrs(self.inside, path, prefix)
-        outside = inside if self.on_control else self._xattrs(self.outside, path, prefix)
+        outside = inside if self.on_control else self._comparer.shown(self._xattrs(self.outside, path, prefix))
         self._demand(self._comparer.values("xattr", path, inside, outside))
         return inside
 
@@ -105,6 +114,20 @@ class Share:
         if feature not in self.features:
             raise Undrivable(f"{feature}: {why}")
 
+    # ---- further shares
+
+    def beside(self, number: int, mount: MountOptions | None = None) -> Share:
+        """A further share (1 to 3) of the same guest, mounted as this one or so. Ask before opening files."""
+        if self._further is None:
+            raise Undrivable("this file system has no further share beside it")
+        return self._further.beside(self, number, mount or self.mount)
+
+    def another(self, device: Device, mount: MountOptions | None = None) -> Share:
+        """A share with that device, in a second machine."""
+        if self._further is None:
+            raise Undrivable("this file system has no device")
+        return self._further.another(self, device, mount or self.mount)
+
     # ---- what happens after every call
 
     def settle(self) -> None:
@@ -116,6 +139,8 @@ class Share:
             raise Finding("inside and outside differ: " + "\n".join(lines))
 
     def _observe(self, vantage: Vantage, record: CallRecord) -> None:
+        if self.label:
+            record.vantage = f"{vantage.name} ({self.label})"
         self.calls.append(record)
         if self.on_control or record.trouble or vantage.name == "control" or not self._comparing:
             return
@@ -162,7 +187,7 @@ class Share:
             prefix = "stx_" if kind == "statx" else "st_"
             self._inode_at[path] = (outside[prefix + "dev"], outside[prefix + "ino"])
             found = self._comparer.stat(path, inside, outside, kind, {**self._stale_fields(), **(tolerate or {})})
-        return replace(found, after_call=len(self.calls))
+        return replace(found, path=self._shown(path), after_call=len(self.calls))
 
     def _stale_fields(self) -> dict[str, str]:
         if self.mount.cache in CACHED:
@@ -179,11 +204,22 @@ class Share:
             raise Finding(f"{comparison.kind} of {comparison.path!r} differs: {comparison.differences()}")
         return comparison
 
+    def _shown(self, path: str) -> str:
+        return f"{self.label}: {path}" if self.label else path
+
     def _relative(self, vantage: Vantage, path: str) -> str | None:
         root = vantage.root.rstrip("/")
         if path == root:
             return "."
         return path[len(root) + 1 :] if path.startswith(root + "/") else None
+
+    def _link_outside(self, path: str) -> str:
+        try:
+            return str(self.outside.quietly("readlink", path))
+        except OSError as e:
+            if self._comparer.judges("target"):
+                raise
+            return errno_name(e.errno or 0)
 
     def _xattrs(self, vantage: Vantage, path: str, prefix: str) -> dict[str, bytes]:
         names = vantage.quietly("listxattr", path, follow_symlinks=False)

@@ -33,6 +33,14 @@ class Crossed:
         """Those of `covers` (Tgetattr, ...) that did not cross."""
         return tuple(name for name in covers if name not in self.counts)
 
+    def and_then(self, other: Crossed) -> Crossed:
+        """Both, one after the other."""
+        messages = (*self.messages, *other.messages)[:_SHOWN]
+        return Crossed(messages, dict(Counter(self.counts) + Counter(other.counts)), self.lost or other.lost)
+
+
+NOTHING = Crossed((), {}, lost=False)
+
 
 def parse(text: str) -> Crossed:
     """Read a trace as tracefs prints it. Requests inside the suite's own marks are left out."""

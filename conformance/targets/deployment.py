@@ -6,14 +6,42 @@ A deployment owns processes and mounts; `stop` leaves nothing behind and may be 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from conformance.compare import Comparer
 from conformance.mounts import MountOptions
 from conformance.targets.spec import Target
 from guests.agentlink import AgentLink
 
 Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """The device of a share, as a case may ask for another one. An empty security model is the target's own."""
+
+    security_model: str = ""
+    readonly: bool = False
+    multidevs: Literal["remap", "forbid", "warn"] = "remap"
+    export: Literal["directory", "symlink", "odd-name"] = "directory"
+    """What the hypervisor is told to export: the directory, a symbolic link to it, one with an odd name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A further share, mounted: beside the first in the same guest, or in another machine."""
+
+    label: str
+    deployment: Deployment
+    inside_root: str
+    outside_root: str
+    export: str
+    """The path that the hypervisor was told to export, as outside names it."""
+    mount_line: str
+    comparer: Comparer
+    in_second_machine: bool
 
 
 class Deployment(Protocol):
@@ -34,6 +62,10 @@ class Deployment(Protocol):
     """The target's own version, e.g. 7.2.22: known failures may be specific to it."""
     traced: bool
     """Whether the guest's 9p tracepoints tell which messages crossed."""
+    security_model: str
+    """How the first share keeps owners and modes, "" where there is no such choice."""
+    comparer: Comparer
+    """The comparison rules of the first share: the target's own, and those of its security model."""
 
     def start(self) -> None:
         """Bring everything up, nothing mounted yet. Raises InfrastructureError or UsageError."""
@@ -46,6 +78,15 @@ class Deployment(Protocol):
 
         Raises Undrivable where this guest's kernel has no such option, InfrastructureError otherwise.
         """
+
+    def beside(self, number: int, options: MountOptions) -> Place:
+        """Mount a further share (1 to 3) of the same guest. Raises Undrivable where there is none."""
+
+    def another(self, device: Device, options: MountOptions) -> Place:
+        """A share with that device, in a second machine. Raises Undrivable where there can be none."""
+
+    def discard(self, place: Place) -> None:
+        """Give a second machine up: something in it hangs or died."""
 
     def mark(self) -> Any:
         """A place in the logs: `excerpts(mark)` gives what came after it."""

@@ -56,7 +56,9 @@ def mounted(inside: AgentLink, directory: str) -> str | None:
 
 
 def unmount(inside: AgentLink, directory: str) -> None:
-    """Unmount if mounted. Raises InfrastructureError when it stays busy."""
+    """Unmount if mounted, after closing what the agent holds open. Raises InfrastructureError when it stays busy."""
+    if mounted(inside, directory) is None:
+        return
     inside.call("reset")
     for _ in range(20):
         if mounted(inside, directory) is None:

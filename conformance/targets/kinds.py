@@ -17,9 +17,10 @@ from conformance.targets.spec import Target
 def check(target: Target, options: dict[str, Any]) -> None:
     """Refuse, before anything slow starts, what cannot be: a missing program, options of another kind."""
     if target.kind == "qemu":
-        from conformance.targets.qemu import find_program  # noqa: PLC0415
+        from conformance.targets.qemu import find_program, security_model  # noqa: PLC0415
 
         find_program(options.get("qemu") or target.machine.program)
+        security_model(options.get("security_model"), target.machine)
     elif options.get("qemu"):
         raise UsageError(f"--qemu has no meaning for target {target.name}, which is of kind {target.kind}")
 

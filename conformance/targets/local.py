@@ -12,8 +12,11 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from conformance.compare import Comparer
+from conformance.errors import Undrivable
+from conformance.features import FEATURES
 from conformance.mounts import MountOptions
-from conformance.targets.deployment import Progress
+from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.scratch import Scratch
 from conformance.targets.spec import Target
 from guests.agentlink import AgentLink, LocalChannel
@@ -29,9 +32,10 @@ class LocalDeployment:
         self.outside_root = str(self._base / "export")
         self.inside_root = str(options.get("inside_root") or self.outside_root)
         self.control_root = str(self._base / "control")
-        root = {"host-root", "guest-root", "passthrough-ownership"} if os.geteuid() == 0 else set()
+        root = {"host-root", "guest-root", "passthrough-ownership", "mount-namespace"} if os.geteuid() == 0 else set()
         self.features = frozenset(root | set(target.profile.features))
         self.version, self.traced = platform.release(), False
+        self.security_model, self.comparer = "", Comparer(target.profile.overrides())
         self._links: list[AgentLink] = []
 
     def start(self) -> None:
@@ -41,9 +45,27 @@ class LocalDeployment:
         self._connect()
 
     def _connect(self) -> None:
-        self.inside, self.outside = AgentLink(LocalChannel()), AgentLink(LocalChannel())
+        # As root both agents live in one mount namespace of their own: what property cases mount there nobody else
+        # sees, and it is gone when they are.
+        root = os.geteuid() == 0
+        channel = LocalChannel(("unshare", "--mount", "--propagation", "slave", "--") if root else ())
+        self.outside = AgentLink(channel)
+        self.outside.call("getpid")
+        entered = ("nsenter", f"--mount=/proc/{channel.pid}/ns/mnt", "--") if root else ()
+        self.inside = AgentLink(LocalChannel(entered))
         self.control = self.inside
         self._links = [self.inside, self.outside]
+
+    def beside(self, number: int, options: MountOptions) -> Place:
+        """See Deployment."""
+        raise Undrivable(FEATURES["four-shares"])
+
+    def another(self, device: Device, options: MountOptions) -> Place:
+        """See Deployment."""
+        raise Undrivable(FEATURES["qemu-machine"])
+
+    def discard(self, place: Place) -> None:
+        """See Deployment."""
 
     def environment(self) -> dict[str, Any]:
         """See Deployment."""

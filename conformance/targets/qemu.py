@@ -9,54 +9,81 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from conformance.compare import Comparer
 from conformance.errors import InfrastructureError, UsageError
 from conformance.mounts import MountOptions
-from conformance.targets.deployment import Progress
+from conformance.targets import security_models
+from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.guest_mount import mount_9p, unmount
 from conformance.targets.scratch import Scratch
-from conformance.targets.spec import Target
+from conformance.targets.second import Devices, SecondMachines
+from conformance.targets.spec import MachineTable, Target
 from guests.agentlink import AgentLink, LinkLost, LocalChannel
 from guests.machine import MachineSpec, QemuMachine, Share
+from guests.spec import SecurityModel
 
 TAGS = ("share0", "share1", "share2", "share3")
-MOUNT_POINT = "/mnt/share0"
+ODD_NAME = "a name, with=odd 'characters' \N{LATIN SMALL LETTER U WITH DIAERESIS}"
 
 
 class QemuDeployment:
-    """One machine with four shares; `share0` is the one that cases run on."""
+    """One machine with four shares; `share0` is the one that cases run on, unless they ask for another."""
 
-    def __init__(self, target: Target, run_dir: Path, progress: Progress, options: dict[str, Any]) -> None:
-        self.target, self.run_dir, self.progress = target, run_dir, progress
+    def __init__(
+        self, target: Target, run_dir: Path, progress: Progress, options: dict[str, Any], devices: Devices = (),
+    ) -> None:  # fmt: skip
+        self.target, self.run_dir, self.progress, self._options = target, run_dir, progress, options
         table = target.machine
         self.qemu = find_program(options.get("qemu") or table.program)
         self.base = Path(tempfile.mkdtemp(prefix="machine-", dir=run_dir))
         os.chmod(self.base, 0o755)
         self._scratch = Scratch()
-        self.exports = {tag: self._scratch.path / tag for tag in TAGS}
+        self.security_model = security_model(options.get("security_model"), table)
+        given = [*devices, *[Device(multidevs=table.multidevs)] * (len(TAGS) - len(devices))]
+        self.devices = [replace(d, security_model=d.security_model or self.security_model) for d in given]
+        self.exports = [
+            self._scratch.path / (ODD_NAME if device.export == "odd-name" else tag)
+            for tag, device in zip(TAGS, self.devices, strict=True)
+        ]
         self.spec = MachineSpec(
             image=options.get("image") or table.image,
             run_dir=self.base,
             shares=tuple(
-                Share(tag=tag, path=path, security_model=options.get("security_model") or table.security_model,
-                      multidevs=table.multidevs, readonly=bool(options.get("readonly")))
-                for tag, path in self.exports.items()
+                Share(tag=tag, path=self._given(export, device), multidevs=device.multidevs, readonly=device.readonly,
+                      security_model=cast(SecurityModel, device.security_model))
+                for tag, export, device in zip(TAGS, self.exports, self.devices, strict=True)
             ),
             qemu=self.qemu,
             qemu_args=(*table.arguments, *options.get("qemu_args", ())),
             memory_mb=table.memory_mb,
         )  # fmt: skip
-        self.security_model = self.spec.shares[0].security_model
         self.version = program_version(self.qemu)
-        self.inside_root, self.outside_root = MOUNT_POINT, str(self.exports["share0"])
+        self.inside_root, self.outside_root = mount_point(0), str(self.exports[0])
         self.control_root = "/control/assay9"
+        self.comparer = self._comparer_for(self.security_model)
         self.traced = False
         self.features: frozenset[str] = frozenset()
         self._keep = bool(options.get("keep_guest"))
         self._machine: QemuMachine | None = None
-        self._mounted: MountOptions | None = None
+        self._mounted: dict[int, tuple[MountOptions, str]] = {}
+        self._second = SecondMachines(self._alike)
+
+    def _given(self, export: Path, device: Device) -> Path:
+        """What QEMU is told to export."""
+        return export.with_name(f"{export.name}-link") if device.export == "symlink" else export
+
+    def _comparer_for(self, model: str) -> Comparer:
+        rules = security_models.rules(model, os.geteuid() == 0)
+        return Comparer({**rules, **self.target.profile.overrides()}, partial(security_models.hidden, model))
+
+    def _alike(self, devices: Devices) -> QemuDeployment:
+        """Another machine with those devices, not yet started."""
+        options = {**self._options, "keep_guest": False}
+        return QemuDeployment(self.target, self.run_dir, self.progress, options, devices)
 
     @property
     def machine(self) -> QemuMachine:
@@ -67,9 +94,12 @@ class QemuDeployment:
 
     def start(self) -> None:
         """See Deployment."""
-        for path in self.exports.values():
+        for path, share in zip(self.exports, self.spec.shares, strict=True):
             path.mkdir(parents=True, exist_ok=True)
             os.chmod(path, 0o755)
+            if share.path != path:
+                share.path.unlink(missing_ok=True)
+                share.path.symlink_to(path)
         host = {"host-root", "mount-namespace"} if os.geteuid() == 0 else set()
         # As root, the agent outside and QEMU live in a mount namespace of the run's own: what property cases
         # mount there nobody else sees, and it is gone when they are.
@@ -82,7 +112,7 @@ class QemuDeployment:
         self._machine.start()
         self._connect()
         model = {"passthrough-ownership"} if self.security_model == "passthrough" and host else set()
-        guest = {"guest-root", "remount"} | ({"trace"} if self.traced else set())
+        guest = {"guest-root", "remount", "four-shares", "qemu-machine"} | ({"trace"} if self.traced else set())
         self.features = frozenset(host | model | guest | set(self.target.profile.features))
 
     def _connect(self) -> None:
@@ -92,7 +122,7 @@ class QemuDeployment:
         self.inside.call("mkdir", self.control_root)
         self.kernel = self.inside.call("uname")[2]
         self.traced = self.inside.call("trace_begin")
-        self._mounted = None
+        self._mounted.clear()
 
     def environment(self) -> dict[str, Any]:
         """See Deployment."""
@@ -107,9 +137,38 @@ class QemuDeployment:
 
     def mount(self, options: MountOptions) -> str:
         """See Deployment."""
-        unmount(self.inside, MOUNT_POINT)
-        self._mounted = options
-        return mount_9p(self.inside, "share0", MOUNT_POINT, options, "trans=virtio")
+        self._mounted.pop(0, None)
+        return self._mount(0, options)
+
+    def _mount(self, number: int, options: MountOptions) -> str:
+        """Mount that share so, unless it is; its line of /proc/mounts."""
+        mounted = self._mounted.pop(number, None)
+        if mounted is None or mounted[0] != options:
+            unmount(self.inside, mount_point(number))
+            mounted = (options, mount_9p(self.inside, TAGS[number], mount_point(number), options, "trans=virtio"))
+        self._mounted[number] = mounted
+        return mounted[1]
+
+    def place(self, number: int, label: str, options: MountOptions, *, in_second_machine: bool) -> Place:
+        """A share of this machine, mounted so."""
+        line = self._mount(number, options)
+        return Place(
+            label=label, deployment=self, inside_root=mount_point(number), outside_root=str(self.exports[number]),
+            export=str(self.spec.shares[number].path), mount_line=line,
+            comparer=self._comparer_for(self.devices[number].security_model), in_second_machine=in_second_machine,
+        )  # fmt: skip
+
+    def beside(self, number: int, options: MountOptions) -> Place:
+        """See Deployment."""
+        return self.place(number, TAGS[number], options, in_second_machine=False)
+
+    def another(self, device: Device, options: MountOptions) -> Place:
+        """See Deployment."""
+        return self._second.place(device, options)
+
+    def discard(self, place: Place) -> None:
+        """See Deployment."""
+        self._second.discard()
 
     def mark(self) -> Any:
         """See Deployment."""
@@ -140,6 +199,7 @@ class QemuDeployment:
 
     def stop(self) -> None:
         """See Deployment."""
+        self._second.discard()
         for name in ("inside", "outside"):
             link = getattr(self, name, None)
             if link is not None:
@@ -150,6 +210,22 @@ class QemuDeployment:
             self._machine = None
         if not self._keep:
             self._scratch.remove()
+
+
+def mount_point(number: int) -> str:
+    """Where the guest mounts that share."""
+    return f"/mnt/{TAGS[number]}"
+
+
+def security_model(asked: str | None, table: MachineTable) -> str:
+    """The model asked for on the command line; else the target's own, or mapped-xattr where that needs host root."""
+    if asked is None:
+        return "mapped-xattr" if table.security_model == "passthrough" and os.geteuid() != 0 else table.security_model
+    if asked not in security_models.MODELS:
+        raise UsageError(f"unknown security model {asked!r}: use one of {', '.join(security_models.MODELS)}")
+    if asked == "passthrough" and os.geteuid() != 0:
+        raise UsageError("security model passthrough needs root on the host: use mapped-xattr, or run as root")
+    return asked
 
 
 def find_program(name: str) -> str:

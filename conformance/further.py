@@ -1,0 +1,93 @@
+"""The further shares that one case asks for: beside its own in the same guest, or in a second machine.
+
+Each is a `Share` like the case's own. What is called and compared there is recorded with the case's own calls, with
+the share's label; the messages that cross there count as the case's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from conformance.errors import Finding, InfrastructureError
+from conformance.mounts import MountOptions, rules_of
+from conformance.share import Share
+from conformance.targets.deployment import Deployment, Device, Place
+from conformance.trace import NOTHING, Crossed, parse
+from conformance.vantage import Vantage
+
+
+class Further:
+    """What one case has asked for beyond its own share, and its end."""
+
+    def __init__(self, deployment: Deployment, directory: str) -> None:
+        self._deployment, self._directory = deployment, directory
+        self._open: list[tuple[Place, Share]] = []
+
+    def beside(self, parent: Share, number: int, mount: MountOptions) -> Share:
+        """A further share of the same guest."""
+        return self._share(parent, self._deployment.beside(number, mount), mount)
+
+    def another(self, parent: Share, device: Device, mount: MountOptions) -> Share:
+        """A share with another device."""
+        return self._share(parent, self._deployment.another(device, mount), mount)
+
+    def crossed(self) -> Crossed:
+        """The messages of second machines; those of the same guest are in its own trace."""
+        seen = NOTHING
+        for place, share in self._open:
+            if place.in_second_machine and place.deployment.traced:
+                with contextlib.suppress(InfrastructureError, OSError):
+                    seen = seen.and_then(parse(share.inside.agent.call("trace_end")))
+        return seen
+
+    def charged(self, raised: BaseException | None) -> BaseException | None:
+        """What the case ended with; the death of a second machine is the case's doing, not the infrastructure's."""
+        for place, share in self._open:
+            if place.in_second_machine and isinstance(raised, InfrastructureError):
+                trouble = place.deployment.trouble()
+                if trouble is not None:
+                    return Finding(f"{share.label}: {trouble} ({raised})")
+        return raised
+
+    def tidy(self, *, hung: bool) -> None:
+        """Give everything back. Raises OSError or InfrastructureError for what cannot be removed."""
+        open_, self._open = self._open, []
+        for place, share in open_:
+            try:
+                for link in (share.inside.agent, share.outside.agent):
+                    link.reap()
+                    link.call("reset")
+                share.outside.agent.call("drop_root", share.outside.root, timeout=20.0)
+                if hung:
+                    raise InfrastructureError("a call hung")
+            except (OSError, InfrastructureError):
+                if not place.in_second_machine:
+                    raise
+                self._deployment.discard(place)
+                if not hung:
+                    raise
+
+    def _share(self, parent: Share, place: Place, mount: MountOptions) -> Share:
+        d = place.deployment
+        inside_root, outside_root = (f"{r}/{self._directory}" for r in (place.inside_root, place.outside_root))
+        # In a machine of its own, the agents' main processes; else further ones, whose names are below this share.
+        process = "main" if place.in_second_machine else place.label
+        if process == "main":
+            d.outside.call("fresh_root", outside_root)
+            d.inside.call("setroot", inside_root)
+            if d.traced:
+                d.inside.call("trace_begin")
+        else:
+            d.inside.call("@spawn", proc=process, root=inside_root)
+            d.outside.call("@spawn", proc=process, root=outside_root)
+            d.outside.call("fresh_root", outside_root, proc=process)
+        inside = Vantage("inside", d.inside, inside_root, process=process)
+        outside = Vantage("outside", d.outside, outside_root, process=process)
+        share = Share(
+            parent.case, inside, outside, parent.control, place.comparer.also(rules_of(mount)), mount,
+            traced=d.traced and process == "main", features=d.features, label=place.label, parent=parent,
+        )  # fmt: skip
+        share.export, share.mount_point, share.exported = place.export, place.inside_root, place.outside_root
+        self._open.append((place, share))
+        return share
+

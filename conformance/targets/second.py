@@ -1,0 +1,62 @@
+"""Second machines: the same hypervisor and guest with other devices, for cases that need another share.
+
+One worker has at most one of them beside its own machine. It is started (restored from the same snapshot: the
+host's side of a device is nothing that the guest sees) when a case first asks for one of its devices, serves the
+cases that follow, and is ended when another set is asked for or the run ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from conformance.mounts import MountOptions
+from conformance.targets.deployment import Device, Place
+
+if TYPE_CHECKING:
+    from conformance.targets.qemu import QemuDeployment
+
+Devices = tuple[Device, ...]
+
+SETS: tuple[Devices, ...] = (
+    (Device("passthrough"), Device("mapped-xattr"), Device("mapped-file"), Device("none")),
+    (Device(readonly=True), Device(export="symlink"), Device(multidevs="forbid"), Device(export="odd-name")),
+)
+"""Devices that share a machine, so that cases that ask for one after the other cost one start."""
+
+
+class SecondMachines:
+    """The second machine of one worker."""
+
+    def __init__(self, make: Callable[[Devices], QemuDeployment]) -> None:
+        self._make = make
+        self._devices: Devices = ()
+        self._machine: QemuDeployment | None = None
+
+    def place(self, device: Device, options: MountOptions) -> Place:
+        """A share with that device, mounted so."""
+        machine = self._with(device)
+        number = self._devices.index(device)
+        label = device.security_model or next(
+            (text for text, on in (("readonly", device.readonly), (device.export, device.export != "directory"),
+                                   (f"multidevs={device.multidevs}", device.multidevs != "remap")) if on), "second",
+        )  # fmt: skip
+        return machine.place(number, label, options, in_second_machine=True)
+
+    def discard(self) -> None:
+        """End the machine, if there is one."""
+        if self._machine is not None:
+            machine, self._machine, self._devices = self._machine, None, ()
+            machine.stop()
+
+    def _with(self, device: Device) -> QemuDeployment:
+        if self._machine is None or device not in self._devices:
+            self.discard()
+            self._devices = next((devices for devices in SETS if device in devices), (device,))
+            self._machine = self._make(self._devices)
+            try:
+                self._machine.start()
+            except BaseException:
+                self.discard()
+                raise
+        return self._machine
