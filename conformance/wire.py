@@ -131,6 +131,19 @@ class Wire:
             raise Undrivable("the exported directory is not on this host: say which it is with --export")
         return self._owner.server.export
 
+    def decoy(self) -> bytes:
+        """The absolute path of a directory beside the export that a server must not touch, and may be tempted to.
+
+        Undrivable where the server is not one of ours, contained: what it does to an absolute path it does to the
+        host it runs on.
+        """
+        if self._owner.server.pid() is None:
+            raise Undrivable("an absolute path is sent only to servers that the suite has contained itself")
+        decoy = self._top().parent / "outside" / "decoy"
+        decoy.mkdir(parents=True, exist_ok=True)
+        (decoy / "kept").write_bytes(b"untouched")
+        return os.fsencode(decoy)
+
     @property
     def directory(self) -> bytes:
         """The name of the case's directory in the export."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from conformance.errors import InfrastructureError
+from conformance.servers.containment import contain
 
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWNET = 0x40000000
@@ -38,9 +39,18 @@ class ServerProcess:
     """One running program, its output in a log file."""
 
     def __init__(
-        self, argv: Sequence[str], log: Path, *, own_network: bool = False, ignore_sigpipe: bool = False
+        self,
+        argv: Sequence[str],
+        log: Path,
+        *,
+        writable: Sequence[Path],
+        own_network: bool = False,
+        ignore_sigpipe: bool = False,
     ) -> None:
-        """Start it. Raises InfrastructureError when the program cannot be started."""
+        """Start it; it can write below `writable` and nowhere else (`conformance.servers.containment`).
+
+        Raises InfrastructureError when the program cannot be started so.
+        """
         self.argv = list(argv)
         self.log_path = log
         self._network = own_network
@@ -50,11 +60,13 @@ class ServerProcess:
                 self._process = subprocess.Popen(
                     self.argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                     restore_signals=not ignore_sigpipe,  # Python itself ignores SIGPIPE
-                    preexec_fn=_child_of(os.getpid(), own_network),  # noqa: PLW1509 - prctl needs it; no lock is held
+                    preexec_fn=_child_of(os.getpid(), own_network, [os.fsencode(path.resolve()) for path in writable]),  # noqa: PLW1509 - prctl needs it; no lock is held
                 )  # fmt: skip
             except (OSError, subprocess.SubprocessError) as error:
-                needs = " (a network namespace of its own needs root)" if own_network else ""
-                raise InfrastructureError(f"{argv[0]} cannot be started: {error}{needs}") from None
+                raise InfrastructureError(
+                    f"{argv[0]} cannot be started in namespaces of its own: {error}",
+                    "run as root: hostile cases are never sent to a server that could write all of this host",
+                ) from None
 
     @property
     def pid(self) -> int:
@@ -129,7 +141,7 @@ class ServerProcess:
         return found[0]
 
 
-def _child_of(parent: int, own_network: bool) -> Callable[[], None]:
+def _child_of(parent: int, own_network: bool, writable: Sequence[bytes]) -> Callable[[], None]:
     def prepare() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
@@ -137,6 +149,7 @@ def _child_of(parent: int, own_network: bool) -> Callable[[], None]:
         os.setsid()
         # Only the soft limit: diod raises its own again, and does not start when it cannot.
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        contain(writable)
         if own_network:
             if _libc.unshare(_CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "unshare")

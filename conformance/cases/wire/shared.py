@@ -27,7 +27,11 @@ SendName = Callable[[Session, int, bytes], Pending[Any]]
 DEAD = ("never", "clunked", "nofid")
 """Fids that stand for nothing: never given, given up, and NOFID."""
 DOTS = (b".", b"..")
-NO_NAMES = (b"", b"/", b"a/b", b"../x", b"/etc", b"sub/", b"sub/../../x")
+ABSOLUTE = b"/absolute"
+"""Stands for the absolute path of a decoy that the run has made (`Wire.decoy`). Never a real path of the host: a
+server that takes it for one moves or removes what it names (nfs-ganesha did, with the /etc of this project's own
+machine)."""
+NO_NAMES = (b"", b"/", b"a/b", b"../x", ABSOLUTE, b"sub/", b"sub/../../x")
 """What cannot be the name of one directory entry."""
 
 
@@ -59,6 +63,8 @@ def dead_fid(wire: Wire, which: str, send: Send) -> None:
 def no_name(wire: Wire, name: bytes, send: SendName, errnos: Expect = allowed.ILLEGAL_NAME) -> None:
     """A request that makes or changes an entry under a name that is none is refused and changes nothing."""
     host = wire.host
+    if name == ABSOLUTE:
+        name = wire.decoy()
     host.directory(b"sub")
     before = _tree(wire)
     send(wire.client, wire.client.walk_to(), name).result(errnos)
@@ -132,7 +138,9 @@ def tree(wire: Wire) -> set[tuple[bytes, int, int]]:
 def _tree(wire: Wire) -> set[tuple[bytes, int, int]]:
     found = set()
     top = wire.top.root.parent
-    for directory in (top, wire.top.root):
+    for directory in (top, top / "outside", wire.top.root):
+        if not directory.is_dir():
+            continue
         for entry in directory.iterdir():
             if entry.name != "server.log":
                 found.add((bytes(entry), entry.lstat().st_mode, 0 if entry.is_dir() else entry.lstat().st_size))

@@ -32,7 +32,7 @@ from protocol.constants import (
 from protocol.messages import Rreadlink, Tlink, Treadlink, Tsymlink
 
 TARGETS = [
-    b"fred", b"a/b/c", b"/absolute/path", b"../../..", b"/", b".", b"..", b"/etc/passwd", b"\xff\xfe", b"a\nb",
+    b"fred", b"a/b/c", b"/absolute/path", b"../../..", b"/", b".", b"..", b"/assay9-nothing/x", b"\xff\xfe", b"a\nb",
     b" ", b"x" * 255, b"long/" * 819,
 ]  # fmt: skip
 """What a link may say: it need not exist, lead anywhere, or be text."""

@@ -26,7 +26,7 @@ from protocol.constants import (
 )
 from protocol.messages import Rwalk, Tclunk, Twalk
 
-PATHS = [b"d/fred", b"/d", b"d/", b"/", b"d//fred", b"/etc/passwd", b"d/../d", b"./d"]
+PATHS = [b"d/fred", b"/d", b"d/", b"/", b"d//fred", b"/assay9-nothing/x", b"d/../d", b"./d"]
 
 
 @case("WIRE-WALK-001", covers=[Twalk])

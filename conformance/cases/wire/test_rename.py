@@ -1,0 +1,409 @@
+"""Family `rename`: Trenameat, and Trename, which Linux falls back to.
+
+What is at stake: every editor and package manager ends a write with a rename. It must replace at once, refuse
+what would lose data, and leave the fids that stand for what moved where they were: on the file.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.wire import allowed, shared
+from conformance.expectation import OK
+from conformance.wire import Session, Wire
+from protocol.constants import (
+    EACCES,
+    EBUSY,
+    EEXIST,
+    EINVAL,
+    EIO,
+    EISDIR,
+    ENOENT,
+    ENOTDIR,
+    ENOTEMPTY,
+    EOPNOTSUPP,
+    EPERM,
+    ESTALE,
+    EXDEV,
+    O_RDWR,
+)
+from protocol.messages import Trename, Trenameat
+
+HOW = ["renameat", "rename"]
+"""Both messages must do the same; a case that is asked both ways is written once."""
+
+
+def _move(client: Session, how: str, old: bytes, to: int, new: bytes, expect: object = None) -> None:
+    """Move `old` of the case's directory to `new` in the directory `to`."""
+    if how == "renameat":
+        client.renameat(client.root, old, to, new, expect=expect)  # type: ignore[arg-type]
+    else:
+        client.rename(client.walk_to(old), to, new, expect=expect)  # type: ignore[arg-type]
+
+
+# --- what moves -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", HOW)
+@case("WIRE-RENAME-001")
+def test_in_one_directory(wire: Wire, how: str) -> None:
+    """A file, a directory, a symbolic link and a fifo get another name and are the same inode as before.  Source:
+    rename(2); chaos/diod protocol.md, rename and renameat."""
+    client, host = wire.client, wire.host
+    for name in (host.file(b"file", b"abc"), host.directory(b"dir"), host.symlink(b"link", b"x"), host.fifo(b"fifo")):
+        inode = host.stat(name).st_ino
+        _move(client, how, name, client.root, name + b"-new")
+        assert not host.exists(name)
+        assert host.stat(name + b"-new").st_ino == inode
+
+
+@pytest.mark.parametrize("how", HOW)
+@case("WIRE-RENAME-002")
+def test_between_directories(wire: Wire, how: str) -> None:
+    """A file and a full directory move into another directory.  Source: rename(2); chaos/diod protocol.md."""
+    client, host = wire.client, wire.host
+    host.directory(b"to")
+    host.file(b"file", b"abc")
+    host.directory(b"dir")
+    host.file(b"dir/inner", b"def")
+    _move(client, how, b"file", client.walk_to(b"to"), b"file")
+    _move(client, how, b"dir", client.walk_to(b"to"), b"moved")
+    assert host.content(b"to/file") == b"abc"
+    assert host.content(b"to/moved/inner") == b"def"
+    assert host.names() == {b"to"}
+
+
+@pytest.mark.parametrize("how", HOW)
+@case("WIRE-RENAME-003")
+def test_over_a_file(wire: Wire, how: str) -> None:
+    """A file that is moved onto another replaces it.  Source: rename(2), "will be atomically replaced"."""
+    client, host = wire.client, wire.host
+    host.file(b"new", b"new")
+    host.file(b"old", b"old")
+    _move(client, how, b"new", client.root, b"old")
+    assert host.names() == {b"old"}
+    assert host.content(b"old") == b"new"
+
+
+@pytest.mark.parametrize("how", HOW)
+@case("WIRE-RENAME-004")
+def test_over_a_read_only_file(wire: Wire, how: str) -> None:
+    """The mode of the file that is replaced does not matter.  Source: rename(2) asks for permission on directories;
+    WSL refused (bug museum 110)."""
+    client, host = wire.client, wire.host
+    host.file(b"new", b"new")
+    host.file(b"old", b"old", 0o444)
+    _move(client, how, b"new", client.root, b"old")
+    assert host.content(b"old") == b"new"
+
+
+@pytest.mark.parametrize("how", HOW)
+@case("WIRE-RENAME-005")
+def test_over_an_empty_directory(wire: Wire, how: str) -> None:
+    """A directory that is moved onto an empty one replaces it.  Source: rename(2)."""
+    client, host = wire.client, wire.host
+    host.directory(b"dir")
+    host.file(b"dir/inner", b"abc")
+    host.directory(b"empty")
+    _move(client, how, b"dir", client.root, b"empty")
+    assert host.content(b"empty/inner") == b"abc"
+    assert host.names() == {b"empty"}
+
+
+@pytest.mark.parametrize("how", HOW)
+@case("WIRE-RENAME-006")
+def test_onto_itself(wire: Wire, how: str) -> None:
+    """A file that is moved onto itself, or onto another name of itself, stays.  Source: rename(2), "does nothing"."""
+    client, host = wire.client, wire.host
+    host.file(b"one", b"abc")
+    host.link(b"one", b"two")
+    _move(client, how, b"one", client.root, b"one")
+    _move(client, how, b"one", client.root, b"two")
+    assert host.content(b"two") == b"abc"
+    assert host.names() <= {b"one", b"two"}
+
+
+# --- what does not --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", HOW)
+@case("WIRE-RENAME-010")
+def test_over_a_full_directory(wire: Wire, how: str) -> None:
+    """A directory is not moved onto one that holds something.  Source: rename(2) ENOTEMPTY or EEXIST."""
+    client, host = wire.client, wire.host
+    host.directory(b"dir")
+    host.directory(b"full")
+    host.file(b"full/inner", b"abc")
+    _move(client, how, b"dir", client.root, b"full", {ENOTEMPTY, EEXIST})
+    assert host.content(b"full/inner") == b"abc"
+    assert host.exists(b"dir")
+
+
+@pytest.mark.parametrize("how", HOW)
+@case("WIRE-RENAME-011")
+def test_file_over_directory_and_back(wire: Wire, how: str) -> None:
+    """A file does not replace a directory, nor a directory a file.  Source: rename(2) EISDIR, ENOTDIR; EEXIST: the name
+    is taken."""
+    client, host = wire.client, wire.host
+    host.file(b"file", b"abc")
+    host.directory(b"dir")
+    _move(client, how, b"file", client.root, b"dir", {EISDIR, EEXIST})
+    _move(client, how, b"dir", client.root, b"file", {ENOTDIR, EEXIST})
+    assert host.content(b"file") == b"abc"
+    assert host.exists(b"dir")
+
+
+@pytest.mark.parametrize("how", HOW)
+@case("WIRE-RENAME-012")
+def test_directory_into_itself(wire: Wire, how: str) -> None:
+    """A directory is not moved into itself or below itself.  Source: rename(2) EINVAL."""
+    client, host = wire.client, wire.host
+    host.directory(b"dir")
+    host.directory(b"dir/sub")
+    _move(client, how, b"dir", client.walk_to(b"dir"), b"x", EINVAL)
+    _move(client, how, b"dir", client.walk_to(b"dir", b"sub"), b"x", EINVAL)
+    assert host.names() == {b"dir"}
+    assert host.names(b"dir") == {b"sub"}
+
+
+@case("WIRE-RENAME-013", covers=[Trenameat])
+def test_name_that_is_not_there(wire: Wire) -> None:
+    """Trenameat of a name that does not exist is refused with ENOENT, and what stands in its way stays.  Source:
+    rename(2) ENOENT."""
+    client, host = wire.client, wire.host
+    host.file(b"old", b"abc")
+    client.renameat(client.root, b"ginger", client.root, b"old", expect=ENOENT)
+    assert host.content(b"old") == b"abc"
+
+
+@pytest.mark.parametrize("how", HOW)
+@case("WIRE-RENAME-014")
+def test_into_a_file(wire: Wire, how: str) -> None:
+    """Nothing is moved into what is no directory.  Source: rename(2) ENOTDIR."""
+    client, host = wire.client, wire.host
+    host.file(b"one", b"1")
+    host.file(b"two", b"2")
+    _move(client, how, b"one", client.walk_to(b"two"), b"x", allowed.NOT_A_DIRECTORY)
+    assert host.names() == {b"one", b"two"}
+
+
+@case("WIRE-RENAME-015", covers=[Trenameat])
+def test_out_of_a_file(wire: Wire) -> None:
+    """Trenameat out of what is no directory is refused.  Source: rename(2) ENOTDIR."""
+    client, host = wire.client, wire.host
+    host.file(b"one", b"1")
+    client.renameat(client.walk_to(b"one"), b"one", client.root, b"x", expect=allowed.NOT_A_DIRECTORY)
+    assert host.names() == {b"one"}
+
+
+@pytest.mark.parametrize("which", shared.DEAD)
+@case("WIRE-RENAME-016", covers=[Trenameat])
+def test_renameat_of_dead_fids(wire: Wire, which: str) -> None:
+    """Trenameat with a directory fid that stands for nothing, on either side, is refused.  Source: chaos/diod
+    protocol.md, renameat."""
+    wire.host.file(b"one")
+    shared.dead_fid(wire, which, lambda client, fid: client.send_renameat(fid, b"one", client.root, b"x"))
+    shared.dead_fid(wire, which, lambda client, fid: client.send_renameat(client.root, b"one", fid, b"x"))
+    assert wire.host.names() == {b"one"}
+
+
+@pytest.mark.parametrize("which", shared.DEAD)
+@case("WIRE-RENAME-017", covers=[Trename])
+def test_rename_of_dead_fids(wire: Wire, which: str) -> None:
+    """Trename with a fid that stands for nothing, on either side, is refused.
+    Source: chaos/diod protocol.md, rename."""
+    wire.host.file(b"one")
+    shared.dead_fid(wire, which, lambda client, fid: client.send_rename(fid, client.root, b"x"))
+    shared.dead_fid(wire, which, lambda client, fid: client.send_rename(client.walk_to(b"one"), fid, b"x"))
+    assert wire.host.names() == {b"one"}
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("name", shared.NO_NAMES, ids=shared.label)
+@case("WIRE-RENAME-018")
+def test_to_no_name(wire: Wire, name: bytes, how: str) -> None:
+    """A rename to an empty name, or one that holds a slash, is refused and moves nothing.  Source: QEMU
+    name_is_illegal; kvmtool bug museum 81."""
+    wire.host.file(b"one")
+    if how == "renameat":
+        shared.no_name(wire, name, lambda client, fid, name: client.send_renameat(client.root, b"one", fid, name))
+    else:
+        shared.no_name(wire, name, lambda client, fid, name: client.send_rename(client.walk_to(b"one"), fid, name))
+
+
+@pytest.mark.parametrize("name", [*shared.NO_NAMES, b"sub/../one"], ids=shared.label)
+@case("WIRE-RENAME-019", covers=[Trenameat])
+def test_from_no_name(wire: Wire, name: bytes) -> None:
+    """Trenameat from an empty name, or one that holds a slash, is refused and moves nothing.  Source: QEMU
+    name_is_illegal; kvmtool bug museum 81."""
+    wire.host.file(b"one")
+    shared.no_name(wire, name, lambda client, fid, name: client.send_renameat(fid, name, client.root, b"new"))
+
+
+@pytest.mark.parametrize("name", shared.DOTS, ids=shared.label)
+@case("WIRE-RENAME-020", covers=[Trenameat, Trename])
+def test_dots(wire: Wire, name: bytes) -> None:
+    """`.` and `..` are neither moved nor moved onto.  Source: rename(2) EBUSY, EINVAL; QEMU v9fs_renameat EISDIR."""
+    host = wire.host
+    host.file(b"one")
+    host.directory(b"d")
+    shared.dot_name(wire, name, lambda client, fid, name: client.send_renameat(client.root, b"one", fid, name))
+    os.rmdir(host.path(b"sub"))
+    shared.dot_name(wire, name, lambda client, fid, name: client.send_renameat(client.walk_to(b"d"), name, fid, b"x"))
+    os.rmdir(host.path(b"sub"))
+    shared.dot_name(wire, name, lambda client, fid, name: client.send_rename(client.walk_to(b"one"), fid, name))
+
+
+@case("WIRE-RENAME-021", covers=[Trenameat])
+def test_names_with_a_nul(wire: Wire) -> None:
+    """A NUL does not end a name, old or new.  Source: strings are counted; no Linux name holds a NUL."""
+    host = wire.host
+    host.file(b"one")
+    host.file(b"fred")
+    shared.nul_name(wire, lambda client, fid, name: client.send_renameat(client.root, b"one", fid, name))
+    os.rmdir(host.path(b"sub"))
+    shared.nul_name(wire, lambda client, fid, name: client.send_renameat(fid, name, client.root, b"new"))
+
+
+@pytest.mark.parametrize("how", HOW)
+@case("WIRE-RENAME-022")
+def test_long_names(wire: Wire, how: str) -> None:
+    """A rename takes a name of 255 bytes and refuses one of 256.  Source: rename(2) ENAMETOOLONG."""
+    client, host = wire.client, wire.host
+    host.file(b"one")
+    _move(client, how, b"one", client.root, b"n" * 256, allowed.NAME_TOO_LONG)
+    _move(client, how, b"one", client.root, b"n" * 255)
+    assert host.names() == {b"n" * 255}
+
+
+@case("WIRE-RENAME-023", covers=[Trename])
+def test_root_does_not_move(wire: Wire) -> None:
+    """The root of the export cannot be moved, not even into itself.  Source: rename(2) EBUSY, EINVAL; QEMU refuses what
+    would move the export."""
+    client, host = wire.client, wire.host
+    before = wire.top.names()
+    errnos = {EBUSY, EINVAL, EPERM, EACCES, EXDEV, EIO, ENOENT, EISDIR, EOPNOTSUPP, ENOTEMPTY}
+    client.rename(wire.attach(client), client.root, b"x", expect=errnos)
+    assert wire.top.names() == before
+    assert host.names() == set()
+
+
+# --- the fids of what moved -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", HOW)
+@case("WIRE-RENAME-030", severity="linux")
+def test_fid_of_what_moved(wire: Wire, how: str) -> None:
+    """A fid that stood for a file before it was renamed stands for it afterwards.  Source: a fid is a file, not a name
+    (intro(5)); v9fs keeps a dentry's fids across d_move; QEMU fixes up the paths of its fids in v9fs_complete_rename.
+    """
+    client, host = wire.client, wire.host
+    host.file(b"old", b"abc")
+    host.directory(b"to")
+    held = client.walk_to(b"old")
+    opened = client.open(b"old", flags=O_RDWR)
+    path = client.getattr(held).qid.path
+    _move(client, how, b"old", client.walk_to(b"to"), b"new")
+    assert client.getattr(held).qid.path == path
+    client.write(opened, 3, b"def")
+    assert client.getattr(opened).size == 6
+    client.lopen(held)
+    assert bytes(client.read(held).data) == b"abcdef"
+
+
+@pytest.mark.parametrize("how", HOW)
+@case("WIRE-RENAME-031", severity="linux")
+def test_fids_below_what_moved(wire: Wire, how: str) -> None:
+    """Fids of a directory that was renamed, and of files below it, stand for them afterwards.  Source: intro(5); QEMU
+    v9fs_fix_fid_paths; WSL refused to move a directory with an open file (bug museum 111)."""
+    client, host = wire.client, wire.host
+    host.directory(b"dir")
+    host.directory(b"dir/sub")
+    host.file(b"dir/sub/fred", b"abc")
+    directory = client.walk_to(b"dir")
+    inner = client.walk_to(b"dir", b"sub", b"fred")
+    opened = client.open(b"dir", b"sub", b"fred")
+    _move(client, how, b"dir", client.root, b"moved")
+    assert client.getattr(inner).size == 3
+    assert bytes(client.read(opened).data) == b"abc"
+    client.walk_to(b"sub", b"fred", start=directory)
+    client.lopen(inner)
+
+
+@pytest.mark.parametrize("how", HOW)
+@case("WIRE-RENAME-032", severity="linux")
+def test_fid_of_what_was_replaced(wire: Wire, how: str) -> None:
+    """An open fid of a file that a rename has replaced still reads the old content; it never becomes the new file.
+    Source: rename(2), "open file descriptors for oldpath are unaffected"; intro(5)."""
+    client, host = wire.client, wire.host
+    host.file(b"new", b"new content")
+    host.file(b"old", b"old")
+    opened = client.open(b"old")
+    _move(client, how, b"new", client.root, b"old")
+    assert bytes(client.read(opened).data) == b"old"
+
+
+@case("WIRE-RENAME-033", covers=[Trenameat], severity="linux")
+def test_name_used_again_after_a_rename(wire: Wire) -> None:
+    """After `a` was renamed to `b` and a new `a` was made, the first fid is still the first file.  Source: intro(5);
+    editors do this on each save."""
+    client, host = wire.client, wire.host
+    host.file(b"a", b"first")
+    first = client.walk_to(b"a")
+    client.renameat(client.root, b"a", client.root, b"b")
+    client.create(b"a", b"the second")
+    assert client.getattr(first).size == 5
+    client.lopen(first)
+    assert bytes(client.read(first).data) == b"first"
+
+
+@case("WIRE-RENAME-034", covers=[Trenameat], severity="varies")
+def test_fid_follows_a_rename_on_the_host(wire: Wire) -> None:
+    """A fid stands for its file also after the host has renamed it.  Source: intro(5); servers that keep paths
+    (QEMU local, diod) cannot, and answer ENOENT."""
+    client, host = wire.client, wire.host
+    host.file(b"old", b"abc")
+    host.file(b"x")
+    held = client.walk_to(b"old")
+    os.rename(host.path(b"old"), host.path(b"new"))
+    client.renameat(client.root, b"x", client.root, b"y")
+    assert client.getattr(held).size == 3
+
+
+@case("WIRE-RENAME-035", covers=[Trenameat])
+def test_fid_never_becomes_another_file(wire: Wire) -> None:
+    """When the host puts another file in the place of one that a fid stands for, the fid is the old file, or gone; by
+    qid it never passes for the old while it shows the new.  Source: intro(5), qid; ESTALE as NFS has it."""
+    client, host = wire.client, wire.host
+    host.file(b"fred", b"old")
+    host.file(b"x")
+    held = client.walk_to(b"fred")
+    path = client.getattr(held).qid.path
+    host.file(b"tmp", b"new content")
+    os.rename(host.path(b"tmp"), host.path(b"fred"))
+    client.renameat(client.root, b"x", client.root, b"y")
+    reply = client.send_getattr(held).wait()
+    if client.errno_of(reply) == OK:
+        assert getattr(reply, "size", 0) == (3 if getattr(reply, "qid").path == path else 11)  # noqa: B009
+    else:
+        assert client.errno_of(reply) in {ENOENT, ESTALE, EIO}
+
+
+@case("WIRE-RENAME-036", covers=[Trenameat], severity="linux")
+def test_renames_in_flight(wire: Wire) -> None:
+    """Two hundred renames back and forth, in flight beside look-ups of the same name, are each answered soundly and end
+    with one file.  Source: rename(2) is atomic; QEMU raced (CVE-2018-19489)."""
+    client, host = wire.client, wire.host
+    host.file(b"a", b"abc")
+    flying = []
+    for number in range(200):
+        old, new = (b"a", b"b") if number % 2 == 0 else (b"b", b"a")
+        flying.append((client.send_renameat(client.root, old, client.root, new), {OK, ENOENT}))
+        flying.append((client.send_walk(client.root, client.fid(), b"a"), {OK, ENOENT}))  # type: ignore[arg-type]
+    for pending, errnos in flying:
+        pending.result(errnos)
+    assert len(host.names()) == 1
+    assert host.content(next(iter(host.names()))) == b"abc"
