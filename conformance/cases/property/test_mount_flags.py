@@ -1,0 +1,194 @@
+"""The flags of the host's mount below the export: ro, nosuid, nodev, noexec, noatime.
+
+They are the host's: `ro` and `noatime` act where the server acts; `nosuid`, `nodev` and `noexec` speak of execution
+and of device access by the host's own processes, so that in the guest its own mount's flags decide, and all bits and
+nodes travel as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from errno import EROFS
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.property.changing_calls import CHANGING_CALLS, ChangingCall, populate, state
+from conformance.cases.property.mounting import bound
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
+from conformance.cases.vfs.test_exec import place, ran
+from conformance.share import Share
+from protocol.messages import Tgetattr, Tlopen, Tread, Twrite
+
+ST_NOSUID, ST_NODEV, ST_NOEXEC = 2, 4, 8
+LONG_AGO = 10**18
+
+
+def flags_inside(share: Share, path: str) -> int:
+    """The mount flags in force where the calls inside are made: the guest's own, on a share."""
+    return int(share.inside.statvfs(path)["f_flag"])
+
+
+@case("ROMOUNT-001", needs=["mount-namespace"], caches=FRESH_NAMES, cached_too=True)
+@pytest.mark.parametrize("call", CHANGING_CALLS, ids=str)
+def test_read_only_mount_refuses_changes(share: Share, call: ChangingCall) -> None:
+    """Every call that would change a directory that the host has mounted read-only fails with EROFS and changes
+    nothing.
+    Source: EROFS in ERRORS of the call's man page; mount(8) ro."""
+    populate(share.outside)
+    with bound(share, "d", "ro"):
+        before = state(share)
+        call.make(share.inside.refuses(EROFS))
+        assert state(share) == before
+
+
+@case("ROMOUNT-002", needs=["mount-namespace"], covers=[Tlopen, Tread])
+def test_read_only_mount_is_read(share: Share) -> None:
+    """What the host has mounted read-only can be listed, opened for reading, and read, and agrees with the host.
+    Source: mount(8) ro."""
+    populate(share.outside)
+    with bound(share, "d", "ro"):
+        assert share.same_directory("d") == ["dir", "file", "link", "other"]
+        fd = share.inside.open("d/file", os.O_RDONLY)
+        assert share.inside.read(fd, 100) == b"content"
+        share.inside.close(fd)
+        share.inside.close(share.inside.open("d/file", os.O_RDONLY | os.O_CREAT))
+        assert share.inside.readlink("d/link") == "file"
+        for name in ("d", "d/file", "d/dir", "d/link"):
+            share.same_stat(name)
+
+
+@case("ROMOUNT-003", needs=["mount-namespace"], covers=[Twrite], caches=DIRECT_CACHES)
+def test_read_only_for_a_while(share: Share) -> None:
+    """A file keeps all that was written before its mount turned read-only; while it is, opens for writing fail with
+    EROFS, and afterwards they work again, on the same file.
+    Source: mount(2) MS_REMOUNT with MS_BIND: the flag is the mount's; write(2)."""
+    populate(share.outside)
+    fd = share.inside.open("d/file", os.O_WRONLY)
+    share.inside.write(fd, b"written before")
+    share.inside.close(fd)
+    with bound(share, "d", "ro"):
+        share.inside.refuses(EROFS).open("d/file", os.O_WRONLY)
+        assert share.inside.slurp("d/file") == b"written before"
+    fd = share.inside.open("d/file", os.O_WRONLY | os.O_APPEND)
+    share.inside.write(fd, b" and after")
+    assert share.outside.slurp("d/file") == b"written before and after"
+
+
+@case("NOSUID-001", needs=["mount-namespace"], covers=[Tgetattr], cached_too=True)
+@pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o6711], ids=oct)
+def test_nosuid_mount_keeps_the_bits(share: Share, mode: int) -> None:
+    """On a host mount with nosuid the set-user-ID and set-group-ID bits are set, kept and shown as elsewhere.
+    Source: mount(8) nosuid: only execution ignores them."""
+    share.outside.mkdir("d")
+    share.outside.chmod("d", 0o777)
+    with bound(share, "d", "nosuid"):
+        share.inside.create("d/guest")
+        share.inside.chmod("d/guest", mode)
+        share.outside.create("d/host")
+        share.outside.chmod("d/host", mode)
+        for name in ("d/guest", "d/host"):
+            assert share.inside.stat(name)["st_mode"] & 0o7777 == mode
+            share.same_stat(name)
+
+
+@case("NOSUID-002", needs=["mount-namespace", "guest-root"], covers=[Tlopen, Tread], severity="linux")
+def test_nosuid_mount_of_the_host_is_the_hosts(share: Share) -> None:
+    """A set-user-ID program on a host mount with nosuid runs in the guest as the guest's own mount says.
+    Source: mount(8) nosuid is a flag of a mount, and the guest's is another one; execve(2)."""
+    share.outside.mkdir("d")
+    share.outside.chmod("d", 0o777)
+    with bound(share, "d", "nosuid"):
+        place(share, "id", "d/id")
+        share.inside.chown("d/id", 0, 0)
+        share.inside.chmod("d/id", 0o4755)
+        expected = b"1001\n" if flags_inside(share, "d") & ST_NOSUID else b"0\n"
+        bob = share.inside.spawn("bob", uid=1001)
+        assert ran(bob, ["d/id", "-u"]) == (0, expected, b"")
+
+
+@case("NODEV-001", needs=["mount-namespace", "host-root"], covers=[Tgetattr], cached_too=True)
+def test_nodev_mount_shows_devices(share: Share) -> None:
+    """Device nodes on a host mount with nodev show their type and device numbers inside.
+    Source: mount(8) nodev: only access through them is refused."""
+    share.outside.mkdir("d")
+    share.outside.mknod("d/char", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    share.outside.mknod("d/block", stat.S_IFBLK | 0o660, os.makedev(259, 70_000))
+    with bound(share, "d", "nodev"):
+        for name, kind, device in (("d/char", stat.S_IFCHR, (1, 5)), ("d/block", stat.S_IFBLK, (259, 70_000))):
+            seen = share.inside.lstat(name)
+            assert (stat.S_IFMT(seen["st_mode"]), seen["st_rdev"]) == (kind, os.makedev(*device))
+            share.same_stat(name)
+
+
+@case("NODEV-002", needs=["mount-namespace", "host-root", "guest-root"], severity="linux")
+def test_device_of_a_nodev_mount_is_the_guests(share: Share) -> None:
+    """A device node opened in the guest is the guest's device, whatever the flags of the host's mount: the server
+    never opens it.
+    Source: mknod(2), NFS semantics of special files; known defect: CVE-2023-2861."""
+    share.outside.mkdir("d")
+    share.outside.mknod("d/zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    share.outside.chmod("d/zero", 0o666)
+    with bound(share, "d", "nodev"):
+        if flags_inside(share, "d") & ST_NODEV:
+            return
+        fd = share.inside.open("d/zero", os.O_RDWR)
+        assert share.inside.read(fd, 5) == bytes(5)
+        assert share.inside.write(fd, b"swallowed") == 9
+
+
+@case("NOEXEC-001", needs=["mount-namespace"], covers=[Tlopen, Tread], severity="linux", cached_too=True)
+def test_noexec_mount_of_the_host_is_the_hosts(share: Share) -> None:
+    """A program on a host mount with noexec is executed in the guest as the guest's own mount says, and its mode
+    shows who may.
+    Source: mount(8) noexec is a flag of a mount, and the guest's is another one; execve(2) EACCES."""
+    share.outside.mkdir("d")
+    share.outside.chmod("d", 0o777)
+    with bound(share, "d", "noexec"):
+        place(share, "cat", "d/cat")
+        share.same_stat("d/cat")
+        if not flags_inside(share, "d") & ST_NOEXEC:
+            assert ran(share.inside, ["d/cat"], stdin=b"hello") == (0, b"hello", b"")
+
+
+@case("NOATIME-001", needs=["mount-namespace"], covers=[Tread], caches=DIRECT_CACHES)
+def test_noatime_mount(share: Share) -> None:
+    """Reading inside leaves the access time alone where the host's mount has noatime, of files, directories and
+    links.
+    Source: mount(8) noatime."""
+    _old_tree(share)
+    with bound(share, "d", "noatime"):
+        _read_all(share)
+        for name in ("d", "d/file", "d/link"):
+            assert share.outside.lstat(name)["st_atime_ns"] == LONG_AGO, name
+            share.same_stat(name)
+
+
+@case("NOATIME-002", needs=["mount-namespace"], covers=[Tread], caches=DIRECT_CACHES, severity="linux")
+def test_strictatime_mount(share: Share) -> None:
+    """Reading inside moves the access time of a file and of a directory where the host's mount has strictatime,
+    and inside shows the new one.
+    Source: mount(8) strictatime; POSIX read: marks st_atime for update."""
+    _old_tree(share)
+    with bound(share, "d", "strictatime"):
+        _read_all(share)
+        for name in ("d", "d/file"):
+            assert share.outside.lstat(name)["st_atime_ns"] > LONG_AGO, name
+            share.same_stat(name)
+
+
+def _old_tree(share: Share) -> None:
+    share.outside.mkdir("d")
+    share.outside.create("d/file", b"content")
+    share.outside.symlink("file", "d/link")
+    for name in ("d/file", "d/link", "d"):
+        share.outside.utimensat(name, LONG_AGO, LONG_AGO, 0x100)  # AT_SYMLINK_NOFOLLOW
+
+
+def _read_all(share: Share) -> None:
+    fd = share.inside.open("d/file", os.O_RDONLY)
+    assert share.inside.read(fd, 100) == b"content"
+    share.inside.close(fd)
+    share.inside.listdir("d")
+    share.inside.readlink("d/link")
