@@ -227,6 +227,12 @@ def pattern_bytes(length, seed=0):
 
 
 @op()
+def read_counts(fd, counts):
+    """[bytes read, sha256] of one pread at 0 for each of `counts`."""
+    return [read_in_one(fd, count, 0) for count in counts]
+
+
+@op()
 def read_in_one(fd, count, offset):
     """[bytes read, sha256] of one single pread."""
     data = os.pread(fd, count, offset)
