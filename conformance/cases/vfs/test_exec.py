@@ -78,7 +78,7 @@ def test_script_changed_outside(share: Share) -> None:
     must_be_equal("new", ran(share.inside, ["./script"]), (0, b"new and longer\n", b""))
 
 
-@case("EXEC-005", cached_too=True)
+@case("EXEC-005")
 def test_no_execute_permission(share: Share) -> None:
     """A file that nobody may execute is refused to root as well with EACCES, and one that only its owner
     may is to others.
@@ -109,7 +109,7 @@ def test_what_is_no_program(share: Share) -> None:
     share.inside.refuses(ENOTDIR).run(["./garbage/x"])
 
 
-@case("EXEC-007", cached_too=True)
+@case("EXEC-007")
 def test_running_program_cannot_be_written(share: Share) -> None:
     """A program that runs cannot be opened for writing or truncated: ETXTBSY; when it has ended, it can.
     Source: open(2) ETXTBSY; truncate(2) ETXTBSY."""
@@ -138,7 +138,7 @@ def test_program_open_for_writing_cannot_run(share: Share) -> None:
     must_be_equal("run", ran(share.inside, ["./true"]), (0, b"", b""))
 
 
-@case("EXEC-009", covers=[Tlopen], needs=("passthrough-ownership",), cached_too=True)
+@case("EXEC-009", covers=[Tlopen], needs=("passthrough-ownership",))
 def test_set_user_id_program(share: Share) -> None:
     """A program with the set-user-ID or set-group-ID bit runs with its owner's or group's identity.
     Source: execve(2) "the effective user ID of the calling process is changed to that of the owner"."""

@@ -13,7 +13,7 @@ import pytest
 from conformance.case import case
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, must_be_equal, settled_times
 from conformance.share import Share
-from protocol.messages import Tclunk, Tlcreate, Tlopen, Tread, Tsetattr, Twrite
+from protocol.messages import Tclunk, Tlcreate, Tlopen, Tread, Tsetattr, Twalk, Twrite
 
 NEW = os.O_CREAT | os.O_WRONLY
 
@@ -177,8 +177,9 @@ def test_append_on_a_file_just_created(share: Share) -> None:
 @case("OPEN-013", covers=[Twrite], severity="linux", caches=DIRECT_CACHES)
 def test_append_taken_off_by_fcntl(share: Share) -> None:
     """After fcntl(F_SETFL) takes O_APPEND off, pwrite(2) writes at its offset again.
-    Source: fcntl(2) "F_SETFL: On Linux, this command can change only the O_APPEND, O_ASYNC, ... flags"; Linux
-    v9fs has no message for it, and a server that keeps its own O_APPEND appends on: known defect: WSL#40649."""
+    Source: fcntl(2) "F_SETFL: On Linux, this command can change only the O_APPEND, O_ASYNC, ... flags";
+    Linux v9fs has no message for it, and a server that keeps its own O_APPEND appends on: known defect:
+    WSL#40649."""
     share.inside.create("fred", b"0123456789")
     fd = share.inside.open("fred", os.O_WRONLY | os.O_APPEND)
     share.inside.fcntl(fd, 4, 0)
@@ -306,13 +307,12 @@ def test_two_opens_are_two_descriptions(share: Share) -> None:
     assert share.inside.read(first, 4) == b"4567"
 
 
-@case("OPEN-024", covers=[Tlcreate, Tread], seconds=120.0)
+@case("OPEN-024", covers=[Tlcreate, Tread])
 def test_many_files_open_at_once(share: Share) -> None:
-    """700 files open at once each read back their own content.  Source: open(2); a server that gives host
-    descriptors back under pressure (QEMU v9fs_reclaim_fd) must reopen the right file: known defect:
-    CVE-2021-20181."""
-    assert share.inside.hold_many_open("f", 700) == []
-    assert len(share.same_directory()) == 700
+    """200 files open at once each read back their own content.  Source: open(2); a server that gives host
+    descriptors back under pressure must reopen the right file; known defect: CVE-2021-20181."""
+    must_be_equal("files that read wrong", share.inside.hold_many_open("f", 200), [])
+    must_be_equal("files", len(share.same_directory()), 200)
 
 
 @case("OPEN-025", covers=[Tlopen, Tsetattr], caches=FRESH_NAMES)
@@ -341,7 +341,7 @@ def test_creat_in_a_removed_directory(share: Share) -> None:
     assert share.same_directory() == []
 
 
-@case("OPEN-027", covers=[Tlcreate], caches=FRESH_NAMES)
+@case("OPEN-027", covers=[Twalk], caches=FRESH_NAMES)
 def test_creat_in_a_directory_removed_outside(share: Share) -> None:
     """open(O_CREAT) in a directory that the host has removed fails with ENOENT, and nothing appears
     elsewhere.
@@ -364,7 +364,8 @@ def test_file_replaced_outside_while_open(share: Share) -> None:
     share.outside.create("fred", b"old")
     fd = share.inside.open("fred")
     share.outside.create("new", b"brand new")
-    share.outside.rename("new", "fred")
+    with share.without_comparison():  # while the guest holds the name open, Linux keeps its entry for it
+        share.outside.rename("new", "fred")
     must_be_equal("old descriptor", share.inside.pread(fd, 99, 0), b"old")
     share.inside.close(fd)
     must_be_equal("name", share.inside.slurp("fred"), b"brand new")
