@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from errno import EACCES, EPERM
-from itertools import product
 
 import pytest
 
@@ -42,7 +41,7 @@ def test_opening_files(share: Share, who: str) -> None:
     share.inside.create("fred", b"content")
     share.inside.chown("fred", 1001, TEAM)
     user, shift = as_class(share, who)
-    for given, rest in product((0, 4, 2, 6), (0, 7)):  # rest: the bits of the classes that do not apply
+    for given, rest in ((0, 0), (0, 7), (4, 0), (2, 0), (6, 0), (6, 7)):  # rest: the classes that do not apply
         mode = sum((given if s == shift else rest) << s for s in (6, 3, 0))
         with share.without_comparison():
             share.inside.chmod("fred", mode)
@@ -65,7 +64,7 @@ def test_using_directories(share: Share, who: str) -> None:
     share.inside.chmod("d/fred", 0o666)
     share.inside.chown("d", 1001, TEAM)
     user, shift = as_class(share, who)
-    for given in (0, 1, 2, 3, 4, 6, 7):
+    for given in (0, 1, 2, 3, 4, 7):
         with share.without_comparison():
             share.inside.chmod("d", given << shift)
         list_, reach, change = given & 4, given & 1, given & 3 == 3
