@@ -191,7 +191,7 @@ class LocalChannel:
         self._process = subprocess.Popen(
             [*prefix, sys.executable, "-I", str(AGENT)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors or subprocess.DEVNULL, bufsize=0,
-            preexec_fn=prepare,
+            preexec_fn=prepare,  # noqa: PLW1509 - system calls only, and no thread of ours holds a lock meanwhile
         )  # fmt: skip
         if errors:
             errors.close()

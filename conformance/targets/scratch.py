@@ -11,7 +11,7 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from guests.locks import remove_tree
+from guests.files import remove_tree
 from guests.processes import claim
 
 
