@@ -216,12 +216,6 @@ def hash_pattern(length, seed=0):
 
 
 @op()
-def hash_pattern_part(length, count, seed=0):
-    """[count, sha256] of the first `count` bytes of the pattern of `length`."""
-    return [count, hashlib.sha256(pattern(length, seed)[:count]).hexdigest()]
-
-
-@op()
 def pattern_bytes(length, seed=0):
     return pattern(length, seed)
 
