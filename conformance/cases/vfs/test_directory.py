@@ -25,7 +25,7 @@ MKDIR = Operation("mkdir", lambda v, path: v.mkdir(path), needs="nothing")
 RMDIR = Operation("rmdir", lambda v, path: v.rmdir(path), needs="directory")
 
 
-@case("DIRECTORY-001", covers=[Tmkdir], cached_too=True)
+@case("DIRECTORY-001", covers=[Tmkdir])
 @pytest.mark.parametrize(
     ("mode", "umask"),
     [(0o777, 0o022), (0o777, 0o000), (0o755, 0o077), (0o000, 0o000), (0o1777, 0o000)],
@@ -110,7 +110,7 @@ def test_mkdir_and_rmdir_change_the_parent(share: Share) -> None:
     must_be_equal("links", after.inside["st_nlink"], links)
 
 
-@case("DIRECTORY-006", covers=[Tmkdir], cached_too=True)
+@case("DIRECTORY-006", covers=[Tmkdir])
 def test_mkdir_with_a_trailing_slash(share: Share) -> None:
     """mkdir(2) takes a name with slashes behind it.  Source: POSIX 4.13 Pathname Resolution; mkdir(2)."""
     share.inside.mkdir("dir//")
@@ -190,7 +190,7 @@ def test_rmdir_removes_an_empty_directory(share: Share) -> None:
     share.gone("other")
 
 
-@case("DIRECTORY-012", covers=[Tunlinkat], cached_too=True)
+@case("DIRECTORY-012", covers=[Tunlinkat])
 @pytest.mark.parametrize("entry", ["file", ".hidden", "directory", "symlink"])
 def test_rmdir_of_a_directory_with_entries(share: Share, entry: str) -> None:
     """rmdir(2) of a directory that holds anything fails with ENOTEMPTY, and the entry stays.
@@ -219,7 +219,7 @@ def test_rmdir_of_a_directory_the_host_put_a_file_into(share: Share) -> None:
     share.gone("dir")
 
 
-@case("DIRECTORY-014", cached_too=True)
+@case("DIRECTORY-014")
 @pytest.mark.parametrize("kind", ["file", "link-to-directory", "dangling", "fifo"])
 def test_rmdir_of_what_is_no_directory(share: Share, kind: str) -> None:
     """rmdir(2) of anything but a directory fails with ENOTDIR; a symbolic link is not followed, also not with a
@@ -238,7 +238,7 @@ def test_rmdir_of_what_is_no_directory(share: Share, kind: str) -> None:
     assert share.same_directory() == ["dir", "x"]
 
 
-@case("DIRECTORY-015", cached_too=True)
+@case("DIRECTORY-015")
 def test_rmdir_of_dot_and_dotdot(share: Share) -> None:
     """rmdir(2) fails with EINVAL where the last component is "." and with ENOTEMPTY where it is "..".
     Source: rmdir(2) EINVAL, ENOTEMPTY "pathname ... has .. as its final component"."""
@@ -313,7 +313,7 @@ def test_a_name_used_again_is_a_new_directory(share: Share) -> None:
     assert share.same_directory("dir") == []
 
 
-@case("DIRECTORY-101", cached_too=True)
+@case("DIRECTORY-101")
 @for_each(MKDIR, RMDIR)
 def test_path_errors(share: Share, operation: Operation) -> None:
     """mkdir(2) and rmdir(2) fail with the errno of path resolution where the path leads nowhere, and change
@@ -321,7 +321,7 @@ def test_path_errors(share: Share, operation: Operation) -> None:
     refuses_bad_paths(share, operation)
 
 
-@case("DIRECTORY-102", cached_too=True)
+@case("DIRECTORY-102")
 @for_each(MKDIR)
 def test_taken_names(share: Share, operation: Operation) -> None:
     """mkdir(2) of a name that is taken fails with EEXIST, also where that is a dangling symbolic link.

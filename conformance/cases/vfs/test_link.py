@@ -181,7 +181,7 @@ def test_linkat_below_a_descriptor(share: Share) -> None:
     share.same_stat("dir/fred")
 
 
-@case("LINK-012", cached_too=True)
+@case("LINK-012")
 def test_link_of_a_directory(share: Share) -> None:
     """link(2) of a directory fails with EPERM, also for root, and nothing is made.
     Source: link(2) EPERM "oldpath is a directory"; POSIX link."""
@@ -191,7 +191,7 @@ def test_link_of_a_directory(share: Share) -> None:
     assert share.same_directory() == ["dir"]
 
 
-@case("LINK-013", cached_too=True)
+@case("LINK-013")
 def test_link_to_another_file_system(share: Share) -> None:
     """link(2) from the share to another file system fails with EXDEV.
     Source: link(2) EXDEV."""
@@ -278,7 +278,7 @@ def test_open_file_gets_a_second_name(share: Share) -> None:
     share.same_content("mail")
 
 
-@case("LINK-101", cached_too=True)
+@case("LINK-101")
 @for_each(OLD, NEW)
 def test_path_errors(share: Share, operation: Operation) -> None:
     """link(2) fails with the errno of path resolution where its old or new path leads nowhere, and makes
@@ -286,7 +286,7 @@ def test_path_errors(share: Share, operation: Operation) -> None:
     refuses_bad_paths(share, operation)
 
 
-@case("LINK-102", cached_too=True)
+@case("LINK-102")
 @for_each(NEW)
 def test_taken_names(share: Share, operation: Operation) -> None:
     """link(2) to a name that is taken fails with EEXIST, also where that is a dangling symbolic link.

@@ -28,6 +28,13 @@ def down(vantage: Any, names: list[str], make: bool) -> list[int]:
     return fds
 
 
+def chain(share: Share, depth: int) -> str:
+    """Directories d0/d1/... below one another, made outside; the path of the last."""
+    deep = "/".join(f"d{i}" for i in range(depth))
+    share.outside.quietly("run", ["mkdir", "-p", f"{share.outside.root}/{deep}"])
+    return deep
+
+
 def close_all(vantage: Any, fds: list[int]) -> None:
     """Close them."""
     for fd in fds:
@@ -51,7 +58,7 @@ def test_dots_and_slashes(share: Share) -> None:
     share.inside.refuses(ENOTDIR).stat("a/fred/")
 
 
-@case("PATHS-002", cached_too=True)
+@case("PATHS-002")
 def test_longest_path(share: Share) -> None:
     """A path of 4095 bytes works for every call, one of 4096 fails with ENAMETOOLONG.
     Source: POSIX PATH_MAX (the NUL counts); Linux include/uapi/linux/limits.h."""
@@ -63,9 +70,10 @@ def test_longest_path(share: Share) -> None:
         must_be_equal("length", len(path), length)
         if works:
             assert share.inside.slurp(path) == b"abc"
-            share.inside.chmod(path, 0o600)
-            share.inside.rename(path, path[:-1] + "k")
-            share.inside.rename(path[:-1] + "k", path)
+            with share.without_comparison():  # the host's name of the same directory may be longer
+                share.inside.chmod(path, 0o600)
+                share.inside.rename(path, path[:-1] + "k")
+                share.inside.rename(path[:-1] + "k", path)
         else:
             for op in ("open", "stat", "unlink", "mkdir", "readlink"):
                 getattr(share.inside.refuses(ENAMETOOLONG), op)(path)
@@ -81,10 +89,8 @@ def test_longest_path(share: Share) -> None:
 def test_forty_directories_deep(share: Share) -> None:
     """Files 40 directories deep are made, read, renamed and removed by path.
     Source: POSIX 4.13; 9P2000.L Twalk: at most 16 names a message (walk(5)), the client goes on with another."""
-    parts = [f"d{i}" for i in range(40)]
-    for i in range(40):
-        share.inside.mkdir("/".join(parts[: i + 1]))
-    deep = "/".join(parts)
+    deep = chain(share, 39) + "/d39"
+    share.inside.mkdir(deep)
     share.inside.create(f"{deep}/fred", b"abc")
     assert share.outside.slurp(f"{deep}/fred") == b"abc"
     share.inside.rename(f"{deep}/fred", "fred")
@@ -92,21 +98,19 @@ def test_forty_directories_deep(share: Share) -> None:
     assert share.same_directory(deep) == ["george"]
     share.same_stat(f"{deep}/george")
     share.inside.rename("d0", "e0")
-    assert share.inside.slurp(f"e0/{'/'.join(parts[1:])}/george") == b"abc"
+    assert share.inside.slurp(f"e0/{deep[3:]}/george") == b"abc"
 
 
-@case("PATHS-004", covers=[Twalk], cached_too=True)
-@pytest.mark.parametrize("depth", [1, 15, 16, 17, 32, 33])
+@case("PATHS-004", covers=[Twalk])
+@pytest.mark.parametrize("depth", [1, 15, 16, 33])
 def test_another_user_goes_deep_at_once(share: Share, depth: int) -> None:
-    """A user whom the server has not seen yet reaches a file 1, 15, 16, 17, 32 and 33 directories deep, which the
+    """A user whom the server has not seen yet reaches a file 1, 15, 16 and 33 directories deep, which the
     guest's cache of names already knows.
     Source: Linux fs/9p/fid.c v9fs_fid_lookup_with_uid(): the whole path is walked anew for the user, in messages of
     16 names (P9_MAXWELEM); walk(5)."""
-    parts = [f"d{i}" for i in range(depth)]
-    for i in range(depth):
-        share.inside.mkdir("/".join(parts[: i + 1]))
-    deep = "/".join(parts)
-    share.inside.create(f"{deep}/fred", b"abc")
+    deep = chain(share, depth)
+    share.outside.create(f"{deep}/fred", b"abc")
+    share.inside.stat(f"{deep}/fred")
     at = share.inside.open(deep, DIRECTORY)
     user = share.inside.spawn("user", uid=1100 + depth)
     assert user.slurp(f"{deep}/fred") == b"abc"
@@ -174,10 +178,7 @@ def test_as_deep_as_the_server_can(share: Share) -> None:
 def test_working_directory_deep_down(share: Share) -> None:
     """A process that stands deep in the share reaches files by relative names, and ".." leads back up.
     Source: POSIX chdir, getcwd; path_resolution(7)."""
-    parts = [f"d{i}" for i in range(10)]
-    for i in range(10):
-        share.inside.mkdir("/".join(parts[: i + 1]))
-    deep = "/".join(parts)
+    deep = chain(share, 10)
     share.inside.create("top", b"abc")
     walker = share.inside.spawn("walker")
     walker.chdir(deep)
@@ -188,7 +189,7 @@ def test_working_directory_deep_down(share: Share) -> None:
     must_be_equal("working directory", walker.getcwd(), f"{share.inside.root}/d0")
 
 
-@case("PATHS-008", cached_too=True)
+@case("PATHS-008")
 def test_search_permission_on_every_component(share: Share) -> None:
     """A user reaches a file where every directory on the way may be searched, and fails with EACCES where any one
     may not, wherever it stands; reading a directory is not needed.

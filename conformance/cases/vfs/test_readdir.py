@@ -76,7 +76,7 @@ def test_every_entry_once_with_small_messages(share: Share, count: int) -> None:
     must_be_all("read", names_of(share.inside.readdir_all("dir")), wanted)
 
 
-@case("READDIR-003", covers=[Treaddir], cached_too=True)
+@case("READDIR-003", covers=[Treaddir])
 @pytest.mark.parametrize("buffer", [48, 64, 280, 512, 4096])
 def test_small_buffers(share: Share, buffer: int) -> None:
     """getdents(2) with a small buffer gives every name once, however the entries fall on the calls.
@@ -149,7 +149,7 @@ NAMES = {
 }
 
 
-@case("READDIR-008", covers=[Treaddir], cached_too=True)
+@case("READDIR-008", covers=[Treaddir])
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES.keys())
 def test_odd_names(share: Share, names: list[str]) -> None:
     """Names of 255 bytes, of bytes that are no UTF-8, of control characters and of every length are listed as they
@@ -187,7 +187,7 @@ def test_positions_can_be_returned_to(share: Share) -> None:
     assert share.inside.readdir(stream, 3) == []
 
 
-@case("READDIR-011", covers=[Treaddir], severity="linux", cached_too=True)
+@case("READDIR-011", covers=[Treaddir], severity="linux")
 def test_lseek_to_d_off(share: Share) -> None:
     """lseek(2) of a directory to the d_off of an entry goes on with the next one, for every entry; to 0, from the
     start.
@@ -335,7 +335,7 @@ def test_changes_made_inside(share: Share) -> None:
     assert share.same_directory("dir") == ["f2", "f3", "f4", "g"]
 
 
-@case("READDIR-019", cached_too=True)
+@case("READDIR-019")
 def test_what_is_no_directory(share: Share) -> None:
     """getdents(2) of a file fails with ENOTDIR, of a descriptor that is not open with EBADF; opendir(3) of a file
     with ENOTDIR, of nothing with ENOENT.  Source: getdents(2) ENOTDIR, EBADF; opendir(3)."""
@@ -347,7 +347,7 @@ def test_what_is_no_directory(share: Share) -> None:
     share.inside.refuses(ENOENT).opendir("nobody")
 
 
-@case("READDIR-020", cached_too=True)
+@case("READDIR-020")
 def test_permissions(share: Share) -> None:
     """Reading a directory needs read permission on it and no search permission; EACCES without.
     Source: opendir(3) EACCES; path_resolution(7)."""

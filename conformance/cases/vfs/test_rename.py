@@ -96,7 +96,7 @@ def test_an_open_file_that_was_replaced(share: Share) -> None:
     assert share.inside.pread(old, 3, 0) == b"old"
 
 
-@case("RENAME-005", covers=[Trenameat], cached_too=True)
+@case("RENAME-005", covers=[Trenameat])
 def test_rename_to_another_name_of_the_same_file(share: Share) -> None:
     """rename(2) of a file onto another link to it does nothing: both names stay.
     Source: rename(2) "If oldpath and newpath are existing hard links referring to the same file, then rename()
@@ -108,7 +108,7 @@ def test_rename_to_another_name_of_the_same_file(share: Share) -> None:
     must_be_equal("links", share.same_stat("fred").inside["st_nlink"], 2)
 
 
-@case("RENAME-006", cached_too=True)
+@case("RENAME-006")
 @pytest.mark.parametrize("kind", ["file", "directory", "symlink"])
 def test_rename_onto_itself(share: Share, kind: str) -> None:
     """rename(2) of a name onto itself succeeds and does nothing, by whatever path.
@@ -200,7 +200,7 @@ def test_an_open_file_through_its_own_rename(share: Share) -> None:
     share.same_stat("fred")
 
 
-@case("RENAME-010", covers=[Trenameat], cached_too=True)
+@case("RENAME-010", covers=[Trenameat])
 def test_rename_of_a_working_directory(share: Share) -> None:
     """A process that stands in a directory which is renamed goes on standing in it.
     Source: POSIX rename; getcwd(3)."""
@@ -255,7 +255,7 @@ def test_rename_onto_a_directory_the_host_put_a_file_into(share: Share) -> None:
     assert share.same_directory("new") == ["george"]
 
 
-@case("RENAME-014", cached_too=True)
+@case("RENAME-014")
 @pytest.mark.parametrize(
     ("old", "new", "wanted"),
     [("dir", "file", ENOTDIR), ("file", "dir", EISDIR), ("link", "dir", EISDIR), ("dir", "link", ENOTDIR)],
@@ -273,7 +273,7 @@ def test_rename_of_unlike_kinds(share: Share, old: str, new: str, wanted: int) -
     assert share.same_directory() == ["dir", "file", "link", "other"]
 
 
-@case("RENAME-015", cached_too=True)
+@case("RENAME-015")
 def test_rename_into_its_own_child(share: Share) -> None:
     """rename(2) of a directory into itself or below fails with EINVAL, and of an entry onto its own ancestor with
     ENOTEMPTY; nothing moves.
@@ -336,7 +336,7 @@ def test_rename_of_dot_and_dotdot(share: Share) -> None:
     assert share.same_directory() == ["dir", "other"]
 
 
-@case("RENAME-019", covers=[Trenameat], cached_too=True)
+@case("RENAME-019", covers=[Trenameat])
 def test_rename_with_a_trailing_slash(share: Share) -> None:
     """A slash behind a name demands a directory: rename(2) of a file so fails with ENOTDIR, of a directory works.
     Source: POSIX 4.13 Pathname Resolution; rename(2) ENOTDIR."""
@@ -348,7 +348,7 @@ def test_rename_with_a_trailing_slash(share: Share) -> None:
     assert share.same_directory() == ["file", "moved"]
 
 
-@case("RENAME-020", cached_too=True)
+@case("RENAME-020")
 def test_rename_to_another_file_system(share: Share) -> None:
     """rename(2) from the share to another file system or the other way fails with EXDEV.
     Source: rename(2) EXDEV "oldpath and newpath are not on the same mounted filesystem"."""
@@ -358,7 +358,7 @@ def test_rename_to_another_file_system(share: Share) -> None:
     assert share.same_directory() == ["fred"]
 
 
-@case("RENAME-021", covers=[Trenameat], cached_too=True)
+@case("RENAME-021", covers=[Trenameat])
 def test_rename_over_a_read_only_file(share: Share) -> None:
     """rename(2) by a user replaces a file that he may not write, in a directory that he may.
     Source: path_resolution(7): replacing needs write permission on the directory only; known defect: WSL#6193
@@ -422,7 +422,7 @@ def test_the_old_name_used_again(share: Share) -> None:
     must_be_equal("different inodes", len(inodes), 3)
 
 
-@case("RENAME-025", covers=[Trenameat], cached_too=True)
+@case("RENAME-025", covers=[Trenameat])
 def test_rename_by_case_only(share: Share) -> None:
     """rename(2) that changes the case of a name changes the name.  Source: POSIX: names are byte strings."""
     share.inside.create("fred", b"abc")

@@ -17,7 +17,7 @@ BY_9P = (EINVAL,)
 kata runtime#1001."""
 
 
-@case("RENAMEFLAGS-001", covers=[Trenameat], cached_too=True)
+@case("RENAMEFLAGS-001", covers=[Trenameat])
 def test_no_flags(share: Share) -> None:
     """renameat2(2) without flags is rename(2).  Source: rename(2) "renameat2()"."""
     share.inside.create("fred", b"abc")
@@ -39,7 +39,7 @@ def test_noreplace_of_a_taken_name(share: Share) -> None:
     assert share.same_directory() == ["fred", "george"]
 
 
-@case("RENAMEFLAGS-003", severity="linux", cached_too=True)
+@case("RENAMEFLAGS-003", severity="linux")
 def test_noreplace_of_a_free_name(share: Share) -> None:
     """renameat2(RENAME_NOREPLACE) onto a free name renames, or fails with EINVAL and changes nothing.
     Source: rename(2) EINVAL "The filesystem does not support one of the flags in flags"; Linux fs/9p/vfs_inode.c
@@ -51,7 +51,7 @@ def test_noreplace_of_a_free_name(share: Share) -> None:
     assert share.inside.slurp(there) == b"abc"
 
 
-@case("RENAMEFLAGS-004", severity="linux", cached_too=True)
+@case("RENAMEFLAGS-004", severity="linux")
 @pytest.mark.parametrize("second", ["file", "directory"])
 def test_exchange(share: Share, second: str) -> None:
     """renameat2(RENAME_EXCHANGE) exchanges two names, of unlike kinds too, or fails with EINVAL and changes

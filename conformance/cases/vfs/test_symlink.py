@@ -35,7 +35,7 @@ TARGETS = {
 BOOT_ID = "proc/sys/kernel/random/boot_id"
 
 
-@case("SYMLINK-001", covers=[Tsymlink, Treadlink], cached_too=True)
+@case("SYMLINK-001", covers=[Tsymlink, Treadlink])
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
 def test_symlink_keeps_its_text(share: Share, target: str) -> None:
     """symlink(2) makes a symbolic link of exactly that text, whatever it is: readlink(2) gives it back, and
@@ -59,7 +59,7 @@ def test_readlink_of_a_link_made_outside(share: Share, target: str) -> None:
     share.same_stat("link")
 
 
-@case("SYMLINK-003", cached_too=True)
+@case("SYMLINK-003")
 def test_symlink_of_too_long_a_text(share: Share) -> None:
     """symlink(2) with a text of 4096 bytes fails with ENAMETOOLONG, with an empty one with ENOENT; no link is
     made.  Source: symlink(2) ENAMETOOLONG, ENOENT "target is the empty string"; PATH_MAX."""
@@ -102,7 +102,7 @@ def test_a_dangling_link(share: Share) -> None:
     share.same_stat("link")
 
 
-@case("SYMLINK-006", covers=[Tsymlink], cached_too=True)
+@case("SYMLINK-006", covers=[Tsymlink])
 def test_loops(share: Share) -> None:
     """Following a symbolic link to itself or two that point at each other fails with ELOOP; they can be listed,
     read and removed.  Source: path_resolution(7); stat(2) ELOOP; POSIX 4.13."""
@@ -162,7 +162,7 @@ def test_a_link_to_a_path_of_the_host(share: Share) -> None:
     assert share.same_link("link") == outside
 
 
-@case("SYMLINK-010", cached_too=True)
+@case("SYMLINK-010")
 @pytest.mark.parametrize("kind", ["file", "directory", "fifo", "empty"])
 def test_readlink_of_what_is_no_link(share: Share, kind: str) -> None:
     """readlink(2) of anything but a symbolic link fails with EINVAL, of an empty path with ENOENT.
@@ -176,7 +176,7 @@ def test_readlink_of_what_is_no_link(share: Share, kind: str) -> None:
     share.inside.refuses(ENOENT if kind == "empty" else EINVAL).readlink("" if kind == "empty" else "x")
 
 
-@case("SYMLINK-011", covers=[Treadlink], cached_too=True)
+@case("SYMLINK-011", covers=[Treadlink])
 @pytest.mark.parametrize("size", [1, 9, 10, 11, 4096])
 def test_readlink_cuts_to_the_buffer(share: Share, size: int) -> None:
     """readlink(2) puts at most as many bytes as the buffer holds, silently cut, and no NUL behind them.
@@ -210,7 +210,7 @@ def test_symlinkat_and_readlinkat(share: Share) -> None:
     assert share.same_directory("dir") == ["link"]
 
 
-@case("SYMLINK-014", covers=[Tsymlink], cached_too=True)
+@case("SYMLINK-014", covers=[Tsymlink])
 def test_symlink_belongs_to_who_makes_it(share: Share) -> None:
     """A symbolic link has the effective user and group of the process, or the group of a set-group-ID directory.
     Source: symlink(2), POSIX symlink: owner and group of the new link; inode(7) S_ISGID; 9P2000.L Tsymlink gid."""
@@ -272,7 +272,7 @@ def test_a_name_used_again(share: Share) -> None:
     share.same_stat("x")
 
 
-@case("SYMLINK-101", cached_too=True)
+@case("SYMLINK-101")
 @for_each(SYMLINK, READLINK)
 def test_path_errors(share: Share, operation: Operation) -> None:
     """symlink(2) and readlink(2) fail with the errno of path resolution where the path leads nowhere.
@@ -280,7 +280,7 @@ def test_path_errors(share: Share, operation: Operation) -> None:
     refuses_bad_paths(share, operation)
 
 
-@case("SYMLINK-102", cached_too=True)
+@case("SYMLINK-102")
 @for_each(SYMLINK)
 def test_taken_names(share: Share, operation: Operation) -> None:
     """symlink(2) at a name that is taken fails with EEXIST.  Source: symlink(2) EEXIST; POSIX symlink."""

@@ -28,7 +28,7 @@ UNLINKAT = Operation("unlinkat", lambda v, path: v.unlinkat(path, 0))
 REMOVEDIR = Operation("removedir", lambda v, path: v.unlinkat(path, AT_REMOVEDIR), needs="directory")
 
 
-@case("UNLINK-001", covers=[Tunlinkat], cached_too=True)
+@case("UNLINK-001", covers=[Tunlinkat])
 @pytest.mark.parametrize("kind", ["file", "empty", "symlink", "dangling", "link-to-directory", "fifo", "socket"])
 def test_unlink_takes_a_name_away(share: Share, kind: str) -> None:
     """unlink(2) takes away the name of a file of any kind but a directory, on both sides; what a symbolic link
@@ -69,7 +69,7 @@ def test_unlink_changes_directory_and_ctime(share: Share) -> None:
     must_be_equal("links", after.inside["st_nlink"], 1)
 
 
-@case("UNLINK-003", severity="linux", cached_too=True)
+@case("UNLINK-003", severity="linux")
 @pytest.mark.parametrize("path", ["dir", "dir/", ".", "..", "dir/.", "dir/below/.."])
 def test_unlink_of_a_directory(share: Share, path: str) -> None:
     """unlink(2) of a directory fails with EISDIR, also for root and through "." and "..", and it stays.
@@ -81,7 +81,7 @@ def test_unlink_of_a_directory(share: Share, path: str) -> None:
     assert share.same_directory("dir") == ["below"]
 
 
-@case("UNLINK-004", cached_too=True)
+@case("UNLINK-004")
 def test_unlink_with_a_trailing_slash(share: Share) -> None:
     """unlink(2) of a file, or of a symbolic link to a directory, with a slash behind it fails with ENOTDIR.
     Source: POSIX 4.13 Pathname Resolution; Linux fs/namei.c do_unlinkat()."""
@@ -222,7 +222,7 @@ def test_unlink_of_a_device_node(share: Share) -> None:
     share.gone("null")
 
 
-@case("UNLINK-101", cached_too=True)
+@case("UNLINK-101")
 @for_each(UNLINK, UNLINKAT, REMOVEDIR)
 def test_path_errors(share: Share, operation: Operation) -> None:
     """unlink(2) and unlinkat(2) fail with the errno of path resolution where the path leads nowhere.

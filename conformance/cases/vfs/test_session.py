@@ -1,0 +1,305 @@
+"""mount(2), umount2(2), and what a session is made of: versions, users, requests given up, other dialects.
+
+The share of the run stays mounted; these cases mount a second one, of tag share1, on a directory of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from errno import EBUSY, EINVAL, ENOENT, EPERM, EROFS, errorcode
+from typing import Any
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.outcomes import must_be_equal
+from conformance.share import Share
+from protocol.messages import (
+    Tattach,
+    Tclunk,
+    Tflush,
+    Tfsync,
+    Tgetattr,
+    Tread,
+    Tremove,
+    Tversion,
+    Twalk,
+)
+
+TAG = "share1"
+WHERE = "/mnt/scratch"
+OPTIONS = "trans=virtio,version=9p2000.L"
+MS_RDONLY, MS_REMOUNT, MNT_DETACH = 1, 32, 2
+
+
+@contextmanager
+def mounted(share: Share, options: str = "", flags: int = 0) -> Iterator[str]:
+    """The second share mounted at WHERE; outside's name of the exported directory. Unmounted in the end."""
+    export = posixpath.join(posixpath.dirname(posixpath.dirname(share.outside.root)), TAG)
+    share.outside.quietly("rmtree", f"{export}/scratch")
+    with suppress(OSError):
+        share.inside.quietly("mkdir", WHERE)
+    share.inside.mount(TAG, WHERE, "9p", flags, OPTIONS + (f",{options}" if options else ""))
+    try:
+        yield export
+    finally:
+        with suppress(OSError):
+            share.inside.quietly("umount2", WHERE, MNT_DETACH)
+        share.outside.quietly("rmtree", f"{export}/scratch")
+
+
+def line_of_mount(share: Share) -> list[str] | None:
+    """The line of /proc/mounts for WHERE, split, or None."""
+    return next((line for line in share.inside.mounts() if line[1] == WHERE), None)
+
+
+@case("SESSION-001", covers=[Tattach, Twalk])
+def test_a_user_who_is_new_to_the_server(share: Share) -> None:
+    """The first call of a user whom the session has not seen works, with his own rights.
+    Source: Linux fs/9p/fid.c v9fs_fid_lookup_with_uid(): with access=client and access=user every uid attaches for
+    itself; 9P2000.L Tattach n_uname[4]."""
+    share.inside.create("fred", b"abc", 0o644)
+    user = share.inside.spawn("user", uid=4321)
+    assert user.slurp("fred") == b"abc"
+    user.create("mine", b"abc")
+    must_be_equal("owner", share.same_stat("mine").inside["st_uid"], 4321)
+
+
+@case("SESSION-002", covers=[Tversion, Tattach, Tclunk, Tgetattr], needs=["remount"], control=False)
+def test_mount_and_umount(share: Share) -> None:
+    """mount(2) of a second share works beside the first, it shows its own directory, and umount2(2) ends it.
+    Source: mount(2), umount2(2); Linux net/9p/client.c p9_client_create(): Tversion; fs/9p/v9fs.c: Tattach; the
+    root's fid is clunked at the end."""
+    with mounted(share, "cache=none") as export:
+        line = line_of_mount(share)
+        assert line is not None and line[0] == TAG and line[2] == "9p", f"/proc/mounts says {line}"
+        share.inside.mkdir(f"{WHERE}/scratch")
+        share.inside.create(f"{WHERE}/scratch/fred", b"abc")
+        assert share.outside.slurp(f"{export}/scratch/fred") == b"abc"
+        must_be_equal("names on the first share", share.same_directory(), [])
+        share.inside.umount2(WHERE)
+        must_be_equal("line of /proc/mounts after umount", line_of_mount(share), None)
+        share.inside.refuses(ENOENT).stat(f"{WHERE}/scratch")
+
+
+@case("SESSION-003", needs=["remount"], control=False)
+def test_mounting_what_cannot_be(share: Share) -> None:
+    """mount(2) fails with EBUSY for a tag that is mounted, with ENOENT for a tag that no device has, and with EINVAL
+    for an msize under 4096 and for an unknown version; the mounted share goes on.
+    Source: Linux net/9p/trans_virtio.c p9_virtio_create(): EBUSY, ENOENT; net/9p/client.c parse_opts(): EINVAL."""
+    with mounted(share) as export:
+        options = OPTIONS
+        share.inside.refuses(EBUSY).mount(TAG, WHERE, "9p", 0, options)
+        share.inside.refuses(ENOENT).mount("no-such-tag", WHERE, "9p", 0, options)
+        share.inside.umount2(WHERE)
+        share.inside.refuses(EINVAL).mount(TAG, WHERE, "9p", 0, options + ",msize=4095")
+        share.inside.refuses(EINVAL).mount(TAG, WHERE, "9p", 0, "trans=virtio,version=9p2000.X")
+        must_be_equal("line of /proc/mounts", line_of_mount(share), None)
+        share.inside.mount(TAG, WHERE, "9p", 0, options)
+        share.inside.mkdir(f"{WHERE}/scratch")
+        must_be_equal("names", share.outside.listdir(f"{export}/scratch"), [])
+
+
+@case("SESSION-004", covers=[Tversion, Tread], needs=["remount"], control=False)
+@pytest.mark.parametrize("msize", [4096, 8192, 65536, 512_000, 1_048_576])
+def test_message_sizes(share: Share, msize: int) -> None:
+    """With every msize a file of 300,000 bytes and 100 names of 200 bytes are read and written right; an msize
+    beyond what the transport can carry is made smaller.
+    Source: version(5); 9P2000.L Tversion msize[4]; Linux net/9p/trans_virtio.c VIRTQUEUE_NUM; known defects: GitLab
+    qemu#409 (small msize), propolis#565, LP#1877688."""
+    with mounted(share, f"cache=none,msize={msize}") as export:
+        line = line_of_mount(share) or ["", "", "", ""]
+        shown = next((int(o.split("=")[1]) for o in line[3].split(",") if o.startswith("msize=")), None)
+        if shown is not None:
+            must_be_equal("msize in /proc/mounts", shown, min(msize, 512_000))
+        share.inside.mkdir(f"{WHERE}/scratch")
+        fd = share.inside.open(f"{WHERE}/scratch/fred", os.O_RDWR | os.O_CREAT)
+        share.inside.write_pattern(fd, 300_000, seed=3, chunk=300_000)
+        wanted = share.inside.hash_pattern(300_000, 3)
+        must_be_equal("content inside", share.inside.hash_fd(fd), wanted)
+        must_be_equal("content outside", share.outside.hash_file(f"{export}/scratch/fred"), wanted)
+        share.outside.fill_directory(f"{export}/scratch", 100, "n" * 194)
+        must_be_equal("names", len(share.inside.listdir(f"{WHERE}/scratch")), 101)
+        share.inside.close(fd)
+
+
+@case("SESSION-005", covers=[Tversion], needs=["remount"], control=False)
+def test_umount_of_a_busy_share(share: Share) -> None:
+    """umount2(2) fails with EBUSY while a file is open; with MNT_DETACH it works, the descriptor goes on, and after
+    its close the tag can be mounted again.
+    Source: umount2(2) EBUSY, MNT_DETACH."""
+    with mounted(share, "cache=none") as export:
+        share.inside.mkdir(f"{WHERE}/scratch")
+        fd = share.inside.open(f"{WHERE}/scratch/fred", os.O_RDWR | os.O_CREAT, 0o644)
+        share.inside.refuses(EBUSY).umount2(WHERE)
+        share.inside.umount2(WHERE, MNT_DETACH)
+        share.inside.write(fd, b"abc")
+        assert share.inside.pread(fd, 9, 0) == b"abc"
+        share.inside.refuses(EBUSY).mount(TAG, WHERE, "9p", 0, OPTIONS)
+        share.inside.close(fd)
+        assert share.outside.slurp(f"{export}/scratch/fred") == b"abc"
+        share.inside.mount(TAG, WHERE, "9p", 0, OPTIONS)
+        assert share.inside.slurp(f"{WHERE}/scratch/fred") == b"abc"
+
+
+CHANGES: dict[str, tuple[Any, ...]] = {
+    "create": ("new",), "overwrite": ("fred", b"x"), "mkdir": ("new",), "rmdir": ("dir",), "unlink": ("fred",),
+    "symlink": ("target", "new"), "mkfifo": ("new",), "chmod": ("fred", 0o600), "chown": ("fred", 1, 1),
+    "truncate": ("fred", 0), "utimensat": ("fred", 1, 1), "setxattr": ("fred", "user.x", b"1"),
+    "link": ("fred", "new"), "rename": ("fred", "new"), "mknod": ("new", 0o100644),
+}  # fmt: skip
+
+
+@case("SESSION-006", covers=[Tattach], needs=["remount"], control=False)
+def test_read_only_mount(share: Share) -> None:
+    """On a share mounted read-only every call that would change something fails with EROFS, reading works, and
+    nothing is changed on the host; mounted again for writing the same calls work.
+    Source: mount(2) MS_RDONLY; EROFS in the man page of each call."""
+    with mounted(share, "cache=none", MS_RDONLY) as export:
+        share.outside.mkdir(f"{export}/scratch")
+        share.outside.mkdir(f"{export}/scratch/dir")
+        share.outside.create(f"{export}/scratch/fred", b"abc")
+        before = share.outside.lstat(f"{export}/scratch/fred")
+        assert share.inside.slurp(f"{WHERE}/scratch/fred") == b"abc"
+        wrong = {}
+        for op, arguments in CHANGES.items():
+            try:
+                share.inside.perform(op, *_below(op, arguments))
+                wrong[op] = "succeeded"
+            except OSError as e:
+                if e.errno != EROFS:
+                    wrong[op] = errorcode.get(e.errno or 0, str(e.errno))
+        must_be_equal("calls that did not fail with EROFS", wrong, {})
+        after = share.outside.lstat(f"{export}/scratch/fred")
+        changed = {k for k in after if after[k] != before[k]}
+        assert changed <= {"st_atime_ns"}, f"the host's stat of the file changed: {changed}"
+        must_be_equal("names", share.outside.listdir(f"{export}/scratch"), ["dir", "fred"])
+        share.inside.mount(TAG, WHERE, "9p", MS_REMOUNT, OPTIONS)
+        share.inside.overwrite(f"{WHERE}/scratch/fred", b"written")
+        assert share.outside.slurp(f"{export}/scratch/fred") == b"written"
+
+
+def _below(op: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of a call in CHANGES with its names below the mount."""
+    paths = {"symlink": (1,), "link": (0, 1), "rename": (0, 1)}.get(op, (0,))
+    return tuple(f"{WHERE}/scratch/{a}" if i in paths else a for i, a in enumerate(arguments))
+
+
+@case("SESSION-007", covers=[Tversion], needs=["remount"], control=False)
+@pytest.mark.parametrize("cache", ["none", "mmap", "loose"])
+def test_what_was_written_is_there_after_umount(share: Share, cache: str) -> None:
+    """umount2(2) writes back what the guest holds: the host has every byte, length and mode, and a new mount shows
+    them.
+    Source: umount2(2); Linux fs/9p/vfs_super.c: the super block is synced when it goes; known defect: the patch
+    series "fix EBADF errors in cached mode" (write-back lost)."""
+    with mounted(share, f"cache={cache}") as export:
+        share.inside.mkdir(f"{WHERE}/scratch")
+        fd = share.inside.open(f"{WHERE}/scratch/fred", os.O_RDWR | os.O_CREAT, 0o640)
+        share.inside.write_pattern(fd, 1_000_000, seed=7)
+        share.inside.fchmod(fd, 0o600)
+        share.inside.close(fd)
+        for i in range(20):
+            share.inside.create(f"{WHERE}/scratch/small{i}", b"content of %d" % i)
+        share.inside.umount2(WHERE)
+        must_be_equal("content", share.outside.hash_file(f"{export}/scratch/fred"),
+                      share.outside.hash_pattern(1_000_000, 7))  # fmt: skip
+        must_be_equal("mode", oct(share.outside.lstat(f"{export}/scratch/fred")["st_mode"]), "0o100600")
+        share.inside.mount(TAG, WHERE, "9p", 0, f"{OPTIONS},cache={cache}")
+        must_be_equal("names", len(share.inside.listdir(f"{WHERE}/scratch")), 21)
+        wrong = [i for i in range(20) if share.inside.slurp(f"{WHERE}/scratch/small{i}") != b"content of %d" % i]
+        must_be_equal("files with wrong content", wrong, [])
+
+
+@case("SESSION-008", covers=[Tversion, Tattach], needs=["remount"], control=False)
+def test_many_mounts_one_after_another(share: Share) -> None:
+    """A share is mounted, used and unmounted 15 times, and the last mount works as the first.
+    Source: version(5): a session begins anew with Tversion; known defect: nothing of an earlier session may be left
+    (QEMU resets all fids, lib9p and kvmtool did not)."""
+    for i in range(15):
+        with mounted(share, "cache=none"):
+            share.inside.mkdir(f"{WHERE}/scratch")
+            share.inside.create(f"{WHERE}/scratch/fred", b"turn %d" % i)
+            assert share.inside.slurp(f"{WHERE}/scratch/fred") == b"turn %d" % i
+            share.inside.umount2(WHERE)
+
+
+@case("SESSION-009", covers=[Tattach], needs=["remount"], control=False, severity="linux")
+def test_access_for_one_user(share: Share) -> None:
+    """Mounted with access=1001 the share is for that user only: others get EPERM, root too.
+    Source: Linux Documentation/filesystems/9p.rst "access=<uid>: only allow <uid> to access the mounted filesystem";
+    fs/9p/fid.c v9fs_fid_lookup(): V9FS_ACCESS_SINGLE."""
+    with mounted(share, "cache=none,access=1001") as export:
+        share.outside.mkdir(f"{export}/scratch")
+        share.outside.chmod(f"{export}/scratch", 0o777)
+        user, other = share.inside.spawn("user", uid=1001), share.inside.spawn("other", uid=1002)
+        user.create(f"{WHERE}/scratch/fred", b"abc")
+        must_be_equal("names", share.outside.listdir(f"{export}/scratch"), ["fred"])
+        other.refuses(EPERM).stat(f"{WHERE}/scratch/fred")
+        share.inside.refuses(EPERM).open(f"{WHERE}/scratch/fred")
+
+
+@case("SESSION-010", covers=[Tremove], needs=["remount"], control=False, caches=("none",),
+      mount="version=9p2000.u,access=user")  # fmt: skip
+def test_the_older_dialect_removes(share: Share) -> None:
+    """On a share mounted as 9P2000.u files and directories are made, renamed, listed and removed.
+    Source: remove(5); Linux fs/9p/vfs_inode.c v9fs_remove(): Tremove where the dialect has no Tunlinkat."""
+    with share.without_comparison():  # 9P2000.u has no nanoseconds
+        share.inside.mkdir("dir")
+        share.inside.create("dir/fred", b"abc")
+        assert share.outside.slurp("dir/fred") == b"abc"
+        share.inside.rename("dir/fred", "dir/george")
+        assert share.inside.listdir("dir") == ["george"]
+        share.inside.unlink("dir/george")
+        share.gone("dir/george")
+        share.inside.rmdir("dir")
+        share.gone("dir")
+
+
+@case("SESSION-011", covers=[Tflush, Tfsync], needs=["trace"], control=False, seconds=120.0)
+def test_a_process_killed_in_fsync(share: Share) -> None:
+    """A process that is killed while the server works on its request ends at once or when the server is done, its
+    request is given up, and the share goes on; what was written before is there.
+    Source: flush(5); Linux net/9p/client.c p9_client_rpc(): on a fatal signal p9_client_flush() sends Tflush; known
+    defects: rust-9p#15, ZeroFS#282, WSL#4230."""
+    size = 32 << 20
+    for turn in range(2):
+        victim = share.inside.spawn(f"victim{turn}")
+        fd = victim.open(f"fred{turn}", os.O_RDWR | os.O_CREAT, 0o644)
+        victim.write_pattern(fd, size, seed=turn)
+        victim.start("fsync", fd)
+        share.inside.sleep(0.004)
+        victim.kill()
+        share.same_stat(f"fred{turn}")
+        must_be_equal("size", share.inside.stat(f"fred{turn}")["st_size"], size)
+        must_be_equal("content", share.outside.hash_file(f"fred{turn}"), share.outside.hash_pattern(size, turn))
+        share.inside.unlink(f"fred{turn}")
+    share.inside.create("after", b"abc")
+    share.inside.fsync(share.inside.open("after", os.O_RDWR))
+    share.same_content("after")
+
+
+@case("SESSION-012", covers=[Tread], seconds=120.0)
+def test_processes_killed_while_they_read(share: Share) -> None:
+    """10 processes are killed in the midst of reading a file or a directory; all that comes after is right.
+    Source: flush(5): a reply that comes after Rflush must not be taken for another request's; known defects:
+    WSL#4230 (find killed in a loop), syzbot's cancel and reply races in net/9p."""
+    size = 8 << 20
+    with share.without_comparison():
+        share.outside.mkdir("dir")
+        share.outside.fill_directory("dir", 100)
+        fd = share.outside.open("fred", os.O_RDWR | os.O_CREAT, 0o644)
+        share.outside.write_pattern(fd, size, seed=9)
+    for turn in range(10):
+        victim = share.inside.spawn(f"victim{turn}")
+        if turn % 2:
+            victim.start("repeat", 1000, "readdir_all", "dir")
+        else:
+            victim.start("repeat", 1000, "hash_file", "fred")
+        share.inside.sleep(0.02 + 0.004 * turn)
+        victim.kill()
+        must_be_equal("entries", len(share.inside.listdir("dir")), 100)
+    must_be_equal("content", share.inside.hash_file("fred"), share.outside.hash_pattern(size, 9))
+    share.same_content("fred")
