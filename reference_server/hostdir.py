@@ -9,29 +9,40 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Callable
+from typing import Protocol
 
-from protocol.constants import DT_DIR, DT_LNK, DT_UNKNOWN, QTDIR, QTSYMLINK
+from protocol.constants import DIRENT_TYPES, DT_DIR, DT_LNK, DT_UNKNOWN, QTDIR, QTFILE, QTSYMLINK
 from protocol.dirents import FIXED_SIZE
 from reference_server import linux
+from reference_server.qids import INODE_END
 
 # struct linux_dirent64 of getdents(2): d_ino, d_off, d_reclen, d_type, then the name and a NUL.
-_KERNEL = struct.Struct("=QqHB").unpack_from
+_KERNEL = struct.Struct("=QQHB").unpack_from
 _NAME = 19
 _WIRE = struct.Struct("<BIQQBH").pack
-_QID_TYPES = {DT_DIR: QTDIR, DT_LNK: QTSYMLINK}
+_QID_TYPES = {**dict.fromkeys(DIRENT_TYPES.values(), QTFILE), DT_DIR: QTDIR, DT_LNK: QTSYMLINK}
 _OFF_MAX = (1 << 63) - 1
 
-Describe = Callable[[bytes, int, int], tuple[int, int, int]]
-"""Given an entry's name, inode number and DT type: its qid type, qid path and DT type as the guest is to see
-them.
-"""
+
+class Describer(Protocol):
+    """Says how an entry of one directory looks to the guest."""
+
+    plain: frozenset[int]
+    """DT types of entries that are what they seem, ``..`` excepted; they are not asked about."""
+    prefix: int | None
+    """What a plain entry's inode number is to be joined with to make its qid path; None: ask about every
+    entry.
+    """
+
+    def __call__(self, name: bytes, inode: int, kind: int) -> tuple[int, int, int]:
+        """qid type, qid path and DT type of any other entry."""
+        ...
 
 
 class HostDirectory:
     """An open directory.  Used by one thread at a time."""
 
-    def __init__(self, fd: int, describe: Describe) -> None:
+    def __init__(self, fd: int, describe: Describer) -> None:
         self._fd = fd
         self._describe = describe
         self._buffer = linux.DirentBuffer()
@@ -52,23 +63,33 @@ class HostDirectory:
             self._raw, self._at = b"", 0
             self._offset = offset
         entries: list[bytes] = []
+        add = entries.append
         room = limit
         raw, at, describe = self._raw, self._at, self._describe
+        plain, prefix = describe.plain, describe.prefix or 0
+        if describe.prefix is None:
+            plain = frozenset()
+        end, last = len(raw), offset
         while True:
-            if at >= len(raw):
+            if at >= end:
                 raw, at = self._buffer.fill(self._fd), 0
-                if not raw:
+                end = len(raw)
+                if not end:
                     break
             inode, next_offset, length, kind = _KERNEL(raw, at)
-            name = raw[at + _NAME : raw.index(0, at + _NAME)]
+            start = at + _NAME
+            name = raw[start : raw.index(0, start)]
             room -= FIXED_SIZE + len(name)
             if room < 0:
                 break
-            qid_type, path, kind = describe(name, inode, kind)
-            entries.append(_WIRE(qid_type, 0, path, next_offset & _OFF_MAX, kind, len(name)))
-            entries.append(name)
-            self._offset = next_offset
+            if kind in plain and inode < INODE_END and name != b"..":
+                add(_WIRE(_QID_TYPES[kind], 0, prefix | inode, next_offset, kind, len(name)) + name)
+            else:
+                qid_type, path, kind = describe(name, inode, kind)
+                add(_WIRE(qid_type, 0, path, next_offset, kind, len(name)) + name)
+            last = next_offset
             at += length
+        self._offset = last
         self._raw, self._at = raw, at
         if not entries and raw:
             raise OSError(errno.EINVAL, "no entry fits")

@@ -18,7 +18,7 @@ import stat
 import threading
 from collections.abc import Sequence
 
-from protocol.constants import DT_UNKNOWN, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
+from protocol.constants import DIRENT_TYPES, DT_UNKNOWN, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from protocol.fields import Buffer, Qid
 from reference_server import linux
 from reference_server.errors import WouldBlock
@@ -136,7 +136,8 @@ class HostNode:
         )
 
     def statfs(self) -> FileSystemInfo:
-        """statfs(2); counted in fragments, since the guest's kernel takes bsize for the unit of the counts."""
+        """statfs(2); counted in fragments, since the guest's kernel takes bsize for the unit of the counts.
+        """
         found = linux.fstatfs(self.fd)
         return FileSystemInfo(
             found.type,
@@ -238,9 +239,9 @@ class HostNode:
         fd = os.open(linux.path_of(self.fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return HostDirectory(fd, self.describer())
 
-    def describer(self) -> Describer:
+    def describer(self) -> HostDescriber:
         found = os.fstat(self.fd)
-        return Describer(self, found, (found.st_dev, found.st_ino) == self.store.root_inode)
+        return HostDescriber(self, found, (found.st_dev, found.st_ino) == self.store.root_inode)
 
     def create(self, name: bytes, flags: int, mode: int, gid: int, caller: Caller) -> tuple[HostNode, Qid, HostFile]:
         """Create and open; what exists is opened only if it is a regular file, and through its own
@@ -320,7 +321,8 @@ class HostNode:
         os.rename(name, new_name, src_dir_fd=self.fd, dst_dir_fd=directory.fd)
 
     def setattr(self, changes: Changes, opened: OpenFile | None, caller: Caller) -> None:
-        """In an order in which no change undoes another: truncation moves the times, chown(2) clears setuid."""
+        """In an order in which no change undoes another: truncation moves the times, chown(2) clears setuid.
+        """
         self.store.identity.use(caller)
         path = linux.path_of(self.fd)
         if changes.size is not None:
@@ -459,13 +461,16 @@ class HostFile:
         os.close(self.fd)
 
 
-class Describer:
+class HostDescriber:
     """Says how an entry of one directory looks to the guest."""
+
+    plain = frozenset(DIRENT_TYPES.values()) - {DT_UNKNOWN}
 
     def __init__(self, node: HostNode, found: os.stat_result, is_root: bool) -> None:
         self._paths = node.store.paths
         self._device = found.st_dev
         self.fd = node.fd
+        self.prefix = self._paths.prefix(found.st_dev)
         self._own_path = self._paths.path(found.st_dev, found.st_ino) if is_root else None
 
     def __call__(self, name: bytes, inode: int, kind: int) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ from protocol.constants import DT_REG, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from protocol.fields import Qid
 from reference_server import linux
 from reference_server.hostdir import dt_type, qid_type_of_entry
-from reference_server.hostfs import Describer, HostFile, HostNode, HostStore, demand_regular
+from reference_server.hostfs import HostDescriber, HostFile, HostNode, HostStore, demand_regular
 from reference_server.qids import Stat
 from reference_server.storage import Caller, Changes, OpenFile
 
@@ -156,7 +156,7 @@ class MappedNode(HostNode):
             demand_regular(os.fstat(self.fd).st_mode & S_IFMT)
         return super().open(flags, caller)
 
-    def describer(self) -> Describer:
+    def describer(self) -> HostDescriber:
         """Entries are what they stand for."""
         found = os.fstat(self.fd)
         return _MappedDescriber(self, found, (found.st_dev, found.st_ino) == self.store.root_inode)
@@ -164,7 +164,8 @@ class MappedNode(HostNode):
     # --- extended attributes -----------------------------------------------------------------------
 
     def getxattr(self, name: bytes, caller: Caller) -> bytes:
-        """getxattr(2), except of what is recorded here.  ACLs are kept beside, since they name guest users."""
+        """getxattr(2), except of what is recorded here.  ACLs are kept beside, since they name guest users.
+        """
         if name.startswith(PREFIX):
             raise OSError(errno.ENODATA, "not the guest's")
         return super().getxattr(_mapped_name(name), caller)
@@ -192,7 +193,9 @@ class MappedNode(HostNode):
         super().removexattr(_mapped_name(name), caller)
 
 
-class _MappedDescriber(Describer):
+class _MappedDescriber(HostDescriber):
+    plain = HostDescriber.plain - {DT_REG}
+
     def __call__(self, name: bytes, inode: int, kind: int) -> tuple[int, int, int]:
         qid_kind, path, kind = super().__call__(name, inode, kind)
         if kind == DT_REG:

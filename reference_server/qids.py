@@ -14,6 +14,8 @@ from protocol.constants import QTDIR, QTSYMLINK, S_IFDIR, S_IFLNK, S_IFMT
 from protocol.fields import Qid
 
 _INODE_BITS = 56
+INODE_END = 1 << _INODE_BITS
+"""Inode numbers from here on do not fit beside a device's prefix."""
 _DEVICES = 255
 _TYPES = {S_IFDIR: QTDIR, S_IFLNK: QTSYMLINK}
 
@@ -78,6 +80,11 @@ class QidPaths:
         self._numbered: dict[tuple[int, int], int] = {}
         self._next = itertools.count(_DEVICES << _INODE_BITS)
         self._lock = threading.Lock()
+
+    def prefix(self, device: int) -> int | None:
+        """What inode numbers below INODE_END on ``device`` are joined with; None when it got none."""
+        self.path(device, 0)
+        return self._prefixes.get(device)
 
     def path(self, device: int, inode: int) -> int:
         """qid.path of inode number ``inode`` on ``device``."""

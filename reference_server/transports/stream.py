@@ -8,6 +8,7 @@ most of what makes small requests cheap.
 from __future__ import annotations
 
 import logging
+import mmap
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -24,6 +25,14 @@ _CHUNK = 64 * 1024
 _JOINED = 32 * 1024
 """Replies up to this many bytes in all are joined for one send; longer ones are gathered (sendmsg)."""
 _IOV_MAX = 1024
+_SO_SNDBUFFORCE = 32
+"""socket(7); Python has no name for it."""
+_PAGE = 4096
+_SKEW = 2048
+"""Where in a page file data is read to.  A copy out of the page cache whose target lies 1 to 31 bytes further
+into its page than the source takes eight times as long on AMD processors (520 against 60 us for 1 MiB); data
+mostly
+begins at the start of a page, so half a page away is safe."""
 
 
 class Connection:
@@ -56,7 +65,7 @@ class Connection:
 
     def _read(self) -> None:
         session, outlet = self._session, self._outlet
-        memory = memoryview(bytearray(session.limits.msize_max + _CHUNK))
+        memory = memoryview(mmap.mmap(-1, session.limits.msize_max + _CHUNK))
         start = end = 0
         while True:
             # Serve what is there.
@@ -159,7 +168,7 @@ class Connection:
 
     def arena_size(self) -> int:
         """Bytes of memory that a batch of replies may read file data into."""
-        return self._session.limits.msize_max
+        return self._session.limits.msize_max + _CHUNK
 
     def end(self) -> None:
         """Make ``serve`` return soon.  Any thread may."""
@@ -176,13 +185,20 @@ class _BatchOutlet:
         self._connection = connection
         self._pending: list[Buffer] = []
         self._size = 0
-        self._arena = memoryview(bytearray(connection.arena_size()))
+        self._arena = memoryview(mmap.mmap(-1, connection.arena_size()))
         self._used = 0
 
     def payload(self, count: int) -> Sequence[memoryview]:
-        if self._used + count > len(self._arena):
+        start = self._start()
+        if start + count > len(self._arena):
             self.flush()
-        return (self._arena[self._used : self._used + count],)
+            start = self._start()
+        self._used = start
+        return (self._arena[start : start + count],)
+
+    def _start(self) -> int:
+        """The next place with the right skew."""
+        return self._used + (_SKEW - self._used) % _PAGE
 
     def send(self, buffers: list[Buffer]) -> None:
         self._pending += buffers
@@ -221,7 +237,8 @@ class _LateOutlet:
         self._memory = memoryview(b"")
 
     def payload(self, count: int) -> Sequence[memoryview]:
-        self._memory = memoryview(bytearray(count))
+        # Large allocations begin 16 bytes into a page; see _SKEW.
+        self._memory = memoryview(bytearray(count + _SKEW))[_SKEW:]
         return (self._memory,)
 
     def send(self, buffers: list[Buffer]) -> None:
@@ -261,8 +278,9 @@ class Listener:
                     return
                 log.exception("accept failed on %s", self.name)
                 continue
-            _tune(sock)
-            connection = Connection(sock, self._make_session())
+            session = self._make_session()
+            _tune(sock, session.limits.msize_max)
+            connection = Connection(sock, session)
             thread = threading.Thread(target=self._serve, args=(connection,), name=f"serve {self.name}", daemon=True)
             with self._lock:
                 if self._closed:
@@ -295,6 +313,13 @@ class Listener:
             thread.join()
 
 
-def _tune(sock: socket.socket) -> None:
+def _tune(sock: socket.socket, msize: int) -> None:
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return
+    # Room for the largest reply, so that one send does not have to wait for the peer several times over.  TCP
+    # finds its own size.  Beyond net.core.wmem_max only root may go.
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * msize)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * msize)
