@@ -16,12 +16,14 @@ from typing import Any, cast
 from conformance.compare import Comparer
 from conformance.errors import InfrastructureError, UsageError
 from conformance.mounts import MountOptions
+from conformance.servers.containment import contain
 from conformance.targets import security_models
 from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.guest_mount import mount_9p, unmount
 from conformance.targets.scratch import Scratch
 from conformance.targets.second import Devices, SecondMachines
 from conformance.targets.spec import MachineTable, Target
+from guests import paths
 from guests.agentlink import AgentLink, LinkLost, LocalChannel
 from guests.machine import MachineSpec, QemuMachine, Share
 from guests.spec import SecurityModel
@@ -102,9 +104,11 @@ class QemuDeployment:
                 share.path.symlink_to(path)
         host = {"host-root", "mount-namespace"} if os.geteuid() == 0 else set()
         # As root, the agent outside and QEMU live in a mount namespace of the run's own: what property cases
-        # mount there nobody else sees, and it is gone when they are.
-        prefix = ("unshare", "--mount", "--propagation", "slave", "--") if host else ()
-        channel = LocalChannel(prefix, stderr=self.base / "outside-agent.log")
+        # mount there nobody else sees, and it is gone when they are; and a device that lets its guest out of the
+        # share finds the rest of this host read-only.
+        writable = [os.fsencode(p) for p in (self._scratch.path, self.base, paths.runtime_dir(), paths.cache_dir())]
+        prepare = partial(contain, writable) if host else None
+        channel = LocalChannel(stderr=self.base / "outside-agent.log", prepare=prepare)
         self.outside = AgentLink(channel)
         self.outside.call("getpid")
         launcher = ("nsenter", f"--mount=/proc/{channel.pid}/ns/mnt", "--") if host else ()
