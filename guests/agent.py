@@ -798,6 +798,16 @@ def scandir(path: P):
 
 
 @op()
+def entries(path: P):
+    """As scandir, with the st_dev of each behind: [[name, inode, type, device], ...]."""
+    found = []
+    for name in os.listdir(os.fsencode(path)):
+        s = os.lstat(os.path.join(path, name))
+        found.append([os.fsdecode(name), s.st_ino, stat.S_IFMT(s.st_mode), s.st_dev])
+    return sorted(found)
+
+
+@op()
 def getdents(fd, count=32768):
     """One getdents64(2): [[name, inode, d_off, d_type], ...] as the kernel gives them, [] at the end."""
     buffer = ctypes.create_string_buffer(count)
