@@ -19,6 +19,10 @@ different (inode numbers). rescaled: equal after conversion to bytes, within one
 outside meanwhile. informational: shown, never judged."""
 
 
+Inode = tuple[int, int]
+"""st_dev and st_ino: what tells one file from another."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """How one field is compared, and why."""
@@ -118,8 +122,8 @@ class Comparer:
     ) -> None:
         self.rules = {**RULES, **(overrides or {})}
         self._hidden = hidden
-        self._inside_of: dict[tuple[int, int], int] = {}
-        self._outside_of: dict[int, tuple[int, int]] = {}
+        self._inside_of: dict[Inode, Inode] = {}
+        self._outside_of: dict[Inode, Inode] = {}
 
     def also(self, rules: Mapping[str, Rule]) -> Comparer:
         """Another with further rules, which has met no inodes."""
@@ -167,19 +171,18 @@ class Comparer:
             fields.append(Field(name, value, seen, rule.kind, equal, tolerated))
         return Comparison("statvfs", path, tuple(fields), inside=dict(inside))
 
-    def entries(self, path: str, inside: Iterable[list[Any]], outside: Iterable[list[Any]],
-                device: int) -> Comparison:  # fmt: skip
-        """Compare directories as [name, inode, type] lists: same names, same types, inode identity."""
-        ours = {name: (inode, kind) for name, inode, kind in inside}
-        theirs = {name: (inode, kind) for name, inode, kind in outside if not self._hidden(name)}
+    def entries(self, path: str, inside: Iterable[list[Any]], outside: Iterable[list[Any]]) -> Comparison:
+        """Compare directories as [name, inode, type, device] lists: same names, same types, inode identity."""
+        ours = {name: rest for name, *rest in inside}
+        theirs = {name: rest for name, *rest in outside if not self._hidden(name)}
         type_rule = self._rule("type")
         fields = [Field("names", sorted(ours), sorted(theirs), "exact", sorted(ours) == sorted(theirs))]
         for name in sorted(ours.keys() & theirs.keys()):
-            (inode, kind), (host_inode, host_kind) = ours[name], theirs[name]
+            (inode, kind, device), (host_inode, host_kind, host_device) = ours[name], theirs[name]
             if kind != host_kind:
                 why = type_rule.reason if type_rule.kind == "informational" else None
                 fields.append(Field(f"{name!r} type", oct(kind), oct(host_kind), type_rule.kind, False, why))
-            if not self._pair(inode, (device, host_inode)):
+            if not self._pair((device, inode), (host_device, host_inode)):
                 fields.append(Field(f"{name!r} ino", inode, host_inode, "identity", False))
         return Comparison("readdir", path, tuple(fields))
 
@@ -210,15 +213,16 @@ class Comparer:
 
     def _same_inode(self, inside: Mapping[str, Any], outside: Mapping[str, Any]) -> bool:
         prefix = "stx_" if "stx_ino" in inside else "st_"
-        return self._pair(inside[prefix + "ino"], (outside[prefix + "dev"], outside[prefix + "ino"]))
+        ours, theirs = ((seen[prefix + "dev"], seen[prefix + "ino"]) for seen in (inside, outside))
+        return self._pair(ours, theirs)
 
-    def _pair(self, inside: int, outside: tuple[int, int]) -> bool:
+    def _pair(self, inside: Inode, outside: Inode) -> bool:
         return (
             self._inside_of.setdefault(outside, inside) == inside
             and self._outside_of.setdefault(inside, outside) == outside
         )
 
-    def forget(self, outside: tuple[int, int]) -> None:
+    def forget(self, outside: Inode) -> None:
         """The file with this (st_dev, st_ino) outside is gone: both numbers may be used again."""
         inside = self._inside_of.pop(outside, None)
         if inside is not None:

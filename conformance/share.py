@@ -69,12 +69,10 @@ class Share:
 
     def same_directory(self, path: str = ".") -> list[str]:
         """The same names, file types and inode identities on both sides; the names, sorted."""
-        inside = self.inside.quietly("scandir", path)
-        outside = inside if self.on_control else self.outside.quietly("scandir", path)
-        device = 0 if self.on_control else self.outside.quietly("stat", path)["st_dev"]
+        inside = self.inside.quietly("entries", path)
         if not self.on_control:
-            self._demand(self._comparer.entries(path, inside, outside, device))
-        return [name for name, _, _ in inside]
+            self._demand(self._comparer.entries(path, inside, self.outside.quietly("entries", path)))
+        return [name for name, *_ in inside]
 
     def same_link(self, path: str) -> str:
         """A symbolic link's text is the same on both sides."""
