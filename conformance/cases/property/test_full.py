@@ -1,0 +1,331 @@
+"""A small file system on the host that runs full (blocks, inodes, quota): nothing is lost or silently dropped.
+
+The file systems are a megabyte of tmpfs, mounted below the export; what fits must be there on both sides byte for
+byte, and what does not must be refused by a call that names the errno.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import EDQUOT, EIO, ENOSPC
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.property.mounting import loop_mounted, must_run, tmpfs
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, WRITE_BACK, must_be_equal
+from conformance.errors import Finding, Undrivable
+from conformance.share import Share
+from protocol.messages import Tlcreate, Tmkdir, Trenameat, Tsetattr, Tstatfs, Tsymlink, Tunlinkat, Twrite
+
+MIB = 1 << 20
+CHUNK = 64 << 10
+DIRECT = (*DIRECT_CACHES, "readahead")
+"""Cache modes in which write(2) asks the server before it returns, whatever the kernel."""
+
+
+def data(length: int, seed: int = 0) -> bytes:
+    """Bytes that differ from place to place, so that lost and misplaced blocks show."""
+    return b"".join(b"%d:%015d\n" % (seed % 10, n) for n in range(length // 18 + 1))[:length]
+
+
+def fill(share: Share, path: str, content: bytes) -> int:
+    """Write `content` piece by piece to a new file until the host refuses: the bytes that write(2) said it took."""
+    fd = share.inside.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    done = 0
+    try:
+        while done < len(content):
+            done += share.inside.write(fd, content[done : done + CHUNK])
+    except OSError as e:
+        if e.errno != ENOSPC:
+            raise
+    finally:
+        share.inside.close(fd)
+    return done
+
+
+def holds(share: Share, path: str, content: bytes) -> None:
+    """The file has this content, read from both sides."""
+    for vantage in (share.inside, share.outside):
+        must_be_equal(f"{path} {vantage.name}", vantage.slurp(path, 8 * MIB), content)
+
+
+@case("FULL-001", needs=["mount-namespace"], covers=[Tlcreate, Twrite], caches=DIRECT)
+def test_no_block_left(share: Share) -> None:
+    """On a file system without free blocks write(2) fails with ENOSPC, again and again; all that it had taken before
+    is there on both sides, and so is every other file.
+    Source: write(2) ENOSPC; POSIX write."""
+    content = data(2 * MIB)
+    with tmpfs(share, "t", "size=1m"):
+        share.inside.create("t/before", data(5000, 1))
+        written = fill(share, "t/big", content)
+        assert MIB // 2 < written <= MIB
+        fd = share.inside.open("t/big", os.O_WRONLY | os.O_APPEND)
+        for _ in range(3):
+            share.inside.refuses(ENOSPC).write(fd, b"x" * CHUNK)
+        share.inside.close(fd)
+        holds(share, "t/big", content[:written])
+        holds(share, "t/before", data(5000, 1))
+        share.same_stat("t/big")
+
+
+@case("FULL-002", needs=["mount-namespace"], covers=[Twrite], caches=DIRECT)
+def test_one_write_larger_than_the_room(share: Share) -> None:
+    """A write(2) of more than there is room for writes what fits and returns that number; the next fails with
+    ENOSPC.
+    Source: POSIX write: "only as many bytes as there is room for shall be written"."""
+    content = data(2 * MIB)
+    with tmpfs(share, "t", "size=1m"):
+        fd = share.inside.open("t/big", os.O_WRONLY | os.O_CREAT, 0o644)
+        written = share.inside.write(fd, content)
+        assert 0 < written < len(content)
+        while written <= MIB:  # what is left is less than a page, or than a message
+            try:
+                written += share.inside.write(fd, content[written:])
+            except OSError as e:
+                must_be_equal("errno of write", e.errno, ENOSPC)
+                break
+        holds(share, "t/big", content[:written])
+
+
+@case("FULL-003", needs=["mount-namespace"], covers=[Twrite, Tsetattr], caches=DIRECT)
+def test_filling_holes(share: Share) -> None:
+    """A sparse file may be larger than its file system; filling its holes fails with ENOSPC when no block is left,
+    and what was written before stands at its place with zeros around it.
+    Source: truncate(2), write(2) ENOSPC."""
+    with tmpfs(share, "t", "size=1m"):
+        fd = share.inside.open("t/sparse", os.O_RDWR | os.O_CREAT, 0o644)
+        share.inside.ftruncate(fd, 64 * MIB)
+        placed = []
+        for place in range(63 * MIB, 0, -2 * MIB):
+            try:
+                must_be_equal("bytes written", share.inside.pwrite(fd, data(CHUNK, place >> 20), place), CHUNK)
+            except OSError as e:
+                must_be_equal("errno of pwrite", e.errno, ENOSPC)
+                break
+            placed.append(place)
+        assert 8 <= len(placed) <= 16
+        for place in placed:
+            got = share.inside.pread(fd, CHUNK + 2, place - 1)
+            must_be_equal(f"at {place}", got, b"\0" + data(CHUNK, place >> 20) + b"\0")
+        assert share.same_content("t/sparse")[0] == 64 * MIB
+
+
+@case("FULL-004", needs=["mount-namespace"], covers=[Twrite, Tunlinkat, Trenameat, Tsetattr], caches=DIRECT)
+def test_what_needs_no_room_goes_on(share: Share) -> None:
+    """On a full file system overwriting in place, chmod(2), rename(2), truncation and unlink(2) work, and what they
+    free can be written again.
+    Source: write(2) ENOSPC speaks of room for new data only; unlink(2), truncate(2)."""
+    content = data(2 * MIB)
+    with tmpfs(share, "t", "size=1m"):
+        written = fill(share, "t/big", content)
+        fd = share.inside.open("t/big", os.O_RDWR)
+        assert share.inside.pwrite(fd, data(CHUNK, 7), 0) == CHUNK
+        share.inside.close(fd)
+        share.inside.chmod("t/big", 0o600)
+        share.inside.rename("t/big", "t/renamed")
+        holds(share, "t/renamed", data(CHUNK, 7) + content[CHUNK:written])
+        share.inside.truncate("t/renamed", CHUNK)
+        share.inside.create("t/small", data(5000))
+        share.inside.unlink("t/renamed")
+        assert fill(share, "t/again", content[: MIB // 2]) == MIB // 2
+        holds(share, "t/again", content[: MIB // 2])
+
+
+@case("FULL-005", needs=["mount-namespace"], covers=[Twrite], caches=DIRECT)
+def test_room_that_the_host_makes(share: Share) -> None:
+    """A descriptor whose write(2) failed with ENOSPC writes on when the host has made room.
+    Source: write(2) ENOSPC describes the file system's state, not the descriptor's."""
+    with tmpfs(share, "t", "size=1m"):
+        share.outside.create("t/ballast", data(MIB // 2))
+        fd = share.inside.open("t/big", os.O_WRONLY | os.O_CREAT, 0o644)
+        with pytest.raises(OSError) as refused:
+            for _ in range(32):
+                share.inside.write(fd, data(CHUNK))
+        must_be_equal("errno of write", refused.value.errno, ENOSPC)
+        share.outside.unlink("t/ballast")
+        assert share.inside.write(fd, data(CHUNK)) == CHUNK
+        share.inside.close(fd)
+        share.same_content("t/big")
+
+
+@case("FULL-006", needs=["mount-namespace"], covers=[Tstatfs], caches=DIRECT)
+def test_statvfs_of_a_full_file_system(share: Share) -> None:
+    """statvfs(3) of a full file system says so: no block is available, and after the file is gone all are again.
+    Source: statvfs(3) f_bavail; the ticket's df inside and outside."""
+    with tmpfs(share, "t", "size=1m"):
+        empty = share.inside.statvfs("t")
+        fill(share, "t/big", data(2 * MIB))
+        full = share.inside.statvfs("t")
+        assert (full["f_bfree"], full["f_bavail"]) == (0, 0)
+        assert full["f_blocks"] * full["f_frsize"] == MIB
+        share.same_statvfs("t")
+        share.inside.unlink("t/big")
+        assert share.inside.statvfs("t")["f_bavail"] == empty["f_bavail"] > 0
+        share.same_statvfs("t")
+
+
+@case("FULL-007", needs=["mount-namespace"], covers=[Tlcreate, Tmkdir, Tsymlink], cached_too=True)
+def test_no_inode_left(share: Share) -> None:
+    """On a file system without free inodes creating a file, a directory or a symbolic link fails with ENOSPC and
+    leaves no name; all that was made before is there on both sides; one removal makes room for one.
+    Source: open(2), mkdir(2), symlink(2) ENOSPC."""
+    with tmpfs(share, "t", "size=1m,nr_inodes=12"):
+        made = []
+        for number in range(20):
+            try:
+                share.inside.create(f"t/f{number}")
+            except OSError as e:
+                must_be_equal("errno of create", e.errno, ENOSPC)
+                break
+            made.append(f"f{number}")
+        assert 8 <= len(made) <= 12
+        share.inside.refuses(ENOSPC).mkdir("t/dir")
+        share.inside.refuses(ENOSPC).symlink("f0", "t/link")
+        share.inside.refuses(ENOSPC).open("t/new", os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        must_be_equal("names inside", share.same_directory("t"), sorted(made))
+        share.inside.unlink(f"t/{made[0]}")
+        share.inside.mkdir("t/dir")
+        share.inside.refuses(ENOSPC).create("t/one-too-many")
+        must_be_equal("names inside", share.same_directory("t"), sorted([*made[1:], "dir"]))
+        assert share.inside.statvfs("t")["f_ffree"] == 0
+
+
+@case("FULL-008", needs=["mount-namespace"], covers=[Twrite], caches=WRITE_BACK, cached_too=True)
+def test_fsync_reports_what_did_not_fit(share: Share) -> None:
+    """Where the guest writes back later, a write for which there is no room is reported at the latest by fsync(2),
+    with ENOSPC; what the host holds is the beginning of what was written.
+    Source: fsync(2) ENOSPC; write(2), NOTES: "some errors might be delayed until a future write(2), fsync(2), or even
+    close(2)"."""
+    content = data(2 * MIB)
+    with tmpfs(share, "t", "size=1m"):
+        must_be_equal("reported by write or fsync", _reported(share, content, fsync=True), ENOSPC)
+        _a_beginning(share, content)
+
+
+@case("FULL-009", needs=["mount-namespace"], covers=[Twrite], severity="linux", caches=WRITE_BACK, cached_too=True)
+def test_nothing_is_dropped_in_silence(share: Share) -> None:
+    """A program that checks write(2) and close(2), and does not call fsync(2), learns of it when what it wrote did
+    not fit.
+    Source: close(2), NOTES: failing to check it "may lead to silent loss of data. This can especially be observed with
+    NFS and with disk quota": network file systems write back when a file is closed (fs/nfs/file.c
+    nfs_file_flush)."""
+    content = data(2 * MIB)
+    with tmpfs(share, "t", "size=1m"):
+        reported = _reported(share, content, fsync=False)
+        held = share.outside.stat("t/big")["st_size"]
+        if reported is None:
+            raise Finding(f"write and close took {len(content)} bytes without error; the host can hold {MIB} ({held})")
+        must_be_equal("reported by write or close", reported, ENOSPC)
+
+
+@case("FULL-010", needs=["mount-namespace"], caches=WRITE_BACK, cached_too=True)
+def test_msync_reports_what_did_not_fit(share: Share) -> None:
+    """Pages of a shared mapping that the host has no room for are reported by msync(2) or fsync(2), with ENOSPC or
+    EIO, or by SIGBUS at the store; the host's other files are whole.
+    Source: msync(2) EIO; POSIX mmap: SIGBUS where there is no space for the page; mm/filemap.c
+    filemap_check_wb_err."""
+    length = 2 * MIB
+    with tmpfs(share, "t", "size=1m"):
+        share.inside.create("t/other", data(5000))
+        fd = share.inside.open("t/big", os.O_RDWR | os.O_CREAT, 0o644)
+        share.inside.ftruncate(fd, length)
+        if share.inside.map_touch_in_child(fd, length, 3, 1, 0, 0, data(length)):  # PROT_READ|WRITE, MAP_SHARED
+            holds(share, "t/other", data(5000))
+            return
+        try:
+            share.inside.fsync(fd)
+        except OSError as e:
+            assert e.errno in (ENOSPC, EIO)
+        else:
+            raise Finding("fsync after storing 2 MiB into a mapping on a file system of 1 MiB succeeded")
+        share.inside.close(fd)
+        holds(share, "t/other", data(5000))
+
+
+@case("FULL-011", needs=["mount-namespace"], covers=[Tlcreate, Twrite], cached_too=True, seconds=120)
+def test_many_small_files(share: Share) -> None:
+    """Of many small files, written and synced one after the other until the host is full, each whose fsync(2)
+    succeeded is whole on both sides.
+    Source: fsync(2): the data are at the storage when it returns; the ticket's report of files lost on a full
+    dataset."""
+    kept, refused = [], 0
+    with tmpfs(share, "t", "size=1m"):
+        for number in range(40):
+            fd = share.inside.open(f"t/f{number}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            try:
+                whole = share.inside.write(fd, data(40_000, number)) == 40_000
+                share.inside.fsync(fd)
+                kept += [number] if whole else []
+            except OSError as e:
+                must_be_equal("errno", e.errno, ENOSPC)
+                refused += 1
+            share.inside.close(fd)
+        assert len(kept) >= 20 and refused >= 5
+        for number in kept:
+            holds(share, f"t/f{number}", data(40_000, number))
+
+
+@contextmanager
+def quota(share: Share, where: str, limit: int) -> Iterator[None]:
+    """A Btrfs file system of the run's own in which `where` may hold `limit` bytes."""
+    if share.outside.which("mkfs.btrfs") is None or share.outside.which("btrfs") is None:
+        raise Undrivable("a file system with quotas that needs no set-up: btrfs-progs is not installed on the host")
+    share.outside.create("image")
+    share.outside.truncate("image", 128 * MIB)
+    root = share.outside.root
+    must_run(share.outside, "mkfs.btrfs", "-q", f"{root}/image")
+    with loop_mounted(share, where, "image"):
+        must_run(share.outside, "btrfs", "quota", "enable", f"{root}/{where}")
+        must_run(share.outside, "btrfs", "subvolume", "create", f"{root}/{where}/own")
+        must_run(share.outside, "btrfs", "qgroup", "limit", str(limit), f"{root}/{where}/own")
+        share.outside.chmod(f"{where}/own", 0o777)
+        yield
+
+
+@case("FULL-012", needs=["mount-namespace"], covers=[Twrite], caches=DIRECT, control=False, seconds=120)
+def test_quota(share: Share) -> None:
+    """Where the host's quota is used up write(2) fails with EDQUOT, not with another errno; all that it had taken is
+    there on both sides.
+    Source: write(2) EDQUOT."""
+    content = data(4 * MIB)
+    with quota(share, "q", 2 * MIB):
+        fd = share.inside.open("q/own/big", os.O_WRONLY | os.O_CREAT, 0o644)
+        done = 0
+        with pytest.raises(OSError) as refused:
+            while done < len(content):
+                done += share.inside.write(fd, content[done : done + CHUNK])
+        must_be_equal("errno of write", refused.value.errno, EDQUOT)
+        share.inside.close(fd)
+        assert done >= MIB // 2
+        holds(share, "q/own/big", content[:done])
+
+
+def _reported(share: Share, content: bytes, *, fsync: bool) -> int | None:
+    """Write `content` to a new file, close it, and say which errno any of the calls gave."""
+    seen = None
+    fd = share.inside.open("t/big", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        done = 0
+        while done < len(content):
+            done += share.inside.write(fd, content[done : done + CHUNK])
+        if fsync:
+            share.inside.fsync(fd)
+    except OSError as e:
+        seen = e.errno
+    try:
+        share.inside.close(fd)
+    except OSError as e:
+        seen = seen or e.errno
+    return seen
+
+
+def _a_beginning(share: Share, content: bytes) -> None:
+    """The host's file is a beginning of what was written, holes (pages that never arrived) aside."""
+    held = share.outside.slurp("t/big", 8 * MIB)
+    for at in range(0, len(held), 4096):
+        page = held[at : at + 4096]
+        if page not in (content[at : at + len(page)], bytes(len(page))):
+            raise Finding(f"the host's file holds at {at} what was never written there: {page[:40]!r}")
