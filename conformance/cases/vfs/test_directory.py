@@ -132,7 +132,8 @@ def test_mkdir_of_a_name_removed_outside(share: Share) -> None:
 @case("DIRECTORY-008", covers=[Tmkdir], caches=FRESH_NAMES)
 def test_directories_made_and_removed_outside(share: Share) -> None:
     """A directory that the host makes is there inside, with what is in it, and gone when the host removes it.
-    Source: the share is one directory seen from two sides; with cache=none the guest keeps no names."""
+    Source: Linux Documentation/filesystems/9p.rst: with cache=none
+    the guest keeps no names."""
     share.inside.refuses(ENOENT).stat("dir")
     share.outside.mkdir("dir", 0o750)
     share.outside.create("dir/fred", b"abc")

@@ -217,7 +217,7 @@ def test_link_of_a_special_file(share: Share, kind: str) -> None:
 @case("LINK-015", covers=[Tgetattr], caches=FRESH_NAMES)
 def test_links_made_and_removed_outside(share: Share) -> None:
     """A second name that the host makes is seen inside with its count and identity, and so is its removal.
-    Source: the share is one directory seen from two sides; 9P2000.L Rgetattr nlink[8]."""
+    Source: Linux Documentation/filesystems/9p.rst "none = no caches used"; 9P2000.L Rgetattr nlink[8]."""
     share.inside.create("fred", b"abc")
     share.outside.link("fred", "george")
     must_be_equal("links", share.same_stat("fred").inside["st_nlink"], 2)

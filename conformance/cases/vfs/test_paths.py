@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, must_be_equal
+from conformance.cases.vfs.outcomes import FRESH_NAMES, flush, must_be_equal
 from conformance.share import Share
 from protocol.messages import Tlcreate, Tlopen, Tmkdir, Treaddir, Trenameat, Tunlinkat, Twalk
 
@@ -92,6 +92,7 @@ def test_forty_directories_deep(share: Share) -> None:
     deep = chain(share, 39) + "/d39"
     share.inside.mkdir(deep)
     share.inside.create(f"{deep}/fred", b"abc")
+    flush(share, f"{deep}/fred")
     assert share.outside.slurp(f"{deep}/fred") == b"abc"
     share.inside.rename(f"{deep}/fred", "fred")
     share.inside.rename("fred", f"{deep}/george")
@@ -212,7 +213,7 @@ def test_search_permission_on_every_component(share: Share) -> None:
 def test_a_component_changes_its_kind_outside(share: Share) -> None:
     """A directory on the way that the host replaces by a file gives ENOTDIR, by a symbolic link the link's target,
     and removed ENOENT, at once.
-    Source: path_resolution(7); the share is one directory seen from two sides."""
+    Source: path_resolution(7); Linux Documentation/filesystems/9p.rst "none = no caches used"."""
     share.inside.mkdir("way")
     share.inside.create("way/fred", b"one")
     share.inside.mkdir("other")

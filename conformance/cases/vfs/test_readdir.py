@@ -309,7 +309,8 @@ def test_two_streams_of_one_directory(share: Share) -> None:
 @case("READDIR-017", covers=[Treaddir], caches=DIRECT_CACHES)
 def test_changes_made_outside(share: Share) -> None:
     """Names that the host makes, renames and removes are seen by the next listing.
-    Source: the share is one directory seen from two sides; with cache=none nothing of a listing is kept."""
+    Source: Linux Documentation/filesystems/9p.rst: with cache=none
+    nothing of a listing is kept."""
     share.inside.mkdir("dir")
     share.inside.create("dir/one")
     assert share.inside.listdir("dir") == ["one"]

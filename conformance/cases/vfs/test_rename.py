@@ -391,7 +391,8 @@ def test_directory_that_the_user_may_not_write_to_another_parent(share: Share) -
 @case("RENAME-023", caches=FRESH_NAMES, covers=[Trenameat])
 def test_renames_made_outside(share: Share) -> None:
     """A rename on the host is seen inside: the new name has the content, the old one is gone, and can be used.
-    Source: the share is one directory seen from two sides; with cache=none the guest keeps no names."""
+    Source: Linux Documentation/filesystems/9p.rst: with cache=none
+    the guest keeps no names."""
     share.inside.create("fred", b"abc")
     share.inside.mkdir("dir")
     share.inside.create("dir/below", b"below")

@@ -228,7 +228,8 @@ def test_symlink_belongs_to_who_makes_it(share: Share) -> None:
 @case("SYMLINK-015", covers=[Treadlink], caches=FRESH_NAMES)
 def test_a_link_changed_outside(share: Share) -> None:
     """When the host replaces a symbolic link by another, or by a file, the guest sees the new one.
-    Source: the share is one directory seen from two sides; with cache=none no text is kept."""
+    Source: Linux Documentation/filesystems/9p.rst: with cache=none
+    no text is kept."""
     share.inside.create("one", b"1")
     share.inside.create("two", b"22")
     share.inside.symlink("one", "link")

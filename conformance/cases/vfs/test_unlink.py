@@ -137,7 +137,8 @@ def test_unlink_of_a_file_that_nobody_may_touch(share: Share) -> None:
 @case("UNLINK-008", covers=[Tunlinkat], caches=FRESH_NAMES)
 def test_files_removed_outside(share: Share) -> None:
     """A file that the host removes is gone inside; unlink(2) of it fails with ENOENT.
-    Source: the share is one directory seen from two sides; with cache=none the guest keeps no names."""
+    Source: Linux Documentation/filesystems/9p.rst: with cache=none
+    the guest keeps no names."""
     for name in ("one", "two", "three"):
         share.inside.create(name, b"abc")
     assert share.inside.slurp("one") == b"abc"
