@@ -12,7 +12,7 @@ import conformance.cases
 from conformance.case import CASES, Case
 from conformance.errors import UsageError
 from conformance.evidence.record import load_run
-from conformance.message_matrix import matrix, never_sent
+from conformance.message_matrix import lines, matrix, never_sent
 
 FOLDER = Path(conformance.cases.__file__).parent
 
@@ -47,8 +47,8 @@ def cases(
             seen = f"crossed {times} times in {', '.join(proved)}" if proved else "- " + never_sent(name)
             click.echo(f"{name:<13} {seen}")
     elif show_matrix:
-        for name, ids in matrix(chosen).items():
-            click.echo(f"{name:<13} {', '.join(ids) if ids else '- ' + never_sent(name)}")
+        for line in lines(chosen):
+            click.echo(line)
     elif as_json:
         click.echo(json.dumps([_as_dict(c) for c in chosen], indent=1))
     else:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from conformance.case import Case
 from protocol.messages import BY_NAME
 
+CALL_LAYERS = ("vfs", "property")
+"""Layers whose cases make system calls in a guest; their covers= is checked against what crossed."""
+
 NEVER_SENT = {
-    "Tauth": "v9fs never authenticates (net/9p/client.c sends afid = NOFID in Tattach)",
-    "Tversion": "sent once by mount(8), before any case runs; each mount of a run is its proof",
-    "Tattach": "sent by mount(8) before any case runs; access=user cases send more",
-    "Trename": "v9fs sends Trenameat; Trename only after EOPNOTSUPP (fs/9p/vfs_inode.c v9fs_vfs_rename)",
-    "Tremove": "v9fs sends Tunlinkat; Tremove only after EOPNOTSUPP (fs/9p/vfs_inode.c v9fs_remove)",
-}
-"""T-message -> why no vfs case can show it. The wire layer covers all of them."""
+    "Tlerror": "is no request: the number beside Rlerror's, which nobody sends (net/9p/client.c has no caller)",
+    "Tauth": "v9fs never authenticates: p9_client_attach() is given no afid and sends NOFID"
+             " (fs/9p/v9fs.c v9fs_session_init, fs/9p/fid.c v9fs_fid_lookup_with_uid; net/9p/client.c has no"
+             " P9_TAUTH)",
+    "Trename": "v9fs sends Trenameat, and Trename only to a server that answers that with EOPNOTSUPP"
+               " (fs/9p/vfs_inode.c v9fs_vfs_rename)",
+}  # fmt: skip
+"""T-message -> why no case that makes system calls can show it on a server that has all of 9P2000.L. The wire
+layer covers them. Tremove, in 9P2000.L a fallback of Tunlinkat in the same way (v9fs_remove), crosses on a mount as
+9P2000.u; Tflush when a process is killed in the midst of a call; Tversion and Tattach on a second mount."""
 
 
 def matrix(cases: Iterable[Case]) -> dict[str, list[str]]:
@@ -29,3 +35,13 @@ def matrix(cases: Iterable[Case]) -> dict[str, list[str]]:
 def never_sent(name: str) -> str:
     """Why no case covers the message; a gap is said to be one."""
     return NEVER_SENT.get(name, "NOT COVERED, and no reason is written")
+
+
+def lines(cases: Iterable[Case]) -> Iterator[str]:
+    """The matrix as text: for each message the cases that make system calls, or why there are none; then the rest."""
+    given = list(cases)
+    calls, others = (matrix(c for c in given if (c.layer in CALL_LAYERS) is wanted) for wanted in (True, False))
+    for name, ids in calls.items():
+        yield f"{name:<13} {', '.join(ids) if ids else '- ' + never_sent(name)}"
+        if others[name]:
+            yield f"{'':<13} below the file system: {', '.join(others[name])}"

@@ -1,0 +1,162 @@
+"""The library of cases, walked from the registry of messages: nothing is declared that is not followed through."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import conformance.cases
+import reference_server.handlers
+from assay9.cases import load_cases
+from conformance.case import CACHES, Case
+from conformance.features import FEATURES
+from conformance.message_matrix import CALL_LAYERS, NEVER_SENT, lines, matrix
+from conformance.mounts import DEFAULT, parse
+from conformance.targets import spec
+from protocol.fields import Dialect
+from protocol.messages import BY_NAME, Message
+
+CASES_FOLDER = Path(conformance.cases.__file__).parent
+HANDLERS_FOLDER = Path(reference_server.handlers.__file__).parent
+
+REQUESTS = [m for name, m in BY_NAME.items() if name.startswith("T") and Dialect.L in m.dialects]
+
+VFS_FAMILIES = {
+    "session": {"session"},
+    "walk": {"names", "paths", "session"},
+    "open": {"open"},
+    "io": {"io", "sync"},
+    "directory": {"directory", "readdir"},
+    "attributes": {"stat", "mode", "owner", "times", "truncate", "statfs"},
+    "link": {"link", "symlink"},
+    "node": {"node"},
+    "rename": {"rename"},
+    "unlink": {"unlink", "session"},
+    "xattr": {"xattr"},
+    "lock": {"lock"},
+}
+"""A message family's vfs families: system calls are not cut the way messages are."""
+
+NO_HANDLER = {"Tlerror": "is no request"}
+NO_WIRE_CASE = {"Tlerror": "is no request; an unknown type is WIRE-SESSION's matter"}
+
+
+@pytest.fixture(scope="module")
+def library() -> list[Case]:
+    return load_cases()
+
+
+def of_family(library: list[Case], message: type[Message]) -> list[Case]:
+    """The vfs cases that cover a message and stand in a family of its own."""
+    wanted = VFS_FAMILIES[message.family]
+    return [c for c in library if c.layer == "vfs" and c.family in wanted and message.__name__ in c.covers]
+
+
+@pytest.mark.parametrize("message", REQUESTS, ids=lambda m: m.__name__)
+def test_message_has_handler_module(message: type[Message]) -> None:
+    if message.__name__ in NO_HANDLER:
+        return
+    text = (HANDLERS_FOLDER / f"{message.family}.py").read_text()
+    assert re.search(rf"\b{message.__name__}\b", text), f"no handler of {message.__name__} in {message.family}.py"
+
+
+@pytest.mark.parametrize("message", REQUESTS, ids=lambda m: m.__name__)
+def test_message_has_wire_case(message: type[Message], library: list[Case]) -> None:
+    covering = [c for c in library if c.layer == "wire" and c.family == message.family and message.__name__ in c.covers]
+    assert covering or message.__name__ in NO_WIRE_CASE, f"no case in cases/wire/test_{message.family}.py"
+
+
+@pytest.mark.parametrize("message", REQUESTS, ids=lambda m: m.__name__)
+def test_message_has_vfs_case_of_its_family_or_a_reason(message: type[Message], library: list[Case]) -> None:
+    covering = of_family(library, message)
+    assert bool(covering) != (message.__name__ in NEVER_SENT), (
+        f"{message.__name__}: {[c.id for c in covering]} cover it, reason {NEVER_SENT.get(message.__name__)!r}"
+    )
+
+
+def test_reasons_name_a_kernel_source() -> None:
+    for name, reason in NEVER_SENT.items():
+        assert name in BY_NAME
+        assert re.search(r"\.c\b", reason), f"the reason for {name} names no source file"
+
+
+def test_matrix_shows_every_message(library: list[Case]) -> None:
+    shown = list(lines(library))
+    names = {line.split()[0] for line in shown if not line.startswith(" ")}
+    assert names == {m.__name__ for m in REQUESTS}
+    assert not [line for line in shown if "NOT COVERED" in line]
+
+
+def test_ids_are_unique_and_one_stem_is_one_family(library: list[Case]) -> None:
+    assert len({c.id for c in library}) == len(library)
+    families: dict[str, set[tuple[str, str]]] = {}
+    for c in library:
+        families.setdefault(c.id.rpartition("-")[0], set()).add((c.layer, c.family.partition("_")[0]))
+    assert {stem: where for stem, where in families.items() if len(where) > 1} == {}
+
+
+def test_every_test_function_is_a_declared_case(library: list[Case]) -> None:
+    declared = {(c.function.__module__, c.function.__name__) for c in library}
+    for path in CASES_FOLDER.glob("*/test_*.py"):
+        module = f"conformance.cases.{path.parent.name}.{path.stem}"
+        importlib.import_module(module)
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                assert (module, node.name) in declared, f"{path.name}: {node.name} is no declared case"
+
+
+def test_covers_names_requests(library: list[Case]) -> None:
+    names = {m.__name__ for m in BY_NAME.values() if m.__name__.startswith("T")}
+    wrong = {c.id: set(c.covers) - names for c in library if set(c.covers) - names}
+    assert wrong == {}
+
+
+SOURCE = re.compile(
+    r"\w\(\d\w*\)|POSIX|9P2000|protocol\.md|virtio|VIRTIO|OASIS|Linux|QEMU|\.[ch]\b|\.rst\b|known defect"
+    r"|\w#\d|CVE-\d|RFC|v9fs_|security_model"
+)
+
+
+@pytest.mark.parametrize("layer", [*CALL_LAYERS, "wire"])
+def test_sources_name_something(layer: str, library: list[Case]) -> None:
+    wrong = {c.id: c.source for c in library if c.layer == layer and not SOURCE.search(c.source)}
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("layer", [*CALL_LAYERS, "wire"])
+def test_requirements_are_sentences_and_defects_go_by_their_own_names(layer: str, library: list[Case]) -> None:
+    for c in library:
+        if c.layer == layer:
+            assert len(c.requirement.split()) >= 4, c.id
+            assert "museum" not in c.requirement + c.source, f"{c.id}: name the defect's own id"
+
+
+def test_needs_caches_and_mounts_are_known(library: list[Case]) -> None:
+    for c in library:
+        assert set(c.needs) <= set(FEATURES), c.id
+        assert c.caches and set(c.caches) <= set(CACHES), c.id
+        parse(c.mount, DEFAULT)
+
+
+def test_cases_that_make_calls_take_the_share(library: list[Case]) -> None:
+    for c in library:
+        if c.layer in CALL_LAYERS:
+            assert "share" in inspect.signature(c.function).parameters, c.id
+
+
+@pytest.mark.parametrize("target", spec.names())
+def test_known_failures_name_cases(target: str, library: list[Case]) -> None:
+    ids = {c.id for c in library}
+    profile = spec.load(target).profile
+    assert {k.case for k in profile.known if k.case.partition("[")[0] not in ids} == set()
+    assert {lack.feature for lack in profile.lacks} <= set(FEATURES)
+
+
+def test_matrix_counts_each_case_once(library: list[Case]) -> None:
+    for name, ids in matrix(library).items():
+        assert len(ids) == len(set(ids)), name
