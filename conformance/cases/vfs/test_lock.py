@@ -388,8 +388,8 @@ def test_getlk_sees_the_hosts_lock(share: Share) -> None:
 @case("LOCK-025", covers=[Tlock], severity="varies", caches=("mmap", "loose"))
 def test_a_lock_makes_the_hosts_data_visible(share: Share) -> None:
     """Where the guest caches, data of the same length that the host wrote are read after a lock was taken.
-    Source: fs/9p/vfs_file.c v9fs_file_lock: cached pages are written back and invalidated when a lock is
-    taken."""
+    Source: fs/9p/vfs_file.c v9fs_file_lock_dotl writes back and invalidates cached pages when a lock is taken, save
+    those that invalidate_mapping_pages finds in use."""
     share.outside.create("fred", b"old content")
     fd = open_in(share.inside)
     assert share.inside.pread(fd, 100, 0) == b"old content"
