@@ -15,6 +15,7 @@ import pytest
 
 from conformance.case import case
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, flush, must_be_equal, works_or
+from conformance.errors import Finding
 from conformance.share import Share
 from protocol.messages import (
     Tfsync,
@@ -342,21 +343,44 @@ def test_link_of_the_descriptor(share: Share) -> None:
     share.gone("george")
 
 
-@case("UNLINKED-022", covers=[Tunlinkat], caches=DIRECT_CACHES)
+@case("UNLINKED-022", covers=[Tunlinkat], caches=DIRECT_CACHES, seconds=120.0)
 def test_the_space_comes_back(share: Share) -> None:
-    """The space of an unlinked file is free again on the host once it is closed, and not before.
-    Source: POSIX unlink; a server that leaks the fid keeps the file for ever."""
-    fd = share.inside.open("fred", os.O_RDWR | os.O_CREAT)
-    share.inside.write_pattern(fd, 32 << 20)
-    share.inside.fsync(fd)
-    used = share.outside.statvfs(".")
-    share.inside.unlink("fred")
-    must_be_equal("still readable", len(share.inside.pread(fd, 100, (32 << 20) - 100)), 100)
-    share.inside.close(fd)
-    after = share.outside.statvfs(".")
-    files = after["f_ffree"] - used["f_ffree"]
-    freed = (after["f_bfree"] - used["f_bfree"]) * after["f_frsize"]
-    assert files > 0 or freed >= 16 << 20, f"{freed} bytes and {files} inodes came back after the file was closed"
+    """The space of an unlinked file is free again on the host once the guest has closed it, and it can be read
+    until then.
+    Source: POSIX unlink; a server that leaks the fid keeps the file for ever; known defect: CVE-2017-7377 and its
+    kin (leaks of what a fid holds)."""
+    size, freed = 32 << 20, 0
+    top = share.outside.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    for turn in range(4):  # others use the host's disk too: one turn in which the space is seen to come is enough
+        fd = share.inside.open("fred", os.O_RDWR | os.O_CREAT)
+        share.inside.write_pattern(fd, size)
+        share.inside.fsync(fd)
+        before = share.outside.statvfs(".")
+        share.inside.unlink("fred")
+        must_be_equal("bytes still readable", len(share.inside.pread(fd, 100, size - 100)), 100)
+        share.inside.close(fd)
+        if turn:
+            share.outside.syncfs(top)  # some file systems count what is freed when they commit
+        after = share.outside.statvfs(".")
+        freed = (after["f_bfree"] - before["f_bfree"]) * after["f_frsize"]
+        if freed >= size // 2:
+            return
+    raise Finding(f"{freed} bytes came back of {size} after the unlinked file was closed")
+
+
+@case("UNLINKED-023", covers=[Tread, Twrite])
+def test_the_other_calls_on_a_descriptor(share: Share) -> None:
+    """readv(2), writev(2), preadv2(2), pwritev2(2), posix_fadvise(2), fcntl(2) F_GETFL and syncfs(2) work on a file
+    without a name.  Source: POSIX unlink; the calls' man pages name no such error."""
+    fd = orphan(share, unlink)
+    must_be_equal("readv", share.inside.readv(fd, [3, 4]), b"0123456")
+    share.inside.lseek(fd, 0)
+    share.inside.writev(fd, [b"AB", b"CD"])
+    share.inside.pwritev(fd, [b"x", b"y"], 8)
+    share.inside.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    share.inside.syncfs(fd)
+    must_be_equal("preadv", share.inside.preadv(fd, [6, 6], 0), b"ABCD4567xy")
+    must_be_equal("access mode", share.inside.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE, os.O_RDWR)
 
 
 @case("UNLINKED-031", covers=[Treaddir], severity="linux")
