@@ -329,7 +329,7 @@ def test_trusted_attributes_are_roots(share: Share) -> None:
     bob.refuses(EPERM).setxattr("fred", "trusted.a", b"1")
     bob.refuses(EPERM).removexattr("fred", "trusted.a")
     bob.refuses(ENODATA).getxattr("fred", "trusted.a")
-    assert share.outside.listxattr("fred") == []
+    assert not [n for n in share.outside.listxattr("fred") if n.startswith("trusted.")]
 
 
 @case("XATTR-021", covers=[Txattrcreate, Txattrwalk], needs=["guest-root", "host-root", "xattr-security"])
