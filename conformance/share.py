@@ -221,8 +221,6 @@ class Share:
 
     def _xattrs(self, vantage: Vantage, path: str, prefix: str) -> dict[str, bytes]:
         names = vantage.quietly("listxattr", path, follow_symlinks=False)
-        if vantage is self.outside:  # QEMU's mapped-xattr keeps owner and mode there; inside they must not show
-            names = [n for n in names if not n.startswith("user.virtfs.")]
         return {n: vantage.quietly("getxattr", path, n, follow_symlinks=False) for n in names if n.startswith(prefix)}
 
     def _spell(self, number: int) -> str:

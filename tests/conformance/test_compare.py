@@ -135,27 +135,33 @@ class TestStatvfs:
         assert not self.compare({field: STATVFS[field] + 1})
 
 
-HOST: list[list[Any]] = [["a", 1, 0o100000], ["b", 2, 0o040000]]
+HOST: list[list[Any]] = [["a", 1, 0o100000, 1], ["b", 2, 0o040000, 1]]
 
 
 class TestEntries:
     """Directories: names, types, inode identities."""
 
     def test_equal_with_other_numbers(self) -> None:
-        assert Comparer().entries("d", [["a", 11, 0o100000], ["b", 12, 0o040000]], HOST, 1).ok
+        assert Comparer().entries("d", [["a", 11, 0o100000, 9], ["b", 12, 0o040000, 9]], HOST).ok
 
     @pytest.mark.parametrize(
         "inside",
         [
-            [["a", 11, 0o100000]],
-            [["a", 11, 0o100000], ["b", 12, 0o040000], ["c", 13, 0o100000]],
-            [["a", 11, 0o100000], ["b", 12, 0o100000]],
-            [["a", 11, 0o100000], ["b", 11, 0o040000]],
+            [["a", 11, 0o100000, 9]],
+            [["a", 11, 0o100000, 9], ["b", 12, 0o040000, 9], ["c", 13, 0o100000, 9]],
+            [["a", 11, 0o100000, 9], ["b", 12, 0o100000, 9]],
+            [["a", 11, 0o100000, 9], ["b", 11, 0o040000, 9]],
         ],
         ids=["missing", "extra", "type", "same-inode"],
     )
     def test_differences(self, inside: list[list[Any]]) -> None:
-        assert not Comparer().entries("d", inside, HOST, 1).ok
+        assert not Comparer().entries("d", inside, HOST).ok
+
+    def test_what_the_server_keeps_for_itself_is_left_out(self) -> None:
+        host = [*HOST, [".virtfs_metadata", 3, 0o040000, 1]]
+        inside = [["a", 11, 0o100000, 9], ["b", 12, 0o040000, 9]]
+        assert not Comparer().entries("d", inside, host).ok
+        assert Comparer(hidden=lambda name: name.startswith(".virtfs_")).entries("d", inside, host).ok
 
 
 class TestValues:

@@ -245,7 +245,7 @@ def test_many_inodes_are_all_different(share: Share) -> None:
     share.inside.mkdir("d")
     share.inside.fill_directory("d", 200)
     share.same_directory("d")
-    inodes = [inode for _, inode, _ in share.inside.scandir("d")]
+    inodes = [entry[1] for entry in share.inside.scandir("d")]
     assert len(set(inodes)) == len(inodes) == 200
 
 
