@@ -144,7 +144,7 @@ def _result(rng: random.Random, number: int, family: str, verdict: Verdict, call
     seen = [c for i in range(1, len(made) + 1, 2) for c in _compared(rng, i, bad and i == 1)]
     messages = [OPS[c.op][0] + (f" -> {c.errno}" if c.errno else "") for c in made if c.vantage == "inside"]
     known = KnownFailure(reason="f_files is cut to 32 bits in v9fs_statfs",
-                         link="https://gitlab.com/qemu-project/qemu/-/issues/1") if verdict == "known" else None  # fmt: skip
+                         link="https://gitlab.com/qemu-project/qemu/-/issues/1") if verdict == "known" else None  # fmt: skip  # noqa: E501
     return CaseResult(
         id=f"{case_id}[{parameters}]" if parameters else case_id, case_id=case_id, parameters=parameters,
         layer="property" if family == "statfs" else "vfs", family=family,
@@ -152,8 +152,8 @@ def _result(rng: random.Random, number: int, family: str, verdict: Verdict, call
         severity=rng.choice(("must", "must", "linux")), mount=mount,
         mount_shown=f"share0 /mnt/share0 9p rw,sync,dirsync,access=client,msize=131072,trans=virtio,{mount} 0 0",
         verdict=verdict, reason=rng.choice(REASONS[verdict]), infrastructure=verdict == "error",
-        details="Traceback (most recent call last):\n  File \"cases/vfs/test_open.py\", line 12\nFinding: ..." if bad else "",
-        known=known, seconds=round(sum(c.seconds for c in made) * 1.3, 4), ended=STARTED + timedelta(seconds=number / 4),
+        details="Traceback (most recent call last):\n  File \"cases/vfs/test_open.py\", line 12\nFinding: ..." if bad else "",  # noqa: E501
+        known=known, seconds=round(sum(c.seconds for c in made) * 1.3, 4), ended=STARTED + timedelta(seconds=number / 4),  # noqa: E501
         worker=f"gw{number % 2}", guest_seconds=round(sum(c.seconds for c in made), 4), calls=made, comparisons=seen,
         covers=["Tlopen"], messages=messages, message_counts={m.split()[0]: 1 for m in messages}, covers_ok=True,
         log_excerpts=[LogExcerpt("console: 9p", "9pnet: -- p9_read_work: recv error -5\n[  12.3] <1>")] if bad else [],
@@ -165,7 +165,7 @@ def _call(rng: random.Random, index: int) -> Call:
     errno = "ENOENT" if rng.random() < 0.1 else None
     result = errno or OPS[op][1]
     return Call(
-        index=index, vantage="outside" if rng.random() < 0.15 else "inside", process=rng.choice(("main", "main", "fred")),
+        index=index, vantage="outside" if rng.random() < 0.15 else "inside", process=rng.choice(("main", "main", "fred")),  # noqa: E501
         op=op, args=["'fred'", rng.choice(("0o640", "b'...'", "flags=577"))], result=result, errno=errno,
         seconds=round(rng.random() / 100, 6), control_result="EACCES" if rng.random() < 0.02 else result,
     )  # fmt: skip
