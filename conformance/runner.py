@@ -34,6 +34,7 @@ class Runner:
         self._mounted: MountOptions | None = None
         self._mount_line = ""
         self._refused: dict[MountOptions, str] = {}
+        self._controls: dict[str, Share] = {}
         self.broken: InfrastructureError | None = None
 
     def run(
@@ -50,8 +51,11 @@ class Runner:
         try:
             self._ready(case, mount)
             if case.control and self._control_first:
-                control = self._share(case, directory, mount)
-                self._on_control(body, control)
+                control = self._controls.get(directory)  # it holds or not, however the share is mounted
+                if control is None:
+                    control = self._share(case, directory, mount)
+                    self._on_control(body, control)
+                    self._controls[directory] = control
             share = self._share(case, directory, mount, further)
             if self.deployment.traced:
                 self.deployment.inside.call("trace_begin")
