@@ -43,10 +43,12 @@ def user_namespace_problem() -> tuple[str, str] | None:
                 f"building without root needs a line for {user} in {table}",
                 f"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}",
             )
-    tried = subprocess.run(["unshare", "--user", "true"], capture_output=True, check=False)
+    argv = ["unshare", "--user", "--map-root-user", "--map-auto", "--mount", "true"]
+    tried = subprocess.run(argv, capture_output=True, text=True, check=False)
     if tried.returncode != 0:
+        said = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
         return (
-            "this kernel does not let ordinary users make user namespaces",
+            f"ordinary users cannot make user namespaces here ({said})",
             "as root: sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000",
         )
     return None

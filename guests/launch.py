@@ -19,7 +19,7 @@ from guests.argv import Host, qemu_argv
 from guests.errors import InfrastructureError
 from guests.files import remove_tree
 from guests.images.store import Image
-from guests.processes import claim, dying_with_parent, end
+from guests.processes import claim, dying_with_parent, end, exiting
 from guests.qmp import Qmp
 from guests.spec import MachineSpec
 from guests.ssh import SshShell
@@ -29,6 +29,10 @@ _FICLONE = 0x40049409
 
 _START_LIMIT = 30.0
 """Seconds until QEMU opens its control socket; it takes a tenth of one."""
+
+
+_PORT_ATTEMPTS = 5
+"""Several runs on one machine choose ports at once."""
 
 
 class PortTaken(InfrastructureError):
@@ -55,8 +59,9 @@ class Launch:
         self.spec = spec
         self.image = image
         self.logs = logs
-        self.ssh_port = spec.ssh_port or _free_port()
-        self.resident_port = _free_port()
+        self.ssh_port, self.resident_port = _free_ports(2)
+        if spec.ssh_port is not None:
+            self.ssh_port = spec.ssh_port
         self.process: subprocess.Popen[bytes] | None = None
         self.qmp: Qmp | None = None
         self.name = name = f"m-{secrets.token_hex(4)}"
@@ -115,18 +120,17 @@ class Launch:
 
     def runs(self) -> bool:
         """QEMU has not ended."""
-        return self.process is not None and self.process.poll() is None
+        if self.process is None:
+            return False
+        if exiting(self.process.pid):
+            # Its sockets may be closed before it can be waited for; do not call it running in between.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
+        return self.process.poll() is None
 
     def events(self) -> list[dict[str, Any]]:
         """QMP events so far, oldest first."""
-        if self.qmp is None or self.process is None:
-            return []
-        events = self.qmp.events()
-        if self.qmp.ended:
-            # A dying process closes its sockets first; do not call it alive in between.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(5)
-        return events
+        return self.qmp.events() if self.qmp is not None else []
 
     def why_ended(self) -> str:
         """One line: how QEMU ended, and its last words."""
@@ -206,11 +210,33 @@ class Launch:
         return ""
 
 
-def _free_port() -> int:
-    """A TCP port free at this moment; QEMU may find it taken a moment later (PortTaken)."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_ports(count: int) -> list[int]:
+    """TCP ports free at this moment; QEMU may find one taken a moment later (PortTaken)."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def launch(
+    spec: MachineSpec,
+    accelerator: str,
+    image: Image,
+    *,
+    logs: dict[str, Path],
+    state: Path,
+    restore: bool,
+) -> Launch:
+    """A ``Launch``; tried again when another program took a free port before QEMU could."""
+    attempts = 1 if spec.ssh_port is not None else _PORT_ATTEMPTS
+    while True:
+        attempts -= 1
+        try:
+            return Launch(spec, accelerator, image, logs=logs, state=state, restore=restore)
+        except PortTaken:
+            if attempts == 0:
+                raise
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -13,7 +13,7 @@ from guests.console import ConsoleLogin, ConsoleWatch
 from guests.errors import InfrastructureError
 from guests.files import remove_tree
 from guests.images.store import Image, ensure_image
-from guests.launch import Launch, PortTaken
+from guests.launch import Launch, PortTaken, launch
 from guests.processes import clean_left_over
 from guests.progress import Progress, silent
 from guests.resident import SocketLineChannel
@@ -193,7 +193,10 @@ class QemuMachine:
         return self._launch
 
     def _start_once(self) -> None:
-        self._launch = self._launched()
+        assert self._image is not None and self._snapshot is not None
+        self._launch = launch(
+            self.spec, self.accelerator, self._image, logs=self.logs, state=self._snapshot.state, restore=True
+        )
         try:
             self._launch.wait_ready(READY_LIMIT)
         except BaseException:
@@ -213,29 +216,10 @@ class QemuMachine:
             return self._snapshot.state.stat().st_mtime >= before
         return False
 
-    def _launched(self) -> Launch:
-        """Start QEMU; once more when another program took the free port in between."""
-        assert self._image is not None and self._snapshot is not None
-        attempts = 1 if self.spec.ssh_port is not None else 3
-        while True:
-            attempts -= 1
-            try:
-                return Launch(
-                    self.spec,
-                    self.accelerator,
-                    self._image,
-                    logs=self.logs,
-                    state=self._snapshot.state,
-                    restore=True,
-                )
-            except PortTaken:
-                if attempts == 0:
-                    raise
-
 
 def _about_restoring(error: InfrastructureError) -> bool:
     """Whether a failed start may be the snapshot's fault: QEMU says so, or the guest never answered."""
-    return bool(re.search(r"load|snapshot|savevm|section|migrat|did not answer", error.message))
+    return bool(re.search(r"load|snapshot|savevm|section|migrat|did not answer", error.message, re.I))
 
 
 def check(spec: MachineSpec) -> None:

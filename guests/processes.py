@@ -34,6 +34,16 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] == "Z" else int(fields[19])
 
 
+def exiting(pid: int) -> bool:
+    """Whether ``pid`` is on its way out or waits to be reaped. Source: proc(5), and PF_EXITING of linux/sched.h."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+    fields = text.rpartition(")")[2].split()
+    return fields[0] in "ZX" or bool(int(fields[6]) & 0x4)
+
+
 def boot_id() -> str:
     """Changes with each boot of this host: start times of an earlier boot mean nothing."""
     try:

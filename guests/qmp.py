@@ -24,8 +24,6 @@ class Qmp:
         self._socket.settimeout(limit)
         self._buffer = b""
         self._events: list[dict[str, Any]] = []
-        self.ended = False
-        """QEMU closed the connection: it has ended or is about to."""
         try:
             self._socket.connect(str(path))
         except OSError as error:
@@ -83,10 +81,8 @@ class Qmp:
             except TimeoutError as error:
                 raise InfrastructureError("QEMU's control socket does not answer") from error
             except OSError as error:
-                self.ended = True
                 raise InfrastructureError(f"QEMU is gone ({error})") from error
             if not data:
-                self.ended = True
                 raise InfrastructureError("QEMU is gone: it closed its control socket")
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")

@@ -20,7 +20,7 @@ from guests.argv import SNAPSHOT_NAME, snapshot_key
 from guests.errors import InfrastructureError
 from guests.files import remove_tree, require_space
 from guests.images.store import Image
-from guests.launch import Launch
+from guests.launch import launch
 from guests.locks import appearing, exclusive
 from guests.progress import Progress
 from guests.spec import MachineSpec
@@ -79,24 +79,24 @@ def _make(spec: MachineSpec, accelerator: str, image: Image, directory: Path, pr
     logs = {"console": directory / "console.log", "qemu": directory / "qemu.log"}
     blank = directory / "blank.qcow2"
     _create_disk(blank, spec.control_mb)
-    launch = Launch(booted, accelerator, image, logs=logs, state=blank, restore=False)
+    booting = launch(booted, accelerator, image, logs=logs, state=blank, restore=False)
     try:
-        launch.wait_ready(BOOT_LIMIT)
-        shell = launch.connect()
+        booting.wait_ready(BOOT_LIMIT)
+        shell = booting.connect()
         shell.run(WARM_UP, 120.0)
         shell.close()
         time.sleep(0.5)  # let the guest finish with the connection: it would be part of the snapshot
-        assert launch.qmp is not None and launch.process is not None
-        launch.qmp.execute("stop")
-        launch.qmp.human(f"savevm {SNAPSHOT_NAME}", limit=300.0)
+        assert booting.qmp is not None and booting.process is not None
+        booting.qmp.execute("stop")
+        booting.qmp.human(f"savevm {SNAPSHOT_NAME}", limit=300.0)
         with contextlib.suppress(InfrastructureError):
-            launch.qmp.execute("quit")
-        launch.process.wait(60)
-        shutil.move(launch.disk, directory / "state.qcow2")
+            booting.qmp.execute("quit")
+        booting.process.wait(60)
+        shutil.move(booting.disk, directory / "state.qcow2")
     except subprocess.TimeoutExpired as error:
         raise InfrastructureError("QEMU did not end after saving the guest") from error
     finally:
-        launch.stop()
+        booting.stop()
     blank.unlink()
     empty.rmdir()
     (directory / "meta.json").write_text(
@@ -105,7 +105,7 @@ def _make(spec: MachineSpec, accelerator: str, image: Image, directory: Path, pr
                 "image": image.digest,
                 "accelerator": accelerator,
                 "qemu": qemu_version(spec.qemu),
-                "argv": launch.argv,
+                "argv": booting.argv,
             },
             indent=1,
         ),
