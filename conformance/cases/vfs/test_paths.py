@@ -64,25 +64,25 @@ def test_longest_path(share: Share) -> None:
     Source: POSIX PATH_MAX (the NUL counts); Linux include/uapi/linux/limits.h."""
     share.inside.create("fred", b"abc")
     root = share.inside.root + "/"
-    for length, works in ((PATH_MAX - 1, True), (PATH_MAX, False)):
-        name = "fred" if (length - len(root)) % 2 == 0 else "/fred"
-        path = root + "./" * ((length - len(root) - len(name)) // 2) + name
-        must_be_equal("length", len(path), length)
-        if works:
-            assert share.inside.slurp(path) == b"abc"
-            with share.without_comparison():  # the host's name of the same directory may be longer
+    with share.without_comparison():  # the host's name of the same directory has another length
+        for length, works in ((PATH_MAX - 1, True), (PATH_MAX, False)):
+            name = "fred" if (length - len(root)) % 2 == 0 else "/fred"
+            path = root + "./" * ((length - len(root) - len(name)) // 2) + name
+            must_be_equal("length", len(path), length)
+            if works:
+                assert share.inside.slurp(path) == b"abc"
                 share.inside.chmod(path, 0o600)
                 share.inside.rename(path, path[:-1] + "k")
                 share.inside.rename(path[:-1] + "k", path)
-        else:
-            for op in ("open", "stat", "unlink", "mkdir", "readlink"):
-                getattr(share.inside.refuses(ENAMETOOLONG), op)(path)
-            share.inside.refuses(ENAMETOOLONG).rename(path, "new")
-            share.inside.refuses(ENAMETOOLONG).rename("fred", path)
-            share.inside.refuses(ENAMETOOLONG).symlink("target", path)
-            share.inside.refuses(ENAMETOOLONG).link("fred", path)
+            else:
+                for op in ("open", "stat", "unlink", "mkdir", "readlink"):
+                    getattr(share.inside.refuses(ENAMETOOLONG), op)(path)
+                share.inside.refuses(ENAMETOOLONG).rename(path, "new")
+                share.inside.refuses(ENAMETOOLONG).rename("fred", path)
+                share.inside.refuses(ENAMETOOLONG).symlink("target", path)
+                share.inside.refuses(ENAMETOOLONG).link("fred", path)
     assert share.same_directory() == ["fred"]
-    share.same_stat("fred")
+    must_be_equal("mode", oct(share.same_stat("fred").inside["st_mode"]), "0o100600")
 
 
 @case("PATHS-003", covers=[Tmkdir, Twalk, Tlcreate], cached_too=True)

@@ -46,6 +46,7 @@ def unlink(share: Share) -> None:
 def replace(share: Share) -> None:
     """The name goes to another file by rename(2)."""
     share.inside.create("other", b"the other file", 0o755)
+    flush(share, "other")
     share.inside.rename("other", "fred")
 
 
@@ -53,6 +54,7 @@ def recreate(share: Share) -> None:
     """The name goes by unlink(2), and another file is made there."""
     share.inside.unlink("fred")
     share.inside.create("fred", b"the other file", 0o755)
+    flush(share, "fred")
 
 
 by_every_way = pytest.mark.parametrize("lose", [unlink, replace, recreate], ids=["unlink", "replace", "recreate"])
@@ -72,7 +74,6 @@ def other_is_untouched(share: Share, lose: ByWay) -> None:
     if lose is unlink:
         share.gone("fred")
         return
-    flush(share, "fred")
     must_be_equal("the other file's content", share.outside.slurp("fred"), b"the other file")
     seen = share.same_stat("fred").inside
     must_be_equal("the other file's size, mode and owner", (seen["st_size"], oct(seen["st_mode"] & 0o7777),
