@@ -350,12 +350,12 @@ def _rerror(frame: bytes | bytearray) -> Rerror | None:
         return None
     body = bytes(frame[HDRSZ:])
     if len(body) == 4:
-        return Rerror(head.tag, *_ERRNO.unpack(body), b"")
+        return Rerror(head.tag, _ERRNO.unpack(body)[0], b"")
     if len(body) >= 2:
         said = int.from_bytes(body[:2], "little")
         ename, rest = body[2 : 2 + said], body[2 + said :]
         if len(ename) == said and len(rest) in (0, 4):
-            return Rerror(head.tag, *(_ERRNO.unpack(rest) if rest else (OK,)), ename)
+            return Rerror(head.tag, _ERRNO.unpack(rest)[0] if rest else OK, ename)
     return None
 
 

@@ -23,11 +23,13 @@ class WireRunner:
         self.target, self.worker = target, worker
         self.session = WireSession(target, run_dir, options)
         self.broken: InfrastructureError | None = None
+        self._version = ""
 
     def start(self) -> None:
         """Bring the server up; where that fails, every case says so."""
         try:
             self.session.start()
+            self._version = str(self.environment().get("target_version", ""))
         except InfrastructureError as e:
             self.broken = e
 
@@ -53,7 +55,7 @@ class WireRunner:
             except InfrastructureError as e:  # the server did not come back
                 raised = self.broken = e
         profile = self.target.profile
-        known = profile.known_failure(case.id, parameters, "", str(self.environment().get("target_version", "")))
+        known = profile.known_failure(case.id, parameters, "", self._version)
         lacks = tuple(lack for lack in profile.lacks if lack.feature in case.needs)
         judgement = judge(case, raised, crossed, known, lacks, [])
         excerpts = [("server log", log)] if log.strip() else []

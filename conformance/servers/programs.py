@@ -133,7 +133,7 @@ class ReferenceServer(_Started):
             if self.spec.transport == "unix"
             else ["--tcp", f"127.0.0.1:{self.port}"]
         )
-        return [sys.executable, "-m", "reference_server", str(self.export), *where, *self.spec.arguments]
+        return [sys.executable, "-m", "reference_server", "serve", str(self.export), *where, *self.spec.arguments]
 
     def version(self) -> str:
         """See Server."""

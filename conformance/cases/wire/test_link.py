@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 
 import pytest
 
@@ -146,8 +147,8 @@ def test_symlink_group_as_asked(wire: Wire) -> None:
 def test_readlink_of_something_else(wire: Wire, kind: str) -> None:
     """Treadlink of what is no symbolic link is refused with EINVAL.  Source: readlink(2) EINVAL."""
     client, host = wire.client, wire.host
-    name = {"file": host.file, "directory": host.directory, "fifo": host.fifo}[kind](b"thing")
-    client.readlink(client.walk_to(name), expect=allowed.NOT_A_LINK)
+    make: dict[str, Callable[[bytes], bytes]] = {"file": host.file, "directory": host.directory, "fifo": host.fifo}
+    client.readlink(client.walk_to(make[kind](b"thing")), expect=allowed.NOT_A_LINK)
 
 
 @pytest.mark.parametrize("which", shared.DEAD)

@@ -397,9 +397,10 @@ def test_flush_of_a_flush(wire: Wire) -> None:
         second = client.send_flush(first.tag)
         second.result()
         client.drain()
-        for pending in (request, first):
-            if pending.reply is None:
-                client.forget(pending)
+        if request.reply is None:
+            client.forget(request)
+        if first.reply is None:
+            client.forget(first)
     client.getattr(client.root)
 
 
@@ -410,7 +411,7 @@ def test_flushes_of_one_request_are_answered_in_order(wire: Wire) -> None:
     client = wire.client
     request = client.send_getattr(client.root)
     flushes = [client.send_flush(request.tag) for _ in range(5)]
-    order = []
+    order: list[int] = []
     while len(order) < len(flushes):
         reply = client.next_reply()
         if isinstance(reply, Rflush):

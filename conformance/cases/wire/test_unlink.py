@@ -211,9 +211,9 @@ def test_remove(wire: Wire, kind: str) -> None:
 
 @case("WIRE-UNLINK-031", covers=[Tremove])
 def test_remove_that_fails_clunks(wire: Wire) -> None:
-    """A Tremove that fails has still given up its fid.  Source: remove(5), "The remove request carries ... it is
-    correct to consider remove to be a clunk with the side effect of removing the file if permissions allow"; lib9p does,
-    kvmtool never clunks (bug museum 88)."""
+    """A Tremove that fails has still given up its fid.  Source: remove(5), "it is correct to consider remove to be a
+    clunk with the side effect of removing the file if permissions allow"; lib9p does, kvmtool never clunks (bug
+    museum 88)."""
     client, host = wire.client, wire.host
     host.directory(b"dir")
     host.file(b"dir/inner")
