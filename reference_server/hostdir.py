@@ -46,6 +46,8 @@ class HostDirectory:
         self._fd = fd
         self._describe = describe
         self._buffer = linux.DirentBuffer()
+        self._fresh = True
+        """Nothing was read yet."""
         self._raw = b""
         self._at = 0
         self._offset = 0
@@ -59,9 +61,7 @@ class HostDirectory:
         if offset > _OFF_MAX:
             raise OSError(errno.EINVAL, "offset beyond off_t")
         if offset != self._offset or offset == 0:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            self._raw, self._at = b"", 0
-            self._offset = offset
+            self._seek(offset)
         entries: list[bytes] = []
         add = entries.append
         room = limit
@@ -94,6 +94,19 @@ class HostDirectory:
         if not entries and raw:
             raise OSError(errno.EINVAL, "no entry fits")
         return b"".join(entries)
+
+    def _seek(self, offset: int) -> None:
+        if offset == 0 and not self._fresh:
+            # Not by lseek(2): ext4 then still answers that the end is reached when the seek before it was to an end
+            # that had not been read (Linux 6.18, ext4_dx_readdir).
+            fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._fd)
+            os.close(self._fd)
+            self._fd = fd
+        elif offset:
+            os.lseek(self._fd, offset, os.SEEK_SET)
+        self._fresh = False
+        self._raw, self._at = b"", 0
+        self._offset = offset
 
     def fsync(self, datasync: bool) -> None:
         """fsync(2) or fdatasync(2)."""

@@ -252,6 +252,19 @@ def test_readdir_can_go_back_to_any_entry(peer: Peer) -> None:
         assert [e.name for e in decode_dirents(data)] == [e.name for e in entries[index + 1 :]]
 
 
+@pytest.mark.parametrize("offset", [1, 0xDEADBEEF, (1 << 63) - 1])
+def test_readdir_begins_anew_after_any_offset(peer: Peer, offset: int) -> None:
+    """ext4 itself does not after a seek to the end (WIRE-DIR-011 found it)."""
+    from protocol.dirents import decode_dirents  # noqa: PLC0415
+
+    create(peer, b"f")
+    fid = peer.open()
+    for count in (4096, 40, 4096):
+        peer.ok(m.Treaddir(peer.tag(), fid, offset, 4096), m.Rreaddir)
+        data = peer.ok(m.Treaddir(peer.tag(), fid, 0, count), m.Rreaddir).data
+        assert len(list(decode_dirents(data))) == (3 if count == 4096 else 1)
+
+
 def test_readdir_of_too_little(peer: Peer) -> None:
     create(peer, b"f" * 100)
     fid = peer.open()
