@@ -23,9 +23,9 @@ class Further:
         self._deployment, self._directory = deployment, directory
         self._open: list[tuple[Place, Share]] = []
 
-    def beside(self, parent: Share, number: int, mount: MountOptions) -> Share:
-        """A further share of the same guest."""
-        return self._share(parent, self._deployment.beside(number, mount), mount)
+    def beside(self, parent: Share, number: int, mount: MountOptions, *, keep: bool = False) -> Share:
+        """A further share of the same guest; with `keep` the case's directory there as it is."""
+        return self._share(parent, self._deployment.beside(number, mount), mount, keep=keep)
 
     def another(self, parent: Share, device: Device, mount: MountOptions) -> Share:
         """A share with another device."""
@@ -67,7 +67,7 @@ class Further:
                 if not hung:
                     raise
 
-    def _share(self, parent: Share, place: Place, mount: MountOptions) -> Share:
+    def _share(self, parent: Share, place: Place, mount: MountOptions, *, keep: bool = False) -> Share:
         d = place.deployment
         inside_root, outside_root = (f"{r}/{self._directory}" for r in (place.inside_root, place.outside_root))
         # In a machine of its own, the agents' main processes; else further ones, whose names are below this share.
@@ -80,7 +80,8 @@ class Further:
         else:
             d.inside.call("@spawn", proc=process, root=inside_root)
             d.outside.call("@spawn", proc=process, root=outside_root)
-            d.outside.call("fresh_root", outside_root, proc=process)
+            if not keep:
+                d.outside.call("fresh_root", outside_root, proc=process)
         inside = Vantage("inside", d.inside, inside_root, process=process)
         outside = Vantage("outside", d.outside, outside_root, process=process)
         share = Share(

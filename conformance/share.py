@@ -114,11 +114,14 @@ class Share:
 
     # ---- further shares
 
-    def beside(self, number: int, mount: MountOptions | None = None) -> Share:
-        """A further share (1 to 3) of the same guest, mounted as this one or so. Ask before opening files."""
+    def beside(self, number: int, mount: MountOptions | None = None, *, keep: bool = False) -> Share:
+        """A further share (1 to 3) of the same guest, mounted as this one or so, its directory empty.
+
+        Asked for again in one case: mounted if it is not, and with `keep` as it was left. Ask before opening files.
+        """
         if self._further is None:
             raise Undrivable("this file system has no further share beside it")
-        return self._further.beside(self, number, mount or self.mount)
+        return self._further.beside(self, number, mount or self.mount, keep=keep)
 
     def another(self, device: Device, mount: MountOptions | None = None) -> Share:
         """A share with that device, in a second machine."""

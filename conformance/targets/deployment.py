@@ -16,17 +16,26 @@ from conformance.targets.spec import Target
 from guests.agentlink import AgentLink
 
 Progress = Callable[[str], None]
+Export = Literal["directory", "symlink", "odd-name"]
+SecurityModel = Literal["", "passthrough", "mapped-xattr", "mapped-file", "none"]
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
     """The device of a share, as a case may ask for another one. An empty security model is the target's own."""
 
-    security_model: str = ""
+    security_model: SecurityModel = ""
     readonly: bool = False
     multidevs: Literal["remap", "forbid", "warn"] = "remap"
-    export: Literal["directory", "symlink", "odd-name"] = "directory"
+    export: Export = "directory"
     """What the hypervisor is told to export: the directory, a symbolic link to it, one with an odd name."""
+
+    def __str__(self) -> str:
+        """What sets it apart: readonly, mapped-xattr, multidevs=forbid."""
+        parts = [self.security_model, "readonly" if self.readonly else "",
+                 f"multidevs={self.multidevs}" if self.multidevs != "remap" else "",
+                 self.export if self.export != "directory" else ""]  # fmt: skip
+        return ",".join(filter(None, parts)) or "second"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from conformance.mounts import MountOptions
 from conformance.servers.containment import contain
 from conformance.targets import security_models
 from conformance.targets.deployment import Device, Place, Progress
-from conformance.targets.guest_mount import mount_9p, unmount
+from conformance.targets.guest_mount import mount_9p, mounted, unmount
 from conformance.targets.scratch import Scratch
 from conformance.targets.second import Devices, SecondMachines
 from conformance.targets.spec import MachineTable, Target
@@ -44,9 +44,10 @@ class QemuDeployment:
         self.base = Path(tempfile.mkdtemp(prefix="machine-", dir=run_dir))
         os.chmod(self.base, 0o755)
         self._scratch = Scratch()
-        self.security_model = security_model(options.get("security_model"), table)
+        model = security_model(options.get("security_model"), table)
+        self.security_model: str = model
         given = [*devices, *[Device(multidevs=table.multidevs)] * (len(TAGS) - len(devices))]
-        self.devices = [replace(d, security_model=d.security_model or self.security_model) for d in given]
+        self.devices = [replace(d, security_model=d.security_model or model) for d in given]
         self.exports = [
             self._scratch.path / (ODD_NAME if device.export == "odd-name" else tag)
             for tag, device in zip(TAGS, self.devices, strict=True)
@@ -146,12 +147,12 @@ class QemuDeployment:
 
     def _mount(self, number: int, options: MountOptions) -> str:
         """Mount that share so, unless it is; its line of /proc/mounts."""
-        mounted = self._mounted.pop(number, None)
-        if mounted is None or mounted[0] != options:
-            unmount(self.inside, mount_point(number))
-            mounted = (options, mount_9p(self.inside, TAGS[number], mount_point(number), options, "trans=virtio"))
-        self._mounted[number] = mounted
-        return mounted[1]
+        last, where = self._mounted.pop(number, None), mount_point(number)
+        if last is None or last[0] != options or mounted(self.inside, where) != last[1]:
+            unmount(self.inside, where)
+            last = (options, mount_9p(self.inside, TAGS[number], where, options, "trans=virtio"))
+        self._mounted[number] = last
+        return last[1]
 
     def place(self, number: int, label: str, options: MountOptions, *, in_second_machine: bool) -> Place:
         """A share of this machine, mounted so."""
@@ -221,7 +222,7 @@ def mount_point(number: int) -> str:
     return f"/mnt/{TAGS[number]}"
 
 
-def security_model(asked: str | None, table: MachineTable) -> str:
+def security_model(asked: str | None, table: MachineTable) -> SecurityModel:
     """The model asked for on the command line; else the target's own, or mapped-xattr where that needs host root."""
     if asked is None:
         return "mapped-xattr" if table.security_model == "passthrough" and os.geteuid() != 0 else table.security_model
@@ -229,7 +230,7 @@ def security_model(asked: str | None, table: MachineTable) -> str:
         raise UsageError(f"unknown security model {asked!r}: use one of {', '.join(security_models.MODELS)}")
     if asked == "passthrough" and os.geteuid() != 0:
         raise UsageError("security model passthrough needs root on the host: use mapped-xattr, or run as root")
-    return asked
+    return cast(SecurityModel, asked)
 
 
 def find_program(name: str) -> str:

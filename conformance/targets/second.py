@@ -37,11 +37,7 @@ class SecondMachines:
         """A share with that device, mounted so."""
         machine = self._with(device)
         number = self._devices.index(device)
-        label = device.security_model or next(
-            (text for text, on in (("readonly", device.readonly), (device.export, device.export != "directory"),
-                                   (f"multidevs={device.multidevs}", device.multidevs != "remap")) if on), "second",
-        )  # fmt: skip
-        return machine.place(number, label, options, in_second_machine=True)
+        return machine.place(number, str(device), options, in_second_machine=True)
 
     def discard(self) -> None:
         """End the machine, if there is one."""

@@ -1,0 +1,136 @@
+"""What is exported, and by which name: through a symbolic link, under an odd name, moved or replaced while in use."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.vfs.outcomes import DIRECT_CACHES
+from conformance.share import Share
+from conformance.targets.deployment import Device, Export
+from protocol.messages import Tattach, Tgetattr, Tlcreate
+
+NEEDS = ["qemu-machine"]
+BY_NAME: list[Export] = ["symlink", "odd-name"]
+
+
+@case("EXPORT-001", needs=NEEDS, covers=[Tlcreate, Tgetattr], control=False)
+@pytest.mark.parametrize("export", BY_NAME)
+def test_export_by_another_name(share: Share, export: Export) -> None:
+    """A directory exported through a symbolic link, or under a name with spaces, commas and letters of two bytes, is
+    served as any other: made, changed, listed and removed from both sides.
+    Source: QEMU's manual, -fsdev path; known defect: diod#17, export path through a symbolic link."""
+    there = share.another(Device(export=export))
+    there.inside.create("guest", b"from the guest", 0o640)
+    there.outside.create("host", b"from the host")
+    there.inside.mkdir("d")
+    there.inside.symlink("guest", "link")
+    there.inside.rename("guest", "d/guest")
+    assert there.same_directory(".") == ["d", "host", "link"]
+    there.same_content("d/guest")
+    there.same_content("host")
+    for name in (".", "d", "d/guest", "host"):
+        there.same_stat(name)
+    there.inside.unlink("host")
+    there.gone("host")
+
+
+@case("EXPORT-002", needs=NEEDS, covers=[Tgetattr], control=False)
+def test_the_root_is_the_directory(share: Share) -> None:
+    """The root of a share that is exported through a symbolic link is the directory, not the link: its type, mode,
+    owner and times are the directory's, and "." in it is itself.
+    Source: known defect: diod#17, lstat and stat mixed; 9P attach: the root is a directory."""
+    there = share.another(Device(export="symlink"))
+    assert stat.S_ISLNK(there.outside.lstat(there.export)["st_mode"])
+    root, real = there.inside.lstat(there.mount_point), there.outside.lstat(there.exported)
+    for name in ("st_mode", "st_uid", "st_gid", "st_nlink", "st_mtime_ns"):
+        assert root[name] == real[name], name
+    assert stat.S_ISDIR(root["st_mode"])
+    assert there.inside.lstat(f"{there.mount_point}/.")["st_ino"] == root["st_ino"]
+
+
+@case("EXPORT-003", needs=NEEDS, covers=[Tlcreate], control=False, caches=DIRECT_CACHES)
+def test_the_link_is_followed_once(share: Share) -> None:
+    """When the symbolic link that was exported is pointed elsewhere, the share goes on with the directory that it
+    named when the device started; nothing of the other directory is ever seen.
+    Source: hw/9pfs/9p-local.c local_init opens the root once."""
+    there = share.another(Device(export="symlink"))
+    other = f"{there.exported}-elsewhere"
+    there.outside.mkdir(other)
+    try:
+        there.outside.unlink(there.export)
+        there.outside.symlink(other, there.export)
+        there.inside.create("fred", b"content")
+        assert there.outside.slurp("fred") == b"content"
+        assert there.outside.listdir(other) == []
+        there.inside.listdir(there.mount_point)
+        there.same_directory(".")
+    finally:
+        there.outside.unlink(there.export)
+        there.outside.symlink(there.exported, there.export)
+        there.outside.rmtree(other)
+
+
+@case("EXPORT-004", needs=NEEDS, covers=[Tlcreate], control=False, caches=DIRECT_CACHES)
+def test_the_directory_is_moved_and_replaced(share: Share) -> None:
+    """When the exported directory is renamed and another one takes its name, the share goes on with the first; the
+    guest's files are found where it went and none in the new one.
+    Source: hw/9pfs/9p-local.c local_init opens the root once; rename(2): open descriptors follow the directory."""
+    there = share.another(Device(export="odd-name"))
+    moved, case_directory = f"{there.exported}-moved", os.path.basename(there.outside.root)
+    there.inside.create("before", b"before")
+    with there.without_comparison():
+        there.outside.rename(there.exported, moved)
+        there.outside.mkdir(there.exported)
+        try:
+            fd = there.inside.open("before", os.O_RDWR)
+            there.inside.create("after", b"after")
+            assert there.inside.pwrite(fd, b"BEFORE", 0) == 6
+            there.inside.close(fd)
+            assert there.outside.listdir(f"{moved}/{case_directory}") == ["after", "before"]
+            assert there.outside.slurp(f"{moved}/{case_directory}/before") == b"BEFORE"
+            assert there.outside.listdir(there.exported) == []
+        finally:
+            there.outside.rmtree(there.exported)
+            there.outside.rename(moved, there.exported)
+    assert there.same_directory(".") == ["after", "before"]
+
+
+@case("EXPORT-005", needs=["four-shares", "mount-namespace"], covers=[Tlcreate], control=False, caches=DIRECT_CACHES)
+def test_a_mount_over_the_export_is_not_seen(share: Share) -> None:
+    """A file system that the host mounts on the exported directory after the device has started hides nothing from
+    the guest and is not seen there; a share mounted anew sees no other root.
+    Source: hw/9pfs/9p-local.c local_init opens the root once; path_resolution(7)."""
+    there = share.beside(1)
+    there.inside.create("before", b"before")
+    with there.without_comparison():
+        done = there.outside.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "assay9", there.exported])
+        assert done["status"] == 0, done["stderr"]
+        try:
+            assert there.inside.listdir(".") == ["before"]
+            there.inside.create("after")
+            assert there.outside.listdir(there.exported) == []
+        finally:
+            there.outside.run(["umount", "-l", there.exported])
+    assert there.same_directory(".") == ["after", "before"]
+
+
+@case("EXPORT-006", needs=["four-shares"], covers=[Tattach], control=False, caches=DIRECT_CACHES)
+def test_what_changed_while_unmounted(share: Share) -> None:
+    """What the host changed in the exported directory while the guest had it unmounted is what the guest finds.
+    Source: 9P attach: nothing of an earlier session is kept."""
+    there = share.beside(1)
+    there.inside.create("fred", b"old")
+    there.inside.mkdir("gone")
+    with there.without_comparison():
+        assert there.inside.run(["umount", there.mount_point])["status"] == 0
+        there.outside.overwrite("fred", b"new and longer")
+        there.outside.rmdir("gone")
+        there.outside.create("made", b"meanwhile")
+    again = share.beside(1, keep=True)
+    assert again.inside.slurp("fred") == b"new and longer"
+    assert again.same_directory(".") == ["fred", "made"]
+    again.same_stat("fred")

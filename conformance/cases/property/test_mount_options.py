@@ -1,0 +1,266 @@
+"""Mounting: /proc/mounts says what was asked, whatever the options; what cannot be mounted is refused with a reason;
+a mount that is used stays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import EACCES, EBUSY, EPERM, EROFS
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.property.mounting import said
+from conformance.cases.vfs.outcomes import must_be_equal
+from conformance.errors import Finding, Undrivable
+from conformance.mounts import LARGEST_MSIZE, MountOptions, parse
+from conformance.share import Share
+from conformance.targets.guest_mount import unknown_option
+from protocol.messages import Tattach, Tgetattr, Tlcreate, Twrite
+
+NEEDS = ["four-shares", "guest-root"]
+ONCE = ("none",)
+"""These cases mount a share of their own: how the case's first one is mounted does not matter."""
+
+ASKED = [
+    "cache=none", "cache=readahead", "cache=mmap", "cache=loose", "cache=fscache", "msize=4096", "msize=8192",
+    "msize=65536", "msize=131072", f"msize={LARGEST_MSIZE}", "access=user", "access=any", "access=0", "access=1001",
+    "access=client", "version=9p2000.u,access=user", "posixacl", "cache=loose,msize=8192,posixacl",
+    "cache=mmap,access=user,msize=262144",
+]  # fmt: skip
+
+
+@contextmanager
+def unmounted(share: Share) -> Iterator[Share]:
+    """A further share that is not mounted, and is not when the block ends."""
+    there = share.beside(1)
+    _unmount(share, there)
+    try:
+        yield there
+    finally:
+        while line(share, there):
+            _unmount(share, there)
+
+
+def _unmount(share: Share, there: Share) -> None:
+    done = share.inside.run(["umount", there.mount_point])
+    must_be_equal("umount", (done["status"], said(done)), (0, ""))
+
+
+def line(share: Share, there: Share) -> str:
+    """The options that /proc/mounts shows for it, "" when it is not mounted."""
+    return next((shown for _, at, _, shown in reversed(share.inside.mounts()) if at == there.mount_point), "")
+
+
+def mount(share: Share, there: Share, options: str, tag: str = "") -> tuple[int, str]:
+    """Try it: mount's exit status, and what it said."""
+    argv = ["mount", "-t", "9p", "-o", f"trans=virtio,{options}", tag or there.label, there.mount_point]
+    done = share.inside.run(argv)
+    return done["status"], said(done)
+
+
+def must_mount(share: Share, there: Share, options: str) -> None:
+    """Mount it, or say what the guest's kernel does not know."""
+    status, why = mount(share, there, options)
+    if status != 0:
+        wanted = parse("cache=none")
+        if unknown := unknown_option(share.inside.agent, wanted):
+            raise Undrivable(f"the guest's kernel refuses {options}: {unknown}")
+        raise Finding(f"mount -o {options} failed: {why}")
+
+
+@case("MOUNT-001", needs=NEEDS, covers=[Tattach], control=False, caches=ONCE)
+@pytest.mark.parametrize("asked", ASKED)
+def test_mounts_says_what_was_asked(share: Share, asked: str) -> None:
+    """After mounting with these options /proc/mounts shows them, and the share takes, keeps and gives back a file.
+    Source: Documentation/filesystems/9p.rst, OPTIONS; fs/9p/v9fs.c v9fs_show_options."""
+    options = parse(asked)
+    with unmounted(share) as there:
+        must_mount(share, there, options.options().partition(",")[2])
+        wrong = options.contradicted_by(line(share, there))
+        assert not wrong, f"/proc/mounts shows {line(share, there)}: {'; '.join(wrong)}"
+        user = there.inside.spawn("bob", uid=1001) if options.access == "1001" else there.inside
+        with there.without_comparison():
+            fd = user.open("fred", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            user.write_pattern(fd, 600_000, seed=5)
+            user.fsync(fd)
+            user.close(fd)
+        assert user.hash_file("fred") == there.outside.hash_file("fred") == user.hash_pattern(600_000, 5)
+
+
+@case("MOUNT-002", needs=NEEDS, control=False, caches=ONCE)
+def test_no_such_tag(share: Share) -> None:
+    """Mounting a tag that no device has fails, with "No such file or directory" or what mount(8) makes of ENOENT, and
+    mounts nothing; the devices that are there stay usable.
+    Source: net/9p/trans_virtio.c p9_virtio_create ENOENT; mount(8), EXIT STATUS 32."""
+    with unmounted(share) as there:
+        for tag in ("no-such-tag", "share", "share11", "SHARE1"):
+            status, why = mount(share, there, "version=9p2000.L", tag)
+            must_be_equal(f"mount {tag}", (status, tag in why), (32, True))
+            assert not line(share, there)
+        must_mount(share, there, "version=9p2000.L")
+
+
+@case("MOUNT-003", needs=NEEDS, control=False, caches=ONCE)
+def test_mounted_twice(share: Share) -> None:
+    """A tag that is mounted cannot be mounted a second time at another place: EBUSY; the first mount goes on, and once
+    it is unmounted the other place can have it.
+    Source: net/9p/trans_virtio.c p9_virtio_create EBUSY: one channel, one client."""
+    with unmounted(share) as there:
+        must_mount(share, there, "version=9p2000.L")
+        there.inside.create("fred", b"content")
+        share.outside.mkdir("second")
+        second = f"{share.inside.root}/second"
+        argv = ["mount", "-t", "9p", "-o", "trans=virtio,version=9p2000.L", there.label, second]
+        done = share.inside.run(argv)
+        assert done["status"] == 32
+        assert "busy" in said(done) or "already mounted" in said(done), said(done)
+        assert there.inside.slurp("fred") == b"content"
+        _unmount(share, there)
+        with share.without_comparison():
+            done = share.inside.run(argv)
+            must_be_equal("mount elsewhere", (done["status"], said(done)), (0, ""))
+            case_directory = there.inside.root.rpartition("/")[2]
+            content = share.inside.slurp(f"{second}/{case_directory}/fred")
+            must_be_equal("umount", share.inside.run(["umount", second])["status"], 0)
+        assert content == b"content"
+
+
+@case("MOUNT-004", needs=NEEDS, control=False, caches=ONCE)
+@pytest.mark.parametrize("use", ["file", "directory", "cwd"])
+def test_a_busy_mount_stays(share: Share, use: str) -> None:
+    """A share with an open file, an open directory or somebody's working directory on it cannot be unmounted: EBUSY;
+    it serves on, and goes when that use has ended.
+    Source: umount(2) EBUSY."""
+    with unmounted(share) as there:
+        must_mount(share, there, "version=9p2000.L")
+        there.inside.create("fred", b"content")
+        user = there.inside.spawn("user")
+        if use == "cwd":
+            user.chdir(there.inside.root)
+        else:
+            user.open("fred" if use == "file" else ".", os.O_RDONLY)
+        done = share.inside.run(["umount", there.mount_point])
+        assert done["status"] == 32 and "busy" in said(done), (done["status"], said(done), EBUSY)
+        assert there.inside.slurp("fred") == b"content"
+        user.kill()
+        _unmount(share, there)
+        assert not line(share, there)
+
+
+@case("MOUNT-005", needs=NEEDS, covers=[Tattach], control=False, caches=ONCE, seconds=120)
+def test_mounted_again_and_again(share: Share) -> None:
+    """Twenty-five mounts and unmounts in a row, with work in between, all succeed and lose nothing.
+    Source: umount(2); virtio 1.1, 2.6: buffers are returned; known defect: CVE-2016-9105 and its kin, references that
+    leak fid by fid."""
+    with unmounted(share) as there:
+        for number in range(25):
+            must_mount(share, there, f"version=9p2000.L,cache={('none', 'mmap', 'loose')[number % 3]}")
+            there.inside.create(f"f{number}", b"%d" % number)
+            assert there.inside.slurp(f"f{number // 2}") == b"%d" % (number // 2)
+            _unmount(share, there)
+    names = there.outside.listdir(".")
+    assert sorted(names) == sorted(f"f{number}" for number in range(25))
+    assert all(there.outside.slurp(name).decode() == name[1:] for name in names)
+
+
+@case("MOUNT-006", needs=NEEDS, covers=[Tattach], control=False, caches=ONCE)
+def test_one_user_only(share: Share) -> None:
+    """With access=UID that user works on the share and every other one is refused with EPERM or EACCES.
+    Source: Documentation/filesystems/9p.rst, access=<uid>; fs/9p/fid.c v9fs_fid_lookup_with_uid EPERM."""
+    with unmounted(share) as there:
+        must_mount(share, there, "version=9p2000.L,access=1001")
+        with there.without_comparison():
+            bob, carol = there.inside.spawn("bob", uid=1001), there.inside.spawn("carol", uid=1002)
+            bob.create("fred", b"content", 0o666)
+            assert bob.slurp("fred") == b"content"
+            refuses = carol.refuses(EPERM, EACCES, because="v9fs_fid_lookup_with_uid; the page says access is denied")
+            refuses.open("fred", os.O_RDONLY)
+            refuses.create("barney")
+            refuses.listdir(".")
+        assert there.outside.listdir(".") == ["fred"]
+
+
+@case("MOUNT-007", needs=NEEDS, covers=[Tattach, Tlcreate], control=False, caches=ONCE)
+@pytest.mark.parametrize("access", ["user", "client"])
+def test_every_user_attaches(share: Share, access: str) -> None:
+    """With access=user and access=client each user's files are his own, with his group.
+    Source: Documentation/filesystems/9p.rst, access=user: a new attach for each user; access=client."""
+    with unmounted(share) as there:
+        must_mount(share, there, f"version=9p2000.L,access={access}")
+        for name, uid in (("bob", 1001), ("carol", 1002)):
+            there.inside.spawn(name, uid=uid).create(f"of {name}", name.encode(), 0o600)
+            made = there.inside.lstat(f"of {name}")
+            assert (made["st_uid"], made["st_gid"]) == (uid, uid)
+            there.same_stat(f"of {name}")
+
+
+@case("MOUNT-008", needs=NEEDS, covers=[Tgetattr], control=False, caches=ONCE)
+def test_read_only_mount_of_the_guest(share: Share) -> None:
+    """Mounted ro by the guest, the share refuses changes with EROFS, shows ST_RDONLY, and is written again after
+    mount -o remount,rw.
+    Source: mount(2) MS_RDONLY; EROFS in access(2), open(2)."""
+    with unmounted(share) as there:
+        must_mount(share, there, "ro,version=9p2000.L")
+        assert "ro" in line(share, there).split(",")
+        there.outside.create("fred", b"content")
+        there.inside.refuses(EROFS).open("fred", os.O_WRONLY)
+        there.inside.refuses(EROFS).mkdir("d")
+        there.inside.refuses(EROFS).access("fred", os.W_OK)
+        assert there.inside.statvfs(".")["f_flag"] & 1
+        assert there.inside.slurp("fred") == b"content"
+        done = share.inside.run(["mount", "-o", "remount,rw", there.mount_point])
+        must_be_equal("remount", (done["status"], said(done)), (0, ""))
+        there.inside.mkdir("d")
+
+
+@case("MOUNT-009", needs=NEEDS, control=False, caches=ONCE, severity="linux")
+@pytest.mark.parametrize("wrong", ["msize=4095", "msize=0", "cache=sometimes", "version=9p2000.X", "access=nobody"])
+def test_options_that_cannot_be(share: Share, wrong: str) -> None:
+    """A message size below 4096, an unknown cache mode, version or kind of access is refused: mount fails, nothing is
+    mounted, and the device serves the next mount.
+    Source: net/9p/client.c p9_client_create, "Please specify a msize of at least 4k"; fs/9p/v9fs.c
+    v9fs_parse_options EINVAL."""
+    with unmounted(share) as there:
+        status, why = mount(share, there, wrong)
+        must_be_equal(f"mount -o {wrong}: {why}", status, 32)
+        assert not line(share, there)
+        must_mount(share, there, "version=9p2000.L")
+
+
+@case("MOUNT-010", needs=NEEDS, covers=[Twrite], control=False, caches=ONCE, severity="linux")
+def test_message_size_beyond_the_transport(share: Share) -> None:
+    """A message size beyond what the transport carries is lowered to what it does, and /proc/mounts shows the size
+    that is in force; large reads and writes work with it.
+    Source: net/9p/client.c p9_client_create: msize is capped by the transport's maxsize; Tversion: the server answers
+    with its own or less."""
+    with unmounted(share) as there:
+        must_mount(share, there, f"version=9p2000.L,msize={1 << 28}")
+        seen = dict(part.partition("=")[::2] for part in line(share, there).split(","))
+        assert 4096 <= int(seen["msize"]) <= LARGEST_MSIZE
+        with there.without_comparison():
+            fd = there.inside.open("fred", os.O_RDWR | os.O_CREAT)
+            there.inside.write_pattern(fd, 3 << 20, seed=3, chunk=3 << 20)
+            assert there.inside.hash_fd(fd) == there.inside.hash_pattern(3 << 20, 3)
+        assert there.outside.hash_file("fred") == there.inside.hash_pattern(3 << 20, 3)
+
+
+@case("MOUNT-011", needs=NEEDS, covers=[Tattach], control=False, caches=ONCE)
+def test_mounted_by_9mount(share: Share) -> None:
+    """9mount(1) of the package 9mount mounts a share by its tag, and 9umount(1) takes it away.
+    Source: 9mount(1): dial string virtio!CHANNEL."""
+    if share.inside.which("9mount") is None:
+        raise Undrivable("the guest has no 9mount")
+    with unmounted(share) as there:
+        done = share.inside.run(["9mount", f"virtio!{there.label}", there.mount_point])
+        must_be_equal("9mount", (done["status"], said(done)), (0, ""))
+        shown = line(share, there)
+        assert shown, "/proc/mounts does not show it"
+        version = dict(part.partition("=")[::2] for part in shown.split(",")).get("version", MountOptions().version)
+        with there.without_comparison():
+            there.inside.create("fred", b"content")
+        assert there.outside.slurp("fred") == b"content", version
+        done = share.inside.run(["9umount", there.mount_point])
+        must_be_equal("9umount", (done["status"], said(done)), (0, ""))
+        assert not line(share, there)

@@ -1,0 +1,211 @@
+"""Further file systems mounted on the host below the export: identity, crossing, and what may not cross."""
+
+from __future__ import annotations
+
+import os
+from errno import EBUSY, ENODEV, EROFS, EXDEV
+
+from conformance.case import case
+from conformance.cases.property.mounting import bound, tmpfs, unmounted
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
+from conformance.errors import Finding, Undrivable
+from conformance.share import Share
+from conformance.targets.deployment import Device
+from conformance.vantage import Vantage
+from protocol.messages import Tgetattr, Tlink, Treaddir, Trenameat, Tstatfs, Tunlinkat, Twalk
+
+
+def identities(vantage: Vantage, paths: list[str]) -> list[tuple[int, int]]:
+    """What tells each file from every other: its device and inode number."""
+    return [(seen["st_dev"], seen["st_ino"]) for seen in (vantage.lstat(path) for path in paths)]
+
+
+@case("NESTED-001", needs=["mount-namespace"], covers=[Twalk, Treaddir, Tgetattr], cached_too=True)
+def test_content_of_a_nested_mount(share: Share) -> None:
+    """A directory on which the host has mounted a file system shows that file system's content: names, attributes
+    and bytes, made on either side.
+    Source: path_resolution(7), mount points; known defect: freebsd-fs 2025-07-22, nested datasets that show their
+    parent."""
+    with tmpfs(share, "t"):
+        share.outside.create("t/host", b"made outside")
+        share.inside.create("t/guest", b"made inside")
+        share.inside.mkdir("t/dir")
+        assert share.same_directory("t") == ["dir", "guest", "host"]
+        assert share.inside.slurp("t/host") == b"made outside"
+        for name in ("t", "t/host", "t/dir"):
+            share.same_stat(name, tolerate={"atime_ns": "listing marks it"})
+        assert share.same_directory(".") == ["t"]
+
+
+@case("NESTED-002", needs=["mount-namespace"], covers=[Tgetattr])
+def test_inode_numbers_do_not_collide(share: Share) -> None:
+    """Files of different file systems below one export are different files inside, also where the host gives them
+    the same inode number.
+    Source: POSIX <sys/stat.h>: st_ino and st_dev together identify the file; QEMU's manual, multidevs=remap; known
+    defects: hugelgupf/p9#104; freebsd-fs 2025-07-22."""
+    names = [f"f{n}" for n in range(10)]
+    with tmpfs(share, "a"), tmpfs(share, "b"):
+        for place in ("a", "b"):
+            for name in names:
+                share.outside.create(f"{place}/{name}", place.encode())
+        paths = ["a", "b", *[f"{place}/{name}" for place in ("a", "b") for name in names]]
+        theirs = identities(share.outside, paths)
+        if len({inode for _, inode in theirs}) == len(paths):
+            raise Undrivable("the host gives files of two new tmpfs different inode numbers")
+        ours = identities(share.inside, paths)
+        if len(set(ours)) != len(set(theirs)):
+            same = [p for p, i in zip(paths, ours, strict=True) if ours.count(i) > 1]
+            raise Finding(f"different files with one st_dev and st_ino inside: {', '.join(same[:6])}")
+        for place in ("a", "b"):
+            assert [share.inside.slurp(f"{place}/{name}") for name in names] == [place.encode()] * len(names)
+
+
+@case("NESTED-003", needs=["mount-namespace"], covers=[Tgetattr, Tlink])
+def test_hard_links_in_a_nested_mount(share: Share) -> None:
+    """Two names of one file in a nested mount are one file inside: one identity, two links.
+    Source: POSIX link; <sys/stat.h> st_ino."""
+    with tmpfs(share, "t"):
+        share.outside.create("t/one", b"content")
+        share.inside.link("t/one", "t/two")
+        first, second = identities(share.inside, ["t/one", "t/two"])
+        assert first == second
+        assert share.same_stat("t/two").inside["st_nlink"] == 2
+
+
+@case("NESTED-004", needs=["mount-namespace"], covers=[Treaddir, Tgetattr], cached_too=True)
+def test_listing_agrees_with_stat(share: Share) -> None:
+    """The inode number that listing a nested mount gives for an entry is the one that stat(2) gives.
+    Source: readdir(3) d_ino; getdents(2)."""
+    with tmpfs(share, "t"):
+        for number in range(5):
+            share.outside.create(f"t/f{number}")
+        share.outside.mkdir("t/dir")
+        for name, inode, *_ in share.inside.readdir_all("t"):
+            if name not in (".", ".."):
+                assert share.inside.lstat(f"t/{name}")["st_ino"] == inode, name
+
+
+@case("NESTED-005", needs=["mount-namespace"], covers=[Trenameat, Tlink])
+def test_no_rename_or_link_across(share: Share) -> None:
+    """rename(2) and link(2) between two file systems below one export fail with EXDEV and change nothing, in either
+    direction, for files and directories.
+    Source: rename(2), link(2) EXDEV."""
+    with tmpfs(share, "t"):
+        for name in ("fred", "t/barney"):
+            share.inside.create(name, name.encode())
+        for name in ("dir", "t/room"):
+            share.inside.mkdir(name)
+        for source, target in (("fred", "t/fred"), ("t/barney", "barney"), ("dir", "t/dir"), ("t/room", "room"),
+                               ("fred", "t/barney")):  # fmt: skip
+            share.inside.refuses(EXDEV).rename(source, target)
+        share.inside.refuses(EXDEV).link("fred", "t/fred")
+        share.inside.refuses(EXDEV).link("t/barney", "barney")
+        assert share.same_directory(".") == ["dir", "fred", "t"]
+        assert share.same_directory("t") == ["barney", "room"]
+        assert share.inside.slurp("t/barney") == b"t/barney"
+
+
+@case("NESTED-006", needs=["mount-namespace"], covers=[Tunlinkat, Trenameat])
+def test_the_mount_point_is_busy(share: Share) -> None:
+    """A directory on which the host has mounted something can neither be removed nor renamed: EBUSY.
+    Source: rmdir(2), rename(2) EBUSY."""
+    with tmpfs(share, "t"):
+        share.outside.create("t/fred", b"content")
+        share.inside.refuses(EBUSY).rmdir("t")
+        share.inside.refuses(EBUSY).rename("t", "elsewhere")
+        assert share.inside.slurp("t/fred") == b"content"
+
+
+@case("NESTED-007", needs=["mount-namespace"], covers=[Tstatfs], caches=DIRECT_CACHES)
+def test_statvfs_of_a_nested_mount(share: Share) -> None:
+    """statvfs(3) below a nested mount tells that file system's size and room, outside of it the export's.
+    Source: statvfs(3): "the filesystem that contains" the path; the ticket's df on nested datasets."""
+    with tmpfs(share, "t", "size=4m"):
+        share.inside.create("t/fred", bytes(1 << 20))
+        nested = share.same_statvfs("t/fred").inside
+        assert nested["f_blocks"] * nested["f_frsize"] <= 4 << 20
+        assert nested["f_bfree"] * nested["f_frsize"] <= 3 << 20
+        whole = share.same_statvfs(".").inside
+        assert whole["f_blocks"] * whole["f_frsize"] > 8 << 20
+        assert share.same_statvfs("t").inside["f_fsid"] != whole["f_fsid"]
+
+
+@case("NESTED-008", needs=["mount-namespace"], covers=[Twalk], caches=DIRECT_CACHES)
+def test_mounting_and_unmounting_under_the_guest(share: Share) -> None:
+    """What the host mounts on a directory that the guest knows already is seen from then on, and after the host has
+    unmounted it, what lay beneath.
+    Source: Documentation/filesystems/9p.rst, cache=none: nothing is kept."""
+    share.outside.mkdir("d")
+    share.outside.create("d/beneath", b"beneath")
+    assert share.inside.listdir("d") == ["beneath"]
+    with bound(share, "d", "nosuid"):  # the same content, another mount
+        assert share.inside.slurp("d/beneath") == b"beneath"
+    path = f"{share.outside.root}/d"
+    done = share.outside.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "assay9", path])
+    assert done["status"] == 0
+    try:
+        assert share.inside.listdir("d") == []
+        share.inside.create("d/above", b"above")
+        assert share.outside.listdir("d") == ["above"]
+    finally:
+        unmounted(share.outside, path)
+    assert share.inside.listdir("d") == ["beneath"]
+    assert share.inside.slurp("d/beneath") == b"beneath"
+
+
+@case("NESTED-009", needs=["mount-namespace"], caches=DIRECT_CACHES)
+def test_open_files_outlive_the_mount(share: Share) -> None:
+    """A file opened inside before the host took its mount away (umount -l) is read and written on.
+    Source: umount(8) --lazy: the file system goes when it is no longer busy; POSIX open."""
+    with tmpfs(share, "t"), share.without_comparison():
+        share.inside.create("t/fred", b"content")
+        fd = share.inside.open("t/fred", os.O_RDWR)
+    with share.without_comparison():
+        assert share.inside.pread(fd, 100, 0) == b"content"
+        assert share.inside.pwrite(fd, b"CONTENT", 0) == 7
+        assert share.inside.pread(fd, 100, 0) == b"CONTENT"
+
+
+@case("NESTED-010", needs=["mount-namespace"], covers=[Twalk], cached_too=True)
+def test_mounts_in_mounts(share: Share) -> None:
+    """Three file systems in one another are crossed by one path and left by "..", and the working directory has its
+    path's name.
+    Source: path_resolution(7); getcwd(3)."""
+    with tmpfs(share, "a"), tmpfs(share, "a/b"), tmpfs(share, "a/b/c"):
+        share.inside.create("a/b/c/deep", b"deep")
+        share.inside.create("a/shallow", b"shallow")
+        assert share.inside.slurp("a/b/c/../../shallow") == b"shallow"
+        share.inside.chdir("a/b/c")
+        assert share.inside.getcwd() == f"{share.inside.root}/a/b/c"
+        share.inside.chdir("/")
+        share.same_stat("a/b/c/deep")
+        assert len(set(identities(share.inside, [".", "a", "a/b", "a/b/c"]))) == 4
+
+
+@case("NESTED-011", needs=["mount-namespace"], caches=FRESH_NAMES)
+def test_one_read_only_among_writable(share: Share) -> None:
+    """Where one of two nested mounts is read-only, changes fail with EROFS there and work beside it.
+    Source: mount(8) ro; EROFS in open(2), mkdir(2)."""
+    with tmpfs(share, "a"), tmpfs(share, "b"), bound(share, "b", "ro"):
+        share.inside.refuses(EROFS).create("b/fred")
+        share.inside.refuses(EROFS).mkdir("b/dir")
+        share.inside.create("a/fred", b"content")
+        share.inside.create("fred", b"content")
+        assert (share.same_directory("a"), share.same_directory("b")) == (["fred"], [])
+
+
+@case("NESTED-012", needs=["qemu-machine", "mount-namespace"], control=False, caches=DIRECT_CACHES)
+def test_multidevs_forbid(share: Share) -> None:
+    """A device with multidevs=forbid refuses what lies on another file system with ENODEV, and serves the rest.
+    Source: QEMU's manual, -fsdev multidevs=forbid; hw/9pfs/9p.c stat_to_qid."""
+    there = share.another(Device(multidevs="forbid"))
+    there.inside.create("fred", b"content")
+    with tmpfs(there, "t"):
+        with there.without_comparison():
+            there.outside.create("t/hidden", b"secret")
+            there.inside.refuses(ENODEV).lstat("t")
+            there.inside.refuses(ENODEV).open("t/hidden", os.O_RDONLY)
+            there.inside.refuses(ENODEV).create("t/new")
+        assert there.inside.slurp("fred") == b"content"
+        assert there.outside.listdir("t") == ["hidden"]
+    there.same_stat("t")

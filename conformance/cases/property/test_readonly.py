@@ -1,0 +1,150 @@
+"""A device with readonly=on: whatever the guest tries, the host's files stay as they are."""
+
+from __future__ import annotations
+
+import os
+from errno import EROFS
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.property.changing_calls import CHANGING_CALLS, ChangingCall, populate, state
+from conformance.cases.property.mounting import said
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
+from conformance.share import Share
+from conformance.targets.deployment import Device
+from protocol.messages import Tgetattr, Tlock, Tlopen, Tread, Treaddir, Treadlink, Tstatfs, Txattrwalk
+
+NEEDS = ["qemu-machine"]
+READ_ONLY = Device(readonly=True)
+ST_RDONLY = 1
+LOCK_SH, LOCK_EX, LOCK_UN = 1, 2, 8
+
+
+@case("RDONLY-001", needs=NEEDS, control=False, caches=FRESH_NAMES)
+@pytest.mark.parametrize("call", CHANGING_CALLS, ids=str)
+def test_changes_are_refused(share: Share, call: ChangingCall) -> None:
+    """Every call that would change a read-only export fails with EROFS and changes nothing.
+    Source: EROFS in ERRORS of the call's man page; QEMU's manual, -fsdev readonly=on."""
+    there = share.another(READ_ONLY)
+    populate(there.outside)
+    before = state(there)
+    call.make(there.inside.refuses(EROFS))
+    assert state(there) == before
+
+
+@case("RDONLY-002", needs=NEEDS, control=False, covers=[Tlopen, Tread, Treaddir, Treadlink, Tgetattr])
+def test_everything_can_be_read(share: Share) -> None:
+    """A read-only export is listed, opened for reading and read, with the attributes that the host has.
+    Source: QEMU's manual, -fsdev readonly=on; open(2): O_CREAT has no effect on a file that exists."""
+    there = share.another(READ_ONLY)
+    populate(there.outside)
+    assert there.same_directory("d") == ["dir", "file", "link", "other"]
+    fd = there.inside.open("d/file", os.O_RDONLY)
+    assert there.inside.read(fd, 100) == b"content"
+    there.inside.close(fd)
+    there.inside.close(there.inside.open("d/file", os.O_RDONLY | os.O_CREAT))
+    assert there.same_link("d/link") == "file"
+    for name in ("d", "d/file", "d/dir", "d/link"):
+        there.same_stat(name, tolerate={"atime_ns": "reading marks it"})
+
+
+@case("RDONLY-003", needs=NEEDS, control=False, covers=[Txattrwalk])
+def test_attributes_can_be_read(share: Share) -> None:
+    """Extended attributes of a read-only export are listed and read.  Source: getxattr(2), listxattr(2)."""
+    there = share.another(READ_ONLY)
+    there.outside.create("fred")
+    there.outside.setxattr("fred", "user.a", b"value")
+    assert there.inside.getxattr("fred", "user.a") == b"value"
+    assert there.same_xattrs("fred") == {"user.a": b"value"}
+
+
+@case("RDONLY-004", needs=NEEDS, control=False, covers=[Tlock], caches=DIRECT_CACHES)
+def test_locks_work(share: Share) -> None:
+    """A file on a read-only export that is open for reading can be locked: a shared record lock, and either kind of
+    flock(2), for neither changes the file.
+    Source: fcntl(2), flock(2), which have no EROFS; known defect: lib9p 1cea327, Tlock refused with EROFS."""
+    there = share.another(READ_ONLY)
+    there.outside.create("fred", b"content")
+    fd = there.inside.open("fred", os.O_RDONLY)
+    there.inside.setlk(fd, "r", 0, 10)
+    there.inside.setlk(fd, "u", 0, 10)
+    for operation in (LOCK_SH, LOCK_EX, LOCK_UN):
+        there.inside.flock(fd, operation)
+
+
+@case("RDONLY-005", needs=NEEDS, control=False, severity="linux")
+@pytest.mark.parametrize("op", ["access", "faccessat2"])
+def test_access_says_so(share: Share, op: str) -> None:
+    """access(2) for writing on a read-only export fails with EROFS, for reading it succeeds.
+    Source: access(2) EROFS; POSIX access."""
+    there = share.another(READ_ONLY)
+    populate(there.outside)
+    getattr(there.inside, op)("d/file", os.R_OK)
+    for name in ("d/file", "d"):
+        getattr(there.inside.refuses(EROFS), op)(name, os.W_OK)
+
+
+@case("RDONLY-006", needs=NEEDS, control=False, severity="linux", covers=[Tstatfs])
+def test_statvfs_says_so(share: Share) -> None:
+    """statvfs(3) of a read-only export shows ST_RDONLY.  Source: statvfs(3) f_flag; POSIX <sys/statvfs.h>."""
+    there = share.another(READ_ONLY)
+    assert there.inside.statvfs(".")["f_flag"] & ST_RDONLY, "ST_RDONLY is not set in f_flag"
+
+
+@case("RDONLY-007", needs=NEEDS, control=False)
+def test_the_guest_cannot_make_it_writable(share: Share) -> None:
+    """Remounting it read-write in the guest does not make a read-only export writable.
+    Source: the host decides: QEMU's manual, -fsdev readonly=on; known defect: lxd#8810."""
+    there = share.another(READ_ONLY)
+    populate(there.outside)
+    before = state(there)
+    done = there.inside.run(["mount", "-o", "remount,rw", there.mount_point])
+    there.inside.refuses(EROFS).create("d/new")
+    there.inside.refuses(EROFS).unlink("d/file")
+    there.inside.refuses(EROFS).open("d/file", os.O_WRONLY)
+    assert state(there) == before, said(done)
+
+
+@case("RDONLY-008", needs=NEEDS, control=False, covers=[Tread], caches=DIRECT_CACHES)
+def test_what_the_host_changes_is_seen(share: Share) -> None:
+    """What the host changes in a read-only export is seen inside, also by a descriptor that was open.
+    Source: Documentation/filesystems/9p.rst, cache=none."""
+    there = share.another(READ_ONLY)
+    there.outside.create("fred", b"old")
+    fd = there.inside.open("fred", os.O_RDONLY)
+    assert there.inside.pread(fd, 100, 0) == b"old"
+    there.outside.overwrite("fred", b"new and longer")
+    assert there.inside.pread(fd, 100, 0) == b"new and longer"
+    there.outside.rename("fred", "barney")
+    there.outside.mkdir("d")
+    assert there.same_directory(".") == ["barney", "d"]
+    there.same_stat("barney")
+
+
+@case("RDONLY-009", needs=NEEDS, control=False, caches=DIRECT_CACHES)
+def test_programs_run(share: Share) -> None:
+    """A program on a read-only export is executed.  Source: execve(2): reading is all it needs."""
+    there = share.another(READ_ONLY)
+    there.outside.create("script", b"#!/bin/sh\necho it runs\n", 0o755)
+    there.outside.chmod("script", 0o755)
+    done = there.inside.run(["./script"])
+    assert (done["status"], done["stdout"]) == (0, b"it runs\n"), said(done)
+
+
+@case("RDONLY-010", needs=NEEDS, control=False, caches=("mmap", "loose", "fscache"), cached_too=True)
+def test_no_cache_pretends(share: Share) -> None:
+    """Through a guest's cache too nothing of a read-only export can be opened for writing, and no shared writable
+    mapping be made; a private one is the guest's own.
+    Source: open(2) EROFS; mmap(2) EACCES."""
+    there = share.another(READ_ONLY)
+    there.outside.create("fred", b"content")
+    there.outside.chmod("fred", 0o666)
+    there.inside.refuses(EROFS).open("fred", os.O_RDWR)
+    there.inside.refuses(EROFS).open("fred", os.O_WRONLY | os.O_TRUNC)
+    fd = there.inside.open("fred", os.O_RDONLY)
+    handle = there.inside.mmap(fd, 7, 3, 2)  # PROT_READ|PROT_WRITE, MAP_PRIVATE
+    there.inside.map_write(handle, 0, b"CONTENT")
+    there.inside.munmap(handle)
+    there.inside.close(fd)
+    assert there.outside.slurp("fred") == b"content"
