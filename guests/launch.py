@@ -197,7 +197,9 @@ class Launch:
         """Why QEMU ended before it answered."""
         words = self._last_words()
         if "host forwarding" in words:
-            return PortTaken(f"port {self.ssh_port} on 127.0.0.1 is taken", "name another one, or none")
+            return PortTaken(
+                f"port {self.ssh_port} on 127.0.0.1 is taken", "choose another, or none: a free one is taken then"
+            )
         return InfrastructureError(f"QEMU did not start: {words or self.why_ended()}", f"see {self.logs['qemu']}")
 
     def _last_words(self) -> str:
