@@ -40,6 +40,15 @@ class HungUp(Finding):
     """The server gave up the connection where it had to answer."""
 
 
+class WrongAnswer(Finding):
+    """A sound reply that the case does not allow; says of itself which request got which errno (OK: success)."""
+
+    def __init__(self, text: str, request: str, errno: int) -> None:
+        super().__init__(text)
+        self.request = request
+        self.errno = errno
+
+
 class Transcript:
     """What crossed on one connection: the last messages in order, and how many of each kind."""
 
@@ -328,7 +337,8 @@ class Core:
             seen = reply.ecode if type(reply) is Rlerror else OK
         if seen not in errnos:
             shown = spell(reply) if seen == OK else errno_name(seen)
-            raise Finding(f"{spell(request)}: allowed: {names(errnos)}; seen: {shown}")
+            text = f"{spell(request)}: allowed: {names(errnos)}; seen: {shown}"
+            raise WrongAnswer(text, type(request).__name__, seen)
         return reply
 
     def errno_of(self, reply: Message | Rerror) -> int:

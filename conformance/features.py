@@ -20,5 +20,7 @@ FEATURES: dict[str, str] = {
     "rename-exchange": "renameat2(2) with RENAME_EXCHANGE or RENAME_NOREPLACE over 9P",
     "tmpfile": "O_TMPFILE over 9P",
     "fallocate": "fallocate(2) over 9P",
+    "Trenameat": "the message Trenameat",
+    "Tunlinkat": "the message Tunlinkat",
 }
 """Feature name -> what it is, as an `undrivable: ...` verdict says it."""

@@ -15,15 +15,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import psutil
 import pytest
 
 from conformance.case import Case
-from conformance.client import HungUp, NoReply
+from conformance.client import HungUp, NoReply, Pending
 from conformance.errors import Finding, InfrastructureError, Undrivable
-from conformance.expectation import OK
+from conformance.expectation import OK, Expect
 from conformance.host import HostDirectory
 from conformance.links.base import Capability, Link
 from conformance.links.socket import SocketLink
@@ -34,9 +34,14 @@ from conformance.targets.spec import Target
 from conformance.trace import Crossed
 from protocol.constants import EOPNOTSUPP, O_RDONLY, O_RDWR
 from protocol.dirents import Dirent, decode_dirents
+from protocol.registry import Message
+
+R = TypeVar("R", bound=Message)
 
 _ALIVE = 3.0
 """Seconds within which a server must take a new session after a case."""
+_PROMPT = 0.5
+"""Seconds, twice, for what must be answered at once (`Wire.prompt`)."""
 _DYING = 0.4
 """Seconds that a process which hung up on us may still need to be dead."""
 
@@ -200,6 +205,21 @@ class Wire:
         else:
             raise Undrivable("hangup: this link cannot be given up by itself")
 
+    def prompt(self, pending: Pending[R], expect: Expect = None) -> R:
+        """The reply to what must be answered at once, judged. A NoReply means that it hangs, however busy this machine
+        is: meanwhile another session was opened and served."""
+        try:
+            pending.wait(_PROMPT)
+        except NoReply as hanging:
+            self.need(Capability.SESSIONS, "a second session must show that the server is not merely slow")
+            other = self.session()
+            other.getattr(other.root)
+            try:
+                pending.wait(_PROMPT)
+            except NoReply:
+                raise NoReply(f"{hanging}; another session is served meanwhile") from None
+        return pending.result(expect)
+
     def still_serves(self) -> None:
         """A new session works: the server has survived. Raises Finding when it has not."""
         trouble = self._owner.trouble()
@@ -248,6 +268,10 @@ class Wire:
             lines += [*head, *client.transcript.lines()]
         return lines
 
+    def answered(self) -> frozenset[str]:
+        """The names of all replies that came, on all connections."""
+        return frozenset(name for client in self._clients for name in client.transcript.counts if name[0] == "R")
+
     def crossed(self) -> Crossed:
         """The messages as the run record keeps them: requests counted, on all connections."""
         counts: dict[str, int] = {}
@@ -266,6 +290,8 @@ class WireOutcome:
     crossed: Crossed
     log: str
     seconds: float
+    answered: frozenset[str] = frozenset()
+    """The replies that came, by name: Rwalk, Rlerror, ..."""
 
 
 class WireSession:
@@ -356,7 +382,7 @@ class WireSession:
                 # Our own server, our own export: what a case has made outside its directory goes, too.
                 for stray in wire.top.names():
                     HostDirectory(wire.top.root / os.fsdecode(stray)).remove()
-        return WireOutcome(raised, wire.crossed(), self.logs()[-4000:], time.monotonic() - begun)
+        return WireOutcome(raised, wire.crossed(), self.logs()[-4000:], time.monotonic() - begun, wire.answered())
 
     def _prepare(self, wire: Wire) -> None:
         try:

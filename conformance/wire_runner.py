@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from conformance.case import Case
-from conformance.errors import InfrastructureError
+from conformance.client import WrongAnswer
+from conformance.errors import InfrastructureError, Unsupported
 from conformance.evidence.record import CaseResult
 from conformance.evidence_of import case_result
+from conformance.expectation import errno_name
 from conformance.judge import judge
-from conformance.targets.spec import Target
+from conformance.targets.spec import Lack, Target
 from conformance.wire import Wire, WireSession
 
 
@@ -44,6 +46,7 @@ class WireRunner:
         begun = time.monotonic()
         raised: BaseException | None = self.broken
         crossed, log = None, ""
+        answered: frozenset[str] = frozenset()
         if self.broken is None:
 
             def body(wire: Wire) -> None:
@@ -52,12 +55,13 @@ class WireRunner:
             try:
                 outcome = self.session.run(case, parameters, body)
                 raised, crossed, log = outcome.raised, outcome.crossed, outcome.log
+                answered = outcome.answered
             except InfrastructureError as e:  # the server did not come back
                 raised = self.broken = e
         profile = self.target.profile
         known = profile.known_failure(case.id, parameters, "", self._version)
-        lacks = tuple(lack for lack in profile.lacks if lack.feature in case.needs)
-        judgement = judge(case, raised, crossed, known, lacks, [])
+        lacks = needed(profile.lacks, case, answered if raised is None else frozenset())
+        judgement = judge(case, lacking(profile.lacks, raised), crossed, known, lacks, [])
         excerpts = [("server log", log)] if log.strip() else []
         result = case_result(
             case, parameters, None, "", judgement, raised, None, None, crossed, excerpts,
@@ -68,3 +72,22 @@ class WireRunner:
     def stop(self) -> None:
         """End the server."""
         self.session.stop()
+
+
+def lacking(lacks: Sequence[Lack], raised: BaseException | None) -> BaseException | None:
+    """`raised`, or Unsupported in its place: the case failed because a message that the target declares to lack
+    (`feature = "Trenameat"`) was answered with the declared errno. No other failure is excused by a lack."""
+    if isinstance(raised, WrongAnswer):
+        seen = errno_name(raised.errno)
+        for lack in lacks:
+            if lack.feature == raised.request and seen in lack.errno:
+                return Unsupported(f"{lack.feature}: {lack.reason} ({seen} seen)")
+    return raised
+
+
+def needed(lacks: Sequence[Lack], case: Case, answered: Set[str]) -> tuple[Lack, ...]:
+    """The lacks that a case needs or contradicts: features it names, and lacked messages that were carried out after
+    all in a case that passed (`answered` holds the replies by name): such an entry has to go."""
+    return tuple(
+        lack for lack in lacks if lack.feature in case.needs or "R" + lack.feature.removeprefix("T") in answered
+    )

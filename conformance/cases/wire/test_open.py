@@ -218,7 +218,7 @@ def test_fifo_is_not_opened(wire: Wire, flags: int) -> None:
     themselves and never send Tlopen for them (init_special_inode); QEMU since CVE-2023-2861 ENXIO."""
     wire.host.fifo(b"fifo")
     client = wire.client
-    client.lopen(client.walk_to(b"fifo"), flags, expect=allowed.NOT_OPENED)
+    wire.prompt(client.send_lopen(client.walk_to(b"fifo"), flags), allowed.NOT_OPENED)
     client.getattr(client.root)
 
 
