@@ -28,7 +28,7 @@ class WouldBlock(Exception):
 # BSD).
 _WIRE = {getattr(errno, name): number for number, name in constants.ERRNO_NAMES.items() if hasattr(errno, name)}
 # The process ran out of descriptors, not the guest: open(2) in the guest must not claim that its own table is
-# full (bug museum 86).
+# full (kvmtool 9c2e1d1).
 _WIRE[errno.EMFILE] = constants.ENFILE
 
 

@@ -116,7 +116,7 @@ LEGAL: dict[tuple[type[Message], str], Rule] = {
     (m.Tlcreate, "fid"): _rule(PATH, changes=True, FILE=EINVAL, DIRECTORY=EINVAL),
     (m.Tread, "fid"): _rule(FILE | XATTR_READ, DIRECTORY=EISDIR),
     (m.Twrite, "fid"): _rule(FILE | XATTR_WRITE, DIRECTORY=EISDIR),
-    # lib9p refused Tfsync of a directory once; Linux sends it (bug museum 70).
+    # lib9p refused Tfsync of a directory once; Linux sends it (lib9p add79f9).
     (m.Tfsync, "fid"): _rule(FILE | DIRECTORY),
     (m.Treaddir, "fid"): _rule(DIRECTORY, FILE=ENOTDIR),
     (m.Tmkdir, "dfid"): _rule(ANY_FILE, changes=True),
@@ -135,7 +135,7 @@ LEGAL: dict[tuple[type[Message], str], Rule] = {
     (m.Tunlinkat, "dirfd"): _rule(ANY_FILE, changes=True),
     (m.Txattrwalk, "fid"): _rule(ANY_FILE),
     (m.Txattrcreate, "fid"): _rule(PATH, changes=True, FILE=EINVAL, DIRECTORY=EINVAL),
-    # A lock changes nothing in the export: legal on read-only ones (bug museum 72).
+    # A lock changes nothing in the export: legal on read-only ones (lib9p 1cea327).
     (m.Tlock, "fid"): _rule(FILE, DIRECTORY=EISDIR),
     (m.Tgetlock, "fid"): _rule(FILE, DIRECTORY=EISDIR),
 }

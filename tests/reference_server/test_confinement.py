@@ -268,7 +268,7 @@ def test_what_lies_above_the_export_is_not_even_told(peer: Peer, folder: Path) -
 
 
 def test_a_deep_tree(connect: MakePeer, hostfs: HostStore) -> None:
-    """A path of more than 65,535 bytes (bug museum 24), each step by a fid of its own."""
+    """A path of more than 65,535 bytes (GitLab qemu#3358), each step by a fid of its own."""
     peer = connect(hostfs)
     fid, name = peer.root, b"x" * 255
     for _ in range(300):

@@ -129,7 +129,7 @@ def test_the_largest_read_and_write(connect: MakePeer, store: Store) -> None:
         peer = connect(store, msize=msize)
         room = msize - c.TWRITE_HDRSZ
         fid = create(peer, b"f%d" % msize, os.urandom(room))
-        # As much as a reply can hold, to the byte; bug museum 99 is what comes of keeping 24 bytes free.
+        # As much as a reply can hold, to the byte; propolis#565 is what comes of keeping 24 bytes free.
         peer.ok(m.Twrite(peer.tag(), fid, room, bytes(c.TWRITE_HDRSZ - c.RREAD_HDRSZ)), m.Rwrite)
         assert len(read(peer, fid, 0, msize)) == msize - c.RREAD_HDRSZ
         assert len(read(peer, fid, 0, 0xFFFFFFFF)) == msize - c.RREAD_HDRSZ
@@ -184,7 +184,7 @@ def test_walk_onto_the_same_fid(peer: Peer) -> None:
 
 
 def test_walk_from_an_open_fid(peer: Peer) -> None:
-    """Linux does it since 5.11; hugelgupf/p9 and diod had to learn it (bug museum 62)."""
+    """Linux does it since 5.11; hugelgupf/p9 and diod had to learn it (hugelgupf ede3efe, diod#70/#81)."""
     create(peer, b"f", b"abc")
     directory = peer.open()
     fid = peer.walk(b"f", start=directory)
@@ -302,7 +302,7 @@ def test_symlink_targets(peer: Peer) -> None:
 
 @pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK])
 def test_special_files_are_made_and_seen_but_never_opened(peer: Peer, kind: int) -> None:
-    """CVE-2023-2861 opened them; its fix broke mknod (bug museum 22)."""
+    """CVE-2023-2861 opened them; its fix broke mknod (CVE-2023-2861)."""
     peer.ok(m.Tmknod(peer.tag(), peer.root, b"n", kind | 0o640, *DEVICE, 7), m.Rmknod)
     fid = peer.walk(b"n")
     found = attributes(peer, fid)
@@ -403,7 +403,8 @@ def test_unlink(peer: Peer) -> None:
 
 
 def test_an_open_file_without_a_name_works_through_every_operation(peer: Peer) -> None:
-    """Bug museum 23, 42: apt, dnf and iperf3 depend on it."""
+    """GitLab qemu#103, LP#1336794; ml 2020-07..09 open-unlink-f*syscall series; diod#19: apt, dnf and iperf3 depend
+    on it."""
     fid = create(peer, b"f", b"abc")
     other = peer.walk(b"f")
     peer.ok(m.Tunlinkat(peer.tag(), peer.root, b"f", 0), m.Runlinkat)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,25 @@ def test_users_take_turns_on_one_thread(connect: MakePeer, store: HostStore, fol
             fid = create(peer, b"f%d-%d" % (turn, number), b"x")
             found = attributes(peer, fid)
             assert found.uid == (0, USER, USER + 1)[number]
+
+
+def test_a_worker_does_not_keep_the_identity_of_the_thread_that_started_it(store: HostStore, folder: Path) -> None:
+    """Linux threads begin with the credentials of their creator."""
+    folder.chmod(0o777)
+    root, user = exports.caller(b"", 0), exports.caller(b"", USER)
+    node = store.root()
+
+    def work() -> None:
+        node.mkdir(b"by worker", 0o755, 0, root)
+
+    store.identity.use_for_writing(user)
+    store.identity.use(user, 77)
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    status = os.stat(folder / "by worker")
+    node.release()
+    assert (status.st_uid, status.st_gid) == (0, 0)
 
 
 def test_client_policy_leaves_permissions_to_the_client(connect: MakePeer, folder: Path) -> None:

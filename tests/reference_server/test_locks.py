@@ -67,7 +67,7 @@ def test_two_readers_share(peer: Peer) -> None:
 
 
 def test_locks_conflict_between_connections_even_of_the_same_name(connect: MakePeer, store: Store) -> None:
-    """lib9p and kvmtool always said SUCCESS (bug museum 75, 87)."""
+    """lib9p and kvmtool always said SUCCESS (lib9p HEAD fs_lock; kvmtool HEAD)."""
     one, two = connect(store), connect(store)
     create(one, b"f")
     mine, theirs = one.open(b"f", flags=c.O_RDWR), two.open(b"f", flags=c.O_RDWR)

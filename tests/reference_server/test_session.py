@@ -115,7 +115,7 @@ def test_attach(peer: Peer, connect: MakePeer, memfs: MemoryStore) -> None:
     assert peer.error(attach(2, aname=b"nowhere")) == c.ENOENT
     assert peer.error(attach(2, aname=b"../..")) == c.ENOENT
     peer.ok(attach(2, aname=b"/"), m.Rattach)
-    # A second attach leaves the fids of the first alone (bug museum 85).
+    # A second attach leaves the fids of the first alone (kvmtool 47c0339).
     peer.ok(m.Tgetattr(peer.tag(), 1, 0), m.Rgetattr)
     assert peer.error(m.Tauth(peer.tag(), 5, b"u", b"", 0)) == c.EOPNOTSUPP
 
@@ -232,7 +232,7 @@ def test_a_readonly_export_admits_no_change(connect: MakePeer, memfs: MemoryStor
     removed = peer.walk(b"f")
     assert peer.error(m.Tremove(tag(), removed)) == c.EROFS
     assert peer.error(m.Tclunk(tag(), removed)) == c.EBADF
-    # What changes nothing still works, locks included (bug museum 72).
+    # What changes nothing still works, locks included (lib9p 1cea327).
     peer.ok(m.Tlopen(tag(), f, c.O_RDONLY), m.Rlopen)
     assert peer.ok(m.Tread(tag(), f, 0, 10), m.Rread).data == b"content"
     reply = peer.ok(m.Tlock(tag(), f, c.LOCK_TYPE_WRLCK, 0, 0, 0, 1, b""), m.Rlock)

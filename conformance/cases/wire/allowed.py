@@ -134,7 +134,7 @@ FULL: Final = frozenset({EMFILE, ENFILE, ENOMEM, ENOSPC, EAGAIN, EBUSY})
 """A limit that a guest has driven the server to. EMFILE, ENFILE: open(2); ENOSPC: QEMU's limit on xattr fids."""
 
 NO_XATTR: Final = frozenset({ENODATA})
-"""The attribute is not there: getxattr(2); v9fs hands it to the caller (bug museum, QEMU on darwin)."""
+"""The attribute is not there: getxattr(2); v9fs hands it to the caller (GitLab qemu#1010: QEMU on darwin)."""
 
 XATTR_TOO_LARGE: Final = frozenset({E2BIG, ENOSPC, EINVAL, ERANGE, ENOMEM, EIO, EMSGSIZE, EOPNOTSUPP, EFBIG})
 """A value larger than any attribute. E2BIG: setxattr(2), QEMU v9fs_xattrcreate; ENOSPC: QEMU for what has no room;

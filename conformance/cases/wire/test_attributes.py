@@ -164,7 +164,7 @@ def test_times_of_all_centuries(wire: Wire, seconds: int) -> None:
 @case("WIRE-ATTR-007", covers=[Tgetattr], severity="linux")
 def test_attributes_of_an_unlinked_open_file(wire: Wire) -> None:
     """fstat(2) works on a file that was opened and then unlinked, and says that it has no name.  Source: unlink(2); apt
-    and dnf do so (bug museum 23, 42)."""
+    and dnf do so (GitLab qemu#103, LP#1336794; ml 2020-07..09 open-unlink-f*syscall series; diod#19)."""
     client = wire.client
     fid = client.create(b"fred", b"abc")
     client.unlink(b"fred")
@@ -228,7 +228,7 @@ def test_mode(wire: Wire, kind: str, mode: int) -> None:
 @case("WIRE-ATTR-021", covers=[Tsetattr], severity="linux")
 def test_mode_with_type_bits(wire: Wire) -> None:
     """The file type that Linux sends along with the mode is left aside.  Source: v9fs_vfs_setattr_dotl passes
-    iattr->ia_mode, which holds S_IFREG; 9pfuse answered ERANGE (bug museum 115)."""
+    iattr->ia_mode, which holds S_IFREG; 9pfuse answered ERANGE (plan9port#81)."""
     client, host = wire.client, wire.host
     host.file(b"fred")
     client.setattr(client.walk_to(b"fred"), SETATTR_MODE, mode=stat.S_IFREG | 0o604)
@@ -302,7 +302,7 @@ def test_size_of_a_directory(wire: Wire) -> None:
 @case("WIRE-ATTR-027", covers=[Tsetattr])
 def test_times_that_are_given(wire: Wire) -> None:
     """ATIME_SET and MTIME_SET set the times that are given, to the nanosecond.  Source: utimensat(2); chaos/diod
-    protocol.md, setattr; lib9p mixed them up (bug museum 69)."""
+    protocol.md, setattr; lib9p mixed them up (lib9p 01edd9e)."""
     client, host = wire.client, wire.host
     host.file(b"fred")
     fid = client.walk_to(b"fred")

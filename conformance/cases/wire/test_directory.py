@@ -93,7 +93,7 @@ def test_dot_and_dotdot_are_listed(wire: Wire) -> None:
 @case("WIRE-DIR-003", covers=[Treaddir])
 def test_small_counts(wire: Wire, count: int) -> None:
     """However small the count, the entries come whole, each once, and never more bytes than were asked for.  Source:
-    chaos/diod protocol.md, "At most count bytes"; lib9p overran near the count (bug museum 67), go9p failed."""
+    chaos/diod protocol.md, "At most count bytes"; lib9p overran near the count (lib9p 9febb4c), go9p failed."""
     client, host = wire.client, wire.host
     wanted = {host.file(b"file-%03d" % number) for number in range(60)}
     fid = client.open()
@@ -150,8 +150,8 @@ def test_long_name_in_a_small_count_is_not_the_end(wire: Wire) -> None:
 @case("WIRE-DIR-006", covers=[Treaddir])
 def test_going_on_after_any_entry(wire: Wire) -> None:
     """Treaddir goes on after any entry whose offset it is given, and brings all that come after it.  Source: chaos/diod
-    protocol.md, "offset is the offset returned in the last directory entry"; plan9port#791, WSL#5074 (bug museum
-    107, 116): clients stop in the middle of a reply."""
+    protocol.md, "offset is the offset returned in the last directory entry"; plan9port#791, WSL#5074 (WSL#5074,
+    #13613; plan9port#791): clients stop in the middle of a reply."""
     client, host = wire.client, wire.host
     for number in range(40):
         host.file(b"file-%03d" % number)
@@ -181,8 +181,8 @@ def test_from_the_start_again(wire: Wire) -> None:
 
 @case("WIRE-DIR-008", covers=[Treaddir])
 def test_twelve_hundred_entries(wire: Wire) -> None:
-    """Twelve hundred entries come, each once.  Source: ZeroFS lost some at the thousandth, go9p failed above 128 (bug
-    museum 100, 105)."""
+    """Twelve hundred entries come, each once.  Source: ZeroFS lost some at the thousandth, go9p failed above 128
+    (ZeroFS#96, #282, #283; minikube#1753 #1562 #1755 #8732)."""
     client, host = wire.client, wire.host
     wanted = {host.file(b"a rather long name, so that few fit one message, %04d" % n) for n in range(1200)}
     _complete(_names(client, client.open(), 4072), wanted)
@@ -280,7 +280,7 @@ def test_readdir_of_a_file(wire: Wire) -> None:
 @case("WIRE-DIR-015", covers=[Treaddir])
 def test_readdir_of_an_unopened_fid(wire: Wire) -> None:
     """Treaddir of a fid that was not opened is refused.  Source: chaos/diod protocol.md, "previously opened with
-    lopen"; pTOS#158 (bug museum 119)."""
+    lopen"; pTOS#158 (pTOS#158)."""
     client = wire.client
     client.readdir(client.walk_to(), expect=allowed.WRONG_STATE)
 
@@ -295,7 +295,7 @@ def test_readdir_of_dead_fid(wire: Wire, which: str) -> None:
 @case("WIRE-DIR-017", covers=[Treaddir])
 def test_flushed_readdir(wire: Wire) -> None:
     """After a Treaddir was flushed, the next one brings what was asked for, not what the flushed one would have.
-    Source: flush(5); v9fs waited for the old reply (rust-9p#15, bug museum 63)."""
+    Source: flush(5); v9fs waited for the old reply (rust-9p#15, rust-9p#15 (ml 2021-01))."""
     client, host = wire.client, wire.host
     wanted = {host.file(b"file-%03d" % number) for number in range(60)}
     fid = client.open(flags=O_RDONLY | O_DIRECTORY)
@@ -342,7 +342,7 @@ def test_mkdir(wire: Wire) -> None:
 @case("WIRE-DIR-031", covers=[Tmkdir], severity="linux")
 def test_mkdir_mode_as_asked(wire: Wire, mode: int) -> None:
     """A new directory's mode is the one that was asked for, sticky bit included.  Source: mkdir(2); v9fs has
-    applied the guest's umask already; hugelgupf/p9 lost bits (bug museum 98)."""
+    applied the guest's umask already; hugelgupf/p9 lost bits (hugelgupf#108, #109)."""
     client = wire.client
     client.mkdir(client.root, b"dir", mode)
     shared.mode_is(wire, b"dir", mode)
@@ -395,7 +395,7 @@ def test_mkdir_of_dead_fid(wire: Wire, which: str) -> None:
 @case("WIRE-DIR-036", covers=[Tmkdir])
 def test_mkdir_under_no_name(wire: Wire, name: bytes) -> None:
     """Tmkdir under an empty name, or one that holds a slash, is refused and makes nothing.  Source: QEMU
-    name_is_illegal; kvmtool bug museum 81."""
+    name_is_illegal; kvmtool kvmtool 9bb99a8."""
     shared.no_name(wire, name, lambda client, fid, name: client.send_mkdir(fid, name))
 
 
@@ -427,8 +427,8 @@ def test_mkdir_name_that_is_no_text(wire: Wire) -> None:
 @case("WIRE-DIR-041", covers=[Tmkdir], seconds=30.0)
 def test_mkdir_to_a_depth_without_end(wire: Wire) -> None:
     """Directories in directories until the path is longer than 65,535 bytes: each is made in its parent or refused; the
-    server lives, and nothing is made elsewhere.  Source: GitLab qemu#3358, a path's length in sixteen bits (bug museum
-    24)."""
+    server lives, and nothing is made elsewhere.  Source: GitLab qemu#3358, a path's length in sixteen bits (GitLab
+    qemu#3358)."""
     client = wire.client
     fid, name = client.walk_to(), b"d" * 250
     for depth in range(275):

@@ -97,7 +97,7 @@ def test_read_nothing(wire: Wire) -> None:
 def test_count_beyond_msize(wire: Wire, over: int) -> None:
     """A read whose reply would not fit msize brings less, or is refused; no reply is longer than msize.
     Source: read(5), version(5); diod np_read EIO, others cut; counts near 2^32 overflowed in diod (#136), counts
-    within 13 bytes of msize made files unreadable in Oxide's server (bug museum 89, 99)."""
+    within 13 bytes of msize made files unreadable in Oxide's server (diod#136; propolis#565)."""
     wire.host.file(b"fred", PATTERN)
     client = wire.session(8192)
     fid = client.open(b"fred")
@@ -162,7 +162,7 @@ def test_read_of_dead_fid(wire: Wire, which: str) -> None:
 @case("WIRE-IO-010", covers=[Tread])
 def test_read_sees_what_the_host_did(wire: Wire) -> None:
     """A file that the host changes while it is open reads as it now is: longer, shorter, other bytes.  Source: read(5);
-    v9fs gave ENODATA on growing files (bug museum 43)."""
+    v9fs gave ENODATA on growing files (ml 2022-01-10)."""
     host, client = wire.host, wire.client
     host.file(b"fred", b"abc")
     fid = client.open(b"fred")
@@ -177,8 +177,8 @@ def test_read_sees_what_the_host_did(wire: Wire) -> None:
 
 @case("WIRE-IO-011", covers=[Tread])
 def test_hole_reads_as_zeros(wire: Wire) -> None:
-    """A hole reads as zeros, and only within the file.  Source: lseek(2); memory of the host must not show (bug museum
-    18)."""
+    """A hole reads as zeros, and only within the file.  Source: lseek(2); memory of the host must not show
+    (CVE-2017-15038)."""
     host, client = wire.host, wire.client
     host.file(b"fred", b"abc")
     os.truncate(host.path(b"fred"), 20000)
@@ -402,7 +402,7 @@ def test_fsync_of_a_file(wire: Wire, datasync: int) -> None:
 @case("WIRE-IO-041", covers=[Tfsync], severity="linux")
 def test_fsync_of_a_directory(wire: Wire) -> None:
     """Tfsync of an open directory succeeds: databases and package managers sync the directory after a rename.  Source:
-    fsync(2); Linux v9fs_dir_operations_dotl.fsync; lib9p add79f9 (bug museum 70)."""
+    fsync(2); Linux v9fs_dir_operations_dotl.fsync; lib9p add79f9 (lib9p add79f9)."""
     wire.host.directory(b"dir")
     client = wire.client
     client.fsync(client.open(b"dir"))
@@ -412,7 +412,8 @@ def test_fsync_of_a_directory(wire: Wire) -> None:
 @case("WIRE-IO-042", covers=[Tfsync])
 def test_fsync_without_datasync(wire: Wire) -> None:
     """A Tfsync in the older layout, without datasync, is served, refused, or ends the connection.  Source: the text had
-    no datasync until diod#118; servers broke on the newer layout (bug museum 39), and must not on the older."""
+    no datasync until diod#118; servers broke on the newer layout (ruxos#132, diod#101/#118, unikraft#886), and must
+    not on the older."""
     client = wire.client
     fid = client.create(b"fred", b"abc")
     client.send_raw(shared.cut(Tfsync(77, fid, 0), 4), "Tfsync without datasync")

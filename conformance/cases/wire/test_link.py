@@ -111,7 +111,7 @@ def test_symlink_of_dead_fid(wire: Wire, which: str) -> None:
 @case("WIRE-LINK-008", covers=[Tsymlink])
 def test_symlink_under_no_name(wire: Wire, name: bytes) -> None:
     """Tsymlink under an empty name, or one that holds a slash, is refused and makes nothing.  Source: QEMU
-    name_is_illegal; kvmtool bug museum 81."""
+    name_is_illegal; kvmtool kvmtool 9bb99a8."""
     shared.no_name(wire, name, lambda client, fid, name: client.send_symlink(fid, name, b"x"))
 
 
@@ -175,7 +175,7 @@ def test_readlink_that_does_not_fit(wire: Wire) -> None:
 @case("WIRE-LINK-023", covers=[Treadlink])
 def test_readlink_sees_the_host(wire: Wire) -> None:
     """Links that the host makes and replaces are read as they are.  Source: readlink(2); links that named other files'
-    targets came of inode caches (bug museum 55)."""
+    targets came of inode caches (nixpkgs#22695 #23020 #23957)."""
     client, host = wire.client, wire.host
     for number in range(50):
         host.symlink(b"link-%d" % number, b"target-%d" % number)
@@ -265,7 +265,7 @@ def test_link_of_dead_fid(wire: Wire, which: str) -> None:
 @case("WIRE-LINK-037", covers=[Tlink])
 def test_link_under_no_name(wire: Wire, name: bytes) -> None:
     """Tlink under an empty name, or one that holds a slash, is refused and makes nothing.  Source: QEMU
-    name_is_illegal; kvmtool bug museum 81."""
+    name_is_illegal; kvmtool kvmtool 9bb99a8."""
     wire.host.file(b"one")
     shared.no_name(wire, name, lambda client, fid, name: client.send_link(fid, client.walk_to(b"one"), name))
 

@@ -112,7 +112,7 @@ def test_mknod_of_dead_fid(wire: Wire, which: str) -> None:
 @case("WIRE-NODE-009", covers=[Tmknod])
 def test_mknod_under_no_name(wire: Wire, name: bytes) -> None:
     """Tmknod under an empty name, or one that holds a slash, is refused and makes nothing.  Source: QEMU
-    name_is_illegal; kvmtool bug museum 81."""
+    name_is_illegal; kvmtool kvmtool 9bb99a8."""
     shared.no_name(wire, name, lambda client, fid, name: client.send_mknod(fid, name, stat.S_IFIFO | 0o644))
 
 

@@ -242,7 +242,7 @@ def test_device_is_not_opened(wire: Wire, kind: str) -> None:
 @case("WIRE-OPEN-015", covers=[Tlcreate], severity="linux")
 def test_open_file_outlives_its_name(wire: Wire) -> None:
     """A file that was opened and then unlinked still reads, writes, and tells its size.  Source: unlink(2); apt, dnf
-    and iperf3 do so (bug museum 23, 42)."""
+    and iperf3 do so (GitLab qemu#103, LP#1336794; ml 2020-07..09 open-unlink-f*syscall series; diod#19)."""
     client = wire.client
     fid = client.create(b"fred", b"abc")
     client.unlink(b"fred")
@@ -254,7 +254,7 @@ def test_open_file_outlives_its_name(wire: Wire) -> None:
 @case("WIRE-OPEN-016", covers=[Tlcreate], severity="linux")
 def test_unlinked_open_file_can_be_truncated(wire: Wire) -> None:
     """ftruncate(2) works on a file that was opened and then unlinked.  Source: unlink(2), ftruncate(2); QEMU 7.2
-    answers ENOENT (GitLab qemu#103, bug museum 23)."""
+    answers ENOENT (GitLab qemu#103, GitLab qemu#103, LP#1336794)."""
     client = wire.client
     fid = client.create(b"fred", b"abcdef")
     client.unlink(b"fred")
@@ -326,7 +326,7 @@ def test_mode_as_asked(wire: Wire, mode: int) -> None:
 @case("WIRE-OPEN-032", covers=[Tlcreate], severity="linux")
 def test_set_id_and_sticky_bits(wire: Wire, mode: int) -> None:
     """The set-user-id, set-group-id and sticky bits of a new file are kept.  Source: creat(2); hugelgupf/p9 lost them
-    (bug museum 98)."""
+    (hugelgupf#108, #109)."""
     client = wire.client
     client.lcreate(client.walk_to(), b"fred", O_RDWR, mode)
     shared.mode_is(wire, b"fred", mode)
@@ -415,7 +415,7 @@ def test_lcreate_of_dead_fid(wire: Wire, which: str) -> None:
 @case("WIRE-OPEN-041", covers=[Tlcreate])
 def test_lcreate_under_no_name(wire: Wire, name: bytes) -> None:
     """Tlcreate under an empty name, or one that holds a slash, is refused and makes nothing.  Source: QEMU
-    name_is_illegal; kvmtool bug museum 81."""
+    name_is_illegal; kvmtool kvmtool 9bb99a8."""
     shared.no_name(wire, name, lambda client, fid, name: client.send_lcreate(fid, name))
 
 

@@ -92,7 +92,7 @@ def test_over_a_file(wire: Wire, how: str) -> None:
 @case("WIRE-RENAME-004")
 def test_over_a_read_only_file(wire: Wire, how: str) -> None:
     """The mode of the file that is replaced does not matter.  Source: rename(2) asks for permission on directories;
-    WSL refused (bug museum 110)."""
+    WSL refused (WSL#5019, #6193)."""
     client, host = wire.client, wire.host
     host.file(b"new", b"new")
     host.file(b"old", b"old", 0o444)
@@ -226,7 +226,7 @@ def test_rename_of_dead_fids(wire: Wire, which: str) -> None:
 @case("WIRE-RENAME-018")
 def test_to_no_name(wire: Wire, name: bytes, how: str) -> None:
     """A rename to an empty name, or one that holds a slash, is refused and moves nothing.  Source: QEMU
-    name_is_illegal; kvmtool bug museum 81."""
+    name_is_illegal; kvmtool kvmtool 9bb99a8."""
     wire.host.file(b"one")
     if how == "renameat":
         shared.no_name(wire, name, lambda client, fid, name: client.send_renameat(client.root, b"one", fid, name))
@@ -238,7 +238,7 @@ def test_to_no_name(wire: Wire, name: bytes, how: str) -> None:
 @case("WIRE-RENAME-019", covers=[Trenameat])
 def test_from_no_name(wire: Wire, name: bytes) -> None:
     """Trenameat from an empty name, or one that holds a slash, is refused and moves nothing.  Source: QEMU
-    name_is_illegal; kvmtool bug museum 81."""
+    name_is_illegal; kvmtool kvmtool 9bb99a8."""
     wire.host.file(b"one")
     shared.no_name(wire, name, lambda client, fid, name: client.send_renameat(fid, name, client.root, b"new"))
 
@@ -318,7 +318,7 @@ def test_fid_of_what_moved(wire: Wire, how: str) -> None:
 @case("WIRE-RENAME-031", severity="linux")
 def test_fids_below_what_moved(wire: Wire, how: str) -> None:
     """Fids of a directory that was renamed, and of files below it, stand for them afterwards.  Source: intro(5); QEMU
-    v9fs_fix_fid_paths; WSL refused to move a directory with an open file (bug museum 111)."""
+    v9fs_fix_fid_paths; WSL refused to move a directory with an open file (WSL#12897)."""
     client, host = wire.client, wire.host
     host.directory(b"dir")
     host.directory(b"dir/sub")

@@ -109,7 +109,7 @@ def test_absurdly_large_msize_is_cut(wire: Wire, msize: int) -> None:
 def test_absurdly_small_msize(wire: Wire, msize: int) -> None:
     """A proposed msize in which no session is possible is refused, or agreed to and then kept: no reply is longer
     than it.  Source: version(5); QEMU v9fs_version refuses below 4096 with EMSGSIZE, diod np_version with EIO;
-    lib9p takes msize - 24 without looking (bug museum 76)."""
+    lib9p takes msize - 24 without looking (lib9p HEAD tversion)."""
     client = wire.connect()
     reply = client.version(msize, expect=allowed.TOO_SMALL | {OK})
     if not isinstance(reply, Rversion):
@@ -166,7 +166,7 @@ def test_other_dialect_is_not_answered_with_L(wire: Wire, version: bytes, answer
 def test_second_version_frees_all_fids(wire: Wire) -> None:
     """A second Tversion on a connection frees every fid of the first session; none can be used and all can be
     given again.  Source: version(5), "all active fids are freed ('clunked') automatically"; QEMU virtfs_reset;
-    lib9p and kvmtool keep them (bug museum 76)."""
+    lib9p and kvmtool keep them (lib9p HEAD tversion)."""
     client = wire.client
     opened = client.create(b"fred", b"x")
     walked = client.walk_to(b"fred")
@@ -274,7 +274,7 @@ def test_attach_to_a_fid_in_use(wire: Wire) -> None:
 @case("WIRE-SESSION-023", covers=[Tattach])
 def test_roots_are_independent(wire: Wire) -> None:
     """A second Tattach leaves the first one's fids alone, and clunking one root leaves the other.  Source: attach(5);
-    kvmtool's second Tattach destroyed all fids (bug museum 85)."""
+    kvmtool's second Tattach destroyed all fids (kvmtool 47c0339)."""
     client = wire.client
     walked = client.walk_to()
     other = wire.attach(client)
@@ -330,7 +330,8 @@ def test_failed_attach_leaves_the_fid_free(wire: Wire) -> None:
 @case("WIRE-SESSION-028", covers=[Tattach])
 def test_attach_with_long_strings(wire: Wire, length: int) -> None:
     """A uname or an aname as long as a string can be is refused or ignored, and does no harm.  Source: chaos/diod
-    protocol.md, strings carry length[2]; kvmtool copied paths into fixed buffers (bug museum 82)."""
+    protocol.md, strings carry length[2]; kvmtool copied paths into fixed buffers (kvmtool 32832dd, e277a1b, b092242,
+    716b294, 04d604b)."""
     client = wire.session(wire.spec.msize_max if length > 60000 else None)
     for uname, aname in ((b"u" * length, wire.aname), (b"root", b"/" + b"a" * (length - 1))):
         request = Tattach(client.tag(), client.fid(), NOFID, uname, aname, 0)
@@ -348,7 +349,7 @@ def test_attach_with_long_strings(wire: Wire, length: int) -> None:
 def test_flush_of_unknown_tag(wire: Wire, oldtag: int) -> None:
     """Tflush of a tag that no request has is answered with Rflush.  Source: flush(5), "the server should answer the
     flush message immediately ... In either case, it should respond with an Rflush"; kvmtool's Rflush carries two
-    bytes too many (bug museum 87)."""
+    bytes too many (kvmtool HEAD)."""
     client = wire.client
     client.flush(oldtag)
     client.getattr(client.root)
@@ -433,7 +434,7 @@ def test_flush_of_itself(wire: Wire) -> None:
 @case("WIRE-SESSION-036", covers=[Tflush, Tgetattr])
 def test_flush_storm(wire: Wire) -> None:
     """Five hundred requests, each flushed at once, leave a session that works.  Source: flush(5); killing find(1) in
-    a loop took WSL's server down (bug museum 112)."""
+    a loop took WSL's server down (WSL#4230)."""
     client = wire.client
     batch: list[Message] = []
     requests, flushes = set(), set()
@@ -526,7 +527,7 @@ def test_tag_used_twice_at_once(wire: Wire) -> None:
 @case("WIRE-SESSION-043", covers=[Tgetattr])
 def test_tag_is_free_once_answered(wire: Wire) -> None:
     """A tag may be used again as soon as its reply has come, a thousand times over.  Source: intro(5); lib9p raced
-    with a client that did (bug museum 68)."""
+    with a client that did (lib9p a30318e)."""
     client = wire.client
     for number in range(1000):
         reply = client.send(Tgetattr(5, client.root, GETATTR_BASIC)).wait()

@@ -109,7 +109,7 @@ def test_unlinkat_of_dead_fid(wire: Wire, which: str) -> None:
 @case("WIRE-UNLINK-008", covers=[Tunlinkat])
 def test_unlinkat_of_no_name(wire: Wire, name: bytes, flags: int) -> None:
     """Tunlinkat of an empty name, or one that holds a slash, is refused and removes nothing.  Source: QEMU
-    name_is_illegal; kvmtool bug museum 81."""
+    name_is_illegal; kvmtool kvmtool 9bb99a8."""
     wire.host.file(b"one")
     shared.no_name(wire, name, lambda client, fid, name: client.send_unlinkat(fid, name, flags))
 
@@ -142,7 +142,7 @@ def test_unlinkat_with_unknown_flags(wire: Wire, flags: int) -> None:
 @case("WIRE-UNLINK-012", covers=[Tunlinkat], severity="linux")
 def test_open_fids_outlive_the_name(wire: Wire) -> None:
     """What was opened before Tunlinkat can be read and written afterwards; another file of that name is another file.
-    Source: unlink(2); intro(5); bug museum 23."""
+    Source: unlink(2); intro(5); GitLab qemu#103, LP#1336794."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc")
     opened = client.open(b"fred", flags=O_RDWR)
@@ -212,8 +212,8 @@ def test_remove(wire: Wire, kind: str) -> None:
 @case("WIRE-UNLINK-031", covers=[Tremove])
 def test_remove_that_fails_clunks(wire: Wire) -> None:
     """A Tremove that fails has still given up its fid.  Source: remove(5), "it is correct to consider remove to be a
-    clunk with the side effect of removing the file if permissions allow"; lib9p does, kvmtool never clunks (bug
-    museum 88)."""
+    clunk with the side effect of removing the file if permissions allow"; lib9p does, kvmtool never clunks (kvmtool
+    HEAD)."""
     client, host = wire.client, wire.host
     host.directory(b"dir")
     host.file(b"dir/inner")

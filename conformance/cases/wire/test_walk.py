@@ -256,7 +256,7 @@ def test_dot_stays(wire: Wire) -> None:
 @case("WIRE-WALK-018", covers=[Twalk])
 def test_empty_name(wire: Wire) -> None:
     """An empty name is refused or leads nowhere else, and does no harm.  Source: QEMU name_is_illegal ENOENT; lib9p
-    crashed on it (bug museum 71), and now allows it."""
+    crashed on it (lib9p client.py note, 9bf1392), and now allows it."""
     client = wire.client
     wire.host.directory(b"d")
     for names in ((b"",), (b"", b""), (b"d", b""), (b"", b"d")):
@@ -271,7 +271,7 @@ def test_empty_name(wire: Wire) -> None:
 @case("WIRE-WALK-019", covers=[Twalk])
 def test_name_with_a_slash(wire: Wire, name: bytes) -> None:
     """A name that holds a slash is one name, which no directory has: it is refused, not taken for a path.  Source:
-    walk(5) walks one element at a time; QEMU name_is_illegal ENOENT; kvmtool went along (bug museum 81)."""
+    walk(5) walks one element at a time; QEMU name_is_illegal ENOENT; kvmtool went along (kvmtool 9bb99a8)."""
     wire.host.directory(b"d")
     wire.host.file(b"d/fred")
     client = wire.client
@@ -293,7 +293,7 @@ def test_name_with_a_nul(wire: Wire) -> None:
 @case("WIRE-WALK-021", covers=[Twalk])
 def test_long_names(wire: Wire) -> None:
     """A name of 255 bytes is walked; a longer one is refused.  Source: path_resolution(7) ENAMETOOLONG; kvmtool
-    copied names into fixed buffers (bug museum 82)."""
+    copied names into fixed buffers (kvmtool 32832dd, e277a1b, b092242, 716b294, 04d604b)."""
     client = wire.client
     wire.host.directory(b"n" * 255)
     client.walk_to(b"n" * 255)
@@ -315,7 +315,7 @@ def test_name_that_is_no_text(wire: Wire) -> None:
 @case("WIRE-WALK-023", covers=[Twalk], severity="linux")
 def test_from_an_open_fid(wire: Wire) -> None:
     """A fid that is open can be cloned and walked from.  Source: Linux since 5.11 does so, against walk(5), for every
-    ls (bug museum 62: diod#81, hugelgupf/p9 ede3efe gave in)."""
+    ls (hugelgupf ede3efe, diod#70/#81: diod#81, hugelgupf/p9 ede3efe gave in)."""
     client = wire.client
     wire.host.directory(b"d")
     wire.host.file(b"d/fred", b"abc")
@@ -334,7 +334,7 @@ def test_from_an_open_fid(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-WALK-024", covers=[Twalk])
 def test_walk_of_dead_fid(wire: Wire, which: str) -> None:
-    """Twalk from a fid that stands for nothing is refused.  Source: walk(5); kvmtool makes the fid (bug museum 88)."""
+    """Twalk from a fid that stands for nothing is refused.  Source: walk(5); kvmtool makes the fid (kvmtool HEAD)."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_walk(fid, client.fid()))
 
 
@@ -361,7 +361,7 @@ def test_any_number_is_a_fid(wire: Wire, number: int) -> None:
 @case("WIRE-WALK-027", covers=[Twalk], severity="linux")
 def test_five_thousand_fids(wire: Wire) -> None:
     """Five thousand fids live at the same time, each what it was made for.  Source: Linux keeps a fid for every
-    dentry it caches; nixpkgs#181746 has thousands (bug museum 32)."""
+    dentry it caches; nixpkgs#181746 has thousands (nixpkgs#181746 comment)."""
     client = wire.client
     wire.host.file(b"fred", b"abc")
     fids = [client.fid() for _ in range(5000)]
