@@ -200,7 +200,7 @@ def test_link_to_another_file_system(share: Share) -> None:
     must_be_equal("links", share.same_stat("fred").inside["st_nlink"], 1)
 
 
-@case("LINK-014", covers=[Tlink])
+@case("LINK-014", covers=[Tlink], caches=FRESH_NAMES)
 @pytest.mark.parametrize("kind", ["fifo", "socket", "device"])
 def test_link_of_a_special_file(share: Share, kind: str) -> None:
     """link(2) gives a second name to a fifo, socket or device that the host made.

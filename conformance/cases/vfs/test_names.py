@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, must_be_equal
+from conformance.cases.vfs.outcomes import FRESH_NAMES, flush, must_be_equal
 from conformance.share import Share
 from conformance.vantage import Vantage
 from protocol.messages import Tlcreate, Tlink, Tmkdir, Trenameat, Tsymlink, Tunlinkat, Twalk
@@ -45,6 +45,7 @@ def test_a_name_made_inside(share: Share, name: str) -> None:
     share.inside.create(name, b"abc")
     assert share.same_directory() == [name]
     assert share.outside.listdir(".") == [name]
+    flush(share, name)
     assert share.outside.slurp(name) == b"abc"
     share.same_stat(name)
     share.inside.rename(name, "plain")

@@ -87,7 +87,7 @@ def test_a_node_made_outside(share: Share, kind: str) -> None:
     assert share.same_directory() == ["node"]
 
 
-@case("NODE-004", covers=[Tgetattr])
+@case("NODE-004", covers=[Tgetattr], caches=FRESH_NAMES)
 @pytest.mark.parametrize("numbers", [(1, 3), (255, 255), (256, 256), (4095, 1048575)], ids=["1-3", "255", "256", "max"])
 def test_device_numbers_made_outside(share: Share, numbers: tuple[int, int]) -> None:
     """The device number of a node that the host makes is the same inside, up to the largest that Linux knows.
@@ -99,7 +99,7 @@ def test_device_numbers_made_outside(share: Share, numbers: tuple[int, int]) -> 
     must_be_equal("device", (os.major(seen), os.minor(seen)), numbers)
 
 
-@case("NODE-005", covers=[Tsetattr])
+@case("NODE-005", covers=[Tsetattr], caches=FRESH_NAMES)
 @pytest.mark.parametrize("kind", ["fifo", "socket", "char"])
 def test_attributes_of_a_node(share: Share, kind: str) -> None:
     """chmod(2), chown(2) and utimensat(2) work on a node that the host made, and do not open it.
@@ -270,7 +270,7 @@ def test_connect_to_what_is_no_listener(share: Share) -> None:
     share.inside.refuses(ENOENT).connect_socket("nobody")
 
 
-@case("NODE-017")
+@case("NODE-017", caches=FRESH_NAMES)
 def test_a_device_node_is_the_guests_device(share: Share) -> None:
     """A node of the null device is the guest's own: writes vanish, reads give end of file; of the zero device,
     zeros.  Source: null(4); the client opens devices by number, and the server must never be asked to: known
@@ -285,7 +285,7 @@ def test_a_device_node_is_the_guests_device(share: Share) -> None:
     must_be_equal("size", share.same_stat("null").inside["st_size"], 0)
 
 
-@case("NODE-018")
+@case("NODE-018", caches=FRESH_NAMES)
 @pytest.mark.parametrize("kind", DEVICES)
 def test_open_of_a_device_that_is_not_there(share: Share, kind: str) -> None:
     """open(2) of a device node whose number no driver has fails with ENXIO.

@@ -8,7 +8,7 @@ from errno import EACCES, EBADF, EBUSY, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMP
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, must_be_equal, settled_times
+from conformance.cases.vfs.outcomes import FRESH_NAMES, flush, must_be_equal, settled_times
 from conformance.cases.vfs.shared_errors import (
     Operation,
     for_each,
@@ -463,6 +463,7 @@ def test_renameat_below_two_descriptors(share: Share) -> None:
     share.inside.renameat(source, "fred", target, "george")
     assert share.same_directory("from") == []
     assert share.same_directory("to") == ["george"]
+    flush(share, "to/george")
     share.same_content("to/george")
 
 

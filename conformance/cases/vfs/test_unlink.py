@@ -8,7 +8,7 @@ from errno import EBADF, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, ENOTTY, EOP
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, must_be_equal, settled_times
+from conformance.cases.vfs.outcomes import FRESH_NAMES, flush, must_be_equal, settled_times
 from conformance.cases.vfs.shared_errors import (
     Operation,
     for_each,
@@ -157,6 +157,7 @@ def test_unlink_rename_and_link_of_an_immutable_file(share: Share) -> None:
     FS_IMMUTABLE_FL."""
     share.need("host-root", "only root makes a file immutable")
     share.inside.create("fred", b"abc")
+    flush(share, "fred")
     fd = share.outside.open("fred")
 
     def set_flags(change: int) -> None:
