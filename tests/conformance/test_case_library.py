@@ -123,7 +123,7 @@ def test_covers_names_requests(library: list[Case]) -> None:
 
 SOURCE = re.compile(
     r"\w\(\d\w*\)|POSIX|9P2000|protocol\.md|virtio|VIRTIO|OASIS|Linux|QEMU|\.[ch]\b|\.rst\b|known defect"
-    r"|\w#\d|CVE-\d|RFC|v9fs_|security_model"
+    r"|\w#\d|CVE-\d|RFC|v9fs_|security_model|illumos issue \d"
 )
 
 

@@ -42,7 +42,7 @@ def test_export_by_another_name(share: Share, export: Export) -> None:
 def test_the_root_is_the_directory(share: Share) -> None:
     """The root of a share that is exported through a symbolic link is the directory, not the link: its type, mode,
     owner and times are the directory's, and "." in it is itself.
-    Source: known defect: diod#17, lstat and stat mixed; 9P attach: the root is a directory."""
+    Source: known defect: diod#17, lstat and stat mixed; 9P2000 attach(5): the root is a directory."""
     there = share.another(Device(export="symlink"))
     assert stat.S_ISLNK(there.outside.lstat(there.export)["st_mode"])
     root, real = there.inside.lstat(there.mount_point), there.outside.lstat(there.exported)
@@ -121,7 +121,7 @@ def test_a_mount_over_the_export_is_not_seen(share: Share) -> None:
 @case("EXPORT-006", needs=["four-shares"], covers=[Tattach], control=False, caches=DIRECT_CACHES)
 def test_what_changed_while_unmounted(share: Share) -> None:
     """What the host changed in the exported directory while the guest had it unmounted is what the guest finds.
-    Source: 9P attach: nothing of an earlier session is kept."""
+    Source: 9P2000 attach(5): nothing of an earlier session is kept."""
     there = share.beside(1)
     there.inside.create("fred", b"old")
     there.inside.mkdir("gone")

@@ -23,7 +23,7 @@ def four(share: Share) -> list[Share]:
 @case("FOUR-001", needs=NEEDS, covers=[Tlcreate, Twrite], control=False, cached_too=True)
 def test_same_names_different_content(share: Share) -> None:
     """Files of one name, made inside on four shares, hold each what was written to it, on both sides.
-    Source: 9P attach: a session names one tree; the ticket's four shares on one guest."""
+    Source: 9P2000 attach(5): a session names one tree; the ticket's four shares on one guest."""
     shares = four(share)
     for number, one in enumerate(shares):
         one.inside.create("fred", b"share %d" % number * 1000)
@@ -40,7 +40,7 @@ def test_same_names_different_content(share: Share) -> None:
 @case("FOUR-002", needs=NEEDS, covers=[Trenameat], control=False, cached_too=True)
 def test_changes_stay_where_they_are_made(share: Share) -> None:
     """Renaming, truncating, changing the mode and removing on one share change nothing on the three others.
-    Source: 9P attach: a session names one tree; the ticket's four shares on one guest."""
+    Source: 9P2000 attach(5): a session names one tree; the ticket's four shares on one guest."""
     shares = four(share)
     for one in shares:
         one.outside.create("fred", b"content", 0o644)

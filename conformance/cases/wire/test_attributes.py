@@ -175,7 +175,7 @@ def test_attributes_of_an_unlinked_open_file(wire: Wire) -> None:
 
 @case("WIRE-ATTR-008", covers=[Tgetattr])
 def test_attributes_follow_the_host(wire: Wire) -> None:
-    """What the host changes is seen by the next Tgetattr.  Source: getattr asks for the attributes now."""
+    """What the host changes is seen by the next Tgetattr.  Source: chaos/diod protocol.md, getattr."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc", 0o600)
     fid = client.walk_to(b"fred")
