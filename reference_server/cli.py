@@ -147,8 +147,7 @@ def _open_exports(directory: str, more: tuple[str, ...], readonly: bool, make: C
 
 
 def _store_maker(mapped: bool, policy: str) -> Callable[[str], HostStore]:
-    """How to open an export.  Mapped ones never change identity: on the host everything is the server's own.
-    """
+    """How to open an export.  Mapped ones never change identity: on the host everything is the server's own."""
     if mapped:
         return MappedStore
     chosen = identity.choose(policy)

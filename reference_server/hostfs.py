@@ -136,8 +136,7 @@ class HostNode:
         )
 
     def statfs(self) -> FileSystemInfo:
-        """statfs(2); counted in fragments, since the guest's kernel takes bsize for the unit of the counts.
-        """
+        """statfs(2); counted in fragments, since the guest's kernel takes bsize for the unit of the counts."""
         found = linux.fstatfs(self.fd)
         return FileSystemInfo(
             found.type,
@@ -321,8 +320,7 @@ class HostNode:
         os.rename(name, new_name, src_dir_fd=self.fd, dst_dir_fd=directory.fd)
 
     def setattr(self, changes: Changes, opened: OpenFile | None, caller: Caller) -> None:
-        """In an order in which no change undoes another: truncation moves the times, chown(2) clears setuid.
-        """
+        """In an order in which no change undoes another: truncation moves the times, chown(2) clears setuid."""
         self.store.identity.use(caller)
         path = linux.path_of(self.fd)
         if changes.size is not None:

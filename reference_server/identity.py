@@ -58,6 +58,8 @@ class _ThreadState(threading.local):
     """What the calling thread is now; there is one truth for all stores of the process."""
 
     policy: object = None
+    """Who set the rest.  A new thread begins with the identity of the one that started it, so what stands here is
+    true only once a policy has entered."""
     uid = 0
     gid = 0
     groups: tuple[int, ...] | None = None
@@ -80,7 +82,9 @@ class TrustClient:
     def use(self, caller: Caller, gid: int | None = None) -> None:
         """Become ``caller``, keeping every capability."""
         thread = _thread
-        if thread.uid != caller.uid or not thread.whole or thread.policy is not self:
+        if thread.policy is not self:
+            _enter(self, self._permitted)
+        if thread.uid != caller.uid or not thread.whole:
             self._become(caller.uid, True)
         if gid is not None and thread.gid != gid:
             _set_gid(caller.gid if gid == _UNSET else gid)
@@ -89,7 +93,9 @@ class TrustClient:
         """Become ``caller`` without CAP_FSETID, unless it is root."""
         thread = _thread
         whole = caller.uid == 0
-        if thread.uid != caller.uid or thread.whole != whole or thread.policy is not self:
+        if thread.policy is not self:
+            _enter(self, self._permitted)
+        if thread.uid != caller.uid or thread.whole != whole:
             self._become(caller.uid, whole)
 
     def _become(self, uid: int, whole: bool) -> None:
@@ -97,7 +103,7 @@ class TrustClient:
         # Leaving uid 0 dropped the file system capabilities from the effective set (setfsuid(2)).
         effective = self._permitted if whole else self._permitted & ~linux.CAP_FSETID
         linux.set_effective_capabilities(effective, self._permitted)
-        _thread.whole, _thread.policy = whole, self
+        _thread.whole = whole
 
 
 class AsUser:
@@ -110,10 +116,7 @@ class AsUser:
         """Become ``caller`` with what the host allows it."""
         thread = _thread
         if thread.policy is not self:
-            # Another policy may have kept capabilities; from uid 0 on the kernel does what it does by itself.
-            _set_uid(0)
-            linux.set_effective_capabilities(self._permitted, self._permitted)
-            thread.policy, thread.whole = self, True
+            _enter(self, self._permitted)
         if thread.groups != caller.groups:
             linux.setgroups(caller.groups)
             thread.groups = caller.groups
@@ -126,6 +129,14 @@ class AsUser:
     def use_for_writing(self, caller: Caller) -> None:
         """As ``use``."""
         self.use(caller)
+
+
+def _enter(policy: Identity, permitted: int) -> None:
+    """Make the calling thread root with all capabilities, and note that."""
+    _set_uid(0)
+    _set_gid(0)
+    linux.set_effective_capabilities(permitted, permitted)
+    _thread.policy, _thread.whole, _thread.groups = policy, True, None
 
 
 def _set_uid(uid: int) -> None:

@@ -164,8 +164,7 @@ class MappedNode(HostNode):
     # --- extended attributes -----------------------------------------------------------------------
 
     def getxattr(self, name: bytes, caller: Caller) -> bytes:
-        """getxattr(2), except of what is recorded here.  ACLs are kept beside, since they name guest users.
-        """
+        """getxattr(2), except of what is recorded here.  ACLs are kept beside, since they name guest users."""
         if name.startswith(PREFIX):
             raise OSError(errno.ENODATA, "not the guest's")
         return super().getxattr(_mapped_name(name), caller)

@@ -42,8 +42,7 @@ def lock(call: Call, request: Tlock) -> Reply:
 
 @handles(Tgetlock)
 def getlock(call: Call, request: Tgetlock) -> Reply:
-    """The lock that stands in the way; the question itself with LOCK_TYPE_UNLCK when none does, as fcntl(2).
-    """
+    """The lock that stands in the way; the question itself with LOCK_TYPE_UNLCK when none does, as fcntl(2)."""
     file = call.fid(request.fid, _ASKED).file
     assert file is not None
     owner = LockOwner(call.session.number, request.client_id, request.proc_id)
@@ -57,8 +56,7 @@ def getlock(call: Call, request: Tgetlock) -> Reply:
 
 
 def _range(start: int, length: int) -> tuple[int, int]:
-    """``start`` and ``length`` if they name bytes that a file can have.  Raises Refused(EINVAL), as fcntl(2).
-    """
+    """``start`` and ``length`` if they name bytes that a file can have.  Raises Refused(EINVAL), as fcntl(2)."""
     if start > _OFF_MAX or length > _OFF_MAX or (length and start + length - 1 > _OFF_MAX):
         raise Refused(c.EINVAL)
     return start, length

@@ -31,8 +31,7 @@ def unlinkat(call: Call, request: Tunlinkat) -> Reply:
 
 @handles(Tremove)
 def remove(call: Call, request: Tremove) -> Reply:
-    """Remove what the fid stands for and clunk it; the clunk happens even when the removal fails.  remove(5)
-    """
+    """Remove what the fid stands for and clunk it; the clunk happens even when the removal fails.  remove(5)"""
     call.fid(request.fid, _CLUNKED)
     fid = call.session.fids.remove(request.fid)
     try:

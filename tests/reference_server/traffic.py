@@ -1,0 +1,285 @@
+"""Random traffic, valid and invalid, against a server process of its own; then, is everything given back?
+
+    python -m tests.reference_server.traffic --seconds 7200 --seed 1
+
+The requests depend on the seed and nothing else, so that a run can be repeated.  Once a minute every connection is
+closed and the server looked at from outside: descriptors, threads and memory have to be what they were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from protocol import codec
+from protocol import constants as c
+from protocol import messages as m
+from protocol.fields import Kind
+from protocol.registry import Message
+
+NAMES = [b"a", b"b", b"c", b"d", b"e", b"f", b"g", b"h"]
+STRANGE = [b"", b".", b"..", b"/", b"a/b", b"../x", b"x\0y", b"y" * 255, b"z" * 256, b"\xff\xfe", b"/nowhere"]
+FIDS = 12
+ODD = [0, 1, 7, 24, 4096, 65535, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
+REQUESTS = [cls for cls in m.BY_TYPE.values() if not cls.type % 2]
+
+
+class Look(NamedTuple):
+    """The server as seen from outside."""
+
+    descriptors: int
+    threads: int
+    kilobytes: int
+
+
+def look(pid: int) -> Look:
+    """Now."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return Look(len(os.listdir(f"/proc/{pid}/fd")), int(status["Threads"]), int(status["VmRSS"].split()[0]))
+
+
+class Generator:
+    """Makes the frames of one connection."""
+
+    def __init__(self, seed: str) -> None:
+        self._random = random.Random(seed)
+        self._tag = 0
+        self.spoilt = False
+        """A size was sent that leaves the server waiting for bytes, or hanging up."""
+
+    def opening(self) -> bytes:
+        """Tversion and Tattach, as a client begins."""
+        msize = self._random.choice([4096, 8192, 65536])
+        return codec.frame(m.Tversion(c.NOTAG, msize, b"9P2000.L")) + codec.frame(
+            m.Tattach(0, 0, c.NOFID, b"", b"", self._random.choice([0, 0, 1000]))
+        )
+
+    def burst(self) -> bytes:
+        """Some requests, to be sent together."""
+        return b"".join(self._one() for _ in range(self._random.choice([1, 2, 5, 20, 50])))
+
+    def _one(self) -> bytes:
+        roll = self._random.random()
+        if roll < 0.85:
+            return codec.frame(self._likely())
+        if roll < 0.95:
+            return codec.frame(self._arbitrary())
+        return self._broken()
+
+    def _likely(self) -> Message:
+        """A request that a real client could send, on few fids and names, so that much of it succeeds."""
+        pick, fid, name, tag = self._random.choice, self._fid, self._name, self._next_tag
+        size = self._random.randrange
+        kinds = [c.S_IFIFO, c.S_IFSOCK, c.S_IFREG, c.S_IFCHR]
+        offset, mode = size(100_000), self._random.choice([0o644, 0o600, 0o4755, 0o777])
+        return pick(
+            [
+                lambda: m.Tattach(tag(), 0, c.NOFID, b"", b"", pick([0, 0, 1000])),
+                lambda: m.Twalk(tag(), 0, fid(), ()),
+                lambda: m.Twalk(tag(), 0, fid(), ()),
+                lambda: m.Twalk(tag(), 0, fid(), (name(),)),
+                lambda: m.Twalk(tag(), 0, fid(), (name(),)),
+                lambda: m.Twalk(tag(), fid(), fid(), tuple(name() for _ in range(self._random.randrange(4)))),
+                lambda: m.Tclunk(tag(), fid() or 1),
+                lambda: m.Tclunk(tag(), fid() or 1),
+                lambda: m.Tlopen(tag(), fid(), pick([0, 1, 2, c.O_RDWR | c.O_TRUNC, c.O_RDWR | c.O_APPEND, c.O_SYNC])),
+                lambda: m.Tlcreate(tag(), fid(), name(), c.O_RDWR | pick([0, c.O_EXCL, c.O_TRUNC]), mode, 0),
+                lambda: m.Tlcreate(tag(), fid(), name(), c.O_RDWR, mode, 0),
+                lambda: m.Tread(tag(), fid(), offset, size(9000)),
+                lambda: m.Twrite(tag(), fid(), offset, self._random.randbytes(size(3000))),
+                lambda: m.Tfsync(tag(), fid(), pick([0, 1])),
+                lambda: m.Treaddir(tag(), fid(), pick([0, 0, 1, offset]), size(5000)),
+                lambda: m.Tmkdir(tag(), fid(), name(), 0o755, 0),
+                lambda: m.Tstatfs(tag(), fid()),
+                lambda: m.Tgetattr(tag(), fid(), c.GETATTR_ALL),
+                lambda: m.Tsetattr(tag(), fid(), size(512), mode, 1000, 1000, offset, 1, 2, 3, 4),
+                lambda: m.Tsymlink(tag(), fid(), name(), pick([b"a", b"..", b"/nowhere", b"b/c"]), 0),
+                lambda: m.Treadlink(tag(), fid()),
+                lambda: m.Tlink(tag(), fid(), fid(), name()),
+                lambda: m.Tmknod(tag(), fid(), name(), pick(kinds) | mode, 1, 3, 0),
+                lambda: m.Trename(tag(), fid(), fid(), name()),
+                lambda: m.Trenameat(tag(), fid(), name(), fid(), name()),
+                lambda: m.Tunlinkat(tag(), fid(), name(), pick([0, c.AT_REMOVEDIR])),
+                lambda: m.Tremove(tag(), fid() or 1) if self._random.random() < 0.3 else m.Tgetattr(tag(), fid(), 0),
+                lambda: m.Txattrwalk(tag(), fid(), fid(), pick([b"", b"user.a", b"user.b"])),
+                lambda: m.Txattrcreate(tag(), fid(), pick([b"user.a", b"user.b"]), size(50), pick([0, 1, 2])),
+                lambda: m.Tlock(tag(), fid(), size(3), size(2), offset, pick([0, 10]), pick([1, 2]), b"me"),
+                lambda: m.Tgetlock(tag(), fid(), pick([0, 1]), 0, 0, pick([1, 2]), b"me"),
+                lambda: m.Tflush(tag(), size(100)),
+            ]
+        )()  # fmt: skip
+
+    def _arbitrary(self) -> Message:
+        """Any request with any values, odd ones above all."""
+        cls = self._random.choice(REQUESTS)
+        if cls is m.Tversion and self._random.random() < 0.9:
+            cls = m.Tgetattr
+        return cls(self._next_tag(), *(self._value(field.kind) for field in cls.fields))
+
+    def _value(self, kind: Kind) -> object:
+        if kind is Kind.STRING:
+            return self._name()
+        if kind is Kind.STRINGS:
+            return tuple(self._name() for _ in range(self._random.choice([0, 1, 2, 16, 17])))
+        if kind is Kind.DATA:
+            return self._random.randbytes(self._random.choice([0, 1, 3000]))
+        bits = {Kind.U8: 8, Kind.U16: 16, Kind.U32: 32, Kind.U64: 64}[kind]
+        value = self._random.choice([*ODD, self._random.randrange(FIDS), self._random.getrandbits(bits)])
+        return value & ((1 << bits) - 1)
+
+    def _broken(self) -> bytes:
+        """A frame that is none, or is not what it says."""
+        frame = bytearray(codec.frame(self._likely()))
+        how = self._random.randrange(4)
+        if how == 0:
+            at = self._random.randrange(4, len(frame))
+            frame[at] = self._random.randrange(256)
+        elif how == 1:
+            frame = frame[: self._random.randrange(7, len(frame) + 1)]
+            frame[:4] = len(frame).to_bytes(4, "little")
+        elif how == 2:
+            frame += self._random.randbytes(self._random.randrange(1, 30))
+            frame[:4] = len(frame).to_bytes(4, "little")
+        elif self._random.random() < 0.1:
+            frame[:4] = self._random.choice([0, 5, 6, 100_000, 1 << 31]).to_bytes(4, "little")
+            self.spoilt = True
+        return bytes(frame)
+
+    def _fid(self) -> int:
+        return self._random.randrange(FIDS) if self._random.random() < 0.97 else self._random.choice(ODD[:9])
+
+    def _name(self) -> bytes:
+        return self._random.choice(NAMES if self._random.random() < 0.9 else STRANGE)
+
+    def _next_tag(self) -> int:
+        self._tag = (self._tag + 1) % 100
+        return self._tag
+
+
+class Client:
+    """One connection, made anew whenever it ends."""
+
+    def __init__(self, path: str, seed: str) -> None:
+        self._path = path
+        self._generator = Generator(seed)
+        self._sock: socket.socket | None = None
+        self._got = bytearray()
+        self.answers: Counter[str] = Counter()
+
+    def act(self) -> None:
+        """Send a burst; take in what has come."""
+        try:
+            if self._sock is None:
+                self._sock = socket.socket(socket.AF_UNIX)
+                self._sock.settimeout(10)
+                self._sock.connect(self._path)
+                self._sock.sendall(self._generator.opening())
+            self._sock.sendall(self._generator.burst())
+            while select.select([self._sock], [], [], 0.0005)[0]:
+                piece = self._sock.recv(1 << 16)
+                if not piece:
+                    raise ConnectionResetError
+                self._got += piece
+            self._count()
+            if self._generator.spoilt:
+                self._generator.spoilt = False
+                self.close()
+        except (ConnectionError, TimeoutError):
+            self.answers["connection ended"] += 1
+            self.close()
+
+    def _count(self) -> None:
+        at = 0
+        while len(self._got) - at >= 4:
+            size = int.from_bytes(self._got[at : at + 4], "little")
+            if len(self._got) - at < size:
+                break
+            self.answers[type(codec.decode(bytes(self._got[at : at + size]))).__name__] += 1
+            at += size
+        del self._got[:at]
+
+    def close(self) -> None:
+        """End the connection in the middle of whatever it is."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+        self._got.clear()
+
+
+def run(seconds: float, seed: int, between: float = 60.0) -> tuple[list[Look], Counter[str]]:
+    """Traffic for ``seconds``.  Returns what was seen of the server, idle, after each spell of ``between`` seconds.
+
+    Raises AssertionError when the server ends, gives something not back, or touches what lies beside the export.
+    """
+    looks: list[Look] = []
+    answers: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        export, beside, path = f"{folder}/export", f"{folder}/beside", f"{folder}/s"
+        os.mkdir(export)
+        os.mkdir(beside)
+        Path(beside, "a").write_bytes(b"beside")
+        before = os.stat(beside), os.stat(f"{beside}/a")
+        command = [sys.executable, "-m", "reference_server", "serve", export, "--unix", path, "--lock-wait", "0.05"]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            assert server.stdout is not None and server.stdout.readline()
+            idle = look(server.pid)
+            clients = [Client(path, f"{seed} {number}") for number in range(4)]
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                spell = time.monotonic() + min(between, seconds)
+                while time.monotonic() < min(spell, end):
+                    for client in clients:
+                        client.act()
+                for client in clients:
+                    client.close()
+                looks.append(_idle(server, idle))
+            for client in clients:
+                answers += client.answers
+        finally:
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(30) == 0, "the server met exceptions that it did not expect"
+        after = os.stat(beside), os.stat(f"{beside}/a")
+        for one, two in zip(before, after, strict=True):
+            assert (one.st_mode, one.st_nlink, one.st_mtime_ns, one.st_ctime_ns) == (
+                two.st_mode, two.st_nlink, two.st_mtime_ns, two.st_ctime_ns,
+            )  # fmt: skip
+    return looks, answers
+
+
+def _idle(server: subprocess.Popen[str], before: Look) -> Look:
+    """The server once it has let go of everything."""
+    for _ in range(100):
+        assert server.poll() is None, f"the server ended with status {server.returncode}"
+        now = look(server.pid)
+        if (now.descriptors, now.threads) == (before.descriptors, before.threads):
+            return now
+        time.sleep(0.1)
+    raise AssertionError(f"not given back: {now}, at first {before}")
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    looks, answers = run(options.seconds, options.seed)
+    print(f"requests answered: {sum(answers.values())}")
+    print("by answer:", ", ".join(f"{name} {count}" for name, count in answers.most_common()))
+    print("memory in kB, idle, after each minute:", *(one.kilobytes for one in looks))
+
+
+if __name__ == "__main__":
+    main()
