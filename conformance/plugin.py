@@ -191,14 +191,21 @@ class RunPlugin:
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         if self.runner is not None:
-            self.runner.stop()
+            try:
+                self.runner.stop()
+            except InfrastructureError as e:  # the results must not go with it
+                self._progress(str(e))
+                if self.writer is not None:
+                    self.writer.trouble(str(e))
         if not self.controls or self.config.option.collectonly or self.writer is None:
             return
         self.writer.finish(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
         write_reports(self.run_dir)
         if exitstatus == pytest.ExitCode.INTERRUPTED:
             session.exitstatus = 143 if _terminated else 130
-        elif exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+        elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            session.exitstatus = 2  # -k, --layer or --family let no case through: the user's words, not the machine
+        elif exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             session.exitstatus = exit_status(load_run(self.run_dir))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

@@ -63,6 +63,7 @@ class QemuDeployment:
             qemu=self.qemu,
             qemu_args=(*table.arguments, *options.get("qemu_args", ())),
             memory_mb=table.memory_mb,
+            keep=bool(options.get("keep_guest")),
         )  # fmt: skip
         self.version = program_version(self.qemu)
         self.inside_root, self.outside_root = mount_point(0), str(self.exports[0])
@@ -210,10 +211,18 @@ class QemuDeployment:
             if link is not None:
                 with contextlib.suppress(InfrastructureError, OSError):
                     link.close()
-        if self._machine is not None and not self._keep:
-            self._machine.stop()
-            self._machine = None
-        if not self._keep:
+        machine, self._machine = self._machine, None
+        if machine is None:
+            if not self._keep:
+                self._scratch.remove()
+        elif self._keep:
+            name = machine.name
+            machine.leave()
+            self._scratch.leave()
+            self.progress(f"guest {name} is left running, its exports in {self._scratch.path}; "
+                          f"`assay9 guest ssh {name}`, and `assay9 guest clean` ends it")  # fmt: skip
+        else:
+            machine.stop()
             self._scratch.remove()
 
 

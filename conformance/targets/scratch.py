@@ -28,4 +28,6 @@ class Scratch:
         remove_tree(self.path)
         self._claim.file.unlink(missing_ok=True)
 
-
+    def leave(self) -> None:
+        """Give the claim up: the directory stays, and is the user's."""
+        self._claim.file.unlink(missing_ok=True)
