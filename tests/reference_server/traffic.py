@@ -55,11 +55,13 @@ class Generator:
     def __init__(self, seed: str) -> None:
         self._random = random.Random(seed)
         self._tag = 0
+        self._folders, self._files, self._others = [0], list[int](), list[int]()
         self.spoilt = False
         """A size was sent that leaves the server waiting for bytes, or hanging up."""
 
     def opening(self) -> bytes:
         """Tversion and Tattach, as a client begins."""
+        self._folders, self._files, self._others = [0], [], []
         msize = self._random.choice([4096, 8192, 65536])
         return codec.frame(m.Tversion(c.NOTAG, msize, b"9P2000.L")) + codec.frame(
             m.Tattach(0, 0, c.NOFID, b"", b"", self._random.choice([0, 0, 1000]))
@@ -71,6 +73,8 @@ class Generator:
 
     def _one(self) -> bytes:
         roll = self._random.random()
+        if roll < 0.005:
+            return self.opening()
         if roll < 0.85:
             return codec.frame(self._likely())
         if roll < 0.95:
@@ -79,46 +83,92 @@ class Generator:
 
     def _likely(self) -> Message:
         """A request that a real client could send, on few fids and names, so that much of it succeeds."""
-        pick, fid, name, tag = self._random.choice, self._fid, self._name, self._next_tag
+        pick, name, tag = self._random.choice, self._name, self._next_tag
+        fid, file, new, folder, other = self._fid, self._file, self._new, self._folder, self._other
         size = self._random.randrange
         kinds = [c.S_IFIFO, c.S_IFSOCK, c.S_IFREG, c.S_IFCHR]
         offset, mode = size(100_000), self._random.choice([0o644, 0o600, 0o4755, 0o777])
         return pick(
             [
                 lambda: m.Tattach(tag(), 0, c.NOFID, b"", b"", pick([0, 0, 1000])),
-                lambda: m.Twalk(tag(), 0, fid(), ()),
-                lambda: m.Twalk(tag(), 0, fid(), ()),
-                lambda: m.Twalk(tag(), 0, fid(), (name(),)),
-                lambda: m.Twalk(tag(), 0, fid(), (name(),)),
-                lambda: m.Twalk(tag(), fid(), fid(), tuple(name() for _ in range(self._random.randrange(4)))),
-                lambda: m.Tclunk(tag(), fid() or 1),
-                lambda: m.Tclunk(tag(), fid() or 1),
-                lambda: m.Tlopen(tag(), fid(), pick([0, 1, 2, c.O_RDWR | c.O_TRUNC, c.O_RDWR | c.O_APPEND, c.O_SYNC])),
-                lambda: m.Tlcreate(tag(), fid(), name(), c.O_RDWR | pick([0, c.O_EXCL, c.O_TRUNC]), mode, 0),
-                lambda: m.Tlcreate(tag(), fid(), name(), c.O_RDWR, mode, 0),
-                lambda: m.Tread(tag(), fid(), offset, size(9000)),
-                lambda: m.Twrite(tag(), fid(), offset, self._random.randbytes(size(3000))),
-                lambda: m.Tfsync(tag(), fid(), pick([0, 1])),
+                lambda: m.Twalk(tag(), 0, self._cloned(), ()),
+                lambda: m.Twalk(tag(), 0, new(), (name(),)),
+                lambda: m.Twalk(tag(), fid(), new(), tuple(name() for _ in range(size(4)))),
+                lambda: m.Tclunk(tag(), self._gone()),
+                lambda: m.Tlopen(tag(), other(), pick([0, 1, 2, c.O_RDWR | c.O_TRUNC, c.O_APPEND, c.O_SYNC])),
+                lambda: m.Tlcreate(tag(), self._made(), name(), c.O_RDWR | pick([0, 0, c.O_EXCL, c.O_SYNC]), mode, 0),
+                lambda: m.Tread(tag(), file(), offset, size(9000)),
+                lambda: m.Twrite(tag(), file(), offset, self._random.randbytes(size(3000))),
+                lambda: m.Tfsync(tag(), file(), size(2)),
                 lambda: m.Treaddir(tag(), fid(), pick([0, 0, 1, offset]), size(5000)),
-                lambda: m.Tmkdir(tag(), fid(), name(), 0o755, 0),
+                lambda: m.Tmkdir(tag(), folder(), name(), 0o755, 0),
                 lambda: m.Tstatfs(tag(), fid()),
                 lambda: m.Tgetattr(tag(), fid(), c.GETATTR_ALL),
                 lambda: m.Tsetattr(tag(), fid(), size(512), mode, 1000, 1000, offset, 1, 2, 3, 4),
-                lambda: m.Tsymlink(tag(), fid(), name(), pick([b"a", b"..", b"/nowhere", b"b/c"]), 0),
+                lambda: m.Tsymlink(tag(), folder(), name(), pick([b"a", b"..", b"/nowhere", b"b/c"]), 0),
                 lambda: m.Treadlink(tag(), fid()),
-                lambda: m.Tlink(tag(), fid(), fid(), name()),
-                lambda: m.Tmknod(tag(), fid(), name(), pick(kinds) | mode, 1, 3, 0),
-                lambda: m.Trename(tag(), fid(), fid(), name()),
-                lambda: m.Trenameat(tag(), fid(), name(), fid(), name()),
-                lambda: m.Tunlinkat(tag(), fid(), name(), pick([0, c.AT_REMOVEDIR])),
-                lambda: m.Tremove(tag(), fid() or 1) if self._random.random() < 0.3 else m.Tgetattr(tag(), fid(), 0),
-                lambda: m.Txattrwalk(tag(), fid(), fid(), pick([b"", b"user.a", b"user.b"])),
-                lambda: m.Txattrcreate(tag(), fid(), pick([b"user.a", b"user.b"]), size(50), pick([0, 1, 2])),
-                lambda: m.Tlock(tag(), fid(), size(3), size(2), offset, pick([0, 10]), pick([1, 2]), b"me"),
-                lambda: m.Tgetlock(tag(), fid(), pick([0, 1]), 0, 0, pick([1, 2]), b"me"),
+                lambda: m.Tlink(tag(), folder(), fid(), name()),
+                lambda: m.Tmknod(tag(), folder(), name(), pick(kinds) | mode, 1, 3, 0),
+                lambda: m.Trename(tag(), fid(), folder(), name()),
+                lambda: m.Trenameat(tag(), folder(), name(), folder(), name()),
+                lambda: m.Tunlinkat(tag(), folder(), name(), pick([0, c.AT_REMOVEDIR])),
+                lambda: m.Tremove(tag(), self._gone()),
+                lambda: m.Txattrwalk(tag(), fid(), new(), pick([b"", b"user.a", b"user.b"])),
+                lambda: m.Txattrcreate(tag(), other(), pick([b"user.a", b"user.b"]), size(50), pick([0, 1, 2])),
+                lambda: m.Tlock(tag(), file(), size(3), size(2), offset, pick([0, 10]), pick([1, 2]), b"me"),
+                lambda: m.Tgetlock(tag(), file(), size(2), 0, 0, pick([1, 2]), b"me"),
                 lambda: m.Tflush(tag(), size(100)),
             ]
-        )()  # fmt: skip
+        )()
+
+    # What each fid stands for is guessed from what was asked for, never from what was answered.
+
+    def _fid(self) -> int:
+        """Any fid that may exist, or none that does."""
+        if self._random.random() < 0.03:
+            return self._random.choice(ODD[:9])
+        return self._random.choice([*self._folders, *self._files, *self._others])
+
+    def _folder(self) -> int:
+        return self._random.choice(self._folders) if self._random.random() < 0.9 else self._fid()
+
+    def _file(self) -> int:
+        return self._random.choice(self._files) if self._files and self._random.random() < 0.9 else self._fid()
+
+    def _other(self) -> int:
+        return self._random.choice(self._others) if self._others and self._random.random() < 0.9 else self._fid()
+
+    def _new(self) -> int:
+        number = self._random.randrange(FIDS)
+        known = (*self._folders, *self._files, *self._others)
+        if number not in known and self._random.random() < 0.5:
+            self._others.append(number)
+        return number
+
+    def _cloned(self) -> int:
+        """A new fid for the root."""
+        number = self._random.randrange(FIDS)
+        if number not in (*self._folders, *self._files, *self._others):
+            self._folders.append(number)
+        return number
+
+    def _made(self) -> int:
+        """A folder's fid that becomes a file's."""
+        number = self._random.choice(self._folders)
+        if number:
+            self._folders.remove(number)
+            self._files.append(number)
+        return number
+
+    def _gone(self) -> int:
+        """A fid that is given up; seldom the root's."""
+        number = self._random.choice([*self._folders, *self._files, *self._others])
+        if number == 0 and self._random.random() < 0.95:
+            return FIDS
+        for known in (self._folders, self._files, self._others):
+            if number and number in known:
+                known.remove(number)
+        return number
 
     def _arbitrary(self) -> Message:
         """Any request with any values, odd ones above all."""
@@ -155,9 +205,6 @@ class Generator:
             frame[:4] = self._random.choice([0, 5, 6, 100_000, 1 << 31]).to_bytes(4, "little")
             self.spoilt = True
         return bytes(frame)
-
-    def _fid(self) -> int:
-        return self._random.randrange(FIDS) if self._random.random() < 0.97 else self._random.choice(ODD[:9])
 
     def _name(self) -> bytes:
         return self._random.choice(NAMES if self._random.random() < 0.9 else STRANGE)
@@ -205,7 +252,9 @@ class Client:
             size = int.from_bytes(self._got[at : at + 4], "little")
             if len(self._got) - at < size:
                 break
-            self.answers[type(codec.decode(bytes(self._got[at : at + size]))).__name__] += 1
+            reply = codec.decode(bytes(self._got[at : at + size]))
+            failed = isinstance(reply, m.Rlerror)
+            self.answers[c.ERRNO_NAMES[reply.ecode] if failed else type(reply).__name__] += 1
             at += size
         del self._got[:at]
 
