@@ -21,6 +21,9 @@ from protocol.constants import (
 )
 from protocol.fields import Buffer, Dialect
 
+CLIENT_ID = b"127.0.0.1"
+"""Of locks: an address, because nfs-ganesha looks a client's id up as a host's name."""
+
 
 class Client(Core):
     """A raw 9P2000.L client over one link."""
@@ -380,7 +383,7 @@ class Client(Core):
         *,
         flags: int = 0,
         proc_id: int = 1,
-        client_id: bytes = b"assay9",
+        client_id: bytes = CLIENT_ID,
     ) -> Pending[m.Rlock]:
         """Send Tlock."""
         return self.send_as(
@@ -396,7 +399,7 @@ class Client(Core):
         *,
         flags: int = 0,
         proc_id: int = 1,
-        client_id: bytes = b"assay9",
+        client_id: bytes = CLIENT_ID,
         expect: Expect = None,
     ) -> m.Rlock:
         """Tlock."""
@@ -413,7 +416,7 @@ class Client(Core):
         length: int = 0,
         *,
         proc_id: int = 1,
-        client_id: bytes = b"assay9",
+        client_id: bytes = CLIENT_ID,
     ) -> Pending[m.Rgetlock]:
         """Send Tgetlock."""
         return self.send_as(
@@ -428,7 +431,7 @@ class Client(Core):
         length: int = 0,
         *,
         proc_id: int = 1,
-        client_id: bytes = b"assay9",
+        client_id: bytes = CLIENT_ID,
         expect: Expect = None,
     ) -> m.Rgetlock:
         """Tgetlock."""

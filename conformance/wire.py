@@ -144,7 +144,8 @@ class Wire:
         """
         if self._owner.server.pid() is None:
             raise Undrivable("an absolute path is sent only to servers that the suite has contained itself")
-        decoy = self._top().parent / "outside" / "decoy"
+        # As the server names it: its own directory is the same inside and outside of its containment.
+        decoy = self._owner.base.resolve() / "outside" / "decoy"
         decoy.mkdir(parents=True, exist_ok=True)
         (decoy / "kept").write_bytes(b"untouched")
         return os.fsencode(decoy)

@@ -15,10 +15,13 @@ class Server(Protocol):
     """A 9P server with one exported directory."""
 
     name: str
-    export: Path | None
-    """The exported directory as this host names it; None where it is not on this host."""
     aname: bytes
     """What Tattach names to reach it."""
+
+    @property
+    def export(self) -> Path | None:
+        """The exported directory as this host names it, which may change with each start; None where it is not on
+        this host."""
 
     def start(self) -> None:
         """Bring it up and wait until it takes connections. Raises InfrastructureError."""

@@ -44,10 +44,12 @@ class ServerProcess:
         log: Path,
         *,
         writable: Sequence[Path],
+        own_mounts: Sequence[Path] = (),
         own_network: bool = False,
         ignore_sigpipe: bool = False,
     ) -> None:
-        """Start it; it can write below `writable` and nowhere else (`conformance.servers.containment`).
+        """Start it; it can write below `writable` and nowhere else (`conformance.servers.containment`), and has an
+        empty file system of its own on each of `own_mounts`.
 
         Raises InfrastructureError when the program cannot be started so.
         """
@@ -60,7 +62,7 @@ class ServerProcess:
                 self._process = subprocess.Popen(
                     self.argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                     restore_signals=not ignore_sigpipe,  # Python itself ignores SIGPIPE
-                    preexec_fn=_child_of(os.getpid(), own_network, [os.fsencode(path.resolve()) for path in writable]),  # noqa: PLW1509 - prctl needs it; no lock is held
+                    preexec_fn=_child_of(os.getpid(), own_network, _resolved(writable), _resolved(own_mounts)),  # noqa: PLW1509 - prctl needs it; no lock is held
                 )  # fmt: skip
             except (OSError, subprocess.SubprocessError) as error:
                 raise InfrastructureError(
@@ -141,7 +143,13 @@ class ServerProcess:
         return found[0]
 
 
-def _child_of(parent: int, own_network: bool, writable: Sequence[bytes]) -> Callable[[], None]:
+def _resolved(directories: Sequence[Path]) -> list[bytes]:
+    return [os.fsencode(path.resolve()) for path in directories]
+
+
+def _child_of(
+    parent: int, own_network: bool, writable: Sequence[bytes], own_mounts: Sequence[bytes]
+) -> Callable[[], None]:
     def prepare() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
@@ -149,7 +157,7 @@ def _child_of(parent: int, own_network: bool, writable: Sequence[bytes]) -> Call
         os.setsid()
         # Only the soft limit: diod raises its own again, and does not start when it cannot.
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-        contain(writable)
+        contain(writable, own_mounts)
         if own_network:
             if _libc.unshare(_CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "unshare")

@@ -29,17 +29,29 @@ class _Started:
     program = ""
     package = ""
     own_network = False
+    own_file_system = False
+    """The export is a file system that is mounted in the server's mount namespace only."""
 
     def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
         self.spec = spec
         self.name: str = spec.program
         self.run_dir = run_dir
-        self.export: Path | None = run_dir / "export"
-        self.aname = spec.aname.format(export=self.export).encode()
+        self.exported = run_dir / "export"
+        """The exported directory as the server names it."""
+        self.aname = spec.aname.format(export=self.exported).encode()
         self._short: Path | None = None
         self.socket_path = ""
         self.port = 0
         self.process: ServerProcess | None = None
+
+    @property
+    def export(self) -> Path | None:
+        """The exported directory as this host names it."""
+        if not self.own_file_system:
+            return self.exported
+        if self.process is None:
+            return None
+        return Path(f"/proc/{self.process.pid}/root{self.exported.resolve()}")
 
     def command(self) -> list[str]:
         """argv."""
@@ -47,8 +59,7 @@ class _Started:
 
     def start(self) -> None:
         """See Server."""
-        assert self.export is not None
-        self.export.mkdir(parents=True, exist_ok=True)
+        self.exported.mkdir(parents=True, exist_ok=True)
         os.chmod(self.run_dir, 0o755)
         if self.program and shutil.which(self.program) is None:
             raise InfrastructureError(f"{self.program} is not installed", f"apt-get install {self.package}")
@@ -63,6 +74,7 @@ class _Started:
                 self.command(),
                 self.run_dir / "server.log",
                 writable=(self.run_dir, self._short),
+                own_mounts=(self.exported,) if self.own_file_system else (),
                 own_network=self.own_network,
                 ignore_sigpipe=self.spec.ignore_sigpipe,
             )
@@ -133,7 +145,7 @@ class ReferenceServer(_Started):
             if self.spec.transport == "unix"
             else ["--tcp", f"127.0.0.1:{self.port}"]
         )
-        return [sys.executable, "-m", "reference_server", "serve", str(self.export), *where, *self.spec.arguments]
+        return [sys.executable, "-m", "reference_server", "serve", str(self.exported), *where, *self.spec.arguments]
 
     def version(self) -> str:
         """See Server."""
@@ -152,7 +164,7 @@ class DiodServer(_Started):
         where = self.socket_path if self.spec.transport == "unix" else f"127.0.0.1:{self.port}"
         return [
             "diod", "-f", "-n", "-c", "/dev/null", "-U", "root", "-S", "-L", "stderr",
-            "-e", str(self.export), "-l", where, *self.spec.arguments,
+            "-e", str(self.exported), "-l", where, *self.spec.arguments,
         ]  # fmt: skip
 
     def version(self) -> str:
@@ -161,18 +173,12 @@ class DiodServer(_Started):
 
 
 class GaneshaServer(_Started):
-    """nfs-ganesha's 9P front end over its VFS back end, in a network namespace of its own."""
+    """nfs-ganesha's 9P front end over its VFS back end, with a network and an export of its own."""
 
     program, package = "ganesha.nfsd", "nfs-ganesha nfs-ganesha-vfs"
     own_network = True
-
-    def start(self) -> None:
-        """Refused for now: contained, it opens files by handle through the read-only mount of / and answers EROFS,
-        which would be our doing and no finding. It needs an export that is a file system of its own."""
-        raise InfrastructureError(
-            "nfs-ganesha cannot be judged yet: its export must be a file system of its own inside the containment",
-            "never start it uncontained: it takes absolute names in Trenameat for paths of the host",
-        )
+    # It opens files by handle, through whatever mount of the file system it meets first: the read-only one of /.
+    own_file_system = True
 
     def command(self) -> list[str]:
         """See _Started."""
@@ -181,7 +187,7 @@ class GaneshaServer(_Started):
         recovery.mkdir(exist_ok=True)
         config.write_text(
             _GANESHA.format(
-                port=self.port, msize=self.spec.options.get("tcp_msize", 1048576), export=self.export,
+                port=self.port, msize=self.spec.options.get("tcp_msize", 1048576), export=self.exported,
                 recovery=recovery,
             )
         )
@@ -216,6 +222,7 @@ EXPORT {{
     Protocols = 4, 9P;
     Access_Type = RW;
     Squash = None;
+    Filesystem_Id = 9.9;
     FSAL {{ Name = VFS; }}
 }}
 LOG {{ Default_Log_Level = EVENT; }}

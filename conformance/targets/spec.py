@@ -50,6 +50,8 @@ class Known(Strict):
     guest: str = "*"
     symptom: str = ""
     """A regular expression that the failure's text must match: another failure of the same case is not known."""
+    sometimes: bool = False
+    """It depends on a race: the case passes at times, and is then no `fixed`."""
 
 
 class Override(Strict):

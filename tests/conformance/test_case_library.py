@@ -57,7 +57,7 @@ def of_family(library: list[Case], message: type[Message]) -> list[Case]:
     return [c for c in library if c.layer == "vfs" and c.family in wanted and message.__name__ in c.covers]
 
 
-WIRE_FAMILIES_TO_COME = {"lock", "xattr"}
+WIRE_FAMILIES_TO_COME = {"xattr"}
 
 
 @pytest.mark.parametrize("message", REQUESTS, ids=lambda m: m.__name__)
