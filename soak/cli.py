@@ -1,0 +1,187 @@
+"""`assay9 soak`: start a run, resume it, see how it stands, have its report."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import secrets
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from conformance.errors import UsageError
+from conformance.mounts import parse
+from conformance.targets import kinds, spec
+from soak import journal as journals
+from soak.plan import Plan, duration, jobs_of, seconds_of
+from soak.run import Runner, active_seconds, check_resumable
+from soak.view import View
+from soak.workloads import WORKLOADS, find
+
+RESULTS = click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
+                       help="Where run directories go.")  # fmt: skip
+
+
+class DefaultGroup(click.Group):
+    """A group whose command `run` need not be named: `soak qemu` is `soak run qemu`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click.Command."""
+        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=DefaultGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def soak() -> None:
+    """Load on a share for hours or days, and a record that shows what happened.
+
+    \b
+    assay9 soak qemu --for 24h               the default workload on QEMU's virtio-9p
+    assay9 soak qemu --workload tree --workload integrity --iterations 20
+    assay9 soak resume latest                go on after kill -9 or a power cut
+    assay9 soak status latest                how it stands
+    assay9 soak report latest                the report, made anew from the journal
+    """
+
+
+@soak.command()
+@click.argument("target")
+@click.option("--workload", "workloads", multiple=True, metavar="NAME",
+              help=f"What to run (repeatable): {', '.join(WORKLOADS)}.")  # fmt: skip
+@click.option("--for", "length", metavar="TIME", help="How long, e.g. 30m or 24h. Default: 24h.")
+@click.option("--iterations", type=click.IntRange(1), help="End after so many of each workload.")
+@click.option("--seed", type=int, help="Everything random depends on it; the report names it.")
+@click.option("--shares", type=click.IntRange(1, 4), default=1, show_default=True,
+              help="Spread the workloads over so many shares of the guest.")  # fmt: skip
+@click.option("--mount", default="", help="Mount so, e.g. cache=mmap,msize=512000.")
+@click.option("--sample", "sample_seconds", type=click.FloatRange(0.5), default=10.0, show_default=True,
+              help="Seconds between two looks of the monitors.")  # fmt: skip
+@click.option("--set", "settings", multiple=True, metavar="WORKLOAD.KEY=VALUE",
+              help="An option of a workload, e.g. tree.steps=1000 (repeatable).")  # fmt: skip
+@click.option("--qemu", type=click.Path(), help="The QEMU to test instead of the target's own.")
+@click.option("--image", help="The guest image instead of the target's own.")
+@RESULTS
+def run(
+    target: str, workloads: tuple[str, ...], length: str | None, iterations: int | None, seed: int | None, shares: int,
+    mount: str, sample_seconds: float, settings: tuple[str, ...], qemu: str | None, image: str | None, results: Path,
+) -> None:  # fmt: skip
+    """Start a run on TARGET (a name of `assay9 targets`, or the path of a TOML file)."""
+    loaded = spec.load(target)
+    options: dict[str, Any] = {k: v for k, v in (("qemu", qemu), ("image", image)) if v}
+    if loaded.kind not in ("qemu", "local"):
+        raise UsageError(f"target {target} is of kind {loaded.kind}, which has no share to mount: take one that has")
+    kinds.check(loaded, options)
+    parse(mount)
+    names = list(workloads) or ["tree"]
+    for name in names:
+        find(name)
+    if shares > 1 and loaded.kind != "qemu":
+        raise UsageError(f"target {target} has one share: leave --shares out")
+    seconds = seconds_of(length) if length else None
+    if seconds is None and iterations is None:
+        seconds = 86400.0
+    plan = Plan(
+        target=target, target_options=options, jobs=jobs_of(names, shares, settings_of(settings)), mount=mount,
+        seed=secrets.randbelow(1 << 32) if seed is None else seed, seconds=seconds, iterations=iterations,
+        sample_seconds=sample_seconds, version=importlib.metadata.version("assay9"),
+    )  # fmt: skip
+    run_dir = results / f"soak-{time.strftime('%Y%m%d-%H%M%S')}-{loaded.name}"
+    if run_dir.exists():
+        run_dir = run_dir.with_name(f"{run_dir.name}-{secrets.token_hex(2)}")
+    with journals.create(run_dir, plan.model_dump()) as journal:
+        click.echo(f"run {run_dir}, seed {plan.seed}, {plan.limit()}", err=True)
+        work(journal)
+
+
+@soak.command()
+@click.argument("run_name", metavar="RUN")
+@RESULTS
+def resume(run_name: str, results: Path) -> None:
+    """Go on with RUN after it was killed or interrupted: same journal, same seed, a fresh guest."""
+    with journals.open_existing(found(run_name, results), writable=True) as journal:
+        check_resumable(journal)
+        work(journal)
+
+
+@soak.command()
+@click.argument("run_name", metavar="RUN", default="latest")
+@click.option("--follow", is_flag=True, help="Show it again every few seconds until it ends.")
+@RESULTS
+def status(run_name: str, follow: bool, results: Path) -> None:
+    """Say how RUN stands."""
+    run_dir = found(run_name, results)
+    while True:
+        with journals.open_existing(run_dir, writable=False) as journal:
+            running = journals.in_use(run_dir)
+            for line in standing(journal, running):
+                click.echo(line)
+        if not (follow and running):
+            return
+        time.sleep(5)
+
+
+def standing(journal: journals.Journal, running: bool) -> list[str]:
+    """A few lines on how a run stands."""
+    plan, finished = Plan(**journal.plan), journal.events("finished")
+    state = "running" if running else f"finished: {finished[-1].data['why']}" if finished else "stopped; can be resumed"
+    lines = [f"{journal.run_dir.name}  {state}",
+             f"  {plan.target}, seed {plan.seed}, {duration(active_seconds(journal))} of {plan.limit()}"]  # fmt: skip
+    iterations = journal.iterations()
+    for job in plan.jobs:
+        mine = [i for i in iterations if i.workload == job.instance]
+        counts = {o: sum(1 for i in mine if i.outcome == o) for o in ("pass", "fail", "error")}
+        lines.append(f"  {job.instance}: " + ", ".join(f"{n} {o}" for o, n in counts.items() if n or o == "pass"))
+    troubles = journal.events("trouble", "console")
+    lines += [f"  last trouble: {str(troubles[-1].data)[:150]}"] if troubles else []
+    return lines
+
+
+def work(journal: journals.Journal) -> NoReturn:
+    """One session of the run, its conclusion, and the end of this process with its exit status."""
+    try:
+        Runner(journal, View()).run()
+    except KeyboardInterrupt as e:
+        # said here, because click turns every KeyboardInterrupt into one and the same status
+        click.echo(f"interrupted; `assay9 soak resume {journal.run_dir}` goes on", err=True)
+        raise SystemExit(143 if "SIGTERM" in str(e) else 130) from None
+    raise SystemExit(conclude(journal))
+
+
+def conclude(journal: journals.Journal) -> int:
+    """Say how the run ended; the exit status."""
+    for line in standing(journal, running=False):
+        click.echo(line)
+    outcomes = [i.outcome for i in journal.iterations()]
+    if "fail" in outcomes:
+        return 1
+    return 3 if "error" in outcomes or "pass" not in outcomes else 0
+
+
+def found(name: str, results: Path) -> Path:
+    """The directory of a run: a path, a name below the results, or `latest`. Raises UsageError."""
+    if name == "latest":
+        runs = sorted(p.parent for p in results.glob(f"soak-*/{journals.FILE}"))
+        if not runs:
+            raise UsageError(f"no soak run in {results}: start one with `assay9 soak TARGET`")
+        return runs[-1]
+    for path in (Path(name), results / name):
+        if path.is_dir():
+            return path
+    raise UsageError(f"no run {name!r} here or in {results}: `ls {results}` shows those there are")
+
+
+def settings_of(settings: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """`tree.steps=1000` as {"tree": {"steps": 1000}}. Raises UsageError."""
+    made: dict[str, dict[str, Any]] = {}
+    for text in settings:
+        place, equals, value = text.partition("=")
+        name, dot, key = place.partition(".")
+        if not (equals and dot and key):
+            raise UsageError(f"--set {text!r}: WORKLOAD.KEY=VALUE is wanted, e.g. tree.steps=1000")
+        known = find(name).options
+        if key not in known:
+            raise UsageError(f"--set {text!r}: {name} has {', '.join(sorted(known)) or 'no options'}")
+        made.setdefault(name, {})[key] = int(value) if value.lstrip("-").isdigit() else value
+    return made

@@ -1,0 +1,172 @@
+"""What every program inside the guest shares: its configuration, its reports, and how a finding is said.
+
+A program is started once for a session and repeats its iteration until told to stop. It appends JSON lines to a
+file on the guest's own file system, never on the share under test; the runner reads them from there:
+
+    {"e": "begin", "n": 3}
+    {"e": "alive", "n": 3, "ops": 512}
+    {"e": "check", "n": 3, "path": "...", "manifest": "..."}   then waits until the runner has looked from outside
+    {"e": "end", "n": 3, "outcome": "pass", "s": 4.2, "data": {...}}
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import stat
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+MARK = "assay9-soak"
+"""Part of the name of every directory that these programs may empty."""
+
+
+class Finding(Exception):
+    """The share did wrong. `files` are paths worth keeping."""
+
+    def __init__(self, what: str, detail: str = "", files: tuple[str, ...] = ()) -> None:
+        super().__init__(what)
+        self.what, self.detail, self.files = what, detail, files
+
+
+class Context:
+    """One program's way to the runner and its place on the share."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.root: str = config["root"]
+        self.keep: str = config["keep"]
+        """A directory on the guest's own file system for operation logs."""
+        self.number = 0
+        self._alive = 0.0
+        self._out = os.open(config["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def say(self, **event: Any) -> None:
+        """Append one line; a single write, so that several processes may."""
+        os.write(self._out, json.dumps(event).encode() + b"\n")
+
+    def alive(self, ops: int) -> None:
+        """Say every few seconds that work goes on: a stall shows as the lack of it."""
+        now = time.monotonic()
+        if now - self._alive >= 2.0:
+            self._alive = now
+            self.say(e="alive", n=self.number, ops=ops)
+
+    def look_outside(self, path: str, manifest: str) -> None:
+        """Have the runner compare what the host sees below `path` (relative to the root) with `manifest`."""
+        answer = os.path.join(self.config["dir"], f"answer-{self.number}")
+        self.say(e="check", n=self.number, path=path, manifest=manifest)
+        limit = time.monotonic() + self.config.get("check_seconds", 300)
+        while not os.path.exists(answer):
+            if time.monotonic() > limit:
+                raise RuntimeError("the runner did not answer a check from outside")
+            time.sleep(0.02)
+        with open(answer) as f:
+            said = f.read()
+        os.unlink(answer)
+        if said:
+            raise Finding("outside sees something else than inside", said)
+
+    def fresh_root(self) -> None:
+        """An empty directory on the share."""
+        if MARK not in self.root:
+            raise RuntimeError(f"refusing to empty {self.root!r}")
+        if os.path.lexists(self.root):
+            shutil.rmtree(self.root)
+        os.makedirs(self.root)
+
+    def stopping(self) -> bool:
+        """The runner wants no further iteration."""
+        return os.path.exists(os.path.join(self.config["dir"], "stop"))
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process with the one that started it; a fork has to ask again."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def generator(seed: object, *more: object) -> random.Random:
+    """A random generator that depends on these values alone, on every version of Python."""
+    return random.Random(int.from_bytes(hashlib.sha256(repr((seed, *more)).encode()).digest()[:8], "big"))
+
+
+def main(iterate: Callable[[Context, random.Random], dict[str, Any]]) -> None:
+    """Run iterations as the configuration file (the only argument) says."""
+    with open(sys.argv[1]) as f:
+        config = json.load(f)
+    die_with_parent()  # the runner's agent: without it nobody reads us
+    context = Context(config)
+    number = config["first"]
+    while number <= config.get("last", 1 << 62) and not context.stopping():
+        context.number = number
+        context.say(e="begin", n=number)
+        context.say(e="end", n=number, **one(context, iterate, generator(config["seed"], config["name"], number)))
+        number += 1
+    context.say(e="done")
+
+
+def one(
+    context: Context, iterate: Callable[[Context, random.Random], dict[str, Any]], rng: random.Random
+) -> dict[str, Any]:
+    """The end event of one iteration: pass with its figures, fail with the finding, error with our traceback."""
+    begun = time.monotonic()
+    try:
+        context.fresh_root()
+        begun = time.monotonic()
+        data = iterate(context, rng)
+        return {"outcome": "pass", "s": time.monotonic() - begun, "data": data}
+    except Finding as f:
+        data = {"what": f.what, "detail": f.detail[:20000], "files": list(f.files)}
+        return {"outcome": "fail", "s": time.monotonic() - begun, "data": data}
+    except OSError as e:
+        # the workloads expect every call of theirs to succeed; those that may fail catch it themselves
+        data = {"what": f"a call failed: {e}", "detail": traceback.format_exc(), "errno": e.errno}
+        return {"outcome": "fail", "s": time.monotonic() - begun, "data": data}
+    except Exception:  # noqa: BLE001 - it becomes the outcome "error"
+        data = {"what": traceback.format_exc().strip().splitlines()[-1], "detail": traceback.format_exc()}
+        return {"outcome": "error", "s": time.monotonic() - begun, "data": data}
+
+
+def manifest(root: str) -> list[str]:
+    """Every entry below a directory, sorted: type, links, size and a hash of the content, name."""
+    lines = []
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        for name in os.listdir(os.path.join(root, below)):
+            if name == ".virtfs_metadata":  # QEMU's security model mapped-file keeps owners and modes there
+                continue
+            relative = os.path.join(below, name)
+            path = os.path.join(root, relative)
+            found = os.lstat(path)
+            if stat.S_ISDIR(found.st_mode):
+                waiting.append(relative)
+                lines.append(f"{relative} dir")
+            elif stat.S_ISLNK(found.st_mode):
+                lines.append(f"{relative} symlink {os.readlink(path)}")
+            else:
+                lines.append(f"{relative} file {found.st_nlink} links {found.st_size} bytes {digest(path)}")
+    return sorted(lines)
+
+
+def digest(path: str) -> str:
+    """A hash of a file's content."""
+    made = hashlib.sha256()
+    with open(path, "rb") as f:
+        for part in iter(lambda: f.read(1 << 20), b""):
+            made.update(part)
+    return made.hexdigest()[:32]
+
+
+def digest_of(lines: list[str]) -> str:
+    """One line for a whole manifest."""
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,0 +1,293 @@
+"""The record of a soak run: one SQLite file that is only ever added to. Everything else is derived from it.
+
+Rule of this module: it knows nothing of targets, workloads or judges, and nothing in it is ever changed or
+removed; the database itself refuses (triggers). Every write is a transaction of its own and is on the disk
+when the method returns, so that kill -9, a full disk or a power cut costs at most the iteration in progress.
+
+An iteration is two rows, its beginning and its end. One that has no end was cut off, and `resume` begins it
+again under the same number, so that its seed is the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from conformance.errors import InfrastructureError, UsageError
+
+SCHEMA = 1
+"""Version of the tables below. A journal of another version is refused, never guessed at."""
+
+FILE = "journal.sqlite"
+
+Outcome = Literal["pass", "fail", "error"]
+
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE sessions (id INTEGER PRIMARY KEY, at REAL NOT NULL, data TEXT NOT NULL);
+CREATE TABLE events (id INTEGER PRIMARY KEY, session INTEGER NOT NULL REFERENCES sessions, at REAL NOT NULL,
+                     kind TEXT NOT NULL, data TEXT NOT NULL);
+CREATE TABLE begun (id INTEGER PRIMARY KEY, session INTEGER NOT NULL REFERENCES sessions, at REAL NOT NULL,
+                    workload TEXT NOT NULL, number INTEGER NOT NULL);
+CREATE TABLE ended (begun INTEGER PRIMARY KEY REFERENCES begun, workload TEXT NOT NULL, number INTEGER NOT NULL,
+                    at REAL NOT NULL, outcome TEXT NOT NULL, seconds REAL NOT NULL, data TEXT NOT NULL,
+                    UNIQUE (workload, number));
+CREATE TABLE series (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE samples (id INTEGER PRIMARY KEY, session INTEGER NOT NULL REFERENCES sessions, at REAL NOT NULL,
+                      vals TEXT NOT NULL);
+"""
+_NAMES = ("meta", "sessions", "events", "begun", "ended", "series", "samples")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One process that worked on the run: the first, and one for each `resume`."""
+
+    id: int
+    at: float
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, at a second since 1970."""
+
+    id: int
+    session: int
+    at: float
+    kind: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Iteration:
+    """One unit of work. Without an outcome it was cut off; `seconds` is the guest's own measure."""
+
+    id: int
+    session: int
+    workload: str
+    number: int
+    at: float
+    ended_at: float | None
+    outcome: Outcome | None
+    seconds: float
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the monitors saw at one moment, by the name of the series."""
+
+    session: int
+    at: float
+    values: dict[str, float]
+
+
+class Journal:
+    """An open journal; `writable` by one process at a time (a lock says so, and goes with the process)."""
+
+    def __init__(self, run_dir: Path, connection: sqlite3.Connection, lock: int | None) -> None:
+        self.run_dir = run_dir
+        self._db, self._lock = connection, lock
+        self.session = 0
+        self._series: dict[str, int] = {}
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What the run was asked to do."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'plan'").fetchone()
+        made: dict[str, Any] = json.loads(row[0])
+        return made
+
+    # ------------------------------------------------------------ writing
+
+    def begin_session(self, data: dict[str, Any]) -> int:
+        """This process works on the run from now on."""
+        with self._writing():
+            done = self._db.execute("INSERT INTO sessions (at, data) VALUES (?, ?)", (time.time(), _json(data)))
+        self.session = int(done.lastrowid or 0)
+        return self.session
+
+    def event(self, kind: str, **data: Any) -> None:
+        """Record that something happened."""
+        with self._writing():
+            self._db.execute("INSERT INTO events (session, at, kind, data) VALUES (?, ?, ?, ?)",
+                             (self.session, time.time(), kind, _json(data)))  # fmt: skip
+
+    def begin(self, workload: str, number: int) -> int:
+        """An iteration begins; the number that `end` wants."""
+        with self._writing():
+            done = self._db.execute("INSERT INTO begun (session, at, workload, number) VALUES (?, ?, ?, ?)",
+                                    (self.session, time.time(), workload, number))  # fmt: skip
+        return int(done.lastrowid or 0)
+
+    def end(self, begun: int, outcome: Outcome, seconds: float, data: dict[str, Any]) -> None:
+        """An iteration ended. The same one cannot end twice: the database refuses."""
+        with self._writing():
+            self._db.execute(
+                "INSERT INTO ended SELECT id, workload, number, ?, ?, ?, ? FROM begun WHERE id = ?",
+                (time.time(), outcome, seconds, _json(data), begun),
+            )
+
+    def sample(self, values: dict[str, float]) -> None:
+        """What the monitors see now."""
+        with self._writing():
+            for name in values.keys() - self._series.keys():
+                self._db.execute("INSERT OR IGNORE INTO series (name) VALUES (?)", (name,))
+                found = self._db.execute("SELECT id FROM series WHERE name = ?", (name,)).fetchone()
+                self._series[name] = int(found[0])
+            packed = ",".join(f"{self._series[name]}:{value:.6g}" for name, value in values.items())
+            self._db.execute("INSERT INTO samples (session, at, vals) VALUES (?, ?, ?)",
+                             (self.session, round(time.time(), 2), packed))  # fmt: skip
+
+    # ------------------------------------------------------------ reading
+
+    def sessions(self) -> list[Session]:
+        """Every session, oldest first."""
+        rows = self._db.execute("SELECT id, at, data FROM sessions ORDER BY id")
+        return [Session(i, at, json.loads(data)) for i, at, data in rows]
+
+    def events(self, *kinds: str, after: int = 0) -> list[Event]:
+        """Every event of these kinds (of all kinds when none is named), oldest first."""
+        rows = self._db.execute("SELECT id, session, at, kind, data FROM events WHERE id > ? ORDER BY id", (after,))
+        return [Event(i, s, at, kind, json.loads(data)) for i, s, at, kind, data in rows if not kinds or kind in kinds]
+
+    def iterations(self) -> list[Iteration]:
+        """Every iteration that began, oldest first."""
+        rows = self._db.execute(
+            "SELECT b.id, b.session, b.workload, b.number, b.at, e.at, e.outcome, e.seconds, e.data"
+            " FROM begun b LEFT JOIN ended e ON e.begun = b.id ORDER BY b.id"
+        )
+        return [
+            Iteration(i, s, w, n, at, ended, outcome, seconds or 0.0, json.loads(data or "{}"))
+            for i, s, w, n, at, ended, outcome, seconds, data in rows
+        ]
+
+    def next_number(self, workload: str) -> int:
+        """The first number of that workload that no iteration has ended with."""
+        row = self._db.execute("SELECT max(number) FROM ended WHERE workload = ?", (workload,)).fetchone()
+        return int(row[0]) + 1 if row[0] is not None else 0
+
+    def samples(self) -> list[Sample]:
+        """Every sample, oldest first."""
+        names = dict(self._db.execute("SELECT id, name FROM series"))
+        out = []
+        for session, at, packed in self._db.execute("SELECT session, at, vals FROM samples ORDER BY id"):
+            pairs = (part.split(":") for part in packed.split(",") if part)
+            out.append(Sample(session, at, {names[int(i)]: float(v) for i, v in pairs}))
+        return out
+
+    def sound(self) -> bool:
+        """SQLite's own check of the file."""
+        found: bool = self._db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        return found
+
+    def close(self) -> None:
+        """Close it; what was written stays."""
+        self._db.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as e:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise InfrastructureError(
+                f"the journal {self.run_dir / FILE} cannot be written: {e}",
+                "make room on its disk, then `assay9 soak resume`; what it holds is intact",
+            ) from e
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+
+
+def create(run_dir: Path, plan: dict[str, Any]) -> Journal:
+    """A new journal in a directory that is made for it, open for writing."""
+    try:
+        run_dir.mkdir(parents=True)
+        lock = _lock(run_dir)
+        db = _connect(run_dir / FILE)
+        db.execute("BEGIN IMMEDIATE")
+        for statement in _TABLES.split(";"):
+            db.execute(statement)
+        for name in _NAMES:
+            for verb in ("UPDATE", "DELETE"):
+                db.execute(f"CREATE TRIGGER {name}_{verb.lower()} BEFORE {verb} ON {name} "
+                           f"BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END")  # fmt: skip
+        db.execute("INSERT INTO meta VALUES ('schema', ?), ('plan', ?)", (str(SCHEMA), _json(plan)))
+        db.execute("COMMIT")
+    except (OSError, sqlite3.OperationalError) as e:
+        raise InfrastructureError(f"no journal can be made in {run_dir}: {e}", "name another place with --results") \
+            from e  # fmt: skip
+    return Journal(run_dir, db, lock)
+
+
+def open_existing(run_dir: Path, *, writable: bool) -> Journal:
+    """The journal of a run. Raises UsageError where there is none that this version can read."""
+    path = run_dir / FILE
+    if not path.is_file():
+        raise UsageError(f"{run_dir} is no soak run (it has no {FILE}): see `assay9 soak status` for those there are")
+    lock = _lock(run_dir) if writable else None
+    try:
+        db = _connect(path)
+        row = db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+    except sqlite3.DatabaseError as e:
+        raise UsageError(f"{path} is not a journal of a soak run: {e}") from e
+    if row is None or row[0] != str(SCHEMA):
+        found = "none" if row is None else row[0]
+        raise UsageError(f"{path} has schema {found}, this version reads {SCHEMA}: use the assay9 that wrote it")
+    return Journal(run_dir, db, lock)
+
+
+def in_use(run_dir: Path) -> bool:
+    """Whether a process has the journal open for writing now."""
+    try:
+        os.close(_lock(run_dir))
+    except UsageError:
+        return True
+    return False
+
+
+def _lock(run_dir: Path) -> int:
+    fd = os.open(run_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        os.close(fd)
+        raise UsageError(f"{run_dir} is being run by another process: `assay9 soak status {run_dir.name}`") from e
+    return fd
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # autocommit: transactions are begun by hand, so that each write is one
+    db = sqlite3.connect(path, isolation_level=None, timeout=30.0)
+    db.execute("PRAGMA journal_mode = WAL")
+    # NORMAL survives kill -9; FULL also survives a power cut, for one fsync per write
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA foreign_keys = ON")
+    return db
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False, default=str)

@@ -1,0 +1,75 @@
+"""What a soak run was asked to do, as its journal keeps it: enough to go on after a kill -9, and to do it again."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from conformance.errors import UsageError
+
+
+class Job(BaseModel):
+    """One workload on one share. `instance` is its name in the journal: two of a kind differ in it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    instance: str
+    workload: str
+    share: int = 0
+    options: dict[str, Any] = {}
+
+
+class Plan(BaseModel):
+    """The whole run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    target: str
+    target_options: dict[str, Any] = {}
+    jobs: list[Job] = Field(min_length=1)
+    mount: str = ""
+    seed: int
+    seconds: float | None = None
+    iterations: int | None = None
+    sample_seconds: float = 10.0
+    disturbances: list[str] = []
+    disturb_seconds: float = 300.0
+    artefact_mb: int = 256
+    version: str = ""
+
+    def limit(self) -> str:
+        """Words for when it ends."""
+        parts = [duration(self.seconds)] if self.seconds is not None else []
+        parts += [f"{self.iterations} iterations"] if self.iterations is not None else []
+        return " or ".join(parts) or "until interrupted"
+
+
+def jobs_of(workloads: list[str], shares: int, options: dict[str, dict[str, Any]]) -> list[Job]:
+    """A job for each workload named, spread over the shares; repeated names are told apart by a number."""
+    made: list[Job] = []
+    for place, name in enumerate(workloads):
+        before = workloads[:place].count(name)
+        instance = name if before == 0 else f"{name}-{before + 1}"
+        made.append(Job(instance=instance, workload=name, share=place % shares, options=options.get(name, {})))
+    return made
+
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds_of(text: str) -> float:
+    """`90`, `45s`, `30m`, `24h`, `1h30m` or `2d` as seconds. Raises UsageError."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    if not parts or "".join(n + u for n, u in parts) != text:
+        raise UsageError(f"--for {text!r}: a time such as 30m, 24h or 1h30m is wanted")
+    return sum(float(n) * _UNITS[u] for n, u in parts)
+
+
+def duration(seconds: float) -> str:
+    """2 h 05 min, 3 min 20 s, 45 s."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    if whole >= 60:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole} s"

@@ -1,0 +1,99 @@
+"""A program of `soak.inside`, pushed into the guest through the agent, started there, and listened to.
+
+Only the agent's calls are used, so that it works in whatever place has an agent. Its files are on the guest's own
+file system, never on the share under test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import soak.inside
+from conformance.errors import InfrastructureError
+from guests.agentlink import AgentBug, AgentLink, CallError, CallHung
+
+_SOURCES = Path(soak.inside.__file__).parent
+_FAILURES = (InfrastructureError, OSError, CallHung, AgentBug)
+
+
+class InsideProgram:
+    """One program and its directory in the guest."""
+
+    def __init__(self, link: AgentLink, module: str, directory: str, config: dict[str, Any]) -> None:
+        self._link, self._module, self.directory = link, module, directory
+        self._config = {**config, "dir": directory, "out": f"{directory}/out.jsonl", "keep": f"{directory}/keep"}
+        self._read, self._rest, self._pid = 0, b"", 0
+        self.done = False
+        """It said that it has finished."""
+
+    def start(self) -> None:
+        """Push and start it. Raises InfrastructureError when the guest cannot run it."""
+        call = self._link.call
+        for path in (self.directory, f"{self.directory}/keep", f"{self.directory}/soak",
+                     f"{self.directory}/soak/inside"):  # fmt: skip
+            if path == self.directory:
+                call("rmtree", path)
+            call("run", ["mkdir", "-p", path])
+        call("create", f"{self.directory}/soak/__init__.py", b"")
+        for source in sorted(_SOURCES.glob("*.py")):
+            call("create", f"{self.directory}/soak/inside/{source.name}", source.read_bytes())
+        call("create", f"{self.directory}/config.json", json.dumps(self._config).encode())
+        line = f"cd {self.directory} && exec python3 -E -s -m {self._module} config.json >log 2>&1 </dev/null"
+        self._pid = call("start_program", ["/bin/sh", "-c", line])
+
+    def poll(self) -> list[dict[str, Any]]:
+        """What it said since the last time."""
+        try:
+            fd = self._link.call("open", self._config["out"], 0)
+        except CallError:
+            return []  # not that far yet
+        try:
+            data = self._link.call("pread", fd, 1 << 18, self._read)
+        finally:
+            self._link.call("close", fd)
+        self._read += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        events: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self.done = self.done or any(event["e"] == "done" for event in events)
+        return events
+
+    def running(self) -> bool:
+        """Whether its process lives."""
+        try:
+            state = self._link.call("read_text", f"/proc/{self._pid}/stat").rsplit(")", 1)[1].split()[0]
+        except CallError:
+            return False
+        return bool(state not in ("Z", "X"))
+
+    def answer(self, number: int, text: str) -> None:
+        """Answer its request for a look from outside; no text means that all is well."""
+        path = f"{self.directory}/answer-{number}"
+        self._link.call("create", path + ".new", text.encode())
+        self._link.call("rename", path + ".new", path)
+
+    def finish_soon(self) -> None:
+        """No iteration after the present one."""
+        with contextlib.suppress(CallError):
+            self._link.call("create", f"{self.directory}/stop", b"")
+
+    def last_words(self) -> str:
+        """The end of what it wrote to standard error."""
+        try:
+            return str(self._link.call("read_text", f"{self.directory}/log"))[-4000:]
+        except CallError:
+            return ""
+
+    def fetch(self, path: str, limit: int = 1 << 20) -> bytes:
+        """A file of the guest, for the artefacts."""
+        data: bytes = self._link.call("slurp", path, limit)
+        return data
+
+    def kill(self) -> None:
+        """End it, whatever state it is in; never raises."""
+        if self._pid:
+            with contextlib.suppress(*_FAILURES):
+                self._link.call("end_program", self._pid, timeout=10.0)
+            self._pid = 0

@@ -1,0 +1,46 @@
+"""What a soak makes a share do; each workload says what runs inside and how its iterations are judged.
+
+The programs themselves are in `soak.inside`, because they run in the guest; here is what the runner must know.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from typing import Any
+
+from conformance.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One workload: `module` of `soak.inside` runs in the guest, with `options` in its configuration."""
+
+    name: str
+    title: str
+    module: str
+    options: dict[str, Any] = field(default_factory=dict)
+    programs: tuple[str, ...] = ()
+    """Programs that the guest must have."""
+    packages: tuple[str, ...] = ()
+    """Debian packages beyond the image's recipe that bring them."""
+    quiet_seconds: float = 600.0
+    """Without a sign of life for so long it counts as hung, and the guest is restarted."""
+
+
+WORKLOADS = {
+    w.name: w
+    for w in (
+        Workload("tree", "several processes create, rename, link, unlink and list in the same directories",
+                 "soak.inside.tree", {"workers": 3, "steps": 300}),
+    )
+}  # fmt: skip
+
+
+def find(name: str) -> Workload:
+    """The workload of that name. Raises UsageError that names the nearest."""
+    if name in WORKLOADS:
+        return WORKLOADS[name]
+    near = difflib.get_close_matches(name, WORKLOADS, 1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(WORKLOADS))}"
+    raise UsageError(f"unknown workload {name!r}: {hint}")

@@ -1,0 +1,75 @@
+"""Workload `tree` passes on a sound file system and finds what is wrong with a broken one."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from soak.inside import common, tree
+
+
+def context(tmp_path: Path, **more: Any) -> common.Context:
+    (tmp_path / "keep").mkdir()
+    config = {"root": str(tmp_path / "assay9-soak-x"), "dir": str(tmp_path), "out": str(tmp_path / "out"),
+              "keep": str(tmp_path / "keep"), "steps": 60, "workers": 2, "check_seconds": 20, **more}  # fmt: skip
+    made = common.Context(config)
+    made.fresh_root()
+    return made
+
+
+def answering(tmp_path: Path, text: str = "") -> threading.Thread:
+    """The runner's part of a look from outside."""
+
+    def run() -> None:
+        while not any(json.loads(line)["e"] == "check" for line in (tmp_path / "out").read_text().splitlines()):
+            threading.Event().wait(0.01)
+        (tmp_path / "answer.new").write_text(text)
+        (tmp_path / "answer.new").rename(tmp_path / "answer-0")
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_sound_file_system_passes(tmp_path: Path) -> None:
+    made = context(tmp_path)
+    answering(tmp_path)
+    data = tree.iterate(made, common.generator(1))
+    assert data["ops"] == 120
+    assert data["entries"] > 5
+
+
+def test_what_outside_sees_otherwise_is_a_finding(tmp_path: Path) -> None:
+    made = context(tmp_path)
+    answering(tmp_path, "outside sees: nothing")
+    with pytest.raises(common.Finding, match="outside sees something else"):
+        tree.iterate(made, common.generator(1))
+
+
+@pytest.mark.parametrize("call", ["rename", "unlink", "link"])
+def test_a_call_that_is_swallowed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    real, calls = getattr(os, call), [0]
+
+    def swallowing(*args: Any, **kw: Any) -> Any:
+        calls[0] += 1
+        return None if calls[0] == 3 else real(*args, **kw)
+
+    made = context(tmp_path)
+    monkeypatch.setattr(os, call, swallowing)
+    answering(tmp_path)
+    with pytest.raises(common.Finding):
+        tree.iterate(made, common.generator(2))
+
+
+def test_no_directory_but_our_own_is_emptied(tmp_path: Path) -> None:
+    made = context(tmp_path)
+    made.root = str(tmp_path / "precious")
+    (tmp_path / "precious").mkdir()
+    with pytest.raises(RuntimeError, match="refusing"):
+        made.fresh_root()
+    assert (tmp_path / "precious").is_dir()
