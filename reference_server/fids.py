@@ -67,6 +67,7 @@ class Fid:
     def __init__(self, number: int, node: Node, caller: Caller, readonly: bool) -> None:
         self.number = number
         self.node = node
+        """Never another: a request that makes the number stand for something else makes another fid."""
         self.caller = caller
         self.readonly = readonly
         """The export admits no change."""

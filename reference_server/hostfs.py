@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import resource
 import stat
 import threading
 from collections.abc import Sequence
@@ -43,6 +44,8 @@ _TRIES = 16
 """How often an act is tried that a rename on the host can disturb."""
 _IOV_MAX = 1024
 _OMIT = (0, linux.UTIME_OMIT)
+_RESERVE = 64
+"""Descriptors that fids never get, so that peers can still be accepted, locks taken and directories read."""
 
 
 class HostStore:
@@ -52,6 +55,8 @@ class HostStore:
         """Raises OSError when ``path`` is no directory or /proc is not mounted."""
         self.identity: Identity = identity or Unchanged()
         self.locks = HostLocks()
+        self.fd_end = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _RESERVE
+        """Fids get descriptors below this one."""
         self.root_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.stat(linux.path_of(self.root_fd))
@@ -68,7 +73,19 @@ class HostStore:
 
     def node(self, fd: int, type: int) -> HostNode:
         """The node that ``fd`` is to be, which takes the descriptor over."""
-        return HostNode(self, fd, type)
+        return HostNode(self, self.afford(fd), type)
+
+    def afford(self, fd: int) -> int:
+        """``fd``, if a fid may keep it.  Raises OSError(EMFILE), having closed it, when descriptors are short."""
+        if fd >= self.fd_end:  # the kernel gives the lowest number that is free
+            os.close(fd)
+            raise OSError(errno.EMFILE, "no descriptor is left for fids")
+        return fd
+
+    def demand_room(self) -> None:
+        """Raises OSError(EMFILE) when ``afford`` soon would: to be asked before something is made."""
+        self.afford(probe := os.dup(self.root_fd))
+        os.close(probe)
 
     def close(self) -> None:
         """Close the directory; nodes stay good."""
@@ -230,13 +247,13 @@ class HostNode:
         if self.type != S_IFREG:
             raise OSError(errno.ENXIO, "not a regular file")
         self.store.identity.use(caller)
-        return HostFile(self.store, _reopen(self.fd, flags), flags)
+        return HostFile(self.store, self.store.afford(_reopen(self.fd, flags)), flags)
 
     def open_directory(self, caller: Caller) -> HostDirectory:
         """Open the directory."""
         self.store.identity.use(caller)
         fd = os.open(linux.path_of(self.fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        return HostDirectory(fd, self.describer())
+        return HostDirectory(self.store.afford(fd), self.describer())
 
     def describer(self) -> HostDescriber:
         found = os.fstat(self.fd)
@@ -246,6 +263,7 @@ class HostNode:
         """Create and open; what exists is opened only if it is a regular file, and through its own
         descriptor.
         """
+        self.store.demand_room()
         self.store.identity.use(caller, gid)
         for _ in range(_TRIES):
             try:
@@ -265,7 +283,7 @@ class HostNode:
                     raise
             file = HostFile(self.store, fd, flags)
             try:
-                node = self.store.node(os.open(linux.path_of(fd), os.O_PATH | os.O_CLOEXEC), S_IFREG)
+                node = HostNode(self.store, os.open(linux.path_of(fd), os.O_PATH | os.O_CLOEXEC), S_IFREG)
             except BaseException:
                 file.close()
                 raise

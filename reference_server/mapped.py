@@ -36,7 +36,7 @@ class MappedStore(HostStore):
 
     def node(self, fd: int, type: int) -> HostNode:
         """The node that ``fd`` is to be."""
-        return MappedNode(self, fd, type)
+        return MappedNode(self, self.afford(fd), type)
 
 
 class MappedNode(HostNode):
@@ -88,6 +88,7 @@ class MappedNode(HostNode):
         self, name: bytes, mode: int, gid: int, caller: Caller, device: int = 0, content: bytes = b""
     ) -> HostNode:
         """A regular file on the host that stands for a file of ``mode``; all or nothing."""
+        self.store.demand_room()
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE, dir_fd=self.fd)
         try:
             try:
@@ -112,6 +113,7 @@ class MappedNode(HostNode):
 
     def mkdir(self, name: bytes, mode: int, gid: int, caller: Caller) -> Qid:
         """mkdir(2)."""
+        self.store.demand_room()
         os.mkdir(name, _DIRECTORY_MODE, dir_fd=self.fd)
         node, _qid = self._step(name)
         try:

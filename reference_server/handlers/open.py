@@ -70,9 +70,11 @@ def lcreate(call: Call, request: Tlcreate) -> Reply:
     call.session.fids.check_may_open()
     host_flags = _access(flags, fid) | _kept(flags) | (os.O_EXCL if flags & c.O_EXCL else 0)
     node, qid, file = fid.node.create(name, host_flags, request.mode & 0o7777, request.gid, fid.caller)
-    parent = fid.node
-    fid.node, fid.file, fid.state = node, file, FILE
-    parent.release()
+    # Another fid of the same number: requests that still run on the old one keep it as it was.
+    made = Fid(fid.number, node, fid.caller, fid.readonly)
+    made.file, made.state = file, FILE
+    call.session.let_go(call.session.fids.remove(fid.number))
+    call.session.fids.add(made)
     call.session.fids.open_files += 1
     return Rlcreate(request.tag, qid, iounit(call.session.msize))
 

@@ -11,6 +11,7 @@ import logging
 import mmap
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from protocol.constants import EMSGSIZE, HDRSZ
@@ -27,6 +28,8 @@ _JOINED = 32 * 1024
 _IOV_MAX = 1024
 _SO_SNDBUFFORCE = 32
 """socket(7); Python has no name for it."""
+_ACCEPT_PAUSE = 0.5
+"""Seconds until the next try after accept(2) failed."""
 _PAGE = 4096
 _SKEW = 2048
 """Where in a page file data is read to.  A copy out of the page cache whose target lies 1 to 31 bytes further
@@ -276,7 +279,9 @@ class Listener:
             except OSError:
                 if self._closed:
                     return
+                # Descriptors or memory are short; the peer waits in the queue meanwhile.
                 log.exception("accept failed on %s", self.name)
+                time.sleep(_ACCEPT_PAUSE)
                 continue
             session = self._make_session()
             _tune(sock, session.limits.msize_max)

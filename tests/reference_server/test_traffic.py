@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from tests.reference_server.traffic import run
+from pathlib import Path
+
+from tests.reference_server.traffic import Look, growth, run
 
 
-def test_random_traffic() -> None:
-    looks, answers = run(seconds=6, seed=7, between=2)
+def test_random_traffic(tmp_path: Path) -> None:
+    looks, answers = run(tmp_path, seed=7, spells=lambda spell: spell < 3, bursts=120)
     assert len(looks) == 3
-    assert sum(answers.values()) > 1000
+    assert sum(answers.values()) > 5000
     for name in ("EBADF", "Rwalk", "Rlcreate", "Rwrite", "Rread", "Rgetattr", "Rreaddir", "Rmkdir", "Rrenameat"):
         assert answers[name], name
+
+
+def test_growth_is_seen() -> None:
+    """What is taken once is no leak; what grows on is."""
+    assert growth([Look(1, 1, size) for size in (1, 900, *[1000] * 8)]) == 0
+    assert growth([Look(1, 1, 10 * number) for number in range(100)]) == 600

@@ -2,8 +2,11 @@
 
     python -m tests.reference_server.traffic --seconds 7200 --seed 1
 
-The requests depend on the seed and nothing else, so that a run can be repeated.  Once a minute every connection is
-closed and the server looked at from outside: descriptors, threads and memory have to be what they were.
+The requests depend on the seed (and, in names that point at the decoy, on the folder's name) and on nothing else: not
+on time, not on what was answered; so a run can be repeated.  After every spell of so many bursts all connections are
+closed and the server looked at from outside: descriptors and threads have to be what they were, the tree beside the
+export has to be untouched, and memory must not grow from spell to spell.  The server is contained: it can write the
+folder of the run and nothing else of this machine.
 """
 
 from __future__ import annotations
@@ -12,16 +15,18 @@ import argparse
 import os
 import random
 import select
-import signal
 import socket
-import subprocess
+import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from conformance.servers.process import ServerProcess
 from protocol import codec
 from protocol import constants as c
 from protocol import messages as m
@@ -29,10 +34,15 @@ from protocol.fields import Kind
 from protocol.registry import Message
 
 NAMES = [b"a", b"b", b"c", b"d", b"e", b"f", b"g", b"h"]
-STRANGE = [b"", b".", b"..", b"/", b"a/b", b"../x", b"x\0y", b"y" * 255, b"z" * 256, b"\xff\xfe", b"/nowhere"]
+STRANGE = [b"", b".", b"..", b"/", b"a/b", b"../x", b"x\0y", b"y" * 255, b"z" * 256, b"\xff\xfe", b"../beside/a"]
 FIDS = 12
 ODD = [0, 1, 7, 24, 4096, 65535, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
 REQUESTS = [cls for cls in m.BY_TYPE.values() if not cls.type % 2]
+CLIENTS = 4
+SECRET = b"what lies beside the export"
+HUNG = 60.0
+"""Seconds without taking a byte after which the server counts as hung."""
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Look(NamedTuple):
@@ -49,11 +59,19 @@ def look(pid: int) -> Look:
     return Look(len(os.listdir(f"/proc/{pid}/fd")), int(status["Threads"]), int(status["VmRSS"].split()[0]))
 
 
+def processor_time(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
 class Generator:
     """Makes the frames of one connection."""
 
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, decoy: bytes) -> None:
         self._random = random.Random(seed)
+        self._strange = [*STRANGE, decoy + b"/a"]
+        self._targets = [b"a", b"..", b"b/c", b"../beside", decoy, decoy + b"/a", b"/proc/self/cwd"]
         self._tag = 0
         self._folders, self._files, self._others = [0], list[int](), list[int]()
         self.spoilt = False
@@ -105,7 +123,7 @@ class Generator:
                 lambda: m.Tstatfs(tag(), fid()),
                 lambda: m.Tgetattr(tag(), fid(), c.GETATTR_ALL),
                 lambda: m.Tsetattr(tag(), fid(), size(512), mode, 1000, 1000, offset, 1, 2, 3, 4),
-                lambda: m.Tsymlink(tag(), folder(), name(), pick([b"a", b"..", b"/nowhere", b"b/c"]), 0),
+                lambda: m.Tsymlink(tag(), folder(), name(), pick(self._targets), 0),
                 lambda: m.Treadlink(tag(), fid()),
                 lambda: m.Tlink(tag(), folder(), fid(), name()),
                 lambda: m.Tmknod(tag(), folder(), name(), pick(kinds) | mode, 1, 3, 0),
@@ -207,7 +225,7 @@ class Generator:
         return bytes(frame)
 
     def _name(self) -> bytes:
-        return self._random.choice(NAMES if self._random.random() < 0.9 else STRANGE)
+        return self._random.choice(NAMES if self._random.random() < 0.9 else self._strange)
 
     def _next_tag(self) -> int:
         self._tag = (self._tag + 1) % 100
@@ -217,46 +235,57 @@ class Generator:
 class Client:
     """One connection, made anew whenever it ends."""
 
-    def __init__(self, path: str, seed: str) -> None:
+    def __init__(self, path: str, generator: Generator) -> None:
         self._path = path
-        self._generator = Generator(seed)
+        self._generator = generator
         self._sock: socket.socket | None = None
         self._got = bytearray()
         self.answers: Counter[str] = Counter()
 
     def act(self) -> None:
-        """Send a burst; take in what has come."""
+        """Send a burst; take in what has come.  Raises TimeoutError when the server hangs."""
         try:
             if self._sock is None:
                 self._sock = socket.socket(socket.AF_UNIX)
-                self._sock.settimeout(10)
+                self._sock.settimeout(HUNG)
                 self._sock.connect(self._path)
                 self._sock.sendall(self._generator.opening())
             self._sock.sendall(self._generator.burst())
-            while select.select([self._sock], [], [], 0.0005)[0]:
-                piece = self._sock.recv(1 << 16)
-                if not piece:
-                    raise ConnectionResetError
-                self._got += piece
-            self._count()
-            if self._generator.spoilt:
-                self._generator.spoilt = False
-                self.close()
-        except (ConnectionError, TimeoutError):
+            self._take_in(0.0005)
+        except ConnectionError:
             self.answers["connection ended"] += 1
+            self._generator.spoilt = True
+        if self._generator.spoilt:
+            self._generator.spoilt = False
             self.close()
 
-    def _count(self) -> None:
+    def _take_in(self, quiet: float) -> None:
+        """Read until nothing came for ``quiet`` seconds."""
+        assert self._sock is not None
+        while select.select([self._sock], [], [], quiet)[0]:
+            piece = self._sock.recv(1 << 16)
+            if not piece:
+                raise ConnectionResetError
+            self._got += piece
         at = 0
         while len(self._got) - at >= 4:
             size = int.from_bytes(self._got[at : at + 4], "little")
             if len(self._got) - at < size:
                 break
             reply = codec.decode(bytes(self._got[at : at + size]))
+            assert not (isinstance(reply, m.Rread) and SECRET in bytes(reply.data)), "the decoy was read"
             failed = isinstance(reply, m.Rlerror)
             self.answers[c.ERRNO_NAMES[reply.ecode] if failed else type(reply).__name__] += 1
             at += size
         del self._got[:at]
+
+    def settle(self) -> None:
+        """Wait for what is still to be answered."""
+        if self._sock is not None:
+            try:
+                self._take_in(0.2)
+            except ConnectionError:
+                self.close()
 
     def close(self) -> None:
         """End the connection in the middle of whatever it is."""
@@ -266,68 +295,143 @@ class Client:
         self._got.clear()
 
 
-def run(seconds: float, seed: int, between: float = 60.0) -> tuple[list[Look], Counter[str]]:
-    """Traffic for ``seconds``.  Returns what was seen of the server, idle, after each spell of ``between`` seconds.
+@contextmanager
+def serving(folder: Path) -> Iterator[ServerProcess]:
+    """A server of ``folder/export`` that can write ``folder`` and nothing else; it has to end well."""
+    log, path = folder / "log", folder / "s"
+    argv = [sys.executable, "-m", "reference_server", "serve", str(folder / "export"), "--unix", str(path)]
+    server = ServerProcess([*argv, "--lock-wait", "0.05"], log, writable=[folder])
+    try:
+        server.wait_until(lambda: b"listening on" in log.read_bytes(), 60)
+        yield server
+        assert server.death() is None, f"{server.death()}: {server.tail()}"
+    finally:
+        server.stop(grace=60)
+    death = server.death() or ""
+    assert death.endswith("status 0"), f"{death}, so it met exceptions that it did not expect: {server.tail()}"
 
-    Raises AssertionError when the server ends, gives something not back, or touches what lies beside the export.
+
+class Portrait:
+    """A tree that nobody may touch."""
+
+    def __init__(self, tree: Path) -> None:
+        self._tree = tree
+        (tree / "d").mkdir(parents=True)
+        for name in ("a", "b", "d/a", "d/b"):
+            (tree / name).write_bytes(SECRET)
+        (tree / "c").symlink_to("a")
+        self._before = self._seen()
+
+    def _seen(self) -> dict[str, object]:
+        found: dict[str, object] = {}
+        for path in [self._tree, *self._tree.rglob("*")]:
+            status = path.lstat()
+            content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+            owner = status.st_uid, status.st_gid
+            found[str(path)] = status.st_mode, owner, status.st_nlink, status.st_mtime_ns, status.st_ctime_ns, content
+        return found
+
+    def check(self) -> None:
+        """Raises AssertionError when something changed."""
+        assert self._seen() == self._before, "something beside the export was touched"
+
+
+def run(
+    folder: Path,
+    seed: int,
+    spells: Callable[[int], bool],
+    bursts: int,
+    share: float = 2.0,
+    tell: Callable[[int, Look, int], None] = lambda *_: None,
+) -> tuple[list[Look], Counter[str]]:
+    """Spells of ``bursts`` bursts from each client for as long as ``spells(number)`` says so.
+
+    Client and server together use at most ``share`` of one processor.  ``tell`` hears of each spell: its number, the
+    look, requests answered so far.  Returns the look at the idle server after each spell, and what was answered how
+    often.  Raises AssertionError or TimeoutError when the server ends, hangs, keeps something, or touches or shows what
+    lies beside the export.
     """
     looks: list[Look] = []
-    answers: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        export, beside, path = f"{folder}/export", f"{folder}/beside", f"{folder}/s"
-        os.mkdir(export)
-        os.mkdir(beside)
-        Path(beside, "a").write_bytes(b"beside")
-        before = os.stat(beside), os.stat(f"{beside}/a")
-        command = [sys.executable, "-m", "reference_server", "serve", export, "--unix", path, "--lock-wait", "0.05"]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        try:
-            assert server.stdout is not None and server.stdout.readline()
-            idle = look(server.pid)
-            clients = [Client(path, f"{seed} {number}") for number in range(4)]
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                spell = time.monotonic() + min(between, seconds)
-                while time.monotonic() < min(spell, end):
-                    for client in clients:
-                        client.act()
+    (folder / "export").mkdir()
+    beside = Portrait(folder / "beside")
+    with serving(folder) as server:
+        idle = look(server.pid)
+        decoy = os.fsencode(folder / "beside")
+        clients = [Client(str(folder / "s"), Generator(f"{seed} {number}", decoy)) for number in range(CLIENTS)]
+        begun = time.monotonic()
+        used = time.process_time() + processor_time(server.pid)
+        while spells(len(looks)):
+            for number in range(bursts):
                 for client in clients:
-                    client.close()
-                looks.append(_idle(server, idle))
+                    client.act()
+                if number % 20 == 0:
+                    busy = time.process_time() + processor_time(server.pid) - used
+                    time.sleep(max(0.0, busy / share - (time.monotonic() - begun)))
             for client in clients:
-                answers += client.answers
-        finally:
-            server.send_signal(signal.SIGTERM)
-            assert server.wait(30) == 0, "the server met exceptions that it did not expect"
-        after = os.stat(beside), os.stat(f"{beside}/a")
-        for one, two in zip(before, after, strict=True):
-            assert (one.st_mode, one.st_nlink, one.st_mtime_ns, one.st_ctime_ns) == (
-                two.st_mode, two.st_nlink, two.st_mtime_ns, two.st_ctime_ns,
-            )  # fmt: skip
+                client.settle()
+                client.close()
+            looks.append(_idle(server, idle))
+            beside.check()
+            tell(len(looks), looks[-1], sum(sum(client.answers.values()) for client in clients))
+    beside.check()
+    answers: Counter[str] = Counter()
+    for client in clients:
+        answers += client.answers
     return looks, answers
 
 
-def _idle(server: subprocess.Popen[str], before: Look) -> Look:
+def _idle(server: ServerProcess, before: Look) -> Look:
     """The server once it has let go of everything."""
-    for _ in range(100):
-        assert server.poll() is None, f"the server ended with status {server.returncode}"
+    deadline = time.monotonic() + HUNG
+    while True:
+        assert server.death() is None, f"{server.death()}: {server.tail()}"
         now = look(server.pid)
         if (now.descriptors, now.threads) == (before.descriptors, before.threads):
             return now
-        time.sleep(0.1)
-    raise AssertionError(f"not given back: {now}, at first {before}")
+        assert time.monotonic() < deadline, f"not given back: {now}, at first {before}"
+        time.sleep(0.05)
+
+
+def growth(looks: list[Look]) -> float:
+    """Kilobytes that the idle server grew by: median of the last fifth less median of the second fifth of the looks.
+
+    Not the first fifth: what is allocated once (threads' stacks, arenas, caches) is no leak.
+    """
+    fifth = max(len(looks) // 5, 1)
+    sizes = [one.kilobytes for one in looks]
+    return statistics.median(sizes[-fifth:]) - statistics.median(sizes[fifth : 2 * fifth] or sizes)
 
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser = argparse.ArgumentParser(description="Random traffic against a server of its own.")
+    parser.add_argument("--seconds", type=float, default=60.0, help="no spell begins after so long")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--bursts", type=int, default=2000, help="bursts of each client in a spell")
+    parser.add_argument("--share", type=float, default=2.0, help="most of one processor that client and server use")
+    parser.add_argument("--folder", type=Path, help="to be made; absolute names in the traffic depend on it")
     options = parser.parse_args()
-    looks, answers = run(options.seconds, options.seed)
-    print(f"requests answered: {sum(answers.values())}")
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="assay9-traffic-"))
+    folder.mkdir(exist_ok=options.folder is None)
+    begun = time.monotonic()
+
+    def tell(spell: int, seen: Look, answered: int) -> None:
+        passed = time.monotonic() - begun
+        print(f"{passed:8.1f} s, spell {spell}: {answered} requests answered; idle: {seen}", flush=True)
+
+    until = begun + options.seconds
+    looks, answers = run(
+        folder, options.seed, lambda _spell: time.monotonic() < until, options.bursts, options.share, tell
+    )
     print("by answer:", ", ".join(f"{name} {count}" for name, count in answers.most_common()))
-    print("memory in kB, idle, after each minute:", *(one.kilobytes for one in looks))
+    print(
+        f"seed {options.seed}, {time.monotonic() - begun:.0f} s, {len(looks)} spells, "
+        f"{sum(answers.values())} requests answered: no crash, no hang, nothing beside the export touched or shown, "
+        f"every descriptor and thread given back after each spell; "
+        f"memory of the idle server grew by {growth(looks):.0f} kB"
+    )
+    if growth(looks) >= 1024:
+        sys.exit("that is a leak")
 
 
 if __name__ == "__main__":
