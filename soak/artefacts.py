@@ -30,13 +30,16 @@ class Artefacts:
         path.write_bytes(data[:room])
         return str(path.relative_to(self.directory.parent))
 
-    def save(self, instance: str, number: int, data: dict[str, Any], program: InsideProgram) -> list[str]:
-        """The failure's text and the files it names; their paths relative to the run."""
+    def save(
+        self, instance: str, number: int, data: dict[str, Any], program: InsideProgram, more: dict[str, bytes]
+    ) -> list[str]:
+        """The failure's text, the files of the guest it names, and `more`; their paths relative to the run."""
         folder = f"{instance}-{number:06}"
         saved = [self._write(folder, "what.txt", f"{data['what']}\n\n{data.get('detail', '')}\n".encode())]
         for path in data.get("files", ()):
             with contextlib.suppress(CallError):
                 saved.append(self._write(folder, Path(path).name, program.fetch(path, 16 << 20)))
+        saved += [self._write(folder, name, content) for name, content in more.items()]
         return [path for path in saved if path is not None]
 
     def save_console(self, deployment: Deployment, mark: Any, folder: str) -> None:

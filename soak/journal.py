@@ -28,7 +28,8 @@ SCHEMA = 1
 
 FILE = "journal.sqlite"
 
-Outcome = Literal["pass", "fail", "error"]
+Outcome = Literal["pass", "fail", "error", "cut"]
+"""`cut`: ended by what a disturbance must cause (no space left while the export is full); judges nothing."""
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);

@@ -25,36 +25,44 @@ class InsideProgram:
     def __init__(self, link: AgentLink, module: str, directory: str, config: dict[str, Any]) -> None:
         self._link, self._module, self.directory = link, module, directory
         self._config = {**config, "dir": directory, "out": f"{directory}/out.jsonl", "keep": f"{directory}/keep"}
-        self._read, self._rest, self._pid = 0, b"", 0
+        self._read, self._rest, self._pid, self._fd = 0, b"", 0, -1
         self.done = False
         """It said that it has finished."""
 
-    def start(self) -> None:
-        """Push and start it. Raises InfrastructureError when the guest cannot run it."""
+    def place(self) -> None:
+        """Push it, into a directory of its own that is empty. Raises InfrastructureError when that fails."""
         call = self._link.call
-        for path in (self.directory, f"{self.directory}/keep", f"{self.directory}/soak",
-                     f"{self.directory}/soak/inside"):  # fmt: skip
-            if path == self.directory:
-                call("rmtree", path)
-            call("run", ["mkdir", "-p", path])
+        call("rmtree", self.directory)
+        call("run", ["mkdir", "-p", f"{self.directory}/keep", f"{self.directory}/soak/inside"])
         call("create", f"{self.directory}/soak/__init__.py", b"")
         for source in sorted(_SOURCES.glob("*.py")):
             call("create", f"{self.directory}/soak/inside/{source.name}", source.read_bytes())
+
+    def configure(self, more: dict[str, Any]) -> None:
+        """Add to its configuration."""
+        self._config.update(more)
+
+    def start(self) -> None:
+        """Start it where it was placed."""
+        call = self._link.call
         call("create", f"{self.directory}/config.json", json.dumps(self._config).encode())
         line = f"cd {self.directory} && exec python3 -E -s -m {self._module} config.json >log 2>&1 </dev/null"
         self._pid = call("start_program", ["/bin/sh", "-c", line])
 
     def poll(self) -> list[dict[str, Any]]:
-        """What it said since the last time."""
+        """What it said since the last time. One call to the agent, unless it said much."""
+        data = b""
         try:
-            fd = self._link.call("open", self._config["out"], 0)
+            if self._fd < 0:
+                self._fd = self._link.call("open", self._config["out"], 0)
+            while True:
+                part = self._link.call("pread", self._fd, 1 << 16, self._read)
+                self._read += len(part)
+                data += part
+                if len(part) < 1 << 16:
+                    break
         except CallError:
-            return []  # not that far yet
-        try:
-            data = self._link.call("pread", fd, 1 << 18, self._read)
-        finally:
-            self._link.call("close", fd)
-        self._read += len(data)
+            self._fd = -1  # not that far yet, or the agent was told to close all it has open
         *lines, self._rest = (self._rest + data).split(b"\n")
         events: list[dict[str, Any]] = [json.loads(line) for line in lines]
         self.done = self.done or any(event["e"] == "done" for event in events)
@@ -68,9 +76,9 @@ class InsideProgram:
             return False
         return bool(state not in ("Z", "X"))
 
-    def answer(self, number: int, text: str) -> None:
-        """Answer its request for a look from outside; no text means that all is well."""
-        path = f"{self.directory}/answer-{number}"
+    def answer(self, place: str, text: str) -> None:
+        """Answer what it asked, in the file that it waits for."""
+        path = f"{self.directory}/{place}"
         self._link.call("create", path + ".new", text.encode())
         self._link.call("rename", path + ".new", path)
 
@@ -78,6 +86,20 @@ class InsideProgram:
         """No iteration after the present one."""
         with contextlib.suppress(CallError):
             self._link.call("create", f"{self.directory}/stop", b"")
+
+    def hold(self) -> None:
+        """Have it wait before its next iteration; it says `held` then."""
+        with contextlib.suppress(CallError):
+            self._link.call("create", f"{self.directory}/hold", b"")
+
+    def release(self) -> None:
+        """No longer hold it."""
+        with contextlib.suppress(CallError):
+            self._link.call("unlink", f"{self.directory}/hold")
+
+    def forget(self) -> None:
+        """The agent closed what it had open (before an unmount); open it again at the next poll."""
+        self._fd = -1
 
     def last_words(self) -> str:
         """The end of what it wrote to standard error."""

@@ -19,13 +19,11 @@ from conformance.targets.deployment import Deployment
 from guests.agentlink import AgentBug, CallHung, LinkLost
 from guests.processes import clean_left_over
 from soak.artefacts import Artefacts
-from soak.inside.common import MARK, digest_of, manifest
+from soak.jobs import RunningJob
 from soak.journal import Iteration, Journal
-from soak.monitors import Monitor
-from soak.plan import Job, Plan
-from soak.program import InsideProgram
+from soak.plan import Plan
 from soak.view import View
-from soak.workloads import find
+from soak.watching import Watching
 
 POLL = 0.5
 """Seconds between two looks at the programs inside."""
@@ -41,16 +39,6 @@ TOO_MANY = 25
 GUEST_GONE = (LinkLost, CallHung, AgentBug)
 
 
-class Running:
-    """One job while its program runs."""
-
-    def __init__(self, job: Job, program: InsideProgram, outside: Path) -> None:
-        self.job, self.program, self.outside = job, program, outside
-        self.begun: tuple[int, int] | None = None
-        """(number, row of the journal) of the iteration in progress."""
-        self.ops, self.heard = 0.0, time.monotonic()
-
-
 class Runner:
     """One session of a run."""
 
@@ -58,8 +46,8 @@ class Runner:
         self.journal, self.view = journal, view
         self.plan = Plan(**journal.plan)
         self.artefacts = Artefacts(journal.run_dir / "artefacts", self.plan.artefact_mb)
-        self.monitors: list[Monitor] = []
-        self._running: list[Running] = []
+        self._jobs: list[RunningJob] = []
+        self._watching: Watching | None = None
         self._deployment: Deployment | None = None
         self._mark: Any = None
         self._recoveries = 0
@@ -126,29 +114,16 @@ class Runner:
     def _start_jobs(self) -> None:
         options = parse(self.plan.mount)
         places = {share: self._roots(share, options) for share in sorted({j.share for j in self.plan.jobs})}
-        self._running = []
+        self._jobs = []
         for job in self.plan.jobs:
-            inside, outside = places[job.share]
-            name = f"{MARK}-{job.instance}"
-            workload = find(job.workload)
-            self._need(workload.programs, job.workload)
-            config = {
-                **workload.options, **job.options, "name": job.instance, "seed": self.plan.seed,
-                "root": f"{inside}/{name}", "first": self.journal.next_number(job.instance),
-                **({"last": self.plan.iterations - 1} if self.plan.iterations is not None else {}),
-            }  # fmt: skip
-            directory = f"{self.deployment.control_root}/soak-{job.instance}"
-            program = InsideProgram(self.deployment.inside, workload.module, directory, config)
-            program.start()
-            self._running.append(Running(job, program, Path(outside) / name))
-
-    def _need(self, programs: tuple[str, ...], workload: str) -> None:
-        for program in programs:
-            if self.deployment.inside.call("which", program) is None:
-                raise InfrastructureError(
-                    f"the guest has no {program}, which workload {workload} needs",
-                    "take an image that has it, or another --workload",
-                )
+            made = RunningJob(job, self.plan, self.deployment, places[job.share],
+                              self.journal, self.view, self.artefacts)  # fmt: skip
+            made.start()
+            self._jobs.append(made)
+        self._watching = Watching(
+            self.deployment, [inside for inside, _ in places.values()], Path(next(iter(places.values()))[1]),
+            self.plan.sample_seconds,
+        )  # fmt: skip
 
     def _recover(self, why: str) -> None:
         """The target died or hangs: a fresh guest, and the iterations in progress begin again."""
@@ -180,30 +155,31 @@ class Runner:
             now = time.monotonic()
             if limit is not None and now >= limit and not told:
                 told = True
-                for running in self._running:
-                    running.program.finish_soon()
+                for job in self._jobs:
+                    job.program.finish_soon()
             if limit is not None and now >= limit + GRACE:
                 return "time is up"
-            if self._failed >= TOO_MANY:
-                return f"{self._failed} iterations failed"
+            if self.failed() >= TOO_MANY:
+                return f"{self.failed()} iterations failed"
             try:
                 self._poll(now)
             except GUEST_GONE as e:
                 self._recover(str(e))
-            if all(r.program.done for r in self._running):
+            if all(job.done for job in self._jobs):
                 return "time is up" if told else "all iterations done"
-            self.view.tick(began, self.plan.seconds, [(r.job.instance, r.begun, r.ops) for r in self._running])
+            self.view.tick(began, self.plan.seconds, [(j.job.instance, j.begun, j.ops) for j in self._jobs])
             time.sleep(POLL)
 
+    def failed(self) -> int:
+        """Iterations of the run that failed."""
+        return self._failed + self.view.counts.get("fail", 0)
+
     def _poll(self, now: float) -> None:
-        for running in self._running:
-            for event in running.program.poll():
-                running.heard = now
-                self._take(running, event)
-            if running.program.done:
-                continue
-            if now - running.heard > find(running.job.workload).quiet_seconds:
-                raise CallHung(f"workload {running.job.instance} gave no sign of life for {now - running.heard:.0f} s")
+        for job in self._jobs:
+            if not job.done:
+                before = job.begun
+                job.poll(now)
+                self._recoveries = 0 if before is not None and job.begun != before else self._recoveries
         if now >= self._next_sample:
             self._next_sample = now + self.plan.sample_seconds
             self._sample(now)
@@ -214,68 +190,33 @@ class Runner:
     def _health(self) -> None:
         if trouble := self.deployment.trouble():
             raise LinkLost(trouble)
-        for running in self._running:
-            if not running.program.done and not running.program.running() and not running.program.poll():
-                raise LinkLost(
-                    f"the program of workload {running.job.instance} ended unasked: {running.program.last_words()}"
-                )
-
-    def _take(self, running: Running, event: dict[str, Any]) -> None:
-        """One thing that a program inside said."""
-        instance, kind = running.job.instance, event["e"]
-        if kind == "begin":
-            running.begun, running.ops = (event["n"], self.journal.begin(instance, event["n"])), 0
-        elif kind == "alive":
-            running.ops = event["ops"]
-        elif kind == "check":
-            running.program.answer(event["n"], seen_outside(running.outside / event["path"], event["manifest"]))
-        elif kind == "note":
-            self.journal.event("note", workload=instance, text=event["text"])
-        elif kind == "end":
-            self._ended(running, event)
-
-    def _ended(self, running: Running, event: dict[str, Any]) -> None:
-        assert running.begun is not None
-        number, row = running.begun
-        data = event["data"]
-        if event["outcome"] != "pass":
-            data = {**data, "artefacts": self.artefacts.save(running.job.instance, number, data, running.program)}
-            self._failed += 1
-            self.view.trouble(f"{running.job.instance} {number}: {data['what']}")
-        self.journal.end(row, event["outcome"], event["s"], data)
-        running.begun, self._recoveries = None, 0
-        self.view.iteration(running.job.instance, number, event["outcome"], event["s"], data)
+        for job in self._jobs:
+            job.check()
 
     def _sample(self, now: float) -> None:
+        assert self._watching is not None
         values: dict[str, float] = {}
-        for running in self._running:
-            values[f"quiet.{running.job.instance}"] = now - running.heard
-            values[f"ops.{running.job.instance}"] = running.ops
-        for monitor in self.monitors:
-            with contextlib.suppress(OSError):
-                values.update(monitor.sample())
+        for job in self._jobs:
+            values[f"quiet.{job.job.instance}"] = now - job.heard
+            values[f"ops.{job.job.instance}"] = job.ops
+        values.update(self._watching.sample())
         self.journal.sample(values)
+        self.view.latest = values
         for source, text in self.deployment.excerpts(self._mark):
             self.journal.event("console", source=source, text=text[:8000])
             self.view.trouble(f"{source}: {text.splitlines()[0] if text else ''}")
         self._mark = self.deployment.mark()
+        for source, line in self._watching.log_lines():
+            self.journal.event("log", source=source, text=line[:1000])
 
     def _stop(self) -> None:
-        for running in self._running:
+        ends = [job.kill for job in self._jobs] + ([self._watching.kill] if self._watching else [])
+        for end in ends:
             with contextlib.suppress(Exception):
-                running.program.kill()
+                end()
         if self._deployment is not None:
             self._deployment.stop()
         self.view.close()
-
-
-def seen_outside(path: Path, expected: str) -> str:
-    """What to answer to a check: nothing where outside sees the same, else what it sees."""
-    try:
-        lines = manifest(str(path))
-    except OSError as e:
-        return f"outside cannot read it: {e}"
-    return "" if digest_of(lines) == expected else "outside sees:\n" + "\n".join(lines[:200])
 
 
 def active_seconds(journal: Journal) -> float:

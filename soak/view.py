@@ -21,7 +21,8 @@ class View:
         self._terminal = self._stream.isatty()
         self._next = 0.0
         self._shown = False
-        self._counts: dict[str, int] = {}
+        self.counts: dict[str, int] = {}
+        """Iterations of this session by outcome."""
         self._trouble = ""
         self.latest: dict[str, float] = {}
         """The newest numbers of the monitors."""
@@ -38,7 +39,7 @@ class View:
 
     def iteration(self, instance: str, number: int, outcome: str, seconds: float, data: dict[str, Any]) -> None:
         """An iteration ended."""
-        self._counts[outcome] = self._counts.get(outcome, 0) + 1
+        self.counts[outcome] = self.counts.get(outcome, 0) + 1
         if not self._terminal or outcome != "pass":
             rate = f"  {data['ops'] / seconds:.0f} ops/s" if data.get("ops") and seconds else ""
             self.line(f"{time.strftime('%H:%M:%S')}  {instance} {number}  {outcome}  {duration(seconds)}{rate}")
@@ -52,11 +53,11 @@ class View:
         elapsed = now - began
         parts = [duration(elapsed) + (f", {duration(max(0, limit - elapsed))} left" if limit is not None else "")]
         parts += [f"{name} {begun[0]} ({ops:.0f} ops)" for name, begun, ops in jobs if begun is not None]
-        parts += [f"{n} {outcome}" for outcome, n in sorted(self._counts.items())]
-        if "probe.p99_ms" in self.latest:
-            parts.append(f"p99 {self.latest['probe.p99_ms']:.1f} ms")
-        if "device.rss_mb" in self.latest:
-            parts.append(f"device {self.latest['device.rss_mb']:.0f} MB")
+        parts += [f"{n} {outcome}" for outcome, n in sorted(self.counts.items())]
+        if "probe.stat_p99" in self.latest:
+            parts.append(f"p99 {self.latest['probe.stat_p99']:.1f} ms")
+        if "device.own_mb" in self.latest:
+            parts.append(f"device {self.latest['device.own_mb']:.0f} MB")
         parts += [f"last trouble: {self._trouble}"] if self._trouble and self._terminal else []
         text = "  ".join(parts)
         if self._terminal:

@@ -97,6 +97,9 @@ class Deployment(Protocol):
     def discard(self, place: Place) -> None:
         """Give a second machine up: something in it hangs or died."""
 
+    def processes(self) -> dict[str, int]:
+        """Process ids on this host of what runs now: `device` serves the share, `hypervisor` where it is another."""
+
     def mark(self) -> Any:
         """A place in the logs: `excerpts(mark)` gives what came after it."""
 

@@ -75,6 +75,10 @@ class LocalDeployment:
         """See Deployment."""
         return f"none {self.inside_root} local (a directory of this host; asked for: {options})"
 
+    def processes(self) -> dict[str, int]:
+        """See Deployment."""
+        return {}
+
     def mark(self) -> Any:
         """See Deployment."""
         return None

@@ -62,7 +62,8 @@ class QemuDeployment:
             ),
             qemu=self.qemu,
             qemu_args=(*table.arguments, *options.get("qemu_args", ())),
-            memory_mb=table.memory_mb,
+            memory_mb=max(table.memory_mb, options.get("memory_mb", 0)),
+            extra_packages=tuple(options.get("packages", ())),
             keep=bool(options.get("keep_guest")),
         )  # fmt: skip
         self.version = program_version(self.qemu)
@@ -175,6 +176,10 @@ class QemuDeployment:
     def discard(self, place: Place) -> None:
         """See Deployment."""
         self._second.discard()
+
+    def processes(self) -> dict[str, int]:
+        """See Deployment."""
+        return {"device": self.machine.pid} if self._machine is not None and self._machine.pid else {}
 
     def mark(self) -> Any:
         """See Deployment."""

@@ -5,7 +5,9 @@ file on the guest's own file system, never on the share under test; the runner r
 
     {"e": "begin", "n": 3}
     {"e": "alive", "n": 3, "ops": 512}
-    {"e": "check", "n": 3, "path": "...", "manifest": "..."}   then waits until the runner has looked from outside
+    {"e": "ask", "n": 3, "a": 1, "question": {...}}   then waits for the file answer-3-1, made by the host
+    {"e": "note", "n": 3, "text": "..."}, {"e": "keep", "key": "...", "value": ...}
+    {"e": "held"} between two iterations, while the runner wants quiet (a remount)
     {"e": "end", "n": 3, "outcome": "pass", "s": 4.2, "data": {...}}
 """
 
@@ -47,33 +49,53 @@ class Context:
         self.keep: str = config["keep"]
         """A directory on the guest's own file system for operation logs."""
         self.number = 0
-        self._alive = 0.0
+        self._alive, self._asked = 0.0, 0
         self._out = os.open(config["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def say(self, **event: Any) -> None:
         """Append one line; a single write, so that several processes may."""
         os.write(self._out, json.dumps(event).encode() + b"\n")
 
-    def alive(self, ops: int) -> None:
-        """Say every few seconds that work goes on: a stall shows as the lack of it."""
+    def alive(self, ops: float) -> None:
+        """Say every few seconds that work goes on: a stall shows as the lack of it. Negative: no count of its own.
+
+        `ops` is the work done so far in this iteration, in the workload's own unit (calls, objects, MiB).
+        """
         now = time.monotonic()
         if now - self._alive >= 2.0:
             self._alive = now
             self.say(e="alive", n=self.number, ops=ops)
 
-    def look_outside(self, path: str, manifest: str) -> None:
-        """Have the runner compare what the host sees below `path` (relative to the root) with `manifest`."""
-        answer = os.path.join(self.config["dir"], f"answer-{self.number}")
-        self.say(e="check", n=self.number, path=path, manifest=manifest)
-        limit = time.monotonic() + self.config.get("check_seconds", 300)
+    def note(self, text: str) -> None:
+        """Say something that stays in the journal and is shown (a calibration, a decision)."""
+        self.say(e="note", n=self.number, text=text)
+
+    def keep_value(self, key: str, value: Any) -> None:
+        """Keep a value (JSON) for the whole run: after a restart it is in `config["kept"]`."""
+        self.config.setdefault("kept", {})[key] = value
+        self.say(e="keep", key=key, value=value)
+
+    def ask(self, **question: Any) -> Any:
+        """Ask the workload's part on the host (`Workload.answer`) and wait for what it says."""
+        self._asked += 1
+        answer = os.path.join(self.config["dir"], f"answer-{self.number}-{self._asked}")
+        self.say(e="ask", n=self.number, a=self._asked, question=question)
+        limit = time.monotonic() + self.config.get("check_seconds", 1800)
         while not os.path.exists(answer):
             if time.monotonic() > limit:
-                raise RuntimeError("the runner did not answer a check from outside")
+                raise RuntimeError(f"the host did not answer {sorted(question)}")
+            self.alive(-1)
             time.sleep(0.02)
         with open(answer) as f:
-            said = f.read()
+            said = json.load(f)
         os.unlink(answer)
-        if said:
+        if "error" in said:
+            raise RuntimeError("the host could not answer: {}".format(said["error"]))
+        return said["answer"]
+
+    def look_outside(self, path: str, expected: str) -> None:
+        """Have the host compare what it sees below `path` (relative to the root) with a manifest's digest."""
+        if said := self.ask(path=path, manifest=expected):
             raise Finding("outside sees something else than inside", said)
 
     def fresh_root(self) -> None:
@@ -87,6 +109,15 @@ class Context:
     def stopping(self) -> bool:
         """The runner wants no further iteration."""
         return os.path.exists(os.path.join(self.config["dir"], "stop"))
+
+    def wait_while_held(self) -> None:
+        """Between two iterations: wait while the runner wants the share quiet."""
+        hold = os.path.join(self.config["dir"], "hold")
+        if os.path.exists(hold):
+            self.say(e="held")
+        while os.path.exists(hold) and not self.stopping():
+            self.alive(-1)
+            time.sleep(0.05)
 
 
 def die_with_parent() -> None:
@@ -106,7 +137,10 @@ def main(iterate: Callable[[Context, random.Random], dict[str, Any]]) -> None:
     die_with_parent()  # the runner's agent: without it nobody reads us
     context = Context(config)
     number = config["first"]
-    while number <= config.get("last", 1 << 62) and not context.stopping():
+    while number <= config.get("last", 1 << 62):
+        context.wait_while_held()
+        if context.stopping():
+            break
         context.number = number
         context.say(e="begin", n=number)
         context.say(e="end", n=number, **one(context, iterate, generator(config["seed"], config["name"], number)))
@@ -120,7 +154,10 @@ def one(
     """The end event of one iteration: pass with its figures, fail with the finding, error with our traceback."""
     begun = time.monotonic()
     try:
-        context.fresh_root()
+        if context.config.get("fresh", 1):
+            context.fresh_root()
+        else:
+            os.makedirs(context.root, exist_ok=True)
         begun = time.monotonic()
         data = iterate(context, rng)
         return {"outcome": "pass", "s": time.monotonic() - begun, "data": data}

@@ -1,4 +1,16 @@
-"""What is watched while a soak runs. A monitor gives numbers by the name of their series; it judges nothing."""
+"""What is watched while a soak runs. A monitor gives numbers by the name of their series; it judges nothing.
+
+device.*, hypervisor.*, runner.*   a process: rss_mb, pss_mb, own_mb (without the guest's memory), fds, threads,
+                cpu (cores). The device is what serves the share; the runner is this process (`process`)
+host.*          available_mb, load1, others (cores that processes of no run use) (`hostside`)
+export.*        free_mb, free_inodes of the exported file system (`hostside`)
+guest.*         available_mb, slab_mb, unreclaimable_mb, dirty_mb, load1, processes (`inside`)
+probe.*         latency in ms of calls on the share since the last look: stat_p50, stat_p99, stat_max,
+                sync_* (write 4 KiB + fsync); age: seconds since a call last came back (`inside`)
+msg.*           9P requests a second: total, and by type number (T24); replies that are errors: errors, and by
+                errno (E2); inflight: sent and not answered (`inside`)
+quiet.*, ops.*  seconds since a workload's last sign of life; its work in the present iteration (the runner)
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from conformance.errors import UsageError
+from soak.host import Answer, Collect, Prepare
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +21,16 @@ class Workload:
     title: str
     module: str
     options: dict[str, Any] = field(default_factory=dict)
+    """Defaults of what `--set NAME.KEY=VALUE` can change; a whole number becomes an int."""
     programs: tuple[str, ...] = ()
     """Programs that the guest must have."""
     packages: tuple[str, ...] = ()
-    """Debian packages beyond the image's recipe that bring them."""
+    """Debian packages beyond the image's recipe that bring them; the image is made with them."""
+    memory_mb: int = 0
+    """Memory that the guest must have, in MiB; 0: what the target has."""
+    prepare: Prepare | None = None
+    answer: Answer | None = None
+    collect: Collect | None = None
     quiet_seconds: float = 600.0
     """Without a sign of life for so long it counts as hung, and the guest is restarted."""
 
@@ -35,6 +42,8 @@ WORKLOADS = {
                  "soak.inside.tree", {"workers": 3, "steps": 300}),
     )
 }  # fmt: skip
+DEFAULT = "tree"
+"""What runs when no workload is named."""
 
 
 def find(name: str) -> Workload:

@@ -26,10 +26,10 @@ def answering(tmp_path: Path, text: str = "") -> threading.Thread:
     """The runner's part of a look from outside."""
 
     def run() -> None:
-        while not any(json.loads(line)["e"] == "check" for line in (tmp_path / "out").read_text().splitlines()):
+        while not any(json.loads(line)["e"] == "ask" for line in (tmp_path / "out").read_text().splitlines()):
             threading.Event().wait(0.01)
-        (tmp_path / "answer.new").write_text(text)
-        (tmp_path / "answer.new").rename(tmp_path / "answer-0")
+        (tmp_path / "answer.new").write_text(json.dumps({"answer": text}))
+        (tmp_path / "answer.new").rename(tmp_path / "answer-0-1")
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()

@@ -1,0 +1,79 @@
+"""What a workload's part on the host may use: prepared things, looks from outside, values kept for the run.
+
+The part inside the guest is a module of `soak.inside`; a workload that needs more than the guest knows (a reference
+made outside, a look at the export) names functions of the host in its declaration, and they get a `Host`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from conformance.targets.deployment import Deployment
+from guests import paths
+from soak.inside.common import digest_of, manifest
+from soak.plan import Job
+
+
+class Host:
+    """One job of one session, seen from the host."""
+
+    def __init__(
+        self, job: Job, deployment: Deployment, inside_root: str, outside: Path, directory: str, seed: int,
+        note: Callable[[str], None], kept: dict[str, Any], keep: Callable[[str, Any], None],
+    ) -> None:  # fmt: skip
+        self.job, self.deployment, self.seed = job, deployment, seed
+        self.inside_root = inside_root
+        """The job's own directory on the share, as the guest names it; emptied before each iteration."""
+        self.outside = outside
+        """The same directory, as this host names it."""
+        self.directory = directory
+        """The program's directory on the guest's own file system."""
+        self.note = note
+        """Say something that stays in the journal and is shown (a calibration, a decision)."""
+        self.kept = kept
+        """What `keep` was given before, also in earlier sessions of this run, here or inside."""
+        self._keep = keep
+
+    def keep(self, key: str, value: Any) -> None:
+        """Keep a value (JSON) for the whole run: after `resume` it is in `kept` and in the configuration's `kept`."""
+        self.kept[key] = value
+        self._keep(key, value)
+
+    def cache(self) -> Path:
+        """A directory that outlives runs, for what is expensive (reference builds). Key what you put there."""
+        path = paths.cache_dir() / "soak" / self.job.workload
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def push(self, name: str, data: bytes) -> str:
+        """Put a file into the program's directory on the guest's own file system; its path there.
+
+        Only in `prepare`: the link to the guest belongs to the runner's thread.
+        """
+        path = f"{self.directory}/{name}"
+        self.deployment.inside.call("create", path, data)
+        return path
+
+
+Prepare = Callable[[Host], dict[str, Any]]
+"""Called in the runner's thread before the program starts (each session, and after each restart of the guest).
+What it returns is added to the program's configuration."""
+
+Answer = Callable[[Host, dict[str, Any]], Any]
+"""Answers `Context.ask` of the program, in a thread of its own: host files only, never `host.deployment.inside`.
+An exception becomes the iteration's outcome `error`."""
+
+Collect = Callable[[Host, dict[str, Any]], dict[str, bytes]]
+"""Called after a failed iteration with its data: further artefacts by file name (what the host saw, a reference)."""
+
+
+def look_outside(host: Host, question: dict[str, Any]) -> str:
+    """The answer to `Context.look_outside`: nothing where outside sees the same, else what it sees."""
+    path = host.outside / question["path"]
+    try:
+        lines = manifest(str(path))
+    except OSError as e:
+        return f"outside cannot read it: {e}"
+    return "" if digest_of(lines) == question["manifest"] else "outside sees:\n" + "\n".join(lines[:200])

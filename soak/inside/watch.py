@@ -1,0 +1,177 @@
+"""The monitor inside the guest: its memory and load, how long calls on the share take, which 9P messages cross.
+
+A thread makes the calls on the share, so that a share that hangs does not silence the rest; `probe.age` says for
+how long it has. Messages are counted by the kernel (a hist trigger on the 9p tracepoints), nothing is recorded.
+Sources: Documentation/trace/histogram.rst; include/trace/events/9p.h.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+import threading
+import time
+from typing import Any
+
+from soak.inside.common import MARK, die_with_parent
+
+TRACING = "/sys/kernel/tracing"
+MINE = TRACING + "/instances/assay9-soak"
+CASES = TRACING + "/instances/assay9"
+"""The instance of the agent, which records every message for the cases; a soak does without."""
+EVERY, STATS, BLOCK = 1.0, 2, b"\x5a" * 4096
+"""Seconds between two looks; stats of one look; what every other look writes and syncs."""
+
+
+class Probe(threading.Thread):
+    """Makes the calls and keeps how long they took, in ms."""
+
+    def __init__(self, roots: list[str], directory: str) -> None:
+        super().__init__(daemon=True)
+        self._roots, self._directory, self._looks = roots, directory, 0
+        self._lock = threading.Lock()
+        self._took: dict[str, list[float]] = {}
+        self._came_back = time.monotonic()
+        self.held = False
+        self.failed = ""
+
+    def run(self) -> None:
+        while True:
+            if os.path.exists(os.path.join(self._directory, "hold")):
+                self.held, self._came_back = True, time.monotonic()
+                time.sleep(0.1)
+                continue
+            self.held = False
+            for root in self._roots:
+                try:
+                    self.look(os.path.join(root, MARK + "-probe"))
+                    self.failed = ""
+                except OSError as e:
+                    self.failed = str(e)
+            self._looks += 1
+            time.sleep(EVERY)
+
+    def look(self, path: str) -> None:
+        if self._looks % 2 == 0:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                begun = time.monotonic()
+                os.pwrite(fd, BLOCK, 0)
+                os.fsync(fd)
+                self.note("sync", begun)
+            finally:
+                os.close(fd)
+        for _ in range(STATS):
+            begun = time.monotonic()
+            os.stat(path)
+            self.note("stat", begun)
+
+    def note(self, kind: str, begun: float) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._took.setdefault(kind, []).append((now - begun) * 1000)
+            self._came_back = now
+
+    def values(self) -> dict[str, float]:
+        with self._lock:
+            took, self._took = self._took, {}
+            out = {"probe.age": time.monotonic() - self._came_back}
+        for kind, times in took.items():
+            times.sort()
+            out[f"probe.{kind}_p50"] = times[len(times) // 2]
+            out[f"probe.{kind}_p99"] = times[min(len(times) - 1, int(len(times) * 0.99))]
+            out[f"probe.{kind}_max"] = times[-1]
+        return out
+
+
+def put(path: str, text: str) -> None:
+    with open(path, "w") as f:
+        f.write(text)
+
+
+class Messages:
+    """Requests by type and replies that are errors, as rates."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, dict[str, int]] | None = None
+        self.works = False
+        if not os.path.isdir(TRACING + "/events/9p"):
+            return
+        with contextlib.suppress(OSError):
+            for event in ("9p_client_req", "9p_client_res"):
+                path = f"{CASES}/events/9p/{event}/enable"
+                if os.path.exists(path):
+                    put(path, "0")
+        with contextlib.suppress(OSError):
+            if not os.path.isdir(MINE):
+                os.mkdir(MINE)
+            put(MINE + "/events/9p/9p_client_req/trigger", "hist:keys=type:size=256")
+            put(MINE + "/events/9p/9p_client_res/trigger", "hist:keys=err:size=256")
+            self.works = True
+
+    def counts(self) -> dict[str, int]:
+        """Requests as T and the type number, replies as E and the errno (0: none)."""
+        with open(f"{MINE}/events/9p/9p_client_req/hist") as f:
+            out = {f"T{kind}": count for kind, count in parse(f.read()).items()}
+        with open(f"{MINE}/events/9p/9p_client_res/hist") as f:
+            for kind, count in parse(f.read()).items():
+                out[f"E{(-kind) & 0xFFFFFFFF}"] = count  # the kernel's negative errno, printed without its sign
+        return out
+
+    def values(self) -> dict[str, float]:
+        if not self.works:
+            return {}
+        now, counts = time.monotonic(), self.counts()
+        last, self._last = self._last, (now, counts)
+        sent = sum(n for k, n in counts.items() if k[0] == "T")
+        answered = sum(n for k, n in counts.items() if k[0] == "E")
+        out = {"msg.inflight": float(sent - answered)}
+        if last is not None and now > last[0]:
+            rates = {k: (n - last[1].get(k, 0)) / (now - last[0]) for k, n in counts.items()}
+            out["msg.total"] = sum(r for k, r in rates.items() if k[0] == "T")
+            out["msg.errors"] = sum(r for k, r in rates.items() if k[0] == "E" and k != "E0")
+            out.update({"msg." + kind: rate for kind, rate in rates.items() if rate and kind != "E0"})
+        return out
+
+
+def parse(text: str) -> dict[int, int]:
+    """The hits by key of a histogram as the kernel prints it."""
+    return {int(key): int(hits) for key, hits in re.findall(r"\{ \w+: +(-?\d+) \} hitcount: +(\d+)", text)}
+
+
+def guest() -> dict[str, float]:
+    with open("/proc/meminfo") as f:
+        memory = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in f}
+    with open("/proc/loadavg") as f:
+        load = f.read().split()
+    return {
+        "guest.available_mb": memory["MemAvailable"], "guest.slab_mb": memory["Slab"],
+        "guest.unreclaimable_mb": memory["SUnreclaim"], "guest.dirty_mb": memory["Dirty"] + memory["Writeback"],
+        "guest.load1": float(load[0]), "guest.processes": float(load[3].split("/")[1]),
+    }  # fmt: skip
+
+
+def main() -> None:
+    with open(sys.argv[1]) as f:
+        config: dict[str, Any] = json.load(f)
+    die_with_parent()
+    out = os.open(config["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    messages = Messages()
+    probe = Probe(config["roots"], config["dir"])
+    probe.start()
+    held = False
+    while True:
+        time.sleep(0.1 if held != probe.held else config["seconds"])
+        if held != probe.held:
+            held = probe.held
+            os.write(out, json.dumps({"e": "held" if held else "released"}).encode() + b"\n")
+            continue
+        values = {**guest(), **probe.values(), **messages.values()}
+        os.write(out, json.dumps({"e": "sample", "v": values, "failed": probe.failed}).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""One workload while it runs: its program inside, its part on the host, its iterations into the journal."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from conformance.errors import InfrastructureError
+from conformance.targets.deployment import Deployment
+from guests.agentlink import CallHung, LinkLost
+from soak.artefacts import Artefacts
+from soak.host import Answer, Host, look_outside
+from soak.inside.common import MARK
+from soak.journal import Journal, Outcome
+from soak.plan import Job, Plan
+from soak.program import InsideProgram
+from soak.view import View
+from soak.workloads import find
+
+NO_SPACE = ("No space left on device", "Disk quota exceeded", "errno 28")
+
+
+class RunningJob:
+    """One job of one session. Not for several threads: only answers to the program are found in another one."""
+
+    def __init__(
+        self, job: Job, plan: Plan, deployment: Deployment, roots: tuple[str, str],
+        journal: Journal, view: View, artefacts: Artefacts,
+    ) -> None:  # fmt: skip
+        self.job, self.plan, self.deployment = job, plan, deployment
+        self.journal, self.view, self.artefacts = journal, view, artefacts
+        self.workload = find(job.workload)
+        inside, outside = roots
+        name = f"{MARK}-{job.instance}"
+        self.directory = f"{deployment.control_root}/soak-{job.instance}"
+        self.host = Host(job, deployment, f"{inside}/{name}", Path(outside) / name, self.directory, plan.seed,
+                         self._note, kept(journal, job.instance), self._keep)  # fmt: skip
+        self.begun: tuple[int, int] | None = None
+        """(number, row of the journal) of the iteration in progress."""
+        self.ops, self.heard = 0.0, time.monotonic()
+        self.held = False
+        """It waits between two iterations, as `hold` asked."""
+        self._program: InsideProgram | None = None
+        self._asked: tuple[str, concurrent.futures.Future[Any]] | None = None
+
+    @property
+    def program(self) -> InsideProgram:
+        """Its program inside."""
+        assert self._program is not None
+        return self._program
+
+    @property
+    def done(self) -> bool:
+        """It has finished all it had to do."""
+        return self._program is not None and self._program.done
+
+    def start(self) -> None:
+        """Prepare and start it. Raises InfrastructureError where the guest lacks what it needs."""
+        self._need()
+        config = {
+            **self.workload.options, **self.job.options, "name": self.job.instance, "seed": self.plan.seed,
+            "root": self.host.inside_root, "first": self.journal.next_number(self.job.instance),
+            "kept": self.host.kept,
+            **({"last": self.plan.iterations - 1} if self.plan.iterations is not None else {}),
+        }  # fmt: skip
+        self._program = InsideProgram(self.deployment.inside, self.workload.module, self.directory, config)
+        self._program.place()
+        if self.workload.prepare is not None:
+            self._program.configure(self.workload.prepare(self.host))
+        self._program.start()
+        self.heard = time.monotonic()
+
+    def poll(self, now: float) -> None:
+        """Take what it said. Raises CallHung when it has said nothing for too long."""
+        for event in self.program.poll():
+            self.heard = now
+            self._take(event)
+        if self._asked is not None and self._asked[1].done():
+            (place, future), self._asked = self._asked, None
+            failure = future.exception()
+            said = {"answer": future.result()} if failure is None else {"error": f"{failure!r}"}
+            self.program.answer(place, json.dumps(said))
+        if not self.done and now - self.heard > self.workload.quiet_seconds:
+            raise CallHung(f"workload {self.job.instance} gave no sign of life for {now - self.heard:.0f} s")
+
+    def check(self) -> None:
+        """Raise LinkLost when its program is gone without having said that it has finished."""
+        if not self.done and not self.program.running():
+            self.poll(time.monotonic())
+            if not self.done:
+                raise LinkLost(
+                    f"the program of workload {self.job.instance} ended unasked: {self.program.last_words()}"
+                )
+
+    def kill(self) -> None:
+        """End its program."""
+        self.program.kill()
+
+    def _need(self) -> None:
+        for program in self.workload.programs:
+            if self.deployment.inside.call("which", program) is None:
+                raise InfrastructureError(
+                    f"the guest has no {program}, which workload {self.job.workload} needs",
+                    f"take an image that has it (packages: {' '.join(self.workload.packages) or program}), "
+                    "or another --workload",
+                )
+
+    def _note(self, text: str) -> None:
+        self.journal.event("note", workload=self.job.instance, text=text)
+        self.view.line(f"{time.strftime('%H:%M:%S')}  {self.job.instance}: {text}")
+
+    def _keep(self, key: str, value: Any) -> None:
+        self.journal.event("kept", workload=self.job.instance, key=key, value=value)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        """One thing that the program inside said."""
+        instance, kind = self.job.instance, event["e"]
+        if kind == "begin":
+            self.begun, self.ops, self.held = (event["n"], self.journal.begin(instance, event["n"])), 0, False
+        elif kind == "alive":
+            self.ops = max(self.ops, event["ops"])
+        elif kind == "ask":
+            place, function = f"answer-{event['n']}-{event['a']}", self._answerer(event["question"])
+            self._asked = (place, in_thread(function, self.host, event["question"]))
+        elif kind == "note":
+            self._note(event["text"])
+        elif kind == "keep":
+            self.host.kept[event["key"]] = event["value"]
+            self._keep(event["key"], event["value"])
+        elif kind == "held":
+            self.held = True
+        elif kind == "end":
+            self._ended(event)
+
+    def _answerer(self, question: dict[str, Any]) -> Answer:
+        if question.keys() == {"path", "manifest"}:
+            return look_outside
+        if self.workload.answer is None:
+            raise InfrastructureError(f"workload {self.job.workload} asks its host and has no one to answer")
+        return self.workload.answer
+
+    def _ended(self, event: dict[str, Any]) -> None:
+        assert self.begun is not None
+        number, row = self.begun
+        outcome: Outcome = event["outcome"]
+        data = event["data"]
+        if outcome == "fail" and self.excused(data):
+            outcome = "cut"
+        if outcome in ("fail", "error"):
+            more = {}
+            if outcome == "fail" and self.workload.collect is not None:
+                try:
+                    more = self.workload.collect(self.host, data)
+                except Exception as e:  # noqa: BLE001 - artefacts are a help; the failure itself is recorded anyhow
+                    more = {"collect-failed.txt": repr(e).encode()}
+            data = {**data, "artefacts": self.artefacts.save(self.job.instance, number, data, self.program, more)}
+            self.view.trouble(f"{self.job.instance} {number}: {data['what']}")
+        self.journal.end(row, outcome, event["s"], data)
+        self.begun = None
+        self.view.iteration(self.job.instance, number, outcome, event["s"], data)
+
+    excused: Callable[[dict[str, Any]], bool] = staticmethod(lambda data: False)
+    """Whether a failure is what a disturbance in progress must cause; such an iteration is `cut`, not failed."""
+
+
+def out_of_space(data: dict[str, Any]) -> bool:
+    """Whether an iteration failed because there was no room."""
+    text = f"{data.get('what', '')} {data.get('detail', '')}"
+    return data.get("errno") in (28, 122) or any(word in text for word in NO_SPACE)
+
+
+def in_thread(function: Answer, host: Host, question: dict[str, Any]) -> concurrent.futures.Future[Any]:
+    """Run it in a thread that does not keep the process from ending."""
+    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function(host, question))
+        except BaseException as e:  # noqa: BLE001 - the asker gets it
+            future.set_exception(e)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def kept(journal: Journal, instance: str) -> dict[str, Any]:
+    """What that workload has kept so far."""
+    return {e.data["key"]: e.data["value"] for e in journal.events("kept") if e.data["workload"] == instance}

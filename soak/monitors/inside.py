@@ -1,0 +1,50 @@
+"""What the program `soak.inside.watch` sees in the guest: its memory, the latency of the share, 9P messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conformance.targets.deployment import Deployment
+from soak.program import InsideProgram
+
+
+class InsideMonitor:
+    """The newest that the program said; a sample of it is given once."""
+
+    def __init__(self, deployment: Deployment, roots: list[str], seconds: float) -> None:
+        config: dict[str, Any] = {"roots": roots, "seconds": seconds}
+        directory = f"{deployment.control_root}/soak-watch"
+        self._program = InsideProgram(deployment.inside, "soak.inside.watch", directory, config)
+        self._program.place()
+        self._program.start()
+
+    def sample(self) -> dict[str, float]:
+        """See Monitor."""
+        newest: dict[str, float] = {}
+        for event in self._program.poll():
+            newest = event["v"]
+        return newest
+
+    def hold(self) -> None:
+        """Keep off the share until `release`."""
+        self._program.hold()
+
+    def release(self) -> None:
+        """Go on probing the share."""
+        self._program.release()
+
+    def running(self) -> bool:
+        """Whether the program lives."""
+        return self._program.running()
+
+    def last_words(self) -> str:
+        """What it wrote to standard error."""
+        return self._program.last_words()
+
+    def forget(self) -> None:
+        """The agent closed what it had open."""
+        self._program.forget()
+
+    def kill(self) -> None:
+        """End it."""
+        self._program.kill()

@@ -1,0 +1,57 @@
+"""A process of this host: memory, descriptors, threads, CPU, straight from /proc.
+
+`own_mb` is the resident memory without mappings as large as the guest's memory: what the guest touches is not the
+device's. Sources: proc(5), smaps.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_HEAD = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ")
+
+
+class ProcessMonitor:
+    """One process under a name; `guest_mb` is the memory of the guest it runs, 0 when it runs none.
+
+    With `detail` off only what is cheap is read: status and stat, not the mappings.
+    """
+
+    def __init__(self, name: str, pid: int, guest_mb: int = 0, detail: bool = True) -> None:
+        self._name, self._proc, self._guest_mb, self._detail = name, Path(f"/proc/{pid}"), guest_mb, detail
+        self._last: tuple[float, float] | None = None
+
+    def sample(self) -> dict[str, float]:
+        """See Monitor."""
+        fields = (self._proc / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        now, cpu = time.monotonic(), (int(fields[11]) + int(fields[12])) / _TICKS
+        values = {
+            "rss_mb": int(fields[21]) * os.sysconf("SC_PAGESIZE") / 2**20,
+            "threads": float(fields[17]),
+            "fds": float(sum(1 for _ in os.scandir(self._proc / "fd"))),
+        }
+        if self._last is not None and now > self._last[0]:
+            values["cpu"] = (cpu - self._last[1]) / (now - self._last[0])
+        self._last = (now, cpu)
+        if self._detail:
+            values |= memory((self._proc / "smaps").read_bytes(), self._guest_mb)
+        return {f"{self._name}.{key}": value for key, value in values.items()}
+
+
+def memory(smaps: bytes, guest_mb: int) -> dict[str, float]:
+    """`own_mb` and `pss_mb` of the text of /proc/PID/smaps."""
+    own = pss = 0
+    guest = False
+    for line in smaps.splitlines():
+        if line.startswith(b"Rss:"):
+            own += 0 if guest else int(line.split()[1])
+        elif line.startswith(b"Pss:"):
+            pss += int(line.split()[1])
+        elif (head := _HEAD.match(line)) is not None:
+            size = int(head[2], 16) - int(head[1], 16)
+            guest = guest_mb > 0 and size >= guest_mb << 20
+    return {"own_mb": own / 1024, "pss_mb": pss / 1024}

@@ -1,0 +1,48 @@
+"""All that is watched in one session: monitors of the target's processes, the guest, this host, and the logs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from conformance.targets.deployment import Deployment
+from soak.monitors import Monitor
+from soak.monitors.hostside import ExportMonitor, HostMonitor, LogWatch
+from soak.monitors.inside import InsideMonitor
+from soak.monitors.process import ProcessMonitor
+
+
+class Watching:
+    """The monitors of one start of the target; after a restart there is a new one."""
+
+    def __init__(self, deployment: Deployment, inside_roots: list[str], export: Path, seconds: float) -> None:
+        processes = deployment.processes()
+        machine_mb = getattr(getattr(deployment, "spec", None), "memory_mb", 0)
+        runs_guest = "hypervisor" if "hypervisor" in processes else "device"
+        self.inside = InsideMonitor(deployment, inside_roots, seconds)
+        self._monitors: list[Monitor] = [
+            *(ProcessMonitor(name, pid, machine_mb if name == runs_guest else 0) for name, pid in processes.items()),
+            ProcessMonitor("runner", os.getpid(), detail=False),
+            HostMonitor(lambda: (*processes.values(), os.getpid())),
+            ExportMonitor(export),
+            self.inside,
+        ]
+        logs: dict[str, Path] = getattr(getattr(deployment, "machine", None), "logs", {})
+        self._logs = {name: LogWatch(path) for name, path in logs.items() if name != "console"}
+
+    def sample(self) -> dict[str, float]:
+        """The numbers of all monitors; one whose source is gone gives none."""
+        values: dict[str, float] = {}
+        for monitor in self._monitors:
+            with contextlib.suppress(OSError):
+                values.update(monitor.sample())
+        return values
+
+    def log_lines(self) -> list[tuple[str, str]]:
+        """(log, line) of what the target wrote on this host since the last look."""
+        return [(name, line) for name, watch in self._logs.items() for line in watch.lines()]
+
+    def kill(self) -> None:
+        """End what runs in the guest."""
+        self.inside.kill()
