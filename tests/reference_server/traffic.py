@@ -93,6 +93,8 @@ class Generator:
         roll = self._random.random()
         if roll < 0.005:
             return self.opening()
+        if roll < 0.1:
+            return self._renewed()
         if roll < 0.85:
             return codec.frame(self._likely())
         if roll < 0.95:
@@ -140,6 +142,24 @@ class Generator:
         )()
 
     # What each fid stands for is guessed from what was asked for, never from what was answered.
+
+    def _renewed(self) -> bytes:
+        """A fid given up, whatever it was, and made to stand for the root, for a file, or for something open."""
+        number, tag, pick = self._random.randrange(1, FIDS), self._next_tag, self._random.choice
+        for known in (self._folders, self._files, self._others):
+            if number in known:
+                known.remove(number)
+        requests: list[Message] = [m.Tclunk(tag(), number), m.Twalk(tag(), 0, number, ())]
+        if self._random.random() < 0.3:  # the root's may be gone, too
+            requests.insert(0, m.Tattach(tag(), 0, c.NOFID, b"", b"", 0))
+        known = pick([self._folders, self._files, self._files, self._others])
+        known.append(number)
+        if known is self._files:
+            flags = pick([c.O_RDWR, c.O_RDWR, c.O_RDWR | c.O_TRUNC, c.O_WRONLY | c.O_APPEND])
+            requests.append(m.Tlcreate(tag(), number, self._name(), flags, 0o644, 0))
+        elif known is self._others:
+            requests += [m.Twalk(tag(), number, number, (self._name(),)), m.Tlopen(tag(), number, c.O_RDONLY)]
+        return b"".join(map(codec.frame, requests))
 
     def _fid(self) -> int:
         """Any fid that may exist, or none that does."""
@@ -191,7 +211,7 @@ class Generator:
     def _arbitrary(self) -> Message:
         """Any request with any values, odd ones above all."""
         cls = self._random.choice(REQUESTS)
-        if cls is m.Tversion and self._random.random() < 0.9:
+        if cls is m.Tversion and self._random.random() < 0.98:
             cls = m.Tgetattr
         return cls(self._next_tag(), *(self._value(field.kind) for field in cls.fields))
 
