@@ -6,6 +6,7 @@ with what it was given.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import resource
@@ -15,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 import click
 
@@ -32,9 +33,30 @@ from reference_server.transports.stream import Listener
 
 DEFAULT_TCP = "127.0.0.1:5640"
 
+FAILED = 1
+"""Exit status: what was served or sent again did not go as it should."""
+UNAVAILABLE = 3
+"""Exit status: this machine does not let it be done now; nothing is wrong with the command."""
+_BUSY = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+def _ended(text: str, status: int) -> SystemExit:
+    click.echo(f"assay9: {text}", err=True)
+    return SystemExit(status)
+
+
+class _Wrong(click.ClickException):
+    """The command line asks for what cannot be had: exit status 2, in one line."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """One line."""
+        click.echo(f"assay9: {self.message}", file=file, err=file is None)
+
 
 @click.command()
-@click.argument("directory", type=click.Path(exists=True, file_okay=False))
+@click.argument("directory", type=click.Path())
 @click.option("--unix", "unix_path", metavar="PATH", help="Listen on a unix socket.")
 @click.option("--tcp", "tcp_address", metavar="HOST:PORT", help=f"Listen on TCP (default: {DEFAULT_TCP}).")
 @click.option("--allow-remote", is_flag=True, help="Let --tcp be an address beyond this machine.")
@@ -50,8 +72,15 @@ DEFAULT_TCP = "127.0.0.1:5640"
     help="Whose permission checks count when run as root.",
 )
 @click.option("--log-frames", is_flag=True, help="Print a line for each exchange to standard error.")
-@click.option("--record", type=click.Path(dir_okay=False, writable=True), help="Keep every frame in this file.")
-@click.option("--lock-wait", type=float, default=Limits.lock_wait, show_default=True, metavar="SECONDS")
+@click.option("--record", type=click.Path(), metavar="FILE", help="Keep every frame in FILE (assay9 frames FILE).")
+@click.option(
+    "--lock-wait",
+    type=click.FloatRange(min=0),
+    default=Limits.lock_wait,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a blocking Tlock waits before LOCK_BLOCKED.",
+)
 def serve(
     directory: str,
     unix_path: str | None,
@@ -67,7 +96,25 @@ def serve(
 ) -> None:
     """Serve DIRECTORY over 9P2000.L until interrupted.
 
-    Whoever can connect can act as any user: listen where only those can who may.
+    \b
+    assay9 serve /srv/share                        on 127.0.0.1:5640
+    assay9 serve /srv/share --unix /run/share.sock
+    assay9 serve /srv/share --export more=/srv/more --readonly
+    assay9 serve ~/share --mapped                  as an ordinary user: the guest's owners, modes and
+                                                   devices are kept in extended attributes
+    assay9 serve /srv/share --record r.9p          then: assay9 frames r.9p
+
+    \b
+    Mount it in Linux:
+    mount -t 9p -o trans=tcp,port=5640,version=9p2000.L,aname=/ 127.0.0.1 /mnt
+    mount -t 9p -o trans=unix,version=9p2000.L,aname=/ /run/share.sock /mnt
+    From a QEMU guest with user networking the host is 10.0.2.2; aname chooses the export.
+
+    Whoever can connect can act as any user: listen where only those can who may. TCP is therefore loopback only
+    unless --allow-remote is given, and a unix socket is its owner's (mode 0600).
+
+    Exit status: 0 interrupted, 1 a request met an exception that the server did not expect, 2 usage, 3 the address is
+    taken or the machine is short of something.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     limits = Limits(lock_wait=lock_wait)
@@ -89,13 +136,21 @@ def serve(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: ended.set())
         for listener in listeners:
-            listener.start()
+            try:
+                listener.start()
+            except OSError as error:
+                raise _unavailable(listener.name, error) from error
             stack.callback(listener.close)
             click.echo(f"listening on {listener.name}")
         sys.stdout.flush()
         ended.wait()
     if health.unexpected:
-        raise click.ClickException(f"{len(health.unexpected)} requests ended in an unexpected exception")
+        raise _ended(f"{len(health.unexpected)} requests ended in an unexpected exception", FAILED)
+
+
+def _unavailable(address: str, error: OSError) -> BaseException:
+    text = f"cannot listen on {address}: {error.strerror or error}"
+    return _ended(text, UNAVAILABLE) if error.errno in _BUSY else _Wrong(text)
 
 
 class _Both:
@@ -122,7 +177,7 @@ def _observer(log_frames: bool, record: str | None, stack: ExitStack) -> Observe
         number = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         file = stack.enter_context(os.fdopen(number, "wb"))
     except OSError as error:
-        raise click.ClickException(f"cannot record to {record}: {error.strerror}") from error
+        raise _Wrong(f"cannot record to {record}: {error.strerror}") from error
     recorder = framelog.Recorder(file)
     stack.callback(recorder.close)
     return _Both(printer, recorder) if printer else recorder
@@ -133,7 +188,7 @@ def _open_exports(directory: str, more: tuple[str, ...], readonly: bool, make: C
         try:
             return Export(make(path), readonly)
         except OSError as error:
-            raise click.ClickException(f"cannot export {path}: {error.strerror}") from error
+            raise _Wrong(f"cannot export {path}: {error.strerror}") from error
 
     named: dict[bytes, Export] = {}
     first = store(directory)
@@ -141,7 +196,7 @@ def _open_exports(directory: str, more: tuple[str, ...], readonly: bool, make: C
     for text in more:
         name, equals, path = text.partition("=")
         if not equals or not name or not path:
-            raise click.BadParameter(f"{text!r} is not NAME=DIR", param_hint="--export")
+            raise _Wrong(f"--export {text}: is not NAME=DIR")
         named[os.fsencode(name)] = store(path)
     return Exports(first, named)
 
@@ -166,7 +221,7 @@ def _listen(
         try:
             listeners.append(Listener(unix.bind(unix_path), f"unix {unix_path}", make_session))
         except OSError as error:
-            raise click.ClickException(f"cannot listen on {unix_path}: {error.strerror or error}") from error
+            raise _unavailable(unix_path, error) from error
         stack.callback(unix.unbind, unix_path)
     if tcp_address is not None or unix_path is None:
         sock, shown = _bind_tcp(tcp_address or DEFAULT_TCP, allow_remote)
@@ -179,11 +234,13 @@ def _bind_tcp(text: str, allow_remote: bool) -> tuple[socket.socket, str]:
         host, port = tcp.parse_address(text)
         return tcp.bind(host, port, remote=allow_remote)
     except tcp.NotLoopback as error:
-        raise click.ClickException(
+        raise _Wrong(
             f"{error}: whoever reaches it could act as any user on the export; give --allow-remote if that is meant"
         ) from error
-    except (OSError, ValueError) as error:
-        raise click.ClickException(f"cannot listen on {text}: {error}") from error
+    except ValueError as error:
+        raise _Wrong(f"cannot listen on {text}: it is not HOST:PORT ({error})") from error
+    except OSError as error:
+        raise _unavailable(text, error) from error
 
 
 def _raise_descriptor_limit() -> None:
@@ -201,34 +258,59 @@ def _raise_descriptor_limit() -> None:
 
 
 @click.command()
-@click.argument("record", type=click.File("rb"))
+@click.argument("record", type=click.Path())
 @click.option("--replay", "address", metavar="ADDRESS", help="Send them again to HOST:PORT or a socket's path.")
 @click.option("--timeout", type=float, default=10.0, show_default=True, metavar="SECONDS")
-def frames(record: BinaryIO, address: str | None, timeout: float) -> None:
-    """Print what is in RECORD (serve --record), a line for each exchange; or send it again and print what
-    differs.
+def frames(record: str, address: str | None, timeout: float) -> None:
+    """Print what is in RECORD, a line for each exchange; or send it again and print what differs.
+
+    \b
+    assay9 serve DIR --record r.9p                 keeps every frame, malformed ones included
+    assay9 frames r.9p                             prints them as strace does
+    assay9 frames r.9p --replay 127.0.0.1:5640     asks another server the same
+
+    A line is: seconds since the record began, session, request = reply. Replayed, two answers agree when they are of
+    one type and, if errors, of one errno: qids and times need not be the same in another tree.
+
+    Exit status: 0 printed, or nothing differs; 1 something differs; 2 usage; 3 nobody answers at ADDRESS.
     """
     try:
-        if address is None:
-            lines = framelog.Lines()
-            for one in framelog.read(record):
-                for line in lines.feed(one):
-                    click.echo(line)
-            for line in lines.rest():
-                click.echo(line)
+        with open(record, "rb") as file:
+            differences = _frames(file, address, timeout)
+    except framelog.NotARecord as error:
+        raise _Wrong(f"{record}: {error}") from error
+    except BrokenPipeError:
+        if address is None:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
-        differences = 0
-        for difference in replay.replay(framelog.read(record), lambda: _connect(address, timeout)):
-            differences += 1
-            again = framelog.describe(difference.replayed) if difference.replayed else "(no reply)"
-            click.echo(
-                f"{difference.at:12.6f} {difference.session:3d} {framelog.describe(difference.request)}"
-                f" = {framelog.describe(difference.recorded)}, now {again}"
-            )
-    except (framelog.NotARecord, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        raise _ended(f"{address}: hung up", UNAVAILABLE) from None
+    except OSError as error:
+        if error.filename == record:
+            raise _Wrong(f"{record}: {error.strerror}") from error
+        raise _ended(f"{address}: {error.strerror or error}", UNAVAILABLE) from error
     if differences:
-        raise click.ClickException(f"{differences} replies differ")
+        raise _ended(f"{differences} replies differ", FAILED)
+
+
+def _frames(record: BinaryIO, address: str | None, timeout: float) -> int:
+    """Print or replay; how many replies differ."""
+    if address is None:
+        lines = framelog.Lines()
+        for one in framelog.read(record):
+            for line in lines.feed(one):
+                click.echo(line)
+        for line in lines.rest():
+            click.echo(line)
+        return 0
+    differences = 0
+    for difference in replay.replay(framelog.read(record), lambda: _connect(address, timeout)):
+        differences += 1
+        again = framelog.describe(difference.replayed) if difference.replayed else "(no reply)"
+        click.echo(
+            f"{difference.at:12.6f} {difference.session:3d} {framelog.describe(difference.request)}"
+            f" = {framelog.describe(difference.recorded)}, now {again}"
+        )
+    return differences
 
 
 def _connect(address: str, timeout: float) -> socket.socket:
@@ -237,7 +319,10 @@ def _connect(address: str, timeout: float) -> socket.socket:
         sock.settimeout(timeout)
         sock.connect(address)
         return sock
-    return socket.create_connection(tcp.parse_address(address), timeout)
+    try:
+        return socket.create_connection(tcp.parse_address(address), timeout)
+    except ValueError as error:
+        raise _Wrong(f"--replay {address}: it is neither HOST:PORT nor a path ({error})") from error
 
 
 @click.group()

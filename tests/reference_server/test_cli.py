@@ -16,6 +16,7 @@ import pytest
 from protocol import codec
 from protocol import constants as c
 from protocol import messages as m
+from reference_server.framelog import Recorder
 
 COMMAND = [sys.executable, "-m", "reference_server"]
 
@@ -76,30 +77,51 @@ def test_it_listens_on_loopback_by_default(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "status", "said"),
     [
-        (["{}/no"], "does not exist"),
-        (["{}", "--tcp", "0.0.0.0:0"], "give --allow-remote if that is meant"),
-        (["{}", "--tcp", "127.0.0.1:x"], "cannot listen on 127.0.0.1:x"),
-        (["{}", "--unix", "{}"], "exists and is no socket"),
-        (["{}", "--unix", "{}/no/s"], "No such file"),
-        (["{}", "--export", "nonsense"], "is not NAME=DIR"),
-        (["{}", "--export", "x={}/no"], "cannot export"),
-        (["{}", "--record", "{}/no/r", "--tcp", ":0"], "cannot record to"),
+        (["{}/no"], 2, "cannot export {}/no: No such file or directory"),
+        (["/dev/null"], 2, "cannot export /dev/null: Not a directory"),
+        (["{}", "--tcp", "0.0.0.0:0"], 2, "give --allow-remote if that is meant"),
+        (["{}", "--tcp", "127.0.0.1:x"], 2, "cannot listen on 127.0.0.1:x: it is not HOST:PORT"),
+        (["{}", "--unix", "{}"], 2, "exists and is no socket"),
+        (["{}", "--unix", "{}/no/s"], 2, "No such file"),
+        (["{}", "--unix", "{}/" + "s" * 200], 2, "path too long"),
+        (["{}", "--unix", "{}/taken"], 3, "cannot listen on {}/taken: somebody listens there already"),
+        (["{}", "--tcp", "PORT"], 3, "Address already in use"),
+        (["{}", "--export", "nonsense"], 2, "--export nonsense: is not NAME=DIR"),
+        (["{}", "--export", "x={}/no"], 2, "cannot export {}/no"),
+        (["{}", "--record", "{}/no/r", "--tcp", ":0"], 2, "cannot record to {}/no/r"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(folder: Path, arguments: list[str], said: str) -> None:
-    result = run("serve", *[argument.format(folder) for argument in arguments])
-    assert result.returncode in (1, 2)
-    assert said in result.stderr
-    assert "Traceback" not in result.stderr
+def test_what_is_wrong_is_said_in_one_line(folder: Path, arguments: list[str], status: int, said: str) -> None:
+    with socket.socket(socket.AF_UNIX) as taken, socket.create_server(("127.0.0.1", 0)) as busy:
+        taken.bind(str(folder / "taken"))
+        taken.listen()
+        port = f"127.0.0.1:{busy.getsockname()[1]}"
+        result = run("serve", *[port if argument == "PORT" else argument.format(folder) for argument in arguments])
+    assert said.format(folder) in result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.returncode == status
 
 
-def test_frames_of_what_is_no_record(tmp_path: Path) -> None:
-    (tmp_path / "r").write_bytes(b"no record")
-    result = run("frames", str(tmp_path / "r"))
-    assert result.returncode == 1
-    assert "not a record" in result.stderr
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["{}/junk"], 2, "{}/junk: not a record of 9P frames"),
+        (["{}/no"], 2, "{}/no: No such file or directory"),
+        (["{}/empty", "--replay", "127.0.0.1:x"], 2, "--replay 127.0.0.1:x: it is neither HOST:PORT nor a path"),
+        (["{}/empty", "--replay", "{}/no"], 3, "{}/no: No such file or directory"),
+        (["{}/empty", "--replay", "127.0.0.1:1"], 3, "127.0.0.1:1: Connection refused"),
+    ],
+)
+def test_what_is_wrong_with_frames(tmp_path: Path, arguments: list[str], status: int, said: str) -> None:
+    (tmp_path / "junk").write_bytes(b"no record")
+    with open(tmp_path / "empty", "wb") as file:
+        Recorder(file).received(1, codec.frame(m.Tclunk(1, 1)))
+    result = run("frames", *[argument.format(tmp_path) for argument in arguments])
+    assert said.format(tmp_path) in result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.returncode == status
 
 
 def test_readonly_and_mapped(folder: Path) -> None:
