@@ -1,0 +1,31 @@
+"""Disturbances: each undone, and what each promised to find true was true."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from soak.judges.record import Judgement, Record
+
+
+def disturbances(record: Record) -> list[Judgement]:
+    """One judgement for each kind that was asked for."""
+    made = []
+    seen = record.disturbances()
+    finished = bool(record.kind("finished"))
+    for name in record.plan.get("disturbances", []):
+        mine = [d for d in seen if d.name == name]
+        title = f"disturbance {name}"
+        failed = [d for d in mine if d.data.get("failed")]
+        left = [d for d in mine if d.end is None]
+        if failed:
+            why = f"{len(failed)} of {len(mine)} times: {failed[0].data['failed']}"
+            made.append(Judgement(title, "fail", why, vital=True))
+        elif left and finished:
+            made.append(Judgement(title, "unknown", f"{len(left)} of {len(mine)} were not undone", vital=True))
+        elif not mine:
+            made.append(Judgement(title, "unknown", "it never came to it"))
+        else:
+            found = Counter(str(d.data["found"]) for d in mine if d.data.get("found"))
+            words = f"{len(mine)} times, undone each time" + (f"; {found.most_common(1)[0][0]}" if found else "")
+            made.append(Judgement(title, "pass", words))
+    return made

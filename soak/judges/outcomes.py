@@ -1,0 +1,75 @@
+"""What the iterations, the consoles and the target itself came to."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from soak.judges.record import AFTERMATH, Judgement, Record
+
+DAMNING = ("panic", "lockup", "oops", "bug", "hung-task", "9p", "warning")
+"""Kinds of console messages that fail a run (`guests.console`)."""
+
+
+def iterations(record: Record) -> list[Judgement]:
+    """For each workload: every iteration passed."""
+    made = []
+    for workload in record.workloads():
+        mine = record.ended(workload)
+        counts = Counter(i.outcome for i in mine)
+        name = f"iterations of {workload}"
+        figures = {str(outcome): float(n) for outcome, n in counts.items()}
+        if counts["fail"]:
+            first = next(i for i in mine if i.outcome == "fail")
+            why = f"{counts['fail']} of {len(mine)} failed, first number {first.number}: {first.data.get('what')}"
+            made.append(Judgement(name, "fail", why, figures, vital=True))
+        elif counts["error"]:
+            first = next(i for i in mine if i.outcome == "error")
+            why = f"{counts['error']} of {len(mine)} broke in the workload itself: {first.data.get('what')}"
+            made.append(Judgement(name, "unknown", why, figures, vital=True))
+        elif not counts["pass"]:
+            made.append(Judgement(name, "unknown", "none was completed", figures, vital=True))
+        else:
+            cut = f", {counts['cut']} cut off by a disturbance" if counts["cut"] else ""
+            made.append(Judgement(name, "pass", f"{counts['pass']} passed{cut}", figures, vital=True))
+    return made
+
+
+def troubles(record: Record) -> list[Judgement]:
+    """What the guest's console said: oops, hung task, 9p error, out of memory."""
+    excused = [(d.begin, (d.end or d.begin) + AFTERMATH) for d in record.disturbances()
+               if d.name in ("guest-memory", "power-cut", "pause")]  # fmt: skip
+    bad: list[tuple[str, str]] = []
+    seen: list[tuple[str, str]] = []
+    for event in record.kind("console"):
+        kind = str(event.data.get("source", "")).rpartition(": ")[2]
+        during = any(a <= event.at <= b for a, b in excused)
+        (seen if during or kind not in DAMNING else bad).append((kind, str(event.data.get("text", ""))))
+    if bad:
+        kind, text = bad[0]
+        line = text.splitlines()[0][:120] if text else ""
+        why = f"{len(bad)} messages of the guest's kernel, the first is {kind}: {line}"
+        return [Judgement("console", "fail", why, {"messages": float(len(bad))}, vital=True)]
+    if not record.samples:
+        return [Judgement("console", "unknown", "nobody looked", vital=True)]
+    more = f" ({len(seen)} that a disturbance explains or that are no finding)" if seen else ""
+    return [Judgement("console", "pass", f"silent{more}", vital=True)]
+
+
+def target(record: Record) -> list[Judgement]:
+    """Whether the target stayed up: every restart that no disturbance asked for is a finding."""
+    deaths = record.kind("trouble")
+    if deaths:
+        why = f"{len(deaths)} times it died or hung, the first time: {deaths[0].data.get('what')}"
+        return [Judgement("target", "fail", why, {"times": float(len(deaths))}, vital=True)]
+    if not record.kind("environment"):
+        return [Judgement("target", "unknown", "it never started", vital=True)]
+    return [Judgement("target", "pass", "it never died or hung", vital=True)]
+
+
+def whole(record: Record) -> list[Judgement]:
+    """How the run itself went: cut off or whole."""
+    finished, sessions = record.kind("finished"), len(record.sessions)
+    more = f" in {sessions} sessions" if sessions > 1 else ""
+    if finished:
+        return [Judgement("the run", "pass", f"{finished[-1].data['why']}{more}")]
+    return [Judgement("the run", "unknown", f"not finished{more}", vital=True)]

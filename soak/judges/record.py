@@ -1,0 +1,119 @@
+"""A run as the judges see it: plain data, read from a journal or made by a test."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from soak.journal import Event, Iteration, Journal, Sample, Session
+
+Verdict = Literal["pass", "fail", "unknown"]
+
+AFTERMATH = 20.0
+"""Seconds after the end of a disturbance, or of a restart, in which times and numbers still tell of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What one judge says about one thing, and why, in one line."""
+
+    name: str
+    verdict: Verdict
+    reason: str
+    figures: dict[str, float] = field(default_factory=dict)
+    vital: bool = False
+    """While this one is unknown, the run as a whole is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disturbance:
+    """One disturbance as recorded; `end` is None while nothing says that it was undone."""
+
+    number: int
+    name: str
+    begin: float
+    end: float | None
+    data: dict[str, Any]
+    """What its begin recorded, and over it what its end did: found (what it saw), failed (a finding)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Everything that a journal holds."""
+
+    plan: dict[str, Any]
+    sessions: list[Session]
+    events: list[Event]
+    iterations: list[Iteration]
+    samples: list[Sample]
+
+    @staticmethod
+    def of(journal: Journal) -> Record:
+        """The record of a journal as it stands."""
+        return Record(journal.plan, journal.sessions(), journal.events(), journal.iterations(), journal.samples())
+
+    def kind(self, *kinds: str) -> list[Event]:
+        """The events of these kinds."""
+        return [e for e in self.events if e.kind in kinds]
+
+    def ended(self, workload: str | None = None) -> list[Iteration]:
+        """The iterations that have an outcome, of one workload or of all."""
+        return [i for i in self.iterations if i.outcome and workload in (None, i.workload)]
+
+    def workloads(self) -> list[str]:
+        """The names of the jobs."""
+        return [str(job["instance"]) for job in self.plan.get("jobs", [])]
+
+    def disturbances(self) -> list[Disturbance]:
+        """Every disturbance that began."""
+        ends = {e.data["n"]: e for e in self.kind("undone")}
+        made = []
+        for e in self.kind("disturb"):
+            end = ends.get(e.data["n"])
+            data = {**e.data, **(end.data if end else {})}
+            made.append(Disturbance(e.data["n"], e.data["name"], e.at, end.at if end else None, data))
+        return made
+
+    def disturbed(self) -> list[tuple[float, float]]:
+        """Spans of time of which judges of times and numbers make nothing: disturbances, restarts, starts."""
+        spans = [(d.begin, (d.end or d.begin + 3600.0) + AFTERMATH) for d in self.disturbances()]
+        spans += [(e.at - 60.0, e.at + AFTERMATH) for e in self.kind("trouble", "recovered")]
+        return sorted(spans)
+
+    def series(self, name: str, undisturbed: bool = True) -> list[tuple[float, float]]:
+        """(seconds of work since the beginning, value) of a series; gaps between sessions take no time."""
+        spans = self.disturbed() if undisturbed else []
+        clock = self.clock()
+        return [(clock(s.at), s.values[name]) for s in self.samples
+                if name in s.values and not any(a <= s.at <= b for a, b in spans)]  # fmt: skip
+
+    def clock(self) -> Clock:
+        """From seconds since 1970 to seconds of work since the beginning of the run."""
+        return Clock(self)
+
+
+class Clock:
+    """Time as the run worked: the gaps between its sessions are left out."""
+
+    def __init__(self, record: Record) -> None:
+        last: dict[int, float] = {s.id: s.at for s in record.sessions}
+        for number, at in (
+            *((e.session, e.at) for e in record.events), *((s.session, s.at) for s in record.samples),
+            *((i.session, i.ended_at or i.at) for i in record.iterations),
+        ):  # fmt: skip
+            last[number] = max(last.get(number, at), at)
+        self._begins: list[float] = []
+        self._offsets: list[float] = []
+        worked = 0.0
+        for session in record.sessions:
+            self._begins.append(session.at)
+            self._offsets.append(worked - session.at)
+            worked += last[session.id] - session.at
+        self.total = worked
+        """Seconds that the run has worked."""
+
+    def __call__(self, at: float) -> float:
+        """Seconds of work at that moment."""
+        place = bisect.bisect_right(self._begins, at) - 1
+        return at + self._offsets[place] if place >= 0 else 0.0

@@ -1,0 +1,83 @@
+"""Silence where there should be work, and messages that do not add up."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from soak.judges.record import Judgement, Record
+from soak.judges.trend import trend
+
+SILENT = 60.0
+"""Seconds without a call of the probe coming back that are a stall."""
+QUIET = 300.0
+"""Seconds without a sign of life of a workload that are a stall; they say something every few seconds."""
+GRAVE = {5: "EIO", 71: "EPROTO", 74: "EBADMSG", 110: "ETIMEDOUT"}
+"""Errnos that no workload brings about, by their number on the wire."""
+
+
+def stalls(record: Record) -> list[Judgement]:
+    """Whether the share and the workloads always went on."""
+    ages = record.series("probe.age")
+    if not ages:
+        first = Judgement("stall: the share", "unknown", "the probe inside never reported")
+    else:
+        longest = max(y for _, y in ages)
+        verdict, words = ("fail", "no call came back for") if longest >= SILENT else ("pass", "longest silence")
+        first = Judgement("stall: the share", "fail" if verdict == "fail" else "pass", f"{words} {longest:.0f} s",
+                          {"longest": longest})  # fmt: skip
+    made = [first]
+    for workload in record.workloads():
+        quiet = [y for _, y in record.series(f"quiet.{workload}")]
+        name = f"stall: {workload}"
+        if not quiet:
+            made.append(Judgement(name, "unknown", "no sample tells"))
+        elif max(quiet) >= QUIET:
+            made.append(Judgement(name, "fail", f"no sign of life for {max(quiet):.0f} s", {"longest": max(quiet)}))
+        else:
+            made.append(Judgement(name, "pass", f"longest silence {max(quiet):.0f} s", {"longest": max(quiet)}))
+    return made
+
+
+def messages(record: Record) -> list[Judgement]:
+    """9P requests without an answer, replies with errors that nobody asked for."""
+    if not record.series("msg.total"):
+        return [Judgement("messages", "unknown", "the guest counts no 9P messages (no tracepoints)")]
+    return [unanswered(record), errors(record)]
+
+
+def unanswered(record: Record) -> Judgement:
+    """Requests in flight that only become more: replies are lost. Only within one start of the guest."""
+    points = record.series("msg.inflight")
+    clock = record.clock()
+    cuts = [clock(e.at) for e in record.kind("recovered", "resumed")]
+    points = [p for p in points if not cuts or p[0] > max(cuts)]
+    found = trend(points)
+    if found is None or len(points) < 24:
+        return Judgement("messages: answered", "unknown", f"{len(points)} samples, 24 are the fewest that tell")
+    last = median(y for _, y in points[-5:])
+    figures = {"inflight": last}
+    if found.low > 0 and found.growth > 16 and last > 16:
+        return Judgement("messages: answered", "fail", f"{last:.0f} requests without a reply at the end, and rising",
+                         figures)  # fmt: skip
+    total = median(y for _, y in record.series("msg.total"))
+    return Judgement("messages: answered", "pass", f"none is left over; {total:.0f} a second (median)", figures)
+
+
+def errors(record: Record) -> Judgement:
+    """Replies with EIO and its like."""
+    spans = record.disturbed()
+    seconds = float(record.plan.get("sample_seconds", 10.0))
+    counts: dict[int, float] = {}
+    for sample in record.samples:
+        if any(a <= sample.at <= b for a, b in spans):
+            continue
+        for name, rate in sample.values.items():
+            if name.startswith("msg.E"):
+                number = int(name[5:])
+                counts[number] = counts.get(number, 0.0) + rate * seconds
+    bad = {GRAVE[n]: count for n, count in counts.items() if n in GRAVE and count >= 0.5}
+    if bad:
+        why = ", ".join(f"about {c:.0f} {n}" for n, c in sorted(bad.items()))
+        return Judgement("messages: errors", "fail", why, bad)
+    shown = ", ".join(f"about {c:.0f} with errno {n}" for n, c in sorted(counts.items())) or "no reply was an error"
+    return Judgement("messages: errors", "pass", f"nothing worse than {shown}" if counts else shown)
