@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import secrets
 import time
 from pathlib import Path
@@ -14,10 +15,17 @@ from conformance.errors import UsageError
 from conformance.mounts import parse
 from conformance.targets import kinds, spec
 from soak import journal as journals
+from soak.disturbances import KINDS
+from soak.disturbances import check as check_disturbances
 from soak.plan import Plan, duration, jobs_of, seconds_of
+from soak.report.text import text_of
+from soak.report.write import write
 from soak.run import Runner, active_seconds, check_resumable
 from soak.view import View
-from soak.workloads import WORKLOADS, find
+from soak.workloads import DEFAULT, WORKLOADS, find
+
+EXPORT_MB = 8192
+"""Size of the export's own file system where it is to be filled, in MiB; the file behind it is sparse."""
 
 RESULTS = click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
                        help="Where run directories go.")  # fmt: skip
@@ -52,6 +60,7 @@ def soak() -> None:
               help=f"What to run (repeatable): {', '.join(WORKLOADS)}.")  # fmt: skip
 @click.option("--for", "length", metavar="TIME", help="How long, e.g. 30m or 24h. Default: 24h.")
 @click.option("--iterations", type=click.IntRange(1), help="End after so many of each workload.")
+@click.option("--first", type=click.IntRange(0), default=0, help="Number of the first iteration, to see one again.")
 @click.option("--seed", type=int, help="Everything random depends on it; the report names it.")
 @click.option("--shares", type=click.IntRange(1, 4), default=1, show_default=True,
               help="Spread the workloads over so many shares of the guest.")  # fmt: skip
@@ -60,12 +69,20 @@ def soak() -> None:
               help="Seconds between two looks of the monitors.")  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="WORKLOAD.KEY=VALUE",
               help="An option of a workload, e.g. tree.steps=1000 (repeatable).")  # fmt: skip
+@click.option("--unit", help="What one build is: auto, vmlinux, DIR or objects:N (short for --set kernel-build.unit=).")
+@click.option("--disturb", "disturbances", multiple=True, metavar="NAME",
+              help=f"Disturb it (repeatable): {', '.join(KINDS)}.")  # fmt: skip
+@click.option(
+    "--disturb-every", default="5m", show_default=True, metavar="TIME", help="Between two of them, on average."
+)
 @click.option("--qemu", type=click.Path(), help="The QEMU to test instead of the target's own.")
 @click.option("--image", help="The guest image instead of the target's own.")
 @RESULTS
 def run(
-    target: str, workloads: tuple[str, ...], length: str | None, iterations: int | None, seed: int | None, shares: int,
-    mount: str, sample_seconds: float, settings: tuple[str, ...], qemu: str | None, image: str | None, results: Path,
+    target: str, workloads: tuple[str, ...], length: str | None, iterations: int | None,
+    first: int, seed: int | None, shares: int,
+    mount: str, sample_seconds: float, settings: tuple[str, ...], unit: str | None,
+    disturbances: tuple[str, ...], disturb_every: str, qemu: str | None, image: str | None, results: Path,
 ) -> None:  # fmt: skip
     """Start a run on TARGET (a name of `assay9 targets`, or the path of a TOML file)."""
     loaded = spec.load(target)
@@ -74,9 +91,15 @@ def run(
         raise UsageError(f"target {target} is of kind {loaded.kind}, which has no share to mount: take one that has")
     kinds.check(loaded, options)
     parse(mount)
-    names = list(workloads) or ["tree"]
-    for name in names:
-        find(name)
+    names = list(workloads) or [DEFAULT]
+    found_workloads = [find(name) for name in names]
+    check_disturbances(list(disturbances), loaded.kind, os.geteuid() == 0)
+    if unit is not None:
+        settings = (*settings, f"kernel-build.unit={unit}")
+    if loaded.kind == "qemu":
+        options["packages"] = sorted({package for w in found_workloads for package in w.packages})
+        options["memory_mb"] = max(w.memory_mb for w in found_workloads)
+        options["export_mb"] = EXPORT_MB if "full" in disturbances else 0
     if shares > 1 and loaded.kind != "qemu":
         raise UsageError(f"target {target} has one share: leave --shares out")
     seconds = seconds_of(length) if length else None
@@ -84,8 +107,9 @@ def run(
         seconds = 86400.0
     plan = Plan(
         target=target, target_options=options, jobs=jobs_of(names, shares, settings_of(settings)), mount=mount,
-        seed=secrets.randbelow(1 << 32) if seed is None else seed, seconds=seconds, iterations=iterations,
-        sample_seconds=sample_seconds, version=importlib.metadata.version("assay9"),
+        seed=secrets.randbelow(1 << 32) if seed is None else seed, seconds=seconds, iterations=iterations, first=first,
+        sample_seconds=sample_seconds, disturbances=list(disturbances),
+        disturb_seconds=seconds_of(disturb_every), version=importlib.metadata.version("assay9"),
     )  # fmt: skip
     run_dir = results / f"soak-{time.strftime('%Y%m%d-%H%M%S')}-{loaded.name}"
     if run_dir.exists():
@@ -122,6 +146,15 @@ def status(run_name: str, follow: bool, results: Path) -> None:
         time.sleep(5)
 
 
+@soak.command()
+@click.argument("run_name", metavar="RUN", default="latest")
+@RESULTS
+def report(run_name: str, results: Path) -> None:
+    """Make the reports of RUN anew from its journal, also while it runs; print the text block."""
+    with journals.open_existing(found(run_name, results), writable=False) as journal:
+        raise SystemExit(conclude(journal))
+
+
 def standing(journal: journals.Journal, running: bool) -> list[str]:
     """A few lines on how a run stands."""
     plan, finished = Plan(**journal.plan), journal.events("finished")
@@ -150,13 +183,11 @@ def work(journal: journals.Journal) -> NoReturn:
 
 
 def conclude(journal: journals.Journal) -> int:
-    """Say how the run ended; the exit status."""
-    for line in standing(journal, running=False):
-        click.echo(line)
-    outcomes = [i.outcome for i in journal.iterations()]
-    if "fail" in outcomes:
-        return 1
-    return 3 if "error" in outcomes or "pass" not in outcomes else 0
+    """Write the reports and say what they say; the exit status."""
+    facts = write(journal)
+    click.echo(text_of(facts), nl=False)
+    click.echo(f"report: {journal.run_dir / 'report.html'}", err=True)
+    return {"pass": 0, "fail": 1, "unknown": 3}[facts.verdict]
 
 
 def found(name: str, results: Path) -> Path:

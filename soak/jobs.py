@@ -6,7 +6,6 @@ import concurrent.futures
 import json
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ class RunningJob:
         self.ops, self.heard = 0.0, time.monotonic()
         self.held = False
         """It waits between two iterations, as `hold` asked."""
+        self._no_space_now = self._no_space = False
         self._program: InsideProgram | None = None
         self._asked: tuple[str, concurrent.futures.Future[Any]] | None = None
 
@@ -64,7 +64,7 @@ class RunningJob:
         self._need()
         config = {
             **self.workload.options, **self.job.options, "name": self.job.instance, "seed": self.plan.seed,
-            "root": self.host.inside_root, "first": self.journal.next_number(self.job.instance),
+            "root": self.host.inside_root, "first": max(self.plan.first, self.journal.next_number(self.job.instance)),
             "kept": self.host.kept,
             **({"last": self.plan.iterations - 1} if self.plan.iterations is not None else {}),
         }  # fmt: skip
@@ -122,6 +122,7 @@ class RunningJob:
         instance, kind = self.job.instance, event["e"]
         if kind == "begin":
             self.begun, self.ops, self.held = (event["n"], self.journal.begin(instance, event["n"])), 0, False
+            self._no_space = self._no_space_now
         elif kind == "alive":
             self.ops = max(self.ops, event["ops"])
         elif kind == "ask":
@@ -149,7 +150,7 @@ class RunningJob:
         number, row = self.begun
         outcome: Outcome = event["outcome"]
         data = event["data"]
-        if outcome == "fail" and self.excused(data):
+        if outcome == "fail" and self._no_space and out_of_space(data):
             outcome = "cut"
         if outcome in ("fail", "error"):
             more = {}
@@ -164,8 +165,10 @@ class RunningJob:
         self.begun = None
         self.view.iteration(self.job.instance, number, outcome, event["s"], data)
 
-    excused: Callable[[dict[str, Any]], bool] = staticmethod(lambda data: False)
-    """Whether a failure is what a disturbance in progress must cause; such an iteration is `cut`, not failed."""
+    def expect_no_space(self, expected: bool) -> None:
+        """The export is full (or no longer): iterations that see it may end for want of room; they are `cut` then."""
+        self._no_space_now = expected
+        self._no_space = self._no_space or expected
 
 
 def out_of_space(data: dict[str, Any]) -> bool:

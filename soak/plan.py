@@ -31,6 +31,8 @@ class Plan(BaseModel):
     seed: int
     seconds: float | None = None
     iterations: int | None = None
+    first: int = 0
+    """Number of the first iteration: to see one of another run again."""
     sample_seconds: float = 10.0
     disturbances: list[str] = []
     disturb_seconds: float = 300.0

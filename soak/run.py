@@ -19,6 +19,8 @@ from conformance.targets.deployment import Deployment
 from guests.agentlink import AgentBug, CallHung, LinkLost
 from guests.processes import clean_left_over
 from soak.artefacts import Artefacts
+from soak.disturbances import Scene
+from soak.disturber import Disturber
 from soak.jobs import RunningJob
 from soak.journal import Iteration, Journal
 from soak.plan import Plan
@@ -48,6 +50,8 @@ class Runner:
         self.artefacts = Artefacts(journal.run_dir / "artefacts", self.plan.artefact_mb)
         self._jobs: list[RunningJob] = []
         self._watching: Watching | None = None
+        self._disturber: Disturber | None = None
+        self._outside = Path()
         self._deployment: Deployment | None = None
         self._mark: Any = None
         self._recoveries = 0
@@ -73,6 +77,7 @@ class Runner:
                 self.view.line(line)
             self._start_target()
             self._start_jobs()
+            self._disturber = Disturber(self.journal, self.plan, self._scene, self.view)
             why = self._loop(time.monotonic() - spent)
             self.journal.event("finished", why=why)
         except KeyboardInterrupt as e:
@@ -106,7 +111,8 @@ class Runner:
         """Where that share is inside and outside, mounted."""
         if share == 0:
             self.journal.event("mounted", share=0, line=self.deployment.mount(options))
-            return self.deployment.inside_root, self.deployment.outside_root
+            view = getattr(self.deployment, "host_view", "")
+            return self.deployment.inside_root, view + self.deployment.outside_root
         place = self.deployment.beside(share, options)
         self.journal.event("mounted", share=share, line=place.mount_line)
         return place.inside_root, place.outside_root
@@ -120,14 +126,32 @@ class Runner:
                               self.journal, self.view, self.artefacts)  # fmt: skip
             made.start()
             self._jobs.append(made)
+        self._outside = Path(next(iter(places.values()))[1])
         self._watching = Watching(
-            self.deployment, [inside for inside, _ in places.values()], Path(next(iter(places.values()))[1]),
-            self.plan.sample_seconds,
-        )  # fmt: skip
+            self.deployment, [inside for inside, _ in places.values()], self._outside, self.plan.sample_seconds
+        )
+
+    def _scene(self) -> Scene:
+        """What a disturbance may use."""
+
+        def watching() -> Watching:
+            assert self._watching is not None
+            return self._watching
+
+        return Scene(self.deployment, self._outside, lambda: self._jobs, watching, self._restart,
+                     lambda: self.deployment.mount(parse(self.plan.mount)))  # fmt: skip
+
+    def _restart(self) -> None:
+        """A fresh guest; the iterations in progress begin again. Raises as the guest does when it does not come."""
+        self.deployment.recover()
+        self._mark = self.deployment.mark()
+        self._start_jobs()
 
     def _recover(self, why: str) -> None:
         """The target died or hangs: a fresh guest, and the iterations in progress begin again."""
         begun = time.monotonic()
+        if self._disturber is not None:
+            self._disturber.abandon(f"the target failed meanwhile: {why}")
         self.artefacts.save_console(self.deployment, self._mark, f"trouble-{self.journal.session}")
         self.journal.event("trouble", source="target", what=why)
         self.view.trouble(why)
@@ -137,9 +161,7 @@ class Runner:
                 f"the target does not come back: {why}", f"see {self.journal.run_dir}; then `assay9 soak resume`"
             )
         try:
-            self.deployment.recover()
-            self._mark = self.deployment.mark()
-            self._start_jobs()
+            self._restart()
         except GUEST_GONE as e:
             self._recover(f"after the restart: {e}")
             return
@@ -155,6 +177,8 @@ class Runner:
             now = time.monotonic()
             if limit is not None and now >= limit and not told:
                 told = True
+                if self._disturber is not None:
+                    self._disturber.enough = True
                 for job in self._jobs:
                     job.program.finish_soon()
             if limit is not None and now >= limit + GRACE:
@@ -175,6 +199,10 @@ class Runner:
         return self._failed + self.view.counts.get("fail", 0)
 
     def _poll(self, now: float) -> None:
+        assert self._disturber is not None
+        self._disturber.tick(now)
+        if self._disturber.silent:
+            return
         for job in self._jobs:
             if not job.done:
                 before = job.begun
@@ -210,6 +238,9 @@ class Runner:
             self.journal.event("log", source=source, text=line[:1000])
 
     def _stop(self) -> None:
+        if self._disturber is not None:
+            with contextlib.suppress(InfrastructureError):
+                self._disturber.abandon("the session ended")
         ends = [job.kill for job in self._jobs] + ([self._watching.kill] if self._watching else [])
         for end in ends:
             with contextlib.suppress(Exception):

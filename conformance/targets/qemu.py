@@ -70,6 +70,8 @@ class QemuDeployment:
         self.inside_root, self.outside_root = mount_point(0), str(self.exports[0])
         self.control_root = "/control/assay9"
         self.comparer = self._comparer_for(self.security_model)
+        self.host_view = ""
+        """What to put before a path of outside to see it from this process: mounts of the run's namespace too."""
         self.traced = False
         self.features: frozenset[str] = frozenset()
         self._keep = bool(options.get("keep_guest"))
@@ -114,6 +116,8 @@ class QemuDeployment:
         channel = LocalChannel(stderr=self.base / "outside-agent.log", prepare=prepare)
         self.outside = AgentLink(channel)
         self.outside.call("getpid")
+        if room := options_mb(self._options):
+            self._own_file_system(room, channel.pid)
         launcher = ("nsenter", f"--mount=/proc/{channel.pid}/ns/mnt", "--") if host else ()
         self._machine = QemuMachine(replace(self.spec, launcher=launcher), progress=self.progress)
         self._machine.start()
@@ -121,6 +125,24 @@ class QemuDeployment:
         model = {"passthrough-ownership"} if self.security_model == "passthrough" and host else set()
         guest = {"guest-root", "remount", "four-shares", "qemu-machine"} | ({"trace"} if self.traced else set())
         self.features = frozenset(host | model | guest | set(self.target.profile.features))
+
+    def _own_file_system(self, megabytes: int, namespace: int) -> None:
+        """Give the first export a file system of its own, which only the mount namespace of the run has.
+
+        It can be filled without harm to this host. Its image is a sparse file below the scratch directory.
+        """
+        image = self._scratch.path / "export.ext4"
+        call = self.outside.call
+        for argv in (["truncate", "-s", f"{megabytes}M", str(image)],
+                     ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1", str(image)],
+                     ["mount", "-o", "loop", str(image), str(self.exports[0])],
+                     ["rmdir", f"{self.exports[0]}/lost+found"]):  # fmt: skip
+            done = call("run", argv, timeout=300.0)
+            if done["status"] != 0:
+                said = done["stderr"].decode(errors="replace").strip()
+                raise InfrastructureError(f"no file system of its own for the export: {argv[0]}: {said}",
+                                          "it needs root, loop devices and room in /var/tmp")  # fmt: skip
+        self.host_view = f"/proc/{namespace}/root"
 
     def _connect(self) -> None:
         self.inside = AgentLink(self.machine.agent_channel())
@@ -229,6 +251,11 @@ class QemuDeployment:
         else:
             machine.stop()
             self._scratch.remove()
+
+
+def options_mb(options: dict[str, Any]) -> int:
+    """Size of the first export's own file system in MiB, 0 for a plain directory."""
+    return int(options.get("export_mb", 0))
 
 
 def mount_point(number: int) -> str:

@@ -162,15 +162,16 @@ def main() -> None:
     messages = Messages()
     probe = Probe(config["roots"], config["dir"])
     probe.start()
-    held = False
+    held, due = False, time.monotonic() + config["seconds"]
     while True:
-        time.sleep(0.1 if held != probe.held else config["seconds"])
+        time.sleep(min(0.2, config["seconds"]))
         if held != probe.held:
             held = probe.held
             os.write(out, json.dumps({"e": "held" if held else "released"}).encode() + b"\n")
-            continue
-        values = {**guest(), **probe.values(), **messages.values()}
-        os.write(out, json.dumps({"e": "sample", "v": values, "failed": probe.failed}).encode() + b"\n")
+        if time.monotonic() >= due:
+            due = time.monotonic() + config["seconds"]
+            values = {**guest(), **probe.values(), **messages.values()}
+            os.write(out, json.dumps({"e": "sample", "v": values, "failed": probe.failed}).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def unbroken(record: Record, series: str) -> list[list[tuple[float, float]]]:
     cuts = [clock(e.at) for e in record.kind("recovered")] + [clock(s.at) for s in record.sessions[1:]]
     parts: list[list[tuple[float, float]]] = [[]]
     waiting = sorted(cuts)
-    for x, y in record.series(series):
+    for x, y in record.series(series, undisturbed=False):
         while waiting and x >= waiting[0]:
             waiting.pop(0)
             parts.append([])

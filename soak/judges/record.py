@@ -68,10 +68,11 @@ class Record:
     def disturbances(self) -> list[Disturbance]:
         """Every disturbance that began."""
         ends = {e.data["n"]: e for e in self.kind("undone")}
+        begins = {e.data["n"]: e.data for e in self.kind("disturb-data")}
         made = []
         for e in self.kind("disturb"):
             end = ends.get(e.data["n"])
-            data = {**e.data, **(end.data if end else {})}
+            data = {**e.data, **begins.get(e.data["n"], {}), **(end.data if end else {})}
             made.append(Disturbance(e.data["n"], e.data["name"], e.at, end.at if end else None, data))
         return made
 

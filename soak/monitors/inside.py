@@ -15,18 +15,33 @@ class InsideMonitor:
         config: dict[str, Any] = {"roots": roots, "seconds": seconds}
         directory = f"{deployment.control_root}/soak-watch"
         self._program = InsideProgram(deployment.inside, "soak.inside.watch", directory, config)
+        self._newest: dict[str, float] = {}
+        self._held = False
         self._program.place()
         self._program.start()
 
     def sample(self) -> dict[str, float]:
         """See Monitor."""
-        newest: dict[str, float] = {}
-        for event in self._program.poll():
-            newest = event["v"]
+        self._poll()
+        newest, self._newest = self._newest, {}
         return newest
+
+    def _poll(self) -> None:
+        for event in self._program.poll():
+            if event["e"] == "sample":
+                self._newest = event["v"]
+            else:
+                self._held = event["e"] == "held"
+
+    @property
+    def held(self) -> bool:
+        """It keeps off the share, as `hold` asked."""
+        self._poll()
+        return self._held
 
     def hold(self) -> None:
         """Keep off the share until `release`."""
+        self._held = False
         self._program.hold()
 
     def release(self) -> None:

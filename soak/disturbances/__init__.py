@@ -1,0 +1,79 @@
+"""What is done to a target while it works, so that its trouble shows: each a start and an undo, always undone.
+
+A disturbance begins, is asked again and again whether it is over, and is undone: also when the run is interrupted.
+What it does dies with the session: the processes that it starts or stops end with the runner, what it mounts and
+fills belongs to the run and is removed. So after kill -9 nothing is left, and `resume` records that.
+"""
+
+from __future__ import annotations
+
+import difflib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from conformance.errors import UsageError
+from soak.disturbances import host, inside, power, space
+from soak.disturbances.scene import Scene
+
+
+class Disturbance(Protocol):
+    """One disturbance, from its beginning to its end."""
+
+    silent: bool
+    """The guest cannot answer meanwhile: nobody is to ask it."""
+
+    def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
+        """Start it; what to record of it."""
+
+    def tick(self, now: float) -> dict[str, Any] | None:
+        """None while it goes on (`now` is monotonic). Over: what it found; `failed` in it is a finding."""
+
+    def undo(self) -> None:
+        """Undo it, in whatever state it is; a second call does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What the command line says of a disturbance, and what it needs."""
+
+    name: str
+    title: str
+    make: Callable[[], Disturbance]
+    guest: bool = False
+    """Needs a guest (no meaning on target `local`)."""
+    root: bool = False
+    """Needs root on this host."""
+
+
+KINDS = {
+    k.name: k
+    for k in (
+        Kind("pause", "the process that serves the share is stopped for some seconds", host.Pause),
+        Kind("drop-caches", "this host forgets its page cache", host.DropCaches, root=True),
+        Kind("busy", "every core of this host is busy, and some memory taken", host.Busy),
+        Kind("full", "the exported file system is full for some seconds", space.Full, guest=True, root=True),
+        Kind("remount", "the share is unmounted and mounted between two iterations", space.Remount, guest=True),
+        Kind("power-cut", "the guest is killed and started again; what fsync promised must be there",
+             power.PowerCut, guest=True),
+        Kind("guest-memory", "the guest's memory is nearly used up", inside.GuestMemory, guest=True),
+        Kind("signals", "processes on the share are killed in the middle of their calls (Tflush)", inside.Signals),
+    )
+}  # fmt: skip
+
+
+def check(names: list[str], kind: str, is_root: bool) -> None:
+    """Raise UsageError for what there is not, or cannot be on this target."""
+    for name in names:
+        if name not in KINDS:
+            near = difflib.get_close_matches(name, KINDS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(KINDS)}"
+            raise UsageError(f"unknown disturbance {name!r}: {hint}")
+        if KINDS[name].guest and kind == "local":
+            raise UsageError(f"disturbance {name} needs a guest, which this target has not: take another target")
+        if KINDS[name].root and not is_root:
+            raise UsageError(f"disturbance {name} needs root on this host: leave it out, or run as root")
+
+
+__all__ = ["KINDS", "Disturbance", "Kind", "Scene", "check"]

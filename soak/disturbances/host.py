@@ -1,0 +1,106 @@
+"""Disturbances of this host and of the process that serves the share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from guests.processes import dying_with_parent, end, start_time
+from soak.disturbances.scene import Scene
+
+
+class Pause:
+    """SIGSTOP, some seconds, SIGCONT. A guest must wait, and go on as if nothing had been."""
+
+    silent = True
+
+    def __init__(self) -> None:
+        self._pid = self._start = 0
+        self._until = 0.0
+
+    def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
+        """See Disturbance."""
+        seconds = rng.uniform(1, 8)
+        processes = scene.deployment.processes()
+        pid = processes.get("device", 0)
+        if not pid:
+            return {"skipped": "the target names no process that serves the share"}
+        self._pid, self._start = pid, start_time(pid) or 0
+        self._until = time.monotonic() + seconds
+        os.kill(pid, signal.SIGSTOP)
+        return {"pid": pid, "seconds": seconds}
+
+    def tick(self, now: float) -> dict[str, Any] | None:
+        """See Disturbance."""
+        return {} if now >= self._until else None
+
+    def undo(self) -> None:
+        """See Disturbance."""
+        pid, self._pid = self._pid, 0
+        if pid and start_time(pid) == self._start:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+class DropCaches:
+    """Page cache, dentries and inodes of this host are given up: the server's next reads come from the disk."""
+
+    silent = False
+
+    def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
+        """See Disturbance."""
+        before = psutil.virtual_memory().available
+        try:
+            # dirty pages stay; writing everything back first would be a disturbance of its own
+            Path("/proc/sys/vm/drop_caches").write_text("3")
+        except OSError as e:
+            return {"skipped": f"/proc/sys/vm/drop_caches: {e.strerror}"}
+        return {"freed_mb": round((psutil.virtual_memory().available - before) / 2**20)}
+
+    def tick(self, now: float) -> dict[str, Any] | None:
+        """See Disturbance."""
+        return {}
+
+    def undo(self) -> None:
+        """See Disturbance: nothing is left of it."""
+
+
+_BURN = "while True: pass"
+_TAKE = "import sys,time; held = bytearray(int(sys.argv[1])); held[::4096] = b'x' * len(held[::4096]); time.sleep(3600)"
+
+
+class Busy:
+    """A busy process for each core, and one that takes a quarter of the free memory, 1 GiB at most."""
+
+    silent = False
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
+        """See Disturbance."""
+        seconds, cores = rng.uniform(10, 30), os.cpu_count() or 1
+        memory = min(1 << 30, psutil.virtual_memory().available // 4)
+        self._until = time.monotonic() + seconds
+        for argv in [[_BURN]] * cores + [[_TAKE, str(memory)]]:
+            self._processes.append(subprocess.Popen(dying_with_parent([sys.executable, "-I", "-c", *argv])))
+        return {"seconds": seconds, "processes": cores, "memory_mb": memory >> 20}
+
+    def tick(self, now: float) -> dict[str, Any] | None:
+        """See Disturbance."""
+        return {} if now >= self._until else None
+
+    def undo(self) -> None:
+        """See Disturbance."""
+        while self._processes:
+            end(self._processes.pop())

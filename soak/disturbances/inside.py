@@ -1,0 +1,74 @@
+"""Disturbances that a program in the guest makes."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+from soak.disturbances.scene import Scene
+from soak.program import InsideProgram
+
+
+class _Program:
+    """A program that works for some seconds and then says what it did."""
+
+    silent = False
+    module = name = ""
+
+    def __init__(self) -> None:
+        self._program: InsideProgram | None = None
+        self._limit = 0.0
+
+    def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
+        """See Disturbance."""
+        config = self.configuration(rng)
+        self._limit = time.monotonic() + config["seconds"] * 2 + 120
+        self._program = scene.program(self.module, self.name, **config)
+        return config
+
+    def configuration(self, rng: random.Random) -> dict[str, Any]:
+        """What the program is told."""
+        raise NotImplementedError
+
+    def tick(self, now: float) -> dict[str, Any] | None:
+        """See Disturbance."""
+        assert self._program is not None
+        for event in self._program.poll():
+            if event["e"] == "over":
+                return {key: value for key, value in event.items() if key != "e"}
+        if now > self._limit:
+            return {"failed": f"its processes hang on the share: {self._program.last_words()[-300:]}"}
+        if not self._program.running():
+            # a last look: it may have ended between the two
+            events = self._program.poll()
+            over = next((e for e in events if e["e"] == "over"), {})
+            return {key: value for key, value in over.items() if key != "e"} or {
+                "found": f"ended early: {self._program.last_words()[-300:] or 'killed, as it offered itself to be'}"
+            }
+        return None
+
+    def undo(self) -> None:
+        """See Disturbance."""
+        if self._program is not None:
+            self._program.kill()
+
+
+class GuestMemory(_Program):
+    """Nearly all memory of the guest is used: page cache is given up, writes have to wait, nothing may be lost."""
+
+    module, name = "soak.inside.pressure", "guest-memory"
+
+    def configuration(self, rng: random.Random) -> dict[str, Any]:
+        """See _Program."""
+        return {"seconds": rng.uniform(10, 30), "leave_mb": rng.choice([24, 32, 48])}
+
+
+class Signals(_Program):
+    """Processes that read, write and list are killed in the middle: the client sends Tflush, fids must not be lost."""
+
+    module, name = "soak.inside.storm", "signals"
+
+    def configuration(self, rng: random.Random) -> dict[str, Any]:
+        """See _Program."""
+        return {"seconds": rng.uniform(8, 20), "seed": rng.getrandbits(32), "processes": 4}

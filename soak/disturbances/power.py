@@ -1,0 +1,127 @@
+"""The guest loses its power: what fsync promised before must be there afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from guests.agentlink import AgentBug, CallHung, LinkLost
+from guests.processes import start_time
+from soak.disturbances.scene import Scene
+from soak.inside.promises import steps
+from soak.program import InsideProgram
+
+_GONE = (LinkLost, CallHung, AgentBug)
+
+
+UNHEARD = 20
+"""Steps that the program may have made between the last that we heard of and its end."""
+
+
+class PowerCut:
+    """Kills the guest while a program promises (writes, fsyncs, says so), starts another, and holds it to them.
+
+    The guest comes back as every guest of a run does: restored from the snapshot, which knows nothing of the share.
+    """
+
+    silent = False
+
+    def __init__(self) -> None:
+        self._scene: Scene | None = None
+        self._program: InsideProgram | None = None
+        self._cut, self._seed, self._steps = 0.0, 0, 0
+
+    def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
+        """See Disturbance."""
+        seconds, self._seed = rng.uniform(3, 12), rng.getrandbits(32)
+        self._scene = scene
+        self._program = scene.program("soak.inside.promises", "power-cut", seed=self._seed)
+        self._cut = time.monotonic() + seconds
+        return {"seconds": seconds, "seed": self._seed}
+
+    def tick(self, now: float) -> dict[str, Any] | None:
+        """See Disturbance."""
+        assert self._scene is not None and self._program is not None
+        for event in self._program.poll():
+            self._steps = event["steps"]
+        if now < self._cut:
+            return None
+        pids = self._scene.deployment.processes()
+        kill_at_once(pids.get("hypervisor") or pids.get("device", 0))
+        begun = time.monotonic()
+        self._scene.restart()
+        return {"steps": self._steps, "back_after": time.monotonic() - begun, **self._judge()}
+
+    def _judge(self) -> dict[str, Any]:
+        """Inside (a new mount) and outside: every promise kept."""
+        assert self._scene is not None
+        if not self._steps:
+            return {"found": "nothing was promised in time"}
+        name = self._scene.directory("power-cut")
+        inside, outside = f"{self._scene.deployment.inside_root}/{name}", self._scene.outside / name
+        broken, kept = [], promised(self._seed, self._steps)
+        for file, content in sorted(kept.items()):
+            digest = None if content is None else hashlib.sha256(content).hexdigest()
+            try:
+                there = self._scene.deployment.inside.call("hash_file", f"{inside}/{file}")[1]
+            except OSError:
+                there = None
+            for place, seen in (("outside", seen_outside(outside / file)), ("inside", there)):
+                if seen != digest:
+                    broken.append(f"{file}: {place} {words(seen)}, promised {words(digest)}")
+        if broken:
+            return {"failed": f"{len(broken)} promises of fsync broken, of {len(kept)} files: {broken[0]}",
+                    "broken": broken[:50]}  # fmt: skip
+        return {"found": f"{len(kept)} files are as fsync promised"}
+
+    def undo(self) -> None:
+        """See Disturbance."""
+        if self._program is not None and self._scene is not None:
+            # killed with the guest, or still there when the run was interrupted before the cut
+            with contextlib.suppress(*_GONE, OSError):
+                self._scene.deployment.inside.call("rmtree",
+                    f"{self._scene.deployment.inside_root}/{self._scene.directory('power-cut')}")  # fmt: skip
+            self._program = None
+
+
+def promised(seed: int, count: int) -> dict[str, bytes | None]:
+    """What files must hold after so many steps (None: must not be there), without those that steps unheard touch."""
+    contents: dict[str, bytes] = {}
+    made = steps(seed, contents)
+    seen: set[str] = set()
+    for _ in range(count):
+        seen.update(next(made).names)
+    now = dict(contents)
+    unsure = {name for _ in range(UNHEARD) for name in next(made).names}
+    return {name: now.get(name) for name in seen - unsure}
+
+
+def kill_at_once(pid: int) -> None:
+    """SIGKILL, and wait until it is gone: no word to the guest."""
+    if not pid:
+        return
+    started = start_time(pid)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    limit = time.monotonic() + 10
+    while start_time(pid) == started and started is not None and time.monotonic() < limit:
+        time.sleep(0.01)
+
+
+def seen_outside(path: Path) -> str | None:
+    """The digest of a file, None where there is none."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def words(digest: str | None) -> str:
+    """What a report says of a digest."""
+    return "no file" if digest is None else digest[:12]

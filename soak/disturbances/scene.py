@@ -1,0 +1,74 @@
+"""What disturbances may use of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from conformance.targets.deployment import Deployment
+from soak.inside.common import MARK
+from soak.jobs import RunningJob
+from soak.program import InsideProgram
+from soak.watching import Watching
+
+
+class Scene:
+    """The first share of the run, its jobs, and the ways to hold and to restart them."""
+
+    def __init__(
+        self, deployment: Deployment, outside: Path, jobs: Callable[[], list[RunningJob]],
+        watching: Callable[[], Watching], restart: Callable[[], None], remount: Callable[[], str],
+    ) -> None:  # fmt: skip
+        self.deployment, self.outside = deployment, outside
+        """`outside`: the exported directory of the first share, as this process sees it."""
+        self._jobs, self._watching = jobs, watching
+        self.restart = restart
+        """A fresh guest after it was killed, with the jobs going on where they were."""
+        self.remount = remount
+        """Unmount and mount the first share; only while everything is at rest. Its new line of /proc/mounts."""
+
+    def directory(self, name: str) -> str:
+        """The name of a directory of ours on the share."""
+        return f"{MARK}-{name}"
+
+    def program(self, module: str, name: str, **config: Any) -> InsideProgram:
+        """Start a program of `soak.inside` in the guest, beside the jobs."""
+        place = f"{self.deployment.control_root}/soak-disturb-{name}"
+        config["root"] = f"{self.deployment.inside_root}/{self.directory(name)}"
+        program = InsideProgram(self.deployment.inside, module, place, config)
+        program.place()
+        program.start()
+        return program
+
+    def hold(self) -> None:
+        """Ask everything that works on the first share to rest at its next opportunity."""
+        for job in self.on_first():
+            job.program.hold()
+        self._watching().inside.hold()
+
+    def at_rest(self) -> bool:
+        """Whether everything does."""
+        return self._watching().inside.held and all(job.held or job.done for job in self.on_first())
+
+    def release(self) -> None:
+        """Let it go on."""
+        for job in self.on_first():
+            job.held = False
+            job.program.release()
+        self._watching().inside.release()
+
+    def forget_descriptors(self) -> None:
+        """The agent has closed all it had open."""
+        for job in self._jobs():
+            job.program.forget()
+        self._watching().inside.forget()
+
+    def no_space(self, expected: bool) -> None:
+        """From now on jobs may (or may no longer) fail for want of room."""
+        for job in self.on_first():
+            job.expect_no_space(expected)
+
+    def on_first(self) -> list[RunningJob]:
+        """The jobs on the first share."""
+        return [job for job in self._jobs() if job.job.share == 0]

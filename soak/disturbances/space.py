@@ -1,0 +1,148 @@
+"""Disturbances of the share itself: its file system full, unmounted and mounted."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from guests.agentlink import CallError
+from soak.disturbances.scene import Scene
+
+CHUNK = 64 << 20
+PATIENCE = 1800.0
+"""Seconds that the iterations in progress have to come to rest; a long build may need them."""
+
+
+class Full:
+    """The exported file system has no byte left for some seconds; a write with fsync must say so.
+
+    Iterations that fail meanwhile for want of room are `cut`. Only on an export with a file system of its own:
+    the runner makes one when this disturbance is asked for.
+    """
+
+    silent = False
+
+    def __init__(self) -> None:
+        self._scene: Scene | None = None
+        self._filler = Path()
+        self._until = 0.0
+        self._data: dict[str, Any] = {}
+
+    def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
+        """See Disturbance."""
+        if os.stat(scene.outside).st_dev == os.stat("/var/tmp").st_dev:
+            return {"skipped": "the export has no file system of its own, and this host's is nobody's to fill"}
+        seconds = rng.uniform(5, 15)
+        self._scene, self._filler = scene, scene.outside / scene.directory("filler")
+        scene.no_space(True)
+        taken = fill(self._filler)
+        self._data = self._try()
+        self._until = time.monotonic() + seconds
+        return {"seconds": seconds, "taken_mb": taken >> 20}
+
+    def _try(self) -> dict[str, Any]:
+        """Whether the guest is told that there is no room."""
+        assert self._scene is not None
+        name = self._scene.directory("no-room")
+        inside, call = f"{self._scene.deployment.inside_root}/{name}", self._scene.deployment.inside.call
+        try:
+            fd = call("open", inside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            try:
+                call("write", fd, b"\xa5" * (1 << 20))
+                call("fsync", fd)
+            finally:
+                call("close", fd)
+        except CallError as e:
+            if e.errno in (errno.ENOSPC, errno.EDQUOT):
+                return {"found": "the guest was told: no space left"}
+            return {"failed": f"a full file system gives {errno.errorcode.get(e.errno or 0)}, not ENOSPC"}
+        finally:
+            with contextlib.suppress(CallError):
+                call("unlink", inside)
+        if room(self._scene.outside) < 1 << 20:
+            return {"failed": "a write of 1 MiB and its fsync succeeded where there was no room"}
+        return {"found": "a workload gave room back at that moment: nothing to see"}
+
+    def tick(self, now: float) -> dict[str, Any] | None:
+        """See Disturbance."""
+        if self._scene is None or now >= self._until:
+            return self._data
+        with contextlib.suppress(OSError):
+            fill(self._filler)  # what workloads have given back meanwhile
+        return None
+
+    def undo(self) -> None:
+        """See Disturbance."""
+        if self._scene is not None:
+            self._filler.unlink(missing_ok=True)
+            self._scene.no_space(False)
+            self._scene = None
+
+
+def fill(path: Path) -> int:
+    """Make a file as large as there is room, in steps that become smaller; its size."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        size, step = os.fstat(fd).st_size, CHUNK
+        while step >= 4096:
+            try:
+                os.posix_fallocate(fd, size, step)
+                size += step
+            except OSError as e:
+                if e.errno != errno.ENOSPC:
+                    raise
+                step //= 4
+        return size
+    finally:
+        os.close(fd)
+
+
+def room(path: Path) -> int:
+    """Bytes that are free there, also for root."""
+    found = os.statvfs(path)
+    return found.f_bfree * found.f_frsize
+
+
+class Remount:
+    """Between two iterations of every workload the share is unmounted and mounted: a new connection, new fids."""
+
+    silent = False
+
+    def __init__(self) -> None:
+        self._scene: Scene | None = None
+        self._limit = 0.0
+
+    def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
+        """See Disturbance."""
+        self._scene, self._limit = scene, time.monotonic() + PATIENCE
+        scene.hold()
+        return {}
+
+    def tick(self, now: float) -> dict[str, Any] | None:
+        """See Disturbance."""
+        assert self._scene is not None
+        if self._scene.at_rest():
+            name = self._scene.directory("remount")
+            path, call = f"{self._scene.deployment.inside_root}/{name}", self._scene.deployment.inside.call
+            content = os.urandom(1 << 16)
+            with contextlib.suppress(CallError):
+                call("unlink", path)
+            call("create", path, content)
+            line = self._scene.remount()
+            self._scene.forget_descriptors()
+            if call("slurp", path) != content:
+                return {"failed": "a file written before the remount reads otherwise after it"}
+            call("unlink", path)
+            return {"line": line, "found": "what was written before was there after"}
+        return {"found": "given up: the workloads came to no rest"} if now > self._limit else None
+
+    def undo(self) -> None:
+        """See Disturbance."""
+        if self._scene is not None:
+            self._scene.release()
+            self._scene = None

@@ -1,0 +1,97 @@
+"""When which disturbance comes, from the seed; and that each is undone and recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+
+from guests.agentlink import CallError
+from soak.disturbances import KINDS, Disturbance
+from soak.disturbances.scene import Scene
+from soak.inside.common import generator
+from soak.journal import Journal
+from soak.plan import Plan
+from soak.view import View
+
+LIMIT = 3600.0
+"""Seconds after which a disturbance is undone, whatever it says."""
+
+
+class Disturber:
+    """At most one disturbance at a time. Those of an earlier session died with it; that is recorded first."""
+
+    def __init__(self, journal: Journal, plan: Plan, scene: Callable[[], Scene], view: View) -> None:
+        self._journal, self._plan, self._scene, self._view = journal, plan, scene, view
+        begun = journal.events("disturb")
+        undone = {e.data["n"] for e in journal.events("undone")}
+        for event in begun:
+            if event.data["n"] not in undone:
+                journal.event("undone", n=event.data["n"], found="ended with its session")
+        self._number = len(begun)
+        self.enough = False
+        """No further one: the run is about to end."""
+        self._active: Disturbance | None = None
+        self._limit = 0.0
+        self._next = time.monotonic() + self._gap()
+
+    @property
+    def silent(self) -> bool:
+        """The guest cannot answer now."""
+        return self._active is not None and self._active.silent
+
+    def _gap(self) -> float:
+        rng = generator(self._plan.seed, "gap", self._number)
+        return self._plan.disturb_seconds * rng.uniform(0.5, 1.5)
+
+    def chosen(self, number: int) -> str:
+        """The name of that disturbance: every one comes once before any comes again, in an order from the seed."""
+        names = self._plan.disturbances
+        order = list(names)
+        generator(self._plan.seed, "order", number // len(names)).shuffle(order)
+        return order[number % len(names)]
+
+    def tick(self, now: float) -> None:
+        """Begin, ask or undo. May raise what a lost guest raises; `abandon` is to be called then."""
+        if not self._plan.disturbances:
+            return
+        if self._active is not None:
+            found = self._active.tick(now)
+            if found is None and now < self._limit:
+                return
+            self._end({"found": "given up after its limit"} if found is None else found)
+        elif now >= self._next and not self.enough:
+            self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        name = self.chosen(self._number)
+        self._active, self._limit = KINDS[name].make(), now + LIMIT
+        # recorded before it begins: after kill -9 in the midst of it, it is known that it was
+        self._journal.event("disturb", n=self._number, name=name)
+        self._view.line(f"{time.strftime('%H:%M:%S')}  disturbance {name}")
+        data = self._active.begin(self._scene(), generator(self._plan.seed, "disturb", self._number))
+        self._journal.event("disturb-data", n=self._number, **data)
+
+    def _end(self, data: dict[str, object]) -> None:
+        active, self._active = self._active, None
+        assert active is not None
+        with contextlib.suppress(CallError):
+            active.undo()
+        self._journal.event("undone", n=self._number, **data)
+        if data.get("failed"):
+            self._view.trouble(f"disturbance {self.chosen(self._number)}: {data['failed']}")
+        self._number += 1
+        self._next = time.monotonic() + self._gap()
+
+    def abandon(self, why: str) -> None:
+        """Undo the one in progress, whatever state the target is in."""
+        if self._active is None:
+            return
+        try:
+            self._active.undo()
+        except Exception as e:  # noqa: BLE001 - the target is being given up; what cannot be undone in it goes with it
+            why = f"{why}; undoing it: {e!r}"
+        self._active = None
+        self._journal.event("undone", n=self._number, found=why)
+        self._number += 1
+        self._next = time.monotonic() + self._gap()

@@ -1,0 +1,46 @@
+"""For the disturbance guest-memory: takes memory until little is left, keeps it for a while, gives it back.
+
+It offers itself first to the kernel's OOM killer, so that no workload is killed in its place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+from soak.inside.common import die_with_parent
+
+STEP = 4 << 20
+
+
+def available_mb() -> float:
+    with open("/proc/meminfo") as f:
+        return next(int(line.split()[1]) / 1024 for line in f if line.startswith("MemAvailable"))
+
+
+def main() -> None:
+    with open(sys.argv[1]) as f:
+        config = json.load(f)
+    die_with_parent()
+    with open("/proc/self/oom_score_adj", "w") as f:
+        f.write("1000")
+    taken: list[bytearray] = []
+    most, end = 0, time.monotonic() + config["seconds"]
+    while time.monotonic() < end:
+        left = available_mb()
+        if left > config["leave_mb"] + STEP / 2**20:
+            taken.append(bytearray(b"\x01" * STEP))
+            most = max(most, len(taken))
+        elif left < config["leave_mb"] - STEP / 2**20 and taken:
+            taken.pop()
+        else:
+            time.sleep(0.05)
+    out = os.open(config["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    said = {"e": "over", "taken_mb": most * STEP >> 20, "found": f"took {most * STEP >> 20} MB of the guest"}
+    os.write(out, json.dumps(said).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""A run as its reports tell it: plain data, so that page, JSON and text cannot disagree."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from soak.journal import Iteration
+from soak.judges import Judgement, Record, Verdict, all_of, overall
+from soak.plan import Plan, duration
+
+ORDER = {"fail": 0, "unknown": 1, "pass": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that went wrong, with what was kept of it."""
+
+    at: float
+    what: str
+    detail: str
+    artefacts: tuple[str, ...] = ()
+    replay: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The iterations of one workload in numbers."""
+
+    workload: str
+    counts: dict[str, int]
+    median_seconds: float
+    fastest: float
+    slowest: float
+    ops: float
+    rate: float
+    """Work a second while it worked, in the workload's own unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that a report says."""
+
+    name: str
+    record: Record
+    plan: Plan
+    verdict: Verdict
+    judgements: list[Judgement]
+    """Failures first, then what nobody knows, then the rest."""
+    work: list[Work]
+    troubles: list[Trouble]
+    environment: dict[str, Any]
+    mounts: list[str]
+    notes: list[str]
+    worked: float
+    """Seconds of work, without the gaps between sessions."""
+    gaps: list[float]
+    command: str
+    """What asks for the same run again."""
+
+    def sentence(self) -> str:
+        """The verdict in words."""
+        failed = [j for j in self.judgements if j.verdict == "fail"]
+        unknown = [j for j in self.judgements if j.verdict == "unknown"]
+        if failed:
+            return f"failed: {failed[0].name}, {failed[0].reason}" if len(failed) == 1 else \
+                f"failed for {len(failed)} reasons"  # fmt: skip
+        if self.verdict == "unknown":
+            vital = next((j for j in unknown if j.vital), None)
+            return f"no verdict: {vital.name}, {vital.reason}" if vital else "no verdict"
+        done = sum(w.counts.get("pass", 0) for w in self.work)
+        words = f"{done} iterations in {duration(self.worked)} without a finding"
+        return words + (f", {len(unknown)} questions open" if unknown else "")
+
+
+def facts_of(name: str, record: Record) -> Facts:
+    """Judge a record and gather what the reports say."""
+    plan = Plan(**record.plan)
+    judgements = sorted(all_of(record), key=lambda j: ORDER[j.verdict])
+    environments = record.kind("environment")
+    return Facts(
+        name=name, record=record, plan=plan, verdict=overall(judgements), judgements=judgements,
+        work=[work_of(record, workload) for workload in record.workloads()], troubles=troubles_of(record, plan),
+        environment=dict(environments[-1].data) if environments else {},
+        mounts=list(dict.fromkeys(str(e.data["line"]) for e in record.kind("mounted"))),
+        notes=[f"{e.data.get('workload')}: {e.data.get('text')}" for e in record.kind("note")],
+        worked=record.clock().total, gaps=[float(e.data["gap_seconds"]) for e in record.kind("resumed")],
+        command=command(plan),
+    )  # fmt: skip
+
+
+def work_of(record: Record, workload: str) -> Work:
+    """The numbers of one workload."""
+    ended = record.ended(workload)
+    passed = [i for i in ended if i.outcome == "pass"]
+    counts: dict[str, int] = {}
+    for i in ended:
+        counts[str(i.outcome)] = counts.get(str(i.outcome), 0) + 1
+    seconds = [i.seconds for i in passed] or [0.0]
+    ops = sum(float(i.data.get("ops", 0)) for i in passed)
+    return Work(workload, counts, statistics.median(seconds), min(seconds), max(seconds), ops,
+                ops / sum(seconds) if sum(seconds) else 0.0)  # fmt: skip
+
+
+def troubles_of(record: Record, plan: Plan) -> list[Trouble]:
+    """Failed iterations, deaths of the target, messages of the guest's kernel, broken disturbances; oldest first."""
+    made = [
+        Trouble(i.ended_at or i.at, f"{i.workload} {i.number}: {i.data.get('what', '')}", str(i.data.get("detail", "")),
+                tuple(i.data.get("artefacts", ())), replay(plan, i))
+        for i in record.iterations if i.outcome in ("fail", "error")
+    ]  # fmt: skip
+    for e in record.kind("trouble", "console"):
+        text = str(e.data.get("what") or e.data.get("text") or "")
+        made.append(Trouble(e.at, f"{e.data.get('source')}: {text.splitlines()[0] if text else ''}", text,
+                            tuple(e.data.get("artefacts", ()))))  # fmt: skip
+    for d in record.disturbances():
+        if d.data.get("failed"):
+            detail = "\n".join(str(line) for line in d.data.get("broken", ()))
+            made.append(Trouble(d.begin, f"disturbance {d.name}: {d.data['failed']}", detail))
+    return sorted(made, key=lambda t: t.at)
+
+
+def command(plan: Plan, *, only: Iteration | None = None) -> str:
+    """The command line that asks for this run again, or for one of its iterations alone."""
+    words = ["assay9", "soak", plan.target]
+    for job in plan.jobs:
+        if only is not None and job.instance != only.workload:
+            continue
+        words += ["--workload", job.workload]
+        for key, value in job.options.items():
+            words += ["--set", f"{job.workload}.{key}={value}"]
+    words += ["--mount", plan.mount] if plan.mount else []
+    words += ["--shares", str(max(j.share for j in plan.jobs) + 1)] if any(j.share for j in plan.jobs) else []
+    words += ["--seed", str(plan.seed)]
+    if only is not None:
+        return shlex.join([*words, "--first", str(only.number), "--iterations", str(only.number + 1)])
+    words += ["--for", f"{plan.seconds:.0f}s"] if plan.seconds is not None else []
+    words += ["--iterations", str(plan.iterations)] if plan.iterations is not None else []
+    for name in plan.disturbances:
+        words += ["--disturb", name]
+    words += ["--disturb-every", f"{plan.disturb_seconds:.0f}s"] if plan.disturbances else []
+    return shlex.join(words)
+
+
+def replay(plan: Plan, iteration: Iteration) -> str:
+    """How to see that iteration again: exactly, where the workload is the only one of its name."""
+    return command(plan, only=iteration)
+
+
+def when(at: float) -> str:
+    """2026-11-23 00:45:10 UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,56 @@
+"""From the journal to report.html, report.json and report.txt in the run's directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from conformance.errors import InfrastructureError
+from soak.journal import Journal
+from soak.judges import Record
+from soak.report.facts import Facts, facts_of
+from soak.report.page import page_of
+from soak.report.text import text_of
+
+SCHEMA = 1
+"""Version of report.json."""
+
+
+def json_of(facts: Facts) -> dict[str, Any]:
+    """What report.json holds."""
+    return {
+        "schema": SCHEMA, "run": facts.name, "verdict": facts.verdict, "sentence": facts.sentence(),
+        "judgements": [{"name": j.name, "verdict": j.verdict, "reason": j.reason, "figures": j.figures}
+                       for j in facts.judgements],
+        "plan": facts.plan.model_dump(), "command": facts.command, "environment": facts.environment,
+        "mounts": facts.mounts, "notes": facts.notes, "seconds": facts.worked, "gaps": facts.gaps,
+        "work": [{"workload": w.workload, "counts": w.counts, "median_seconds": w.median_seconds, "fastest": w.fastest,
+                  "slowest": w.slowest, "ops": w.ops, "rate": w.rate} for w in facts.work],
+        "iterations": [{"workload": i.workload, "number": i.number, "at": i.at, "outcome": i.outcome,
+                        "seconds": i.seconds, "data": i.data} for i in facts.record.iterations],
+        "disturbances": [{"number": d.number, "name": d.name, "begin": d.begin, "end": d.end, "data": d.data}
+                         for d in facts.record.disturbances()],
+        "troubles": [{"at": t.at, "what": t.what, "detail": t.detail, "artefacts": list(t.artefacts),
+                      "replay": t.replay} for t in facts.troubles],
+    }  # fmt: skip
+
+
+def write(journal: Journal) -> Facts:
+    """Make the three files anew. Raises InfrastructureError where they cannot be written."""
+    facts = facts_of(journal.run_dir.name, Record.of(journal))
+    try:
+        _replace(journal.run_dir / "report.json", json.dumps(json_of(facts), indent=1, default=str))
+        _replace(journal.run_dir / "report.txt", text_of(facts))
+        _replace(journal.run_dir / "report.html", page_of(facts))
+    except OSError as e:
+        raise InfrastructureError(f"the report cannot be written: {e}",
+                                  f"make room, then `assay9 soak report {journal.run_dir}`") from e  # fmt: skip
+    return facts
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write it whole or not at all: a report from before stays until then."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text, encoding="utf-8", errors="backslashreplace")
+    new.replace(path)
