@@ -1,0 +1,328 @@
+"""The reference server against diod: same files, same raw client, unix sockets, alternately in one run.
+
+    .venv/bin/python benchmarks/reference_server.py [--rounds N] [--seconds S] [--only WORD] [--memory N]
+
+Needs root (both servers are contained) and the package diod.  Each workload runs for S seconds on one server, then on
+the other, N times in turn with the order changing.  Printed are the median rates; the median, least and greatest of the
+rounds' ratios; and the ratio of the processor time that the servers took for the same work (diod's by the reference
+server's, so that more is better here as well), which other load on the machine disturbs less.
+
+The client (`conformance.client`, in Python) costs the same on both sides and so draws ratios of rates towards 1; "bare"
+workloads therefore send frames that were encoded beforehand and count replies without decoding them.  Goals, from the
+requirements: 0.7 of diod on small requests one at a time, a third with 32 in flight, 1.0 on bulk data in the largest
+messages of each (diod grants 64 KiB, the reference server 1 MiB).
+
+Then, of the reference server alone: the cost of a request with 10 fids against 100,000, and memory over N requests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+from conformance.operations import Client
+from conformance.servers import Server, ServerSpec, make
+from protocol import codec
+from protocol.constants import O_RDWR, TWRITE_HDRSZ
+from protocol.dirents import decode_dirents
+from protocol.messages import Tclunk, Tgetattr, Tlopen, Tread, Twalk, Twrite
+from protocol.registry import Message
+
+MIB = 1 << 20
+FILE_SIZE = 16 * MIB
+ENTRIES = 10_000
+MSIZE = {"reference": MIB, "diod": 65536}
+ROOT, FILE = 0, 1
+DATA_OVERHEAD = TWRITE_HDRSZ + 1  # IOHDRSZ: what Linux leaves for the header of Tread and Twrite
+FIDS = (10, 100_000)
+
+
+class Peer:
+    """One server and a client that is attached to it."""
+
+    def __init__(self, name: str, server: Server, msize: int) -> None:
+        self.name = name
+        self.server = server
+        self.client = Client(server.connect(), timeout=60)
+        self.msize = self.client.version(msize).msize
+        self.client.attach(ROOT, aname=server.aname)
+        self.client.walk(ROOT, FILE, b"file")
+        self.client.lopen(FILE, O_RDWR)
+        self.room = self.msize - DATA_OVERHEAD
+        self.data = os.urandom(self.room)
+        self.fids = count(100)
+
+    def processor_time(self) -> float:
+        """Seconds that the server has used."""
+        fields = Path(f"/proc/{self.server.pid()}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+Workload = Callable[[Peer], Iterator[int]]
+"""Yields, after each piece of work, how much was done."""
+
+
+def getattr_single(peer: Peer) -> Iterator[int]:
+    """Tgetattr, one at a time."""
+    while True:
+        for _ in range(50):
+            peer.client.getattr(FILE)
+        yield 50
+
+
+def getattr_flight(peer: Peer) -> Iterator[int]:
+    """Tgetattr, 32 in flight."""
+    while True:
+        for _ in peer.client.pipeline((Tgetattr(n % 32, FILE, 0x7FF) for n in range(640)), 32):
+            pass
+        yield 640
+
+
+def _bare(peer: Peer, requests: list[Message], depth: int) -> int:
+    """Send what was encoded, ``depth`` at a time, and count the replies."""
+    link = peer.client.link
+    frames = [codec.encode(request) for request in requests]
+    for _ in range(40):
+        for at in range(0, len(frames), depth):
+            link.send_many(frames[at : at + depth])
+            for _ in frames[at : at + depth]:
+                link.recv(60)
+    return 40 * len(frames)
+
+
+def bare_single(peer: Peer) -> Iterator[int]:
+    """Tgetattr, one at a time, bare."""
+    while True:
+        yield _bare(peer, [Tgetattr(1, FILE, 0x7FF)], 1)
+
+
+def bare_flight(peer: Peer) -> Iterator[int]:
+    """Tgetattr, 32 in flight, bare."""
+    while True:
+        yield _bare(peer, [Tgetattr(n, FILE, 0x7FF) for n in range(32)], 32)
+
+
+def _spread(peer: Peer, number: int) -> int:
+    """An offset that keeps the request within the file."""
+    return (number * peer.room) % (FILE_SIZE - peer.room)
+
+
+def read_single(peer: Peer) -> Iterator[int]:
+    """Tread of the largest message, one at a time, MiB."""
+    for number in count():
+        yield len(peer.client.read(FILE, _spread(peer, number), peer.room).data)
+
+
+def read_flight(peer: Peer) -> Iterator[int]:
+    """Tread of the largest message, 8 in flight, MiB."""
+    while True:
+        requests = (Tread(n % 8, FILE, _spread(peer, n), peer.room) for n in range(16))
+        yield sum(len(reply.data) for reply in peer.client.pipeline(requests, 8))  # type: ignore[union-attr]
+
+
+def write_single(peer: Peer) -> Iterator[int]:
+    """Twrite of the largest message, one at a time, MiB."""
+    for number in count():
+        yield peer.client.write(FILE, _spread(peer, number), peer.data).count
+
+
+def write_flight(peer: Peer) -> Iterator[int]:
+    """Twrite of the largest message, 8 in flight, MiB."""
+    while True:
+        requests = (Twrite(n % 8, FILE, _spread(peer, n), peer.data) for n in range(16))
+        yield sum(reply.count for reply in peer.client.pipeline(requests, 8))  # type: ignore[union-attr]
+
+
+def readdir(peer: Peer) -> Iterator[int]:
+    """Treaddir of 10,000 entries, entries."""
+    client = peer.client
+    while True:
+        fid = next(peer.fids)
+        client.walk(ROOT, fid, b"entries")
+        client.lopen(fid)
+        offset = seen = 0
+        while entries := list(decode_dirents(client.readdir(fid, offset, peer.room).data)):
+            seen += len(entries)
+            offset = entries[-1].offset
+        assert seen == ENTRIES + 2, seen
+        client.clunk(fid)
+        yield seen
+
+
+def walk_open_clunk(peer: Peer) -> Iterator[int]:
+    """Twalk + Tlopen + Tclunk, one at a time."""
+    client = peer.client
+    while True:
+        for number in range(20):
+            fid = next(peer.fids)
+            client.walk(ROOT, fid, b"entries", b"entry-%05d" % number)
+            client.lopen(fid)
+            client.clunk(fid)
+        yield 20
+
+
+def bare_walk_open_clunk(peer: Peer) -> Iterator[int]:
+    """Twalk + Tlopen + Tclunk, one at a time, bare."""
+    requests: list[Message] = []
+    for number in range(20):
+        requests += [Twalk(1, ROOT, 99, (b"entries", b"entry-%05d" % number)), Tlopen(1, 99, 0), Tclunk(1, 99)]
+    while True:
+        yield _bare(peer, requests, 1) // 3
+
+
+GOALS: list[tuple[Workload, float]] = [
+    (getattr_single, 0.7),
+    (bare_single, 0.7),
+    (getattr_flight, 1 / 3),
+    (bare_flight, 1 / 3),
+    (read_single, 1.0),
+    (read_flight, 1.0),
+    (write_single, 1.0),
+    (write_flight, 1.0),
+    (readdir, 0.7),
+    (walk_open_clunk, 0.7),
+    (bare_walk_open_clunk, 0.7),
+]
+
+
+class Rounds:
+    """What the rounds of one workload gave for one server."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        """Per second."""
+        self.costs: list[float] = []
+        """Seconds of the server's processor time for one."""
+
+    def add(self, workload: Workload, peer: Peer, seconds: float) -> None:
+        """One round."""
+        work = workload(peer)
+        next(work)  # warm
+        done, used, begun = 0, peer.processor_time(), time.perf_counter()
+        while (passed := time.perf_counter() - begun) < seconds:
+            done += next(work)
+        self.rates.append(done / passed)
+        self.costs.append((peer.processor_time() - used) / done)
+
+
+def compare(workload: Workload, goal: float, peers: list[Peer], rounds: int, seconds: float) -> str:
+    """Both servers in turn; a line of the table."""
+    one, two = Rounds(), Rounds()
+    for number in range(rounds):
+        pairs = [(one, peers[0]), (two, peers[1])]
+        for found, peer in pairs if number % 2 else pairs[::-1]:
+            found.add(workload, peer, seconds)
+    title = (workload.__doc__ or "").rstrip(".")
+    unit = MIB if "MiB" in title else 1
+    ratios = [a / b for a, b in zip(one.rates, two.rates, strict=True)]
+    ratio = statistics.median(ratios)
+    cost = sum(two.costs) / sum(one.costs)
+    met = "met" if ratio >= goal else "missed"
+    return (
+        f"{title:56} {statistics.median(one.rates) / unit:10.0f} {statistics.median(two.rates) / unit:10.0f}"
+        f"   {ratio:5.2f} ({min(ratios):.2f}-{max(ratios):.2f})   {cost:5.2f}   {goal:.2f} {met}"
+    )
+
+
+def start(stack: ExitStack, name: str, folder: Path, title: str = "") -> Peer:
+    """A server of ``folder/export``, contained."""
+    spec = ServerSpec(program=name, aname="{export}" if name == "diod" else "")  # type: ignore[arg-type]
+    server = make(spec, folder)
+    stack.callback(server.stop)
+    server.start()
+    return Peer(title or name, server, MSIZE[name])
+
+
+def populate(export: Path) -> None:
+    """The files."""
+    (export / "entries").mkdir(parents=True)
+    (export / "file").write_bytes(os.urandom(FILE_SIZE))
+    for number in range(ENTRIES):
+        (export / "entries" / f"entry-{number:05}").touch()
+
+
+def hold(peer: Peer, wanted: int) -> None:
+    """Give the session ``wanted`` fids, for as many different files as there are."""
+    first = 1 << 20
+    for number in range(wanted):
+        if number < ENTRIES:
+            peer.client.walk(ROOT, first + number, b"entries", b"entry-%05d" % number)
+        else:
+            peer.client.walk(first + number % ENTRIES, first + number)
+
+
+def fid_cost(stack: ExitStack, folder: Path, rounds: int, seconds: float) -> None:
+    """Many fids against few, each on a server of its own."""
+    peers = []
+    for wanted in FIDS:
+        peer = start(stack, "reference", folder, f"{wanted} fids")
+        hold(peer, wanted)
+        peers.append(peer)
+    print(f"\nrate with {FIDS[1]} fids against {FIDS[0]}:")
+    for workload in (bare_single, bare_flight, bare_walk_open_clunk):
+        print(compare(workload, 0.9, peers[::-1], rounds, seconds), flush=True)
+
+
+def memory(stack: ExitStack, folder: Path, requests: int) -> None:
+    """A mixture of requests, and what the server has in memory after each tenth of them."""
+    peer = start(stack, "reference", folder)
+    client, fids = peer.client, count(100)
+    pid = peer.server.pid()
+    sizes = []
+    sent = 0
+    begun = time.perf_counter()
+    for _tenth in range(10):
+        until = sent + requests // 10
+        while sent < until:
+            fid = next(fids)
+            client.walk(ROOT, fid, b"entries", b"entry-%05d" % (fid % ENTRIES))
+            client.lopen(fid, O_RDWR)
+            client.write(fid, 0, b"some bytes")
+            client.read(fid, 0, 100)
+            for _ in client.pipeline((Tgetattr(n, fid, 0x7FF) for n in range(12)), 12):
+                pass
+            client.clunk(fid)
+            client.walk(ROOT, fid, b"entries")
+            client.lopen(fid)
+            client.readdir(fid, 0, 2000)
+            client.clunk(fid)
+            client.walk(ROOT, fid, b"no such file", expect=2)
+            sent += 22
+        status = Path(f"/proc/{pid}/status").read_text()
+        sizes.append(int(status.partition("VmRSS:")[2].split()[0]))
+    print(f"\nmemory of the server in kB after each tenth of {sent} requests ({time.perf_counter() - begun:.0f} s):")
+    print(*sizes, f"  from the second on: {sizes[-1] - sizes[1]:+d}")
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--only", default="", help="workloads whose description holds this word; none: only the rest")
+    parser.add_argument("--memory", type=int, default=1_000_000, help="requests of the memory run; 0: none")
+    parser.add_argument("--no-fids", action="store_true", help="leave out the comparison by number of fids")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="assay9-bench-") as directory, ExitStack() as stack:
+        folder = Path(directory)
+        populate(folder / "export")
+        peers = [start(stack, name, folder) for name in ("reference", "diod")]
+        print(f"{'per second':56} {peers[0].name:>10} {peers[1].name:>10}   ratio (least-most)   processor   goal")
+        for workload, goal in GOALS:
+            if options.only in (workload.__doc__ or ""):
+                print(compare(workload, goal, peers, options.rounds, options.seconds), flush=True)
+        if not options.no_fids:
+            fid_cost(stack, folder, options.rounds, options.seconds)
+        if options.memory:
+            memory(stack, folder, options.memory)
+
+
+if __name__ == "__main__":
+    main()
