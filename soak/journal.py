@@ -228,7 +228,9 @@ def create(run_dir: Path, plan: dict[str, Any]) -> Journal:
     try:
         run_dir.mkdir(parents=True)
         lock = _lock(run_dir)
-        db = _connect(run_dir / FILE)
+        # made whole under another name, so that nobody ever sees half of it, also after kill -9
+        new = run_dir / f".{FILE}.new"
+        db = sqlite3.connect(new, isolation_level=None)
         db.execute("BEGIN IMMEDIATE")
         for statement in _TABLES.split(";"):
             db.execute(statement)
@@ -238,6 +240,9 @@ def create(run_dir: Path, plan: dict[str, Any]) -> Journal:
                            f"BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END")  # fmt: skip
         db.execute("INSERT INTO meta VALUES ('schema', ?), ('plan', ?)", (str(SCHEMA), _json(plan)))
         db.execute("COMMIT")
+        db.close()
+        new.rename(run_dir / FILE)
+        db = _connect(run_dir / FILE)
     except (OSError, sqlite3.OperationalError) as e:
         raise InfrastructureError(f"no journal can be made in {run_dir}: {e}", "name another place with --results") \
             from e  # fmt: skip
