@@ -57,9 +57,6 @@ def of_family(library: list[Case], message: type[Message]) -> list[Case]:
     return [c for c in library if c.layer == "vfs" and c.family in wanted and message.__name__ in c.covers]
 
 
-WIRE_FAMILIES_TO_COME = {"xattr"}
-
-
 @pytest.mark.parametrize("message", REQUESTS, ids=lambda m: m.__name__)
 def test_message_has_handler_module(message: type[Message]) -> None:
     if message.__name__ in NO_HANDLER:
@@ -69,9 +66,7 @@ def test_message_has_handler_module(message: type[Message]) -> None:
 
 
 @pytest.mark.parametrize("message", REQUESTS, ids=lambda m: m.__name__)
-def test_message_has_wire_case(message: type[Message], library: list[Case], request: pytest.FixtureRequest) -> None:
-    if message.family in WIRE_FAMILIES_TO_COME:
-        request.applymarker(pytest.mark.xfail(reason="the wire cases of this family are still to be written"))
+def test_message_has_wire_case(message: type[Message], library: list[Case]) -> None:
     covering = [c for c in library if c.layer == "wire" and c.family == message.family and message.__name__ in c.covers]
     assert covering or message.__name__ in NO_WIRE_CASE, f"no case in cases/wire/test_{message.family}.py"
 
