@@ -9,6 +9,8 @@ import pytest
 
 from protocol import constants as c
 from protocol import messages as m
+from reference_server.hostfs import HostStore
+from reference_server.qids import QidPaths
 from reference_server.storage import Store
 from tests.reference_server.conftest import MakePeer
 from tests.reference_server.peer import Failed, Peer
@@ -250,6 +252,19 @@ def test_readdir_can_go_back_to_any_entry(peer: Peer) -> None:
     for index in (20, 3, 3, 29, 10, 0):
         data = peer.ok(m.Treaddir(peer.tag(), fid, entries[index].offset, 8192), m.Rreaddir).data
         assert [e.name for e in decode_dirents(data)] == [e.name for e in entries[index + 1 :]]
+
+
+def test_entries_on_another_device_than_the_root(connect: MakePeer, hostfs: HostStore) -> None:
+    """Their inode numbers are joined with a prefix, in a listing as in a walk."""
+    peer = connect(hostfs)
+    for number in range(5):
+        create(peer, b"f%d" % number)
+    hostfs.paths = QidPaths(hostfs.root_inode[0] + 1)
+    entries = {entry.name: entry.qid.path for entry in peer.list()}
+    for number in range(5):
+        name = b"f%d" % number
+        assert entries[name] == peer.qid(name).path
+        assert entries[name] >> 56 == 1
 
 
 @pytest.mark.parametrize("offset", [1, 0xDEADBEEF, (1 << 63) - 1])
