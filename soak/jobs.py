@@ -44,7 +44,7 @@ class RunningJob:
         self.ops, self.heard = 0.0, time.monotonic()
         self.held = False
         """It waits between two iterations, as `hold` asked."""
-        self._no_space_now = self._no_space = False
+        self._no_space, self._no_space_until = False, 0.0
         self._program: InsideProgram | None = None
         self._asked: tuple[str, concurrent.futures.Future[Any]] | None = None
 
@@ -122,7 +122,7 @@ class RunningJob:
         instance, kind = self.job.instance, event["e"]
         if kind == "begin":
             self.begun, self.ops, self.held = (event["n"], self.journal.begin(instance, event["n"])), 0, False
-            self._no_space = self._no_space_now
+            self._no_space = time.monotonic() <= self._no_space_until
         elif kind == "alive":
             self.ops = max(self.ops, event["ops"])
         elif kind == "ask":
@@ -167,7 +167,8 @@ class RunningJob:
 
     def expect_no_space(self, expected: bool) -> None:
         """The export is full (or no longer): iterations that see it may end for want of room; they are `cut` then."""
-        self._no_space_now = expected
+        # it takes a moment until the program sees that there is room again, and we see what it said before
+        self._no_space_until = float("inf") if expected else time.monotonic() + 15.0
         self._no_space = self._no_space or expected
 
 

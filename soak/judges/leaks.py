@@ -60,10 +60,14 @@ def leak(record: Record, watched: Watched, present: set[str]) -> Judgement:
                "level": whole.level, "hours": whole.span / 3600}  # fmt: skip
     rate = (f"{whole.slope * 3600:+.2f} {watched.unit} an hour (99 %: {whole.low * 3600:+.2f} to "
             f"{whole.high * 3600:+.2f}), level {whole.level:.1f}")  # fmt: skip
-    if whole.surely > 0 and whole.growth > least and late.low > 0:
-        per = Requests(record, points)
-        return Judgement(name, "fail", f"grows by {rate}{per(whole.growth, watched.unit)}", figures)
-    return Judgement(name, "pass", f"does not grow: {rate}", figures)
+    if whole.surely <= 0:
+        return Judgement(name, "pass", f"does not grow: {rate}", figures)
+    if whole.growth <= least:
+        return Judgement(name, "pass", f"grew by no more than {whole.growth:.2f} {watched.unit}: {rate}", figures)
+    if late.low <= 0:
+        return Judgement(name, "pass", f"levels off: {rate}, no growth in the second half", figures)
+    per = Requests(record, points)
+    return Judgement(name, "fail", f"grows by {rate}{per(whole.growth, watched.unit)}", figures)
 
 
 def unbroken(record: Record, series: str) -> list[list[tuple[float, float]]]:
