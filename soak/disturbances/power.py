@@ -20,6 +20,8 @@ from soak.program import InsideProgram
 _GONE = (LinkLost, CallHung, AgentBug)
 
 
+PATIENCE = 120.0
+"""Seconds until the first promise; without one by then the power is cut all the same."""
 UNHEARD = 20
 """Steps that the program may have made between the last that we heard of and its end."""
 
@@ -35,14 +37,15 @@ class PowerCut:
     def __init__(self) -> None:
         self._scene: Scene | None = None
         self._program: InsideProgram | None = None
-        self._cut, self._seed, self._steps = 0.0, 0, 0
+        self._cut, self._after, self._limit = 0.0, 0.0, 0.0
+        self._seed, self._steps = 0, 0
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
         """See Disturbance."""
         seconds, self._seed = rng.uniform(3, 12), rng.getrandbits(32)
         self._scene = scene
         self._program = scene.program("soak.inside.promises", "power-cut", seed=self._seed)
-        self._cut = time.monotonic() + seconds
+        self._after, self._limit = seconds, time.monotonic() + PATIENCE
         return {"seconds": seconds, "seed": self._seed}
 
     def tick(self, now: float) -> dict[str, Any] | None:
@@ -50,7 +53,9 @@ class PowerCut:
         assert self._scene is not None and self._program is not None
         for event in self._program.poll():
             self._steps = event["steps"]
-        if now < self._cut:
+        if self._steps and not self._cut:
+            self._cut = now + self._after  # from the first promise: a busy guest takes its time to begin
+        if now < (self._cut or self._limit):
             return None
         pids = self._scene.deployment.processes()
         kill_at_once(pids.get("hypervisor") or pids.get("device", 0))

@@ -43,7 +43,7 @@ def latency(record: Record, kind: str, words: str) -> Judgement:
     points = points[len(points) // 10 :]
     found = trend([(x / 3600, y) for x, y in points]) if len(points) >= 24 else None
     if found is None:
-        return Judgement(name, "unknown", f"{len(points)} looks of the probe, 24 are the fewest that tell")
+        return Judgement(name, "unknown", f"{len(points)} undisturbed looks, 24 are the fewest that tell")
     level = f"median {math.exp(found.level):.2f} ms"
     return judged(name, found, "an hour", level, record, (points[0][0], points[-1][0]))
 

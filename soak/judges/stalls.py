@@ -19,7 +19,7 @@ def stalls(record: Record) -> list[Judgement]:
     """Whether the share and the workloads always went on."""
     ages = record.series("probe.age")
     if not ages:
-        first = Judgement("stall: the share", "unknown", "the probe inside never reported")
+        first = Judgement("stall: the share", "unknown", "no undisturbed look of the probe inside")
     else:
         longest = max(y for _, y in ages)
         verdict, words = ("fail", "no call came back for") if longest >= SILENT else ("pass", "longest silence")
@@ -41,7 +41,7 @@ def stalls(record: Record) -> list[Judgement]:
 def messages(record: Record) -> list[Judgement]:
     """9P requests without an answer, replies with errors that nobody asked for."""
     if not record.series("msg.total"):
-        return [Judgement("messages", "unknown", "the guest counts no 9P messages (no tracepoints)")]
+        return [Judgement("messages", "unknown", "no undisturbed count of the guest (has it the 9p tracepoints?)")]
     return [unanswered(record), errors(record)]
 
 
