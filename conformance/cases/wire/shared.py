@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from conformance.cases.wire import allowed
-from conformance.client import HungUp, Pending
+from conformance.client import HungUp, NoReply, Pending
 from conformance.errors import Finding
-from conformance.expectation import Expect, names, spell
+from conformance.expectation import Expect, Rerror, names, spell
 from conformance.wire import Session, Wire
 from protocol.codec import frame
-from protocol.constants import NOTAG
-from protocol.messages import Rlerror
+from protocol.constants import GETATTR_BASIC, NOTAG
+from protocol.messages import Tgetattr
 from protocol.registry import Message
 
 Send = Callable[[Session, int], Pending[Any]]
@@ -150,28 +150,50 @@ def _tree(wire: Wire) -> set[tuple[bytes, int, int]]:
 
 
 def refused_or_hung_up(
-    wire: Wire, client: Session, raw: bytes, tag: int, errnos: Expect = allowed.MALFORMED, *,
-    seconds: float = 2.0, also: tuple[type[Message], ...] = (),
-) -> Message | None:  # fmt: skip
-    """Send bytes that are no sound request: an error reply or the end of the connection must follow.
+    wire: Wire, client: Session, raw: bytes, tag: int, errnos: frozenset[int] = allowed.MALFORMED, *,
+    also: tuple[type[Message], ...] = (), remark: str = "",
+) -> Message | Rerror | None:  # fmt: skip
+    """Send one whole frame that is no sound request: an error reply or the end of the connection must follow.
 
-    `also` are replies that are as good as a refusal. The server serves on either way (looked at after every
-    case); None when the connection ended.
+    `also` are replies that are as good as a refusal. A sound request sent after it tells at once when the first
+    will never be answered. None when the connection ended.
     """
-    client.send_raw(raw)
     try:
-        reply = client.next_reply(seconds)
+        client.send_raw(raw, remark)
+        probe = Tgetattr(client.tag(), client.root, GETATTR_BASIC)
+        client.burst([probe])
+        reply = _first(wire, client, tag, probe.tag)
     except HungUp:
         return None
-    if reply.tag not in (tag, NOTAG):
-        raise Finding(f"answered with tag {reply.tag}, asked with {tag}: {spell(reply)}")
     if isinstance(reply, also):
         return reply
     number = client.errno_of(reply)
-    if not isinstance(errnos, frozenset | set) or number not in errnos:
-        assert errnos is not None and not isinstance(errnos, int)
+    if number not in errnos:
         raise Finding(f"no sound request: allowed: {names(errnos)} or hanging up; seen: {spell(reply)}")
-    return reply if isinstance(reply, Rlerror) else None
+    return reply
+
+
+def _first(wire: Wire, client: Session, tag: int, probe: int) -> Message | Rerror:
+    """The reply to the request with `tag`, which `probe` was sent right behind."""
+    probe_seen = hanging = False
+    while True:
+        try:
+            reply = client.next_reply(0.2 if probe_seen else 0.5)
+        except NoReply as error:
+            if probe_seen:
+                raise NoReply(f"{error}; the request sent after it was answered") from None
+            if hanging:
+                raise NoReply(f"{error}; another session is served meanwhile") from None
+            hanging = True
+            other = wire.session()  # so it hangs, and is not merely slow
+            other.getattr(other.root)
+            continue
+        if reply.tag == probe:
+            probe_seen = True
+        elif reply.tag in (tag, NOTAG):
+            return reply
+        else:
+            raise Finding(f"answered with tag {reply.tag}, asked with {tag}: {spell(reply)}")
 
 
 def resized(raw: bytes) -> bytes:

@@ -1,0 +1,410 @@
+"""Family `framing`: size, type and the lengths inside a frame, when they are wrong.
+
+What is at stake: every field of a frame is the guest's word. A device that believes a length reads or writes memory
+that is not the request's (QEMU's CVE-2016-8578, lib9p's CVE-2022-23092), and one that loses count of a frame takes the
+rest of the stream for requests.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.wire import allowed, requests, shared
+from conformance.client import HungUp, NoReply
+from conformance.errors import Finding
+from conformance.expectation import OK, spell
+from conformance.links import Capability
+from conformance.links.socket import SocketLink
+from conformance.wire import Session, Wire
+from protocol.codec import frame
+from protocol.constants import ENAMETOOLONG, GETATTR_BASIC, NOTAG, O_RDWR
+from protocol.messages import (
+    BY_NAME,
+    Rattach,
+    Rflush,
+    Rgetattr,
+    Rlerror,
+    Rversion,
+    Tattach,
+    Tgetattr,
+    Tsymlink,
+    Tversion,
+    Twalk,
+    Twrite,
+)
+
+MESSAGES = sorted(requests.MAKERS)
+STRINGS = [(name, field) for name, fields in sorted(requests.STRINGS.items()) for field in fields]
+UNKNOWN_TYPES = [0, 1, 6, 10, 98, 107, 112, 114, 124, 126, 128, 130, 200, 254, 255]
+"""Of no family; Tlerror, which is no request; Rerror; what 9P2000 has and .L has not (open, create, stat, wstat); what
+WSL and Google have added; the ends of the range."""
+REPLIES = ["Rversion", "Rattach", "Rwalk", "Rlopen", "Rread", "Rwrite", "Rgetattr", "Rreaddir", "Rlerror", "Rclunk"]
+ANSWERS = allowed.MALFORMED | allowed.UNKNOWN_FID | allowed.ILLEGAL_NAME | {ENAMETOOLONG}
+"""What a server may say that decodes what it can and stumbles later."""
+
+
+# --- fields that do not fit their frame -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+@case("WIRE-FRAMING-001")
+def test_last_byte_missing(wire: Wire, name: str) -> None:
+    """A frame that ends one byte before its fields do is refused or ends the connection, and nothing is done.  Source:
+    intro(5): a message's fields fill it; QEMU v9fs_iov_vunmarshal; diod aborted on malformed messages (diod#137)."""
+    requests.prepare(wire)
+    client = wire.client
+    request = requests.MAKERS[name](client)
+    before = shared.tree(wire)
+    also = (Rversion,) if name == "Tversion" else (Rflush,) if name == "Tflush" else ()
+    shared.refused_or_hung_up(wire, client, shared.cut(request), request.tag, ANSWERS, also=also)
+    shared.unchanged(wire, before)
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+@case("WIRE-FRAMING-002")
+def test_header_alone(wire: Wire, name: str) -> None:
+    """A frame that is its header and nothing more is refused or ends the connection, and nothing is done.  Source:
+    intro(5); QEMU died of a missing string (CVE-2016-8578)."""
+    requests.prepare(wire)
+    client = wire.client
+    request = requests.MAKERS[name](client)
+    before = shared.tree(wire)
+    raw = shared.resized(frame(request)[:7])
+    also = (Rversion,) if name == "Tversion" else (Rflush,) if name == "Tflush" else ()
+    shared.refused_or_hung_up(wire, client, raw, request.tag, ANSWERS, also=also, remark=f"header of {name}")
+    shared.unchanged(wire, before)
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+@case("WIRE-FRAMING-003")
+def test_bytes_left_over(wire: Wire, name: str) -> None:
+    """A frame with bytes behind its last field is refused, ends the connection, or is carried out as if they were not
+    there; it is answered, and what follows it is understood.  Source: intro(5): size tells where the next message
+    begins; QEMU passes over what is left."""
+    requests.prepare(wire)
+    client = wire.client
+    request = requests.MAKERS[name](client)
+    raw = shared.resized(frame(request) + b"\xa5" * 5)
+    also = (BY_NAME["R" + name[1:]],)
+    answers = ANSWERS | allowed.NO_AUTH | allowed.XATTR_TOO_LARGE | allowed.NO_SUCH_MESSAGE
+    shared.refused_or_hung_up(wire, client, raw, request.tag, answers, also=also, remark=f"{name} and five bytes")
+
+
+@pytest.mark.parametrize("length", [1, 0xFFFF], ids=["one-more", "0xffff"])
+@pytest.mark.parametrize(("name", "field"), STRINGS)
+@case("WIRE-FRAMING-004")
+def test_string_that_reaches_past_the_frame(wire: Wire, name: str, field: str, length: int) -> None:
+    """A string whose length reaches past the end of its frame is refused or ends the connection, and nothing is done.
+    Source: chaos/diod protocol.md, strings are length[2] and that many bytes; QEMU v9fs_iov_vunmarshal."""
+    requests.prepare(wire)
+    client = wire.client
+    request = requests.MAKERS[name](client)
+    before = shared.tree(wire)
+    value: bytes = getattr(request, field)
+    raw = frame(request)
+    spelt = struct.pack("<H", len(value)) + value
+    # From the end: an empty string's two zero bytes stand in many a place, and a name may occur twice.
+    at = raw.rindex(spelt) if field in ("name", "symtgt", "newname", "client_id", "version") else raw.index(spelt, 7)
+    longest = len(raw) - at - 2 + 1 if length == 1 else length
+    raw = raw[:at] + struct.pack("<H", longest) + raw[at + 2 :]
+    also = (Rversion,) if name == "Tversion" else ()
+    shared.refused_or_hung_up(wire, client, raw, request.tag, ANSWERS, also=also, remark=f"{name}, {field} lies")
+    shared.unchanged(wire, before)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 4, 16, 17, 0x7FFF, 0xFFFF])
+@case("WIRE-FRAMING-005", covers=[Twalk])
+def test_number_of_names_that_lies(wire: Wire, count: int) -> None:
+    """A Twalk of three names that claims another number is refused, ends the connection, or walks as many as it
+    claims where bytes are left over.  Source: walk(5), nwname; lib9p wrote past its array (CVE-2022-23092)."""
+    requests.prepare(wire)
+    client = wire.client
+    raw = bytearray(frame(Twalk(requests.TAG, client.root, client.fid(), (b"dir", b"..", b"fred"))))
+    raw[15:17] = struct.pack("<H", count)
+    also = (BY_NAME["Rwalk"],) if count < 3 else ()
+    answers = ANSWERS | allowed.TOO_MANY_NAMES
+    reply = shared.refused_or_hung_up(wire, client, bytes(raw), requests.TAG, answers, also=also,
+                                      remark=f"Twalk of 3 names that claims {count}")  # fmt: skip
+    if reply is not None and also and isinstance(reply, also):
+        shared.same(len(reply.wqids), count, "qids for the names that were claimed")  # type: ignore[attr-defined]
+
+
+# --- types ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", UNKNOWN_TYPES)
+@case("WIRE-FRAMING-010", severity="linux")
+def test_unknown_type_is_answered(wire: Wire, number: int) -> None:
+    """A message of a type that 9P2000.L does not have is answered with an error, or ends the connection; it is not left
+    without an answer.  Source: error(5); QEMU v9fs_op_not_supp EOPNOTSUPP, which Linux's fallbacks wait for
+    (fs/9p/vfs_inode.c); diod hangs up, nfs-ganesha says nothing."""
+    client = wire.client
+    raw = shared.resized(struct.pack("<IBH", 0, number, requests.TAG) + struct.pack("<II", client.root, 0))
+    answers = allowed.NO_SUCH_MESSAGE | allowed.MALFORMED
+    shared.refused_or_hung_up(wire, client, raw, requests.TAG, answers, remark=f"type {number}")
+
+
+@pytest.mark.parametrize("number", UNKNOWN_TYPES)
+@case("WIRE-FRAMING-011")
+def test_unknown_type_does_no_harm(wire: Wire, number: int) -> None:
+    """A message of an unknown type, as long or as short as can be, leaves the server serving.  Source: error(5); diod
+    aborted on some (diod#110)."""
+    client = wire.client
+    for body in (b"", b"\xff" * 4, b"\xff" * 4000):
+        try:
+            client.send_raw(shared.resized(struct.pack("<IBH", 0, number, requests.TAG) + body), f"type {number}")
+        except HungUp:
+            client = wire.session()
+    wire.still_serves()
+
+
+@pytest.mark.parametrize("name", REPLIES)
+@case("WIRE-FRAMING-012")
+def test_reply_sent_by_a_client(wire: Wire, name: str) -> None:
+    """A reply message sent to a server is answered with an error, passed over, or ends the connection; the server
+    lives.  Source: intro(5): only T-messages go to the server; diod asserted (diod#110, diod#137)."""
+    client = wire.client
+    body = {
+        "Rversion": b"\0\x20\0\0" + struct.pack("<H", 8) + b"9P2000.L", "Rwalk": struct.pack("<H", 1) + bytes(13),
+        "Rread": struct.pack("<I", 3) + b"abc", "Rlerror": struct.pack("<I", 5), "Rwrite": struct.pack("<I", 5),
+        "Rattach": bytes(13), "Rlopen": bytes(17), "Rgetattr": bytes(153), "Rreaddir": struct.pack("<I", 0),
+    }.get(name, b"")  # fmt: skip
+    raw = shared.resized(struct.pack("<IBH", 0, BY_NAME[name].type, requests.TAG) + body)
+    try:
+        client.send_raw(raw, name)
+        client.burst([Tgetattr(5, client.root, GETATTR_BASIC)])
+        reply = client.next_reply()
+        if reply.tag == requests.TAG:
+            number = client.errno_of(reply)
+            assert number != OK, f"a reply was answered with {spell(reply)}"
+            reply = client.next_reply()
+        assert isinstance(reply, Rgetattr), f"Tgetattr afterwards: {spell(reply)}"
+    except HungUp:
+        pass
+    wire.still_serves()
+
+
+# --- the size field -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", range(7))
+@case("WIRE-FRAMING-020")
+def test_size_below_the_header(wire: Wire, size: int) -> None:
+    """A size field below 7 ends the connection or is answered with an error; the server does not spin on it.  Source:
+    intro(5): size counts the header; a server that subtracts without looking reads 4 GiB."""
+    wire.need(Capability.STREAM, "on a virtqueue the descriptors say how long a frame is")
+    client = wire.client
+    client.send_raw(struct.pack("<IBH", size, Tgetattr.type, 5) + bytes(12), f"size field {size}")
+    _ends_or_refuses(wire, client)
+
+
+@pytest.mark.parametrize("size", [0x10000, 0x1000000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF], ids=shared.label)
+@case("WIRE-FRAMING-021")
+def test_size_beyond_msize(wire: Wire, size: int) -> None:
+    """A size field above msize ends the connection or is answered with an error, or the server waits for the rest; no
+    memory is set aside for it.  Source: version(5), "the maximum length ... that the client will ever generate"."""
+    wire.need(Capability.STREAM, "on a virtqueue the descriptors say how long a frame is")
+    before = wire.memory()
+    client = wire.session(8192)
+    client.send_raw(struct.pack("<IBH", size, Twrite.type, 5) + bytes(100), f"size field {size:#x}")
+    client.ended(0.05)
+    if before is not None and (now := wire.memory()) is not None:
+        assert now - before < 32 << 20, f"the server grew by {(now - before) >> 20} MiB for a size field"
+    wire.still_serves()
+
+
+@case("WIRE-FRAMING-022", covers=[Tsymlink])
+def test_whole_request_longer_than_msize(wire: Wire) -> None:
+    """A sound request longer than msize is refused, ends the connection, or is carried out; in each case the server
+    lives.  Source: version(5)."""
+    client = wire.session(4096)
+    request = Tsymlink(client.tag(), client.root, b"n" * 200, b"t" * 4090, 0)
+    try:
+        reply = client.send(request).wait(2.0)
+    except HungUp:
+        return
+    if isinstance(reply, Rlerror):
+        assert reply.ecode in ANSWERS | allowed.NAME_TOO_LONG, spell(reply)
+        assert not wire.host.exists(b"n" * 200), "refused, and yet there"
+
+
+@pytest.mark.parametrize("size", [7, 10, 18])
+@case("WIRE-FRAMING-023", covers=[Tgetattr])
+def test_size_smaller_than_the_frame(wire: Wire, size: int) -> None:
+    """When the size field cuts a request short, what follows is the next frame, whatever it is; the server survives the
+    nonsense.  Source: intro(5): the size field alone says where a message ends."""
+    wire.need(Capability.STREAM, "on a virtqueue the descriptors say how long a frame is")
+    client = wire.client
+    raw = bytearray(frame(Tgetattr(5, client.root, GETATTR_BASIC)))
+    raw[0:4] = struct.pack("<I", size)
+    client.send_raw(raw, f"Tgetattr whose size field says {size}")
+    client.ended(0.05)
+    wire.still_serves()
+
+
+# --- the stream -----------------------------------------------------------------------------------
+
+
+@case("WIRE-FRAMING-030")
+def test_frame_byte_by_byte(wire: Wire) -> None:
+    """A frame that arrives a byte at a time is one request.  Source: intro(5); a stream has no boundaries but size."""
+    wire.need(Capability.STREAM, "a virtqueue carries whole frames")
+    client = wire.client
+    raw = frame(Tgetattr(5, client.root, GETATTR_BASIC))
+    for byte in raw:
+        client.send_raw(bytes([byte]), "a byte")
+    reply = client.next_reply()
+    assert isinstance(reply, Rgetattr) and reply.tag == 5, spell(reply)
+
+
+@case("WIRE-FRAMING-031")
+def test_frames_cut_anywhere(wire: Wire) -> None:
+    """Two requests whose bytes arrive in two parts, cut at every place in turn, are two requests.  Source: intro(5);
+    kernels cut streams where they like."""
+    wire.need(Capability.STREAM, "a virtqueue carries whole frames")
+    client = wire.client
+    raw = frame(Tgetattr(5, client.root, GETATTR_BASIC)) + frame(Tgetattr(6, client.root, GETATTR_BASIC))
+    for at in range(1, len(raw)):
+        client.send_raw(raw[:at], f"{at} bytes")
+        if at % 8 == 0:
+            time.sleep(0.001)  # now and then long enough that the server has met the first part by itself
+        client.send_raw(raw[at:], "the rest")
+        tags = {client.next_reply().tag, client.next_reply().tag}
+        shared.same(tags, {5, 6}, f"tags answered, cut at {at}")
+
+
+@case("WIRE-FRAMING-032", covers=[Twrite])
+def test_frame_that_never_ends(wire: Wire) -> None:
+    """A client that sends half a request and nothing more keeps no other from being served.  Source: intro(5); one
+    thread for all clients would wait for it."""
+    wire.need(Capability.STREAM, "a virtqueue carries whole frames")
+    slow = wire.session()
+    fid = slow.create(b"slow")
+    raw = frame(Twrite(5, fid, 0, bytes(20000)))
+    slow.send_raw(raw[:10000], "half a Twrite")
+    other = wire.session()
+    for _ in range(10):
+        other.getattr(other.root)
+    slow.send_raw(raw[10000:], "the other half")
+    assert slow.next_reply().tag == 5
+    shared.same(len(wire.host.content(b"slow")), 20000, "bytes written")
+
+
+@pytest.mark.parametrize("there", [1, 3, 4, 6, 7, 20, 5000])
+@case("WIRE-FRAMING-033")
+def test_client_that_dies_in_a_frame(wire: Wire, there: int) -> None:
+    """A connection that ends in the middle of a frame is given up, its half request is not carried out.  Source:
+    intro(5); clients die anywhere."""
+    wire.need(Capability.HANGUP, "the link must be able to die")
+    wire.host.file(b"fred", b"a" * 10000)
+    client = wire.session()
+    fid = client.open(b"fred", flags=O_RDWR)
+    client.send_raw(frame(Twrite(5, fid, 0, b"b" * 10000))[:there], f"{there} bytes of a Twrite")
+    wire.hang_up(client)
+    wire.still_serves()
+    shared.same(wire.host.content(b"fred"), b"a" * 10000, "the file")
+
+
+@case("WIRE-FRAMING-034", covers=[Tgetattr])
+def test_client_that_only_stops_sending(wire: Wire) -> None:
+    """Requests that came before the client closed its sending side are answered, or the connection ends.  Source:
+    shutdown(2); intro(5)."""
+    wire.need(Capability.STREAM, "a virtqueue has no end")
+    client = wire.client
+    if not isinstance(client.link, SocketLink):
+        return
+    flying = [client.send_getattr(client.root) for _ in range(10)]
+    client.link.shut_writing()
+    try:
+        for pending in flying:
+            pending.result()
+    except HungUp:
+        pass
+    wire.still_serves()
+
+
+# --- before and around the session ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [1000, 8000, 65000])
+@case("WIRE-FRAMING-040", covers=[Tversion])
+def test_version_string_of_any_length(wire: Wire, length: int) -> None:
+    """A version string as long as a string can be is answered `unknown`, refused, or ends the connection.  Source:
+    version(5); before it there is no msize to hold it to."""
+    client = wire.connect()
+    try:
+        reply = client.send_version(8192, b"9P2000.L" + b"L" * length).wait(2.0)
+    except HungUp:
+        return
+    if isinstance(reply, Rversion):
+        assert reply.version in (b"unknown", b"9P2000"), f"answered with {reply.version[:40]!r}"
+
+
+@pytest.mark.parametrize("raw", [
+    b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", bytes(64), b"\xff" * 64,
+], ids=["http", "ssh", "zeros", "ones"])  # fmt: skip
+@case("WIRE-FRAMING-041")
+def test_no_9p_at_all(wire: Wire, raw: bytes) -> None:
+    """Bytes of another protocol do no harm.  Source: intro(5); ports are scanned."""
+    wire.need(Capability.STREAM, "a virtqueue carries whole frames")
+    client = wire.connect()
+    client.send_raw(raw)
+    client.ended(0.05)
+    wire.still_serves()
+
+
+@case("WIRE-FRAMING-042", covers=[Tversion])
+def test_version_twice_at_once(wire: Wire) -> None:
+    """Two Tversion sent together are each answered, and the session that follows works.  Source: version(5): each
+    begins a new session."""
+    client = wire.connect()
+    client.burst([Tversion(NOTAG, 8192, b"9P2000.L"), Tversion(NOTAG, 4096, b"9P2000.L")])
+    seen = [client.next_reply(), client.next_reply()]
+    assert all(isinstance(reply, Rversion) for reply in seen), [spell(reply) for reply in seen]
+    wire.attach(client)
+
+
+@case("WIRE-FRAMING-043", covers=[Tversion])
+def test_version_while_requests_fly(wire: Wire) -> None:
+    """A Tversion behind requests in flight ends them: each is answered before the Rversion or never, and the new
+    session works.  Source: version(5), "all outstanding I/O on the connection is aborted"."""
+    client = wire.client
+    for _ in range(10):
+        root = client.root
+        client.burst([*(Tgetattr(tag, root, GETATTR_BASIC) for tag in range(20)), Tversion(NOTAG, 8192, b"9P2000.L")])
+        answered = set()
+        while not isinstance(reply := client.next_reply(), Rversion):
+            assert reply.tag < 20 and reply.tag not in answered, f"nobody asked for {spell(reply)}, or it came twice"
+            answered.add(reply.tag)
+        client.silent(0.01)
+        client.root = wire.attach(client)
+
+
+@case("WIRE-FRAMING-044", covers=[Tattach], severity="varies")
+def test_attach_to_nofid(wire: Wire) -> None:
+    """Tattach to NOFID is refused: it is the number that stands for none.  Source: attach(5), NOFID."""
+    client = wire.client
+    reply = client.attach(0xFFFFFFFF, wire.aname, expect=allowed.UNKNOWN_FID | allowed.FID_IN_USE)
+    assert not isinstance(reply, Rattach)
+
+
+def _ends_or_refuses(wire: Wire, client: Session) -> None:
+    """The connection ends, or an error comes; another session is served."""
+    deadline = time.monotonic() + 2.0
+    while True:
+        try:
+            reply = client.next_reply(0.3)
+        except HungUp:
+            break
+        except NoReply:
+            wire.still_serves()
+            if time.monotonic() > deadline:
+                raise Finding("neither an error nor the end of the connection came") from None
+            continue
+        assert client.errno_of(reply) != OK, f"answered with {spell(reply)}"
+        break
+    wire.still_serves()
