@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -103,6 +104,7 @@ class Wire:
         self._directory = directory
         self._clients: list[Client] = []
         self._session: Session | None = None
+        self._decoy = False
         self._deadline = time.monotonic() + seconds
         self.spec = owner.spec
         self.features = owner.features
@@ -146,8 +148,11 @@ class Wire:
             raise Undrivable("an absolute path is sent only to servers that the suite has contained itself")
         # As the server names it: its own directory is the same inside and outside of its containment.
         decoy = self._owner.base.resolve() / "outside" / "decoy"
-        decoy.mkdir(parents=True, exist_ok=True)
-        (decoy / "kept").write_bytes(b"untouched")
+        if not self._decoy:
+            self._decoy = True
+            shutil.rmtree(decoy.parent, ignore_errors=True)  # what an earlier case got done to it
+            decoy.mkdir(parents=True)
+            (decoy / "kept").write_bytes(b"untouched")
         return os.fsencode(decoy)
 
     @property

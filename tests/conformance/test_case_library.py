@@ -43,7 +43,7 @@ VFS_FAMILIES = {
 """A message family's vfs families: system calls are not cut the way messages are."""
 
 NO_HANDLER = {"Tlerror": "is no request"}
-NO_WIRE_CASE = {"Tlerror": "is no request; an unknown type is WIRE-SESSION's matter"}
+NO_WIRE_CASE = {"Tlerror": "is no request; WIRE-FRAMING-010 sends it as an unknown type"}
 
 
 @pytest.fixture(scope="module")

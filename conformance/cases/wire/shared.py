@@ -16,7 +16,7 @@ from conformance.expectation import Expect, Rerror, names, spell
 from conformance.wire import Session, Wire
 from protocol.codec import frame
 from protocol.constants import GETATTR_BASIC, NOTAG
-from protocol.messages import Tgetattr
+from protocol.messages import Tgetattr, Trenameat, Tunlinkat
 from protocol.registry import Message
 
 Send = Callable[[Session, int], Pending[Any]]
@@ -204,3 +204,13 @@ def resized(raw: bytes) -> bytes:
 def cut(message: Message, count: int = 1) -> bytes:
     """The frame of `message` without its last `count` bytes, its size field saying so."""
     return resized(frame(message)[:-count])
+
+
+def renameat(client: Session, olddirfid: int, oldname: bytes, newdirfid: int, newname: bytes) -> Message:
+    """Trenameat with a tag of its own."""
+    return Trenameat(client.tag(), olddirfid, oldname, newdirfid, newname)
+
+
+def unlinkat(client: Session, dirfid: int, name: bytes) -> Message:
+    """Tunlinkat with a tag of its own."""
+    return Tunlinkat(client.tag(), dirfid, name, 0)
