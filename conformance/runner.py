@@ -21,6 +21,7 @@ from conformance.targets.deployment import Deployment
 from conformance.targets.spec import Target
 from conformance.trace import Crossed, parse
 from conformance.vantage import Vantage
+from guests.agentlink import CallHung
 
 Body = Callable[[Share], None]
 
@@ -35,6 +36,8 @@ class Runner:
         self._mount_line = ""
         self._refused: dict[MountOptions, str] = {}
         self._controls: dict[str, Share] = {}
+        self._spent_control: str | None = None
+        """The directory of a case on the control file system that is to be removed when the next one begins."""
         self.broken: InfrastructureError | None = None
 
     def run(
@@ -57,17 +60,21 @@ class Runner:
                     self._on_control(body, control)
                     self._controls[directory] = control
             share = self._share(case, directory, mount, further)
-            if self.deployment.traced:
-                self.deployment.inside.call("trace_begin")
             self._bounded(body, share, case.seconds)
             share.settle()
         except (Exception, KeyboardInterrupt) as e:
             if isinstance(e, KeyboardInterrupt):
                 raise
             raised = e
-        if share is not None and self.deployment.traced:
-            crossed = self._crossed(further)
-        raised = self._after(share, further, raised)
+        lost = False
+        if share is not None:
+            try:
+                crossed = self._crossed(further)
+            except (OSError, InfrastructureError, CallHung) as e:
+                lost = True
+                hung = Finding(f"closing what the case left open inside: {e}")
+                raised = raised or (hung if isinstance(e, CallHung) else e)
+        raised = self._after(share, further, raised, lost=lost)
         known = self.target.profile.known_failure(case.id, parameters, str(mount), self.deployment.version,
                                                   self.target.machine.image)  # fmt: skip
         judgement = judge(
@@ -146,12 +153,10 @@ class Runner:
             outside_link.call("fresh_root", outside_root)
         except OSError as e:  # ours, not the case's: never a finding
             raise InfrastructureError(f"the case's directory {outside_root} cannot be made: {e.strerror}") from e
-        if outside_link is not inside_link:
-            inside_link.call("setroot", inside_root)
-            if mount.cache in CACHED and "remount" in d.features:
-                # The guest still knows earlier cases' files by inode number, which the host has used again.
-                # The kernel gives a dentry that was used lately a second chance: hence several times.
-                inside_link.call("repeat", 3, "write_text", "/proc/sys/vm/drop_caches", "2")
+        if not on_control:
+            drop = mount.cache in CACHED and "remount" in d.features
+            inside_link.call("begin_case", inside_root, drop_caches=drop, remove=self._spent_control, trace=d.traced)
+            self._spent_control = None
         inside = Vantage("inside", inside_link, inside_root)
         outside = Vantage("outside", outside_link, outside_root)
         control = Vantage("control", d.control, f"{d.control_root}/{directory}")
@@ -166,9 +171,13 @@ class Runner:
         try:
             body(control)
         except (Finding, AssertionError, OSError) as e:
-            raise SuiteError(f"the case fails on the control file system too: {e}") from e
-        finally:
             self._tidy(control)
+            raise SuiteError(f"the case fails on the control file system too: {e}") from e
+        except BaseException:
+            self._tidy(control)
+            raise
+        self.deployment.control.reap()
+        self._spent_control = control.outside.root
 
     def _bounded(self, body: Body, share: Share, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -184,14 +193,15 @@ class Runner:
         body(share)
 
     def _crossed(self, further: Further) -> Crossed | None:
-        try:
-            return parse(self.deployment.inside.call("trace_end")).and_then(further.crossed())
-        except (InfrastructureError, OSError):
-            return None
+        """What crossed, None where the target gives no trace. What the case holds open inside is closed."""
+        traced = self.deployment.inside.call("end_case")
+        return None if traced is None else parse(traced).and_then(further.crossed())
 
-    def _after(self, share: Share | None, further: Further, raised: BaseException | None) -> BaseException | None:
-        """Tidy up; a target that the case has killed is charged to it and restored."""
-        hung = any(c.trouble for c in share.calls) if share is not None else False
+    def _after(
+        self, share: Share | None, further: Further, raised: BaseException | None, *, lost: bool
+    ) -> BaseException | None:
+        """Tidy up; a target that the case has killed is charged to it and restored. `lost`: inside is known to be."""
+        hung = lost or (any(c.trouble for c in share.calls) if share is not None else False)
         raised = further.charged(raised)
         try:
             further.tidy(hung=hung)
@@ -227,8 +237,6 @@ class Runner:
         holder = d.control if share.on_control else d.outside
         for link in {id(d.inside): d.inside, id(holder): holder}.values():
             link.reap()
-            if link is not holder:
-                link.call("reset")
         holder.call("drop_root", share.outside.root)
 
 

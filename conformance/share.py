@@ -51,6 +51,7 @@ class Share:
         comparer.forget_inodes()
         for vantage in (inside, outside, control):
             vantage.observer = self._observe
+        self._looking(True)
 
     # ---- comparisons a case asks for; each returns what was seen, and raises Finding where the sides differ
 
@@ -131,6 +132,12 @@ class Share:
 
     # ---- what happens after every call
 
+    def _looking(self, on: bool) -> None:
+        """Compare after every call from now on, or not."""
+        self._comparing = on
+        if self.inside.process == "main" and not self.on_control:
+            self.inside.look = ("marked" if self._traced else "plain") if on else ""
+
     def settle(self) -> None:
         """Raise a Finding for differences that the comparisons after the calls have met."""
         wrong = [c for c in self.comparisons if not c.ok]
@@ -155,19 +162,26 @@ class Share:
                 parent = posixpath.dirname(relative.rstrip("/"))
                 paths[parent or "."] = None
         if paths:
-            self._look(list(paths))
+            self._look(list(paths), dict(record.seen or ()))
 
-    def _look(self, paths: list[str]) -> None:
-        for path, ours, theirs in zip(paths, *self._seen(paths, "lstat"), strict=True):
+    def _look(self, paths: list[str], already: dict[str, Any]) -> None:
+        for path, ours, theirs in zip(paths, *self._seen(paths, "lstat", already), strict=True):
             self.comparisons.append(self._judge(path, ours, theirs, "stat", None))
 
     def _compare_stat(self, path: str, kind: str, tolerate: Mapping[str, str] | None) -> Comparison:
         inside, outside = self._seen([path], kind)
         return self._judge(path, inside[0], outside[0], "statx" if kind == "statx" else "stat", tolerate)
 
-    def _seen(self, paths: list[str], kind: str) -> tuple[list[Any], list[Any]]:
-        """What inside and outside show of `paths`, by the main processes: as root, whatever process the case uses."""
-        inside = self.inside.quietly("look", paths, kind, mark=self._traced)
+    def _seen(self, paths: list[str], kind: str,
+              already: Mapping[str, Any] | None = None) -> tuple[list[Any], list[Any]]:  # fmt: skip
+        """What inside and outside show of `paths`, by the main processes: as root, whatever process the case uses.
+
+        `already`: what inside has seen of them in the round trip of the call itself.
+        """
+        if already and all(path in already for path in paths):
+            inside = [already[path] for path in paths]
+        else:
+            inside = self.inside.quietly("look", paths, kind, mark=self._traced)
         if self.on_control:
             return inside, inside
         outside = self.outside.quietly("look", paths, kind)
@@ -242,7 +256,7 @@ class _Paused:
         self._share = share
 
     def __enter__(self) -> None:
-        self._share._comparing = False
+        self._share._looking(False)
 
     def __exit__(self, *_: object) -> None:
-        self._share._comparing = True
+        self._share._looking(True)

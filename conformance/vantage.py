@@ -38,6 +38,8 @@ class CallRecord:
     trouble: str | None = None
     seconds: float = 0.0
     changed: tuple[str, ...] = ()
+    seen: tuple[tuple[str, Any], ...] | None = None
+    """What the calling process saw of the changed paths and their parents directly after the call, if it looked."""
 
 
 Observer = Callable[["Vantage", CallRecord], None]
@@ -71,6 +73,8 @@ class Vantage:
     ) -> None:  # fmt: skip
         self.name, self.agent, self.root, self.process, self.timeout = name, agent, root, process, timeout
         self.observer = observer
+        self.look = ""
+        """How the agent is to look at what a call changed, in the same round trip: see `AgentLink.send`."""
 
     def __getattr__(self, op: str) -> Callable[..., Any]:
         if op.startswith("_"):
@@ -84,16 +88,18 @@ class Vantage:
     def perform(self, op: str, *args: Any, **kw: Any) -> Any:
         """Make the call `op`. Raises OSError (the call's errno), Finding (hung, killed), SuiteError."""
         record = CallRecord(self.name, self.process, op, args, kw)
-        return self.finish(self.agent.send(op, args, kw, self.process, self.timeout), record, self.timeout)
+        number = self.agent.send(op, args, kw, self.process, self.timeout, look=self.look)
+        return self.finish(number, record, self.timeout)
 
     def finish(self, number: int, record: CallRecord, timeout: float) -> Any:
         """Wait for a call's reply, record it and tell the observer."""
         try:
             reply = self.agent.receive(number, timeout)
             record.value, record.changed, record.seconds = reply.value, reply.changed, reply.seconds
+            record.seen = reply.seen
             return reply.value
         except CallError as e:
-            record.errno, record.changed, record.seconds = e.errno, e.changed, e.seconds
+            record.errno, record.changed, record.seconds, record.seen = e.errno, e.changed, e.seconds, e.seen
             raise
         except CallHung as e:
             record.trouble = "hung"

@@ -10,6 +10,10 @@ Calls of "main" are made in this process; "proc" may name further processes, whi
 a case gets a second process, another user or another umask. A call that never returns does not take the agent
 with it: past its timeout the caller is told, and a successor goes on (see `Agent`).
 
+A request with "look" (marked in the trace or not) has what its call changed looked at in the same round trip,
+while the call is "main"'s: "seen" then holds [name below the root, lstat or errno] of each and of its parents. "s" is
+what the call took, "o" what the agent took for the rest since its last reply: reading, looking, writing.
+
 An op is a function in `OPS`. Parameters annotated `P` are path names: relative ones are taken below
 the worker's root (the case's own directory). Ops marked `changes=` report the path they changed, so that
 the caller can compare it inside and outside after every such call.
@@ -57,6 +61,8 @@ DIRS = {}
 PROGRAMS = {}
 CHANGED = []
 ROOT = b"/"
+ROOT_FD = None
+"""The root held open during a case: its dentry stays, and each call walks one name less over the wire."""
 
 
 def op(changes=()):
@@ -560,8 +566,11 @@ def look(paths, kind="lstat", mark=False):
     out = []
     for path in paths:
         try:
-            raw = under_root(path)
-            out.append(statx(raw) if kind == "statx" else lstat(raw))
+            if ROOT_FD is not None and kind == "lstat" and not path.startswith("/"):
+                out.append(lstat(os.fsencode(path), dir_fd=ROOT_FD))
+            else:
+                raw = under_root(path)
+                out.append(statx(raw) if kind == "statx" else lstat(raw))
         except OSError as e:
             out.append(e.errno)
     if mark:
@@ -886,6 +895,20 @@ def fill_directory(path: P, count, prefix="f"):
         os.close(os.open(os.path.join(path, b"%s%06d" % (os.fsencode(prefix), i)), os.O_CREAT | os.O_EXCL, 0o644))
 
 
+@op()
+def mkdir_down(fd, names):
+    """mkdirat(2) and openat(2), each below the one before, until one fails: [descriptors, errno or 0]."""
+    made = []
+    try:
+        for name in names:
+            os.mkdir(os.fsencode(name), dir_fd=fd)
+            fd = os.open(os.fsencode(name), os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+            made.append(fd)
+    except OSError as e:
+        return [made, e.errno]
+    return [made, 0]
+
+
 @op(changes=("path",))
 def rmtree(path: P):
     """Remove a tree as it stands, without following symbolic links; a missing one is no error."""
@@ -1105,6 +1128,19 @@ def mounts():
 
 
 @op()
+def mount_(source, path: P, kind="", flags=0, data=""):
+    """mount(2). As a system call: under an emulator a program that does it costs sixty times as much."""
+    given = [os.fsencode(v) if v else None for v in (source, path, kind, data)]
+    check(libc.mount(given[0], given[1], given[2], ctypes.c_ulong(flags), given[3]))
+
+
+@op()
+def umount(path: P, flags=0):
+    """umount2(2)."""
+    check(libc.umount2(os.fsencode(path), flags))
+
+
+@op()
 def uname():
     return list(os.uname())
 
@@ -1256,11 +1292,21 @@ def setroot(path):
     """Relative names of this worker are taken below `path` from now on."""
     global ROOT
     ROOT = os.fsencode(path)
+    release_root()
+
+
+def release_root():
+    """Hold the root open no longer."""
+    global ROOT_FD
+    if ROOT_FD is not None:
+        os.close(ROOT_FD)
+        ROOT_FD = None
 
 
 @op()
 def reset():
     """Give the worker back as it was: descriptors, maps and streams closed, umask 022, cwd /."""
+    release_root()
     for handle in list(MAPS):
         MAPS.pop(handle)[0].close()
     for handle in list(DIRS):
@@ -1285,6 +1331,34 @@ def fresh_root(path):
     os.mkdir(path)
     os.chmod(path, 0o777)
     setroot(path)
+
+
+@op()
+def begin_case(path, drop_caches=False, remove=None, trace=False):
+    """Begin a case on a share: names below `path`, which is held, and nothing traced yet where there is tracing.
+
+    `remove`: a directory of the control file system that is no longer wanted. `drop_caches`: the guest still knows
+    earlier cases' files by inode number, which the host has used again, so that dentries and inodes are dropped;
+    several times, because the kernel gives a dentry that was used lately a second chance.
+    """
+    reset()
+    if remove is not None:
+        rmtree(os.fsencode(remove))
+    setroot(path)
+    for _ in range(3 if drop_caches else 0):
+        write_text("/proc/sys/vm/drop_caches", "2")
+    global ROOT_FD
+    ROOT_FD = os.open(path, os.O_PATH | os.O_DIRECTORY)
+    if trace:
+        trace_begin()
+
+
+@op()
+def end_case():
+    """End a case on a share: what was traced, None where there is no tracing; this process as new."""
+    traced = trace_end() if TRACE_FDS else None
+    reset()
+    return traced
 
 
 @op()
@@ -1366,10 +1440,21 @@ KEPT = set()
 """Descriptors that `reset` leaves open: the roads to the caller and to the other processes."""
 
 
-def answer(line):
-    """Perform a request and return its reply; "s" is what both took here, in seconds."""
+def below_root(changed):
+    """The names below ROOT of changed paths and of their parents, each once."""
+    root, names = os.fsdecode(ROOT).rstrip("/"), []
+    for path in changed:
+        if path == root:
+            names.append(".")
+        elif path.startswith(root + "/"):
+            name = path[len(root) + 1 :]
+            names += [name, os.path.dirname(name.rstrip("/")) or "."]
+    return list(dict.fromkeys(names))
+
+
+def answer(request):
+    """Perform a request and return its reply; "s" is what the call took here, in seconds."""
     begun = time.perf_counter()
-    request = json.loads(line) if isinstance(line, bytes) else line
     reply = {"id": request["id"]}
     try:
         reply["v"] = encode(perform(request["op"], request["args"], request["kw"]))
@@ -1379,15 +1464,18 @@ def answer(line):
         reply["bug"] = traceback.format_exc()
     reply["s"] = round(time.perf_counter() - begun, 6)
     if CHANGED:
-        reply["changed"] = list(dict.fromkeys(CHANGED))
+        changed = reply["changed"] = list(dict.fromkeys(CHANGED))
         del CHANGED[:]
+        if request.get("look"):
+            names = below_root(changed)
+            reply["seen"] = list(zip(names, look(names, mark=request["look"] == "marked")))
     return reply
 
 
 def worker(channel, root):
     """Serve requests on `channel` until it closes: the life of a further process."""
-    global ROOT
-    ROOT = root
+    global ROOT, ROOT_FD
+    ROOT, ROOT_FD = root, None  # the descriptor was the agent's
     KEPT.clear()
     KEPT.add(channel.fileno())
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -1399,7 +1487,7 @@ def worker(channel, root):
                 os._exit(0)
             buffer += part
         line, buffer = buffer.split(b"\n", 1)
-        channel.sendall(json.dumps(answer(line)).encode() + b"\n")
+        channel.sendall(json.dumps(answer(json.loads(line))).encode() + b"\n")
 
 
 class Worker:
@@ -1464,6 +1552,7 @@ class Agent:
         self.background = {}  # id -> deadline
         self.lock = threading.Lock()
         self.succeeded = False
+        self.spent = 0.0  # seconds of this process that no reply has told of yet
         KEPT.update((source, sink))
 
     def say(self, reply):
@@ -1521,8 +1610,10 @@ class Agent:
                         for name in list(self.workers):
                             self.drop(name)
                         return
+                    begun = time.perf_counter()
                     *lines, self.buffer = (self.buffer + part).split(b"\n")
                     self.lines += lines
+                    self.spent += time.perf_counter() - begun
                 else:
                     self.relay(channels[ready])
             now = time.monotonic()
@@ -1546,6 +1637,7 @@ class Agent:
 
     def take(self, line):
         """Perform one request, or pass it on."""
+        begun = time.perf_counter()
         request = json.loads(line)
         name, op_name, limit = request.get("proc", "main"), request["op"], request.get("timeout", 30)
         if op_name == "@reap":  # every process but this one ends
@@ -1577,7 +1669,10 @@ class Agent:
             if self.succeeded:
                 time.sleep(1e9)  # the successor has answered; this process is over
             self.current = None
+            reply["o"] = round(time.perf_counter() - begun + self.spent - reply["s"], 6)
+            begun = time.perf_counter()
             self.say(reply)
+            self.spent = time.perf_counter() - begun
 
     def answer_later(self, request):
         reply = answer(request)

@@ -43,11 +43,15 @@ class AgentBug(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What one call gave: its value, the paths it says it changed, and the seconds it took there."""
+    """What one call gave: its value, the paths it says it changed, and the seconds it took there.
+
+    `seen`: of a call that was sent with `look`, (name below the root, lstat or errno) of what it changed.
+    """
 
     value: Any
     changed: tuple[str, ...]
     seconds: float
+    seen: tuple[tuple[str, Any], ...] | None = None
 
 
 class CallError(OSError):
@@ -55,6 +59,7 @@ class CallError(OSError):
 
     changed: tuple[str, ...] = ()
     seconds: float = 0.0
+    seen: tuple[tuple[str, Any], ...] | None = None
 
 
 class AgentLink:
@@ -65,15 +70,16 @@ class AgentLink:
         self._next = 0
         self._replies: dict[int, dict[str, Any]] = {}
         self.seconds = 0.0
-        """What the agent itself has spent on all its calls so far."""
+        """What the agent itself has spent on all its calls so far, reading requests and writing replies included."""
         self.spawned = False
         """Whether there may be further processes; `reap` ends them."""
 
     def send(self, op: str, args: tuple[Any, ...], kw: dict[str, Any], proc: str, timeout: float,
-             background: bool = False) -> int:  # fmt: skip
+             background: bool = False, look: str = "") -> int:  # fmt: skip
         """Send a request and return its number; `receive` gives its reply.
 
-        In the background, a call of the main process does not keep it from making others.
+        In the background, a call of the main process does not keep it from making others. With `look` ("marked" in
+        the trace, or "plain") what a call of the main process changed is looked at in the same round trip.
         """
         self._next += 1
         self.spawned = self.spawned or op == "@spawn"
@@ -81,6 +87,8 @@ class AgentLink:
                    "kw": {k: encode(v) for k, v in kw.items()}, "timeout": timeout}  # fmt: skip
         if background:
             request["background"] = True
+        if look:
+            request["look"] = look
         try:
             self._channel.send(json.dumps(request).encode() + b"\n")
         except (OSError, EOFError, InfrastructureError) as e:
@@ -103,7 +111,7 @@ class AgentLink:
             reply = json.loads(line)
             self._replies[reply["id"]] = reply
         reply = self._replies.pop(number)
-        self.seconds += reply.get("s", 0.0)
+        self.seconds += reply.get("s", 0.0) + reply.get("o", 0.0)
         return _judge(reply, timeout)
 
     def ready(self, number: int, within: float) -> bool:
@@ -139,9 +147,10 @@ class AgentLink:
 
 def _judge(reply: dict[str, Any], timeout: float) -> Reply:
     changed, seconds = tuple(reply.get("changed", ())), reply.get("s", 0.0)
+    seen = tuple((name, value) for name, value in reply["seen"]) if "seen" in reply else None
     if "errno" in reply:
         error = CallError(reply["errno"], reply.get("text") or os.strerror(reply["errno"]))
-        error.changed, error.seconds = changed, seconds
+        error.changed, error.seconds, error.seen = changed, seconds, seen
         raise error
     if "hung" in reply:
         raise CallHung(f"the call did not return within {timeout:.0f} s")
@@ -149,7 +158,7 @@ def _judge(reply: dict[str, Any], timeout: float) -> Reply:
         raise WorkerDied(_death(reply["died"]))
     if "bug" in reply:
         raise AgentBug(reply["bug"])
-    return Reply(decode(reply.get("v")), changed, seconds)
+    return Reply(decode(reply.get("v")), changed, seconds, seen)
 
 
 def _death(status: int | None) -> str:

@@ -121,7 +121,8 @@ class LyingLink(AgentLink):
 
     def receive(self, number: int, timeout: float) -> Reply:
         reply = super().receive(number, timeout)
-        for seen in reply.value if isinstance(reply.value, list) else [reply.value]:
+        values = reply.value if isinstance(reply.value, list) else [reply.value]
+        for seen in [*values, *(value for _, value in reply.seen or ())]:
             if isinstance(seen, dict) and seen.get("st_mode", 0) & 0o170000 == 0o100000:
                 by = int(self.change[1:])
                 seen[self.field] = seen[self.field] + by if self.change[0] == "+" else seen[self.field] ^ by

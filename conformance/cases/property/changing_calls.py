@@ -14,7 +14,7 @@ from conformance.vantage import Vantage
 
 @dataclass(frozen=True, slots=True)
 class ChangingCall:
-    """A call that changes what `populate` has made, under the name that parametrized cases show."""
+    """A call that changes what `populate` has made, under the name that failures show."""
 
     name: str
     make: Callable[[Any], Any]
@@ -50,6 +50,15 @@ CHANGING_CALLS = (
     ChangingCall("setxattr", lambda v: v.setxattr("d/file", "user.b", b"2")),
     ChangingCall("removexattr", lambda v: v.removexattr("d/file", "user.a")),
 )
+
+GROUPS: dict[str, list[ChangingCall]] = {"open": [], "attributes": [], "directory": [], "names": [], "xattr": []}
+"""The calls by what they change: cases take a group at a time, because each needs a mount of its own."""
+
+_GROUP_OF = {"create": "open", "open": "open", "mkdir": "directory", "rmdir": "directory", "unlink": "names",
+             "rename": "names", "link": "names", "symlink": "names", "mkfifo": "names", "setxattr": "xattr",
+             "removexattr": "xattr"}  # fmt: skip
+for _call in CHANGING_CALLS:
+    GROUPS[_GROUP_OF.get(_call.name.partition("-")[0], "attributes")].append(_call)
 
 
 def populate(outside: Vantage) -> None:

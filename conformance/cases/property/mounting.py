@@ -13,6 +13,10 @@ from conformance.errors import SuiteError, Undrivable
 from conformance.share import Share
 from conformance.vantage import Vantage
 
+MS_REMOUNT, MS_BIND, MNT_DETACH = 32, 4096, 2
+FLAGS = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "strictatime": 1 << 24}
+"""Mount flags of linux/mount.h by their names in /proc/mounts, which shows no strictatime."""
+
 
 def said(done: dict[str, object]) -> str:
     """What a program wrote to standard error."""
@@ -33,7 +37,7 @@ def tmpfs(share: Share, where: str, options: str = "size=4m") -> Iterator[None]:
     """A small file system on the host, mounted on the new directory `where` of the case's."""
     share.outside.mkdir(where)
     path = f"{share.outside.root}/{where}"
-    must_run(share.outside, "mount", "-t", "tmpfs", "-o", f"mode=777,{options}", "assay9", path)
+    mounted(share.outside, "assay9", path, "tmpfs", 0, f"mode=777,{options}")
     try:
         yield
     finally:
@@ -41,16 +45,15 @@ def tmpfs(share: Share, where: str, options: str = "size=4m") -> Iterator[None]:
 
 
 @contextmanager
-def bound(share: Share, where: str, flags: str) -> Iterator[None]:
-    """The case's directory `where` bound to itself on the host, with those mount flags."""
+def bound(share: Share, where: str, flag: str) -> Iterator[None]:
+    """The case's directory `where` bound to itself on the host, with that mount flag."""
     path = f"{share.outside.root}/{where}"
-    must_run(share.outside, "mount", "--bind", path, path)
+    mounted(share.outside, path, path, "", MS_BIND)
     try:
-        must_run(share.outside, "mount", "-o", f"remount,bind,{flags}", path)
+        mounted(share.outside, path, path, "", MS_REMOUNT | MS_BIND | FLAGS[flag])
         shown = [options for _, at, _, options in share.outside.mounts() if at == path]
-        missing = set(flags.split(",")) - set(shown[-1].split(",")) - {"strictatime"}
-        if missing:
-            raise SuiteError(f"/proc/mounts says {shown[-1]}: {missing} not in force")
+        if flag not in shown[-1].split(",") and flag != "strictatime":
+            raise SuiteError(f"/proc/mounts says {shown[-1]}: {flag} is not in force")
         yield
     finally:
         unmounted(share.outside, path)
@@ -68,6 +71,14 @@ def loop_mounted(share: Share, where: str, image: str, *options: str) -> Iterato
         unmounted(share.outside, f"{root}/{where}")
 
 
+def mounted(vantage: Vantage, source: str, path: str, kind: str, flags: int, data: str = "") -> None:
+    """mount(2). Undrivable where it fails: this host or guest cannot do it."""
+    try:
+        vantage.mount(source, path, kind, flags, data)
+    except OSError as e:
+        raise Undrivable(f"{vantage.name}: mount of {kind or source}: {e.strerror}") from e
+
+
 def unmounted(vantage: Vantage, path: str) -> None:
     """Take a mount off its place at once; it ends when the last descriptor on it is closed."""
-    must_run(vantage, "umount", "-l", path)
+    vantage.umount(path, MNT_DETACH)

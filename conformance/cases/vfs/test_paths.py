@@ -154,16 +154,12 @@ def test_as_deep_as_the_server_can(share: Share) -> None:
     Source: 9P2000.L has no paths, and a server that keeps them must refuse before its buffers or lengths overflow;
     known defect: GitLab qemu#3358 (a length of 16 bits wrapped round)."""
     names = [f"{i:03d}" + "n" * 252 for i in range(260)]
-    made = [share.inside.open(".", DIRECTORY)]
+    top = share.inside.open(".", DIRECTORY)
     with share.without_comparison():
-        for name in names:
-            try:
-                share.inside.mkdir(name, dir_fd=made[-1])
-                made.append(share.inside.open(name, DIRECTORY, dir_fd=made[-1]))
-            except OSError as e:
-                must_be_equal(f"errno at depth {len(made)}", e.errno, ENAMETOOLONG)
-                break
-        depth = len(made) - 1
+        below, number = share.inside.mkdir_down(top, names)
+        made, depth = [top, *below], len(below)
+        if number:
+            must_be_equal(f"errno at depth {depth + 1}", number, ENAMETOOLONG)
         outside = down(share.outside, names[:depth], make=False)
         inodes = [share.outside.fstat(fd)["st_ino"] for fd in outside]
         must_be_equal("directories that are themselves on the host", len(set(inodes)), depth + 1)

@@ -242,8 +242,9 @@ def test_inode_identity(share: Share) -> None:
 def test_many_inodes_are_all_different(share: Share) -> None:
     """200 files have 200 inode numbers.
     Source: POSIX st_ino; known defect: FreeBSD bhyve lib9p, every child of a nested dataset had inode 34."""
-    share.inside.mkdir("d")
-    share.inside.fill_directory("d", 200)
+    with share.without_comparison():
+        share.outside.mkdir("d")
+        share.outside.fill_directory("d", 200)
     share.same_directory("d")
     inodes = [entry[1] for entry in share.inside.scandir("d")]
     assert len(set(inodes)) == len(inodes) == 200

@@ -350,7 +350,7 @@ def test_the_space_comes_back(share: Share) -> None:
     until then.
     Source: POSIX unlink; a server that leaks the fid keeps the file for ever; known defect: CVE-2017-7377 and its
     kin (leaks of what a fid holds)."""
-    size, freed = 32 << 20, 0
+    size, freed = 16 << 20, 0
     top = share.outside.open(".", os.O_RDONLY | os.O_DIRECTORY)
     for turn in range(4):  # others use the host's disk too: one turn in which the space is seen to come is enough
         fd = share.inside.open("fred", os.O_RDWR | os.O_CREAT)
