@@ -54,7 +54,7 @@ def qemu_argv(spec: MachineSpec, accelerator: str, host: Host, restore: bool) ->
         *("-drive", f"if=none,id=state,format=qcow2,cache=unsafe,discard=unmap,file={_escaped(host.state)}"),
         *(
             "-netdev",
-            f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{host.ssh_port}-:22"
+            f"user,id=net,restrict={'off' if spec.reaches_host else 'on'},hostfwd=tcp:127.0.0.1:{host.ssh_port}-:22"
             f",hostfwd=tcp:127.0.0.1:{host.resident_port}-:{GUEST_PORT}",
         ),
         *(

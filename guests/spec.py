@@ -57,6 +57,8 @@ class MachineSpec:
     """Packages in the image beyond the recipe's (each set is an image of its own)."""
     launcher: tuple[str, ...] = ()
     """Words before QEMU's own command that end in its execution, such as ``nsenter --mount=... --``."""
+    reaches_host: bool = False
+    """Let the guest out: 10.0.2.2 is this host's 127.0.0.1 then, and what the host can reach is reached."""
     keep: bool = False
     """Let the machine outlive this process (``assay9 guest boot``)."""
     agent: Path | None = None

@@ -16,7 +16,7 @@ from conformance.targets.spec import Target
 
 def check(target: Target, options: dict[str, Any]) -> None:
     """Refuse, before anything slow starts, what cannot be: a missing program, options of another kind."""
-    if target.kind == "qemu":
+    if target.kind in ("qemu", "tcp"):
         from conformance.targets.qemu import find_program, security_model  # noqa: PLC0415
 
         find_program(options.get("qemu") or target.machine.program)
@@ -31,6 +31,10 @@ def deployment(target: Target, run_dir: Path, progress: Progress, options: dict[
         from conformance.targets.qemu import QemuDeployment  # noqa: PLC0415
 
         return QemuDeployment(target, run_dir, progress, options)
+    if target.kind == "tcp":
+        from conformance.targets.tcp import TcpDeployment  # noqa: PLC0415
+
+        return TcpDeployment(target, run_dir, progress, options)
     if target.kind == "local":
         from conformance.targets.local import LocalDeployment  # noqa: PLC0415
 

@@ -74,6 +74,8 @@ class QemuDeployment:
         """What to put before a path of outside to see it from this process: mounts of the run's namespace too."""
         self.traced = False
         self.features: frozenset[str] = frozenset()
+        self.launcher: tuple[str, ...] = ()
+        """Words before a command that make it run in the mount namespace of the run."""
         self._keep = bool(options.get("keep_guest"))
         self._machine: QemuMachine | None = None
         self._mounted: dict[int, tuple[MountOptions, str]] = {}
@@ -118,13 +120,17 @@ class QemuDeployment:
         self.outside.call("getpid")
         if room := options_mb(self._options):
             self._own_file_system(room, channel.pid)
-        launcher = ("nsenter", f"--mount=/proc/{channel.pid}/ns/mnt", "--") if host else ()
-        self._machine = QemuMachine(replace(self.spec, launcher=launcher), progress=self.progress)
+        self.launcher = ("nsenter", f"--mount=/proc/{channel.pid}/ns/mnt", "--") if host else ()
+        self._machine = QemuMachine(self.machine_spec(self.launcher), progress=self.progress)
         self._machine.start()
         self._connect()
         model = {"passthrough-ownership"} if self.security_model == "passthrough" and host else set()
         guest = {"guest-root", "remount", "four-shares", "qemu-machine"} | ({"trace"} if self.traced else set())
         self.features = frozenset(host | model | guest | set(self.target.profile.features))
+
+    def machine_spec(self, launcher: tuple[str, ...]) -> MachineSpec:
+        """The machine as it is started, by `launcher` where the run has a mount namespace."""
+        return replace(self.spec, launcher=launcher)
 
     def _own_file_system(self, megabytes: int, namespace: int) -> None:
         """Give the first export a file system of its own, which only the mount namespace of the run has.
