@@ -447,7 +447,7 @@ class HostFile:
         """pwrite(2); O_SYNC and O_DSYNC wait."""
         if self._slow_write and not wait:
             raise WouldBlock
-        self.store.identity.use_for_writing(caller)
+        self.store.identity.use_for_writing(caller, os.fstat(self.fd).st_gid if caller.uid else 0)
         return os.pwrite(self.fd, data, offset)
 
     def fsync(self, datasync: bool) -> None:

@@ -39,8 +39,8 @@ class Identity(Protocol):
         """Act for ``caller`` from now on, new files getting group ``gid``."""
         ...
 
-    def use_for_writing(self, caller: Caller) -> None:
-        """As ``use``, for writing data to a file that is already open."""
+    def use_for_writing(self, caller: Caller, gid: int) -> None:
+        """As ``use``, for writing data to a file of group ``gid`` that is already open."""
         ...
 
 
@@ -50,7 +50,7 @@ class Unchanged:
     def use(self, caller: Caller, gid: int | None = None) -> None:
         """Nothing to do."""
 
-    def use_for_writing(self, caller: Caller) -> None:
+    def use_for_writing(self, caller: Caller, gid: int) -> None:
         """Nothing to do."""
 
 
@@ -89,14 +89,20 @@ class TrustClient:
         if gid is not None and thread.gid != gid:
             _set_gid(caller.gid if gid == _UNSET else gid)
 
-    def use_for_writing(self, caller: Caller) -> None:
-        """Become ``caller`` without CAP_FSETID, unless it is root."""
+    def use_for_writing(self, caller: Caller, gid: int) -> None:
+        """Become ``caller`` without CAP_FSETID, unless it is root.
+
+        Only the client knows its users' groups, so a caller counts as a member of the file's: a write by a member
+        leaves S_ISGID on a file that its group may not execute, where Linux since 6.2 takes it from others' writes.
+        """
         thread = _thread
         whole = caller.uid == 0
         if thread.policy is not self:
             _enter(self, self._permitted)
         if thread.uid != caller.uid or thread.whole != whole:
             self._become(caller.uid, whole)
+        if not whole and thread.gid != gid:
+            _set_gid(gid)
 
     def _become(self, uid: int, whole: bool) -> None:
         _set_uid(uid)
@@ -126,7 +132,7 @@ class AsUser:
         if thread.uid != caller.uid:
             _set_uid(caller.uid)
 
-    def use_for_writing(self, caller: Caller) -> None:
+    def use_for_writing(self, caller: Caller, gid: int) -> None:
         """As ``use``."""
         self.use(caller)
 

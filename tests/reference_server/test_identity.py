@@ -80,6 +80,19 @@ def test_a_write_by_a_user_ends_setuid_and_one_by_root_does_not(
         assert attributes(peer, fid).mode & 0o7777 == expected
 
 
+def test_a_write_by_a_user_leaves_setgid_without_execution(connect: MakePeer, store: HostStore, folder: Path) -> None:
+    """MODE-019: he may be of the file's group, which only his own kernel knows."""
+    if not isinstance(store.identity, identity.TrustClient):
+        pytest.skip("the host's user data base decides, and its kernel's version")
+    folder.chmod(0o777)
+    peer = connect(store, uid=USER)
+    fid = create(peer, b"f")
+    os.chown(folder / "f", USER + 1, 7)
+    os.chmod(folder / "f", 0o2666)
+    peer.ok(m.Twrite(peer.tag(), fid, 0, b"x"), m.Rwrite)
+    assert attributes(peer, fid).mode & 0o7777 == 0o2666
+
+
 def test_users_take_turns_on_one_thread(connect: MakePeer, store: HostStore, folder: Path) -> None:
     folder.chmod(0o777)
     peers: list[Peer] = [connect(store, uid=uid) for uid in (0, USER, USER + 1)]
@@ -99,7 +112,7 @@ def test_a_worker_does_not_keep_the_identity_of_the_thread_that_started_it(store
     def work() -> None:
         node.mkdir(b"by worker", 0o755, 0, root)
 
-    store.identity.use_for_writing(user)
+    store.identity.use_for_writing(user, 0)
     store.identity.use(user, 77)
     worker = threading.Thread(target=work)
     worker.start()
