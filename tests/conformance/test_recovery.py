@@ -1,0 +1,140 @@
+"""A case that hangs or kills its guest is charged with it, with the console's evidence, and the next case runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from conformance.case import CASES, Case, case
+from conformance.evidence.record import CaseResult
+from conformance.mounts import DEFAULT
+from conformance.runner import Runner
+from conformance.share import Share
+from conformance.targets.local import LocalDeployment
+from conformance.targets.qemu import QemuDeployment
+from conformance.targets.spec import load
+
+Run = Callable[[Callable[[Share], None]], CaseResult]
+
+
+def harmless(share: Share) -> None:
+    """What any case may do."""
+    share.inside.create("fred", b"content")
+    assert share.same_content("fred")[0] == 7
+
+
+def declared(body: Callable[[Share], None]) -> Case:
+    """The body as a case of the vfs layer: layer and family come from where a function stands."""
+
+    def function(share: Share) -> None:
+        body(share)
+
+    where = Path("conformance/cases/vfs/test_recovery.py").absolute()
+    function.__code__ = function.__code__.replace(co_filename=str(where))
+    function.__doc__ = "A requirement.  Source: this test."
+    made: Case = case("RECOVERY-001")(function).assay9_case  # type: ignore[attr-defined]
+    CASES.pop("RECOVERY-001")
+    return made
+
+
+def on(runner: Runner) -> Run:
+    """A function that runs a body on the share of that runner."""
+
+    def run(body: Callable[[Share], None]) -> CaseResult:
+        made = declared(body)
+        return runner.run(made, "", DEFAULT, made.function)[0]
+
+    return run
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[Run]:
+    deployment = LocalDeployment(load("local"), tmp_path, print, {})
+    deployment.start()
+    runner = Runner(load("local"), deployment, control_first=False, worker="main")
+    yield on(runner)
+    runner.stop()
+
+
+def test_a_call_that_hangs_is_bounded(local: Run) -> None:
+    def hangs(share: Share) -> None:
+        share.inside.timeout = 0.5
+        share.inside.sleep(1000)
+
+    hung = local(hangs)
+    assert (hung.verdict, hung.calls[-1].op) == ("fail", "sleep")
+    assert "hung" in hung.reason
+    assert hung.seconds < 60
+    assert local(harmless).verdict == "pass"
+
+
+def test_a_process_that_dies_of_its_call_is_a_finding(local: Run) -> None:
+    def dies(share: Share) -> None:
+        other = share.inside.spawn("other")
+        other.ops()
+        os.kill(other.getpid(), signal.SIGSEGV)
+        other.ops()
+
+    died = local(dies)
+    assert died.verdict == "fail"
+    assert "killed by signal 11" in died.reason
+    assert local(harmless).verdict == "pass"
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, QemuDeployment]]:
+    deployment = QemuDeployment(load("qemu"), tmp_path_factory.mktemp("run"), print, {})
+    runner = Runner(load("qemu"), deployment, control_first=False, worker="main")
+    try:
+        deployment.start()
+        yield on(runner), deployment
+    finally:
+        runner.stop()
+
+
+@pytest.mark.guest
+def test_a_case_that_panics_its_guest_is_charged_and_the_guest_restored(guest: tuple[Run, QemuDeployment]) -> None:
+    def panics(share: Share) -> None:
+        share.inside.create("before", b"content")
+        share.inside.timeout = 10.0
+        share.inside.write_text("/proc/sysrq-trigger", "c")
+
+    run, _ = guest
+    charged = run(panics)
+    assert charged.verdict == "fail", charged.reason
+    assert "the guest or its QEMU died" in charged.reason
+    assert any("sysrq triggered crash" in e.text for e in charged.log_excerpts), charged.log_excerpts
+    assert run(harmless).verdict == "pass"
+
+
+@pytest.mark.guest
+def test_a_case_that_kills_its_hypervisor_is_charged(guest: tuple[Run, QemuDeployment]) -> None:
+    run, deployment = guest
+
+    def kills(share: Share) -> None:
+        os.kill(deployment.machine.pid, signal.SIGKILL)
+        share.inside.create("after", b"content")
+
+    charged = run(kills)
+    assert charged.verdict == "fail", charged.reason
+    assert "the guest or its QEMU died" in charged.reason
+    assert run(harmless).verdict == "pass"
+
+
+@pytest.mark.guest
+def test_a_guest_that_answers_no_more_is_charged_and_restored(guest: tuple[Run, QemuDeployment]) -> None:
+    run, deployment = guest
+
+    def stops(share: Share) -> None:
+        share.inside.timeout = 1.0
+        os.kill(deployment.machine.pid, signal.SIGSTOP)
+        share.inside.create("after", b"content")
+
+    charged = run(stops)
+    assert charged.verdict == "fail", charged.reason
+    assert "no longer answers" in charged.reason
+    assert run(harmless).verdict == "pass"
