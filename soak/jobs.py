@@ -59,6 +59,11 @@ class RunningJob:
         """It has finished all it had to do."""
         return self._program is not None and self._program.done
 
+    @property
+    def waits(self) -> bool:
+        """Its program waits for an answer."""
+        return self._asked is not None
+
     def start(self) -> None:
         """Prepare and start it. Raises InfrastructureError where the guest lacks what it needs."""
         self._need()

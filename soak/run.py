@@ -29,6 +29,8 @@ from soak.watching import Watching
 
 POLL = 0.5
 """Seconds between two looks at the programs inside."""
+SOON = 0.02
+"""The same while a program waits for an answer of its host."""
 HEALTH = 15.0
 """Seconds between two questions whether the target still serves."""
 GRACE = 60.0
@@ -192,7 +194,7 @@ class Runner:
             if all(job.done for job in self._jobs):
                 return "time is up" if told else "all iterations done"
             self.view.tick(began, self.plan.seconds, [(j.job.instance, j.begun, j.ops) for j in self._jobs])
-            time.sleep(POLL)
+            time.sleep(SOON if any(job.waits for job in self._jobs) else POLL)
 
     def failed(self) -> int:
         """Iterations of the run that failed."""

@@ -1,7 +1,8 @@
 """Target `local`: no hypervisor at all, a directory of this host seen twice.
 
-It judges the suite: a case that does not pass here is wrong. With `through = ...` in tests, a deliberately
-broken layer (FUSE, bind mount) stands between inside and outside.
+It judges the suite: a case that does not pass here is wrong. With the option `through` (the words of a command, in
+tests) a file system in user space stands between inside and outside: the command is started with the exported
+directory and a mount point, and is what `processes` calls the device.
 """
 
 from __future__ import annotations
@@ -9,17 +10,20 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 from conformance.compare import Comparer
-from conformance.errors import Undrivable
+from conformance.errors import InfrastructureError, Undrivable
 from conformance.features import FEATURES
 from conformance.mounts import MountOptions
 from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.scratch import Scratch
 from conformance.targets.spec import Target
 from guests.agentlink import AgentLink, LocalChannel
+from guests.processes import dying_with_parent, end
 
 
 class LocalDeployment:
@@ -37,6 +41,10 @@ class LocalDeployment:
         self.version, self.traced = platform.release(), False
         self.security_model, self.comparer = "", Comparer(target.profile.overrides())
         self._links: list[AgentLink] = []
+        self._through: tuple[str, ...] = tuple(options.get("through", ()))
+        self._server: subprocess.Popen[bytes] | None = None
+        if self._through:
+            self.inside_root = str(self._base / "mounted")
 
     def start(self) -> None:
         """See Deployment."""
@@ -48,13 +56,29 @@ class LocalDeployment:
         # As root both agents live in one mount namespace of their own: what property cases mount there nobody else
         # sees, and it is gone when they are.
         root = os.geteuid() == 0
-        channel = LocalChannel(("unshare", "--mount", "--propagation", "slave", "--") if root else ())
+        enter = self._mount_through() if self._through else ("unshare", "--mount", "--propagation", "slave", "--")
+        channel = LocalChannel(enter if root else ())
         self.outside = AgentLink(channel)
         self.outside.call("getpid")
         entered = ("nsenter", f"--mount=/proc/{channel.pid}/ns/mnt", "--") if root else ()
         self.inside = AgentLink(LocalChannel(entered))
         self.control = self.inside
         self._links = [self.inside, self.outside]
+
+    def _mount_through(self) -> tuple[str, ...]:
+        """Start the file system in user space, in a mount namespace of its own; how to enter that."""
+        Path(self.inside_root).mkdir(exist_ok=True)
+        argv = ["unshare", "--mount", "--propagation", "private", "--",
+                *self._through, self.outside_root, self.inside_root]  # fmt: skip
+        with (self._base / "through.log").open("ab") as log:
+            self._server = subprocess.Popen(dying_with_parent(argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        limit, mounts = time.monotonic() + 30, Path(f"/proc/{self._server.pid}/mounts")
+        while self.inside_root not in mounts.read_text():
+            if self._server.poll() is not None or time.monotonic() > limit:
+                said = (self._base / "through.log").read_text(errors="replace")[-500:]
+                raise InfrastructureError(f"{self._through[0]} mounts nothing at {self.inside_root}: {said}")
+            time.sleep(0.02)
+        return ("nsenter", f"--mount=/proc/{self._server.pid}/ns/mnt", "--")
 
     def beside(self, number: int, options: MountOptions) -> Place:
         """See Deployment."""
@@ -77,7 +101,7 @@ class LocalDeployment:
 
     def processes(self) -> dict[str, int]:
         """See Deployment."""
-        return {}
+        return {"device": self._server.pid} if self._server is not None else {}
 
     def mark(self) -> Any:
         """See Deployment."""
@@ -89,13 +113,20 @@ class LocalDeployment:
 
     def trouble(self) -> str | None:
         """See Deployment."""
-        return None
+        dead = self._server is not None and self._server.poll() is not None
+        return "the server died" if dead else None
 
     def recover(self) -> None:
         """See Deployment."""
         for link in self._links:
             link.close()
+        self._end_server()
         self._connect()
+
+    def _end_server(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            end(server)
 
     def stop(self) -> None:
         """See Deployment."""
@@ -103,4 +134,5 @@ class LocalDeployment:
             with contextlib.suppress(OSError):
                 link.close()
         self._links = []
+        self._end_server()
         self._scratch.remove()

@@ -22,8 +22,8 @@ DIRECTORIES = 4
 class Storm:
     """One process's names and what they should be."""
 
-    def __init__(self, root: str, worker: int, rng: random.Random) -> None:
-        self.root, self.worker, self.rng = root, worker, rng
+    def __init__(self, root: str, worker: int, rng: random.Random, repeat: int = 1) -> None:
+        self.root, self.worker, self.rng, self.repeat = root, worker, rng, repeat
         self.files: dict[str, int] = {}
         """Path below the root -> number of the file that it names; several paths may name one."""
         self.gone: list[str] = []
@@ -39,7 +39,7 @@ class Storm:
         return f"d{self.rng.randrange(DIRECTORIES)}/w{self.worker}-{self.made:06}"
 
     def content(self, number: int) -> bytes:
-        return (b"worker %d file %d " % (self.worker, number)) * (1 + number % 40)
+        return (b"worker %d file %d " % (self.worker, number)) * (1 + number % 40) * self.repeat
 
     def step(self) -> None:
         verbs = ["create", "create", "rename", "replace", "link", "unlink", "read", "list", "race", "directory"]
@@ -88,7 +88,7 @@ class Storm:
         number = self.files[path]
         fd = os.open(self.at(path), os.O_RDONLY)
         try:
-            found, links = os.read(fd, 1 << 16), os.fstat(fd).st_nlink
+            found, links = read_all(fd), os.fstat(fd).st_nlink
         finally:
             os.close(fd)
         if found != self.content(number):
@@ -136,6 +136,11 @@ class Storm:
             raise Finding(f"{path} is there after rmdir")
 
 
+def read_all(fd: int) -> bytes:
+    parts = iter(lambda: os.read(fd, 1 << 20), b"")
+    return b"".join(parts)
+
+
 def difference(should: list[str], seen: list[str]) -> str:
     """Words for two lists that are not equal."""
     doubled = sorted({n for n in seen if seen.count(n) > 1})
@@ -145,7 +150,7 @@ def difference(should: list[str], seen: list[str]) -> str:
 
 def work(context: Context, worker: int, seed: int, steps: int, result: int) -> None:
     """The life of one process: its storm, then its model (or what went wrong) as JSON into a pipe."""
-    storm = Storm(context.root, worker, generator(seed, worker))
+    storm = Storm(context.root, worker, generator(seed, worker), context.config.get("repeat", 1))
     said: dict[str, Any] = {}
     step = 0
     try:
@@ -195,7 +200,7 @@ def iterate(context: Context, rng: random.Random) -> dict[str, Any]:
     for worker, one in enumerate(said):
         if "what" in one:
             raise Finding(one["what"], "process {}, step {}\n{}".format(worker, one["step"], one["detail"]))
-    lines = judge(context.root, said)
+    lines = judge(context.root, said, context.config.get("repeat", 1))
     context.look_outside("", digest_of(lines))
     counts: dict[str, int] = {}
     for one in said:
@@ -204,7 +209,7 @@ def iterate(context: Context, rng: random.Random) -> dict[str, Any]:
     return {"ops": workers * steps, "entries": len(lines), "verbs": counts}
 
 
-def judge(root: str, said: list[dict[str, Any]]) -> list[str]:
+def judge(root: str, said: list[dict[str, Any]], repeat: int) -> list[str]:
     """The manifest, once it agrees with the models."""
     lines = manifest(root)
     seen = sorted(line.split(" ")[0] for line in lines)
@@ -216,7 +221,7 @@ def judge(root: str, said: list[dict[str, Any]]) -> list[str]:
     if seen != should:
         raise Finding("the tree is not what the models say", difference(should, seen))
     for worker, one in enumerate(said):
-        storm = Storm(root, worker, random.Random(0))
+        storm = Storm(root, worker, random.Random(0), repeat)
         storm.files = one["files"]
         identities: dict[int, int] = {}
         for path, number in sorted(storm.files.items()):

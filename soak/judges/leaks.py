@@ -9,6 +9,8 @@ from soak.judges.trend import trend
 
 WARM_UP = 0.25
 """The first part of the run that does not count: caches and pools fill."""
+LEVELS_OFF = 4.0
+"""A growth that is so many times slower in the second half fills something up; a leak goes on as it began."""
 FEWEST = 24
 """Samples after it below which nothing is said."""
 
@@ -64,8 +66,9 @@ def leak(record: Record, watched: Watched, present: set[str]) -> Judgement:
         return Judgement(name, "pass", f"does not grow: {rate}", figures)
     if whole.growth <= least:
         return Judgement(name, "pass", f"grew by no more than {whole.growth:.2f} {watched.unit}: {rate}", figures)
-    if late.low <= 0:
-        return Judgement(name, "pass", f"levels off: {rate}, no growth in the second half", figures)
+    if late.low <= 0 or late.slope < whole.slope / LEVELS_OFF:
+        late_rate = f"{late.slope * 3600:+.2f} in the second half"
+        return Judgement(name, "pass", f"levels off: {rate}, {late_rate}", figures)
     per = Requests(record, points)
     return Judgement(name, "fail", f"grows by {rate}{per(whole.growth, watched.unit)}", figures)
 

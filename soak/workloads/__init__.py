@@ -39,7 +39,7 @@ WORKLOADS = {
     w.name: w
     for w in (
         Workload("tree", "several processes create, rename, link, unlink and list in the same directories",
-                 "soak.inside.tree", {"workers": 3, "steps": 300}),
+                 "soak.inside.tree", {"workers": 3, "steps": 300, "repeat": 1}),
     )
 }  # fmt: skip
 DEFAULT = "tree"

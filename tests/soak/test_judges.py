@@ -1,0 +1,206 @@
+"""Judges: what must be found is, what is sound passes, what lacks data is unknown."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+
+from soak import judges
+from soak.journal import Event, Iteration, Outcome, Sample, Session
+from soak.judges import Judgement, Record, all_of, overall
+from soak.judges.trend import blocks, trend
+
+START = 1_800_000_000.0
+
+
+def record(
+    samples: int = 360, every: float = 10.0, values: dict[str, Callable[[float], float]] | None = None,
+    seconds: list[float] | None = None, events: tuple[tuple[float, str, dict[str, object]], ...] = (),
+    outcome: Outcome = "pass", **plan: object,
+) -> Record:  # fmt: skip
+    """A run of an hour: series by functions of the time, iterations by how long each took."""
+    made = [Sample(1, START + n * every, {k: f(n * every) for k, f in (values or {}).items()}) for n in range(samples)]
+    at, iterations = START, []
+    for number, took in enumerate(seconds if seconds is not None else [60.0] * 30):
+        iterations.append(Iteration(number, 1, "tree", number, at, at + took, outcome, took, {"ops": 1, "what": "x"}))
+        at += took + 1
+    happened = [(0.0, "environment", {}), *events, (samples * every, "finished", {"why": "time is up"})]
+    return Record({"jobs": [{"instance": "tree"}], "sample_seconds": every, **plan}, [Session(1, START, {})],
+                  [Event(n, 1, START + at, kind, dict(data)) for n, (at, kind, data) in enumerate(happened)],
+                  iterations, made)  # fmt: skip
+
+
+def of(found: list[Judgement], name: str) -> Judgement:
+    return next(j for j in found if j.name.startswith(name))
+
+
+def noisy(level: float, per_hour: float = 0.0, noise: float = 1.0, seed: int = 1) -> Callable[[float], float]:
+    rng = random.Random(seed)
+    return lambda t: level + per_hour * t / 3600 + rng.gauss(0, noise)
+
+
+def test_a_leak_is_found_with_its_rate() -> None:
+    found = of(all_of(record(values={"device.own_mb": noisy(100, 30), "msg.total": lambda _: 10.0})), "leak: memory of")
+    assert found.verdict == "fail"
+    assert found.figures["low_per_hour"] < 30 < found.figures["high_per_hour"]
+    assert found.figures["low_per_hour"] > 25
+    assert "KB a request" in found.reason
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_is_no_leak(seed: int) -> None:
+    found = of(all_of(record(values={"device.own_mb": noisy(100, 0, 3, seed)})), "leak: memory of the device")
+    assert found.verdict == "pass"
+
+
+def test_what_fills_up_and_levels_off_is_no_leak() -> None:
+    found = all_of(record(values={"device.own_mb": lambda t: 100 + 40 * (1 - math.exp(-t / 500))}))
+    assert of(found, "leak: memory of the device").verdict == "pass"
+
+
+def test_a_slow_wave_is_no_leak() -> None:
+    found = all_of(record(values={"device.own_mb": lambda t: 100 + 5 * math.sin(t / 300)}))
+    assert of(found, "leak: memory of the device").verdict == "pass"
+
+
+def test_a_descriptor_a_minute_is_a_leak() -> None:
+    assert of(all_of(record(values={"device.fds": lambda t: 30 + t // 60})), "leak: descriptors").verdict == "fail"
+
+
+def test_a_restart_of_the_target_is_no_shrinking_and_no_leak() -> None:
+    """Memory after the restart begins anew; the two stretches are not one line."""
+    grown = record(values={"device.own_mb": lambda t: 100 if t < 1800 else 150},
+                   events=((1795.0, "disturb", {"n": 0, "name": "power-cut"}), (1800.0, "recovered", {})))  # fmt: skip
+    assert of(all_of(grown), "leak: memory of the device").verdict == "pass"
+
+
+@pytest.mark.parametrize("samples", [0, 1, 20])
+def test_too_little_data_is_unknown(samples: int) -> None:
+    values = {"device.own_mb": noisy(100, 1000), "device.fds": noisy(5, 100)}
+    found = all_of(record(samples, values=values, seconds=[60] * 3))
+    for name in ("leak: memory of the device", "leak: descriptors", "slowdown: iterations", "slowdown: latency of stat",
+                 "stall: the share", "messages"):  # fmt: skip
+        assert of(found, name).verdict == "unknown", name
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_one_percent_an_iteration_is_found(seed: int) -> None:
+    rng = random.Random(seed)
+    times = [60 * 1.01**n * rng.lognormvariate(0, 0.05) for n in range(40)]
+    found = of(all_of(record(seconds=times)), "slowdown: iterations")
+    assert found.verdict == "fail"
+    assert found.figures["share_per_step"] == pytest.approx(0.01, abs=0.004)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_is_no_slowdown(seed: int) -> None:
+    rng = random.Random(seed)
+    found = all_of(record(seconds=[60 * rng.lognormvariate(0, 0.1) for _ in range(40)]))
+    assert of(found, "slowdown: iterations").verdict == "pass"
+
+
+def test_a_host_that_became_busier_explains_a_slowdown() -> None:
+    times = [60 * 1.01**n for n in range(40)]
+    found = of(all_of(record(seconds=times, values={"host.others": lambda t: t / 3600})), "slowdown: iterations")
+    assert found.verdict == "unknown"
+    assert "other processes" in found.reason
+
+
+def test_latency_that_doubles_is_found() -> None:
+    found = all_of(record(values={"probe.stat_p50": lambda t: 2 * (1 + t / 3600) + (t % 7) / 10}))
+    assert of(found, "slowdown: latency of stat").verdict == "fail"
+
+
+def test_a_stall_is_found_unless_a_disturbance_explains_it() -> None:
+    def age(t: float) -> float:
+        return 90.0 if 1000 <= t < 1100 else 1.0
+
+    pause: tuple[tuple[float, str, dict[str, object]], ...] = (
+        (995.0, "disturb", {"n": 0, "name": "pause"}), (1100.0, "undone", {"n": 0}),
+    )  # fmt: skip
+    assert of(all_of(record(values={"probe.age": age})), "stall: the share").verdict == "fail"
+    assert of(all_of(record(values={"probe.age": age}, events=pause)), "stall: the share").verdict == "pass"
+
+
+def test_requests_that_are_never_answered() -> None:
+    values: dict[str, Callable[[float], float]] = {"msg.total": lambda _: 100.0, "msg.inflight": lambda t: t / 60}
+    assert of(all_of(record(values=values)), "messages: answered").verdict == "fail"
+    values["msg.inflight"] = noisy(0, 0, 10)
+    assert of(all_of(record(values=values)), "messages: answered").verdict == "pass"
+
+
+def test_an_eio_is_a_finding_and_enoent_is_not() -> None:
+    def once(t: float) -> float:
+        return 0.1 if t == 500 else 0.0
+
+    values: dict[str, Callable[[float], float]] = {"msg.total": lambda _: 100.0, "msg.E2": lambda _: 3.0}
+    assert of(all_of(record(values=values)), "messages: errors").verdict == "pass"
+    values["msg.E5"] = once
+    found = of(all_of(record(values=values)), "messages: errors")
+    assert (found.verdict, found.reason) == ("fail", "about 1 EIO")
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict"), [("oops", "fail"), ("hung-task", "fail"), ("9p", "fail"), ("memory", "pass")]
+)
+def test_the_console(kind: str, verdict: str) -> None:
+    event = (100.0, "console", {"source": f"console: {kind}", "text": "INFO: something\nmore"})
+    assert of(all_of(record(events=(event,))), "console").verdict == verdict
+
+
+def test_a_failed_iteration_fails_and_a_broken_one_leaves_no_verdict() -> None:
+    assert overall(all_of(record(outcome="fail"))) == "fail"
+    assert overall(all_of(record(outcome="error"))) == "unknown"
+    assert overall(all_of(record())) == "pass"
+    assert overall(all_of(record(seconds=[]))) == "unknown"
+
+
+def test_a_target_that_died_fails() -> None:
+    found = all_of(record(events=((5.0, "trouble", {"what": "the guest died"}),)))
+    assert of(found, "target").verdict == "fail"
+
+
+def test_a_disturbance_that_was_not_undone_or_found_something() -> None:
+    begun = (5.0, "disturb", {"n": 0, "name": "full"})
+    assert of(all_of(record(events=(begun,), disturbances=["full"])), "disturbance full").verdict == "unknown"
+    bad = (9.0, "undone", {"n": 0, "failed": "EIO, not ENOSPC"})
+    found = of(all_of(record(events=(begun, bad), disturbances=["full"])), "disturbance full")
+    assert (found.verdict, found.reason) == ("fail", "1 of 1 times: EIO, not ENOSPC")
+
+
+def test_a_judge_that_breaks_says_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Record) -> list[Judgement]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(judges, "JUDGES", (broken,))
+    (found,) = all_of(record())
+    assert found.verdict == "unknown"
+    assert overall([found]) == "unknown"
+
+
+def test_gaps_between_sessions_take_no_time() -> None:
+    made = record(samples=10)
+    later = Record(made.plan, [*made.sessions, Session(2, START + 10_000, {})], made.events, made.iterations,
+                   [*made.samples, Sample(2, START + 10_050, {"x": 1.0})])  # fmt: skip
+    clock = later.clock()
+    first = max(i.ended_at or 0 for i in made.iterations) - START
+    assert clock(START + 10_050) == pytest.approx(first + 50)
+    assert clock.total == pytest.approx(first + 50)
+
+
+def test_the_interval_of_a_trend_holds_the_truth_as_often_as_it_says() -> None:
+    rng, held = random.Random(4), 0
+    for _ in range(200):
+        found = trend([(float(x), 0.5 * x + rng.gauss(0, 4)) for x in range(40)], confidence=0.95)
+        assert found is not None
+        held += found.low <= 0.5 <= found.high
+    assert 183 <= held <= 199
+
+
+def test_blocks_keep_order_and_ends() -> None:
+    made = blocks([(float(x), float(x)) for x in range(1000)], 50)
+    assert len(made) == 50
+    assert made == sorted(made)

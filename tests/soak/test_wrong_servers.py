@@ -1,0 +1,57 @@
+"""Deliberately wrong servers between inside and outside: each is found, and a right one is not accused.
+
+Rates are scaled so that seconds suffice; the real ones, and how long they took, are in docs/soak.md
+(`benchmarks/soak_wrong_servers.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from soak.inside import common
+from tests.soak.runs import judgement, soaked
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"),
+                                reason="mounts a file system in user space in a namespace: needs root")  # fmt: skip
+
+
+def test_a_right_server_passes(tmp_path: Path) -> None:
+    facts, _ = soaked(tmp_path, options={"steps": 20}, iterations=2)
+    assert facts.verdict == "pass", facts.judgements
+
+
+def test_a_leak_of_a_kilobyte_a_request(tmp_path: Path) -> None:
+    facts, _ = soaked(tmp_path, "--leak", "1024", options={"steps": 20}, seconds=20.0)
+    found = judgement(facts, "leak: memory of the device")
+    assert found.verdict == "fail", found
+    assert facts.verdict == "fail"
+
+
+def test_a_flipped_byte(tmp_path: Path) -> None:
+    facts, _ = soaked(tmp_path, "--flip", "5000", options={"steps": 20}, iterations=4)
+    assert judgement(facts, "iterations").verdict == "fail"
+    assert "content" in judgement(facts, "iterations").reason
+    trouble = facts.troubles[0]
+    assert trouble.artefacts
+    assert "--first" in trouble.replay
+
+
+def test_a_lost_rename(tmp_path: Path) -> None:
+    facts, _ = soaked(tmp_path, "--lose-rename", "20", options={"steps": 40}, iterations=3)
+    assert judgement(facts, "iterations").verdict == "fail"
+
+
+def test_slower_by_a_share_an_iteration(tmp_path: Path) -> None:
+    """6 % an iteration, so that seconds suffice; the judge is tried with 1 % in test_judges."""
+    facts, _ = soaked(tmp_path, "--slower", "0.06", options={"steps": 6, "workers": 1}, iterations=25)
+    found = judgement(facts, "slowdown: iterations")
+    assert found.figures["share_per_step"] > 0.01, found
+    assert found.verdict == "fail" or "other processes" in found.reason
+
+
+def test_the_seed_alone_decides_what_a_workload_does() -> None:
+    assert common.generator(1, "tree", 2).random() == common.generator(1, "tree", 2).random()
+    assert common.generator(1, "tree", 2).random() != common.generator(1, "tree", 3).random()
