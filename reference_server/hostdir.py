@@ -99,9 +99,14 @@ class HostDirectory:
         if offset == 0 and not self._fresh:
             # Not by lseek(2): ext4 then still answers that the end is reached when the seek before it was to an end
             # that had not been read (Linux 6.18, ext4_dx_readdir).
-            fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._fd)
-            os.close(self._fd)
-            self._fd = fd
+            try:
+                fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._fd)
+            except PermissionError:
+                # Judged anew, perhaps as another user: whoever opened it may go on reading.
+                os.lseek(self._fd, 0, os.SEEK_SET)
+            else:
+                os.close(self._fd)
+                self._fd = fd
         elif offset:
             os.lseek(self._fd, offset, os.SEEK_SET)
         self._fresh = False

@@ -45,7 +45,8 @@ _TRIES = 16
 _IOV_MAX = 1024
 _OMIT = (0, linux.UTIME_OMIT)
 _RESERVE = 64
-"""Descriptors that fids never get, so that peers can still be accepted, locks taken and directories read."""
+"""Descriptors that fids never get: half of them are for locks, with the others peers can still be accepted and
+directories read."""
 
 
 class HostStore:
@@ -54,9 +55,9 @@ class HostStore:
     def __init__(self, path: str | bytes, identity: Identity | None = None) -> None:
         """Raises OSError when ``path`` is no directory or /proc is not mounted."""
         self.identity: Identity = identity or Unchanged()
-        self.locks = HostLocks()
         self.fd_end = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _RESERVE
         """Fids get descriptors below this one."""
+        self.locks = HostLocks(self.fd_end + _RESERVE // 2)
         self.root_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.stat(linux.path_of(self.root_fd))

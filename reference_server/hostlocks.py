@@ -17,7 +17,7 @@ import threading
 
 from protocol.constants import LOCK_TYPE_RDLCK, LOCK_TYPE_WRLCK
 from reference_server import linux
-from reference_server.locks import HeldLocks
+from reference_server.locks import HeldLocks, LockCounts
 from reference_server.storage import Lock, LockOwner
 
 Inode = tuple[int, int]
@@ -39,7 +39,10 @@ class _Holder:
 class HostLocks:
     """The locks that one store's clients hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, fd_end: int) -> None:
+        """Descriptors from ``fd_end`` on are not for locks."""
+        self._fd_end = fd_end
+        self._counts = LockCounts()
         self._lock = threading.Lock()
         self._holders: dict[Inode, dict[LockOwner, _Holder]] = {}
         self._names: dict[Inode, HeldLocks] = {}
@@ -57,10 +60,12 @@ class HostLocks:
     ) -> bool:
         """Take or release a lock of ``owner`` on the file open as ``fd``; false when somebody else holds it.
 
-        ``user`` identifies the guest's open file.  Raises OSError(EBADF) for a write lock where the host does
-        not let the file be opened for writing.
+        ``user`` identifies the guest's open file.  Raises OSError: EBADF for a write lock where the host does not
+        let the file be opened for writing, ENOLCK when there are too many.
         """
         with self._lock:
+            if wanted is not None:
+                self._counts.demand_room(owner)
             holders = self._holders.setdefault(inode, {})
             holder = holders.get(owner)
             try:
@@ -71,11 +76,11 @@ class HostLocks:
                     self._names[inode].set(owner, None, start, length)
                     return True
                 if holder is None:
-                    holder = holders[owner] = _Holder(_reopen(fd))
+                    holder = holders[owner] = _Holder(self._open(fd))
                 if not linux.set_ofd_lock(holder.fd, _HOST_TYPE[wanted.type], start, length):
                     return False
                 holder.users.add(user)
-                self._names.setdefault(inode, HeldLocks()).set(owner, wanted.type, start, length)
+                self._names.setdefault(inode, HeldLocks(self._counts)).set(owner, wanted.type, start, length)
                 return True
             finally:
                 self._tidy(inode, owner)
@@ -90,7 +95,7 @@ class HostLocks:
             if known is not None:
                 return known
             holder = self._holders.get(inode, {}).get(owner)
-            probe = holder.fd if holder else _reopen(fd)
+            probe = holder.fd if holder else self._open(fd)
             try:
                 found = linux.get_ofd_lock(probe, _HOST_TYPE[wanted.type], wanted.start, wanted.length)
             finally:
@@ -99,6 +104,13 @@ class HostLocks:
         if found is None:
             return None
         return Lock(_WIRE_TYPE[found.type], found.start, found.length, max(found.pid, 0), b"")
+
+    def _open(self, fd: int) -> int:
+        again = _reopen(fd)
+        if again >= self._fd_end:
+            os.close(again)
+            raise OSError(errno.ENOLCK, "no descriptor is left for locks")
+        return again
 
     def closed(self, user: int, inode: Inode) -> None:
         """The guest's open file ``user`` is gone, and with it every lock taken only through it."""

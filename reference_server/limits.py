@@ -32,6 +32,9 @@ class Limits:
     """Most memory for values of extended attributes being read or written; more is refused with ENOSPC
     (QEMU).
     """
+    locks: int = 8192
+    """Most byte ranges that are locked at a time, in one export; one more is refused with ENOLCK.  (Each owner's
+    locks on a file take a descriptor as well.)"""
     workers: int = 16
     """Most threads that serve one connection's slow requests."""
     lock_wait: float = 3.0

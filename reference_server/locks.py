@@ -6,17 +6,41 @@ conflict; a new one replaces what it overlaps; releasing the middle leaves two.
 
 from __future__ import annotations
 
+import errno
+from collections import Counter
+
 from protocol.constants import LOCK_TYPE_WRLCK
+from reference_server.limits import Limits
 from reference_server.storage import Lock, LockOwner
 
 _END = 1 << 63
 """One past the last byte that a lock of length 0 covers."""
 
 
+class LockCounts:
+    """How many locks each session holds in one store."""
+
+    def __init__(self, most: int = Limits.locks) -> None:
+        self._most = most
+        self._held: Counter[int] = Counter()
+
+    def demand_room(self, owner: LockOwner) -> None:
+        """Raises OSError(ENOLCK) when the owner's session holds as many as it may."""
+        if self._held[owner.session] >= self._most:
+            raise OSError(errno.ENOLCK, "the session holds too many locks")
+
+    def add(self, owner: LockOwner, more: int) -> None:
+        """Note that the owner's session holds so many more."""
+        self._held[owner.session] += more
+        if not self._held[owner.session]:
+            del self._held[owner.session]
+
+
 class HeldLocks:
     """The locks of one file."""
 
-    def __init__(self) -> None:
+    def __init__(self, counts: LockCounts | None = None) -> None:
+        self._counts = counts or LockCounts()
         self._held: dict[LockOwner, list[tuple[int, int, int]]] = {}
         """Per owner: (start, end, type), disjoint, in order; end exclusive."""
 
@@ -39,6 +63,7 @@ class HeldLocks:
         """Note that ``owner`` holds ``type`` there from now on, or nothing when it is None."""
         low, high = _span(start, length)
         kept = []
+        before = len(self._held.get(owner, ()))
         for old_low, old_high, old_type in self._held.get(owner, []):
             if old_high <= low or high <= old_low:
                 kept.append((old_low, old_high, old_type))
@@ -50,9 +75,10 @@ class HeldLocks:
         if type is not None:
             kept.append((low, high, type))
         if kept:
-            self._held[owner] = _merged(sorted(kept))
+            self._held[owner] = kept = _merged(sorted(kept))
         else:
             self._held.pop(owner, None)
+        self._counts.add(owner, len(kept) - before)
 
     def holds(self, owner: LockOwner) -> bool:
         """Whether ``owner`` holds anything."""

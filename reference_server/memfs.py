@@ -18,7 +18,7 @@ from protocol import constants as c
 from protocol.dirents import FIXED_SIZE, encode_dirent
 from protocol.fields import Buffer, Qid
 from reference_server.hostdir import dt_type
-from reference_server.locks import HeldLocks
+from reference_server.locks import HeldLocks, LockCounts
 from reference_server.qids import qid_type
 from reference_server.storage import (
     NOW,
@@ -47,6 +47,7 @@ class MemoryStore:
     def __init__(self, capacity: int = 1 << 30) -> None:
         self.lock = threading.RLock()
         self.capacity = capacity
+        self.lock_counts = LockCounts()
         self.used = 0
         self._numbers = itertools.count(1)
         self.top = self.make(c.S_IFDIR | 0o755, 0, 0)
@@ -92,7 +93,7 @@ class MemoryNode:
         self.parent: MemoryNode | None = None
         """Of a directory with a name."""
         self.xattrs: dict[bytes, bytes] = {}
-        self.locks = HeldLocks()
+        self.locks = HeldLocks(store.lock_counts)
         self.atime = self.mtime = self.ctime = time.time_ns()
 
     # Memory is given back when the last reference goes.
@@ -472,6 +473,7 @@ class MemoryFile:
             if lock is not None:
                 if locks.conflict(owner, lock):
                     return False
+                self._node.store.lock_counts.demand_room(owner)
                 self._owners.add(owner)
             locks.set(owner, lock.type if lock else None, start, length)
             return True

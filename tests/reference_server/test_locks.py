@@ -206,6 +206,36 @@ def test_no_descriptor_is_kept_for_owners_that_hold_nothing(connect: MakePeer, h
     assert hostfs.locks.count() == 0
 
 
+def test_the_limit_on_locks(connect: MakePeer, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = store.locks._counts if isinstance(store, HostStore) else store.lock_counts  # type: ignore[attr-defined]
+    monkeypatch.setattr(counts, "_most", 10)
+    peer, other = connect(store), connect(store)
+    fid, second = create(peer, b"f"), create(peer, b"g")
+    for number in range(5):
+        assert lock(peer, fid, WR, 10 * number, 1) == lock(peer, second, RD, 10 * number, 1) == c.LOCK_SUCCESS
+    assert peer.error(m.Tlock(peer.tag(), fid, WR, 0, 90, 1, 1, b"me")) == c.ENOLCK
+    theirs = other.open(b"g", flags=c.O_RDWR)
+    assert lock(other, theirs, RD, 90, 1) == c.LOCK_SUCCESS
+    assert lock(peer, fid, UN, 0, 1) == c.LOCK_SUCCESS
+    assert lock(peer, fid, WR, 90, 1) == c.LOCK_SUCCESS
+    for one in (peer, other):
+        one.begin()
+    assert not counts._held
+
+
+def test_locks_when_descriptors_are_short(connect: MakePeer, hostfs: HostStore) -> None:
+    """Each process that holds a lock on a file takes one."""
+    peer = connect(hostfs)
+    fid = create(peer, b"f")
+    hostfs.locks._fd_end = len(os.listdir("/proc/self/fd")) + 20
+    statuses = []
+    for process in range(60):
+        reply = peer.call(m.Tlock(peer.tag(), fid, RD, 0, 0, 1, process, b"me"))
+        statuses.append(getattr(reply, "ecode", 0))
+    assert set(statuses) == {0, c.ENOLCK}
+    assert peer.error(m.Tgetlock(peer.tag(), fid, RD, 0, 0, 99, b"me")) == c.ENOLCK
+
+
 # --- the bookkeeping, against a model that knows every byte ----------------------------------------
 
 OWNERS = [LockOwner(1, b"", number) for number in range(3)]
