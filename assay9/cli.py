@@ -23,6 +23,7 @@ ELSEWHERE = {
     "guest": "guests.cli",
     "report": "conformance.evidence.cli",
     "serve": "reference_server.cli",
+    "soak": "soak.cli",
 }
 """Commands that their own package declares: command -> module. Imported when asked for, so that --help is quick."""
 
