@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from soak import journal as journals
-
-QUICK = ["--set", "tree.steps=20", "--set", "tree.workers=2", "--sample", "0.5"]
-
-
-def command(*args: str) -> list[str]:
-    line = "from soak.cli import soak; from assay9 import cli; cli.ELSEWHERE['soak'] = 'soak.cli'; cli.main()"
-    return [sys.executable, "-c", line, "soak", *args]
+from tests.soak.kills import QUICK, command, kill_often, time_of_one
 
 
 def soak(*args: str, limit: float = 120) -> subprocess.CompletedProcess[str]:
@@ -68,42 +60,8 @@ def wait_for_iterations(results: Path, count: int) -> None:
 
 
 def test_kill_9_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    """A runner killed at random moments; `ASSAY9_KILLS=1000` makes it as many as the claim says."""
-    kills, rng = int(os.environ.get("ASSAY9_KILLS", "4")), random.Random(5)
-    args = ["local", "--iterations", "100000", "--seed", "3", "--workload", "tree", "--results", str(tmp_path), *QUICK]
-    known: dict[int, float] = {}
-    for turn in range(kills):
-        process = subprocess.Popen(command(*(args if turn == 0 else ["resume", str(run_dir(tmp_path))])),
-                                   stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # fmt: skip
-        wait_until_session(tmp_path, turn + 1)
-        time.sleep(rng.uniform(0.0, 2.0))
-        process.kill()
-        process.wait()
-        with journals.open_existing(run_dir(tmp_path), writable=False) as journal:
-            ended = [i for i in journal.iterations() if i.outcome]
-            assert journal.sound()
-            assert [i.number for i in ended] == list(range(len(ended)))
-            assert {i.outcome for i in ended} <= {"pass"}
-            now = {i.number: i.seconds for i in ended}
-            assert {n: now.get(n) for n in known} == known, "what was recorded is lost"
-            known = now
-            assert len(journal.sessions()) == turn + 1
-            assert len(journal.events("resumed")) == turn
-
-
-def wait_until_session(results: Path, count: int) -> None:
-    limit = time.monotonic() + 60
-    while time.monotonic() < limit:
-        for found in results.glob("soak-*/lock"):
-            if (found.parent / journals.FILE).is_file():
-                try:
-                    with journals.open_existing(found.parent, writable=False) as journal:
-                        if len(journal.sessions()) >= count:
-                            return
-                except Exception:  # noqa: BLE001 - it is being made at this moment
-                    pass
-        time.sleep(0.05)
-    raise AssertionError("the runner did not begin")
+    """A runner killed at random moments; benchmarks/soak_kill9.py does it a thousand times."""
+    assert kill_often(tmp_path / "many", 10, random.Random(5), 1.5 * time_of_one(tmp_path / "one")) > 0
 
 
 @pytest.mark.parametrize(
