@@ -50,8 +50,8 @@ def check(before: Rows, run_dir: Path) -> Rows:
 def time_of_one(results: Path) -> float:
     """Seconds that a run of one iteration takes here and now, from its start to its end."""
     begun = time.monotonic()
-    done = subprocess.run(command("local", "--iterations", "1", "--workload", "tree", "--results", str(results), *QUICK),
-                          check=False, capture_output=True)  # fmt: skip
+    line = command("local", "--iterations", "1", "--workload", "tree", "--results", str(results), *QUICK)
+    done = subprocess.run(line, check=False, capture_output=True)
     assert done.returncode == 0, done.stderr
     return time.monotonic() - begun
 
