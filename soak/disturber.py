@@ -68,7 +68,7 @@ class Disturber:
         self._active, self._limit = KINDS[name].make(), now + LIMIT
         # recorded before it begins: after kill -9 in the midst of it, it is known that it was
         self._journal.event("disturb", n=self._number, name=name)
-        self._view.line(f"{time.strftime('%H:%M:%S')}  disturbance {name}")
+        self._view.disturbance(name)
         data = self._active.begin(self._scene(), generator(self._plan.seed, "disturb", self._number))
         self._journal.event("disturb-data", n=self._number, **data)
 
@@ -78,6 +78,7 @@ class Disturber:
         with contextlib.suppress(CallError):
             active.undo()
         self._journal.event("undone", n=self._number, **data)
+        self._view.disturbance("")
         if data.get("failed"):
             self._view.trouble(f"disturbance {self.chosen(self._number)}: {data['failed']}")
         self._number += 1

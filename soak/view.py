@@ -1,77 +1,103 @@
-"""What a person sees while a soak runs: one line that changes on a terminal, plain lines elsewhere."""
+"""What a person sees while a soak runs: a few lines that change on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from typing import Any, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 from soak.plan import duration
 
 PLAIN = 60.0
 """Seconds between two plain lines of progress."""
 
+Jobs = list[tuple[str, tuple[int, int] | None, float]]
+"""(name, (number, ...) of the iteration in progress, its work so far)"""
+
 
 class View:
     """Writes to standard error, so that standard output stays for what was asked for."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, terminal: bool | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._terminal = self._stream.isatty()
+        self._terminal = self._stream.isatty() if terminal is None else terminal
+        self._console = Console(file=self._stream, force_terminal=self._terminal, highlight=False, markup=False)
+        self._live: Live | None = None
         self._next = 0.0
-        self._shown = False
         self.counts: dict[str, int] = {}
         """Iterations of this session by outcome."""
+        self._last: dict[str, str] = {}
+        """What to say of the newest iteration of each job."""
         self._trouble = ""
+        self._disturbance = ""
         self.latest: dict[str, float] = {}
         """The newest numbers of the monitors."""
 
     def line(self, text: str) -> None:
         """A line that stays."""
-        self._clear()
-        print(text, file=self._stream, flush=True)
+        self._console.print(Text(text), soft_wrap=True)
+        self._stream.flush()
 
     def trouble(self, text: str) -> None:
         """Something went wrong."""
         self._trouble = text.splitlines()[0] if text else ""
         self.line(f"{time.strftime('%H:%M:%S')}  TROUBLE  {self._trouble}")
 
+    def disturbance(self, name: str) -> None:
+        """A disturbance began (its name) or is over (no name)."""
+        self._disturbance = name
+        if name:
+            self.line(f"{time.strftime('%H:%M:%S')}  disturbance {name}")
+
     def iteration(self, instance: str, number: int, outcome: str, seconds: float, data: dict[str, Any]) -> None:
         """An iteration ended."""
         self.counts[outcome] = self.counts.get(outcome, 0) + 1
+        rate = f", {data['ops'] / seconds:.1f}/s" if data.get("ops") and seconds else ""
+        self._last[instance] = f"last {duration(seconds)}{rate}"
         if not self._terminal or outcome != "pass":
-            rate = f"  {data['ops'] / seconds:.0f} ops/s" if data.get("ops") and seconds else ""
             self.line(f"{time.strftime('%H:%M:%S')}  {instance} {number}  {outcome}  {duration(seconds)}{rate}")
 
-    def tick(self, began: float, limit: float | None, jobs: list[tuple[str, tuple[int, int] | None, float]]) -> None:
+    def tick(self, began: float, limit: float | None, jobs: Jobs) -> None:
         """The present state; cheap, called twice a second."""
         now = time.monotonic()
         if now < self._next:
             return
         self._next = now + (1.0 if self._terminal else PLAIN)
-        elapsed = now - began
-        parts = [duration(elapsed) + (f", {duration(max(0, limit - elapsed))} left" if limit is not None else "")]
-        parts += [f"{name} {begun[0]} ({ops:.0f} ops)" for name, begun, ops in jobs if begun is not None]
-        parts += [f"{n} {outcome}" for outcome, n in sorted(self.counts.items())]
-        if "probe.stat_p99" in self.latest:
-            parts.append(f"p99 {self.latest['probe.stat_p99']:.1f} ms")
-        if "device.own_mb" in self.latest:
-            parts.append(f"device {self.latest['device.own_mb']:.0f} MB")
-        parts += [f"last trouble: {self._trouble}"] if self._trouble and self._terminal else []
-        text = "  ".join(parts)
-        if self._terminal:
-            width = shutil.get_terminal_size().columns - 1
-            print("\r\x1b[K" + text[:width], end="", file=self._stream, flush=True)
-            self._shown = True
-        else:
-            self.line(f"{time.strftime('%H:%M:%S')}  {text}")
+        shown = self.shown(now - began, limit, jobs)
+        if not self._terminal:
+            self.line(f"{time.strftime('%H:%M:%S')}  {'  '.join(shown)}")
+            return
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        self._live.update(Text("\n".join(shown), no_wrap=True, overflow="ellipsis"), refresh=True)
+
+    def shown(self, elapsed: float, limit: float | None, jobs: Jobs) -> list[str]:
+        """The state in a few lines: time, each job, the device, the last trouble."""
+        left = f", {duration(max(0, limit - elapsed))} left" if limit is not None else ""
+        counts = ", ".join(f"{n} {outcome}" for outcome, n in sorted(self.counts.items()))
+        lines = [f"{duration(elapsed)}{left}" + (f"; {counts}" if counts else "")]
+        for name, begun, ops in jobs:
+            now = f"iteration {begun[0]}, {ops:.0f} done" if begun is not None else "between iterations"
+            lines.append(f"{name}: {now}" + (f" ({self._last[name]})" if name in self._last else ""))
+        numbers = [words.format(self.latest[key]) for key, words in _NUMBERS if key in self.latest]
+        lines += [", ".join(numbers)] if numbers else []
+        lines += [f"disturbance: {self._disturbance}"] if self._disturbance else []
+        lines += [f"last trouble: {self._trouble}"] if self._trouble and self._terminal else []
+        return lines
 
     def close(self) -> None:
         """Leave the terminal clean."""
-        self._clear()
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
-    def _clear(self) -> None:
-        if self._shown:
-            print("\r\x1b[K", end="", file=self._stream, flush=True)
-            self._shown = False
+
+_NUMBERS = (
+    ("probe.stat_p50", "stat {:.1f} ms"), ("probe.stat_p99", "p99 {:.1f} ms"), ("msg.total", "{:.0f} messages/s"),
+    ("device.own_mb", "device {:.0f} MB"), ("device.fds", "{:.0f} descriptors"),
+)  # fmt: skip
