@@ -14,7 +14,7 @@ from conformance.case import case
 from conformance.cases.property.mounting import said
 from conformance.cases.vfs.outcomes import must_be_equal
 from conformance.errors import Finding, Undrivable
-from conformance.mounts import LARGEST_MSIZE, MountOptions, parse
+from conformance.mounts import LARGEST_MSIZE, parse
 from conformance.share import Share
 from conformance.targets.guest_mount import unknown_option
 from protocol.messages import Tattach, Tgetattr, Tlcreate, Twrite
@@ -266,19 +266,15 @@ def test_fsync_by_the_older_protocol(share: Share) -> None:
 
 @case("MOUNT-011", needs=NEEDS, covers=[Tattach], control=False, caches=ONCE)
 def test_mounted_by_9mount(share: Share) -> None:
-    """9mount(1) of the package 9mount mounts a share by its tag, and 9umount(1) takes it away.
-    Source: 9mount(1): dial string virtio!CHANNEL."""
+    """9mount(1) of the package 9mount mounts a share by its tag, and it serves.
+    Source: 9mount(1): dial string virtio!CHANNEL; without -u it asks for plain 9P2000, which is not this protocol.
+    Its 9umount(1) looks for an option that the kernel does not show in /proc/mounts, so that umount(8) ends it."""
     if share.inside.which("9mount") is None:
         raise Undrivable("the guest has no 9mount")
     with unmounted(share) as there:
-        done = share.inside.run(["9mount", f"virtio!{there.label}", there.mount_point])
+        done = share.inside.run(["9mount", "-u", f"virtio!{there.label}", there.mount_point])
         must_be_equal("9mount", (done["status"], said(done)), (0, ""))
-        shown = line(share, there)
-        assert shown, "/proc/mounts does not show it"
-        version = dict(part.partition("=")[::2] for part in shown.split(",")).get("version", MountOptions().version)
+        assert line(share, there), "/proc/mounts does not show it"
         with there.without_comparison():
             there.inside.create("fred", b"content")
-        assert there.outside.slurp("fred") == b"content", version
-        done = share.inside.run(["9umount", there.mount_point])
-        must_be_equal("9umount", (done["status"], said(done)), (0, ""))
-        assert not line(share, there)
+        assert there.outside.slurp("fred") == b"content"
