@@ -59,7 +59,7 @@ def encode(message: Message, dialect: Dialect = Dialect.L) -> list[Buffer]:
     on purpose.  Raises EncodeError when one does not fit, or when the dialect has no such message.
     """
     try:
-        return _ENCODERS[dialect][type(message)](message)
+        return (_ENCODERS_L if dialect is _L else _ENCODERS[dialect])[type(message)](message)
     except KeyError:
         raise EncodeError(f"{dialect.value.decode()} has no {type(message).__name__}") from None
     except (struct.error, TypeError, OverflowError) as error:
@@ -85,7 +85,7 @@ def decode(frame: Buffer, dialect: Dialect = Dialect.L) -> Message:
     size, number, _tag = _HEADER.unpack_from(view)
     if size != length:
         raise ProtocolError(f"size field says {size}, the frame has {length} bytes")
-    decoder = _DECODERS[dialect].get(number)
+    decoder = (_DECODERS_L if dialect is _L else _DECODERS[dialect]).get(number)
     if decoder is None:
         raise ProtocolError(f"{dialect.value.decode()} has no message of type {number}")
     try:
@@ -298,3 +298,7 @@ _DECODERS: dict[Dialect, dict[int, Decoder]] = {
     dialect: {number: _make_decoder(cls, dialect) for number, cls in declared(dialect).items()}
     for dialect in Dialect
 }
+# The common case by itself: finding an enum's member in a dictionary takes longer than all else of it.
+_L = Dialect.L
+_ENCODERS_L = _ENCODERS[_L]
+_DECODERS_L = _DECODERS[_L]
