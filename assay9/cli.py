@@ -91,8 +91,10 @@ def run(
 
     from conformance.targets.spec import load  # noqa: PLC0415
 
-    load(target)
-    arguments = [str(CASES), "--target", target, f"--mounts={matrix}", f"--results={results}"]
+    # A layer is a folder: collecting only the wanted ones saves a second for each of the others.
+    folders = [CASES / layer for layer in layers or load(target).layers or ("vfs", "property")]
+    found = [str(folder) for folder in folders if folder.is_dir()]
+    arguments = [*(found or [str(CASES)]), "--target", target, f"--mounts={matrix}", f"--results={results}"]
     arguments += [f"--layer={v}" for v in layers] + [f"--family={v}" for v in families]
     arguments += [f"--mount={v}" for v in mounts] + [f"--qemu-arg={v}" for v in qemu_args]
     arguments += [f"--qemu={qemu}"] if qemu else []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from conformance.servers.base import Server
 from conformance.servers.external import ExternalServer
-from conformance.servers.programs import DiodServer, GaneshaServer, ReferenceServer
+from conformance.servers.programs import CommandServer, DiodServer, GaneshaServer, ReferenceServer
 from conformance.servers.spec import ServerSpec
 
 
@@ -17,6 +17,7 @@ def make(spec: ServerSpec, run_dir: Path) -> Server:
         "reference": ReferenceServer,
         "diod": DiodServer,
         "ganesha": GaneshaServer,
+        "command": CommandServer,
         "external": ExternalServer,
     }
     return makers[spec.program](spec, run_dir)

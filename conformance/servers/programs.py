@@ -1,4 +1,4 @@
-"""The servers that the suite starts itself: reference, diod, nfs-ganesha.
+"""The servers that the suite starts itself: reference, diod, nfs-ganesha, and any that a target spells out.
 
 Rule of this module: argv and configuration, nothing about answers. Each listens on a unix socket or on
 127.0.0.1; nfs-ganesha, which listens on every address, gets a network namespace of its own.
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from conformance.errors import InfrastructureError
+from conformance.errors import InfrastructureError, UsageError
 from conformance.links.base import Link
 from conformance.links.socket import connect_tcp, connect_unix
 from conformance.servers.process import ServerProcess, free_port
@@ -24,7 +24,7 @@ _START = 20.0
 
 
 class _Started:
-    """What all three have in common: one process, one directory for its files, one address."""
+    """What all of them have in common: one process, one directory for its files, one address."""
 
     program = ""
     package = ""
@@ -62,7 +62,8 @@ class _Started:
         self.exported.mkdir(parents=True, exist_ok=True)
         os.chmod(self.run_dir, 0o755)
         if self.program and shutil.which(self.program) is None:
-            raise InfrastructureError(f"{self.program} is not installed", f"apt-get install {self.package}")
+            hint = f"apt-get install {self.package}" if self.package else "name the path of a program that exists"
+            raise InfrastructureError(f"{self.program} is not installed", hint)
         if self._short is None:
             # A unix socket's path holds 107 bytes, which a run directory easily is longer than.
             self._short = Path(tempfile.mkdtemp(prefix="assay9-"))
@@ -199,6 +200,22 @@ class GaneshaServer(_Started):
     def version(self) -> str:
         """See Server."""
         return _package_version("nfs-ganesha")
+
+
+class CommandServer(_Started):
+    """Any server that a target's TOML spells out: started, contained, watched and ended like the others."""
+
+    def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
+        if not spec.arguments:
+            raise UsageError("program 'command' needs arguments: a command line with {unix} or {port}, and {export}")
+        super().__init__(spec, run_dir)
+        self.name = Path(spec.arguments[0]).name
+        self.program = spec.arguments[0]
+
+    def command(self) -> list[str]:
+        """See _Started."""
+        where = {"unix": self.socket_path, "port": str(self.port), "export": str(self.exported)}
+        return [re.sub(r"\{(unix|port|export)\}", lambda m: where[m[1]], word) for word in self.spec.arguments]
 
 
 _GANESHA = """\

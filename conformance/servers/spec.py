@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.errors import UsageError
 
-Program = Literal["reference", "diod", "ganesha", "external"]
+Program = Literal["reference", "diod", "ganesha", "command", "external"]
 
 
 class ServerSpec(BaseModel):
@@ -27,6 +27,8 @@ class ServerSpec(BaseModel):
     program: Program
     transport: Literal["unix", "tcp"] = "unix"
     arguments: list[str] = []
+    """Further arguments; of program `command` the whole command line, in which {unix}, {port} and {export} stand for
+    where to listen and what to serve."""
     msize: int = Field(65536, ge=4096)
     msize_max: int = Field(1 << 20, ge=4096)
     reads_rerror: bool = False

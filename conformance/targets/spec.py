@@ -38,11 +38,12 @@ class Lack(Strict):
 class Known(Strict):
     """A failure that is known: fails the run once it passes, until the entry is removed.
 
-    `case` is a case id, or id[parameters]; `*` matches within parameters. `mount` restricts it
-    to mounts (`cache=loose`, `cache=*`), `versions` to versions of the target such as ">=7.2,<9".
+    `case` is a case id, or id[parameters]; `*` matches within parameters; a list of them where one defect
+    fails several. `mount` restricts it to mounts (`cache=loose`, `cache=*`), `versions` to versions of the
+    target such as ">=7.2,<9".
     """
 
-    case: str
+    case: str | list[str]
     reason: str = Field(min_length=1)
     link: str = Field(min_length=1)
     mount: str = "*"
@@ -52,6 +53,19 @@ class Known(Strict):
     """A regular expression that the failure's text must match: another failure of the same case is not known."""
     sometimes: bool = False
     """It depends on a race: the case passes at times, and is then no `fixed`."""
+
+    @property
+    def cases(self) -> list[str]:
+        """What `case` names, one by one."""
+        return [self.case] if isinstance(self.case, str) else self.case
+
+    def names(self, case_id: str, parameters: str) -> bool:
+        """Whether this entry is about that case with those parameters."""
+        for entry in self.cases:
+            wanted, _, inner = entry.partition("[")
+            if wanted == case_id and (not inner or fnmatch.fnmatchcase(parameters, inner.removesuffix("]"))):
+                return True
+        return False
 
 
 class Override(Strict):
@@ -80,10 +94,8 @@ class Profile(Strict):
     def known_failure(self, case_id: str, parameters: str, mount: str, version: str, guest: str = "") -> Known | None:
         """The entry that declares this case a known failure here, if one does."""
         for entry in self.known:
-            wanted, _, inner = entry.case.partition("[")
             if (
-                wanted == case_id
-                and (not inner or fnmatch.fnmatchcase(parameters, inner.removesuffix("]")))
+                entry.names(case_id, parameters)
                 and fnmatch.fnmatchcase(mount, entry.mount)
                 and fnmatch.fnmatchcase(guest, entry.guest)
                 and version_matches(version, entry.versions)
