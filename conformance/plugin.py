@@ -200,13 +200,22 @@ class RunPlugin:
         if not self.controls or self.config.option.collectonly or self.writer is None:
             return
         self.writer.finish(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
-        write_reports(self.run_dir)
+        unwritten = self._write_reports()
         if exitstatus == pytest.ExitCode.INTERRUPTED:
             session.exitstatus = 143 if _terminated else 130
         elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             session.exitstatus = 2  # -k, --layer or --family let no case through: the user's words, not the machine
         elif exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-            session.exitstatus = exit_status(load_run(self.run_dir))
+            session.exitstatus = exit_status(load_run(self.run_dir)) or (3 if unwritten else 0)
+
+    def _write_reports(self) -> bool:
+        """Write the reports; whether some are missing. The record, and the status it gives, matter more than they."""
+        try:
+            write_reports(self.run_dir)
+        except InfrastructureError as e:
+            self._progress(str(e))
+            return True
+        return False
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self.controls and self.writer is not None and not self.config.option.collectonly:

@@ -176,10 +176,12 @@ def read_json(path: Path) -> Any:
         raise UsageError(f"{path} is damaged: {e}") from None
     version = seen.get("schema_version") if isinstance(seen, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise UsageError(
-            f"{path} has schema version {version}, this assay9 reads up to {SCHEMA_VERSION}: use a newer one"
-        )
+        raise UsageError(_newer(path, version))
     return seen
+
+
+def _newer(path: Path, version: int) -> str:
+    return f"{path} has schema version {version}, this assay9 reads up to {SCHEMA_VERSION}: use a newer one"
 
 
 class _Last:
@@ -205,7 +207,10 @@ class _Last:
 
 def _read_record(path: Path) -> Record:
     try:
-        return Record.model_validate_json(path.read_bytes())
+        record = Record.model_validate_json(path.read_bytes())
+        if record.schema_version > SCHEMA_VERSION:
+            raise UsageError(_newer(path, record.schema_version))
+        return record
     except ValidationError as e:
         read_json(path)  # says it better where the file is cut short or newer
         raise UsageError(f"{path} is no record of schema version {SCHEMA_VERSION}: {_first(e)}") from None

@@ -1,9 +1,47 @@
-"""Every report of a run, derived from its record."""
+"""Every report of a run, derived from its record: a new kind of report is one more line in `REPORTS`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from conformance.errors import InfrastructureError
+from conformance.evidence.allure import write_allure
+from conformance.evidence.html import write_html
+from conformance.evidence.junit import write_junit
+from conformance.evidence.models import Record
+from conformance.evidence.record import load_run
+from conformance.evidence.text import write_text
 
-def write_reports(run_dir: Path) -> None:
-    """Write all reports into the run directory."""
+REPORTS: dict[str, tuple[str, Callable[[Record, Path], None]]] = {
+    "html": ("report.html", write_html),
+    "rti": ("rti.txt", write_text),
+    "junit": ("junit.xml", write_junit),
+    "allure": ("allure-results", write_allure),
+}
+"""Kind -> (name in the run directory, what writes it)."""
+
+
+def write_reports(run_dir: Path, kinds: tuple[str, ...] = tuple(REPORTS)) -> list[Path]:
+    """Write reports of `kinds` into the run directory; where they are.
+
+    Raises UsageError where `run_dir` is no run, InfrastructureError where the disk refuses; the record is left as
+    it is in any case, and the reports that could be written are written.
+    """
+    record = load_run(run_dir)
+    written: list[Path] = []
+    refused: OSError | None = None
+    for kind in kinds:
+        name, write = REPORTS[kind]
+        try:
+            write(record, run_dir / name)
+        except OSError as e:
+            refused = e
+        else:
+            written.append(run_dir / name)
+    if refused is not None:
+        raise InfrastructureError(
+            f"not every report could be written: {refused.filename or run_dir}: {refused.strerror or refused}",
+            f"free some space, then `assay9 report {run_dir}`: the record is whole",
+        )
+    return written

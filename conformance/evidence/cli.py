@@ -1,0 +1,54 @@
+"""The command `assay9 report`: the reports of a run, made anew from its record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from conformance.errors import UsageError
+from conformance.evidence.gate import exit_status, summarise
+from conformance.evidence.record import load_run
+from conformance.evidence.reports import REPORTS, write_reports
+from conformance.evidence.text import text
+
+
+@click.command()
+@click.argument("run", default="latest")
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(list(REPORTS)),
+              help="Only this report (repeatable); without it all of them.")  # fmt: skip
+@click.option("--print", "printed", is_flag=True, help="Print the text for a ticket instead of writing files.")
+@click.option("--gate", is_flag=True, help="End with the run's own exit status (0, 1 or 3), for CI.")
+@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
+              help="Where run directories are.")  # fmt: skip
+def report(run: str, kinds: tuple[str, ...], printed: bool, gate: bool, results: Path) -> None:
+    """Make the reports of RUN again from its record, and print the summary.
+
+    RUN is a run's directory, its name in the results directory, or `latest`. A run that was killed has no
+    report yet: what had finished by then is reported, and the report says that the run was interrupted.
+
+    \b
+    assay9 report                         the newest run
+    assay9 report latest --print          the text for a ticket, on standard output
+    assay9 report results/20260101T000000Z-qemu --kind junit
+    """
+    run_dir = find_run(run, results)
+    record = load_run(run_dir)
+    if printed:
+        click.echo(text(record, run_dir.absolute()), nl=False)
+    else:
+        written = write_reports(run_dir, kinds or tuple(REPORTS))
+        click.echo(summarise(record, run_dir), nl=False)
+        for path in written:
+            click.echo(f"wrote {path}")
+    raise SystemExit(exit_status(record) if gate else 0)
+
+
+def find_run(name: str, results: Path) -> Path:
+    """The directory of a run. Raises UsageError where there is none of that name."""
+    for path in (results / name, Path(name)):
+        if path.is_dir():
+            return path.resolve()
+    if name == "latest":
+        raise UsageError(f"no run in {results}: start one with `assay9 run TARGET`, or name another --results")
+    raise UsageError(f"no run {name!r} here or in {results}: `ls {results}` shows those there are")

@@ -1,0 +1,50 @@
+"""The gate's table, line by line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from conformance.evidence.gate import exit_status, unexpected
+from conformance.evidence.models import CaseResult, Environment, Record, Trouble
+from tests.evidence import sample
+
+
+def made(*verdicts: str, **more: object) -> Record:
+    results = []
+    for number, told in enumerate(verdicts):
+        verdict, _, severity = told.partition("/")
+        results.append(CaseResult(
+            id=f"X-{number}", case_id=f"X-{number}", layer="vfs", family="x", title="t", requirement="r", source="s",
+            severity=severity or "must", verdict=verdict,
+        ))  # type: ignore[arg-type]  # fmt: skip
+    return Record(environment=Environment(target="x", started=sample.STARTED), results=results).model_copy(update=more)
+
+
+TROUBLE = [Trouble(at=datetime.now(UTC), worker="main", text="no guest")]
+
+
+@pytest.mark.parametrize(
+    ("record", "status"),
+    [
+        (made("pass", "pass"), 0),
+        (made("pass", "known", "unsupported", "undrivable", "fail/varies"), 0),
+        (made("pass", "fail"), 1),
+        (made("pass", "fail/linux"), 1),
+        (made("pass", "fixed"), 1),
+        (made("fail", "error"), 1),
+        (made("pass", "error"), 3),
+        (made("pass", troubles=TROUBLE), 3),
+        (made(), 3),
+        (made("undrivable", "undrivable"), 3),
+        (made("pass", interrupted=True), 3),
+        (made("pass", damage=["a line was cut off"]), 3),
+    ],
+)
+def test_status(record: Record, status: int) -> None:
+    assert exit_status(record) == status
+
+
+def test_unexpected_names_them() -> None:
+    assert [r.verdict for r in unexpected(made("pass", "fail", "fail/varies", "fixed", "known"))] == ["fail", "fixed"]

@@ -1,0 +1,153 @@
+"""Reports of a made-up run: what reads them elsewhere must be able to."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from conformance.errors import InfrastructureError, UsageError
+from conformance.evidence.cli import report
+from conformance.evidence.record import RunWriter, load_run
+from conformance.evidence.reports import REPORTS, write_reports
+from conformance.evidence.text import text
+from tests.evidence import sample
+
+CASES = 120
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = sample.write(tmp_path_factory.mktemp("results"), CASES)
+    write_reports(run_dir)
+    return run_dir
+
+
+def test_every_kind_is_there(run: Path) -> None:
+    for name, _ in REPORTS.values():
+        assert (run / name).exists(), name
+
+
+class _Page(HTMLParser):
+    """What a page fetches from elsewhere, and the text of its first heading."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.heading = ""
+        self._in_heading = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag in ("script", "img", "iframe", "link", "source"):
+            self.fetched += [v for k in ("src", "href") if (v := given.get(k)) and not v.startswith("data:")]
+        self._in_heading = tag == "h1" or (self._in_heading and tag != "p")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "h1":
+            self._in_heading = False
+
+    def handle_data(self, data: str) -> None:
+        if self._in_heading:
+            self.heading += data
+
+
+def test_page_is_self_contained_and_opens_with_the_verdict(run: Path) -> None:
+    page = _Page()
+    source = (run / "report.html").read_text()
+    page.feed(source)
+    assert page.fetched == []
+    assert "url(http" not in source
+    assert "qemu" in page.heading and "unexpected" in page.heading
+
+
+def test_page_holds_hostile_names_as_text(run: Path) -> None:
+    source = (run / "report.html").read_text()
+    assert sample.HOSTILE not in source, "it would be markup"
+    assert source.count("<script") == source.count("</script>")
+
+
+def test_junit_counts_as_the_record_does(run: Path) -> None:
+    root = ET.parse(run / "junit.xml").getroot()
+    record = load_run(run)
+    cases = root.findall(".//testcase")
+    judged_wrong = [r for r in record.results if r.verdict in ("fail", "fixed") and r.severity != "varies"]
+    assert len([c for c in cases if c.get("name", "").strip()]) >= CASES
+    assert len(root.findall(".//failure")) == len(judged_wrong)
+    assert len(root.findall(".//error")) == sum(r.verdict == "error" for r in record.results)
+    assert all(skipped.get("message") for skipped in root.findall(".//skipped")), "a skip that does not say why"
+
+
+def test_allure_has_epic_feature_story_and_a_step_per_call(run: Path) -> None:
+    record = load_run(run)
+    results = [json.loads(p.read_text()) for p in (run / "allure-results").glob("*-result.json")]
+    assert len(results) == CASES
+    labels = [{label["name"]: label["value"] for label in r["labels"]} for r in results]
+    assert {entry["epic"] for entry in labels} == {r.layer for r in record.results}
+    assert {entry["feature"] for entry in labels} == {r.family for r in record.results}
+    assert all(entry["story"] and entry["severity"] for entry in labels)
+    assert sum(len(r.get("steps", [])) for r in results) >= sum(len(r.calls) for r in record.results)
+    for result in results:
+        for attachment in result.get("attachments", []):
+            assert (run / "allure-results" / attachment["source"]).is_file()
+
+
+def test_text_fits_a_ticket(run: Path) -> None:
+    lines = (run / "rti.txt").read_text().splitlines()
+    assert max(len(line) for line in lines) <= 78
+    whole = " ".join(lines)
+    assert "unexpected" in whole
+    for word in ("Known failures", "Not tested, and why", "Unexpected"):
+        assert word in whole
+
+
+def test_reports_again_are_the_same(run: Path) -> None:
+    before = {name: (run / name).read_bytes() for name in ("report.html", "junit.xml", "rti.txt")}
+    write_reports(run)
+    assert before == {name: (run / name).read_bytes() for name in before}
+
+
+def test_report_that_cannot_be_written_leaves_the_others(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_record: object, path: Path) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setitem(REPORTS, "html", ("report.html", full))
+    (run / "rti.txt").unlink()
+    with pytest.raises(InfrastructureError, match="No space left"):
+        write_reports(run)
+    assert (run / "rti.txt").exists()
+
+
+def test_killed_run_is_reported_as_far_as_it_came(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path, sample.environment())
+    for result in sample.results(12):
+        writer.append(result)
+    writer.close()
+    cut = writer.run_dir / "cases-main.jsonl"
+    cut.write_bytes(cut.read_bytes()[:-40])
+    record = load_run(writer.run_dir)
+    assert record.interrupted and len(record.results) == 11
+    assert len(record.damage) == 1 and "cut off" in record.damage[0]
+    told = CliRunner().invoke(report, ["latest", "--results", str(tmp_path), "--gate"])
+    assert told.exit_code == 1, "a failure that was really seen wins over the interruption"
+    assert "interrupted" in text(record) or "did not come to its end" in " ".join(text(record).split())
+
+
+def test_command_names_what_is_missing(tmp_path: Path) -> None:
+    for name in ("latest", "20260101T000000Z-qemu"):
+        told = CliRunner().invoke(report, [name, "--results", str(tmp_path)])
+        assert isinstance(told.exception, UsageError) and str(tmp_path) in str(told.exception)
+
+
+def test_newer_schema_is_refused_in_one_line(run: Path, tmp_path: Path) -> None:
+    record = json.loads((run / "record.json").read_text())
+    record["schema_version"] += 1
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    with pytest.raises(UsageError, match=re.escape("schema version")) as refused:
+        load_run(tmp_path)
+    assert "\n" not in str(refused.value)
