@@ -280,15 +280,15 @@ class Session:
         call.outlet = outlet
         try:
             reply = operation.run(call, request)
+            if not isinstance(reply, Again):
+                _send(outlet, tag, reply)
+                return None
         except WouldBlock:
-            return self._hand_out(operation, request, outlet)
+            pass
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is answered, in one place
             outlet.send([_rlerror(11, Rlerror.type, tag, self._ecode(request, error))])
             return None
-        if isinstance(reply, Again):
-            return self._hand_out(operation, request, outlet)
-        _send(outlet, tag, reply)
-        return None
+        return self._hand_out(operation, request, outlet)
 
     def refuse(self, tag: int, ecode: int, outlet: Outlet) -> None:
         """Answer a request that the transport could not even take in."""
@@ -340,11 +340,13 @@ class Session:
             work.stage = Stage.RUNNING
             self._running += 1
         reply: Reply | None = None
-        ecode = 0
+        frame: list[Buffer] = []
         try:
             reply = work.operation.run(work.call, work.request)
+            if isinstance(reply, Message):
+                frame = codec.encode(reply)
         except Exception as error:  # noqa: BLE001 - as in receive
-            ecode = self._ecode(work.request, error)
+            frame = [_rlerror(11, Rlerror.type, work.tag, self._ecode(work.request, error))]
         if isinstance(reply, Again):
             with self._lock:
                 self._running -= 1
@@ -356,7 +358,12 @@ class Session:
             # Given up while it waited: nothing happened, so nothing is answered but the flushes.
             self._end(work, None)
             return None
-        self._end(work, lambda: _send_outcome(work, reply, ecode))
+        outlet = work.call.outlet
+        if isinstance(reply, Placed):
+            placed = reply
+            self._end(work, lambda: _send(outlet, work.tag, placed))
+        else:
+            self._end(work, lambda: outlet.send(frame) if frame else None)
         return None
 
     def _end(self, work: Work, answer: Callable[[], None] | None) -> None:
@@ -475,13 +482,6 @@ def _send(outlet: Outlet, tag: int, reply: Reply) -> None:
         outlet.send_placed(_placed_head(RREAD_HDRSZ + reply.count, reply.type, tag, reply.count), reply.count)
     elif isinstance(reply, Message):
         outlet.send(codec.encode(reply))
-
-
-def _send_outcome(work: Work, reply: Reply | None, ecode: int) -> None:
-    if reply is None:
-        work.call.outlet.send([_rlerror(11, Rlerror.type, work.tag, ecode)])
-    else:
-        _send(work.call.outlet, work.tag, reply)
 
 
 class _Observed:

@@ -283,16 +283,31 @@ class Listener:
                 log.exception("accept failed on %s", self.name)
                 time.sleep(_ACCEPT_PAUSE)
                 continue
-            session = self._make_session()
-            _tune(sock, session.limits.msize_max)
-            connection = Connection(sock, session)
-            thread = threading.Thread(target=self._serve, args=(connection,), name=f"serve {self.name}", daemon=True)
-            with self._lock:
-                if self._closed:
-                    sock.close()
+            try:
+                if not self._begin(sock):
                     return
-                self._connections[connection] = thread
+            except (OSError, MemoryError, RuntimeError):  # no memory, no thread: this peer's loss alone
+                log.exception("a peer of %s was turned away", self.name)
+                sock.close()
+
+    def _begin(self, sock: socket.socket) -> bool:
+        """Serve a new peer; false when that has ended for all."""
+        session = self._make_session()
+        _tune(sock, session.limits.msize_max)
+        connection = Connection(sock, session)
+        thread = threading.Thread(target=self._serve, args=(connection,), name=f"serve {self.name}", daemon=True)
+        with self._lock:
+            if self._closed:
+                sock.close()
+                return False
+            self._connections[connection] = thread
+        try:
             thread.start()
+        except RuntimeError:
+            with self._lock:
+                del self._connections[connection]
+            raise
+        return True
 
     def _serve(self, connection: Connection) -> None:
         try:

@@ -11,7 +11,7 @@ import pytest
 from protocol import codec, legacy
 from protocol import constants as c
 from protocol import messages as m
-from protocol.fields import Buffer
+from protocol.fields import Buffer, Qid
 from reference_server.errors import WouldBlock
 from reference_server.exports import Export, Exports
 from reference_server.handlers import OPERATIONS
@@ -456,6 +456,20 @@ def test_an_unexpected_exception_is_answered_counted_and_logged(
     assert isinstance(health.unexpected[0], ZeroDivisionError)
     assert "Tgetattr" in caplog.text
     assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_a_reply_that_no_frame_can_hold_is_answered_all_the_same(
+    memfs: MemoryStore, monkeypatch: pytest.MonkeyPatch, crowded: bool
+) -> None:
+    """A store gave what it must not: in place and on a worker the client gets an answer."""
+    health = Health()
+    peer = Peer(memfs, health=health)
+    monkeypatch.setattr(memfs.top, "mkdir", lambda *_: Qid(256, 0, 0))
+    peer.send(m.Tmkdir(7, peer.root, b"d", 0o755, 0), crowded)
+    peer.run_work()
+    assert peer.replies == [m.Rlerror(7, c.EIO)]
+    assert isinstance(health.unexpected[0], codec.EncodeError)
 
 
 def test_an_outlet_is_never_asked_for_memory_it_does_not_need(peer: Peer) -> None:

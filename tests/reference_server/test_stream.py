@@ -245,6 +245,20 @@ def test_a_peer_that_does_not_read_stops_being_read(listener: Listener, folder: 
     busy.sock.close()
 
 
+def test_a_peer_for_whom_there_is_no_thread_is_turned_away_alone(
+    listener: Listener, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        wire = another(folder)
+        assert wire.sock.recv(1) == b""
+        wire.sock.close()
+    another(folder).begin().sock.close()
+
+
 def test_closing_ends_everything_in_the_middle(folder: Path, health: Health) -> None:
     store = HostStore(str(folder))
     exports = Exports(Export(store))
