@@ -7,6 +7,7 @@ by message are in `conformance.operations`. It must not import servers, targets 
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import time
 from collections import Counter, deque
@@ -270,6 +271,14 @@ class Core:
             except LinkClosed:
                 return True
         return False
+
+    def settle(self, seconds: float) -> None:
+        """Give requests that nobody waited for so many seconds to be answered, or to kill the server while their case
+        can still be charged with it."""
+        deadline = time.monotonic() + seconds
+        with contextlib.suppress(LinkTimeout, LinkClosed, ProtocolError, OSError, ValueError):
+            while self._waiting and (left := deadline - time.monotonic()) > 0:
+                self._waiting.pop(header(self.link.recv(left)).tag, None)
 
     def forget(self, pending: Pending[R]) -> None:
         """Expect no reply to `pending` any more."""

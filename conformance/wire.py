@@ -43,6 +43,8 @@ _ALIVE = 3.0
 """Seconds within which a server must take a new session after a case."""
 _PROMPT = 0.5
 """Seconds, twice, for what must be answered at once (`Wire.prompt`)."""
+_SETTLE = 0.1
+"""Seconds that requests have which a case has left unanswered at its end."""
 _DYING = 0.4
 """Seconds that a process which hung up on us may still need to be dead."""
 
@@ -263,6 +265,7 @@ class Wire:
     def close(self) -> None:
         """Give all connections up."""
         for client in self._clients:
+            client.settle(_SETTLE)
             with contextlib.suppress(OSError):
                 client.close()
 
