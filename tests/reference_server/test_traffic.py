@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.reference_server.traffic import Look, growth, run
+from tests.reference_server.traffic import Generator, Look, growth, run
 
 
 def test_random_traffic(tmp_path: Path) -> None:
@@ -19,3 +19,12 @@ def test_growth_is_seen() -> None:
     """What is taken once is no leak; what grows on is."""
     assert growth([Look(1, 1, size) for size in (1, 900, *[1000] * 8)]) == 0
     assert growth([Look(1, 1, 10 * number) for number in range(100)]) == 600
+
+
+def test_the_same_seed_sends_the_same_bytes() -> None:
+    def sent(seed: str) -> list[bytes]:
+        generator = Generator(seed, b"/decoy")
+        return [generator.opening(), *(generator.burst() for _ in range(50))]
+
+    assert sent("1 0") == sent("1 0")
+    assert sent("1 0") != sent("1 1")
