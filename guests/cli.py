@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -17,9 +18,17 @@ from guests.files import remove_tree
 from guests.images.recipe import load_recipe, recipe_names
 from guests.images.store import ensure_image, find_image
 from guests.machine import MachineSpec, QemuMachine, Share
+from guests.private_qemu import NAME as QEMU11
+from guests.private_qemu import TITLE as QEMU11_TITLE
+from guests.private_qemu import ensure_private_qemu, find_private_qemu
+from guests.private_qemu import manifest as qemu_manifest
 from guests.processes import Running, clean_left_over, read_states
+from guests.progress import Progress
 from guests.ssh import SshShell
 from guests.terminal import attach
+from guests.uml.kernel import NAME as UML
+from guests.uml.kernel import TITLE as UML_TITLE
+from guests.uml.kernel import ensure_kernel, find_kernel
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,6 +60,11 @@ def list_() -> None:
             built, kernel = str(manifest["built_at"])[:10], str(manifest["kernel_release"])
             size = str(sum(file.stat().st_size for file in image.directory.iterdir()) // 1_000_000)
         click.echo(f"{name:<10} {built:<12} {kernel:<24} {size:>5}  {recipe.title}")
+    uml, qemu = find_kernel(), find_private_qemu()
+    built, release = (uml.manifest["built_at"][:10], uml.manifest["release"]) if uml else ("no", "")
+    click.echo(f"{UML:<10} {built:<12} {release:<24} {'':>5}  {UML_TITLE}")
+    made = qemu_manifest()["made_at"][:10] if qemu else "no"
+    click.echo(f"{QEMU11:<10} {made:<12} {'':<24} {'':>5}  {QEMU11_TITLE}")
     machines = [state for state in read_states() if state.alive]
     if machines:
         click.echo(f"\n{'MACHINE':<12} {'IMAGE':<10} {'PID':>8} {'SSH':>6}  OWNER")
@@ -69,8 +83,14 @@ def build(names: tuple[str, ...], every: bool, again: bool, packages: tuple[str,
 
     Needs mmdebstrap, squashfs-tools and, for an ordinary user, uidmap; and a Debian mirror, which
     mmdebstrap finds by itself. Once built, an image is used without network.
+
+    NAME may also be uml (a User-Mode Linux kernel, compiled here in some minutes) or qemu11 (QEMU 11.1
+    in a root of its own).
     """
-    for name in recipe_names() if every else names or ("debian12",):
+    for name in (*recipe_names(), *_FURTHER) if every else names or ("debian12",):
+        if name in _FURTHER:
+            click.echo(f"{name}: {_FURTHER[name](_say, rebuild=again)}")
+            continue
         image = ensure_image(name, packages, _say, rebuild=again)
         click.echo(f"{name}: {image.directory}")
 
@@ -230,6 +250,14 @@ def _share(text: str, security_model: str) -> Share:
     if not equals or not tag or not path:
         raise click.BadParameter(f"{text!r} is not TAG=DIR", param_hint="--share")
     return Share(tag=tag, path=Path(path).absolute(), security_model=security_model)  # type: ignore[arg-type]
+
+
+def _uml_kernel(progress: Progress, rebuild: bool) -> Path:
+    return ensure_kernel(progress, rebuild).directory
+
+
+_FURTHER: dict[str, Callable[..., Path]] = {UML: _uml_kernel, QEMU11: ensure_private_qemu}
+"""What is built here and is no guest image."""
 
 
 def _say(line: str) -> None:

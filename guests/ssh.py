@@ -48,16 +48,21 @@ def wait_for_banner(port: int, limit: float, still_wanted: Callable[[], bool]) -
 class SshShell:
     """One SSH connection as root. Implements ``guests.shell.Shell``."""
 
-    def __init__(self, port: int, key: Path, known_host: Path, limit: float = 30.0) -> None:
-        """Connect to 127.0.0.1:``port``. ``key``: our private key; ``known_host``: the guest's public one."""
+    def __init__(
+        self, port: int, key: Path, known_host: Path, limit: float = 30.0, connection: socket.socket | None = None
+    ) -> None:
+        """Connect to 127.0.0.1:``port``, or take a ``connection`` to the guest's sshd over.
+
+        ``key``: our private key; ``known_host``: the guest's public one.
+        """
         self.port = port
         self._transport: paramiko.Transport | None = None
         kind, blob = known_host.read_text(encoding="ascii").split()[:2]
         expected = paramiko.Ed25519Key(data=base64.b64decode(blob))
         assert kind == "ssh-ed25519"
-        connection: socket.socket | None = None
         try:
-            connection = socket.create_connection(("127.0.0.1", port), timeout=limit)
+            if connection is None:
+                connection = socket.create_connection(("127.0.0.1", port), timeout=limit)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             transport = paramiko.Transport(connection)
             self._transport = transport

@@ -1,0 +1,144 @@
+"""A newer QEMU beside the system's own: Debian 13's backports, unpacked into the cache, nothing installed or upgraded.
+
+Its program runs on its own libraries, through its own loader, by a small script that takes QEMU's arguments. Needs
+what building a guest image needs (mmdebstrap and, without root, subordinate uids), and about a minute, once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import subprocess
+import tarfile
+import time
+from pathlib import Path
+
+from guests import paths
+from guests.build_tools import missing_build_packages, user_namespace_problem
+from guests.errors import InfrastructureError
+from guests.files import require_space
+from guests.locks import appearing, exclusive
+from guests.processes import claimed, dying_with_parent
+from guests.progress import Progress, silent
+
+NAME = "qemu11"
+TITLE = "QEMU 11.1 of Debian 13's backports, in a root of its own"
+SUITE = "trixie"
+BACKPORTS = "trixie-backports"
+PACKAGES = ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios")
+"""All from backports: with an older seabios they cannot be had together."""
+
+_KEPT = ("usr/bin/qemu-system-x86_64", "usr/lib/x86_64-linux-gnu/", "usr/share/qemu/", "usr/share/seabios/")
+_HOOK = f"sed -n 's/ {SUITE} main/ {BACKPORTS} main/p' \"$1/etc/apt/sources.list\" >> \"$1/etc/apt/sources.list\""
+"""The mirror is mmdebstrap's own choice; its backports are taken from the same place."""
+_SCRIPT = """#!/bin/sh
+# QEMU {version}, from the cache: its own loader, libraries, modules and firmware
+r='{root}'
+export QEMU_MODULE_DIR="$r/usr/lib/x86_64-linux-gnu/qemu"
+exec "$r/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2" --library-path "$r/usr/lib/x86_64-linux-gnu" \\
+    "$r/usr/bin/qemu-system-x86_64" -L "$r/usr/share/qemu" -L "$r/usr/share/seabios" "$@"
+"""
+SPACE_MB = 1500
+"""Peak while mmdebstrap works (it unpacks 0.6 GB and packs a tar); what is kept is 120 MB."""
+LIMIT = 1800.0
+
+
+def directory() -> Path:
+    """Where it is in the cache, once made. The name covers every input that lies in this checkout."""
+    seen = hashlib.sha256(repr((SUITE, BACKPORTS, PACKAGES, _KEPT, _HOOK, _SCRIPT)).encode()).hexdigest()[:12]
+    return paths.cache_dir() / f"{NAME}-{seen}"
+
+
+def find_private_qemu() -> Path | None:
+    """The program, where it is made."""
+    program = directory() / "qemu-system-x86_64"
+    return program if program.is_file() else None
+
+
+def manifest() -> dict[str, str]:
+    """Version and time of making, of the one that there is."""
+    loaded = json.loads((directory() / "manifest.json").read_text(encoding="utf-8"))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def ensure_private_qemu(progress: Progress = silent, rebuild: bool = False) -> Path:
+    """The program, fetched first when the cache lacks it. Raises InfrastructureError."""
+    target = directory()
+    found = None if rebuild else find_private_qemu()
+    if found is not None:
+        return found
+    with exclusive(target.with_name(f".{target.name}.lock"), TITLE, progress):
+        found = None if rebuild else find_private_qemu()
+        if found is None:
+            _require_tools()
+            with appearing(target) as temporary:
+                _make(temporary, target, progress)
+    return target / "qemu-system-x86_64"
+
+
+def _require_tools() -> None:
+    if missing := missing_build_packages():
+        raise InfrastructureError(f"fetching QEMU needs {', '.join(missing)}", f"apt-get install {' '.join(missing)}")
+    if os.geteuid() != 0 and (problem := user_namespace_problem()):
+        raise InfrastructureError(*problem)
+
+
+def _make(temporary: Path, target: Path, progress: Progress) -> None:
+    started = time.monotonic()
+    scratch = Path(os.environ.get("TMPDIR", "/var/tmp")) / f"assay9-{NAME}-{secrets.token_hex(4)}"
+    require_space(scratch.parent, SPACE_MB, TITLE)
+    progress(f"{NAME}: mmdebstrap {SUITE} with {BACKPORTS} (about a minute with a near mirror)")
+    with claimed(scratch):
+        scratch.mkdir()
+        scratch.chmod(0o755)  # apt's own user must reach it
+        archive = temporary / "root.tar"
+        _mmdebstrap(scratch, archive, temporary / "mmdebstrap.log")
+        _unpack(archive, temporary / "root")
+        archive.unlink()
+    script = temporary / "qemu-system-x86_64"
+    version = _version(temporary / "root")
+    script.write_text(_SCRIPT.format(version=version, root=target / "root"), encoding="ascii")
+    script.chmod(0o755)
+    made = {"version": version, "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    (temporary / "manifest.json").write_text(json.dumps(made), encoding="utf-8")
+    progress(f"{NAME}: QEMU {version} fetched in {time.monotonic() - started:.0f} s")
+
+
+def _mmdebstrap(scratch: Path, archive: Path, log: Path) -> None:
+    rootless = () if os.geteuid() == 0 else ("--user", "--map-root-user", "--map-auto")
+    # Killed by itself mmdebstrap leaves mounts and children behind; its namespaces end with one process.
+    apart = ("unshare", *rootless, "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL", "--")
+    include = ",".join(f"{package}/{BACKPORTS}" for package in PACKAGES)
+    argv = [*apart, "mmdebstrap", "--mode=root", "--variant=apt", f"--include={include}", "--format=tar",
+            "--aptopt=Acquire::Retries 3", f"--setup-hook={_HOOK}"]  # fmt: skip
+    argv += [f"--dpkgopt=path-exclude=/usr/share/{kind}/*" for kind in ("doc", "locale", "man", "info")]
+    with log.open("wb") as out:
+        done = subprocess.run(
+            dying_with_parent([*argv, SUITE, str(archive)]), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            env={**os.environ, "TMPDIR": str(scratch)}, check=False, timeout=LIMIT,
+        )  # fmt: skip
+    if done.returncode != 0:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        told = [line for line in lines if line.startswith(("E: ", "Err:"))] or lines or ["it said nothing"]
+        raise InfrastructureError(f"mmdebstrap {SUITE} failed: {told[0][:300]}",
+                                  "check the network and the proxy of apt, then retry")  # fmt: skip
+
+
+def _unpack(archive: Path, root: Path) -> None:
+    """Only what the program needs; owned by whoever unpacks."""
+    with tarfile.open(archive) as tar:
+        members = [m for m in tar.getmembers() if m.name.removeprefix("./").startswith(_KEPT)]
+        tar.extractall(root, [m for m in members if m.isfile() or m.issym() or m.isdir() or m.islnk()], filter="tar")
+
+
+def _version(root: Path) -> str:
+    library = root / "usr/lib/x86_64-linux-gnu"
+    argv = [str(library / "ld-linux-x86-64.so.2"), "--library-path", str(library), str(root / _KEPT[0]), "--version"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode != 0:
+        raise InfrastructureError(f"the fetched QEMU does not run: {done.stderr.strip()[:300]}",
+                                  "a host with another C library or processor?")  # fmt: skip
+    return str(done.stdout).split("version", 1)[1].split()[0]

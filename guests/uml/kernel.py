@@ -1,0 +1,227 @@
+"""The User-Mode Linux kernel: built from Debian's sources with ``kernel.fragment``, kept in the cache.
+
+Debian's own package user-mode-linux has no NET_9P_VIRTIO, so there is no way round building one: some minutes, once.
+The cache's key covers the fragment and the commands here, not the state of the package archive: what was built
+stays usable without network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from guests import paths
+from guests.errors import InfrastructureError
+from guests.files import require_space
+from guests.locks import appearing, exclusive
+from guests.processes import claimed, dying_with_parent
+from guests.progress import Progress, silent
+
+NAME = "uml"
+TITLE = "User-Mode Linux 6.12 on the root file system of debian12"
+SOURCE_PACKAGE = "linux-source-6.12"
+"""Debian 12 has it in its security archive. 6.12, because newer ones give zero-page buffers that no memory table
+covers."""
+FRAGMENT = Path(__file__).with_name("kernel.fragment")
+
+BUILD_SPACE_MB = 2600
+"""Unpacked sources (1.6 GB), the package twice, objects; below TMPDIR or /var/tmp."""
+BUILD_LIMIT = 3600.0
+"""Seconds after which a build is ended; it takes 4 to 8 minutes on two idle cores."""
+_OBJECTS = 1290
+"""Files that the compiler makes with this fragment, to show how far a build is."""
+_STEPS = 10
+
+_TOOLS = {"gcc": "gcc", "make": "make", "flex": "flex", "bison": "bison", "bc": "bc", "xz": "xz-utils",
+          "dpkg-deb": "dpkg", "apt-get": "apt"}  # fmt: skip
+"""Program -> the Debian package that brings it."""
+
+_CONFIGURE = (
+    ("make", "ARCH=um", "O={objects}", "tinyconfig"),
+    ("./scripts/kconfig/merge_config.sh", "-m", "-O", "{objects}", "{objects}/.config", "{fragment}"),
+    ("make", "ARCH=um", "O={objects}", "olddefconfig"),
+)
+_MAKE = ("nice", "make", "ARCH=um", "O={objects}", "-j{jobs}", "linux")
+_NOT_NEEDED = ("drivers/gpu/drm/amd/include", "drivers/gpu/drm/*/*.c", "sound/*/*.c", "drivers/net/ethernet/*/*.c",
+               "drivers/media/*/*.c", "drivers/staging/*/*.c", "tools/testing/selftests", "Documentation/*/*",
+               )  # fmt: skip
+"""Not unpacked: half of the sources, and nothing that this kernel is compiled from."""
+
+_WANTED = ("CONFIG_NET_9P_VIRTIO=y", "CONFIG_VIRTIO_UML=y", "CONFIG_VIRTIO_CONSOLE=y", "CONFIG_9P_FS=y",
+           "CONFIG_SQUASHFS=y", "CONFIG_EVENT_TRACING=y")  # fmt: skip
+"""What the configuration must say when it is made: kconfig drops what it does not know without a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class UmlKernel:
+    """A built kernel in the cache."""
+
+    directory: Path
+
+    @property
+    def program(self) -> Path:
+        """The kernel: an ordinary program."""
+        return self.directory / "linux"
+
+    @property
+    def manifest(self) -> dict[str, str]:
+        """Version of the source package, release of the kernel, when it was built."""
+        loaded = json.loads((self.directory / "manifest.json").read_text(encoding="utf-8"))
+        assert isinstance(loaded, dict)
+        return loaded
+
+
+def digest() -> str:
+    """Twelve hexadecimal digits over every input of the build that lies in this checkout."""
+    said = [line for line in FRAGMENT.read_text(encoding="ascii").splitlines() if re.match(r"(# )?CONFIG_", line)]
+    return hashlib.sha256(repr((SOURCE_PACKAGE, said, _CONFIGURE, _MAKE)).encode()).hexdigest()[:12]
+
+
+def find_kernel() -> UmlKernel | None:
+    """The cached kernel of this checkout, or None."""
+    directory = paths.cache_dir() / f"uml-{digest()}"
+    return UmlKernel(directory) if (directory / "manifest.json").is_file() else None
+
+
+def ensure_kernel(progress: Progress = silent, rebuild: bool = False) -> UmlKernel:
+    """The kernel, built first when the cache lacks it. Raises InfrastructureError."""
+    found = None if rebuild else find_kernel()
+    if found is not None:
+        return found
+    directory = paths.cache_dir() / f"uml-{digest()}"
+    with exclusive(directory.with_name(f".{directory.name}.lock"), "the UML kernel", progress, BUILD_LIMIT):
+        found = None if rebuild else find_kernel()
+        if found is None:
+            require_tools()
+            with appearing(directory) as temporary:
+                _build(temporary, progress)
+            found = UmlKernel(directory)
+    return found
+
+
+def missing_tools() -> list[str]:
+    """Debian packages that a build needs and that are not installed."""
+    missing = {package for program, package in _TOOLS.items() if shutil.which(program) is None}
+    if "gcc" not in missing:
+        probe = subprocess.run(["gcc", "-E", "-x", "c", "-", "-o", "/dev/null"], input=b"#include <stdio.h>\n",
+                               capture_output=True, check=False, timeout=60)  # fmt: skip
+        missing |= {"libc6-dev"} if probe.returncode else set()
+    return sorted(missing)
+
+
+def require_tools() -> None:
+    """Raise InfrastructureError that names in one line what a build needs and this machine lacks."""
+    if missing := missing_tools():
+        raise InfrastructureError(f"building the UML kernel needs {', '.join(missing)}",
+                                  f"apt-get install {' '.join(missing)}")  # fmt: skip
+
+
+def _build(directory: Path, progress: Progress) -> None:
+    started = time.monotonic()
+    scratch = Path(os.environ.get("TMPDIR", "/var/tmp")) / f"assay9-uml-{secrets.token_hex(4)}"
+    require_space(scratch.parent, BUILD_SPACE_MB, "building the UML kernel")
+    log = directory / "build.log"
+    with claimed(scratch):
+        scratch.mkdir()
+        progress(f"kernel {NAME}: {SOURCE_PACKAGE} from the package archive (150 MB)")
+        source, version = _sources(scratch, log)
+        words = {"objects": str(scratch / "objects"), "fragment": str(FRAGMENT), "jobs": str(os.cpu_count() or 1)}
+        (scratch / "objects").mkdir()
+        for step in _CONFIGURE:
+            _run([word.format(**words) for word in step], source, log)
+        config = (scratch / "objects/.config").read_text(encoding="ascii").splitlines()
+        if lacking := [line for line in _WANTED if line not in config]:
+            raise InfrastructureError(f"{SOURCE_PACKAGE} {version} cannot be configured: no {', '.join(lacking)}",
+                                      f"correct {FRAGMENT.name}")  # fmt: skip
+        progress(f"kernel {NAME}: compiling {version} (4 to 8 minutes on two idle cores, once)")
+        _compile([word.format(**words) for word in _MAKE], source, log, progress)
+        shutil.copyfile(scratch / "objects/linux", directory / "linux")
+        (directory / "linux").chmod(0o755)
+        shutil.copyfile(scratch / "objects/.config", directory / "config")
+        release = (scratch / "objects/include/config/kernel.release").read_text(encoding="ascii").strip()
+    manifest = {"source": f"{SOURCE_PACKAGE} {version}", "release": release,
+                "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}  # fmt: skip
+    (directory / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    progress(f"kernel {NAME}: built in {time.monotonic() - started:.0f} s, Linux {release}")
+
+
+def _sources(scratch: Path, log: Path) -> tuple[Path, str]:
+    """Fetch and unpack the sources; their directory, and the package's version. Needs no root."""
+    fetch = ["apt-get", "-q", "-o", "Acquire::Retries=3", "download", SOURCE_PACKAGE]
+    if os.geteuid() == 0:
+        fetch[1:1] = ["-o", "APT::Sandbox::User=root"]
+    try:
+        _run(fetch, scratch, log)
+    except InfrastructureError as error:
+        raise InfrastructureError(
+            f"the package archive did not give {SOURCE_PACKAGE}: {error.message}",
+            "apt-get update; Debian 12 has it in bookworm-security",
+        ) from error
+    package = next(scratch.glob("*.deb"))
+    _run(["dpkg-deb", "-x", str(package), str(scratch / "package")], scratch, log)
+    version = package.name.split("_")[1].replace("%3a", ":")
+    source = scratch / "source"
+    source.mkdir()
+    archive = next((scratch / "package/usr/src").glob("linux-source-*.tar.xz"))
+    left_out = [f"--exclude=*/{pattern}" for pattern in _NOT_NEEDED]
+    _run(["tar", "-xf", str(archive), "-C", str(source), "--strip-components=1", *left_out], scratch, log)
+    return source, version
+
+
+def _run(argv: list[str], where: Path, log: Path) -> None:
+    """Run one step; InfrastructureError with its last words when it fails."""
+    with log.open("ab") as out:
+        begin = out.tell()
+        done = subprocess.run(dying_with_parent(argv), cwd=where, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                              check=False, timeout=BUILD_LIMIT)  # fmt: skip
+    if done.returncode != 0:
+        with log.open("rb") as said:
+            said.seek(begin)
+            raise _failed(argv, said.read().decode(errors="replace").splitlines())
+
+
+def _compile(argv: list[str], where: Path, log: Path, progress: Progress) -> None:
+    """Run make and tell how far it is, with the time that is still to go."""
+    begun, made, told = time.monotonic(), 0, 0
+    lines: list[str] = []
+    with (
+        log.open("a", encoding="utf-8") as out,
+        subprocess.Popen(dying_with_parent(argv), cwd=where, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True) as make,
+    ):  # fmt: skip
+        timer = threading.Timer(BUILD_LIMIT, make.kill)
+        timer.start()
+        try:
+            assert make.stdout is not None
+            for line in make.stdout:
+                out.write(line)
+                lines = [*lines[-40:], line.rstrip()]
+                made += line.startswith("  CC ")
+                if made * _STEPS // _OBJECTS > told:
+                    told = made * _STEPS // _OBJECTS
+                    left = (time.monotonic() - begun) / made * max(0, _OBJECTS - made)
+                    progress(f"kernel {NAME}: {min(99, 100 * made // _OBJECTS)}% compiled, about {left:.0f} s to go")
+        except BaseException:
+            make.kill()
+            raise
+        finally:
+            timer.cancel()
+    if make.returncode != 0:
+        raise _failed(argv, lines)
+
+
+def _failed(argv: list[str], lines: list[str]) -> InfrastructureError:
+    """One line about a step that failed, the compiler's own complaint first."""
+    told = [line for line in lines if re.search(r"error:|\*\*\*|^E: |No space left|not found", line)]
+    where = (told or lines or ["it said nothing"])[0][:300]
+    remedy = "free some space in TMPDIR (default /var/tmp)" if "No space left" in where else "see the words above"
+    return InfrastructureError(f"{' '.join(argv[:3])} failed: {where}", remedy)
