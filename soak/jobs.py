@@ -42,6 +42,8 @@ class RunningJob:
         self.begun: tuple[int, int] | None = None
         """(number, row of the journal) of the iteration in progress."""
         self.ops, self.heard = 0.0, time.monotonic()
+        self.took = 0.0
+        """Seconds of the newest iteration."""
         self.held = False
         """It waits between two iterations, as `hold` asked."""
         self._no_space, self._no_space_until = False, 0.0
@@ -167,7 +169,7 @@ class RunningJob:
             data = {**data, "artefacts": self.artefacts.save(self.job.instance, number, data, self.program, more)}
             self.view.trouble(f"{self.job.instance} {number}: {data['what']}")
         self.journal.end(row, outcome, event["s"], data)
-        self.begun = None
+        self.begun, self.took = None, event["s"]
         self.view.iteration(self.job.instance, number, outcome, event["s"], data)
 
     def expect_no_space(self, expected: bool) -> None:

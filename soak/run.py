@@ -28,7 +28,9 @@ from soak.view import View
 from soak.watching import Watching
 
 POLL = 0.5
-"""Seconds between two looks at the programs inside."""
+"""Seconds between two looks at the programs inside, at least; each costs a guest without KVM some milliseconds."""
+SLOWEST = 3.0
+"""The same at most: where iterations are long, a thirtieth of one is soon enough."""
 SOON = 0.02
 """The same while a program waits for an answer of its host."""
 HEALTH = 15.0
@@ -194,7 +196,10 @@ class Runner:
             if all(job.done for job in self._jobs):
                 return "time is up" if told else "all iterations done"
             self.view.tick(began, self.plan.seconds, [(j.job.instance, j.begun, j.ops) for j in self._jobs])
-            time.sleep(SOON if any(job.waits for job in self._jobs) else POLL)
+            time.sleep(SOON if any(job.waits for job in self._jobs) else self._pace())
+
+    def _pace(self) -> float:
+        return min(SLOWEST, max(POLL, min((job.took for job in self._jobs), default=0.0) / 30))
 
     def failed(self) -> int:
         """Iterations of the run that failed."""

@@ -22,16 +22,18 @@ TRACING = "/sys/kernel/tracing"
 MINE = TRACING + "/instances/assay9-soak"
 CASES = TRACING + "/instances/assay9"
 """The instance of the agent, which records every message for the cases; a soak does without."""
-EVERY, STATS, BLOCK = 1.0, 2, b"\x5a" * 4096
+EVERY, STATS, BLOCK = 5.0, 3, b"\x5a" * 4096
 """Seconds between two looks; stats of one look; what every other look writes and syncs."""
+WAKE = 2.5
+"""Seconds between two thoughts of the main thread: a guest without KVM has little time to spare."""
 
 
 class Probe(threading.Thread):
     """Makes the calls and keeps how long they took, in ms."""
 
-    def __init__(self, roots: list[str], directory: str) -> None:
+    def __init__(self, roots: list[str], directory: str, seconds: float) -> None:
         super().__init__(daemon=True)
-        self._roots, self._directory, self._looks = roots, directory, 0
+        self._roots, self._directory, self._looks, self._seconds = roots, directory, 0, seconds
         self._lock = threading.Lock()
         self._took: dict[str, list[float]] = {}
         self._came_back = time.monotonic()
@@ -42,7 +44,7 @@ class Probe(threading.Thread):
         while True:
             if os.path.exists(os.path.join(self._directory, "hold")):
                 self.held, self._came_back = True, time.monotonic()
-                time.sleep(0.1)
+                time.sleep(0.2)
                 continue
             self.held = False
             for root in self._roots:
@@ -52,7 +54,7 @@ class Probe(threading.Thread):
                 except OSError as e:
                     self.failed = str(e)
             self._looks += 1
-            time.sleep(EVERY)
+            time.sleep(min(EVERY, self._seconds))
 
     def look(self, path: str) -> None:
         if self._looks % 2 == 0:
@@ -160,11 +162,11 @@ def main() -> None:
     die_with_parent()
     out = os.open(config["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     messages = Messages()
-    probe = Probe(config["roots"], config["dir"])
+    probe = Probe(config["roots"], config["dir"], config["seconds"])
     probe.start()
     held, due = False, time.monotonic() + config["seconds"]
     while True:
-        time.sleep(min(0.2, config["seconds"]))
+        time.sleep(min(WAKE, config["seconds"]))
         if held != probe.held:
             held = probe.held
             os.write(out, json.dumps({"e": "held" if held else "released"}).encode() + b"\n")

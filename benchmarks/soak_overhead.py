@@ -1,0 +1,116 @@
+"""What the runner and its monitors cost a workload: the same iterations in one guest, watched and unwatched, in turn.
+
+    python benchmarks/soak_overhead.py [TARGET [PAIRS]]
+
+One guest, one share, the workload `tree` with one process (its storm alone: no look from outside). Watched: the
+runner's own polls, samples and health checks at their default pace, and the monitor inside. Unwatched: nothing but
+the program; its result is read when it must be over. The order within a pair alternates. Printed for each pair and as
+medians with their intervals: the time that the iteration took in the guest, and the processor time of the hypervisor
+and of this process together, which other work on this host disturbs less. A negative cost is noise.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from conformance.mounts import parse
+from conformance.targets import kinds, spec
+from conformance.targets.deployment import Deployment
+from soak.program import InsideProgram
+from soak.run import HEALTH, POLL
+from soak.watching import Watching
+
+STEPS = 600
+"""Calls of one measurement: some 15 s in a guest without KVM."""
+TRACING = "/sys/kernel/tracing/instances/assay9-soak"
+
+
+def config(deployment: Deployment, number: int) -> dict[str, Any]:
+    root = f"{deployment.inside_root}/assay9-soak-overhead"
+    return {"root": root, "name": "overhead", "seed": 1, "first": number, "last": number, "workers": 1, "steps": STEPS,
+            "judged": 0}  # fmt: skip
+
+
+def processor_time(pid: int) -> float:
+    """Seconds of processor time of the hypervisor and of this process."""
+    times = psutil.Process(pid).cpu_times()
+    mine = psutil.Process().cpu_times()
+    return float(times.user + times.system + mine.user + mine.system)
+
+
+def measured(deployment: Deployment, number: int, watched: bool, guess: float) -> tuple[float, float]:
+    """Seconds that the guest itself took for one iteration, and the processor time of it."""
+    pid = deployment.processes()["device"]
+    directory = f"{deployment.control_root}/soak-overhead"
+    program = InsideProgram(deployment.inside, "soak.inside.tree", directory, config(deployment, number))
+    program.place()
+    watching = Watching(deployment, [deployment.inside_root], Path(deployment.outside_root), 10.0) if watched else None
+    if watching is not None:
+        time.sleep(3)  # its program starts
+    program.start()
+    begun = processor_time(pid)
+    try:
+        if watching is None:
+            time.sleep(guess)
+        health = sample = time.monotonic()
+        while True:
+            for event in program.poll():
+                if event["e"] == "end":
+                    if event["outcome"] != "pass":
+                        raise RuntimeError(str(event["data"]))
+                    return float(event["s"]), processor_time(pid) - begun
+            if watching is not None and time.monotonic() >= sample:
+                sample = time.monotonic() + 10.0
+                watching.sample()
+            if watching is not None and time.monotonic() >= health:
+                health = time.monotonic() + HEALTH
+                deployment.trouble()
+            time.sleep(POLL)
+    finally:
+        program.kill()
+        if watching is not None:
+            watching.kill()
+            deployment.inside.call("run", ["rmdir", TRACING])  # the kernel's counting ends with it
+
+
+def main() -> None:
+    target = sys.argv[1] if len(sys.argv) > 1 else "qemu"
+    pairs = int(sys.argv[2]) if len(sys.argv) > 2 else 20
+    with tempfile.TemporaryDirectory() as directory:
+        deployment = kinds.deployment(spec.load(target), Path(directory), print, {})
+        try:
+            deployment.start()
+            deployment.mount(parse(""))
+            # the first also ends the recording of messages that cases want and a soak does without
+            guess = measured(deployment, 0, True, 0.0)[0]
+            ratios: list[tuple[float, float]] = []
+            for number in range(pairs):
+                order = (True, False) if number % 2 else (False, True)
+                took = {watched: measured(deployment, 1, watched, guess * 0.7) for watched in order}
+                ratios.append((took[True][0] / took[False][0], took[True][1] / took[False][1]))
+                print(f"unwatched {took[False][0]:.2f} s (processor {took[False][1]:.2f} s), "
+                      f"watched {took[True][0]:.2f} s ({took[True][1]:.2f} s)", flush=True)  # fmt: skip
+        finally:
+            deployment.stop()
+    for words, place in (("time", 0), ("processor time", 1)):
+        print(f"{words}, median of {pairs} pairs: {interval(sorted(r[place] for r in ratios))}")
+
+
+def interval(ratios: list[float]) -> str:
+    """The median of sorted ratios as a cost, with the order statistics that hold it with 95 %."""
+    half, away = len(ratios) / 2, 0.98 * len(ratios) ** 0.5
+    low, high = ratios[max(0, int(half - away))], ratios[min(len(ratios) - 1, int(half + away))]
+    return f"{statistics.median(ratios) - 1:+.2%} (95 %: {low - 1:+.2%} to {high - 1:+.2%})"
+
+
+if __name__ == "__main__":
+    main()
