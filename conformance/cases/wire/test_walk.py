@@ -381,9 +381,14 @@ def test_qid_paths_tell_files_apart(wire: Wire) -> None:
     host.link(b"one", b"same")
     host.file(b"two")
     host.directory(b"d")
-    paths = [client.getattr(client.walk_to(name)).qid.path for name in (b"one", b"same", b"two", b"d")]
-    assert paths[0] == paths[1]
-    assert len(set(paths)) == 3
+    walked, seen = [], []
+    for name in (b"one", b"same", b"two", b"d"):
+        fid = client.fid()
+        walked.append(client.walk(client.root, fid, name).wqids[0].path)
+        seen.append(client.getattr(fid).qid.path)
+    assert walked[0] == walked[1]
+    assert len(set(walked)) == 3
+    shared.same(seen, walked, "the paths of Tgetattr, beside those of Twalk")
 
 
 @case("WIRE-WALK-029", covers=[Twalk])

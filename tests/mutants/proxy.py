@@ -1,0 +1,110 @@
+"""A man in the middle between a client and the reference server, who makes the server wrong on purpose.
+
+A `Fault` sees every request before the server and every reply before the client; what it does not touch passes as it
+is. Rule of this module: it knows connections and frames; the faults are in `tests.mutants.faults`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from protocol.codec import decode, frame
+from protocol.registry import Message
+
+
+class Fault:
+    """One deliberate fault; an instance serves one connection."""
+
+    def on_request(self, request: Message) -> Message | bytes | None:
+        """What goes to the server; bytes are sent to the client in its place as the reply, None is swallowed."""
+        return request
+
+    def on_reply(self, request: Message, reply: Message) -> Message | bytes | list[Message] | None:
+        """What goes to the client: one reply, several, bytes as they are, or nothing at all."""
+        return reply
+
+
+class Proxy:
+    """Listens on `address` and passes everything on to `upstream`, with the fault in between."""
+
+    def __init__(self, fault: type[Fault], upstream: str, address: Path) -> None:
+        self.fault, self.upstream = fault, upstream
+        self._sockets: list[socket.socket] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(os.fspath(address))
+        self._listener.listen(64)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """End all connections."""
+        for one in (self._listener, *self._sockets):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self.upstream)
+                self._sockets += [client, server]
+                connection = _Connection(self.fault(), client, server)
+                for run in (connection.forth, connection.back):
+                    threading.Thread(target=run, daemon=True).start()
+
+
+class _Connection:
+    def __init__(self, fault: Fault, client: socket.socket, server: socket.socket) -> None:
+        self.fault, self.client, self.server = fault, client, server
+        self._asked: dict[int, Message] = {}
+        """The last request with each tag."""
+        self._lock = threading.Lock()
+
+    def forth(self) -> None:
+        """Requests, until the client is gone."""
+        for raw in _frames(self.client):
+            request = decode(raw)
+            sent = self.fault.on_request(request)
+            if isinstance(sent, bytes):
+                self._to_client(sent)
+            elif sent is not None:
+                with self._lock:
+                    self._asked[sent.tag] = request
+                self.server.sendall(frame(sent))
+        _end(self.client, self.server)
+
+    def back(self) -> None:
+        """Replies, until the server is gone."""
+        for raw in _frames(self.server):
+            reply = decode(bytes(raw))
+            with self._lock:
+                request = self._asked.get(reply.tag, reply)
+            given = self.fault.on_reply(request, reply)
+            for one in given if isinstance(given, list) else [given]:
+                if one is not None:
+                    self._to_client(one if isinstance(one, bytes) else frame(one))
+        _end(self.client, self.server)
+
+    def _to_client(self, raw: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self.client.sendall(raw)
+
+
+def _frames(stream: socket.socket) -> Iterator[bytes]:
+    """Whole frames, until the end of the stream."""
+    with contextlib.suppress(OSError), stream.makefile("rb") as source:
+        while head := source.read(4):
+            yield head + source.read(struct.unpack("<I", head)[0] - 4)
+
+
+def _end(*sockets: socket.socket) -> None:
+    for one in sockets:
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
