@@ -1,0 +1,120 @@
+"""A virtio device as it is seen below a driver: the `Device` role, and the `Memory` that both sides share.
+
+Rule of this module: a device is a set of registers and a memory; nothing here knows rings, frames or a transport.
+The roads to one are `qtest`, `vhost_user` and `guest_pci`; the drivers that work on any of them are in
+`conformance.links.queues`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from protocol.fields import Buffer
+
+
+class DeviceGone(Exception):
+    """The device no longer answers at all: its process ended, or the road to it broke."""
+
+
+class RingTimeout(Exception):
+    """What was waited for in shared memory did not come in its time."""
+
+
+class Rings(NamedTuple):
+    """Guest-physical addresses of the three parts of a virtqueue (virtio 1.3, 2.6)."""
+
+    descriptors: int
+    driver: int
+    """Available ring, or the packed ring's driver event suppression."""
+    device: int
+    """Used ring, or the packed ring's device event suppression."""
+
+
+class Memory(Protocol):
+    """Guest memory that the device can reach. Addresses are guest-physical.
+
+    Writes may be held back until the next read, wait, or register access of the device; they happen in the order
+    in which they were made.
+    """
+
+    base: int
+    """Where the part begins that is ours to use."""
+    size: int
+    """Its bytes."""
+    end: int
+    """The first address behind all memory that the guest has: nothing is there."""
+
+    def write(self, address: int, data: Buffer) -> None:
+        """Put bytes there."""
+
+    def write16(self, address: int, value: int) -> None:
+        """Put a little-endian word there, in one piece, after everything that was written before."""
+
+    def fill(self, address: int, length: int, byte: int) -> None:
+        """Set `length` bytes to one value."""
+
+    def read(self, address: int, length: int) -> bytes:
+        """The bytes there now."""
+
+    def read_many(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The bytes of each (address, length), in as few steps as the road allows."""
+
+    def wait16(self, address: int, old: int, timeout: float) -> int:
+        """The word there as soon as it is not `old`. Raises RingTimeout after `timeout` seconds."""
+
+    def changed16(self, address: int, old: int) -> int | None:
+        """The word there when it is not `old`, else None; waits for nothing."""
+
+
+class Device(Protocol):
+    """One virtio-9p device, driven through its registers alone. Every access may raise DeviceGone."""
+
+    name: str
+    legacy: bool
+    """Whether it is driven through the legacy interface: no FEATURES_OK, rings in one block of pages."""
+    has_status: bool
+    """Whether the road carries the device status field to the device (not every vhost-user back end has it)."""
+
+    @property
+    def memory(self) -> Memory:
+        """The memory that it shares with its driver."""
+
+    def reset(self) -> None:
+        """Write 0 to the status and wait until it reads 0."""
+
+    def status(self) -> int:
+        """The device status field."""
+
+    def set_status(self, value: int) -> None:
+        """Write it."""
+
+    def offered(self) -> int:
+        """The device's feature bits."""
+
+    def accept(self, features: int) -> None:
+        """Write the driver's feature bits."""
+
+    def config(self, offset: int, length: int, width: int = 1) -> bytes:
+        """Read the device's configuration space in accesses of `width` bytes."""
+
+    def set_config(self, offset: int, data: bytes) -> None:
+        """Write to it, byte by byte."""
+
+    def queue_max(self, queue: int) -> int:
+        """The size that the device offers for a queue; 0 where it has none of that number."""
+
+    def start_queue(self, queue: int, size: int, rings: Rings) -> None:
+        """Tell size and addresses of a queue, and enable it."""
+
+    def kick(self, queue: int) -> None:
+        """Available buffer notification."""
+
+    def notified(self) -> bool:
+        """Whether the device has sent a used buffer notification since this was last asked."""
+
+    def broken(self) -> bool:
+        """Whether the device says that it needs a reset."""
+
+    def close(self) -> None:
+        """Leave the device, reset."""

@@ -1,0 +1,324 @@
+"""Drivers for virtqueues, split and packed, on any `Device`.
+
+What a sound driver does is `add`, `publish`, `kick`, `collect`; what only a broken one does is made of the same
+parts by the ring cases, with the addresses that each queue shows.  Source: virtio 1.3, 2.7 (split), 2.8 (packed).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from conformance.links.device import Device, Rings
+from protocol.virtqueue import (
+    AVAIL_IDX,
+    AVAIL_RING,
+    DESC_INDIRECT,
+    DESC_NEXT,
+    DESC_SIZE,
+    DESC_WRITE,
+    DESCRIPTOR,
+    PACKED_AVAIL,
+    PACKED_USED,
+    USED_ELEMENT,
+    USED_IDX,
+    USED_RING,
+    Descriptor,
+    split_layout,
+)
+
+
+class Segment(NamedTuple):
+    """One piece of a buffer."""
+
+    address: int
+    length: int
+    writable: bool = False
+    """By the device."""
+
+
+class Used(NamedTuple):
+    """What the device says of a chain that it is done with."""
+
+    id: int
+    length: int
+    """Bytes that it has written."""
+
+
+class BadUsed(Exception):
+    """The device's side of a ring says what no device may say. The text names it."""
+
+
+class Queue(Protocol):
+    """A virtqueue as a driver uses it."""
+
+    size: int
+    rings: Rings
+    length: int
+    """Bytes that the rings take from `rings.descriptors` on."""
+
+    def add(self, chain: Sequence[Segment], table: int | None = None) -> int:
+        """Write a chain's descriptors, into the indirect table at `table` if given; its id. Not yet published."""
+
+    def publish(self) -> None:
+        """Make everything that was added available."""
+
+    def kick(self) -> None:
+        """Tell the device."""
+
+    def collect(self, timeout: float) -> list[Used]:
+        """Wait until something is used; all that is. Raises RingTimeout, BadUsed."""
+
+    def peek(self) -> list[Used]:
+        """What is used by now, maybe nothing. Raises BadUsed."""
+
+    def room(self) -> int:
+        """How many descriptors are free."""
+
+
+def _indirect(chain: Sequence[Segment]) -> bytes:
+    """An indirect table: 2.7.5.3; a packed one takes the same bytes for its `next` as an id that nobody reads."""
+    last = len(chain) - 1
+    return b"".join(
+        DESCRIPTOR.pack(s.address, s.length, (DESC_WRITE if s.writable else 0) | (DESC_NEXT if i < last else 0),
+                        i + 1 if i < last else 0)
+        for i, s in enumerate(chain)
+    )  # fmt: skip
+
+
+def _packed_indirect(chain: Sequence[Segment]) -> bytes:
+    return b"".join(DESCRIPTOR.pack(s.address, s.length, 0, DESC_WRITE if s.writable else 0) for s in chain)
+
+
+class SplitQueue:
+    """A split virtqueue."""
+
+    def __init__(self, device: Device, number: int, size: int, at: int, *, event_idx: bool = False) -> None:
+        """`at`: where its rings go, aligned to 16, for a legacy device to 4096."""
+        self.device, self.number, self.size, self.event_idx = device, number, size, event_idx
+        layout = split_layout(size, 4096 if device.legacy else 64)
+        self.rings = Rings(at, at + layout.available, at + layout.used)
+        self.length = layout.length
+        self.published = 0
+        """avail.idx as the device sees it."""
+        self.seen = 0
+        """used.idx up to which everything was collected."""
+        self._memory = device.memory
+        self._free: deque[int] = deque(range(size))
+        self._chains: dict[int, list[int]] = {}
+        self._waiting: list[int] = []
+        self._memory.fill(at, self.length, 0)
+
+    def start(self) -> None:
+        """Tell the device where the queue is."""
+        self.device.start_queue(self.number, self.size, self.rings)
+
+    # ---- single steps, for cases as well
+
+    def put(self, index: int, descriptor: Descriptor) -> None:
+        """Write one entry of the table."""
+        self._memory.write(self.rings.descriptors + DESC_SIZE * index, DESCRIPTOR.pack(*descriptor))
+
+    def offer(self, head: int) -> None:
+        """Take a head for the next `publish`."""
+        self._waiting.append(head)
+
+    def set_index(self, value: int) -> None:
+        """Write avail.idx."""
+        self.published = value & 0xFFFF
+        self._memory.write16(self.rings.driver + AVAIL_IDX, self.published)
+
+    def set_flags(self, flags: int) -> None:
+        """Write avail.flags."""
+        self._memory.write16(self.rings.driver, flags)
+
+    def device_flags(self) -> int:
+        """used.flags."""
+        return int.from_bytes(self._memory.read(self.rings.device, 2), "little")
+
+    def set_used_event(self, index: int) -> None:
+        """Write used_event (2.7.7)."""
+        self._memory.write16(self.rings.driver + AVAIL_RING + 2 * self.size, index & 0xFFFF)
+
+    # ---- Queue
+
+    def add(self, chain: Sequence[Segment], table: int | None = None) -> int:
+        """See Queue."""
+        memory, base = self._memory, self.rings.descriptors
+        if table is not None:
+            memory.write(table, _indirect(chain))
+            taken = [self._free.popleft()]
+            memory.write(base + DESC_SIZE * taken[0],
+                         DESCRIPTOR.pack(table, DESC_SIZE * len(chain), DESC_INDIRECT, 0))  # fmt: skip
+        else:
+            taken = [self._free.popleft() for _ in chain]
+            begun, run = taken[0], list[bytes]()
+            for at, (index, segment) in enumerate(zip(taken, chain, strict=True)):
+                if index != begun + len(run):
+                    memory.write(base + DESC_SIZE * begun, b"".join(run))
+                    begun, run = index, []
+                more = at + 1 < len(taken)
+                flags = (DESC_WRITE if segment.writable else 0) | (DESC_NEXT if more else 0)
+                run.append(DESCRIPTOR.pack(segment.address, segment.length, flags, taken[at + 1] if more else 0))
+            memory.write(base + DESC_SIZE * begun, b"".join(run))
+        self._chains[taken[0]] = taken
+        self._waiting.append(taken[0])
+        return taken[0]
+
+    def publish(self) -> None:
+        """See Queue."""
+        heads, self._waiting = self._waiting, []
+        ring, at = self.rings.driver + AVAIL_RING, self.published % self.size
+        while heads:
+            now, heads = heads[: self.size - at], heads[self.size - at :]
+            self._memory.write(ring + 2 * at, struct.pack(f"<{len(now)}H", *now))
+            self.published += len(now)
+            at = 0
+        self.set_index(self.published)
+
+    def kick(self) -> None:
+        """See Queue."""
+        self.device.kick(self.number)
+
+    def collect(self, timeout: float) -> list[Used]:
+        """See Queue."""
+        return self._take(self._memory.wait16(self.rings.device + USED_IDX, self.seen, timeout))
+
+    def peek(self) -> list[Used]:
+        """See Queue."""
+        now = self._memory.changed16(self.rings.device + USED_IDX, self.seen)
+        return [] if now is None else self._take(now)
+
+    def _take(self, now: int) -> list[Used]:
+        count = (now - self.seen) & 0xFFFF
+        if count > self.size:
+            raise BadUsed(f"used.idx went from {self.seen} to {now}, by more than the queue's size {self.size}")
+        at, ring, width = self.seen % self.size, self.rings.device + USED_RING, USED_ELEMENT.size
+        first = min(count, self.size - at)
+        spans = [(ring + width * at, width * first)]
+        if first < count:
+            spans.append((ring, width * (count - first)))
+        found = [Used(*pair) for part in self._memory.read_many(spans) for pair in USED_ELEMENT.iter_unpack(part)]
+        self.seen = now
+        if self.event_idx:
+            self.set_used_event(now)
+        for used in found:
+            self.release(used.id)
+        return found
+
+    def release(self, head: int) -> None:
+        """Take a chain's descriptors back. Raises BadUsed when it is none in flight."""
+        taken = self._chains.pop(head, None)
+        if taken is None:
+            raise BadUsed(f"the device has used chain {head}, which was not in flight")
+        self._free.extend(taken)
+
+    def room(self) -> int:
+        """See Queue."""
+        return len(self._free)
+
+
+class _PackedChain(NamedTuple):
+    slot: int
+    length: int
+    flags: int
+
+
+class PackedQueue:
+    """A packed virtqueue."""
+
+    def __init__(self, device: Device, number: int, size: int, at: int) -> None:
+        """`at`: where its ring and the two event structures go, aligned to 16."""
+        self.device, self.number, self.size = device, number, size
+        self.rings = Rings(at, at + DESC_SIZE * size, at + DESC_SIZE * size + 4)
+        self.length = DESC_SIZE * size + 8
+        self._memory = device.memory
+        self._slot, self._wrap = 0, 1
+        self._used_slot, self._used_wrap = 0, 1
+        self._free = size
+        self._ids: deque[int] = deque(range(size))
+        self._chains: dict[int, _PackedChain] = {}
+        self._waiting: list[_PackedChain] = []
+        self._flags = [0] * size
+        """What stands in each slot's flags for all that we know."""
+        self._memory.fill(at, self.length, 0)
+
+    def start(self) -> None:
+        """Tell the device where the queue is."""
+        self.device.start_queue(self.number, self.size, self.rings)
+
+    def add(self, chain: Sequence[Segment], table: int | None = None) -> int:
+        """See Queue."""
+        number = self._ids.popleft()
+        if table is not None:
+            self._memory.write(table, _packed_indirect(chain))
+            entries = [(table, DESC_SIZE * len(chain), DESC_INDIRECT)]
+        else:
+            last = len(chain) - 1
+            entries = [(s.address, s.length, (DESC_WRITE if s.writable else 0) | (DESC_NEXT if i < last else 0))
+                       for i, s in enumerate(chain)]  # fmt: skip
+        first = self._slot
+        head_flags = 0
+        for i, (address, length, flags) in enumerate(entries):
+            flags |= PACKED_AVAIL if self._wrap else PACKED_USED
+            where = self.rings.descriptors + DESC_SIZE * self._slot
+            if i:
+                self._memory.write(where, DESCRIPTOR.pack(address, length, number, flags))
+                self._flags[self._slot] = flags
+            else:
+                self._memory.write(where, DESCRIPTOR.pack(address, length, number, flags)[:14])
+                head_flags = flags
+            self._slot += 1
+            if self._slot == self.size:
+                self._slot, self._wrap = 0, 1 - self._wrap
+        self._free -= len(entries)
+        made = _PackedChain(first, len(entries), head_flags)
+        self._chains[number] = made
+        self._waiting.append(made)
+        return number
+
+    def publish(self) -> None:
+        """See Queue."""
+        for chain in self._waiting:
+            # A chain's first flags make it available: they come last (2.8.21.1).
+            self._memory.write16(self.rings.descriptors + DESC_SIZE * chain.slot + 14, chain.flags)
+            self._flags[chain.slot] = chain.flags
+        self._waiting = []
+
+    def kick(self) -> None:
+        """See Queue."""
+        self.device.kick(self.number)
+
+    def collect(self, timeout: float) -> list[Used]:
+        """See Queue."""
+        at = self._used_slot
+        self._memory.wait16(self.rings.descriptors + DESC_SIZE * at + 14, self._flags[at], timeout)
+        return self.peek()
+
+    def peek(self) -> list[Used]:
+        """See Queue."""
+        found: list[Used] = []
+        while self._chains:
+            at = self._used_slot
+            raw = self._memory.read(self.rings.descriptors + DESC_SIZE * at, DESC_SIZE)
+            _, length, number, flags = DESCRIPTOR.unpack(raw)
+            if flags & (PACKED_AVAIL | PACKED_USED) != (PACKED_AVAIL | PACKED_USED if self._used_wrap else 0):
+                break
+            chain = self._chains.pop(number, None)
+            if chain is None:
+                raise BadUsed(f"the device has used buffer {number}, which was not in flight")
+            self._flags[at] = flags
+            self._used_slot += chain.length
+            if self._used_slot >= self.size:
+                self._used_slot -= self.size
+                self._used_wrap = 1 - self._used_wrap
+            self._free += chain.length
+            self._ids.append(number)
+            found.append(Used(number, length))
+        return found
+
+    def room(self) -> int:
+        """See Queue."""
+        return self._free if self._ids else 0

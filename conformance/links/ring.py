@@ -1,0 +1,172 @@
+"""Raw 9P frames over a virtqueue: the `Link` of every road that ends in a virtio device."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from conformance.errors import Undrivable
+from conformance.links.base import Capability, LinkClosed, LinkTimeout
+from conformance.links.device import Device, DeviceGone, RingTimeout
+from conformance.links.driver import PAGE, PLAIN, bring_up
+from conformance.links.queues import BadUsed, Segment, Used
+from protocol.constants import HDRSZ
+from protocol.fields import Buffer
+from protocol.messages import Rversion, Tversion
+
+_MSIZE = struct.Struct("<I")
+_LEAST = 4096
+"""Room for a reply while no msize is agreed: everything but Rversion is an error then."""
+_DEPTH = 32
+
+
+class _Pool:
+    """Blocks of device memory, by powers of two; given back, they are kept for the next of their size."""
+
+    def __init__(self, base: int, end: int) -> None:
+        self._base, self._end, self._next = base, end, base
+        self._kept: dict[int, list[int]] = {}
+        self.out = 0
+
+    def take(self, length: int) -> tuple[int, int] | None:
+        """(address, size class) of a block that holds `length` bytes, or None when there is none now."""
+        kind = max(length - 1, 63).bit_length()
+        kept = self._kept.get(kind)
+        if kept:
+            self.out += 1
+            return kept.pop(), kind
+        if self._next + (1 << kind) > self._end:
+            if self.out:
+                return None
+            self._next, self._kept = self._base, {}
+            if self._next + (1 << kind) > self._end:
+                return None
+        address, self._next = self._next, self._next + (1 << kind)
+        self.out += 1
+        return address, kind
+
+    def give(self, address: int, kind: int) -> None:
+        """Back again."""
+        self.out -= 1
+        self._kept.setdefault(kind, []).append(address)
+
+
+class RingLink:
+    """Frames over queue 0 of one device, which has one session: making a link resets it."""
+
+    capabilities: frozenset[Capability] = frozenset()
+
+    def __init__(self, device: Device, *, wanted: int = PLAIN, send_timeout: float = 10.0) -> None:
+        """Raises DeviceGone, Finding."""
+        self.name = device.name
+        self._device, self._memory = device, device.memory
+        at = -(-self._memory.base // PAGE) * PAGE
+        self.features, self._queue = bring_up(device, at, wanted=wanted)
+        first = -(-(at + self._queue.length) // PAGE) * PAGE
+        self._pool = _Pool(first, self._memory.base + self._memory.size)
+        self.largest = 1 << ((self._memory.size - (first - at)).bit_length() - 3)
+        self.depth = min(self._queue.size // 2, _DEPTH)
+        self._reply_room = _LEAST
+        self._send_timeout = send_timeout
+        self._flying: dict[int, tuple[int, int, int, int]] = {}
+        self._inbox: deque[bytes] = deque()
+        self._closed = False
+
+    # ---- sending
+
+    def send(self, frame: Sequence[Buffer]) -> None:
+        """See Link."""
+        self.send_many([frame])
+
+    def send_many(self, frames: Sequence[Sequence[Buffer]]) -> None:
+        """See Link."""
+        self._open()
+        try:
+            deadline = time.monotonic() + self._send_timeout
+            for frame in frames:
+                self._add(frame[0] if len(frame) == 1 else b"".join(frame), deadline)
+            self._queue.publish()
+            self._queue.kick()
+        except DeviceGone as error:
+            raise LinkClosed(str(error)) from None
+
+    def _add(self, data: Buffer, deadline: float) -> None:
+        if len(data) > self.largest:
+            raise Undrivable(f"a frame of {len(data)} bytes; this link's memory holds {self.largest}")
+        if len(data) >= 11 and data[4] == Tversion.type:
+            self._reply_room = max(self._reply_room, min(_MSIZE.unpack_from(data, HDRSZ)[0], 8192))
+        while True:
+            if self._queue.room() >= 2 and (out := self._pool.take(len(data))) is not None:
+                back = self._pool.take(self._reply_room)
+                if back is not None:
+                    break
+                self._pool.give(*out)
+            self._make_room(deadline)
+        self._memory.write(out[0], data)
+        chain = [Segment(out[0], len(data))] if data else []
+        self._flying[self._queue.add([*chain, Segment(back[0], self._reply_room, True)])] = (*out, *back)
+
+    def _make_room(self, deadline: float) -> None:
+        self._queue.publish()
+        self._queue.kick()
+        if not self._flying:
+            raise Undrivable(f"this link's memory has no room for a reply of {self._reply_room} bytes")
+        self._receive(deadline - time.monotonic())
+
+    # ---- receiving
+
+    def recv(self, timeout: float) -> bytes | bytearray:
+        """See Link."""
+        if not self._inbox:
+            self._open()
+            try:
+                self._receive(timeout)
+            except DeviceGone as error:
+                raise LinkClosed(str(error)) from None
+        return self._inbox.popleft()
+
+    def _receive(self, timeout: float) -> None:
+        try:
+            self._keep(self._queue.collect(max(timeout, 0.001)))
+        except RingTimeout as error:
+            if self._device.broken():
+                raise LinkClosed("the device says that it needs a reset") from None
+            raise LinkTimeout(str(error)) from None
+        except BadUsed as error:
+            raise LinkClosed(str(error)) from None
+
+    def _keep(self, found: list[Used]) -> None:
+        places = [self._flying.pop(used.id) for used in found]
+        room = self._reply_room
+        spans = [(place[2], min(used.length, 1 << place[3])) for used, place in zip(found, places, strict=True)]
+        for data, place in zip(self._memory.read_many(spans), places, strict=True):
+            self._pool.give(place[0], place[1])
+            self._pool.give(place[2], place[3])
+            self._inbox.append(data)
+            if len(data) >= 11 and data[4] == Rversion.type:
+                room = _MSIZE.unpack_from(data, HDRSZ)[0]
+        # An msize that the memory cannot hold is the link's limit, not the device's fault.
+        self._reply_room = min(max(room, _LEAST), self.largest)
+
+    def ready(self) -> bool:
+        """See Link."""
+        if not self._inbox and not self._closed and self._flying:
+            try:
+                self._keep(self._queue.peek())
+            except (BadUsed, DeviceGone) as error:
+                raise LinkClosed(str(error)) from None
+        return bool(self._inbox)
+
+    def close(self) -> None:
+        """See Link: the device is reset, and with it the session ends."""
+        if not self._closed:
+            self._closed = True
+            with contextlib.suppress(DeviceGone):
+                self._device.reset()
+
+    def _open(self) -> None:
+        if self._closed:
+            raise LinkClosed("closed on our side")

@@ -1,0 +1,237 @@
+"""virtio over PCI, modern and legacy, on any `Bus`.
+
+Source: virtio 1.3, 4.1 (Virtio Over PCI Bus); legacy interface: 4.1.4.8 to 4.1.5.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from typing import NamedTuple
+
+from conformance.errors import InfrastructureError
+from conformance.links.bus import Bus
+from conformance.links.device import DeviceGone, Rings
+from protocol.virtqueue import Status
+
+_RESET_LIMIT = 5.0
+"""Seconds for a reset: the device may first have to end the requests in flight."""
+_PAGE = 4096
+_STATUS_REGISTER, _CAPABILITIES_PRESENT, _CAPABILITIES = 0x06, 0x10, 0x34
+_VENDOR_CAPABILITY = 0x09
+_COMMON, _NOTIFY, _ISR, _DEVICE = 1, 2, 3, 4
+
+
+class _Region(NamedTuple):
+    """A virtio structure: where it stands (4.1.4)."""
+
+    bar: int
+    offset: int
+    length: int
+    extra: int
+    """notify_off_multiplier of the notification structure."""
+
+
+def _structures(bus: Bus) -> dict[int, _Region]:
+    """The virtio structures of a function by type, the first of each: that is the one to prefer (4.1.4)."""
+    found: dict[int, _Region] = {}
+    if not bus.config_read(_STATUS_REGISTER, 2) & _CAPABILITIES_PRESENT:
+        return found
+    at = bus.config_read(_CAPABILITIES, 1) & ~3
+    for _ in range(48):
+        if not at:
+            break
+        if bus.config_read(at, 1) == _VENDOR_CAPABILITY:
+            kind, bar = bus.config_read(at + 3, 1), bus.config_read(at + 4, 1)
+            offset, length = bus.config_read(at + 8, 4), bus.config_read(at + 12, 4)
+            extra = bus.config_read(at + 16, 4) if kind == _NOTIFY else 0
+            found.setdefault(kind, _Region(bar, offset, length, extra))
+        at = bus.config_read(at + 1, 1) & ~3
+    return found
+
+
+class ModernDevice:
+    """The device through its modern interface."""
+
+    legacy = False
+    has_status = True
+
+    def __init__(self, bus: Bus) -> None:
+        """Raises InfrastructureError when the function has no modern interface."""
+        self.bus, self.memory, self.name = bus, bus.memory, f"{bus.name} modern"
+        found = _structures(bus)
+        if not {_COMMON, _NOTIFY, _ISR, _DEVICE} <= found.keys():
+            raise InfrastructureError(f"{bus.name} has no modern virtio interface", "try it with the legacy one")
+        self._common, self._notify, self._isr, self._config = (
+            found[kind] for kind in (_COMMON, _NOTIFY, _ISR, _DEVICE)
+        )
+        self._doorbells: dict[int, int] = {}
+
+    def _get(self, offset: int, width: int) -> int:
+        return self.bus.bar_read(self._common.bar, self._common.offset + offset, width)
+
+    def _put(self, offset: int, width: int, value: int) -> None:
+        self.bus.bar_write(self._common.bar, self._common.offset + offset, width, value)
+
+    def reset(self) -> None:
+        """See Device."""
+        _reset(self)
+        self._doorbells.clear()
+
+    def status(self) -> int:
+        """See Device."""
+        return self._get(20, 1)
+
+    def set_status(self, value: int) -> None:
+        """See Device."""
+        self._put(20, 1, value)
+
+    def offered(self) -> int:
+        """See Device."""
+        words = []
+        for select in (0, 1):
+            self._put(0, 4, select)
+            words.append(self._get(4, 4))
+        return words[0] | words[1] << 32
+
+    def accept(self, features: int) -> None:
+        """See Device."""
+        for select in (0, 1):
+            self._put(8, 4, select)
+            self._put(12, 4, features >> (32 * select) & 0xFFFFFFFF)
+
+    def config(self, offset: int, length: int, width: int = 1) -> bytes:
+        """See Device."""
+        return _config(self.bus, self._config.bar, self._config.offset + offset, length, width)
+
+    def set_config(self, offset: int, data: bytes) -> None:
+        """See Device."""
+        for at, byte in enumerate(data):
+            self.bus.bar_write(self._config.bar, self._config.offset + offset + at, 1, byte)
+
+    @property
+    def config_room(self) -> int:
+        """Bytes of the configuration structure as the capability tells."""
+        return self._config.length
+
+    def queue_max(self, queue: int) -> int:
+        """See Device."""
+        self._put(22, 2, queue)
+        return self._get(24, 2)
+
+    def start_queue(self, queue: int, size: int, rings: Rings) -> None:
+        """See Device."""
+        self._put(22, 2, queue)
+        self._put(24, 2, size)
+        for offset, address in ((32, rings.descriptors), (40, rings.driver), (48, rings.device)):
+            self._put(offset, 4, address & 0xFFFFFFFF)
+            self._put(offset + 4, 4, address >> 32)
+        self._put(28, 2, 1)
+        self._doorbells[queue] = self._notify.offset + self._get(30, 2) * self._notify.extra
+
+    def kick(self, queue: int) -> None:
+        """See Device."""
+        self.bus.bar_write(self._notify.bar, self._doorbells.get(queue, self._notify.offset), 2, queue)
+
+    def notified(self) -> bool:
+        """See Device: bit 0 of the ISR status, which reading clears (4.1.4.5)."""
+        return bool(self.bus.bar_read(self._isr.bar, self._isr.offset, 1) & 1)
+
+    def broken(self) -> bool:
+        """See Device."""
+        return bool(self.status() & Status.NEEDS_RESET)
+
+    def close(self) -> None:
+        """See Device."""
+        self.bus.close()
+
+
+class LegacyDevice:
+    """The device through its legacy interface: an I/O region (4.1.4.8)."""
+
+    legacy = True
+    has_status = True
+    config_room = 0
+    """Not told anywhere."""
+
+    def __init__(self, bus: Bus) -> None:
+        """Raises InfrastructureError when the function has no legacy interface."""
+        self.bus, self.memory, self.name = bus, bus.memory, f"{bus.name} legacy"
+        if not bus.config_read(0x10, 4) & 1:
+            raise InfrastructureError(f"{bus.name} has no legacy virtio interface", "try it with the modern one")
+
+    def _get(self, offset: int, width: int) -> int:
+        return self.bus.bar_read(0, offset, width)
+
+    def _put(self, offset: int, width: int, value: int) -> None:
+        self.bus.bar_write(0, offset, width, value)
+
+    def reset(self) -> None:
+        """See Device."""
+        _reset(self)
+
+    def status(self) -> int:
+        """See Device."""
+        return self._get(18, 1)
+
+    def set_status(self, value: int) -> None:
+        """See Device."""
+        self._put(18, 1, value)
+
+    def offered(self) -> int:
+        """See Device."""
+        return self._get(0, 4)
+
+    def accept(self, features: int) -> None:
+        """See Device."""
+        self._put(4, 4, features & 0xFFFFFFFF)
+
+    def config(self, offset: int, length: int, width: int = 1) -> bytes:
+        """See Device."""
+        return _config(self.bus, 0, 20 + offset, length, width)
+
+    def set_config(self, offset: int, data: bytes) -> None:
+        """See Device."""
+        for at, byte in enumerate(data):
+            self._put(20 + offset + at, 1, byte)
+
+    def queue_max(self, queue: int) -> int:
+        """See Device."""
+        self._put(14, 2, queue)
+        return self._get(12, 2)
+
+    def start_queue(self, queue: int, size: int, rings: Rings) -> None:
+        """See Device: size and layout are the device's choice, the page frame alone is told."""
+        self._put(14, 2, queue)
+        self._put(8, 4, rings.descriptors // _PAGE)
+
+    def kick(self, queue: int) -> None:
+        """See Device."""
+        self._put(16, 2, queue)
+
+    def notified(self) -> bool:
+        """See Device."""
+        return bool(self._get(19, 1) & 1)
+
+    def broken(self) -> bool:
+        """See Device."""
+        return bool(self.status() & Status.NEEDS_RESET)
+
+    def close(self) -> None:
+        """See Device."""
+        self.bus.close()
+
+
+def _reset(device: ModernDevice | LegacyDevice) -> None:
+    device.set_status(0)
+    deadline = time.monotonic() + _RESET_LIMIT
+    while (seen := device.status()) != 0:
+        if time.monotonic() > deadline:
+            raise DeviceGone(f"{_RESET_LIMIT:.0f} s after a reset the status is still {seen:#x}")
+        time.sleep(0.001)
+    device.notified()
+
+
+def _config(bus: Bus, bar: int, offset: int, length: int, width: int) -> bytes:
+    code = {1: "<B", 2: "<H", 4: "<I", 8: "<Q"}[width]
+    return b"".join(struct.pack(code, bus.bar_read(bar, offset + at, width)) for at in range(0, length, width))

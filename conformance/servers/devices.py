@@ -1,0 +1,163 @@
+"""Virtio devices as servers: QEMU's over qtest, anybody's vhost-user back end, the reference's own.
+
+Rule of this module: how a device is started and reached; its rings are driven by `conformance.links`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Protocol
+
+from conformance.errors import Finding, InfrastructureError
+from conformance.links.base import Capability, Link
+from conformance.links.device import Device, DeviceGone
+from conformance.links.qtest import QtestBus
+from conformance.links.ring import RingLink
+from conformance.links.virtio_pci import LegacyDevice, ModernDevice
+from conformance.servers.base import Server
+from conformance.servers.process import ServerProcess
+from conformance.servers.spec import ServerSpec
+
+TAG = b"assay9"
+"""The mount tag of devices that the suite starts."""
+_START = 20.0
+_SLOT = 4
+_MEGABYTES = 256
+
+
+class DeviceServer(Server, Protocol):
+    """A server whose road is a virtio device: raw rings, too."""
+
+    tag: bytes | None
+    """The mount tag that its configuration space must tell, where that is known."""
+
+    def device(self) -> Device:
+        """The device, reset. The same road is used again: what an earlier call gave is no longer to be used."""
+
+
+class _OverRings:
+    """What servers behind a device have in common."""
+
+    capabilities: frozenset[Capability] = RingLink.capabilities
+    name = ""
+
+    def device(self) -> Device:
+        """See DeviceServer."""
+        raise NotImplementedError
+
+    def death(self) -> str | None:
+        """See Server."""
+        return None
+
+    def connect(self) -> Link:
+        """See Server."""
+        try:
+            return RingLink(self.device())
+        except (DeviceGone, Finding) as error:
+            raise InfrastructureError(f"{self.name}: {error}") from None
+
+
+class QtestServer(_OverRings):
+    """QEMU's own virtio-9p device, in a machine whose processor is never started."""
+
+    def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
+        self.spec = spec
+        from conformance.targets.qemu import find_program  # noqa: PLC0415 - it imports this package
+
+        self.program = find_program(str(spec.options.get("qemu", "qemu-system-x86_64")))
+        self.legacy = bool(spec.options.get("legacy", False))
+        self.name = "QEMU"
+        self.aname = b""
+        self.tag: bytes | None = TAG
+        self.run_dir = run_dir
+        self.export: Path | None = run_dir / "export"
+        self.process: ServerProcess | None = None
+        self._short: Path | None = None
+        self._device: Device | None = None
+
+    def start(self) -> None:
+        """See Server."""
+        assert self.export is not None
+        self.export.mkdir(parents=True, exist_ok=True)
+        os.chmod(self.run_dir, 0o755)
+        if self._short is None:
+            self._short = Path(tempfile.mkdtemp(prefix="assay9-"))
+        path = self._short / "q"
+        path.unlink(missing_ok=True)
+        self.process = ServerProcess(
+            self._command(path), self.run_dir / "server.log", writable=(self.run_dir, self._short)
+        )
+        self.process.wait_until(path.exists, _START)
+        self._open(path)
+
+    def _command(self, path: Path) -> list[str]:
+        model = str(self.spec.options.get("security_model", "passthrough"))
+        only = "disable-modern=on,disable-legacy=off" if self.legacy else "disable-legacy=on,disable-modern=off"
+        packed = ",packed=on" if self.spec.options.get("packed") else ""
+        return [
+            self.program, "-M", "pc", "-accel", "tcg", "-S", "-m", str(_MEGABYTES), "-nodefaults", "-no-user-config",
+            "-display", "none", "-qtest", f"unix:{path},server=on,wait=off", "-qtest-log", "/dev/null",
+            "-fsdev", f"local,id=f,path={self.export},security_model={model}",
+            "-device", f"virtio-9p-pci,fsdev=f,mount_tag={TAG.decode()},addr={_SLOT:#x},{only}{packed}",
+            *self.spec.arguments,
+        ]  # fmt: skip
+
+    def _open(self, path: Path) -> None:
+        deadline = time.monotonic() + _START
+        while True:
+            try:
+                bus = QtestBus(str(path), _SLOT, _MEGABYTES, "qtest virtio-9p-pci")
+                break
+            except (OSError, DeviceGone) as error:
+                death = self.death()
+                if death is not None or time.monotonic() > deadline:
+                    raise InfrastructureError(f"QEMU over qtest: {death or error}: {self.log()[-300:]}") from None
+                time.sleep(0.005)
+        self._device = LegacyDevice(bus) if self.legacy else ModernDevice(bus)
+
+    def device(self) -> Device:
+        """See DeviceServer."""
+        if self._device is None:
+            raise InfrastructureError("QEMU is not running")
+        self._device.reset()
+        return self._device
+
+    def death(self) -> str | None:
+        """See Server."""
+        return self.process.death() if self.process else "not started"
+
+    def pid(self) -> int | None:
+        """See Server."""
+        return self.process.pid if self.process else None
+
+    def stop(self) -> None:
+        """See Server."""
+        if self._device is not None:
+            self._device.close()
+            self._device = None
+        if self.process is not None:
+            self.process.stop()
+        if self._short is not None:
+            shutil.rmtree(self._short, ignore_errors=True)
+            self._short = None
+
+    def argv(self) -> list[str]:
+        """See Server."""
+        return self.process.argv if self.process else []
+
+    def log(self) -> str:
+        """See Server."""
+        return self.process.tail(20000) if self.process else ""
+
+    def version(self) -> str:
+        """See Server."""
+        from conformance.targets.qemu import program_version  # noqa: PLC0415 - it imports this package
+
+        with contextlib.suppress(InfrastructureError):
+            return program_version(self.program)
+        return ""
