@@ -168,3 +168,25 @@ def test_a_lying_count_does_not_make_memory_be_taken(frame: bytes) -> None:
     finally:
         tracemalloc.stop()
     assert peak < len(frame) + 4096  # the exception and its text are part of it
+
+
+@settings(max_examples=500)
+@given(DIALECTS, st.integers(0, 130), st.binary(max_size=2000))
+def test_no_frame_makes_more_memory_be_taken_than_it_is_long(dialect: Dialect, number: int, body: bytes) -> None:
+    """Beside the message and its parts, or the exception and its text; the fuzzer measures the same."""
+    frame = struct.pack("<IBH", 7 + len(body), number, 1) + body
+    decode_only(frame, dialect)  # what is made once and kept
+    tracemalloc.start()
+    try:
+        decode_only(frame, dialect)
+        _now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak <= len(frame) + 4096
+
+
+def decode_only(frame: bytes, dialect: Dialect) -> None:
+    try:
+        codec.decode(frame, dialect)
+    except ProtocolError:
+        return
