@@ -23,6 +23,7 @@ from conformance.evidence.record import CaseResult, Environment, RunWriter, load
 from conformance.evidence.reports import write_reports
 from conformance.mounts import DEFAULT, MountOptions, matrix, parse
 from conformance.targets import kinds
+from conformance.targets.roads import BELOW
 from conformance.targets.spec import Target, load
 from conformance.wire import wire
 from guests.processes import clean_left_over
@@ -50,6 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--address", metavar="ADDRESS", help="for target socket: HOST:PORT or a unix socket's path")
     group.addoption("--aname", help="for target socket: the name to attach to")
     group.addoption("--export", metavar="DIR", help="for target socket: the exported directory, if on this host")
+    group.addoption("--link", help="the road to the device for the layers wire and ring: qtest, guest-pci, vhost-user")
     group.addoption("--keep-guest", action="store_true", help="leave the guest running at the end")
     group.addoption("--control", choices=("first", "never"), default="first",
                     help="first: a case must hold on the guest's native file system before it is tried")  # fmt: skip
@@ -90,11 +92,14 @@ class RunPlugin:
             "image": config.getoption("--guest"), "security_model": config.getoption("--security-model"),
             "keep_guest": config.getoption("--keep-guest"), "address": config.getoption("--address"),
             "aname": config.getoption("--aname"), "export": config.getoption("--export"),
+            "link": config.getoption("--link"),
         }  # fmt: skip
         kinds.check(self.target, self.options)
         self.run_dir = Path(worker["assay9_run_dir"]) if worker else Path()
         self.writer: RunWriter | None = None
-        self.runner: kinds.CaseRunner | None = None
+        self.runners: dict[str, kinds.CaseRunner] = {}
+        """By layer; all layers that need a mount have the same."""
+        self.facts: dict[str, Any] = {}
         self.counts: dict[str, int] = {}
         self.started = time.monotonic()
         if self.controls:
@@ -161,7 +166,7 @@ class RunPlugin:
         case = _case_of(pyfuncitem.function)
         if case is None:
             return None
-        runner = self._runner()
+        runner = self._runner(case.layer)
         arguments = {n: pyfuncitem.funcargs[n] for n in pyfuncitem._fixtureinfo.argnames}
         result, raised = runner.run_item(case, _parameters(pyfuncitem), pyfuncitem.function, arguments)
         assert self.writer is not None
@@ -170,16 +175,23 @@ class RunPlugin:
         _as_outcome(result, raised)
         return True
 
-    def _runner(self) -> kinds.CaseRunner:
-        if self.runner is None:
+    def _runner(self, layer: str) -> kinds.CaseRunner:
+        key = layer if layer in BELOW else "mount"
+        if key not in self.runners:
             assert self.writer is not None
-            self.runner = kinds.start(self.target, self.run_dir, self._progress, self.options, self.worker,
-                                      self.config.getoption("--control") == "first")  # fmt: skip
-            if self.runner.broken is not None:
-                self.writer.trouble(str(self.runner.broken))
+            runner = self.runners[key] = kinds.start(
+                self.target, self.run_dir, self._progress, self.options, self.worker,
+                self.config.getoption("--control") == "first", layer,
+            )  # fmt: skip
+            if runner.broken is not None:
+                self.writer.trouble(str(runner.broken))
             else:
-                self.writer.describe(self.runner.environment())
-        return self.runner
+                seen = runner.environment()
+                argv = " ".join(map(str, seen.get("argv", [])))
+                # What was started first describes the run; what the others are is told beside it.
+                self.facts = {**seen, **self.facts} | ({f"{layer}: argv": argv} if key != "mount" and argv else {})
+                self.writer.describe(self.facts)
+        return self.runners[key]
 
     def _progress(self, text: str) -> None:
         sys.__stderr__.write(f"assay9[{self.worker}]: {text}\n")  # type: ignore[union-attr]
@@ -190,9 +202,9 @@ class RunPlugin:
                 self.counts[str(value)] = self.counts.get(str(value), 0) + 1
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        if self.runner is not None:
+        for runner in self.runners.values():
             try:
-                self.runner.stop()
+                runner.stop()
             except InfrastructureError as e:  # the results must not go with it
                 self._progress(str(e))
                 if self.writer is not None:

@@ -195,6 +195,11 @@ class Wire:
             raise Undrivable("this link has one session only")
         return self._owner.connect()
 
+    def release(self, client: Client) -> None:
+        """Give a connection up and forget it: on a link with one session another one can be had then."""
+        client.close()
+        self._clients.remove(client)
+
     def _keep(self, client: Client) -> None:
         client.deadline = self._deadline
         self._clients.append(client)
@@ -230,7 +235,10 @@ class Wire:
 
     def still_serves(self) -> None:
         """A new session works: the server has survived. Raises Finding when it has not."""
-        trouble = self._owner.trouble()
+        if Capability.SESSIONS in self._owner.capabilities:
+            trouble = self._owner.trouble()
+        else:  # a new session would end the case's own; the next one is tried at the case's end
+            trouble = self._owner.server.death()
         if trouble:
             raise Finding(trouble)
 
@@ -313,7 +321,7 @@ class WireSession:
         self.base = Path(tempfile.mkdtemp(prefix="server-", dir=run_dir))
         """The server's own directory: its export, its log, and beside the export what must not be reached."""
         self.server: Server = make(self.spec, self.base)
-        self.capabilities: frozenset[Capability] = SocketLink.capabilities
+        self.capabilities = self.server.capabilities
         self._log_seen = 0
         self._numbers = itertools.count(1)
 
@@ -403,6 +411,8 @@ class WireSession:
             client = wire.connect()
             client.version(self.spec.msize)
             client.mkdir(wire.attach(client), wire.directory, 0o777)
+            if Capability.SESSIONS not in self.capabilities:
+                wire.release(client)
 
     def _after(self, raised: BaseException | None) -> BaseException | None:
         trouble = self.trouble()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from conformance.links.base import Link
+from conformance.links.base import Capability, Link
 
 
 class Server(Protocol):
@@ -17,6 +17,8 @@ class Server(Protocol):
     name: str
     aname: bytes
     """What Tattach names to reach it."""
+    capabilities: frozenset[Capability]
+    """Of the road to it."""
 
     @property
     def export(self) -> Path | None:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.links.base import Link
-from conformance.links.socket import connect_tcp, connect_unix
+from conformance.links.socket import SocketLink, connect_tcp, connect_unix
 from conformance.servers.spec import ServerSpec
 
 
 class ExternalServer:
     """An address."""
+
+    capabilities = SocketLink.capabilities
 
     def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
         if not spec.address:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from conformance.errors import InfrastructureError, UsageError
 from conformance.servers.base import Server
+from conformance.servers.devices import QtestServer
 from conformance.servers.external import ExternalServer
 from conformance.servers.programs import CommandServer, DiodServer, GaneshaServer, ReferenceServer
 from conformance.servers.spec import ServerSpec
@@ -19,5 +22,21 @@ def make(spec: ServerSpec, run_dir: Path) -> Server:
         "ganesha": GaneshaServer,
         "command": CommandServer,
         "external": ExternalServer,
+        "qtest": QtestServer,
     }
     return makers[spec.program](spec, run_dir)
+
+
+def check(spec: ServerSpec) -> None:
+    """Refuse, before anything starts, a server that cannot be had.
+
+    Raises UsageError where the user did not say enough, InfrastructureError where the program is missing or nobody
+    answers at an external server's address.
+    """
+    if spec.export and not Path(spec.export).is_dir():
+        raise UsageError(f"--export {spec.export} is no directory: name the one that the server exports, or leave it out")
+    if spec.program == "external":
+        ExternalServer(spec, Path()).start()
+    program = {"diod": DiodServer, "ganesha": GaneshaServer}.get(spec.program)
+    if program is not None and shutil.which(program.program) is None:
+        raise InfrastructureError(f"{program.program} is not installed", f"apt-get install {program.package}")

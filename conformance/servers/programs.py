@@ -16,7 +16,7 @@ from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.links.base import Link
-from conformance.links.socket import connect_tcp, connect_unix
+from conformance.links.socket import SocketLink, connect_tcp, connect_unix
 from conformance.servers.process import ServerProcess, free_port
 from conformance.servers.spec import ServerSpec
 
@@ -28,6 +28,7 @@ class _Started:
 
     program = ""
     package = ""
+    capabilities = SocketLink.capabilities
     own_network = False
     own_file_system = False
     """The export is a file system that is mounted in the server's mount namespace only."""

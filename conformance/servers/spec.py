@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.errors import UsageError
 
-Program = Literal["reference", "diod", "ganesha", "command", "external"]
+Program = Literal["reference", "diod", "ganesha", "command", "external", "qtest", "guest-pci", "vhost-user"]
 
 
 class ServerSpec(BaseModel):
@@ -25,7 +25,7 @@ class ServerSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     program: Program
-    transport: Literal["unix", "tcp"] = "unix"
+    transport: Literal["unix", "tcp", "vhost-user"] = "unix"
     arguments: list[str] = []
     """Further arguments; of program `command` the whole command line, in which {unix}, {port} and {export} stand for
     where to listen and what to serve."""

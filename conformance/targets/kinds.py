@@ -11,6 +11,7 @@ from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.record import CaseResult
 from conformance.runner import Runner
 from conformance.targets.deployment import Deployment, Progress
+from conformance.targets.roads import BELOW, chosen_link, reached
 from conformance.targets.spec import Target
 
 
@@ -23,6 +24,7 @@ def check(target: Target, options: dict[str, Any]) -> None:
         security_model(options.get("security_model"), target.machine)
     elif options.get("qemu"):
         raise UsageError(f"--qemu has no meaning for target {target.name}, which is of kind {target.kind}")
+    chosen_link(target, options.get("link"))
 
 
 def deployment(target: Target, run_dir: Path, progress: Progress, options: dict[str, Any]) -> Deployment:
@@ -61,13 +63,15 @@ class CaseRunner(Protocol):
 
 
 def start(
-    target: Target, run_dir: Path, progress: Progress, options: dict[str, Any], worker: str, control_first: bool
+    target: Target, run_dir: Path, progress: Progress, options: dict[str, Any], worker: str, control_first: bool,
+    layer: str,
 ) -> CaseRunner:
-    """A runner on a started deployment; one that could not start is `broken` and says so for every case."""
-    if target.kind == "server":
+    """A runner for a layer's cases, on something started; what could not start is `broken` and says so for every case.
+    """
+    if layer in BELOW:
         from conformance.wire_runner import WireRunner  # noqa: PLC0415
 
-        on_wire = WireRunner(target, run_dir, options, worker)
+        on_wire = WireRunner(reached(target, options), run_dir, options, worker)
         on_wire.start()
         return on_wire
     made = deployment(target, run_dir, progress, options)

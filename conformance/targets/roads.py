@@ -1,0 +1,62 @@
+"""From a target and a link's name to the server table by which the wire and ring layers reach its device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conformance.errors import UsageError
+from conformance.targets.spec import Target
+
+LINKS: dict[str, tuple[str, ...]] = {
+    "qemu": ("qtest", "guest-pci"),
+    "uml": ("vhost-user",),
+}
+"""Kind of target -> the links that lead to its device, the default first."""
+BELOW = ("wire", "ring")
+"""Layers that need a link instead of a mount."""
+
+
+def links_of(target: Target) -> tuple[str, ...]:
+    """The links of a target, the default first; none where raw frames cannot reach it."""
+    if target.kind != "server":
+        return LINKS.get(target.kind, ())
+    if target.server.get("program") == "reference":
+        own = target.server.get("transport", "unix")
+        return ("vhost-user", "socket") if own == "vhost-user" else ("socket", "vhost-user")
+    return ("vhost-user",) if target.server.get("program") == "vhost-user" else ("socket",)
+
+
+def chosen_link(target: Target, asked: str | None) -> str | None:
+    """The link to use; None where the target has none. Raises UsageError for one that it does not have."""
+    links = links_of(target)
+    if asked is not None and asked not in links:
+        have = f"one of {', '.join(links)} is wanted" if links else "it has none"
+        raise UsageError(f"target {target.name} has no link {asked!r}: {have}")
+    return asked or (links[0] if links else None)
+
+
+def reached(target: Target, options: dict[str, Any]) -> Target:
+    """The target with the `[server]` table that its link needs. Raises UsageError where it has no link."""
+    link = chosen_link(target, options.get("link"))
+    if link is None:
+        raise UsageError(f"target {target.name} is of kind {target.kind}: raw frames do not reach it")
+    return target.model_copy(update={"server": _table(target, link, options)})
+
+
+def _table(target: Target, link: str, options: dict[str, Any]) -> dict[str, Any]:
+    machine, table = target.machine, dict(target.server)
+    if link in ("qtest", "guest-pci"):
+        own = {
+            "qemu": options.get("qemu") or machine.program,
+            "security_model": options.get("security_model") or machine.security_model,
+            "image": options.get("image") or machine.image,
+        }
+        arguments = [*machine.arguments, *options.get("qemu_args", ())]
+        return {"program": link, "arguments": arguments, **table, "options": {**own, **table.get("options", {})}}
+    if target.kind == "uml":
+        return {"program": "reference", "transport": "vhost-user", **table}
+    if link == "vhost-user" and table.get("program") == "reference":
+        return {**table, "transport": "vhost-user"}
+    if link == "socket" and table.get("transport") == "vhost-user":
+        return {**table, "transport": "unix"}
+    return table
