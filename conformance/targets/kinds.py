@@ -13,6 +13,7 @@ from conformance.runner import Runner
 from conformance.targets.deployment import Deployment, Progress
 from conformance.targets.roads import BELOW, chosen_link, reached
 from conformance.targets.spec import Target
+from guests import private_qemu
 
 
 def check(target: Target, options: dict[str, Any]) -> None:
@@ -20,7 +21,9 @@ def check(target: Target, options: dict[str, Any]) -> None:
     if target.kind in ("qemu", "tcp"):
         from conformance.targets.qemu import find_program, security_model  # noqa: PLC0415
 
-        find_program(options.get("qemu") or target.machine.program)
+        program = options.get("qemu") or target.machine.program
+        if program != private_qemu.NAME:  # what we fetch ourselves is never missing
+            find_program(program)
         security_model(options.get("security_model"), target.machine)
     elif options.get("qemu"):
         raise UsageError(f"--qemu has no meaning for target {target.name}, which is of kind {target.kind}")
@@ -37,6 +40,10 @@ def deployment(target: Target, run_dir: Path, progress: Progress, options: dict[
         from conformance.targets.tcp import TcpDeployment  # noqa: PLC0415
 
         return TcpDeployment(target, run_dir, progress, options)
+    if target.kind == "uml":
+        from conformance.targets.uml import UmlDeployment  # noqa: PLC0415
+
+        return UmlDeployment(target, run_dir, progress, options)
     if target.kind == "local":
         from conformance.targets.local import LocalDeployment  # noqa: PLC0415
 
