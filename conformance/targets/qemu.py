@@ -23,9 +23,10 @@ from conformance.targets.guest_mount import mount_9p, mounted, unmount
 from conformance.targets.scratch import Scratch
 from conformance.targets.second import Devices, SecondMachines
 from conformance.targets.spec import MachineTable, Target
-from guests import paths
+from guests import paths, private_qemu
 from guests.agentlink import AgentLink, LinkLost, LocalChannel
 from guests.machine import MachineSpec, QemuMachine, Share
+from guests.progress import silent
 from guests.spec import SecurityModel
 
 TAGS = ("share0", "share1", "share2", "share3")
@@ -40,7 +41,7 @@ class QemuDeployment:
     ) -> None:  # fmt: skip
         self.target, self.run_dir, self.progress, self._options = target, run_dir, progress, options
         table = target.machine
-        self.qemu = find_program(options.get("qemu") or table.program)
+        self.qemu = find_program(options.get("qemu") or table.program, progress)
         self.base = Path(tempfile.mkdtemp(prefix="machine-", dir=run_dir))
         os.chmod(self.base, 0o755)
         self._scratch = Scratch()
@@ -280,8 +281,13 @@ def security_model(asked: str | None, table: MachineTable) -> SecurityModel:
     return cast(SecurityModel, asked)
 
 
-def find_program(name: str) -> str:
-    """The hypervisor's path. Raises UsageError that says what to install."""
+def find_program(name: str, progress: Progress = silent) -> str:
+    """The hypervisor's path; `qemu11` is one of our own, fetched first where it is not in the cache.
+
+    Raises UsageError that says what to install.
+    """
+    if name == private_qemu.NAME:
+        return str(private_qemu.ensure_private_qemu(progress))
     path = shutil.which(name)
     if path is None:
         raise UsageError(f"{name} is not installed: run `make setup`, or name yours with --qemu PATH")

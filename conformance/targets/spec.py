@@ -134,7 +134,10 @@ def names() -> list[str]:
 
 
 def load(name_or_path: str) -> Target:
-    """The target of that name, or of a TOML file's path. Raises UsageError, one line."""
+    """The target of that name, or of a TOML file's path. Raises UsageError, one line.
+
+    `like = "qemu"` takes the profile of that target over: another version of it, as its entries' `versions` tell.
+    """
     path = Path(name_or_path) if name_or_path.endswith(".toml") else FOLDER / f"{name_or_path}.toml"
     try:
         table = tomllib.loads(path.read_text())
@@ -142,12 +145,22 @@ def load(name_or_path: str) -> Target:
         raise UsageError(f"unknown target {name_or_path!r}{_nearest(name_or_path, names())}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise UsageError(f"{path}: not TOML: {e}") from None
+    base = table.pop("like", None)
     try:
-        return Target(name=path.stem, **table)
+        target = Target(name=path.stem, **table)
+        return target if base is None else _with_profile_of(load(str(base)).profile, target)
     except ValidationError as e:
         raise UsageError(f"{path}: {_first_error(e)}") from None
     except TypeError as e:
         raise UsageError(f"{path}: {e}") from None
+
+
+def _with_profile_of(base: Profile, target: Target) -> Target:
+    """The target with what `like = NAME` declares there added to its own profile, its own first."""
+    own = target.profile
+    merged = Profile(features=[*own.features, *base.features], lacks=[*own.lacks, *base.lacks],
+                     known=[*own.known, *base.known], rules=[*own.rules, *base.rules])  # fmt: skip
+    return target.model_copy(update={"profile": merged})
 
 
 def version_matches(version: str, wanted: str) -> bool:
