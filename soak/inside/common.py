@@ -195,6 +195,8 @@ def manifest(root: str) -> list[str]:
                 lines.append(f"{relative} dir")
             elif stat.S_ISLNK(found.st_mode):
                 lines.append(f"{relative} symlink {os.readlink(path)}")
+            elif not stat.S_ISREG(found.st_mode):
+                lines.append(f"{relative} special {stat.S_IFMT(found.st_mode):o} {found.st_nlink} links")
             else:
                 lines.append(f"{relative} file {found.st_nlink} links {found.st_size} bytes {digest(path)}")
     return sorted(lines)

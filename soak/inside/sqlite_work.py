@@ -1,0 +1,156 @@
+"""Workload `sqlite`: transfers between accounts, with a rollback journal and with WAL, and kill -9 in the middle.
+
+The sum of all accounts never changes; what a process said it had committed is there after it was killed; SQLite's own
+integrity_check finds nothing. WAL wants memory that processes share (mmap MAP_SHARED of the -shm file): a mount that
+has none gets WAL with an exclusive lock, where SQLite keeps that index in its own memory (https://sqlite.org/wal.html).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import struct
+import sys
+import time
+from typing import Any
+
+from soak.inside.common import Context, Finding, die_with_parent, digest_of, generator, main, manifest
+
+ACCOUNTS, EACH = 200, 1000
+
+
+def opened(path: str, mode: str, exclusive: bool) -> sqlite3.Connection:
+    """A connection in that journal mode. Raises sqlite3.Error where it cannot be had."""
+    db = sqlite3.connect(path, isolation_level=None, timeout=30.0)
+    if exclusive:
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+    got = db.execute(f"PRAGMA journal_mode = {mode}").fetchone()[0]
+    if got != mode:
+        raise sqlite3.OperationalError(f"journal_mode is {got}, not {mode}")
+    db.execute("PRAGMA synchronous = FULL")
+    return db
+
+
+def made(path: str, mode: str) -> bool:
+    """A new database; whether it must be locked exclusively."""
+    exclusive = False
+    try:
+        db = opened(path, mode, exclusive)
+        db.execute("CREATE TABLE probe (x)")
+    except sqlite3.OperationalError:
+        if mode != "wal":
+            raise
+        for name in (path, path + "-wal", path + "-shm"):
+            if os.path.exists(name):
+                os.unlink(name)
+        exclusive = True
+        db = opened(path, mode, exclusive)
+    db.execute("BEGIN")
+    db.execute("CREATE TABLE account (id INTEGER PRIMARY KEY, amount INTEGER NOT NULL)")
+    db.execute("CREATE TABLE transfer (id INTEGER PRIMARY KEY, source INT, target INT, amount INT, note BLOB)")
+    db.execute("CREATE INDEX by_source ON transfer (source)")
+    db.executemany("INSERT INTO account VALUES (?, ?)", [(i, EACH) for i in range(ACCOUNTS)])
+    db.execute("COMMIT")
+    db.close()
+    return exclusive
+
+
+def transfers(path: str, mode: str, exclusive: bool, rng: random.Random, out: int, most: int) -> None:
+    """Make transfers, and say the number of each that is committed, until killed or done."""
+    db = opened(path, mode, exclusive)
+    for _ in range(most):
+        source, target, amount = rng.randrange(ACCOUNTS), rng.randrange(ACCOUNTS), rng.randrange(1, 50)
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("UPDATE account SET amount = amount - ? WHERE id = ?", (amount, source))
+        db.execute("UPDATE account SET amount = amount + ? WHERE id = ?", (amount, target))
+        note = bytes([amount]) * rng.randrange(1, 3000)
+        number = db.execute("INSERT INTO transfer (source, target, amount, note) VALUES (?, ?, ?, ?)",
+                            (source, target, amount, note)).lastrowid  # fmt: skip
+        db.execute("COMMIT")
+        os.write(out, struct.pack("<q", number or 0))
+    db.close()
+
+
+def killed(context: Context, path: str, mode: str, exclusive: bool, rng: random.Random) -> int:
+    """One process of transfers, killed at a random moment; the last it said it had committed."""
+    r, w = os.pipe()
+    seed, after = rng.getrandbits(48), rng.uniform(0.1, context.config.get("seconds", 3.0))
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.close(r)
+            die_with_parent()
+            transfers(path, mode, exclusive, generator(seed), w, 1 << 30)
+            status = 0
+        except sqlite3.Error as e:
+            sys.stderr.write(f"{e!r}\n")
+            status = 3
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    os.close(w)
+    end, last, heard = None, 0, b""
+    with os.fdopen(r, "rb", 0) as pipe:
+        while True:
+            part = pipe.read(8 << 10)
+            if not part:
+                break
+            heard += part
+            if end is None:
+                end = time.monotonic() + after  # from the first commit on
+            context.alive(-1)
+            if time.monotonic() >= end:
+                os.kill(pid, signal.SIGKILL)
+    status = os.waitpid(pid, 0)[1]
+    if not os.WIFSIGNALED(status):
+        raise Finding(f"SQLite failed in journal mode {mode} (status {status})", f"see {context.config['dir']}/log")
+    if len(heard) >= 8:
+        last = struct.unpack("<q", heard[len(heard) // 8 * 8 - 8 : len(heard) // 8 * 8])[0]
+    return last
+
+
+def judge(path: str, mode: str, exclusive: bool, last: int) -> int:
+    """Open the database anew, as the next process would; the number of transfers in it."""
+    try:
+        db = opened(path, mode, exclusive)
+        check = [row[0] for row in db.execute("PRAGMA integrity_check")]
+        total = db.execute("SELECT sum(amount) FROM account").fetchone()[0]
+        newest, count = db.execute("SELECT coalesce(max(id), 0), count(*) FROM transfer").fetchone()
+        wrong = db.execute("SELECT count(*) FROM transfer WHERE note <> zeroblob(0) AND "
+                           "substr(note, 1, 1) <> substr(note, length(note), 1)").fetchone()[0]  # fmt: skip
+        db.close()
+    except sqlite3.Error as e:
+        raise Finding(f"the database cannot be read after a kill in journal mode {mode}: {e}", path,
+                      (path, path + "-wal", path + "-journal")) from e  # fmt: skip
+    if check != ["ok"]:
+        raise Finding(f"integrity_check in journal mode {mode}: {check[0]}", "\n".join(check), (path,))
+    if total != ACCOUNTS * EACH:
+        raise Finding(f"journal mode {mode}: the accounts hold {total}, not {ACCOUNTS * EACH}", "", (path,))
+    if newest < last:
+        raise Finding(f"journal mode {mode}: transfer {last} was committed, {newest} is the newest", "", (path,))
+    if wrong or count != newest:
+        raise Finding(f"journal mode {mode}: {count} of {newest} transfers, {wrong} with a torn note", "", (path,))
+    return int(newest)
+
+
+def iterate(context: Context, rng: random.Random) -> dict[str, Any]:
+    """Both journal modes, each killed several times."""
+    ops, exclusively = 0, False
+    for mode in ("delete", "wal"):
+        path = os.path.join(context.root, f"{mode}.db")
+        exclusive = made(path, mode)
+        exclusively = exclusively or exclusive
+        count = 0
+        for _ in range(context.config.get("kills", 3)):
+            last = killed(context, path, mode, exclusive, rng)
+            count = judge(path, mode, exclusive, last)
+        ops += count
+    context.look_outside("", digest_of(manifest(context.root)))
+    return {"ops": ops, "wal_exclusive": exclusively}
+
+
+if __name__ == "__main__":
+    main(iterate)
