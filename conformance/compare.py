@@ -189,9 +189,9 @@ class Comparer:
     def values(self, kind: str, path: str, inside: Mapping[str, Any], outside: Mapping[str, Any],
                rule: str = "value") -> Comparison:  # fmt: skip
         """Compare named values exactly (xattrs, link text, content hashes, existence)."""
-        used = self._rule(rule)
         fields = []
         for n in sorted(inside.keys() | outside.keys()):
+            used = self._rule(n if kind == "xattr" and n in self.rules else rule)
             equal = n in inside and n in outside and inside[n] == outside[n]
             why = used.reason if used.kind == "informational" and not equal else None
             fields.append(Field(n, inside.get(n), outside.get(n), used.kind, equal, why))

@@ -76,7 +76,7 @@ class Runner:
                 raised = raised or (hung if isinstance(e, CallHung) else e)
         raised = self._after(share, further, raised, lost=lost)
         known = self.target.profile.known_failure(case.id, parameters, str(mount), self.deployment.version,
-                                                  self.target.machine.image)  # fmt: skip
+                                                  self.deployment.image, self.deployment.security_model)  # fmt: skip
         judgement = judge(
             case, raised, crossed, known,
             tuple(lack for lack in self.target.profile.lacks if lack.feature in case.needs),

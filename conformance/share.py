@@ -113,6 +113,18 @@ class Share:
         if feature not in self.features:
             raise Undrivable(f"{feature}: {why}")
 
+    # ---- symbolic links of the host's, which some security models cannot show
+
+    def host_symlink(self, target: str, name: str) -> None:
+        """symlink(2) on the host. Undrivable where a link of the host's is none inside: mapped security models."""
+        if not self._comparer.judges("target"):
+            raise Undrivable("a security model that keeps symbolic links as plain files on the host")
+        self.outside.symlink(target, name)
+
+    def prepared_symlink(self, target: str, name: str) -> None:
+        """A symbolic link for what follows: made on the host, which is faster, or inside where it must be."""
+        (self.outside if self._comparer.judges("target") else self.inside).symlink(target, name)
+
     # ---- further shares
 
     def beside(self, number: int, mount: MountOptions | None = None, *, keep: bool = False) -> Share:
@@ -195,7 +207,10 @@ class Share:
                tolerate: Mapping[str, str] | None) -> Comparison:  # fmt: skip
         if isinstance(inside, int) or isinstance(outside, int):
             seen = [errno_name(v) if isinstance(v, int) else "exists" for v in (inside, outside)]
-            found = self._comparer.values(kind, path, {"exists": seen[0]}, {"exists": seen[1]}, "exists")
+            # Where links are kept as plain files, the host finds no way through one; "target" then says why.
+            rule = "target" if outside in (errno.ENOTDIR, errno.ENAMETOOLONG) else "exists"
+            rule = "exists" if self._comparer.judges("target") else rule
+            found = self._comparer.values(kind, path, {"exists": seen[0]}, {"exists": seen[1]}, rule)
             if path in self._inode_at:
                 self._comparer.forget(self._inode_at.pop(path))  # both numbers may be used again
         else:

@@ -1179,6 +1179,21 @@ def repeat(count, name, *args):
 
 
 @op()
+def attempts(calls):
+    """The errno of each of several calls [op, args], 0 where it worked; descriptors that they open are closed."""
+    out = []
+    for name, args in calls:
+        try:
+            value = perform(name, args, {})
+            if name == "open":
+                close(value)
+            out.append(0)
+        except OSError as e:
+            out.append(e.errno)
+    return out
+
+
+@op()
 def append_records(path: P, tag, count):
     """Open with O_APPEND and write `count` 32-byte records that begin with `tag`; for races."""
     fd = os.open(path, os.O_WRONLY | os.O_APPEND)

@@ -69,6 +69,8 @@ class Deployment(Protocol):
     """What cases may need (`conformance.features`): host-root, guest-root, trace, cache-mmap, ..."""
     version: str
     """The target's own version, e.g. 7.2.22: known failures may be specific to it."""
+    image: str
+    """Name of the guest's image (debian12), "" where there is none: known failures may be specific to it."""
     traced: bool
     """Whether the guest's 9p tracepoints tell which messages crossed."""
     security_model: str

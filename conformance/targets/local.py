@@ -39,6 +39,7 @@ class LocalDeployment:
         root = {"host-root", "guest-root", "passthrough-ownership", "mount-namespace"} if os.geteuid() == 0 else set()
         self.features = frozenset(root | set(target.profile.features))
         self.version, self.traced = platform.release(), False
+        self.image = ""
         self.security_model, self.comparer = "", Comparer(target.profile.overrides())
         self._links: list[AgentLink] = []
         self._through: tuple[str, ...] = tuple(options.get("through", ()))

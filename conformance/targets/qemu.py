@@ -67,7 +67,7 @@ class QemuDeployment:
             extra_packages=tuple(options.get("packages", ())),
             keep=bool(options.get("keep_guest")),
         )  # fmt: skip
-        self.version = program_version(self.qemu)
+        self.version, self.image = program_version(self.qemu), self.spec.image
         self.inside_root, self.outside_root = mount_point(0), str(self.exports[0])
         self.control_root = "/control/assay9"
         self.comparer = self._comparer_for(self.security_model)
@@ -284,13 +284,15 @@ def security_model(asked: str | None, table: MachineTable) -> SecurityModel:
 def find_program(name: str, progress: Progress = silent) -> str:
     """The hypervisor's path; `qemu11` is one of our own, fetched first where it is not in the cache.
 
-    Raises UsageError that says what to install.
+    Raises UsageError where a path names none, InfrastructureError that says what to install.
     """
     if name == private_qemu.NAME:
         return str(private_qemu.ensure_private_qemu(progress))
     path = shutil.which(name)
+    if path is None and "/" in name:
+        raise UsageError(f"{name} is no program that can be run: name another with --qemu PATH")
     if path is None:
-        raise UsageError(f"{name} is not installed: run `make setup`, or name yours with --qemu PATH")
+        raise InfrastructureError(f"{name} is not installed", "run `make setup`, or name yours with --qemu PATH")
     return path
 
 

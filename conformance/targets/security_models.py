@@ -26,7 +26,8 @@ def rules(model: str, host_root: bool) -> dict[str, Rule]:
     if model in _KEPT:
         kept, link = _MAPPED.format(model, _KEPT[model]), _MAPPED.format(model, _LINK)
         made = dict.fromkeys(("mode", "uid", "gid", "rdev", "type"), Rule("informational", kept))
-        return {**made, "target": Rule("informational", link)}
+        acls = dict.fromkeys(("system.posix_acl_access", "system.posix_acl_default"), Rule("informational", kept))
+        return {**made, "target": Rule("informational", link), **acls}
     if not host_root:
         return dict.fromkeys(("uid", "gid"), Rule("informational", _MAPPED.format(model, _OWNER)))
     return {}

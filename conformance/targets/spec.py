@@ -49,6 +49,8 @@ class Known(Strict):
     mount: str = "*"
     versions: str = ""
     guest: str = "*"
+    model: str = "*"
+    """QEMU's security model, as a pattern: mapped-*, passthrough."""
     symptom: str = ""
     """A regular expression that the failure's text must match: another failure of the same case is not known."""
     sometimes: bool = False
@@ -91,13 +93,15 @@ class Profile(Strict):
                 raise UsageError(f"rule for unknown field {o.field!r}{_nearest(o.field, RULES)}")
         return {o.field: Rule(o.rule, o.reason) for o in self.rules}
 
-    def known_failure(self, case_id: str, parameters: str, mount: str, version: str, guest: str = "") -> Known | None:
+    def known_failure(self, case_id: str, parameters: str, mount: str, version: str, guest: str = "",
+                      model: str = "") -> Known | None:  # fmt: skip
         """The entry that declares this case a known failure here, if one does."""
         for entry in self.known:
             if (
                 entry.names(case_id, parameters)
                 and fnmatch.fnmatchcase(mount, entry.mount)
                 and fnmatch.fnmatchcase(guest, entry.guest)
+                and fnmatch.fnmatchcase(model, entry.model)
                 and version_matches(version, entry.versions)
             ):
                 return entry
@@ -183,7 +187,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _first_error(e: ValidationError) -> str:
-    error = e.errors()[0]
+    # a key that is misspelt is also one that is missing: name what was written
+    error = next((error for error in e.errors() if error["type"] == "extra_forbidden"), e.errors()[0])
     where = ".".join(str(p) for p in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"unknown key {where!r}{_nearest(str(error['loc'][-1]), _keys_at(error['loc'][:-1]))}"

@@ -8,6 +8,7 @@ for, which either work in full or fail with the kernel's errno and change nothin
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from errno import errorcode
 from typing import Any
@@ -52,6 +53,18 @@ def works_or(vantage: Vantage, allowed: tuple[int, ...], op: str, *args: Any, **
         wanted = " or ".join(errorcode[e] for e in allowed)
         raise Finding(f"{vantage.name}: {op} failed with {seen}, expected success or {wanted}")
     return seen
+
+
+def must_answer(vantage: Vantage, what: str, calls: Sequence[tuple[str, Sequence[Any], int]]) -> None:
+    """Each call (op, args, errno or 0) comes to just that. All are made in one round trip; opened files are closed."""
+    seen = vantage.attempts([[op, list(args)] for op, args, _ in calls])
+    shown = {
+        f"{op}({', '.join(map(repr, args))})": f"{errorcode[got] if got else 'works'}, expected "
+        f"{errorcode[wanted] if wanted else 'works'}"
+        for (op, args, wanted), got in zip(calls, seen, strict=True)
+        if got != wanted
+    }
+    must_be_equal(f"{what}: calls that went wrong", shown, {})
 
 
 def settled_times(share: Share, path: str) -> None:

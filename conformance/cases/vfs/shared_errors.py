@@ -73,7 +73,7 @@ def refuses_bad_paths(share: Share, operation: Operation) -> None:
         share.outside.mkdir("d")
         share.outside.create("file")
         for target, name in (("file", "tofile"), ("nobody", "dangling"), ("loop", "loop")):
-            share.outside.symlink(target, name)
+            share.prepared_symlink(target, name)
         share.outside.mkdir("locked")
         make(share, operation.needs, "locked/x")
         if operation.before is not None:
@@ -93,8 +93,8 @@ def refuses_taken_names(share: Share, operation: Operation) -> None:
     with share.without_comparison():
         share.outside.mkdir("directory")
         share.outside.create("file")
-        share.outside.symlink("file", "link")
-        share.outside.symlink("nobody", "dangling")
+        share.prepared_symlink("file", "link")
+        share.prepared_symlink("nobody", "dangling")
         share.outside.mkfifo("fifo")
         if operation.before is not None:
             operation.before(share)

@@ -192,7 +192,7 @@ def test_a_tree_is_removed(share: Share) -> None:
         for d in range(10):
             share.outside.mkdir(f"tree/d{d}")
             share.outside.fill_directory(f"tree/d{d}", 10)
-            share.outside.symlink("..", f"tree/d{d}/link")
+            share.prepared_symlink("..", f"tree/d{d}/link")
             share.outside.create(f"tree/d{d}/.hidden")
             share.outside.mkdir(f"tree/d{d}/empty")
     done = share.inside.run(["rm", "-r", f"{share.inside.root}/tree"])
