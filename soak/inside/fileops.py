@@ -198,7 +198,8 @@ class Exerciser:
             return
         base = at // PAGE * PAGE
         try:
-            mapped = mmap.mmap(self._fds[number], end - base, mmap.MAP_SHARED, mmap.PROT_READ, offset=base)
+            # a descriptor for reading alone: cache=none maps that, but nothing that might become writable
+            mapped = mmap.mmap(self._seconds[number], end - base, mmap.MAP_SHARED, mmap.PROT_READ, offset=base)
         except OSError as e:
             if e.errno in NOT_MAPPABLE:
                 raise NotOffered from e

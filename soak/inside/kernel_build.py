@@ -1,0 +1,187 @@
+"""Workload `kernel-build`: unpack a kernel's sources on the share, configure and build them there, again and again.
+
+The host has built the same tree with the same tool chain on its own disk. Every object, and vmlinux where that is
+the unit, must have the same hash; the compiler must have said nothing else; the sources must be as they were.
+Between two iterations everything that the build made is removed, or the tree is unpacked anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import urllib.parse
+from typing import Any
+
+from soak.inside.common import Context, Finding, digest, main
+from soak.inside.programs import Done, run
+
+BUILD = {
+    "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970", "KBUILD_BUILD_USER": "assay9",
+    "KBUILD_BUILD_HOST": "assay9", "KBUILD_BUILD_VERSION": "1",
+}  # fmt: skip
+"""What would otherwise differ between two builds of one tree; the host builds with the same."""
+
+CALIBRATION = (1, 4)
+"""Objects of the two calls of make that tell what a call and what an object costs."""
+LEAST = 5
+"""Objects in the smallest unit that the calibration may choose."""
+
+_ready: dict[str, Any] = {}
+"""Of this process: the files of the configured tree. A new process unpacks anew: the share may have been cut off."""
+
+
+def files_below(tree: str) -> set[str]:
+    """Paths of everything below that is not a directory."""
+    found = set()
+    for directory, directories, names in os.walk(tree):
+        below = os.path.relpath(directory, tree)
+        for name in [*names, *(d for d in directories if os.path.islink(os.path.join(directory, d)))]:
+            found.add(os.path.normpath(os.path.join(below, name)))
+    return found
+
+
+def made(tree: str, before: set[str]) -> dict[str, str]:
+    """Hashes of what a build left: the objects, the configuration, vmlinux."""
+    new = files_below(tree) - before
+    return {p: digest(os.path.join(tree, p)) for p in sorted(new) if p.endswith(".o") or p == "vmlinux"}
+
+
+class Build:
+    """The tree of one iteration."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.tree = os.path.join(context.root, "linux")
+        with open(context.config["sources"]) as f:
+            self.sources: dict[str, str] = json.load(f)
+        self.messages: list[str] = []
+        self.objects = 0
+
+    def make(self, *targets: str) -> Done:
+        """Call make; keep what it says on standard error."""
+        jobs = self.context.config.get("jobs") or os.cpu_count() or 1
+        done = run(self.context, ["make", f"-j{jobs}", *targets], self.tree, BUILD, check=False, progress=self._count)
+        self.messages += done.err.decode(errors="replace").splitlines()
+        if done.status:
+            raise Finding(f"make failed with status {done.status}", "make {}\n{}".format(
+                " ".join(targets[:40]), done.text[-8000:]))  # fmt: skip
+        return done
+
+    def _count(self, output: bytes) -> None:
+        self.objects += sum(line.startswith((b"  CC ", b"  AS ")) for line in output.split(b"\n"))
+        self.context.alive(self.objects)
+
+    def unpack(self) -> None:
+        """The sources from the archive that lies beside the job's directory on the share, then hashed."""
+        archive = self.context.config["archive"]
+        if (seen := digest(archive)) != self.context.config["archive_digest"]:
+            raise Finding("the archive of the sources reads differently inside", f"{archive}: {seen}")
+        _ready.clear()
+        if os.path.lexists(self.tree):
+            shutil.rmtree(self.tree)
+        os.mkdir(self.tree)
+        run(self.context, ["tar", "-xf", archive, "--no-same-owner", "-C", self.tree], self.context.root)
+        self.check_sources("after unpacking")
+
+    def check_sources(self, when: str) -> None:
+        """Compare every source file with what the archive has. Raises Finding."""
+        wrong = []
+        for path, expected in self.sources.items():
+            self.context.alive(-1)
+            full = os.path.join(self.tree, path)
+            try:
+                seen = "symlink " + os.readlink(full) if os.path.islink(full) else digest(full)
+            except OSError as e:
+                seen = str(e)
+            if seen != expected:
+                wrong.append(f"{path}: {seen} instead of {expected}")
+        if wrong:
+            raise Finding(f"{len(wrong)} sources differ {when}", "\n".join(wrong[:50]))
+
+    def configure(self) -> None:
+        """The configuration, and all that make wants before the first object."""
+        config = self.context.config
+        if config.get("config_file"):
+            shutil.copyfile(config["config_file"], os.path.join(self.tree, ".config"))
+            self.make("olddefconfig")
+        else:
+            self.make(config.get("config", "tinyconfig"))
+        self.make("prepare")
+        _ready["files"] = files_below(self.tree)
+        _ready["messages"] = self.messages
+
+    def clean(self) -> None:
+        """Remove what was not there after `configure`."""
+        for path in files_below(self.tree) - _ready["files"]:
+            os.unlink(os.path.join(self.tree, path))
+
+    def unit(self) -> list[str]:
+        """The targets of make; chosen by a calibration when the configuration says so."""
+        config = self.context.config
+        targets: list[str] = config.get("kept", {}).get("unit") or config.get("targets", [])
+        if targets:
+            return targets
+        pool: list[str] = config["pool"]
+        few, more = CALIBRATION
+        first = self.make(*pool[:few]).seconds
+        second = self.make(*pool[few : few + more]).seconds
+        each = max((second - first) / (more - few), second / (more * 10), 0.01)
+        call = max(first - few * each, 0.0)
+        seconds = config.get("unit_seconds", 180)
+        count = min(max(int((seconds - call) / each), LEAST), len(pool))
+        self.context.note(
+            f"a call of make costs {call:.1f} s and an object {each:.1f} s here: the unit is the first {count} "
+            f"objects of {len(pool)} ({pool[0]} ... {pool[count - 1]}), about {call + count * each:.0f} s"
+        )
+        targets = pool[:count]
+        self.context.keep_value("unit", targets)
+        return targets
+
+    def compare(self, targets: list[str]) -> int:
+        """Compare with the build outside; how many objects. Raises Finding."""
+        objects = made(self.tree, _ready["files"])
+        objects[".config"] = digest(os.path.join(self.tree, ".config"))
+        reference = self.context.ask(targets=targets)
+        wrong = [p for p in sorted({*objects, *reference["objects"]}) if objects.get(p) != reference["objects"].get(p)]
+        if wrong:
+            lines = [f"{p}: {objects.get(p)}, outside {reference['objects'].get(p)}" for p in wrong[:50]]
+            raise Finding(f"{len(wrong)} of {len(reference['objects'])} objects are not what a build outside makes",
+                          "\n".join(lines), tuple(self.keep(p) for p in wrong[:8] if p in objects))  # fmt: skip
+        said = sorted(set(self.messages) - set(reference["messages"]))
+        if said:
+            raise Finding("the build said what the build outside did not", "\n".join(said[:50]))
+        return len(objects)
+
+    def keep(self, path: str) -> str:
+        """A copy of an object on the guest's own file system; its name says where it was."""
+        copy = os.path.join(self.context.keep, urllib.parse.quote(path, safe=""))
+        shutil.copyfile(os.path.join(self.tree, path), copy)
+        return copy
+
+
+def iterate(context: Context, rng: random.Random) -> dict[str, Any]:
+    """One build and its judgement."""
+    build = Build(context)
+    every = context.config.get("unpack_every", 10)
+    fresh = not _ready or (every and context.number % every == 0)
+    try:
+        if fresh:
+            build.unpack()
+            build.configure()
+        else:
+            build.clean()
+            build.messages = list(_ready["messages"])
+        targets = build.unit()
+        build.make(*targets)
+        count = build.compare(targets)
+        build.check_sources("after the build")
+    except BaseException:
+        _ready.clear()
+        raise
+    return {"ops": build.objects, "objects": count, "unpacked": bool(fresh)}
+
+
+if __name__ == "__main__":
+    main(iterate)

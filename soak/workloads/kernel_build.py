@@ -1,0 +1,182 @@
+"""The host's part of the workload `kernel-build`: sources, the build outside, what the guest is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import time
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+from conformance.errors import InfrastructureError, UsageError
+from guests import paths
+from guests.files import remove_tree, require_space
+from guests.locks import exclusive
+from soak.host import Host
+from soak.inside.common import MARK, digest
+from soak.workloads.kernel_reference import Reference, ToolChain, unpacked_root
+from soak.workloads.kernel_source import archive_of, needed, pack, sources, unpack
+from soak.workloads.kind import Workload
+from soak.workloads.packages import BUILD
+
+OPTIONS: dict[str, Any] = {
+    "fresh": 0, "source": "6.12", "config": "tinyconfig", "unit": "auto", "unpack_every": 10, "unit_seconds": 180,
+    "jobs": 0, "check_seconds": 7200,
+}  # fmt: skip
+"""`source`: a version of Debian's linux-source, a tree, a tarball. `config`: a target of make or a file.
+`unpack_every`: iterations between two unpacks (1: each). `unit_seconds`: what the calibration aims at.
+`jobs`: of make, 0 for one a processor. `check_seconds`: how long the build outside may take."""
+
+POOL = ("init/", "lib/")
+"""Directories whose objects a unit of N objects is taken from: small ones, with few includes."""
+KEPT_DAYS = 14
+"""A reference that no run has used for so long is removed."""
+RULES = 1
+"""Raised when what the reference directory holds changes its meaning."""
+
+
+def unit_of(asked: str, accelerator: str) -> tuple[list[str], int]:
+    """Targets of make for `--unit`, and how many objects of the pool (0: no pool, -1: by calibration).
+
+    Raises UsageError. Without hardware acceleration a whole vmlinux takes 30 to 40 minutes, so auto calibrates there.
+    """
+    if asked == "vmlinux" or (asked == "auto" and accelerator == "kvm"):
+        return ["vmlinux"], 0
+    if asked == "auto":
+        return list(POOL), -1
+    if counted := re.fullmatch(r"objects:(\d+)", asked):
+        if not int(counted[1]):
+            raise UsageError("--unit objects:0: at least one object is wanted")
+        return list(POOL), int(counted[1])
+    names = asked.replace(",", " ").split()
+    if not names or any(n.startswith(("/", "-", ".")) or "=" in n for n in names):
+        raise UsageError(f"--unit {asked!r}: auto, vmlinux, objects:N, or directories of the tree such as lib,kernel")
+    return [n.rstrip("/") + "/" for n in names], 0
+
+
+def _tools(host: Host, cache: Path) -> tuple[ToolChain, str]:
+    """The tool chain of the guest for the host, and what identifies it."""
+    machine = getattr(host.deployment, "machine", None)
+    if machine is None:
+        said = subprocess.run(["gcc", "--version"], capture_output=True, check=False).stdout
+        return ToolChain(None, ""), hashlib.sha256(said).hexdigest()[:12]
+    image = machine.image
+    return ToolChain(unpacked_root(image.root, image.digest, cache), f"{host.inside_root}/linux"), image.digest
+
+
+def _reference(host: Host) -> tuple[Reference, Path, str]:
+    """The reference of this job, its archive of sources and the archive's hash (made when missing)."""
+    options = {**OPTIONS, **host.job.options}
+    cache = paths.cache_dir() / "soak" / "kernel"
+    cache.mkdir(parents=True, exist_ok=True)
+    config, config_file = str(options["config"]), b""
+    if "/" in config or config.endswith(".config"):
+        try:
+            config_file = Path(config).expanduser().read_bytes()
+        except OSError as e:
+            raise UsageError(f"kernel-build.config={config}: {e.strerror}") from e
+    source = archive_of(str(options["source"]), cache / "sources", host.note)
+    tools, identity = _tools(host, cache)
+    seen = digest(str(source))
+    inputs = [RULES, seen, config, config_file.hex(), identity, tools.place]
+    key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+    directory = cache / f"reference-{key[:16]}"
+    reference = Reference(directory, tools, config, config_file)
+    if not (directory / "sources.json").is_file():
+        _forget(cache)
+        require_space(cache, 100, "the build outside")
+        remove_tree(directory)
+        host.note(f"unpacking {source.name} outside, for the build to compare with")
+        unpack(source, reference.tree)
+        (directory / "sources.json").write_text(json.dumps(sources(reference.tree)))
+    (directory / "used").touch()
+    return reference, directory, seen
+
+
+def _forget(cache: Path) -> None:
+    for used in cache.glob("reference-*/used"):
+        if time.time() - used.stat().st_mtime > KEPT_DAYS * 86400:
+            remove_tree(used.parent)
+
+
+def prepare(host: Host) -> dict[str, Any]:
+    """Sources for the guest and the unit; the build outside as far as it decides either."""
+    options = {**OPTIONS, **host.job.options}
+    accelerator = str(host.deployment.environment().get("accelerator", ""))
+    targets, count = unit_of(str(options["unit"]), accelerator)
+    lock = paths.cache_dir() / "soak" / "kernel.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(lock, "the build outside", host.note, limit=7200):
+        reference, directory, _ = _reference(host)
+        all_sources: list[str] = json.loads((directory / "sources.json").read_text())
+        more: dict[str, Any] = {"targets": targets}
+        name = "whole"
+        if targets != ["vmlinux"]:
+            begun = time.monotonic()
+            built = reference.build(targets)
+            if (seconds := time.monotonic() - begun) > 5:
+                host.note(f"built {' '.join(targets)} outside: {len(built['objects'])} objects in {seconds:.0f} s")
+            name = "needed-" + hashlib.sha256(" ".join(targets).encode()).hexdigest()[:8]
+            if count:
+                more = _from_pool(sorted(p for p in built["objects"] if p.endswith(".o")), count)
+        archive = directory / f"{name}.tar"
+        if not archive.is_file():
+            chosen = all_sources if name == "whole" else needed(reference.tree, all_sources)
+            pack(reference.tree, chosen, archive)
+            host.note(f"{len(chosen)} of {len(all_sources)} source files make the tree that is unpacked on the share")
+    return {**more, **_place(host, archive, str(options["config"]))}
+
+
+def _from_pool(pool: list[str], count: int) -> dict[str, Any]:
+    if count > len(pool):
+        raise UsageError(f"--unit objects:{count}: {' and '.join(POOL)} have {len(pool)}; take vmlinux or directories")
+    return {"targets": pool[:count]} if count > 0 else {"targets": [], "pool": pool}
+
+
+def _place(host: Host, archive: Path, config: str) -> dict[str, Any]:
+    """Put the archive on the export, beside the job's directory, and the list of its files into the guest."""
+    export, inside = host.outside.parent, host.inside_root.rpartition("/")[0]
+    size_mb = archive.stat().st_size // 1_000_000
+    try:
+        require_space(export, 3 * size_mb + 200, "the kernel tree")
+    except InfrastructureError as e:
+        raise InfrastructureError(str(e).split(";")[0], "free some space there, or take a smaller --unit") from e
+    seen = digest(str(archive))
+    name = f"{MARK}-source-{seen[:12]}.tar"
+    if not (export / name).is_file() or digest(str(export / name)) != seen:
+        shutil.copyfile(archive, export / name)
+    more = {"archive": f"{inside}/{name}", "archive_digest": seen,
+            "sources": host.push("sources.json", archive.with_suffix(".json").read_bytes())}  # fmt: skip
+    if "/" in config or config.endswith(".config"):
+        more["config_file"] = host.push("config-of-user", Path(config).expanduser().read_bytes())
+    return more
+
+
+def answer(host: Host, question: dict[str, Any]) -> Any:
+    """What a build of these targets outside makes."""
+    with exclusive(paths.cache_dir() / "soak" / "kernel.lock", "the build outside", host.note, limit=7200):
+        reference, _, _ = _reference(host)
+        return reference.build(question["targets"])
+
+
+def collect(host: Host, data: dict[str, Any]) -> dict[str, bytes]:
+    """The reference's objects for those that differ, as far as its tree has them."""
+    reference, _, _ = _reference(host)
+    out = {}
+    for path in data.get("files", ()):
+        name = Path(path).name
+        original = reference.tree / urllib.parse.unquote(name)
+        if original.is_file():
+            out[f"reference-{name}"] = original.read_bytes()
+    return out
+
+
+KERNEL_BUILD = Workload(
+    "kernel-build", "a kernel is unpacked, configured and built on the share; every object is compared",
+    "soak.inside.kernel_build", OPTIONS, programs=("gcc", "make", "bc", "flex", "bison", "tar"), packages=BUILD,
+    memory_mb=1024, prepare=prepare, answer=answer, collect=collect, quiet_seconds=1800.0,
+)  # fmt: skip

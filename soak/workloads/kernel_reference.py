@@ -1,0 +1,131 @@
+"""The build outside: the same tree, the same tool chain (the guest's own root, entered by chroot), the host's disk.
+
+All mounts are made in a mount namespace that ends with the build, so that none is ever left over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conformance.errors import InfrastructureError
+from guests.files import remove_tree, require_space
+from guests.locks import appearing
+from guests.processes import dying_with_parent
+from soak.inside.common import digest
+from soak.inside.kernel_build import BUILD, files_below, made
+from soak.inside.programs import SAFE
+
+ROOT_MB = 1500
+"""Room for the guest's root, unpacked (measured 0.9 GB with the compiler)."""
+
+ENTER = """set -e
+mount --bind "$ROOT" "$ROOT"
+mount -t proc proc "$ROOT/proc"
+mount -t tmpfs tmpfs "$ROOT/tmp"
+mount -t tmpfs tmpfs "$ROOT/dev"
+for node in null zero full random urandom; do
+    : > "$ROOT/dev/$node"
+    mount --bind "/dev/$node" "$ROOT/dev/$node"
+done
+mount --bind "$TREE" "$ROOT$PLACE"
+exec chroot "$ROOT" /bin/sh -c 'cd "$PLACE" && exec "$@"' sh "$@"
+"""
+"""Runs in namespaces of its own. Paths come in the environment, the command as arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChain:
+    """Where the compiler of the builds is: the root of a guest image, or this host where `root` is None."""
+
+    root: Path | None
+    place: str
+    """The path of the tree inside the guest: a path that gets into an object must be the same in both."""
+
+    def run(self, tree: Path, argv: list[str]) -> tuple[int, str, str]:
+        """Run a command in the tree: status, standard output, standard error."""
+        environment = {**SAFE, **BUILD}
+        if self.root is not None:
+            (self.root / self.place.lstrip("/")).mkdir(parents=True, exist_ok=True)
+            apart = ["unshare", *(["--user", "--map-root-user"] if os.geteuid() != 0 else []), "--mount", "--pid",
+                     "--fork", "--kill-child=KILL", "--", "/bin/sh", "-c", ENTER, "sh"]  # fmt: skip
+            argv = [*apart, *argv]
+            environment |= {"ROOT": str(self.root), "TREE": str(tree), "PLACE": self.place}
+        done = subprocess.run(dying_with_parent(argv), cwd=tree, env=environment, stdin=subprocess.DEVNULL,
+                              capture_output=True, check=False)  # fmt: skip
+        return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+
+
+def unpacked_root(squashfs: Path, build_id: str, cache: Path) -> Path:
+    """The root file system of a guest image as a directory, made once. Raises InfrastructureError."""
+    root = cache / f"root-{build_id}"
+    if root.is_dir():
+        return root
+    require_space(cache, ROOT_MB, "the guest's root, for the build outside")
+    for old in cache.glob("root-*"):
+        remove_tree(old)
+    with appearing(root) as temporary:
+        argv = ["unsquashfs", "-no-xattrs", "-quiet", "-no-progress", "-force", "-dest", str(temporary), str(squashfs)]
+        done = subprocess.run(dying_with_parent(argv), capture_output=True, check=False)
+        if not (temporary / "usr/bin").is_dir():
+            words = done.stderr.decode(errors="replace").strip()[-300:]
+            raise InfrastructureError(f"unsquashfs failed: {words}", "install squashfs-tools")
+    return root
+
+
+class Reference:
+    """A tree that is configured and built outside, in a directory of its own."""
+
+    def __init__(self, directory: Path, tools: ToolChain, config: str, config_file: bytes) -> None:
+        self.directory, self.tree, self._tools = directory, directory / "linux", tools
+        self._config, self._config_file = config, config_file
+
+    def make(self, *targets: str) -> list[str]:
+        """Call make; its standard error. Raises InfrastructureError."""
+        status, out, err = self._tools.run(self.tree, ["make", f"-j{os.cpu_count() or 1}", *targets])
+        if status:
+            lines = [line for line in (out + err).splitlines() if "rror" in line] or (out + err).splitlines()
+            (self.directory / "make.log").write_text(out + err)
+            raise InfrastructureError(
+                f"the build outside failed at make {' '.join(targets[:3])}: {lines[0][:200] if lines else status}",
+                f"see {self.directory / 'make.log'}; is it a kernel that this compiler can build?",
+            )
+        return err.splitlines()
+
+    def configure(self) -> None:
+        """Configure, and remember what is there then. Nothing when it has been done."""
+        if (self.directory / "configured.json").is_file():
+            return
+        if self._config_file:
+            (self.tree / ".config").write_bytes(self._config_file)
+        said = self.make("olddefconfig" if self._config_file else self._config)
+        said += self.make("prepare")
+        files = sorted(files_below(str(self.tree)))
+        (self.directory / "configured.json").write_text(json.dumps({"files": files, "messages": said}))
+
+    def build(self, targets: list[str]) -> dict[str, Any]:
+        """Hashes of the objects, and what the compiler said, for these targets of make; kept for the next time.
+
+        Objects of other units that the tree already has are built again, because the answer is about this unit alone.
+        """
+        key = hashlib.sha256(json.dumps(targets).encode()).hexdigest()[:16]
+        answer = self.directory / f"reference-{key}.json"
+        if not answer.is_file():
+            self.configure()
+            configured = json.loads((self.directory / "configured.json").read_text())
+            before = set(configured["files"])
+            for path in files_below(str(self.tree)) - before:
+                (self.tree / path).unlink()
+            said = configured["messages"] + self.make(*targets)
+            objects = made(str(self.tree), before)
+            objects[".config"] = digest(str(self.tree / ".config"))
+            temporary = answer.with_suffix(".new")
+            temporary.write_text(json.dumps({"objects": objects, "messages": said}))
+            temporary.rename(answer)
+        loaded: dict[str, Any] = json.loads(answer.read_text())
+        return loaded

@@ -1,0 +1,154 @@
+"""Kernel sources for the builds: fetched once, unpacked on the host, packed for the guest (whole or what a unit needs).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from conformance.errors import InfrastructureError, UsageError
+from guests.files import require_space
+from guests.locks import exclusive
+from guests.processes import dying_with_parent
+from soak.inside.common import digest
+
+VERSION = re.compile(r"\d+\.\d+")
+FETCH_MB, BUILD_MB = 600, 200
+"""Room for a source package with what is in it (6.12: 0.3 GB), and for what a small build adds to a tree."""
+UNPACKED = 12
+"""A compressed archive becomes at most so many times as large (6.12: 0.15 and 1.6 GB)."""
+
+DESCRIBES = ("Kconfig", "Makefile", "Kbuild")
+"""Files of these names, also with a suffix, say how to build. Kconfig files are all read, wherever they are."""
+
+
+WHOLE = ("scripts/", "arch/x86/include/", "include/asm-generic/", "include/uapi/asm-generic/")
+"""Directories that are taken whole: make looks whether headers exist, and scripts call each other."""
+
+
+def run(argv: list[str], cwd: Path | None = None) -> None:
+    """Run a tool of the host. Raises InfrastructureError with its words."""
+    try:
+        done = subprocess.run(dying_with_parent(argv), cwd=cwd, capture_output=True, check=False)
+    except OSError as e:
+        raise InfrastructureError(f"cannot run {argv[0]}: {e.strerror}") from e
+    if done.returncode:
+        words = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+        raise InfrastructureError(f"{argv[0]} failed: {words[-1][:300] if words else done.returncode}")
+
+
+def archive_of(source: str, cache: Path, progress: Callable[[str], None]) -> Path:
+    """The archive of the sources: a version names a Debian package, anything else a tree or tarball of the user's.
+
+    Raises UsageError when there is no such thing, InfrastructureError when it cannot be fetched.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    if VERSION.fullmatch(source):
+        return _debian(source, cache, progress)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not (path / "Makefile").is_file():
+            raise UsageError(f"{source} has no Makefile: name the top of a kernel tree, a tarball, 6.12 or 6.1")
+        packed = cache / f"{path.resolve().name}.tar"
+        top = path.resolve()
+        run(["tar", "-cf", str(packed), "--sort=name", "--exclude-vcs", "-C", str(top.parent), top.name])
+        return packed
+    if not path.is_file():
+        raise UsageError(
+            f"no kernel source {source!r}: name a version of Debian's linux-source (6.12), a tree or a tarball"
+        )
+    return path
+
+
+def _debian(version: str, cache: Path, progress: Callable[[str], None]) -> Path:
+    package = f"linux-source-{version}"
+    archive = cache / f"{package}.tar.xz"
+    with exclusive(cache / f".{package}.lock", f"source {version}", progress):
+        if archive.is_file():
+            return archive
+        require_space(cache, FETCH_MB, f"fetching {package}")
+        progress(f"fetching Debian's {package} (150 MB)")
+        work = cache / f".{package}-{os.getpid()}"
+        work.mkdir()
+        try:
+            try:
+                options = ["-q", "-o", "Acquire::Retries=3", "-o", "APT::Sandbox::User="]
+                run(["apt-get", *options, "download", package], work)
+            except InfrastructureError as e:
+                raise InfrastructureError(
+                    f"cannot fetch {package}: {e}",
+                    "apt-get update, or name a tree or a tarball: --set kernel-build.source=PATH",
+                ) from e
+            (found,) = work.glob("*.deb")
+            run(["dpkg-deb", "-x", str(found), str(work / "unpacked")])
+            (tarball,) = (work / "unpacked/usr/src").glob("linux-source-*.tar.xz")
+            tarball.rename(archive)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return archive
+
+
+def unpack(archive: Path, tree: Path) -> None:
+    """Unpack it, without its first directory. Raises InfrastructureError, also when there is too little room."""
+    tree.mkdir(parents=True)
+    times = 1.5 if archive.suffix == ".tar" else UNPACKED
+    require_space(tree, round(times * archive.stat().st_size / 1_000_000) + BUILD_MB, "the kernel's sources")
+    run(["tar", "-xf", str(archive), "--strip-components=1", "--no-same-owner", "-C", str(tree)])
+
+
+def sources(tree: Path) -> list[str]:
+    """Every file and symbolic link of a tree, sorted."""
+    out = []
+    for directory, directories, names in os.walk(tree):
+        below = Path(directory).relative_to(tree)
+        links = [d for d in directories if os.path.islink(os.path.join(directory, d))]
+        out += [str(below / name) for name in [*names, *links]]
+    return sorted(out)
+
+
+def needed(tree: Path, all_sources: Iterable[str]) -> list[str]:
+    """The sources that a build which has been done in the tree can have read.
+
+    Its .cmd files name every file that a compiler read; what describes the build (Kconfig, the Makefiles on the
+    way, scripts, the architecture's tables) is taken whole, because nothing records who reads it.
+    """
+    read: set[str] = set()
+    for command in tree.rglob(".*.cmd"):
+        read.update(os.path.normpath(word.rstrip(":")) for word in command.read_text(errors="replace").split())
+    chosen = {path for path in all_sources if path in read}
+    directories = {str(parent) for path in chosen for parent in Path(path).parents}
+    for path in all_sources:
+        where, name = os.path.split(path)
+        other = path.startswith("arch/") and not path.startswith("arch/x86/") and path != "arch/Kconfig"
+        if name.startswith(DESCRIBES):
+            wanted = (name.startswith("Kconfig") and not other) or (where or ".") in directories
+        else:
+            wanted = (
+                "/" not in path
+                or path.startswith(WHOLE)
+                or (path.startswith("arch/x86/") and not name.endswith((".c", ".h", ".S")))
+                or (where in directories and not name.endswith((".c", ".h")))
+            )
+        if wanted or (tree / path).is_symlink():
+            chosen.add(path)
+    return sorted(chosen)
+
+
+def pack(tree: Path, paths: list[str], archive: Path) -> dict[str, str]:
+    """Pack these files of a tree; path -> hash of each, as the program inside makes it."""
+    said = {}
+    temporary = archive.with_name(f".{archive.name}.{os.getpid()}")
+    with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as packed:
+        for path in paths:
+            full = tree / path
+            said[path] = f"symlink {os.readlink(full)}" if full.is_symlink() else digest(str(full))
+            packed.add(full, path, recursive=False)
+    archive.with_suffix(".json").write_text(json.dumps(said), encoding="utf-8")
+    temporary.rename(archive)
+    return said

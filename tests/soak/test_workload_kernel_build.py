@@ -1,0 +1,130 @@
+"""The kernel build on target `local`, with a tree of a few files that has a kernel's targets of make."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conformance.errors import UsageError
+from soak import journal as journals
+from soak.journal import Iteration
+from soak.workloads.kernel_build import unit_of
+from soak.workloads.kernel_source import archive_of, needed, pack
+from tests.soak.runs import soaked
+
+MAKEFILE = """
+PHONY := tinyconfig olddefconfig prepare init/ lib/
+.PHONY: $(PHONY)
+tinyconfig: ; @echo CONFIG_TINY=y > .config
+olddefconfig: ; @grep -q CONFIG .config
+prepare: ; @mkdir -p include/generated && echo '#define USER "$(KBUILD_BUILD_USER)"' > include/generated/user.h
+init/: init/main.o
+lib/: lib/one.o lib/two.o
+vmlinux: init/ lib/ ; @cat init/main.o lib/one.o lib/two.o > $@
+%.o: %.c
+	@echo "  CC      $@"
+	@gcc -Iinclude -c -o $@ $<
+	@echo 'deps := $< include/linux/all.h' > $(dir $@).$(notdir $@).cmd
+	EXTRA
+"""
+
+
+def tree(directory: Path, extra: str = "") -> Path:
+    made = directory / "mini"
+    for name, text in {
+        "Makefile": MAKEFILE.replace("EXTRA", extra), "Kconfig": "", "scripts/x.sh": "true\n", "drivers/Kconfig": "",
+        "drivers/unused.c": "int unused;\n", "arch/arm/Kconfig": "", "include/linux/all.h": "#define ALL 1\n",
+        "init/main.c": '#include <generated/user.h>\nchar *user = USER;\n',
+        "lib/one.c": "#include <linux/all.h>\nint one = ALL;\n", "lib/two.c": "int two = 2;\n",
+    }.items():  # fmt: skip
+        path = made / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (made / "scripts/link").symlink_to("x.sh")
+    return made
+
+
+def iterations(directory: Path) -> list[Iteration]:
+    with journals.open_existing(directory / "run", writable=False) as journal:
+        return journal.iterations()
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def build(directory: Path, count: int = 1, extra: str = "", **options: object) -> list[Iteration]:
+    soaked(directory, options={"source": str(tree(directory, extra)), **options}, workload="kernel-build",
+           iterations=count)  # fmt: skip
+    return iterations(directory)
+
+
+def test_builds_that_are_right(tmp_path: Path) -> None:
+    done = build(tmp_path, 4, unit="objects:2", unpack_every=3)
+    assert [i.outcome for i in done] == ["pass"] * 4, done
+    assert [i.data["unpacked"] for i in done] == [True, False, False, True]
+    assert {i.data["objects"] for i in done} == {3}, "two objects and .config"
+
+
+@pytest.mark.parametrize(("unit", "objects"), [("vmlinux", 5), ("lib", 3)])
+def test_other_units(tmp_path: Path, unit: str, objects: int) -> None:
+    (done,) = build(tmp_path, unit=unit)
+    assert (done.outcome, done.data.get("objects")) == ("pass", objects), done
+
+
+def test_a_configuration_file(tmp_path: Path) -> None:
+    config = tmp_path / "my.config"
+    config.write_text("CONFIG_MINE=y\n")
+    (done,) = build(tmp_path, unit="lib", config=str(config))
+    assert done.outcome == "pass", done
+
+
+@pytest.mark.parametrize(
+    ("extra", "found"),
+    [
+        ("@pwd | grep -q assay9-soak-kernel && printf x >> $@ || true", "objects are not what a build outside makes"),
+        ("@pwd | grep -q assay9-soak-kernel && echo 'clock skew detected' >&2 || true", "the build outside did not"),
+        ("@pwd | grep -q assay9-soak-kernel && echo >> lib/two.c || true", "sources differ after the build"),
+        ("@pwd | grep -q assay9-soak-kernel && exit 1 || true", "make failed with status 2"),
+    ],
+)
+def test_builds_that_are_wrong_inside(tmp_path: Path, extra: str, found: str) -> None:
+    (done,) = build(tmp_path, extra=extra, unit="objects:3")
+    assert done.outcome == "fail"
+    assert found in done.data["what"]
+    if "objects" in found:
+        names = {Path(p).name for p in done.data["artefacts"]}
+        assert {"lib%2Fone.o", "reference-lib%2Fone.o"} <= names
+
+
+def test_units_by_name() -> None:
+    assert unit_of("auto", "kvm") == (["vmlinux"], 0)
+    assert unit_of("auto", "tcg") == (["init/", "lib/"], -1)
+    assert unit_of("objects:7", "tcg") == (["init/", "lib/"], 7)
+    assert unit_of("lib,kernel/", "tcg") == (["lib/", "kernel/"], 0)
+    for wrong in ("objects:0", "/lib", "-j", "A=1", ""):
+        with pytest.raises(UsageError, match="objects"):
+            unit_of(wrong, "tcg")
+
+
+def test_what_a_build_needs(tmp_path: Path) -> None:
+    made = tree(tmp_path)
+    every = [str(p.relative_to(made)) for p in sorted(made.rglob("*")) if p.is_file()]
+    (made / "lib/.one.o.cmd").write_text("deps := lib/one.c include/linux/all.h \\\n")
+    chosen = needed(made, every)
+    assert {"lib/one.c", "include/linux/all.h", "drivers/Kconfig", "scripts/x.sh", "scripts/link"} <= set(chosen)
+    assert not {"drivers/unused.c", "lib/two.c", "arch/arm/Kconfig"} & set(chosen)
+    said = pack(made, chosen, tmp_path / "needed.tar")
+    assert said["scripts/link"] == "symlink x.sh"
+    assert json.loads((tmp_path / "needed.json").read_text()) == said
+
+
+def test_no_such_source(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no kernel source"):
+        archive_of(str(tmp_path / "nothing"), tmp_path, print)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="has no Makefile"):
+        archive_of(str(tmp_path / "empty"), tmp_path, print)
