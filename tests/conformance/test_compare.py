@@ -95,6 +95,11 @@ class TestTolerance:
         comparer = Comparer({"mode": Rule("informational", "mapped")})
         assert comparer.stat("x", {**STAT, "st_mode": 0}, STAT).ok
 
+    def test_an_attribute_with_a_rule_of_its_own_and_one_without(self) -> None:
+        comparer = Comparer({"system.posix_acl_access": Rule("informational", "kept elsewhere")})
+        assert comparer.values("xattr", "x", {"system.posix_acl_access": b"1"}, {}).ok
+        assert not comparer.values("xattr", "x", {"user.a": b"1"}, {}).ok
+
     def test_a_field_without_a_rule_is_the_suites_error(self) -> None:
         with pytest.raises(SuiteError, match="flavour"):
             Comparer().stat("x", {"st_flavour": 1, **STAT}, {"st_flavour": 1, **STAT})

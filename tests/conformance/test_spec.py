@@ -124,6 +124,11 @@ class TestKnown:
         assert self.found(self.entry(guest="debian1*"))
         assert not self.found(self.entry(guest="debian11"))
 
+    def test_its_security_model(self) -> None:
+        profile = Profile(known=[self.entry(model="mapped-*")])
+        assert profile.known_failure("X-001", "", "cache=none", "7.2", "debian12", "mapped-file")
+        assert not profile.known_failure("X-001", "", "cache=none", "7.2", "debian12", "passthrough")
+
     def test_the_first_that_matches(self) -> None:
         first, second = self.entry(mount="cache=mmap"), self.entry()
         profile = Profile(known=[first, second])
