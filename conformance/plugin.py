@@ -22,6 +22,7 @@ from conformance.evidence.gate import exit_status
 from conformance.evidence.record import CaseResult, Environment, RunWriter, load_run
 from conformance.evidence.reports import write_reports
 from conformance.mounts import DEFAULT, MountOptions, matrix, parse
+from conformance.ring import ring
 from conformance.targets import kinds
 from conformance.targets.roads import BELOW
 from conformance.targets.spec import Target, load
@@ -30,7 +31,7 @@ from guests.processes import clean_left_over
 
 CASES = Path(__file__).parent / "cases"
 
-__all__ = ["share", "wire"]
+__all__ = ["ring", "share", "wire"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -15,17 +15,23 @@ from conformance.evidence_of import case_result
 from conformance.expectation import errno_name
 from conformance.judge import judge
 from conformance.targets.spec import Lack, Target
-from conformance.wire import Wire, WireSession
+from conformance.wire import WireSession
 
 
 class WireRunner:
     """One worker's server, and verdicts on what cases send it."""
 
+    argument = "wire"
+    """The cases' fixture that the real one takes the place of."""
+
     def __init__(self, target: Target, run_dir: Path, options: dict[str, Any], worker: str) -> None:
         self.target, self.worker = target, worker
-        self.session = WireSession(target, run_dir, options)
+        self.session = self._session(target, run_dir, options)
         self.broken: InfrastructureError | None = None
         self._version = ""
+
+    def _session(self, target: Target, run_dir: Path, options: dict[str, Any]) -> WireSession:
+        return WireSession(target, run_dir, options)
 
     def start(self) -> None:
         """Bring the server up; where that fails, every case says so."""
@@ -49,8 +55,8 @@ class WireRunner:
         answered: frozenset[str] = frozenset()
         if self.broken is None:
 
-            def body(wire: Wire) -> None:
-                function(**{**arguments, "wire": wire})
+            def body(wire: Any) -> None:
+                function(**{**arguments, self.argument: wire})
 
             try:
                 outcome = self.session.run(case, parameters, body)

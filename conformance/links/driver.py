@@ -6,7 +6,7 @@ Source: virtio 1.3, 3.1.1 (Driver Requirements: Device Initialization).
 from __future__ import annotations
 
 from conformance.errors import Finding, InfrastructureError
-from conformance.links.device import Device
+from conformance.links.device import Device, Memory
 from conformance.links.queues import PackedQueue, SplitQueue
 from protocol.virtqueue import Feature, Status
 
@@ -61,8 +61,10 @@ def bring_up(
     return agreed, queue
 
 
-def make_queue(device: Device, agreed: int, size: int, at: int) -> SplitQueue | PackedQueue:
+def make_queue(
+    device: Device, agreed: int, size: int, at: int, memory: Memory | None = None
+) -> SplitQueue | PackedQueue:
     """The kind of queue that was agreed on, not yet told to the device."""
     if agreed & Feature.RING_PACKED.mask:
-        return PackedQueue(device, 0, size, at)
-    return SplitQueue(device, 0, size, at, event_idx=bool(agreed & Feature.EVENT_IDX.mask))
+        return PackedQueue(device, 0, size, at, memory=memory)
+    return SplitQueue(device, 0, size, at, event_idx=bool(agreed & Feature.EVENT_IDX.mask), memory=memory)

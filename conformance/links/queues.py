@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from conformance.links.device import Device, Rings
+from conformance.links.device import Device, Memory, Rings
 from protocol.virtqueue import (
     AVAIL_IDX,
     AVAIL_RING,
@@ -95,8 +95,9 @@ def _packed_indirect(chain: Sequence[Segment]) -> bytes:
 class SplitQueue:
     """A split virtqueue."""
 
-    def __init__(self, device: Device, number: int, size: int, at: int, *, event_idx: bool = False) -> None:
-        """`at`: where its rings go, aligned to 16, for a legacy device to 4096."""
+    def __init__(self, device: Device, number: int, size: int, at: int, *, event_idx: bool = False,
+                 memory: Memory | None = None) -> None:  # fmt: skip
+        """`at`: where its rings go, aligned to 16, for a legacy device to 4096; `memory`: to write through."""
         self.device, self.number, self.size, self.event_idx = device, number, size, event_idx
         layout = split_layout(size, 4096 if device.legacy else 64)
         self.rings = Rings(at, at + layout.available, at + layout.used)
@@ -105,7 +106,7 @@ class SplitQueue:
         """avail.idx as the device sees it."""
         self.seen = 0
         """used.idx up to which everything was collected."""
-        self._memory = device.memory
+        self._memory = memory or device.memory
         self._free: deque[int] = deque(range(size))
         self._chains: dict[int, list[int]] = {}
         self._waiting: list[int] = []
@@ -124,6 +125,10 @@ class SplitQueue:
     def offer(self, head: int) -> None:
         """Take a head for the next `publish`."""
         self._waiting.append(head)
+
+    def adopt(self, head: int) -> None:
+        """Expect `head`, whose descriptors a case wrote itself, to be used; nothing becomes free with it."""
+        self._chains.setdefault(head, [])
 
     def set_index(self, value: int) -> None:
         """Write avail.idx."""
@@ -229,12 +234,12 @@ class _PackedChain(NamedTuple):
 class PackedQueue:
     """A packed virtqueue."""
 
-    def __init__(self, device: Device, number: int, size: int, at: int) -> None:
-        """`at`: where its ring and the two event structures go, aligned to 16."""
+    def __init__(self, device: Device, number: int, size: int, at: int, *, memory: Memory | None = None) -> None:
+        """`at`: where its ring and the two event structures go, aligned to 16; `memory`: to write through."""
         self.device, self.number, self.size = device, number, size
         self.rings = Rings(at, at + DESC_SIZE * size, at + DESC_SIZE * size + 4)
         self.length = DESC_SIZE * size + 8
-        self._memory = device.memory
+        self._memory = memory or device.memory
         self._slot, self._wrap = 0, 1
         self._used_slot, self._used_wrap = 0, 1
         self._free = size

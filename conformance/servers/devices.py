@@ -98,7 +98,7 @@ class QtestServer(_OverRings):
     def _command(self, path: Path) -> list[str]:
         model = str(self.spec.options.get("security_model", "passthrough"))
         only = "disable-modern=on,disable-legacy=off" if self.legacy else "disable-legacy=on,disable-modern=off"
-        packed = ",packed=on" if self.spec.options.get("packed") else ""
+        packed = ",packed=on" if self.spec.options.get("packed", True) else ""
         return [
             self.program, "-M", "pc", "-accel", "tcg", "-S", "-m", str(_MEGABYTES), "-nodefaults", "-no-user-config",
             "-display", "none", "-qtest", f"unix:{path},server=on,wait=off", "-qtest-log", "/dev/null",

@@ -76,9 +76,10 @@ def start(
     """A runner for a layer's cases, on something started; what could not start is `broken` and says so for every case.
     """
     if layer in BELOW:
+        from conformance.ring import RingRunner  # noqa: PLC0415
         from conformance.wire_runner import WireRunner  # noqa: PLC0415
 
-        on_wire = WireRunner(reached(target, options), run_dir, options, worker)
+        on_wire = (RingRunner if layer == "ring" else WireRunner)(reached(target, options), run_dir, options, worker)
         on_wire.start()
         return on_wire
     made = deployment(target, run_dir, progress, options)

@@ -1,0 +1,355 @@
+"""The ring layer's fixture and session: one virtio device, and memory that is checked after every case.
+
+`RingSession` is a `WireSession` whose cases get a `Ring`. Rule of this module: it must not know a single requirement
+on devices; those are in the cases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from conformance.case import Case
+from conformance.errors import Finding, Undrivable
+from conformance.expectation import spell
+from conformance.links.device import Device, DeviceGone, RingTimeout
+from conformance.links.driver import PLAIN, go, largest_queue, make_queue, negotiate
+from conformance.links.queues import BadUsed, PackedQueue, Segment, SplitQueue, Used
+from conformance.ring_memory import WatchedMemory
+from conformance.servers.devices import DeviceServer
+from conformance.targets.spec import Target
+from conformance.trace import Crossed
+from conformance.wire import WireOutcome, WireSession
+from conformance.wire_runner import WireRunner
+from protocol.codec import ProtocolError, decode, encode
+from protocol.constants import GETATTR_BASIC, NOFID, NONUNAME, NOTAG
+from protocol.messages import Rattach, Rgetattr, Rlerror, Rversion, Tattach, Tgetattr, Tversion
+from protocol.registry import Message
+from protocol.virtqueue import AVAIL_RING, DESC_SIZE, Feature, available_bytes, used_bytes
+
+ANSWER = 5.0
+"""Seconds that a device has for one request."""
+QUIET = 0.15
+"""Seconds after which a device that ignores what it was given is believed to."""
+_GAP = 48
+"""Bytes between two buffers, which must stay as they are."""
+ROOT = 1
+"""The fid that `Ring.session` attaches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a chain that no driver may make."""
+
+    kind: str
+    """`broken` (NEEDS_RESET), `returned` (used, nothing written), `refused` (used with an Rlerror), `ignored`, or
+    `processed` (used with any other reply)."""
+    used: tuple[Used, ...] = ()
+    reply: bytes = b""
+
+
+class Ring:
+    """One case's view of a device."""
+
+    def __init__(self, owner: RingSession, device: Device, seconds: float) -> None:
+        self._owner = owner
+        self.device = device
+        self.memory = WatchedMemory(device.memory)
+        self.features = 0
+        self.lines: list[str] = []
+        """What was done, for the report."""
+        self.deadline = time.monotonic() + seconds
+        self.msize = 8192
+        self._queue: SplitQueue | PackedQueue | None = None
+        self._next = self.memory.base
+        self._tag = 0
+
+    # ---- set-up
+
+    @property
+    def tag(self) -> bytes | None:
+        """The mount tag that the device was given, where that is known."""
+        return self._owner.device_server().tag
+
+    @property
+    def queue(self) -> SplitQueue | PackedQueue:
+        """The request queue."""
+        if self._queue is None:
+            self.start()
+        assert self._queue is not None
+        return self._queue
+
+    @property
+    def split(self) -> SplitQueue:
+        """The request queue, which is split."""
+        queue = self.queue
+        if not isinstance(queue, SplitQueue):
+            raise Undrivable("the case writes a split ring by hand")
+        return queue
+
+    def start(self, wanted: int = PLAIN, size: int | None = None) -> None:
+        """Reset, negotiate and start the queue. Undrivable when the device does not offer all of `wanted`."""
+        self.negotiate(wanted)
+        self.start_queue(size)
+        go(self.device)
+
+    def negotiate(self, wanted: int) -> int:
+        """Reset and negotiate; the features agreed."""
+        offered = self.device.offered()
+        lacking = [f.name for f in Feature if f.mask & wanted & ~offered and f is not Feature.VERSION_1]
+        if lacking:
+            raise Undrivable(f"the device does not offer {', '.join(lacking)}")
+        if not wanted & Feature.VERSION_1.mask and not self.device.legacy:
+            wanted |= Feature.VERSION_1.mask
+        self.features = negotiate(self.device, wanted)
+        self.note(f"features {self.features:#x} of {offered:#x}")
+        return self.features
+
+    def start_queue(self, size: int | None = None) -> SplitQueue | PackedQueue:
+        """The request queue, with new rings."""
+        size = largest_queue(self.device, 128) if size is None else size
+        at = self.take(max(DESC_SIZE * size * 2 + 8 * size + 8192, 0), align=4096)
+        queue = make_queue(self.device, self.features, size, at, self.memory)
+        if isinstance(queue, SplitQueue):
+            self.memory.allow(queue.rings.device, used_bytes(size))
+        else:
+            self.memory.allow(queue.rings.descriptors, DESC_SIZE * size)
+            self.memory.allow(queue.rings.device, 4)
+        queue.start()
+        self._queue = queue
+        self.note(f"queue of {size} at {at:#x}, {'split' if isinstance(queue, SplitQueue) else 'packed'}")
+        return queue
+
+    # ---- memory
+
+    def take(self, length: int, align: int = 1) -> int:
+        """The address of memory that nobody else uses, with a gap before and after it."""
+        at = -(-(self._next + _GAP) // align) * align
+        if at + length + _GAP > self.memory.base + self.memory.size:
+            raise Undrivable("the case needs more memory than there is")
+        self._next = at + length
+        return at
+
+    def free_all(self) -> None:
+        """Buffers may be put where earlier ones were; the rings stay where they are."""
+        queue = self.queue
+        self._next = queue.rings.descriptors + queue.length
+
+    def readable(self, data: bytes, align: int = 1) -> Segment:
+        """A piece of a request."""
+        at = self.take(len(data), align)
+        self.memory.write(at, data)
+        return Segment(at, len(data))
+
+    def writable(self, length: int, align: int = 1) -> Segment:
+        """Room for a reply."""
+        at = self.take(length, align)
+        self.memory.allow(at, length)
+        return Segment(at, length, True)
+
+    def table(self, entries: int) -> int:
+        """Room for an indirect table."""
+        return self.take(DESC_SIZE * entries, align=16)
+
+    # ---- requests
+
+    def number(self) -> int:
+        """A tag for a request."""
+        self._tag = self._tag % 60000 + 1
+        return self._tag
+
+    def getattr(self) -> bytes:
+        """A request that `session` has made possible, in bytes."""
+        return b"".join(encode(Tgetattr(self.number(), ROOT, GETATTR_BASIC)))
+
+    def chain(self, request: bytes, room: int = 4096) -> list[Segment]:
+        """The plainest chain: the request, then room for the reply."""
+        return [self.readable(request), self.writable(room)]
+
+    def exchange(self, chain: Sequence[Segment], table: int | None = None) -> bytes:
+        """Send one chain and wait; what the device wrote, as many bytes as it says."""
+        queue = self.queue
+        head = queue.add(chain, table)
+        queue.publish()
+        queue.kick()
+        return self.reply_in(chain, self.wait(head))
+
+    def wait(self, head: int, timeout: float = ANSWER) -> Used:
+        """The used element of that chain, when no other is in flight. Raises Finding."""
+        found = self.collect(timeout)
+        if [used.id for used in found] != [head]:
+            raise Finding(f"the device has used {[used.id for used in found]} where {head} alone is in flight")
+        return found[0]
+
+    def collect(self, timeout: float = ANSWER) -> list[Used]:
+        """What is used next. Raises Finding when nothing is, or what cannot be."""
+        if time.monotonic() > self.deadline:
+            raise Finding("the case took longer than its time")
+        try:
+            return self.queue.collect(timeout)
+        except RingTimeout as error:
+            state = " and it needs a reset" if self.device.broken() else ""
+            raise Finding(f"the device uses no buffer: {error}{state}") from None
+        except BadUsed as error:
+            raise Finding(str(error)) from None
+
+    def reply_in(self, chain: Sequence[Segment], used: Used) -> bytes:
+        """The reply that stands in a chain. Raises Finding when the used length is more than there is room."""
+        room = [segment for segment in chain if segment.writable]
+        if used.length > sum(segment.length for segment in room):
+            raise Finding(f"used length {used.length}, where the chain has room for {sum(s.length for s in room)}")
+        data = b"".join(self.memory.read_many([(segment.address, segment.length) for segment in room]))
+        return data[: used.length]
+
+    def decoded(self, reply: bytes) -> Message:
+        """The message in it; its size field must be the used length. Raises Finding."""
+        try:
+            message = decode(reply)
+        except ProtocolError as error:
+            raise Finding(f"the reply of {len(reply)} bytes is no message: {error}: {reply[:32].hex(' ')}") from None
+        self.note(spell(message))
+        return message
+
+    def ask(self, request: Message, room: int = 4096) -> Message:
+        """Send a message in the plainest chain; the reply."""
+        self.note(spell(request))
+        return self.decoded(self.exchange(self.chain(b"".join(encode(request)), room)))
+
+    def session(self, msize: int = 8192) -> None:
+        """Agree on 9P2000.L and attach the root as ROOT. Raises Finding."""
+        reply = self.ask(Tversion(NOTAG, msize, b"9P2000.L"))
+        if not isinstance(reply, Rversion) or reply.version != b"9P2000.L":
+            raise Finding(f"Tversion was answered with {spell(reply)}")
+        self.msize = reply.msize
+        attached = self.ask(Tattach(self.number(), ROOT, NOFID, b"root", self._owner.server.aname, NONUNAME))
+        if not isinstance(attached, Rattach):
+            raise Finding(f"Tattach was answered with {spell(attached)}")
+
+    def serves(self) -> None:
+        """A plain request on the running session is answered as it should. Raises Finding."""
+        self.right(self.exchange(self.chain(self.getattr())))
+
+    def right(self, reply: bytes) -> Rgetattr:
+        """The reply as the answer to the last `getattr`. Raises Finding."""
+        message = self.decoded(reply)
+        if not isinstance(message, Rgetattr) or message.tag != self._tag:
+            raise Finding(f"Tgetattr with tag {self._tag} was answered with {spell(message)}")
+        return message
+
+    # ---- what no driver may do
+
+    def outcome(self, chain: Sequence[Segment] = (), wait: float = QUIET) -> Outcome:
+        """What the device makes of what was published last. Raises Finding when it dies of it."""
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                used = self.queue.peek()
+            except BadUsed as error:
+                if self.device.broken():
+                    return Outcome("broken")
+                raise Finding(str(error)) from None
+            if used:
+                return self._judged(chain, used)
+            if self.device.broken():
+                return Outcome("broken")
+            if (death := self._owner.server.death()) is not None:
+                raise Finding(death)
+            if time.monotonic() > deadline:
+                return Outcome("ignored")
+            time.sleep(0.003)
+
+    def _judged(self, chain: Sequence[Segment], used: list[Used]) -> Outcome:
+        if not any(element.length for element in used):
+            return Outcome("returned", tuple(used))
+        reply = self.reply_in(chain, used[0]) if chain else b""
+        with contextlib.suppress(ProtocolError):
+            if isinstance(decode(reply), Rlerror):
+                return Outcome("refused", tuple(used), reply)
+        return Outcome("processed", tuple(used), reply)
+
+    def refused(self, chain: Sequence[Segment] = (), wait: float = QUIET) -> Outcome:
+        """What came of an illegal chain; a Finding when the device processed it as if it were legal, or no longer
+        serves others where it does not ask for a reset."""
+        seen = self.outcome(chain, wait)
+        self.note(f"the device: {seen.kind}")
+        if seen.kind == "processed":
+            raise Finding(f"the device processed it: {seen.reply[:32].hex(' ')}")
+        return seen
+
+    def note(self, text: str) -> None:
+        """Keep a line for the report."""
+        if len(self.lines) < 400:
+            self.lines.append(text)
+
+    def heads_at(self, index: int) -> int:
+        """Address of the available ring's entry for a running index."""
+        return self.split.rings.driver + AVAIL_RING + 2 * (index % self.split.size)
+
+    def available_length(self) -> int:
+        """Bytes of the available ring."""
+        return available_bytes(self.split.size)
+
+
+class RingSession(WireSession):
+    """One worker's device."""
+
+    def device_server(self) -> DeviceServer:
+        """The server as one with a device. Undrivable where it has none."""
+        if not hasattr(self.server, "device"):
+            raise Undrivable("no rings: this target's link is a socket")
+        return cast(DeviceServer, self.server)
+
+    def run(self, case: Case, parameters: str, body: Callable[[Any], None]) -> WireOutcome:
+        """Run `body` on the device, reset, with its memory filled; what it kills or leaves hanging is charged to it."""
+        begun = time.monotonic()
+        self.logs()
+        ring: Ring | None = None
+        raised: BaseException | None = None
+        try:
+            ring = Ring(self, self.device_server().device(), case.seconds)
+            body(ring)
+        except DeviceGone as error:
+            time.sleep(0.3)
+            raised = Finding(self.server.death() or str(error))
+        except Exception as error:  # noqa: BLE001 - every end of a case is judged by the caller
+            raised = error
+        if ring is not None:
+            raised = self._checked(ring, raised)
+        if not isinstance(raised, Undrivable):
+            raised = self._after(raised)
+        lines = ring.lines if ring is not None else []
+        crossed = Crossed(tuple(lines), {}, lost=False)
+        return WireOutcome(raised, crossed, self.logs()[-4000:], time.monotonic() - begun)
+
+    def _checked(self, ring: Ring, raised: BaseException | None) -> BaseException | None:
+        try:
+            trespass = ring.memory.trespass()
+        except DeviceGone:
+            return raised
+        if trespass is None:
+            return raised
+        return Finding(trespass + (f"; {raised}" if raised is not None else ""))
+
+
+class RingRunner(WireRunner):
+    """One worker's device, and verdicts on what cases do to it."""
+
+    argument = "ring"
+
+    def _session(self, target: Target, run_dir: Path, options: dict[str, Any]) -> WireSession:
+        return RingSession(target, run_dir, options)
+
+
+@pytest.fixture
+def ring() -> Ring:
+    """The device as a case sees it; the real one takes this one's place when the case is called."""
+    return cast(Ring, None)
+
+
+__all__ = ["Ring", "RingRunner", "RingSession", "ring"]
