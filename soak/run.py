@@ -56,6 +56,7 @@ class Runner:
         self._watching: Watching | None = None
         self._disturber: Disturber | None = None
         self._outside = Path()
+        self._identity = (0, 0)
         self._deployment: Deployment | None = None
         self._mark: Any = None
         self._recoveries = 0
@@ -114,11 +115,12 @@ class Runner:
     def _roots(self, share: int, options: MountOptions) -> tuple[str, str]:
         """Where that share is inside and outside, mounted."""
         if share == 0:
-            self.journal.event("mounted", share=0, line=self.deployment.mount(options))
-            view = getattr(self.deployment, "host_view", "")
-            return self.deployment.inside_root, view + self.deployment.outside_root
+            line = self.deployment.mount(options)
+            outside = getattr(self.deployment, "host_view", "") + self.deployment.outside_root
+            self.journal.event("mounted", share=0, line=line, outside=outside)
+            return self.deployment.inside_root, outside
         place = self.deployment.beside(share, options)
-        self.journal.event("mounted", share=share, line=place.mount_line)
+        self.journal.event("mounted", share=share, line=place.mount_line, outside=place.outside_root)
         return place.inside_root, place.outside_root
 
     def _start_jobs(self) -> None:
@@ -131,6 +133,7 @@ class Runner:
             made.start()
             self._jobs.append(made)
         self._outside = Path(next(iter(places.values()))[1])
+        self._identity = identity(self._outside)
         self._watching = Watching(
             self.deployment, [inside for inside, _ in places.values()], self._outside, self.plan.sample_seconds
         )
@@ -223,6 +226,10 @@ class Runner:
             self._health()
 
     def _health(self) -> None:
+        if identity(self._outside) != self._identity:
+            raise InfrastructureError(
+                f"the exported directory {self._outside} is gone", "see who removes it; then `assay9 soak resume`"
+            )
         if trouble := self.deployment.trouble():
             raise LinkLost(trouble)
         for job in self._jobs:
@@ -255,6 +262,15 @@ class Runner:
         if self._deployment is not None:
             self._deployment.stop()
         self.view.close()
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Which directory that is; (0, 0) where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_dev, found.st_ino)
 
 
 def active_seconds(journal: Journal) -> float:

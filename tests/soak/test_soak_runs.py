@@ -85,6 +85,26 @@ def test_bad_input_is_one_line_with_its_remedy(tmp_path: Path, args: list[str], 
     assert not list(tmp_path.iterdir())
 
 
+def test_an_export_that_vanishes_is_one_line(tmp_path: Path) -> None:
+    args = ["local", "--for", "1h", "--workload", "tree", "--results", str(tmp_path), *QUICK]
+    process = subprocess.Popen(command(*args), stderr=subprocess.PIPE, text=True)
+    wait_for_iterations(tmp_path, 1)
+    with journals.open_existing(run_dir(tmp_path), writable=False) as journal:
+        (export,) = (Path(e.data["outside"]) for e in journal.events("mounted"))
+    assert export.name == "export" and "assay9-" in export.parent.name
+    export.rename(export.with_name("taken-away"))
+    try:
+        said = process.communicate(timeout=120)[1].splitlines()[-1]
+    finally:
+        process.kill()
+    assert process.returncode == 3
+    assert f"the exported directory {export} is gone" in said and "assay9 soak resume" in said
+    with journals.open_existing(run_dir(tmp_path), writable=False) as journal:
+        assert journal.sound()
+        assert [e.kind for e in journal.events()][-2:] == ["broken", "session-ended"]
+        assert not journal.events("finished"), "it can be resumed"
+
+
 @pytest.mark.guest
 def test_a_run_in_a_guest(tmp_path: Path) -> None:
     done = soak("qemu", "--iterations", "1", "--workload", "tree", "--results", str(tmp_path), *QUICK, limit=900)

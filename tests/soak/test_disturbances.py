@@ -1,0 +1,185 @@
+"""Disturbances: scheduled from the seed, always undone, and right about what they find."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from conformance.errors import UsageError
+from soak import disturbances
+from soak import journal as journals
+from soak.disturbances.host import Busy, Pause
+from soak.disturbances.power import UNHEARD, promised
+from soak.disturbances.scene import Scene
+from soak.disturbances.space import fill
+from soak.disturber import Disturber
+from soak.inside import promises, storm
+from soak.journal import Journal
+from soak.plan import Job, Plan
+from soak.view import View
+from tests.soak.runs import soaked
+
+needs_fuse = pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"), reason="mounts FUSE: needs root")
+
+
+class FakeDeployment:
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def processes(self) -> dict[str, int]:
+        return {"device": self._pid}
+
+
+def scene(pid: int) -> Scene:
+    """Only what host disturbances look at."""
+    made = object.__new__(Scene)
+    made.deployment = cast(Any, FakeDeployment(pid))
+    return made
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def eventually(pid: int, wanted: str) -> bool:
+    limit = time.monotonic() + 10
+    while time.monotonic() < limit:
+        if state(pid) in wanted:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_a_paused_process_goes_on_also_when_it_is_abandoned() -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        pause = Pause()
+        data = pause.begin(scene(process.pid), random.Random(1))
+        assert 1 <= data["seconds"] <= 8
+        assert eventually(process.pid, "T")
+        assert pause.tick(time.monotonic()) is None
+        assert pause.tick(time.monotonic() + 9) == {}
+        pause.undo()
+        assert eventually(process.pid, "S")
+        pause.undo()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_busy_leaves_no_process() -> None:
+    busy = Busy()
+    busy.begin(scene(0), random.Random(1))
+    pids = [p.pid for p in busy._processes]
+    assert len(pids) == (os.cpu_count() or 1) + 1
+    busy.undo()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_file_takes_all_room_and_no_more(tmp_path: Path) -> None:
+    limit = 3 << 20
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            import resource  # noqa: PLC0415
+
+            before = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+            try:
+                fill(tmp_path / "filler")
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    finally:
+        signal.signal(signal.SIGXFSZ, old)
+    assert (tmp_path / "filler").stat().st_size <= limit
+
+
+def test_promises_are_what_the_steps_did(tmp_path: Path) -> None:
+    """The host's idea of what must be there after so many steps, against the steps really made."""
+    made, count = promises.steps(7, {}), 200
+    directory = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(count):
+        promises.perform(str(tmp_path), directory, next(made))
+    os.close(directory)
+    sure = promised(7, count)
+    assert len(sure) > 20
+    assert {None, bytes} == {type(v) if v is not None else None for v in sure.values()}
+    for name, content in sure.items():
+        path = tmp_path / name
+        assert (path.read_bytes() if path.exists() else None) == content
+
+
+def test_steps_that_nobody_heard_of_break_no_promise(tmp_path: Path) -> None:
+    made = promises.steps(7, {})
+    directory = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(100 + UNHEARD):
+        promises.perform(str(tmp_path), directory, next(made))
+    os.close(directory)
+    for name, content in promised(7, 100).items():
+        path = tmp_path / name
+        assert (path.read_bytes() if path.exists() else None) == content
+
+
+def test_torn_files_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "w0").write_bytes(b"A" * 1000)
+    assert storm.torn(str(tmp_path), 2) == ""
+    (tmp_path / "w1").write_bytes(b"B" * 500 + b"A" + b"B" * 499)
+    assert "w1" in storm.torn(str(tmp_path), 2)
+
+
+def disturber(journal: Journal, names: list[str], seed: int = 1) -> Disturber:
+    plan = Plan(target="local", jobs=[Job(instance="tree", workload="tree")], seed=seed, disturbances=names,
+                disturb_seconds=100.0)  # fmt: skip
+    return Disturber(journal, plan, lambda: scene(0), View(io.StringIO()))
+
+
+def test_every_disturbance_comes_once_before_any_comes_again(tmp_path: Path) -> None:
+    names = list(disturbances.KINDS)
+    with journals.create(tmp_path / "run", {}) as journal:
+        journal.begin_session({})
+        made = disturber(journal, names)
+        order = [made.chosen(n) for n in range(3 * len(names))]
+        assert order == [disturber(journal, names).chosen(n) for n in range(3 * len(names))]
+        assert order != [disturber(journal, names, seed=2).chosen(n) for n in range(3 * len(names))]
+    for turn in range(3):
+        assert sorted(order[turn * len(names) : (turn + 1) * len(names)]) == sorted(names)
+
+
+def test_what_a_killed_session_left_is_recorded_as_undone(tmp_path: Path) -> None:
+    with journals.create(tmp_path / "run", {}) as journal:
+        journal.begin_session({})
+        journal.event("disturb", n=0, name="pause")
+        journal.event("undone", n=0)
+        journal.event("disturb", n=1, name="busy")
+        journal.begin_session({})
+        made = disturber(journal, ["pause", "busy"])
+        assert [e.data["n"] for e in journal.events("undone")] == [0, 1]
+        assert made._number == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "root", "said"),
+    [("pauze", "qemu", True, "did you mean pause"), ("power-cut", "local", True, "needs a guest"),
+     ("full", "qemu", False, "needs root"), ("xyz", "qemu", True, "there are pause")],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_before_anything_starts(name: str, kind: str, root: bool, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        disturbances.check([name], kind, root)
+
+
+@needs_fuse
+def test_pause_and_signals_on_a_real_share(tmp_path: Path) -> None:
+    facts, _ = soaked(tmp_path, options={"steps": 20}, seconds=30.0, disturbances=["signals", "pause"],
+                      disturb_seconds=1.0)  # fmt: skip
+    seen = facts.record.disturbances()
+    assert {d.name for d in seen} == {"signals", "pause"}
+    assert all(d.end is not None for d in seen)
+    assert facts.verdict == "pass", facts.judgements

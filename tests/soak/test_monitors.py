@@ -1,0 +1,90 @@
+"""Monitors read what the kernel prints."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+from soak.inside import watch
+from soak.monitors.hostside import ExportMonitor, HostMonitor, LogWatch
+from soak.monitors.process import ProcessMonitor, memory
+from soak.view import View
+
+SMAPS = b"""\
+7f0000000000-7f0020000000 rw-p 00000000 00:00 0
+Size:             524288 kB
+Rss:              400000 kB
+Pss:              400000 kB
+55d000000000-55d000100000 r-xp 00000000 fe:00 77 /usr/bin/qemu
+Size:               1024 kB
+Rss:                 512 kB
+Pss:                 256 kB
+"""
+
+
+def test_memory_of_the_guest_is_not_the_devices() -> None:
+    assert memory(SMAPS, 512) == {"own_mb": 0.5, "pss_mb": (400000 + 256) / 1024}
+    assert memory(SMAPS, 0)["own_mb"] == (400000 + 512) / 1024
+
+
+def test_a_process_is_measured() -> None:
+    monitor = ProcessMonitor("me", os.getpid())
+    first = monitor.sample()
+    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(20)]
+    ballast = bytearray(b"x" * (30 << 20))
+    second = monitor.sample()
+    for fd in held:
+        os.close(fd)
+    assert second["me.fds"] - first["me.fds"] == 20
+    assert second["me.own_mb"] - first["me.own_mb"] > 25
+    assert second["me.threads"] >= 1
+    assert ballast and "me.cpu" in second and "me.cpu" not in first
+
+
+def test_host_and_export(tmp_path: Path) -> None:
+    monitor = HostMonitor(lambda: [os.getpid()])
+    monitor.sample()
+    assert monitor.sample()["host.available_mb"] > 0
+    assert ExportMonitor(tmp_path).sample()["export.free_mb"] > 0
+
+
+def test_a_log_is_read_by_whole_lines(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("old\n")
+    watched = LogWatch(log)
+    with log.open("a") as f:
+        f.write("one\ntw")
+    assert watched.lines() == ["one"]
+    with log.open("a") as f:
+        f.write("o\n")
+    assert watched.lines() == ["two"]
+    assert LogWatch(tmp_path / "none").lines() == []
+
+
+def test_histograms_of_the_kernel() -> None:
+    """As Linux 6.1 prints them."""
+    text = "# event histogram\n#\n{ type:        104 } hitcount:          1\n{ err: 4294967294 } hitcount:         10\n"
+    assert watch.parse(text) == {104: 1, 4294967294: 10}
+
+
+def test_the_view_shows_what_a_person_wants_to_know() -> None:
+    view = View(io.StringIO(), terminal=True)
+    view.iteration("tree", 3, "pass", 10.0, {"ops": 500})
+    view.trouble("the guest died\nmore")
+    view.latest = {"probe.stat_p50": 1.25, "msg.total": 900.0, "device.own_mb": 112.0}
+    shown = view.shown(3700, 7200, [("tree", (4, 1), 77.0)])
+    assert shown[0] == "1 h 01 min, 58 min 20 s left; 1 pass"
+    assert shown[1] == "tree: iteration 4, 77 done (last 10 s, 50.0/s)"
+    assert "stat 1.2 ms" in shown[2] and "device 112 MB" in shown[2] and "900 messages/s" in shown[2]
+    assert shown[3] == "last trouble: the guest died"
+
+
+def test_elsewhere_it_writes_plain_lines() -> None:
+    stream = io.StringIO()
+    view = View(stream, terminal=False)
+    view.iteration("tree", 3, "pass", 10.0, {"ops": 500})
+    view.tick(0.0, None, [("tree", (4, 1), 0.0)])
+    view.close()
+    assert "\x1b" not in stream.getvalue()
+    assert "tree 3  pass  10 s, 50.0/s" in stream.getvalue()
