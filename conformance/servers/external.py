@@ -7,10 +7,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conformance.errors import InfrastructureError, UsageError
+from conformance.errors import Finding, InfrastructureError, UsageError
+from conformance.expectation import OK, errno_name, spell
 from conformance.links.base import Link
 from conformance.links.socket import SocketLink, connect_tcp, connect_unix
+from conformance.operations import Client
 from conformance.servers.spec import ServerSpec
+from protocol.fields import Dialect
+from protocol.messages import Rversion
+
+_ANSWERS = 3.0
+"""Seconds that a server has for its first answer."""
 
 
 class ExternalServer:
@@ -29,6 +36,28 @@ class ExternalServer:
     def start(self) -> None:
         """See Server."""
         self.connect().close()
+
+    def check(self) -> None:
+        """Refuse in one line, before a run begins, a server on which no case can be run.
+
+        Raises InfrastructureError when nobody listens; UsageError when 9P2000.L is not spoken there, or the tree
+        cannot be attached.
+        """
+        client = Client(self.connect(), reads_rerror=True, timeout=_ANSWERS)
+        try:
+            reply = client.send_version(self.spec.msize).wait()
+            if not isinstance(reply, Rversion) or reply.version != Dialect.L.value:
+                raise UsageError(f"{self.spec.address} does not speak 9P2000.L: it answered {spell(reply)}")
+            client.msize = reply.msize
+            refusal = client.send_attach(client.fid(), self.aname, self.spec.uname.encode()).errno()
+        except Finding as error:
+            raise UsageError(f"{self.spec.address} does not speak 9P2000.L: {error}") from None
+        finally:
+            client.close()
+        if refusal != OK:
+            tree = self.aname.decode(errors="replace")
+            said = f"{self.spec.address} refuses to attach {tree!r}: {errno_name(refusal)}"
+            raise UsageError(f"{said}; name the tree to test with --aname")
 
     def connect(self) -> Link:
         """See Server."""

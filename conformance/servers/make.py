@@ -34,9 +34,11 @@ def check(spec: ServerSpec) -> None:
     answers at an external server's address.
     """
     if spec.export and not Path(spec.export).is_dir():
-        raise UsageError(f"--export {spec.export} is no directory: name the one that the server exports, or leave it out")
+        raise UsageError(f"--export {spec.export} is no directory: name what the server exports, or leave it out")
+    if spec.address and spec.program != "external":
+        raise UsageError(f"--address has no meaning for a server that the suite starts itself ({spec.program})")
     if spec.program == "external":
-        ExternalServer(spec, Path()).start()
+        ExternalServer(spec, Path()).check()
     program = {"diod": DiodServer, "ganesha": GaneshaServer}.get(spec.program)
     if program is not None and shutil.which(program.program) is None:
         raise InfrastructureError(f"{program.program} is not installed", f"apt-get install {program.package}")

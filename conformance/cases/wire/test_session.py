@@ -559,6 +559,19 @@ def test_requests_pile_up_unread(wire: Wire) -> None:
     assert tags == set(range(2000))
 
 
+@case("WIRE-SESSION-046", covers=[Tgetattr])
+def test_errors_are_rlerror(wire: Wire) -> None:
+    """Every error is Rlerror, type 7, with an errno and nothing else; never Rerror, type 107, which belongs to the
+    other dialects.  Source: chaos/diod protocol.md, lerror, "replaces the variable-length string in Rerror"; Linux
+    p9_check_errors() takes type 107 for a string; nfs-ganesha sends type 107 with four bytes."""
+    client = wire.client
+    client.reads_rerror = False
+    client.walk(client.root, client.fid(), b"missing", expect=ENOENT)
+    client.getattr(4711, expect=allowed.UNKNOWN_FID)
+    client.lopen(4711, expect=allowed.UNKNOWN_FID)
+    client.clunk(4711, expect=allowed.UNKNOWN_FID)
+
+
 # --- sessions beside each other -------------------------------------------------------------------
 
 

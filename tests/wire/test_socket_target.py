@@ -1,0 +1,130 @@
+"""Target `socket`: a server of the user's own, and one line for each way in which it cannot be tested."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from conformance.errors import InfrastructureError, UsageError
+from conformance.servers.make import check as check_server
+from conformance.servers.spec import parse
+from conformance.targets.spec import load
+from conformance.wire import Wire
+from conformance.wire_runner import WireRunner
+from protocol.codec import decode, frame
+from protocol.messages import Rversion
+from tests.wire.test_survival import case_of
+
+
+@contextlib.contextmanager
+def answering(address: Path, reply: Callable[[bytes], bytes]) -> Iterator[None]:
+    """A server that answers whatever comes first with `reply`."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(address))
+    listener.listen(8)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                client.sendall(reply(client.recv(4096)))
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
+def check(target: str = "socket", **options: str) -> None:
+    check_server(parse(load(target).server).for_user(options))
+
+
+def test_no_address() -> None:
+    with pytest.raises(UsageError, match="--address HOST:PORT"):
+        check()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "/nowhere/socket", "localhost:1"])
+def test_nobody_listens(address: str) -> None:
+    with pytest.raises(InfrastructureError, match="nobody answers at"):
+        check(address=address)
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (lambda raw: frame(Rversion(decode(raw).tag, 8192, b"unknown")), "does not speak 9P2000.L.*unknown"),
+        (lambda raw: frame(Rversion(decode(raw).tag, 8192, b"9P2000.u")), "does not speak 9P2000.L.*9P2000.u"),
+        (lambda _raw: b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak 9P2000.L"),
+        (lambda _raw: b"\0\0\0\0", "does not speak 9P2000.L"),
+    ],
+    ids=["unknown", "u", "http", "zeros"],
+)
+def test_another_dialect(tmp_path: Path, reply: Callable[[bytes], bytes], said: str) -> None:
+    with answering(tmp_path / "s", reply), pytest.raises(UsageError, match=said) as error:
+        check(address=str(tmp_path / "s"))
+    assert "\n" not in str(error.value)
+
+
+def test_an_export_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no directory"):
+        check(address=str(tmp_path / "s"), export=str(tmp_path / "missing"))
+
+
+def test_address_for_another_target() -> None:
+    with pytest.raises(UsageError, match="--address has no meaning"):
+        check("reference", address="127.0.0.1:5640")
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A reference server that the suite did not start: its address and what it exports."""
+    export, address = tmp_path / "export", tmp_path / "s"
+    export.mkdir()
+    command = [sys.executable, "-m", "reference_server", "serve", str(export), "--unix", str(address)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert server.stdout is not None and server.stdout.readline()
+    yield str(address), export
+    server.terminate()
+    server.wait(10)
+
+
+def test_an_unknown_tree(served: tuple[str, Path]) -> None:
+    with pytest.raises(UsageError, match=r"refuses to attach 'elsewhere'.*--aname"):
+        check(address=served[0], aname="elsewhere")
+
+
+def test_a_run(served: tuple[str, Path], tmp_path: Path) -> None:
+    address, export = served
+    done = subprocess.run(
+        [sys.executable, "-m", "assay9", "run", "socket", "--layer", "wire", "--family", "node", "--jobs", "1",
+         "--results", str(tmp_path / "results"), f"--address={address}", f"--export={export}"],
+        capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "NO_COLOR": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-500:]
+    assert "nothing unexpected" in done.stdout
+
+
+def test_what_cannot_be_looked_at_is_undrivable(served: tuple[str, Path], tmp_path: Path) -> None:
+    """Without --export, cases that look at the host say so; the others say something all the same."""
+
+    def looks(wire: Wire) -> None:
+        wire.host.names()
+
+    def asks(wire: Wire) -> None:
+        wire.client.getattr(wire.root)
+
+    runner = WireRunner(load("socket"), tmp_path, {"address": served[0]}, "main")
+    runner.start()
+    said = {f: runner.run_item(case_of(f), "", f, {"wire": None})[0] for f in (looks, asks)}
+    runner.stop()
+    assert (said[looks].verdict, "--export" in said[looks].reason) == ("undrivable", True)
+    assert said[asks].verdict == "pass", said[asks].reason
