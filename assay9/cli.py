@@ -105,7 +105,8 @@ def run(
     # hypothesis and allure have no part in a run, and cost seconds at its start and end
     arguments += ["-p", "no:hypothesispytest", "-p", "no:allure_pytest"]
     arguments += ["-q", "--no-header", "--tb=short", "-rN", *pytest_args]
-    raise SystemExit(int(pytest.main(arguments)))
+    status = int(pytest.main(arguments))
+    raise SystemExit(USAGE if status == pytest.ExitCode.USAGE_ERROR else status)
 
 
 def default_jobs() -> int:

@@ -6,10 +6,12 @@ plugin does nothing, so that other test suites in the same environment are left 
 
 from __future__ import annotations
 
+import difflib
 import platform
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,9 @@ from conformance.wire import wire
 from guests.processes import clean_left_over
 
 CASES = Path(__file__).parent / "cases"
+_MODULES = list(CASES.glob("*/test_*.py"))
+LAYERS = {path.parent.name for path in _MODULES}
+FAMILIES = {path.stem.removeprefix("test_") for path in _MODULES}
 
 __all__ = ["ring", "share", "wire"]
 
@@ -95,6 +100,8 @@ class RunPlugin:
             "aname": config.getoption("--aname"), "export": config.getoption("--export"),
             "link": config.getoption("--link"),
         }  # fmt: skip
+        _check_words("layer", config.getoption("--layer"), LAYERS)
+        _check_words("family", config.getoption("--family"), FAMILIES)
         kinds.check(self.target, self.options)
         self.run_dir = Path(worker["assay9_run_dir"]) if worker else Path()
         self.writer: RunWriter | None = None
@@ -102,11 +109,23 @@ class RunPlugin:
         """By layer; all layers that need a mount have the same."""
         self.facts: dict[str, Any] = {}
         self.counts: dict[str, int] = {}
+        self.stopped: BaseException | None = None
         self.started = time.monotonic()
         if self.controls:
             signal.signal(signal.SIGTERM, _terminate)
 
     # ---- which cases, with which mounts
+
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Do not even import what --layer or --family leaves out."""
+        if collection_path.suffix != ".py" or collection_path.parent.parent != CASES:
+            return None
+        families = self.config.getoption("--family")
+        layer, family = collection_path.parent.name, collection_path.stem.removeprefix("test_")
+        return True if layer not in self._layers() or (families and family not in families) else None
+
+    def _layers(self) -> list[str]:
+        return self.config.getoption("--layer") or self.target.layers or ["vfs", "property"]
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         case = _case_of(metafunc.function)
@@ -131,8 +150,7 @@ class RunPlugin:
         return [DEFAULT, *also]
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        layers = self.config.getoption("--layer") or self.target.layers or ["vfs", "property"]
-        families = self.config.getoption("--family")
+        layers, families = self._layers(), self.config.getoption("--family")
         kept: list[pytest.Item] = []
         dropped: list[pytest.Item] = []
         for item in items:
@@ -168,11 +186,16 @@ class RunPlugin:
         if case is None:
             return None
         runner = self._runner(case.layer)
+        if runner.broken is not None and not self.counts:
+            # What could not even start judges nothing: say so once instead of in a thousand cases.
+            pyfuncitem.session.shouldstop = f"assay9: {runner.broken}"
+            pytest.skip(f"did not run: {runner.broken}")
         arguments = {n: pyfuncitem.funcargs[n] for n in pyfuncitem._fixtureinfo.argnames}
         result, raised = runner.run_item(case, _parameters(pyfuncitem), pyfuncitem.function, arguments)
         assert self.writer is not None
         self.writer.append(result)
         pyfuncitem.user_properties.append(("assay9", result.verdict))
+        self.counts[result.verdict] = self.counts.get(result.verdict, 0) + 1
         _as_outcome(result, raised)
         return True
 
@@ -197,10 +220,9 @@ class RunPlugin:
     def _progress(self, text: str) -> None:
         sys.__stderr__.write(f"assay9[{self.worker}]: {text}\n")  # type: ignore[union-attr]
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        for name, value in report.user_properties if report.when == "call" else ():
-            if name == "assay9":
-                self.counts[str(value)] = self.counts.get(str(value), 0) + 1
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Remember who stopped the run: a person, or we ourselves because nothing could start."""
+        self.stopped = excinfo.value
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         for runner in self.runners.values():
@@ -214,7 +236,10 @@ class RunPlugin:
             return
         self.writer.finish(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
         unwritten = self._write_reports()
-        if exitstatus == pytest.ExitCode.INTERRUPTED:
+        # pytest's and xdist's own Interrupted are kinds of KeyboardInterrupt; a person's is the plain one
+        if self.stopped is not None and type(self.stopped) is not KeyboardInterrupt and not _terminated:
+            session.exitstatus = exit_status(load_run(self.run_dir))
+        elif exitstatus == pytest.ExitCode.INTERRUPTED:
             session.exitstatus = 143 if _terminated else 130
         elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             session.exitstatus = 2  # -k, --layer or --family let no case through: the user's words, not the machine
@@ -235,6 +260,16 @@ class RunPlugin:
             from conformance.evidence.gate import summarise  # noqa: PLC0415 - rich is slow to import in workers
 
             terminalreporter.write(summarise(load_run(self.run_dir), self.run_dir))
+
+
+def _check_words(what: str, given: list[str], valid: Iterable[str]) -> None:
+    """Refuse a word that names nothing. Raises UsageError that names the nearest."""
+    known = sorted(set(valid))
+    for word in given:
+        if word not in known:
+            near = difflib.get_close_matches(word, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
+            raise UsageError(f"unknown {what} {word!r}: {hint}")
 
 
 def _case_of(function: Any) -> Case | None:

@@ -10,10 +10,13 @@ from conformance.case import Case
 from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.record import CaseResult
 from conformance.runner import Runner
+from conformance.servers.make import check as check_server
+from conformance.servers.spec import parse
 from conformance.targets.deployment import Deployment, Progress
 from conformance.targets.roads import BELOW, chosen_link, reached
 from conformance.targets.spec import Target
 from guests import private_qemu
+from guests.images.recipe import recipe_names
 
 
 def check(target: Target, options: dict[str, Any]) -> None:
@@ -25,9 +28,14 @@ def check(target: Target, options: dict[str, Any]) -> None:
         if program != private_qemu.NAME:  # what we fetch ourselves is never missing
             find_program(program)
         security_model(options.get("security_model"), target.machine)
+        image = options.get("image") or target.machine.image
+        if image not in recipe_names():
+            raise UsageError(f"no guest image called {image!r}: one of {', '.join(recipe_names())}")
     elif options.get("qemu"):
         raise UsageError(f"--qemu has no meaning for target {target.name}, which is of kind {target.kind}")
     chosen_link(target, options.get("link"))
+    if target.kind == "server":
+        check_server(parse(target.server).for_user(options))
 
 
 def deployment(target: Target, run_dir: Path, progress: Progress, options: dict[str, Any]) -> Deployment:
