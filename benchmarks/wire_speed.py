@@ -1,0 +1,52 @@
+"""The whole wire layer on one server: wall time against the processor time that it takes.
+
+    .venv/bin/python benchmarks/wire_speed.py [TARGET ...] [-- further arguments of assay9 run]
+
+Goal: at most 30 s wall for each server on 2 cores with nothing else running. On a machine that is busy the wall time
+says nothing; the processor time (suite and servers, user and system) divided by the cores is what remains of it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from conformance.evidence.record import load_run
+
+GOAL = 30.0
+"""Seconds."""
+
+
+def main() -> None:
+    """Run each target once and print a line for it."""
+    split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    targets, further = sys.argv[1:split] or ["reference", "diod", "ganesha"], sys.argv[split + 1 :]
+    cores = os.cpu_count() or 1
+    print(f"{cores} cores, load before: {os.getloadavg()[0]:.1f}")
+    for target in targets:
+        before, begun = _processor(), time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "assay9", "run", target, "--layer", "wire", *further],
+            stdout=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+        wall, spent = time.perf_counter() - begun, _processor() - before
+        results = load_run(Path("results/latest")).results
+        slowest, cases = max(results, key=lambda r: r.seconds), sum(r.seconds for r in results)
+        print(
+            f"{target}: exit status {done.returncode}, {len(results)} cases, wall {wall:.1f} s (goal {GOAL:.0f}), "
+            f"processor {spent:.1f} s = {spent / cores:.1f} s on each core; cases {cases:.1f} s, "
+            f"the slowest {slowest.id} {slowest.seconds:.1f} s"
+        )
+
+
+def _processor() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    main()
