@@ -26,6 +26,7 @@ def disturbances(record: Record) -> list[Judgement]:
             made.append(Judgement(title, "unknown", "it never came to it"))
         else:
             found = Counter(str(d.data["found"]) for d in mine if d.data.get("found"))
-            words = f"{len(mine)} times, undone each time" + (f"; {found.most_common(1)[0][0]}" if found else "")
+            often = "once, undone" if len(mine) == 1 else f"{len(mine)} times, undone each time"
+            words = often + (f"; {found.most_common(1)[0][0]}" if found else "")
             made.append(Judgement(title, "pass", words))
     return made

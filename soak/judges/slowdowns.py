@@ -56,7 +56,7 @@ def judged(name: str, found: Trend, per: str, level: str, record: Record, when: 
     rate = f"{share:+.2%} {per} (99 %: {low:+.2%} to {high:+.2%}), {level}"
     if found.low > 0 and whole > LEAST and math.expm1(found.surely) > LEAST / 5:
         if (more := busier(record, when)) > BUSIER:
-            why = f"slower by {rate}, but other processes of this host used {more:.2f} cores more at the end"
+            why = f"other processes of this host used {more:.2f} cores more at the end; slower by {rate}"
             return Judgement(name, "unknown", why, figures)
         return Judgement(name, "fail", f"slower by {rate}, {whole:+.0%} over the run", figures)
     return Judgement(name, "pass", f"no slower: {rate}", figures)

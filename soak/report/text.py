@@ -1,11 +1,11 @@
-"""The text block for a ticket: 25 lines at most, 100 columns."""
+"""The text block for a ticket: 25 lines at most, 120 columns."""
 
 from __future__ import annotations
 
 from soak.plan import duration
 from soak.report.facts import Facts, when
 
-LINES, WIDTH = 25, 100
+LINES, WIDTH = 25, 120
 
 
 def text_of(facts: Facts) -> str:
