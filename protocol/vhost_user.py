@@ -155,11 +155,14 @@ def pack_memory(regions: list[MemoryRegion]) -> bytes:
 
 
 def unpack_memory(body: Buffer) -> list[MemoryRegion]:
-    """The regions of a SET_MEM_TABLE.  Raises Malformed when their number is not what the body has room for."""
+    """The regions of a SET_MEM_TABLE.  Raises Malformed when the body has no room for their number.
+
+    It may have more room: Linux's virtio_uml sends a body for two regions whatever their number.
+    """
     count = _MEMORY_HEAD.unpack_from(body, 0).regions
     if count > DESCRIPTORS_MAX:
         raise Malformed(f"{count} memory regions where {DESCRIPTORS_MAX} are the most")
-    if len(body) != _MEMORY_HEAD.size + count * MEMORY_REGION.size:
+    if len(body) < _MEMORY_HEAD.size + count * MEMORY_REGION.size:
         raise Malformed(f"{count} memory regions in a body of {len(body)} bytes")
     return [MEMORY_REGION.unpack_from(body, _MEMORY_HEAD.size + at * MEMORY_REGION.size) for at in range(count)]
 

@@ -171,7 +171,8 @@ class UmlLaunch:
         argv = self.argv
         if self.tap:
             argv = [sys.executable, "-I", "-S", str(_TAP_PROGRAM), self.tap, *argv]
-        argv = [*self.spec.launcher, *_apart(bool(self.tap)), *argv]
+        # A kernel that panics aborts; its core would be all of the guest's memory.
+        argv = ["prlimit", "--core=0", "--", *self.spec.launcher, *_apart(bool(self.tap)), *argv]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 dying_with_parent(argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
@@ -216,4 +217,6 @@ def _apart(network: bool) -> tuple[str, ...]:
         return ()
     rootless = () if os.geteuid() == 0 else ("--user", "--map-root-user")
     net = ("--net",) if network else ()
-    return ("unshare", *rootless, *net, "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL", "--")
+    # A shell is the namespace's first process: the kernel, when it panics, aborts, which a first process cannot.
+    return ("unshare", *rootless, *net, "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL", "--",
+            "sh", "-c", '"$@"; exit $?', "sh")  # fmt: skip
