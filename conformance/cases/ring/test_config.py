@@ -1,0 +1,71 @@
+"""The configuration space of the 9P device: the length of the tag, then the tag."""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.ring.shared import running
+from conformance.errors import Finding, Undrivable
+from conformance.ring import Ring
+
+
+def _tag(ring: Ring) -> bytes:
+    return ring.device.config(2, int.from_bytes(ring.device.config(0, 2), "little"))
+
+
+@case("CONFIG-001")
+def test_tag(ring: Ring) -> None:
+    """The space holds the tag's length, 16 bits little-endian, then the tag without a NUL.  Source: Linux
+    include/uapi/linux/virtio_9p.h (struct virtio_9p_config)."""
+    seen = _tag(ring)
+    if ring.tag is not None and seen != ring.tag:
+        raise Finding(f"the tag is {seen!r}, {ring.tag!r} was given")
+    if not seen or 0 in seen:
+        raise Finding(f"the tag is {seen!r}")
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+@case("CONFIG-002")
+def test_every_width(ring: Ring, width: int) -> None:
+    """Reads of 8, 16 and 32 bits show the same bytes.  Source: virtio 1.3, 4.1.3.1 (the driver MUST access each field
+    with its own width), 2.5."""
+    whole = ring.device.config(0, 2) + _tag(ring)
+    length = len(whole) // width * width
+    seen = ring.device.config(0, length, width)
+    if seen != whole[:length]:
+        raise Finding(f"in accesses of {width} bytes the space reads {seen.hex(' ')}, byte by byte {whole.hex(' ')}")
+
+
+@case("CONFIG-003")
+def test_every_offset(ring: Ring) -> None:
+    """Each byte reads the same alone as in the whole, again and again.  Source: virtio 1.3, 2.5 (stable within a
+    configuration generation)."""
+    whole = ring.device.config(0, 2) + _tag(ring)
+    for offset, byte in enumerate(whole):
+        seen = ring.device.config(offset, 1)
+        if seen[0] != byte:
+            raise Finding(f"byte {offset} reads {seen[0]:#x} alone, {byte:#x} in the whole")
+
+
+@case("CONFIG-004")
+def test_beyond_the_end(ring: Ring) -> None:
+    """Reads beyond the tag are harmless.  Source: virtio 1.3, 2.5 (the driver checks that a field exists)."""
+    length = 2 + len(_tag(ring))
+    for offset in (length, length + 1, 200, 254):
+        ring.note(f"offset {offset}: {ring.device.config(offset, 1).hex()}")
+    running(ring).serves()
+
+
+@case("CONFIG-005")
+def test_writes_change_nothing(ring: Ring) -> None:
+    """The tag cannot be written.  Source: Linux include/uapi/linux/virtio_9p.h (no field for the driver to write);
+    virtio 1.3, 2.5."""
+    before = _tag(ring)
+    try:
+        ring.device.set_config(0, b"\xff\xff" + b"X" * len(before))
+    except NotImplementedError:
+        raise Undrivable("this road has no writes to the configuration space") from None
+    if _tag(ring) != before:
+        raise Finding(f"the tag was {before!r} and is {_tag(ring)!r} after a write")
+    running(ring).serves()

@@ -1,0 +1,150 @@
+"""Notifications, both ways: suppressed, wanted, repeated, for nothing."""
+
+from __future__ import annotations
+
+import time
+
+from conformance.case import case
+from conformance.cases.ring.shared import EVENTS, both_layouts, running, scaled
+from conformance.errors import Finding
+from conformance.ring import QUIET, Ring
+from protocol.virtqueue import AVAIL_NO_INTERRUPT
+
+
+def _notified(ring: Ring, seconds: float = 2.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if ring.device.notified():
+            return True
+        time.sleep(0.002)
+    return False
+
+
+@both_layouts
+@case("EVENT-001")
+def test_notified_when_used(ring: Ring, layout: int) -> None:
+    """A used buffer is notified when nothing suppresses it.  Source: virtio 1.3, 2.7.7.2, 2.8.10."""
+    running(ring, layout)
+    ring.device.notified()
+    ring.serves()
+    if not _notified(ring):
+        raise Finding("a buffer was used, and no used buffer notification came")
+
+
+@case("EVENT-002", severity="varies")
+def test_no_interrupt_is_honoured(ring: Ring) -> None:
+    """With VIRTQ_AVAIL_F_NO_INTERRUPT set no notification comes; it may be ignored.  Source: virtio 1.3, 2.7.7.2 (the
+    device SHOULD NOT send a notification)."""
+    running(ring)
+    ring.split.set_flags(AVAIL_NO_INTERRUPT)
+    _notified(ring, 0.05)
+    ring.serves()
+    if _notified(ring, QUIET):
+        raise Finding("a notification came although avail.flags says VIRTQ_AVAIL_F_NO_INTERRUPT")
+
+
+@case("EVENT-003")
+def test_no_interrupt_and_back(ring: Ring) -> None:
+    """Suppressed or not, every request is answered, and notifications come again when the flag is taken back.
+    Source: virtio 1.3, 2.7.7."""
+    running(ring)
+    for flags in (AVAIL_NO_INTERRUPT, 0, AVAIL_NO_INTERRUPT, 0):
+        ring.split.set_flags(flags)
+        _notified(ring, 0.02)
+        ring.serves()
+        if not flags and not _notified(ring):
+            raise Finding("no notification came after VIRTQ_AVAIL_F_NO_INTERRUPT was taken back")
+
+
+@case("EVENT-004")
+def test_used_event_reached(ring: Ring) -> None:
+    """With event indices a notification comes when used.idx passes used_event.  Source: virtio 1.3, 2.7.7.2 (the device
+    MUST send a notification when used_event is reached)."""
+    running(ring, EVENTS)
+    _notified(ring, 0.02)
+    ring.split.set_used_event(ring.split.seen)
+    ring.serves()
+    if not _notified(ring):
+        raise Finding("used.idx passed used_event, and no notification came")
+
+
+@case("EVENT-005", severity="varies")
+def test_used_event_ahead(ring: Ring) -> None:
+    """With event indices no notification comes before used_event is reached; it may.  Source: virtio 1.3, 2.7.7.2
+    (SHOULD NOT)."""
+    running(ring, EVENTS)
+    queue = ring.split
+    _notified(ring, 0.02)
+    queue.event_idx = False  # the driver's own bookkeeping would move it
+    queue.set_used_event(queue.seen + 100)
+    ring.serves()
+    if _notified(ring, QUIET):
+        raise Finding("a notification came although used_event lies a hundred buffers ahead")
+
+
+@case("EVENT-006")
+def test_flags_with_event_index(ring: Ring) -> None:
+    """With event indices negotiated avail.flags means nothing: the device ignores it.  Source: virtio 1.3, 2.7.7.2 (the
+    device MUST ignore the lower bit of flags)."""
+    running(ring, EVENTS)
+    _notified(ring, 0.02)
+    ring.split.set_flags(AVAIL_NO_INTERRUPT)
+    ring.split.set_used_event(ring.split.seen)
+    ring.serves()
+    if not _notified(ring):
+        raise Finding("avail.flags suppressed a notification although event indices are negotiated")
+
+
+@both_layouts
+@case("EVENT-007")
+def test_kicks_without_buffers(ring: Ring, layout: int) -> None:
+    """Notifications without a buffer are harmless.  Source: virtio 1.3, 2.7.10 (notifications may be spurious)."""
+    running(ring, layout)
+    for _ in range(200):
+        ring.queue.kick()
+    if ring.queue.peek():
+        raise Finding("something was used, and nothing was available")
+    ring.serves()
+
+
+@both_layouts
+@case("EVENT-008")
+def test_kick_storm(ring: Ring, layout: int) -> None:
+    """Many notifications for each buffer are harmless.  Source: virtio 1.3, 2.7.10."""
+    running(ring, layout)
+    for _ in range(scaled(100)):
+        queue = ring.queue
+        chain = ring.chain(ring.getattr())
+        head = queue.add(chain)
+        for _ in range(5):
+            queue.kick()
+        queue.publish()
+        for _ in range(20):
+            queue.kick()
+        ring.right(ring.reply_in(chain, ring.wait(head)))
+        ring.free_all()
+
+
+@case("EVENT-009")
+def test_kick_of_another_queue(ring: Ring) -> None:
+    """A notification for a queue that there is not is harmless.  Source: virtio 1.3, 4.1.5.2 (the queue's index)."""
+    running(ring)
+    ring.device.kick(1)
+    ring.device.kick(63)
+    ring.serves()
+
+
+@both_layouts
+@case("EVENT-010")
+def test_one_kick_for_many(ring: Ring, layout: int) -> None:
+    """One notification is enough for all buffers made available before it.  Source: virtio 1.3, 2.7.13 (the driver may
+    make several buffers available before it notifies)."""
+    running(ring, layout)
+    queue = ring.queue
+    count = queue.size // 2
+    for _ in range(count):
+        queue.add(ring.chain(ring.getattr(), 256))
+    queue.publish()
+    queue.kick()
+    while count > 0:
+        count -= len(ring.collect())

@@ -1,0 +1,133 @@
+"""Reset at any moment, and the device status field."""
+
+from __future__ import annotations
+
+import time
+
+from conformance.case import case
+from conformance.cases.ring.shared import PLAIN, both_layouts, running, scaled
+from conformance.errors import Finding, Undrivable
+from conformance.ring import Ring
+from protocol.virtqueue import Feature, Status
+
+
+def _flood(ring: Ring) -> int:
+    queue = ring.queue
+    count = queue.size // 2
+    for _ in range(count):
+        queue.add(ring.chain(ring.getattr(), 256))
+    queue.publish()
+    queue.kick()
+    return count
+
+
+@both_layouts
+@case("RESET-001")
+def test_requests_in_flight(ring: Ring, layout: int) -> None:
+    """A reset with requests in flight ends them, and a clean session follows.  Source: virtio 1.3, 2.4.1 (the device
+    MUST reinitialize device status to 0 after receiving a reset)."""
+    running(ring, layout)
+    for _ in range(scaled(20)):
+        ring.free_all()
+        _flood(ring)
+        ring.device.reset()
+        if ring.device.has_status and ring.device.status():
+            raise Finding(f"after a reset the status is {ring.device.status():#x}")
+        ring._next = ring.memory.base
+        running(ring, layout).serves()
+
+
+@case("RESET-002")
+def test_nothing_is_written_after_a_reset(ring: Ring) -> None:
+    """Once a reset is done the device writes to no buffer of before.  Source: virtio 1.3, 2.4.1 (the device MUST NOT
+    consume buffers or notify), 3.3.1."""
+    running(ring)
+    _flood(ring)
+    ring.device.reset()
+    queue = ring.queue
+    begin, length = queue.rings.descriptors, ring._next - queue.rings.descriptors
+    before = ring.memory.read(begin, length)
+    time.sleep(0.2)
+    if ring.memory.read(begin, length) != before:
+        raise Finding("memory changed after the reset was done")
+
+
+@case("RESET-003")
+def test_session_is_gone(ring: Ring) -> None:
+    """A reset ends the 9P session: fids of before are unknown.  Source: virtio 1.3, 2.4; 9P2000 version(5)."""
+    running(ring)
+    ring.device.reset()
+    ring._next = ring.memory.base
+    ring.start()
+    seen = ring.decoded(ring.exchange(ring.chain(ring.getattr())))
+    if type(seen).__name__ == "Rgetattr":
+        raise Finding("a fid of before the reset is still known")
+
+
+@case("RESET-004")
+def test_features_again(ring: Ring) -> None:
+    """After a reset other features may be negotiated, over and over.  Source: virtio 1.3, 2.4, 3.1.1."""
+    offered = ring.device.offered()
+    for extra in (0, Feature.INDIRECT_DESC.mask, Feature.EVENT_IDX.mask, Feature.RING_PACKED.mask, 0):
+        if extra & ~offered:
+            continue
+        ring._next = ring.memory.base
+        running(ring, PLAIN | extra).serves()
+
+
+@case("RESET-005")
+def test_status_reads_back(ring: Ring) -> None:
+    """The status field reads as it was written, step by step.  Source: virtio 1.3, 2.1, 3.1.1."""
+    device = ring.device
+    if not device.has_status:
+        raise Undrivable("this back end does not take the status field")
+    device.reset()
+    steps = [Status.ACKNOWLEDGE, Status.ACKNOWLEDGE | Status.DRIVER]
+    for value in steps:
+        device.set_status(value)
+        if device.status() != value:
+            raise Finding(f"status {device.status():#x} where {int(value):#x} was written")
+
+
+@case("RESET-006")
+def test_driver_ok_without_features_ok(ring: Ring) -> None:
+    """DRIVER_OK before FEATURES_OK does no harm: a proper start works afterwards.
+    Source: virtio 1.3, 3.1.1 (order)."""
+    device = ring.device
+    device.reset()
+    device.set_status(Status.DRIVER_OK)
+    device.kick(0)
+    device.set_status(Status.FEATURES_OK | Status.DRIVER_OK)
+    device.kick(0)
+    running(ring).serves()
+
+
+@case("RESET-007")
+def test_queue_without_status(ring: Ring) -> None:
+    """A queue that is set up and kicked before DRIVER_OK is not harmful; after a reset all is as ever.
+    Source: virtio 1.3, 3.1.1 (the driver MUST NOT send notifications before DRIVER_OK), 2.1.2."""
+    ring.negotiate(PLAIN)
+    ring.start_queue()
+    ring.queue.add(ring.chain(ring.getattr()))
+    ring.queue.publish()
+    ring.queue.kick()
+    ring.device.reset()
+    running(ring).serves()
+
+
+@case("RESET-008")
+def test_failed(ring: Ring) -> None:
+    """A driver that gives up (FAILED) can begin anew.  Source: virtio 1.3, 2.1 (FAILED), 3.1.1."""
+    running(ring)
+    ring.device.set_status(Status.FAILED | Status.ACKNOWLEDGE)
+    ring.device.reset()
+    ring._next = ring.memory.base
+    running(ring).serves()
+
+
+@case("RESET-009")
+def test_fifty_resets(ring: Ring) -> None:
+    """Resets in a row, a session on each, leave nothing behind that stops the next.  Source: virtio 1.3, 2.4."""
+    for _ in range(scaled(50)):
+        ring._next = ring.memory.base
+        running(ring).serves()
