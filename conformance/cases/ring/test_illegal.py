@@ -302,7 +302,7 @@ def _longer_than_the_queue(ring: Ring) -> list[Descriptor]:
 @case("ILLEGAL-019")
 def test_chain_longer_than_the_queue(ring: Ring) -> None:
     """A chain of more descriptors than the queue has entries does no harm.
-    Source: virtio 1.3, 2.7.5.3.1 (a driver MUST NOT create a descriptor chain longer than the Queue Size of the device)."""
+    Source: virtio 1.3, 2.7.5.3.1 (a driver MUST NOT create a chain longer than the Queue Size of the device)."""
     _harmless(ring, _longer_than_the_queue(ring))
 
 
