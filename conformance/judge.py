@@ -24,14 +24,26 @@ class Judgement:
     infrastructure: bool = False
 
 
+OLDER = frozenset({"Tversion", "Tauth", "Tattach", "Tflush", "Twalk", "Tread", "Twrite", "Tclunk", "Tremove"})
+"""The messages of 9P2000.L that 9P2000.u has too."""
+
+
+def not_in_older(case: Case, version: str) -> tuple[str, ...]:
+    """What the case covers that a mount with this version has no message for, unless the case asked for it."""
+    if version == "9p2000.L" or "version=" in case.mount:
+        return ()
+    return tuple(name for name in case.covers if name not in OLDER)
+
+
 def judge(
     case: Case, raised: BaseException | None, crossed: Crossed | None, known: Known | None,
-    lacks: tuple[Lack, ...], calls: list[CallRecord],
+    lacks: tuple[Lack, ...], calls: list[CallRecord], without: tuple[str, ...] = (),
 ) -> Judgement:  # fmt: skip
     """The verdict of one case.
 
     `raised` is what the case ended with; `crossed` the messages seen, None where the target gives no trace;
-    `known` the profile's entry for it; `lacks` those declared lacks that the case needs.
+    `known` the profile's entry for it; `lacks` those declared lacks that the case needs; `without` those messages
+    of `covers` that the mount's protocol version does not have.
     An exception that is no Finding, AssertionError or OSError of a call is an error of the suite.
     """
     if isinstance(raised, Undrivable):
@@ -50,7 +62,9 @@ def judge(
     if raised is None:
         if lacks:
             return Judgement("fixed", f"declared to lack {lacks[0].feature}, and the case passes: update the profile")
-        if crossed is not None and (missing := crossed.missing(case.covers)):
+        if crossed is not None and (
+            missing := crossed.missing(tuple(name for name in case.covers if name not in without))
+        ):
             return Judgement("undrivable", f"{', '.join(missing)} did not cross: the guest answered by itself")
         if known is not None and not known.sometimes:
             return Judgement("fixed", f"declared a known failure and passes: remove the entry ({known.reason})")
@@ -58,6 +72,8 @@ def judge(
     seen_text = one_line(raised)
     if known is not None and re.search(known.symptom, f"{seen_text}\n{raised}"):
         return Judgement("known", f"{known.reason} ({seen_text})")
+    if without and not any(c.trouble for c in calls) and not re.search("died|no longer answers", seen_text):
+        return Judgement("undrivable", f"this version of the protocol has no {', '.join(without)} ({seen_text})")
     return Judgement("fail", seen_text)
 
 

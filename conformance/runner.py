@@ -14,7 +14,7 @@ from conformance.evidence.record import CaseResult
 from conformance.evidence_of import case_result
 from conformance.features import FEATURES
 from conformance.further import Further
-from conformance.judge import judge
+from conformance.judge import judge, not_in_older
 from conformance.mounts import DEFAULT, MountOptions, rules_of
 from conformance.share import CACHED, Share
 from conformance.targets.deployment import Deployment
@@ -80,7 +80,7 @@ class Runner:
         judgement = judge(
             case, raised, crossed, known,
             tuple(lack for lack in self.target.profile.lacks if lack.feature in case.needs),
-            share.calls if share else [],
+            share.calls if share else [], not_in_older(case, mount.version),
         )  # fmt: skip
         result = case_result(
             case, parameters, mount, self._mount_line, judgement, raised, share, control, crossed,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from conformance.case import Case
 from conformance.errors import Finding, InfrastructureError, SuiteError, Undrivable, Unsupported
-from conformance.judge import Judgement, judge, one_line
+from conformance.judge import Judgement, judge, not_in_older, one_line
 from conformance.targets.spec import Known, Lack
 from conformance.trace import Crossed
 from conformance.vantage import CallRecord
@@ -89,6 +90,30 @@ class TestKnown:
     def test_an_error_is_never_known(self) -> None:
         assert verdict(SuiteError("expected EAGAIN"), known=KNOWN).verdict == "error"
         assert verdict(InfrastructureError("expected EAGAIN"), known=KNOWN).verdict == "error"
+
+
+class TestOlderVersion:
+    """On a mount as 9P2000.u a case may not be driven; what passes passes, and what breaks the guest fails."""
+
+    def judged(self, raised: BaseException | None = None, calls: tuple[CallRecord, ...] = ()) -> str:
+        without = not_in_older(CASE, "9p2000.u")
+        return judge(CASE, raised, NOT_CROSSED, None, (), list(calls), without).verdict
+
+    def test_only_where_the_version_has_no_such_message(self) -> None:
+        assert not_in_older(CASE, "9p2000.L") == ()
+        assert not_in_older(CASE, "9p2000.u") == ("Tlock",)
+        assert not_in_older(replace(CASE, covers=("Tread", "Tlock")), "9p2000.u") == ("Tlock",)
+
+    def test_a_case_that_asks_for_the_version_is_held_to_it(self) -> None:
+        assert not_in_older(replace(CASE, mount="version=9p2000.u"), "9p2000.u") == ()
+
+    def test_verdicts(self) -> None:
+        assert self.judged() == "pass"
+        assert self.judged(OSError(95, "x")) == "undrivable"
+        assert self.judged(Finding("the guest or its QEMU died (x)")) == "fail"
+        hung = call(None)
+        hung.trouble = "hung"
+        assert self.judged(Finding("hung"), (hung,)) == "fail"
 
 
 class TestLacks:
