@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 
-from guests.agentlink import CallError
+from guests.agentlink import WorkerDied
 from soak.disturbances import KINDS, Disturbance
 from soak.disturbances.scene import Scene
 from soak.inside.common import generator
@@ -14,6 +13,8 @@ from soak.journal import Journal
 from soak.plan import Plan
 from soak.view import View
 
+FAILURES = (OSError, WorkerDied)
+"""Calls that fail (CallError is an OSError) are findings; a guest that is gone is the runner's business."""
 LIMIT = 3600.0
 """Seconds after which a disturbance is undone, whatever it says."""
 
@@ -56,7 +57,10 @@ class Disturber:
         if not self._plan.disturbances:
             return
         if self._active is not None:
-            found = self._active.tick(now)
+            try:
+                found = self._active.tick(now)
+            except FAILURES as e:
+                found = {"failed": f"a call of it failed: {e}"}
             if found is None and now < self._limit:
                 return
             self._end({"found": "given up after its limit"} if found is None else found)
@@ -69,14 +73,20 @@ class Disturber:
         # recorded before it begins: after kill -9 in the midst of it, it is known that it was
         self._journal.event("disturb", n=self._number, name=name)
         self._view.disturbance(name)
-        data = self._active.begin(self._scene(), generator(self._plan.seed, "disturb", self._number))
+        try:
+            data = self._active.begin(self._scene(), generator(self._plan.seed, "disturb", self._number))
+        except FAILURES as e:
+            self._end({"failed": f"it could not begin: {e}"})
+            return
         self._journal.event("disturb-data", n=self._number, **data)
 
     def _end(self, data: dict[str, object]) -> None:
         active, self._active = self._active, None
         assert active is not None
-        with contextlib.suppress(CallError):
+        try:
             active.undo()
+        except FAILURES as e:
+            data = {"failed": f"it could not be undone: {e}", **data}
         self._journal.event("undone", n=self._number, **data)
         self._view.disturbance("")
         if data.get("failed"):

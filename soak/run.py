@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from conformance.errors import InfrastructureError, SuiteError, UsageError
+from conformance.errors import InfrastructureError, SuiteError, Undrivable, UsageError
 from conformance.mounts import MountOptions, parse
 from conformance.targets import kinds, spec
 from conformance.targets.deployment import Deployment
-from guests.agentlink import AgentBug, CallHung, LinkLost
+from guests.agentlink import AgentBug, CallHung, LinkLost, WorkerDied
 from guests.processes import clean_left_over
 from soak.artefacts import Artefacts
 from soak.disturbances import Scene
@@ -42,7 +42,7 @@ ATTEMPTS = 3
 TOO_MANY = 25
 """Failed iterations after which a run ends: more of them tell nothing new."""
 
-GUEST_GONE = (LinkLost, CallHung, AgentBug)
+GUEST_GONE = (LinkLost, CallHung, AgentBug, WorkerDied)
 
 
 class Runner:
@@ -88,6 +88,9 @@ class Runner:
         except KeyboardInterrupt as e:
             self.journal.event("interrupted", by="SIGTERM" if "SIGTERM" in str(e) else "SIGINT")
             raise
+        except Undrivable as e:
+            self.journal.event("broken", why=str(e))
+            raise UsageError(f"this target cannot do that: {e}: another --mount, --shares or target") from e
         except (InfrastructureError, SuiteError) as e:
             why = str(e)
             with contextlib.suppress(InfrastructureError):

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from guests.agentlink import CallError
+from conformance.errors import InfrastructureError
+from guests.agentlink import CallError, LinkLost
 from soak.disturbances.scene import Scene
 
 CHUNK = 64 << 20
@@ -133,7 +134,11 @@ class Remount:
             with contextlib.suppress(CallError):
                 call("unlink", path)
             call("create", path, content)
-            line = self._scene.remount()
+            try:
+                line = self._scene.remount()
+            except InfrastructureError as e:
+                # what is mounted now, and whether anything is, nobody knows: a fresh guest is the only safe undo
+                raise LinkLost(f"the share could not be unmounted and mounted again: {e}") from e
             self._scene.forget_descriptors()
             if call("slurp", path) != content:
                 return {"failed": "a file written before the remount reads otherwise after it"}

@@ -165,6 +165,49 @@ def test_what_a_killed_session_left_is_recorded_as_undone(tmp_path: Path) -> Non
         assert made._number == 2
 
 
+class Failing:
+    """A disturbance one of whose calls fails."""
+
+    silent = False
+    undone = 0
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def _maybe(self, where: str) -> None:
+        if where == self._where:
+            raise OSError(5, "Input/output error")
+
+    def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
+        self._maybe("begin")
+        return {}
+
+    def tick(self, now: float) -> dict[str, Any] | None:
+        self._maybe("tick")
+        return {}
+
+    def undo(self) -> None:
+        Failing.undone += 1
+        self._maybe("undo")
+
+
+@pytest.mark.parametrize("where", ["begin", "tick", "undo"])
+def test_a_disturbance_whose_call_fails_is_undone_and_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    kind = disturbances.Kind("pause", "x", lambda: Failing(where))
+    monkeypatch.setitem(disturbances.KINDS, "pause", kind)
+    Failing.undone = 0
+    with journals.create(tmp_path / "run", {}) as journal:
+        journal.begin_session({})
+        made = disturber(journal, ["pause"])
+        for _ in range(1 if where == "begin" else 2):
+            made.tick(time.monotonic() + 1000)
+        (undone,) = journal.events("undone")
+        assert "Input/output error" in undone.data["failed"]
+        assert Failing.undone == 1
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "root", "said"),
     [("pauze", "qemu", True, "did you mean pause"), ("power-cut", "local", True, "needs a guest"),
