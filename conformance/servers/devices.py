@@ -40,7 +40,7 @@ class DeviceServer(Server, Protocol):
         """The device, reset. The same road is used again: what an earlier call gave is no longer to be used."""
 
 
-class _OverRings:
+class OverRings:
     """What servers behind a device have in common."""
 
     capabilities: frozenset[Capability] = RingLink.capabilities
@@ -62,7 +62,7 @@ class _OverRings:
             raise InfrastructureError(f"{self.name}: {error}") from None
 
 
-class QtestServer(_OverRings):
+class QtestServer(OverRings):
     """QEMU's own virtio-9p device, in a machine whose processor is never started."""
 
     def __init__(self, spec: ServerSpec, run_dir: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
+from conformance.servers.back_ends import ReferenceDevice, VhostUserServer
 from conformance.servers.base import Server
 from conformance.servers.devices import QtestServer
 from conformance.servers.external import ExternalServer
@@ -23,7 +24,10 @@ def make(spec: ServerSpec, run_dir: Path) -> Server:
         "command": CommandServer,
         "external": ExternalServer,
         "qtest": QtestServer,
+        "vhost-user": VhostUserServer,
     }
+    if spec.program == "reference" and spec.transport == "vhost-user":
+        return ReferenceDevice(spec, run_dir)
     return makers[spec.program](spec, run_dir)
 
 

@@ -1,0 +1,356 @@
+"""The road over vhost-user: the suite is the front end, with guest memory of its own, and drives any back end.
+
+Registers that vhost-user does not carry are kept here: without the protocol feature STATUS the status field is the
+front end's own, as QEMU and User-Mode Linux have it; then a back end says that it is broken through the error
+descriptor of its queue.
+
+Source: QEMU's docs/interop/vhost-user.rst.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import mmap
+import os
+import select
+import socket
+import time
+from collections.abc import Sequence
+
+from conformance.links.device import DeviceGone, Rings, RingTimeout
+from protocol import vhost_user as vu
+from protocol.fields import Buffer
+from protocol.virtqueue import Feature, Status
+
+_ANSWER = 10.0
+_PART, _GAP = 64 << 20, 16 << 20
+"""Two regions with a hole between them, as many machines have below 4 GiB: addresses must really be looked up."""
+_FIRST = 0x10000
+_USER = 0x7F00_0000_0000
+"""What the front end says its own addresses are; not where the memory is mapped, which nobody needs to know."""
+_QUEUE_MAX = 256
+_WANTED = (
+    vu.ProtocolFeature.REPLY_ACK, vu.ProtocolFeature.CONFIG, vu.ProtocolFeature.RESET_DEVICE,
+    vu.ProtocolFeature.STATUS, vu.ProtocolFeature.MQ,
+)  # fmt: skip
+
+
+class SharedMemory:
+    """Guest memory in a memfd, mapped here as well."""
+
+    def __init__(self) -> None:
+        self.base, self.size = _FIRST, _PART - _FIRST
+        self.end = 2 * _PART + _GAP
+        self.descriptor = os.memfd_create("assay9-guest-memory", os.MFD_CLOEXEC)
+        os.ftruncate(self.descriptor, 2 * _PART)
+        self._map = mmap.mmap(self.descriptor, 2 * _PART)
+        self._view = memoryview(self._map)
+        self._words = self._view.cast("H")
+        self.call = -1
+        """The eventfd by which the device notifies; waited on instead of spinning."""
+        self.rung = False
+        """Whether the device has notified since `VhostUserDevice.notified` was last asked."""
+
+    def regions(self) -> list[vu.MemoryRegion]:
+        """For SET_MEM_TABLE: guest addresses from 0, the second part behind a hole."""
+        return [vu.MemoryRegion(0, _PART, _USER, 0),
+                vu.MemoryRegion(_PART + _GAP, _PART, _USER + 4 * _PART, _PART)]  # fmt: skip
+
+    def user(self, address: int) -> int:
+        """The front end's address of a guest address, also of one that there is not."""
+        return _USER + address if address < _PART else _USER + 4 * _PART + address - _PART - _GAP
+
+    def write(self, address: int, data: Buffer) -> None:
+        """See Memory."""
+        self._view[address : address + len(data)] = data
+
+    def write16(self, address: int, value: int) -> None:
+        """See Memory: one store of two bytes, which cannot tear."""
+        if address & 1:
+            self._view[address : address + 2] = value.to_bytes(2, "little")
+        else:
+            self._words[address >> 1] = value
+
+    def fill(self, address: int, length: int, byte: int) -> None:
+        """See Memory."""
+        self._view[address : address + length] = bytes([byte]) * length
+
+    def read(self, address: int, length: int) -> bytes:
+        """See Memory."""
+        return bytes(self._view[address : address + length])
+
+    def read_many(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """See Memory."""
+        view = self._view
+        return [bytes(view[address : address + length]) for address, length in spans]
+
+    def changed16(self, address: int, old: int) -> int | None:
+        """See Memory."""
+        seen = self._words[address >> 1]
+        return None if seen == old else seen
+
+    def wait16(self, address: int, old: int, timeout: float) -> int:
+        """See Memory."""
+        words, at = self._words, address >> 1
+        if (seen := words[at]) != old:
+            return seen
+        deadline = time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            # A device that does not notify, where it need not, is looked at now and then all the same.
+            if select.select([self.call], [], [], max(0.0, min(left, 0.05)))[0]:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self.call, 8)
+                self.rung = True
+            if (seen := words[at]) != old:
+                return seen
+            if left <= 0:
+                raise RingTimeout(f"nothing came within {timeout:.3g} s")
+
+    def close(self) -> None:
+        """Give it back."""
+        self._words.release()
+        self._view.release()
+        self._map.close()
+        os.close(self.descriptor)
+
+
+class VhostUserDevice:
+    """A vhost-user back end, as a `Device`."""
+
+    legacy = False
+
+    def __init__(self, path: str) -> None:
+        """Connect and agree on protocol features. Raises OSError, DeviceGone."""
+        self.name = f"vhost-user:{path}"
+        self._path = path
+        self.memory = SharedMemory()
+        self._socket: socket.socket | None = None
+        self._protocol = 0
+        self._features = 0
+        self._status = 0
+        self._kick = self._call = self._error = -1
+        self._started = False
+        try:
+            self._connect()
+        except BaseException:
+            self.close()
+            raise
+
+    # ---- the connection
+
+    def _connect(self) -> None:
+        self._hang_up()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(_ANSWER)
+        self._socket.connect(self._path)
+        flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK
+        self._kick, self._call, self._error = (os.eventfd(0, flags) for _ in range(3))
+        self.memory.call = self._call
+        self._protocol = 0
+        self._tell(vu.Request.SET_OWNER)
+        if self._features_word() & Feature.VHOST_PROTOCOL_FEATURES.mask:
+            offered = self._number(vu.Request.GET_PROTOCOL_FEATURES)
+            wanted = sum(f.mask for f in _WANTED) & offered
+            self._tell(vu.Request.SET_PROTOCOL_FEATURES, _u64(wanted))
+            self._protocol = wanted
+        self.has_status = self._has(vu.ProtocolFeature.STATUS)
+        self._status, self._started, self._features = 0, False, 0
+
+    def _hang_up(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        for descriptor in (self._kick, self._call, self._error):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._kick = self._call = self._error = -1
+
+    def _has(self, feature: vu.ProtocolFeature) -> bool:
+        return bool(self._protocol & feature.mask)
+
+    def _tell(self, request: vu.Request, body: bytes = b"", descriptors: Sequence[int] = ()) -> None:
+        """Send; with REPLY_ACK wait until it is done. Raises DeviceGone when it was refused or nobody is there."""
+        ask = self._has(vu.ProtocolFeature.REPLY_ACK)
+        self._send(request, body, descriptors, vu.NEED_REPLY if ask else 0)
+        if ask:
+            refused = vu.NUMBER.unpack(self._reply(request)).value
+            if refused:
+                raise DeviceGone(f"the back end refuses {request.name}: {refused:#x}")
+
+    def _ask(self, request: vu.Request, body: bytes = b"") -> bytes:
+        self._send(request, body, (), 0)
+        return self._reply(request)
+
+    def _number(self, request: vu.Request) -> int:
+        return vu.NUMBER.unpack(self._ask(request)).value
+
+    def _send(self, request: vu.Request, body: bytes, descriptors: Sequence[int], flags: int) -> None:
+        if self._socket is None:
+            raise DeviceGone("the connection to the back end is closed")
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        try:
+            self._socket.sendmsg([vu.pack_message(request, body, flags)], ancillary)
+        except OSError as error:
+            raise DeviceGone(f"the back end takes no {request.name}: {error}") from None
+
+    def _reply(self, request: vu.Request) -> bytes:
+        try:
+            head = vu.unpack_header(self._exactly(vu.HEADER.size))
+            body = self._exactly(head.size)
+        except TimeoutError:
+            raise DeviceGone(f"the back end does not answer {request.name} within {_ANSWER:.0f} s") from None
+        except OSError as error:
+            raise DeviceGone(f"the back end's socket broke in {request.name}: {error}") from None
+        except vu.Malformed as error:
+            raise DeviceGone(f"the back end's answer to {request.name} is no message: {error}") from None
+        if head.request != request or not head.flags & vu.REPLY:
+            raise DeviceGone(f"{request.name} was answered with message {head.request}, flags {head.flags:#x}")
+        return body
+
+    def _exactly(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            assert self._socket is not None
+            got = self._socket.recv(count - len(data))
+            if not got:
+                raise DeviceGone("the back end closed the connection")
+            data += got
+        return data
+
+    def _features_word(self) -> int:
+        return self._number(vu.Request.GET_FEATURES)
+
+    # ---- Device
+
+    def reset(self) -> None:
+        """See Device: the queue is stopped, and the device reset; where it has no such message, by a new connection."""
+        if not self._started and not self._status:
+            self.notified()
+            return
+        if self._has(vu.ProtocolFeature.RESET_DEVICE) or self.has_status:
+            if self._started:
+                self._tell(vu.Request.SET_VRING_ENABLE, vu.VRING_STATE.pack(vu.VringState(0, 0)))
+                self._ask(vu.Request.GET_VRING_BASE, vu.VRING_STATE.pack(vu.VringState(0, 0)))
+            if self.has_status:
+                self._tell(vu.Request.SET_STATUS, _u64(0))
+            if self._has(vu.ProtocolFeature.RESET_DEVICE):
+                self._tell(vu.Request.RESET_DEVICE)
+            self._status, self._started, self._features = 0, False, 0
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._error, 8)
+        else:
+            try:
+                self._connect()
+            except OSError as error:
+                raise DeviceGone(f"the back end takes no new connection: {error}") from None
+        self.notified()
+
+    def status(self) -> int:
+        """See Device."""
+        if self.has_status:
+            return self._number(vu.Request.GET_STATUS) & 0xFF
+        return self._status | (Status.NEEDS_RESET if self._in_error() else 0)
+
+    def set_status(self, value: int) -> None:
+        """See Device."""
+        if value == 0:
+            self.reset()
+            return
+        if value & Status.FEATURES_OK and not self._status & Status.FEATURES_OK:
+            self._tell(vu.Request.SET_FEATURES, _u64(self._features | self._own_bit()))
+        self._status = int(value)
+        if self.has_status:
+            self._tell(vu.Request.SET_STATUS, _u64(int(value)))
+
+    def _own_bit(self) -> int:
+        return Feature.VHOST_PROTOCOL_FEATURES.mask if self._protocol else 0
+
+    def offered(self) -> int:
+        """See Device."""
+        return self._features_word() & ~Feature.VHOST_PROTOCOL_FEATURES.mask
+
+    def accept(self, features: int) -> None:
+        """See Device: told with FEATURES_OK."""
+        self._features = features
+
+    def config(self, offset: int, length: int, width: int = 1) -> bytes:
+        """See Device: one message for each access."""
+        found = b""
+        for at in range(offset, offset + length, width):
+            body = self._ask(vu.Request.GET_CONFIG, vu.pack_config(at, bytes(width)))
+            if not body:
+                raise DeviceGone(f"the back end refuses to tell its configuration space at {at}")
+            found += vu.unpack_config(body)[1]
+        return found
+
+    def set_config(self, offset: int, data: bytes) -> None:
+        """See Device."""
+        for at, byte in enumerate(data):
+            with contextlib.suppress(DeviceGone):  # it may be refused
+                self._tell(vu.Request.SET_CONFIG, vu.pack_config(offset + at, bytes([byte])))
+
+    def queue_max(self, queue: int) -> int:
+        """See Device: vhost-user lets the front end choose."""
+        return _QUEUE_MAX if queue == 0 else 0
+
+    def start_queue(self, queue: int, size: int, rings: Rings) -> None:
+        """See Device."""
+        regions = self.memory.regions()
+        self._tell(vu.Request.SET_MEM_TABLE, vu.pack_memory(regions), [self.memory.descriptor] * len(regions))
+        user = self.memory.user
+        packed = bool(self._features & Feature.RING_PACKED.mask)
+        base = 0x8000_8000 if packed else 0  # both wrap counters begin at 1
+        steps = (
+            (vu.Request.SET_VRING_NUM, vu.VRING_STATE.pack(vu.VringState(queue, size)), ()),
+            (vu.Request.SET_VRING_BASE, vu.VRING_STATE.pack(vu.VringState(queue, base)), ()),
+            (vu.Request.SET_VRING_ADDR, vu.VRING_ADDRESS.pack(vu.VringAddress(
+                queue, 0, user(rings.descriptors), user(rings.device), user(rings.driver), 0)), ()),
+            (vu.Request.SET_VRING_CALL, _u64(queue), (self._call,)),
+            (vu.Request.SET_VRING_ERR, _u64(queue), (self._error,)),
+            (vu.Request.SET_VRING_KICK, _u64(queue), (self._kick,)),
+            (vu.Request.SET_VRING_ENABLE, vu.VRING_STATE.pack(vu.VringState(queue, 1)), ()),
+        )  # fmt: skip
+        self._started = True
+        for request, body, descriptors in steps:
+            try:
+                self._tell(request, body, descriptors)
+            except DeviceGone as error:
+                # A back end may refuse addresses at once; that is its way of saying that the queue is broken.
+                if "refuses" not in str(error):
+                    raise
+                os.eventfd_write(self._error, 1)
+
+    def kick(self, queue: int) -> None:
+        """See Device."""
+        if queue == 0:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_write(self._kick, 1)
+
+    def notified(self) -> bool:
+        """See Device."""
+        rung, self.memory.rung = self.memory.rung, False
+        try:
+            os.read(self._call, 8)
+        except BlockingIOError:
+            return rung
+        return True
+
+    def _in_error(self) -> bool:
+        return self._error >= 0 and bool(select.select([self._error], [], [], 0)[0])
+
+    def broken(self) -> bool:
+        """See Device: it says so by its status, by the queue's error descriptor, or by hanging up."""
+        if self._in_error():
+            return True
+        return self.has_status and bool(self.status() & Status.NEEDS_RESET)
+
+    def close(self) -> None:
+        """See Device."""
+        self._hang_up()
+        self.memory.close()
+
+
+def _u64(value: int) -> bytes:
+    return vu.NUMBER.pack(vu.Number(value))

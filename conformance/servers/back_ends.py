@@ -1,0 +1,121 @@
+"""vhost-user back ends as servers: one that somebody else runs, and the reference's own device.
+
+Rule of this module: how a back end is started and reached; the front end is `conformance.links.vhost_user`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from conformance.errors import InfrastructureError, UsageError
+from conformance.links.device import Device, DeviceGone
+from conformance.links.ring import RingLink
+from conformance.links.vhost_user import VhostUserDevice
+from conformance.servers.devices import TAG, OverRings
+from conformance.servers.programs import ReferenceServer
+from conformance.servers.spec import ServerSpec
+
+
+class _FrontEnd(OverRings):
+    """What has a back end at a socket: one connection, made when it is first wanted and again after it broke."""
+
+    tag: bytes | None = None
+    _device: VhostUserDevice | None = None
+
+    def _path(self) -> str:
+        raise NotImplementedError
+
+    def device(self) -> Device:
+        """See DeviceServer."""
+        if self._device is not None:
+            try:
+                self._device.reset()
+                return self._device
+            except DeviceGone:
+                self.hang_up()
+        try:
+            self._device = VhostUserDevice(self._path())
+        except (OSError, DeviceGone) as error:
+            raise InfrastructureError(
+                f"no vhost-user back end answers at {self._path()}: {error}", "start the device, then run again"
+            ) from None
+        return self._device
+
+    def hang_up(self) -> None:
+        """Give the connection up."""
+        if self._device is not None:
+            self._device.close()
+            self._device = None
+
+
+class VhostUserServer(_FrontEnd):
+    """A back end at a socket of the user's; never started nor ended from here."""
+
+    def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
+        if not spec.address:
+            raise UsageError("say where the vhost-user back end listens: --address PATH of its unix socket")
+        self.spec = spec
+        self.name = f"vhost-user {spec.address}"
+        self.export = Path(spec.export).resolve() if spec.export else None
+        self.aname = spec.aname.format(export=self.export or "").encode()
+
+    def _path(self) -> str:
+        return self.spec.address
+
+    def start(self) -> None:
+        """See Server."""
+        self.device()
+
+    def stop(self) -> None:
+        """See Server."""
+        self.hang_up()
+
+    def pid(self) -> int | None:
+        """See Server."""
+        return None
+
+    def argv(self) -> list[str]:
+        """See Server."""
+        return []
+
+    def log(self) -> str:
+        """See Server."""
+        return ""
+
+    def version(self) -> str:
+        """See Server."""
+        return ""
+
+
+class ReferenceDevice(_FrontEnd, ReferenceServer):
+    """The project's own device, started as a user would."""
+
+    capabilities = RingLink.capabilities
+
+    def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
+        ReferenceServer.__init__(self, spec, run_dir)
+        self.name = "reference device"
+        self.tag = TAG
+
+    def command(self) -> list[str]:
+        """See ReferenceServer."""
+        return [
+            sys.executable, "-m", "reference_server", "serve", str(self.exported),
+            "--vhost-user", self.socket_path, "--tag", TAG.decode(), *self.spec.arguments,
+        ]  # fmt: skip
+
+    def _path(self) -> str:
+        return self.socket_path
+
+    def _listens(self) -> bool:
+        return Path(self.socket_path).exists()
+
+    def stop(self) -> None:
+        """See Server."""
+        self.hang_up()
+        ReferenceServer.stop(self)
+
+    def death(self) -> str | None:
+        """See Server."""
+        return ReferenceServer.death(self)
