@@ -303,7 +303,7 @@ def test_race_with_a_swapped_component(wire: Wire) -> None:
     try:
         deadline = time.monotonic() + 0.4
         rounds = 0
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline or rounds < 10:  # a busy machine takes longer
             rounds += 1
             fid, made = client.fid(), client.fid()
             if isinstance(reply := client.send_walk(client.root, fid, b"dir", b"kept").wait(), Rwalk):
@@ -318,7 +318,6 @@ def test_race_with_a_swapped_component(wire: Wire) -> None:
         swapping.set()
         attacker.join()
     outside.unharmed()
-    assert rounds > 5, f"{rounds} rounds only: nothing was tried"
 
 
 @case("WIRE-CONFINEMENT-015", covers=[Twalk])
