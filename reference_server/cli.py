@@ -30,6 +30,8 @@ from reference_server.mapped import MappedStore
 from reference_server.session import Health, Observer, Session
 from reference_server.transports import tcp, unix
 from reference_server.transports.stream import Listener
+from reference_server.transports.vhost_user import TAG_MAX, DeviceListener
+from reference_server.virtio.device import Device
 
 DEFAULT_TCP = "127.0.0.1:5640"
 
@@ -59,6 +61,9 @@ class _Wrong(click.ClickException):
 @click.argument("directory", type=click.Path())
 @click.option("--unix", "unix_path", metavar="PATH", help="Listen on a unix socket.")
 @click.option("--tcp", "tcp_address", metavar="HOST:PORT", help=f"Listen on TCP (default: {DEFAULT_TCP}).")
+@click.option("--vhost-user", "vhost_user", multiple=True, metavar="PATH",
+              help="Be a virtio-9p device for a vhost-user front end at this socket (repeatable).")  # fmt: skip
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Its mount tag, one for each --vhost-user.")
 @click.option("--allow-remote", is_flag=True, help="Let --tcp be an address beyond this machine.")
 @click.option("--export", "exports", metavar="NAME=DIR", multiple=True, help="Offer DIR as aname NAME as well.")
 @click.option("--mapped", is_flag=True, help="Keep owners, modes and special files in extended attributes.")
@@ -85,6 +90,8 @@ def serve(
     directory: str,
     unix_path: str | None,
     tcp_address: str | None,
+    vhost_user: tuple[str, ...],
+    tags: tuple[str, ...],
     allow_remote: bool,
     exports: tuple[str, ...],
     mapped: bool,
@@ -103,6 +110,10 @@ def serve(
     assay9 serve ~/share --mapped                  as an ordinary user: the guest's owners, modes and
                                                    devices are kept in extended attributes
     assay9 serve /srv/share --record r.9p          then: assay9 frames r.9p
+    assay9 serve /srv/share --vhost-user /run/share.vhost --tag share0
+                                                   a virtio-9p device; docs/device-model.md has QEMU's
+                                                   and User-Mode Linux's command lines. A tag that is the
+                                                   NAME of an --export is a device of that directory.
 
     \b
     Mount it in Linux:
@@ -131,7 +142,15 @@ def serve(
         def make_session() -> Session:
             return Session(offered, OPERATIONS, limits, health, observer)
 
-        listeners = _listen(unix_path, tcp_address, allow_remote, make_session, stack)
+        listeners: list[Listener | DeviceListener] = []
+        if not vhost_user or unix_path is not None or tcp_address is not None:
+            listeners += _listen(unix_path, tcp_address, allow_remote, make_session, stack)
+
+        def make_session_of(tag: str) -> Callable[[], Session]:
+            own = offered.rooted(os.fsencode(tag))
+            return lambda: Session(own, OPERATIONS, limits, health, observer)
+
+        listeners += _devices(vhost_user, tags, make_session_of, stack)
         ended = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: ended.set())
@@ -227,6 +246,27 @@ def _listen(
         sock, shown = _bind_tcp(tcp_address or DEFAULT_TCP, allow_remote)
         listeners.append(Listener(sock, f"tcp {shown}", make_session))
     return listeners
+
+
+def _devices(
+    paths: tuple[str, ...],
+    tags: tuple[str, ...],
+    make_session_of: Callable[[str], Callable[[], Session]],
+    stack: ExitStack,
+) -> list[DeviceListener]:
+    if len(paths) != len(tags):
+        raise _Wrong(f"{len(paths)} --vhost-user and {len(tags)} --tag: each device has one tag")
+    made: list[DeviceListener] = []
+    for path, tag in zip(paths, tags, strict=True):
+        if not 0 < len(os.fsencode(tag)) <= TAG_MAX:
+            raise _Wrong(f"--tag {tag[:40]!r}: a tag has 1 to {TAG_MAX} bytes")
+        try:
+            sock = unix.bind(path)
+        except OSError as error:
+            raise _unavailable(path, error) from error
+        stack.callback(unix.unbind, path)
+        made.append(DeviceListener(sock, Device(f"vhost-user {path}", os.fsencode(tag), make_session_of(tag))))
+    return made
 
 
 def _bind_tcp(text: str, allow_remote: bool) -> tuple[socket.socket, str]:

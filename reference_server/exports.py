@@ -45,6 +45,12 @@ class Exports:
         except KeyError:
             raise Refused(ENOENT) from None
 
+    def rooted(self, name: bytes) -> Exports:
+        """The same trees, with the one called ``name`` as the default, if there is one."""
+        made = Exports(self._named.get(name, self._named[b""]))
+        made._named = {**self._named, b"": made._named[b""], b"/": made._named[b""]}
+        return made
+
     def close(self) -> None:
         """Close every store."""
         for export in {id(export): export for export in self._named.values()}.values():

@@ -36,6 +36,7 @@ from reference_server.storage import (
     LockOwner,
     Node,
     OpenFile,
+    Pieces,
 )
 
 _PATH_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -444,11 +445,13 @@ class HostFile:
                 break
         return total
 
-    def write(self, data: Buffer, offset: int, caller: Caller, wait: bool) -> int:
+    def write(self, data: Buffer | Pieces, offset: int, caller: Caller, wait: bool) -> int:
         """pwrite(2); O_SYNC and O_DSYNC wait."""
         if self._slow_write and not wait:
             raise WouldBlock
         self.store.identity.use_for_writing(caller, os.fstat(self.fd).st_gid if caller.uid else 0)
+        if isinstance(data, Pieces):
+            return os.pwritev(self.fd, data.views[:_IOV_MAX], offset)
         return os.pwrite(self.fd, data, offset)
 
     def fsync(self, datasync: bool) -> None:

@@ -30,6 +30,7 @@ from reference_server.storage import (
     LockOwner,
     Node,
     OpenFile,
+    Pieces,
 )
 
 _BLOCK = 4096
@@ -448,7 +449,7 @@ class MemoryFile:
             self._node.atime = time.time_ns()
         return done
 
-    def write(self, data: Buffer, offset: int, caller: Caller, wait: bool) -> int:
+    def write(self, data: Buffer | Pieces, offset: int, caller: Caller, wait: bool) -> int:
         """Copy it in; a hole reads as zeros."""
         node = self._node
         with node.store.lock:
@@ -457,7 +458,7 @@ class MemoryFile:
             end = offset + len(data)
             if end > len(node.content) and data:
                 node.resize(end)
-            node.content[offset:end] = data
+            node.content[offset:end] = bytes(data) if isinstance(data, Pieces) else data
             node._changed()
             if caller.uid:
                 node.mode &= ~(0o6000 if node.mode & 0o010 else 0o4000)

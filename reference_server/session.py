@@ -251,11 +251,23 @@ class Session:
 
     # --- feeding ----------------------------------------------------------------------------------
 
-    def receive(self, frame: memoryview, outlet: Outlet, crowded: bool = False) -> Work | None:
+    @property
+    def observed(self) -> bool:
+        """Whether somebody wants to see every frame, whole."""
+        return self._observer is not None
+
+    def receive(
+        self,
+        frame: memoryview,
+        outlet: Outlet,
+        crowded: bool = False,
+        decode: Callable[[memoryview], Message] = codec.decode,
+    ) -> Work | None:
         """Serve the one whole ``frame``, at least a header long and not over ``msize``, or hand it back as
         Work.
 
         ``crowded`` says that more requests wait behind it.  A Work refers to ``frame`` until it is over.
+        ``decode`` is another than the codec's where the data of a request lies elsewhere (:class:`storage.Pieces`).
         """
         if self._observer is not None:
             self._observer.received(self.number, frame)
@@ -270,7 +282,7 @@ class Session:
                 return None
         assert operation is not None
         try:
-            request = codec.decode(frame)
+            request = decode(frame)
         except ProtocolError:
             outlet.send([_rlerror(11, Rlerror.type, tag, EINVAL)])
             return None

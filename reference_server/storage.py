@@ -99,6 +99,24 @@ class Lock(NamedTuple):
     """Empty when a process of the host holds it."""
 
 
+class Pieces:
+    """Data that lies in several places, as a guest's pages do; stands where a :data:`Buffer` could."""
+
+    __slots__ = ("_size", "views")
+
+    def __init__(self, views: list[memoryview]) -> None:
+        self.views = views
+        self._size = sum(map(len, views))
+
+    def __len__(self) -> int:
+        """Bytes in all."""
+        return self._size
+
+    def __bytes__(self) -> bytes:
+        """A copy in one piece."""
+        return b"".join(self.views)
+
+
 class OpenFile(Protocol):
     """A regular file, open for I/O."""
 
@@ -113,7 +131,7 @@ class OpenFile(Protocol):
         """
         ...
 
-    def write(self, data: Buffer, offset: int, caller: Caller, wait: bool) -> int:
+    def write(self, data: Buffer | Pieces, offset: int, caller: Caller, wait: bool) -> int:
         """Write at ``offset`` (at the end when opened with O_APPEND); returns how many bytes were taken.
 
         Raises WouldBlock when ``wait`` is false and the write has to wait for a disk.

@@ -63,7 +63,7 @@ def _gather(fid: Fid, request: Twrite) -> int:
         raise Refused(ENOSPC)
     if request.offset > xattr.written:
         raise Refused(EINVAL)
-    xattr.value[request.offset : end] = request.data
+    xattr.value[request.offset : end] = bytes(request.data)
     xattr.written = max(xattr.written, end)
     return len(request.data)
 
