@@ -184,7 +184,7 @@ class Launch:
         """
         assert self.process is not None
         try:
-            return Qmp(path)
+            return Qmp(path, limit=2 * _START_LIMIT)  # it reads the whole snapshot before it answers
         except InfrastructureError as error:
             if isinstance(error.__cause__, ConnectionRefusedError):
                 return None
