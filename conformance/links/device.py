@@ -17,6 +17,10 @@ class DeviceGone(Exception):
     """The device no longer answers at all: its process ended, or the road to it broke."""
 
 
+class Refused(DeviceGone):
+    """The device says no to one access; it goes on answering others."""
+
+
 class RingTimeout(Exception):
     """What was waited for in shared memory did not come in its time."""
 

@@ -30,7 +30,7 @@ def negotiate(device: Device, wanted: int) -> int:
     if not device.legacy:
         asked = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK
         device.set_status(asked)
-        if device.has_status and not device.status() & Status.FEATURES_OK:
+        if not device.status() & Status.FEATURES_OK:
             raise Finding(f"FEATURES_OK does not stay set with features {agreed:#x}, all of them offered")
     return agreed
 

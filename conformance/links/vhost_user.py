@@ -18,7 +18,7 @@ import socket
 import time
 from collections.abc import Sequence
 
-from conformance.links.device import DeviceGone, Rings, RingTimeout
+from conformance.links.device import DeviceGone, Refused, Rings, RingTimeout
 from protocol import vhost_user as vu
 from protocol.fields import Buffer
 from protocol.virtqueue import Feature, Status
@@ -177,7 +177,7 @@ class VhostUserDevice:
         if ask:
             refused = vu.NUMBER.unpack(self._reply(request)).value
             if refused:
-                raise DeviceGone(f"the back end refuses {request.name}: {refused:#x}")
+                raise Refused(f"the back end refuses {request.name}: {refused:#x}")
 
     def _ask(self, request: vu.Request, body: bytes = b"") -> bytes:
         self._send(request, body, (), 0)
@@ -259,7 +259,10 @@ class VhostUserDevice:
             self.reset()
             return
         if value & Status.FEATURES_OK and not self._status & Status.FEATURES_OK:
-            self._tell(vu.Request.SET_FEATURES, _u64(self._features | self._own_bit()))
+            try:
+                self._tell(vu.Request.SET_FEATURES, _u64(self._features | self._own_bit()))
+            except Refused:
+                value &= ~Status.FEATURES_OK
         self._status = int(value)
         if self.has_status:
             self._tell(vu.Request.SET_STATUS, _u64(int(value)))
@@ -288,7 +291,7 @@ class VhostUserDevice:
     def set_config(self, offset: int, data: bytes) -> None:
         """See Device."""
         for at, byte in enumerate(data):
-            with contextlib.suppress(DeviceGone):  # it may be refused
+            with contextlib.suppress(Refused):
                 self._tell(vu.Request.SET_CONFIG, vu.pack_config(offset + at, bytes([byte])))
 
     def queue_max(self, queue: int) -> int:
@@ -316,10 +319,8 @@ class VhostUserDevice:
         for request, body, descriptors in steps:
             try:
                 self._tell(request, body, descriptors)
-            except DeviceGone as error:
+            except Refused:
                 # A back end may refuse addresses at once; that is its way of saying that the queue is broken.
-                if "refuses" not in str(error):
-                    raise
                 os.eventfd_write(self._error, 1)
 
     def kick(self, queue: int) -> None:
