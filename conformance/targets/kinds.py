@@ -40,6 +40,10 @@ def check(target: Target, options: dict[str, Any]) -> None:
 
 def deployment(target: Target, run_dir: Path, progress: Progress, options: dict[str, Any]) -> Deployment:
     """The deployment of that target, not yet started."""
+    if target.kind == "qemu" and target.server:
+        from conformance.targets.qemu_vhost import VhostQemuDeployment  # noqa: PLC0415
+
+        return VhostQemuDeployment(target, run_dir, progress, options)
     if target.kind == "qemu":
         from conformance.targets.qemu import QemuDeployment  # noqa: PLC0415
 

@@ -8,72 +8,47 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from conformance.compare import Comparer
-from conformance.errors import InfrastructureError, Undrivable, UsageError
+from conformance.errors import InfrastructureError, Undrivable
 from conformance.features import FEATURES
 from conformance.mounts import MountOptions
 from conformance.servers.containment import contain
-from conformance.servers.process import ServerProcess
 from conformance.targets import security_models
+from conformance.targets.backends import Backends
 from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.guest_mount import mount_9p, mounted, unmount
 from conformance.targets.qemu import TAGS, mount_point
 from conformance.targets.scratch import Scratch
-from conformance.targets.spec import Strict, Target
+from conformance.targets.spec import Target
 from guests import paths
 from guests.agentlink import AgentLink, LinkLost, LocalChannel
+from guests.files import remove_tree
 from guests.processes import claim
 from guests.uml.machine import Device as Backend
 from guests.uml.machine import UmlMachine, UmlSpec
 from guests.uml.memory import memory_root
-
-_START = 60.0
-"""Seconds that a back end has to make its socket; it takes about one."""
-
-
-class BackendTable(Strict):
-    """[server] of a target of this kind."""
-
-    program: str = "reference"
-    command: tuple[str, ...] = ()
-    """argv of another back end; {export}, {socket} and {tag} are filled in."""
-    arguments: tuple[str, ...] = ()
-    """Further arguments for the reference server."""
 
 
 class UmlDeployment:
     """One guest with four shares, each a back end process of its own."""
 
     def __init__(self, target: Target, run_dir: Path, progress: Progress, options: dict[str, Any]) -> None:
-        if os.geteuid() != 0:
-            raise UsageError(f"target {target.name} needs root: a server under test is contained")
-        try:
-            self._table = BackendTable(**target.server)
-        except ValidationError as error:
-            raise UsageError(f"target {target.name}: [server]: {error.errors()[0]['msg']}") from None
-        if self._table.program != "reference" and not self._table.command:
-            raise UsageError(f"target {target.name}: [server] wants program = 'reference', or a command")
         self.target, self.run_dir, self.progress = target, run_dir, progress
         self.base = Path(tempfile.mkdtemp(prefix="machine-", dir=run_dir))
         os.chmod(self.base, 0o755)
         self._scratch = Scratch()
         self.exports = [self._scratch.path / tag for tag in TAGS]
-        # a socket's path holds 107 bytes, which a run directory easily is longer than
-        self._sockets = Path(tempfile.mkdtemp(prefix="v-", dir=paths.runtime_dir()))
+        self._backends = Backends(target, self.base, self._scratch.path, self.exports)
         self._memory = Path(tempfile.mkdtemp(prefix="assay9-", dir=memory_root(target.machine.memory_mb)))
-        self._claim = claim(self._sockets.name, (self._sockets, self._memory), keep=False)
+        self._claim = claim(f"memory-{self._memory.name}", (self._memory,), keep=False)
         self.image = options.get("image") or target.machine.image
         self._packages = tuple(options.get("packages", ()))
-        self.version = _version() if self._table.program == "reference" else ""
+        self.version = self._backends.version
         self.inside_root, self.outside_root = mount_point(0), str(self.exports[0])
         self.control_root = "/control/assay9"
         self.security_model = ""
@@ -82,7 +57,6 @@ class UmlDeployment:
         self.features: frozenset[str] = frozenset()
         self.launcher: tuple[str, ...] = ()
         self._machine: UmlMachine | None = None
-        self._backends: list[ServerProcess] = []
         self._mounted: dict[int, tuple[MountOptions, str]] = {}
 
     @property
@@ -103,10 +77,10 @@ class UmlDeployment:
         self.outside = AgentLink(channel)
         self.outside.call("getpid")
         self.launcher = ("nsenter", f"--mount=/proc/{channel.pid}/ns/mnt", "--")
-        self._serve()
+        self._backends.start(self.launcher)
         spec = UmlSpec(
             run_dir=self.base,
-            devices=tuple(Backend(self._socket(number)) for number in range(len(TAGS))),
+            devices=tuple(Backend(socket) for socket in self._backends.sockets),
             image=self.image,
             extra_packages=self._packages,
             memory_mb=self.target.machine.memory_mb,
@@ -121,33 +95,6 @@ class UmlDeployment:
         guest = {"guest-root", "remount", "four-shares"} | ({"trace"} if self.traced else set())
         self.features = frozenset(host | guest | set(self.target.profile.features))
 
-    def _socket(self, number: int) -> Path:
-        return self._sockets / TAGS[number]
-
-    def _command(self, number: int) -> list[str]:
-        words = {"export": str(self.exports[number]), "socket": str(self._socket(number)), "tag": TAGS[number]}
-        if self._table.command:
-            return [word.format(**words) for word in self._table.command]
-        return [sys.executable, "-m", "reference_server", "serve", words["export"], "--vhost-user", words["socket"],
-                "--tag", words["tag"], *self._table.arguments]  # fmt: skip
-
-    def _serve(self) -> None:
-        """Fresh back ends. Raises InfrastructureError when one does not come up."""
-        self._end_backends()
-        for number in range(len(TAGS)):
-            self._socket(number).unlink(missing_ok=True)
-            self._backends.append(ServerProcess(
-                [*self.launcher, *self._command(number)], self.base / f"device-{TAGS[number]}.log",
-                writable=[self._scratch.path, self.base, self._sockets],
-            ))  # fmt: skip
-        for number, backend in enumerate(self._backends):
-            backend.wait_until(self._socket(number).exists, _START)
-
-    def _end_backends(self) -> None:
-        backends, self._backends = self._backends, []
-        for backend in backends:
-            backend.stop()
-
     def _connect(self) -> None:
         self.inside = AgentLink(self.machine.agent_channel())
         self.control = self.inside
@@ -159,11 +106,10 @@ class UmlDeployment:
 
     def environment(self) -> dict[str, Any]:
         """See Deployment."""
-        name = f"reference device {self.version}" if self.version else shlex.join(self._table.command)
         return {
-            "target_version": name,
+            "target_version": self._backends.title,
             "argv": self.machine.argv,
-            "server_argv": self._backends[0].argv if self._backends else [],
+            "server_argv": self._backends.argv,
             "hypervisor": f"User-Mode Linux {self.machine.kernel.manifest['release']}",
             "guest_image": self.image,
             "guest_kernel": self.kernel,
@@ -202,32 +148,21 @@ class UmlDeployment:
     def processes(self) -> dict[str, int]:
         """See Deployment."""
         guest = self._machine.pid if self._machine is not None else 0
-        device = {"device": self._backends[0].pid} if self._backends else {}
-        return device | ({"hypervisor": guest} if guest else {})
+        return self._backends.processes() | ({"hypervisor": guest} if guest else {})
 
     def mark(self) -> Any:
         """See Deployment."""
-        return self.machine.console.mark(), _size(self._log)
-
-    @property
-    def _log(self) -> Path:
-        return self.base / f"device-{TAGS[0]}.log"
+        return self.machine.console.mark(), self._backends.mark()
 
     def excerpts(self, mark: Any) -> list[tuple[str, str]]:
         """See Deployment."""
-        console, size = mark
-        found = [(f"console: {event.kind}", event.text) for event in self.machine.console.since(console)]
-        with contextlib.suppress(OSError), self._log.open("rb") as log:
-            log.seek(size)
-            said = log.read(8000).decode(errors="replace").strip()
-            return [*found, *([("device log", said)] if said else [])]
-        return found
+        found = [(f"console: {event.kind}", event.text) for event in self.machine.console.since(mark[0])]
+        return [*found, *self._backends.excerpts(mark[1])]
 
     def trouble(self) -> str | None:
         """See Deployment."""
-        for backend in self._backends:
-            if (death := backend.death()) is not None:
-                return death
+        if (death := self._backends.death()) is not None:
+            return death
         if not self.machine.alive():
             return self.machine.why_dead()
         try:
@@ -243,7 +178,7 @@ class UmlDeployment:
         with contextlib.suppress(InfrastructureError, OSError):
             self.inside.close()
         self.machine.stop()
-        self._serve()
+        self._backends.start(self.launcher)
         self.machine.start()
         self._connect()
 
@@ -257,21 +192,7 @@ class UmlDeployment:
         machine, self._machine = self._machine, None
         if machine is not None:
             machine.stop()
-        self._end_backends()
+        self._backends.remove()
         self._scratch.remove()
-        for directory in (self._sockets, self._memory):
-            with contextlib.suppress(OSError):
-                for left in directory.iterdir():
-                    left.unlink()
-                directory.rmdir()
+        remove_tree(self._memory)
         self._claim.file.unlink(missing_ok=True)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _version() -> str:
-    from importlib.metadata import version  # noqa: PLC0415
-
-    return version("assay9")

@@ -1,0 +1,124 @@
+"""The vhost-user back ends of one guest: a process for each share, `program = "reference"` or any by its command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from conformance.errors import UsageError
+from conformance.servers.process import ServerProcess
+from conformance.targets.qemu import TAGS
+from conformance.targets.spec import Strict, Target
+from guests import paths
+from guests.processes import claim
+
+_START = 60.0
+"""Seconds that a back end has to make its socket; it takes about one."""
+
+
+class BackendTable(Strict):
+    """[server] of a target whose devices are back ends."""
+
+    program: str = "reference"
+    command: tuple[str, ...] = ()
+    """argv of another back end; {export}, {socket} and {tag} are filled in."""
+    arguments: tuple[str, ...] = ()
+    """Further arguments for the reference server."""
+
+
+class Backends:
+    """One process for each share, contained: they can write their exports, the run directory and nothing else."""
+
+    def __init__(self, target: Target, base: Path, scratch: Path, exports: list[Path]) -> None:
+        """Raises UsageError, one line, for a [server] that names no back end, or without root."""
+        if os.geteuid() != 0:
+            raise UsageError(f"target {target.name} needs root: a server under test is contained")
+        try:
+            self._table = BackendTable(**target.server)
+        except ValidationError as error:
+            raise UsageError(f"target {target.name}: [server]: {error.errors()[0]['msg']}") from None
+        if self._table.program != "reference" and not self._table.command:
+            raise UsageError(f"target {target.name}: [server] wants program = 'reference', or a command")
+        self._base, self._scratch, self._exports = base, scratch, exports
+        # a socket's path holds 107 bytes, which a run directory easily is longer than
+        self._directory = Path(tempfile.mkdtemp(prefix="v-", dir=paths.runtime_dir()))
+        self._claim = claim(self._directory.name, (self._directory,), keep=False)
+        self.sockets = [self._directory / tag for tag in TAGS]
+        self.version = "" if self._table.command else _version()
+        self.title = f"reference device {self.version}" if self.version else shlex.join(self._table.command)
+        self._running: list[ServerProcess] = []
+
+    def start(self, launcher: tuple[str, ...]) -> None:
+        """Fresh ones, in the namespace of `launcher`. Raises InfrastructureError when one does not come up."""
+        self.stop()
+        for number, socket in enumerate(self.sockets):
+            socket.unlink(missing_ok=True)
+            self._running.append(ServerProcess(
+                [*launcher, *self._command(number)], self._log(number),
+                writable=[self._scratch, self._base, self._directory],
+            ))  # fmt: skip
+        for backend, socket in zip(self._running, self.sockets, strict=True):
+            backend.wait_until(socket.exists, _START)
+
+    @property
+    def argv(self) -> list[str]:
+        """How the first share's was started."""
+        return self._running[0].argv if self._running else []
+
+    def processes(self) -> dict[str, int]:
+        """As Deployment.processes has it: `device` serves the first share."""
+        return {"device": self._running[0].pid} if self._running else {}
+
+    def death(self) -> str | None:
+        """How one of them ended, or None while all run."""
+        return next((death for backend in self._running if (death := backend.death()) is not None), None)
+
+    def mark(self) -> int:
+        """A place in the first share's log."""
+        log = self._log(0)
+        return log.stat().st_size if log.exists() else 0
+
+    def excerpts(self, mark: int) -> list[tuple[str, str]]:
+        """What the first share's device said after that."""
+        with contextlib.suppress(OSError), self._log(0).open("rb") as log:
+            log.seek(mark)
+            said = log.read(8000).decode(errors="replace").strip()
+            return [("device log", said)] if said else []
+        return []
+
+    def stop(self) -> None:
+        """End them."""
+        running, self._running = self._running, []
+        for backend in running:
+            backend.stop()
+
+    def remove(self) -> None:
+        """End them and remove their sockets; a second call does nothing."""
+        self.stop()
+        with contextlib.suppress(OSError):
+            for left in self._directory.iterdir():
+                left.unlink()
+            self._directory.rmdir()
+        self._claim.file.unlink(missing_ok=True)
+
+    def _log(self, number: int) -> Path:
+        return self._base / f"device-{TAGS[number]}.log"
+
+    def _command(self, number: int) -> list[str]:
+        words = {"export": str(self._exports[number]), "socket": str(self.sockets[number]), "tag": TAGS[number]}
+        if self._table.command:
+            return [word.format(**words) for word in self._table.command]
+        return [sys.executable, "-m", "reference_server", "serve", words["export"], "--vhost-user", words["socket"],
+                "--tag", words["tag"], *self._table.arguments]  # fmt: skip
+
+
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415
+
+    return version("assay9")
