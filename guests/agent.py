@@ -40,6 +40,7 @@ import time
 import traceback
 
 AT_FDCWD = -100
+PATH_MAX = 4096
 AT_EMPTY_PATH = 0x1000
 NR = {"statx": 332, "renameat2": 316, "faccessat2": 439, "syncfs": 306, "getdents64": 217}
 if struct.calcsize("P") == 4:  # a 32-bit guest, such as v86's
@@ -566,10 +567,10 @@ def look(paths, kind="lstat", mark=False):
     out = []
     for path in paths:
         try:
-            if ROOT_FD is not None and kind == "lstat" and not path.startswith("/"):
+            raw = under_root(path)
+            if ROOT_FD is not None and kind == "lstat" and not path.startswith("/") and len(raw) < PATH_MAX:
                 out.append(lstat(os.fsencode(path), dir_fd=ROOT_FD))
             else:
-                raw = under_root(path)
                 out.append(statx(raw) if kind == "statx" else lstat(raw))
         except OSError as e:
             out.append(e.errno)

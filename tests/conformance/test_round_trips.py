@@ -64,6 +64,13 @@ def test_what_changes_nothing_is_not_looked_after(agent: Counting) -> None:
     assert made(agent, "lstat", "fred").seen is None
 
 
+def test_a_path_that_is_too_long_from_above_is_too_long(agent: Counting, tmp_path: Path) -> None:
+    made(agent, "mkdir", "d")
+    path = "d/" + "./" * 2030 + "x"
+    assert len(f"{tmp_path}/{path}") >= 4096 > len(path)
+    assert agent.call("look", [path]) == [36]  # ENAMETOOLONG
+
+
 def test_the_root_is_held_during_a_case_and_no_longer(agent: Counting, tmp_path: Path) -> None:
     def held() -> bool:
         found = False
