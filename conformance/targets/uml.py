@@ -46,7 +46,9 @@ class UmlDeployment:
         self._backends = Backends(target, self.base, self._scratch.path, self.exports)
         self._memory = Path(tempfile.mkdtemp(prefix="assay9-", dir=memory_root(target.machine.memory_mb)))
         self._claim = claim(f"memory-{self._memory.name}", (self._memory,), keep=False)
-        self.image = options.get("image") or target.machine.image
+        self._root = options.get("image") or target.machine.image
+        self.image = f"uml-{self._root}"
+        """Not the image's name alone: the kernel is another, and known failures are mostly the kernel's."""
         self._packages = tuple(options.get("packages", ()))
         self.version = self._backends.version
         self.inside_root, self.outside_root = mount_point(0), str(self.exports[0])
@@ -81,7 +83,7 @@ class UmlDeployment:
         spec = UmlSpec(
             run_dir=self.base,
             devices=tuple(Backend(socket) for socket in self._backends.sockets),
-            image=self.image,
+            image=self._root,
             extra_packages=self._packages,
             memory_mb=self.target.machine.memory_mb,
             launcher=self.launcher,
@@ -111,7 +113,7 @@ class UmlDeployment:
             "argv": self.machine.argv,
             "server_argv": self._backends.argv,
             "hypervisor": f"User-Mode Linux {self.machine.kernel.manifest['release']}",
-            "guest_image": self.image,
+            "guest_image": self._root,
             "guest_kernel": self.kernel,
             "accelerator": self.machine.accelerator,
         }
