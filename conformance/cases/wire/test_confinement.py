@@ -277,7 +277,7 @@ def test_link_to_a_file_outside(wire: Wire, when: str, use: str) -> None:
     outside.unharmed()
 
 
-@case("WIRE-CONFINEMENT-014", covers=[Twalk, Tlopen], seconds=20)
+@case("WIRE-CONFINEMENT-014", covers=[Twalk, Tlopen])
 def test_race_with_a_swapped_component(wire: Wire) -> None:
     """While another process swaps a directory for a symbolic link out of the export and back, again and again, no walk,
     open or create ends up outside.  Source: CVE-2016-9602; openat2(2) RESOLVE_BENEATH."""
@@ -297,13 +297,14 @@ def test_race_with_a_swapped_component(wire: Wire) -> None:
                 os.rename(link, path)
                 os.rename(path, link)
                 os.rename(spare, path)
+            time.sleep(0)  # the client is a thread of this process, too
 
     attacker = threading.Thread(target=attack)
     attacker.start()
     try:
         deadline = time.monotonic() + 0.4
         rounds = 0
-        while time.monotonic() < deadline or rounds < 10:  # a busy machine takes longer
+        while time.monotonic() < deadline or rounds < 3:  # a busy machine takes longer
             rounds += 1
             fid, made = client.fid(), client.fid()
             if isinstance(reply := client.send_walk(client.root, fid, b"dir", b"kept").wait(), Rwalk):
