@@ -1,0 +1,67 @@
+"""Targets whose devices are vhost-user back ends, and profiles taken over from another target."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from conformance.errors import UsageError
+from conformance.targets import backends
+from conformance.targets.backends import Backends
+from conformance.targets.spec import load
+
+
+def target(directory: Path, text: str) -> str:
+    path = directory / "mine.toml"
+    path.write_text(f'kind = "uml"\ntitle = "mine"\n{text}', encoding="utf-8")
+    return str(path)
+
+
+def test_a_profile_like_another_s_has_its_own_entries_first_and_then_those() -> None:
+    base, ours = load("qemu").profile, load("qemu-next").profile
+    own = len(ours.known) - len(base.known)
+    assert own > 0 and ours.known[own:] == base.known and ours.lacks == base.lacks
+    assert load("qemu").profile.known == base.known, "the base is as it was"
+
+
+def test_versions_decide_what_is_known_of_the_newer_qemu() -> None:
+    profile = load("qemu-next").profile
+    assert profile.known_failure("NODE-001", "fifo", "cache=none", "7.2.22", "debian12", "passthrough") is not None
+    assert profile.known_failure("NODE-001", "fifo", "cache=none", "11.1.3", "debian12", "passthrough") is None
+
+
+def test_a_base_that_does_not_exist_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"qmeu.*did you mean 'qemu'"):
+        load(target(tmp_path, 'like = "qmeu"\n'))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="back ends run contained, which needs root")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [('[server]\nprogram = "other"\n', "wants program = 'reference', or a command"),
+     ('[server]\ncomand = ["x"]\n', "Extra inputs are not permitted")],
+)  # fmt: skip
+def test_a_server_table_that_names_no_back_end_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Backends(load(target(tmp_path, text)), tmp_path, tmp_path, [tmp_path] * 4)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="back ends run contained, which needs root")
+def test_any_back_end_can_be_named_by_its_command(tmp_path: Path) -> None:
+    text = '[server]\nprogram = "mine"\ncommand = ["mine", "--dir={export}", "{socket}", "{tag}"]\n'
+    made = Backends(load(target(tmp_path, text)), tmp_path, tmp_path, [tmp_path / str(n) for n in range(4)])
+    try:
+        assert made._command(2) == ["mine", f"--dir={tmp_path}/2", str(made.sockets[2]), "share2"]
+        assert made.version == "" and made.title.startswith("mine ")
+        assert len(str(made.sockets[0])) < 100 and made.death() is None and made.processes() == {}
+    finally:
+        made.remove()
+    assert not made.sockets[0].parent.exists()
+
+
+def test_without_root_it_is_refused_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends.os, "geteuid", lambda: 1000)  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="needs root: a server under test is contained"):
+        Backends(load("reference-uml"), tmp_path, tmp_path, [tmp_path] * 4)
