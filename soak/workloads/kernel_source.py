@@ -28,7 +28,8 @@ DESCRIBES = ("Kconfig", "Makefile", "Kbuild")
 """Files of these names, also with a suffix, say how to build. Kconfig files are all read, wherever they are."""
 
 
-WHOLE = ("scripts/", "arch/x86/include/", "include/asm-generic/", "include/uapi/asm-generic/")
+WHOLE = ("scripts/", "kernel/configs/", "kernel/time/", "arch/x86/include/", "arch/x86/entry/", "include/asm-generic/",
+         "include/linux/atomic/", "include/uapi/asm-generic/")  # fmt: skip
 """Directories that are taken whole: make looks whether headers exist, and scripts call each other."""
 
 
@@ -125,16 +126,14 @@ def needed(tree: Path, all_sources: Iterable[str]) -> list[str]:
     directories = {str(parent) for path in chosen for parent in Path(path).parents}
     for path in all_sources:
         where, name = os.path.split(path)
-        other = path.startswith("arch/") and not path.startswith("arch/x86/") and path != "arch/Kconfig"
-        if name.startswith(DESCRIBES):
-            wanted = (name.startswith("Kconfig") and not other) or (where or ".") in directories
+        if path.startswith(WHOLE) or "/" not in path:
+            wanted = True
+        elif name.startswith(DESCRIBES):
+            wanted = name.startswith("Kconfig") or where in directories
+        elif path.startswith("arch/x86/"):
+            wanted = where in directories or not name.endswith((".c", ".h", ".S"))
         else:
-            wanted = (
-                "/" not in path
-                or path.startswith(WHOLE)
-                or (path.startswith("arch/x86/") and not name.endswith((".c", ".h", ".S")))
-                or (where in directories and not name.endswith((".c", ".h")))
-            )
+            wanted = where in directories and not name.endswith((".c", ".h"))
         if wanted or (tree / path).is_symlink():
             chosen.add(path)
     return sorted(chosen)
