@@ -26,6 +26,10 @@ def make(spec: ServerSpec, run_dir: Path) -> Server:
         "qtest": QtestServer,
         "vhost-user": VhostUserServer,
     }
+    if spec.program == "guest-pci":
+        from conformance.servers.guest import GuestServer  # noqa: PLC0415 - it needs the targets, which import this
+
+        return GuestServer(spec, run_dir)
     if spec.program == "reference" and spec.transport == "vhost-user":
         return ReferenceDevice(spec, run_dir)
     return makers[spec.program](spec, run_dir)

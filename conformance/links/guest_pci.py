@@ -1,0 +1,156 @@
+"""The road through a stock guest: a PCI function that a program inside drives for us (`guest_side`).
+
+For any hypervisor with a Linux guest: nothing is asked of it but a root shell. What is written is gathered and goes in
+with the next question, so that a flock of requests costs two crossings of the border and not two hundred.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import struct
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from conformance.links import guest_side
+from conformance.links.device import DeviceGone, RingTimeout
+from guests.errors import InfrastructureError
+from guests.shell import LineChannel, Shell
+from protocol.fields import Buffer
+
+_ANSWER = 60.0
+_START = 180.0
+"""Seconds for the program inside to begin: a guest without KVM on a busy host takes ten for an interpreter alone."""
+_WRITE, _READ, _WRITE16, _FILL, _WAIT, _CONFIG_READ, _CONFIG_WRITE, _BAR_READ, _BAR_WRITE = range(1, 10)
+_HELD_MOST = 1 << 20
+_WAIT_MOST = 1.0
+"""Seconds that one question waits inside; a longer wait is several."""
+_IN_GUEST = "/root/assay9-guest-side.py"
+
+
+class GuestMemory:
+    """Huge pages of the guest."""
+
+    end = 0
+    """Not known: where a guest's memory ends is its hypervisor's business."""
+
+    def __init__(self, bus: GuestBus, base: int, size: int) -> None:
+        self._bus, self.base, self.size = bus, base, size
+
+    def write(self, address: int, data: Buffer) -> None:
+        """See Memory."""
+        if data:
+            self._bus.post(_WRITE, 0, address, len(data), data)
+
+    def write16(self, address: int, value: int) -> None:
+        """See Memory."""
+        self._bus.post(_WRITE16, 0, address, value)
+
+    def fill(self, address: int, length: int, byte: int) -> None:
+        """See Memory."""
+        self._bus.post(_FILL, byte, address, length)
+
+    def read(self, address: int, length: int) -> bytes:
+        """See Memory."""
+        return self.read_many([(address, length)])[0]
+
+    def read_many(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """See Memory."""
+        for address, length in spans:
+            self._bus.post(_READ, 0, address, length)
+        said, found, at = self._bus.ask(), [], 0
+        for _, length in spans:
+            found.append(said[at : at + length])
+            at += length
+        return found
+
+    def wait16(self, address: int, old: int, timeout: float) -> int:
+        """See Memory."""
+        deadline = time.monotonic() + timeout
+        while True:
+            left = min(max(deadline - time.monotonic(), 0.0), _WAIT_MOST)
+            self._bus.post(_WAIT, 0, address, old | int(left * 1000) << 16)
+            seen = int(struct.unpack("<i", self._bus.ask())[0])
+            if seen >= 0:
+                return seen
+            if time.monotonic() >= deadline:
+                raise RingTimeout(f"nothing came within {timeout:.3g} s")
+
+    def changed16(self, address: int, old: int) -> int | None:
+        """See Memory."""
+        seen = int.from_bytes(self.read(address, 2), "little")
+        return None if seen == old else seen
+
+
+class GuestBus:
+    """The function with that mount tag, in a guest where `shell` is root."""
+
+    def __init__(self, shell: Shell, tag: str) -> None:
+        """Take it from the kernel. Raises InfrastructureError."""
+        self.name = f"guest-pci {tag}"
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        shell.push(Path(guest_side.__file__), _IN_GUEST)
+        self._channel: LineChannel = shell.open_channel(["python3", "-u", _IN_GUEST, tag])
+        try:
+            base, size = map(int, self._channel.recv_line(_START).split())
+        except (OSError, EOFError, ValueError) as error:
+            raise InfrastructureError(
+                f"the device with tag {tag} cannot be taken from the guest's kernel: {error!r}",
+                "the guest needs python3, root, and 2 MiB huge pages; the share must not be mounted",
+            ) from None
+        self.memory = GuestMemory(self, base, size)
+
+    def post(self, kind: int, width: int, address: int, value: int, data: Buffer = b"") -> None:
+        """Do this with the next question, in order."""
+        self._held.append(guest_side.OPERATION.pack(kind, width, address, value))
+        if data:
+            self._held.append(bytes(data))
+        self._held_bytes += len(data) + guest_side.OPERATION.size
+        if self._held_bytes > _HELD_MOST:
+            self.ask()
+
+    def ask(self) -> bytes:
+        """Do everything that was posted; what it gave. Raises DeviceGone."""
+        batch, self._held, self._held_bytes = b"".join(self._held), [], 0
+        try:
+            self._channel.send(base64.b64encode(batch) + b"\n")
+            said = self._channel.recv_line(_ANSWER)
+        except (OSError, EOFError, InfrastructureError) as error:
+            raise DeviceGone(f"the guest no longer answers: {error!r}") from None
+        if said.startswith(b"!"):
+            raise DeviceGone(f"inside the guest: {said[1:].decode(errors='replace').strip()}")
+        return base64.b64decode(said)
+
+    def _number(self) -> int:
+        return int(struct.unpack("<I", self.ask())[0])
+
+    def config_read(self, offset: int, width: int) -> int:
+        """See Bus."""
+        self.post(_CONFIG_READ, width, offset, 0)
+        return self._number()
+
+    def config_write(self, offset: int, width: int, value: int) -> None:
+        """See Bus."""
+        self.post(_CONFIG_WRITE, width, offset, value)
+
+    def bar_read(self, bar: int, offset: int, width: int) -> int:
+        """See Bus."""
+        self.post(_BAR_READ, width, bar << 32 | offset, 0)
+        return self._number()
+
+    def bar_write(self, bar: int, offset: int, width: int, value: int) -> None:
+        """See Bus."""
+        self.post(_BAR_WRITE, width, bar << 32 | offset, value)
+
+    def close(self) -> None:
+        """See Bus: an empty line ends the program inside, which gives the function back."""
+        with contextlib.suppress(OSError, EOFError, InfrastructureError):
+            if self._held:
+                self.ask()
+            self._channel.send(b"\n")
+            while self._channel.recv_line(_ANSWER).strip() != b"done":
+                pass
+        with contextlib.suppress(OSError, EOFError, InfrastructureError):
+            self._channel.close()

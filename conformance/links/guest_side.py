@@ -1,0 +1,233 @@
+"""Runs inside a guest, as root: a PCI function taken from the kernel, driven from user space, given back fit for use.
+
+One file, standard library only, for Python 3.9 and later. It reads lines from standard input, each base64 of
+operations one after the other, does them in their order and answers with a line of their results. `guest_pci` is the
+other end. Arguments: the mount tag of the device.
+
+Linux's rules that it keeps: bus mastering is switched on after the driver has let go, which switches it off; on giving
+back INTx is allowed again and the function disabled, because a driver that binds to an enabled function waits for an
+interrupt for ever.
+"""
+
+import base64
+import ctypes
+import glob
+import mmap
+import os
+import struct
+import sys
+import time
+
+HUGE = 2 << 20
+PAGES = 8
+MAP_HUGETLB = 0x40000
+DRIVER = "/sys/bus/pci/drivers/virtio-pci"
+COMMAND, INTX_OFF = 4, 0x400
+OPERATION = struct.Struct("<BBQI")
+"""kind, width or region, address, length or value."""
+CODES = {1: "<B", 2: "<H", 4: "<I", 8: "<Q"}
+TYPES = {1: ctypes.c_uint8, 2: ctypes.c_uint16, 4: ctypes.c_uint32}
+
+
+def put(path, text):
+    with open(path, "w") as f:
+        f.write(text)
+
+
+def find(tag):
+    """The function whose 9P device has that mount tag."""
+    for path in glob.glob("/sys/bus/pci/devices/*/virtio*/mount_tag"):
+        with open(path, "rb") as f:
+            if f.read().rstrip(b"\0\n") == tag:
+                return path.split("/")[5]
+    raise SystemExit("no virtio-9p device with tag %r is bound to virtio-pci" % tag)
+
+
+class Memory:
+    """Huge pages that lie together in physical memory, which do not move."""
+
+    def __init__(self):
+        put("/proc/sys/vm/nr_hugepages", str(PAGES))
+        with open("/proc/sys/vm/nr_hugepages") as f:
+            count = int(f.read())
+        if not count:
+            raise SystemExit("the guest has no free huge page")
+        self.map = mmap.mmap(-1, count * HUGE, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | MAP_HUGETLB)
+        where = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
+        physical = []
+        with open("/proc/self/pagemap", "rb") as f:
+            for page in range(count):
+                self.map[page * HUGE] = 0
+                f.seek((where + page * HUGE) // 4096 * 8)
+                physical.append((struct.unpack("<Q", f.read(8))[0] & (1 << 55) - 1) * 4096)
+        best = (0, 0, 1)
+        for begin in range(count):
+            length = 1
+            while begin + length < count and physical[begin + length] == physical[begin] + length * HUGE:
+                length += 1
+            if length > best[1]:
+                best = (begin, length, 1)
+            back = 1  # the kernel hands pages out downwards, too
+            while begin + back < count and physical[begin + back] == physical[begin] - back * HUGE:
+                back += 1
+            if back > best[1]:
+                best = (begin, back, -1)
+        begin, length, self.step = best
+        self.size = length * HUGE
+        self.first = begin
+        self.count = length
+        self.base = physical[begin] if self.step > 0 else physical[begin] - (length - 1) * HUGE
+        self.view = memoryview(self.map)
+
+    def pieces(self, address, length):
+        """(offset in the map, bytes) of a physical range."""
+        at = address - self.base
+        if not 0 <= at <= self.size - length:
+            raise ValueError("%d bytes at %#x are not ours" % (length, address))
+        if self.step > 0:
+            yield self.first * HUGE + at, length
+            return
+        while length:
+            page, inside = divmod(at, HUGE)
+            now = min(length, HUGE - inside)
+            yield (self.first + self.count - 1 - page) * HUGE + inside, now
+            at, length = at + now, length - now
+
+    def write(self, address, data):
+        done = 0
+        for offset, length in self.pieces(address, len(data)):
+            self.view[offset : offset + length] = data[done : done + length]
+            done += length
+
+    def read(self, address, length):
+        return b"".join(bytes(self.view[o : o + n]) for o, n in self.pieces(address, length))
+
+    def word(self, address):
+        (offset, _), = self.pieces(address, 2)
+        return ctypes.c_uint16.from_buffer(self.map, offset)
+
+
+class Function:
+    """The PCI function, taken from its driver."""
+
+    def __init__(self, name):
+        self.name = name
+        self.path = "/sys/bus/pci/devices/" + name
+        self.bars = {}
+        put(DRIVER + "/unbind", name)
+        put(self.path + "/enable", "1")
+        self.config = os.open(self.path + "/config", os.O_RDWR)
+        command = self.config_read(COMMAND, 2)
+        self.config_write(COMMAND, 2, command | 7 | INTX_OFF)
+        with open(self.path + "/resource") as f:
+            self.resources = [[int(word, 16) for word in line.split()] for line in f]
+
+    def config_read(self, offset, width):
+        return struct.unpack(CODES[width], os.pread(self.config, width, offset))[0]
+
+    def config_write(self, offset, width, value):
+        os.pwrite(self.config, struct.pack(CODES[width], value), offset)
+
+    def bar(self, number):
+        """What a region is reached by: a descriptor (I/O) or a map (memory)."""
+        if number not in self.bars:
+            start, end, flags = self.resources[number]
+            handle = os.open(self.path + "/resource%d" % number, os.O_RDWR | os.O_SYNC)
+            if flags & 0x100:
+                self.bars[number] = (handle, None)
+            else:
+                self.bars[number] = (None, mmap.mmap(handle, end - start + 1))
+                os.close(handle)
+        return self.bars[number]
+
+    def bar_read(self, number, offset, width):
+        handle, mapped = self.bar(number)
+        if mapped is None:
+            return struct.unpack(CODES[width], os.pread(handle, width, offset))[0]
+        return TYPES[width].from_buffer(mapped, offset).value
+
+    def bar_write(self, number, offset, width, value):
+        handle, mapped = self.bar(number)
+        if mapped is None:
+            os.pwrite(handle, struct.pack(CODES[width], value), offset)
+        else:
+            TYPES[width].from_buffer(mapped, offset).value = value
+
+    def give_back(self):
+        """The kernel's driver has it again. The device was reset by our caller."""
+        self.config_write(COMMAND, 2, self.config_read(COMMAND, 2) & ~(INTX_OFF | 4))
+        os.close(self.config)
+        put(self.path + "/enable", "0")
+        put(DRIVER + "/bind", self.name)
+
+
+def wait(memory, address, old, seconds):
+    """The word at `address` when it is not `old`, -1 when the time is over."""
+    word = memory.word(address)
+    deadline = time.monotonic() + seconds
+    turns = 0
+    while word.value == old:
+        turns += 1
+        if turns > 50:
+            time.sleep(0.0001)
+            if time.monotonic() > deadline:
+                return -1
+    return word.value
+
+
+def perform(batch, function, memory):
+    """Do all of a batch; the results, one after the other."""
+    at, said = 0, []
+    unpack, head = OPERATION.unpack_from, OPERATION.size
+    while at < len(batch):
+        kind, width, address, value = unpack(batch, at)
+        at += head
+        if kind == 1:
+            memory.write(address, batch[at : at + value])
+            at += value
+        elif kind == 2:
+            said.append(memory.read(address, value))
+        elif kind == 3:
+            memory.word(address).value = value
+        elif kind == 4:
+            memory.write(address, bytes([width]) * value)
+        elif kind == 5:
+            old, seconds = value & 0xFFFF, (value >> 16) / 1000
+            said.append(struct.pack("<i", wait(memory, address, old, seconds)))
+        elif kind == 6:
+            said.append(struct.pack("<I", function.config_read(address, width)))
+        elif kind == 7:
+            function.config_write(address, width, value)
+        elif kind == 8:
+            said.append(struct.pack("<I", function.bar_read(address >> 32, address & 0xFFFFFFFF, width)))
+        elif kind == 9:
+            function.bar_write(address >> 32, address & 0xFFFFFFFF, width, value)
+    return b"".join(said)
+
+
+def main():
+    memory = Memory()
+    function = Function(find(sys.argv[1].encode()))
+    out = sys.stdout
+    try:
+        out.write("%d %d\n" % (memory.base, memory.size))
+        out.flush()
+        for line in sys.stdin:
+            batch = base64.b64decode(line)
+            if not batch:
+                break
+            try:
+                said = base64.b64encode(perform(batch, function, memory)).decode()
+            except (OSError, ValueError, struct.error, KeyError, IndexError) as error:
+                said = "!%s: %s" % (type(error).__name__, " ".join(str(error).split()))
+            out.write(said + "\n")
+            out.flush()
+    finally:
+        function.give_back()
+        put("/proc/sys/vm/nr_hugepages", "0")
+        out.write("done\n")
+        out.flush()
+
+
+if __name__ == "__main__":
+    main()

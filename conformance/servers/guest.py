@@ -1,0 +1,115 @@
+"""QEMU's virtio-9p device, driven from user space inside a stock guest."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+
+from conformance.errors import InfrastructureError
+from conformance.links.device import Device, DeviceGone
+from conformance.links.guest_pci import GuestBus
+from conformance.links.virtio_pci import LegacyDevice, ModernDevice
+from conformance.servers.devices import OverRings
+from conformance.servers.spec import ServerSpec
+from conformance.targets.spec import MachineTable, Target
+from guests.shell import Shell
+
+_log = logging.getLogger(__name__)
+
+
+class GuestServer(OverRings):
+    """A guest as the vfs layer starts it; its first share's device is taken from the kernel."""
+
+    def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
+        from conformance.targets.qemu import TAGS, QemuDeployment  # noqa: PLC0415 - it imports this package
+
+        self.spec, self.run_dir = spec, run_dir
+        self.name = "QEMU"
+        self.aname = b""
+        given = spec.options
+        table = MachineTable.model_validate({
+            "program": given.get("qemu", "qemu-system-x86_64"), "image": given.get("image", "debian12"),
+            "security_model": given.get("security_model", "passthrough"), "arguments": spec.arguments,
+        })  # fmt: skip
+        self._target = Target(name="qemu", kind="qemu", title="a guest with raw access to a device", machine=table)
+        self._make = QemuDeployment
+        self._tag = TAGS[0]
+        self.tag: bytes | None = self._tag.encode()
+        self._deployment: QemuDeployment | None = None
+        self._bus: GuestBus | None = None
+        self._device: Device | None = None
+
+    @property
+    def export(self) -> Path | None:
+        """See Server."""
+        return self._deployment.exports[0] if self._deployment is not None else None
+
+    def start(self) -> None:
+        """See Server."""
+        self._deployment = self._make(self._target, self.run_dir, _log.info, {})
+        try:
+            self._deployment.start()
+            self.take()
+        except BaseException:
+            self.stop()
+            raise
+
+    def shell(self) -> Shell:
+        """A root shell in the guest."""
+        if self._deployment is None:
+            raise InfrastructureError("the guest is not running")
+        return self._deployment.machine.shell()
+
+    def take(self) -> Device:
+        """Take the device from the guest's kernel."""
+        try:
+            self._bus = GuestBus(self.shell(), self._tag)
+            self._device = LegacyDevice(self._bus) if self.spec.options.get("legacy") else ModernDevice(self._bus)
+        except DeviceGone as error:
+            raise InfrastructureError(str(error)) from None
+        return self._device
+
+    def give_back(self) -> None:
+        """The guest's kernel has it again: a mount works."""
+        device, bus, self._device, self._bus = self._device, self._bus, None, None
+        if device is not None:
+            with contextlib.suppress(DeviceGone):
+                device.reset()
+        if bus is not None:
+            bus.close()
+
+    def device(self) -> Device:
+        """See DeviceServer."""
+        if self._device is None:
+            raise InfrastructureError("the guest is not running")
+        self._device.reset()
+        return self._device
+
+    def death(self) -> str | None:
+        """See Server."""
+        alive = self._deployment is not None and self._deployment.machine.alive()
+        return None if alive else "the guest or its QEMU died"
+
+    def pid(self) -> int | None:
+        """See Server."""
+        return self._deployment.machine.pid if self._deployment is not None else None
+
+    def stop(self) -> None:
+        """See Server."""
+        self.give_back()
+        if self._deployment is not None:
+            self._deployment.stop()
+            self._deployment = None
+
+    def argv(self) -> list[str]:
+        """See Server."""
+        return [str(word) for word in self._deployment.machine.argv] if self._deployment is not None else []
+
+    def log(self) -> str:
+        """See Server."""
+        return ""
+
+    def version(self) -> str:
+        """See Server."""
+        return self._deployment.version if self._deployment is not None else ""

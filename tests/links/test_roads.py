@@ -1,0 +1,91 @@
+"""The roads themselves: a session over each, what they do with what does not fit, and a guest's device given back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conformance.errors import UsageError
+from conformance.links.base import LinkClosed
+from conformance.links.ring import RingLink
+from conformance.operations import Client
+from conformance.servers import Server, ServerSpec, make
+from conformance.targets.roads import chosen_link, links_of, reached
+from conformance.targets.spec import load
+from protocol.constants import GETATTR_BASIC
+from protocol.messages import Rgetattr, Tgetattr
+from tests.links.model import ModelDevice
+
+
+def talks(server: Server) -> None:
+    """A session with many requests in flight, then another one."""
+    for _ in range(2):
+        client = Client(server.connect(), timeout=60.0)
+        client.version(8192)
+        client.attach(1, server.aname, b"root")
+        assert client.getattr(1).mode & 0o40000
+        requests = [Tgetattr(i % 16, 1, GETATTR_BASIC) for i in range(100)]
+        assert [type(reply) for reply in client.pipeline(requests, 16)] == [Rgetattr] * 100
+        client.close()
+
+
+@pytest.mark.parametrize("options", [{}, {"legacy": True}], ids=["modern", "legacy"])
+def test_qemu_over_qtest(tmp_path: Path, options: dict[str, bool]) -> None:
+    server = make(ServerSpec(program="qtest", options=dict(options)), tmp_path)
+    server.start()
+    try:
+        talks(server)
+        assert server.version()
+    finally:
+        server.stop()
+    assert server.death() is not None
+
+
+def test_a_device_that_needs_a_reset_closes_the_link() -> None:
+    link = RingLink(ModelDevice())
+    client = Client(link)
+    client.version(8192)
+    link.send([b"\x05\0\0\0\x01"])
+    with pytest.raises(LinkClosed, match="needs a reset"):
+        link.recv(1.0)
+
+
+def test_more_requests_than_the_queue_holds() -> None:
+    link = RingLink(ModelDevice())
+    client = Client(link)
+    client.version(8192)
+    client.attach(1, b"", b"root")
+    requests = [Tgetattr(i, 1, GETATTR_BASIC) for i in range(500)]
+    assert [type(reply) for reply in client.pipeline(requests, 500)] == [Rgetattr] * 500
+
+
+def test_links_of_targets() -> None:
+    assert links_of(load("qemu"))[0] == "qtest"
+    assert chosen_link(load("reference"), "vhost-user") == "vhost-user"
+    assert reached(load("qemu"), {"link": "guest-pci"}).server["program"] == "guest-pci"
+    with pytest.raises(UsageError, match="one of qtest, guest-pci is wanted"):
+        chosen_link(load("qemu"), "qtst")
+    with pytest.raises(UsageError, match="raw frames do not reach it"):
+        reached(load("local"), {})
+    with pytest.raises(UsageError, match="--address PATH"):
+        make(ServerSpec(program="vhost-user"), Path())
+
+
+@pytest.mark.guest
+def test_a_guest_gets_its_device_back_twenty_times(tmp_path: Path) -> None:
+    from conformance.servers.guest import GuestServer  # noqa: PLC0415
+
+    server = GuestServer(ServerSpec(program="guest-pci"), tmp_path)
+    server.start()
+    try:
+        talks(server)
+        shell = server.shell()
+        for turn in range(20):
+            server.give_back()
+            done = shell.run("mount -t 9p -o trans=virtio,version=9p2000.L share0 /mnt/share0"
+                             " && ls /mnt/share0 && umount /mnt/share0", timeout=60)  # fmt: skip
+            assert done.status == 0, (turn, done)
+            server.take()
+    finally:
+        server.stop()
