@@ -1129,19 +1129,6 @@ def mounts():
 
 
 @op()
-def mount_(source, path: P, kind="", flags=0, data=""):
-    """mount(2). As a system call: under an emulator a program that does it costs sixty times as much."""
-    given = [os.fsencode(v) if v else None for v in (source, path, kind, data)]
-    check(libc.mount(given[0], given[1], given[2], ctypes.c_ulong(flags), given[3]))
-
-
-@op()
-def umount(path: P, flags=0):
-    """umount2(2)."""
-    check(libc.umount2(os.fsencode(path), flags))
-
-
-@op()
 def uname():
     return list(os.uname())
 

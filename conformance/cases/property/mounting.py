@@ -72,7 +72,7 @@ def loop_mounted(share: Share, where: str, image: str, *options: str) -> Iterato
 
 
 def mounted(vantage: Vantage, source: str, path: str, kind: str, flags: int, data: str = "") -> None:
-    """mount(2). Undrivable where it fails: this host or guest cannot do it."""
+    """mount(2), because mount(8) costs an emulated guest a fork. Undrivable where it fails: it cannot be had here."""
     try:
         vantage.mount(source, path, kind, flags, data)
     except OSError as e:
@@ -81,4 +81,4 @@ def mounted(vantage: Vantage, source: str, path: str, kind: str, flags: int, dat
 
 def unmounted(vantage: Vantage, path: str) -> None:
     """Take a mount off its place at once; it ends when the last descriptor on it is closed."""
-    vantage.umount(path, MNT_DETACH)
+    vantage.umount2(path, MNT_DETACH)

@@ -136,7 +136,7 @@ def test_chmod_of_special_files(share: Share, kind: int) -> None:
     assert stat.S_IFMT(share.inside.lstat("node")["st_mode"]) == kind
 
 
-@case("MODE-011", caches=DIRECT, needs=["host-root"])
+@case("MODE-011", caches=DIRECT, needs=["passthrough-ownership"])
 def test_what_the_host_changes_is_seen(share: Share) -> None:
     """A chmod(2) on the host is seen inside at once, all twelve bits of it, and is what permission is judged
     by.

@@ -42,6 +42,9 @@ def mounted(share: Share, options: str = "", flags: int = 0) -> Iterator[str]:
     share.outside.quietly("rmtree", f"{export}/scratch")
     with suppress(OSError):
         share.inside.quietly("mkdir", WHERE)
+    for source, where, *_ in share.inside.quietly("mounts"):  # an earlier case's, as a further share
+        if source == TAG:
+            share.inside.quietly("umount2", where)
     share.inside.mount(TAG, WHERE, "9p", flags, OPTIONS + (f",{options}" if options else ""))
     try:
         yield export
