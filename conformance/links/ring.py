@@ -120,10 +120,11 @@ class RingLink:
 
     def recv(self, timeout: float) -> bytes | bytearray:
         """See Link."""
-        if not self._inbox:
+        deadline = time.monotonic() + timeout
+        while not self._inbox:
             self._open()
             try:
-                self._receive(timeout)
+                self._receive(deadline - time.monotonic())
             except DeviceGone as error:
                 raise LinkClosed(str(error)) from None
         return self._inbox.popleft()
@@ -145,7 +146,9 @@ class RingLink:
         for data, place in zip(self._memory.read_many(spans), places, strict=True):
             self._pool.give(place[0], place[1])
             self._pool.give(place[2], place[3])
-            self._inbox.append(data)
+            # Nothing written: the buffers of a request that was flushed come back so. It is no reply.
+            if data:
+                self._inbox.append(data)
             if len(data) >= 11 and data[4] == Rversion.type:
                 room = _MSIZE.unpack_from(data, HDRSZ)[0]
         # An msize that the memory cannot hold is the link's limit, not the device's fault.

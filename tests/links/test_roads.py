@@ -83,7 +83,7 @@ def test_a_guest_gets_its_device_back_twenty_times(tmp_path: Path) -> None:
         shell = server.shell()
         for turn in range(20):
             server.give_back()
-            done = shell.run("mount -t 9p -o trans=virtio,version=9p2000.L share0 /mnt/share0"
+            done = shell.run("mkdir -p /mnt/share0 && mount -t 9p -o trans=virtio,version=9p2000.L share0 /mnt/share0"
                              " && ls /mnt/share0 && umount /mnt/share0", timeout=60)  # fmt: skip
             assert done.status == 0, (turn, done)
             server.take()
