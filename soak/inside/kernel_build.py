@@ -11,6 +11,7 @@ import json
 import os
 import random
 import shutil
+import time
 import urllib.parse
 from typing import Any
 
@@ -129,7 +130,7 @@ class Build:
         second = self.make(*pool[few : few + more]).seconds
         each = max((second - first) / (more - few), second / (more * 10), 0.01)
         call = max(first - few * each, 0.0)
-        seconds = config.get("unit_seconds", 180)
+        seconds = config.get("unit_seconds", 120)
         count = min(max(int((seconds - call) / each), LEAST), len(pool))
         self.context.note(
             f"a call of make costs {call:.1f} s and an object {each:.1f} s here: the unit is the first {count} "
@@ -168,8 +169,13 @@ def iterate(context: Context, rng: random.Random) -> dict[str, Any]:
     fresh = not _ready or (every and context.number % every == 0)
     try:
         if fresh:
+            begun = time.monotonic()
             build.unpack()
+            unpacked = time.monotonic()
             build.configure()
+            took, configured = unpacked - begun, time.monotonic() - unpacked
+            context.note(f"{len(build.sources)} files unpacked on the share and compared in {took:.0f} s, "
+                         f"configured in {configured:.0f} s")  # fmt: skip
         else:
             build.clean()
             build.messages = list(_ready["messages"])

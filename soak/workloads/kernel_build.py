@@ -24,7 +24,7 @@ from soak.workloads.kind import Workload
 from soak.workloads.packages import BUILD
 
 OPTIONS: dict[str, Any] = {
-    "fresh": 0, "source": "6.12", "config": "tinyconfig", "unit": "auto", "unpack_every": 10, "unit_seconds": 180,
+    "fresh": 0, "source": "6.12", "config": "tinyconfig", "unit": "auto", "unpack_every": 10, "unit_seconds": 120,
     "jobs": 0, "check_seconds": 7200,
 }  # fmt: skip
 """`source`: a version of Debian's linux-source, a tree, a tarball. `config`: a target of make or a file.
