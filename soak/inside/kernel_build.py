@@ -7,12 +7,14 @@ Between two iterations everything that the build made is removed, or the tree is
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
 import shutil
 import time
 import urllib.parse
+from collections.abc import Callable
 from typing import Any
 
 from soak.inside.common import Context, Finding, digest, main
@@ -35,12 +37,56 @@ _ready: dict[str, Any] = {}
 
 def files_below(tree: str) -> set[str]:
     """Paths of everything below that is not a directory."""
-    found = set()
-    for directory, directories, names in os.walk(tree):
-        below = os.path.relpath(directory, tree)
-        for name in [*names, *(d for d in directories if os.path.islink(os.path.join(directory, d)))]:
-            found.add(os.path.normpath(os.path.join(below, name)))
+    found, waiting = set(), [""]
+    while waiting:
+        below = waiting.pop()
+        with os.scandir(os.path.join(tree, below)) as entries:
+            for entry in entries:  # the type comes with the name: no call for each file
+                path = os.path.join(below, entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(path)
+                else:
+                    found.add(path)
     return found
+
+
+def differing(tree: str, expected: dict[str, str], tick: Callable[[], None]) -> list[str]:
+    """Which files of a tree are not as expected (path -> hash, or `symlink TARGET`), in words.
+
+    Each directory is opened once: without a cache in the guest every name of a path costs messages of its own.
+    """
+    wrong, opened, directory = [], None, -1
+    try:
+        for path in sorted(expected, key=os.path.split):
+            tick()
+            below, name = os.path.split(path)
+            try:
+                if below != opened:
+                    if directory >= 0:
+                        os.close(directory)
+                    opened, directory = None, -1
+                    directory = os.open(os.path.join(tree, below), os.O_RDONLY | os.O_DIRECTORY)
+                    opened = below
+                seen = look(name, directory, expected[path].startswith("symlink "))
+            except OSError as e:
+                seen = str(e)
+            if seen != expected[path]:
+                wrong.append(f"{path}: {seen} instead of {expected[path]}")
+    finally:
+        if directory >= 0:
+            os.close(directory)
+    return wrong
+
+
+def look(name: str, directory: int, link: bool) -> str:
+    """The hash of a file, or where a symbolic link leads, by its name in an open directory."""
+    if link:
+        return "symlink " + os.readlink(name, dir_fd=directory)
+    made = hashlib.sha256()
+    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory), "rb", buffering=0) as f:
+        for part in iter(lambda: f.read(1 << 20), b""):
+            made.update(part)
+    return made.hexdigest()[:32]
 
 
 def made(tree: str, before: set[str]) -> dict[str, str]:
@@ -88,17 +134,7 @@ class Build:
 
     def check_sources(self, when: str) -> None:
         """Compare every source file with what the archive has. Raises Finding."""
-        wrong = []
-        for path, expected in self.sources.items():
-            self.context.alive(-1)
-            full = os.path.join(self.tree, path)
-            try:
-                seen = "symlink " + os.readlink(full) if os.path.islink(full) else digest(full)
-            except OSError as e:
-                seen = str(e)
-            if seen != expected:
-                wrong.append(f"{path}: {seen} instead of {expected}")
-        if wrong:
+        if wrong := differing(self.tree, self.sources, lambda: self.context.alive(-1)):
             raise Finding(f"{len(wrong)} sources differ {when}", "\n".join(wrong[:50]))
 
     def configure(self) -> None:

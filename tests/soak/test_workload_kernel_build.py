@@ -9,6 +9,7 @@ import pytest
 
 from conformance.errors import UsageError
 from soak import journal as journals
+from soak.inside.kernel_build import differing, files_below
 from soak.journal import Iteration
 from soak.workloads.kernel_build import unit_of
 from soak.workloads.kernel_source import archive_of, needed, pack
@@ -130,3 +131,19 @@ def test_no_such_source(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="has no Makefile"):
         archive_of(str(tmp_path / "empty"), tmp_path, print)
+
+
+def test_differing_sources_are_told_apart(tmp_path: Path) -> None:
+    made = tree(tmp_path)
+    chosen = [str(p.relative_to(made)) for p in sorted(made.rglob("*")) if not p.is_dir()]
+    said = pack(made, chosen, tmp_path / "all.tar")
+    assert files_below(str(made)) == set(chosen)
+    assert differing(str(made), said, lambda: None) == []
+    (made / "lib/one.c").write_text("int one = 2;\n")
+    (made / "init/main.c").unlink()
+    (made / "scripts/link").unlink()
+    (made / "scripts/link").symlink_to("y.sh")
+    (made / "Kconfig").unlink()
+    (made / "Kconfig").symlink_to("Makefile")
+    assert {line.split(":")[0] for line in differing(str(made), said, lambda: None)} == {
+        "Kconfig", "init/main.c", "lib/one.c", "scripts/link"}  # fmt: skip
