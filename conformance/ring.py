@@ -126,6 +126,18 @@ class Ring:
         self.note(f"queue of {size} at {at:#x}, {'split' if isinstance(queue, SplitQueue) else 'packed'}")
         return queue
 
+    def restart(self) -> None:
+        """Reset, with memory as at a case's beginning."""
+        self.device.reset()
+        self.memory = WatchedMemory(self.device.memory)
+        self._next, self._queue = self.memory.base, None
+
+    def revive(self) -> None:
+        """Start a device that died anew, for a case that goes on to find out what killed it."""
+        self._owner.recover()
+        self.device = self._owner.device_server().device()
+        self.restart()
+
     # ---- memory
 
     def take(self, length: int, align: int = 1) -> int:

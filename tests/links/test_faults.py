@@ -138,6 +138,7 @@ FAULTS = {
     "offer changes": "FEATURE-006",
     "config by width": "CONFIG-002",
     "config written": "CONFIG-005",
+    "stray at random": "RANDOM-001",
 }
 """What the model does wrong -> the case that is there to find it."""
 
