@@ -326,7 +326,7 @@ class ModelDevice:
             part = left if last and "reply beyond" in self.faults else left[:length]
             self.memory.write(address, part)
             left = left[len(part) :]
-        if {"stray byte", "stray at random"} & self.faults and chain.back:
+        if "stray byte" in self.faults and chain.back:
             address, length = chain.back[-1]
             self.memory.write(address + length, b"\0")
         if "writes request" in self.faults and chain.out:

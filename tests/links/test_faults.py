@@ -11,6 +11,7 @@ import pytest
 
 from conformance.case import CASES, Case
 from conformance.cases import ring as ring_cases
+from conformance.cases.ring.test_random import _attempt
 from conformance.errors import Finding, Undrivable
 from conformance.links.device import DeviceGone
 from conformance.links.ring import RingLink
@@ -138,7 +139,6 @@ FAULTS = {
     "offer changes": "FEATURE-006",
     "config by width": "CONFIG-002",
     "config written": "CONFIG-005",
-    "stray at random": "RANDOM-001",
 }
 """What the model does wrong -> the case that is there to find it."""
 
@@ -146,6 +146,14 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found(fault: str) -> None:
     assert findings(FAULTS[fault], fault)
+
+
+def test_a_random_chain_that_does_harm_is_found() -> None:
+    chain = [(0, 19, 1, 1), (3, 512, 2, 0)]
+    for faults, wanted in (((), None), (("stray byte",), Finding), (("writes request",), Finding)):
+        session = _Session(ModelDevice(*faults))
+        raised = session.run(RING["RANDOM-001"], "", lambda ring: _attempt(ring, chain, 0, 1)).raised
+        assert raised is None if wanted is None else isinstance(raised, wanted)
 
 
 def test_indices_of_fifteen_bits_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
