@@ -42,12 +42,17 @@ def lock(call: Call, request: Tlock) -> Reply:
 
 @handles(Tgetlock)
 def getlock(call: Call, request: Tgetlock) -> Reply:
-    """The lock that stands in the way; the question itself with LOCK_TYPE_UNLCK when none does, as fcntl(2)."""
+    """The lock that stands in the way; the question itself with LOCK_TYPE_UNLCK when none does, as fcntl(2).
+
+    Asked about LOCK_TYPE_UNLCK it names any lock of another: Linux asks so whatever the program asked (6.12,
+    v9fs_file_getlock), and EINVAL would break F_GETLK there.
+    """
     file = call.fid(request.fid, _ASKED).file
     assert file is not None
     owner = LockOwner(call.session.number, request.client_id, request.proc_id)
     start, length = _range(request.start, request.length)
-    found = file.get_lock(owner, _lock(request.locktype, start, length, owner))
+    type = c.LOCK_TYPE_WRLCK if request.locktype == c.LOCK_TYPE_UNLCK else request.locktype
+    found = file.get_lock(owner, _lock(type, start, length, owner))
     if found is None:
         return Rgetlock(
             request.tag, c.LOCK_TYPE_UNLCK, request.start, request.length, request.proc_id, request.client_id

@@ -109,6 +109,15 @@ def test_a_file_without_a_name_can_be_locked(peer: Peer) -> None:
     assert lock(peer, fid, WR, process=2) == c.LOCK_BLOCKED
 
 
+def test_linux_asks_about_unlck(peer: Peer) -> None:
+    """v9fs_file_getlock sends LOCK_TYPE_UNLCK whatever the program asked about."""
+    fid = create(peer, b"f")
+    assert peer.ok(m.Tgetlock(peer.tag(), fid, UN, 0, 0, 2, b"me"), m.Rgetlock).locktype == UN
+    peer.ok(m.Tlock(peer.tag(), fid, RD, 0, 0, 9, 1, b"me"), m.Rlock)
+    found = peer.ok(m.Tgetlock(peer.tag(), fid, UN, 0, 0, 2, b"me"), m.Rgetlock)
+    assert (found.locktype, found.proc_id) == (RD, 1)
+
+
 def test_nonsense(peer: Peer) -> None:
     fid = create(peer, b"f")
     tlock = lambda *rest: m.Tlock(peer.tag(), fid, *rest, 1, b"")  # noqa: E731
@@ -118,7 +127,7 @@ def test_nonsense(peer: Peer) -> None:
     assert peer.error(tlock(WR, 0, (1 << 63) - 1, 2)) == c.EINVAL
     peer.ok(tlock(WR, 0, (1 << 63) - 1, 1), m.Rlock)
     peer.ok(tlock(UN, 0, 5, 5), m.Rlock)
-    assert peer.error(m.Tgetlock(peer.tag(), fid, UN, 0, 0, 1, b"")) == c.EINVAL
+    assert peer.error(m.Tgetlock(peer.tag(), fid, 3, 0, 0, 1, b"")) == c.EINVAL
     assert peer.error(m.Tlock(peer.tag(), peer.walk(b"f"), WR, 0, 0, 0, 1, b"")) == c.EBADF
     assert peer.error(m.Tlock(peer.tag(), peer.open(), WR, 0, 0, 0, 1, b"")) == c.EISDIR
 
