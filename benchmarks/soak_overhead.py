@@ -53,7 +53,9 @@ def measured(deployment: Deployment, number: int, watched: bool, guess: float) -
     directory = f"{deployment.control_root}/soak-overhead"
     program = InsideProgram(deployment.inside, "soak.inside.tree", directory, config(deployment, number))
     program.place()
-    watching = Watching(deployment, [deployment.inside_root], Path(deployment.outside_root), 10.0) if watched else None
+    watching = None
+    if watched:
+        watching = Watching(deployment, [deployment.inside_root], Path(deployment.outside_root), 10.0, 512)
     if watching is not None:
         time.sleep(3)  # its program starts
     program.start()

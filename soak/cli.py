@@ -87,20 +87,20 @@ def run(
     """Start a run on TARGET (a name of `assay9 targets`, or the path of a TOML file)."""
     loaded = spec.load(target)
     options: dict[str, Any] = {k: v for k, v in (("qemu", qemu), ("image", image)) if v}
-    if loaded.kind not in ("qemu", "local"):
+    if loaded.kind == "server":
         raise UsageError(f"target {target} is of kind {loaded.kind}, which has no share to mount: take one that has")
-    kinds.check(loaded, options)
     parse(mount)
     names = list(workloads) or [DEFAULT]
     found_workloads = [find(name) for name in names]
     check_disturbances(list(disturbances), loaded.kind, os.geteuid() == 0)
     if unit is not None:
         settings = (*settings, f"kernel-build.unit={unit}")
-    if loaded.kind == "qemu":
+    if loaded.kind != "local":
         options["packages"] = sorted({package for w in found_workloads for package in w.packages})
         options["memory_mb"] = max(w.memory_mb for w in found_workloads)
         options["export_mb"] = EXPORT_MB if "full" in disturbances else 0
-    if shares > 1 and loaded.kind != "qemu":
+    kinds.check(loaded, options)
+    if shares > 1 and loaded.kind == "local":
         raise UsageError(f"target {target} has one share: leave --shares out")
     seconds = seconds_of(length) if length else None
     if seconds is None and iterations is None:

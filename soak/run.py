@@ -57,6 +57,7 @@ class Runner:
         self._disturber: Disturber | None = None
         self._outside = Path()
         self._identity = (0, 0)
+        self._guest_mb = 0
         self._deployment: Deployment | None = None
         self._mark: Any = None
         self._recoveries = 0
@@ -107,6 +108,8 @@ class Runner:
         target = spec.load(self.plan.target)
         options = self.plan.target_options
         kinds.check(target, options)
+        if target.kind != "local":
+            self._guest_mb = max(target.machine.memory_mb, int(options.get("memory_mb", 0)))
         directory = self.journal.run_dir / f"session-{self.journal.session}"
         directory.mkdir(exist_ok=True)
         self._deployment = kinds.deployment(target, directory.absolute(), self.view.line, options)
@@ -138,8 +141,9 @@ class Runner:
         self._outside = Path(next(iter(places.values()))[1])
         self._identity = identity(self._outside)
         self._watching = Watching(
-            self.deployment, [inside for inside, _ in places.values()], self._outside, self.plan.sample_seconds
-        )
+            self.deployment, [inside for inside, _ in places.values()], self._outside, self.plan.sample_seconds,
+            self._guest_mb,
+        )  # fmt: skip
 
     def _scene(self) -> Scene:
         """What a disturbance may use."""

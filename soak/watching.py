@@ -16,13 +16,13 @@ from soak.monitors.process import ProcessMonitor
 class Watching:
     """The monitors of one start of the target; after a restart there is a new one."""
 
-    def __init__(self, deployment: Deployment, inside_roots: list[str], export: Path, seconds: float) -> None:
+    def __init__(
+        self, deployment: Deployment, inside_roots: list[str], export: Path, seconds: float, guest_mb: int
+    ) -> None:
         processes = deployment.processes()
-        machine_mb = getattr(getattr(deployment, "spec", None), "memory_mb", 0)
-        runs_guest = "hypervisor" if "hypervisor" in processes else "device"
         self.inside = InsideMonitor(deployment, inside_roots, seconds)
         self._monitors: list[Monitor] = [
-            *(ProcessMonitor(name, pid, machine_mb if name == runs_guest else 0) for name, pid in processes.items()),
+            *(ProcessMonitor(name, pid, guest_mb) for name, pid in processes.items()),
             ProcessMonitor("runner", os.getpid(), detail=False),
             HostMonitor(lambda: (*processes.values(), os.getpid())),
             ExportMonitor(export),

@@ -72,6 +72,9 @@ def check(names: list[str], kind: str, is_root: bool) -> None:
             raise UsageError(f"unknown disturbance {name!r}: {hint}")
         if KINDS[name].guest and kind == "local":
             raise UsageError(f"disturbance {name} needs a guest, which this target has not: take another target")
+        if name == "full" and kind == "uml":
+            raise UsageError("disturbance full needs an export with a file system of its own, which a target of kind "
+                             "uml has not: leave it out, or take a target of kind qemu or tcp")  # fmt: skip
         if KINDS[name].root and not is_root:
             raise UsageError(f"disturbance {name} needs root on this host: leave it out, or run as root")
 

@@ -1,7 +1,7 @@
 """A process of this host: memory, descriptors, threads, CPU, straight from /proc.
 
-`own_mb` is the resident memory without mappings as large as the guest's memory: what the guest touches is not the
-device's. Sources: proc(5), smaps.
+`own_mb` is the resident memory without the guest's: what the guest touches is not the device's.
+Sources: proc(5), smaps.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_HEAD = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ")
+_HEAD = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ...(.) ")
 
 
 class ProcessMonitor:
-    """One process under a name; `guest_mb` is the memory of the guest it runs, 0 when it runs none.
+    """One process under a name; `guest_mb` is the memory of the guest that it maps, 0 when there is none.
 
     With `detail` off only what is cheap is read: status and stat, not the mappings.
     """
@@ -53,5 +53,6 @@ def memory(smaps: bytes, guest_mb: int) -> dict[str, float]:
             pss += int(line.split()[1])
         elif (head := _HEAD.match(line)) is not None:
             size = int(head[2], 16) - int(head[1], 16)
-            guest = guest_mb > 0 and size >= guest_mb << 20
+            # QEMU's own is one private mapping of that size; with vhost-user, and in UML, it is shared
+            guest = guest_mb > 0 and (size == guest_mb << 20 or head[3] == b"s")
     return {"own_mb": own / 1024, "pss_mb": pss / 1024}

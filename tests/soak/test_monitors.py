@@ -26,6 +26,8 @@ Pss:                 256 kB
 def test_memory_of_the_guest_is_not_the_devices() -> None:
     assert memory(SMAPS, 512) == {"own_mb": 0.5, "pss_mb": (400000 + 256) / 1024}
     assert memory(SMAPS, 0)["own_mb"] == (400000 + 512) / 1024
+    assert memory(SMAPS, 384)["own_mb"] == (400000 + 512) / 1024, "a heap as large as a guest is a leak"
+    assert memory(SMAPS.replace(b"rw-p", b"rw-s"), 384)["own_mb"] == 0.5, "vhost-user: the guest's memory is shared"
 
 
 def test_a_process_is_measured() -> None:
