@@ -20,7 +20,7 @@ def four(share: Share) -> list[Share]:
     return [share, *(share.beside(number) for number in (1, 2, 3))]
 
 
-@case("FOUR-001", needs=NEEDS, covers=[Tlcreate, Twrite], control=False, cached_too=True)
+@case("FOUR-001", needs=NEEDS, covers=[Tlcreate, Twrite], control=False)
 def test_same_names_different_content(share: Share) -> None:
     """Files of one name, made inside on four shares, hold each what was written to it, on both sides.
     Source: 9P2000 attach(5): a session names one tree; the ticket's four shares on one guest."""
@@ -37,7 +37,7 @@ def test_same_names_different_content(share: Share) -> None:
         one.same_stat("fred")
 
 
-@case("FOUR-002", needs=NEEDS, covers=[Trenameat], control=False, cached_too=True)
+@case("FOUR-002", needs=NEEDS, covers=[Trenameat], control=False)
 def test_changes_stay_where_they_are_made(share: Share) -> None:
     """Renaming, truncating, changing the mode and removing on one share change nothing on the three others.
     Source: 9P2000 attach(5): a session names one tree; the ticket's four shares on one guest."""

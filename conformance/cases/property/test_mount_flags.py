@@ -77,7 +77,7 @@ def test_read_only_for_a_while(share: Share) -> None:
     assert share.outside.slurp("d/file") == b"written before and after"
 
 
-@case("NOSUID-001", needs=["mount-namespace"], covers=[Tgetattr], cached_too=True)
+@case("NOSUID-001", needs=["mount-namespace"], covers=[Tgetattr])
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o6711], ids=oct)
 def test_nosuid_mount_keeps_the_bits(share: Share, mode: int) -> None:
     """On a host mount with nosuid the set-user-ID and set-group-ID bits are set, kept and shown as elsewhere.
@@ -139,7 +139,7 @@ def test_device_of_a_nodev_mount_is_the_guests(share: Share) -> None:
         assert share.inside.write(fd, b"swallowed") == 9
 
 
-@case("NOEXEC-001", needs=["mount-namespace"], covers=[Tlopen, Tread], severity="linux", cached_too=True)
+@case("NOEXEC-001", needs=["mount-namespace"], covers=[Tlopen, Tread], severity="linux")
 def test_noexec_mount_of_the_host_is_the_hosts(share: Share) -> None:
     """A program on a host mount with noexec is executed in the guest as the guest's own mount says, and its mode
     shows who may.

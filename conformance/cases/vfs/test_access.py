@@ -58,7 +58,7 @@ def test_the_class_that_applies_decides(share: Share, who: str) -> None:
         assert granted(user, "fred") == _as_set(mode >> shift & 7), oct(mode)
 
 
-@case("ACCESS-002", cached_too=True, needs=["guest-root"])
+@case("ACCESS-002", needs=["guest-root"])
 def test_root_needs_an_execute_bit_for_files_only(share: Share) -> None:
     """Root may read and write whatever the mode, execute a file only if some execute bit is set, and search
     any directory.
@@ -84,7 +84,7 @@ def test_combined_modes(share: Share) -> None:
     bob.refuses(EACCES).access("fred", os.R_OK | os.W_OK | os.X_OK)
 
 
-@case("ACCESS-004", needs=["guest-root"], covers=[Twalk], cached_too=True)
+@case("ACCESS-004", needs=["guest-root"], covers=[Twalk])
 def test_the_answer_is_what_open_says(share: Share) -> None:
     """Where access(2) says no, open(2) fails with EACCES; where it says yes, it works.
     Source: access(2), "whether the calling process can access the file"."""

@@ -25,7 +25,7 @@ def bits(share: Share, path: str) -> int:
     return mode & 0o7777
 
 
-@case("ACL-001", covers=[Txattrcreate, Txattrwalk], needs=["acl"], mount="posixacl", cached_too=True)
+@case("ACL-001", covers=[Txattrcreate, Txattrwalk], needs=["acl"], mount="posixacl")
 def test_an_acl_is_kept(share: Share) -> None:
     """An access ACL set inside is read back, is on the host byte for byte, and its mask is the mode's group
     bits.
@@ -38,7 +38,7 @@ def test_an_acl_is_kept(share: Share) -> None:
     assert bits(share, "fred") == 0o660
 
 
-@case("ACL-002", covers=[Txattrcreate], needs=["acl", "guest-root"], mount="posixacl", cached_too=True)
+@case("ACL-002", covers=[Txattrcreate], needs=["acl", "guest-root"], mount="posixacl")
 def test_a_named_user_is_let_in(share: Share) -> None:
     """A named user gets what his entry and the mask give, another user what other has.
     Source: acl(5), access check algorithm."""

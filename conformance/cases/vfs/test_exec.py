@@ -59,7 +59,7 @@ def test_larger_program_runs(share: Share) -> None:
     must_be_equal("run", ran(share.inside, ["./bash", "--norc", "-c", code]), (0, b"05050\n", b""))
 
 
-@case("EXEC-003", covers=[Tlopen, Tread], cached_too=True)
+@case("EXEC-003", covers=[Tlopen, Tread])
 @pytest.mark.parametrize("way", ["#!/bin/sh", "#! /bin/sh -e", "#!/usr/bin/env -S sh"], ids=["sh", "sh-e", "env"])
 def test_script_runs(share: Share, way: str) -> None:
     """A script on the share runs under its interpreter, which gets the script's name and arguments.

@@ -70,7 +70,7 @@ def test_fallocate_of_bad_arguments(share: Share) -> None:
     share.same_stat("fred")
 
 
-@case("FALLOC-003", covers=[Twrite], cached_too=True)
+@case("FALLOC-003", covers=[Twrite])
 @pytest.mark.parametrize(("offset", "length"), [(0, 100), (0, 10_000), (9000, 20_000), (50_000, 1)],
                          ids=["inside", "to-end", "across-end", "beyond"])  # fmt: skip
 def test_posix_fallocate(share: Share, offset: int, length: int) -> None:

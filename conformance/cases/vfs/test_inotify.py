@@ -49,7 +49,7 @@ ENTRIES: dict[str, tuple[Callable[[Share], Any], Events]] = {
 }
 
 
-@case("INOTIFY-001", severity="linux", cached_too=True)
+@case("INOTIFY-001", severity="linux")
 @pytest.mark.parametrize("call", ENTRIES)
 def test_entries_of_a_directory(share: Share, call: str) -> None:
     """A directory that is watched reports entries that the guest makes, removes and moves, by name.
@@ -81,7 +81,7 @@ CONTENTS: dict[str, tuple[Callable[[Share], Any], set[int]]] = {
 }
 
 
-@case("INOTIFY-002", severity="linux", cached_too=True)
+@case("INOTIFY-002", severity="linux")
 @pytest.mark.parametrize("call", CONTENTS)
 def test_what_happens_to_a_file_of_a_watched_directory(share: Share, call: str) -> None:
     """A directory that is watched reports what the guest does to a file in it, with the file's name.

@@ -103,7 +103,7 @@ def test_upgrade_downgrade_and_splitting(share: Share) -> None:
     two_.setlk(b, "r", 10, 4)
 
 
-@case("LOCK-005", covers=[Tlock], cached_too=True)
+@case("LOCK-005", covers=[Tlock])
 def test_waiting_for_a_record_lock(share: Share) -> None:
     """F_SETLKW waits while another process holds the lock and is granted when that unlocks.
     Source: POSIX fcntl."""
@@ -127,7 +127,7 @@ def test_closing_any_descriptor_releases_record_locks(share: Share) -> None:
     two_.setlk(b, "w")
 
 
-@case("LOCK-007", covers=[Tlock], cached_too=True)
+@case("LOCK-007", covers=[Tlock])
 @pytest.mark.parametrize("kind", ["record", "flock", "ofd"])
 def test_a_dead_process_holds_no_locks(share: Share, kind: str) -> None:
     """The locks of a process that is killed are free for another at once.  Source: POSIX fcntl; flock(2)."""

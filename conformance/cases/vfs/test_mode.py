@@ -36,7 +36,7 @@ def test_chmod_changes_only_the_permission_bits(share: Share, mode: int) -> None
     assert after.inside["st_mode"] & 0o7777 == mode
 
 
-@case("MODE-002", cached_too=True)
+@case("MODE-002")
 @pytest.mark.parametrize("call", [PathCall("chmod", (0o600,))], ids=str)
 def test_path_errors(share: Share, call: PathCall) -> None:
     """chmod(2) of a bad path fails with ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG or EACCES and changes nothing.
@@ -44,7 +44,7 @@ def test_path_errors(share: Share, call: PathCall) -> None:
     refuse_bad_paths(share, call)
 
 
-@case("MODE-003", covers=[Tsetattr], cached_too=True)
+@case("MODE-003", covers=[Tsetattr])
 @pytest.mark.parametrize("kind", ["file", "directory"])
 def test_every_mode_bit(share: Share, kind: str) -> None:
     """Each of the twelve mode bits, alone and all together, is set and cleared by root.

@@ -69,7 +69,7 @@ def test_a_name_made_outside(share: Share, name: str) -> None:
     assert share.inside.listdir(".") == ["plain"]
 
 
-@case("NAMES-003", covers=[Tmkdir, Tsymlink, Tlink, Trenameat, Tlcreate], cached_too=True)
+@case("NAMES-003", covers=[Tmkdir, Tsymlink, Tlink, Trenameat, Tlcreate])
 @pytest.mark.parametrize("name", [GOOD["bytes-255"], GOOD["bytes-ff-255"], GOOD["newline"]],
                          ids=["bytes-255", "bytes-ff-255", "newline"])  # fmt: skip
 def test_every_call_takes_the_name(share: Share, name: str) -> None:
@@ -119,7 +119,7 @@ def test_the_length_that_statfs_tells_is_the_length_that_works(share: Share) -> 
     ids=["create", "mkdir", "symlink", "link", "mknod", "rename"],
 )  # fmt: skip
 def test_names_that_stand_for_something_else(share: Share, maker: str, dot: int, dotdot: int, empty: int) -> None:
-    """".", "..", "/" and the empty name cannot be made: EEXIST (rename: EBUSY) and ENOENT; nothing changes.
+    """ ".", "..", "/" and the empty name cannot be made: EEXIST (rename: EBUSY) and ENOENT; nothing changes.
     Source: path_resolution(7); POSIX 4.13; open(2) EEXIST with O_EXCL; Linux fs/namei.c: LAST_NORM is demanded;
     known defects: CVE-2016-7116, lib9p 9bf1392 (an empty name crashed the server)."""
     share.inside.create("source", b"abc")

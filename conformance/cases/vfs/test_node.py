@@ -171,7 +171,7 @@ def test_a_fifo_made_inside_carries_bytes(share: Share) -> None:
     _through_the_fifo(share)
 
 
-@case("NODE-011", cached_too=True)
+@case("NODE-011")
 def test_a_fifo_made_outside_carries_bytes(share: Share) -> None:
     """A fifo that the host made carries bytes from one process of the guest to another: open(2) waits for the
     other end, read(2) gives 0 when the last writer is gone.

@@ -66,7 +66,7 @@ def test_creat_without_write_permission_on_the_directory(share: Share) -> None:
     assert share.same_directory("dir") == ["fred"]
 
 
-@case("OPEN-204", cached_too=True)
+@case("OPEN-204")
 @pytest.mark.parametrize("access", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR | os.O_CREAT],
                          ids=["rdonly", "wronly", "creat"])  # fmt: skip
 def test_trunc_without_write_permission(share: Share, access: int) -> None:
@@ -103,7 +103,7 @@ def test_group_of_a_new_file_in_a_setgid_directory(share: Share) -> None:
     must_be_equal("uid, gid, mode", owner_and_mode(seen), (1001, 2005, "0o100640"))
 
 
-@case("OPEN-207", covers=[Tlcreate, Twrite], cached_too=True)
+@case("OPEN-207", covers=[Tlcreate, Twrite])
 @pytest.mark.parametrize("mode", [0o000, 0o444], ids=oct)
 def test_new_file_is_open_as_asked_whatever_its_mode(share: Share, mode: int) -> None:
     """The descriptor of a file just created may be written and read also where the new file's own mode

@@ -131,7 +131,7 @@ def test_chown_of_special_files(share: Share, kind: int) -> None:
     assert owner(share, "node") == (1001, 1002)
 
 
-@case("OWNER-009", needs=["guest-root"], cached_too=True)
+@case("OWNER-009", needs=["guest-root"])
 def test_only_root_gives_files_away(share: Share) -> None:
     """An ordinary user may not change the owner of his own file, nor take over another's: EPERM, nothing
     changed.

@@ -43,7 +43,7 @@ def close_all(vantage: Any, fds: list[int]) -> None:
 
 @case("PATHS-001", covers=[Twalk], cached_too=True)
 def test_dots_and_slashes(share: Share) -> None:
-    """".", ".." and repeated slashes in a path lead where they say, through directories that were just made too.
+    """ ".", ".." and repeated slashes in a path lead where they say, through directories that were just made too.
     Source: POSIX 4.13 Pathname Resolution; path_resolution(7)."""
     share.inside.mkdir("a")
     share.inside.mkdir("a/b")
@@ -85,7 +85,7 @@ def test_longest_path(share: Share) -> None:
     must_be_equal("mode", oct(share.same_stat("fred").inside["st_mode"]), "0o100600")
 
 
-@case("PATHS-003", covers=[Tmkdir, Twalk, Tlcreate], cached_too=True)
+@case("PATHS-003", covers=[Tmkdir, Twalk, Tlcreate])
 def test_forty_directories_deep(share: Share) -> None:
     """Files 40 directories deep are made, read, renamed and removed by path.
     Source: POSIX 4.13; 9P2000.L Twalk: at most 16 names a message (walk(5)), the client goes on with another."""

@@ -94,7 +94,7 @@ def test_removing_needs_nothing_of_the_file(share: Share) -> None:
     assert share.same_stat("d/c").inside["st_uid"] == 0
 
 
-@case("PERM-004", needs=["guest-root"], covers=[Trenameat], cached_too=True)
+@case("PERM-004", needs=["guest-root"], covers=[Trenameat])
 def test_sticky_directories(share: Share) -> None:
     """In a sticky directory only a file's owner, the directory's owner and root remove or rename it; others
     get EPERM although they may write the directory.
@@ -119,7 +119,7 @@ def test_sticky_directories(share: Share) -> None:
     assert share.same_directory("tmp") == ["bobs", "carols", "dir"]
 
 
-@case("PERM-005", needs=["guest-root"], covers=[Tlcreate], cached_too=True)
+@case("PERM-005", needs=["guest-root"], covers=[Tlcreate])
 def test_every_user_attaches_once(share: Share) -> None:
     """With access=client each user's files are his own on the host, also when users alternate.
     Source: Documentation/filesystems/9p.rst access=client; Tattach.n_uname; fs/9p/fid.c v9fs_fid_lookup."""
@@ -155,7 +155,7 @@ def test_the_hosts_files_keep_others_out(share: Share) -> None:
     assert share.inside.spawn("carol", uid=1002).slurp("private/fred") == b"secret"
 
 
-@case("PERM-007", needs=["guest-root"], covers=[Tlcreate], cached_too=True)
+@case("PERM-007", needs=["guest-root"], covers=[Tlcreate])
 def test_umask_of_the_maker(share: Share) -> None:
     """A process's umask is taken off the mode of what it makes, on the host too.
     Source: umask(2); POSIX open, mkdir."""
@@ -198,7 +198,7 @@ def test_a_file_may_be_made_that_its_maker_cannot_reopen(share: Share) -> None:
     share.same_directory()
 
 
-@case("PERM-010", needs=["guest-root"], cached_too=True)
+@case("PERM-010", needs=["guest-root"])
 def test_search_permission_on_the_whole_way(share: Share) -> None:
     """One directory on the way without search permission is enough to refuse, one without read permission is
     not.

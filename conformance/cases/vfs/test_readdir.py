@@ -133,7 +133,7 @@ def test_types_are_told(share: Share) -> None:
 
 @case("READDIR-007", covers=[Treaddir], severity="varies")
 def test_dot_and_dotdot(share: Share) -> None:
-    """"." has the inode number of the directory and ".." that of its parent.
+    """ "." has the inode number of the directory and ".." that of its parent.
     Source: POSIX readdir: "." and ".." are optional and, if given, one entry each; 9P2000.L Rreaddir qid[13]."""
     share.inside.mkdir("dir")
     seen = {e[0]: e[1] for e in share.inside.readdir_all("dir")}
@@ -281,7 +281,7 @@ def test_emptying_while_reading(share: Share) -> None:
     share.gone("dir")
 
 
-@case("READDIR-016", covers=[Treaddir], cached_too=True)
+@case("READDIR-016", covers=[Treaddir])
 def test_two_streams_of_one_directory(share: Share) -> None:
     """Two descriptors of one directory, and two processes, read it each at its own place; a duplicate shares its
     place.  Source: POSIX opendir; open(2) "open file description"; dup(2)."""

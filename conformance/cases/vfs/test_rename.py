@@ -467,7 +467,7 @@ def test_renameat_below_two_descriptors(share: Share) -> None:
     share.same_content("to/george")
 
 
-@case("RENAME-101", cached_too=True)
+@case("RENAME-101")
 @for_each(OLD, NEW)
 def test_path_errors(share: Share, operation: Operation) -> None:
     """rename(2) fails with the errno of path resolution where its old or new path leads nowhere, and moves

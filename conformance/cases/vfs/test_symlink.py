@@ -244,7 +244,7 @@ def test_a_link_changed_outside(share: Share) -> None:
     assert share.inside.slurp("link") == b"a file"
 
 
-@case("SYMLINK-016", covers=[Treadlink], cached_too=True)
+@case("SYMLINK-016", covers=[Treadlink])
 def test_many_links_keep_their_own_texts(share: Share) -> None:
     """60 symbolic links to 60 different files lead each to its own.
     Source: readlink(2); known defect: nixpkgs#22695 (an inode cache keyed too coarsely gave links the targets of

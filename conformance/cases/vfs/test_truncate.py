@@ -187,7 +187,7 @@ def test_truncate_of_what_cannot_be(share: Share, name: str, wanted: int) -> Non
     assert share.inside.slurp("file") == b"abc"
 
 
-@case("TRUNC-011", cached_too=True)
+@case("TRUNC-011")
 def test_truncate_without_permission(share: Share) -> None:
     """truncate(2) by a user who may not write the file, or not search the way, fails with EACCES; one who may
     write it succeeds though he does not own it.  Source: truncate(2) EACCES; POSIX truncate."""

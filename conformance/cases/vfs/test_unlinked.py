@@ -97,7 +97,7 @@ def test_read_and_write(share: Share, lose: ByWay) -> None:
     other_is_untouched(share, lose)
 
 
-@case("UNLINKED-002", covers=[Tgetattr], cached_too=True)
+@case("UNLINKED-002", covers=[Tgetattr])
 @by_every_way
 def test_fstat(share: Share, lose: ByWay) -> None:
     """fstat(2) and statx(AT_EMPTY_PATH) of a file without a name show its own size and mode, and link count 0.
@@ -131,7 +131,7 @@ def test_ftruncate(share: Share, lose: ByWay, size: int) -> None:
     must_be_equal("content", share.inside.pread(fd, 10_000, 0), CONTENT.ljust(size, b"\0")[:size])
 
 
-@case("UNLINKED-005", covers=[Tsetattr], cached_too=True)
+@case("UNLINKED-005", covers=[Tsetattr])
 @by_every_way
 def test_fchmod(share: Share, lose: ByWay) -> None:
     """fchmod(2) of a file without a name changes its mode, and no other file's.

@@ -263,9 +263,7 @@ def test_root_is_not_removed(wire: Wire) -> None:
     it, so that ENOTEMPTY is an answer as well."""
     client = wire.client
     top = wire.attach(client)
-    client.remove(
-        top, expect={EBUSY, EINVAL, EPERM, EACCES, ENOTEMPTY, EEXIST, EISDIR, EIO, EOPNOTSUPP, EXDEV}
-    )
+    client.remove(top, expect={EBUSY, EINVAL, EPERM, EACCES, ENOTEMPTY, EEXIST, EISDIR, EIO, EOPNOTSUPP, EXDEV})
     assert wire.host.root.is_dir()
     client.getattr(client.root)
 
