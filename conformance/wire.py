@@ -365,6 +365,7 @@ class WireSession:
         try:
             link = self.server.connect()
         except InfrastructureError as error:
+            time.sleep(_DYING)  # its sockets and namespaces go before its status can be read
             return self.server.death() or str(error)
         client = Client(link, reads_rerror=True, timeout=_ALIVE)
         try:
