@@ -1,7 +1,8 @@
 """A process of this host: memory, descriptors, threads, CPU, straight from /proc.
 
-`own_mb` is the resident memory without the guest's: what the guest touches is not the device's.
-Sources: proc(5), smaps.
+`own_mb` is the resident memory without the guest's (what the guest touches is not the device's) and without the
+buffer of translated code that QEMU keeps where there is no KVM: it fills up to 1 GiB, then QEMU starts it anew.
+Sources: proc(5), smaps; QEMU's tcg/region.c, size_code_gen_buffer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_HEAD = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ...(.) ")
+_HEAD = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) .(..)(.) ")
 
 
 class ProcessMonitor:
@@ -54,5 +55,6 @@ def memory(smaps: bytes, guest_mb: int) -> dict[str, float]:
         elif (head := _HEAD.match(line)) is not None:
             size = int(head[2], 16) - int(head[1], 16)
             # QEMU's own is one private mapping of that size; with vhost-user, and in UML, it is shared
-            guest = guest_mb > 0 and (size == guest_mb << 20 or head[3] == b"s")
+            translated = head[3] == b"wx"  # nothing else is writable and executable
+            guest = guest_mb > 0 and (size == guest_mb << 20 or head[4] == b"s" or translated)
     return {"own_mb": own / 1024, "pss_mb": pss / 1024}

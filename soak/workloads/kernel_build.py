@@ -18,8 +18,9 @@ from guests.files import remove_tree, require_space
 from guests.locks import exclusive
 from soak.host import Host
 from soak.inside.common import MARK, digest
+from soak.inside.kernel_build import differing
 from soak.workloads.kernel_reference import Reference, ToolChain, unpacked_root
-from soak.workloads.kernel_source import archive_of, needed, pack, sources, unpack
+from soak.workloads.kernel_source import archive_of, needed, pack, read_by_objects, sources, unpack
 from soak.workloads.kind import Workload
 from soak.workloads.packages import BUILD
 
@@ -33,9 +34,13 @@ OPTIONS: dict[str, Any] = {
 
 POOL = ("init/", "lib/")
 """Directories whose objects a unit of N objects is taken from: small ones, with few includes."""
+POOL_SIZE = 40
+"""Objects that `auto` chooses from: those whose compiler reads the fewest files, so that the tree is small too."""
+TOOLS = ("scripts/", "arch/x86/tools/")
+"""Where the kernel builds programs for its own build."""
 KEPT_DAYS = 14
 """A reference that no run has used for so long is removed."""
-RULES = 1
+RULES = 2
 """Raised when what the reference directory holds changes its meaning."""
 
 
@@ -120,21 +125,29 @@ def prepare(host: Host) -> dict[str, Any]:
             built = reference.build(targets)
             if (seconds := time.monotonic() - begun) > 5:
                 host.note(f"built {' '.join(targets)} outside: {len(built['objects'])} objects in {seconds:.0f} s")
-            name = "needed-" + hashlib.sha256(" ".join(targets).encode()).hexdigest()[:8]
-            if count:
-                more = _from_pool(sorted(p for p in built["objects"] if p.endswith(".o")), count)
-        archive = directory / f"{name}.tar"
+            name = ("auto-" if count < 0 else "needed-") + hashlib.sha256(" ".join(targets).encode()).hexdigest()[:8]
+        archive, pool = directory / f"{name}.tar", directory / f"{name}-pool.json"
         if not archive.is_file():
-            chosen = all_sources if name == "whole" else needed(reference.tree, all_sources)
-            pack(reference.tree, chosen, archive)
+            chosen = all_sources
+            if name != "whole":
+                costs = read_by_objects(reference.tree, sorted(p for p in built["objects"] if p.endswith(".o")))
+                by_cost = sorted(costs, key=lambda path: (len(costs[path]), path))[: POOL_SIZE if count < 0 else None]
+                pool.write_text(json.dumps({path: len(costs[path]) for path in by_cost}))
+                chosen = needed(reference.tree, all_sources, set(costs) - set(by_cost))
+            pack(reference.tree, chosen, archive, reference.tools(TOOLS) if count < 0 else [])
             host.note(f"{len(chosen)} of {len(all_sources)} source files make the tree that is unpacked on the share")
+        if count:
+            more = _from_pool(json.loads(pool.read_text()), count)
+        if count < 0:  # what make wants before the first object takes ten minutes without acceleration
+            more["configured"] = host.push("configured", (reference.tree / ".config").read_bytes())
+    host.keep("archive", str(archive))
     return {**more, **_place(host, archive, str(options["config"]))}
 
 
-def _from_pool(pool: list[str], count: int) -> dict[str, Any]:
+def _from_pool(pool: dict[str, int], count: int) -> dict[str, Any]:
     if count > len(pool):
         raise UsageError(f"--unit objects:{count}: {' and '.join(POOL)} have {len(pool)}; take vmlinux or directories")
-    return {"targets": pool[:count]} if count > 0 else {"targets": [], "pool": pool}
+    return {"targets": list(pool)[:count]} if count > 0 else {"targets": [], "pool": pool}
 
 
 def _place(host: Host, archive: Path, config: str) -> dict[str, Any]:
@@ -157,7 +170,11 @@ def _place(host: Host, archive: Path, config: str) -> dict[str, Any]:
 
 
 def answer(host: Host, question: dict[str, Any]) -> Any:
-    """What a build of these targets outside makes."""
+    """What a build of these targets outside makes; or which sources are not as they were, read outside."""
+    if "sources" in question:
+        expected = json.loads((Path(host.kept["archive"]).with_suffix(".json")).read_text())
+        files = {path: seen for path, seen in expected.items() if not seen.startswith("symlink ")}
+        return differing(str(host.outside / question["sources"]), files, lambda: None)
     with exclusive(paths.cache_dir() / "soak" / "kernel.lock", "the build outside", host.note, limit=7200):
         reference, _, _ = _reference(host)
         return reference.build(question["targets"])

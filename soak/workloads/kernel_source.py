@@ -1,5 +1,4 @@
-"""Kernel sources for the builds: fetched once, unpacked on the host, packed for the guest (whole or what a unit needs).
-"""
+"""Kernel sources for the builds: fetched once, unpacked on the host, packed for the guest (whole, or what it needs)."""
 
 from __future__ import annotations
 
@@ -31,6 +30,9 @@ DESCRIBES = ("Kconfig", "Makefile", "Kbuild")
 WHOLE = ("scripts/", "kernel/configs/", "kernel/time/", "arch/x86/include/", "arch/x86/entry/", "include/asm-generic/",
          "include/linux/atomic/", "include/uapi/asm-generic/")  # fmt: skip
 """Directories that are taken whole: make looks whether headers exist, and scripts call each other."""
+
+NOBODY = ("scripts/coccinelle/", "scripts/gdb/", "tools/testing/", "Documentation/")
+"""Directories that no build of a few objects reads."""
 
 
 def run(argv: list[str], cwd: Path | None = None) -> None:
@@ -113,20 +115,42 @@ def sources(tree: Path) -> list[str]:
     return sorted(out)
 
 
-def needed(tree: Path, all_sources: Iterable[str]) -> list[str]:
-    """The sources that a build which has been done in the tree can have read.
+def read_by_objects(tree: Path, objects: Iterable[str]) -> dict[str, set[str]]:
+    """Which files the compiler read for each of these objects, by the .cmd files that a build left beside them.
+
+    Objects without one are left out.
+    """
+    found = {}
+    for path in objects:
+        where, name = os.path.split(path)
+        command = tree / where / f".{name}.cmd"
+        if command.is_file():
+            found[path] = _words(command)
+    return found
+
+
+def _words(command: Path) -> set[str]:
+    return {os.path.normpath(word.rstrip(":")) for word in command.read_text(errors="replace").split() if "/" in word}
+
+
+def needed(tree: Path, all_sources: Iterable[str], without: Iterable[str] = ()) -> list[str]:
+    """The sources that a build which has been done in the tree can have read, unless for the objects `without`.
 
     Its .cmd files name every file that a compiler read; what describes the build (Kconfig, the Makefiles on the
     way, scripts, the architecture's tables) is taken whole, because nothing records who reads it.
     """
     read: set[str] = set()
+    skipped = {tree / os.path.dirname(path) / f".{os.path.basename(path)}.cmd" for path in without}
     for command in tree.rglob(".*.cmd"):
-        read.update(os.path.normpath(word.rstrip(":")) for word in command.read_text(errors="replace").split())
+        if command not in skipped:
+            read |= _words(command)
     chosen = {path for path in all_sources if path in read}
     directories = {str(parent) for path in chosen for parent in Path(path).parents}
     for path in all_sources:
         where, name = os.path.split(path)
-        if path.startswith(WHOLE) or "/" not in path:
+        if path.startswith(NOBODY):
+            wanted = False
+        elif path.startswith(WHOLE) or "/" not in path:
             wanted = True
         elif name.startswith(DESCRIBES):
             wanted = name.startswith("Kconfig") or where in directories
@@ -139,8 +163,11 @@ def needed(tree: Path, all_sources: Iterable[str]) -> list[str]:
     return sorted(chosen)
 
 
-def pack(tree: Path, paths: list[str], archive: Path) -> dict[str, str]:
-    """Pack these files of a tree; path -> hash of each, as the program inside makes it."""
+def pack(tree: Path, paths: list[str], archive: Path, more: Iterable[str] = ()) -> dict[str, str]:
+    """Pack these files of a tree; path -> hash of each, as the program inside makes it.
+
+    `more` are files that a build may write again: packed, and not in what is returned.
+    """
     said = {}
     temporary = archive.with_name(f".{archive.name}.{os.getpid()}")
     with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as packed:
@@ -148,6 +175,8 @@ def pack(tree: Path, paths: list[str], archive: Path) -> dict[str, str]:
             full = tree / path
             said[path] = f"symlink {os.readlink(full)}" if full.is_symlink() else digest(str(full))
             packed.add(full, path, recursive=False)
+        for path in more:
+            packed.add(tree / path, path, recursive=False)
     archive.with_suffix(".json").write_text(json.dumps(said), encoding="utf-8")
     temporary.rename(archive)
     return said

@@ -21,6 +21,11 @@ Size:               1024 kB
 Rss:                 512 kB
 Pss:                 256 kB
 """
+TRANSLATED = b"""\
+7e0000000000-7e003ffff000 rwxp 00000000 00:00 0
+Rss:             1048572 kB
+Pss:             1048572 kB
+"""
 
 
 def test_memory_of_the_guest_is_not_the_devices() -> None:
@@ -28,6 +33,7 @@ def test_memory_of_the_guest_is_not_the_devices() -> None:
     assert memory(SMAPS, 0)["own_mb"] == (400000 + 512) / 1024
     assert memory(SMAPS, 384)["own_mb"] == (400000 + 512) / 1024, "a heap as large as a guest is a leak"
     assert memory(SMAPS.replace(b"rw-p", b"rw-s"), 384)["own_mb"] == 0.5, "vhost-user: the guest's memory is shared"
+    assert memory(SMAPS + TRANSLATED, 512)["own_mb"] == 0.5, "without KVM, QEMU keeps the guest's code translated"
 
 
 def test_a_process_is_measured() -> None:

@@ -12,7 +12,7 @@ from soak import journal as journals
 from soak.inside.kernel_build import differing, files_below
 from soak.journal import Iteration
 from soak.workloads.kernel_build import unit_of
-from soak.workloads.kernel_source import archive_of, needed, pack
+from soak.workloads.kernel_source import archive_of, needed, pack, read_by_objects
 from tests.soak.runs import soaked
 
 MAKEFILE = """
@@ -71,6 +71,17 @@ def test_builds_that_are_right(tmp_path: Path) -> None:
     assert {i.data["objects"] for i in done} == {3}, "two objects and .config"
 
 
+def test_a_unit_by_calibration(tmp_path: Path) -> None:
+    """Configured outside; the unit is kept for the run; sources are compared from both sides."""
+    first, second = build(tmp_path, 2, unit="auto")
+    assert [(i.outcome, i.data.get("objects")) for i in (first, second)] == [("pass", 4)] * 2, (first, second)
+    with journals.open_existing(tmp_path / "run", writable=False) as journal:
+        kept = {e.data["key"]: e.data["value"] for e in journal.events("kept")}
+        notes = " ".join(e.data["text"] for e in journal.events("note"))
+    assert kept["unit"] == ["init/main.o", "lib/one.o", "lib/two.o"]
+    assert "the unit is 3 objects" in notes
+
+
 @pytest.mark.parametrize(("unit", "objects"), [("vmlinux", 5), ("lib", 3)])
 def test_other_units(tmp_path: Path, unit: str, objects: int) -> None:
     (done,) = build(tmp_path, unit=unit)
@@ -117,9 +128,18 @@ def test_what_a_build_needs(tmp_path: Path) -> None:
     every = [str(p.relative_to(made)) for p in sorted(made.rglob("*")) if p.is_file()]
     (made / "lib/.one.o.cmd").write_text("deps := lib/one.c include/linux/all.h \\\n")
     chosen = needed(made, every)
-    assert {"lib/one.c", "include/linux/all.h", "drivers/Kconfig", "arch/arm/Kconfig", "scripts/x.sh",
-            "scripts/link"} <= set(chosen)
+    assert {
+        "lib/one.c",
+        "include/linux/all.h",
+        "drivers/Kconfig",
+        "arch/arm/Kconfig",
+        "scripts/x.sh",
+        "scripts/link",
+    } <= set(chosen)
     assert not {"drivers/unused.c", "lib/two.c", "arch/arm/lib/memcpy.S"} & set(chosen)
+    assert "lib/one.c" not in needed(made, every, {"lib/one.o"})
+    costs = read_by_objects(made, ["lib/one.o", "lib/two.o"])
+    assert costs == {"lib/one.o": {"lib/one.c", "include/linux/all.h"}}
     said = pack(made, chosen, tmp_path / "needed.tar")
     assert said["scripts/link"] == "symlink x.sh"
     assert json.loads((tmp_path / "needed.json").read_text()) == said
