@@ -31,7 +31,7 @@ WHOLE = ("scripts/", "kernel/configs/", "kernel/time/", "arch/x86/include/", "ar
          "include/linux/atomic/", "include/uapi/asm-generic/")  # fmt: skip
 """Directories that are taken whole: make looks whether headers exist, and scripts call each other."""
 
-NOBODY = ("scripts/coccinelle/", "scripts/gdb/", "tools/testing/", "Documentation/")
+NOBODY = ("scripts/coccinelle/", "scripts/gdb/", "tools/testing/")
 """Directories that no build of a few objects reads."""
 
 
