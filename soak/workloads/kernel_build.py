@@ -40,7 +40,7 @@ TOOLS = ("scripts/", "arch/x86/tools/")
 """Where the kernel builds programs for its own build."""
 KEPT_DAYS = 14
 """A reference that no run has used for so long is removed."""
-RULES = 2
+RULES = 3
 """Raised when what the reference directory holds changes its meaning."""
 
 
