@@ -1,15 +1,19 @@
 # The two commands: `make conformance` and `make test`. Both do all the set-up first.
-.PHONY: help setup conformance test check lock
+.PHONY: help setup servers conformance test check lock
 
 help:
 	@echo "make conformance  set everything up, then test QEMU's virtio-9p (vfs and property layers)"
 	@echo "make test         set everything up, then the project's own tests, one guest booted"
 	@echo "make check        lint, types, import contracts, self-tests without a guest (seconds)"
 	@echo "make setup        only the set-up"
+	@echo "make servers      setup, and diod and nfs-ganesha for the wire layer's targets of these names"
 	@echo "make lock         write requirements.lock anew"
 
 setup:
 	@./setup.sh
+
+servers:
+	@./setup.sh --servers
 
 conformance: setup
 	@.venv/bin/assay9 run qemu $(ARGS)

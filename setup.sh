@@ -1,11 +1,19 @@
 #!/bin/sh
 # Set up a checkout: system packages (packages.apt), the virtual environment in .venv, the guest image.
-# Quick when everything is there. `setup.sh --no-image` leaves the image out.
+# Quick when everything is there. `setup.sh --no-image` leaves the image out; `setup.sh --servers` adds the servers of
+# packages-servers.apt, which only the wire layer's targets diod and ganesha need.
 set -eu
 cd "$(dirname "$0")"
 
 say() { echo "setup: $*"; }
 fail() { echo "setup: $*" >&2; exit 3; }
+
+lists=packages.apt
+offline=""
+if [ "${1:-}" = --servers ]; then
+    lists="packages.apt packages-servers.apt"
+    offline="SYSTEMD_OFFLINE=1"  # their packages would start a service; the suite starts its own, contained
+fi
 
 missing=""
 while read -r package why; do
@@ -16,7 +24,9 @@ while read -r package why; do
         say "needs $package: $why"
         missing="$missing $package"
     fi
-done < packages.apt
+done <<LISTS
+$(cat $lists)
+LISTS
 
 if [ -n "$missing" ]; then
     command -v apt-get >/dev/null || fail "these packages are missing and this is no Debian:$missing"
@@ -31,7 +41,7 @@ if [ -n "$missing" ]; then
     fi
     say "installing with apt:$missing"
     # shellcheck disable=SC2086  # a list of words on purpose
-    { $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive \
+    { $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive $offline \
         apt-get install -y -qq --no-install-recommends $missing; } >/tmp/assay9-apt.$$ 2>&1 \
         || { tail -5 /tmp/assay9-apt.$$ >&2; fail "apt-get install$missing failed (whole log: /tmp/assay9-apt.$$)"; }
     rm -f /tmp/assay9-apt.$$
@@ -49,4 +59,4 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "$wanted" > "$stamp"
 fi
 
-[ "${1:-}" = --no-image ] || .venv/bin/assay9 guest build
+[ -n "${1:-}" ] || .venv/bin/assay9 guest build

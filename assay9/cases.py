@@ -12,7 +12,7 @@ import conformance.cases
 from conformance.case import CASES, Case
 from conformance.errors import UsageError
 from conformance.evidence.record import load_run
-from conformance.message_matrix import lines, matrix, never_sent
+from conformance.message_matrix import CALL_LAYERS, NEVER_SENT, lines, matrix, never_sent
 
 FOLDER = Path(conformance.cases.__file__).parent
 
@@ -29,7 +29,8 @@ def load_cases() -> list[Case]:
 @click.option("--family", help="Only this family.")
 @click.option("--matrix", "show_matrix", is_flag=True, help="Show 9P message by case instead.")
 @click.option("--proof", type=click.Path(path_type=Path), metavar="RUN",
-              help="With --matrix: how often each message crossed in that run, by its trace.")  # fmt: skip
+              help="With --matrix: how often each message crossed in that run, by its trace; exit status 1 when one "
+                   "that a case covers, and nobody says why not, never did.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def cases(
     layer: str | None, family: str | None, show_matrix: bool, proof: Path | None, as_json: bool
@@ -40,12 +41,19 @@ def cases(
         raise UsageError(f"no case of layer {layer or 'any'} and family {family or 'any'}: see `assay9 cases`")
     if show_matrix and proof is not None:
         record = load_run(proof)
-        for name, ids in matrix(chosen).items():
+        missing = []
+        for name, ids in matrix(c for c in chosen if c.layer in CALL_LAYERS).items():
             crossed = [r for r in record.results if r.case_id in ids and r.message_counts.get(name)]
             times = sum(r.message_counts[name] for r in crossed)
             proved = sorted({r.case_id for r in crossed})
             seen = f"crossed {times} times in {', '.join(proved)}" if proved else "- " + never_sent(name)
+            if not proved and name not in NEVER_SENT:
+                missing.append(name)
+                seen = f"never crossed in this run; covered by {', '.join(ids)}" if ids else seen
             click.echo(f"{name:<13} {seen}")
+        if missing:
+            click.echo(f"without proof: {', '.join(missing)}")
+            raise SystemExit(1)
     elif show_matrix:
         for line in lines(chosen):
             click.echo(line)

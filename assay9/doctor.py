@@ -12,6 +12,7 @@ from guests.doctor import Finding as Probe
 from guests.doctor import probes
 
 PACKAGES = Path(__file__).parent.parent / "packages.apt"
+SERVERS = PACKAGES.with_name("packages-servers.apt")
 
 
 @click.command()
@@ -22,7 +23,7 @@ def doctor(quick: bool) -> None:
     Exit status 0 when a default run can start, 3 when something that it needs is missing.
     """
     missing = False
-    for probe in [*packages(), *probes(quick=quick)]:
+    for probe in [*packages(PACKAGES), *packages(SERVERS, needed=False), *probes(quick=quick)]:
         mark = "ok  " if probe.ok else "LACK" if probe.needed else "note"
         click.echo(f"{mark}  {probe.name:<22} {probe.detail}")
         if not probe.ok and probe.remedy:
@@ -31,12 +32,12 @@ def doctor(quick: bool) -> None:
     raise SystemExit(3 if missing else 0)
 
 
-def packages() -> list[Probe]:
-    """Whether each package of packages.apt is installed; empty on a system without dpkg."""
-    if shutil.which("dpkg-query") is None or not PACKAGES.is_file():
+def packages(listed: Path, needed: bool = True) -> list[Probe]:
+    """Whether each package of that file is installed; empty on a system without dpkg."""
+    if shutil.which("dpkg-query") is None or not listed.is_file():
         return []
     found = []
-    for line in PACKAGES.read_text().splitlines():
+    for line in listed.read_text().splitlines():
         name, _, why = line.partition(" ")
         if not name or name.startswith("#"):
             continue
@@ -44,5 +45,5 @@ def packages() -> list[Probe]:
                               check=False)  # fmt: skip
         ok = done.stdout.startswith("install ok installed")
         detail = done.stdout.split()[-1] if ok else f"not installed: {why.strip()}"
-        found.append(Probe(f"package {name}", ok, detail, f"apt-get install {name}", needed=True))
+        found.append(Probe(f"package {name}", ok, detail, f"apt-get install {name}", needed=needed))
     return found

@@ -49,4 +49,4 @@ def check(spec: ServerSpec) -> None:
         ExternalServer(spec, Path()).check()
     program = {"diod": DiodServer, "ganesha": GaneshaServer}.get(spec.program)
     if program is not None and shutil.which(program.program) is None:
-        raise InfrastructureError(f"{program.program} is not installed", f"apt-get install {program.package}")
+        raise InfrastructureError(f"{program.program} is not installed", program.remedy())

@@ -54,6 +54,11 @@ class _Started:
             return None
         return Path(f"/proc/{self.process.pid}/root{self.exported.resolve()}")
 
+    @classmethod
+    def remedy(cls) -> str:
+        """What to do when the program is not there."""
+        return f"make servers, or apt-get install {cls.package}" if cls.package else "name a program that exists"
+
     def command(self) -> list[str]:
         """argv."""
         raise NotImplementedError
@@ -63,8 +68,7 @@ class _Started:
         self.exported.mkdir(parents=True, exist_ok=True)
         os.chmod(self.run_dir, 0o755)
         if self.program and shutil.which(self.program) is None:
-            hint = f"apt-get install {self.package}" if self.package else "name the path of a program that exists"
-            raise InfrastructureError(f"{self.program} is not installed", hint)
+            raise InfrastructureError(f"{self.program} is not installed", self.remedy())
         if self._short is None:
             # A unix socket's path holds 107 bytes, which a run directory easily is longer than.
             self._short = Path(tempfile.mkdtemp(prefix="assay9-"))
