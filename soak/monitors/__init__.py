@@ -1,7 +1,8 @@
 """What is watched while a soak runs. A monitor gives numbers by the name of their series; it judges nothing.
 
-device.*, hypervisor.*, runner.*   a process: rss_mb, pss_mb, own_mb (without the guest's memory), fds, threads,
-                cpu (cores). The device is what serves the share; the runner is this process (`process`)
+device.*, hypervisor.*, runner.*   a process: rss_mb, pss_mb, own_mb (without the guest's memory and what QEMU
+                translated of its code: translated_mb, without KVM only), fds, threads, cpu (cores). The device is what
+                serves the share; the runner is this process (`process`)
 host.*          available_mb, load1, others (cores that processes of no run use) (`hostside`)
 export.*        free_mb, free_inodes of the exported file system (`hostside`)
 guest.*         available_mb, slab_mb, unreclaimable_mb, dirty_mb, load1, processes (`inside`)

@@ -1,7 +1,8 @@
 """A process of this host: memory, descriptors, threads, CPU, straight from /proc.
 
 `own_mb` is the resident memory without the guest's (what the guest touches is not the device's) and without the
-buffer of translated code that QEMU keeps where there is no KVM: it fills up to 1 GiB, then QEMU starts it anew.
+buffer of translated code that QEMU keeps where there is no KVM (`translated_mb`): it fills up to 1 GiB, then QEMU
+begins it anew.
 Sources: proc(5), smaps; QEMU's tcg/region.c, size_code_gen_buffer.
 """
 
@@ -44,17 +45,19 @@ class ProcessMonitor:
 
 
 def memory(smaps: bytes, guest_mb: int) -> dict[str, float]:
-    """`own_mb` and `pss_mb` of the text of /proc/PID/smaps."""
-    own = pss = 0
-    guest = False
+    """`own_mb`, `pss_mb` and, where there is such code, `translated_mb` of the text of /proc/PID/smaps."""
+    sums = {"own": 0, "guest": 0, "translated": 0}
+    pss, kind = 0, "own"
     for line in smaps.splitlines():
         if line.startswith(b"Rss:"):
-            own += 0 if guest else int(line.split()[1])
+            sums[kind] += int(line.split()[1])
         elif line.startswith(b"Pss:"):
             pss += int(line.split()[1])
         elif (head := _HEAD.match(line)) is not None:
             size = int(head[2], 16) - int(head[1], 16)
             # QEMU's own is one private mapping of that size; with vhost-user, and in UML, it is shared
-            translated = head[3] == b"wx"  # nothing else is writable and executable
-            guest = guest_mb > 0 and (size == guest_mb << 20 or head[4] == b"s" or translated)
-    return {"own_mb": own / 1024, "pss_mb": pss / 1024}
+            guest = size == guest_mb << 20 or head[4] == b"s"
+            # nothing else is writable and executable
+            kind = "own" if not guest_mb else "translated" if head[3] == b"wx" else "guest" if guest else "own"
+    values = {"own_mb": sums["own"] / 1024, "pss_mb": pss / 1024}
+    return values | ({"translated_mb": sums["translated"] / 1024} if sums["translated"] else {})

@@ -155,7 +155,7 @@ def _place(host: Host, archive: Path, config: str) -> dict[str, Any]:
     export, inside = host.outside.parent, host.inside_root.rpartition("/")[0]
     size_mb = archive.stat().st_size // 1_000_000
     try:
-        require_space(export, 3 * size_mb + 200, "the kernel tree")
+        require_space(export, 3 * size_mb + 200, "unpacking the kernel tree on the share")
     except InfrastructureError as e:
         raise InfrastructureError(str(e).split(";")[0], "free some space there, or take a smaller --unit") from e
     seen = digest(str(archive))

@@ -66,7 +66,7 @@ def unpacked_root(squashfs: Path, build_id: str, cache: Path) -> Path:
     root = cache / f"root-{build_id}"
     if root.is_dir():
         return root
-    require_space(cache, ROOT_MB, "the guest's root, for the build outside")
+    require_space(cache, ROOT_MB, "unpacking the guest's root for the build outside")
     for old in cache.glob("root-*"):
         remove_tree(old)
     with appearing(root) as temporary:

@@ -101,7 +101,7 @@ def unpack(archive: Path, tree: Path) -> None:
     """Unpack it, without its first directory. Raises InfrastructureError, also when there is too little room."""
     tree.mkdir(parents=True)
     times = 1.5 if archive.suffix == ".tar" else UNPACKED
-    require_space(tree, round(times * archive.stat().st_size / 1_000_000) + BUILD_MB, "the kernel's sources")
+    require_space(tree, round(times * archive.stat().st_size / 1_000_000) + BUILD_MB, "unpacking the kernel's sources")
     run(["tar", "-xf", str(archive), "--strip-components=1", "--no-same-owner", "-C", str(tree)])
 
 
