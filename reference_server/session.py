@@ -486,6 +486,7 @@ class Session:
     def close(self) -> None:
         """The client is gone: as a reset, and nothing is answered any more."""
         self._closed = True
+        self._inline.outlet = _NOWHERE  # what a transport gave for its last reply, guest memory perhaps, is let go
         self.reset(lambda: None)
 
 
