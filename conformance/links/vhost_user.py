@@ -121,10 +121,13 @@ class VhostUserDevice:
 
     legacy = False
 
-    def __init__(self, path: str) -> None:
-        """Connect and agree on protocol features. Raises OSError, DeviceGone."""
+    def __init__(self, path: str, answer: float = _ANSWER) -> None:
+        """Connect and agree on protocol features; `answer`: seconds that a reply may take.
+
+        Raises OSError, DeviceGone."""
         self.name = f"vhost-user:{path}"
         self._path = path
+        self._answer = answer
         self.memory = SharedMemory()
         self._socket: socket.socket | None = None
         self._protocol = 0
@@ -143,7 +146,7 @@ class VhostUserDevice:
     def _connect(self) -> None:
         self._hang_up()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(_ANSWER)
+        self._socket.settimeout(self._answer)
         self._socket.connect(self._path)
         flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK
         self._kick, self._call, self._error = (os.eventfd(0, flags) for _ in range(3))
@@ -200,7 +203,7 @@ class VhostUserDevice:
             head = vu.unpack_header(self._exactly(vu.HEADER.size))
             body = self._exactly(head.size)
         except TimeoutError:
-            raise DeviceGone(f"the back end does not answer {request.name} within {_ANSWER:.0f} s") from None
+            raise DeviceGone(f"the back end does not answer {request.name} within {self._answer:.0f} s") from None
         except OSError as error:
             raise DeviceGone(f"the back end's socket broke in {request.name}: {error}") from None
         except vu.Malformed as error:

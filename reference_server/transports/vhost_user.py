@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import selectors
 import socket
 import struct
@@ -104,6 +105,12 @@ class _FrontEnd:
         for queue, line in zip(self._device.queues, self._lines, strict=True):
             if queue.index in again or (line.polled and line.started):
                 self._run(queue)
+
+    def leaves(self) -> bool:
+        """Whether it has hung up, though not all that it said before was heard: who comes now is its successor."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Forget everything that the front end gave."""
@@ -476,7 +483,7 @@ class DeviceListener:
                 for key, _ in events:
                     if key.data is not None:
                         key.data()
-                    elif key.fileobj is self._sock:
+                    elif key.fileobj is self._sock and not front.leaves():
                         log.warning("%s: a second front end was turned away", self.name)
                         self._sock.accept()[0].close()
                 front.tick()

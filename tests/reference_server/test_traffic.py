@@ -24,7 +24,7 @@ def test_growth_is_seen() -> None:
 def test_the_same_seed_sends_the_same_bytes() -> None:
     def sent(seed: str) -> list[bytes]:
         generator = Generator(seed, b"/decoy")
-        return [generator.opening(), *(generator.burst() for _ in range(50))]
+        return [*generator.opening(), *(generator.burst() for _ in range(50))]
 
     assert sent("1 0") == sent("1 0")
     assert sent("1 0") != sent("1 1")

@@ -78,29 +78,32 @@ class Generator:
         self.spoilt = False
         """A size was sent that leaves the server waiting for bytes, or hanging up."""
 
-    def opening(self) -> bytes:
+    def opening(self) -> list[bytes]:
         """Tversion and Tattach, as a client begins."""
         self._folders, self._files, self._others = [0], [], []
         msize = self._random.choice([4096, 8192, 65536])
-        return codec.frame(m.Tversion(c.NOTAG, msize, b"9P2000.L")) + codec.frame(
-            m.Tattach(0, 0, c.NOFID, b"", b"", self._random.choice([0, 0, 1000]))
-        )
+        attach = m.Tattach(0, 0, c.NOFID, b"", b"", self._random.choice([0, 0, 1000]))
+        return [codec.frame(m.Tversion(c.NOTAG, msize, b"9P2000.L")), codec.frame(attach)]
 
     def burst(self) -> bytes:
         """Some requests, to be sent together."""
-        return b"".join(self._one() for _ in range(self._random.choice([1, 2, 5, 20, 50])))
+        return b"".join(self.frames())
 
-    def _one(self) -> bytes:
+    def frames(self) -> list[bytes]:
+        """Some requests, each by itself."""
+        return [frame for _ in range(self._random.choice([1, 2, 5, 20, 50])) for frame in self._some()]
+
+    def _some(self) -> list[bytes]:
         roll = self._random.random()
         if roll < 0.005:
             return self.opening()
         if roll < 0.1:
             return self._renewed()
         if roll < 0.85:
-            return codec.frame(self._likely())
+            return [codec.frame(self._likely())]
         if roll < 0.95:
-            return codec.frame(self._arbitrary())
-        return self._broken()
+            return [codec.frame(self._arbitrary())]
+        return [self._broken()]
 
     def _likely(self) -> Message:
         """A request that a real client could send, on few fids and names, so that much of it succeeds."""
@@ -144,7 +147,7 @@ class Generator:
 
     # What each fid stands for is guessed from what was asked for, never from what was answered.
 
-    def _renewed(self) -> bytes:
+    def _renewed(self) -> list[bytes]:
         """A fid given up, whatever it was, and made to stand for the root, for a file, or for something open."""
         number, tag, pick = self._random.randrange(1, FIDS), self._next_tag, self._random.choice
         for known in (self._folders, self._files, self._others):
@@ -160,7 +163,7 @@ class Generator:
             requests.append(m.Tlcreate(tag(), number, self._name(), flags, 0o644, 0))
         elif known is self._others:
             requests += [m.Twalk(tag(), number, number, (self._name(),)), m.Tlopen(tag(), number, c.O_RDONLY)]
-        return b"".join(map(codec.frame, requests))
+        return [codec.frame(request) for request in requests]
 
     def _fid(self) -> int:
         """Any fid that may exist, or none that does."""
@@ -270,7 +273,7 @@ class Client:
                 self._sock = socket.socket(socket.AF_UNIX)
                 self._sock.settimeout(HUNG)
                 self._sock.connect(self._path)
-                self._sock.sendall(self._generator.opening())
+                self._sock.sendall(b"".join(self._generator.opening()))
             self._sock.sendall(self._generator.burst())
             self._take_in(0.0005)
         except ConnectionError:
@@ -391,7 +394,7 @@ def run(
             for client in clients:
                 client.settle()
                 client.close()
-            looks.append(_idle(server, idle))
+            looks.append(given_back(server, idle))
             beside.check()
             tell(len(looks), looks[-1], sum(sum(client.answers.values()) for client in clients))
     beside.check()
@@ -401,7 +404,7 @@ def run(
     return looks, answers
 
 
-def _idle(server: ServerProcess, before: Look) -> Look:
+def given_back(server: ServerProcess, before: Look) -> Look:
     """The server once it has let go of everything."""
     deadline = time.monotonic() + HUNG
     while True:
