@@ -67,7 +67,10 @@ def _tools(host: Host, cache: Path) -> tuple[ToolChain, str]:
     """The tool chain of the guest for the host, and what identifies it."""
     machine = getattr(host.deployment, "machine", None)
     if machine is None:
-        said = subprocess.run(["gcc", "--version"], capture_output=True, check=False).stdout
+        try:
+            said = subprocess.run(["gcc", "--version"], capture_output=True, check=False).stdout
+        except OSError as e:
+            raise InfrastructureError(f"cannot run gcc: {e.strerror}", "install gcc, or another --workload") from e
         return ToolChain(None, ""), hashlib.sha256(said).hexdigest()[:12]
     image = machine.image
     return ToolChain(unpacked_root(image.root, image.digest, cache), f"{host.inside_root}/linux"), image.digest

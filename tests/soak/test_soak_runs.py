@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import signal
 import subprocess
@@ -10,11 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from conformance.errors import InfrastructureError
+from guests.agentlink import LinkLost
 from soak import journal as journals
+from soak.jobs import RunningJob
+from soak.run import ATTEMPTS, Runner
 from tests.soak.kills import QUICK, command, kill_often, time_of_one
+from tests.soak.runs import soaked
 
 
-def soak(*args: str, limit: float = 120) -> subprocess.CompletedProcess[str]:
+def soak(*args: str, limit: float = 600) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*args), capture_output=True, text=True, timeout=limit, check=False)
 
 
@@ -42,14 +48,14 @@ def test_an_interrupted_run_can_be_resumed(tmp_path: Path, number: signal.Signal
     process = subprocess.Popen(command(*args), stderr=subprocess.PIPE, text=True)
     wait_for_iterations(tmp_path, 1)
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == 128 + number
     with journals.open_existing(run_dir(tmp_path), writable=False) as journal:
         assert [e.kind for e in journal.events()][-2:] == ["interrupted", "session-ended"]
 
 
 def wait_for_iterations(results: Path, count: int) -> None:
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 300  # a busy machine is no finding
     while time.monotonic() < limit:
         for found in results.glob(f"soak-*/{journals.FILE}"):
             with journals.open_existing(found.parent, writable=False) as journal:
@@ -94,7 +100,7 @@ def test_an_export_that_vanishes_is_one_line(tmp_path: Path) -> None:
     assert export.name == "export" and "assay9-" in export.parent.name
     export.rename(export.with_name("taken-away"))
     try:
-        said = process.communicate(timeout=120)[1].splitlines()[-1]
+        said = process.communicate(timeout=300)[1].splitlines()[-1]
     finally:
         process.kill()
     assert process.returncode == 3
@@ -103,6 +109,35 @@ def test_an_export_that_vanishes_is_one_line(tmp_path: Path) -> None:
         assert journal.sound()
         assert [e.kind for e in journal.events()][-2:] == ["broken", "session-ended"]
         assert not journal.events("finished"), "it can be resumed"
+
+
+def test_a_program_that_the_guest_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = RunningJob.start
+
+    def lacking(job: RunningJob) -> None:
+        monkeypatch.setattr(job, "workload", dataclasses.replace(job.workload, programs=("gcc-of-nobody",)))
+        started(job)
+
+    monkeypatch.setattr(RunningJob, "start", lacking)
+    with pytest.raises(InfrastructureError, match="the guest has no gcc-of-nobody, which workload tree needs — take"):
+        soaked(tmp_path, iterations=1)
+    with journals.open_existing(tmp_path / "run", writable=False) as journal:
+        assert [e.kind for e in journal.events()][-2:] == ["broken", "session-ended"]
+
+
+def test_a_target_that_does_not_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: object) -> None:
+        raise LinkLost("the guest is gone")
+
+    monkeypatch.setattr(RunningJob, "check", gone)
+    monkeypatch.setattr(Runner, "_restart", gone)
+    with pytest.raises(
+        InfrastructureError, match=r"does not come back: after the restart: .* then `assay9 soak resume`"
+    ):
+        soaked(tmp_path, iterations=1000)
+    with journals.open_existing(tmp_path / "run", writable=False) as journal:
+        assert len(journal.events("trouble")) == ATTEMPTS + 1
+        assert journal.sound() and not journal.events("finished", "recovered")
 
 
 @pytest.mark.guest

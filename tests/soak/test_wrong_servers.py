@@ -24,7 +24,7 @@ def test_a_right_server_passes(tmp_path: Path) -> None:
 
 
 def test_a_leak_of_a_kilobyte_a_request(tmp_path: Path) -> None:
-    facts, _ = soaked(tmp_path, "--leak", "1024", options={"steps": 20}, seconds=20.0)
+    facts, _ = soaked(tmp_path, "--leak", "1024", options={"steps": 20}, seconds=30.0)
     found = judgement(facts, "leak: memory of the device")
     assert found.verdict == "fail", found
     assert facts.verdict == "fail"
