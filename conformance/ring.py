@@ -37,6 +37,8 @@ ANSWER = 5.0
 """Seconds that a device has for one request."""
 QUIET = 0.15
 """Seconds after which a device that ignores what it was given is believed to."""
+_DYING = 0.3
+"""Seconds that a process which hung up on us may still need to be dead."""
 _GAP = 48
 """Bytes between two buffers, which must stay as they are."""
 ROOT = 1
@@ -131,6 +133,11 @@ class Ring:
         self.device.reset()
         self.memory = WatchedMemory(self.device.memory)
         self._next, self._queue = self.memory.base, None
+
+    def death(self, gone: DeviceGone) -> str:
+        """How the device died, in words, where more is known of it than `gone` says."""
+        time.sleep(_DYING)
+        return self._owner.server.death() or str(gone)
 
     def revive(self) -> None:
         """Start a device that died anew, for a case that goes on to find out what killed it."""
@@ -327,7 +334,7 @@ class RingSession(WireSession):
             ring = Ring(self, self.device_server().device(), case.seconds)
             body(ring)
         except DeviceGone as error:
-            time.sleep(0.3)
+            time.sleep(_DYING)
             raised = Finding(self.server.death() or str(error))
         except Exception as error:  # noqa: BLE001 - every end of a case is judged by the caller
             raised = error

@@ -1,6 +1,6 @@
-"""vhost-user back ends as servers: one that somebody else runs, and the reference's own device.
+"""vhost-user back ends as servers: one that somebody else runs, and the reference's own device, alone and in QEMU.
 
-Rule of this module: how a back end is started and reached; the front end is `conformance.links.vhost_user`.
+Rule of this module: how a back end is started and reached; the front end is `conformance.links.vhost_user`, or QEMU's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from conformance.errors import InfrastructureError, UsageError
 from conformance.links.device import Device, DeviceGone
 from conformance.links.ring import RingLink
 from conformance.links.vhost_user import VhostUserDevice
-from conformance.servers.devices import TAG, OverRings
+from conformance.servers.devices import MEGABYTES, SLOT, TAG, OverRings, QtestServer
 from conformance.servers.programs import ReferenceServer
 from conformance.servers.spec import ServerSpec
 
@@ -119,3 +119,55 @@ class ReferenceDevice(_FrontEnd, ReferenceServer):
     def death(self) -> str | None:
         """See Server."""
         return ReferenceServer.death(self)
+
+
+_RESET_VECTOR = b"\xf4\xeb\xfd"
+"""hlt, and hlt again: interrupts are off after a reset, so the processor never does anything."""
+_ROM = 1 << 16
+_CONFIG_SIZE = 2 + 32
+
+
+class ReferenceInQemu(QtestServer):
+    """The project's own device as a PCI function of QEMU (vhost-user-test-device-pci, since 11.0), driven over qtest.
+
+    QEMU starts a vhost device only while its machine runs, so that the processor cannot be stopped as it is for
+    QEMU's own device: it runs a ROM that halts it.
+    """
+
+    def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
+        super().__init__(spec, run_dir)
+        self.name = "reference device in QEMU"
+        self._back = ReferenceDevice(spec.model_copy(update={"arguments": []}), run_dir)
+
+    def start(self) -> None:
+        """See Server."""
+        self._back.start()
+        (self.run_dir / "halt.rom").write_bytes(_RESET_VECTOR.rjust(_ROM - 13, b"\xf4").ljust(_ROM, b"\xf4"))
+        super().start()
+
+    def devices(self) -> list[str]:
+        """See QtestServer."""
+        return [
+            "-bios", str(self.run_dir / "halt.rom"), "-machine", "memory-backend=mem",
+            "-object", f"memory-backend-memfd,id=mem,size={MEGABYTES}M,share=on",
+            "-chardev", f"socket,id=back,path={self._back.socket_path}",
+            "-device", "vhost-user-test-device-pci,virtio-id=9,num_vqs=1,chardev=back,"
+            f"config_size={_CONFIG_SIZE},addr={SLOT:#x}",
+        ]  # fmt: skip
+
+    def death(self) -> str | None:
+        """See Server."""
+        return self._back.death() or super().death()
+
+    def pid(self) -> int | None:
+        """See Server: the device's process, not QEMU's."""
+        return self._back.pid()
+
+    def stop(self) -> None:
+        """See Server."""
+        super().stop()
+        self._back.stop()
+
+    def version(self) -> str:
+        """See Server."""
+        return self._back.version()

@@ -26,8 +26,8 @@ from conformance.servers.spec import ServerSpec
 TAG = b"assay9"
 """The mount tag of devices that the suite starts."""
 _START = 20.0
-_SLOT = 4
-_MEGABYTES = 256
+SLOT = 4
+MEGABYTES = 256
 
 
 class DeviceServer(Server, Protocol):
@@ -96,22 +96,27 @@ class QtestServer(OverRings):
         self._open(path)
 
     def _command(self, path: Path) -> list[str]:
+        return [
+            self.program, "-M", "pc", "-accel", "tcg", "-m", str(MEGABYTES), "-nodefaults", "-no-user-config",
+            "-display", "none", "-qtest", f"unix:{path},server=on,wait=off", "-qtest-log", "/dev/null",
+            *self.devices(), *self.spec.arguments,
+        ]  # fmt: skip
+
+    def devices(self) -> list[str]:
+        """QEMU's arguments for the device in `SLOT`, and for a processor that does nothing."""
         model = str(self.spec.options.get("security_model", "passthrough"))
         only = "disable-modern=on,disable-legacy=off" if self.legacy else "disable-legacy=on,disable-modern=off"
         packed = ",packed=on" if self.spec.options.get("packed", True) else ""
         return [
-            self.program, "-M", "pc", "-accel", "tcg", "-S", "-m", str(_MEGABYTES), "-nodefaults", "-no-user-config",
-            "-display", "none", "-qtest", f"unix:{path},server=on,wait=off", "-qtest-log", "/dev/null",
-            "-fsdev", f"local,id=f,path={self.export},security_model={model}",
-            "-device", f"virtio-9p-pci,fsdev=f,mount_tag={TAG.decode()},addr={_SLOT:#x},{only}{packed}",
-            *self.spec.arguments,
+            "-S", "-fsdev", f"local,id=f,path={self.export},security_model={model}",
+            "-device", f"virtio-9p-pci,fsdev=f,mount_tag={TAG.decode()},addr={SLOT:#x},{only}{packed}",
         ]  # fmt: skip
 
     def _open(self, path: Path) -> None:
         deadline = time.monotonic() + _START
         while True:
             try:
-                bus = QtestBus(str(path), _SLOT, _MEGABYTES, "qtest virtio-9p-pci")
+                bus = QtestBus(str(path), SLOT, MEGABYTES, "qtest virtio-9p-pci")
                 break
             except (OSError, DeviceGone) as error:
                 death = self.death()

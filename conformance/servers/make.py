@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.servers.back_ends import ReferenceDevice, VhostUserServer
+from conformance.servers.back_ends import ReferenceDevice, ReferenceInQemu, VhostUserServer
 from conformance.servers.base import Server
 from conformance.servers.devices import QtestServer
 from conformance.servers.external import ExternalServer
@@ -24,6 +24,7 @@ def make(spec: ServerSpec, run_dir: Path) -> Server:
         "command": CommandServer,
         "external": ExternalServer,
         "qtest": QtestServer,
+        "reference-in-qemu": ReferenceInQemu,
         "vhost-user": VhostUserServer,
     }
     if spec.program == "guest-pci":

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.errors import UsageError
 
-Program = Literal["reference", "diod", "ganesha", "command", "external", "qtest", "guest-pci", "vhost-user"]
+Program = Literal["reference", "diod", "ganesha", "command", "external", "qtest", "reference-in-qemu", "guest-pci",
+                  "vhost-user"]  # fmt: skip
 
 
 class ServerSpec(BaseModel):

@@ -8,7 +8,7 @@ from conformance.errors import UsageError
 from conformance.targets.spec import Target
 
 LINKS: dict[str, tuple[str, ...]] = {
-    "qemu": ("qtest", "guest-pci"),
+    "qemu": ("qtest", "qtest-legacy", "guest-pci"),
     "uml": ("vhost-user",),
 }
 """Kind of target -> the links that lead to its device, the default first."""
@@ -18,6 +18,8 @@ BELOW = ("wire", "ring")
 
 def links_of(target: Target) -> tuple[str, ...]:
     """The links of a target, the default first; none where raw frames cannot reach it."""
+    if target.kind == "qemu" and target.server:
+        return ("qtest", "vhost-user")  # a back end of this host: through QEMU, or past it
     if target.kind != "server":
         return LINKS.get(target.kind, ())
     if target.server.get("program") == "reference":
@@ -45,16 +47,16 @@ def reached(target: Target, options: dict[str, Any]) -> Target:
 
 def _table(target: Target, link: str, options: dict[str, Any]) -> dict[str, Any]:
     machine, table = target.machine, dict(target.server)
-    if link in ("qtest", "guest-pci"):
-        own = {
+    if link in ("qtest", "qtest-legacy", "guest-pci"):
+        program = f"{table.pop('program')}-in-qemu" if table else link.removesuffix("-legacy")
+        own: dict[str, Any] = {"legacy": True} if link.endswith("-legacy") else {}
+        own |= {
             "qemu": options.get("qemu") or machine.program,
             "security_model": options.get("security_model") or machine.security_model,
             "image": options.get("image") or machine.image,
         }
         arguments = [*machine.arguments, *options.get("qemu_args", ())]
-        return {"program": link, "arguments": arguments, **table, "options": {**own, **table.get("options", {})}}
-    if target.kind == "uml":
-        return {"program": "reference", "transport": "vhost-user", **table}
+        return {"program": program, "arguments": arguments, **table, "options": {**own, **table.get("options", {})}}
     if link == "vhost-user" and table.get("program") == "reference":
         return {**table, "transport": "vhost-user"}
     if link == "socket" and table.get("transport") == "vhost-user":

@@ -64,12 +64,27 @@ def test_links_of_targets() -> None:
     assert links_of(load("qemu"))[0] == "qtest"
     assert chosen_link(load("reference"), "vhost-user") == "vhost-user"
     assert reached(load("qemu"), {"link": "guest-pci"}).server["program"] == "guest-pci"
-    with pytest.raises(UsageError, match="one of qtest, guest-pci is wanted"):
+    assert reached(load("qemu"), {"link": "qtest-legacy"}).server["options"]["legacy"]
+    assert reached(load("reference-qemu"), {}).server["program"] == "reference-in-qemu"
+    assert reached(load("reference-uml"), {}).server["transport"] == "vhost-user"
+    with pytest.raises(UsageError, match="one of qtest, qtest-legacy, guest-pci is wanted"):
         chosen_link(load("qemu"), "qtst")
     with pytest.raises(UsageError, match="raw frames do not reach it"):
         reached(load("local"), {})
     with pytest.raises(UsageError, match="--address PATH"):
         make(ServerSpec(program="vhost-user"), Path())
+
+
+@pytest.mark.guest
+def test_the_reference_device_in_qemu(tmp_path: Path) -> None:
+    server = make(ServerSpec(program="reference-in-qemu", options={"qemu": "qemu11"}), tmp_path)
+    server.start()
+    try:
+        talks(server)
+        assert server.pid() != server.process.pid  # type: ignore[attr-defined]
+    finally:
+        server.stop()
+    assert server.death() is not None
 
 
 @pytest.mark.guest
