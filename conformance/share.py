@@ -113,7 +113,12 @@ class Share:
         if feature not in self.features:
             raise Undrivable(f"{feature}: {why}")
 
-    # ---- symbolic links of the host's, which some security models cannot show
+    # ---- what the host does that some security models cannot show
+
+    def host_sets_mode_and_owner(self) -> None:
+        """Undrivable where the host's chmod(2) and chown(2) are not the guest's: mapped security models."""
+        if not self._comparer.judges("mode"):
+            raise Undrivable("a security model that keeps the guest's modes and owners apart from the host's")
 
     def host_symlink(self, target: str, name: str) -> None:
         """symlink(2) on the host. Undrivable where a link of the host's is none inside: mapped security models."""

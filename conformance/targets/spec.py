@@ -49,8 +49,8 @@ class Known(Strict):
     mount: str = "*"
     versions: str = ""
     guest: str = "*"
-    model: str = "*"
-    """QEMU's security model, as a pattern: mapped-*, passthrough."""
+    model: str | list[str] = "*"
+    """QEMU's security model, as a pattern or several: mapped-*, passthrough."""
     symptom: str = ""
     """A regular expression that the failure's text must match: another failure of the same case is not known."""
     sometimes: bool = False
@@ -60,6 +60,11 @@ class Known(Strict):
     def cases(self) -> list[str]:
         """What `case` names, one by one."""
         return [self.case] if isinstance(self.case, str) else self.case
+
+    @property
+    def models(self) -> list[str]:
+        """What `model` names, one by one."""
+        return [self.model] if isinstance(self.model, str) else self.model
 
     def names(self, case_id: str, parameters: str) -> bool:
         """Whether this entry is about that case with those parameters."""
@@ -101,7 +106,7 @@ class Profile(Strict):
                 entry.names(case_id, parameters)
                 and fnmatch.fnmatchcase(mount, entry.mount)
                 and fnmatch.fnmatchcase(guest, entry.guest)
-                and fnmatch.fnmatchcase(model, entry.model)
+                and any(fnmatch.fnmatchcase(model, one) for one in entry.models)
                 and version_matches(version, entry.versions)
             ):
                 return entry

@@ -163,6 +163,7 @@ def test_the_hosts_change_of_mode_counts_at_once(share: Share) -> None:
     """After a chmod(2) or chown(2) on the host access(2) answers by the new mode and owner.
     Source: Documentation/filesystems/9p.rst, cache=none."""
     share.need("host-root", "chown on the host")
+    share.host_sets_mode_and_owner()
     share.inside.create("fred")
     share.inside.chmod("fred", 0o600)
     bob = share.inside.spawn("bob", uid=1001)

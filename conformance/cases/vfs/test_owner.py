@@ -213,6 +213,7 @@ def test_chown_keeps_setgid_that_is_not_executable(share: Share) -> None:
 def test_what_the_host_changes_is_seen_and_counts(share: Share) -> None:
     """An owner that the host gave a file is seen inside at once, and may from then on change its mode.
     Source: Documentation/filesystems/9p.rst, cache=none."""
+    share.host_sets_mode_and_owner()
     share.inside.create("fred", b"", 0o600)
     bob = share.inside.spawn("bob", uid=1001)
     bob.refuses(EPERM).chmod("fred", 0o644)

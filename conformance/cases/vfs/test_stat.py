@@ -254,6 +254,7 @@ def test_many_inodes_are_all_different(share: Share) -> None:
 def test_what_the_host_changes_is_seen_at_the_next_stat(share: Share) -> None:
     """Mode, owner, size, link count and times that the host changes are seen by the guest's next stat(2).
     Source: Documentation/filesystems/9p.rst, cache=none; the user's contract of a shared directory."""
+    share.host_sets_mode_and_owner()
     share.inside.create("fred", b"first")
     before = share.inside.stat("fred")
     share.outside.chmod("fred", 0o4711)
@@ -273,6 +274,7 @@ def test_what_the_host_changes_is_seen_at_the_next_stat(share: Share) -> None:
 def test_an_open_descriptor_sees_what_the_host_changes(share: Share) -> None:
     """fstat(2) of a file opened before shows the size and mode that the host gave it since.
     Source: Documentation/filesystems/9p.rst, cache=none; POSIX fstat."""
+    share.host_sets_mode_and_owner()
     share.inside.create("fred", b"first")
     fd = share.inside.open("fred", os.O_RDONLY)
     assert share.inside.fstat(fd)["st_size"] == 5

@@ -139,8 +139,7 @@ def test_a_link_out_of_the_share_leads_into_the_guest(share: Share, target: str,
     through it is the guest's file and never the host's.
     Source: path_resolution(7): the client follows links; 9P2000.L Twalk does not; known defect: CVE-2016-9602 (a
     server that followed links on the host)."""
-    maker = share.inside if made == "inside" else share.outside
-    maker.symlink(target, "link")
+    (share.inside.symlink if made == "inside" else share.host_symlink)(target, "link")
     wanted = share.inside.read_text("/" + BOOT_ID)
     must_be_equal("boot id read through the link", share.inside.slurp("link"), wanted.encode())
     share.inside.refuses(ENOTDIR).stat("link/below")
