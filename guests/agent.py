@@ -1528,7 +1528,7 @@ class Worker:
         self.channel.close()
         try:
             os.kill(self.pid, signal.SIGKILL)
-            for _ in range(100):
+            for _ in range(1000):
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
                 if pid:
                     return status
