@@ -44,6 +44,13 @@ class UmlMachine:
         self.console = ConsoleWatch(self.logs["console"])
         self._begun = 0
 
+    @property
+    def image(self) -> Image:
+        """The image that its root is made from. Raises InfrastructureError before the first start."""
+        if self._image is None:
+            raise InfrastructureError("the guest was never started")
+        return self._image
+
     def start(self) -> None:
         """Start the guest; build its kernel and image first where they are absent.
 

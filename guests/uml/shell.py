@@ -12,7 +12,7 @@ from guests.errors import InfrastructureError
 from guests.resident import SocketLineChannel
 from guests.shell import LineChannel, Result
 
-_RUN = b'''
+_RUN = b"""
 import base64, json, os, signal, subprocess, sys
 asked = json.loads(sys.stdin.readline())
 argv, program = asked["argv"], None
@@ -30,7 +30,7 @@ except OSError as e:
 answer.update(out=base64.b64encode(out).decode(), err=base64.b64encode(err).decode())
 sys.stdout.write(json.dumps(answer) + "\\n")
 sys.stdout.flush()
-'''
+"""
 """Run one command: a JSON line in, a JSON line out."""
 
 _PROGRAM = "import os; os.chdir('/root'); os.execvp({first!r}, {argv!r})"
