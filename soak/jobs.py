@@ -21,7 +21,7 @@ from soak.program import InsideProgram
 from soak.view import View
 from soak.workloads import find
 
-NO_SPACE = ("No space left on device", "Disk quota exceeded", "errno 28")
+NO_SPACE = ("No space left on device", "Disk quota exceeded", "errno 28", "database or disk is full")
 
 
 class RunningJob:

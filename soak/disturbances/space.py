@@ -109,6 +109,10 @@ def room(path: Path) -> int:
     return found.f_bfree * found.f_frsize
 
 
+HOLDERS = 'ls -ld /proc/[0-9]*/cwd /proc/[0-9]*/fd/* 2>/dev/null; grep -HF " $1/" /proc/[0-9]*/maps 2>/dev/null'
+"""Lists what every process of the guest has open, by one program each: a fork without KVM takes milliseconds."""
+
+
 class Remount:
     """Between two iterations of every workload the share is unmounted and mounted: a new connection, new fids."""
 
@@ -138,13 +142,29 @@ class Remount:
                 line = self._scene.remount()
             except InfrastructureError as e:
                 # what is mounted now, and whether anything is, nobody knows: a fresh guest is the only safe undo
-                raise LinkLost(f"the share could not be unmounted and mounted again: {e}") from e
+                raise LinkLost(f"the share could not be unmounted and mounted again: {e}{self._holders()}") from e
             self._scene.forget_descriptors()
             if call("slurp", path) != content:
                 return {"failed": "a file written before the remount reads otherwise after it"}
             call("unlink", path)
             return {"line": line, "found": "what was written before was there after"}
         return {"found": "given up: the workloads came to no rest"} if now > self._limit else None
+
+    def _holders(self) -> str:
+        """Who in the guest has something of the share open, for the record."""
+        assert self._scene is not None
+        root, call = self._scene.deployment.inside_root, self._scene.deployment.inside.call
+        done = call("run", ["sh", "-c", HOLDERS, "sh", root], timeout=60.0)
+        lines = done["stdout"].decode(errors="replace").splitlines()
+        found = [line[line.index("/proc/") :] for line in lines if f" {root}/" in f"{line}/" and "/proc/" in line]
+        who = {}
+        for process in {line.split("/")[2] for line in found}:
+            with contextlib.suppress(CallError):
+                who[process] = (
+                    call("slurp", f"/proc/{process}/cmdline").replace(b"\0", b" ").decode(errors="replace")[:80]
+                )
+        said = [f"{line} ({who.get(line.split('/')[2], 'gone')})" for line in found]
+        return "; held by " + "; ".join(said[:8]) if said else "; no process of the guest has anything of it open"
 
     def undo(self) -> None:
         """See Disturbance."""

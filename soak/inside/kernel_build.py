@@ -28,7 +28,7 @@ BUILD = {
 
 CALIBRATION = 4
 """Objects of the call of make that tells what a call and what an object costs."""
-LEAST = 6
+LEAST = 12
 """Objects in the smallest unit that the calibration may choose."""
 STARTING = 60
 """What starting a compiler costs, as if it read so many files more."""
@@ -160,8 +160,8 @@ class Build:
     def configure(self) -> None:
         """The configuration, and all that make wants before the first object."""
         config = self.context.config
-        if config.get("configured"):
-            shutil.copyfile(config["configured"], os.path.join(self.tree, ".config"))
+        if config.get("configured"):  # it is in the archive: read every Kconfig file, change nothing
+            self.make("olddefconfig")
         elif config.get("config_file"):
             shutil.copyfile(config["config_file"], os.path.join(self.tree, ".config"))
             self.make("olddefconfig")
@@ -188,7 +188,7 @@ class Build:
         done = self.make(*names[:CALIBRATION])
         call = max(self.first_object - begun, 0.0)
         each = max(done.seconds - call, 0.01) / sum(costs[:CALIBRATION])
-        seconds = config.get("unit_seconds", 120)
+        seconds = config.get("unit_seconds", 180)
         count = LEAST
         while count < len(names) and call + each * sum(costs[: count + 1]) <= seconds:
             count += 1

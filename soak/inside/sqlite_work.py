@@ -19,6 +19,8 @@ from typing import Any
 from soak.inside.common import Context, Finding, die_with_parent, digest_of, generator, main, manifest
 
 ACCOUNTS, EACH = 200, 1000
+SAID = b"failed: "
+"""Comes after the last number where a process of transfers failed; eight bytes, and no number of a transfer."""
 
 
 def opened(path: str, mode: str, exclusive: bool) -> sqlite3.Connection:
@@ -86,7 +88,7 @@ def killed(context: Context, path: str, mode: str, exclusive: bool, rng: random.
             transfers(path, mode, exclusive, generator(seed), w, 1 << 30)
             status = 0
         except sqlite3.Error as e:
-            sys.stderr.write(f"{e!r}\n")
+            os.write(w, SAID + repr(e).encode())
             status = 3
         finally:
             sys.stderr.flush()
@@ -105,8 +107,9 @@ def killed(context: Context, path: str, mode: str, exclusive: bool, rng: random.
             if time.monotonic() >= end:
                 os.kill(pid, signal.SIGKILL)
     status = os.waitpid(pid, 0)[1]
+    heard, _, failure = heard.partition(SAID)
     if not os.WIFSIGNALED(status):
-        raise Finding(f"SQLite failed in journal mode {mode} (status {status})", f"see {context.config['dir']}/log")
+        raise Finding(f"SQLite failed in journal mode {mode}", f"status {status}: {failure.decode()}", (path,))
     if len(heard) >= 8:
         last = struct.unpack("<q", heard[len(heard) // 8 * 8 - 8 : len(heard) // 8 * 8])[0]
     return last
@@ -141,7 +144,10 @@ def iterate(context: Context, rng: random.Random) -> dict[str, Any]:
     ops, exclusively = 0, False
     for mode in ("delete", "wal"):
         path = os.path.join(context.root, f"{mode}.db")
-        exclusive = made(path, mode)
+        try:
+            exclusive = made(path, mode)
+        except sqlite3.Error as e:
+            raise Finding(f"SQLite cannot make a database in journal mode {mode}: {e}", path, (path,)) from e
         exclusively = exclusively or exclusive
         count = 0
         for _ in range(context.config.get("kills", 3)):

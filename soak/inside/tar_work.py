@@ -20,8 +20,8 @@ from soak.inside.programs import run
 KEEPING = ["--xattrs", "--numeric-owner", "--sort=name", "--format=posix", "--sparse"]
 
 
-def tree(root: str, rng: random.Random, count: int, special: bool) -> None:
-    """Make the tree; fifos only where the share is said to take them."""
+def tree(root: str, rng: random.Random, count: int, fifos: bool, empty: bool) -> None:
+    """Make the tree; with fifos, and attributes that have no value, unless the run does without."""
     os.mkdir(root)
     directories: list[str] = [root]
     files: list[str] = []
@@ -36,7 +36,7 @@ def tree(root: str, rng: random.Random, count: int, special: bool) -> None:
             os.symlink(rng.choice(["n00001", "/nowhere/at all", "../n", "x" * 900]), path)
         elif kind == "link" and files:
             os.link(rng.choice(files), path)
-        elif kind == "fifo" and special:
+        elif kind == "fifo" and fifos:
             os.mkfifo(path)
         else:
             with open(path, "wb") as f:
@@ -51,7 +51,9 @@ def tree(root: str, rng: random.Random, count: int, special: bool) -> None:
                 os.chown(path, rng.choice([0, 1001, 70000]), rng.choice([0, 2000]))
                 os.chmod(path, mode)
             with contextlib.suppress(OSError):
-                os.setxattr(path, "user.soak", bytes([rng.randrange(256)]) * rng.randrange(0, 200))
+                os.setxattr(
+                    path, "user.soak", bytes([rng.randrange(256)]) * max(rng.randrange(0, 200), 0 if empty else 1)
+                )
         if not os.path.islink(path):
             when = rng.randrange(1_000_000_000, 1_900_000_000)
             os.utime(path, ns=(when * 10**9, when * 10**9 + rng.randrange(10**9)))
@@ -92,7 +94,7 @@ def iterate(context: Context, rng: random.Random) -> dict[str, Any]:
     own, count = os.path.join(context.keep, "own"), context.config.get("entries", 250)
     shutil.rmtree(own, ignore_errors=True)
     os.mkdir(own)
-    tree(f"{own}/first", rng, count, special=True)
+    tree(f"{own}/first", rng, count, bool(context.config.get("fifos", 1)), bool(context.config.get("empty", 1)))
     first = described(f"{own}/first")
     run(context, ["tar", *KEEPING, "-cf", f"{own}/first.tar", "-C", f"{own}/first", "."], own, limit=1800)
     shared = os.path.join(context.root, "unpacked")

@@ -108,8 +108,8 @@ class Reference:
         files = sorted(files_below(str(self.tree)))
         (self.directory / "configured.json").write_text(json.dumps({"files": files, "messages": said}))
 
-    def tools(self, below: tuple[str, ...]) -> list[str]:
-        """Files below these directories that configuring made: the programs that a build needs itself."""
+    def made_by_configuring(self, below: tuple[str, ...]) -> list[str]:
+        """Files that configuring made and whose paths begin so."""
         configured = json.loads((self.directory / "configured.json").read_text())
         had = set(json.loads((self.directory / "sources.json").read_text()))
         return [path for path in configured["files"] if path.startswith(below) and path not in had]
