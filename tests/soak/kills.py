@@ -15,6 +15,7 @@ from typing import Any
 
 from assay9.cli import main
 from soak import journal as journals
+from soak.inside.common import die_with_parent
 
 QUICK = ["--set", "tree.steps=20", "--set", "tree.workers=2", "--sample", "0.5"]
 TABLES = ("meta", "sessions", "events", "begun", "ended", "series", "samples")
@@ -75,6 +76,7 @@ class Forked:
         if self._pid:
             return
         try:
+            die_with_parent()
             os.setsid()
             null = os.open(os.devnull, os.O_RDWR)
             for fd in (0, 1, 2):
