@@ -24,6 +24,7 @@ class WatchedMemory:
         """Fill it."""
         self._memory = memory
         self.base, self.size, self.end = memory.base, min(SIZE, memory.size), memory.end
+        self.ahead = memory.ahead
         self._copy = bytearray([FILL]) * self.size
         self._free: list[tuple[int, int]] = []
         memory.fill(self.base, self.size, FILL)
@@ -61,6 +62,12 @@ class WatchedMemory:
     def wait16(self, address: int, old: int, timeout: float) -> int:
         """See Memory."""
         return self._memory.wait16(address, old, timeout)
+
+    def wait_then_read(
+        self, address: int, old: int, steps: int, timeout: float, spans: Sequence[tuple[int, int]]
+    ) -> tuple[int, list[bytes]]:
+        """See Memory."""
+        return self._memory.wait_then_read(address, old, steps, timeout, spans)
 
     def changed16(self, address: int, old: int) -> int | None:
         """See Memory."""

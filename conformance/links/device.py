@@ -48,6 +48,9 @@ class Memory(Protocol):
     """Its bytes."""
     end: int
     """The first address behind all memory that the guest has: nothing is there."""
+    ahead: int
+    """How many things are worth reading together with the word that says whether they are there: many where a step
+    is dear, none where memory is shared."""
 
     def write(self, address: int, data: Buffer) -> None:
         """Put bytes there."""
@@ -66,6 +69,12 @@ class Memory(Protocol):
 
     def wait16(self, address: int, old: int, timeout: float) -> int:
         """The word there as soon as it is not `old`. Raises RingTimeout after `timeout` seconds."""
+
+    def wait_then_read(
+        self, address: int, old: int, steps: int, timeout: float, spans: Sequence[tuple[int, int]]
+    ) -> tuple[int, list[bytes]]:
+        """`wait16`, then `read_many` of what stood there after it, together.  Up to `steps` steps of the word, which
+        counts, are waited for as long as they come quickly.  Raises RingTimeout."""
 
     def changed16(self, address: int, old: int) -> int | None:
         """The word there when it is not `old`, else None; waits for nothing."""

@@ -50,21 +50,22 @@ def largest_queue(device: Device, most: int = 256) -> int:
 
 
 def bring_up(
-    device: Device, at: int, *, wanted: int = PLAIN, size: int | None = None
+    device: Device, at: int, *, wanted: int = PLAIN, size: int | None = None, keep: bool = False
 ) -> tuple[int, SplitQueue | PackedQueue]:
     """A device that runs, and its request queue with rings at `at`; the features agreed come first."""
     agreed = negotiate(device, wanted)
     size = largest_queue(device) if size is None else size
-    queue = make_queue(device, agreed, size, at)
+    queue = make_queue(device, agreed, size, at, keep=keep)
     queue.start()
     go(device)
     return agreed, queue
 
 
 def make_queue(
-    device: Device, agreed: int, size: int, at: int, memory: Memory | None = None
+    device: Device, agreed: int, size: int, at: int, memory: Memory | None = None, keep: bool = False
 ) -> SplitQueue | PackedQueue:
     """The kind of queue that was agreed on, not yet told to the device."""
     if agreed & Feature.RING_PACKED.mask:
         return PackedQueue(device, 0, size, at, memory=memory)
-    return SplitQueue(device, 0, size, at, event_idx=bool(agreed & Feature.EVENT_IDX.mask), memory=memory)
+    events = bool(agreed & Feature.EVENT_IDX.mask)
+    return SplitQueue(device, 0, size, at, event_idx=events, memory=memory, keep=keep)

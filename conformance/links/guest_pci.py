@@ -26,12 +26,14 @@ _WRITE, _READ, _WRITE16, _FILL, _WAIT, _CONFIG_READ, _CONFIG_WRITE, _BAR_READ, _
 _HELD_MOST = 1 << 20
 _WAIT_MOST = 1.0
 """Seconds that one question waits inside; a longer wait is several."""
+_WORD = struct.Struct("<i")
 _IN_GUEST = "/root/assay9-guest-side.py"
 
 
 class GuestMemory:
     """Huge pages of the guest."""
 
+    ahead = 256
     end = 0
     """Not known: where a guest's memory ends is its hypervisor's business."""
 
@@ -59,21 +61,26 @@ class GuestMemory:
         """See Memory."""
         for address, length in spans:
             self._bus.post(_READ, 0, address, length)
-        said, found, at = self._bus.ask(), [], 0
-        for _, length in spans:
-            found.append(said[at : at + length])
-            at += length
-        return found
+        return _cut(self._bus.ask(), spans)
 
     def wait16(self, address: int, old: int, timeout: float) -> int:
+        """See Memory."""
+        return self.wait_then_read(address, old, 1, timeout, ())[0]
+
+    def wait_then_read(
+        self, address: int, old: int, steps: int, timeout: float, spans: Sequence[tuple[int, int]]
+    ) -> tuple[int, list[bytes]]:
         """See Memory."""
         deadline = time.monotonic() + timeout
         while True:
             left = min(max(deadline - time.monotonic(), 0.0), _WAIT_MOST)
-            self._bus.post(_WAIT, 0, address, old | int(left * 1000) << 16)
-            seen = int(struct.unpack("<i", self._bus.ask())[0])
+            self._bus.post(_WAIT, min(steps, 255), address, old | int(left * 1000) << 16)
+            for where, length in spans:
+                self._bus.post(_READ, 0, where, length)
+            said = self._bus.ask()
+            seen = int(_WORD.unpack_from(said)[0])
             if seen >= 0:
-                return seen
+                return seen, _cut(said[_WORD.size :], spans)
             if time.monotonic() >= deadline:
                 raise RingTimeout(f"nothing came within {timeout:.3g} s")
 
@@ -81,6 +88,14 @@ class GuestMemory:
         """See Memory."""
         seen = int.from_bytes(self.read(address, 2), "little")
         return None if seen == old else seen
+
+
+def _cut(said: bytes, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+    found, at = [], 0
+    for _, length in spans:
+        found.append(said[at : at + length])
+        at += length
+    return found
 
 
 class GuestBus:

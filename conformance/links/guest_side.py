@@ -94,16 +94,25 @@ class Memory:
             at, length = at + now, length - now
 
     def write(self, address, data):
+        at = address - self.base
+        if self.step > 0 and 0 <= at <= self.size - len(data):
+            at += self.first * HUGE
+            self.view[at : at + len(data)] = data
+            return
         done = 0
         for offset, length in self.pieces(address, len(data)):
             self.view[offset : offset + length] = data[done : done + length]
             done += length
 
     def read(self, address, length):
+        at = address - self.base
+        if self.step > 0 and 0 <= at <= self.size - length:
+            at += self.first * HUGE
+            return bytes(self.view[at : at + length])
         return b"".join(bytes(self.view[o : o + n]) for o, n in self.pieces(address, length))
 
     def word(self, address):
-        (offset, _), = self.pieces(address, 2)
+        ((offset, _),) = self.pieces(address, 2)
         return ctypes.c_uint16.from_buffer(self.map, offset)
 
 
@@ -161,8 +170,11 @@ class Function:
         put(DRIVER + "/bind", self.name)
 
 
-def wait(memory, address, old, seconds):
-    """The word at `address` when it is not `old`, -1 when the time is over."""
+def wait(memory, address, old, steps, seconds):
+    """The word at `address` when it is not `old`, -1 when the time is over.
+
+    It counts: up to `steps` steps of it are waited for while they come quickly.
+    """
     word = memory.word(address)
     deadline = time.monotonic() + seconds
     turns = 0
@@ -172,7 +184,14 @@ def wait(memory, address, old, seconds):
             time.sleep(0.0001)
             if time.monotonic() > deadline:
                 return -1
-    return word.value
+    seen = word.value
+    turns = 0
+    while (seen - old) & 0xFFFF < steps and turns < 20:
+        turns += 1
+        time.sleep(0.0002)
+        if word.value != seen:
+            seen, turns = word.value, 0
+    return seen
 
 
 def perform(batch, function, memory):
@@ -193,7 +212,7 @@ def perform(batch, function, memory):
             memory.write(address, bytes([width]) * value)
         elif kind == 5:
             old, seconds = value & 0xFFFF, (value >> 16) / 1000
-            said.append(struct.pack("<i", wait(memory, address, old, seconds)))
+            said.append(struct.pack("<i", wait(memory, address, old, width, seconds)))
         elif kind == 6:
             said.append(struct.pack("<I", function.config_read(address, width)))
         elif kind == 7:

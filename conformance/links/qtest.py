@@ -36,6 +36,8 @@ _LARGE = 256
 class QtestMemory:
     """Guest memory by qtest commands."""
 
+    ahead = 4
+
     def __init__(self, bus: QtestBus, megabytes: int) -> None:
         self._bus = bus
         self.base = _RAM_BASE
@@ -65,25 +67,23 @@ class QtestMemory:
 
     def read_many(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         """See Memory."""
-        wanted = [(a, n) for a, n in spans if n]
-        said = iter(self._bus.ask([f"{'read' if n < _LARGE else 'b64read'} {a:#x} {n}" for a, n in wanted]))
-        found = []
-        for _, length in spans:
-            if not length:
-                found.append(b"")
-                continue
-            text = next(said)
-            found.append(bytes.fromhex(text[2:]) if length < _LARGE else base64.b64decode(text))
-        return found
+        return _bytes_of(self._bus.ask(_questions(spans)), spans)
 
     def wait16(self, address: int, old: int, timeout: float) -> int:
         """See Memory."""
+        return self.wait_then_read(address, old, 1, timeout, ())[0]
+
+    def wait_then_read(
+        self, address: int, old: int, steps: int, timeout: float, spans: Sequence[tuple[int, int]]
+    ) -> tuple[int, list[bytes]]:
+        """See Memory."""
         deadline = time.monotonic() + timeout
         pause = 0.0
+        questions = [f"readw {address:#x}", *_questions(spans)]
         while True:
-            seen = self.changed16(address, old)
-            if seen is not None:
-                return seen
+            said = self._bus.ask(questions)
+            if (seen := int(said[0], 16)) != old:
+                return seen, _bytes_of(said[1:], spans)
             if time.monotonic() > deadline:
                 raise RingTimeout(f"nothing came within {timeout:.3g} s")
             time.sleep(pause)
@@ -93,6 +93,19 @@ class QtestMemory:
         """See Memory."""
         seen = int(self._bus.ask([f"readw {address:#x}"])[0], 16)
         return None if seen == old else seen
+
+
+def _questions(spans: Sequence[tuple[int, int]]) -> list[str]:
+    return [f"{'read' if length < _LARGE else 'b64read'} {address:#x} {length}" for address, length in spans if length]
+
+
+def _bytes_of(said: list[str], spans: Sequence[tuple[int, int]]) -> list[bytes]:
+    texts = iter(said)
+    found = []
+    for _, length in spans:
+        text = next(texts) if length else "0x"
+        found.append(bytes.fromhex(text[2:]) if length < _LARGE else base64.b64decode(text))
+    return found
 
 
 class QtestBus:

@@ -71,6 +71,9 @@ class Queue(Protocol):
     def collect(self, timeout: float) -> list[Used]:
         """Wait until something is used; all that is. Raises RingTimeout, BadUsed."""
 
+    def collect_and_read(self, timeout: float, spans: Sequence[tuple[int, int]]) -> tuple[list[Used], list[bytes]]:
+        """As `collect`; with it what stood in `spans` then, in as few steps as the road allows."""
+
     def peek(self) -> list[Used]:
         """What is used by now, maybe nothing. Raises BadUsed."""
 
@@ -96,8 +99,9 @@ class SplitQueue:
     """A split virtqueue."""
 
     def __init__(self, device: Device, number: int, size: int, at: int, *, event_idx: bool = False,
-                 memory: Memory | None = None) -> None:  # fmt: skip
-        """`at`: where its rings go, aligned to 16, for a legacy device to 4096; `memory`: to write through."""
+                 memory: Memory | None = None, keep: bool = False) -> None:  # fmt: skip
+        """`at`: where its rings go, aligned to 16, for a legacy device to 4096; `memory`: to write through;
+        `keep`: descriptors of a chain that was used stay written for the next one of the same buffers."""
         self.device, self.number, self.size, self.event_idx = device, number, size, event_idx
         layout = split_layout(size, 4096 if device.legacy else 64)
         self.rings = Rings(at, at + layout.available, at + layout.used)
@@ -110,6 +114,10 @@ class SplitQueue:
         self._free: deque[int] = deque(range(size))
         self._chains: dict[int, list[int]] = {}
         self._waiting: list[int] = []
+        self._keep = keep
+        self._kept: dict[tuple[Segment, ...], list[list[int]]] = {}
+        self._keys: dict[int, tuple[Segment, ...]] = {}
+        self._kept_count = 0
         self._memory.fill(at, self.length, 0)
 
     def start(self) -> None:
@@ -151,6 +159,35 @@ class SplitQueue:
 
     def add(self, chain: Sequence[Segment], table: int | None = None) -> int:
         """See Queue."""
+        if not self._keep:
+            return self._add(chain, table)
+        key = tuple(chain)
+        ready = self._kept.get(key)
+        if not ready or table is not None:
+            if len(self._free) < len(chain):
+                self._forget()
+            head = self._add(chain, table)
+        else:
+            taken = ready.pop()
+            if not ready:
+                del self._kept[key]
+            self._kept_count -= len(taken)
+            head = taken[0]
+            self._chains[head] = taken
+            self._waiting.append(head)
+        if table is None:
+            self._keys[head] = key
+        return head
+
+    def _forget(self) -> None:
+        """Descriptors that are kept are free."""
+        for chains in self._kept.values():
+            for taken in chains:
+                self._free.extend(taken)
+        self._kept.clear()
+        self._kept_count = 0
+
+    def _add(self, chain: Sequence[Segment], table: int | None) -> int:
         memory, base = self._memory, self.rings.descriptors
         if table is not None:
             memory.write(table, _indirect(chain))
@@ -196,16 +233,32 @@ class SplitQueue:
         now = self._memory.changed16(self.rings.device + USED_IDX, self.seen)
         return [] if now is None else self._take(now)
 
-    def _take(self, now: int) -> list[Used]:
-        count = (now - self.seen) & 0xFFFF
-        if count > self.size:
-            raise BadUsed(f"used.idx went from {self.seen} to {now}, by more than the queue's size {self.size}")
+    def collect_and_read(self, timeout: float, spans: Sequence[tuple[int, int]]) -> tuple[list[Used], list[bytes]]:
+        """See Queue."""
+        flying = min(len(self._chains), self.size)
+        elements = self._elements(flying)
+        now, data = self._memory.wait_then_read(
+            self.rings.device + USED_IDX, self.seen, flying, timeout, [*elements, *spans]
+        )
+        return self._take(now, data[: len(elements)]), data[len(elements) :]
+
+    def _elements(self, count: int) -> list[tuple[int, int]]:
+        """Where the next `count` elements of the used ring stand."""
         at, ring, width = self.seen % self.size, self.rings.device + USED_RING, USED_ELEMENT.size
         first = min(count, self.size - at)
         spans = [(ring + width * at, width * first)]
         if first < count:
             spans.append((ring, width * (count - first)))
-        found = [Used(*pair) for part in self._memory.read_many(spans) for pair in USED_ELEMENT.iter_unpack(part)]
+        return spans
+
+    def _take(self, now: int, read: list[bytes] | None = None) -> list[Used]:
+        """What was used up to used.idx `now`; `read`: the used ring as far as chains are in flight."""
+        count = (now - self.seen) & 0xFFFF
+        if count > self.size:
+            raise BadUsed(f"used.idx went from {self.seen} to {now}, by more than the queue's size {self.size}")
+        if read is None or count > len(self._chains):
+            read = self._memory.read_many(self._elements(count))
+        found = [Used(*pair) for part in read for pair in USED_ELEMENT.iter_unpack(part)][:count]
         self.seen = now
         if self.event_idx:
             self.set_used_event(now)
@@ -218,11 +271,16 @@ class SplitQueue:
         taken = self._chains.pop(head, None)
         if taken is None:
             raise BadUsed(f"the device has used chain {head}, which was not in flight")
-        self._free.extend(taken)
+        key = self._keys.pop(head, None)
+        if key is None:
+            self._free.extend(taken)
+        else:
+            self._kept.setdefault(key, []).append(taken)
+            self._kept_count += len(taken)
 
     def room(self) -> int:
         """See Queue."""
-        return len(self._free)
+        return len(self._free) + self._kept_count
 
 
 class _PackedChain(NamedTuple):
@@ -301,6 +359,10 @@ class PackedQueue:
         at = self._used_slot
         self._memory.wait16(self.rings.descriptors + DESC_SIZE * at + 14, self._flags[at], timeout)
         return self.peek()
+
+    def collect_and_read(self, timeout: float, spans: Sequence[tuple[int, int]]) -> tuple[list[Used], list[bytes]]:
+        """See Queue."""
+        return self.collect(timeout), self._memory.read_many(spans)
 
     def peek(self) -> list[Used]:
         """See Queue."""

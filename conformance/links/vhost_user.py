@@ -39,6 +39,8 @@ _WANTED = (
 class SharedMemory:
     """Guest memory in a memfd, mapped here as well."""
 
+    ahead = 0
+
     def __init__(self) -> None:
         self.base, self.size = _FIRST, _PART - _FIRST
         self.end = 2 * _PART + _GAP
@@ -84,6 +86,12 @@ class SharedMemory:
         """See Memory."""
         view = self._view
         return [bytes(view[address : address + length]) for address, length in spans]
+
+    def wait_then_read(
+        self, address: int, old: int, steps: int, timeout: float, spans: Sequence[tuple[int, int]]
+    ) -> tuple[int, list[bytes]]:
+        """See Memory."""
+        return self.wait16(address, old, timeout), self.read_many(spans)
 
     def changed16(self, address: int, old: int) -> int | None:
         """See Memory."""

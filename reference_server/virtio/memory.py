@@ -76,6 +76,14 @@ class GuestMemory:
         self._add(at, length, found)
         return found
 
+    def view(self, at: int, length: int) -> list[memoryview]:
+        """As ``views`` of one span.  Raises Broken."""
+        region = self._last
+        if region is not None and region.start <= at and at + length <= region.end:
+            at -= region.start
+            return [region.view[at : at + length]]
+        return self.views([(at, length)])
+
     def _add(self, at: int, length: int, found: list[memoryview]) -> None:
         region = self._last
         if region is not None and region.start <= at and at + length <= region.end:

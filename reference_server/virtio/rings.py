@@ -210,7 +210,7 @@ class SplitRing:
             # By far the most usual chain: one buffer to read, one to write.
             at, count, last, _next = DESCRIPTOR.unpack_from(self._table, DESC_SIZE * following)
             if last & (DESC_NEXT | DESC_WRITE | DESC_INDIRECT) == DESC_WRITE and count:
-                return self._memory.views([(address, length)]), self._memory.views([(at, count)])
+                return self._memory.view(address, length), self._memory.view(at, count)
         gathered = _Gathered()
         last_one = self._walk(self._table, self._size, head, gathered, "the queue")
         if last_one is not None:

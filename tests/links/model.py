@@ -44,6 +44,7 @@ class FlatMemory:
     """Guest memory: a bytearray from address 0."""
 
     base, size, end = 0x1000, 0xA0000, SIZE
+    ahead = 4
 
     def __init__(self) -> None:
         self.bytes = bytearray(SIZE)
@@ -66,6 +67,11 @@ class FlatMemory:
     def changed16(self, address: int, old: int) -> int | None:
         seen = int.from_bytes(self.read(address, 2), "little")
         return None if seen == old else seen
+
+    def wait_then_read(
+        self, address: int, old: int, steps: int, timeout: float, spans: Sequence[tuple[int, int]]
+    ) -> tuple[int, list[bytes]]:
+        return self.wait16(address, old, timeout), self.read_many(spans)
 
     def wait16(self, address: int, old: int, timeout: float) -> int:
         seen = self.changed16(address, old)
