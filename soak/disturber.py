@@ -63,7 +63,7 @@ class Disturber:
                 found = {"failed": f"a call of it failed: {e}"}
             if found is None and now < self._limit:
                 return
-            self._end({"found": "given up after its limit"} if found is None else found)
+            self._end({"skipped": "given up after its limit"} if found is None else found)
         elif now >= self._next and not self.enough:
             self._begin(now)
 
@@ -103,6 +103,6 @@ class Disturber:
         except Exception as e:  # noqa: BLE001 - the target is being given up; what cannot be undone in it goes with it
             why = f"{why}; undoing it: {e!r}"
         self._active = None
-        self._journal.event("undone", n=self._number, found=why)
+        self._journal.event("undone", n=self._number, skipped=why)
         self._number += 1
         self._next = time.monotonic() + self._gap()

@@ -148,7 +148,7 @@ class Remount:
                 return {"failed": "a file written before the remount reads otherwise after it"}
             call("unlink", path)
             return {"line": line, "found": "what was written before was there after"}
-        return {"found": "given up: the workloads came to no rest"} if now > self._limit else None
+        return {"skipped": "the workloads came to no rest"} if now > self._limit else None
 
     def _holders(self) -> str:
         """Who in the guest has something of the share open, for the record."""

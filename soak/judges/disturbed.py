@@ -24,9 +24,12 @@ def disturbances(record: Record) -> list[Judgement]:
             made.append(Judgement(title, "unknown", f"{len(left)} of {len(mine)} were not undone", vital=True))
         elif not mine:
             made.append(Judgement(title, "unknown", "it never came to it"))
+        elif not (whole := [d for d in mine if not d.data.get("skipped")]):
+            made.append(Judgement(title, "unknown", f"never to its end: {mine[0].data['skipped']}"))
         else:
-            found = Counter(str(d.data["found"]) for d in mine if d.data.get("found"))
-            often = "once, undone" if len(mine) == 1 else f"{len(mine)} times, undone each time"
+            found = Counter(str(d.data["found"]) for d in whole if d.data.get("found"))
+            often = "once, undone" if len(whole) == 1 else f"{len(whole)} times, undone each time"
+            often += f"; {len(mine) - len(whole)} times not to its end" if len(whole) < len(mine) else ""
             words = often + (f"; {found.most_common(1)[0][0]}" if found else "")
             made.append(Judgement(title, "pass", words))
     return made

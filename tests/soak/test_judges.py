@@ -176,6 +176,12 @@ def test_a_target_that_died_fails() -> None:
 def test_a_disturbance_that_was_not_undone_or_found_something() -> None:
     begun = (5.0, "disturb", {"n": 0, "name": "full"})
     assert of(all_of(record(events=(begun,), disturbances=["full"])), "disturbance full").verdict == "unknown"
+    skipped = (9.0, "undone", {"n": 0, "skipped": "the session ended"})
+    found = of(all_of(record(events=(begun, skipped), disturbances=["full"])), "disturbance full")
+    assert (found.verdict, found.reason) == ("unknown", "never to its end: the session ended")
+    whole = ((20.0, "disturb", {"n": 1, "name": "full"}), (25.0, "undone", {"n": 1, "found": "no space left"}))
+    found = of(all_of(record(events=(begun, skipped, *whole), disturbances=["full"])), "disturbance full")
+    assert (found.verdict, found.reason) == ("pass", "once, undone; 1 times not to its end; no space left")
     bad = (9.0, "undone", {"n": 0, "failed": "EIO, not ENOSPC"})
     found = of(all_of(record(events=(begun, bad), disturbances=["full"])), "disturbance full")
     assert (found.verdict, found.reason) == ("fail", "1 of 1 times: EIO, not ENOSPC")
