@@ -16,7 +16,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from conformance.links.device import DeviceGone, Refused, Rings, RingTimeout
 from protocol import vhost_user as vu
@@ -36,6 +36,9 @@ _WANTED = (
 )  # fmt: skip
 
 
+_INBAND = vu.ProtocolFeature.INBAND_NOTIFICATIONS.mask | vu.ProtocolFeature.BACKEND_REQ.mask
+
+
 class SharedMemory:
     """Guest memory in a memfd, mapped here as well."""
 
@@ -50,7 +53,9 @@ class SharedMemory:
         self._view = memoryview(self._map)
         self._words = self._view.cast("H")
         self.call = -1
-        """The eventfd by which the device notifies; waited on instead of spinning."""
+        """What the device notifies by, an eventfd or the channel of its own requests; waited on instead of spinning."""
+        self.hear: Callable[[], None] = lambda: None
+        """Takes in what stands in `call`."""
         self.rung = False
         """Whether the device has notified since `VhostUserDevice.notified` was last asked."""
 
@@ -108,9 +113,7 @@ class SharedMemory:
             left = deadline - time.monotonic()
             # A device that does not notify, where it need not, is looked at now and then all the same.
             if select.select([self.call], [], [], max(0.0, min(left, 0.05)))[0]:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(self.call, 8)
-                self.rung = True
+                self.hear()
             if (seen := words[at]) != old:
                 return seen
             if left <= 0:
@@ -129,8 +132,9 @@ class VhostUserDevice:
 
     legacy = False
 
-    def __init__(self, path: str, answer: float = _ANSWER) -> None:
-        """Connect and agree on protocol features; `answer`: seconds that a reply may take.
+    def __init__(self, path: str, answer: float = _ANSWER, inband: bool = False) -> None:
+        """Connect and agree on protocol features; `answer`: seconds that a reply may take; `inband`: notifications
+        are messages instead of eventfds, where the back end offers that.
 
         Raises OSError, DeviceGone."""
         self.name = f"vhost-user:{path}"
@@ -142,6 +146,10 @@ class VhostUserDevice:
         self._features = 0
         self._status = 0
         self._kick = self._call = self._error = -1
+        self._inband = inband
+        self._channel: socket.socket | None = None
+        """Our end of the back end's own requests, where notifications are messages."""
+        self._heard = b""
         self._started = False
         try:
             self._connect()
@@ -158,21 +166,60 @@ class VhostUserDevice:
         self._socket.connect(self._path)
         flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK
         self._kick, self._call, self._error = (os.eventfd(0, flags) for _ in range(3))
-        self.memory.call = self._call
+        self.memory.call, self.memory.hear = self._call, self._hear_call
         self._protocol = 0
         self._tell(vu.Request.SET_OWNER)
         if self._features_word() & Feature.VHOST_PROTOCOL_FEATURES.mask:
             offered = self._number(vu.Request.GET_PROTOCOL_FEATURES)
             wanted = sum(f.mask for f in _WANTED) & offered
+            if self._inband and offered & _INBAND == _INBAND:
+                wanted |= _INBAND
             self._tell(vu.Request.SET_PROTOCOL_FEATURES, _u64(wanted))
             self._protocol = wanted
+            if wanted & _INBAND:
+                self._open_channel()
         self.has_status = self._has(vu.ProtocolFeature.STATUS)
         self._status, self._started, self._features = 0, False, 0
 
+    def _open_channel(self) -> None:
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            self._tell(vu.Request.SET_BACKEND_REQ_FD, b"", (theirs.fileno(),))
+        self._channel.setblocking(False)
+        self._heard = b""
+        self.memory.call, self.memory.hear = self._channel.fileno(), self._hear_channel
+
+    def _hear_call(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._call, 8)
+            self.memory.rung = True
+
+    def _hear_channel(self) -> None:
+        """Take in the back end's own requests. Raises DeviceGone for what is none."""
+        assert self._channel is not None
+        try:
+            while data := self._channel.recv(1 << 16):
+                self._heard += data
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise DeviceGone(f"the back end's own channel broke: {error}") from None
+        while len(self._heard) >= vu.HEADER.size:
+            head = vu.unpack_header(self._heard[: vu.HEADER.size])
+            end = vu.HEADER.size + head.size
+            if len(self._heard) < end:
+                break
+            self._heard = self._heard[end:]
+            if head.request == vu.BackendRequest.VRING_CALL:
+                self.memory.rung = True
+            elif head.request == vu.BackendRequest.VRING_ERR:
+                os.eventfd_write(self._error, 1)
+
     def _hang_up(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        for one in (self._socket, self._channel):
+            if one is not None:
+                one.close()
+        self._socket = self._channel = None
         for descriptor in (self._kick, self._call, self._error):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -315,15 +362,18 @@ class VhostUserDevice:
         self._tell(vu.Request.SET_MEM_TABLE, vu.pack_memory(regions), [self.memory.descriptor] * len(regions))
         user = self.memory.user
         packed = bool(self._features & Feature.RING_PACKED.mask)
+        inband = self._channel is not None
+        call, error, kick = ((),) * 3 if inband else ((self._call,), (self._error,), (self._kick,))
+        number = _u64(queue | vu.VRING_NO_FD if inband else queue)
         base = 0x8000_8000 if packed else 0  # both wrap counters begin at 1
         steps = (
             (vu.Request.SET_VRING_NUM, vu.VRING_STATE.pack(vu.VringState(queue, size)), ()),
             (vu.Request.SET_VRING_BASE, vu.VRING_STATE.pack(vu.VringState(queue, base)), ()),
             (vu.Request.SET_VRING_ADDR, vu.VRING_ADDRESS.pack(vu.VringAddress(
                 queue, 0, user(rings.descriptors), user(rings.device), user(rings.driver), 0)), ()),
-            (vu.Request.SET_VRING_CALL, _u64(queue), (self._call,)),
-            (vu.Request.SET_VRING_ERR, _u64(queue), (self._error,)),
-            (vu.Request.SET_VRING_KICK, _u64(queue), (self._kick,)),
+            (vu.Request.SET_VRING_CALL, number, call),
+            (vu.Request.SET_VRING_ERR, number, error),
+            (vu.Request.SET_VRING_KICK, number, kick),
             (vu.Request.SET_VRING_ENABLE, vu.VRING_STATE.pack(vu.VringState(queue, 1)), ()),
         )  # fmt: skip
         self._started = True
@@ -336,20 +386,22 @@ class VhostUserDevice:
 
     def kick(self, queue: int) -> None:
         """See Device."""
-        if queue == 0:
+        if self._channel is not None:
+            with contextlib.suppress(Refused):
+                self._tell(vu.Request.VRING_KICK, vu.VRING_STATE.pack(vu.VringState(queue, 0)))
+        elif queue == 0:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_write(self._kick, 1)
 
     def notified(self) -> bool:
         """See Device."""
+        self.memory.hear()
         rung, self.memory.rung = self.memory.rung, False
-        try:
-            os.read(self._call, 8)
-        except BlockingIOError:
-            return rung
-        return True
+        return rung
 
     def _in_error(self) -> bool:
+        if self._channel is not None:
+            self._hear_channel()
         return self._error >= 0 and bool(select.select([self._error], [], [], 0)[0])
 
     def broken(self) -> bool:

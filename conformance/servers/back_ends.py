@@ -20,6 +20,7 @@ from conformance.servers.spec import ServerSpec
 class _FrontEnd(OverRings):
     """What has a back end at a socket: one connection, made when it is first wanted and again after it broke."""
 
+    spec: ServerSpec
     tag: bytes | None = None
     _device: VhostUserDevice | None = None
 
@@ -35,7 +36,7 @@ class _FrontEnd(OverRings):
             except DeviceGone:
                 self.hang_up()
         try:
-            self._device = VhostUserDevice(self._path())
+            self._device = VhostUserDevice(self._path(), inband=bool(self.spec.options.get("inband")))
         except (OSError, DeviceGone) as error:
             raise InfrastructureError(
                 f"no vhost-user back end answers at {self._path()}: {error}", "start the device, then run again"

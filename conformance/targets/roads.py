@@ -24,8 +24,9 @@ def links_of(target: Target) -> tuple[str, ...]:
         return LINKS.get(target.kind, ())
     if target.server.get("program") == "reference":
         own = target.server.get("transport", "unix")
-        return ("vhost-user", "socket") if own == "vhost-user" else ("socket", "vhost-user")
-    return ("vhost-user",) if target.server.get("program") == "vhost-user" else ("socket",)
+        roads = ("vhost-user", "vhost-user-inband")
+        return (*roads, "socket") if own == "vhost-user" else ("socket", *roads)
+    return ("vhost-user", "vhost-user-inband") if target.server.get("program") == "vhost-user" else ("socket",)
 
 
 def chosen_link(target: Target, asked: str | None) -> str | None:
@@ -57,7 +58,9 @@ def _table(target: Target, link: str, options: dict[str, Any]) -> dict[str, Any]
         }
         arguments = [*machine.arguments, *options.get("qemu_args", ())]
         return {"program": program, "arguments": arguments, **table, "options": {**own, **table.get("options", {})}}
-    if link == "vhost-user" and table.get("program") == "reference":
+    if link == "vhost-user-inband":
+        table["options"] = {**table.get("options", {}), "inband": True}
+    if link.startswith("vhost-user") and table.get("program") == "reference":
         return {**table, "transport": "vhost-user"}
     if link == "socket" and table.get("transport") == "vhost-user":
         return {**table, "transport": "unix"}

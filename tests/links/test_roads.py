@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from conformance.errors import UsageError
 from conformance.links.base import LinkClosed
+from conformance.links.driver import bring_up
+from conformance.links.queues import Segment
 from conformance.links.ring import RingLink
 from conformance.operations import Client
 from conformance.servers import Server, ServerSpec, make
+from conformance.servers.back_ends import ReferenceDevice
 from conformance.targets.roads import chosen_link, links_of, reached
 from conformance.targets.spec import load
 from protocol.constants import GETATTR_BASIC
@@ -40,6 +44,25 @@ def test_qemu_over_qtest(tmp_path: Path, options: dict[str, bool]) -> None:
     finally:
         server.stop()
     assert server.death() is not None
+
+
+def test_notifications_in_messages(tmp_path: Path) -> None:
+    spec = ServerSpec(program="reference", transport="vhost-user", options={"inband": True})
+    server = ReferenceDevice(spec, tmp_path)
+    server.start()
+    try:
+        talks(server)
+        device = server.device()
+        _agreed, queue = bring_up(device, device.memory.base)
+        queue.add([Segment(device.memory.end, 7), Segment(device.memory.base + 65536, 64, True)])
+        queue.publish()
+        assert not device.broken()
+        queue.kick()
+        deadline = time.monotonic() + 30
+        while not device.broken():
+            assert time.monotonic() < deadline
+    finally:
+        server.stop()
 
 
 def test_a_device_that_needs_a_reset_closes_the_link() -> None:
