@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import queue
 import threading
 import time
 from pathlib import Path
@@ -47,6 +48,8 @@ class RunningJob:
         self.held = False
         """It waits between two iterations, as `hold` asked."""
         self._no_space, self._no_space_until = False, 0.0
+        self._thread, self._said = threading.get_ident(), queue.SimpleQueue[str]()
+        """The thread that may write to the journal, and what others have to say."""
         self._program: InsideProgram | None = None
         self._asked: tuple[str, concurrent.futures.Future[Any]] | None = None
 
@@ -84,6 +87,8 @@ class RunningJob:
 
     def poll(self, now: float) -> None:
         """Take what it said. Raises CallHung when it has said nothing for too long."""
+        while not self._said.empty():
+            self._note(self._said.get())
         for event in self.program.poll():
             self.heard = now
             self._take(event)
@@ -118,6 +123,9 @@ class RunningJob:
                 )
 
     def _note(self, text: str) -> None:
+        if threading.get_ident() != self._thread:  # an answer is found in another one; `poll` says it
+            self._said.put(text)
+            return
         self.journal.event("note", workload=self.job.instance, text=text)
         self.view.line(f"{time.strftime('%H:%M:%S')}  {self.job.instance}: {text}")
 

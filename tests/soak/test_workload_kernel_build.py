@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conformance.errors import UsageError
 from soak import journal as journals
+from soak.host import Host
 from soak.inside.kernel_build import differing, files_below
 from soak.journal import Iteration
-from soak.workloads.kernel_build import unit_of
+from soak.workloads import WORKLOADS
+from soak.workloads.kernel_build import KERNEL_BUILD, answer, unit_of
 from soak.workloads.kernel_source import archive_of, needed, pack, read_by_objects
 from tests.soak.runs import soaked
 
@@ -86,6 +90,20 @@ def test_a_unit_by_calibration(tmp_path: Path) -> None:
 def test_other_units(tmp_path: Path, unit: str, objects: int) -> None:
     (done,) = build(tmp_path, unit=unit)
     assert (done.outcome, done.data.get("objects")) == ("pass", objects), done
+
+
+def test_the_part_on_the_host_may_say_something_in_its_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it does when it waits for another run's build outside; the journal belongs to the runner's thread."""
+
+    def answering(host: Host, question: dict[str, Any]) -> Any:
+        host.note("waiting for the build outside")
+        return answer(host, question)
+
+    monkeypatch.setitem(WORKLOADS, "kernel-build", dataclasses.replace(KERNEL_BUILD, answer=answering))
+    (done,) = build(tmp_path, unit="lib")
+    assert done.outcome == "pass", done.data
+    with journals.open_existing(tmp_path / "run", writable=False) as journal:
+        assert "waiting for the build outside" in [e.data["text"] for e in journal.events("note")]
 
 
 def test_a_configuration_file(tmp_path: Path) -> None:
