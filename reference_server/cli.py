@@ -167,8 +167,16 @@ def serve(
         raise _ended(f"{len(health.unexpected)} requests ended in an unexpected exception", FAILED)
 
 
+_REMEDY = {
+    errno.ENOENT: "make its directory, or choose another path",
+    errno.EEXIST: "remove it, or choose another path",
+    errno.EADDRINUSE: "end that server, or choose another address",
+    None: "choose one of 107 bytes at most",  # what Python raises for a path that fits no socket's address
+}
+
+
 def _unavailable(address: str, error: OSError) -> BaseException:
-    text = f"cannot listen on {address}: {error.strerror or error}"
+    text = f"cannot listen on {address}: {error.strerror or error}; {_REMEDY.get(error.errno, 'choose another')}"
     return _ended(text, UNAVAILABLE) if error.errno in _BUSY else _Wrong(text)
 
 
