@@ -101,6 +101,8 @@ def run(
     arguments += ["-k", expression] if expression else []
     arguments += ["--keep-guest"] if keep_guest else []
     workers = jobs if jobs is not None else default_jobs()
+    if load(target).server.get("program") == "vhost-user":
+        workers = 1  # somebody's device has one front end at a time
     arguments += ["-n", str(workers)] if workers > 1 and not keep_guest else []
     # hypothesis and allure have no part in a run, and cost seconds at its start and end
     arguments += ["-p", "no:hypothesispytest", "-p", "no:allure_pytest"]

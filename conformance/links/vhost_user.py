@@ -233,7 +233,7 @@ class VhostUserDevice:
         ask = self._has(vu.ProtocolFeature.REPLY_ACK)
         self._send(request, body, descriptors, vu.NEED_REPLY if ask else 0)
         if ask:
-            refused = vu.NUMBER.unpack(self._reply(request)).value
+            refused = self._value(request, self._reply(request))
             if refused:
                 raise Refused(f"the back end refuses {request.name}: {refused:#x}")
 
@@ -242,7 +242,13 @@ class VhostUserDevice:
         return self._reply(request)
 
     def _number(self, request: vu.Request) -> int:
-        return vu.NUMBER.unpack(self._ask(request)).value
+        return self._value(request, self._ask(request))
+
+    def _value(self, request: vu.Request, body: bytes) -> int:
+        try:
+            return vu.NUMBER.unpack(body).value
+        except vu.Malformed as error:
+            raise DeviceGone(f"the back end's answer to {request.name} is no number: {error}") from None
 
     def _send(self, request: vu.Request, body: bytes, descriptors: Sequence[int], flags: int) -> None:
         if self._socket is None:
@@ -343,7 +349,10 @@ class VhostUserDevice:
             body = self._ask(vu.Request.GET_CONFIG, vu.pack_config(at, bytes(width)))
             if not body:
                 raise DeviceGone(f"the back end refuses to tell its configuration space at {at}")
-            found += vu.unpack_config(body)[1]
+            try:
+                found += vu.unpack_config(body)[1]
+            except vu.Malformed as error:
+                raise DeviceGone(f"the back end's configuration space is none: {error}") from None
         return found
 
     def set_config(self, offset: int, data: bytes) -> None:

@@ -29,6 +29,10 @@ class _FrontEnd(OverRings):
 
     def device(self) -> Device:
         """See DeviceServer."""
+        other = _served.get(self._path())
+        if other is not None and other is not self:
+            other.hang_up()  # the other layer's, whose turn is over: a back end has one front end at a time
+        _served[self._path()] = self
         if self._device is not None:
             try:
                 self._device.reset()
@@ -45,9 +49,14 @@ class _FrontEnd(OverRings):
 
     def hang_up(self) -> None:
         """Give the connection up."""
+        _served.pop(self._path(), None)
         if self._device is not None:
             self._device.close()
             self._device = None
+
+
+_served: dict[str, _FrontEnd] = {}
+"""Socket -> who of this process is its front end."""
 
 
 class VhostUserServer(_FrontEnd):
@@ -60,6 +69,15 @@ class VhostUserServer(_FrontEnd):
         self.name = f"vhost-user {spec.address}"
         self.export = Path(spec.export).resolve() if spec.export else None
         self.aname = spec.aname.format(export=self.export or "").encode()
+
+    def check(self) -> None:
+        """Refuse in one line, before a run begins, what is no back end of a 9P device. Raises InfrastructureError."""
+        try:
+            self.device().config(0, 2)
+        except DeviceGone as error:
+            raise InfrastructureError(f"{self.name}: {error}", "start a vhost-user back end there") from None
+        finally:
+            self.hang_up()
 
     def _path(self) -> str:
         return self.spec.address

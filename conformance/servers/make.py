@@ -44,10 +44,12 @@ def check(spec: ServerSpec) -> None:
     """
     if spec.export and not Path(spec.export).is_dir():
         raise UsageError(f"--export {spec.export} is no directory: name what the server exports, or leave it out")
-    if spec.address and spec.program != "external":
+    if spec.address and spec.program not in ("external", "vhost-user"):
         raise UsageError(f"--address has no meaning for a server that the suite starts itself ({spec.program})")
     if spec.program == "external":
         ExternalServer(spec, Path()).check()
+    if spec.program == "vhost-user":
+        VhostUserServer(spec, Path()).check()
     program = {"diod": DiodServer, "ganesha": GaneshaServer}.get(spec.program)
     if program is not None and shutil.which(program.program) is None:
         raise InfrastructureError(f"{program.program} is not installed", program.remedy())

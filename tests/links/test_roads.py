@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from conformance.errors import UsageError
+from conformance.errors import InfrastructureError, UsageError
 from conformance.links.base import LinkClosed
+from conformance.links.device import DeviceGone
 from conformance.links.driver import bring_up
 from conformance.links.queues import Segment
 from conformance.links.ring import RingLink
+from conformance.links.vhost_user import VhostUserDevice
 from conformance.operations import Client
 from conformance.servers import Server, ServerSpec, make
 from conformance.servers.back_ends import ReferenceDevice
+from conformance.servers.make import check
 from conformance.targets.roads import chosen_link, links_of, reached
 from conformance.targets.spec import load
 from protocol.constants import GETATTR_BASIC
@@ -96,6 +101,48 @@ def test_links_of_targets() -> None:
         reached(load("local"), {})
     with pytest.raises(UsageError, match="--address PATH"):
         make(ServerSpec(program="vhost-user"), Path())
+
+
+@pytest.mark.parametrize(
+    ("says", "seen"),
+    [
+        (b"", "does not answer"),
+        (b"\x01\0\0\0\x05\0\0\0\xff\xff\xff\xff", "no message"),
+        (b"\x01\0\0\0\x05\0\0\0\x04\0\0\0ab", "does not answer"),
+        (b"\x01\0\0\0\x05\0\0\0\x02\0\0\0ab", "no number"),
+        (b"\x09\0\0\0\x05\0\0\0\x08\0\0\0abcdefgh", "was answered with message 9"),
+        (None, "closed|reset"),
+    ],
+    ids=["silent", "huge", "cut", "short", "other", "closing"],
+)
+def test_a_back_end_that_lies(tmp_path: Path, says: bytes | None, seen: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+
+        def act() -> None:
+            with listener.accept()[0] as peer:
+                if says is not None:
+                    peer.recv(12)
+                    peer.sendall(says)
+                    over.wait(30)
+
+        over = threading.Event()
+        thread = threading.Thread(target=act)
+        thread.start()
+        try:
+            with pytest.raises(DeviceGone, match=seen):
+                VhostUserDevice(str(tmp_path / "s"), answer=1.0)
+        finally:
+            over.set()
+            thread.join()
+
+
+def test_addresses_without_a_back_end(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name in ("nothing", "file"):
+        with pytest.raises(InfrastructureError, match="no vhost-user back end answers at"):
+            check(ServerSpec(program="vhost-user", address=str(tmp_path / name)))
 
 
 @pytest.mark.guest
