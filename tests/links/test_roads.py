@@ -111,7 +111,7 @@ def test_links_of_targets() -> None:
         (b"\x01\0\0\0\x05\0\0\0\x04\0\0\0ab", "does not answer"),
         (b"\x01\0\0\0\x05\0\0\0\x02\0\0\0ab", "no number"),
         (b"\x09\0\0\0\x05\0\0\0\x08\0\0\0abcdefgh", "was answered with message 9"),
-        (None, "closed|reset"),
+        (None, "closed|reset|takes no"),
     ],
     ids=["silent", "huge", "cut", "short", "other", "closing"],
 )
