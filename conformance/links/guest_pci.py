@@ -43,7 +43,7 @@ class GuestMemory:
     def write(self, address: int, data: Buffer) -> None:
         """See Memory."""
         if data:
-            self._bus.post(_WRITE, 0, address, len(data), data)
+            self._bus.write(address, data)
 
     def write16(self, address: int, value: int) -> None:
         """See Memory."""
@@ -59,8 +59,7 @@ class GuestMemory:
 
     def read_many(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         """See Memory."""
-        for address, length in spans:
-            self._bus.post(_READ, 0, address, length)
+        self._bus.post(_READ, 0, 0, len(spans), _spans(spans))
         return _cut(self._bus.ask(), spans)
 
     def wait16(self, address: int, old: int, timeout: float) -> int:
@@ -75,8 +74,7 @@ class GuestMemory:
         while True:
             left = min(max(deadline - time.monotonic(), 0.0), _WAIT_MOST)
             self._bus.post(_WAIT, min(steps, 255), address, old | int(left * 1000) << 16)
-            for where, length in spans:
-                self._bus.post(_READ, 0, where, length)
+            self._bus.post(_READ, 0, 0, len(spans), _spans(spans))
             said = self._bus.ask()
             seen = int(_WORD.unpack_from(said)[0])
             if seen >= 0:
@@ -88,6 +86,10 @@ class GuestMemory:
         """See Memory."""
         seen = int.from_bytes(self.read(address, 2), "little")
         return None if seen == old else seen
+
+
+def _spans(spans: Sequence[tuple[int, int]]) -> bytes:
+    return b"".join([guest_side.SPAN.pack(*span) for span in spans])
 
 
 def _cut(said: bytes, spans: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -106,6 +108,9 @@ class GuestBus:
         self.name = f"guest-pci {tag}"
         self._held: list[bytes] = []
         self._held_bytes = 0
+        self._spans: list[bytes] = []
+        self._pieces: list[bytes] = []
+        """Writes that follow one another go in as one."""
         shell.push(Path(guest_side.__file__), _IN_GUEST)
         self._channel: LineChannel = shell.open_channel(["python3", "-u", _IN_GUEST, tag])
         try:
@@ -119,6 +124,7 @@ class GuestBus:
 
     def post(self, kind: int, width: int, address: int, value: int, data: Buffer = b"") -> None:
         """Do this with the next question, in order."""
+        self._gather()
         self._held.append(guest_side.OPERATION.pack(kind, width, address, value))
         if data:
             self._held.append(bytes(data))
@@ -126,8 +132,24 @@ class GuestBus:
         if self._held_bytes > _HELD_MOST:
             self.ask()
 
+    def write(self, address: int, data: Buffer) -> None:
+        """Write to the guest's memory with the next question, in order."""
+        self._spans.append(guest_side.SPAN.pack(address, len(data)))
+        self._pieces.append(bytes(data))
+        self._held_bytes += len(data) + guest_side.SPAN.size
+        if self._held_bytes > _HELD_MOST:
+            self.ask()
+
+    def _gather(self) -> None:
+        if self._spans:
+            data = b"".join(self._pieces)
+            self._held.append(guest_side.OPERATION.pack(_WRITE, 0, len(data), len(self._spans)))
+            self._held += [*self._spans, data]
+            self._spans, self._pieces = [], []
+
     def ask(self) -> bytes:
         """Do everything that was posted; what it gave. Raises DeviceGone."""
+        self._gather()
         batch, self._held, self._held_bytes = b"".join(self._held), [], 0
         try:
             self._channel.send(base64.b64encode(batch) + b"\n")
@@ -162,7 +184,7 @@ class GuestBus:
     def close(self) -> None:
         """See Bus: an empty line ends the program inside, which gives the function back."""
         with contextlib.suppress(OSError, EOFError, InfrastructureError):
-            if self._held:
+            if self._held or self._spans:
                 self.ask()
             self._channel.send(b"\n")
             while self._channel.recv_line(_ANSWER).strip() != b"done":

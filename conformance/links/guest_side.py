@@ -25,6 +25,9 @@ DRIVER = "/sys/bus/pci/drivers/virtio-pci"
 COMMAND, INTX_OFF = 4, 0x400
 OPERATION = struct.Struct("<BBQI")
 """kind, width or region, address, length or value."""
+SPAN = struct.Struct("<QI")
+"""Address and length of a piece of memory; writes (1: the number of bytes stands in place of the address) and reads
+(2) are told so many of them."""
 CODES = {1: "<B", 2: "<H", 4: "<I", 8: "<Q"}
 TYPES = {1: ctypes.c_uint8, 2: ctypes.c_uint16, 4: ctypes.c_uint32}
 
@@ -62,21 +65,17 @@ class Memory:
                 physical.append((struct.unpack("<Q", f.read(8))[0] & (1 << 55) - 1) * 4096)
         best = (0, 0, 1)
         for begin in range(count):
-            length = 1
-            while begin + length < count and physical[begin + length] == physical[begin] + length * HUGE:
-                length += 1
-            if length > best[1]:
-                best = (begin, length, 1)
-            back = 1  # the kernel hands pages out downwards, too
-            while begin + back < count and physical[begin + back] == physical[begin] - back * HUGE:
-                back += 1
-            if back > best[1]:
-                best = (begin, back, -1)
-        begin, length, self.step = best
+            for step in (1, -1):  # the kernel hands pages out downwards, too
+                length = 1
+                while begin + length < count and physical[begin + length] == physical[begin] + step * length * HUGE:
+                    length += 1
+                if length > best[1]:
+                    best = (begin, length, step)
+        begin, length, step = best
         self.size = length * HUGE
-        self.first = begin
-        self.count = length
-        self.base = physical[begin] if self.step > 0 else physical[begin] - (length - 1) * HUGE
+        self.base = physical[begin if step > 0 else begin + length - 1]
+        self.places = [page * HUGE for page in range(begin, begin + length)][::step]
+        """Where in the map each page of the range lies."""
         self.view = memoryview(self.map)
 
     def pieces(self, address, length):
@@ -84,32 +83,39 @@ class Memory:
         at = address - self.base
         if not 0 <= at <= self.size - length:
             raise ValueError("%d bytes at %#x are not ours" % (length, address))
-        if self.step > 0:
-            yield self.first * HUGE + at, length
-            return
         while length:
             page, inside = divmod(at, HUGE)
             now = min(length, HUGE - inside)
-            yield (self.first + self.count - 1 - page) * HUGE + inside, now
+            yield self.places[page] + inside, now
             at, length = at + now, length - now
 
-    def write(self, address, data):
-        at = address - self.base
-        if self.step > 0 and 0 <= at <= self.size - len(data):
-            at += self.first * HUGE
-            self.view[at : at + len(data)] = data
-            return
-        done = 0
-        for offset, length in self.pieces(address, len(data)):
-            self.view[offset : offset + length] = data[done : done + length]
-            done += length
+    def scatter(self, spans, data):
+        """Write `data`, piece after piece, to the (address, length) in `spans`."""
+        view, places, base, size, done = self.view, self.places, self.base, self.size, 0
+        for address, length in spans:
+            at = address - base
+            inside = at & HUGE - 1
+            if 0 <= at < size and inside + length <= HUGE:
+                at = places[at >> 21] + inside
+                view[at : at + length] = data[done : done + length]
+                done += length
+            else:
+                for at, now in self.pieces(address, length):
+                    view[at : at + now] = data[done : done + now]
+                    done += now
 
-    def read(self, address, length):
-        at = address - self.base
-        if self.step > 0 and 0 <= at <= self.size - length:
-            at += self.first * HUGE
-            return bytes(self.view[at : at + length])
-        return b"".join(bytes(self.view[o : o + n]) for o, n in self.pieces(address, length))
+    def gather(self, spans):
+        """What stands at the (address, length) in `spans`."""
+        view, places, base, size, found = self.view, self.places, self.base, self.size, []
+        for address, length in spans:
+            at = address - base
+            inside = at & HUGE - 1
+            if 0 <= at < size and inside + length <= HUGE:
+                at = places[at >> 21] + inside
+                found.append(view[at : at + length])
+            else:
+                found += [view[at : at + now] for at, now in self.pieces(address, length)]
+        return b"".join(found)
 
     def word(self, address):
         ((offset, _),) = self.pieces(address, 2)
@@ -202,14 +208,16 @@ def perform(batch, function, memory):
         kind, width, address, value = unpack(batch, at)
         at += head
         if kind == 1:
-            memory.write(address, batch[at : at + value])
-            at += value
+            spans, at = SPAN.iter_unpack(batch[at : at + SPAN.size * value]), at + SPAN.size * value
+            memory.scatter(spans, batch[at : at + address])
+            at += address
         elif kind == 2:
-            said.append(memory.read(address, value))
+            said.append(memory.gather(SPAN.iter_unpack(batch[at : at + SPAN.size * value])))
+            at += SPAN.size * value
         elif kind == 3:
             memory.word(address).value = value
         elif kind == 4:
-            memory.write(address, bytes([width]) * value)
+            memory.scatter([(address, value)], bytes([width]) * value)
         elif kind == 5:
             old, seconds = value & 0xFFFF, (value >> 16) / 1000
             said.append(struct.pack("<i", wait(memory, address, old, width, seconds)))
