@@ -1,12 +1,18 @@
 """What the runner and its monitors cost a workload: the same iterations in one guest, watched and unwatched, in turn.
 
     python benchmarks/soak_overhead.py [TARGET [PAIRS]]
+    python benchmarks/soak_overhead.py --account [TARGET [SECONDS]]
 
 One guest, one share, the workload `tree` with one process (its storm alone: no look from outside). Watched: the
 runner's own polls, samples and health checks at their default pace, and the monitor inside. Unwatched: nothing but
 the program; its result is read when it must be over. The order within a pair alternates. Printed for each pair and as
 medians with their intervals: the time that the iteration took in the guest, and the processor time of the hypervisor
 and of this process together, which other work on this host disturbs less. A negative cost is noise.
+
+`--account` needs no quiet machine, because what it compares is disturbed alike: the processor time of the guest that
+the monitor inside and the agent take, of all that the guest takes; that of this process, of the hypervisor's; and what
+counting the messages costs them (blocks of some tenths of a second of the same calls with and without it, in turn, so
+that whatever else happens meets both).
 """
 
 from __future__ import annotations
@@ -26,7 +32,7 @@ from conformance.mounts import parse
 from conformance.targets import kinds, spec
 from conformance.targets.deployment import Deployment
 from soak.program import InsideProgram
-from soak.run import HEALTH, POLL
+from soak.run import HEALTH, POLL, SLOWEST
 from soak.watching import Watching
 
 STEPS = 600
@@ -84,7 +90,90 @@ def measured(deployment: Deployment, number: int, watched: bool, guess: float) -
             deployment.inside.call("run", ["rmdir", TRACING])  # the kernel's counting ends with it
 
 
+BLOCKS = """
+import os, sys, time
+where, directory = sys.argv[1:3]
+events = (("9p_client_res", "hist:keys=type,err:size=256"),)
+path = os.path.join(directory, "assay9-soak-overhead-probe")
+open(path, "w").close()
+os.makedirs(where, exist_ok=True)
+for block in range(2 * int(sys.argv[3])):
+    counted = block % 4 in (1, 2)  # each pair begins with the other one
+    for event, hist in events:
+        with open(f"{where}/events/9p/{event}/trigger", "w") as f:
+            f.write(hist if counted else "!" + hist)
+    begun = time.monotonic()
+    for _ in range(40):
+        os.stat(path)
+    print(int(counted), time.monotonic() - begun)
+os.unlink(path)
+"""
+
+
+def inside(deployment: Deployment) -> tuple[float, float]:
+    """Processor time of the whole guest and of what watches in it, in ticks."""
+    call = deployment.inside.call
+    busy = call("read_text", "/proc/stat").split("\n")[0].split()[1:9]
+    listed = call("run", ["sh", "-c", "grep -al -e soak.inside.watch -e agent.py /proc/[0-9]*/cmdline"])["stdout"]
+    watching = 0.0
+    for path in listed.decode().split():
+        if "self" not in path:
+            try:
+                words = call("read_text", path.replace("cmdline", "stat")).rpartition(")")[2].split()
+            except OSError:
+                continue  # the shell that looked
+            watching += float(words[11]) + float(words[12])
+    return sum(float(n) for at, n in enumerate(busy) if at not in (3, 4)), watching
+
+
+def account(target: str, seconds: float) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        deployment = kinds.deployment(spec.load(target), Path(directory), print, {})
+        try:
+            deployment.start()
+            deployment.mount(parse(""))
+            place = f"{deployment.control_root}/soak-overhead"
+            program = InsideProgram(deployment.inside, "soak.inside.tree", place,
+                                    {**config(deployment, 1), "last": 1 << 30})  # fmt: skip
+            program.place()
+            watching = Watching(deployment, [deployment.inside_root], Path(deployment.outside_root), 10.0, 512)
+            program.start()
+            time.sleep(20)
+            pid = deployment.processes()["device"]
+            before, host, mine, begun = inside(deployment), psutil.Process(pid).cpu_times(), time.process_time(), \
+                time.monotonic()  # fmt: skip
+            sample = health = begun
+            while time.monotonic() < begun + seconds:
+                program.poll()
+                if time.monotonic() >= sample:
+                    sample = time.monotonic() + 10.0
+                    watching.sample()
+                if time.monotonic() >= health:
+                    health = time.monotonic() + HEALTH
+                    deployment.trouble()
+                time.sleep(SLOWEST)  # as the runner does where an iteration takes minutes, which a build does
+            after, then = inside(deployment), psutil.Process(pid).cpu_times()
+            used = then.user + then.system - host.user - host.system
+            print(f"{seconds:.0f} s; of the guest's processor time the monitor and the agent took "
+                  f"{(after[1] - before[1]) / (after[0] - before[0]):.2%}; this process took "
+                  f"{(time.process_time() - mine) / used:.2%} of what the hypervisor did", flush=True)  # fmt: skip
+            program.kill()
+            watching.kill()
+            argv, lines = ["python3", "-c", BLOCKS, TRACING, deployment.inside_root, "8"], []
+            for _ in range(12):
+                said = deployment.inside.call("run", argv, timeout=120.0)
+                lines += [line.split() for line in said["stdout"].decode().splitlines()]
+            pairs = [dict(lines[at : at + 2]) for at in range(0, len(lines), 2)]
+            ratios = sorted(float(pair["1"]) / float(pair["0"]) for pair in pairs)
+            print(f"counting messages, {len(ratios)} pairs of blocks of 40 calls: {interval(ratios)}")
+        finally:
+            deployment.stop()
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["--account"]:
+        account(sys.argv[2] if len(sys.argv) > 2 else "qemu", float(sys.argv[3]) if len(sys.argv) > 3 else 120.0)
+        return
     target = sys.argv[1] if len(sys.argv) > 1 else "qemu"
     pairs = int(sys.argv[2]) if len(sys.argv) > 2 else 20
     with tempfile.TemporaryDirectory() as directory:

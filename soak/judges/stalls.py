@@ -5,7 +5,6 @@ from __future__ import annotations
 from statistics import median
 
 from soak.judges.record import Judgement, Record
-from soak.judges.trend import trend
 
 SILENT = 60.0
 """Seconds without a call of the probe coming back that are a stall."""
@@ -39,32 +38,14 @@ def stalls(record: Record) -> list[Judgement]:
 
 
 def messages(record: Record) -> list[Judgement]:
-    """9P requests without an answer, replies with errors that nobody asked for."""
-    if not record.series("msg.total"):
+    """Replies with errors that nobody asked for. Requests without any reply are stalls."""
+    if not (points := record.series("msg.total")):
         return [Judgement("messages", "unknown", "no undisturbed count of the guest (has it the 9p tracepoints?)")]
-    return [unanswered(record), errors(record)]
+    return [errors(record, median(y for _, y in points))]
 
 
-def unanswered(record: Record) -> Judgement:
-    """Requests in flight that only become more: replies are lost. Only within one start of the guest."""
-    points = record.series("msg.inflight")
-    clock = record.clock()
-    cuts = [clock(e.at) for e in record.kind("recovered", "resumed")]
-    points = [p for p in points if not cuts or p[0] > max(cuts)]
-    found = trend(points)
-    if found is None or len(points) < 24:
-        return Judgement("messages: answered", "unknown", f"{len(points)} samples, 24 are the fewest that tell")
-    last = median(y for _, y in points[-5:])
-    figures = {"inflight": last}
-    if found.low > 0 and found.growth > 16 and last > 16:
-        return Judgement("messages: answered", "fail", f"{last:.0f} requests without a reply at the end, and rising",
-                         figures)  # fmt: skip
-    total = median(y for _, y in record.series("msg.total"))
-    return Judgement("messages: answered", "pass", f"none is left over; {total:.0f} a second (median)", figures)
-
-
-def errors(record: Record) -> Judgement:
-    """Replies with EIO and its like."""
+def errors(record: Record, total: float) -> Judgement:
+    """Replies with EIO and its like, among those that were counted: a second of each sample."""
     spans = record.disturbed()
     seconds = float(record.plan.get("sample_seconds", 10.0))
     counts: dict[int, float] = {}
@@ -80,4 +61,5 @@ def errors(record: Record) -> Judgement:
         why = ", ".join(f"about {c:.0f} {n}" for n, c in sorted(bad.items()))
         return Judgement("messages: errors", "fail", why, bad)
     shown = ", ".join(f"about {c:.0f} with errno {n}" for n, c in sorted(counts.items())) or "no reply was an error"
-    return Judgement("messages: errors", "pass", f"nothing worse than {shown}" if counts else shown)
+    words = f"nothing worse than {shown}" if counts else shown
+    return Judgement("messages: errors", "pass", f"{words}; {total:.0f} messages a second (median)")

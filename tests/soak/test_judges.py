@@ -135,13 +135,6 @@ def test_a_stall_is_found_unless_a_disturbance_explains_it() -> None:
     assert of(all_of(record(values={"probe.age": age}, events=pause)), "stall: the share").verdict == "pass"
 
 
-def test_requests_that_are_never_answered() -> None:
-    values: dict[str, Callable[[float], float]] = {"msg.total": lambda _: 100.0, "msg.inflight": lambda t: t / 60}
-    assert of(all_of(record(values=values)), "messages: answered").verdict == "fail"
-    values["msg.inflight"] = noisy(0, 0, 10)
-    assert of(all_of(record(values=values)), "messages: answered").verdict == "pass"
-
-
 def test_an_eio_is_a_finding_and_enoent_is_not() -> None:
     def once(t: float) -> float:
         return 0.1 if t == 500 else 0.0
