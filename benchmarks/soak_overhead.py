@@ -154,9 +154,10 @@ def account(target: str, seconds: float) -> None:
                 time.sleep(SLOWEST)  # as the runner does where an iteration takes minutes, which a build does
             after, then = inside(deployment), psutil.Process(pid).cpu_times()
             used = then.user + then.system - host.user - host.system
-            print(f"{seconds:.0f} s; of the guest's processor time the monitor and the agent took "
-                  f"{(after[1] - before[1]) / (after[0] - before[0]):.2%}; this process took "
-                  f"{(time.process_time() - mine) / used:.2%} of what the hypervisor did", flush=True)  # fmt: skip
+            share = (after[1] - before[1]) / (after[0] - before[0])
+            print(f"{seconds:.0f} s; of the guest's processor time the monitor and the agent took {share:.2%}, "
+                  f"{share * used / seconds:.2%} of a core (the hypervisor had {used / seconds:.2f}); this process "
+                  f"{(time.process_time() - mine) / seconds:.2%} of a core", flush=True)  # fmt: skip
             program.kill()
             watching.kill()
             argv, lines = ["python3", "-c", BLOCKS, TRACING, deployment.inside_root, "8"], []
