@@ -23,10 +23,10 @@ from conformance.errors import Finding, InfrastructureError, SuiteError, UsageEr
 from conformance.evidence.gate import exit_status
 from conformance.evidence.record import CaseResult, Environment, RunWriter, load_run
 from conformance.evidence.reports import write_reports
-from conformance.mounts import DEFAULT, MountOptions, matrix, parse
+from conformance.mounts import DEFAULT, MountOptions, for_all_cases, matrix, parse
 from conformance.ring import ring
 from conformance.targets import kinds
-from conformance.targets.roads import BELOW
+from conformance.targets.roads import BELOW, chosen_link
 from conformance.targets.spec import Target, load
 from conformance.wire import wire
 from guests.processes import clean_left_over
@@ -90,7 +90,7 @@ class RunPlugin:
         self.config = config
         self.target: Target = load(config.getoption("--target"))
         self.target.profile.overrides()
-        self.mounts = [parse(text) for text in config.getoption("--mount")]
+        self.mounts = [for_all_cases(text) for text in config.getoption("--mount")]
         worker = getattr(config, "workerinput", None)
         self.worker = worker["workerid"] if worker else "main"
         self.controls = worker is None
@@ -214,7 +214,11 @@ class RunPlugin:
                 seen = runner.environment()
                 argv = " ".join(map(str, seen.get("argv", [])))
                 # What was started first describes the run; what the others are is told beside it.
-                self.facts = {**seen, **self.facts} | ({f"{layer}: argv": argv} if key != "mount" and argv else {})
+                road: dict[str, Any] = {}
+                if key != "mount":
+                    road = {f"{layer}: link": chosen_link(self.target, self.options.get("link"))}
+                    road |= {f"{layer}: argv": argv} if argv else {}
+                self.facts = {**seen, **self.facts, **road}
                 self.writer.describe(self.facts)
         return self.runners[key]
 
