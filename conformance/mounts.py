@@ -33,6 +33,14 @@ class MountOptions:
                 shown.append(f.name if value is True else f"{f.name}={value}")
         return ",".join(shown)
 
+    @property
+    def only_uid(self) -> int | None:
+        """The one user who acts on the share, whoever makes the call; None where each does.
+
+        Source: Documentation/filesystems/9p.rst, access=<uid> and access=any ("performs all operations as one user").
+        """
+        return int(self.access) if self.access.isdigit() else 0 if self.access == "any" else None
+
     def options(self, transport: str = "trans=virtio") -> str:
         """The text after `mount -t 9p -o`."""
         parts = [transport, f"version={self.version}", f"msize={self.msize}", f"access={self.access}"]
@@ -93,6 +101,15 @@ def parse(text: str, base: MountOptions = DEFAULT) -> MountOptions:
             raise UsageError(f"msize={value!r}: a number of bytes, 4096 or more, is wanted")
         asked[name] = int(value) if name == "msize" else True if name == "posixacl" else value
     return replace(base, **asked)  # type: ignore[arg-type]
+
+
+def for_all_cases(text: str) -> MountOptions:
+    """`parse`, for a mount that every case is to run on. Raises UsageError for one that refuses the suite, too."""
+    options = parse(text)
+    if options.access.isdigit() and int(options.access) != 0:
+        raise UsageError(f"access={options.access} serves nobody else, and the suite's own process in the guest is "
+                         "root: use access=0 (MOUNT-006 tries other users)")  # fmt: skip
+    return options
 
 
 def matrix() -> list[MountOptions]:

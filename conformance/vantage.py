@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from conformance.errors import Finding, SuiteError
+from conformance.errors import Finding, SuiteError, Undrivable
 from guests.agentlink import AgentBug, AgentLink, CallError, CallHung, WorkerDied
 
 READ_ONLY_TYPES = (int, str, bytes, bool, float, type(None))
@@ -73,6 +73,8 @@ class Vantage:
     ) -> None:  # fmt: skip
         self.name, self.agent, self.root, self.process, self.timeout = name, agent, root, process, timeout
         self.observer = observer
+        self.only_uid: int | None = None
+        """The one user whom the mount serves (mount option access=UID), or as whom it serves all (access=any)."""
         self.look = ""
         """How the agent is to look at what a call changed, in the same round trip: see `AgentLink.send`."""
 
@@ -127,6 +129,8 @@ class Vantage:
         umask: int = 0o022,
     ) -> Vantage:  # fmt: skip
         """A further process at the same place, as another user if `uid` is given (gid defaults to uid)."""
+        if self.only_uid is not None and uid not in (None, self.only_uid):
+            raise Undrivable(f"the share is mounted so that user {self.only_uid} alone acts on it (option access)")
         spec: dict[str, Any] = {"root": self.root, "umask": umask}
         if uid is not None:
             spec |= {"uid": uid, "gid": uid if gid is None else gid, "groups": list(groups)}

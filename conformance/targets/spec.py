@@ -38,7 +38,7 @@ class Lack(Strict):
 class Known(Strict):
     """A failure that is known: fails the run once it passes, until the entry is removed.
 
-    `case` is a case id, or id[parameters]; `*` matches within parameters; a list of them where one defect
+    `case` is a case id, or id[parameters]; `*` matches within either; a list of them where one defect
     fails several. `mount` restricts it to mounts (`cache=loose`, `cache=*`), `versions` to versions of the
     target such as ">=7.2,<9".
     """
@@ -70,7 +70,9 @@ class Known(Strict):
         """Whether this entry is about that case with those parameters."""
         for entry in self.cases:
             wanted, _, inner = entry.partition("[")
-            if wanted == case_id and (not inner or fnmatch.fnmatchcase(parameters, inner.removesuffix("]"))):
+            if not fnmatch.fnmatchcase(case_id, wanted):
+                continue
+            if not inner or fnmatch.fnmatchcase(parameters, inner.removesuffix("]")):
                 return True
         return False
 
