@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import fnmatch
+import importlib
 import inspect
 import re
 from pathlib import Path
