@@ -26,6 +26,9 @@ FRESH_NAMES = ("none", "readahead", "mmap")
 WRITE_BACK = ("mmap", "loose", "fscache")
 """Cache modes in which shared writable mappings exist (fs/9p/vfs_file.c)."""
 
+_CLOCK_STEP = 0.02
+"""Seconds in which every kernel's coarse clock, which stamps files, has moved: HZ is 100 at least."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -69,8 +72,9 @@ def must_answer(vantage: Vantage, what: str, calls: Sequence[tuple[str, Sequence
 
 def settled_times(share: Share, path: str) -> None:
     """Set atime and mtime to a time long past, so that any update of either shows whatever the clock's
-    step."""
+    step; and let that step pass, so that one of ctime shows as well."""
     share.inside.utimensat(path, 10**18, 10**18)
+    share.inside.quietly("sleep", _CLOCK_STEP)
 
 
 def flush(share: Share, *paths: str) -> None:
