@@ -44,14 +44,15 @@ def lock(call: Call, request: Tlock) -> Reply:
 def getlock(call: Call, request: Tgetlock) -> Reply:
     """The lock that stands in the way; the question itself with LOCK_TYPE_UNLCK when none does, as fcntl(2).
 
-    Asked about LOCK_TYPE_UNLCK it names any lock of another: Linux asks so whatever the program asked (6.12,
-    v9fs_file_getlock), and EINVAL would break F_GETLK there.
+    Linux asks about LOCK_TYPE_UNLCK whatever the program asked, once its own locks show no conflict (6.12,
+    v9fs_file_getlock): EINVAL would break F_GETLK there, and to name a read lock would tell a reader that it stands
+    in its way.  So it is taken for LOCK_TYPE_RDLCK, and a lock is named that refuses every other one.
     """
     file = call.fid(request.fid, _ASKED).file
     assert file is not None
     owner = LockOwner(call.session.number, request.client_id, request.proc_id)
     start, length = _range(request.start, request.length)
-    type = c.LOCK_TYPE_WRLCK if request.locktype == c.LOCK_TYPE_UNLCK else request.locktype
+    type = c.LOCK_TYPE_RDLCK if request.locktype == c.LOCK_TYPE_UNLCK else request.locktype
     found = file.get_lock(owner, _lock(type, start, length, owner))
     if found is None:
         return Rgetlock(

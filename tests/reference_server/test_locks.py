@@ -113,9 +113,10 @@ def test_linux_asks_about_unlck(peer: Peer) -> None:
     """v9fs_file_getlock sends LOCK_TYPE_UNLCK whatever the program asked about."""
     fid = create(peer, b"f")
     assert peer.ok(m.Tgetlock(peer.tag(), fid, UN, 0, 0, 2, b"me"), m.Rgetlock).locktype == UN
-    peer.ok(m.Tlock(peer.tag(), fid, RD, 0, 0, 9, 1, b"me"), m.Rlock)
-    found = peer.ok(m.Tgetlock(peer.tag(), fid, UN, 0, 0, 2, b"me"), m.Rgetlock)
-    assert (found.locktype, found.proc_id) == (RD, 1)
+    assert lock(peer, fid, RD) == c.LOCK_SUCCESS
+    assert ask(peer, fid, UN, process=2)[0] == UN  # the guest has looked at its own locks before
+    assert lock(peer, fid, WR) == c.LOCK_SUCCESS
+    assert ask(peer, fid, UN, process=2) == (WR, 0, 0, 1, b"me")
 
 
 def test_nonsense(peer: Peer) -> None:
