@@ -18,6 +18,7 @@ USAGE, INFRASTRUCTURE = 2, 3
 
 ELSEWHERE = {
     "cases": "assay9.cases",
+    "compare": "conformance.evidence.cli",
     "doctor": "assay9.doctor",
     "frames": "reference_server.cli",
     "guest": "guests.cli",

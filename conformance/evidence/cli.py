@@ -1,12 +1,14 @@
-"""The command `assay9 report`: the reports of a run, made anew from its record."""
+"""The commands `assay9 report`, the reports of a run made anew from its record, and `assay9 compare`, two runs."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
 from conformance.errors import UsageError
+from conformance.evidence.changes import as_json, as_text, changes
 from conformance.evidence.gate import exit_status, summarise
 from conformance.evidence.record import load_run
 from conformance.evidence.reports import REPORTS, write_reports
@@ -24,8 +26,8 @@ from conformance.evidence.text import text
 def report(run: str, kinds: tuple[str, ...], printed: bool, gate: bool, results: Path) -> None:
     """Make the reports of RUN again from its record, and print the summary.
 
-    RUN is a run's directory, its name in the results directory, or `latest`. A run that was killed has no
-    report yet: what had finished by then is reported, and the report says that the run was interrupted.
+    RUN is a run's directory, its name in the results directory, a target (its newest run), or `latest`. A run that
+    was killed has no report yet: what had finished by then is reported, and the report says that it was interrupted.
 
     \b
     assay9 report                         the newest run
@@ -44,9 +46,28 @@ def report(run: str, kinds: tuple[str, ...], printed: bool, gate: bool, results:
     raise SystemExit(exit_status(record) if gate else 0)
 
 
+@click.command()
+@click.argument("before")
+@click.argument("after", default="latest")
+@click.option("--json", "as_data", is_flag=True, help="For programs.")
+@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
+              help="Where run directories are.")  # fmt: skip
+def compare(before: str, after: str, as_data: bool, results: Path) -> None:
+    """Show what changed from run BEFORE to run AFTER, case by case.
+
+    Each is a run's directory, its name in the results directory, a target (its newest run), or `latest`.
+
+    \b
+    assay9 compare qemu qemu-next        what a newer QEMU does better, worse, or otherwise
+    """
+    seen = changes(*(load_run(find_run(name, results)) for name in (before, after)))
+    click.echo(json.dumps(as_json(seen), indent=2) if as_data else as_text(seen), nl=as_data)
+
+
 def find_run(name: str, results: Path) -> Path:
     """The directory of a run. Raises UsageError where there is none of that name."""
-    for path in (results / name, Path(name)):
+    of_target = sorted(results.glob(f"*Z-{name}")) if "/" not in name else []
+    for path in (results / name, *of_target[-1:], Path(name)):
         if path.is_dir():
             return path.resolve()
     if name == "latest":

@@ -1,0 +1,144 @@
+"""What changed between two runs: the same case on the same mount, judged twice.
+
+The runs may be of one target at two times, or of two targets that ought to agree (two versions of a hypervisor, two
+guests on one device): nothing but the ids of cases and their mounts is matched.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from conformance.evidence.models import CaseResult, Record
+from conformance.evidence.overview import Standing, count, overview, standing, visible
+
+Kind = Literal["worse", "better", "otherwise", "only before", "only after"]
+MEANING: dict[Kind, str] = {
+    "worse": "the requirement held, and does not any more",
+    "better": "the requirement did not hold, and does now",
+    "otherwise": "neither: driven, declared or refused in another way",
+    "only before": "in the first run only",
+    "only after": "in the second run only",
+}
+_HOLDS = {"pass", "fixed"}
+_BROKEN = {"fail", "known", "varies"}
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One case on one mount whose standing is another; None where that run has no such case."""
+
+    kind: Kind
+    id: str
+    mount: str
+    family: str
+    severity: str
+    requirement: str
+    before: Standing | None
+    after: Standing | None
+    reason: str
+    """Of the run in which the requirement does not hold, else of the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Two runs beside each other."""
+
+    before: Record
+    after: Record
+    same: int
+    """Cases whose standing is the same in both."""
+    differing: list[Change]
+
+    def of(self, kind: Kind) -> list[Change]:
+        """The changes of that kind, in the order of the cases."""
+        return [change for change in self.differing if change.kind == kind]
+
+
+def changes(before: Record, after: Record) -> Changes:
+    """Match the cases of two runs by id and mount."""
+    first, second = _by_case(before), _by_case(after)
+    found, same = [], 0
+    for key in [*first, *(key for key in second if key not in first)]:
+        old, new = first.get(key), second.get(key)
+        was = None if old is None else standing(old)
+        now = None if new is None else standing(new)
+        if was == now:
+            same += 1
+            continue
+        told = old if new is None or (old is not None and was in _BROKEN and now not in _BROKEN) else new
+        assert told is not None
+        found.append(Change(_kind(was, now), told.id, told.mount, told.family, told.severity, told.requirement,
+                            was, now, told.reason))  # fmt: skip
+    return Changes(before, after, same, found)
+
+
+def _kind(was: Standing | None, now: Standing | None) -> Kind:
+    if was is None or now is None:
+        return "only after" if was is None else "only before"
+    if was in _HOLDS and now in _BROKEN:
+        return "worse"
+    return "better" if was in _BROKEN and now in _HOLDS else "otherwise"
+
+
+def _by_case(record: Record) -> dict[tuple[str, str], CaseResult]:
+    return {(result.id, result.mount): result for result in record.results}
+
+
+def as_text(seen: Changes) -> str:
+    """For a terminal or a ticket. What one run only has is counted by family: a run may be a part of the other."""
+    lines = [_title("before", seen.before), _title("after ", seen.after), ""]
+    told: tuple[Kind, ...] = ("worse", "better", "otherwise")
+    for kind in told:
+        if not (listed := seen.of(kind)):
+            continue
+        lines.append(f"{kind}: {MEANING[kind]} ({count(len(listed), 'case')})")
+        for change in listed:
+            where = f" on {change.mount}" if change.mount else ""
+            lines.append(f"  {visible(change.id)}{where}: {change.before} -> {change.after}"
+                         f"{' [' + change.severity + ']' if kind == 'worse' else ''}")  # fmt: skip
+            lines += [f"      {visible(change.reason)}"] if change.reason else []
+        lines.append("")
+    alone: tuple[Kind, ...] = ("only before", "only after")
+    for kind in alone:
+        if listed := seen.of(kind):
+            families: dict[str, int] = defaultdict(int)
+            for change in listed:
+                families[change.family] += 1
+            said = ", ".join(f"{family} {number}" for family, number in families.items())
+            lines += [f"{kind}: {count(len(listed), 'case')} ({said})", ""]
+    counts = ", ".join(f"{len(seen.of(kind))} {kind}" for kind in told)
+    lines.append(f"{counts}, {seen.same} the same")
+    return "\n".join(lines) + "\n"
+
+
+def as_json(seen: Changes) -> dict[str, Any]:
+    """For programs; `changes` in the order of the cases."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "before": _named(seen.before),
+        "after": _named(seen.after),
+        "same": seen.same,
+        "changes": [asdict(change) for change in seen.differing],
+    }
+
+
+def _named(record: Record) -> dict[str, Any]:
+    e = record.environment
+    return {
+        "target": e.target, "target_version": e.target_version, "guest_image": e.guest_image,
+        "guest_kernel": e.guest_kernel, "started": e.started.isoformat(),
+        "counts": {name: number for name, number in overview(record).counts.items() if number},
+        "interrupted": record.interrupted,
+    }  # fmt: skip
+
+
+def _title(label: str, record: Record) -> str:
+    e = record.environment
+    said = [e.target, e.target_version, e.guest_kernel and f"kernel {e.guest_kernel}",
+            f"{e.started:%Y-%m-%d %H:%M} UTC", count(len(record.results), "case")]  # fmt: skip
+    return f"{label}: {', '.join(visible(part) for part in said if part)}" + (
+        " (interrupted)" if record.interrupted else ""
+    )

@@ -1,0 +1,60 @@
+"""Two runs beside each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from conformance.evidence.changes import as_text, changes
+from conformance.evidence.cli import compare
+from conformance.evidence.models import Record
+from conformance.evidence.record import RunWriter
+from tests.evidence import sample
+
+
+def pair() -> tuple[Record, Record]:
+    """The second run repairs the first failure, breaks the first pass, cannot drive the second, lacks the last case."""
+    before = sample.record(60)
+    later = list(before.results[:-1])
+    passed = [n for n, result in enumerate(later) if result.verdict == "pass"]
+    failed = next(n for n, result in enumerate(later) if result.verdict == "fail" and result.severity != "varies")
+    for number, verdict in ((failed, "pass"), (passed[0], "fail"), (passed[1], "undrivable")):
+        later[number] = later[number].model_copy(update={"verdict": verdict, "reason": f"now {verdict}",
+                                                         "severity": "must"})  # fmt: skip
+    return before, before.model_copy(update={"results": later})
+
+
+def test_each_change_is_of_its_kind() -> None:
+    before, after = pair()
+    seen = changes(before, after)
+    assert [len(seen.of(kind)) for kind in ("worse", "better", "otherwise", "only before", "only after")] == [
+        1, 1, 1, 1, 0
+    ]  # fmt: skip
+    assert seen.same == 56
+    (worse,), (better,) = seen.of("worse"), seen.of("better")
+    assert (worse.before, worse.after, worse.reason) == ("pass", "fail", "now fail")
+    assert (better.before, better.after) == ("fail", "pass")
+    assert better.reason not in ("", "now pass"), "what was wrong before says what was repaired"
+    assert changes(after, before).of("only after") and not changes(before, before).differing
+
+
+def test_text_has_no_control_characters_and_ends_with_the_counts() -> None:
+    before, after = pair()
+    told = as_text(changes(before, after))
+    assert all(line.isprintable() for line in told.splitlines())
+    assert told.endswith("1 worse, 1 better, 1 otherwise, 56 the same\n")
+
+
+def test_command_takes_targets_and_gives_json(tmp_path: Path) -> None:
+    for target, record in zip(("qemu", "qemu-next"), pair(), strict=True):
+        writer = RunWriter.create(tmp_path, sample.environment(target))
+        for result in record.results:
+            writer.append(result)
+        writer.finish()
+    told = CliRunner().invoke(compare, ["qemu", "qemu-next", "--json", "--results", str(tmp_path)])
+    assert told.exit_code == 0, told.output
+    found = json.loads(told.output)
+    assert (found["before"]["target"], found["after"]["target"]) == ("qemu", "qemu-next")
+    assert found["same"] == 56 and len(found["changes"]) == 4
