@@ -23,6 +23,7 @@ class Scene:
         self.deployment, self.outside = deployment, outside
         """`outside`: the exported directory of the first share, as this process sees it."""
         self._jobs, self._watching = jobs, watching
+        self._probe_held = False
         self.restart = restart
         """A fresh guest after it was killed, with the jobs going on where they were."""
         self.remount = remount
@@ -42,14 +43,19 @@ class Scene:
         return program
 
     def hold(self) -> None:
-        """Ask everything that works on the first share to rest at its next opportunity."""
+        """Ask every workload on the first share to rest at its next opportunity."""
+        self._probe_held = False
         for job in self.on_first():
             job.program.hold()
-        self._watching().inside.hold()
 
     def at_rest(self) -> bool:
-        """Whether everything does."""
-        return self._watching().inside.held and all(job.held or job.done for job in self.on_first())
+        """Whether everything that works there does. The probe goes on until the last workload rests."""
+        if not all(job.held or job.done for job in self.on_first()):
+            return False
+        if not self._probe_held:
+            self._probe_held = True
+            self._watching().inside.hold()
+        return self._watching().inside.held
 
     def release(self) -> None:
         """Let it go on."""

@@ -120,11 +120,11 @@ class Remount:
 
     def __init__(self) -> None:
         self._scene: Scene | None = None
-        self._limit = 0.0
+        self._begun = 0.0
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
         """See Disturbance."""
-        self._scene, self._limit = scene, time.monotonic() + PATIENCE
+        self._scene, self._begun = scene, time.monotonic()
         scene.hold()
         return {}
 
@@ -132,6 +132,7 @@ class Remount:
         """See Disturbance."""
         assert self._scene is not None
         if self._scene.at_rest():
+            waited = time.monotonic() - self._begun
             name = self._scene.directory("remount")
             path, call = f"{self._scene.deployment.inside_root}/{name}", self._scene.deployment.inside.call
             content = os.urandom(1 << 16)
@@ -145,10 +146,10 @@ class Remount:
                 raise LinkLost(f"the share could not be unmounted and mounted again: {e}{self._holders()}") from e
             self._scene.forget_descriptors()
             if call("slurp", path) != content:
-                return {"failed": "a file written before the remount reads otherwise after it"}
+                return {"failed": "a file written before the remount reads otherwise after it", "waited": waited}
             call("unlink", path)
-            return {"line": line, "found": "what was written before was there after"}
-        return {"skipped": "the workloads came to no rest"} if now > self._limit else None
+            return {"line": line, "found": "what was written before was there after", "waited": waited}
+        return {"skipped": "the workloads came to no rest"} if now > self._begun + PATIENCE else None
 
     def _holders(self) -> str:
         """Who in the guest has something of the share open, for the record."""

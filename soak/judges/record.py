@@ -73,7 +73,8 @@ class Record:
         for e in self.kind("disturb"):
             end = ends.get(e.data["n"])
             data = {**e.data, **begins.get(e.data["n"], {}), **(end.data if end else {})}
-            made.append(Disturbance(e.data["n"], e.data["name"], e.at, end.at if end else None, data))
+            begin = e.at + float(data.get("waited", 0.0))  # until the workloads had come to rest nothing was disturbed
+            made.append(Disturbance(e.data["n"], e.data["name"], begin, end.at if end else None, data))
         return made
 
     def disturbed(self) -> list[tuple[float, float]]:

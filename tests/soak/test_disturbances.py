@@ -76,6 +76,21 @@ def test_a_paused_process_goes_on_also_when_it_is_abandoned() -> None:
         process.wait()
 
 
+def test_the_probe_looks_on_until_every_workload_rests() -> None:
+    jobs = [mock.Mock(held=False, done=False, job=mock.Mock(share=share)) for share in (0, 0, 1)]
+    probe = mock.Mock(held=False)
+    made = Scene(mock.Mock(), Path(), lambda: jobs, lambda: mock.Mock(inside=probe), mock.Mock(), mock.Mock())
+    made.hold()
+    jobs[0].held = True
+    assert not made.at_rest()
+    probe.hold.assert_not_called()
+    jobs[1].held = True
+    assert not made.at_rest() and not made.at_rest()
+    probe.hold.assert_called_once()
+    probe.held = True
+    assert made.at_rest()
+
+
 def test_busy_leaves_no_process() -> None:
     busy = Busy()
     busy.begin(scene(0), random.Random(1))

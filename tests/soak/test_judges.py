@@ -166,6 +166,14 @@ def test_a_target_that_died_fails() -> None:
     assert of(found, "target").verdict == "fail"
 
 
+def test_waiting_for_rest_disturbs_nothing() -> None:
+    made = record(
+        events=((100.0, "disturb", {"n": 0, "name": "remount"}), (700.0, "undone", {"n": 0, "waited": 590.0}))
+    )
+    (seen,) = made.disturbances()
+    assert (seen.begin, seen.end) == (START + 690, START + 700)
+
+
 def test_a_disturbance_that_was_not_undone_or_found_something() -> None:
     begun = (5.0, "disturb", {"n": 0, "name": "full"})
     assert of(all_of(record(events=(begun,), disturbances=["full"])), "disturbance full").verdict == "unknown"
