@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 import pytest
 
