@@ -58,7 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--aname", help="for target socket: the name to attach to")
     group.addoption("--export", metavar="DIR", help="for target socket: the exported directory, if on this host")
     group.addoption("--link", help="the road to the device for the layers wire and ring: qtest, qtest-legacy, "
-                    "guest-pci, vhost-user, vhost-user-inband")  # fmt: skip
+                    "guest-pci, vhost-user, vhost-user-inband, vhost-user-legacy")  # fmt: skip
     group.addoption("--keep-guest", action="store_true", help="leave the guest running at the end")
     group.addoption("--control", choices=("first", "never"), default="first",
                     help="first: a case must hold on the guest's native file system before it is tried")  # fmt: skip

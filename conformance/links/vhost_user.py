@@ -130,14 +130,14 @@ class SharedMemory:
 class VhostUserDevice:
     """A vhost-user back end, as a `Device`."""
 
-    legacy = False
-
-    def __init__(self, path: str, answer: float = _ANSWER, inband: bool = False) -> None:
+    def __init__(self, path: str, answer: float = _ANSWER, *, inband: bool = False, legacy: bool = False) -> None:
         """Connect and agree on protocol features; `answer`: seconds that a reply may take; `inband`: notifications
-        are messages instead of eventfds, where the back end offers that.
+        are messages instead of eventfds, where the back end offers that; `legacy`: as for a driver from before
+        virtio 1.0, which knows 32 feature bits and no FEATURES_OK.
 
         Raises OSError, DeviceGone."""
         self.name = f"vhost-user:{path}"
+        self.legacy = legacy
         self._path = path
         self._answer = answer
         self.memory = SharedMemory()
@@ -336,11 +336,15 @@ class VhostUserDevice:
 
     def offered(self) -> int:
         """See Device."""
-        return self._features_word() & ~Feature.VHOST_PROTOCOL_FEATURES.mask
+        seen = self._features_word() & ~Feature.VHOST_PROTOCOL_FEATURES.mask
+        return seen & 0xFFFF_FFFF if self.legacy else seen
 
     def accept(self, features: int) -> None:
-        """See Device: told with FEATURES_OK."""
+        """See Device: told with FEATURES_OK, where there is such a thing."""
         self._features = features
+        if self.legacy:
+            with contextlib.suppress(Refused):  # which such a driver cannot be told
+                self._tell(vu.Request.SET_FEATURES, _u64(features | self._own_bit()))
 
     def config(self, offset: int, length: int, width: int = 1) -> bytes:
         """See Device: one message for each access."""

@@ -5,6 +5,7 @@ Rule of this module: how a back end is started and reached; the front end is `co
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 
@@ -40,7 +41,10 @@ class _FrontEnd(OverRings):
             except DeviceGone:
                 self.hang_up()
         try:
-            self._device = VhostUserDevice(self._path(), inband=bool(self.spec.options.get("inband")))
+            told = self.spec.options
+            self._device = VhostUserDevice(
+                self._path(), inband=bool(told.get("inband")), legacy=bool(told.get("legacy"))
+            )
         except (OSError, DeviceGone) as error:
             raise InfrastructureError(
                 f"no vhost-user back end answers at {self._path()}: {error}", "start the device, then run again"
@@ -128,7 +132,9 @@ class ReferenceDevice(_FrontEnd, ReferenceServer):
         return self.socket_path
 
     def _listens(self) -> bool:
-        return Path(self.socket_path).exists()
+        # Not the path alone: it is there before anybody listens.  The probe is a front end that leaves at once.
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(self.socket_path) == 0
 
     def stop(self) -> None:
         """See Server."""

@@ -7,9 +7,10 @@ from typing import Any
 from conformance.errors import UsageError
 from conformance.targets.spec import Target
 
+_VHOST_USER = ("vhost-user", "vhost-user-inband", "vhost-user-legacy")
 LINKS: dict[str, tuple[str, ...]] = {
     "qemu": ("qtest", "qtest-legacy", "guest-pci"),
-    "uml": ("vhost-user",),
+    "uml": _VHOST_USER,
 }
 """Kind of target -> the links that lead to its device, the default first."""
 BELOW = ("wire", "ring")
@@ -19,14 +20,14 @@ BELOW = ("wire", "ring")
 def links_of(target: Target) -> tuple[str, ...]:
     """The links of a target, the default first; none where raw frames cannot reach it."""
     if target.kind == "qemu" and target.server:
-        return ("qtest", "vhost-user")  # a back end of this host: through QEMU, or past it
+        return ("qtest", *_VHOST_USER)  # a back end of this host: through QEMU, or past it
     if target.kind != "server":
         return LINKS.get(target.kind, ())
     if target.server.get("program") == "reference":
         own = target.server.get("transport", "unix")
-        roads = ("vhost-user", "vhost-user-inband")
+        roads = _VHOST_USER
         return (*roads, "socket") if own == "vhost-user" else ("socket", *roads)
-    return ("vhost-user", "vhost-user-inband") if target.server.get("program") == "vhost-user" else ("socket",)
+    return _VHOST_USER if target.server.get("program") == "vhost-user" else ("socket",)
 
 
 def chosen_link(target: Target, asked: str | None) -> str | None:
@@ -58,8 +59,8 @@ def _table(target: Target, link: str, options: dict[str, Any]) -> dict[str, Any]
         }
         arguments = [*machine.arguments, *options.get("qemu_args", ())]
         return {"program": program, "arguments": arguments, **table, "options": {**own, **table.get("options", {})}}
-    if link == "vhost-user-inband":
-        table["options"] = {**table.get("options", {}), "inband": True}
+    if link in _VHOST_USER[1:]:
+        table["options"] = {**table.get("options", {}), link.removeprefix("vhost-user-"): True}
     if link.startswith("vhost-user") and table.get("program") == "reference":
         return {**table, "transport": "vhost-user"}
     if link == "socket" and table.get("transport") == "vhost-user":

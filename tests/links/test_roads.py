@@ -24,6 +24,7 @@ from conformance.targets.roads import chosen_link, links_of, reached
 from conformance.targets.spec import load
 from protocol.constants import GETATTR_BASIC
 from protocol.messages import Rgetattr, Tgetattr
+from protocol.virtqueue import Feature
 from tests.links.model import ModelDevice
 
 
@@ -66,6 +67,20 @@ def test_notifications_in_messages(tmp_path: Path) -> None:
         deadline = time.monotonic() + 30
         while not device.broken():
             assert time.monotonic() < deadline
+    finally:
+        server.stop()
+
+
+def test_a_driver_from_before_virtio_1(tmp_path: Path) -> None:
+    spec = ServerSpec(program="reference", transport="vhost-user", options={"legacy": True})
+    server = ReferenceDevice(spec, tmp_path)
+    server.start()
+    try:
+        talks(server)
+        device = server.device()
+        agreed, queue = bring_up(device, -(-device.memory.base // 4096) * 4096)
+        assert agreed == Feature.MOUNT_TAG.mask
+        assert queue.rings.device % 4096 == 0
     finally:
         server.stop()
 
