@@ -131,6 +131,8 @@ class Runner:
                 raise Undrivable(FEATURES[feature])
         if mount.cache not in case.caches:
             raise Undrivable(f"has no meaning with cache={mount.cache}, only with {', '.join(case.caches)}")
+        if mount.version not in self.target.profile.dialects:
+            raise Undrivable(f"the target declares that it does not speak {mount.version}")
         if mount in self._refused:
             raise Undrivable(self._refused[mount])
         if self._mounted != mount:

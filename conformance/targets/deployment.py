@@ -90,6 +90,11 @@ class Deployment(Protocol):
         Raises Undrivable where this guest's kernel has no such option, InfrastructureError otherwise.
         """
 
+    def road(self, number: int) -> tuple[str, str]:
+        """What a guest mounts share `number` by: the source (a mount tag, an address) and the transport's options.
+
+        Raises Undrivable where there is none."""
+
     def beside(self, number: int, options: MountOptions) -> Place:
         """Mount a further share (1 to 3) of the same guest. Raises Undrivable where there is none."""
 

@@ -9,7 +9,7 @@ from conformance.mounts import MountOptions
 from guests.agentlink import AgentLink
 
 
-def mount_9p(inside: AgentLink, source: str, directory: str, options: MountOptions, transport: str) -> str:
+def mount_9p(inside: AgentLink, directory: str, options: MountOptions, source: str, transport: str) -> str:
     """Mount `source` (a mount tag or an address) at `directory`; its line of /proc/mounts.
 
     Raises Undrivable where the guest's kernel does not know the option, InfrastructureError where mount fails

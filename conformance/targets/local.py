@@ -81,6 +81,10 @@ class LocalDeployment:
             time.sleep(0.02)
         return ("nsenter", f"--mount=/proc/{self._server.pid}/ns/mnt", "--")
 
+    def road(self, number: int) -> tuple[str, str]:
+        """See Deployment."""
+        raise Undrivable(FEATURES["four-shares"])
+
     def beside(self, number: int, options: MountOptions) -> Place:
         """See Deployment."""
         raise Undrivable(FEATURES["four-shares"])

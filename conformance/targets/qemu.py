@@ -181,7 +181,7 @@ class QemuDeployment:
         last, where = self._mounted.pop(number, None), mount_point(number)
         if last is None or last[0] != options or mounted(self.inside, where) != last[1]:
             unmount(self.inside, where)
-            last = (options, mount_9p(self.inside, TAGS[number], where, options, "trans=virtio"))
+            last = (options, mount_9p(self.inside, where, options, *self.road(number)))
         self._mounted[number] = last
         return last[1]
 
@@ -193,6 +193,10 @@ class QemuDeployment:
             export=str(self.spec.shares[number].path), mount_line=line,
             comparer=self._comparer_for(self.devices[number].security_model), in_second_machine=in_second_machine,
         )  # fmt: skip
+
+    def road(self, number: int) -> tuple[str, str]:
+        """See Deployment."""
+        return TAGS[number], "trans=virtio"
 
     def beside(self, number: int, options: MountOptions) -> Place:
         """See Deployment."""

@@ -89,6 +89,8 @@ class Profile(Strict):
     """What a target declares about itself."""
 
     features: list[str] = []
+    dialects: list[Literal["9p2000.L", "9p2000.u"]] = ["9p2000.L", "9p2000.u"]
+    """Versions of the protocol that the server speaks to a guest."""
     lacks: list[Lack] = []
     known: list[Known] = []
     rules: list[Override] = []
@@ -169,7 +171,9 @@ def load(name_or_path: str) -> Target:
 def _with_profile_of(base: Profile, target: Target) -> Target:
     """The target with what `like = NAME` declares there added to its own profile, its own first."""
     own = target.profile
-    merged = Profile(features=[*own.features, *base.features], lacks=[*own.lacks, *base.lacks],
+    merged = Profile(features=[*own.features, *base.features],
+                     dialects=[d for d in own.dialects if d in base.dialects],
+                     lacks=[*own.lacks, *base.lacks],
                      known=[*own.known, *base.known], rules=[*own.rules, *base.rules])  # fmt: skip
     return target.model_copy(update={"profile": merged})
 

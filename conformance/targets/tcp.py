@@ -91,10 +91,13 @@ class TcpDeployment(QemuDeployment):
         last, where = self._mounted.pop(number, None), mount_point(number)
         if last is None or last[0] != options or mounted(self.inside, where) != last[1]:
             unmount(self.inside, where)
-            road = f"trans=tcp,port={self._server.port},aname={TAGS[number] if number else '/'}"
-            last = (options, mount_9p(self.inside, HOST, where, options, road))
+            last = (options, mount_9p(self.inside, where, options, *self.road(number)))
         self._mounted[number] = last
         return last[1]
+
+    def road(self, number: int) -> tuple[str, str]:
+        """See Deployment."""
+        return HOST, f"trans=tcp,port={self._server.port},aname={TAGS[number] if number else '/'}"
 
     def another(self, device: Device, options: MountOptions) -> Place:
         """See Deployment."""

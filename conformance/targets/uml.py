@@ -127,9 +127,13 @@ class UmlDeployment:
         last, where = self._mounted.pop(number, None), mount_point(number)
         if last is None or last[0] != options or mounted(self.inside, where) != last[1]:
             unmount(self.inside, where)
-            last = (options, mount_9p(self.inside, TAGS[number], where, options, "trans=virtio"))
+            last = (options, mount_9p(self.inside, where, options, *self.road(number)))
         self._mounted[number] = last
         return last[1]
+
+    def road(self, number: int) -> tuple[str, str]:
+        """See Deployment."""
+        return TAGS[number], "trans=virtio"
 
     def beside(self, number: int, options: MountOptions) -> Place:
         """See Deployment."""

@@ -16,6 +16,7 @@ import pytest
 
 from conformance.case import case
 from conformance.cases.vfs.outcomes import must_be_equal
+from conformance.errors import Undrivable
 from conformance.share import Share
 from protocol.messages import (
     Tattach,
@@ -31,27 +32,41 @@ from protocol.messages import (
 
 TAG = "share1"
 WHERE = "/mnt/scratch"
-OPTIONS = "trans=virtio,version=9p2000.L"
 MS_RDONLY, MS_REMOUNT, MNT_DETACH = 1, 32, 2
 
 
 @contextmanager
 def mounted(share: Share, options: str = "", flags: int = 0) -> Iterator[str]:
     """The second share mounted at WHERE; outside's name of the exported directory. Unmounted in the end."""
+    source, road = road_to(share)
     export = posixpath.join(posixpath.dirname(posixpath.dirname(share.outside.root)), TAG)
     share.outside.quietly("rmtree", f"{export}/scratch")
     with suppress(OSError):
         share.inside.quietly("mkdir", WHERE)
-    for source, where, *_ in share.inside.quietly("mounts"):  # an earlier case's, as a further share
-        if source == TAG:
+    for taken, where, *_ in share.inside.quietly("mounts"):  # an earlier case's, as a further share
+        if taken == TAG:
             share.inside.quietly("umount2", where)
-    share.inside.mount(TAG, WHERE, "9p", flags, OPTIONS + (f",{options}" if options else ""))
+    share.inside.mount(source, WHERE, "9p", flags, road + (f",{options}" if options else ""))
     try:
         yield export
     finally:
         with suppress(OSError):
             share.inside.quietly("umount2", WHERE, MNT_DETACH)
         share.outside.quietly("rmtree", f"{export}/scratch")
+
+
+def road_to(share: Share) -> tuple[str, str]:
+    """Source and options by which the second share is mounted."""
+    source, transport = share.road(1)
+    return source, f"{transport},version=9p2000.L"
+
+
+def tag_of(share: Share) -> tuple[str, str]:
+    """The same, where the source is a mount tag: it can be mounted once, and may be no device's."""
+    source, options = road_to(share)
+    if source != TAG:
+        raise Undrivable("the share has no mount tag")
+    return source, options
 
 
 def line_of_mount(share: Share) -> list[str] | None:
@@ -78,7 +93,7 @@ def test_mount_and_umount(share: Share) -> None:
     root's fid is clunked at the end."""
     with mounted(share, "cache=none") as export:
         line = line_of_mount(share)
-        assert line is not None and line[0] == TAG and line[2] == "9p", f"/proc/mounts says {line}"
+        assert line is not None and line[0] == share.road(1)[0] and line[2] == "9p", f"/proc/mounts says {line}"
         share.inside.mkdir(f"{WHERE}/scratch")
         share.inside.create(f"{WHERE}/scratch/fred", b"abc")
         assert share.outside.slurp(f"{export}/scratch/fred") == b"abc"
@@ -93,15 +108,15 @@ def test_mounting_what_cannot_be(share: Share) -> None:
     """mount(2) fails with EBUSY for a tag that is mounted, with ENOENT for a tag that no device has, and with EINVAL
     for an msize under 4096 and for an unknown version; the mounted share goes on.
     Source: Linux net/9p/trans_virtio.c p9_virtio_create(): EBUSY, ENOENT; net/9p/client.c parse_opts(): EINVAL."""
+    tag, options = tag_of(share)
     with mounted(share) as export:
-        options = OPTIONS
-        share.inside.refuses(EBUSY).mount(TAG, WHERE, "9p", 0, options)
+        share.inside.refuses(EBUSY).mount(tag, WHERE, "9p", 0, options)
         share.inside.refuses(ENOENT).mount("no-such-tag", WHERE, "9p", 0, options)
         share.inside.umount2(WHERE)
-        share.inside.refuses(EINVAL).mount(TAG, WHERE, "9p", 0, options + ",msize=4095")
-        share.inside.refuses(EINVAL).mount(TAG, WHERE, "9p", 0, "trans=virtio,version=9p2000.X")
+        share.inside.refuses(EINVAL).mount(tag, WHERE, "9p", 0, options + ",msize=4095")
+        share.inside.refuses(EINVAL).mount(tag, WHERE, "9p", 0, "trans=virtio,version=9p2000.X")
         must_be_equal("line of /proc/mounts", line_of_mount(share), None)
-        share.inside.mount(TAG, WHERE, "9p", 0, options)
+        share.inside.mount(tag, WHERE, "9p", 0, options)
         share.inside.mkdir(f"{WHERE}/scratch")
         must_be_equal("names", share.outside.listdir(f"{export}/scratch"), [])
 
@@ -110,14 +125,14 @@ def test_mounting_what_cannot_be(share: Share) -> None:
 @pytest.mark.parametrize("msize", [4096, 8192, 65536, 512_000, 1_048_576])
 def test_message_sizes(share: Share, msize: int) -> None:
     """With every msize a file of 300,000 bytes and 100 names of 200 bytes are read and written right; an msize
-    beyond what the transport can carry is made smaller.
+    beyond what virtio can carry is made smaller.
     Source: version(5); 9P2000.L Tversion msize[4]; Linux net/9p/trans_virtio.c VIRTQUEUE_NUM; known defects: GitLab
     qemu#409 (small msize), propolis#565, LP#1877688."""
     with mounted(share, f"cache=none,msize={msize}") as export:
         line = line_of_mount(share) or ["", "", "", ""]
         shown = next((int(o.split("=")[1]) for o in line[3].split(",") if o.startswith("msize=")), None)
         if shown is not None:
-            must_be_equal("msize in /proc/mounts", shown, min(msize, 512_000))
+            must_be_equal("msize in /proc/mounts", shown, min(msize, 512_000) if share.road(1)[0] == TAG else msize)
         share.inside.mkdir(f"{WHERE}/scratch")
         fd = share.inside.open(f"{WHERE}/scratch/fred", os.O_RDWR | os.O_CREAT)
         share.inside.write_pattern(fd, 300_000, seed=3, chunk=300_000)
@@ -134,6 +149,7 @@ def test_umount_of_a_busy_share(share: Share) -> None:
     """umount2(2) fails with EBUSY while a file is open; with MNT_DETACH it works, the descriptor goes on, and after
     its close the tag can be mounted again.
     Source: umount2(2) EBUSY, MNT_DETACH."""
+    tag, options = tag_of(share)
     with mounted(share, "cache=none") as export:
         share.inside.mkdir(f"{WHERE}/scratch")
         fd = share.inside.open(f"{WHERE}/scratch/fred", os.O_RDWR | os.O_CREAT, 0o644)
@@ -141,10 +157,10 @@ def test_umount_of_a_busy_share(share: Share) -> None:
         share.inside.umount2(WHERE, MNT_DETACH)
         share.inside.write(fd, b"abc")
         assert share.inside.pread(fd, 9, 0) == b"abc"
-        share.inside.refuses(EBUSY).mount(TAG, WHERE, "9p", 0, OPTIONS)
+        share.inside.refuses(EBUSY).mount(tag, WHERE, "9p", 0, options)
         share.inside.close(fd)
         assert share.outside.slurp(f"{export}/scratch/fred") == b"abc"
-        share.inside.mount(TAG, WHERE, "9p", 0, OPTIONS)
+        share.inside.mount(tag, WHERE, "9p", 0, options)
         assert share.inside.slurp(f"{WHERE}/scratch/fred") == b"abc"
 
 
@@ -161,6 +177,7 @@ def test_read_only_mount(share: Share) -> None:
     """On a share mounted read-only every call that would change something fails with EROFS, reading works, and
     nothing is changed on the host; mounted again for writing the same calls work.
     Source: mount(2) MS_RDONLY; EROFS in the man page of each call."""
+    source, road = road_to(share)
     with mounted(share, "cache=none", MS_RDONLY) as export:
         share.outside.mkdir(f"{export}/scratch")
         share.outside.mkdir(f"{export}/scratch/dir")
@@ -180,7 +197,7 @@ def test_read_only_mount(share: Share) -> None:
         changed = {k for k in after if after[k] != before[k]}
         assert changed <= {"st_atime_ns"}, f"the host's stat of the file changed: {changed}"
         must_be_equal("names", share.outside.listdir(f"{export}/scratch"), ["dir", "fred"])
-        share.inside.mount(TAG, WHERE, "9p", MS_REMOUNT, OPTIONS)
+        share.inside.mount(source, WHERE, "9p", MS_REMOUNT, road)
         share.inside.overwrite(f"{WHERE}/scratch/fred", b"written")
         assert share.outside.slurp(f"{export}/scratch/fred") == b"written"
 
@@ -198,6 +215,7 @@ def test_what_was_written_is_there_after_umount(share: Share, cache: str) -> Non
     them.
     Source: umount2(2); Linux fs/9p/vfs_super.c: the super block is synced when it goes; known defect: the patch
     series "fix EBADF errors in cached mode" (write-back lost)."""
+    source, road = road_to(share)
     with mounted(share, f"cache={cache}") as export:
         share.inside.mkdir(f"{WHERE}/scratch")
         fd = share.inside.open(f"{WHERE}/scratch/fred", os.O_RDWR | os.O_CREAT, 0o640)
@@ -210,7 +228,7 @@ def test_what_was_written_is_there_after_umount(share: Share, cache: str) -> Non
         must_be_equal("content", share.outside.hash_file(f"{export}/scratch/fred"),
                       share.outside.hash_pattern(1_000_000, 7))  # fmt: skip
         must_be_equal("mode", oct(share.outside.lstat(f"{export}/scratch/fred")["st_mode"]), "0o100600")
-        share.inside.mount(TAG, WHERE, "9p", 0, f"{OPTIONS},cache={cache}")
+        share.inside.mount(source, WHERE, "9p", 0, f"{road},cache={cache}")
         must_be_equal("names", len(share.inside.listdir(f"{WHERE}/scratch")), 21)
         wrong = [i for i in range(20) if share.inside.slurp(f"{WHERE}/scratch/small{i}") != b"content of %d" % i]
         must_be_equal("files with wrong content", wrong, [])
