@@ -20,6 +20,7 @@ from guests.images.store import ensure_image, find_image
 from guests.machine import MachineSpec, QemuMachine, Share
 from guests.private_qemu import NAME as QEMU11
 from guests.private_qemu import TITLE as QEMU11_TITLE
+from guests.private_qemu import directory as qemu_directory
 from guests.private_qemu import ensure_private_qemu, find_private_qemu
 from guests.private_qemu import manifest as qemu_manifest
 from guests.processes import Running, clean_left_over, read_states
@@ -28,6 +29,7 @@ from guests.ssh import SshShell
 from guests.terminal import attach
 from guests.uml.kernel import NAME as UML
 from guests.uml.kernel import TITLE as UML_TITLE
+from guests.uml.kernel import digest as uml_digest
 from guests.uml.kernel import ensure_kernel, find_kernel
 
 
@@ -197,9 +199,9 @@ def console(name: str | None, command: str | None, log: bool) -> None:
 
 @guest.command()
 @click.option("--snapshots", is_flag=True, help="Remove all snapshots, too: the next start boots again.")
-@click.option("--all", "everything", is_flag=True, help="Remove all images and snapshots, too.")
+@click.option("--all", "everything", is_flag=True, help="Remove all images, snapshots, kernels and QEMUs, too.")
 def clean(snapshots: bool, everything: bool) -> None:
-    """End kept and left-over machines, and remove images and snapshots that no recipe makes any more.
+    """End kept and left-over machines, and remove images, snapshots, UML kernels and private QEMUs that are outdated.
 
     Machines of runs that are still running are left alone.
     """
@@ -212,6 +214,10 @@ def clean(snapshots: bool, everything: bool) -> None:
     for directory in sorted(paths.snapshots_dir().glob("[!.]*")):
         if everything or snapshots or directory.name.rpartition("-")[0] not in current:
             done += _removed(directory)
+    for pattern, kept in ((f"{UML}-*", f"{UML}-{uml_digest()}"), (f"{QEMU11}-*", qemu_directory().name)):
+        for directory in sorted(paths.cache_dir().glob(pattern)):
+            if everything or directory.name != kept:
+                done += _removed(directory)
     for directory in paths.cache_dir().glob("boot-*"):
         done += _removed(directory)
     for file in paths.runtime_dir().glob("*.known"):

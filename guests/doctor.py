@@ -16,7 +16,10 @@ from guests.build_tools import missing_build_packages, user_namespace_problem
 from guests.errors import InfrastructureError
 from guests.images.recipe import load_recipe
 from guests.images.store import BUILD_SPACE_MB, find_image
+from guests.private_qemu import find_private_qemu
+from guests.private_qemu import manifest as qemu_manifest
 from guests.processes import read_states
+from guests.uml.kernel import find_kernel, missing_tools
 
 DEFAULT_IMAGE = "debian12"
 DEFAULT_QEMU = "qemu-system-x86_64"
@@ -46,6 +49,8 @@ def probes(qemu: str = DEFAULT_QEMU, quick: bool = False) -> list[Finding]:
         user_namespaces,
         disk_space,
         image_built,
+        uml_kernel,
+        private_qemu,
         host_root,
         lambda: program("ssh", "openssh-client", "for `assay9 guest ssh`", needed=False),
         left_over,
@@ -104,6 +109,25 @@ def image_built() -> Finding:
     there = _image_there()
     detail = f"{DEFAULT_IMAGE} is built" if there else f"{DEFAULT_IMAGE} is not built: the first run builds it"
     return Finding("guest image", there, detail, "assay9 guest build", needed=False)
+
+
+def uml_kernel() -> Finding:
+    """The kernel of the target reference-uml is in the cache, or can be compiled."""
+    found = find_kernel()
+    if found is not None:
+        return Finding("UML kernel", True, f"Linux {found.manifest['release']} is built", needed=False)
+    missing = missing_tools()
+    lacks = f", which needs {', '.join(missing)}" if missing else ""
+    remedy = (f"apt-get install {' '.join(missing)}; " if missing else "") + "assay9 guest build uml"
+    return Finding("UML kernel", False, f"not built: target reference-uml compiles it{lacks}", remedy, needed=False)
+
+
+def private_qemu() -> Finding:
+    """The QEMU of the targets qemu-next and reference-qemu is in the cache."""
+    if find_private_qemu() is not None:
+        return Finding("QEMU 11", True, f"{qemu_manifest()['version']} in a root of its own", needed=False)
+    detail = "not fetched: targets qemu-next and reference-qemu fetch it"
+    return Finding("QEMU 11", False, detail, "assay9 guest build qemu11", needed=False)
 
 
 def host_root() -> Finding:

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 from guests import doctor
 from guests.cli import guest
 from guests.errors import InfrastructureError
+from guests.private_qemu import directory as qemu_directory
+from guests.uml.kernel import digest as uml_digest
 
 pytestmark = pytest.mark.usefixtures("private_runtime", "private_cache")
 
@@ -57,6 +59,28 @@ def test_cleaning_removes_what_no_recipe_makes_any_more(private_cache: Path) -> 
     building.mkdir()
     assert f"removed {old}" in CliRunner().invoke(guest, ["clean"]).output
     assert not old.exists() and building.exists()
+
+
+def test_cleaning_keeps_this_checkouts_kernel_and_qemu_unless_all_goes(private_cache: Path) -> None:
+    current = [private_cache / f"uml-{uml_digest()}", qemu_directory()]
+    old = [private_cache / "uml-0123456789ab", private_cache / "qemu11-0123456789ab"]
+    for directory in (*current, *old):
+        directory.mkdir(parents=True)
+    assert CliRunner().invoke(guest, ["clean"]).output.splitlines() == [f"removed {path}" for path in old]
+    assert all(path.exists() for path in current)
+    assert len(CliRunner().invoke(guest, ["clean", "--all"]).output.splitlines()) == 2
+    assert not any(path.exists() for path in current)
+
+
+def test_the_doctor_says_how_to_get_the_kernel_and_the_newer_qemu(
+    private_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "missing_tools", lambda: ["bison", "flex"])
+    kernel, qemu = doctor.uml_kernel(), doctor.private_qemu()
+    assert not list(private_cache.iterdir()) and not kernel.ok and not qemu.ok
+    assert not kernel.needed and not qemu.needed, "other targets run without them"
+    assert kernel.remedy == "apt-get install bison flex; assay9 guest build uml"
+    assert qemu.remedy == "assay9 guest build qemu11"
 
 
 def test_every_probe_answers_and_every_lack_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
