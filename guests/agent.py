@@ -1551,6 +1551,7 @@ class Agent:
         self.source, self.sink = source, sink
         self.lines, self.buffer = [], b""
         self.workers, self.specs = {}, {}
+        self.dead = {}  # name -> wait status of a process that died between calls, until the next call is told
         self.current = None  # [id, deadline] of the call being made
         self.background = {}  # id -> deadline
         self.lock = threading.Lock()
@@ -1598,6 +1599,7 @@ class Agent:
         status = w.end()
         for number, _deadline in w.waiting:
             self.say(dict(reply or {"died": status}, id=number))
+        return status
 
     def loop(self):
         while True:
@@ -1631,7 +1633,9 @@ class Agent:
         except OSError:
             part = b""
         if not part:
-            self.drop(name)
+            asked, status = w.waiting, self.drop(name)
+            if not asked:
+                self.dead[name] = status
             return
         *lines, w.buffer = (w.buffer + part).split(b"\n")
         for line in lines:
@@ -1646,13 +1650,17 @@ class Agent:
         if op_name == "@reap":  # every process but this one ends
             for other in list(self.workers):
                 self.drop(other)
-            self.specs = {}
+            self.specs, self.dead = {}, {}
             self.say({"id": request["id"], "v": None})
         elif op_name in ("@spawn", "@kill"):
             if name in self.workers:
                 self.drop(name)
-            self.specs[name] = request["kw"]
+            self.dead.pop(name, None)
+            if op_name == "@spawn":
+                self.specs[name] = request["kw"]
             self.say({"id": request["id"], "v": None})
+        elif name in self.dead:
+            self.say({"id": request["id"], "died": self.dead.pop(name)})
         elif name != "main":
             if name not in self.workers:
                 self.workers[name] = Worker(self.specs.get(name, {}))

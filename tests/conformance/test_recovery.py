@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -72,11 +73,14 @@ def test_a_call_that_hangs_is_bounded(local: Run) -> None:
     assert local(harmless).verdict == "pass"
 
 
-def test_a_process_that_dies_of_its_call_is_a_finding(local: Run) -> None:
+@pytest.mark.parametrize("before", [False, True], ids=["in its call", "before it"])
+def test_a_process_that_dies_is_a_finding(local: Run, before: bool) -> None:
     def dies(share: Share) -> None:
         other = share.inside.spawn("other")
-        other.ops()
-        os.kill(other.getpid(), signal.SIGSEGV)
+        pid = other.getpid()
+        os.kill(pid, signal.SIGSEGV)
+        while before and os.path.exists(f"/proc/{pid}"):  # until the agent has reaped it
+            time.sleep(0.01)
         other.ops()
 
     died = local(dies)
