@@ -93,7 +93,7 @@ def measured(deployment: Deployment, number: int, watched: bool, guess: float) -
 BLOCKS = """
 import os, sys, time
 where, directory = sys.argv[1:3]
-events = (("9p_client_res", "hist:keys=type,err:size=256"),)
+events = (("9p_client_res", "hist:keys=type,err:size=128"),)
 path = os.path.join(directory, "assay9-soak-overhead-probe")
 open(path, "w").close()
 os.makedirs(where, exist_ok=True)

@@ -21,14 +21,15 @@ from soak.inside.common import MARK, die_with_parent
 TRACING = "/sys/kernel/tracing"
 MINE = TRACING + "/instances/assay9-soak"
 REPLIES = MINE + "/events/9p/9p_client_res/"
-HIST = "hist:keys=type,err:size=256"
+HIST = "hist:keys=type,err:size=128"
+MEMORY = re.compile(r"^(MemAvailable|Slab|SUnreclaim|Dirty|Writeback): +(\d+)", re.MULTILINE)
 CASES = TRACING + "/instances/assay9"
 """The instance of the agent, which records every message for the cases; a soak does without."""
-EVERY, STATS, BLOCK = 5.0, 3, b"\x5a" * 4096
+EVERY, STATS, BLOCK = 10.0, 2, b"\x5a" * 4096
 """Seconds between two looks; stats of one look; what every other look writes and syncs."""
 COUNTING = 1.0
 """Seconds of a sample in which messages are counted."""
-WAKE = 2.5
+WAKE = 5.0
 """Seconds between two thoughts of the main thread: a guest without KVM has little time to spare."""
 
 
@@ -157,7 +158,7 @@ def parse(text: str) -> dict[tuple[int, int], int]:
 
 def guest() -> dict[str, float]:
     with open("/proc/meminfo") as f:
-        memory = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in f}
+        memory = {name: int(kb) / 1024 for name, kb in MEMORY.findall(f.read())}
     with open("/proc/loadavg") as f:
         load = f.read().split()
     return {
