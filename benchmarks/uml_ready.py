@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from guests.agentlink import AgentLink
+from guests.uml.launch import tap_possible
 from guests.uml.machine import UmlMachine, UmlSpec
 
 CALLS = 300
@@ -49,6 +50,9 @@ def main() -> None:
     times = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     for network in (False, True):
         name = "with TAP" if network else "console only"
+        if network and not tap_possible():
+            print(f"{name:<13} not for this user: it needs root and /dev/net/tun")
+            continue
         seen = []
         for _ in range(times):
             ready, spent, trip = once(network)
