@@ -250,7 +250,10 @@ class Runner:
             values[f"ops.{job.job.instance}"] = job.ops
         values.update(self._watching.sample())
         self.journal.sample(values)
-        self.view.latest = values
+        rates = {
+            name: rate for name, rate in self.view.latest.items() if name.startswith("msg.")
+        }  # not in every sample
+        self.view.latest = {**rates, **values}
         for source, text in self.deployment.excerpts(self._mark):
             self.journal.event("console", source=source, text=text[:8000])
             self.view.trouble(f"{source}: {text.splitlines()[0] if text else ''}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from statistics import median
 
 from soak.judges.record import Judgement, Record
@@ -45,9 +46,10 @@ def messages(record: Record) -> list[Judgement]:
 
 
 def errors(record: Record, total: float) -> Judgement:
-    """Replies with EIO and its like, among those that were counted: a second of each sample."""
+    """Replies with EIO and its like, among those that were counted: a second of some samples."""
     spans = record.disturbed()
-    seconds = float(record.plan.get("sample_seconds", 10.0))
+    times = [s.at for s in record.samples if "msg.total" in s.values]
+    seconds = median(b - a for a, b in pairwise(times)) if len(times) > 1 else 10.0
     counts: dict[int, float] = {}
     for sample in record.samples:
         if any(a <= sample.at <= b for a, b in spans):

@@ -8,7 +8,7 @@ export.*        free_mb, free_inodes of the exported file system (`hostside`)
 guest.*         available_mb, slab_mb, unreclaimable_mb, dirty_mb, load1, processes (`inside`)
 probe.*         latency in ms of calls on the share since the last look: stat_p50, stat_p99, stat_max,
                 sync_* (write 4 KiB + fsync); age: seconds since a call last came back (`inside`)
-msg.*           9P messages a second, counted during one of ten: total, and by type number (T24); replies that are
+msg.*           9P messages a second, counted during one of sixty: total, and by type number (T24); replies that are
                 errors: errors, and by errno (E2) (`inside`)
 quiet.*, ops.*  seconds since a workload's last sign of life; its work in the present iteration (the runner)
 """
