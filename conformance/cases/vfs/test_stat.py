@@ -118,7 +118,7 @@ def test_size(share: Share) -> None:
         share.same_stat(f"f{size}")
 
 
-@case("STAT-007", covers=[Tgetattr])
+@case("STAT-007", covers=[Tgetattr], caches=DIRECT)
 def test_link_count(share: Share) -> None:
     """st_nlink counts the names of a file.  Source: POSIX <sys/stat.h>; Rgetattr.nlink."""
     share.outside.create("f0")
