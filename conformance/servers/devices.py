@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +20,7 @@ from conformance.links.virtio_pci import LegacyDevice, ModernDevice
 from conformance.servers.base import Server
 from conformance.servers.process import ServerProcess
 from conformance.servers.spec import ServerSpec
+from conformance.targets.scratch import Scratch
 
 TAG = b"assay9"
 """The mount tag of devices that the suite starts."""
@@ -45,6 +44,7 @@ class OverRings:
 
     capabilities: frozenset[Capability] = RingLink.capabilities
     name = ""
+    patience = 1.0
 
     def device(self) -> Device:
         """See DeviceServer."""
@@ -77,7 +77,7 @@ class QtestServer(OverRings):
         self.run_dir = run_dir
         self.export: Path | None = run_dir / "export"
         self.process: ServerProcess | None = None
-        self._short: Path | None = None
+        self._short: Scratch | None = None
         self._device: Device | None = None
 
     def start(self) -> None:
@@ -86,11 +86,11 @@ class QtestServer(OverRings):
         self.export.mkdir(parents=True, exist_ok=True)
         os.chmod(self.run_dir, 0o755)
         if self._short is None:
-            self._short = Path(tempfile.mkdtemp(prefix="assay9-"))
-        path = self._short / "q"
+            self._short = Scratch()
+        path = self._short.path / "q"
         path.unlink(missing_ok=True)
         self.process = ServerProcess(
-            self._command(path), self.run_dir / "server.log", writable=(self.run_dir, self._short)
+            self._command(path), self.run_dir / "server.log", writable=(self.run_dir, self._short.path)
         )
         self.process.wait_until(path.exists, _START)
         self._open(path)
@@ -148,7 +148,7 @@ class QtestServer(OverRings):
         if self.process is not None:
             self.process.stop()
         if self._short is not None:
-            shutil.rmtree(self._short, ignore_errors=True)
+            self._short.remove()
             self._short = None
 
     def argv(self) -> list[str]:

@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 class GuestServer(OverRings):
     """A guest as the vfs layer starts it; its first share's device is taken from the kernel."""
 
+    patience = 20.0
+
     def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
         from conformance.targets.qemu import TAGS, QemuDeployment  # noqa: PLC0415 - it imports this package
 

@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
@@ -19,6 +18,7 @@ from conformance.links.base import Link
 from conformance.links.socket import SocketLink, connect_tcp, connect_unix
 from conformance.servers.process import ServerProcess, free_port
 from conformance.servers.spec import ServerSpec
+from conformance.targets.scratch import Scratch
 
 _START = 20.0
 
@@ -40,7 +40,7 @@ class _Started:
         self.exported = run_dir / "export"
         """The exported directory as the server names it."""
         self.aname = spec.aname.format(export=self.exported).encode()
-        self._short: Path | None = None
+        self._short: Scratch | None = None
         self.socket_path = ""
         self.port = 0
         self.process: ServerProcess | None = None
@@ -71,15 +71,15 @@ class _Started:
             raise InfrastructureError(f"{self.program} is not installed", self.remedy())
         if self._short is None:
             # A unix socket's path holds 107 bytes, which a run directory easily is longer than.
-            self._short = Path(tempfile.mkdtemp(prefix="assay9-"))
-            self.socket_path = str(self._short / "s")
+            self._short = Scratch()
+            self.socket_path = str(self._short.path / "s")
         for attempt in (1, 2, 3):
             Path(self.socket_path).unlink(missing_ok=True)
             self.port = 5640 if self.own_network else free_port()
             self.process = ServerProcess(
                 self.command(),
                 self.run_dir / "server.log",
-                writable=(self.run_dir, self._short),
+                writable=(self.run_dir, self._short.path),
                 own_mounts=(self.exported,) if self.own_file_system else (),
                 own_network=self.own_network,
                 ignore_sigpipe=self.spec.ignore_sigpipe,
@@ -125,7 +125,7 @@ class _Started:
         if self.process is not None:
             self.process.stop()
         if self._short is not None:
-            shutil.rmtree(self._short, ignore_errors=True)
+            self._short.remove()
             self._short = None
 
     def argv(self) -> list[str]:
