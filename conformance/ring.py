@@ -331,7 +331,7 @@ class RingSession(WireSession):
         ring: Ring | None = None
         raised: BaseException | None = None
         try:
-            ring = Ring(self, self.device_server().device(), case.seconds)
+            ring = Ring(self, self.device_server().device(), case.seconds * self.patience)
             body(ring)
         except DeviceGone as error:
             time.sleep(_DYING)

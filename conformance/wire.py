@@ -314,6 +314,9 @@ class WireOutcome:
 class WireSession:
     """One worker's server."""
 
+    patience: float = 1.0
+    """How many times longer than elsewhere a case may take, where each step crosses into a guest."""
+
     def __init__(self, target: Target, run_dir: Path, options: dict[str, Any] | None = None) -> None:
         self.target = target
         self.spec = server_spec.parse(target.server).for_user(options or {})
@@ -322,6 +325,7 @@ class WireSession:
         """The server's own directory: its export, its log, and beside the export what must not be reached."""
         self.server: Server = make(self.spec, self.base)
         self.capabilities = self.server.capabilities
+        self.patience = getattr(self.server, "patience", 1.0)
         self._log_seen = 0
         self._numbers = itertools.count(1)
 
@@ -385,7 +389,7 @@ class WireSession:
         """Run `body` on a directory of its own; a server that it kills or hangs is charged to it."""
         begun = time.monotonic()
         self.logs()
-        wire = Wire(self, f"{case.id.lower()}-{next(self._numbers)}", case.seconds)
+        wire = Wire(self, f"{case.id.lower()}-{next(self._numbers)}", case.seconds * self.patience)
         raised: BaseException | None = None
         try:
             self._prepare(wire)
