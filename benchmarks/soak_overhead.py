@@ -1,7 +1,7 @@
 """What the runner and its monitors cost a workload: the same iterations in one guest, watched and unwatched, in turn.
 
     python benchmarks/soak_overhead.py [TARGET [PAIRS]]
-    python benchmarks/soak_overhead.py --account [TARGET [SECONDS]]
+    python benchmarks/soak_overhead.py --account [TARGET [PAIRS]]
 
 One guest, one share, the workload `tree` with one process (its storm alone: no look from outside). Watched: the
 runner's own polls, samples and health checks at their default pace, and the monitor inside. Unwatched: nothing but
@@ -9,10 +9,9 @@ the program; its result is read when it must be over. The order within a pair al
 medians with their intervals: the time that the iteration took in the guest, and the processor time of the hypervisor
 and of this process together, which other work on this host disturbs less. A negative cost is noise.
 
-`--account` needs no quiet machine, because what it compares is disturbed alike: the processor time of the guest that
-the monitor inside and the agent take, of all that the guest takes; that of this process, of the hypervisor's; and what
-counting the messages costs them (blocks of some tenths of a second of the same calls with and without it, in turn, so
-that whatever else happens meets both).
+`--account` needs a less quiet machine: the processor time of the hypervisor while its guest does nothing, watched and
+unwatched, a minute each; and what counting the messages costs them (blocks of some tenths of a second of the same
+calls with and without it, in turn, so that whatever else happens meets both; a soak counts a second of each minute).
 """
 
 from __future__ import annotations
@@ -110,6 +109,26 @@ os.unlink(path)
 """
 
 
+BLOCKS = """
+import os, sys, time
+where, directory = sys.argv[1:3]
+events = (("9p_client_res", "hist:keys=type,err:size=128"),)
+path = os.path.join(directory, "assay9-soak-overhead-probe")
+open(path, "w").close()
+os.makedirs(where, exist_ok=True)
+for block in range(2 * int(sys.argv[3])):
+    counted = block % 4 in (1, 2)  # each pair begins with the other one
+    for event, hist in events:
+        with open(f"{where}/events/9p/{event}/trigger", "w") as f:
+            f.write(hist if counted else "!" + hist)
+    begun = time.monotonic()
+    for _ in range(40):
+        os.stat(path)
+    print(int(counted), time.monotonic() - begun)
+os.unlink(path)
+"""
+
+
 def inside(deployment: Deployment) -> tuple[float, float]:
     """Processor time of the whole guest and of what watches in it, in ticks."""
     call = deployment.inside.call
@@ -126,54 +145,59 @@ def inside(deployment: Deployment) -> tuple[float, float]:
     return sum(float(n) for at, n in enumerate(busy) if at not in (3, 4)), watching
 
 
-def account(target: str, seconds: float) -> None:
+def account(target: str, pairs: int) -> None:
+    """What the monitors take of a core, in a guest that does nothing else."""
     with tempfile.TemporaryDirectory() as directory:
         deployment = kinds.deployment(spec.load(target), Path(directory), print, {})
         try:
             deployment.start()
             deployment.mount(parse(""))
-            place = f"{deployment.control_root}/soak-overhead"
-            program = InsideProgram(deployment.inside, "soak.inside.tree", place,
-                                    {**config(deployment, 1), "last": 1 << 30})  # fmt: skip
-            program.place()
-            watching = Watching(deployment, [deployment.inside_root], Path(deployment.outside_root), 10.0, 512)
-            program.start()
-            time.sleep(20)
-            pid = deployment.processes()["device"]
-            before, host, mine, begun = inside(deployment), psutil.Process(pid).cpu_times(), time.process_time(), \
-                time.monotonic()  # fmt: skip
-            sample = health = begun
-            while time.monotonic() < begun + seconds:
-                program.poll()
-                if time.monotonic() >= sample:
-                    sample = time.monotonic() + 10.0
-                    watching.sample()
-                if time.monotonic() >= health:
-                    health = time.monotonic() + HEALTH
-                    deployment.trouble()
-                time.sleep(SLOWEST)  # as the runner does where an iteration takes minutes, which a build does
-            after, then = inside(deployment), psutil.Process(pid).cpu_times()
-            used = then.user + then.system - host.user - host.system
-            share = (after[1] - before[1]) / (after[0] - before[0])
-            print(f"{seconds:.0f} s; of the guest's processor time the monitor and the agent took {share:.2%}, "
-                  f"{share * used / seconds:.2%} of a core (the hypervisor had {used / seconds:.2f}); this process "
-                  f"{(time.process_time() - mine) / seconds:.2%} of a core", flush=True)  # fmt: skip
-            program.kill()
-            watching.kill()
+            costs = []
+            for _ in range(pairs):
+                used = {}
+                for watched in (True, False):
+                    watching = None
+                    if watched:
+                        watching = Watching(
+                            deployment, [deployment.inside_root], Path(deployment.outside_root), 10.0, 512
+                        )
+                    time.sleep(15)  # its program starts
+                    used[watched] = idle(deployment, watching)
+                    if watching is not None:
+                        watching.kill()
+                costs.append(used[True] - used[False])
+                print(f"idle {used[False]:.2%} of a core, watched {used[True]:.2%}", flush=True)
+            print(f"the monitors, median of {pairs} pairs: {statistics.median(costs):.2%} of a core "
+                  f"({min(costs):.2%} to {max(costs):.2%})", flush=True)  # fmt: skip
             argv, lines = ["python3", "-c", BLOCKS, TRACING, deployment.inside_root, "8"], []
             for _ in range(12):
                 said = deployment.inside.call("run", argv, timeout=120.0)
                 lines += [line.split() for line in said["stdout"].decode().splitlines()]
-            pairs = [dict(lines[at : at + 2]) for at in range(0, len(lines), 2)]
-            ratios = sorted(float(pair["1"]) / float(pair["0"]) for pair in pairs)
+            both = [dict(lines[at : at + 2]) for at in range(0, len(lines), 2)]
+            ratios = sorted(float(pair["1"]) / float(pair["0"]) for pair in both)
             print(f"counting messages, {len(ratios)} pairs of blocks of 40 calls: {interval(ratios)}")
         finally:
             deployment.stop()
 
 
+def idle(deployment: Deployment, watching: Watching | None) -> float:
+    """Cores that the hypervisor takes for a minute, asked as often as the runner asks during a long iteration."""
+    begun, used = time.monotonic(), psutil.Process(deployment.processes()["device"]).cpu_times()
+    sample = begun
+    while time.monotonic() < begun + 60.0:
+        if watching is not None:
+            deployment.inside.call("getpid")  # the poll of a workload
+            if time.monotonic() >= sample:
+                sample += 10.0
+                watching.sample()
+        time.sleep(SLOWEST)
+    now = psutil.Process(deployment.processes()["device"]).cpu_times()
+    return float((now.user + now.system - used.user - used.system) / (time.monotonic() - begun))
+
+
 def main() -> None:
     if sys.argv[1:2] == ["--account"]:
-        account(sys.argv[2] if len(sys.argv) > 2 else "qemu", float(sys.argv[3]) if len(sys.argv) > 3 else 120.0)
+        account(sys.argv[2] if len(sys.argv) > 2 else "qemu", int(sys.argv[3]) if len(sys.argv) > 3 else 3)
         return
     target = sys.argv[1] if len(sys.argv) > 1 else "qemu"
     pairs = int(sys.argv[2]) if len(sys.argv) > 2 else 20
