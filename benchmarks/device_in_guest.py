@@ -1,0 +1,150 @@
+"""The reference device against QEMU's own virtio-9p: one guest of QEMU 11.1 has both, and they are asked in turn.
+
+    python -m benchmarks.device_in_guest [--rounds 3] [--only stat] [--count 300] [--mebibytes 16]
+
+As root: servers under test are contained. Shown are the medians of the rounds and ours / QEMU's, above 1 where ours is
+faster. The untar's archive is a directory of the host (--tree; default: this Python's standard library, 8 MiB of it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sysconfig
+import tarfile
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from conformance.mounts import LARGEST_MSIZE, MountOptions
+from conformance.targets.deployment import Progress
+from conformance.targets.guest_mount import mount_9p, unmount
+from conformance.targets.qemu import QemuDeployment
+from conformance.targets.qemu_vhost import VhostQemuDeployment
+from conformance.targets.spec import load
+from guests.machine import MachineSpec
+
+QEMUS = "qemu"
+"""The mount tag of QEMU's own device."""
+WHERE = "/mnt/benchmark"
+_TAR_BYTES = 8 << 20
+
+_INSIDE = """
+import json, os, subprocess, sys, time
+what, count, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]) << 20
+os.chdir(sys.argv[4])
+def timed(work):
+    begun = time.perf_counter()
+    done = work()
+    return done / (time.perf_counter() - begun)
+def stat():
+    for _ in range(count): os.stat("file")
+    return count
+def create():
+    for n in range(count):
+        os.close(os.open(f"new{n}", os.O_CREAT | os.O_WRONLY)); os.unlink(f"new{n}")
+    return count
+def write():
+    fd = os.open("big", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    block = bytes(1 << 20)
+    for _ in range(size >> 20): os.write(fd, block)
+    os.fsync(fd); os.close(fd)
+    return size >> 20
+def read():
+    fd = os.open("big", os.O_RDONLY)
+    while os.read(fd, 1 << 20): pass
+    os.close(fd)
+    return size >> 20
+def untar():
+    os.mkdir("tree")
+    subprocess.run(["tar", "-xf", "/control/tree.tar", "-C", "tree"], check=True)
+    return 1
+open("file", "w").close()
+if what == "read":
+    write()
+    fd = os.open("big", os.O_RDONLY); os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED); os.close(fd)
+print(json.dumps(timed({"stat": stat, "create": create, "write": write, "read": read, "untar": untar}[what])))
+subprocess.run("rm -rf tree big file", shell=True)
+"""
+
+ASKED: tuple[tuple[str, str, MountOptions], ...] = (
+    ("stat", "calls/s", MountOptions()),
+    ("create", "files/s", MountOptions()),
+    *((what, "MiB/s", MountOptions(cache=cache, msize=msize))
+      for cache in ("none", "mmap") for msize in (8192, LARGEST_MSIZE) for what in ("read", "write")),
+    ("untar", "trees/s", MountOptions(msize=LARGEST_MSIZE)),
+)  # fmt: skip
+"""What is measured (`create` is create, close and unlink), its unit, how the shares are mounted for it."""
+
+
+class Pair(VhostQemuDeployment):
+    """The reference device's shares, and one of QEMU's own beside them."""
+
+    def machine_spec(self, launcher: tuple[str, ...]) -> MachineSpec:
+        """See QemuDeployment."""
+        spec = QemuDeployment.machine_spec(self, launcher)
+        return replace(spec, shares=(replace(spec.shares[3], tag=QEMUS),))
+
+    def rate(self, tag: str, what: str, options: MountOptions, count: int, mebibytes: int) -> float:
+        """How much of it a second on that share. Raises InfrastructureError when it cannot be mounted."""
+        mount_9p(self.inside, WHERE, options, tag, "trans=virtio")
+        try:
+            argv = ["python3", "-c", _INSIDE, what, str(count), str(mebibytes), WHERE]
+            done = self.inside.call("run", argv, timeout=300)
+            assert done["status"] == 0, done["stderr"].decode(errors="replace")
+            return float(json.loads(done["stdout"]))
+        finally:
+            unmount(self.inside, WHERE)
+
+
+def pack(tree: Path, to: Path) -> int:
+    """Files of a directory as an archive of at most some megabytes; how many."""
+    files, left = 0, _TAR_BYTES
+    with tarfile.open(to, "w") as archive:
+        for path in sorted(tree.rglob("*")):
+            if path.is_file() and not path.is_symlink() and "__pycache__" not in path.parts:
+                left -= path.stat().st_size
+                if left < 0:
+                    break
+                archive.add(path, path.relative_to(tree))
+                files += 1
+    return files
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--count", type=int, default=300, help="calls, files")
+    parser.add_argument("--mebibytes", type=int, default=16)
+    parser.add_argument("--only", action="append", help="stat, create, read, write, untar (repeatable)")
+    parser.add_argument("--tree", type=Path, default=Path(sysconfig.get_paths()["stdlib"]))
+    options = parser.parse_args()
+    silent: Progress = lambda line: None  # noqa: E731
+    with tempfile.TemporaryDirectory() as directory:
+        machine = Pair(load("reference-qemu"), Path(directory), silent, {})
+        try:
+            machine.start()
+            archive = Path(machine.outside_root) / "tree.tar"
+            files = pack(options.tree, archive)
+            mount_9p(machine.inside, WHERE, MountOptions(), "share0", "trans=virtio")
+            machine.inside.call("run", ["cp", f"{WHERE}/tree.tar", "/control/tree.tar"], timeout=60)
+            unmount(machine.inside, WHERE)
+            print(f"{machine.hypervisor}, guest {machine.kernel}, {machine.machine.accelerator}; {files} files")
+            print(f"{'what':<8}{'mount':<28}{'ours':>10}{'QEMU':>10}  {'unit':<9}{'ours/QEMU':>9}")
+            for what, unit, mount in ASKED:
+                if options.only and what not in options.only:
+                    continue
+                seen: dict[str, list[float]] = {"share0": [], QEMUS: []}
+                for _ in range(options.rounds):
+                    for tag, rates in seen.items():
+                        rates.append(machine.rate(tag, what, mount, options.count, options.mebibytes))
+                ours, theirs = (statistics.median(rates) for rates in seen.values())
+                print(f"{what:<8}{mount!s:<28}{ours:>10.1f}{theirs:>10.1f}  {unit:<9}{ours / theirs:>9.2f}", flush=True)
+        finally:
+            machine.stop()
+
+
+if __name__ == "__main__":
+    main()
