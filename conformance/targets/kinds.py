@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,8 @@ from guests.images.recipe import recipe_names
 
 def check(target: Target, options: dict[str, Any]) -> None:
     """Refuse, before anything slow starts, what cannot be: a missing program, options of another kind."""
+    if target.server and target.kind in ("qemu", "tcp", "uml") and os.geteuid() != 0:
+        raise UsageError(f"target {target.name} needs root: a server under test runs contained (try sudo)")
     if target.kind in ("qemu", "tcp"):
         from conformance.targets.qemu import find_program, security_model  # noqa: PLC0415
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conformance.errors import UsageError
-from conformance.targets import backends
+from conformance.targets import kinds
 from conformance.targets.backends import Backends
 from conformance.targets.spec import load
 
@@ -61,7 +61,8 @@ def test_any_back_end_can_be_named_by_its_command(tmp_path: Path) -> None:
     assert not made.sockets[0].parent.exists()
 
 
-def test_without_root_it_is_refused_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends.os, "geteuid", lambda: 1000)  # type: ignore[attr-defined]
-    with pytest.raises(UsageError, match="needs root: a server under test is contained"):
-        Backends(load("reference-uml"), tmp_path, tmp_path, [tmp_path] * 4)
+@pytest.mark.parametrize("name", ["reference-uml", "reference-qemu", "reference-tcp"])
+def test_without_root_it_is_refused_and_says_why(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(UsageError, match="needs root: a server under test runs contained"):
+        kinds.check(load(name), {})
