@@ -7,6 +7,7 @@ has none gets WAL with an exclusive lock, where SQLite keeps that index in its o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -26,12 +27,16 @@ SAID = b"failed: "
 def opened(path: str, mode: str, exclusive: bool) -> sqlite3.Connection:
     """A connection in that journal mode. Raises sqlite3.Error where it cannot be had."""
     db = sqlite3.connect(path, isolation_level=None, timeout=30.0)
-    if exclusive:
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
-    got = db.execute(f"PRAGMA journal_mode = {mode}").fetchone()[0]
-    if got != mode:
-        raise sqlite3.OperationalError(f"journal_mode is {got}, not {mode}")
-    db.execute("PRAGMA synchronous = FULL")
+    try:
+        if exclusive:
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        got = db.execute(f"PRAGMA journal_mode = {mode}").fetchone()[0]
+        if got != mode:
+            raise sqlite3.OperationalError(f"journal_mode is {got}, not {mode}")
+        db.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error:
+        db.close()
+        raise
     return db
 
 
@@ -39,8 +44,9 @@ def made(path: str, mode: str) -> bool:
     """A new database; whether it must be locked exclusively."""
     exclusive = False
     try:
-        db = opened(path, mode, exclusive)
-        db.execute("CREATE TABLE probe (x)")
+        # closed before the files are unlinked: an open descriptor would keep the share from being unmounted
+        with contextlib.closing(opened(path, mode, exclusive)) as db:
+            db.execute("CREATE TABLE probe (x)")
     except sqlite3.OperationalError:
         if mode != "wal":
             raise
@@ -48,15 +54,19 @@ def made(path: str, mode: str) -> bool:
             if os.path.exists(name):
                 os.unlink(name)
         exclusive = True
-        db = opened(path, mode, exclusive)
+    with contextlib.closing(opened(path, mode, exclusive)) as db:
+        fill(db)
+    return exclusive
+
+
+def fill(db: sqlite3.Connection) -> None:
+    """The accounts, in one transaction."""
     db.execute("BEGIN")
     db.execute("CREATE TABLE account (id INTEGER PRIMARY KEY, amount INTEGER NOT NULL)")
     db.execute("CREATE TABLE transfer (id INTEGER PRIMARY KEY, source INT, target INT, amount INT, note BLOB)")
     db.execute("CREATE INDEX by_source ON transfer (source)")
     db.executemany("INSERT INTO account VALUES (?, ?)", [(i, EACH) for i in range(ACCOUNTS)])
     db.execute("COMMIT")
-    db.close()
-    return exclusive
 
 
 def transfers(path: str, mode: str, exclusive: bool, rng: random.Random, out: int, most: int) -> None:
@@ -118,13 +128,12 @@ def killed(context: Context, path: str, mode: str, exclusive: bool, rng: random.
 def judge(path: str, mode: str, exclusive: bool, last: int) -> int:
     """Open the database anew, as the next process would; the number of transfers in it."""
     try:
-        db = opened(path, mode, exclusive)
-        check = [row[0] for row in db.execute("PRAGMA integrity_check")]
-        total = db.execute("SELECT sum(amount) FROM account").fetchone()[0]
-        newest, count = db.execute("SELECT coalesce(max(id), 0), count(*) FROM transfer").fetchone()
-        wrong = db.execute("SELECT count(*) FROM transfer WHERE note <> zeroblob(0) AND "
-                           "substr(note, 1, 1) <> substr(note, length(note), 1)").fetchone()[0]  # fmt: skip
-        db.close()
+        with contextlib.closing(opened(path, mode, exclusive)) as db:
+            check = [row[0] for row in db.execute("PRAGMA integrity_check")]
+            total = db.execute("SELECT sum(amount) FROM account").fetchone()[0]
+            newest, count = db.execute("SELECT coalesce(max(id), 0), count(*) FROM transfer").fetchone()
+            wrong = db.execute("SELECT count(*) FROM transfer WHERE note <> zeroblob(0) AND "
+                               "substr(note, 1, 1) <> substr(note, length(note), 1)").fetchone()[0]  # fmt: skip
     except sqlite3.Error as e:
         raise Finding(f"the database cannot be read after a kill in journal mode {mode}: {e}", path,
                       (path, path + "-wal", path + "-journal")) from e  # fmt: skip

@@ -20,8 +20,8 @@ from soak.inside.programs import run
 KEEPING = ["--xattrs", "--numeric-owner", "--sort=name", "--format=posix", "--sparse"]
 
 
-def tree(root: str, rng: random.Random, count: int, fifos: bool, empty: bool) -> None:
-    """Make the tree; with fifos, and attributes that have no value, unless the run does without."""
+def tree(root: str, rng: random.Random, count: int, fifos: bool, empty: bool, nanoseconds: bool) -> None:
+    """Make the tree; with fifos, attributes without a value, and times of nanoseconds, unless the run does without."""
     os.mkdir(root)
     directories: list[str] = [root]
     files: list[str] = []
@@ -54,9 +54,8 @@ def tree(root: str, rng: random.Random, count: int, fifos: bool, empty: bool) ->
                 os.setxattr(
                     path, "user.soak", bytes([rng.randrange(256)]) * max(rng.randrange(0, 200), 0 if empty else 1)
                 )
-        if not os.path.islink(path):
-            when = rng.randrange(1_000_000_000, 1_900_000_000)
-            os.utime(path, ns=(when * 10**9, when * 10**9 + rng.randrange(10**9)))
+        when, fraction = rng.randrange(1_000_000_000, 1_900_000_000), rng.randrange(10**9) if nanoseconds else 0
+        os.utime(path, ns=(when * 10**9, when * 10**9 + fraction), follow_symlinks=False)
 
 
 def described(root: str) -> list[str]:
@@ -94,7 +93,10 @@ def iterate(context: Context, rng: random.Random) -> dict[str, Any]:
     own, count = os.path.join(context.keep, "own"), context.config.get("entries", 250)
     shutil.rmtree(own, ignore_errors=True)
     os.mkdir(own)
-    tree(f"{own}/first", rng, count, bool(context.config.get("fifos", 1)), bool(context.config.get("empty", 1)))
+    with_fifos, with_empty, with_nanoseconds = (
+        bool(context.config.get(name, 1)) for name in ("fifos", "empty", "nanoseconds")
+    )
+    tree(f"{own}/first", rng, count, with_fifos, with_empty, with_nanoseconds)
     first = described(f"{own}/first")
     run(context, ["tar", *KEEPING, "-cf", f"{own}/first.tar", "-C", f"{own}/first", "."], own, limit=1800)
     shared = os.path.join(context.root, "unpacked")

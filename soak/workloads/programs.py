@@ -13,5 +13,5 @@ PROGRAMS = (
     Workload("fio", "writes with a checksum in every block, verified by fio",
              "soak.inside.fio_work", {"mb": 32}, programs=("fio",), packages=BUILD),
     Workload("tar", "a tree of every kind of entry, packed and unpacked on the share and back",
-             "soak.inside.tar_work", {"entries": 250, "fifos": 1, "empty": 1}, programs=("tar",)),
+             "soak.inside.tar_work", {"entries": 250, "fifos": 1, "empty": 1, "nanoseconds": 1}, programs=("tar",)),
 )  # fmt: skip

@@ -44,7 +44,9 @@ def test_a_database_that_has_no_room_is_not_accused(tmp_path: Path, monkeypatch:
 
 
 def test_trees_without_what_a_target_is_known_not_to_keep(tmp_path: Path) -> None:
-    tar_work.tree(str(tmp_path / "tree"), generator(3), 150, fifos=False, empty=False)
+    tar_work.tree(str(tmp_path / "tree"), generator(3), 150, fifos=False, empty=False, nanoseconds=False)
     entries = tar_work.described(str(tmp_path / "tree"))
     assert not [line for line in entries if line.split("' ")[1].startswith("10644 ")], "no fifo"
+    times = [p.lstat().st_mtime_ns for p in (tmp_path / "tree").rglob("*") if not p.is_dir()]
+    assert times and not any(t % 10**9 for t in times)
     assert not [line for line in entries if line.endswith("user.soak=")], "no empty attribute"
