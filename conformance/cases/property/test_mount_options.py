@@ -64,8 +64,10 @@ def mount(share: Share, there: Share, options: str, tag: str = "") -> tuple[int,
 def must_mount(share: Share, there: Share, options: str) -> None:
     """Mount it, or say what the guest's kernel does not know."""
     status, why = mount(share, there, options)
-    # mount(8) of util-linux 2.41 looks at what it has mounted, which access=UID refuses root: the mount is there
-    if status != 0 and not line(share, there):
+    if status != 0 and "any subsequent operation failed" in why:
+        # mount(8) of util-linux 2.41 looks at what it mounts, which access=UID refuses root, and then gives it up
+        share.inside.mount(there.label, there.mount_point, "9p", 0, f"trans=virtio,{options}")
+    elif status != 0:
         wanted = parse("cache=none")
         if unknown := unknown_option(share.inside.agent, wanted):
             raise Undrivable(f"the guest's kernel refuses {options}: {unknown}")
