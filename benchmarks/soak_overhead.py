@@ -109,26 +109,6 @@ os.unlink(path)
 """
 
 
-BLOCKS = """
-import os, sys, time
-where, directory = sys.argv[1:3]
-events = (("9p_client_res", "hist:keys=type,err:size=128"),)
-path = os.path.join(directory, "assay9-soak-overhead-probe")
-open(path, "w").close()
-os.makedirs(where, exist_ok=True)
-for block in range(2 * int(sys.argv[3])):
-    counted = block % 4 in (1, 2)  # each pair begins with the other one
-    for event, hist in events:
-        with open(f"{where}/events/9p/{event}/trigger", "w") as f:
-            f.write(hist if counted else "!" + hist)
-    begun = time.monotonic()
-    for _ in range(40):
-        os.stat(path)
-    print(int(counted), time.monotonic() - begun)
-os.unlink(path)
-"""
-
-
 def inside(deployment: Deployment) -> tuple[float, float]:
     """Processor time of the whole guest and of what watches in it, in ticks."""
     call = deployment.inside.call
