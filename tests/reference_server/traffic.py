@@ -436,7 +436,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="to be made; absolute names in the traffic depend on it")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="assay9-traffic-"))
-    folder.mkdir(exist_ok=options.folder is None)
+    try:
+        folder.mkdir(exist_ok=options.folder is None)
+    except OSError as error:
+        parser.error(f"the folder cannot be made: {error}; name one that is not there yet")
     begun = time.monotonic()
 
     def tell(spell: int, seen: Look, answered: int) -> None:
