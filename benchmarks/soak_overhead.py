@@ -1,13 +1,14 @@
-"""What the runner and its monitors cost a workload: the same iterations in one guest, watched and unwatched, in turn.
+"""What the runner and its monitors cost a workload: the same build in one guest, watched and unwatched, in turn.
 
     python benchmarks/soak_overhead.py [TARGET [PAIRS]]
     python benchmarks/soak_overhead.py --account [TARGET [PAIRS]]
 
-One guest, one share, the workload `tree` with one process (its storm alone: no look from outside). Watched: the
-runner's own polls, samples and health checks at their default pace, and the monitor inside. Unwatched: nothing but
-the program; its result is read when it must be over. The order within a pair alternates. Printed for each pair and as
-medians with their intervals: the time that the iteration took in the guest, and the processor time of the hypervisor
-and of this process together, which other work on this host disturbs less. A negative cost is noise.
+One guest, one share. The workload `kernel-build` prepares the tree on the share and builds it once. Then its objects
+are removed and compiled again and again by hand, by the commands that make had used, and the guest tells how long that
+took. Watched: the runner's own polls, samples and health checks at their default pace, and the monitor inside.
+Unwatched: nothing else; the result is read when it must be over. The order within a pair alternates. Printed for each
+pair and as medians with their intervals: the time in the guest, and the processor time of the hypervisor and of this
+process together, which other work on this host disturbs less. A negative cost is noise.
 
 `--account` needs a less quiet machine: the processor time of the hypervisor while its guest does nothing, watched and
 unwatched, a minute each; and what counting the messages costs them (blocks of some tenths of a second of the same
@@ -16,6 +17,7 @@ calls with and without it, in turn, so that whatever else happens meets both; a 
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import sys
 import tempfile
@@ -30,19 +32,59 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from conformance.mounts import parse
 from conformance.targets import kinds, spec
 from conformance.targets.deployment import Deployment
-from soak.program import InsideProgram
-from soak.run import HEALTH, POLL, SLOWEST
+from guests.agentlink import CallError
+from soak import journal as journals
+from soak.artefacts import Artefacts
+from soak.jobs import RunningJob
+from soak.plan import Plan, jobs_of
+from soak.run import HEALTH, POLL, SLOWEST, SOON
+from soak.view import View
 from soak.watching import Watching
+from soak.workloads import find
 
-STEPS = 600
-"""Calls of one measurement: some 15 s in a guest without KVM."""
+OBJECTS = 12
+"""Compiled in one measurement: some half a minute in a guest without KVM."""
+BY_HAND = """
+import glob, os, re, subprocess, sys, time
+tree, out = sys.argv[1:3]
+os.chdir(tree)
+commands = []
+for path in sys.argv[3:]:
+    with open(os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.cmd")) as f:
+        commands.append(re.match(r"\\S+ := (.*)", f.readline())[1].replace("$(pound)", "#"))
+    os.unlink(path)
+begun = time.monotonic()
+for command in commands:
+    subprocess.run(command, shell=True, check=True)
+took = time.monotonic() - begun
+assert all(os.path.exists(path) for path in sys.argv[3:])
+with open(out + ".new", "w") as f:
+    f.write(repr(took))
+os.rename(out + ".new", out)
+"""
+LIMIT = 600.0
+"""Seconds that a build by hand may take."""
 TRACING = "/sys/kernel/tracing/instances/assay9-soak"
 
 
-def config(deployment: Deployment, number: int) -> dict[str, Any]:
-    root = f"{deployment.inside_root}/assay9-soak-overhead"
-    return {"root": root, "name": "overhead", "seed": 1, "first": number, "last": number, "workers": 1, "steps": STEPS,
-            "judged": 0}  # fmt: skip
+def built(deployment: Any, target: str, directory: Path) -> tuple[str, list[str]]:
+    """The tree that the workload has built, as the guest names it, and its objects."""
+    options = {"kernel-build": {"unit": f"objects:{OBJECTS}", "jobs": 1}}
+    plan = Plan(target=target, jobs=jobs_of(["kernel-build"], 1, options), seed=1, iterations=1)
+    journal = journals.create(directory / "journal", plan.model_dump())
+    journal.begin_session({})
+    roots = deployment.inside_root, deployment.host_view + deployment.outside_root
+    job = RunningJob(plan.jobs[0], plan, deployment, roots, journal, View(), Artefacts(directory / "artefacts", 16))
+    job.start()
+    while not job.done:
+        job.poll(time.monotonic())
+        time.sleep(SOON if job.waits else POLL)
+    ended = journal.iterations()[-1]
+    if ended.outcome != "pass":
+        raise RuntimeError(f"the build itself: {ended.data}")
+    tree = f"{job.host.inside_root}/linux"
+    listed = deployment.inside.call("run", ["sh", "-c", f"cd {tree} && find init lib -name '*.o'"])["stdout"]
+    return tree, sorted(listed.decode().split())
 
 
 def processor_time(pid: int) -> float:
@@ -52,38 +94,41 @@ def processor_time(pid: int) -> float:
     return float(times.user + times.system + mine.user + mine.system)
 
 
-def measured(deployment: Deployment, number: int, watched: bool, guess: float) -> tuple[float, float]:
-    """Seconds that the guest itself took for one iteration, and the processor time of it."""
-    pid = deployment.processes()["device"]
-    directory = f"{deployment.control_root}/soak-overhead"
-    program = InsideProgram(deployment.inside, "soak.inside.tree", directory, config(deployment, number))
-    program.place()
+def measured(
+    deployment: Any, tree: str, objects: list[str], watched: bool, guess: float
+) -> tuple[float, float]:
+    """Seconds that the guest itself took for one build by hand, and the processor time of it."""
+    pid, call = deployment.processes()["device"], deployment.inside.call
+    out = f"{deployment.control_root}/soak-overhead"
+    call("create", f"{out}.py", BY_HAND.encode())
     watching = None
     if watched:
         watching = Watching(deployment, [deployment.inside_root], Path(deployment.outside_root), 10.0, 512)
-    if watching is not None:
-        time.sleep(3)  # its program starts
-    program.start()
-    begun = processor_time(pid)
+    time.sleep(5)  # its program starts; the same wait without it
+    call("start_program", ["python3", f"{out}.py", tree, out, *objects])
+    begun, used = time.monotonic(), processor_time(pid)
     try:
         if watching is None:
             time.sleep(guess)
         health = sample = time.monotonic()
         while True:
-            for event in program.poll():
-                if event["e"] == "end":
-                    if event["outcome"] != "pass":
-                        raise RuntimeError(str(event["data"]))
-                    return float(event["s"]), processor_time(pid) - begun
+            if watching is None or time.monotonic() - begun > guess:
+                with contextlib.suppress(CallError):
+                    took = float(call("read_text", out))
+                    used = processor_time(pid) - used
+                    call("unlink", out)
+                    return took, used
+            call("getpid")  # the poll of a workload
+            if time.monotonic() - begun > LIMIT:
+                raise RuntimeError(f"the build by hand does not end: see {out}.py in the guest")
             if watching is not None and time.monotonic() >= sample:
                 sample = time.monotonic() + 10.0
                 watching.sample()
             if watching is not None and time.monotonic() >= health:
                 health = time.monotonic() + HEALTH
                 deployment.trouble()
-            time.sleep(POLL)
+            time.sleep(SLOWEST if watching is not None and time.monotonic() - begun < guess else POLL)
     finally:
-        program.kill()
         if watching is not None:
             watching.kill()
             deployment.inside.call("run", ["rmdir", TRACING])  # the kernel's counting ends with it
@@ -180,18 +225,23 @@ def main() -> None:
         account(sys.argv[2] if len(sys.argv) > 2 else "qemu", int(sys.argv[3]) if len(sys.argv) > 3 else 3)
         return
     target = sys.argv[1] if len(sys.argv) > 1 else "qemu"
-    pairs = int(sys.argv[2]) if len(sys.argv) > 2 else 20
+    pairs = int(sys.argv[2]) if len(sys.argv) > 2 else 12
     with tempfile.TemporaryDirectory() as directory:
-        deployment = kinds.deployment(spec.load(target), Path(directory), print, {})
+        kind = find("kernel-build")
+        options = {"packages": sorted(kind.packages), "memory_mb": kind.memory_mb}
+        deployment = kinds.deployment(spec.load(target), Path(directory), print, options)
         try:
             deployment.start()
             deployment.mount(parse(""))
+            tree, objects = built(deployment, target, Path(directory))
+            print(f"{len(objects)} objects in {tree}", flush=True)
             # the first also ends the recording of messages that cases want and a soak does without
-            guess = measured(deployment, 0, True, 0.0)[0]
+            guess = 0.9 * measured(deployment, tree, objects, True, 0.0)[0]
             ratios: list[tuple[float, float]] = []
             for number in range(pairs):
                 order = (True, False) if number % 2 else (False, True)
-                took = {watched: measured(deployment, 1, watched, guess * 0.7) for watched in order}
+                took = {watched: measured(deployment, tree, objects, watched, guess) for watched in order}
+                guess = min(guess, 0.9 * took[True][0], 0.9 * took[False][0])
                 ratios.append((took[True][0] / took[False][0], took[True][1] / took[False][1]))
                 print(f"unwatched {took[False][0]:.2f} s (processor {took[False][1]:.2f} s), "
                       f"watched {took[True][0]:.2f} s ({took[True][1]:.2f} s)", flush=True)  # fmt: skip

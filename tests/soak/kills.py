@@ -52,10 +52,11 @@ def check(before: Rows, run_dir: Path) -> Rows:
 
 
 class Started:
-    """The command line in a process of its own: `assay9 soak ...`."""
+    """The command line in a process of its own: `assay9 soak ...`. What it says goes to a file, made anew."""
 
-    def __init__(self, *args: str) -> None:
-        self._process = subprocess.Popen(command(*args), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    def __init__(self, said: Path, *args: str) -> None:
+        with said.open("wb") as file:
+            self._process = subprocess.Popen(command(*args), stdout=file, stderr=subprocess.STDOUT)
 
     def poll(self) -> int | None:
         """Its exit status once it has ended."""
@@ -70,7 +71,7 @@ class Started:
 class Forked:
     """The same in a fork of this process, which has imported everything: a tenth of the time to start."""
 
-    def __init__(self, *args: str) -> None:
+    def __init__(self, said: Path, *args: str) -> None:
         self._status: int | None = None
         self._pid = os.fork()
         if self._pid:
@@ -78,9 +79,10 @@ class Forked:
         try:
             die_with_parent()
             os.setsid()
-            null = os.open(os.devnull, os.O_RDWR)
-            for fd in (0, 1, 2):
-                os.dup2(null, fd)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            for fd in (1, 2):
+                os.dup2(file, fd)
             sys.argv = ["assay9", "soak", *args]
             main()
         except SystemExit as e:
@@ -104,10 +106,12 @@ class Forked:
 def time_of_one(results: Path, start: type[Started | Forked] = Started) -> float:
     """Seconds that a run of one iteration takes here and now, from its start to its end."""
     begun = time.monotonic()
-    process = start("local", "--iterations", "1", "--workload", "tree", "--results", str(results), *QUICK)
+    results.mkdir()
+    said = results / "said"
+    process = start(said, "local", "--iterations", "1", "--workload", "tree", "--results", str(results), *QUICK)
     while process.poll() is None:
         time.sleep(0.01)
-    assert process.poll() == 0
+    assert process.poll() == 0, said.read_text(errors="replace")
     return time.monotonic() - begun
 
 
@@ -116,12 +120,16 @@ def kill_often(results: Path, count: int, rng: random.Random, within: float,
                start: type[Started | Forked] = Started) -> int:  # fmt: skip
     """Kill a runner `count` times, each at a random moment of its first `within` seconds; iterations that ended."""
     args = ["local", "--iterations", "1000000", "--seed", "3", "--workload", "tree", "--results", str(results), *QUICK]
+    results.mkdir()
+    said = results / "said"
     run_dir: Path | None = None
     known: Rows = {}
     for number in range(count):
-        process = start(*args) if run_dir is None else start("resume", str(run_dir))
+        process = start(said, *args) if run_dir is None else start(said, "resume", str(run_dir))
         time.sleep(rng.uniform(0.0, within))
-        assert process.poll() is None, "the runner ended by itself"
+        status = process.poll()
+        last = said.read_text("utf-8", "replace")[-4000:]
+        assert status is None, f"the runner ended by itself, status {status}: {last}"
         process.kill()
         if run_dir is None:
             # killed before its journal was whole, it is no run: nothing was recorded, nothing is lost
