@@ -26,7 +26,7 @@ from protocol.registry import Message
 from reference_server.hostfs import HostStore
 from tests.reference_server.conftest import MakePeer, make_store
 from tests.reference_server.peer import Peer
-from tests.reference_server.test_files import create
+from tests.reference_server.requests import create, get_xattr, set_xattr
 
 SECONDS = 2.0
 SECRET = b"outside"
@@ -294,8 +294,6 @@ def test_a_deep_tree(connect: MakePeer, hostfs: HostStore) -> None:
 
 def test_host_names_a_guest_may_know_of_the_mapping_stay_hidden(connect: MakePeer, folder: Path) -> None:
     """CVE-2017-7493: a guest forged its ownership through the server's own records."""
-    from tests.reference_server.test_files import get_xattr, set_xattr  # noqa: PLC0415
-
     store = make_store("mapped", folder)
     peer = connect(store, uid=1000)
     fid = create(peer, b"f", mode=0o4755)

@@ -14,7 +14,7 @@ from protocol import messages as m
 from reference_server.hostfs import HostStore
 from tests.reference_server.conftest import MakePeer, make_store
 from tests.reference_server.peer import Peer
-from tests.reference_server.test_files import attributes, create
+from tests.reference_server.requests import attributes, create
 
 LIMIT = 300
 FILES = 400

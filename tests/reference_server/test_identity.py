@@ -17,7 +17,7 @@ from reference_server import exports, identity
 from reference_server.hostfs import HostStore
 from tests.reference_server.conftest import MakePeer
 from tests.reference_server.peer import Peer
-from tests.reference_server.test_files import attributes, create, setattr_
+from tests.reference_server.requests import attributes, create, setattr_
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="changes identities, which takes root")
 

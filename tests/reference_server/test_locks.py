@@ -19,7 +19,7 @@ from reference_server.locks import HeldLocks
 from reference_server.storage import Lock, LockOwner, Store
 from tests.reference_server.conftest import MakePeer
 from tests.reference_server.peer import Peer
-from tests.reference_server.test_files import create
+from tests.reference_server.requests import create
 
 RD, WR, UN = c.LOCK_TYPE_RDLCK, c.LOCK_TYPE_WRLCK, c.LOCK_TYPE_UNLCK
 

@@ -21,7 +21,7 @@ from reference_server.session import Health, Outlet, Session
 from reference_server.storage import Caller
 from tests.reference_server.conftest import MakePeer
 from tests.reference_server.peer import Peer, _Outlet
-from tests.reference_server.test_files import create, set_xattr
+from tests.reference_server.requests import create, set_xattr
 
 
 @pytest.fixture

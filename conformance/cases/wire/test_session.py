@@ -1,7 +1,7 @@
-"""Family `session`: Tversion, Tauth, Tattach, Tflush, and the tags that hold requests and replies together.
+"""Family `session`: Tversion, Tauth, Tattach, and the tags that hold requests and replies together.
 
 What is at stake: a guest proposes its msize and the device must live within what was agreed; a second Tversion
-must leave nothing of the first session; a flush must end a request without mixing up its tag.
+must leave nothing of the first session.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from protocol.constants import (
 )
 from protocol.messages import (
     Rattach,
-    Rflush,
     Rgetattr,
     Rlerror,
     Rread,
@@ -49,7 +48,6 @@ from protocol.messages import (
     Tversion,
     Twrite,
 )
-from protocol.registry import Message
 
 L = b"9P2000.L"
 GOOGLE = b"9P2000.L.Google"
@@ -339,137 +337,6 @@ def test_attach_with_long_strings(wire: Wire, length: int) -> None:
             continue
         client.send(request).wait()
     client.getattr(client.root)
-
-
-# --- flush ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("oldtag", [0, 4711, NOTAG - 1, NOTAG])
-@case("WIRE-SESSION-030", covers=[Tflush])
-def test_flush_of_unknown_tag(wire: Wire, oldtag: int) -> None:
-    """Tflush of a tag that no request has is answered with Rflush.  Source: flush(5), "the server should answer the
-    flush message immediately ... In either case, it should respond with an Rflush"; kvmtool's Rflush carries two
-    bytes too many (kvmtool HEAD)."""
-    client = wire.client
-    client.flush(oldtag)
-    client.getattr(client.root)
-
-
-@case("WIRE-SESSION-031", covers=[Tflush])
-def test_flush_of_finished_request(wire: Wire) -> None:
-    """Tflush of a request that was answered already is answered with Rflush, and nothing else comes.  Source:
-    flush(5)."""
-    client = wire.client
-    done = client.send_getattr(client.root)
-    done.result()
-    client.flush(done.tag)
-    client.silent(0.05)
-
-
-@case("WIRE-SESSION-032", covers=[Tflush, Tread])
-def test_flush_of_requests_in_flight(wire: Wire) -> None:
-    """A request in flight is either answered before the Rflush or never; after Rflush its tag may be used again.
-    Source: flush(5), "when the client receives the Rflush it ... may reuse oldtag"."""
-    client = wire.client
-    fid = client.create(b"big", bytes(60000))
-    for _ in range(20):
-        flying = [client.send_read(fid, 0, 60000) for _ in range(8)]
-        victim = flying[-1]
-        client.send_flush(victim.tag).result()
-        early = victim.reply
-        if early is None:
-            client.forget(victim)
-        # The old tag at once for another question: an old Rread here would be a reply after Rflush.
-        again = Tgetattr(victim.tag, client.root, GETATTR_BASIC)
-        assert isinstance(client.send(again).wait(), Rgetattr)
-        for other in flying[:-1]:
-            assert len(other.result().data) > 0
-    client.silent(0.02)
-
-
-@case("WIRE-SESSION-033", covers=[Tflush])
-def test_flush_of_a_flush(wire: Wire) -> None:
-    """A Tflush may itself be flushed; each is answered, and its request at most once.  Source: flush(5), "a Tflush
-    can itself be flushed"."""
-    client = wire.client
-    for _ in range(20):
-        request = client.send_getattr(client.root)
-        first = client.send_flush(request.tag)
-        second = client.send_flush(first.tag)
-        second.result()
-        client.drain()
-        if request.reply is None:
-            client.forget(request)
-        if first.reply is None:
-            client.forget(first)
-    client.getattr(client.root)
-
-
-@case("WIRE-SESSION-034", covers=[Tflush])
-def test_flushes_of_one_request_are_answered_in_order(wire: Wire) -> None:
-    """Several Tflush of the same request are answered in the order in which they came.  Source: flush(5), "it must
-    respond to multiple Tflushes for the same tag in order"."""
-    client = wire.client
-    request = client.send_getattr(client.root)
-    flushes = [client.send_flush(request.tag) for _ in range(5)]
-    order: list[int] = []
-    while len(order) < len(flushes):
-        reply = client.next_reply()
-        if isinstance(reply, Rflush):
-            order.append(reply.tag)
-        elif reply.tag != request.tag:
-            raise Finding(f"nobody asked for {spell(reply)}")
-    assert order == [flush.tag for flush in flushes]
-
-
-@case("WIRE-SESSION-035", covers=[Tflush], severity="varies")
-def test_flush_of_itself(wire: Wire) -> None:
-    """Tflush that names its own tag is answered.  Source: flush(5) says nothing; QEMU v9fs_flush warns and
-    answers; a server that waits for the request to end waits for itself."""
-    client = wire.client
-    tag = client.tag()
-    client.send(Tflush(tag, tag)).result({OK, EINVAL})
-
-
-@case("WIRE-SESSION-036", covers=[Tflush, Tgetattr])
-def test_flush_storm(wire: Wire) -> None:
-    """Five hundred requests, each flushed at once, leave a session that works.  Source: flush(5); killing find(1) in
-    a loop took WSL's server down (WSL#4230)."""
-    client = wire.client
-    batch: list[Message] = []
-    requests, flushes = set(), set()
-    for _ in range(500):
-        request = Tgetattr(client.tag(), client.root, GETATTR_BASIC)
-        flush = Tflush(client.tag(), request.tag)
-        requests.add(request.tag)
-        flushes.add(flush.tag)
-        batch += [request, flush]
-    client.burst(batch)
-    while flushes:
-        reply = client.next_reply()
-        if isinstance(reply, Rflush):
-            flushes.remove(reply.tag)
-        elif reply.tag in requests:
-            requests.remove(reply.tag)
-        else:
-            raise Finding(f"nobody asked for {spell(reply)}, or it came twice")
-    client.getattr(client.root)
-
-
-@case("WIRE-SESSION-037", covers=[Tflush, Twrite])
-def test_flushed_write_is_whole_or_absent(wire: Wire) -> None:
-    """A flushed Twrite has either happened whole or not at all, and one that was answered has happened.  Source:
-    flush(5), "the server may have carried out the request"; write(5)."""
-    client = wire.client
-    fid = client.create(b"fred", b"a" * 4096)
-    write = client.send_write(fid, 0, b"b" * 4096)
-    client.send_flush(write.tag).result()
-    answered = write.reply is not None
-    if not answered:
-        client.forget(write)
-    content = wire.host.content(b"fred")
-    assert content in (b"a" * 4096, b"b" * 4096), "half a write"
-    assert not answered or content == b"b" * 4096, "Rwrite came, and the data did not"
 
 
 # --- tags -----------------------------------------------------------------------------------------

@@ -1,0 +1,356 @@
+"""Family `xattrcreate`: Txattrcreate, Twrite and Tclunk, which set an attribute together.
+
+What is at stake: the guest announces how much will come, and may lie; the server holds the value until Tclunk.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.wire import allowed, shared
+from conformance.cases.wire.xattrs import (
+    COLOUR,
+    EDGES,
+    FRED,
+    NO_NAMESPACE,
+    READS_AS_FID,
+    SIZES,
+    VALUE,
+    get_value,
+    host_has,
+    put_value,
+    refused,
+    with_attributes,
+)
+from conformance.errors import Finding
+from conformance.expectation import OK
+from conformance.links import Capability
+from conformance.wire import Wire
+from protocol.constants import (
+    E2BIG,
+    EBADF,
+    EEXIST,
+    EINVAL,
+    EIO,
+    ENAMETOOLONG,
+    ENODATA,
+    ENOENT,
+    EOPNOTSUPP,
+    EPERM,
+    ERANGE,
+    ESTALE,
+    XATTR_CREATE,
+    XATTR_REPLACE,
+    XATTR_SIZE_MAX,
+)
+from protocol.messages import Rread, Tclunk, Tread, Twrite, Txattrcreate, Txattrwalk
+
+
+@case("WIRE-XATTR-030", covers=[Txattrcreate, Twrite, Tclunk])
+def test_value_is_set(wire: Wire) -> None:
+    """Txattrcreate, the value by Twrite and Tclunk set an attribute, byte for byte.  Source: chaos/diod protocol.md,
+    xattrcreate, "The actual setxattr operation happens when the fid is clunked"."""
+    fid = with_attributes(wire)
+    shared.same(put_value(wire.client, fid, COLOUR, VALUE), OK, "setting it")
+    host_has(wire, VALUE)
+    shared.same(get_value(wire.client, wire.client.walk_to(FRED), COLOUR), VALUE, "the value read back")
+
+
+@case("WIRE-XATTR-031", covers=[Txattrcreate, Twrite])
+def test_value_in_several_writes(wire: Wire) -> None:
+    """The value may come in several writes.  Source: chaos/diod protocol.md, xattrcreate; write(5)."""
+    client = wire.client
+    fid = with_attributes(wire)
+    client.xattrcreate(fid, COLOUR, 300)
+    for at in range(0, 300, 100):
+        shared.same(client.write(fid, at, VALUE[at : at + 100]).count, 100, f"taken at {at}")
+    client.clunk(fid)
+    host_has(wire, VALUE[:300])
+
+
+@case("WIRE-XATTR-032", covers=[Txattrcreate, Tclunk])
+def test_nothing_is_set_before_the_clunk(wire: Wire) -> None:
+    """The old value stands until the fid is clunked.  Source: chaos/diod protocol.md, xattrcreate, "happens when the
+    fid is clunked"."""
+    client = wire.client
+    fid = with_attributes(wire, colour=b"red")
+    client.xattrcreate(fid, COLOUR, 4)
+    client.write(fid, 0, b"blue")
+    host_has(wire, b"red")
+    client.clunk(fid)
+    host_has(wire, b"blue")
+
+
+@case("WIRE-XATTR-033", covers=[Txattrcreate], severity="linux")
+def test_create_flag(wire: Wire) -> None:
+    """With XATTR_CREATE an attribute that exists is refused with EEXIST and stays.  Source: setxattr(2); v9fs hands the
+    flag on (fs/9p/xattr.c)."""
+    client = wire.client
+    fid = with_attributes(wire, colour=b"red")
+    refused(put_value(client, fid, COLOUR, b"blue", XATTR_CREATE), {EEXIST})
+    host_has(wire, b"red")
+    shared.same(put_value(client, client.walk_to(FRED), b"user.new", b"x", XATTR_CREATE), OK, "setting a new one")
+    host_has(wire, b"x", "user.new")
+
+
+@case("WIRE-XATTR-034", covers=[Txattrcreate], severity="linux")
+def test_replace_flag(wire: Wire) -> None:
+    """With XATTR_REPLACE an attribute that is missing is refused with ENODATA, and one that exists is replaced.
+    Source: setxattr(2)."""
+    client = wire.client
+    fid = with_attributes(wire, colour=b"red")
+    refused(put_value(client, fid, b"user.new", b"x", XATTR_REPLACE), {ENODATA})
+    host_has(wire, None, "user.new")
+    shared.same(put_value(client, client.walk_to(FRED), COLOUR, b"blue", XATTR_REPLACE), OK, "replacing")
+    host_has(wire, b"blue")
+
+
+@pytest.mark.parametrize("flags", [4, 0x80000000, 0xFFFFFFFF], ids=shared.label)
+@case("WIRE-XATTR-035", covers=[Txattrcreate])
+def test_unknown_flags(wire: Wire, flags: int) -> None:
+    """Flags that setxattr(2) does not have are refused, and the value stays.  Source: setxattr(2) EINVAL."""
+    fid = with_attributes(wire, colour=b"red")
+    refused(put_value(wire.client, fid, COLOUR, b"blue", flags), {EINVAL, EOPNOTSUPP, EIO, EEXIST})
+    host_has(wire, b"red")
+
+
+@case("WIRE-XATTR-036", covers=[Txattrcreate], severity="linux")
+def test_attribute_is_removed(wire: Wire) -> None:
+    """A size of 0 with XATTR_REPLACE removes the attribute: so Linux spells removexattr(2).  Source: Linux
+    v9fs_xattr_handler_set and v9fs_fid_xattr_set with no value; QEMU v9fs_xattr_fid_clunk."""
+    client = wire.client
+    fid = with_attributes(wire, colour=b"red", shape=b"round")
+    shared.same(put_value(client, fid, COLOUR, b"", XATTR_REPLACE), OK, "removing it")
+    host_has(wire, None)
+    host_has(wire, b"round", "user.shape")
+
+
+@case("WIRE-XATTR-037", covers=[Txattrcreate], severity="varies")
+def test_empty_value(wire: Wire) -> None:
+    """A size of 0 without flags sets an empty value, which is a value.  Source: setxattr(2), "a value of zero length is
+    permitted"; QEMU removes the attribute."""
+    fid = with_attributes(wire, colour=b"red")
+    shared.same(put_value(wire.client, fid, COLOUR, b""), OK, "setting it")
+    host_has(wire, b"")
+
+
+@pytest.mark.parametrize("written", [0, 5])
+@case("WIRE-XATTR-038", covers=[Txattrcreate, Tclunk])
+def test_clunked_before_all_is_written(wire: Wire, written: int) -> None:
+    """A value of which not all was written is not set, or only with bytes that were sent; the fid is free.  Source:
+    chaos/diod protocol.md, xattrcreate; QEMU v9fs_xattr_fid_clunk EINVAL; bytes that nobody sent would be the server's
+    memory."""
+    client = wire.client
+    fid = with_attributes(wire)
+    client.xattrcreate(fid, COLOUR, 1000)
+    if written:
+        client.write(fid, 0, b"01234")
+    client.send_clunk(fid).errno()
+    seen = wire.host.xattr(FRED, "user.colour")
+    if seen and seen.rstrip(b"\0") != b"01234"[:written]:
+        raise Finding(f"{written} of 1000 bytes were sent; the host has {seen[:60]!r} ({len(seen)} bytes)")
+    client.getattr(fid, expect=allowed.UNKNOWN_FID)
+
+
+@case("WIRE-XATTR-039", covers=[Txattrcreate, Tread])
+def test_read_before_the_write(wire: Wire) -> None:
+    """Tread on a value that was announced and not written is refused, or brings nothing but zeros.  Source: QEMU sent
+    its heap (CVE-2016-9103)."""
+    client = wire.client
+    fid = with_attributes(wire)
+    client.xattrcreate(fid, COLOUR, 4000)
+    reply = client.read(fid, 0, 4000, expect=allowed.NOT_FOR_READING | allowed.WRONG_STATE | {OK})
+    if isinstance(reply, Rread) and bytes(reply.data).strip(b"\0"):
+        raise Finding(f"memory of the server: {bytes(reply.data)[:60]!r}")
+
+
+@pytest.mark.parametrize("offset", [11, 4096, *EDGES], ids=shared.label)
+@case("WIRE-XATTR-040", covers=[Txattrcreate, Twrite])
+def test_write_past_the_value(wire: Wire, offset: int) -> None:
+    """A write that starts behind the announced size is refused or takes nothing, however large the offset.  Source:
+    QEMU v9fs_xattr_write ENOSPC; it wrote past its buffer before (CVE-2016-9104)."""
+    client = wire.client
+    fid = with_attributes(wire)
+    client.xattrcreate(fid, COLOUR, 10)
+    sent = client.send_write(fid, offset, b"x" * 100)
+    if sent.errno(allowed.BAD_OFFSET | allowed.XATTR_TOO_LARGE | {OK}) == OK:
+        shared.same(sent.result().count, 0, "bytes taken behind the end")
+    client.write(fid, 0, b"0123456789")
+    client.clunk(fid)
+    host_has(wire, b"0123456789")
+
+
+@case("WIRE-XATTR-041", covers=[Txattrcreate, Twrite])
+def test_more_than_was_announced(wire: Wire) -> None:
+    """A write longer than the announced size is refused or cut there.  Source: QEMU v9fs_xattr_write; chaos/diod
+    protocol.md, xattrcreate attr_size."""
+    client = wire.client
+    fid = with_attributes(wire)
+    client.xattrcreate(fid, COLOUR, 10)
+    sent = client.send_write(fid, 0, b"0123456789ABCDEF")
+    if sent.errno(allowed.XATTR_TOO_LARGE | {OK}) == OK:
+        assert sent.result().count <= 10, f"{sent.result().count} bytes taken where 10 were announced"
+    client.send_clunk(fid).errno()
+    seen = wire.host.xattr(FRED, "user.colour")
+    assert not seen or seen.rstrip(b"\0") == b"0123456789", f"the host has {seen!r}"
+
+
+@pytest.mark.parametrize("size", SIZES, ids=shared.label)
+@case("WIRE-XATTR-042", covers=[Txattrcreate])
+def test_absurd_sizes(wire: Wire, size: int) -> None:
+    """A size that no attribute can have is refused, at once or at the clunk, and no memory is set aside for it.
+    Source: setxattr(2) E2BIG above XATTR_SIZE_MAX; QEMU v9fs_xattrcreate."""
+    client = wire.client
+    fid = with_attributes(wire)
+    before = wire.memory()
+    number = client.send_xattrcreate(fid, COLOUR, size).errno(allowed.XATTR_TOO_LARGE | {OK})
+    if before is not None and (now := wire.memory()) is not None:
+        assert now - before < 32 << 20, f"the server grew by {(now - before) >> 20} MiB"
+    if number == OK:
+        client.write(fid, 0, b"x", expect=allowed.XATTR_TOO_LARGE | {OK})
+        client.clunk(fid, expect=allowed.XATTR_TOO_LARGE)
+    host_has(wire, None)
+
+
+@case("WIRE-XATTR-043", covers=[Txattrcreate])
+def test_largest_value(wire: Wire) -> None:
+    """A value of XATTR_SIZE_MAX bytes is set whole, or refused as too large for the file system.  Source: xattr(7)
+    limits; setxattr(2) E2BIG, ENOSPC."""
+    fid = with_attributes(wire)
+    value = VALUE * (XATTR_SIZE_MAX // len(VALUE))
+    number = put_value(wire.client, fid, COLOUR, value)
+    refused(number, allowed.XATTR_TOO_LARGE | {OK})
+    host_has(wire, value if number == OK else None)
+
+
+@case("WIRE-XATTR-044", covers=[Txattrcreate])
+def test_created_again_and_again(wire: Wire) -> None:
+    """Txattrcreate on a fid that already gathers a value is refused, or begins anew without keeping the first buffer; a
+    thousand times over no memory goes.  Source: QEMU leaked the buffer (CVE-2016-9102)."""
+    client = wire.client
+    fid = with_attributes(wire)
+    client.xattrcreate(fid, COLOUR, 4096)
+    before = wire.memory()
+    for _ in range(1000):
+        client.send_xattrcreate(fid, COLOUR, 60000).errno(READS_AS_FID | allowed.FULL | {OK, E2BIG})
+    if before is not None and (now := wire.memory()) is not None:
+        assert now - before < 16 << 20, f"the server grew by {(now - before) >> 20} MiB"
+    client.send_clunk(fid).errno()
+    wire.client.getattr(wire.root)
+
+
+@case("WIRE-XATTR-045", covers=[Txattrcreate, Twrite])
+def test_many_values_at_once(wire: Wire) -> None:
+    """Six hundred values of 60,000 bytes gathered at once are kept or refused with an errno that says so; the session
+    goes on, and once they are clunked an attribute can be set.  Source: setxattr(2) ENOSPC; QEMU's limit on xattr fids
+    (max_xattr) came after guests could use up the host's memory."""
+    client = wire.client
+    wire.host.file(FRED)
+    data = bytes(60000)
+    fids = []
+    for _ in range(600):
+        fid = client.walk_to(FRED)
+        fids.append(fid)
+        if client.send_xattrcreate(fid, COLOUR, len(data)).errno(allowed.FULL | {OK}) != OK:
+            break
+        client.send_write(fid, 0, data).errno(allowed.FULL | {OK})
+    # Tremove would remove the file; a clunk may set the attribute, whatever comes of it.
+    for fid in fids:
+        client.send_clunk(fid).errno()
+    shared.same(put_value(client, client.walk_to(FRED), b"user.after", b"x"), OK, "setting one afterwards")
+
+
+@case("WIRE-XATTR-046", covers=[Txattrcreate])
+def test_empty_name(wire: Wire) -> None:
+    """An attribute without a name cannot be set.  Source: setxattr(2) ERANGE; the empty name means the list in
+    Txattrwalk only; empty strings took QEMU down (CVE-2016-8578)."""
+    fid = with_attributes(wire)
+    refused(put_value(wire.client, fid, b"", b"x"), {ERANGE, EINVAL, ENOENT, EOPNOTSUPP, EIO, ENODATA, EPERM})
+
+
+@case("WIRE-XATTR-047", covers=[Txattrcreate, Txattrwalk])
+def test_long_names(wire: Wire) -> None:
+    """A name of 255 bytes can be an attribute's; a longer one is refused, also by Txattrwalk.  Source: xattr(7),
+    XATTR_NAME_MAX; setxattr(2) ERANGE."""
+    client = wire.client
+    fid = with_attributes(wire)
+    errnos = {ERANGE, ENAMETOOLONG, EINVAL, E2BIG, EIO, ENODATA, EOPNOTSUPP}
+    refused(put_value(client, client.walk_to(FRED), b"user." + b"n" * 250, b"x"), allowed.XATTR_TOO_LARGE | {OK})
+    for length in (256, 4096, 60000):
+        refused(put_value(client, client.walk_to(FRED), b"user." + b"n" * (length - 5), b"x"), errnos)
+        client.xattrwalk(fid, client.fid(), b"user." + b"n" * (length - 5), expect=errnos)
+
+
+@case("WIRE-XATTR-048", covers=[Txattrcreate, Txattrwalk])
+def test_nul_in_a_name(wire: Wire) -> None:
+    """A NUL byte does not end an attribute's name: nothing is set or found under what stands before it.  Source:
+    chaos/diod protocol.md, strings carry their length; xattr(7)."""
+    client = wire.client
+    fid = with_attributes(wire, colour=b"red")
+    errnos = {EINVAL, ERANGE, ENODATA, EOPNOTSUPP, EIO, ENOENT, EPERM}
+    refused(put_value(client, client.walk_to(FRED), COLOUR + b"\0x", b"blue"), errnos)
+    host_has(wire, b"red")
+    client.xattrwalk(fid, client.fid(), COLOUR + b"\0x", expect=errnos)
+
+
+@pytest.mark.parametrize("name", [b"colour", b"nowhere.colour", b"user."], ids=shared.label)
+@case("WIRE-XATTR-049", covers=[Txattrcreate])
+def test_names_outside_the_namespaces(wire: Wire, name: bytes) -> None:
+    """A name in no namespace is refused as the host refuses it.  Source: setxattr(2) EOPNOTSUPP; xattr(7)."""
+    fid = with_attributes(wire)
+    refused(put_value(wire.client, fid, name, b"x"), NO_NAMESPACE)
+
+
+@pytest.mark.parametrize("which", shared.DEAD)
+@case("WIRE-XATTR-050", covers=[Txattrcreate])
+def test_create_on_dead_fid(wire: Wire, which: str) -> None:
+    """Txattrcreate on a fid that stands for nothing is refused.  Source: intro(5)."""
+    shared.dead_fid(wire, which, lambda client, fid: client.send_xattrcreate(fid, COLOUR, 3))
+
+
+@case("WIRE-XATTR-051", covers=[Txattrcreate], severity="varies")
+def test_create_on_an_open_fid(wire: Wire) -> None:
+    """Txattrcreate on a fid that is open is refused: its open file would be lost.  Source: chaos/diod protocol.md,
+    xattrcreate; Linux always clones first (v9fs_fid_xattr_set); QEMU takes any fid without descriptor."""
+    client = wire.client
+    with_attributes(wire, colour=b"red")
+    fid = client.open(FRED)
+    client.xattrcreate(fid, COLOUR, 4, expect=allowed.WRONG_STATE)
+    shared.same(bytes(client.read(fid).data), b"content", "the open file")
+
+
+@case("WIRE-XATTR-052", covers=[Txattrcreate])
+def test_client_that_dies_sets_nothing(wire: Wire) -> None:
+    """A client that vanishes before its clunk has set nothing that it did not send whole.  Source: clunk(5): a
+    connection's fids end with it; half a value is none."""
+    wire.need(Capability.HANGUP, "the link must be able to die")
+    with_attributes(wire, colour=b"red")
+    before = wire.descriptors()
+    for _ in range(20):
+        client = wire.session()
+        fid = client.walk_to(FRED)
+        client.xattrcreate(fid, COLOUR, 100)
+        client.write(fid, 0, b"01234")
+        wire.hang_up(client)
+    if before is not None:
+        after = wire.settled(wire.descriptors, before + 10)
+        assert after is not None and after < before + 10, f"{before} descriptors before, {after} after"
+    host_has(wire, b"red")
+
+
+@case("WIRE-XATTR-053", covers=[Txattrcreate])
+def test_value_of_an_unlinked_file(wire: Wire) -> None:
+    """Setting an attribute of a file that was unlinked meanwhile succeeds or is refused; never another file of the same
+    name.  Source: setxattr(2) through a descriptor; QEMU goes by path (GitLab qemu#103)."""
+    client = wire.client
+    fid = with_attributes(wire)
+    client.lopen(client.walk_to(FRED))
+    client.xattrcreate(fid, COLOUR, 3)
+    client.write(fid, 0, b"red")
+    os.unlink(wire.host.path(FRED))
+    wire.host.file(FRED, b"another")
+    client.clunk(fid, expect={OK, ENOENT, EBADF, EINVAL, EIO, ESTALE})
+    host_has(wire, None)
