@@ -178,10 +178,14 @@ class QemuMachine:
         if not source.is_file():
             raise InfrastructureError(f"no agent at {source}", "name one with MachineSpec.agent")
         if road == "resident":
-            return SocketLineChannel(self._started().run_python(source.read_bytes()))
+            return self.python_channel(source)
         shell = self.shell()
         shell.push(source, AGENT_IN_GUEST)
         return shell.open_channel(["python3", "-u", AGENT_IN_GUEST])
+
+    def python_channel(self, source: Path) -> LineChannel:
+        """Run a Python file of the host in the guest, by the resident; the channel is its standard input and output."""
+        return SocketLineChannel(self._started().run_python(source.read_bytes()))
 
     def console_login(self, limit: float = 20.0) -> ConsoleLogin:
         """Log in on the serial console: a way in when SSH does not answer."""

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
-from conformance.links.device import Memory
+from conformance.links.device import Memory, Turns
+
+
+class Step(NamedTuple):
+    """One access to a register."""
+
+    bar: int
+    offset: int
+    width: int
+    value: int | None = None
+    """What is written; None: it is read."""
 
 
 class Bus(Protocol):
@@ -27,6 +38,12 @@ class Bus(Protocol):
 
     def bar_write(self, bar: int, offset: int, width: int, value: int) -> None:
         """A register of that width in a base address region, memory or I/O. May be held back as memory writes are."""
+
+    def bar_steps(self, steps: Sequence[Step]) -> list[int]:
+        """Those accesses one after the other, in as few steps of the road as it allows; what the reads gave."""
+
+    def in_turn(self, turns: Turns, doorbell: Step, timeout: float) -> None:
+        """See Device; `doorbell` is a kick."""
 
     def close(self) -> None:
         """Give the function back as it was found."""

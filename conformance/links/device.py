@@ -7,7 +7,7 @@ The roads to one are `qtest`, `vhost_user` and `guest_pci`; the drivers that wor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from protocol.fields import Buffer
@@ -33,6 +33,24 @@ class Rings(NamedTuple):
     """Available ring, or the packed ring's driver event suppression."""
     device: int
     """Used ring, or the packed ring's device event suppression."""
+
+
+class Turns(NamedTuple):
+    """A sequence of requests on a split ring: each is made available when the one before was used, and no sooner."""
+
+    ring: int
+    """Address of the available ring's first entry."""
+    available: int
+    """Address of avail.idx."""
+    used: int
+    """Address of used.idx."""
+    published: int
+    """avail.idx now."""
+    seen: int
+    """used.idx now; nothing is in flight."""
+    size: int
+    """Of the queue."""
+    heads: Sequence[int]
 
 
 class Memory(Protocol):
@@ -123,6 +141,10 @@ class Device(Protocol):
     def kick(self, queue: int) -> None:
         """Available buffer notification."""
 
+    def in_turn(self, queue: int, turns: Turns, timeout: float) -> None:
+        """One request after the other, each of them kicked, in as few steps as the road allows; at most `timeout`
+        seconds for each. Raises RingTimeout."""
+
     def notified(self) -> bool:
         """Whether the device has sent a used buffer notification since this was last asked."""
 
@@ -131,3 +153,14 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Leave the device, reset."""
+
+
+def step_by_step(memory: Memory, kick: Callable[[], None], turns: Turns, timeout: float) -> None:
+    """`Device.in_turn` where a step costs little."""
+    published, seen = turns.published, turns.seen
+    for head in turns.heads:
+        memory.write16(turns.ring + 2 * (published % turns.size), head)
+        published = (published + 1) & 0xFFFF
+        memory.write16(turns.available, published)
+        kick()
+        seen = memory.wait16(turns.used, seen, timeout)

@@ -6,7 +6,6 @@ with the next question, so that a flock of requests costs two crossings of the b
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import struct
 import time
@@ -14,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from conformance.links import guest_side
-from conformance.links.device import DeviceGone, RingTimeout
+from conformance.links.bus import Step
+from conformance.links.device import DeviceGone, RingTimeout, Turns
 from guests.errors import InfrastructureError
 from guests.shell import LineChannel, Shell
 from protocol.fields import Buffer
@@ -22,11 +22,12 @@ from protocol.fields import Buffer
 _ANSWER = 60.0
 _START = 180.0
 """Seconds for the program inside to begin: a guest without KVM on a busy host takes ten for an interpreter alone."""
-_WRITE, _READ, _WRITE16, _FILL, _WAIT, _CONFIG_READ, _CONFIG_WRITE, _BAR_READ, _BAR_WRITE = range(1, 10)
+_WRITE, _READ, _WRITE16, _FILL, _WAIT, _CONFIG_READ, _CONFIG_WRITE, _BAR_READ, _BAR_WRITE, _IN_TURN = range(1, 11)
 _HELD_MOST = 1 << 20
 _WAIT_MOST = 1.0
 """Seconds that one question waits inside; a longer wait is several."""
 _WORD = struct.Struct("<i")
+_REGISTER = struct.Struct("<I")
 _IN_GUEST = "/root/assay9-guest-side.py"
 
 
@@ -100,10 +101,16 @@ def _cut(said: bytes, spans: Sequence[tuple[int, int]]) -> list[bytes]:
     return found
 
 
-class GuestBus:
-    """The function with that mount tag, in a guest where `shell` is root."""
+def by_shell(shell: Shell) -> LineChannel:
+    """The program, started in a guest where `shell` is root. Raises InfrastructureError."""
+    shell.push(Path(guest_side.__file__), _IN_GUEST)
+    return shell.open_channel(["python3", "-u", _IN_GUEST])
 
-    def __init__(self, shell: Shell, tag: str) -> None:
+
+class GuestBus:
+    """The function with that mount tag, in the guest where the program at the other end of `channel` runs."""
+
+    def __init__(self, channel: LineChannel, tag: str) -> None:
         """Take it from the kernel. Raises InfrastructureError."""
         self.name = f"guest-pci {tag}"
         self._held: list[bytes] = []
@@ -111,9 +118,9 @@ class GuestBus:
         self._spans: list[bytes] = []
         self._pieces: list[bytes] = []
         """Writes that follow one another go in as one."""
-        shell.push(Path(guest_side.__file__), _IN_GUEST)
-        self._channel: LineChannel = shell.open_channel(["python3", "-u", _IN_GUEST, tag])
+        self._channel = channel
         try:
+            channel.send(guest_side.packed(tag.encode()) + b"\n")
             base, size = map(int, self._channel.recv_line(_START).split())
         except (OSError, EOFError, ValueError) as error:
             raise InfrastructureError(
@@ -152,16 +159,18 @@ class GuestBus:
         self._gather()
         batch, self._held, self._held_bytes = b"".join(self._held), [], 0
         try:
-            self._channel.send(base64.b64encode(batch) + b"\n")
+            self._channel.send(guest_side.packed(batch) + b"\n")
             said = self._channel.recv_line(_ANSWER)
         except (OSError, EOFError, InfrastructureError) as error:
             raise DeviceGone(f"the guest no longer answers: {error!r}") from None
         if said.startswith(b"!"):
             raise DeviceGone(f"inside the guest: {said[1:].decode(errors='replace').strip()}")
-        return base64.b64decode(said)
+        if said.startswith(b"?"):
+            raise RingTimeout("inside the guest: a reply did not come in its time")
+        return guest_side.unpacked(said)
 
     def _number(self) -> int:
-        return int(struct.unpack("<I", self.ask())[0])
+        return int(_REGISTER.unpack(self.ask())[0])
 
     def config_read(self, offset: int, width: int) -> int:
         """See Bus."""
@@ -180,6 +189,22 @@ class GuestBus:
     def bar_write(self, bar: int, offset: int, width: int, value: int) -> None:
         """See Bus."""
         self.post(_BAR_WRITE, width, bar << 32 | offset, value)
+
+    def bar_steps(self, steps: Sequence[Step]) -> list[int]:
+        """See Bus: one question."""
+        for bar, offset, width, value in steps:
+            self.post(_BAR_READ if value is None else _BAR_WRITE, width, bar << 32 | offset, value or 0)
+        return [int(word) for (word,) in _REGISTER.iter_unpack(self.ask())]
+
+    def in_turn(self, turns: Turns, doorbell: Step, timeout: float) -> None:
+        """See Bus: one question."""
+        heads = turns.heads
+        fields = guest_side.TURNS.pack(
+            turns.ring, turns.available, turns.used, turns.published, turns.seen, turns.size, len(heads),
+            int(timeout * 1000), doorbell.bar << 32 | doorbell.offset, doorbell.value,
+        )  # fmt: skip
+        self.post(_IN_TURN, 0, 0, 0, fields + struct.pack(f"<{len(heads)}H", *heads))
+        self.ask()
 
     def close(self) -> None:
         """See Bus: an empty line ends the program inside, which gives the function back."""

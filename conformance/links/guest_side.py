@@ -1,8 +1,10 @@
 """Runs inside a guest, as root: a PCI function taken from the kernel, driven from user space, given back fit for use.
 
-One file, standard library only, for Python 3.9 and later. It reads lines from standard input, each base64 of
-operations one after the other, does them in their order and answers with a line of their results. `guest_pci` is the
-other end. Arguments: the mount tag of the device.
+One file, standard library only, for Python 3.9 and later. It reads lines from standard input: first the mount tag of
+the device in base64, then each line base64 of operations one after the other; it does them in their order and answers
+with a line of their results. Long lines are packed by zlib and begin with `*`; an answer that begins with `!` is an
+error, one with `?` says that an operation waited in vain and that those after it were not done. `guest_pci` is the
+other end.
 
 Linux's rules that it keeps: bus mastering is switched on after the driver has let go, which switches it off; on giving
 back INTx is allowed again and the function disabled, because a driver that binds to an enabled function waits for an
@@ -17,6 +19,7 @@ import os
 import struct
 import sys
 import time
+import zlib
 
 HUGE = 2 << 20
 PAGES = 8
@@ -28,6 +31,12 @@ OPERATION = struct.Struct("<BBQI")
 SPAN = struct.Struct("<QI")
 """Address and length of a piece of memory; writes (1: the number of bytes stands in place of the address) and reads
 (2) are told so many of them."""
+TURNS = struct.Struct("<QQQHHHHIQH")
+"""A sequence of requests on a split ring, each after the reply to the one before: addresses of the available ring's
+first entry, of its index and of the used index; both indices now; the ring's size; how many; milliseconds for each;
+where its doorbell is, and what is written there. The heads follow, two bytes each."""
+PACKED_FROM = 16384
+"""Bytes from which on it is cheaper to pack a line than to carry it: a case's whole memory is mostly one value."""
 CODES = {1: "<B", 2: "<H", 4: "<I", 8: "<Q"}
 TYPES = {1: ctypes.c_uint8, 2: ctypes.c_uint16, 4: ctypes.c_uint32}
 
@@ -77,6 +86,7 @@ class Memory:
         self.places = [page * HUGE for page in range(begin, begin + length)][::step]
         """Where in the map each page of the range lies."""
         self.view = memoryview(self.map)
+        self.words = {}
 
     def pieces(self, address, length):
         """(offset in the map, bytes) of a physical range."""
@@ -118,8 +128,18 @@ class Memory:
         return b"".join(found)
 
     def word(self, address):
-        ((offset, _),) = self.pieces(address, 2)
-        return ctypes.c_uint16.from_buffer(self.map, offset)
+        """The word there, to read and write through its `value`."""
+        word = self.words.get(address)
+        if word is None:
+            if len(self.words) > 4096:
+                self.words.clear()
+            ((offset, _),) = self.pieces(address, 2)
+            word = self.words[address] = ctypes.c_uint16.from_buffer(self.map, offset)
+        return word
+
+
+class Late(Exception):
+    """What was waited for did not come in its time."""
 
 
 class Function:
@@ -200,6 +220,36 @@ def wait(memory, address, old, steps, seconds):
     return seen
 
 
+def in_turn(function, memory, fields, heads):
+    """Make one chain after the other available, each when the one before was used. Raises Late."""
+    ring, index, used, published, seen, size, _, milliseconds, place, value = fields
+    index, used = memory.word(index), memory.word(used)
+    entries = [memory.word(ring + 2 * at) for at in range(size)]
+    bar, offset, seconds = place >> 32, place & 0xFFFFFFFF, milliseconds / 1000
+    handle, mapped = function.bar(bar)
+    bell = struct.pack("<H", value)
+    if mapped is not None:
+        doorbell = ctypes.c_uint16.from_buffer(mapped, offset)
+    for head in heads:
+        entries[published % size].value = head
+        published = (published + 1) & 0xFFFF
+        index.value = published
+        if mapped is None:
+            os.pwrite(handle, bell, offset)
+        else:
+            doorbell.value = value
+        for _ in range(20):
+            if used.value != seen:
+                break
+        else:
+            deadline = time.monotonic() + seconds
+            while used.value == seen:
+                time.sleep(0.00005)
+                if time.monotonic() > deadline:
+                    raise Late
+        seen = (seen + 1) & 0xFFFF
+
+
 def perform(batch, function, memory):
     """Do all of a batch; the results, one after the other."""
     at, said = 0, []
@@ -229,30 +279,49 @@ def perform(batch, function, memory):
             said.append(struct.pack("<I", function.bar_read(address >> 32, address & 0xFFFFFFFF, width)))
         elif kind == 9:
             function.bar_write(address >> 32, address & 0xFFFFFFFF, width, value)
+        elif kind == 10:
+            fields, at = TURNS.unpack_from(batch, at), at + TURNS.size
+            heads, at = struct.unpack_from("<%dH" % fields[6], batch, at), at + 2 * fields[6]
+            in_turn(function, memory, fields, heads)
     return b"".join(said)
 
 
+def packed(data: bytes) -> bytes:
+    """A line, without its end."""
+    if len(data) < PACKED_FROM:
+        return base64.b64encode(data)
+    return b"*" + base64.b64encode(zlib.compress(data, 1))
+
+
+def unpacked(line: bytes) -> bytes:
+    """What `packed` was given."""
+    return zlib.decompress(base64.b64decode(line[1:])) if line[:1] == b"*" else base64.b64decode(line)
+
+
 def main():
+    lines, out = sys.stdin.buffer, sys.stdout.buffer
+    tag = unpacked(lines.readline())
     memory = Memory()
-    function = Function(find(sys.argv[1].encode()))
-    out = sys.stdout
+    function = Function(find(tag))
     try:
-        out.write("%d %d\n" % (memory.base, memory.size))
+        out.write(b"%d %d\n" % (memory.base, memory.size))
         out.flush()
-        for line in sys.stdin:
-            batch = base64.b64decode(line)
+        for line in iter(lines.readline, b""):
+            batch = unpacked(line)
             if not batch:
                 break
             try:
-                said = base64.b64encode(perform(batch, function, memory)).decode()
+                said = packed(perform(batch, function, memory))
+            except Late:
+                said = b"?"
             except (OSError, ValueError, struct.error, KeyError, IndexError) as error:
-                said = "!%s: %s" % (type(error).__name__, " ".join(str(error).split()))
-            out.write(said + "\n")
+                said = ("!%s: %s" % (type(error).__name__, " ".join(str(error).split()))).encode()
+            out.write(said + b"\n")
             out.flush()
     finally:
         function.give_back()
         put("/proc/sys/vm/nr_hugepages", "0")
-        out.write("done\n")
+        out.write(b"done\n")
         out.flush()
 
 

@@ -14,7 +14,8 @@ import socket
 import time
 from collections.abc import Sequence
 
-from conformance.links.device import DeviceGone, RingTimeout
+from conformance.links.bus import Step
+from conformance.links.device import DeviceGone, RingTimeout, Turns, step_by_step
 from protocol.fields import Buffer
 
 _ADDRESS, _DATA = 0xCF8, 0xCFC
@@ -202,15 +203,28 @@ class QtestBus:
         self.post(f"outl {_ADDRESS:#x} {0x80000000 | self._slot << 11 | offset & 0xFC:#x}")
         self.post(f"{_OUT[width]} {_DATA + (offset & 3):#x} {value:#x}")
 
+    def _access(self, step: Step) -> str:
+        is_io, base = self._bars[step.bar]
+        if step.value is None:
+            return f"{(_IN if is_io else _READ)[step.width]} {base + step.offset:#x}"
+        return f"{(_OUT if is_io else _WRITE)[step.width]} {base + step.offset:#x} {step.value:#x}"
+
     def bar_read(self, bar: int, offset: int, width: int) -> int:
         """See Bus."""
-        is_io, base = self._bars[bar]
-        return int(self.ask([f"{(_IN if is_io else _READ)[width]} {base + offset:#x}"])[0], 16)
+        return int(self.ask([self._access(Step(bar, offset, width))])[0], 16)
 
     def bar_write(self, bar: int, offset: int, width: int, value: int) -> None:
         """See Bus."""
-        is_io, base = self._bars[bar]
-        self.post(f"{(_OUT if is_io else _WRITE)[width]} {base + offset:#x} {value:#x}")
+        self.post(self._access(Step(bar, offset, width, value)))
+
+    def bar_steps(self, steps: Sequence[Step]) -> list[int]:
+        """See Bus."""
+        said = self.ask([self._access(step) for step in steps])
+        return [int(word, 16) for step, word in zip(steps, said, strict=True) if step.value is None]
+
+    def in_turn(self, turns: Turns, doorbell: Step, timeout: float) -> None:
+        """See Bus."""
+        step_by_step(self.memory, lambda: self.post(self._access(doorbell)), turns, timeout)
 
     def close(self) -> None:
         """See Bus."""

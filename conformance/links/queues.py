@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from conformance.links.device import Device, Memory, Rings
+from conformance.links.device import Device, Memory, Rings, Turns
 from protocol.virtqueue import (
     AVAIL_IDX,
     AVAIL_RING,
@@ -219,6 +219,16 @@ class SplitQueue:
             self.published += len(now)
             at = 0
         self.set_index(self.published)
+
+    def publish_in_turn(self, timeout: float) -> None:
+        """In place of `publish` and `kick`, with nothing in flight: each chain that was added is made available when
+        the one before was used, at most `timeout` seconds for each. Raises RingTimeout."""
+        heads, self._waiting = self._waiting, []
+        rings, published = self.rings, self.published
+        self.published = (published + len(heads)) & 0xFFFF
+        turns = Turns(rings.driver + AVAIL_RING, rings.driver + AVAIL_IDX, rings.device + USED_IDX,
+                      published, self.seen, self.size, heads)  # fmt: skip
+        self.device.in_turn(self.number, turns, timeout)
 
     def kick(self) -> None:
         """See Queue."""

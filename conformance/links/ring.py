@@ -8,11 +8,11 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from conformance.errors import Undrivable
+from conformance.errors import SuiteError, Undrivable
 from conformance.links.base import Capability, LinkClosed, LinkTimeout
 from conformance.links.device import Device, DeviceGone, RingTimeout
 from conformance.links.driver import PAGE, PLAIN, bring_up
-from conformance.links.queues import BadUsed, Segment, Used
+from conformance.links.queues import BadUsed, Segment, SplitQueue, Used
 from protocol.constants import HDRSZ
 from protocol.fields import Buffer
 from protocol.messages import Rversion, Tversion
@@ -94,6 +94,23 @@ class RingLink:
             self._queue.kick()
         except DeviceGone as error:
             raise LinkClosed(str(error)) from None
+
+    def send_in_turn(self, frames: Sequence[Sequence[Buffer]]) -> None:
+        """Send each frame when the one before was answered, in as few steps as the road allows; at most `depth`, with
+        nothing in flight. Raises LinkClosed, LinkTimeout; Undrivable on a packed ring."""
+        self._open()
+        if not isinstance(self._queue, SplitQueue):
+            raise Undrivable("requests in turn are written for split rings")
+        if self._flying or len(frames) > self.depth:
+            raise SuiteError(f"{len(frames)} requests in turn with {len(self._flying)} in flight")
+        try:
+            for frame in frames:
+                self._add(b"".join(frame), time.monotonic() + self._send_timeout)
+            self._queue.publish_in_turn(self._send_timeout)
+        except DeviceGone as error:
+            raise LinkClosed(str(error)) from None
+        except RingTimeout as error:
+            raise LinkTimeout(str(error)) from None
 
     def _add(self, data: Buffer, deadline: float) -> None:
         if len(data) > self.largest:

@@ -18,7 +18,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from conformance.links.device import DeviceGone, Refused, Rings, RingTimeout
+from conformance.links.device import DeviceGone, Refused, Rings, RingTimeout, Turns, step_by_step
 from protocol import vhost_user as vu
 from protocol.fields import Buffer
 from protocol.virtqueue import Feature, Status
@@ -405,6 +405,10 @@ class VhostUserDevice:
         elif queue == 0:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_write(self._kick, 1)
+
+    def in_turn(self, queue: int, turns: Turns, timeout: float) -> None:
+        """See Device."""
+        step_by_step(self.memory, lambda: self.kick(queue), turns, timeout)
 
     def notified(self) -> bool:
         """See Device."""

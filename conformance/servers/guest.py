@@ -7,14 +7,17 @@ import logging
 from pathlib import Path
 
 from conformance.errors import InfrastructureError
+from conformance.links import guest_side
 from conformance.links.device import Device, DeviceGone
-from conformance.links.guest_pci import GuestBus
+from conformance.links.guest_pci import GuestBus, by_shell
 from conformance.links.virtio_pci import LegacyDevice, ModernDevice
 from conformance.servers.devices import OverRings
 from conformance.servers.spec import ServerSpec
 from conformance.targets.spec import MachineTable, Target
+from guests.machine import QemuMachine
 from guests.shell import Shell
 
+_PROGRAM = Path(guest_side.__file__)
 _log = logging.getLogger(__name__)
 
 
@@ -57,16 +60,22 @@ class GuestServer(OverRings):
             self.stop()
             raise
 
-    def shell(self) -> Shell:
-        """A root shell in the guest."""
+    def _machine(self) -> QemuMachine:
         if self._deployment is None:
             raise InfrastructureError("the guest is not running")
-        return self._deployment.machine.shell()
+        return self._deployment.machine
 
-    def take(self) -> Device:
-        """Take the device from the guest's kernel."""
+    def shell(self) -> Shell:
+        """A root shell in the guest."""
+        return self._machine().shell()
+
+    def take(self, *, over_ssh: bool = False) -> Device:
+        """Take the device from the guest's kernel. `over_ssh`: by the road that every guest has, not by the fast one
+        of our own guests."""
+        machine = self._machine()
         try:
-            self._bus = GuestBus(self.shell(), self._tag)
+            channel = by_shell(machine.shell()) if over_ssh else machine.python_channel(_PROGRAM)
+            self._bus = GuestBus(channel, self._tag)
             self._device = LegacyDevice(self._bus) if self.spec.options.get("legacy") else ModernDevice(self._bus)
         except DeviceGone as error:
             raise InfrastructureError(str(error)) from None

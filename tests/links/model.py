@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from conformance.links.device import DeviceGone, Rings, RingTimeout
+from conformance.links.device import DeviceGone, Rings, RingTimeout, Turns, step_by_step
 from protocol.codec import ProtocolError, decode, encode
 from protocol.constants import EBADF, EIO
 from protocol.fields import Buffer, Qid
@@ -165,6 +165,9 @@ class ModelDevice:
 
     def start_queue(self, queue: int, size: int, rings: Rings) -> None:
         self._rings, self._size, self._seen, self._used = rings, size, 0, 0
+
+    def in_turn(self, queue: int, turns: Turns, timeout: float) -> None:
+        step_by_step(self.memory, lambda: self.kick(queue), turns, timeout)
 
     def notified(self) -> bool:
         self._alive()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from conformance.errors import InfrastructureError, UsageError
-from conformance.links.base import LinkClosed
+from conformance.errors import InfrastructureError, SuiteError, UsageError
+from conformance.links import guest_side
+from conformance.links.base import LinkClosed, LinkTimeout
 from conformance.links.device import DeviceGone
 from conformance.links.driver import bring_up
 from conformance.links.queues import Segment
@@ -22,6 +24,7 @@ from conformance.servers.back_ends import ReferenceDevice
 from conformance.servers.make import check
 from conformance.targets.roads import chosen_link, links_of, reached
 from conformance.targets.spec import load
+from protocol import codec
 from protocol.constants import GETATTR_BASIC
 from protocol.messages import Rgetattr, Tgetattr
 from protocol.virtqueue import Feature
@@ -103,6 +106,48 @@ def test_more_requests_than_the_queue_holds() -> None:
     assert [type(reply) for reply in client.pipeline(requests, 500)] == [Rgetattr] * 500
 
 
+def test_requests_in_turn() -> None:
+    device = ModelDevice()
+    link = RingLink(device)
+    client = Client(link)
+    client.version(8192)
+    client.attach(1, b"", b"root")
+    kicks = 0
+    kick = device.kick
+
+    def counted(queue: int) -> None:
+        nonlocal kicks
+        kicks += 1
+        kick(queue)
+
+    device.kick = counted  # type: ignore[method-assign]
+    for first in (0, 64, 128):  # past the ring's end
+        link.send_in_turn([[codec.frame(Tgetattr(first + i, 1, GETATTR_BASIC))] for i in range(link.depth)])
+        assert [codec.decode(link.recv(1.0)).tag for _ in range(link.depth)] == list(range(first, first + link.depth))
+    assert kicks == 3 * link.depth
+    link.send([codec.frame(Tgetattr(1, 1, GETATTR_BASIC))])
+    assert isinstance(codec.decode(link.recv(1.0)), Rgetattr)
+    link.send([codec.frame(Tgetattr(1, 1, GETATTR_BASIC))])
+    with pytest.raises(SuiteError, match="1 in flight"):
+        link.send_in_turn([[b""]])
+
+
+def test_requests_in_turn_that_hang() -> None:
+    device = ModelDevice()
+    link = RingLink(device)
+    device.kick = lambda queue: None  # type: ignore[method-assign]
+    with pytest.raises(LinkTimeout):
+        link.send_in_turn([[codec.frame(Tgetattr(1, 1, GETATTR_BASIC))]])
+
+
+def test_lines_into_a_guest() -> None:
+    for data in (b"", b"x" * 100, b"\xa5" * guest_side.PACKED_FROM):
+        line = guest_side.packed(data)
+        assert b"\n" not in line
+        assert guest_side.unpacked(line) == data
+    assert len(guest_side.packed(b"\xa5" * (1 << 20))) < 8192
+
+
 def test_links_of_targets() -> None:
     assert links_of(load("qemu"))[0] == "qtest"
     assert chosen_link(load("reference"), "vhost-user") == "vhost-user"
@@ -173,7 +218,8 @@ def test_the_reference_device_in_qemu(tmp_path: Path) -> None:
 
 
 @pytest.mark.guest
-def test_a_guest_gets_its_device_back_twenty_times(tmp_path: Path) -> None:
+def test_a_guest_gets_its_device_back(tmp_path: Path) -> None:
+    """As often as ASSAY9_GIVE_BACKS says; every fourth time over SSH."""
     from conformance.servers.guest import GuestServer  # noqa: PLC0415
 
     server = GuestServer(ServerSpec(program="guest-pci"), tmp_path)
@@ -181,11 +227,20 @@ def test_a_guest_gets_its_device_back_twenty_times(tmp_path: Path) -> None:
     try:
         talks(server)
         shell = server.shell()
-        for turn in range(20):
+        link = server.connect()
+        assert isinstance(link, RingLink)
+        client = Client(link, timeout=60.0)
+        client.version(8192)
+        client.attach(1, server.aname, b"root")
+        link.send_in_turn([[codec.frame(Tgetattr(i, 1, GETATTR_BASIC))] for i in range(link.depth)])
+        assert [codec.decode(link.recv(60.0)).tag for _ in range(link.depth)] == list(range(link.depth))
+        client.close()
+        for turn in range(int(os.environ.get("ASSAY9_GIVE_BACKS", "4"))):
             server.give_back()
             done = shell.run("mkdir -p /mnt/share0 && mount -t 9p -o trans=virtio,version=9p2000.L share0 /mnt/share0"
                              " && ls /mnt/share0 && umount /mnt/share0", timeout=60)  # fmt: skip
             assert done.status == 0, (turn, done)
-            server.take()
+            server.take(over_ssh=turn % 4 == 0)
+        talks(server)
     finally:
         server.stop()
