@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -74,6 +75,7 @@ def hostfs(folder: Path) -> Iterator[HostStore]:
 def connect(health: Health) -> Iterator[MakePeer]:
     """Makes peers, each a client of its own; afterwards nothing of them may be left."""
     peers: list[Peer] = []
+    gc.collect()  # what earlier tests left to the collector is not ours
     before = len(os.listdir("/proc/self/fd"))
 
     def make(store: object, limits: Limits | None = None, **options: object) -> Peer:
