@@ -88,7 +88,7 @@ class _Answer:
             if skip >= length:
                 skip -= length
                 continue
-            found.append(view[skip : skip + count])
+            found.append(view[skip : skip + count] if skip or count < length else view)
             count -= len(found[-1])
             skip = 0
             if not count:

@@ -121,16 +121,18 @@ class _Gathered:
         self.readable: list[Span] = []
         self.writable: list[Span] = []
 
-    def add(self, address: int, length: int, flags: int) -> None:
-        """One buffer.  Raises Broken."""
+    def add(self, address: int, length: int, flags: int) -> list[Span]:
+        """One buffer; returns where it and its like stand.  Raises Broken."""
         if not length:
             raise Broken("a descriptor has length 0")
         if flags & DESC_WRITE:
-            self.writable.append((address, length))
+            into = self.writable
         elif self.writable:
             raise Broken("a device-readable descriptor stands behind a device-writable one (2.7.4.2)")
         else:
-            self.readable.append((address, length))
+            into = self.readable
+        into.append((address, length))
+        return into
 
     def views(self, memory: GuestMemory) -> tuple[list[memoryview], list[memoryview]]:
         """What to read, what to write.  Raises Broken."""
@@ -227,13 +229,18 @@ class SplitRing:
         """Gather a chain of ``table``; address, length and flags of the indirect descriptor that it ends with, if it
         does.  Raises Broken.
         """
+        unpack, add = DESCRIPTOR.unpack_from, gathered.add
+        into, same = gathered.readable, -1
         for _ in range(entries):
             if at >= entries:
                 raise Broken(f"descriptor {at} of {entries} in {where} (2.7.5)")
-            address, length, flags, following = DESCRIPTOR.unpack_from(table, DESC_SIZE * at)
-            if flags & DESC_INDIRECT:
+            address, length, flags, following = unpack(table, DESC_SIZE * at)
+            if flags == same and length:  # one page more of a long buffer
+                into.append((address, length))
+            elif flags & DESC_INDIRECT:
                 return address, length, flags
-            gathered.add(address, length, flags)
+            else:
+                into, same = add(address, length, flags), flags
             if not flags & DESC_NEXT:
                 return None
             at = following
