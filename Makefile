@@ -1,5 +1,5 @@
 # The two commands: `make conformance` and `make test`. Both do all the set-up first.
-.PHONY: help setup servers conformance test check lock
+.PHONY: help setup servers v86 conformance test check lock
 
 help:
 	@echo "make conformance  set everything up, then test QEMU's virtio-9p (vfs and property layers)"
@@ -7,6 +7,7 @@ help:
 	@echo "make check        lint, types, import contracts, self-tests without a guest (seconds)"
 	@echo "make setup        only the set-up"
 	@echo "make servers      setup, and diod and nfs-ganesha for the wire layer's targets of these names"
+	@echo "make v86          setup, and the emulator v86 with its guest, for targets v86 and reference-v86"
 	@echo "make lock         write requirements.lock anew"
 
 setup:
@@ -14,6 +15,10 @@ setup:
 
 servers:
 	@./setup.sh --servers
+
+v86: setup
+	@./setup.sh --v86
+	@.venv/bin/assay9 guest build v86
 
 conformance: setup
 	@.venv/bin/assay9 run qemu $(ARGS)

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Set up a checkout: system packages (packages.apt), the virtual environment in .venv, the guest image.
 # Quick when everything is there. `setup.sh --no-image` leaves the image out; `setup.sh --servers` adds the servers of
-# packages-servers.apt, which only the wire layer's targets diod and ganesha need.
+# packages-servers.apt, which only the wire layer's targets diod and ganesha need, `setup.sh --v86` what the targets v86
+# and reference-v86 need (packages-v86.apt).
 set -eu
 cd "$(dirname "$0")"
 
@@ -13,14 +14,17 @@ offline=""
 if [ "${1:-}" = --servers ]; then
     lists="packages.apt packages-servers.apt"
     offline="SYSTEMD_OFFLINE=1"  # their packages would start a service; the suite starts its own, contained
+elif [ "${1:-}" = --v86 ]; then
+    lists="packages.apt packages-v86.apt"
 fi
 
 missing=""
 while read -r package why; do
     case "$package" in ''|'#'*) continue ;; esac
     if ! dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed'; then
-        # a Python of another origin than Debian's brings venv with it
+        # a Python of another origin than Debian's brings venv with it, a node of another origin npm
         [ "$package" = python3-venv ] && python3 -c 'import ensurepip, venv' 2>/dev/null && continue
+        case "$package" in nodejs) command -v node;; npm) command -v npm;; *) false;; esac >/dev/null && continue
         say "needs $package: $why"
         missing="$missing $package"
     fi

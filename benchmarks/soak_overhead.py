@@ -100,12 +100,11 @@ def measured(
     """Seconds that the guest itself took for one build by hand, and the processor time of it."""
     pid, call = deployment.processes()["device"], deployment.inside.call
     out = f"{deployment.control_root}/soak-overhead"
-    call("create", f"{out}.py", BY_HAND.encode())
     watching = None
     if watched:
         watching = Watching(deployment, [deployment.inside_root], Path(deployment.outside_root), 10.0, 512)
     time.sleep(5)  # its program starts; the same wait without it
-    call("start_program", ["python3", f"{out}.py", tree, out, *objects])
+    call("start_program", ["/usr/bin/python3", f"{out}.py", tree, out, *objects])
     begun, used = time.monotonic(), processor_time(pid)
     try:
         if watching is None:
@@ -235,6 +234,7 @@ def main() -> None:
             deployment.mount(parse(""))
             tree, objects = built(deployment, target, Path(directory))
             print(f"{len(objects)} objects in {tree}", flush=True)
+            deployment.inside.call("create", f"{deployment.control_root}/soak-overhead.py", BY_HAND.encode())
             # the first also ends the recording of messages that cases want and a soak does without
             guess = 0.9 * measured(deployment, tree, objects, True, 0.0)[0]
             ratios: list[tuple[float, float]] = []

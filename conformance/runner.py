@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from conformance.alone import only_compares
 from conformance.case import Case
 from conformance.errors import Finding, InfrastructureError, SuiteError, Undrivable
 from conformance.evidence.record import CaseResult
@@ -18,6 +19,7 @@ from conformance.judge import judge, not_in_older
 from conformance.mounts import DEFAULT, MountOptions, rules_of
 from conformance.share import CACHED, Share
 from conformance.targets.deployment import Deployment
+from conformance.targets.nowhere import Nowhere
 from conformance.targets.spec import Target
 from conformance.trace import Crossed, parse
 from conformance.vantage import Vantage
@@ -36,6 +38,8 @@ class Runner:
         self._mount_line = ""
         self._refused: dict[MountOptions, str] = {}
         self._controls: dict[str, Share] = {}
+        self._nowhere: Nowhere | None = None
+        """In the place of the agent outside, where there is none."""
         self._spent_control: str | None = None
         """The directory of a case on the control file system that is to be removed when the next one begins."""
         self.broken: InfrastructureError | None = None
@@ -129,6 +133,10 @@ class Runner:
                 raise SuiteError(f"{case.id} needs {feature!r}, which conformance/features.py does not know")
             if feature not in self.deployment.features and feature not in lacking and feature not in OPTIMISTIC:
                 raise Undrivable(FEATURES[feature])
+        outside = getattr(self.deployment, "outside", None)
+        self._nowhere = outside if isinstance(outside, Nowhere) else None
+        if self._nowhere is not None and only_compares(case.function):
+            raise Undrivable(self._nowhere.why)
         if mount.cache not in case.caches:
             raise Undrivable(f"has no meaning with cache={mount.cache}, only with {', '.join(case.caches)}")
         if mount.version not in self.target.profile.dialects:
@@ -151,8 +159,9 @@ class Runner:
         inside_link = d.control if on_control else d.inside
         outside_link = d.control if on_control else d.outside
         outside_root = inside_root if on_control else f"{d.outside_root}/{directory}"
+        alone = self._nowhere is not None and not on_control
         try:
-            outside_link.call("fresh_root", outside_root)
+            (inside_link if alone else outside_link).call("fresh_root", inside_root if alone else outside_root)
         except OSError as e:  # ours, not the case's: never a finding
             raise InfrastructureError(f"the case's directory {outside_root} cannot be made: {e.strerror}") from e
         if not on_control:
@@ -164,7 +173,7 @@ class Runner:
         control = Vantage("control", d.control, f"{d.control_root}/{directory}")
         comparer = d.comparer.also(rules_of(mount))
         share = Share(case, inside, outside, control, comparer, mount, traced=d.traced and not on_control,
-                      on_control=on_control, features=d.features, further=further)  # fmt: skip
+                      on_control=on_control, features=d.features, further=further, alone=alone)  # fmt: skip
         share.mount_point, share.exported = (d.control_root,) * 2 if on_control else (d.inside_root, d.outside_root)
         return share
 
@@ -236,10 +245,10 @@ class Runner:
     def _tidy(self, share: Share) -> None:
         """Give the case's processes and files back."""
         d = self.deployment
-        holder = d.control if share.on_control else d.outside
+        holder = d.control if share.on_control else d.inside if share.alone else d.outside
         for link in {id(d.inside): d.inside, id(holder): holder}.values():
             link.reap()
-        holder.call("drop_root", share.outside.root)
+        holder.call("drop_root", share.inside.root if share.alone else share.outside.root)
 
 
 OPTIMISTIC = frozenset({"xattr", "xattr-trusted", "xattr-security", "acl", "locks", "mknod",

@@ -32,15 +32,18 @@ class Share:
     `inside`, `outside` and `control` make calls; relative names are taken below the case's own
     directory. After every call that changes something, inside or outside, the changed paths and their parents are
     looked at from both sides and compared; what differs without a reason becomes a Finding when
-    the case ends. On the control file system (`on_control`) there is only one side and nothing to compare.
+    the case ends. On the control file system (`on_control`) there is only one side and nothing to compare; nor is
+    there where nothing outside can look at the files (`alone`): what is asked for by `same_...` is then what inside
+    shows.
     """
 
     def __init__(
         self, case: Case, inside: Vantage, outside: Vantage, control: Vantage, comparer: Comparer,
         mount: MountOptions, *, traced: bool, on_control: bool = False, features: frozenset[str] = frozenset(),
-        label: str = "", parent: Share | None = None, further: Further | None = None,
+        label: str = "", parent: Share | None = None, further: Further | None = None, alone: bool = False,
     ) -> None:  # fmt: skip
         self.case, self.mount, self.on_control, self.features = case, mount, on_control, features
+        self.alone, self._one_sided = alone, alone or on_control
         self.inside, self.outside, self.control = inside, outside, control
         self.label = label
         """"" for the case's own share; further ones say which they are."""
@@ -66,7 +69,7 @@ class Share:
     def same_content(self, path: str) -> tuple[int, str]:
         """The file's bytes are the same on both sides: (size, sha256)."""
         inside = self.inside.quietly("hash_file", path)
-        outside = inside if self.on_control else self.outside.quietly("hash_file", path)
+        outside = inside if self._one_sided else self.outside.quietly("hash_file", path)
         names = ("size", "sha256")
         self._demand(self._comparer.values("content", path, dict(zip(names, inside, strict=True)),
                                            dict(zip(names, outside, strict=True))))  # fmt: skip
@@ -75,30 +78,31 @@ class Share:
     def same_directory(self, path: str = ".") -> list[str]:
         """The same names, file types and inode identities on both sides; the names, sorted."""
         inside = self.inside.quietly("entries", path)
-        if not self.on_control:
+        if not self._one_sided:
             self._demand(self._comparer.entries(path, inside, self.outside.quietly("entries", path)))
         return [name for name, *_ in inside]
 
     def same_link(self, path: str) -> str:
         """A symbolic link's text is the same on both sides."""
         inside = self.inside.quietly("readlink", path)
-        outside = inside if self.on_control else self._link_outside(path)
+        outside = inside if self._one_sided else self._link_outside(path)
         self._demand(self._comparer.values("link", path, {"target": inside}, {"target": outside}, "target"))
         return str(inside)
 
     def same_xattrs(self, path: str, prefix: str = "user.") -> dict[str, bytes]:
         """The extended attributes whose names begin with `prefix` have the same names and values."""
         inside = self._xattrs(self.inside, path, prefix)
-        outside = inside if self.on_control else self._comparer.shown(self._xattrs(self.outside, path, prefix))
+        outside = inside if self._one_sided else self._comparer.shown(self._xattrs(self.outside, path, prefix))
         self._demand(self._comparer.values("xattr", path, inside, outside))
         return inside
 
     def same_statvfs(self, path: str = ".") -> Comparison:
         """statvfs agrees: block counts as bytes, and within what the host's disk moved meanwhile."""
+        host = self.inside if self.alone else self.outside
         for _ in range(_MOVING):
-            before = self.outside.quietly("statvfs", path)
+            before = host.quietly("statvfs", path)
             inside = self.inside.quietly("statvfs", path)
-            after = self.outside.quietly("statvfs", path)
+            after = host.quietly("statvfs", path)
             seen = self._comparer.statvfs(path, inside, before, after)
             if seen.ok:
                 break
@@ -106,7 +110,7 @@ class Share:
 
     def gone(self, path: str) -> None:
         """No side has `path` any more."""
-        for vantage in (self.inside, self.outside):
+        for vantage in (self.inside,) if self.alone else (self.inside, self.outside):
             seen = vantage.quietly("look", [path])[0]
             if seen != errno.ENOENT:
                 how = errno_name(seen) if isinstance(seen, int) else "lstat works"
@@ -136,7 +140,8 @@ class Share:
 
     def prepared_symlink(self, target: str, name: str) -> None:
         """A symbolic link for what follows: made on the host, which is faster, or inside where it must be."""
-        (self.outside if self._comparer.judges("target") else self.inside).symlink(target, name)
+        outside = self._comparer.judges("target") and not self.alone
+        (self.outside if outside else self.inside).symlink(target, name)
 
     # ---- further shares
 
@@ -166,7 +171,7 @@ class Share:
     def _looking(self, on: bool) -> None:
         """Compare after every call from now on, or not."""
         self._comparing = on
-        if self.inside.process == "main" and not self.on_control:
+        if self.inside.process == "main" and not self._one_sided:
             self.inside.look = ("marked" if self._traced else "plain") if on else ""
 
     def settle(self) -> None:
@@ -181,7 +186,7 @@ class Share:
         if self.label:
             record.vantage = f"{vantage.name} ({self.label})"
         self.calls.append(record)
-        if self.on_control or record.trouble or vantage.name == "control" or not self._comparing:
+        if self._one_sided or record.trouble or vantage.name == "control" or not self._comparing:
             return
         if vantage.name == "outside" and self.mount.cache in CACHED:
             return  # what the host changed is not seen there until the guest asks again: no finding
@@ -213,7 +218,7 @@ class Share:
             inside = [already[path] for path in paths]
         else:
             inside = self.inside.quietly("look", paths, kind, mark=self._traced)
-        if self.on_control:
+        if self._one_sided:
             return inside, inside
         outside = self.outside.quietly("look", paths, kind)
         if any(_atime(ours) != _atime(theirs) for ours, theirs in zip(inside, outside, strict=True)):
@@ -248,7 +253,8 @@ class Share:
         return {}
 
     def _demand(self, comparison: Comparison) -> Comparison:
-        self.comparisons.append(comparison)
+        if not self.alone:  # then there was nothing to compare with
+            self.comparisons.append(comparison)
         if not comparison.ok:
             raise Finding(f"{comparison.kind} of {comparison.path!r} differs: {comparison.differences()}")
         return comparison

@@ -41,12 +41,14 @@ import traceback
 
 AT_FDCWD = -100
 PATH_MAX = 4096
-AT_EMPTY_PATH = 0x1000
+AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = 0x100, 0x1000
 NR = {"statx": 332, "renameat2": 316, "faccessat2": 439, "syncfs": 306, "getdents64": 217}
-if struct.calcsize("P") == 4:  # a 32-bit guest, such as v86's
+NARROW = struct.calcsize("P") == 4
+"""A guest of 32 bits, such as v86's: the plain calls of its C library, and Python's, know no time after 2038."""
+if NARROW:
     NR = {"statx": 383, "renameat2": 353, "faccessat2": 439, "syncfs": 344, "getdents64": 220}
 F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW = 36, 37, 38
-FLOCK = "hhqqi4x" if struct.calcsize("P") == 8 else "hhqqi"
+FLOCK = "hhqqi" if NARROW else "hhqqi4x"
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -524,18 +526,30 @@ def stat_dict(s):
     return {"st_" + name: getattr(s, "st_" + name) for name in STAT}
 
 
+def narrow_stat(path, dir_fd, flags):
+    """As stat_dict, by statx(2), whose times have 64 bits everywhere."""
+    s = statx(path, flags, 0x7FF, dir_fd)
+    return {"st_" + name: s["stx_" + name] for name in STAT}
+
+
 @op()
 def stat_(path: P, dir_fd=None):
+    if NARROW:
+        return narrow_stat(path, dir_fd, 0)
     return stat_dict(os.stat(path, dir_fd=dir_fd))
 
 
 @op()
 def lstat(path: P, dir_fd=None):
+    if NARROW:
+        return narrow_stat(path, dir_fd, AT_SYMLINK_NOFOLLOW)
     return stat_dict(os.stat(path, dir_fd=dir_fd, follow_symlinks=False))
 
 
 @op()
 def fstat(fd):
+    if NARROW:
+        return narrow_stat(b"", fd, AT_EMPTY_PATH)
     return stat_dict(os.fstat(fd))
 
 
@@ -582,8 +596,12 @@ def look(paths, kind="lstat", mark=False):
 @op()
 def statvfs(path: P):
     s = os.statvfs(path)
-    return {n: getattr(s, n) for n in ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files",
+    seen = {n: getattr(s, n) for n in ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files",
                                        "f_ffree", "f_favail", "f_flag", "f_namemax", "f_fsid")}  # fmt: skip
+    if NARROW:  # where f_fsid holds the first half only
+        whole = statfs(path)
+        seen["f_fsid"] = (whole["fsid0"] & 0xFFFFFFFF) | (whole["fsid1"] & 0xFFFFFFFF) << 32
+    return seen
 
 
 @op()
@@ -595,7 +613,7 @@ def fstatvfs(fd):
 def statfs(path: P):
     """struct statfs as the kernel gives it: f_type is not in statvfs."""
     buffer = ctypes.create_string_buffer(256)
-    check(libc.statfs64(os.fsencode(path), buffer))
+    check(libc.fstatfs64(path, buffer) if isinstance(path, int) else libc.statfs64(os.fsencode(path), buffer))
     values = struct.unpack_from("@llQQQQQiilll", buffer.raw)
     names = ("f_type", "f_bsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "fsid0", "fsid1",
              "f_namelen", "f_frsize", "f_flags")  # fmt: skip
@@ -628,7 +646,12 @@ def fchown(fd, uid, gid):
 
 
 class Timespec(ctypes.Structure):
-    _fields_ = [("sec", ctypes.c_long), ("nsec", ctypes.c_long)]
+    """struct timespec; on 32 bits the one of the C library's calls for 64-bit times (glibc 2.34 and later)."""
+
+    _fields_ = [("sec", ctypes.c_longlong), ("nsec", ctypes.c_long)] + [("pad", ctypes.c_long)] * NARROW
+
+
+UTIMENSAT, FUTIMENS = ("__utimensat64", "__futimens64") if NARROW else ("utimensat", "futimens")
 
 
 def timespecs(atime, mtime):
@@ -648,12 +671,12 @@ def timespecs(atime, mtime):
 @op(changes=("path",))
 def utimensat(path: P, atime, mtime, flags=0, dir_fd=None):
     at = AT_FDCWD if dir_fd is None else dir_fd
-    check(libc.utimensat(at, os.fsencode(path), timespecs(atime, mtime), flags))
+    check(getattr(libc, UTIMENSAT)(at, os.fsencode(path), timespecs(atime, mtime), flags))
 
 
 @op(changes=("fd",))
 def futimens(fd, atime, mtime):
-    check(libc.futimens(fd, timespecs(atime, mtime)))
+    check(getattr(libc, FUTIMENS)(fd, timespecs(atime, mtime)))
 
 
 @op()

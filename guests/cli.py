@@ -31,6 +31,13 @@ from guests.uml.kernel import NAME as UML
 from guests.uml.kernel import TITLE as UML_TITLE
 from guests.uml.kernel import digest as uml_digest
 from guests.uml.kernel import ensure_kernel, find_kernel
+from guests.v86.machine import TAG as V86_TAG
+from guests.v86.machine import V86Machine, V86Spec
+from guests.v86.program import ensure_program
+from guests.v86.root import NAME as V86
+from guests.v86.root import TITLE as V86_TITLE
+from guests.v86.root import ensure_root, find_root
+from guests.v86.state import current_names
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,6 +74,9 @@ def list_() -> None:
     click.echo(f"{UML:<10} {built:<12} {release:<24} {'':>5}  {UML_TITLE}")
     made = qemu_manifest()["made_at"][:10] if qemu else "no"
     click.echo(f"{QEMU11:<10} {made:<12} {'':<24} {'':>5}  {QEMU11_TITLE}")
+    i386 = find_root()
+    made, release = (i386.manifest["made_at"][:10], i386.manifest["release"]) if i386 else ("no", "")
+    click.echo(f"{V86:<10} {made:<12} {release:<24} {'':>5}  {V86_TITLE}")
     machines = [state for state in read_states() if state.alive]
     if machines:
         click.echo(f"\n{'MACHINE':<12} {'IMAGE':<10} {'PID':>8} {'SSH':>6}  OWNER")
@@ -86,8 +96,8 @@ def build(names: tuple[str, ...], every: bool, again: bool, packages: tuple[str,
     Needs mmdebstrap, squashfs-tools and, for an ordinary user, uidmap; and a Debian mirror, which
     mmdebstrap finds by itself. Once built, an image is used without network.
 
-    NAME may also be uml (a User-Mode Linux kernel, compiled here in some minutes) or qemu11 (QEMU 11.1
-    in a root of its own).
+    NAME may also be uml (a User-Mode Linux kernel, compiled here in some minutes), qemu11 (QEMU 11.1
+    in a root of its own) or v86 (the emulator v86 from npm, and a guest of 32 bits for it).
     """
     for name in (*recipe_names(), *_FURTHER) if every else names or ("debian12",):
         if name in _FURTHER:
@@ -121,7 +131,12 @@ def boot(
     \b
     In the guest, a share is mounted with
       mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt
+
+    NAME may be v86: a shell in a guest of 32 bits under v86, on this terminal, ended with it.
     """
+    if name == V86:
+        _boot_v86(memory)
+        return
     spec = MachineSpec(
         image=name,
         run_dir=Path(tempfile.mkdtemp(prefix="boot-", dir=paths.cache_dir())),
@@ -214,9 +229,10 @@ def clean(snapshots: bool, everything: bool) -> None:
     for directory in sorted(paths.snapshots_dir().glob("[!.]*")):
         if everything or snapshots or directory.name.rpartition("-")[0] not in current:
             done += _removed(directory)
-    for pattern, kept in ((f"{UML}-*", f"{UML}-{uml_digest()}"), (f"{QEMU11}-*", qemu_directory().name)):
-        for directory in sorted(paths.cache_dir().glob(pattern)):
-            if everything or directory.name != kept:
+    current_ones = {f"{UML}-{uml_digest()}", qemu_directory().name, *current_names(snapshots=not snapshots)}
+    for name in (UML, QEMU11, V86):
+        for directory in sorted(paths.cache_dir().glob(f"{name}-*")):
+            if everything or directory.name not in current_ones:
                 done += _removed(directory)
     for directory in paths.cache_dir().glob("boot-*"):
         done += _removed(directory)
@@ -262,7 +278,30 @@ def _uml_kernel(progress: Progress, rebuild: bool) -> Path:
     return ensure_kernel(progress, rebuild).directory
 
 
-_FURTHER: dict[str, Callable[..., Path]] = {UML: _uml_kernel, QEMU11: ensure_private_qemu}
+def _v86(progress: Progress, rebuild: bool) -> Path:
+    ensure_program(progress, rebuild)
+    return ensure_root(progress, rebuild).directory
+
+
+def _boot_v86(memory_mb: int) -> None:
+    """A guest for as long as its shell lasts: commands from standard input, one a line."""
+    run_dir = Path(tempfile.mkdtemp(prefix="boot-", dir=paths.cache_dir()))
+    try:
+        with V86Machine(V86Spec(run_dir=run_dir, memory_mb=memory_mb), _say) as machine:
+            shell = machine.shell()
+            click.echo(f"v86 {machine.version}, pid {machine.pid}; the share's mount tag is {V86_TAG}; "
+                       "a command on each line, an end of file ends the guest", err=True)  # fmt: skip
+            for line in sys.stdin:
+                if line.strip():
+                    result = shell.run(line.strip(), timeout=600.0)
+                    sys.stdout.write(result.stdout)
+                    sys.stderr.write(result.stderr)
+                    sys.stdout.flush()
+    finally:
+        remove_tree(run_dir)
+
+
+_FURTHER: dict[str, Callable[..., Path]] = {UML: _uml_kernel, QEMU11: ensure_private_qemu, V86: _v86}
 """What is built here and is no guest image."""
 
 

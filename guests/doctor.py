@@ -20,6 +20,10 @@ from guests.private_qemu import find_private_qemu
 from guests.private_qemu import manifest as qemu_manifest
 from guests.processes import read_states
 from guests.uml.kernel import find_kernel, missing_tools
+from guests.v86.program import VERSION as V86_VERSION
+from guests.v86.program import find_program as find_v86
+from guests.v86.program import missing_packages as missing_for_v86
+from guests.v86.root import find_root as find_v86_root
 
 DEFAULT_IMAGE = "debian12"
 DEFAULT_QEMU = "qemu-system-x86_64"
@@ -51,6 +55,7 @@ def probes(qemu: str = DEFAULT_QEMU, quick: bool = False) -> list[Finding]:
         image_built,
         uml_kernel,
         private_qemu,
+        v86,
         host_root,
         lambda: program("ssh", "openssh-client", "for `assay9 guest ssh`", needed=False),
         left_over,
@@ -128,6 +133,20 @@ def private_qemu() -> Finding:
         return Finding("QEMU 11", True, f"{qemu_manifest()['version']} in a root of its own", needed=False)
     detail = "not fetched: targets qemu-next and reference-qemu fetch it"
     return Finding("QEMU 11", False, detail, "assay9 guest build qemu11", needed=False)
+
+
+def v86() -> Finding:
+    """What the targets v86 and reference-v86 need is in the cache, and node is there to run it."""
+    fetched = find_v86() is not None
+    missing = missing_for_v86(fetched)
+    install = f"apt-get install {' '.join(missing)}"
+    if fetched and find_v86_root() is not None:
+        detail = f"{V86_VERSION} and its guest are there" + (f", but not {', '.join(missing)}" if missing else "")
+        return Finding("v86", not missing, detail, install, needed=False)
+    lacks = f", which needs {', '.join(missing)}" if missing else ""
+    remedy = (f"{install}; " if missing else "") + "assay9 guest build v86"
+    detail = f"not fetched: targets v86 and reference-v86 fetch it{lacks}"
+    return Finding("v86", False, detail, remedy, needed=False)
 
 
 def host_root() -> Finding:

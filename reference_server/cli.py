@@ -64,6 +64,8 @@ class _Wrong(click.ClickException):
 @click.option("--vhost-user", "vhost_user", multiple=True, metavar="PATH",
               help="Be a virtio-9p device for a vhost-user front end at this socket (repeatable).")  # fmt: skip
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Its mount tag, one for each --vhost-user.")
+@click.option("--no-in-band", is_flag=True,
+              help="Offer no notifications in messages; User-Mode Linux takes them and is slower by them.")  # fmt: skip
 @click.option("--allow-remote", is_flag=True, help="Let --tcp be an address beyond this machine.")
 @click.option("--export", "exports", metavar="NAME=DIR", multiple=True, help="Offer DIR as aname NAME as well.")
 @click.option("--mapped", is_flag=True, help="Keep owners, modes and special files in extended attributes.")
@@ -92,6 +94,7 @@ def serve(
     tcp_address: str | None,
     vhost_user: tuple[str, ...],
     tags: tuple[str, ...],
+    no_in_band: bool,
     allow_remote: bool,
     exports: tuple[str, ...],
     mapped: bool,
@@ -150,7 +153,7 @@ def serve(
             own = offered.rooted(os.fsencode(tag))
             return lambda: Session(own, OPERATIONS, limits, health, observer)
 
-        listeners += _devices(vhost_user, tags, make_session_of, stack)
+        listeners += _devices(vhost_user, tags, make_session_of, stack, in_band=not no_in_band)
         ended = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: ended.set())
@@ -261,6 +264,8 @@ def _devices(
     tags: tuple[str, ...],
     make_session_of: Callable[[str], Callable[[], Session]],
     stack: ExitStack,
+    *,
+    in_band: bool,
 ) -> list[DeviceListener]:
     if len(paths) != len(tags):
         raise _Wrong(f"{len(paths)} --vhost-user and {len(tags)} --tag: each device has one tag")
@@ -273,7 +278,8 @@ def _devices(
         except OSError as error:
             raise _unavailable(path, error) from error
         stack.callback(unix.unbind, path)
-        made.append(DeviceListener(sock, Device(f"vhost-user {path}", os.fsencode(tag), make_session_of(tag))))
+        device = Device(f"vhost-user {path}", os.fsencode(tag), make_session_of(tag))
+        made.append(DeviceListener(sock, device, in_band=in_band))
     return made
 
 

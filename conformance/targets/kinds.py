@@ -18,11 +18,12 @@ from conformance.targets.roads import BELOW, chosen_link, reached
 from conformance.targets.spec import Target
 from guests import private_qemu
 from guests.images.recipe import recipe_names
+from guests.v86 import program as v86_program
 
 
 def check(target: Target, options: dict[str, Any]) -> None:
     """Refuse, before anything slow starts, what cannot be: a missing program, options of another kind."""
-    if target.server and target.kind in ("qemu", "tcp", "uml") and os.geteuid() != 0:
+    if target.server and target.kind in ("qemu", "tcp", "uml", "v86") and os.geteuid() != 0:
         raise UsageError(f"target {target.name} needs root: a server under test runs contained (try sudo)")
     if target.kind in ("qemu", "tcp"):
         from conformance.targets.qemu import find_program, security_model  # noqa: PLC0415
@@ -36,9 +37,20 @@ def check(target: Target, options: dict[str, Any]) -> None:
             raise UsageError(f"no guest image called {image!r}: one of {', '.join(recipe_names())}")
     elif options.get("qemu"):
         raise UsageError(f"--qemu has no meaning for target {target.name}, which is of kind {target.kind}")
+    if target.kind == "v86":
+        _check_v86(target, options)
     chosen_link(target, options.get("link"))
     if target.kind == "server":
         check_server(parse(target.server).for_user(options))
+
+
+def _check_v86(target: Target, options: dict[str, Any]) -> None:
+    if options.get("image"):
+        raise UsageError(f"--guest has no meaning for target {target.name}: the guest under v86 is one of its own")
+    if "packages" in options:
+        raise UsageError(f"target {target.name} cannot be soaked: too slow under v86, and no room for workloads; "
+                         "take one with QEMU or User-Mode Linux")  # fmt: skip
+    v86_program.require_host()
 
 
 def deployment(target: Target, run_dir: Path, progress: Progress, options: dict[str, Any]) -> Deployment:
@@ -59,6 +71,10 @@ def deployment(target: Target, run_dir: Path, progress: Progress, options: dict[
         from conformance.targets.uml import UmlDeployment  # noqa: PLC0415
 
         return UmlDeployment(target, run_dir, progress, options)
+    if target.kind == "v86":
+        from conformance.targets.v86 import V86Deployment  # noqa: PLC0415
+
+        return V86Deployment(target, run_dir, progress, options)
     if target.kind == "local":
         from conformance.targets.local import LocalDeployment  # noqa: PLC0415
 
@@ -101,7 +117,11 @@ def start(
     runner = Runner(target, made, control_first, worker)
     try:
         made.start()
-    except InfrastructureError as e:
-        runner.broken = e
+    except Exception as e:  # noqa: BLE001 - whatever it is, nothing of it may stay, and no case can run
+        unexpected = f"{target.name} did not start: {type(e).__name__}: {e}"
+        runner.broken = e if isinstance(e, InfrastructureError) else InfrastructureError(unexpected)
         made.stop()
+    except BaseException:
+        made.stop()
+        raise
     return runner

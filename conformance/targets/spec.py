@@ -132,7 +132,7 @@ class Target(Strict):
     """One implementation under test as deployed."""
 
     name: str
-    kind: Literal["qemu", "local", "server", "tcp", "uml"]
+    kind: Literal["qemu", "local", "server", "tcp", "uml", "v86"]
     title: str
     layers: list[str] = []
     machine: MachineTable = MachineTable()

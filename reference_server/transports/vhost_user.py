@@ -73,8 +73,12 @@ class _Gone(Exception):
 class _FrontEnd:
     """One connection."""
 
-    def __init__(self, sock: socket.socket, device: Device, selector: selectors.BaseSelector) -> None:
+    def __init__(
+        self, sock: socket.socket, device: Device, selector: selectors.BaseSelector, in_band: bool = True
+    ) -> None:
         self._sock, self._device, self._selector = sock, device, selector
+        own = ProtocolFeature.INBAND_NOTIFICATIONS.mask
+        self._offered = PROTOCOL_FEATURES if in_band else PROTOCOL_FEATURES & ~own
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _REPLY_TIMEOUT)
         self._lines = [_Line() for _ in device.queues]
         self._part = bytearray()
@@ -259,11 +263,11 @@ class _FrontEnd:
                 self._features = vu.NUMBER.unpack(body).value
                 device.accept(self._features & ~Feature.VHOST_PROTOCOL_FEATURES.mask)
             case Request.GET_PROTOCOL_FEATURES:
-                return _number(PROTOCOL_FEATURES)
+                return _number(self._offered)
             case Request.SET_PROTOCOL_FEATURES:
                 chosen = vu.NUMBER.unpack(body).value
-                if chosen & ~PROTOCOL_FEATURES:
-                    raise Broken(f"protocol features {chosen & ~PROTOCOL_FEATURES:#x} were not offered")
+                if chosen & ~self._offered:
+                    raise Broken(f"protocol features {chosen & ~self._offered:#x} were not offered")
                 self._protocol = chosen
             case Request.GET_QUEUE_NUM:
                 return _number(len(device.queues))
@@ -436,8 +440,9 @@ def _closed(descriptor: int) -> int:
 class DeviceListener:
     """A device at a bound socket; one front end at a time."""
 
-    def __init__(self, sock: socket.socket, device: Device) -> None:
-        self._sock, self._device = sock, device
+    def __init__(self, sock: socket.socket, device: Device, *, in_band: bool = True) -> None:
+        """`in_band`: offer notifications in messages, which some front ends prefer where they are offered."""
+        self._sock, self._device, self._in_band = sock, device, in_band
         self.name = device.name
         """How a user would write the address."""
         self._wake, self._woken = os.pipe()
@@ -476,7 +481,7 @@ class DeviceListener:
         self._device.close()
 
     def _front_end(self, sock: socket.socket, selector: selectors.BaseSelector) -> None:
-        front = _FrontEnd(sock, self._device, selector)
+        front = _FrontEnd(sock, self._device, selector, self._in_band)
         try:
             while not self._ended:
                 events = selector.select(front.timeout())

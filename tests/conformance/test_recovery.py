@@ -15,9 +15,11 @@ from conformance.evidence.record import CaseResult
 from conformance.mounts import DEFAULT
 from conformance.runner import Runner
 from conformance.share import Share
+from conformance.targets import kinds
 from conformance.targets.local import LocalDeployment
 from conformance.targets.qemu import QemuDeployment
 from conformance.targets.spec import load
+from guests.agentlink import CallHung
 
 Run = Callable[[Callable[[Share], None]], CaseResult]
 
@@ -142,3 +144,23 @@ def test_a_guest_that_answers_no_more_is_charged_and_restored(guest: tuple[Run, 
     assert charged.verdict == "fail", charged.reason
     assert "no longer answers" in charged.reason
     assert run(harmless).verdict == "pass"
+
+
+@pytest.mark.parametrize("raised", [CallHung("trace_begin did not return"), ValueError("a fault of ours")])
+def test_a_target_that_fails_halfway_up_leaves_nothing_and_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception
+) -> None:
+    """Whatever it was: each case would start another one, and the first would never be stopped."""
+    stopped = []
+
+    def start(self: LocalDeployment) -> None:
+        raise raised
+
+    def stop(self: LocalDeployment) -> None:
+        stopped.append(self)
+
+    monkeypatch.setattr(LocalDeployment, "start", start)
+    monkeypatch.setattr(LocalDeployment, "stop", stop)
+    runner = kinds.start(load("local"), tmp_path, lambda _: None, {}, "main", False, "vfs")
+    assert stopped and runner.broken is not None
+    assert f"local did not start: {type(raised).__name__}: {raised}" in str(runner.broken)

@@ -1,0 +1,48 @@
+"""Which cases say nothing where no vantage outside the guest exists: those whose judgement is a comparison.
+
+`share.same_stat("f")` as a statement compares inside with outside and throws away what it saw. Without an outside it
+would hold whatever the target does, and a case that relies on it would pass without having looked. A case that goes on
+to judge what `same_stat` returns, or what its calls return, still judges what inside shows.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+_COMPARISONS = "same_"
+
+
+@functools.cache
+def only_compares(function: Callable[..., Any]) -> bool:
+    """Whether the function, or one of the suite's that it calls by name, states a comparison with outside."""
+    return any(_compares(one) for one in _reached(function, set()))
+
+
+def _compares(function: Callable[..., Any]) -> bool:
+    return any(
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Call)
+        and isinstance(node.value.func, ast.Attribute)
+        and node.value.func.attr.startswith(_COMPARISONS)
+        for node in ast.walk(_tree(function))
+    )
+
+
+def _reached(function: Callable[..., Any], seen: set[Callable[..., Any]]) -> set[Callable[..., Any]]:
+    """The function and those of `conformance.cases` that it names, and so on."""
+    seen.add(function)
+    for name in inspect.unwrap(function).__code__.co_names:
+        other = function.__globals__.get(name)
+        if inspect.isfunction(other) and other.__module__.startswith("conformance.cases") and other not in seen:
+            _reached(other, seen)
+    return seen
+
+
+@functools.cache
+def _tree(function: Callable[..., Any]) -> ast.AST:
+    return ast.parse(textwrap.dedent(inspect.getsource(function)))

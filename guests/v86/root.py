@@ -1,0 +1,191 @@
+"""The guest under v86: Debian 12 for i386, its stock kernel, our own PID 1, as files that v86 boots from.
+
+Made as the other images are (guests/images): mmdebstrap writes a tar, the rest is data from data. Apart from them
+because it is of another architecture and has neither sshd nor a network; it is no image of QEMU's machines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import secrets
+import subprocess
+import tarfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from guests import paths
+from guests.build_tools import require_build_tools
+from guests.errors import InfrastructureError
+from guests.files import require_space
+from guests.images.initramfs import Entry, cpio
+from guests.images.kernel import decompress_module, module_closure, module_name, parse_modules_dep
+from guests.images.recipe import GUEST_FILES as IMAGE_FILES
+from guests.images.recipe import MODULES
+from guests.images.rootfs import KERNEL_PREFIX, KernelFiles, Keys, open_tar, read_kernel, read_member, write_root
+from guests.locks import appearing, exclusive
+from guests.processes import claimed, dying_with_parent
+from guests.progress import Progress, silent
+
+NAME = "v86"
+TITLE = "Debian 12 (bookworm) for i386, stock kernel 6.1, and the emulator v86 from npm"
+SUITE = "bookworm"
+KERNEL_PACKAGE = "linux-image-686"
+"""Without PAE, which 512 MB have no use for."""
+PACKAGES = ("python3", "kmod", "busybox-static", "acl", "attr", "iproute2", "e2fsprogs", "login")
+BOOT_MODULES = ("virtio_pci", "ata_piix", "sd_mod", "squashfs", "overlay", "ext4", "crc32c_generic", "virtio_console")
+"""Loaded by the initramfs: v86's disks are IDE's, its console virtio's."""
+SPACE_MB = 2500
+LIMIT = 1800.0
+
+GUEST_FILES = Path(__file__).with_name("guest")
+_SECURITY = "sed -i /security/d \"$1/etc/apt/sources.list\""
+"""The guest meets nobody but the suite, and the archive's i386 part of it was broken for days when this was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class V86Root:
+    """A guest in the cache."""
+
+    directory: Path
+
+    @property
+    def kernel(self) -> Path:
+        return self.directory / "vmlinuz"
+
+    @property
+    def modules(self) -> Path:
+        """A cpio archive with busybox and the modules to boot with: the first part of an initramfs."""
+        return self.directory / "modules.cpio"
+
+    @property
+    def root(self) -> Path:
+        return self.directory / "root.squashfs"
+
+    @property
+    def manifest(self) -> dict[str, str]:
+        """Release of the kernel, time of making, and an id of this very build."""
+        loaded = json.loads((self.directory / "manifest.json").read_text(encoding="utf-8"))
+        assert isinstance(loaded, dict)
+        return loaded
+
+    def initramfs(self) -> bytes:
+        """The initramfs: what is cached, and our own init and PID 1 as they are in this checkout."""
+        return self.modules.read_bytes() + cpio([
+            Entry("init", 0o100755, (GUEST_FILES / "initramfs-init").read_bytes()),
+            Entry("assay9-v86", 0o100755, (GUEST_FILES / "resident").read_bytes()),
+        ])  # fmt: skip
+
+
+def directory() -> Path:
+    """Where it is in the cache, once made. The name covers every input that lies in this checkout."""
+    inputs = (SUITE, KERNEL_PACKAGE, PACKAGES, BOOT_MODULES, MODULES, _SECURITY,
+              (IMAGE_FILES / "fetch-kernel").read_bytes())  # fmt: skip
+    return paths.cache_dir() / f"{NAME}-root-{hashlib.sha256(repr(inputs).encode()).hexdigest()[:12]}"
+
+
+def find_root() -> V86Root | None:
+    """The guest, where it is made."""
+    found = V86Root(directory())
+    return found if (found.directory / "manifest.json").is_file() else None
+
+
+def ensure_root(progress: Progress = silent, rebuild: bool = False) -> V86Root:
+    """The guest, made first when the cache lacks it. Raises InfrastructureError."""
+    target = directory()
+    found = None if rebuild else find_root()
+    if found is None:
+        with exclusive(target.with_name(f".{target.name}.lock"), "the guest of v86", progress):
+            found = None if rebuild else find_root()
+            if found is None:
+                require_build_tools()
+                require_space(target.parent, SPACE_MB, "building the guest of v86")
+                with appearing(target) as temporary:
+                    _make(temporary, progress)
+                found = V86Root(target)
+    return found
+
+
+def _make(temporary: Path, progress: Progress) -> None:
+    started = time.monotonic()
+    progress(f"v86: mmdebstrap {SUITE} for i386 (a minute or two with a near mirror)")
+    archive = temporary / "raw.tar"
+    scratch = Path(os.environ.get("TMPDIR", "/var/tmp")) / f"assay9-{NAME}-{secrets.token_hex(4)}"
+    with claimed(scratch):
+        scratch.mkdir()
+        scratch.chmod(0o755)  # apt's own user must reach it
+        _mmdebstrap(scratch, archive, temporary / "mmdebstrap.log")
+    with open_tar(archive) as tar:
+        progress("v86: kernel, modules and squashfs root")
+        kernel = _kernel(tar)
+        (temporary / "vmlinuz").write_bytes(kernel.vmlinuz)
+        (temporary / "modules.cpio").write_bytes(_modules(kernel))
+        _squash(tar, kernel, temporary / "root.squashfs")
+    archive.unlink()
+    made = {"release": kernel.release, "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "build_id": secrets.token_hex(6)}  # fmt: skip
+    (temporary / "manifest.json").write_text(json.dumps(made), encoding="utf-8")
+    progress(f"v86: guest made in {time.monotonic() - started:.0f} s, kernel {kernel.release}")
+
+
+def _mmdebstrap(scratch: Path, archive: Path, log: Path) -> None:
+    rootless = () if os.geteuid() == 0 else ("--user", "--map-root-user", "--map-auto")
+    # Killed by itself mmdebstrap leaves mounts and children behind; its namespaces end with one process.
+    apart = ("unshare", *rootless, "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL", "--")
+    # x86-64 runs i386 by itself; what would be asked for otherwise is a package that only finds that out.
+    argv = [*apart, "mmdebstrap", "--mode=root", "--variant=minbase", "--architectures=i386", "--skip=check/qemu",
+            f"--include={','.join(PACKAGES)}", "--format=tar", "--aptopt=Acquire::Retries 3",
+            f"--setup-hook={_SECURITY}",
+            f"--customize-hook=sh '{IMAGE_FILES / 'fetch-kernel'}' {KERNEL_PACKAGE} \"$1\""]  # fmt: skip
+    argv += [f"--dpkgopt=path-exclude=/usr/share/{kind}/*" for kind in ("doc", "locale", "man", "info")]
+    with log.open("wb") as out:
+        done = subprocess.run(
+            dying_with_parent([*argv, SUITE, str(archive)]), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            env={**os.environ, "TMPDIR": str(scratch)}, check=False, timeout=LIMIT,
+        )  # fmt: skip
+    if done.returncode != 0:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        told = [line for line in lines if line.startswith(("E: ", "Err:"))] or lines or ["it said nothing"]
+        raise InfrastructureError(f"mmdebstrap {SUITE} for i386 failed: {told[0][:300]}",
+                                  "check the network and the proxy of apt, then retry")  # fmt: skip
+
+
+def _kernel(tar: tarfile.TarFile) -> KernelFiles:
+    """Kernel, busybox, the modules to boot with and the names of those to keep."""
+    kernel = read_kernel(tar)
+    members = {member.name.removeprefix("./"): member.name for member in tar.getmembers()}
+    base = f"{KERNEL_PREFIX}lib/modules/{kernel.release}/"
+    dependencies = parse_modules_dep(read_member(tar, members[f"{base}modules.dep"]).decode())
+    boot = [
+        (f"{module_name(path)}.ko", decompress_module(path, read_member(tar, members[base + path])))
+        for path in module_closure(BOOT_MODULES, dependencies)
+    ]
+    kept = frozenset(module_closure((*MODULES, *BOOT_MODULES), dependencies))
+    return dataclasses.replace(kernel, boot_modules=boot, kept_modules=kept)
+
+
+def _modules(kernel: KernelFiles) -> bytes:
+    directories = ("bin", "dev", "proc", "sys", "modules", "lower", "overlay", "root")
+    order = "".join(f"{name}\n" for name, _ in kernel.boot_modules)
+    return cpio([
+        *(Entry(name, 0o040755) for name in directories),
+        Entry("bin/busybox", 0o100755, kernel.busybox),
+        *(Entry(f"modules/{name}", 0o100644, data) for name, data in kernel.boot_modules),
+        Entry("modules/order", 0o100644, order.encode()),
+    ])  # fmt: skip
+
+
+def _squash(tar: tarfile.TarFile, kernel: KernelFiles, output: Path) -> None:
+    argv = ["mksquashfs", "-", str(output), "-tar", "-comp", "lz4", "-quiet", "-noappend", "-no-progress"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as tool:
+        assert tool.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # its own words follow
+            write_root(tar, kernel, Keys(b"", b"", b"", b""), tool.stdin.write)
+        _, said = tool.communicate()
+    if tool.returncode != 0:
+        raise InfrastructureError(f"mksquashfs failed: {said.decode(errors='replace').strip()[-300:]}",
+                                  "free some space in the cache")  # fmt: skip

@@ -1,0 +1,93 @@
+"""A machine under v86, saved when its guest waits for programs: booting takes a minute of processor time, once.
+
+A state is a directory in the cache: the saved machine, the names of its lines to the host, and the disks that belong
+to it. v86 restores it only beside the very same files and with the same devices, so all of them enter its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+from guests import paths
+from guests.files import remove_tree, require_space
+from guests.locks import appearing, exclusive
+from guests.progress import Progress
+from guests.uml.root import control_disk
+from guests.v86.launch import COMMAND_LINE, Files, V86Launch
+from guests.v86.program import BIOS, find_program
+from guests.v86.program import directory as program_directory
+from guests.v86.root import GUEST_FILES, V86Root, find_root
+from guests.v86.root import directory as root_directory
+
+BOOT_LIMIT = 1200.0
+"""Seconds that a booting guest has; it takes a minute of a processor, and the processor may be shared."""
+MEMORIES = (512,)
+"""Sizes of machines, in MiB, whose saved state `assay9 guest clean` keeps."""
+SPACE_MB = 800
+CONTROL_MB = 512
+"""Size of the guest's native file system at /control, in MiB; sparse here."""
+
+
+def state_directory(program: Path, root: V86Root, memory_mb: int, *, own_server: bool) -> Path:
+    """Where the state of such a machine is in the cache, once saved."""
+    seen = hashlib.sha256(repr((str(program), root.manifest["build_id"], memory_mb, own_server, CONTROL_MB,
+                                COMMAND_LINE)).encode())  # fmt: skip
+    for path in (*sorted(GUEST_FILES.iterdir()), BIOS):
+        seen.update(path.read_bytes())
+    return paths.cache_dir() / f"v86-state-{seen.hexdigest()[:12]}"
+
+
+def current_names(snapshots: bool) -> set[str]:
+    """Names in the cache of what this checkout uses: v86, its guest and, with ``snapshots``, saved machines."""
+    names = {program_directory().name, root_directory().name}
+    program, root = find_program(), find_root()
+    if snapshots and program is not None and root is not None:
+        names |= {state_directory(program, root, memory, own_server=own).name for own in (True, False)
+                  for memory in MEMORIES}  # fmt: skip
+    return names
+
+
+def files_of(directory: Path, program: Path, root: V86Root) -> Files:
+    """The files that a machine restored from the state there uses."""
+    return Files(program=program, root=root, initramfs=directory / "initramfs", control=directory / "control")
+
+
+def ensure_state(
+    program: Path, root: V86Root, memory_mb: int, *, own_server: bool, progress: Progress, rebuild: bool = False
+) -> Path:
+    """The directory of a saved machine, booted and saved first when the cache lacks it. Raises InfrastructureError."""
+    target = state_directory(program, root, memory_mb, own_server=own_server)
+    if rebuild or not (target / "machine").is_file():
+        with exclusive(target.with_name(f".{target.name}.lock"), "a booted guest of v86", progress):
+            if rebuild or not (target / "machine").is_file():
+                require_space(target.parent, SPACE_MB, "saving a booted guest")
+                with appearing(target) as temporary:
+                    _make(temporary, program, root, memory_mb, own_server, progress)
+                _forget_outdated(target)
+    return target
+
+
+def _make(
+    temporary: Path, program: Path, root: V86Root, memory_mb: int, own_server: bool, progress: Progress
+) -> None:
+    progress("v86: booting the guest once, to save it (a minute of a processor)")
+    started = time.monotonic()
+    (temporary / "initramfs").write_bytes(root.initramfs())
+    control_disk(temporary / "control", CONTROL_MB)
+    launch = V86Launch(files_of(temporary, program, root), temporary / "console.log", memory_mb, server=None,
+                       own_server=own_server, save=temporary / "machine")  # fmt: skip
+    try:
+        launch.wait_saved(BOOT_LIMIT)
+    finally:
+        launch.stop()
+    progress(f"v86: booted and saved in {time.monotonic() - started:.0f} s")
+
+
+def _forget_outdated(present: Path) -> None:
+    """A state is a hundred megabytes or two, and each change of our PID 1 makes another: two are kept, and this one."""
+    others = [path for path in present.parent.glob("v86-state-*") if path != present]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in others[2:]:
+        remove_tree(path)
