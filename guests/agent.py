@@ -532,6 +532,15 @@ def narrow_stat(path, dir_fd, flags):
     return {"st_" + name: s["stx_" + name] for name in STAT}
 
 
+def identity(path, dir_fd=None):
+    """st_mode, st_ino and st_dev as lstat(2) has them, whatever the times."""
+    if NARROW:
+        s = narrow_stat(path, dir_fd, AT_SYMLINK_NOFOLLOW)
+        return s["st_mode"], s["st_ino"], s["st_dev"]
+    s = os.lstat(path, dir_fd=dir_fd)
+    return s.st_mode, s.st_ino, s.st_dev
+
+
 @op()
 def stat_(path: P, dir_fd=None):
     if NARROW:
@@ -825,8 +834,8 @@ def scandir(path: P):
     """[[name, inode, file type bits of lstat], ...] sorted by name, "." and ".." left out."""
     entries = []
     for name in os.listdir(os.fsencode(path)):
-        s = os.lstat(os.path.join(path, name))
-        entries.append([os.fsdecode(name), s.st_ino, stat.S_IFMT(s.st_mode)])
+        mode, inode, _ = identity(os.path.join(os.fsencode(path), name))
+        entries.append([os.fsdecode(name), inode, stat.S_IFMT(mode)])
     return sorted(entries)
 
 
@@ -835,8 +844,8 @@ def entries(path: P):
     """As scandir, with the st_dev of each behind: [[name, inode, type, device], ...]."""
     found = []
     for name in os.listdir(os.fsencode(path)):
-        s = os.lstat(os.path.join(path, name))
-        found.append([os.fsdecode(name), s.st_ino, stat.S_IFMT(s.st_mode), s.st_dev])
+        mode, inode, device = identity(os.path.join(os.fsencode(path), name))
+        found.append([os.fsdecode(name), inode, stat.S_IFMT(mode), device])
     return sorted(found)
 
 
@@ -942,7 +951,7 @@ def rmtree(path: P):
 def remove_below(parent, name):
     """Remove `name`, a tree or not, of directory descriptor `parent`: paths may be longer than PATH_MAX."""
     try:
-        mode = os.lstat(name, dir_fd=parent).st_mode
+        mode = identity(name, parent)[0]
     except FileNotFoundError:
         return
     if not stat.S_ISDIR(mode):

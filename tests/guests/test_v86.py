@@ -154,7 +154,12 @@ def test_by_statx_the_agent_sees_what_it_sees_by_stat(monkeypatch: pytest.Monkey
     for name, op in names.items():
         path = str(tmp_path / name).encode()
         assert wide.narrow_stat(path, None, 0) == op(path)
-        assert wide.narrow_stat(path, None, wide.AT_SYMLINK_NOFOLLOW) == wide.lstat(path)
+        plain = wide.lstat(path)
+        assert wide.narrow_stat(path, None, wide.AT_SYMLINK_NOFOLLOW) == plain
+        wide.NARROW = True
+        assert wide.identity(path) == (plain["st_mode"], plain["st_ino"], plain["st_dev"])
+        wide.NARROW = False
+        assert wide.identity(path) == (plain["st_mode"], plain["st_ino"], plain["st_dev"])
     descriptor = wide.open_(str(tmp_path / "file").encode())
     assert wide.narrow_stat(b"", descriptor, wide.AT_EMPTY_PATH) == wide.fstat(descriptor)
     wide.close(descriptor)
