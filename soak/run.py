@@ -189,24 +189,31 @@ class Runner:
         told = False
         while True:
             now = time.monotonic()
-            if limit is not None and now >= limit and not told:
-                told = True
-                if self._disturber is not None:
-                    self._disturber.enough = True
-                for job in self._jobs:
-                    job.program.finish_soon()
+            over = limit is not None and now >= limit
+            if over and self._disturber is not None:
+                self._disturber.enough = True
             if limit is not None and now >= limit + GRACE:
                 return "time is up"
             if self.failed() >= TOO_MANY:
                 return f"{self.failed()} iterations failed"
             try:
+                if over and not told and not self._silent:  # a guest that is paused now is told when it goes on
+                    for job in self._jobs:
+                        job.program.finish_soon()
+                    told = True
                 self._poll(now)
             except GUEST_GONE as e:
+                told = False  # those that begin again know of nothing
                 self._recover(str(e))
             if all(job.done for job in self._jobs):
-                return "time is up" if told else "all iterations done"
+                return "time is up" if over else "all iterations done"
             self.view.tick(began, self.plan.seconds, [(j.job.instance, j.begun, j.ops) for j in self._jobs])
             time.sleep(SOON if any(job.waits for job in self._jobs) else self._pace())
+
+    @property
+    def _silent(self) -> bool:
+        """A disturbance keeps the guest from answering."""
+        return self._disturber is not None and self._disturber.silent
 
     def _pace(self) -> float:
         return min(SLOWEST, max(POLL, min((job.took for job in self._jobs), default=0.0) / 30))
@@ -218,7 +225,7 @@ class Runner:
     def _poll(self, now: float) -> None:
         assert self._disturber is not None
         self._disturber.tick(now)
-        if self._disturber.silent:
+        if self._silent:
             return
         for job in self._jobs:
             if not job.done:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from unittest import mock
 
 import pytest
@@ -25,7 +25,9 @@ from soak.disturbances.space import fill
 from soak.disturber import Disturber
 from soak.inside import promises, storm
 from soak.journal import Journal
-from soak.plan import Job, Plan
+from soak.plan import Job, Plan, jobs_of
+from soak.program import InsideProgram
+from soak.run import Runner
 from soak.view import View
 from tests.soak.runs import soaked
 
@@ -245,3 +247,44 @@ def test_pause_and_signals_on_a_real_share(tmp_path: Path, monkeypatch: pytest.M
     assert {d.name for d in seen} == {"signals", "pause"}
     assert all(d.end is not None for d in seen)
     assert facts.verdict == "pass", facts.judgements
+
+
+class Silence:
+    """The guest does not answer from its first moment until after the run's time is up."""
+
+    until = 0.0
+    told: ClassVar[list[float]] = []
+
+    def __init__(self) -> None:
+        self.silent = True
+
+    def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
+        Silence.until = time.monotonic() + 5
+        return {}
+
+    def tick(self, now: float) -> dict[str, Any] | None:
+        self.silent = now < Silence.until
+        return None if self.silent else {}
+
+    def undo(self) -> None:
+        self.silent = False
+
+
+def test_time_that_runs_out_while_the_guest_is_silent_is_told_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run ended within a pause, asked the paused guest to finish, and gave it up after 45 s."""
+    real = InsideProgram.finish_soon
+
+    def told(self: InsideProgram) -> None:
+        Silence.told.append(time.monotonic())
+        real(self)
+
+    monkeypatch.setattr(InsideProgram, "finish_soon", told)
+    monkeypatch.setitem(disturbances.KINDS, "pause", disturbances.Kind("pause", "x", Silence))
+    made = Plan(target="local", jobs=jobs_of(["tree"], 1, {"tree": {"steps": 10}}), seconds=4.0, seed=1,
+                sample_seconds=0.5, disturbances=["pause"], disturb_seconds=1.0)  # fmt: skip
+    with journals.create(tmp_path / "run", made.model_dump()) as journal:
+        Runner(journal, View(io.StringIO())).run()
+        assert [e.data["why"] for e in journal.events("finished")] == ["time is up"]
+    assert Silence.told and min(Silence.told) >= Silence.until
