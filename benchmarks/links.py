@@ -87,10 +87,10 @@ def rates(server: Server, count: int) -> Seen:
     turns = count // half
     ours, theirs, begun = time.process_time(), processor_time(pid), time.perf_counter()
     link.send_many(frames[:half])
-    for turn in range(turns):
+    for number in range(turns):
         # The other half is under way while this one is taken in.
-        if turn + 1 < turns:
-            link.send_many(frames[half:] if turn % 2 == 0 else frames[:half])
+        if number + 1 < turns:
+            link.send_many(frames[half:] if number % 2 == 0 else frames[:half])
         for _ in range(half):
             assert link.recv(60.0)[4] == Rgetattr.type
     many = turns * half / (time.perf_counter() - begun)
