@@ -187,3 +187,18 @@ def test_rings_outside_memory_are_told_by_status_and_error_descriptor(path: Path
     for descriptor in (memory, kick, error):
         os.close(descriptor)
     front.socket.close()
+
+
+def test_a_listener_without_messages_as_notifications_offers_none_and_takes_none(tmp_path: Path) -> None:
+    device = Device("device", b"share", lambda: Session(Exports(Export(MemoryStore())), OPERATIONS))
+    listener = DeviceListener(unix.bind(str(tmp_path / "s")), device, in_band=False)
+    listener.start()
+    try:
+        front = FrontEnd(tmp_path / "s")
+        inband = vu.ProtocolFeature.INBAND_NOTIFICATIONS.mask
+        assert front.ask(vu.Request.GET_PROTOCOL_FEATURES) == PROTOCOL_FEATURES & ~inband
+        assert front.tell(vu.Request.SET_PROTOCOL_FEATURES, number(PROTOCOL_FEATURES)) == 1
+        assert front.tell(vu.Request.SET_PROTOCOL_FEATURES, number(PROTOCOL_FEATURES & ~inband)) == 0
+        front.socket.close()
+    finally:
+        listener.close()
