@@ -106,7 +106,10 @@ def test_an_interrupted_run_leaves_nothing_and_keeps_its_results(
 
 
 @pytest.mark.guest
-def test_after_kill_9_nothing_runs_and_the_next_run_cleans_up_and_says_so(tmp_path: Path) -> None:
+def test_after_kill_9_nothing_runs_and_the_next_run_cleans_up_and_says_so(
+    tmp_path: Path, private_runtime: Path
+) -> None:
+    """In a runtime directory of its own: any other run of this user would clean up before ours does, and say so."""
     run, children = started_run(tmp_path)
     run.kill()
     run.wait(10)
