@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
-import json
-import marshal
 import os
 import secrets
 import shutil
@@ -15,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 import psutil
@@ -25,7 +21,9 @@ from guests.build_tools import user_namespace_problem
 from guests.errors import InfrastructureError
 from guests.files import remove_tree
 from guests.images.store import Image
+from guests.ports import ended, start_program
 from guests.processes import claim, dying_with_parent, start_time
+from guests.resident import SocketLineChannel
 from guests.ssh import SshShell
 from guests.uml.console import ConsoleServer
 from guests.uml.kernel import UmlKernel
@@ -89,21 +87,14 @@ class UmlLaunch:
                 raise
             raise InfrastructureError(self.why_ended(), f"see {self.log}") from error
 
-    def run_python(self, source: bytes, limit: float = 30.0) -> socket.socket:
-        """Run Python source in the guest; the socket is its standard input and output."""
+    def run_python(self, source: bytes, limit: float = 30.0) -> SocketLineChannel:
+        """Run Python source in the guest; the channel is its standard input and output."""
         assert self.console is not None
         connection = self.console.open(limit, self.runs)
         try:
             connection.settimeout(limit)
-            code = _compiled(source)
-            head = {"source_size": len(source), "code_size": len(code), "magic": MAGIC_NUMBER.hex()}
-            connection.sendall(json.dumps(head).encode() + b"\n" + source + code)
-            answer = b""
-            while len(answer) < 3:
-                part = connection.recv(3 - len(answer))
-                if not part:
-                    raise InfrastructureError("the guest ended the connection before it answered", f"see {self.log}")
-                answer += part
+            gone = InfrastructureError("the guest ended the connection before it answered", f"see {self.log}")
+            start_program(connection, source, gone)
             connection.settimeout(None)
         except TimeoutError:
             connection.close()
@@ -111,7 +102,7 @@ class UmlLaunch:
         except BaseException:
             connection.close()
             raise
-        return connection
+        return SocketLineChannel(connection)
 
     def connect(self, limit: float = 30.0) -> SshShell:
         """An SSH connection, through the machine's own network namespace. Raises InfrastructureError without one."""
@@ -133,15 +124,7 @@ class UmlLaunch:
     def why_ended(self) -> str:
         """One line: how the kernel ended, and its last words."""
         status = None if self.process is None else self.process.poll()
-        if status is None:
-            return "User-Mode Linux is running"
-        words = ""
-        with contextlib.suppress(OSError), self.log.open("rb") as log:
-            log.seek(self._log_from)
-            lines = [line.strip() for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
-            words = (lines or [""])[-1][:300]
-        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        return f"User-Mode Linux {how}{': ' + words if words else ''}"
+        return ended("User-Mode Linux", status, self.log, self._log_from)
 
     def stop(self) -> None:
         """End the whole tree and remove files and memory. Never raises; may be called again."""
@@ -206,12 +189,6 @@ class UmlLaunch:
         if not made:
             raise InfrastructureError("the guest's sshd did not answer on its TAP", f"see {self.log}")
         return made[0]
-
-
-@functools.cache
-def _compiled(source: bytes) -> bytes:
-    """The code of a program for the guest: compiling the agent takes half a second there."""
-    return marshal.dumps(compile(source, "/root/agent.py", "exec"))
 
 
 def tap_possible() -> bool:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
-import marshal
 import os
 import secrets
 import socket
 import subprocess
 import time
 from dataclasses import dataclass
-from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 from guests import paths
 from guests.errors import InfrastructureError
 from guests.files import remove_tree
+from guests.ports import ended, start_program
 from guests.processes import claim, dying_with_parent
+from guests.resident import SocketLineChannel
 from guests.v86.program import BIOS
 from guests.v86.root import V86Root
 
@@ -98,8 +97,8 @@ class V86Launch:
         if status != 0:
             raise InfrastructureError(self.why_ended(), f"see {self.log}")
 
-    def run_python(self, source: bytes, limit: float = 60.0) -> socket.socket:
-        """Run Python source in the guest; the socket is its standard input and output.
+    def run_python(self, source: bytes, limit: float = 60.0) -> SocketLineChannel:
+        """Run Python source in the guest; the channel is its standard input and output.
 
         What it is sent and what it writes is text: bytes 1 are the line's own. Raises InfrastructureError.
         """
@@ -107,15 +106,8 @@ class V86Launch:
         try:
             connection.settimeout(limit)
             connection.connect(str(self._lines))
-            code = _compiled(source)
-            head = {"source_size": len(source), "code_size": len(code), "magic": MAGIC_NUMBER.hex()}
-            connection.sendall(json.dumps(head).encode() + b"\n" + source + code)
-            answer = b""
-            while len(answer) < 3:
-                part = connection.recv(3 - len(answer))
-                if not part:
-                    raise InfrastructureError("the guest has no line free, or ended the program", f"see {self.log}")
-                answer += part
+            gone = InfrastructureError("the guest has no line free, or ended the program", f"see {self.log}")
+            start_program(connection, source, gone)
             connection.settimeout(None)
         except OSError as error:
             connection.close()
@@ -124,7 +116,7 @@ class V86Launch:
         except BaseException:
             connection.close()
             raise
-        return connection
+        return SocketLineChannel(connection)
 
     def runs(self) -> bool:
         """The emulator has not ended."""
@@ -138,15 +130,7 @@ class V86Launch:
     def why_ended(self) -> str:
         """One line: how the emulator ended, and its last words."""
         status = None if self.process is None else self.process.poll()
-        if status is None:
-            return "v86 is running"
-        words = ""
-        with contextlib.suppress(OSError), self.log.open("rb") as log:
-            log.seek(self._log_from)
-            lines = [line.strip() for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
-            words = (lines or [""])[-1][:300]
-        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        return f"v86 {how}{': ' + words if words else ''}"
+        return ended("v86", status, self.log, self._log_from)
 
     def stop(self) -> None:
         """End the process and remove its files. Never raises; may be called again."""
@@ -167,9 +151,3 @@ class V86Launch:
             )  # fmt: skip
         self._state = self._state.with_process(self.process.pid)
         self._state.write()
-
-
-@functools.cache
-def _compiled(source: bytes) -> bytes:
-    """The code of a program for the guest: compiling the agent takes seconds there."""
-    return marshal.dumps(compile(source, "/root/agent.py", "exec"))

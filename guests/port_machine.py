@@ -1,0 +1,147 @@
+"""What machines have in common whose guest is reached over lines of its console: User-Mode Linux's and v86's."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Generic, Protocol, Self, TypeVar
+
+from guests.console import ConsoleWatch
+from guests.errors import InfrastructureError
+from guests.machine import AGENT
+from guests.port_shell import PortShell
+from guests.processes import clean_left_over
+from guests.progress import Progress
+from guests.resident import SocketLineChannel
+from guests.shell import LineChannel, Shell
+
+
+class Launched(Protocol):
+    """One start of such a machine."""
+
+    name: str
+    argv: list[str]
+
+    @property
+    def pid(self) -> int: ...
+
+    def wait_ready(self, limit: float) -> None: ...
+
+    def runs(self) -> bool: ...
+
+    def why_ended(self) -> str: ...
+
+    def run_python(self, source: bytes) -> SocketLineChannel: ...
+
+    def stop(self) -> None: ...
+
+
+L = TypeVar("L", bound=Launched)
+
+
+class PortMachine(ABC, Generic[L]):
+    """A machine and the roads into it.
+
+    Not for several threads at once, and ``start`` belongs in a thread that lives as long as the machine: the kernel
+    of the host ends the guest when the thread that started it ends.
+    """
+
+    accelerator: str
+    ready_limit: float
+    """Seconds that a guest has to answer."""
+
+    def __init__(self, run_dir: Path, agent: Path | None, progress: Progress) -> None:
+        """``run_dir``: where its log goes; ``agent``: the agent's source, None for our own."""
+        self._progress = progress
+        self.agent = agent or AGENT
+        self._launch: L | None = None
+        self.logs = {"console": run_dir.absolute() / "console.log"}
+        self.console = ConsoleWatch(self.logs["console"])
+        self._begun = 0
+
+    @abstractmethod
+    def _begin(self) -> L:
+        """Fetch and build what is absent, ``_mark`` the log, and launch. Raises InfrastructureError."""
+
+    def _mark(self) -> None:
+        """What the log has from here on is of this start."""
+        self._begun = self.console.mark()
+
+    def start(self) -> None:
+        """Start the guest; fetch and build first what is absent.
+
+        Returns when it takes programs. Raises InfrastructureError when any of it fails; nothing is left then.
+        """
+        if self._launch is not None:
+            raise InfrastructureError("this machine is already started", "stop it first, or restore it")
+        for line in clean_left_over():
+            self._progress(line)
+        self.logs["console"].parent.mkdir(parents=True, exist_ok=True)
+        self._launch = self._begin()
+        try:
+            self._launch.wait_ready(self.ready_limit)
+        except BaseException:
+            self.stop()
+            raise
+
+    def restore(self) -> None:
+        """A fresh guest, whatever became of the present one. The log goes on."""
+        self.stop()
+        self.start()
+
+    def stop(self) -> None:
+        """End the machine and remove what it used, except the log. May be called at any time, repeatedly."""
+        if self._launch is not None:
+            self._launch.stop()
+            self._launch = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def name(self) -> str:
+        """What ``assay9 guest list`` calls this start of the machine."""
+        return self._started().name
+
+    @property
+    def pid(self) -> int:
+        """The pid on the host of what runs the guest; 0 when it is not started or has ended."""
+        return 0 if self._launch is None else self._launch.pid
+
+    @property
+    def argv(self) -> list[str]:
+        """Its command line, for the record."""
+        return self._started().argv
+
+    def alive(self) -> bool:
+        """It runs and the guest's kernel has not said that it panicked."""
+        return self._launch is not None and self._launch.runs() and not self.panicked()
+
+    def panicked(self) -> bool:
+        """The kernel's log of this start has a panic."""
+        return any(event.kind == "panic" for event in self.console.since(self._begun))
+
+    def why_dead(self) -> str:
+        """One line: what is known about a machine that is not alive."""
+        if self._launch is None:
+            return "the machine is not started"
+        return "the guest's kernel panicked" if self.panicked() else self._launch.why_ended()
+
+    def shell(self) -> Shell:
+        """Commands in the guest, each over a line of its own while it runs. It needs no root."""
+        return PortShell(self._started().run_python, self.alive)
+
+    def resident_channel(self) -> LineChannel:
+        """Start an agent in the guest over a line and return its standard input and output."""
+        if not self.agent.is_file():
+            raise InfrastructureError(f"no agent at {self.agent}", "name another in the machine's specification")
+        return self._started().run_python(self.agent.read_bytes())
+
+    def _started(self) -> L:
+        if self._launch is None:
+            raise InfrastructureError("the machine is not started", "start it first")
+        return self._launch
