@@ -113,8 +113,10 @@ AVAIL_NO_INTERRUPT = 1
 USED_NO_NOTIFY = 1
 """virtq_used.flags: the device wants no available buffer notification (2.7.10)."""
 
+AVAIL_FLAGS = 0
+"""Offset of ``flags``, u16, in the available ring (2.7.6)."""
 AVAIL_IDX = 2
-"""Offset of ``idx``, u16, in the available ring (2.7.6); ``flags``, u16, stands before it."""
+"""Offset of ``idx``, u16, there."""
 AVAIL_RING = 4
 """Offset of the u16 heads; behind the last stands ``used_event``, u16."""
 USED_IDX = 2

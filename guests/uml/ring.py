@@ -119,6 +119,11 @@ class Queue:
         except OSError as error:
             raise Broken(f"the guest does not take its interrupt: {error.strerror}") from error
 
+    @property
+    def mute(self) -> bool:
+        """Whether the driver wants no interrupts. To be believed of a queue whose driver never changes its mind."""
+        return bool(self._available[vq.AVAIL_FLAGS // 2] & vq.AVAIL_NO_INTERRUPT)
+
     def close(self) -> None:
         """Give its descriptors and its memory up."""
         for descriptor in (self.kick, self.call):
