@@ -3,7 +3,8 @@
     python -m benchmarks.device_in_guest [--rounds 3] [--only stat] [--count 300] [--mebibytes 192]
 
 As root: servers under test are contained. Shown are the medians of the rounds and ours / QEMU's, above 1 where ours is
-faster. Each pair of rounds begins with the other device. The untar's archive is a directory of the host (--tree; default: this Python's standard library, 8 MiB of it).
+faster. Each pair of rounds begins with the other device. The untar's archive is a directory of the host (--tree;
+default: this Python's standard library, 8 MiB of it).
 """
 
 from __future__ import annotations

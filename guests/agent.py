@@ -59,6 +59,8 @@ class P(str):
 
 
 OPS = {}
+SPOILING = set()
+"""Ops after which their process is good for nothing else: `reset` does not undo what they do."""
 FD_PATHS = {}
 MAPS = {}
 DIRS = {}
@@ -69,10 +71,13 @@ ROOT_FD = None
 """The root held open during a case: its dentry stays, and each call walks one name less over the wire."""
 
 
-def op(changes=()):
-    """Declare an op. `changes`: parameters whose path (or whose descriptor's path) the call changes."""
+def op(changes=(), spoils=False):
+    """Declare an op. `changes`: parameters whose path (or whose descriptor's path) the call changes. `spoils`: see
+    SPOILING."""
 
     def declare(function):
+        if spoils:
+            SPOILING.add(function.__name__)
         names = function.__code__.co_varnames[: function.__code__.co_argcount]
         paths = [i for i, n in enumerate(names) if function.__annotations__.get(n) in (P, "P")]
         OPS[function.__name__.rstrip("_")] = (function, names, paths, tuple(changes))
@@ -923,10 +928,16 @@ def closedir(handle):
 
 
 @op(changes=("path",))
-def fill_directory(path: P, count, prefix="f"):
-    """Create `count` empty files named prefix + number (six digits)."""
+def fill_directory(path: P, count, prefix="f", names_each=1):
+    """Create `count` names, prefix + number (six digits), of empty files that have so many names each."""
+    first = b""
     for i in range(count):
-        os.close(os.open(os.path.join(path, b"%s%06d" % (os.fsencode(prefix), i)), os.O_CREAT | os.O_EXCL, 0o644))
+        name = os.path.join(path, b"%s%06d" % (os.fsencode(prefix), i))
+        if i % names_each:
+            os.link(first, name)
+        else:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL, 0o644))
+            first = name
 
 
 @op()
@@ -1086,7 +1097,7 @@ def hold_many_open(path: P, count):
     return wrong
 
 
-@op()
+@op(spoils=True)
 def setrlimit(which, soft):
     """Lower a soft limit (RLIMIT_FSIZE, RLIMIT_NOFILE) of this process; for spawned processes only."""
     limits = (ctypes.c_ulong * 2)()
@@ -1111,7 +1122,7 @@ def run(argv, timeout=60, stdin=b"", cwd=None, env=None):
     return {"status": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
 
 
-@op()
+@op(spoils=True)
 def start_program(argv):
     """Start a program that is on its way when this returns; its process id. A relative argv[0] is below the root."""
     process = subprocess.Popen([under_root(argv[0]), *argv[1:]], stdin=subprocess.DEVNULL)
@@ -1527,13 +1538,38 @@ def worker(channel, root):
                 os._exit(0)
             buffer += part
         line, buffer = buffer.split(b"\n", 1)
-        channel.sendall(json.dumps(answer(json.loads(line), time.monotonic())).encode() + b"\n")
+        request = json.loads(line)
+        if request["op"] == "@again":
+            ROOT = os.fsencode(request["root"])
+            os.umask(request["umask"])
+        else:
+            channel.sendall(json.dumps(answer(request, time.monotonic())).encode() + b"\n")
+
+
+_PARK = 2.0
+"""Seconds that a process has to close what it has open before it is killed instead."""
+_PARKED = 4
+"""Processes of one user that are kept."""
+
+
+def who(spec):
+    """What of a further process cannot be changed later: its user and groups."""
+    return (spec.get("uid"), spec.get("gid"), tuple(spec.get("groups", ())))
+
+
+def root_of(spec):
+    return os.fsencode(spec["root"]) if "root" in spec else ROOT
 
 
 class Worker:
-    """The agent's view of one further process."""
+    """The agent's view of one further process.
+
+    A fork is dear: under User-Mode Linux 17 ms of processor time, for pages that must be copied. So a process that has
+    done nothing that cannot be undone is parked when its case ends, and another case gets it, as the main one.
+    """
 
     def __init__(self, spec):
+        self.who, self.spoiled = who(spec), False
         ours, theirs = socket.socketpair()
         self.pid = os.fork()
         if self.pid == 0:
@@ -1554,10 +1590,34 @@ class Worker:
                 os.setgroups(spec.get("groups", []))
                 os.setresgid(*[spec.get("gid", spec["uid"])] * 3)
                 os.setresuid(*[spec["uid"]] * 3)
-            worker(theirs, os.fsencode(spec["root"]) if "root" in spec else ROOT)
+            worker(theirs, root_of(spec))
         theirs.close()
         self.channel, self.buffer, self.waiting = ours, b"", []  # waiting: [id, deadline] in order
         KEPT.add(ours.fileno())
+
+    def park(self):
+        """Make it as new for another of its kind (see `who`); False where that cannot be, or is not soon done."""
+        if self.spoiled or self.waiting:
+            return False
+        try:
+            self.channel.settimeout(_PARK)
+            self.channel.sendall(b'{"id":0,"op":"reset","args":[],"kw":{}}\n')
+            said = self.channel.recv(1 << 16)
+            self.channel.settimeout(None)
+        except OSError:
+            return False
+        return said.endswith(b"\n") and b'"v": null' in said
+
+    def again(self, spec):
+        """Bring it back with a root and umask of `spec`; False where it died meanwhile."""
+        if select.select([self.channel], [], [], 0)[0]:
+            return False
+        asked = {"op": "@again", "root": os.fsdecode(root_of(spec)), "umask": spec.get("umask", 0o022)}
+        try:
+            self.channel.sendall(json.dumps(asked).encode() + b"\n")
+        except OSError:
+            return False
+        return True
 
     def end(self):
         """Kill it; the wait status, or None where it is stuck in the kernel and does not die."""
@@ -1589,6 +1649,7 @@ class Agent:
         self.source, self.sink = source, sink
         self.lines, self.buffer = [], b""
         self.workers, self.specs = {}, {}
+        self.parked = {}  # who -> workers that are as new
         self.dead = {}  # name -> wait status of a process that died between calls, until the next call is told
         self.current = None  # [id, deadline] of the call being made
         self.background = {}  # id -> deadline
@@ -1639,6 +1700,28 @@ class Agent:
             self.say(dict(reply or {"died": status}, id=number))
         return status
 
+    def hire(self, name):
+        """A further process of that name: a parked one, or a new one."""
+        spec = self.specs.get(name, {})
+        parked = self.parked.get(who(spec), [])
+        while parked:
+            w = parked.pop()
+            if w.again(spec):
+                return w
+            w.end()
+        return Worker(spec)
+
+    def reap(self):
+        """Every process but this one ends, or is as new."""
+        for name in list(self.workers):
+            w = self.workers[name]
+            parked = self.parked.setdefault(w.who, [])
+            if len(parked) < _PARKED and w.park():
+                parked.append(self.workers.pop(name))
+            else:
+                self.drop(name)
+        self.specs, self.dead = {}, {}
+
     def loop(self):
         while True:
             while self.lines:
@@ -1654,6 +1737,8 @@ class Agent:
                     if not part:
                         for name in list(self.workers):
                             self.drop(name)
+                        for w in [w for parked in self.parked.values() for w in parked]:
+                            w.end()
                         return
                     *lines, self.buffer = (self.buffer + part).split(b"\n")
                     self.lines += lines
@@ -1685,9 +1770,7 @@ class Agent:
         request = json.loads(line)
         name, op_name, limit = request.get("proc", "main"), request["op"], request.get("timeout", 30)
         if op_name == "@reap":  # every process but this one ends
-            for other in list(self.workers):
-                self.drop(other)
-            self.specs, self.dead = {}, {}
+            self.reap()
             self.say({"id": request["id"], "v": None})
         elif op_name in ("@spawn", "@kill"):
             if name in self.workers:
@@ -1700,8 +1783,9 @@ class Agent:
             self.say({"id": request["id"], "died": self.dead.pop(name)})
         elif name != "main":
             if name not in self.workers:
-                self.workers[name] = Worker(self.specs.get(name, {}))
+                self.workers[name] = self.hire(name)
             w = self.workers[name]
+            w.spoiled = w.spoiled or op_name in SPOILING
             begins = max([time.monotonic(), *[d for _, d in w.waiting]])
             w.waiting.append((request["id"], begins + limit))
             try:

@@ -273,8 +273,8 @@ class ConsoleServer:
                 port.to_host += part
             queue.push(chain, 0)
             taken = True
-        # Linux's driver has no use for this interrupt (virtio_console.c gives these queues no callback) and says so once
-        # and for all; under User-Mode Linux it would cost a signal for every message.
+        # Linux's driver has no use for this interrupt (virtio_console.c gives these queues no callback) and says so
+        # once and for all; under User-Mode Linux it would cost a signal for every message.
         if taken and not queue.mute:
             queue.signal()
         try:

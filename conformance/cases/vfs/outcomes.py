@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from errno import errorcode
 from typing import Any
@@ -75,6 +76,14 @@ def settled_times(share: Share, path: str) -> None:
     step; and let that step pass, so that one of ctime shows as well."""
     share.inside.utimensat(path, 10**18, 10**18)
     share.inside.quietly("sleep", _CLOCK_STEP)
+
+
+def earlier_errors_told(share: Share) -> None:
+    """Let syncfs(2) tell now of what could not be written home in earlier cases: Linux tells of it once, to who opens
+    something of the file system after it (fs/sync.c, errseq_sample in lib/errseq.c).
+    """
+    with suppress(OSError):
+        share.inside.syncfs(share.inside.open(".", os.O_RDONLY | os.O_DIRECTORY))
 
 
 def flush(share: Share, *paths: str) -> None:
