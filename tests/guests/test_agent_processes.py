@@ -1,0 +1,109 @@
+"""Further processes of an agent: what a case leaves behind in one is not there for the next case that gets it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from guests.agentlink import AgentLink, LocalChannel
+
+
+@pytest.fixture
+def agent() -> Iterator[AgentLink]:
+    link = AgentLink(LocalChannel())
+    yield link
+    link.close()
+
+
+def hired(agent: AgentLink, root: Path, **spec: object) -> int:
+    """A process "second" of that specification; its process id."""
+    agent.call("@spawn", proc="second", root=str(root), **spec)
+    pid = agent.call("getpid", proc="second")
+    assert isinstance(pid, int)
+    return pid
+
+
+def test_a_process_is_had_again_and_is_as_new(agent: AgentLink, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    first = hired(agent, tmp_path / "one", umask=0o077)
+    agent.call("create", "fred", b"content", proc="second")
+    agent.call("open", "fred", os.O_RDWR, proc="second")
+    agent.call("chdir", str(tmp_path), proc="second")
+    before = set(os.listdir(f"/proc/{first}/fd"))
+    agent.reap()
+    assert set(os.listdir(f"/proc/{first}/fd")) < before
+    assert os.readlink(f"/proc/{first}/cwd") == "/"
+
+    assert hired(agent, tmp_path / "two", umask=0o027) == first
+    agent.call("create", "fred", b"", 0o666, proc="second")
+    assert (tmp_path / "one/fred").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "two/fred").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_lock_that_a_case_left_is_gone(agent: AgentLink, tmp_path: Path) -> None:
+    hired(agent, tmp_path)
+    agent.call("create", "fred", proc="second")
+    fd = agent.call("open", "fred", os.O_RDWR, proc="second")
+    agent.call("flock", fd, 2 | 4, proc="second")  # LOCK_EX | LOCK_NB
+    agent.reap()
+    mine = agent.call("open", str(tmp_path / "fred"), os.O_RDWR)
+    agent.call("flock", mine, 2 | 4)
+
+
+def test_a_process_whose_limits_were_lowered_is_not_had_again(agent: AgentLink, tmp_path: Path) -> None:
+    first = hired(agent, tmp_path)
+    agent.call("setrlimit", resource.RLIMIT_FSIZE, 1000, proc="second")
+    agent.reap()
+    assert hired(agent, tmp_path) != first
+    assert not Path(f"/proc/{first}").exists()
+
+
+def test_a_process_that_died_while_nobody_wanted_it_is_replaced(agent: AgentLink, tmp_path: Path) -> None:
+    first = hired(agent, tmp_path)
+    agent.reap()
+    os.kill(first, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{first}/cwd").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert hired(agent, tmp_path) != first
+
+
+def test_a_process_in_the_middle_of_a_call_is_ended(agent: AgentLink, tmp_path: Path) -> None:
+    first = hired(agent, tmp_path)
+    agent.send("sleep", (60,), {}, "second", 90.0)
+    agent.reap()
+    assert not Path(f"/proc/{first}").exists()
+    assert hired(agent, tmp_path) != first
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_process_of_one_user_is_never_another_users(agent: AgentLink, tmp_path: Path) -> None:
+    roots = hired(agent, tmp_path)
+    agent.reap()
+    nobodys = hired(agent, tmp_path, uid=65534)
+    assert nobodys != roots
+    assert Path(f"/proc/{nobodys}").stat().st_uid == 65534
+    agent.reap()
+    assert hired(agent, tmp_path, uid=65534, gid=12) != nobodys
+    agent.reap()
+    assert hired(agent, tmp_path, uid=65534) == nobodys
+
+
+def test_no_process_outlives_the_agent(tmp_path: Path) -> None:
+    link = AgentLink(LocalChannel())
+    pids = [hired(link, tmp_path)]
+    link.reap()
+    link.call("@spawn", proc="third", root=str(tmp_path), umask=0o022)
+    pids.append(link.call("getpid", proc="third"))
+    link.close()
+    deadline = time.monotonic() + 5
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
