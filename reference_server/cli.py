@@ -32,6 +32,7 @@ from reference_server.transports import tcp, unix
 from reference_server.transports.stream import Listener
 from reference_server.transports.vhost_user import TAG_MAX, DeviceListener
 from reference_server.virtio.device import Device
+from reference_server.virtio.patience import BUSY_POLL
 
 DEFAULT_TCP = "127.0.0.1:5640"
 
@@ -66,6 +67,9 @@ class _Wrong(click.ClickException):
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Its mount tag, one for each --vhost-user.")
 @click.option("--no-in-band", is_flag=True,
               help="Offer no notifications in messages; User-Mode Linux takes them and is slower by them.")  # fmt: skip
+@click.option("--busy-poll", type=click.FloatRange(min=0), default=BUSY_POLL * 1e6, show_default=True,
+              metavar="MICROSECONDS",
+              help="How long a device that is asked often looks for the next request before it sleeps.")  # fmt: skip
 @click.option("--allow-remote", is_flag=True, help="Let --tcp be an address beyond this machine.")
 @click.option("--export", "exports", metavar="NAME=DIR", multiple=True, help="Offer DIR as aname NAME as well.")
 @click.option("--mapped", is_flag=True, help="Keep owners, modes and special files in extended attributes.")
@@ -95,6 +99,7 @@ def serve(
     vhost_user: tuple[str, ...],
     tags: tuple[str, ...],
     no_in_band: bool,
+    busy_poll: float,
     allow_remote: bool,
     exports: tuple[str, ...],
     mapped: bool,
@@ -153,7 +158,8 @@ def serve(
             own = offered.rooted(os.fsencode(tag))
             return lambda: Session(own, OPERATIONS, limits, health, observer)
 
-        listeners += _devices(vhost_user, tags, make_session_of, stack, in_band=not no_in_band)
+        patience = busy_poll / 1e6
+        listeners += _devices(vhost_user, tags, make_session_of, stack, in_band=not no_in_band, busy_poll=patience)
         ended = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: ended.set())
@@ -266,6 +272,7 @@ def _devices(
     stack: ExitStack,
     *,
     in_band: bool,
+    busy_poll: float,
 ) -> list[DeviceListener]:
     if len(paths) != len(tags):
         raise _Wrong(f"{len(paths)} --vhost-user and {len(tags)} --tag: each device has one tag")
@@ -278,7 +285,7 @@ def _devices(
         except OSError as error:
             raise _unavailable(path, error) from error
         stack.callback(unix.unbind, path)
-        device = Device(f"vhost-user {path}", os.fsencode(tag), make_session_of(tag))
+        device = Device(f"vhost-user {path}", os.fsencode(tag), make_session_of(tag), busy_poll)
         made.append(DeviceListener(sock, device, in_band=in_band))
     return made
 

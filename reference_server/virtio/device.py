@@ -23,6 +23,7 @@ from reference_server.pool import Pool
 from reference_server.session import Outlet, Session, Work
 from reference_server.storage import Pieces
 from reference_server.virtio.memory import Broken, GuestMemory
+from reference_server.virtio.patience import Patience
 from reference_server.virtio.rings import Chain, InOrder, PackedRing, Ring, RingAddress, SplitRing
 
 log = logging.getLogger("reference_server")
@@ -112,8 +113,8 @@ class _Answer:
 class Device:
     """One device with its tag."""
 
-    def __init__(self, name: str, tag: bytes, make_session: Callable[[], Session]) -> None:
-        """Raises ValueError for a tag that cannot be one."""
+    def __init__(self, name: str, tag: bytes, make_session: Callable[[], Session], busy_poll: float = 0.0) -> None:
+        """``busy_poll``: seconds (:class:`Patience`). Raises ValueError for a tag that cannot be one."""
         self.name = name
         self.config = config_space(tag)
         self.features = 0
@@ -124,6 +125,7 @@ class Device:
         self.late: set[_Answer] = set()
         """Requests under way beyond the thread that runs the queues."""
         self.queues = [Queue(index, lambda _queue: None) for index in range(QUEUES)]
+        self._patience = Patience(busy_poll)
         self._make_session = make_session
         self._session = make_session()
         self._pool = Pool(self._session.limits.workers, f"9p-{self._session.number}")
@@ -234,6 +236,7 @@ class Device:
         if ring is None or not queue.enabled or self.broken:
             return False
         more = False
+        self._patience.woken()
         try:
             more = self._run(queue, ring)
         except Broken as error:
@@ -250,6 +253,11 @@ class Device:
         while left:
             chain = ring.pop()
             if chain is None:
+                if left < _BATCH and not self.late:  # workers that have something to do need the interpreter
+                    self._signal(queue, ring)
+                    if self._patience.sees(ring.more):
+                        left = max(1, left - _SIGNAL_EVERY)
+                        continue
                 ring.want_kicks(True)
                 if not ring.more():
                     return False

@@ -52,10 +52,12 @@ Piece = tuple[int, int, bool]
 class Driver:
     """Drives queue 0 of a device of its own."""
 
-    def __init__(self, features: int = 0, size: int = 16, store: Store | None = None) -> None:
+    def __init__(
+        self, features: int = 0, size: int = 16, store: Store | None = None, busy_poll: float = 0.0
+    ) -> None:
         self.health = Health()
         exports = Exports(Export(store or MemoryStore()))
-        self.device = Device("device", b"tag", lambda: Session(exports, OPERATIONS, health=self.health))
+        self.device = Device("device", b"tag", lambda: Session(exports, OPERATIONS, health=self.health), busy_poll)
         self.features = Feature.VERSION_1.mask | Feature.MOUNT_TAG.mask | features
         self.size = size
         self.packed = bool(features & Feature.RING_PACKED.mask)
@@ -208,12 +210,16 @@ class Driver:
         joined = b"".join(bytes(self.memory[at : at + count]) for at, count, write in pieces if write)
         return joined[:length]
 
-    def rpc(self, request: Message, room: int = 8192) -> Message:
-        """One request in two descriptors, and its reply."""
+    def ask(self, request: Message, room: int = 8192) -> None:
+        """Make one request available in two descriptors."""
         frame = codec.frame(request)
         pieces = [(_DATA, len(frame), False), (_DATA * 2, room, True)]
         self.put(pieces, frame)
         self.offer(pieces)
+
+    def rpc(self, request: Message, room: int = 8192) -> Message:
+        """One request, and its reply."""
+        self.ask(request, room)
         self.run()
         found = self.wait_used()
         assert len(found) == 1
