@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from guests.errors import InfrastructureError
 
-__all__ = ["Finding", "InfrastructureError", "SuiteError", "Undrivable", "Unsupported", "UsageError"]
+__all__ = ["Finding", "InfrastructureError", "SuiteError", "TargetDied", "Undrivable", "Unsupported", "UsageError"]
 
 
 class Finding(AssertionError):
     """The target did wrong: what was seen is not what the case's source requires."""
+
+
+class TargetDied(Finding):
+    """The target serves no longer: it, its guest or a device of it died or answers no more."""
 
 
 class SuiteError(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 
-from conformance.errors import Finding, InfrastructureError
+from conformance.errors import InfrastructureError, TargetDied
 from conformance.mounts import MountOptions, rules_of
 from conformance.share import Share
 from conformance.targets.deployment import Deployment, Device, Place
@@ -50,7 +50,7 @@ class Further:
             if place.in_second_machine and isinstance(raised, InfrastructureError):
                 trouble = place.deployment.trouble()
                 if trouble is not None:
-                    return Finding(f"{share.label}: {trouble} ({raised})")
+                    return TargetDied(f"{share.label}: {trouble} ({raised})")
         return raised
 
     def tidy(self, *, hung: bool) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from conformance.case import Case
-from conformance.errors import Finding, InfrastructureError, Undrivable, Unsupported
+from conformance.errors import Finding, InfrastructureError, TargetDied, Undrivable, Unsupported
 from conformance.targets.spec import Known, Lack
 from conformance.trace import Crossed
 from conformance.vantage import CallRecord, errno_name
@@ -54,7 +54,8 @@ def judge(
         return Judgement("error", str(raised), infrastructure=True)
     if raised is not None and not isinstance(raised, Finding | AssertionError | OSError):
         return Judgement("error", f"{type(raised).__name__}: {raised}")
-    for lack in lacks:
+    died = isinstance(raised, TargetDied)  # which no lack and no version of the protocol excuses
+    for lack in () if died else lacks:
         seen = {errno_name(c.errno) for c in calls if c.errno is not None and c.vantage == "inside"}
         if seen & set(lack.errno):
             shown = "/".join(sorted(seen & set(lack.errno)))
@@ -72,7 +73,7 @@ def judge(
     seen_text = one_line(raised)
     if known is not None and re.search(known.symptom, f"{seen_text}\n{raised}"):
         return Judgement("known", f"{known.reason} ({seen_text})")
-    if without and not any(c.trouble for c in calls) and not re.search("died|no longer answers", seen_text):
+    if without and not died and not any(c.trouble for c in calls):
         return Judgement("undrivable", f"this version of the protocol has no {', '.join(without)} ({seen_text})")
     return Judgement("fail", seen_text)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from conformance.alone import only_compares
 from conformance.case import Case
-from conformance.errors import Finding, InfrastructureError, SuiteError, Undrivable
+from conformance.errors import Finding, InfrastructureError, SuiteError, TargetDied, Undrivable
 from conformance.evidence.record import CaseResult
 from conformance.evidence_of import case_result
 from conformance.features import FEATURES
@@ -234,7 +234,7 @@ class Runner:
     def _recover(self, raised: BaseException | None, charged: bool) -> BaseException | None:
         trouble = self.deployment.trouble()
         if trouble is not None and charged and isinstance(raised, InfrastructureError):
-            raised = Finding(f"{trouble} ({raised})")
+            raised = TargetDied(f"{trouble} ({raised})")
         self._mounted = None
         try:
             self.deployment.recover()

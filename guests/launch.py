@@ -19,7 +19,7 @@ from guests.argv import Host, qemu_argv
 from guests.errors import InfrastructureError
 from guests.files import remove_tree
 from guests.images.store import Image
-from guests.processes import claim, dying_with_parent, end, exiting
+from guests.processes import claim, dying_with_parent, end, exiting, how_ended, last_words
 from guests.qmp import Qmp
 from guests.spec import MachineSpec
 from guests.ssh import SshShell
@@ -134,12 +134,7 @@ class Launch:
 
     def why_ended(self) -> str:
         """One line: how QEMU ended, and its last words."""
-        status = None if self.process is None else self.process.poll()
-        if status is None:
-            return "QEMU is running"
-        words = self._last_words()
-        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        return f"QEMU {how}{': ' + words if words else ''}"
+        return how_ended("QEMU", self.process, self._last_words())
 
     def stop(self) -> None:
         """End QEMU and remove disk and sockets. Never raises; may be called again."""
@@ -203,13 +198,7 @@ class Launch:
         return InfrastructureError(f"QEMU did not start: {words or self.why_ended()}", f"see {self.logs['qemu']}")
 
     def _last_words(self) -> str:
-        """The last line that QEMU itself wrote in this start, warnings only if there is nothing else."""
-        with contextlib.suppress(OSError), self.logs["qemu"].open("rb") as log:
-            log.seek(self._log_from)
-            lines = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
-            errors = [line for line in lines if "warning:" not in line]
-            return (errors or lines or [""])[-1].strip()[:300]
-        return ""
+        return last_words(self.logs["qemu"], self._log_from)
 
 
 def _free_ports(count: int) -> list[int]:

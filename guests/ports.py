@@ -6,13 +6,11 @@ the line is the program's standard input and output from then on.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import marshal
 import socket
 from importlib.util import MAGIC_NUMBER
-from pathlib import Path
 
 from guests.errors import InfrastructureError
 
@@ -36,16 +34,3 @@ def start_program(connection: socket.socket, source: bytes, gone: Infrastructure
 def _compiled(source: bytes) -> bytes:
     """The code of a program for the guest: compiling the agent takes half a second there, and under v86 seconds."""
     return marshal.dumps(compile(source, "/root/agent.py", "exec"))
-
-
-def ended(what: str, status: int | None, log: Path, since: int) -> str:
-    """One line: how the process of ``what`` ended, and the last words in its log after byte ``since``."""
-    if status is None:
-        return f"{what} is running"
-    words = ""
-    with contextlib.suppress(OSError), log.open("rb") as file:
-        file.seek(since)
-        lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        words = (lines or [""])[-1][:300]
-    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-    return f"{what} {how}{': ' + words if words else ''}"

@@ -27,7 +27,8 @@ class GuestServer(OverRings):
     patience = 20.0
 
     def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
-        from conformance.targets.qemu import TAGS, QemuDeployment  # noqa: PLC0415 - it imports this package
+        from conformance.targets.guest import TAGS  # noqa: PLC0415 - it imports this package
+        from conformance.targets.qemu import QemuDeployment  # noqa: PLC0415 - as above
 
         self.spec, self.run_dir = spec, run_dir
         self.name = "QEMU"
@@ -99,8 +100,9 @@ class GuestServer(OverRings):
 
     def death(self) -> str | None:
         """See Server."""
-        alive = self._deployment is not None and self._deployment.machine.alive()
-        return None if alive else "the guest or its QEMU died"
+        if self._deployment is None:
+            return "the guest is not running"
+        return None if self._deployment.machine.alive() else self._deployment.machine.why_dead()
 
     def pid(self) -> int | None:
         """See Server."""

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from conformance.errors import UsageError
 from conformance.servers.process import ServerProcess
-from conformance.targets.qemu import TAGS
+from conformance.targets.guest import TAGS
 from conformance.targets.spec import Strict, Target
 from guests import paths
 from guests.processes import claim

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
 import subprocess
-import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,35 +14,29 @@ from typing import Any, cast
 from conformance.compare import Comparer
 from conformance.errors import InfrastructureError, UsageError
 from conformance.mounts import MountOptions
-from conformance.servers.containment import contain
 from conformance.targets import security_models
 from conformance.targets.deployment import Device, Place, Progress
-from conformance.targets.guest_mount import mount_9p, mounted, unmount
-from conformance.targets.scratch import Scratch
+from conformance.targets.guest import TAGS, GuestDeployment
 from conformance.targets.second import Devices, SecondMachines
 from conformance.targets.spec import MachineTable, Target
-from guests import paths, private_qemu
-from guests.agentlink import AgentLink, LinkLost, LocalChannel
+from guests import private_qemu
 from guests.machine import MachineSpec, QemuMachine, Share
 from guests.progress import silent
 from guests.spec import SecurityModel
 
-TAGS = ("share0", "share1", "share2", "share3")
 ODD_NAME = "a name, with=odd 'characters' \N{LATIN SMALL LETTER U WITH DIAERESIS}"
 
 
-class QemuDeployment:
+class QemuDeployment(GuestDeployment[QemuMachine]):
     """One machine with four shares; `share0` is the one that cases run on, unless they ask for another."""
 
     def __init__(
         self, target: Target, run_dir: Path, progress: Progress, options: dict[str, Any], devices: Devices = (),
     ) -> None:  # fmt: skip
-        self.target, self.run_dir, self.progress, self._options = target, run_dir, progress, options
+        super().__init__(target, run_dir, progress)
+        self._options = options
         table = target.machine
         self.qemu = find_program(options.get("qemu") or table.program, progress)
-        self.base = Path(tempfile.mkdtemp(prefix="machine-", dir=run_dir))
-        os.chmod(self.base, 0o755)
-        self._scratch = Scratch()
         model = security_model(options.get("security_model"), table)
         self.security_model: str = model
         given = [*devices, *[Device(multidevs=table.multidevs)] * (len(TAGS) - len(devices))]
@@ -68,18 +60,11 @@ class QemuDeployment:
             keep=bool(options.get("keep_guest")),
         )  # fmt: skip
         self.version, self.image = program_version(self.qemu), self.spec.image
-        self.inside_root, self.outside_root = mount_point(0), str(self.exports[0])
-        self.control_root = "/control/assay9"
+        self.inside_root, self.outside_root = self.mount_point(0), str(self.exports[0])
         self.comparer = self._comparer_for(self.security_model)
         self.host_view = ""
         """What to put before a path of outside to see it from this process: mounts of the run's namespace too."""
-        self.traced = False
-        self.features: frozenset[str] = frozenset()
-        self.launcher: tuple[str, ...] = ()
-        """Words before a command that make it run in the mount namespace of the run."""
         self._keep = bool(options.get("keep_guest"))
-        self._machine: QemuMachine | None = None
-        self._mounted: dict[int, tuple[MountOptions, str]] = {}
         self._second = SecondMachines(self._alike)
 
     def _given(self, export: Path, device: Device) -> Path:
@@ -95,13 +80,6 @@ class QemuDeployment:
         options = {**self._options, "keep_guest": False}
         return QemuDeployment(self.target, self.run_dir, self.progress, options, devices)
 
-    @property
-    def machine(self) -> QemuMachine:
-        """The running machine."""
-        if self._machine is None:
-            raise InfrastructureError("the guest is not running")
-        return self._machine
-
     def start(self) -> None:
         """See Deployment."""
         for path, share in zip(self.exports, self.spec.shares, strict=True):
@@ -111,17 +89,9 @@ class QemuDeployment:
                 share.path.unlink(missing_ok=True)
                 share.path.symlink_to(path)
         host = {"host-root", "mount-namespace"} if os.geteuid() == 0 else set()
-        # As root, the agent outside and QEMU live in a mount namespace of the run's own: what property cases
-        # mount there nobody else sees, and it is gone when they are; and a device that lets its guest out of the
-        # share finds the rest of this host read-only.
-        writable = [os.fsencode(p) for p in (self._scratch.path, self.base, paths.runtime_dir(), paths.cache_dir())]
-        prepare = partial(contain, writable) if host else None
-        channel = LocalChannel(stderr=self.base / "outside-agent.log", prepare=prepare)
-        self.outside = AgentLink(channel)
-        self.outside.call("getpid")
+        self.outside, namespace = self._agent_outside(contained=bool(host))
         if room := options_mb(self._options):
-            self._own_file_system(room, channel.pid)
-        self.launcher = ("nsenter", f"--mount=/proc/{channel.pid}/ns/mnt", "--") if host else ()
+            self._own_file_system(room, namespace)
         self._machine = QemuMachine(self.machine_spec(self.launcher), progress=self.progress)
         self._machine.start()
         self._connect()
@@ -151,15 +121,6 @@ class QemuDeployment:
                                           "it needs root, loop devices and room in /var/tmp")  # fmt: skip
         self.host_view = f"/proc/{namespace}/root"
 
-    def _connect(self) -> None:
-        self.inside = AgentLink(self.machine.agent_channel())
-        self.control = self.inside
-        self.inside.call("rmtree", self.control_root)
-        self.inside.call("mkdir", self.control_root)
-        self.kernel = self.inside.call("uname")[2]
-        self.traced = self.inside.call("trace_begin")
-        self._mounted.clear()
-
     def environment(self) -> dict[str, Any]:
         """See Deployment."""
         return {
@@ -171,25 +132,11 @@ class QemuDeployment:
             "security_model": self.security_model,
         }
 
-    def mount(self, options: MountOptions) -> str:
-        """See Deployment."""
-        self._mounted.pop(0, None)
-        return self._mount(0, options)
-
-    def _mount(self, number: int, options: MountOptions) -> str:
-        """Mount that share so, unless it is; its line of /proc/mounts."""
-        last, where = self._mounted.pop(number, None), mount_point(number)
-        if last is None or last[0] != options or mounted(self.inside, where) != last[1]:
-            unmount(self.inside, where)
-            last = (options, mount_9p(self.inside, where, options, *self.road(number)))
-        self._mounted[number] = last
-        return last[1]
-
     def place(self, number: int, label: str, options: MountOptions, *, in_second_machine: bool) -> Place:
         """A share of this machine, mounted so."""
         line = self._mount(number, options)
         return Place(
-            label=label, deployment=self, inside_root=mount_point(number), outside_root=str(self.exports[number]),
+            label=label, deployment=self, inside_root=self.mount_point(number), outside_root=str(self.exports[number]),
             export=str(self.spec.shares[number].path), mount_line=line,
             comparer=self._comparer_for(self.devices[number].security_model), in_second_machine=in_second_machine,
         )  # fmt: skip
@@ -214,64 +161,24 @@ class QemuDeployment:
         """See Deployment."""
         return {"device": self.machine.pid} if self._machine is not None and self._machine.pid else {}
 
-    def mark(self) -> Any:
-        """See Deployment."""
-        return self.machine.console.mark()
-
-    def excerpts(self, mark: Any) -> list[tuple[str, str]]:
-        """See Deployment."""
-        return [(f"console: {event.kind}", event.text) for event in self.machine.console.since(mark)]
-
-    def trouble(self) -> str | None:
-        """See Deployment."""
-        if not self.machine.alive():
-            return "the guest or its QEMU died"
-        try:
-            self.inside.call("getpid", timeout=5.0)
-        except LinkLost as e:
-            return f"the guest no longer answers: {e}"
-        except Exception as e:  # noqa: BLE001 - whatever it is, the guest does not serve
-            return f"the guest's agent does not serve: {e}"
-        return None
-
-    def recover(self) -> None:
-        """See Deployment."""
-        with contextlib.suppress(InfrastructureError, OSError):
-            self.inside.close()
-        self.machine.restore()
-        self._connect()
-
     def stop(self) -> None:
         """See Deployment."""
         self._second.discard()
-        for name in ("inside", "outside"):
-            link = getattr(self, name, None)
-            if link is not None:
-                with contextlib.suppress(InfrastructureError, OSError):
-                    link.close()
-        machine, self._machine = self._machine, None
-        if machine is None:
-            if not self._keep:
-                self._scratch.remove()
-        elif self._keep:
+        if self._keep and (machine := self._machine) is not None:
+            self._machine = None
+            self._close_links()
             name = machine.name
             machine.leave()
             self._scratch.leave()
             self.progress(f"guest {name} is left running, its exports in {self._scratch.path}; "
                           f"`assay9 guest ssh {name}`, and `assay9 guest clean` ends it")  # fmt: skip
         else:
-            machine.stop()
-            self._scratch.remove()
+            super().stop()
 
 
 def options_mb(options: dict[str, Any]) -> int:
     """Size of the first export's own file system in MiB, 0 for a plain directory."""
     return int(options.get("export_mb", 0))
-
-
-def mount_point(number: int) -> str:
-    """Where the guest mounts that share."""
-    return f"/mnt/{TAGS[number]}"
 
 
 def security_model(asked: str | None, table: MachineTable) -> SecurityModel:

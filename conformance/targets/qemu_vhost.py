@@ -16,7 +16,8 @@ from conformance.features import FEATURES
 from conformance.mounts import MountOptions
 from conformance.targets.backends import Backends
 from conformance.targets.deployment import Device, Place, Progress
-from conformance.targets.qemu import TAGS, QemuDeployment
+from conformance.targets.guest import TAGS
+from conformance.targets.qemu import QemuDeployment
 from conformance.targets.spec import Target
 from guests.machine import MachineSpec
 
@@ -93,7 +94,5 @@ class VhostQemuDeployment(QemuDeployment):
         """See Deployment."""
         return self._backends.death() or super().trouble()
 
-    def stop(self) -> None:
-        """See Deployment."""
-        super().stop()
+    def _end_servers(self) -> None:
         self._backends.remove()

@@ -19,8 +19,8 @@ from conformance.servers.process import ServerProcess, free_port
 from conformance.servers.programs import ReferenceServer
 from conformance.servers.spec import parse
 from conformance.targets.deployment import Device, Place, Progress
-from conformance.targets.guest_mount import mount_9p, mounted, unmount
-from conformance.targets.qemu import TAGS, QemuDeployment, mount_point
+from conformance.targets.guest import TAGS
+from conformance.targets.qemu import QemuDeployment
 from conformance.targets.spec import Target
 from guests.machine import MachineSpec
 
@@ -84,14 +84,6 @@ class TcpDeployment(QemuDeployment):
         said["server_argv"] = self._process.argv if self._process else []
         return said
 
-    def _mount(self, number: int, options: MountOptions) -> str:
-        last, where = self._mounted.pop(number, None), mount_point(number)
-        if last is None or last[0] != options or mounted(self.inside, where) != last[1]:
-            unmount(self.inside, where)
-            last = (options, mount_9p(self.inside, where, options, *self.road(number)))
-        self._mounted[number] = last
-        return last[1]
-
     def road(self, number: int) -> tuple[str, str]:
         """See Deployment."""
         return HOST, f"trans=tcp,port={self._server.port},aname={TAGS[number] if number else '/'}"
@@ -125,7 +117,5 @@ class TcpDeployment(QemuDeployment):
         death = self._process.death() if self._process else "the server is not running"
         return death or super().trouble()
 
-    def stop(self) -> None:
-        """See Deployment."""
-        super().stop()
+    def _end_servers(self) -> None:
         self._end_server()

@@ -13,7 +13,7 @@ import os
 import shlex
 import sys
 import tempfile
-from functools import partial
+from collections.abc import Sequence
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from conformance.compare import Comparer
-from conformance.errors import InfrastructureError, Undrivable, UsageError
+from conformance.errors import Undrivable, UsageError
 from conformance.features import FEATURES
 from conformance.mounts import MountOptions
-from conformance.servers.containment import contain
 from conformance.servers.process import ServerProcess
 from conformance.targets import security_models
 from conformance.targets.backends import BackendTable
 from conformance.targets.deployment import Device, Place, Progress
-from conformance.targets.guest_mount import mount_9p, mounted, unmount
+from conformance.targets.guest import GuestDeployment
 from conformance.targets.nowhere import Nowhere
-from conformance.targets.scratch import Scratch
 from conformance.targets.spec import Target
 from guests import paths
-from guests.agentlink import AgentLink, LinkLost, LocalChannel
+from guests.agentlink import AgentLink
 from guests.processes import claim
 from guests.v86.machine import TAG, V86Machine, V86Spec
 from guests.v86.program import VERSION
@@ -42,79 +40,47 @@ from guests.v86.program import VERSION
 NO_HOST = "a vantage outside: v86's own server keeps its files in the emulator's memory"
 MOUNT_POINT = f"/mnt/{TAG}"
 _START = 60.0
-_ANSWER = 20.0
-"""Seconds that a guest has to answer at all: one under v86 is slow, and the processor may be shared."""
 
 
-class V86Deployment:
+class V86Deployment(GuestDeployment[V86Machine]):
     """One machine with one share."""
 
+    answer_limit = 20.0  # a guest under v86 is slow, and the processor may be shared
+
     def __init__(self, target: Target, run_dir: Path, progress: Progress, options: dict[str, Any]) -> None:
-        self.target, self.run_dir, self.progress = target, run_dir, progress
-        self.base = Path(tempfile.mkdtemp(prefix="machine-", dir=run_dir))
-        os.chmod(self.base, 0o755)
-        self._scratch = Scratch()
+        super().__init__(target, run_dir, progress)
         self._export = self._scratch.path / TAG
         self._server = Server(target, self.base, self._scratch.path, self._export) if target.server else None
         self.image = "debian12"
         """Its kernel's, by which known failures of Linux's client go; that it is of 32 bits is the target's name."""
         self.version = self._server.version if self._server else VERSION
         self.inside_root, self.outside_root = MOUNT_POINT, str(self._export)
-        self.control_root = "/control/assay9"
         self.security_model = ""
         self.comparer = Comparer({**security_models.rules("passthrough", True), **target.profile.overrides()})
-        self.traced = False
-        self.features: frozenset[str] = frozenset()
-        self.launcher: tuple[str, ...] = ()
         self.outside: AgentLink = Nowhere(NO_HOST)
         self._holder: AgentLink | None = None
-        self._machine: V86Machine | None = None
-        self._mounted: tuple[MountOptions, str] | None = None
-
-    @property
-    def machine(self) -> V86Machine:
-        """The running machine."""
-        if self._machine is None:
-            raise InfrastructureError("the guest is not running")
-        return self._machine
+        """The agent whose namespace the emulator and the server live in; the vantage outside where there is one."""
 
     def start(self) -> None:
         """See Deployment."""
         self._export.mkdir(parents=True, exist_ok=True)
         os.chmod(self._export, 0o755)
-        launcher: tuple[str, ...] = ()
         if os.geteuid() == 0:
-            # The namespace that the emulator and the server live in: an agent of this host, which is also the
-            # vantage outside where there is one.
-            writable = [self._scratch.path, self.base, paths.runtime_dir(), paths.cache_dir()]
-            channel = LocalChannel(stderr=self.base / "outside-agent.log",
-                                   prepare=partial(contain, [os.fsencode(p) for p in writable]))  # fmt: skip
-            self._holder = AgentLink(channel)
-            self._holder.call("getpid")
-            launcher = ("nsenter", f"--mount=/proc/{channel.pid}/ns/mnt", "--")
-        self.launcher = launcher
+            self._holder, _ = self._agent_outside()
         host: set[str] = set()
         if self._server is not None:
             assert self._holder is not None, "kinds.check wants root"
             self.outside = self._holder
-            self._server.start(launcher)
+            self._server.start(self.launcher)
             host = {"host-root", "mount-namespace", "passthrough-ownership"}
-        spec = V86Spec(run_dir=self.base, server=self._server.socket if self._server else None, launcher=launcher,
+        spec = V86Spec(run_dir=self.base, server=self._server.socket if self._server else None,
+                       launcher=self.launcher,
                        memory_mb=self.target.machine.memory_mb)  # fmt: skip
         self._machine = V86Machine(spec, self.progress)
         self._machine.start()
         self._connect()
         guest = {"guest-root", "remount"} | ({"trace"} if self.traced else set())
         self.features = frozenset(host | guest | set(self.target.profile.features))
-
-    def _connect(self) -> None:
-        self.inside = AgentLink(self.machine.agent_channel())
-        self.control = self.inside
-        self.inside.call("rmtree", self.control_root)
-        self.inside.call("mkdir", self.control_root)
-        self.kernel = self.inside.call("uname")[2]
-        self.traced = self.inside.call("trace_begin")
-        self._mounted = None
 
     def environment(self) -> dict[str, Any]:
         """See Deployment."""
@@ -129,14 +95,9 @@ class V86Deployment:
             "accelerator": self.machine.accelerator,
         }
 
-    def mount(self, options: MountOptions) -> str:
-        """See Deployment."""
-        last, self._mounted = self._mounted, None
-        if last is None or last[0] != options or mounted(self.inside, MOUNT_POINT) != last[1]:
-            unmount(self.inside, MOUNT_POINT)
-            last = (options, mount_9p(self.inside, MOUNT_POINT, options, *self.road(0)))
-        self._mounted = last
-        return last[1]
+    def mount_point(self, number: int) -> str:
+        """See GuestDeployment: there is one."""
+        return MOUNT_POINT
 
     def road(self, number: int) -> tuple[str, str]:
         """See Deployment."""
@@ -164,49 +125,28 @@ class V86Deployment:
 
     def mark(self) -> Any:
         """See Deployment."""
-        return self.machine.console.mark(), self._server.mark() if self._server else 0
+        return super().mark(), self._server.mark() if self._server else 0
 
     def excerpts(self, mark: Any) -> list[tuple[str, str]]:
         """See Deployment."""
-        found = [(f"console: {event.kind}", event.text) for event in self.machine.console.since(mark[0])]
-        return [*found, *(self._server.excerpts(mark[1]) if self._server else [])]
+        return [*super().excerpts(mark[0]), *(self._server.excerpts(mark[1]) if self._server else [])]
 
     def trouble(self) -> str | None:
         """See Deployment."""
-        if self._server is not None and (death := self._server.death()) is not None:
-            return death
-        if not self.machine.alive():
-            return self.machine.why_dead()
-        try:
-            self.inside.call("getpid", timeout=_ANSWER)
-        except LinkLost as e:
-            return f"the guest no longer answers: {e}"
-        except Exception as e:  # noqa: BLE001 - whatever it is, the guest does not serve
-            return f"the guest's agent does not serve: {e}"
-        return None
+        return (self._server.death() if self._server else None) or super().trouble()
 
-    def recover(self) -> None:
-        """See Deployment."""
-        with contextlib.suppress(InfrastructureError, OSError):
-            self.inside.close()
+    def _restart(self) -> None:
         self.machine.stop()
         if self._server is not None:
             self._server.start(self.launcher)
         self.machine.start()
-        self._connect()
 
-    def stop(self) -> None:
-        """See Deployment."""
-        for link in (getattr(self, "inside", None), self._holder):
-            if link is not None:
-                with contextlib.suppress(InfrastructureError, OSError):
-                    link.close()
-        machine, self._machine = self._machine, None
-        if machine is not None:
-            machine.stop()
+    def _end_servers(self) -> None:
         if self._server is not None:
             self._server.remove()
-        self._scratch.remove()
+
+    def _links(self) -> Sequence[AgentLink | None]:
+        return [getattr(self, "inside", None), self._holder]
 
 
 class Server:

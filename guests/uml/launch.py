@@ -21,8 +21,8 @@ from guests.build_tools import user_namespace_problem
 from guests.errors import InfrastructureError
 from guests.files import remove_tree
 from guests.images.store import Image
-from guests.ports import ended, start_program
-from guests.processes import claim, dying_with_parent, start_time
+from guests.ports import start_program
+from guests.processes import claim, dying_with_parent, how_ended, last_words, start_time
 from guests.resident import SocketLineChannel
 from guests.ssh import SshShell
 from guests.uml.console import ConsoleServer
@@ -123,8 +123,7 @@ class UmlLaunch:
 
     def why_ended(self) -> str:
         """One line: how the kernel ended, and its last words."""
-        status = None if self.process is None else self.process.poll()
-        return ended("User-Mode Linux", status, self.log, self._log_from)
+        return how_ended("User-Mode Linux", self.process, last_words(self.log, self._log_from))
 
     def stop(self) -> None:
         """End the whole tree and remove files and memory. Never raises; may be called again."""

@@ -15,8 +15,8 @@ from pathlib import Path
 from guests import paths
 from guests.errors import InfrastructureError
 from guests.files import remove_tree
-from guests.ports import ended, start_program
-from guests.processes import claim, dying_with_parent
+from guests.ports import start_program
+from guests.processes import claim, dying_with_parent, how_ended, last_words
 from guests.resident import SocketLineChannel
 from guests.v86.program import BIOS
 from guests.v86.root import V86Root
@@ -129,8 +129,7 @@ class V86Launch:
 
     def why_ended(self) -> str:
         """One line: how the emulator ended, and its last words."""
-        status = None if self.process is None else self.process.poll()
-        return ended("v86", status, self.log, self._log_from)
+        return how_ended("v86", self.process, last_words(self.log, self._log_from))
 
     def stop(self) -> None:
         """End the process and remove its files. Never raises; may be called again."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from conformance.case import Case
-from conformance.errors import Finding, InfrastructureError, SuiteError, Undrivable, Unsupported
+from conformance.errors import Finding, InfrastructureError, SuiteError, TargetDied, Undrivable, Unsupported
 from conformance.judge import Judgement, judge, not_in_older, one_line
 from conformance.targets.spec import Known, Lack
 from conformance.trace import Crossed
@@ -110,7 +110,7 @@ class TestOlderVersion:
     def test_verdicts(self) -> None:
         assert self.judged() == "pass"
         assert self.judged(OSError(95, "x")) == "undrivable"
-        assert self.judged(Finding("the guest or its QEMU died (x)")) == "fail"
+        assert self.judged(TargetDied("QEMU was killed by signal 9 (x)")) == "fail"
         hung = call(None)
         hung.trouble = "hung"
         assert self.judged(Finding("hung"), (hung,)) == "fail"
@@ -127,6 +127,10 @@ class TestLacks:
 
     def test_the_errno_outside_does_not_count(self) -> None:
         assert verdict(OSError(95, "x"), lacks=(LACK,), calls=(call(95, "outside"),)).verdict == "fail"
+
+    def test_a_target_that_dies_of_what_it_lacks_is_a_failure(self) -> None:
+        died = TargetDied("the guest's kernel panicked (x)")
+        assert verdict(died, lacks=(LACK,), calls=(call(95),)).verdict == "fail"
 
     def test_a_pass_is_fixed(self) -> None:
         assert verdict(lacks=(LACK,), calls=(call(None),)).verdict == "fixed"

@@ -1,0 +1,187 @@
+"""What the deployments have in common whose share a Linux guest of this host mounts.
+
+As root, the agent outside, the hypervisor and every server live in a mount namespace of the run's own: what property
+cases mount there nobody else sees, and it is gone when they are; and a device that lets its guest out of the share
+finds the rest of this host read-only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from conformance.errors import InfrastructureError
+from conformance.mounts import MountOptions
+from conformance.servers.containment import contain
+from conformance.targets.deployment import Progress
+from conformance.targets.guest_mount import mount_9p, mounted, unmount
+from conformance.targets.scratch import Scratch
+from conformance.targets.spec import Target
+from guests import paths
+from guests.agentlink import AgentLink, LinkLost, LocalChannel
+from guests.console import ConsoleWatch
+from guests.shell import LineChannel
+from guests.spec import DEFAULT_TAGS
+
+TAGS = DEFAULT_TAGS
+"""The mount tags of a guest's shares; cases run on the first, unless they ask for another."""
+
+
+class Machine(Protocol):
+    """A machine of `guests`: QEMU's, User-Mode Linux's, v86's."""
+
+    console: ConsoleWatch
+
+    def start(self) -> None:
+        """Start it and return when its guest takes programs."""
+
+    def agent_channel(self) -> LineChannel:
+        """An agent in its guest."""
+
+    def alive(self) -> bool:
+        """Whether it runs and its kernel has not panicked."""
+
+    def why_dead(self) -> str:
+        """One line about one that is not alive."""
+
+    def restore(self) -> None:
+        """A fresh guest."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
+M = TypeVar("M", bound=Machine)
+
+
+class GuestDeployment(ABC, Generic[M]):
+    """One machine, the agent in its guest, and what is mounted there. See Deployment for what is not described here."""
+
+    outside: AgentLink
+    inside: AgentLink
+    control: AgentLink
+    control_root = "/control/assay9"
+    answer_limit = 5.0
+    """Seconds that a guest has to answer at all."""
+
+    def __init__(self, target: Target, run_dir: Path, progress: Progress) -> None:
+        self.target, self.run_dir, self.progress = target, run_dir, progress
+        self.base = Path(tempfile.mkdtemp(prefix="machine-", dir=run_dir))
+        os.chmod(self.base, 0o755)
+        self._scratch = Scratch()
+        self.traced = False
+        self.features: frozenset[str] = frozenset()
+        self.launcher: tuple[str, ...] = ()
+        """Words before a command that make it run in the mount namespace of the run."""
+        self._machine: M | None = None
+        self._mounted: dict[int, tuple[MountOptions, str]] = {}
+
+    @property
+    def machine(self) -> M:
+        """The running machine. Raises InfrastructureError before it is started."""
+        if self._machine is None:
+            raise InfrastructureError("the guest is not running")
+        return self._machine
+
+    def _agent_outside(self, *more: Path, contained: bool = True) -> tuple[AgentLink, int]:
+        """An agent of this host and its pid; contained in the namespace that `launcher` leads to from then on.
+
+        It can write below the scratch directory and the run's, the caches, and `more`.
+        """
+        writable = (self._scratch.path, self.base, paths.runtime_dir(), paths.cache_dir(), *more)
+        prepare = partial(contain, [os.fsencode(path) for path in writable]) if contained else None
+        channel = LocalChannel(stderr=self.base / "outside-agent.log", prepare=prepare)
+        link = AgentLink(channel)
+        link.call("getpid")
+        self.launcher = ("nsenter", f"--mount=/proc/{channel.pid}/ns/mnt", "--") if contained else ()
+        return link, channel.pid
+
+    def _connect(self) -> None:
+        """An agent in the guest, which has nothing mounted yet."""
+        self.inside = AgentLink(self.machine.agent_channel())
+        self.control = self.inside
+        self.inside.call("rmtree", self.control_root)
+        self.inside.call("mkdir", self.control_root)
+        self.kernel = self.inside.call("uname")[2]
+        self.traced = self.inside.call("trace_begin")
+        self._mounted.clear()
+
+    def mount_point(self, number: int) -> str:
+        """Where the guest mounts that share."""
+        return f"/mnt/{TAGS[number]}"
+
+    def mount(self, options: MountOptions) -> str:
+        """See Deployment."""
+        return self._mount(0, options)
+
+    def _mount(self, number: int, options: MountOptions) -> str:
+        """Mount that share so, unless it is; its line of /proc/mounts."""
+        last, where = self._mounted.pop(number, None), self.mount_point(number)
+        if last is None or last[0] != options or mounted(self.inside, where) != last[1]:
+            unmount(self.inside, where)
+            last = (options, mount_9p(self.inside, where, options, *self.road(number)))
+        self._mounted[number] = last
+        return last[1]
+
+    @abstractmethod
+    def road(self, number: int) -> tuple[str, str]:
+        """See Deployment."""
+
+    def mark(self) -> Any:
+        """See Deployment."""
+        return self.machine.console.mark()
+
+    def excerpts(self, mark: Any) -> list[tuple[str, str]]:
+        """See Deployment."""
+        return [(f"console: {event.kind}", event.text) for event in self.machine.console.since(mark)]
+
+    def trouble(self) -> str | None:
+        """See Deployment."""
+        if not self.machine.alive():
+            return self.machine.why_dead()
+        try:
+            self.inside.call("getpid", timeout=self.answer_limit)
+        except LinkLost as e:
+            return f"the guest no longer answers: {e}"
+        except Exception as e:  # noqa: BLE001 - whatever it is, the guest does not serve
+            return f"the guest's agent does not serve: {e}"
+        return None
+
+    def recover(self) -> None:
+        """See Deployment."""
+        with contextlib.suppress(InfrastructureError, OSError):
+            self.inside.close()
+        self._restart()
+        self._connect()
+
+    def _restart(self) -> None:
+        """A fresh guest, and fresh devices where they are processes of their own."""
+        self.machine.restore()
+
+    def stop(self) -> None:
+        """See Deployment."""
+        self._close_links()
+        machine, self._machine = self._machine, None
+        if machine is not None:
+            machine.stop()
+        self._end_servers()
+        self._scratch.remove()
+
+    def _end_servers(self) -> None:
+        """End the devices that are processes of their own."""
+
+    def _close_links(self) -> None:
+        for link in self._links():
+            if link is not None:
+                with contextlib.suppress(InfrastructureError, OSError):
+                    link.close()
+
+    def _links(self) -> Sequence[AgentLink | None]:
+        """The agents that were started."""
+        return [getattr(self, name, None) for name in ("inside", "outside")]
