@@ -71,7 +71,7 @@ def cli() -> None:
 @click.option("--mounts", "matrix", type=click.Choice(["default", "all"]), default="default", show_default=True,
               help="all: every cache mode, msize, access mode and version.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1), help="Guests at a time; default: one per two cases' worth of cores.")
-@click.option("-k", "expression", help="Only cases whose names match, as in pytest.")
+@click.option("-k", "expression", help="Only cases whose ids or names match, as in pytest: OPEN-004.")
 @click.option("--keep-guest", is_flag=True, help="Leave the guest running at the end (assay9 guest ssh).")
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Where run directories go.")  # fmt: skip

@@ -150,6 +150,13 @@ class RunPlugin:
         also = [MountOptions(cache=c) for c in ("mmap", "loose") if case.cached_too and c in case.caches]
         return [DEFAULT, *also]
 
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Let -k find a case by its id, too: OPEN-004, OPEN-004[rdonly]."""
+        case = _case_of(getattr(item, "function", None))
+        if case is not None and isinstance(item, pytest.Function):
+            parameters = _parameters(item)
+            item.extra_keyword_matches.add(f"{case.id}[{parameters}]" if parameters else case.id)
+
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         layers, families = self._layers(), self.config.getoption("--family")
         kept: list[pytest.Item] = []
@@ -260,8 +267,15 @@ class RunPlugin:
             return True
         return False
 
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if self.controls and self.writer is not None and not self.config.option.collectonly:
+    def pytest_terminal_summary(self, terminalreporter: Any, exitstatus: int) -> None:
+        if not self.controls or self.writer is None or self.config.option.collectonly:
+            return
+        if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            asked = [f"-k {self.config.option.keyword!r}"] if self.config.option.keyword else []
+            asked += [f"--family {family}" for family in self.config.getoption("--family")]
+            which = f"{' '.join(asked) or 'what was asked for'} in the layers {', '.join(self._layers())}"
+            terminalreporter.write(f"\nassay9: no case is called {which}; `assay9 cases` lists ids and families\n")
+        else:
             from conformance.evidence.gate import summarise  # noqa: PLC0415 - rich is slow to import in workers
 
             terminalreporter.write(summarise(load_run(self.run_dir), self.run_dir))

@@ -36,6 +36,18 @@ def test_a_run_on_this_host_passes_and_leaves_a_record(tmp_path: Path) -> None:
     assert all(r.comparisons for r in record.results if r.case_id == "MODE-001")
 
 
+def test_a_case_is_found_by_its_id(tmp_path: Path) -> None:
+    done = assay9("run", "local", "--family", FAMILY, "-k", "MODE-001", "--jobs", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {r.case_id for r in record_of(tmp_path).results} == {"MODE-001"}
+
+
+def test_a_name_that_no_case_has_is_told_and_status_2(tmp_path: Path) -> None:
+    done = assay9("run", "local", "--family", FAMILY, "-k", "MODE-999", "--jobs", "1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no case is called -k 'MODE-999' --family mode" in done.stdout
+
+
 @pytest.mark.guest
 def test_a_run_on_a_booted_guest_shows_that_messages_crossed(tmp_path: Path) -> None:
     done = assay9("run", "qemu", "--family", FAMILY, "-k", CASE, "--jobs", "1", "--mount", "cache=none", cwd=tmp_path)
