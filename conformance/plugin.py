@@ -194,7 +194,7 @@ class RunPlugin:
         if case is None:
             return None
         runner = self._runner(case.layer)
-        if runner.broken is not None and not self.counts:
+        if runner.broken is not None and (isinstance(runner, kinds.NotStarted) or not self.counts):
             # What could not even start judges nothing: say so once instead of in a thousand cases.
             pyfuncitem.session.shouldstop = f"assay9: {runner.broken}"
             pytest.skip(f"did not run: {runner.broken}")

@@ -100,6 +100,27 @@ class CaseRunner(Protocol):
         """End everything that was started."""
 
 
+class NotStarted:
+    """The runner of a target that there is nothing to start of: a hypervisor that cannot be fetched."""
+
+    def __init__(self, why: InfrastructureError) -> None:
+        self.broken: InfrastructureError | None = why
+        self._why = why
+
+    def environment(self) -> dict[str, Any]:
+        """Nothing is known."""
+        return {}
+
+    def run_item(
+        self, case: Case, parameters: str, function: Callable[..., None], arguments: dict[str, Any]
+    ) -> tuple[CaseResult, BaseException | None]:
+        """No case runs."""
+        raise self._why
+
+    def stop(self) -> None:
+        """Nothing was started."""
+
+
 def start(
     target: Target, run_dir: Path, progress: Progress, options: dict[str, Any], worker: str, control_first: bool,
     layer: str,
@@ -113,7 +134,10 @@ def start(
         on_wire = (RingRunner if layer == "ring" else WireRunner)(reached(target, options), run_dir, options, worker)
         on_wire.start()
         return on_wire
-    made = deployment(target, run_dir, progress, options)
+    try:
+        made = deployment(target, run_dir, progress, options)
+    except InfrastructureError as e:
+        return NotStarted(e)
     runner = Runner(target, made, control_first, worker)
     try:
         made.start()

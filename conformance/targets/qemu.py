@@ -33,11 +33,11 @@ class QemuDeployment(GuestDeployment[QemuMachine]):
     def __init__(
         self, target: Target, run_dir: Path, progress: Progress, options: dict[str, Any], devices: Devices = (),
     ) -> None:  # fmt: skip
-        super().__init__(target, run_dir, progress)
-        self._options = options
         table = target.machine
         self.qemu = find_program(options.get("qemu") or table.program, progress)
-        model = security_model(options.get("security_model"), table)
+        version, model = program_version(self.qemu), security_model(options.get("security_model"), table)
+        super().__init__(target, run_dir, progress)  # makes directories, so what may be refused comes before
+        self._options = options
         self.security_model: str = model
         given = [*devices, *[Device(multidevs=table.multidevs)] * (len(TAGS) - len(devices))]
         self.devices = [replace(d, security_model=d.security_model or model) for d in given]
@@ -59,7 +59,7 @@ class QemuDeployment(GuestDeployment[QemuMachine]):
             extra_packages=tuple(options.get("packages", ())),
             keep=bool(options.get("keep_guest")),
         )  # fmt: skip
-        self.version, self.image = program_version(self.qemu), self.spec.image
+        self.version, self.image = version, self.spec.image
         self.inside_root, self.outside_root = self.mount_point(0), str(self.exports[0])
         self.comparer = self._comparer_for(self.security_model)
         self.host_view = ""

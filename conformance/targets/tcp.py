@@ -33,10 +33,10 @@ class TcpDeployment(QemuDeployment):
     """One machine without any virtio-9p device; its four shares are exports of one server."""
 
     def __init__(self, target: Target, run_dir: Path, progress: Progress, options: dict[str, Any]) -> None:
-        super().__init__(target, run_dir, progress, options)
         spec = parse({"transport": "tcp", **target.server})
         if spec.program != "reference":
             raise UsageError(f"target {target.name}: of kind tcp there is only program = 'reference'")
+        super().__init__(target, run_dir, progress, options)
         self._server = ReferenceServer(spec, self.base)
         self._server.exported = self.exports[0]
         self.version = self._server.version()

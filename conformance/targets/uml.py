@@ -21,7 +21,7 @@ from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.guest import TAGS, GuestDeployment
 from conformance.targets.spec import Target
 from guests.files import remove_tree
-from guests.processes import claim
+from guests.processes import Running, claim
 from guests.uml.machine import Device as Backend
 from guests.uml.machine import UmlMachine, UmlSpec
 from guests.uml.memory import memory_root
@@ -34,8 +34,8 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
         super().__init__(target, run_dir, progress)
         self.exports = [self._scratch.path / tag for tag in TAGS]
         self._backends = Backends(target, self.base, self._scratch.path, self.exports)
-        self._memory = Path(tempfile.mkdtemp(prefix="assay9-", dir=memory_root(target.machine.memory_mb)))
-        self._claim = claim(f"memory-{self._memory.name}", (self._memory,), keep=False)
+        self._memory: Path | None = None
+        self._claim: Running | None = None
         self._root = options.get("image") or target.machine.image
         self.image = f"uml-{self._root}"
         """Not the image's name alone: the kernel is another, and known failures are mostly the kernel's."""
@@ -50,6 +50,8 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
         for path in self.exports:
             path.mkdir(parents=True, exist_ok=True)
             os.chmod(path, 0o755)
+        self._memory = Path(tempfile.mkdtemp(prefix="assay9-", dir=memory_root(self.target.machine.memory_mb)))
+        self._claim = claim(f"memory-{self._memory.name}", (self._memory,), keep=False)
         self.outside, _ = self._agent_outside(self._memory)
         self._backends.start(self.launcher)
         spec = UmlSpec(
@@ -126,5 +128,6 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
 
     def _end_servers(self) -> None:
         self._backends.remove()
-        remove_tree(self._memory)
-        self._claim.file.unlink(missing_ok=True)
+        if self._memory is not None and self._claim is not None:
+            remove_tree(self._memory)
+            self._claim.file.unlink(missing_ok=True)

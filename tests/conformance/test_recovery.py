@@ -15,11 +15,13 @@ from conformance.evidence.record import CaseResult
 from conformance.mounts import DEFAULT
 from conformance.runner import Runner
 from conformance.share import Share
-from conformance.targets import kinds
+from conformance.targets import kinds, uml
 from conformance.targets.local import LocalDeployment
 from conformance.targets.qemu import QemuDeployment
 from conformance.targets.spec import load
+from guests import private_qemu
 from guests.agentlink import CallHung
+from guests.errors import InfrastructureError
 
 Run = Callable[[Callable[[Share], None]], CaseResult]
 
@@ -164,3 +166,35 @@ def test_a_target_that_fails_halfway_up_leaves_nothing_and_ends_the_run(
     runner = kinds.start(load("local"), tmp_path, lambda _: None, {}, "main", False, "vfs")
     assert stopped and runner.broken is not None
     assert f"local did not start: {type(raised).__name__}: {raised}" in str(runner.broken)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the server under test is contained, which needs root")
+def test_no_room_for_the_memory_of_a_guest_is_told_once_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(needed_mb: int) -> Path:
+        raise InfrastructureError(f"/dev/shm has 1 MB free and the guest's memory needs {needed_mb} MB")
+
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("ASSAY9_SCRATCH", str(scratch))
+    monkeypatch.setattr(uml, "memory_root", no_room)
+    runner = kinds.start(load("reference-uml"), tmp_path, lambda _: None, {}, "main", False, "vfs")
+    assert "/dev/shm has 1 MB free" in str(runner.broken)
+    assert not list(scratch.iterdir())
+
+
+def test_a_hypervisor_that_cannot_be_had_is_told_once_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(progress: object) -> Path:
+        raise InfrastructureError("mmdebstrap trixie failed", "check the network")
+
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("ASSAY9_SCRATCH", str(scratch))
+    monkeypatch.setattr(private_qemu, "ensure_private_qemu", no_network)
+    runner = kinds.start(load("qemu-next"), tmp_path, lambda _: None, {}, "main", False, "vfs")
+    assert str(runner.broken) == "mmdebstrap trixie failed — check the network"
+    assert not list(scratch.iterdir())
+    runner.stop()
