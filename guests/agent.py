@@ -12,7 +12,8 @@ with it: past its timeout the caller is told, and a successor goes on (see `Agen
 
 A request with "look" (marked in the trace or not) has what its call changed looked at in the same round trip,
 while the call is "main"'s: "seen" then holds [name below the root, lstat or errno] of each and of its parents. "s" is
-what the call took, "o" what looking took, in seconds.
+what the call took, its request's decoding included; "o" what the agent spent on other things since the last call of
+"main": looking, writing replies. Both in seconds.
 
 An op is a function in `OPS`. Parameters annotated `P` are path names: relative ones are taken below
 the worker's root (the case's own directory). Ops marked `changes=` report the path they changed, so that
@@ -1500,7 +1501,7 @@ def below_root(changed):
 
 
 def answer(request, begun):
-    """Perform a request, now that it is `begun`, and return its reply.
+    """Perform a request, now that it is `begun`: its reply, and when the call was done.
 
     The clock is read no more often than needed: under User-Mode Linux each time is a system call of 50 us.
     """
@@ -1519,8 +1520,7 @@ def answer(request, begun):
         if request.get("look"):
             names = below_root(changed)
             reply["seen"] = list(zip(names, look(names, mark=request["look"] == "marked")))
-            reply["o"] = round(time.monotonic() - done, 6)
-    return reply
+    return reply, done
 
 
 def worker(channel, root):
@@ -1543,7 +1543,8 @@ def worker(channel, root):
             ROOT = os.fsencode(request["root"])
             os.umask(request["umask"])
         else:
-            channel.sendall(json.dumps(answer(request, time.monotonic())).encode() + b"\n")
+            reply, _ = answer(request, time.monotonic())
+            channel.sendall(json.dumps(reply).encode() + b"\n")
 
 
 _PARK = 2.0
@@ -1655,6 +1656,7 @@ class Agent:
         self.background = {}  # id -> deadline
         self.lock = threading.Lock()
         self.succeeded = False
+        self.spent = 0.0  # seconds that no reply has told of yet
         KEPT.update((source, sink))
 
     def say(self, reply):
@@ -1723,31 +1725,36 @@ class Agent:
         self.specs, self.dead = {}, {}
 
     def loop(self):
+        since = time.monotonic()
         while True:
             while self.lines:
-                self.take(self.lines.pop(0))
-            deadlines = [w.waiting[0][1] for w in self.workers.values() if w.waiting]
-            wait = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
-            channels = {w.channel: name for name, w in self.workers.items()}
-            # with nobody else to listen to, reading waits as well as select, for one system call less
-            ready_ones = select.select([self.source, *channels], [], [], wait)[0] if channels else [self.source]
-            for ready in ready_ones:
-                if ready is self.source:
-                    part = os.read(self.source, 1 << 20)
-                    if not part:
-                        for name in list(self.workers):
-                            self.drop(name)
-                        for w in [w for parked in self.parked.values() for w in parked]:
-                            w.end()
-                        return
-                    *lines, self.buffer = (self.buffer + part).split(b"\n")
-                    self.lines += lines
-                else:
-                    self.relay(channels[ready])
-            now = time.monotonic() if self.workers else 0.0
+                since = self.take(self.lines.pop(0), since)
+            now = time.monotonic()
+            self.spent += now - since
             for name, w in list(self.workers.items()):
                 if w.waiting and w.waiting[0][1] <= now:
                     self.drop(name, {"hung": True})
+            deadlines = [w.waiting[0][1] for w in self.workers.values() if w.waiting]
+            channels = {w.channel: name for name, w in self.workers.items()}
+            ready, part = [self.source], None
+            if channels:
+                ready = select.select([self.source, *channels], [], [], min(deadlines) - now if deadlines else None)[0]
+            else:  # reading waits as well, for one system call less
+                part = os.read(self.source, 1 << 20)
+            since = time.monotonic()
+            for one in ready:
+                if one is not self.source:
+                    self.relay(channels[one])
+                    continue
+                part = os.read(self.source, 1 << 20) if part is None else part
+                if not part:
+                    for name in list(self.workers):
+                        self.drop(name)
+                    for w in [w for parked in self.parked.values() for w in parked]:
+                        w.end()
+                    return
+                *lines, self.buffer = (self.buffer + part).split(b"\n")
+                self.lines += lines
 
     def relay(self, name):
         w = self.workers[name]
@@ -1765,8 +1772,8 @@ class Agent:
             w.waiting.pop(0)
             self.say(line + b"\n")
 
-    def take(self, line):
-        """Perform one request, or pass it on."""
+    def take(self, line, since):
+        """Perform one request, or pass it on; the time until which a reply tells what was spent, `since` at first."""
         request = json.loads(line)
         name, op_name, limit = request.get("proc", "main"), request["op"], request.get("timeout", 30)
         if op_name == "@reap":  # every process but this one ends
@@ -1796,16 +1803,17 @@ class Agent:
             self.background[request["id"]] = time.monotonic() + limit
             threading.Thread(target=self.answer_later, args=(request,), daemon=True).start()
         else:
-            begun = time.monotonic()
-            self.current = [request["id"], begun + limit]
-            reply = answer(request, begun)
+            self.current = [request["id"], since + limit]
+            reply, since = answer(request, since)
             if self.succeeded:
                 time.sleep(1e9)  # the successor has answered; this process is over
             self.current = None
+            reply["o"], self.spent = round(self.spent, 6), 0.0
             self.say(reply)
+        return since
 
     def answer_later(self, request):
-        reply = answer(request, time.monotonic())
+        reply, _ = answer(request, time.monotonic())
         if self.background.pop(request["id"], None):
             self.say(reply)
 

@@ -70,7 +70,7 @@ class AgentLink:
         self._next = 0
         self._replies: dict[int, dict[str, Any]] = {}
         self.seconds = 0.0
-        """What the agent itself has spent so far on calls, and on looking at what they changed."""
+        """What the agent itself has spent on all its calls so far, decoding requests and writing replies included."""
         self.spawned = False
         """Whether there may be further processes; `reap` ends them."""
 
