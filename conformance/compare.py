@@ -121,13 +121,14 @@ class Comparer:
         self, overrides: Mapping[str, Rule] | None = None, hidden: Callable[[str], bool] = lambda _: False
     ) -> None:
         self.rules = {**RULES, **(overrides or {})}
-        self._hidden = hidden
+        self.hides = hidden
+        """Whether the target keeps something of its own outside under that name."""
         self._inside_of: dict[Inode, Inode] = {}
         self._outside_of: dict[Inode, Inode] = {}
 
     def also(self, rules: Mapping[str, Rule]) -> Comparer:
         """Another with further rules, which has met no inodes."""
-        return Comparer({**self.rules, **rules}, self._hidden)
+        return Comparer({**self.rules, **rules}, self.hides)
 
     def forget_inodes(self) -> None:
         """Begin a new case: identities hold within one."""
@@ -174,7 +175,7 @@ class Comparer:
     def entries(self, path: str, inside: Iterable[list[Any]], outside: Iterable[list[Any]]) -> Comparison:
         """Compare directories as [name, inode, type, device] lists: same names, same types, inode identity."""
         ours = {name: rest for name, *rest in inside}
-        theirs = {name: rest for name, *rest in outside if not self._hidden(name)}
+        theirs = {name: rest for name, *rest in outside if not self.hides(name)}
         type_rule = self._rule("type")
         fields = [Field("names", sorted(ours), sorted(theirs), "exact", sorted(ours) == sorted(theirs))]
         for name in sorted(ours.keys() & theirs.keys()):
@@ -203,7 +204,7 @@ class Comparer:
 
     def shown(self, values: Mapping[str, bytes]) -> dict[str, bytes]:
         """The host's attributes without those that the server keeps for itself."""
-        return {name: value for name, value in values.items() if not self._hidden(name)}
+        return {name: value for name, value in values.items() if not self.hides(name)}
 
     def _rule(self, name: str) -> Rule:
         try:

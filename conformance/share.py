@@ -57,6 +57,8 @@ class Share:
         comparer.forget_inodes()
         for vantage in (inside, outside, control):
             vantage.observer = self._observe
+        if not self._one_sided:
+            outside.hides = comparer.hides
         inside.only_uid = None if on_control else mount.only_uid
         self._looking(True)
 
@@ -134,13 +136,18 @@ class Share:
 
     def host_symlink(self, target: str, name: str) -> None:
         """symlink(2) on the host. Undrivable where a link of the host's is none inside: mapped security models."""
-        if not self._comparer.judges("target"):
+        if not self.host_links:
             raise Undrivable("a security model that keeps symbolic links as plain files on the host")
         self.outside.symlink(target, name)
 
+    @property
+    def host_links(self) -> bool:
+        """Whether a symbolic link of the host's is one inside: not so with mapped security models."""
+        return self._comparer.judges("target")
+
     def prepared_symlink(self, target: str, name: str) -> None:
         """A symbolic link for what follows: made on the host, which is faster, or inside where it must be."""
-        outside = self._comparer.judges("target") and not self.alone
+        outside = self.host_links and not self.alone
         (self.outside if outside else self.inside).symlink(target, name)
 
     # ---- further shares

@@ -45,6 +45,14 @@ class CallRecord:
 Observer = Callable[["Vantage", CallRecord], None]
 
 
+_LISTINGS = frozenset({"listdir", "scandir", "entries", "getdents", "readdir_all"})
+"""Ops whose value is a list of names, or of lists that begin with one."""
+
+
+def _name_of(entry: str | list[Any]) -> str:
+    return entry if isinstance(entry, str) else str(entry[0])
+
+
 class Pending:
     """A call that was started and not yet waited for (a blocking lock, a fifo)."""
 
@@ -77,6 +85,8 @@ class Vantage:
         """The one user whom the mount serves (mount option access=UID), or as whom it serves all (access=any)."""
         self.look = ""
         """How the agent is to look at what a call changed, in the same round trip: see `AgentLink.send`."""
+        self.hides: Callable[[str], bool] = lambda _: False
+        """Names that listings leave out: what a security model of the target keeps beside the guest's files."""
 
     def __getattr__(self, op: str) -> Callable[..., Any]:
         if op.startswith("_"):
@@ -99,7 +109,9 @@ class Vantage:
             reply = self.agent.receive(number, timeout)
             record.value, record.changed, record.seconds = reply.value, reply.changed, reply.seconds
             record.seen = reply.seen
-            return reply.value
+            if record.op in _LISTINGS:
+                record.value = [entry for entry in reply.value if not self.hides(_name_of(entry))]
+            return record.value
         except CallError as e:
             record.errno, record.changed, record.seconds, record.seen = e.errno, e.changed, e.seconds, e.seen
             raise
@@ -135,7 +147,9 @@ class Vantage:
         if uid is not None:
             spec |= {"uid": uid, "gid": uid if gid is None else gid, "groups": list(groups)}
         self.agent.call("@spawn", proc=process, **spec)
-        return Vantage(self.name, self.agent, self.root, self.observer, process, self.timeout)
+        spawned = Vantage(self.name, self.agent, self.root, self.observer, process, self.timeout)
+        spawned.hides = self.hides
+        return spawned
 
     def kill(self) -> None:
         """End this vantage's process with SIGKILL (descriptors and locks go with it)."""

@@ -55,7 +55,8 @@ def test_read_only_mount_is_read(share: Share) -> None:
         assert share.inside.read(fd, 100) == b"content"
         share.inside.close(fd)
         share.inside.close(share.inside.open("d/file", os.O_RDONLY | os.O_CREAT))
-        assert share.inside.readlink("d/link") == "file"
+        if share.host_links:
+            assert share.inside.readlink("d/link") == "file"
         for name in ("d", "d/file", "d/dir", "d/link"):
             share.same_stat(name)
 
@@ -192,4 +193,5 @@ def _read_all(share: Share) -> None:
     assert share.inside.read(fd, 100) == b"content"
     share.inside.close(fd)
     share.inside.listdir("d")
-    share.inside.readlink("d/link")
+    if share.host_links:
+        share.inside.readlink("d/link")

@@ -45,7 +45,8 @@ def test_everything_can_be_read(share: Share) -> None:
     assert there.inside.read(fd, 100) == b"content"
     there.inside.close(fd)
     there.inside.close(there.inside.open("d/file", os.O_RDONLY | os.O_CREAT))
-    assert there.same_link("d/link") == "file"
+    if there.host_links:
+        assert there.same_link("d/link") == "file"
     for name in ("d", "d/file", "d/dir", "d/link"):
         there.same_stat(name, tolerate={"atime_ns": "reading marks it"})
 
