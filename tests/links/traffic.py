@@ -38,7 +38,7 @@ from protocol import codec
 from protocol import constants as c
 from protocol import messages as m
 from protocol import vhost_user as vu
-from protocol.virtqueue import DESC_SIZE, DESCRIPTOR, Descriptor, Feature
+from protocol.virtqueue import DESC_SIZE, DESC_WRITE, DESCRIPTOR, Descriptor, Feature
 from tests.reference_server.traffic import (
     HUNG,
     SECRET,
@@ -185,6 +185,8 @@ class FrontEnd:
             playground = ring.take(8192, align=64)
             ring.memory.allow(playground, 8192)
             ring.memory.write(playground, self._random.randbytes(512))
+        if isinstance(queue, PackedQueue):
+            self._allow_what_was_given_back(ring, queue)
         where = [*(playground + step for step in (0, 1, 16, 64, 512)), ring.memory.end - 16, ring.memory.end, 0,
                  0x7FFF_FFFF_0000, (1 << 64) - 16]  # fmt: skip
         inside = [playground, playground + 64, playground + 512]
@@ -206,6 +208,16 @@ class FrontEnd:
         queue.kick()
         time.sleep(PAUSE)
         self.counts["broken" if ring.device.broken() else "not broken"] += 1
+
+    def _allow_what_was_given_back(self, ring: Ring, queue: PackedQueue) -> None:
+        """A packed chain that runs on into slots which nobody wrote anew offers what stands there: a slot that the
+        device gave back still has the address of its descriptor, be it an indirect table's, and is marked writable.
+        """
+        for index in range(queue.size):
+            raw = ring.memory.read(queue.rings.descriptors + DESC_SIZE * index, DESC_SIZE)
+            address, length, _id, flags = DESCRIPTOR.unpack(raw)
+            if flags & DESC_WRITE:
+                ring.memory.allow(address, length)
 
     def _misplaced(self, ring: Ring) -> None:
         """Rings where none may be, while the queue runs; then features that were not offered."""
