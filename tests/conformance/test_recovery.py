@@ -161,6 +161,7 @@ def test_a_target_that_fails_halfway_up_leaves_nothing_and_ends_the_run(
     def stop(self: LocalDeployment) -> None:
         stopped.append(self)
 
+    monkeypatch.setenv("ASSAY9_SCRATCH", str(tmp_path))  # its stop is another, and removes nothing
     monkeypatch.setattr(LocalDeployment, "start", start)
     monkeypatch.setattr(LocalDeployment, "stop", stop)
     runner = kinds.start(load("local"), tmp_path, lambda _: None, {}, "main", False, "vfs")
