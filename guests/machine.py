@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from guests.accelerator import choose_accelerator, find_qemu
+from guests.agentlink import AGENT
+from guests.any_machine import AnyMachine
 from guests.argv import MAX_SHARES
 from guests.console import ConsoleLogin, ConsoleWatch
 from guests.errors import InfrastructureError
@@ -25,24 +27,18 @@ __all__ = ["DEFAULT_TAGS", "MachineSpec", "QemuMachine", "Share"]
 
 Road = Literal["resident", "ssh"]
 
-AGENT = Path(__file__).with_name("agent.py")
 AGENT_IN_GUEST = "/root/agent.py"
 
 READY_LIMIT = 60.0
 """Seconds that a restored guest has to answer; it takes one or two."""
 
 
-class QemuMachine:
-    """One QEMU process and the roads into its guest.
-
-    Not for several threads at once, and ``start`` belongs in a thread that lives as long as the machine: the
-    kernel kills QEMU when the thread that started it ends.
-    """
+class QemuMachine(AnyMachine[Launch]):
+    """One QEMU process and the roads into its guest."""
 
     def __init__(self, spec: MachineSpec, progress: Progress = silent) -> None:
         self.spec = spec
         self._progress = progress
-        self._launch: Launch | None = None
         self._shell: Shell | None = None
         self._image: Image | None = None
         self._snapshot: Snapshot | None = None
@@ -78,19 +74,12 @@ class QemuMachine:
             self._prepare()
             self._start_once()
 
-    def restore(self) -> None:
-        """A fresh guest from the snapshot, whatever became of the present one. The logs go on."""
-        self.stop()
-        self.start()
-
     def stop(self) -> None:
         """End the machine and remove what it used, except the logs. May be called at any time, repeatedly."""
         if self._shell is not None:
             self._shell.close()
             self._shell = None
-        if self._launch is not None:
-            self._launch.stop()
-            self._launch = None
+        super().stop()
 
     def leave(self) -> None:
         """Forget the machine without ending it; for one with ``keep``, which then stays."""
@@ -100,18 +89,6 @@ class QemuMachine:
         if self._launch is not None:
             self._launch.leave()
             self._launch = None
-
-    def __enter__(self) -> QemuMachine:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    @property
-    def name(self) -> str:
-        """What ``assay9 guest list`` calls this start of the machine."""
-        return self._started().name
 
     @property
     def pid(self) -> int:
@@ -123,11 +100,6 @@ class QemuMachine:
     def ssh_port(self) -> int:
         """Port on 127.0.0.1 that leads to the guest's sshd."""
         return self._started().ssh_port
-
-    @property
-    def argv(self) -> list[str]:
-        """QEMU's arguments, for the record."""
-        return self._started().argv
 
     @property
     def image(self) -> Image:
@@ -190,11 +162,6 @@ class QemuMachine:
     def console_login(self, limit: float = 20.0) -> ConsoleLogin:
         """Log in on the serial console: a way in when SSH does not answer."""
         return ConsoleLogin(self._started().console_socket, limit)
-
-    def _started(self) -> Launch:
-        if self._launch is None:
-            raise InfrastructureError("the machine is not started", "start it first")
-        return self._launch
 
     def _start_once(self) -> None:
         assert self._image is not None and self._snapshot is not None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Protocol, TypeVar
 
+from guests.agentlink import AGENT
+from guests.any_machine import AnyMachine, Started
 from guests.console import ConsoleWatch
 from guests.errors import InfrastructureError
-from guests.machine import AGENT
 from guests.port_shell import PortShell
 from guests.processes import clean_left_over
 from guests.progress import Progress
@@ -16,11 +17,8 @@ from guests.resident import SocketLineChannel
 from guests.shell import LineChannel, Shell
 
 
-class Launched(Protocol):
+class Launched(Started, Protocol):
     """One start of such a machine."""
-
-    name: str
-    argv: list[str]
 
     @property
     def pid(self) -> int: ...
@@ -33,18 +31,12 @@ class Launched(Protocol):
 
     def run_python(self, source: bytes) -> SocketLineChannel: ...
 
-    def stop(self) -> None: ...
-
 
 L = TypeVar("L", bound=Launched)
 
 
-class PortMachine(ABC, Generic[L]):
-    """A machine and the roads into it.
-
-    Not for several threads at once, and ``start`` belongs in a thread that lives as long as the machine: the kernel
-    of the host ends the guest when the thread that started it ends.
-    """
+class PortMachine(AnyMachine[L]):
+    """A machine whose resident starts programs on lines of its console."""
 
     accelerator: str
     ready_limit: float
@@ -54,7 +46,6 @@ class PortMachine(ABC, Generic[L]):
         """``run_dir``: where its log goes; ``agent``: the agent's source, None for our own."""
         self._progress = progress
         self.agent = agent or AGENT
-        self._launch: L | None = None
         self.logs = {"console": run_dir.absolute() / "console.log"}
         self.console = ConsoleWatch(self.logs["console"])
         self._begun = 0
@@ -84,38 +75,10 @@ class PortMachine(ABC, Generic[L]):
             self.stop()
             raise
 
-    def restore(self) -> None:
-        """A fresh guest, whatever became of the present one. The log goes on."""
-        self.stop()
-        self.start()
-
-    def stop(self) -> None:
-        """End the machine and remove what it used, except the log. May be called at any time, repeatedly."""
-        if self._launch is not None:
-            self._launch.stop()
-            self._launch = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    @property
-    def name(self) -> str:
-        """What ``assay9 guest list`` calls this start of the machine."""
-        return self._started().name
-
     @property
     def pid(self) -> int:
         """The pid on the host of what runs the guest; 0 when it is not started or has ended."""
         return 0 if self._launch is None else self._launch.pid
-
-    @property
-    def argv(self) -> list[str]:
-        """Its command line, for the record."""
-        return self._started().argv
 
     def alive(self) -> bool:
         """It runs and the guest's kernel has not said that it panicked."""
@@ -140,8 +103,3 @@ class PortMachine(ABC, Generic[L]):
         if not self.agent.is_file():
             raise InfrastructureError(f"no agent at {self.agent}", "name another in the machine's specification")
         return self._started().run_python(self.agent.read_bytes())
-
-    def _started(self) -> L:
-        if self._launch is None:
-            raise InfrastructureError("the machine is not started", "start it first")
-        return self._launch

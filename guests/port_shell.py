@@ -6,11 +6,9 @@ import base64
 import json
 import shlex
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from guests.errors import InfrastructureError
 from guests.resident import SocketLineChannel
-from guests.shell import LineChannel, Result
+from guests.shell import CopyingByRun, LineChannel, Result
 
 _RUN = b"""
 import base64, json, os, signal, subprocess, sys
@@ -37,7 +35,7 @@ _PROGRAM = "import os; os.chdir('/root'); os.execvp({first!r}, {argv!r})"
 _GRACE = 15.0
 
 
-class PortShell:
+class PortShell(CopyingByRun):
     """Programs over ports of the machine's console, one port each while it runs. Implements ``guests.shell.Shell``."""
 
     def __init__(self, start: Callable[[bytes], SocketLineChannel], alive: Callable[[], bool]) -> None:
@@ -63,20 +61,6 @@ class PortShell:
         out, err = (base64.b64decode(answer[name]).decode("utf-8", "surrogateescape") for name in ("out", "err"))
         # as a shell has it, and SSH: a program that was killed ends with 128 + the signal's number
         return Result(answer["status"] if answer["status"] >= 0 else 128 - answer["status"], out, err)
-
-    def push(self, local: Path, remote: str, mode: int = 0o644) -> None:
-        """See ``Shell.push``."""
-        name = shlex.quote(remote)
-        done = self.run(f"umask 077; cat > {name} && chmod {mode:o} {name}", 300.0, stdin=local.read_bytes())
-        if not done.ok:
-            raise InfrastructureError(f"copying {local.name} to {remote} in the guest: {done.stderr.strip()}")
-
-    def pull(self, remote: str, local: Path) -> None:
-        """See ``Shell.pull``."""
-        done = self.run(["cat", "--", remote], 300.0)
-        if not done.ok:
-            raise InfrastructureError(f"copying {remote} from the guest: {done.stderr.strip()}")
-        local.write_bytes(done.stdout.encode("utf-8", "surrogateescape"))
 
     def open_channel(self, argv: Sequence[str] | str) -> LineChannel:
         """See ``Shell.open_channel``."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from guests.errors import InfrastructureError
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +77,25 @@ class Shell(Protocol):
     def close(self) -> None:
         """Close the connection; never raises."""
         ...
+
+
+class CopyingByRun(ABC):
+    """``push`` and ``pull`` of a shell that can run commands."""
+
+    @abstractmethod
+    def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
+        """See ``Shell.run``."""
+
+    def push(self, local: Path, remote: str, mode: int = 0o644) -> None:
+        """See ``Shell.push``."""
+        name = shlex.quote(remote)
+        done = self.run(f"umask 077; cat > {name} && chmod {mode:o} {name}", 300.0, stdin=local.read_bytes())
+        if not done.ok:
+            raise InfrastructureError(f"copying {local.name} to {remote} in the guest: {done.stderr.strip()}")
+
+    def pull(self, remote: str, local: Path) -> None:
+        """See ``Shell.pull``."""
+        done = self.run(["cat", "--", remote], 300.0)
+        if not done.ok:
+            raise InfrastructureError(f"copying {remote} from the guest: {done.stderr.strip()}")
+        local.write_bytes(done.stdout.encode("utf-8", "surrogateescape"))

@@ -15,7 +15,7 @@ import paramiko
 
 from guests.errors import InfrastructureError
 from guests.resident import LineBuffer
-from guests.shell import LineChannel, Result
+from guests.shell import CopyingByRun, LineChannel, Result
 
 BANNER_POLL = 0.02
 """Seconds between attempts to get the banner."""
@@ -45,7 +45,7 @@ def wait_for_banner(port: int, limit: float, still_wanted: Callable[[], bool]) -
         )
 
 
-class SshShell:
+class SshShell(CopyingByRun):
     """One SSH connection as root. Implements ``guests.shell.Shell``."""
 
     def __init__(
@@ -111,20 +111,6 @@ class SshShell:
         finally:
             channel.close()
         return Result(status, _text(out), _text(err))
-
-    def push(self, local: Path, remote: str, mode: int = 0o644) -> None:
-        """See ``Shell.push``."""
-        name = shlex.quote(remote)
-        done = self.run(f"umask 077; cat > {name} && chmod {mode:o} {name}", 300.0, stdin=local.read_bytes())
-        if not done.ok:
-            raise InfrastructureError(f"copying {local.name} to {remote} in the guest: {done.stderr.strip()}")
-
-    def pull(self, remote: str, local: Path) -> None:
-        """See ``Shell.pull``."""
-        done = self.run(["cat", "--", remote], 300.0)
-        if not done.ok:
-            raise InfrastructureError(f"copying {remote} from the guest: {done.stderr.strip()}")
-        local.write_bytes(done.stdout.encode("utf-8", "surrogateescape"))
 
     def open_channel(self, argv: Sequence[str] | str) -> LineChannel:
         """See ``Shell.open_channel``."""

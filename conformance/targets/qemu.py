@@ -141,10 +141,6 @@ class QemuDeployment(GuestDeployment[QemuMachine]):
             comparer=self._comparer_for(self.devices[number].security_model), in_second_machine=in_second_machine,
         )  # fmt: skip
 
-    def road(self, number: int) -> tuple[str, str]:
-        """See Deployment."""
-        return TAGS[number], "trans=virtio"
-
     def beside(self, number: int, options: MountOptions) -> Place:
         """See Deployment."""
         return self.place(number, TAGS[number], options, in_second_machine=False)

@@ -83,10 +83,6 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
             "accelerator": self.machine.accelerator,
         }
 
-    def road(self, number: int) -> tuple[str, str]:
-        """See Deployment."""
-        return TAGS[number], "trans=virtio"
-
     def beside(self, number: int, options: MountOptions) -> Place:
         """See Deployment."""
         line = self._mount(number, options)

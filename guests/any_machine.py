@@ -1,0 +1,82 @@
+"""What every machine has: QEMU's, User-Mode Linux's and v86's. One start of it, its console, an end."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Generic, Protocol, Self, TypeVar
+
+from guests.console import ConsoleWatch
+from guests.errors import InfrastructureError
+from guests.shell import LineChannel
+
+
+class Started(Protocol):
+    """One start of a machine."""
+
+    name: str
+    argv: list[str]
+
+    def stop(self) -> None: ...
+
+
+S = TypeVar("S", bound=Started)
+
+
+class AnyMachine(ABC, Generic[S]):
+    """A machine and the roads into it.
+
+    Not for several threads at once, and ``start`` belongs in a thread that lives as long as the machine: the kernel
+    of the host ends the guest when the thread that started it ends.
+    """
+
+    console: ConsoleWatch
+    _launch: S | None = None
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start the guest and return when it answers. Raises InfrastructureError; nothing is left then."""
+
+    @abstractmethod
+    def alive(self) -> bool:
+        """It runs, and the guest's kernel has not panicked as far as is known."""
+
+    @abstractmethod
+    def why_dead(self) -> str:
+        """One line: what is known about a machine that is not alive."""
+
+    @abstractmethod
+    def agent_channel(self) -> LineChannel:
+        """Start an agent in the guest and return its standard input and output."""
+
+    def restore(self) -> None:
+        """A fresh guest, whatever became of the present one. The logs go on."""
+        self.stop()
+        self.start()
+
+    def stop(self) -> None:
+        """End the machine and remove what it used, except the logs. May be called at any time, repeatedly."""
+        if self._launch is not None:
+            self._launch.stop()
+            self._launch = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def name(self) -> str:
+        """What ``assay9 guest list`` calls this start of the machine."""
+        return self._started().name
+
+    @property
+    def argv(self) -> list[str]:
+        """The command line of what runs the guest, for the record."""
+        return self._started().argv
+
+    def _started(self) -> S:
+        if self._launch is None:
+            raise InfrastructureError("the machine is not started", "start it first")
+        return self._launch
