@@ -1,9 +1,10 @@
 # The two commands: `make conformance` and `make test`. Both do all the set-up first.
-.PHONY: help setup servers v86 conformance test check lock
+.PHONY: help setup servers v86 conformance test test-long check lock
 
 help:
 	@echo "make conformance  set everything up, then test QEMU's virtio-9p (vfs and property layers)"
 	@echo "make test         set everything up, then the project's own tests, one guest booted"
+	@echo "make test-long    set everything up, then the long proofs that make test leaves out (marker: long)"
 	@echo "make check        lint, types, import contracts, self-tests without a guest (seconds)"
 	@echo "make setup        only the set-up"
 	@echo "make servers      setup, and diod and nfs-ganesha for the wire layer's targets of these names"
@@ -27,14 +28,17 @@ test: setup
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
-	@.venv/bin/pytest tests -q $(ARGS)
+	@.venv/bin/pytest tests -q -m "not long" $(ARGS)
+
+test-long: setup
+	@.venv/bin/pytest tests -q -m long $(ARGS)
 
 check:
 	@./setup.sh --no-image
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
-	@.venv/bin/pytest tests -q -m "not guest" $(ARGS)
+	@.venv/bin/pytest tests -q -m "not guest and not long" $(ARGS)
 
 lock:
 	@.venv/bin/pip freeze --exclude-editable | grep -v '^-e' > requirements.lock
