@@ -7,17 +7,42 @@ everything else as *broken*, and the gate's exit status follows the same line.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from guests.errors import InfrastructureError
 
-__all__ = ["Finding", "InfrastructureError", "SuiteError", "TargetDied", "Undrivable", "Unsupported", "UsageError"]
+__all__ = [
+    "Finding", "Findings", "InfrastructureError", "SuiteError", "TargetDied", "Undrivable", "Unsupported", "UsageError",
+]  # fmt: skip
 
 
 class Finding(AssertionError):
-    """The target did wrong: what was seen is not what the case's source requires."""
+    """The target did wrong: what was seen is not what the case's source requires.
+
+    `code` is stable across releases of the suite: profiles match it, and `values`, never the text. A code is a word, or
+    a word and a detail (`field:mtime_ns`); `conformance.checks.CODES` says what each word means. `values` names what
+    the text says: `call`, `what`, `seen`, `expected`, `inside`, `outside`, ..., each as short text.
+    """
+
+    def __init__(self, text: str = "", code: str = "unspecified", values: Mapping[str, object] | None = None) -> None:
+        super().__init__(text)
+        self.code = code
+        self.values: dict[str, str] = {name: str(value) for name, value in (values or {}).items()}
+
+
+class Findings(Finding):
+    """Several findings of one case, in the order in which they were seen; code and values are the first one's."""
+
+    def __init__(self, found: Sequence[Finding]) -> None:
+        super().__init__("\n".join(str(one) for one in found), found[0].code, found[0].values)
+        self.found = tuple(found)
 
 
 class TargetDied(Finding):
-    """The target serves no longer: it, its guest or a device of it died or answers no more."""
+    """The target crashed or stopped responding: the server, the device, or the guest that it serves."""
+
+    def __init__(self, text: str = "", code: str = "died", values: Mapping[str, object] | None = None) -> None:
+        super().__init__(text, code, values)
 
 
 class SuiteError(Exception):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from conformance.case import Case
+from conformance.checks import findings_of
 from conformance.errors import Finding, InfrastructureError, TargetDied, Undrivable, Unsupported
 from conformance.targets.spec import Known, Lack
 from conformance.trace import Crossed
@@ -71,11 +72,16 @@ def judge(
             return Judgement("fixed", f"declared a known failure and passes: remove the entry ({known.reason})")
         return Judgement("pass", "")
     seen_text = one_line(raised)
-    if known is not None and re.search(known.symptom, f"{seen_text}\n{raised}"):
+    if known is not None and all(re.search(known.symptom, f"{one_line(one)}\n{one}") for one in _each(raised)):
         return Judgement("known", f"{known.reason} ({seen_text})")
     if without and not died and not any(c.trouble for c in calls):
         return Judgement("undrivable", f"this version of the protocol has no {', '.join(without)} ({seen_text})")
     return Judgement("fail", seen_text)
+
+
+def _each(raised: BaseException) -> tuple[BaseException, ...]:
+    """Every finding of the case: a known failure has to explain them all."""
+    return findings_of(raised) or (raised,)
 
 
 def one_line(raised: BaseException) -> str:

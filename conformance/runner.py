@@ -6,10 +6,12 @@ import contextlib
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from conformance.alone import only_compares
 from conformance.case import Case
+from conformance.checks import collecting, raise_all
 from conformance.errors import Finding, InfrastructureError, SuiteError, TargetDied, Undrivable
 from conformance.evidence.record import CaseResult
 from conformance.evidence_of import case_result
@@ -64,8 +66,7 @@ class Runner:
                     self._on_control(body, control)
                     self._controls[directory] = control
             share = self._share(case, directory, mount, further)
-            self._bounded(body, share, case.seconds)
-            share.settle()
+            _judged(partial(self._bounded, body, share, case.seconds), share)
         except (Exception, KeyboardInterrupt) as e:
             if isinstance(e, KeyboardInterrupt):
                 raise
@@ -180,7 +181,7 @@ class Runner:
     def _on_control(self, body: Body, control: Share) -> None:
         """The case must hold on a native file system of the same guest, or it is the case that is wrong."""
         try:
-            body(control)
+            _judged(partial(body, control), control)
         except BaseException as e:
             with contextlib.suppress(OSError):  # what it left must not hide what went wrong
                 self._tidy(control)
@@ -254,6 +255,22 @@ class Runner:
 OPTIMISTIC = frozenset({"xattr", "xattr-trusted", "xattr-security", "acl", "locks", "mknod",
                         "rename-exchange", "tmpfile", "fallocate"})  # fmt: skip
 """Features of the protocol itself: every target is held to them unless its profile declares the lack."""
+
+
+def _judged(run: Callable[[], None], share: Share) -> None:
+    """Run a case to its end and raise all that its checks and its comparisons found."""
+    with collecting() as found:
+        last: Exception | None = None
+        try:
+            run()
+        except Exception as e:  # noqa: BLE001 - whatever ended the case is raised again, behind what was found before it
+            last = e
+        if last is None or isinstance(last, Finding):
+            try:
+                share.settle()
+            except Finding as e:
+                found.append(e)
+    raise_all(found, last)
 
 
 def _safe(parameters: str) -> str:

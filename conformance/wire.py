@@ -22,6 +22,7 @@ import psutil
 import pytest
 
 from conformance.case import Case
+from conformance.checks import collecting, raise_all
 from conformance.client import HungUp, NoReply, Pending
 from conformance.errors import Finding, InfrastructureError, Undrivable
 from conformance.expectation import OK, Expect
@@ -391,10 +392,15 @@ class WireSession:
         self.logs()
         wire = Wire(self, f"{case.id.lower()}-{next(self._numbers)}", case.seconds * self.patience)
         raised: BaseException | None = None
+        with collecting() as found:
+            try:
+                self._prepare(wire)
+                body(wire)
+            except Exception as error:  # noqa: BLE001 - every end of a case is judged by the caller
+                raised = error
         try:
-            self._prepare(wire)
-            body(wire)
-        except Exception as error:  # noqa: BLE001 - every end of a case is judged by the caller
+            raise_all(found, raised)
+        except Exception as error:  # noqa: BLE001 - as above
             raised = error
         wire.close()
         raised = self._after(raised)

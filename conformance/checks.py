@@ -1,0 +1,222 @@
+"""What a case asserts: each check names what it judges, and a wrong one does not hide the next.
+
+A check that fails makes a `Finding`. While a case runs (`collecting`) the finding is kept and the case goes on, so
+that every wrong field is reported and a known defect hides nothing behind it; `require_...` ends the case at once, for
+values that its further steps depend on. Outside a case every check raises. Pure: no calls, no clock, no pytest.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from conformance.errors import Finding, Findings, SuiteError
+
+CODES: dict[str, str] = {
+    "errno": "a call or a request ended with an errno, or with success, that the case does not allow",
+    "value": "a call or a reply returned another value than the case requires",
+    "content": "the bytes of a file are not those that were written",
+    "names": "a directory does not list the names that it must list",
+    "field": "a field of stat, statx, statvfs, a listing or an attribute differs inside and outside (field:NAME)",
+    "exists": "a name is there that must not be, or is missing",
+    "changed": "a request that was refused has changed something all the same",
+    "escape": "the server reached something outside the exported directory",
+    "reply": "a reply is malformed, unasked for, or not of the type that answers the request",
+    "no-reply": "a request was left without a reply",
+    "hung-up": "the server closed the connection where it must answer",
+    "hung": "a system call did not return",
+    "killed": "a process of the case was killed, or ended where it must go on",
+    "died": "the server, the device or the guest crashed or stopped responding",
+    "left": "the case left something that cannot be removed",
+    "slow": "the case took longer than its limit",
+    "memory": "the server keeps memory, descriptors or threads that it must give back",
+    "ring": "the device breaks a rule of the virtqueue",
+    "mount": "the share cannot be mounted as it must be",
+    "assertion": "a plain assertion of a case failed (its text names the expression)",
+}
+"""The word before the colon of every finding's code, and what it means. Stable: profiles match codes."""
+
+_SHOWN = 120
+"""Characters of a value that a message shows."""
+_CONTEXT = 16
+"""Bytes or characters shown on each side of the first difference of long values."""
+
+_found: ContextVar[list[Finding] | None] = ContextVar("assay9_findings", default=None)
+
+
+@contextmanager
+def collecting() -> Iterator[list[Finding]]:
+    """Keep the findings of checks made in the block, in order, instead of raising them."""
+    found: list[Finding] = []
+    token = _found.set(found)
+    try:
+        yield found
+    finally:
+        _found.reset(token)
+
+
+def report(finding: Finding) -> None:
+    """Keep `finding` where a case runs, raise it elsewhere."""
+    found = _found.get()
+    if found is None:
+        raise finding
+    found.append(finding)
+
+
+def raise_all(found: list[Finding], last: BaseException | None = None) -> None:
+    """Raise what a case came to: nothing, one Finding, or several as `Findings`.
+
+    `last` is what ended the case: a further finding (a failed assertion or a call's OSError counts as one), or anything
+    else, which then wins: an error of the suite or of the infrastructure is never hidden behind findings.
+    """
+    if last is not None and (not found or not findings_of(last)):
+        raise last
+    whole = [*found, *findings_of(last)]
+    if whole:
+        raise (whole[0] if len(whole) == 1 else Findings(whole)) from last
+
+
+def findings_of(raised: BaseException | None) -> tuple[Finding, ...]:
+    """The findings that an exception stands for: several, one, or none.
+
+    A plain assertion and an OSError that a case did not expect are findings, too.
+    """
+    if isinstance(raised, Findings):
+        return raised.found
+    if isinstance(raised, Finding):
+        return (raised,)
+    if isinstance(raised, OSError):
+        name = errno.errorcode.get(raised.errno or 0, str(raised.errno))
+        return (Finding(f"{type(raised).__name__}: {raised}", "errno", {"seen": name, "expected": "success"}),)
+    return (Finding(str(raised), "assertion"),) if isinstance(raised, AssertionError) else ()
+
+
+def equal(what: str, seen: object, expected: object, *, code: str = "value", **values: object) -> bool:
+    """`seen` is `expected`. `what` names it in words: "size of 'fred' after O_TRUNC". Returns whether it is so."""
+    return _check(
+        seen == expected, lambda: f"{what}: {difference(seen, expected)}", code, what, seen, expected, values
+    )
+
+
+def one_of(what: str, seen: object, allowed: Collection[object], *, code: str = "value", **values: object) -> bool:
+    """`seen` is one of `allowed`. Returns whether it is so."""
+    return _check(
+        seen in allowed,
+        lambda: f"{what}: {shown(seen)}, expected one of {', '.join(shown(one) for one in allowed)}",
+        code, what, seen, allowed, values,
+    )  # fmt: skip
+
+
+def between(what: str, seen: Any, low: Any, high: Any, *, code: str = "value", **values: object) -> bool:
+    """`low <= seen <= high`. Returns whether it is so."""
+    return _check(
+        low <= seen <= high, lambda: f"{what}: {shown(seen)}, expected {shown(low)} to {shown(high)}", code, what, seen,
+        f"{low}..{high}", values,
+    )  # fmt: skip
+
+
+def holds(what: str, condition: object, *, seen: object = None, code: str = "value", **values: object) -> bool:
+    """The statement `what` is true: "the opener waits for a writer". `seen` shows what was there instead."""
+    shows = "" if seen is None else f" (seen: {shown(seen)})"
+    return _check(bool(condition), lambda: f"not so: {what}{shows}", code, what, seen, "so", values)
+
+
+def require_equal(what: str, seen: object, expected: object, *, code: str = "value", **values: object) -> None:
+    """As `equal`, and ends the case when it is not so: its further steps need this."""
+    if seen != expected:
+        raise _finding(f"{what}: {difference(seen, expected)}", code, what, seen, expected, values)
+
+
+def require(what: str, condition: object, *, seen: object = None, code: str = "value", **values: object) -> None:
+    """As `holds`, and ends the case when it is not so: its further steps need this."""
+    if not condition:
+        shows = "" if seen is None else f" (seen: {shown(seen)})"
+        raise _finding(f"not so: {what}{shows}", code, what, seen, "so", values)
+
+
+def _check(
+    ok: bool, text: Callable[[], str], code: str, what: str, seen: object, expected: object,
+    values: Mapping[str, object],
+) -> bool:  # fmt: skip
+    if not ok:
+        report(_finding(text(), code, what, seen, expected, values))
+    return ok
+
+
+def _finding(
+    text: str, code: str, what: str, seen: object, expected: object, values: Mapping[str, object]
+) -> Finding:
+    if code.partition(":")[0] not in CODES:
+        raise SuiteError(f"the finding code {code!r} is not in conformance.checks.CODES")
+    return Finding(text, code, {"what": what, "seen": shown(seen), "expected": shown(expected), **values})
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: one line, at most 120 characters; sets are sorted, so that texts repeat."""
+    if isinstance(value, AbstractSet):
+        inner = ", ".join(sorted(map(repr, value)))
+        text = f"{{{inner}}}" if value else "nothing"
+    else:
+        text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 24]}... ({len(text)} characters)"
+
+
+def difference(seen: object, expected: object) -> str:
+    """Both values in words, the first difference named where they are long: bytes, texts, lists, sets, dicts."""
+    if isinstance(seen, bytes | str) and isinstance(expected, bytes | str) and type(seen) is type(expected):
+        return _sequence_difference(seen, expected)
+    if isinstance(seen, AbstractSet) and isinstance(expected, AbstractSet):
+        return _set_difference(seen, expected)
+    if isinstance(seen, dict) and isinstance(expected, dict):
+        return _dict_difference(seen, expected)
+    if isinstance(seen, list | tuple) and isinstance(expected, list | tuple) and len(repr(seen)) > _SHOWN:
+        return _list_difference(list(seen), list(expected))
+    return f"{shown(seen)}, expected {shown(expected)}"
+
+
+def _sequence_difference(seen: bytes | str, expected: bytes | str) -> str:
+    if max(len(seen), len(expected)) <= _SHOWN // 2:
+        return f"{seen!r}, expected {expected!r}"
+    at = _first_difference(seen, expected)
+    start = max(0, at - _CONTEXT)
+    unit = "byte" if isinstance(seen, bytes) else "character"
+    lengths = f"{len(seen)} {unit}s" if len(seen) == len(expected) else f"{len(seen)} {unit}s, expected {len(expected)}"
+    return (
+        f"{lengths}; first difference at {unit} {at}: {seen[start : at + _CONTEXT]!r}, "
+        f"expected {expected[start : at + _CONTEXT]!r}"
+    )
+
+
+def _set_difference(seen: AbstractSet[object], expected: AbstractSet[object]) -> str:
+    parts = []
+    if missing := expected - seen:
+        parts.append(f"missing {shown(missing)}")
+    if more := seen - expected:
+        parts.append(f"unexpected {shown(more)}")
+    return f"{'; '.join(parts)} (expected {shown(expected)})"
+
+
+def _dict_difference(seen: dict[Any, Any], expected: dict[Any, Any]) -> str:
+    parts = [f"{key!r} is missing" for key in expected if key not in seen]
+    parts += [f"{key!r} is unexpected: {shown(seen[key])}" for key in seen if key not in expected]
+    parts += [
+        f"{key!r}: {difference(seen[key], expected[key])}"
+        for key in expected
+        if key in seen and seen[key] != expected[key]
+    ]
+    return "; ".join(parts[:6]) + (f"; and {len(parts) - 6} more" if len(parts) > 6 else "")
+
+
+def _list_difference(seen: list[Any], expected: list[Any]) -> str:
+    at = _first_difference(seen, expected)
+    got, want = (shown(values[at]) if at < len(values) else "nothing" for values in (seen, expected))
+    return f"{len(seen)} items, expected {len(expected)}; first difference at item {at}: {got}, expected {want}"
+
+
+def _first_difference(seen: Sequence[object], expected: Sequence[object]) -> int:
+    pairs = enumerate(zip(seen, expected, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(seen), len(expected)))

@@ -1,0 +1,78 @@
+"""Checks collect every wrong field of a case, name what differs, and carry codes that profiles can match."""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance import checks
+from conformance.errors import Finding, Findings, InfrastructureError, SuiteError
+
+
+def test_a_check_raises_outside_a_case() -> None:
+    with pytest.raises(Finding, match="size: 3, expected 4"):
+        checks.equal("size", 3, 4)
+
+
+def test_findings_are_collected_in_order_and_the_case_goes_on() -> None:
+    with checks.collecting() as found:
+        assert not checks.equal("size", 3, 4)
+        assert checks.equal("mode", 0o644, 0o644)
+        assert not checks.one_of("type", "fifo", ("file", "directory"))
+        assert not checks.between("blocks", 9, 0, 8, code="field:blocks")
+        assert not checks.holds("the opener waits", False, code="hung")
+    assert [f.code for f in found] == ["value", "value", "field:blocks", "hung"]
+    assert found[0].values == {"what": "size", "seen": "3", "expected": "4"}
+
+
+def test_a_requirement_of_further_steps_ends_the_case() -> None:
+    with checks.collecting() as found, pytest.raises(Finding, match="links: 2, expected 1"):
+        checks.require_equal("links", 2, 1)
+    assert found == []
+
+
+def test_an_unknown_code_is_an_error_of_the_suite() -> None:
+    with pytest.raises(SuiteError, match="colour"):
+        checks.equal("size", 3, 4, code="colour")
+
+
+def test_several_findings_are_raised_as_one_that_keeps_them_all() -> None:
+    first, second = Finding("a", "value"), Finding("b", "errno", {"seen": "EIO"})
+    with pytest.raises(Findings) as raised:
+        checks.raise_all([first], second)
+    assert checks.findings_of(raised.value) == (first, second)
+    assert str(raised.value) == "a\nb"
+
+
+def test_an_infrastructure_error_is_never_hidden_behind_findings() -> None:
+    with pytest.raises(InfrastructureError):
+        checks.raise_all([Finding("a", "value")], InfrastructureError("the guest is gone"))
+
+
+def test_nothing_wrong_raises_nothing() -> None:
+    checks.raise_all([])
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected", "text"),
+    [
+        (b"a" * 2048 + b"X" + b"a" * 2047, b"a" * 4096, "first difference at byte 2048"),
+        (b"a" * 100, b"a" * 90, "100 bytes, expected 90; first difference at byte 90"),
+        ({"a", "b"}, {"a", "c"}, "missing {'c'}; unexpected {'b'}"),
+        ({"st_size": 1, "st_mode": 2}, {"st_size": 1, "st_mode": 3}, "'st_mode': 2, expected 3"),
+        (list(range(100)), [*range(50), -1, *range(51, 100)], "first difference at item 50: 50, expected -1"),
+    ],
+)
+def test_the_first_difference_is_named(seen: object, expected: object, text: str) -> None:
+    assert text in checks.difference(seen, expected)
+
+
+def test_values_are_shown_short_and_sorted() -> None:
+    assert checks.shown({"b", "a"}) == "{'a', 'b'}"
+    assert len(checks.shown("x" * 5000)) < 130
+
+
+def test_an_oserror_that_ends_a_case_is_its_last_finding() -> None:
+    with pytest.raises(Findings) as raised:
+        checks.raise_all([Finding("a", "value")], FileNotFoundError(2, "No such file or directory"))
+    last = checks.findings_of(raised.value)[-1]
+    assert (last.code, last.values["seen"]) == ("errno", "ENOENT")
