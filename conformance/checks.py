@@ -8,6 +8,7 @@ values that its further steps depend on. Outside a case every check raises. Pure
 from __future__ import annotations
 
 import errno
+import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ CODES: dict[str, str] = {
     "content": "the bytes of a file are not those that were written",
     "names": "a directory does not list the names that it must list",
     "field": "a field of stat, statx, statvfs, a listing or an attribute differs inside and outside (field:NAME)",
+    "xattr": "an extended attribute, or the list of their names, is not what was set",
     "exists": "a name is there that must not be, or is missing",
     "changed": "a request that was refused has changed something all the same",
     "escape": "the server reached something outside the exported directory",
@@ -29,6 +31,7 @@ CODES: dict[str, str] = {
     "no-reply": "a request was left without a reply",
     "hung-up": "the server closed the connection where it must answer",
     "hung": "a system call did not return",
+    "returned": "a system call returned where it must wait",
     "killed": "a process of the case was killed, or ended where it must go on",
     "died": "the server, the device or the guest crashed or stopped responding",
     "left": "the case left something that cannot be removed",
@@ -40,10 +43,17 @@ CODES: dict[str, str] = {
 }
 """The word before the colon of every finding's code, and what it means. Stable: profiles match codes."""
 
+MOST_FOUND = 200
+"""Findings after which a case ends: a loop that finds the same wrong at each turn is no news any more."""
 _SHOWN = 120
 """Characters of a value that a message shows."""
 _CONTEXT = 16
 """Bytes or characters shown on each side of the first difference of long values."""
+
+_TYPES = {
+    stat.S_IFREG: "regular file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symbolic link", stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket", stat.S_IFCHR: "character device", stat.S_IFBLK: "block device",
+}  # fmt: skip
 
 _found: ContextVar[list[Finding] | None] = ContextVar("assay9_findings", default=None)
 
@@ -60,9 +70,9 @@ def collecting() -> Iterator[list[Finding]]:
 
 
 def report(finding: Finding) -> None:
-    """Keep `finding` where a case runs, raise it elsewhere."""
+    """Keep `finding` where a case runs; raise it elsewhere, and where the case has enough of them."""
     found = _found.get()
-    if found is None:
+    if found is None or len(found) >= MOST_FOUND - 1:
         raise finding
     found.append(finding)
 
@@ -97,9 +107,7 @@ def findings_of(raised: BaseException | None) -> tuple[Finding, ...]:
 
 def equal(what: str, seen: object, expected: object, *, code: str = "value", **values: object) -> bool:
     """`seen` is `expected`. `what` names it in words: "size of 'fred' after O_TRUNC". Returns whether it is so."""
-    return _check(
-        seen == expected, lambda: f"{what}: {difference(seen, expected)}", code, what, seen, expected, values
-    )
+    return _check(seen == expected, lambda: f"{what}: {difference(seen, expected)}", code, what, seen, expected, values)
 
 
 def one_of(what: str, seen: object, allowed: Collection[object], *, code: str = "value", **values: object) -> bool:
@@ -125,6 +133,72 @@ def holds(what: str, condition: object, *, seen: object = None, code: str = "val
     return _check(bool(condition), lambda: f"not so: {what}{shows}", code, what, seen, "so", values)
 
 
+def fields(what: str, seen: Mapping[str, Any], **expected: object) -> bool:
+    """Fields of a stat, statx or statvfs result are as expected: `fields("'fred'", seen, uid=1001, permissions=0o640)`.
+
+    Names go without their prefix (st_, stx_, f_). `permissions` are the lower twelve bits of the mode and `type` its
+    file type (stat.S_IFDIR). Each wrong field is a finding of its own, `field:NAME`. Returns whether all are right.
+    """
+    right = [_field(what, seen, name, value) for name, value in expected.items()]  # each of them, not up to the first
+    return all(right)
+
+
+def _field(what: str, seen: Mapping[str, Any], name: str, expected: Any) -> bool:
+    plain = "mode" if name in ("permissions", "type") else name
+    value = next(seen[prefix + plain] for prefix in ("st_", "stx_", "f_", "") if prefix + plain in seen)
+    if name == "type":
+        value, expected = (_TYPES.get(stat.S_IFMT(mode), oct(mode)) for mode in (value, expected))
+    elif plain == "mode":
+        value, expected = Octal(value & 0o7777 if name == "permissions" else value), Octal(expected)
+    spelt = {"type": "file type", "permissions": "permission bits"}.get(name, name)
+    return equal(f"{spelt} of {what}", value, expected, code=f"field:{plain}", field=plain)
+
+
+def changes(
+    what: str, before: Mapping[str, Any], after: Mapping[str, Any], *, must: Collection[str] = (),
+    may: Collection[str] = (),
+) -> bool:  # fmt: skip
+    """Between two stat results all the fields of `must` have changed, and no others but those of `may`.
+
+    `what` names the file and what was done: "'fred' by read(2)". Names go without their prefix. Each wrong field is a
+    finding of its own, `field:NAME`. Returns whether all is so.
+    """
+    right = []
+    for prefixed, value in after.items():
+        name = prefixed.removeprefix("stx_").removeprefix("st_")
+        was, code = before.get(prefixed, value), f"field:{name}"
+        if name in must:
+            right.append(holds(f"{name} of {what} changes", value != was, seen=value, code=code, field=name))
+        elif value != was and name not in may:
+            then, now = (repr(Octal(v)) if name == "mode" else shown(v) for v in (was, value))
+            text = f"{name} of {what} changes from {then} to {now}, and must not"
+            report(_finding(text, code, f"{name} of {what}", value, was, {"field": name}))
+            right.append(False)
+    return all(right)
+
+
+class Octal(int):
+    """A number that messages show in base 8: modes, permission bits, umasks."""
+
+    def __repr__(self) -> str:
+        return oct(self)
+
+    __str__ = __repr__
+
+
+class Errno(int):
+    """An errno, or 0 for success, that messages show by its name."""
+
+    def __repr__(self) -> str:
+        return (
+            ("EOPNOTSUPP" if self == errno.EOPNOTSUPP else errno.errorcode.get(self, f"errno {int(self)}"))
+            if self
+            else "success"
+        )
+
+    __str__ = __repr__
+
+
 def require_equal(what: str, seen: object, expected: object, *, code: str = "value", **values: object) -> None:
     """As `equal`, and ends the case when it is not so: its further steps need this."""
     if seen != expected:
@@ -147,9 +221,7 @@ def _check(
     return ok
 
 
-def _finding(
-    text: str, code: str, what: str, seen: object, expected: object, values: Mapping[str, object]
-) -> Finding:
+def _finding(text: str, code: str, what: str, seen: object, expected: object, values: Mapping[str, object]) -> Finding:
     if code.partition(":")[0] not in CODES:
         raise SuiteError(f"the finding code {code!r} is not in conformance.checks.CODES")
     return Finding(text, code, {"what": what, "seen": shown(seen), "expected": shown(expected), **values})

@@ -33,8 +33,14 @@ class Finding(AssertionError):
 class Findings(Finding):
     """Several findings of one case, in the order in which they were seen; code and values are the first one's."""
 
+    MOST_SHOWN = 20
+    """Findings that the text shows; it says how many more there are."""
+
     def __init__(self, found: Sequence[Finding]) -> None:
-        super().__init__("\n".join(str(one) for one in found), found[0].code, found[0].values)
+        lines = [str(one) for one in found[: self.MOST_SHOWN]]
+        if more := len(found) - len(lines):
+            lines.append(f"and {more} more")
+        super().__init__("\n".join(lines), found[0].code, found[0].values)
         self.found = tuple(found)
 
 

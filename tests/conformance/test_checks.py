@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import stat
+
 import pytest
 
 from conformance import checks
@@ -76,3 +79,47 @@ def test_an_oserror_that_ends_a_case_is_its_last_finding() -> None:
         checks.raise_all([Finding("a", "value")], FileNotFoundError(2, "No such file or directory"))
     last = checks.findings_of(raised.value)[-1]
     assert (last.code, last.values["seen"]) == ("errno", "ENOENT")
+
+
+def test_fields_of_a_stat_result_are_findings_of_their_own() -> None:
+    seen = {"st_mode": stat.S_IFREG | 0o640, "st_uid": 0, "st_gid": 5}
+    with checks.collecting() as found:
+        assert not checks.fields("'fred'", seen, type=stat.S_IFDIR, permissions=0o600, uid=1001, gid=5)
+    assert [(f.code, str(f)) for f in found] == [
+        ("field:mode", "file type of 'fred': 'regular file', expected 'directory'"),
+        ("field:mode", "permission bits of 'fred': 0o640, expected 0o600"),
+        ("field:uid", "uid of 'fred': 0, expected 1001"),
+    ]
+    assert checks.fields("'fred'", {"stx_size": 3}, size=3) and checks.fields("'.'", {"f_namemax": 255}, namemax=255)
+
+
+def test_changes_names_what_changed_and_what_did_not() -> None:
+    before = {"st_mode": 0o100644, "st_mtime_ns": 1, "st_ctime_ns": 1, "st_size": 2}
+    after = {"st_mode": 0o100600, "st_mtime_ns": 1, "st_ctime_ns": 2, "st_size": 3}
+    with checks.collecting() as found:
+        assert not checks.changes("'fred' by write(2)", before, after, must=("mtime_ns", "ctime_ns"), may=("size",))
+        assert checks.changes("'fred' by write(2)", before, after, must=("mode",), may=("size", "ctime_ns"))
+    assert [(f.code, str(f)) for f in found] == [
+        ("field:mode", "mode of 'fred' by write(2) changes from 0o100644 to 0o100600, and must not"),
+        ("field:mtime_ns", "not so: mtime_ns of 'fred' by write(2) changes (seen: 1)"),
+    ]
+
+
+def test_a_case_ends_when_it_has_found_enough_and_its_text_stays_short() -> None:
+    turns = 0
+    with checks.collecting() as found, pytest.raises(Finding) as last:
+        for turns in range(10**6):
+            checks.equal(f"byte {turns}", 0, 1)
+    assert (turns, len(found)) == (checks.MOST_FOUND - 1, checks.MOST_FOUND - 1)
+    with pytest.raises(Findings) as raised:
+        checks.raise_all(found, last.value)
+    assert len(raised.value.found) == checks.MOST_FOUND
+    lines = str(raised.value).splitlines()
+    assert len(lines) == Findings.MOST_SHOWN + 1
+    assert lines[-1] == f"and {checks.MOST_FOUND - Findings.MOST_SHOWN} more"
+
+
+def test_numbers_are_shown_as_the_reader_knows_them() -> None:
+    assert checks.difference(checks.Octal(0o640), checks.Octal(0o600)) == "0o640, expected 0o600"
+    assert checks.difference(checks.Errno(0), checks.Errno(errno.ENOENT)) == "success, expected ENOENT"
+    assert checks.shown([checks.Octal(0o644)]) == "[0o644]"
