@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Literal, TypeVar
 
-from conformance.errors import SuiteError
+from conformance.errors import Severity, SuiteError
 
-Severity = Literal["must", "linux", "varies"]
 Layer = Literal["ring", "wire", "vfs", "property", "sequence", "application"]
 LAYERS: tuple[Layer, ...] = ("ring", "wire", "vfs", "property", "sequence", "application")
 CACHES = ("none", "readahead", "mmap", "loose", "fscache")

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from conformance.errors import Finding, Findings, SuiteError
+from conformance.errors import Finding, Findings, Severity, SuiteError
 
 CODES: dict[str, str] = {
     "errno": "a call or a request ended with an errno, or with success, that the case does not allow",
+    "errno-choice": "a request was refused, as it must be, with an errno other than those that have a source",
     "value": "a call or a reply returned another value than the case requires",
     "content": "the bytes of a file are not those that were written",
     "names": "a directory does not list the names that it must list",
@@ -103,6 +104,15 @@ def findings_of(raised: BaseException | None) -> tuple[Finding, ...]:
         name = errno.errorcode.get(raised.errno or 0, str(raised.errno))
         return (Finding(f"{type(raised).__name__}: {raised}", "errno", {"seen": name, "expected": "success"}),)
     return (Finding(str(raised), "assertion"),) if isinstance(raised, AssertionError) else ()
+
+
+_GRAVITY: dict[Severity, int] = {"varies": 0, "linux": 1, "must": 2}
+
+
+def gravest(found: Iterable[Finding], own: Severity) -> Severity:
+    """The severity of a case that came to these findings: that of the gravest, none graver than the case's own."""
+    severities = [one.severity or own for one in found] or [own]
+    return min(own, max(severities, key=_GRAVITY.__getitem__), key=_GRAVITY.__getitem__)
 
 
 def equal(what: str, seen: object, expected: object, *, code: str = "value", **values: object) -> bool:

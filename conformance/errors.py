@@ -8,6 +8,7 @@ everything else as *broken*, and the gate's exit status follows the same line.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from guests.errors import InfrastructureError
 
@@ -16,17 +17,28 @@ __all__ = [
 ]  # fmt: skip
 
 
+Severity = Literal["must", "linux", "varies"]
+"""How grave a requirement is, the gravest first; what each means is in `conformance.case`."""
+
+
 class Finding(AssertionError):
     """The target did wrong: what was seen is not what the case's source requires.
 
     `code` is stable across releases of the suite: profiles match it, and `values`, never the text. A code is a word, or
     a word and a detail (`field:mtime_ns`); `conformance.checks.CODES` says what each word means. `values` names what
     the text says: `call`, `what`, `seen`, `expected`, `inside`, `outside`, ..., each as short text.
+
+    `severity` is that of this finding where it is lighter than its case's: a refusal with an unusual errno, in a case
+    whose point is that something is refused. None means the case's own.
     """
 
-    def __init__(self, text: str = "", code: str = "unspecified", values: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self, text: str = "", code: str = "unspecified", values: Mapping[str, object] | None = None,
+        severity: Severity | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(text)
         self.code = code
+        self.severity = severity
         self.values: dict[str, str] = {name: str(value) for name, value in (values or {}).items()}
 
 

@@ -6,6 +6,7 @@ import traceback
 from typing import Any
 
 from conformance.case import Case
+from conformance.checks import findings_of, gravest
 from conformance.compare import Comparison as Seen
 from conformance.evidence.record import (
     Call,
@@ -42,7 +43,7 @@ def case_result(
         title=case.function.__name__,
         requirement=case.requirement,
         source=case.source,
-        severity=case.severity,
+        severity=gravest(findings_of(raised), case.severity) if judgement.verdict == "fail" else case.severity,
         mount=str(mount) if mount else "",
         mount_shown=mount_line,
         verdict=judgement.verdict,

@@ -123,3 +123,11 @@ def test_numbers_are_shown_as_the_reader_knows_them() -> None:
     assert checks.difference(checks.Octal(0o640), checks.Octal(0o600)) == "0o640, expected 0o600"
     assert checks.difference(checks.Errno(0), checks.Errno(errno.ENOENT)) == "success, expected ENOENT"
     assert checks.shown([checks.Octal(0o644)]) == "[0o644]"
+
+
+def test_the_gravest_finding_decides_and_never_beyond_the_case() -> None:
+    light, own = Finding("a", "errno-choice", severity="varies"), Finding("b", "value")
+    assert checks.gravest([light], "must") == "varies"
+    assert checks.gravest([light, own], "must") == "must"
+    assert checks.gravest([Finding("c", "errno-choice", severity="linux")], "varies") == "varies"
+    assert checks.gravest([], "linux") == "linux"
