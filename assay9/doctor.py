@@ -17,13 +17,14 @@ SERVERS = PACKAGES.with_name("packages-servers.apt")
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Without the probe that boots a kernel under KVM.")
-def doctor(quick: bool) -> None:
+@click.option("--verify", is_flag=True, help="Look at every byte of what the cache holds (seconds).")
+def doctor(quick: bool, verify: bool) -> None:
     """Say what this machine has and lacks for a run, each lack with its remedy.
 
     Exit status 0 when a default run can start, 3 when something that it needs is missing.
     """
     missing = False
-    for probe in [*packages(PACKAGES), *packages(SERVERS, needed=False), *probes(quick=quick)]:
+    for probe in [*packages(PACKAGES), *packages(SERVERS, needed=False), *probes(quick=quick, verify=verify)]:
         mark = "ok  " if probe.ok else "LACK" if probe.needed else "note"
         click.echo(f"{mark}  {probe.name:<22} {probe.detail}")
         if not probe.ok and probe.remedy:

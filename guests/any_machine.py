@@ -48,6 +48,10 @@ class AnyMachine(ABC, Generic[S]):
     def agent_channel(self) -> LineChannel:
         """Start an agent in the guest and return its standard input and output."""
 
+    @abstractmethod
+    def doubt(self) -> None:
+        """Have every byte that the machine is started from looked at before the next start."""
+
     def restore(self) -> None:
         """A fresh guest, whatever became of the present one. The logs go on."""
         self.stop()

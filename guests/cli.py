@@ -99,6 +99,8 @@ def build(names: tuple[str, ...], every: bool, again: bool, packages: tuple[str,
     NAME may also be uml (a User-Mode Linux kernel, compiled here in some minutes), qemu11 (QEMU 11.1
     in a root of its own) or v86 (the emulator v86 from npm, and a guest of 32 bits for it).
     """
+    for line in clean_left_over():
+        _say(line)
     for name in (*recipe_names(), *_FURTHER) if every else names or ("debian12",):
         if name in _FURTHER:
             click.echo(f"{name}: {_FURTHER[name](_say, rebuild=again)}")

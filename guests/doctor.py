@@ -16,6 +16,7 @@ from guests.build_tools import missing_build_packages, user_namespace_problem
 from guests.errors import InfrastructureError
 from guests.images.recipe import load_recipe
 from guests.images.store import BUILD_SPACE_MB, find_image
+from guests.inventory import everything
 from guests.private_qemu import find_private_qemu
 from guests.private_qemu import manifest as qemu_manifest
 from guests.processes import read_states
@@ -42,8 +43,11 @@ class Finding:
     """Whether a run cannot start without it; else it is only worth knowing."""
 
 
-def probes(qemu: str = DEFAULT_QEMU, quick: bool = False) -> list[Finding]:
-    """All questions asked. ``quick`` leaves out what takes seconds: booting a kernel under KVM."""
+def probes(qemu: str = DEFAULT_QEMU, quick: bool = False, verify: bool = False) -> list[Finding]:
+    """All questions asked. ``quick`` leaves out what takes seconds: booting a kernel under KVM.
+
+    ``verify`` has every byte of the cache looked at.
+    """
     asked: list[Callable[[], Finding]] = [
         host_system,
         lambda: qemu_program(qemu),
@@ -59,6 +63,7 @@ def probes(qemu: str = DEFAULT_QEMU, quick: bool = False) -> list[Finding]:
         host_root,
         lambda: program("ssh", "openssh-client", "for `assay9 guest ssh`", needed=False),
         left_over,
+        lambda: cache(verify),
     ]
     asked.append(lambda: kvm(qemu, quick))
     return [_answered(question) for question in asked]
@@ -183,6 +188,21 @@ def kvm(qemu: str, quick: bool) -> Finding:
         return Finding("KVM", True, "/dev/kvm is there; whether it boots a kernel was not tried", needed=False)
     works, seen = kvm_works(image, qemu, again=True)
     return Finding("KVM", works, seen, remedy, needed=False)
+
+
+def cache(verify: bool) -> Finding:
+    """What the cache holds is what was put there. Damage is no lack: a run makes anew what it needs."""
+    found = list(everything())
+    states = {cached.what: state for cached in found if (state := cached.state(whole=verify)) is not None}
+    if states:
+        damaged = "; ".join(f"{what}: {state}" for what, state in states.items())
+        remedy = "nothing need be done: the next run that needs it makes it anew"
+        return Finding("cache", False, f"damaged: {damaged}", remedy, needed=False)
+    how = "every byte" if verify else "sizes and ends; --verify looks at every byte"
+    older = sum(not cached.recorded for cached in found)
+    also = f"; {older} of an earlier version, whose contents the next use writes down" if older else ""
+    detail = f"{len(found) - older} entries are as they were made ({how}){also}"
+    return Finding("cache", True, detail, needed=False)
 
 
 def _image_there() -> bool:

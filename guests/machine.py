@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,14 +12,14 @@ from guests.any_machine import AnyMachine
 from guests.argv import MAX_SHARES
 from guests.console import ConsoleLogin, ConsoleWatch
 from guests.errors import InfrastructureError
-from guests.files import remove_tree
-from guests.images.store import Image, ensure_image
+from guests.images.recipe import load_recipe
+from guests.images.store import Image, cached_image, ensure_image
 from guests.launch import Launch, PortTaken, launch
 from guests.processes import clean_left_over
 from guests.progress import Progress, silent
 from guests.resident import SocketLineChannel
 from guests.shell import LineChannel, Shell
-from guests.snapshot import Snapshot, ensure_snapshot
+from guests.snapshot import Snapshot, cached_snapshot, ensure_snapshot
 from guests.spec import DEFAULT_TAGS, MachineSpec, Share
 
 __all__ = ["DEFAULT_TAGS", "MachineSpec", "QemuMachine", "Share"]
@@ -68,10 +67,8 @@ class QemuMachine(AnyMachine[Launch]):
             # A snapshot can go bad in ways that its key does not see: another CPU, a QEMU behind a script.
             if made or not _about_restoring(error):
                 raise
-            assert self._snapshot is not None
             self._progress(f"the snapshot could not be restored ({error.message}): making it anew")
-            remove_tree(self._snapshot.directory)
-            self._prepare()
+            self._prepare(rebuild=True)
             self._start_once()
 
     def stop(self) -> None:
@@ -80,6 +77,14 @@ class QemuMachine(AnyMachine[Launch]):
             self._shell.close()
             self._shell = None
         super().stop()
+
+    def doubt(self) -> None:
+        """See AnyMachine."""
+        if self._image is not None:
+            if self.accelerator:
+                cached_snapshot(self.spec, self.accelerator, self._image).doubt()
+            cached_image(load_recipe(self.spec.image, self.spec.extra_packages)).doubt()
+        self._image = self._snapshot = None
 
     def leave(self) -> None:
         """Forget the machine without ending it; for one with ``keep``, which then stays."""
@@ -174,18 +179,15 @@ class QemuMachine(AnyMachine[Launch]):
             self.stop()
             raise
 
-    def _prepare(self) -> bool:
+    def _prepare(self, rebuild: bool = False) -> bool:
         """Image, accelerator and snapshot; each is looked for once per object. True: the snapshot is new."""
         find_qemu(self.spec.qemu)
         if self._image is None:
             self._image = ensure_image(self.spec.image, self.spec.extra_packages, self._progress)
         if not self.accelerator:
             self.accelerator = choose_accelerator(self.spec.accelerator, self._image, self.spec.qemu, self._progress)
-        if self._snapshot is None or not self._snapshot.state.is_file():
-            before = time.time()
-            self._snapshot = ensure_snapshot(self.spec, self.accelerator, self._image, self._progress)
-            return self._snapshot.state.stat().st_mtime >= before
-        return False
+        self._snapshot, made = ensure_snapshot(self.spec, self.accelerator, self._image, self._progress, rebuild)
+        return made
 
 
 def _about_restoring(error: InfrastructureError) -> bool:

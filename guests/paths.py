@@ -44,12 +44,14 @@ def running_dir() -> Path:
 
 
 def _made(path: Path) -> Path:
+    remedy = "set XDG_CACHE_HOME to a directory that you can write"
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InfrastructureError(
-            f"cannot create {path}: {error.strerror}", "set XDG_CACHE_HOME to a directory that you can write"
-        ) from error
+        raise InfrastructureError(f"cannot create {path}: {error.strerror}", remedy) from error
+    # Even a run whose images are all there writes here: locks, and each machine's copy of its disk.
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise InfrastructureError(f"{path} cannot be written (read-only, or somebody else's)", remedy)
     return path
 
 

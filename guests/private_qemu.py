@@ -14,12 +14,14 @@ import subprocess
 import tarfile
 import time
 from pathlib import Path
+from typing import Any
 
 from guests import paths
 from guests.build_tools import missing_build_packages, user_namespace_problem
+from guests.cached import Cached
+from guests.contents import read_manifest
 from guests.errors import InfrastructureError
 from guests.files import require_space
-from guests.locks import appearing, exclusive
 from guests.processes import claimed, dying_with_parent
 from guests.progress import Progress, silent
 
@@ -30,6 +32,8 @@ BACKPORTS = "trixie-backports"
 PACKAGES = ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios")
 """All from backports: with an older seabios they cannot be had together."""
 
+PROGRAM = "qemu-system-x86_64"
+"""The script that runs it, by its name in the directory."""
 _KEPT = ("usr/bin/qemu-system-x86_64", "usr/lib/x86_64-linux-gnu/", "usr/share/qemu/", "usr/share/seabios/")
 _HOOK = f"sed -n 's/ {SUITE} main/ {BACKPORTS} main/p' \"$1/etc/apt/sources.list\" >> \"$1/etc/apt/sources.list\""
 """The mirror is mmdebstrap's own choice; its backports are taken from the same place."""
@@ -51,32 +55,31 @@ def directory() -> Path:
     return paths.cache_dir() / f"{NAME}-{seen}"
 
 
+def cached() -> Cached:
+    """Where the cache keeps it."""
+    return Cached(TITLE, directory(), (PROGRAM, "manifest.json", f"root/{_KEPT[0]}"))
+
+
 def find_private_qemu() -> Path | None:
-    """The program, where it is made."""
-    program = directory() / "qemu-system-x86_64"
-    return program if program.is_file() else None
+    """The program, or None where it is not made or is damaged."""
+    return directory() / PROGRAM if cached().usable() else None
 
 
-def manifest() -> dict[str, str]:
+def manifest() -> dict[str, Any]:
     """Version and time of making, of the one that there is."""
-    loaded = json.loads((directory() / "manifest.json").read_text(encoding="utf-8"))
-    assert isinstance(loaded, dict)
-    return loaded
+    return read_manifest(directory(), f"assay9 guest build --again {NAME}")
 
 
 def ensure_private_qemu(progress: Progress = silent, rebuild: bool = False) -> Path:
-    """The program, fetched first when the cache lacks it. Raises InfrastructureError."""
+    """The program, fetched first when the cache lacks it or it is damaged. Raises InfrastructureError."""
     target = directory()
-    found = None if rebuild else find_private_qemu()
-    if found is not None:
-        return found
-    with exclusive(target.with_name(f".{target.name}.lock"), TITLE, progress):
-        found = None if rebuild else find_private_qemu()
-        if found is None:
-            _require_tools()
-            with appearing(target) as temporary:
-                _make(temporary, target, progress)
-    return target / "qemu-system-x86_64"
+
+    def make(temporary: Path) -> None:
+        _require_tools()
+        _make(temporary, target, progress)
+
+    cached().ensure(make, progress, rebuild=rebuild)
+    return target / PROGRAM
 
 
 def _require_tools() -> None:
@@ -98,7 +101,7 @@ def _make(temporary: Path, target: Path, progress: Progress) -> None:
         _mmdebstrap(scratch, archive, temporary / "mmdebstrap.log")
         _unpack(archive, temporary / "root")
         archive.unlink()
-    script = temporary / "qemu-system-x86_64"
+    script = temporary / PROGRAM
     version = _version(temporary / "root")
     script.write_text(_SCRIPT.format(version=version, root=target / "root"), encoding="ascii")
     script.chmod(0o755)

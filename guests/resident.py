@@ -35,7 +35,11 @@ def connect(
     Tries until the guest answers. ``clock`` gives the guest the host's time. Raises InfrastructureError when
     ``limit`` seconds pass, the token is refused, or ``still_wanted`` says that the machine is gone.
     """
-    secret = token.read_text(encoding="ascii").strip()
+    try:
+        secret = token.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        why = f"the image's token cannot be read: {error}"
+        raise InfrastructureError(why, "run again: a damaged image is built anew") from error
     deadline = time.monotonic() + limit
     refused = 0
     while time.monotonic() < deadline:

@@ -17,11 +17,11 @@ from pathlib import Path
 from guests import paths
 from guests.accelerator import qemu_identity, qemu_version
 from guests.argv import SNAPSHOT_NAME, snapshot_key
+from guests.cached import Cached
 from guests.errors import InfrastructureError
 from guests.files import remove_tree, require_space
 from guests.images.store import Image
 from guests.launch import launch
-from guests.locks import appearing, exclusive
 from guests.progress import Progress
 from guests.spec import MachineSpec
 
@@ -50,20 +50,32 @@ class Snapshot:
         return self.directory / "state.qcow2"
 
 
-def ensure_snapshot(spec: MachineSpec, accelerator: str, image: Image, progress: Progress) -> Snapshot:
-    """The snapshot for machines like ``spec``, made by booting one when the cache lacks it."""
+def cached_snapshot(spec: MachineSpec, accelerator: str, image: Image) -> Cached:
+    """Where the cache keeps the snapshot for machines like ``spec``."""
     key = snapshot_key(spec, accelerator, image.digest, qemu_identity(spec.qemu))
-    snapshot = Snapshot(paths.snapshots_dir() / f"{image.directory.name}-{key}")
-    if not snapshot.state.is_file():
-        with exclusive(snapshot.directory.with_name(f".{snapshot.directory.name}.lock"), f"snapshot {key}", progress):
-            if not snapshot.state.is_file():
-                _forget_oldest()
-                require_space(snapshot.directory.parent, SNAPSHOT_SPACE_MB, "saving a booted guest")
-                with appearing(snapshot.directory) as temporary:
-                    _make(spec, accelerator, image, temporary, progress)
+    directory = paths.snapshots_dir() / f"{image.directory.name}-{key}"
+    return Cached(f"snapshot {key} of {image.name}", directory, ("state.qcow2",))
+
+
+def ensure_snapshot(
+    spec: MachineSpec, accelerator: str, image: Image, progress: Progress, rebuild: bool = False
+) -> tuple[Snapshot, bool]:
+    """The snapshot for machines like ``spec``, and whether it was made now.
+
+    It is made by booting a machine when the cache lacks it, when it is damaged, or to ``rebuild`` it. The logs of that
+    boot are in the run's directory. Raises InfrastructureError.
+    """
+    cached = cached_snapshot(spec, accelerator, image)
+
+    def make(directory: Path) -> None:
+        _forget_oldest()
+        require_space(directory.parent, SNAPSHOT_SPACE_MB, "saving a booted guest")
+        _make(spec, accelerator, image, directory, progress)
+
+    made = cached.ensure(make, progress, rebuild=rebuild)
     with contextlib.suppress(OSError):
-        (snapshot.directory / "used").touch()
-    return snapshot
+        (cached.directory / "used").touch()
+    return Snapshot(cached.directory), made
 
 
 def _make(spec: MachineSpec, accelerator: str, image: Image, directory: Path, progress: Progress) -> None:
@@ -76,7 +88,10 @@ def _make(spec: MachineSpec, accelerator: str, image: Image, directory: Path, pr
         replace(share, path=empty, security_model="none", readonly=False, options={}) for share in spec.shares
     )
     booted = replace(spec, shares=shares, ssh_port=None, keep=False, host_args=(), launcher=())
-    logs = {"console": directory / "console.log", "qemu": directory / "qemu.log"}
+    # Not in the directory that is being made: it goes when this fails, and a message names them.
+    run_dir = spec.run_dir.absolute()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    logs = {"console": run_dir / "snapshot-console.log", "qemu": run_dir / "snapshot-qemu.log"}
     blank = directory / "blank.qcow2"
     _create_disk(blank, spec.control_mb)
     booting = launch(booted, accelerator, image, logs=logs, state=blank, restore=False)
@@ -94,7 +109,7 @@ def _make(spec: MachineSpec, accelerator: str, image: Image, directory: Path, pr
         booting.process.wait(60)
         shutil.move(booting.disk, directory / "state.qcow2")
     except subprocess.TimeoutExpired as error:
-        raise InfrastructureError("QEMU did not end after saving the guest") from error
+        raise InfrastructureError("QEMU did not end after saving the guest", f"see {logs['qemu']}") from error
     finally:
         booting.stop()
     blank.unlink()

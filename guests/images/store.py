@@ -6,7 +6,6 @@ Apart from ``build``, whose source is part of an image's hash: what is here does
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,14 +13,18 @@ from pathlib import Path
 
 from guests import paths
 from guests.build_tools import require_build_tools
+from guests.cached import Cached
+from guests.contents import read_manifest
 from guests.files import remove_tree, require_space
 from guests.images.build import build
 from guests.images.recipe import Recipe, load_recipe
-from guests.locks import appearing, exclusive
 from guests.progress import Progress, silent
 
 BUILD_SPACE_MB = 2500
 """Peak use of a build: unpacked tree, its tar, the result (measured 1.4 GB for Debian 12), with some air."""
+
+FILES = ("vmlinux", "initramfs", "root.squashfs", "id_ed25519", "known_host", "token", "manifest.json")
+"""What a machine is started from."""
 
 KEPT_DAYS = 14
 """An image whose recipe has changed since is removed when a build finds it unused for so many days."""
@@ -62,9 +65,7 @@ class Image:
     @property
     def manifest(self) -> dict[str, object]:
         """What was built: recipe, kernel release, packages with versions, when."""
-        loaded = json.loads((self.directory / "manifest.json").read_text(encoding="utf-8"))
-        assert isinstance(loaded, dict)
-        return loaded
+        return read_manifest(self.directory, f"assay9 guest build --again {self.name}")
 
     @property
     def digest(self) -> str:
@@ -72,29 +73,32 @@ class Image:
         return str(self.manifest["build_id"])
 
 
+def cached_image(recipe: Recipe) -> Cached:
+    """Where the cache keeps the image of ``recipe`` as it stands in this checkout."""
+    return Cached(f"image {recipe.name}", paths.images_dir() / recipe.directory_name, FILES)
+
+
 def find_image(recipe: Recipe) -> Image | None:
-    """The cached image of ``recipe`` as it stands in this checkout, or None."""
-    directory = paths.images_dir() / recipe.directory_name
-    return Image(recipe.name, directory) if (directory / "manifest.json").is_file() else None
+    """The cached image of ``recipe``, or None where it is not built or is damaged."""
+    cached = cached_image(recipe)
+    return Image(recipe.name, cached.directory) if cached.usable() else None
 
 
 def ensure_image(
     name: str, extra_packages: Iterable[str] = (), progress: Progress = silent, rebuild: bool = False
 ) -> Image:
-    """The image called ``name``, built first when the cache lacks it or ``rebuild`` is set."""
+    """The image called ``name``, built first when the cache lacks it, it is damaged or ``rebuild`` is set."""
     recipe = load_recipe(name, tuple(extra_packages))
-    found = None if rebuild else find_image(recipe)
-    if found is None:
-        directory = paths.images_dir() / recipe.directory_name
-        with exclusive(directory.with_name(f".{directory.name}.lock"), f"image {name}", progress):
-            found = None if rebuild else find_image(recipe)
-            if found is None:
-                require_build_tools()
-                require_space(directory.parent, BUILD_SPACE_MB, f"building image {name}")
-                with appearing(directory) as temporary:
-                    build(recipe, temporary, progress)
-                found = Image(name, directory)
-                _forget_outdated(found, progress)
+    cached = cached_image(recipe)
+
+    def make(directory: Path) -> None:
+        require_build_tools()
+        require_space(directory.parent, BUILD_SPACE_MB, f"building image {name}")
+        build(recipe, directory, progress)
+
+    found = Image(name, cached.directory)
+    if cached.ensure(make, progress, rebuild=rebuild):
+        _forget_outdated(found, progress)
     with contextlib.suppress(OSError):
         (found.directory / "used").touch()
     return found

@@ -18,11 +18,13 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from guests import paths
+from guests.cached import Cached
+from guests.contents import read_manifest
 from guests.errors import InfrastructureError
 from guests.files import require_space
-from guests.locks import appearing, exclusive
 from guests.processes import claimed, dying_with_parent
 from guests.progress import Progress, silent
 
@@ -73,11 +75,9 @@ class UmlKernel:
         return self.directory / "linux"
 
     @property
-    def manifest(self) -> dict[str, str]:
+    def manifest(self) -> dict[str, Any]:
         """Version of the source package, release of the kernel, when it was built."""
-        loaded = json.loads((self.directory / "manifest.json").read_text(encoding="utf-8"))
-        assert isinstance(loaded, dict)
-        return loaded
+        return read_manifest(self.directory, f"assay9 guest build --again {NAME}")
 
 
 def digest() -> str:
@@ -86,26 +86,25 @@ def digest() -> str:
     return hashlib.sha256(repr((SOURCE_PACKAGE, said, _CONFIGURE, _MAKE)).encode()).hexdigest()[:12]
 
 
+def cached() -> Cached:
+    """Where the cache keeps the kernel of this checkout."""
+    return Cached("the UML kernel", paths.cache_dir() / f"{NAME}-{digest()}", ("linux", "manifest.json"), BUILD_LIMIT)
+
+
 def find_kernel() -> UmlKernel | None:
-    """The cached kernel of this checkout, or None."""
-    directory = paths.cache_dir() / f"uml-{digest()}"
-    return UmlKernel(directory) if (directory / "manifest.json").is_file() else None
+    """The cached kernel of this checkout, or None where it is not built or is damaged."""
+    return UmlKernel(cached().directory) if cached().usable() else None
 
 
 def ensure_kernel(progress: Progress = silent, rebuild: bool = False) -> UmlKernel:
-    """The kernel, built first when the cache lacks it. Raises InfrastructureError."""
-    found = None if rebuild else find_kernel()
-    if found is not None:
-        return found
-    directory = paths.cache_dir() / f"uml-{digest()}"
-    with exclusive(directory.with_name(f".{directory.name}.lock"), "the UML kernel", progress, BUILD_LIMIT):
-        found = None if rebuild else find_kernel()
-        if found is None:
-            require_tools()
-            with appearing(directory) as temporary:
-                _build(temporary, progress)
-            found = UmlKernel(directory)
-    return found
+    """The kernel, built first when the cache lacks it or it is damaged. Raises InfrastructureError."""
+
+    def make(directory: Path) -> None:
+        require_tools()
+        _build(directory, progress)
+
+    cached().ensure(make, progress, rebuild=rebuild)
+    return UmlKernel(cached().directory)
 
 
 def missing_tools() -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from guests.errors import InfrastructureError
-from guests.images.store import Image, ensure_image
+from guests.images.recipe import load_recipe
+from guests.images.store import Image, cached_image, ensure_image
 from guests.machine import AGENT_IN_GUEST, Road
 from guests.port_machine import PortMachine
 from guests.progress import Progress, silent
 from guests.shell import LineChannel
 from guests.ssh import SshShell
+from guests.uml import kernel
 from guests.uml.kernel import UmlKernel, ensure_kernel
 from guests.uml.launch import UmlLaunch
 from guests.uml.spec import Device, UmlSpec
@@ -48,6 +50,12 @@ class UmlMachine(PortMachine[UmlLaunch]):
         self._image = self._image or ensure_image(self.spec.image, self.spec.extra_packages, self._progress)
         self._mark()
         return UmlLaunch(self.spec, self._kernel, self._image, self.logs["console"])
+
+    def doubt(self) -> None:
+        """See AnyMachine."""
+        kernel.cached().doubt()
+        cached_image(load_recipe(self.spec.image, self.spec.extra_packages)).doubt()
+        self._kernel = self._image = None
 
     def stop(self) -> None:
         """End the machine and remove what it used, except the log. May be called at any time, repeatedly."""

@@ -9,10 +9,11 @@ from guests.errors import InfrastructureError
 from guests.port_machine import PortMachine
 from guests.progress import Progress, silent
 from guests.shell import LineChannel
+from guests.v86 import program, root
 from guests.v86.launch import V86Launch
 from guests.v86.program import VERSION, ensure_program, require_host
 from guests.v86.root import V86Root, ensure_root
-from guests.v86.state import ensure_state, files_of
+from guests.v86.state import cached_state, ensure_state, files_of
 
 TAG = "host9p"
 """The mount tag of v86's one share; it cannot be chosen."""
@@ -55,14 +56,23 @@ class V86Machine(PortMachine[V86Launch]):
 
     def _begin(self) -> V86Launch:
         require_host()
-        program, self._root = ensure_program(self._progress), ensure_root(self._progress)
+        libraries, self._root = ensure_program(self._progress), ensure_root(self._progress)
         own, memory = self.spec.server is None, self.spec.memory_mb
-        saved = ensure_state(program, self._root, memory, own_server=own, progress=self._progress)
+        saved = ensure_state(libraries, self._root, memory, own_server=own, progress=self._progress,
+                             log=self.logs["console"].with_name("snapshot-console.log"))  # fmt: skip
         self._mark()
         return V86Launch(
-            files_of(saved, program, self._root), self.logs["console"], memory, server=self.spec.server,
+            files_of(saved, libraries, self._root), self.logs["console"], memory, server=self.spec.server,
             own_server=own, state=saved / "machine", launcher=self.spec.launcher,
         )  # fmt: skip
+
+    def doubt(self) -> None:
+        """See AnyMachine."""
+        if self._root is not None:
+            own, memory = self.spec.server is None, self.spec.memory_mb
+            cached_state(program.build(), self._root, memory, own_server=own).doubt()
+        program.cached().doubt()
+        root.cached().doubt()
 
     def agent_channel(self) -> LineChannel:
         """Start an agent in the guest and return its standard input and output."""

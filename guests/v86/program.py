@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from guests import paths
+from guests.cached import Cached
 from guests.errors import InfrastructureError
-from guests.locks import appearing, exclusive
 from guests.processes import dying_with_parent
 from guests.progress import Progress, silent
 
@@ -25,6 +25,7 @@ BIOS = Path("/usr/share/seabios/bios.bin")
 PACKAGES = {"node": "nodejs", "npm": "npm"}
 """Programs that v86 needs on the host, and the Debian packages that bring them."""
 
+_BUILD = "node_modules/v86/build"
 _LIMIT = 300.0
 
 
@@ -47,27 +48,32 @@ def directory() -> Path:
     return paths.cache_dir() / f"{NAME}-program-{seen}"
 
 
+def cached() -> Cached:
+    """Where the cache keeps it."""
+    return Cached(f"v86 {VERSION}", directory(), tuple(f"{_BUILD}/{name}" for name in ("libv86.mjs", "v86.wasm")))
+
+
+def build() -> Path:
+    """The folder with libv86.mjs and v86.wasm, once fetched."""
+    return directory() / _BUILD
+
+
 def find_program() -> Path | None:
-    """The folder with libv86.mjs and v86.wasm, where it is fetched."""
-    build = directory() / "node_modules" / "v86" / "build"
-    return build if (build / "libv86.mjs").is_file() and (build / "v86.wasm").is_file() else None
+    """The folder with libv86.mjs and v86.wasm, or None where it is not fetched or is damaged."""
+    return build() if cached().usable() else None
 
 
 def ensure_program(progress: Progress = silent, rebuild: bool = False) -> Path:
     """The folder with libv86.mjs, fetched first when the cache lacks it. Raises InfrastructureError."""
-    target = directory()
-    found = None if rebuild else find_program()
-    if found is None:
-        with exclusive(target.with_name(f".{target.name}.lock"), f"v86 {VERSION}", progress):
-            found = None if rebuild else find_program()
-            if found is None:
-                require_host()
-                with appearing(target) as temporary:
-                    _fetch(temporary, progress)
-                found = find_program()
-    if found is None:
-        raise InfrastructureError("the package v86 has no build/libv86.mjs", "another version of it is wanted")
-    return found
+
+    def make(temporary: Path) -> None:
+        require_host()
+        _fetch(temporary, progress)
+        if not (temporary / _BUILD / "libv86.mjs").is_file():
+            raise InfrastructureError("the package v86 has no build/libv86.mjs", "another version of it is wanted")
+
+    cached().ensure(make, progress, rebuild=rebuild)
+    return build()
 
 
 def _fetch(temporary: Path, progress: Progress) -> None:

@@ -17,9 +17,12 @@ import tarfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from guests import paths
 from guests.build_tools import require_build_tools
+from guests.cached import Cached
+from guests.contents import read_manifest
 from guests.errors import InfrastructureError
 from guests.files import require_space
 from guests.images.initramfs import Entry, cpio
@@ -27,7 +30,6 @@ from guests.images.kernel import decompress_module, module_closure, module_name,
 from guests.images.recipe import GUEST_FILES as IMAGE_FILES
 from guests.images.recipe import MODULES
 from guests.images.rootfs import KERNEL_PREFIX, KernelFiles, Keys, open_tar, read_kernel, read_member, write_root
-from guests.locks import appearing, exclusive
 from guests.processes import claimed, dying_with_parent
 from guests.progress import Progress, silent
 
@@ -67,11 +69,9 @@ class V86Root:
         return self.directory / "root.squashfs"
 
     @property
-    def manifest(self) -> dict[str, str]:
+    def manifest(self) -> dict[str, Any]:
         """Release of the kernel, time of making, and an id of this very build."""
-        loaded = json.loads((self.directory / "manifest.json").read_text(encoding="utf-8"))
-        assert isinstance(loaded, dict)
-        return loaded
+        return read_manifest(self.directory, f"assay9 guest build --again {NAME}")
 
     def initramfs(self) -> bytes:
         """The initramfs: what is cached, and our own init and PID 1 as they are in this checkout."""
@@ -88,26 +88,26 @@ def directory() -> Path:
     return paths.cache_dir() / f"{NAME}-root-{hashlib.sha256(repr(inputs).encode()).hexdigest()[:12]}"
 
 
+def cached() -> Cached:
+    """Where the cache keeps the guest."""
+    return Cached("the guest of v86", directory(), ("vmlinuz", "modules.cpio", "root.squashfs", "manifest.json"))
+
+
 def find_root() -> V86Root | None:
-    """The guest, where it is made."""
-    found = V86Root(directory())
-    return found if (found.directory / "manifest.json").is_file() else None
+    """The guest, or None where it is not made or is damaged."""
+    return V86Root(directory()) if cached().usable() else None
 
 
 def ensure_root(progress: Progress = silent, rebuild: bool = False) -> V86Root:
-    """The guest, made first when the cache lacks it. Raises InfrastructureError."""
-    target = directory()
-    found = None if rebuild else find_root()
-    if found is None:
-        with exclusive(target.with_name(f".{target.name}.lock"), "the guest of v86", progress):
-            found = None if rebuild else find_root()
-            if found is None:
-                require_build_tools()
-                require_space(target.parent, SPACE_MB, "building the guest of v86")
-                with appearing(target) as temporary:
-                    _make(temporary, progress)
-                found = V86Root(target)
-    return found
+    """The guest, made first when the cache lacks it or it is damaged. Raises InfrastructureError."""
+
+    def make(temporary: Path) -> None:
+        require_build_tools()
+        require_space(temporary.parent, SPACE_MB, "building the guest of v86")
+        _make(temporary, progress)
+
+    cached().ensure(make, progress, rebuild=rebuild)
+    return V86Root(directory())
 
 
 def _make(temporary: Path, progress: Progress) -> None:

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from guests import paths
+from guests.cached import Cached
 from guests.files import remove_tree, require_space
-from guests.locks import appearing, exclusive
 from guests.progress import Progress
 from guests.uml.root import control_disk
 from guests.v86.launch import COMMAND_LINE, Files, V86Launch
@@ -23,6 +23,8 @@ from guests.v86.root import directory as root_directory
 
 BOOT_LIMIT = 1200.0
 """Seconds that a booting guest has; it takes a minute of a processor, and the processor may be shared."""
+FILES = ("machine", "initramfs", "control")
+"""What a machine is restored from."""
 MEMORIES = (512,)
 """Sizes of machines, in MiB, whose saved state `assay9 guest clean` keeps."""
 SPACE_MB = 800
@@ -54,29 +56,39 @@ def files_of(directory: Path, program: Path, root: V86Root) -> Files:
     return Files(program=program, root=root, initramfs=directory / "initramfs", control=directory / "control")
 
 
+def cached_state(program: Path, root: V86Root, memory_mb: int, *, own_server: bool) -> Cached:
+    """Where the cache keeps such a machine."""
+    directory = state_directory(program, root, memory_mb, own_server=own_server)
+    return Cached("a booted guest of v86", directory, FILES)
+
+
 def ensure_state(
-    program: Path, root: V86Root, memory_mb: int, *, own_server: bool, progress: Progress, rebuild: bool = False
-) -> Path:
-    """The directory of a saved machine, booted and saved first when the cache lacks it. Raises InfrastructureError."""
-    target = state_directory(program, root, memory_mb, own_server=own_server)
-    if rebuild or not (target / "machine").is_file():
-        with exclusive(target.with_name(f".{target.name}.lock"), "a booted guest of v86", progress):
-            if rebuild or not (target / "machine").is_file():
-                require_space(target.parent, SPACE_MB, "saving a booted guest")
-                with appearing(target) as temporary:
-                    _make(temporary, program, root, memory_mb, own_server, progress)
-                _forget_outdated(target)
-    return target
+    program: Path, root: V86Root, memory_mb: int, *, own_server: bool, progress: Progress, log: Path,
+    rebuild: bool = False,
+) -> Path:  # fmt: skip
+    """The directory of a saved machine, booted and saved first when the cache lacks it or it is damaged.
+
+    ``log`` is for what that boot has to say. Raises InfrastructureError.
+    """
+    cached = cached_state(program, root, memory_mb, own_server=own_server)
+
+    def make(directory: Path) -> None:
+        require_space(directory.parent, SPACE_MB, "saving a booted guest")
+        _make(directory, program, root, memory_mb, own_server, progress, log)
+
+    if cached.ensure(make, progress, rebuild=rebuild):
+        _forget_outdated(cached.directory)
+    return cached.directory
 
 
 def _make(
-    temporary: Path, program: Path, root: V86Root, memory_mb: int, own_server: bool, progress: Progress
+    temporary: Path, program: Path, root: V86Root, memory_mb: int, own_server: bool, progress: Progress, log: Path
 ) -> None:
     progress("v86: booting the guest once, to save it (a minute of a processor)")
     started = time.monotonic()
     (temporary / "initramfs").write_bytes(root.initramfs())
     control_disk(temporary / "control", CONTROL_MB)
-    launch = V86Launch(files_of(temporary, program, root), temporary / "console.log", memory_mb, server=None,
+    launch = V86Launch(files_of(temporary, program, root), log, memory_mb, server=None,
                        own_server=own_server, save=temporary / "machine")  # fmt: skip
     try:
         launch.wait_saved(BOOT_LIMIT)

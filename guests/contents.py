@@ -1,0 +1,141 @@
+"""What a directory of the cache contains, written down when it is made and compared before it is used.
+
+``contents.json`` lists every file with its size, whether it can be executed, a hash of its two ends and a hash of the
+whole, and every symbolic link with its target. All but the last hash are cheap enough to be looked at in each run;
+they show what is cut, empty, removed or overwritten from the start. The hashes of the whole show the rest, and are
+looked at once a day.
+
+Pure of any knowledge of what is cached; see ``guests.cached`` for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+from guests.errors import InfrastructureError
+
+CONTENTS = "contents.json"
+VERIFIED = ".verified"
+"""Its time of modification says when all hashes were last looked at."""
+UNLISTED = frozenset({CONTENTS, VERIFIED, "used"})
+"""Files that change while a directory is in use, and say nothing of what it contains."""
+VERIFY_AFTER = 86_400.0
+"""Seconds after which the whole hashes are due again."""
+_FORMAT = 1
+_END = 4096
+"""Bytes at the beginning and at the end of a file whose hash is looked at each time."""
+
+
+def write_contents(directory: Path) -> None:
+    """Write down what ``directory`` contains now. Raises OSError."""
+    files, links = {}, {}
+    for name in _names(directory):
+        path = directory / name
+        if path.is_symlink():
+            links[name] = os.readlink(path)
+        elif path.is_file():
+            files[name] = {**_outline(path), "sha256": _whole(path)}
+    temporary = directory / f".{CONTENTS}.{os.getpid()}"
+    temporary.write_text(json.dumps({"format": _FORMAT, "files": files, "links": links}, indent=1), encoding="utf-8")
+    temporary.rename(directory / CONTENTS)
+    mark_verified(directory)
+
+
+def listed(directory: Path) -> bool:
+    """Whether somebody has written down what it contains."""
+    return (directory / CONTENTS).exists()
+
+
+def damage(directory: Path, *, whole: bool) -> str | None:
+    """What differs from what was written down, in a few words, or None. ``whole`` looks at every byte."""
+    try:
+        contents = json.loads((directory / CONTENTS).read_text(encoding="utf-8"))
+        files, links = contents["files"], contents["links"]
+        known = contents["format"] == _FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{CONTENTS} cannot be read"
+    if not known:
+        return f"{CONTENTS} is of another format"
+    try:
+        for name, target in links.items():
+            if not (directory / name).is_symlink() or os.readlink(directory / name) != target:
+                return f"the link {name} is gone or leads elsewhere"
+        for name, said in files.items():
+            if (wrong := _difference(directory / name, name, said)) is not None:
+                return wrong
+            if whole and _whole(directory / name) != said["sha256"]:
+                return f"the content of {name} is not what was written"
+    except (OSError, KeyError, TypeError, AttributeError) as error:
+        return f"it cannot be read: {error}"
+    return None
+
+
+def verification_due(directory: Path) -> bool:
+    """Whether no whole look was taken within a day, or none is known of."""
+    try:
+        age = time.time() - (directory / VERIFIED).stat().st_mtime
+    except OSError:
+        return True
+    return not 0 <= age < VERIFY_AFTER
+
+
+def mark_verified(directory: Path) -> None:
+    """Remember that all hashes were just found right; not a word where the cache cannot be written."""
+    with contextlib.suppress(OSError):
+        (directory / VERIFIED).touch()
+        os.utime(directory / VERIFIED)
+
+
+def read_manifest(directory: Path, remedy: str) -> dict[str, Any]:
+    """``manifest.json``: what was made there, when and from what. Raises InfrastructureError, one line."""
+    try:
+        loaded = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InfrastructureError(f"{directory / 'manifest.json'} cannot be read: {error}", remedy) from None
+    if not isinstance(loaded, dict):
+        raise InfrastructureError(f"{directory / 'manifest.json'} holds no table", remedy)
+    return loaded
+
+
+def _names(directory: Path) -> list[str]:
+    found = []
+    for where, directories, names in os.walk(directory):
+        below = Path(where).relative_to(directory)
+        links = [name for name in directories if os.path.islink(os.path.join(where, name))]
+        found += [str(below / name) for name in (*names, *links)]
+    return sorted(name for name in found if name not in UNLISTED and not name.startswith(f".{CONTENTS}."))
+
+
+def _outline(path: Path) -> dict[str, Any]:
+    seen = path.stat()
+    with path.open("rb") as file:
+        ends = file.read(_END)
+        if seen.st_size > _END:
+            file.seek(max(_END, seen.st_size - _END))
+            ends += file.read(_END)
+    return {"size": seen.st_size, "executable": bool(seen.st_mode & stat.S_IXUSR),
+            "ends": hashlib.sha256(ends).hexdigest()}  # fmt: skip
+
+
+def _difference(path: Path, name: str, said: dict[str, Any]) -> str | None:
+    try:
+        seen = _outline(path)
+    except FileNotFoundError:
+        return f"{name} is gone"
+    if seen["size"] != said["size"]:
+        return f"{name} has {seen['size']} bytes instead of {said['size']}"
+    if seen["executable"] != said["executable"]:
+        return f"{name} can{'' if seen['executable'] else 'not'} be executed"
+    return None if seen["ends"] == said["ends"] else f"the content of {name} is not what was written"
+
+
+def _whole(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

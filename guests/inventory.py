@@ -1,0 +1,25 @@
+"""Everything that the cache holds now, as `guests.cached.Cached`, whoever made it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from guests import paths, private_qemu
+from guests.cached import Cached
+from guests.images.store import FILES
+from guests.uml import kernel
+from guests.v86 import program, root
+from guests.v86.state import FILES as STATE_FILES
+
+
+def everything() -> Iterator[Cached]:
+    """What is there, of this checkout or an earlier one; nothing is made or changed."""
+    for directory in sorted(paths.images_dir().glob("[!.]*")):
+        yield Cached(f"image {directory.name}", directory, FILES)
+    for directory in sorted(paths.snapshots_dir().glob("[!.]*")):
+        yield Cached(f"snapshot {directory.name}", directory, ("state.qcow2",))
+    for one in (kernel.cached(), private_qemu.cached(), program.cached(), root.cached()):
+        if one.directory.is_dir():
+            yield one
+    for directory in sorted(paths.cache_dir().glob("v86-state-*")):
+        yield Cached(f"saved machine {directory.name}", directory, STATE_FILES)
