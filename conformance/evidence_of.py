@@ -6,7 +6,6 @@ import traceback
 from typing import Any
 
 from conformance.case import Case
-from conformance.checks import findings_of, gravest
 from conformance.compare import Comparison as Seen
 from conformance.evidence.record import (
     Call,
@@ -15,21 +14,23 @@ from conformance.evidence.record import (
     FieldComparison,
     KnownFailure,
     LogExcerpt,
+    SeenFinding,
 )
-from conformance.judge import Judgement
+from conformance.judge import Judged, Judgement
 from conformance.mounts import MountOptions
+from conformance.profiles.model import Known
 from conformance.share import Share
-from conformance.targets.spec import Known
 from conformance.trace import Crossed
 from conformance.vantage import CallRecord, errno_name
 
 _LONGEST = 160
+_LONGEST_TEXT = 1000
 
 
 def case_result(
     case: Case, parameters: str, mount: MountOptions | None, mount_line: str, judgement: Judgement,
     raised: BaseException | None, share: Share | None, control: Share | None, crossed: Crossed | None,
-    excerpts: list[tuple[str, str]], seconds: float, guest_seconds: float, worker: str, known: Known | None = None,
+    excerpts: list[tuple[str, str]], seconds: float, guest_seconds: float, worker: str,
 ) -> CaseResult:  # fmt: skip
     """Everything that one case leaves."""
     calls = share.calls if share is not None else []
@@ -43,14 +44,15 @@ def case_result(
         title=case.function.__name__,
         requirement=case.requirement,
         source=case.source,
-        severity=gravest(findings_of(raised), case.severity) if judgement.verdict == "fail" else case.severity,
+        severity=judgement.severity or case.severity,
         mount=str(mount) if mount else "",
         mount_shown=mount_line,
         verdict=judgement.verdict,
         reason=judgement.reason,
         infrastructure=judgement.infrastructure,
         details="".join(traceback.format_exception(raised))[-6000:] if raised is not None else "",
-        known=KnownFailure(reason=known.reason, link=known.link) if known else None,
+        known=next((_known(one.known) for one in judgement.findings if one.known is not None), None),
+        findings=[_finding(one) for one in judgement.findings],
         seconds=round(seconds, 4),
         guest_seconds=round(max(guest_seconds, 0.0), 4),
         worker=worker,
@@ -61,6 +63,21 @@ def case_result(
         message_counts=crossed.counts if crossed else {},
         covers_ok=None if crossed is None else not crossed.missing(case.covers),
         log_excerpts=[LogExcerpt(source=s, text=t) for s, t in excerpts],
+    )
+
+
+def _finding(judged: Judged) -> SeenFinding:
+    found = judged.finding
+    return SeenFinding(
+        code=found.code, text=printable(str(found))[:_LONGEST_TEXT],
+        values={name: printable(value)[:_LONGEST] for name, value in found.values.items()},
+        known=_known(judged.known) if judged.known is not None else None,
+    )  # fmt: skip
+
+
+def _known(entry: Known) -> KnownFailure:
+    return KnownFailure(
+        reason=entry.reason, link=entry.link, where=entry.where, component=entry.component, owner=entry.owner
     )
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from conformance.case import Case
-from conformance.checks import findings_of
-from conformance.errors import Finding, InfrastructureError, TargetDied, Undrivable, Unsupported
-from conformance.targets.spec import Known, Lack
+from conformance.checks import findings_of, gravest
+from conformance.errors import Finding, InfrastructureError, Severity, TargetDied, Undrivable, Unsupported
+from conformance.profiles.model import Known, Lack
 from conformance.trace import Crossed
 from conformance.vantage import CallRecord, errno_name
 
 Outcome = Literal["pass", "fail", "known", "fixed", "unsupported", "undrivable", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One finding of the case, and the profile's entry that declares it, if one does."""
+
+    finding: Finding
+    known: Known | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +31,10 @@ class Judgement:
     verdict: Outcome
     reason: str
     infrastructure: bool = False
+    findings: tuple[Judged, ...] = ()
+    """All findings of the case, in the order in which they were seen."""
+    severity: Severity | None = None
+    """How grave the failure is, where that is less than the case's own severity."""
 
 
 OLDER = frozenset({"Tversion", "Tauth", "Tattach", "Tflush", "Twalk", "Tread", "Twrite", "Tclunk", "Tremove"})
@@ -37,14 +49,15 @@ def not_in_older(case: Case, version: str) -> tuple[str, ...]:
 
 
 def judge(
-    case: Case, raised: BaseException | None, crossed: Crossed | None, known: Known | None,
+    case: Case, raised: BaseException | None, crossed: Crossed | None, known: Sequence[Known],
     lacks: tuple[Lack, ...], calls: list[CallRecord], without: tuple[str, ...] = (),
 ) -> Judgement:  # fmt: skip
     """The verdict of one case.
 
     `raised` is what the case ended with; `crossed` the messages seen, None where the target gives no trace;
-    `known` the profile's entry for it; `lacks` those declared lacks that the case needs; `without` those messages
-    of `covers` that the mount's protocol version does not have.
+    `known` the profile's entries that name the case and hold here; `lacks` those declared lacks that the case needs;
+    `without` those messages of `covers` that the mount's protocol version does not have.
+    The case is known when each of its findings is covered by an entry, and fails for those that are not.
     An exception that is no Finding, AssertionError or OSError of a call is an error of the suite.
     """
     if isinstance(raised, Undrivable):
@@ -55,33 +68,50 @@ def judge(
         return Judgement("error", str(raised), infrastructure=True)
     if raised is not None and not isinstance(raised, Finding | AssertionError | OSError):
         return Judgement("error", f"{type(raised).__name__}: {raised}")
+    if raised is None:
+        return _passed(case, crossed, known, lacks, without)
+    findings = tuple(Judged(one, _entry(known, one)) for one in findings_of(raised))
     died = isinstance(raised, TargetDied)  # which no lack and no version of the protocol excuses
     for lack in () if died else lacks:
         seen = {errno_name(c.errno) for c in calls if c.errno is not None and c.vantage == "inside"}
         if seen & set(lack.errno):
             shown = "/".join(sorted(seen & set(lack.errno)))
-            return Judgement("unsupported", f"{lack.feature}: {lack.reason} ({shown} seen)")
-    if raised is None:
-        if lacks:
-            return Judgement("fixed", f"declared to lack {lacks[0].feature}, and the case passes: update the profile")
-        if crossed is not None and (
-            missing := crossed.missing(tuple(name for name in case.covers if name not in without))
-        ):
-            return Judgement("undrivable", f"{', '.join(missing)} did not cross: the guest answered by itself")
-        if known is not None and not known.sometimes:
-            return Judgement("fixed", f"declared a known failure and passes: remove the entry ({known.reason})")
-        return Judgement("pass", "")
-    seen_text = one_line(raised)
-    if known is not None and all(re.search(known.symptom, f"{one_line(one)}\n{one}") for one in _each(raised)):
-        return Judgement("known", f"{known.reason} ({seen_text})")
+            return Judgement("unsupported", f"{lack.feature}: {lack.reason} ({shown} seen)", findings=findings)
+    new = [one for one in findings if one.known is None]
+    if not new:
+        reasons = dict.fromkeys(one.known.reason for one in findings if one.known is not None)
+        return Judgement("known", f"{'; '.join(reasons)} ({summary(findings)})", findings=findings)
     if without and not died and not any(c.trouble for c in calls):
-        return Judgement("undrivable", f"this version of the protocol has no {', '.join(without)} ({seen_text})")
-    return Judgement("fail", seen_text)
+        what = f"this version of the protocol has no {', '.join(without)} ({summary(findings)})"
+        return Judgement("undrivable", what, findings=findings)
+    besides = f"; besides, {len(findings) - len(new)} known" if len(new) < len(findings) else ""
+    return Judgement("fail", summary(new) + besides, findings=findings,
+                     severity=gravest((one.finding for one in new), case.severity))  # fmt: skip
 
 
-def _each(raised: BaseException) -> tuple[BaseException, ...]:
-    """Every finding of the case: a known failure has to explain them all."""
-    return findings_of(raised) or (raised,)
+def _passed(
+    case: Case, crossed: Crossed | None, known: Sequence[Known], lacks: tuple[Lack, ...], without: tuple[str, ...]
+) -> Judgement:
+    if lacks:
+        return Judgement("fixed", f"declared to lack {lacks[0].feature}, and the case passes: update the profile")
+    if crossed is not None and (
+        missing := crossed.missing(tuple(name for name in case.covers if name not in without))
+    ):
+        return Judgement("undrivable", f"{', '.join(missing)} did not cross: the guest answered by itself")
+    if known and not any(entry.sometimes for entry in known):
+        return Judgement("fixed", f"declared a known failure and passes: remove the entry ({known[0].reason})")
+    return Judgement("pass", "")
+
+
+def _entry(known: Sequence[Known], finding: Finding) -> Known | None:
+    """The first entry that declares this finding."""
+    return next((entry for entry in known if entry.covers(finding, one_line(finding))), None)
+
+
+def summary(findings: Sequence[Judged]) -> str:
+    """The first finding in one line, and how many more there are."""
+    first = one_line(findings[0].finding)
+    return first if len(findings) == 1 else f"{first} (and {len(findings) - 1} more)"
 
 
 def one_line(raised: BaseException) -> str:

@@ -19,6 +19,7 @@ from conformance.features import FEATURES
 from conformance.further import Further
 from conformance.judge import judge, not_in_older
 from conformance.mounts import DEFAULT, MountOptions, rules_of
+from conformance.profiles.model import Setting, VersionOf
 from conformance.share import CACHED, Share
 from conformance.targets.deployment import Deployment
 from conformance.targets.nowhere import Nowhere
@@ -44,6 +45,7 @@ class Runner:
         """In the place of the agent outside, where there is none."""
         self._spent_control: str | None = None
         """The directory of a case on the control file system that is to be removed when the next one begins."""
+        self._versions: dict[VersionOf, str] | None = None
         self.broken: InfrastructureError | None = None
 
     def run(
@@ -80,8 +82,7 @@ class Runner:
                 hung = Finding(f"closing what the case left open inside: {e}")
                 raised = raised or (hung if isinstance(e, CallHung) else e)
         raised = self._after(share, further, raised, lost=lost)
-        known = self.target.profile.known_failure(case.id, parameters, str(mount), self.deployment.version,
-                                                  self.deployment.image, self.deployment.security_model)  # fmt: skip
+        known = self.target.profile.known_failures(case.id, parameters, self._setting(mount))
         judgement = judge(
             case, raised, crossed, known,
             tuple(lack for lack in self.target.profile.lacks if lack.feature in case.needs),
@@ -90,13 +91,23 @@ class Runner:
         result = case_result(
             case, parameters, mount, self._mount_line, judgement, raised, share, control, crossed,
             self.deployment.excerpts(mark) if mark is not None else [],
-            time.monotonic() - begun, self._guest_seconds() - spent, self.worker, known,
+            time.monotonic() - begun, self._guest_seconds() - spent, self.worker,
         )  # fmt: skip
         return result, raised
 
     def environment(self) -> dict[str, Any]:
         """What the deployment says of itself."""
         return self.deployment.environment()
+
+    def _setting(self, mount: MountOptions) -> Setting:
+        """What the entries of profiles are compared with."""
+        if self._versions is None and self.broken is None:
+            seen = self.environment()
+            self._versions = {
+                "target": self.deployment.version, "kernel": str(seen.get("guest_kernel", "")),
+                "hypervisor": str(seen.get("hypervisor", "")),
+            }  # fmt: skip
+        return Setting(str(mount), self.deployment.security_model, self._versions or {})
 
     def run_item(
         self, case: Case, parameters: str, function: Callable[..., None], arguments: dict[str, Any]

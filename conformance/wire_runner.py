@@ -14,7 +14,8 @@ from conformance.evidence.record import CaseResult
 from conformance.evidence_of import case_result
 from conformance.expectation import errno_name
 from conformance.judge import judge
-from conformance.targets.spec import Lack, Target
+from conformance.profiles.model import Lack, Setting, VersionOf
+from conformance.targets.spec import Target
 from conformance.wire import WireSession
 
 
@@ -28,7 +29,7 @@ class WireRunner:
         self.target, self.worker = target, worker
         self.session = self._session(target, run_dir, options)
         self.broken: InfrastructureError | None = None
-        self._version = ""
+        self._version = self._hypervisor = ""
 
     def _session(self, target: Target, run_dir: Path, options: dict[str, Any]) -> WireSession:
         return WireSession(target, run_dir, options)
@@ -37,7 +38,8 @@ class WireRunner:
         """Bring the server up; where that fails, every case says so."""
         try:
             self.session.start()
-            self._version = str(self.environment().get("target_version", ""))
+            seen = self.environment()
+            self._version, self._hypervisor = str(seen.get("target_version", "")), str(seen.get("hypervisor", ""))
         except InfrastructureError as e:
             self.broken = e
 
@@ -65,13 +67,14 @@ class WireRunner:
             except InfrastructureError as e:  # the server did not come back
                 raised = self.broken = e
         profile = self.target.profile
-        known = profile.known_failure(case.id, parameters, "", self._version)
+        versions: dict[VersionOf, str] = {"target": self._version, "hypervisor": self._hypervisor}
+        known = profile.known_failures(case.id, parameters, Setting(versions=versions))
         lacks = needed(profile.lacks, case, answered if raised is None else frozenset())
         judgement = judge(case, lacking(profile.lacks, raised), crossed, known, lacks, [])
         excerpts = [("server log", log)] if log.strip() else []
         result = case_result(
             case, parameters, None, "", judgement, raised, None, None, crossed, excerpts,
-            time.monotonic() - begun, 0.0, self.worker, known,
+            time.monotonic() - begun, 0.0, self.worker,
         )  # fmt: skip
         return result, raised
 

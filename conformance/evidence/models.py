@@ -114,6 +114,24 @@ class KnownFailure(_Model):
 
     reason: Text
     link: Text = ""
+    where: Text = ""
+    """The place in the text behind the link."""
+    component: Text = ""
+    """The component whose profile declares it: qemu-device, linux-client, ..."""
+    owner: Text = ""
+    """Whose fault it is: device, server or client."""
+
+
+class SeenFinding(_Model):
+    """One thing that was wrong."""
+
+    code: Text
+    """Stable: see conformance.checks.CODES."""
+    text: Text
+    values: dict[Text, Text] = {}
+    """What the text says, by name: seen, expected, what, ..."""
+    known: KnownFailure | None = None
+    """The entry that declares this finding; a case is `known` when each has one."""
 
 
 class CaseResult(_Model):
@@ -130,6 +148,7 @@ class CaseResult(_Model):
     requirement: Text
     source: Text
     severity: Severity
+    """Of the case; of its gravest finding that nobody declared, where that is less."""
     mount: Text = ""
     """As asked for."""
     mount_shown: Text = ""
@@ -142,6 +161,9 @@ class CaseResult(_Model):
     details: Text = ""
     """A traceback or other lines worth keeping."""
     known: KnownFailure | None = None
+    """The entry that declares the first finding that one declares."""
+    findings: list[SeenFinding] = []
+    """All that was wrong, in the order in which it was seen."""
     seconds: float = 0.0
     ended: datetime | None = None
     """When; `RunWriter.append` says so where the caller did not."""

@@ -110,12 +110,15 @@ class Overview:
         return ", ".join(said)
 
     def known_entries(self) -> list[tuple[KnownFailure, list[CaseResult]]]:
-        """The profile's entries that were met, each with the cases that met it."""
-        met: dict[tuple[str, str], list[CaseResult]] = {}
+        """The profiles' entries that were met, each with the cases that met it."""
+        met: dict[str, tuple[KnownFailure, list[CaseResult]]] = {}
         for result in self["known"]:
-            entry = result.known or KnownFailure(reason=result.reason)
-            met.setdefault((entry.reason, entry.link), []).append(result)
-        return [(KnownFailure(reason=reason, link=link), having) for (reason, link), having in met.items()]
+            declared = [finding.known for finding in result.findings if finding.known is not None]
+            for entry in declared or [result.known or KnownFailure(reason=result.reason)]:
+                _, having = met.setdefault(entry.model_dump_json(), (entry, []))
+                if result not in having[-1:]:
+                    having.append(result)
+        return list(met.values())
 
     def one_mount(self) -> bool:
         """Whether all cases ran on one mount, so that naming it with each would be noise."""

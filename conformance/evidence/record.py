@@ -41,6 +41,7 @@ from conformance.evidence.models import (
     LogExcerpt,
     Record,
     RuleKind,
+    SeenFinding,
     Trouble,
     Verdict,
     printable,
@@ -48,7 +49,7 @@ from conformance.evidence.models import (
 
 __all__ = [
     "SCHEMA_VERSION", "VERDICTS", "Call", "CaseResult", "Comparison", "Environment", "FieldComparison",
-    "KnownFailure", "LogExcerpt", "Record", "RuleKind", "RunWriter", "Trouble", "Verdict", "load_run",
+    "KnownFailure", "LogExcerpt", "Record", "RuleKind", "RunWriter", "SeenFinding", "Trouble", "Verdict", "load_run",
     "read_json",
 ]  # fmt: skip
 

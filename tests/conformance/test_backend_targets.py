@@ -1,4 +1,4 @@
-"""Targets whose devices are vhost-user back ends, and profiles taken over from another target."""
+"""Targets whose devices are vhost-user back ends."""
 
 from __future__ import annotations
 
@@ -17,24 +17,6 @@ def target(directory: Path, text: str) -> str:
     path = directory / "mine.toml"
     path.write_text(f'kind = "uml"\ntitle = "mine"\n{text}', encoding="utf-8")
     return str(path)
-
-
-def test_a_profile_like_another_s_has_its_own_entries_first_and_then_those() -> None:
-    base, ours = load("qemu").profile, load("qemu-next").profile
-    own = len(ours.known) - len(base.known)
-    assert own > 0 and ours.known[own:] == base.known and ours.lacks == base.lacks
-    assert load("qemu").profile.known == base.known, "the base is as it was"
-
-
-def test_versions_decide_what_is_known_of_the_newer_qemu() -> None:
-    profile = load("qemu-next").profile
-    assert profile.known_failure("NODE-001", "fifo", "cache=none", "7.2.22", "debian12", "passthrough") is not None
-    assert profile.known_failure("NODE-001", "fifo", "cache=none", "11.1.3", "debian12", "passthrough") is None
-
-
-def test_a_base_that_does_not_exist_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"qmeu.*did you mean 'qemu'"):
-        load(target(tmp_path, 'like = "qmeu"\n'))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="back ends run contained, which needs root")

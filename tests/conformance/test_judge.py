@@ -8,21 +8,22 @@ from typing import Any
 import pytest
 
 from conformance.case import Case
-from conformance.errors import Finding, InfrastructureError, SuiteError, TargetDied, Undrivable, Unsupported
+from conformance.errors import Finding, Findings, InfrastructureError, SuiteError, TargetDied, Undrivable, Unsupported
 from conformance.judge import Judgement, judge, not_in_older, one_line
-from conformance.targets.spec import Known, Lack
+from conformance.profiles.model import Known, Lack
 from conformance.trace import Crossed
 from conformance.vantage import CallRecord
 
 CASE = Case(id="X-001", layer="vfs", family="x", requirement="r", source="s", severity="must", covers=("Tlock",),
             caches=("none",), cached_too=False, needs=("locks",), mount="", control=True, seconds=1.0,
             function=lambda share: None)  # fmt: skip
-KNOWN = Known(case="X-001", reason="a reason", link="https://example.org/1", symptom="expected EAGAIN")
+KNOWN = Known(case="X-001", reason="a reason", link="https://example.org/1", finding="errno", values={"seen": "EAGAIN"})
+OTHER = Known(case="X-001", reason="another", link="https://example.org/2", finding="field:mtime_ns")
 LACK = Lack(feature="locks", errno=["EOPNOTSUPP"], reason="none here")
 CROSSED, NOT_CROSSED = Crossed(("Tlock",), {"Tlock": 1}, False), Crossed(("Twalk",), {"Twalk": 1}, False)
 
 
-def verdict(raised: BaseException | None = None, crossed: Crossed | None = CROSSED, known: Known | None = None,
+def verdict(raised: BaseException | None = None, crossed: Crossed | None = CROSSED, known: tuple[Known, ...] = (),
             lacks: tuple[Lack, ...] = (), calls: tuple[CallRecord, ...] = ()) -> Judgement:  # fmt: skip
     return judge(CASE, raised, crossed, known, lacks, list(calls))
 
@@ -71,25 +72,61 @@ class TestCovers:
         assert verdict(Finding("wrong"), NOT_CROSSED).verdict == "fail"
 
 
+def found(code: str = "errno", seen: str = "EAGAIN", severity: Any = None) -> Finding:
+    return Finding(f"{code} is {seen}", code, {"seen": seen}, severity)
+
+
 class TestKnown:
-    """A declared failure: only with its symptom, and only while it fails."""
+    """A declared failure: each finding is covered by an entry, and only while it fails."""
 
-    def test_the_symptom_makes_it_known(self) -> None:
-        judged = verdict(Finding("succeeded, expected EAGAIN"), known=KNOWN)
+    def test_code_and_values_make_it_known(self) -> None:
+        judged = verdict(found(), known=(KNOWN,))
         assert judged.verdict == "known" and "a reason" in judged.reason
+        assert [one.known for one in judged.findings] == [KNOWN]
 
-    def test_another_symptom_is_a_failure(self) -> None:
-        assert verdict(Finding("hung"), known=KNOWN).verdict == "fail"
+    def test_another_value_or_another_code_is_a_failure(self) -> None:
+        assert verdict(found(seen="EIO"), known=(KNOWN,)).verdict == "fail"
+        assert verdict(found("hung"), known=(KNOWN,)).verdict == "fail"
 
-    def test_a_pass_is_fixed(self) -> None:
-        assert verdict(known=KNOWN).verdict == "fixed"
+    def test_a_finding_that_no_entry_covers_is_a_failure_and_named_first(self) -> None:
+        judged = verdict(Findings([found(), found("content", "b'a'")]), known=(KNOWN,))
+        assert judged.verdict == "fail" and judged.reason == "content is b'a'; besides, 1 known"
+        assert [one.known for one in judged.findings] == [KNOWN, None]
+
+    def test_several_entries_may_cover_a_case_together(self) -> None:
+        both = Findings([found(), found("field:mtime_ns", "1")])
+        judged = verdict(both, known=(KNOWN, OTHER))
+        assert judged.verdict == "known" and "a reason; another" in judged.reason
+        assert verdict(both, known=(OTHER,)).verdict == "fail"
+
+    def test_an_unexpected_call_s_errno_is_a_finding_like_any_other(self) -> None:
+        assert verdict(OSError(11, "x"), known=(KNOWN,)).verdict == "known"
+        assert verdict(OSError(5, "x"), known=(KNOWN,)).verdict == "fail"
+
+    def test_a_pass_is_fixed_unless_the_failure_is_a_race(self) -> None:
+        assert verdict(known=(KNOWN,)).verdict == "fixed"
+        assert verdict(known=(KNOWN.model_copy(update={"sometimes": True}), KNOWN)).verdict == "pass"
 
     def test_what_did_not_cross_is_not_fixed(self) -> None:
-        assert verdict(known=KNOWN, crossed=NOT_CROSSED).verdict == "undrivable"
+        assert verdict(known=(KNOWN,), crossed=NOT_CROSSED).verdict == "undrivable"
 
     def test_an_error_is_never_known(self) -> None:
-        assert verdict(SuiteError("expected EAGAIN"), known=KNOWN).verdict == "error"
-        assert verdict(InfrastructureError("expected EAGAIN"), known=KNOWN).verdict == "error"
+        assert verdict(SuiteError("expected EAGAIN"), known=(KNOWN,)).verdict == "error"
+        assert verdict(InfrastructureError("expected EAGAIN"), known=(KNOWN,)).verdict == "error"
+
+
+class TestSeverity:
+    """A failure is as grave as its gravest finding that nobody declared."""
+
+    def test_that_of_the_case_unless_the_findings_are_lighter(self) -> None:
+        assert verdict(found()).severity == "must"
+        assert verdict(found(severity="varies")).severity == "varies"
+        assert verdict(Findings([found(severity="varies"), found("content", severity="linux")])).severity == "linux"
+        assert verdict(Findings([found(severity="varies"), found("content")])).severity == "must"
+
+    def test_known_findings_do_not_count(self) -> None:
+        both = Findings([found(), found("content", severity="varies")])
+        assert verdict(both, known=(KNOWN,)).severity == "varies"
 
 
 class TestOlderVersion:
@@ -97,7 +134,7 @@ class TestOlderVersion:
 
     def judged(self, raised: BaseException | None = None, calls: tuple[CallRecord, ...] = ()) -> str:
         without = not_in_older(CASE, "9p2000.u")
-        return judge(CASE, raised, NOT_CROSSED, None, (), list(calls), without).verdict
+        return judge(CASE, raised, NOT_CROSSED, (), (), list(calls), without).verdict
 
     def test_only_where_the_version_has_no_such_message(self) -> None:
         assert not_in_older(CASE, "9p2000.L") == ()

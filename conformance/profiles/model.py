@@ -1,0 +1,240 @@
+"""What a component declares: features, lacks, known failures and comparison rules.
+
+A known failure names findings by code and values, never by the words of a message. It covers findings, not cases: a
+case is known only when every one of its findings is covered. Pure: no files, no clock.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from conformance.checks import CODES
+from conformance.compare import RULES, Rule, RuleKind
+from conformance.errors import Finding, UsageError
+
+Owner = Literal["device", "server", "client"]
+"""Whose fault a known failure is: of the virtio-9p device, of a 9P server behind another device or a socket, or of the
+guest's own client."""
+
+VersionOf = Literal["target", "kernel", "hypervisor"]
+"""What the versions of a component are compared with: the version of the target itself, of the guest's kernel, or of
+the hypervisor that carries the device."""
+
+
+class Strict(BaseModel):
+    """A table whose unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lack(Strict):
+    """A feature the target declares it lacks, and the errno names that the lack must show."""
+
+    feature: str
+    errno: list[str]
+    reason: str = Field(min_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The circumstances of one case, as restrictions of a known failure are compared with them."""
+
+    mount: str = ""
+    """The mount's options: "cache=none,msize=8192"; empty for raw frames and rings."""
+    model: str = ""
+    """QEMU's security model."""
+    versions: Mapping[VersionOf, str] = field(default_factory=dict)
+
+
+class Known(Strict):
+    """A failure that is known: fails the run once it passes, until the entry is removed.
+
+    `case` is a case id, or id[parameters], where `*` matches within either, or a list of them. The entry covers a
+    finding of such a case when the finding's code is one of `finding` and each of `values` matches the finding's value
+    of that name. In codes and values `*` stands for any text; a list names alternatives.
+    """
+
+    case: str | list[str]
+    finding: str | list[str] = []
+    """Codes of `conformance.checks.CODES`: "errno", "field:mtime_ns", "field:*"."""
+    values: dict[str, str | list[str]] = {}
+    """{ seen = "ENOENT", what = "size of *" }."""
+    reason: str = Field(min_length=1)
+    link: str = Field(min_length=1)
+    """URL of the report, commit, source or document that shows the defect."""
+    where: str = ""
+    """The place in the text behind the link: a function, a section."""
+    versions: str = ""
+    """Versions of the component, such as ">=7.2,<9"; empty for all."""
+    kernel: str = ""
+    """Versions of the guest's kernel with which a failure of another component shows."""
+    mount: str = "*"
+    """Mounts, as a pattern: "cache=loose*"."""
+    model: str | list[str] = "*"
+    """QEMU's security models, as patterns: "mapped-*", ["passthrough", "none"]."""
+    symptom: str = ""
+    """Only until all entries name findings: a regular expression for the failure's text."""
+    sometimes: bool = False
+    """It depends on a race: the case passes at times, and is then no `fixed`."""
+    owner: Owner | Literal[""] = ""
+    """Whose fault it is; empty: the component's owner."""
+    component: str = Field("", exclude=True)
+    """The component that declares it; set where components are read."""
+    version_of: VersionOf = Field("target", exclude=True)
+
+    @field_validator("finding")
+    @classmethod
+    def _known_codes(cls, value: str | list[str]) -> str | list[str]:
+        for code in _listed(value):
+            word = code.partition(":")[0]
+            if word not in CODES:
+                raise ValueError(f"unknown finding code {code!r}: one of {', '.join(sorted(CODES))}")
+        return value
+
+    @field_validator("versions", "kernel")
+    @classmethod
+    def _versions(cls, value: str) -> str:
+        try:
+            version_matches("0", value)
+        except UsageError as e:
+            raise ValueError(str(e)) from None
+        return value
+
+    @property
+    def cases(self) -> list[str]:
+        """What `case` names, one by one."""
+        return _listed(self.case)
+
+    @property
+    def models(self) -> list[str]:
+        """What `model` names, one by one."""
+        return _listed(self.model)
+
+    @property
+    def codes(self) -> list[str]:
+        """What `finding` names, one by one."""
+        return _listed(self.finding)
+
+    def names(self, case_id: str, parameters: str) -> bool:
+        """Whether this entry is about that case with those parameters."""
+        for entry in self.cases:
+            wanted, _, inner = entry.partition("[")
+            if not fnmatch.fnmatchcase(case_id, wanted):
+                continue
+            if not inner or fnmatch.fnmatchcase(parameters, inner.removesuffix("]")):
+                return True
+        return False
+
+    def applies(self, setting: Setting) -> bool:
+        """Whether this entry holds for that mount, security model and those versions."""
+        return (
+            fnmatch.fnmatchcase(setting.mount, self.mount)
+            and any(fnmatch.fnmatchcase(setting.model, one) for one in self.models)
+            and version_matches(setting.versions.get(self.version_of, ""), self.versions)
+            and version_matches(setting.versions.get("kernel", ""), self.kernel)
+        )
+
+    def covers(self, finding: Finding, text: str) -> bool:
+        """Whether the finding is the one that is declared. `text` is what a report shows of it."""
+        if self.symptom and not re.search(self.symptom, f"{text}\n{finding}"):
+            return False
+        if not self.codes:
+            return True  # an entry of before, which the loader refuses once all are converted
+        return any(matches(code, finding.code) for code in self.codes) and all(
+            name in finding.values and any(matches(one, finding.values[name]) for one in _listed(wanted))
+            for name, wanted in self.values.items()
+        )
+
+
+class Override(Strict):
+    """A comparison rule that this target changes, with a reason."""
+
+    field: str
+    rule: RuleKind
+    reason: str = Field(min_length=1)
+
+
+class Profile(Strict):
+    """What a component declares about itself, or what all components of a target declare together."""
+
+    features: list[str] = []
+    dialects: list[Literal["9p2000.L", "9p2000.u"]] = ["9p2000.L", "9p2000.u"]
+    """Versions of the protocol that the server speaks to a guest."""
+    lacks: list[Lack] = []
+    known: list[Known] = []
+    rules: list[Override] = []
+
+    def overrides(self) -> dict[str, Rule]:
+        """The comparison rules that this target changes."""
+        for o in self.rules:
+            if o.field not in RULES:
+                raise UsageError(f"rule for unknown field {o.field!r}{_nearest(o.field)}")
+        return {o.field: Rule(o.rule, o.reason) for o in self.rules}
+
+    def known_failures(self, case_id: str, parameters: str, setting: Setting) -> tuple[Known, ...]:
+        """The entries that declare failures of this case in this setting."""
+        return tuple(entry for entry in self.known if entry.names(case_id, parameters) and entry.applies(setting))
+
+    def and_then(self, other: Profile) -> Profile:
+        """Both together, this one's entries first; a version of the protocol that one lacks is lacking."""
+        return Profile(
+            features=[*self.features, *other.features],
+            dialects=[d for d in self.dialects if d in other.dialects],
+            lacks=[*self.lacks, *other.lacks],
+            known=[*self.known, *other.known],
+            rules=[*self.rules, *other.rules],
+        )
+
+
+def compose(profiles: Iterable[Profile]) -> Profile:
+    """All of them together, in order."""
+    return functools.reduce(Profile.and_then, profiles, Profile())
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether `text` is what `pattern` says, where `*` stands for any text and all else for itself."""
+    return _compiled(pattern).fullmatch(text) is not None
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
+
+
+def version_matches(version: str, wanted: str) -> bool:
+    """Whether `version` satisfies comma-separated comparisons such as ">=7.2,<9".
+
+    Empty comparisons match all; a version that is not known matches no others.
+    """
+    have = _numbers(version)
+    for part in filter(None, wanted.replace(" ", "").split(",")):
+        match = re.fullmatch(r"(>=|<=|==|<|>)(\d+(?:\.\d+)*)", part)
+        if match is None:
+            raise UsageError(f"versions = {wanted!r}: comparisons such as '>=7.2,<9' are wanted")
+        width = max(len(have), len(_numbers(match[2])))
+        a, b = ((*n, *([0] * width))[:width] for n in (have, _numbers(match[2])))
+        if not have or not {">=": a >= b, "<=": a <= b, "==": a == b, "<": a < b, ">": a > b}[match[1]]:
+            return False
+    return True
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    found = re.search(r"\d+(\.\d+)*", version)
+    return tuple(int(n) for n in found[0].split(".")) if found else ()
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name, RULES, 1, 0.5)
+    return f": did you mean {near[0]!r}?" if near else f": one of {', '.join(sorted(RULES))} is wanted"
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
