@@ -26,7 +26,7 @@ from reference_server.exports import Export, Exports
 from reference_server.handlers import OPERATIONS
 from reference_server.hostfs import HostStore
 from reference_server.limits import Limits
-from reference_server.mapped import MappedStore
+from reference_server.mapped import MappedStore, NoUserAttributes
 from reference_server.session import Health, Observer, Session
 from reference_server.transports import tcp, unix
 from reference_server.transports.stream import Listener
@@ -223,6 +223,9 @@ def _open_exports(directory: str, more: tuple[str, ...], readonly: bool, make: C
     def store(path: str) -> Export:
         try:
             return Export(make(path), readonly)
+        except NoUserAttributes as error:
+            text = "mount it with them (user_xattr), choose another file system, or leave --mapped out"
+            raise _Wrong(f"cannot export {path} --mapped: {error.strerror}; {text}") from error
         except OSError as error:
             raise _Wrong(f"cannot export {path}: {error.strerror}") from error
 

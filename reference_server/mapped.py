@@ -1,5 +1,7 @@
 """A host directory served without root: what only root could set is kept in extended attributes.
 
+Every operation is all or nothing: what was made is removed, and what was recorded is put back, when a later step fails.
+
 The rule of this module: the format is QEMU's security_model=mapped-xattr (``hw/9pfs/9p-local.c``,
 ``local_set_xattrat``), so that the same directory can be served by either.  Owner, mode and device number
 live in ``user.virtfs.uid``, ``.gid``, ``.mode`` (32 bits, little-endian) and ``.rdev`` (64 bits).  Symbolic
@@ -13,6 +15,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from protocol.constants import DT_REG, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
@@ -31,8 +34,21 @@ _DIRECTORY_MODE = 0o700
 """What new files and directories get on the host (QEMU SM_LOCAL_MODE_BITS, SM_LOCAL_DIR_MODE_BITS)."""
 
 
+class NoUserAttributes(OSError):
+    """The exported file system keeps no ``user.`` attributes, so nothing can be mapped there."""
+
+
 class MappedStore(HostStore):
     """The tree below one directory, with mapped ownership."""
+
+    def __init__(self, path: str | bytes) -> None:
+        """Raises OSError as HostStore does, and NoUserAttributes."""
+        super().__init__(path)
+        try:
+            _demand_user_attributes(self.root_fd)
+        except BaseException:
+            self.close()
+            raise
 
     def node(self, fd: int, type: int) -> HostNode:
         """The node that ``fd`` is to be."""
@@ -49,9 +65,6 @@ class MappedNode(HostNode):
         found = os.fstat(self.fd)
         return _overlaid(found, linux.path_of(self.fd)) if _can_hold(found.st_mode) else found
 
-    def _record(self, **values: int | None) -> None:
-        _record(linux.path_of(self.fd), values)
-
     def readlink(self) -> bytes:
         """The content of the file that stands for the link; of a real link on the host, its target."""
         if stat.S_ISLNK(os.fstat(self.fd).st_mode):
@@ -67,18 +80,21 @@ class MappedNode(HostNode):
     def create(self, name: bytes, flags: int, mode: int, gid: int, caller: Caller) -> tuple[HostNode, Qid, HostFile]:
         """Create a file that is the server's on the host and the caller's for the guest."""
         for _ in range(16):
+            made = True
             try:
                 node = self._make(name, S_IFREG | mode, gid, caller)
             except FileExistsError:
                 if flags & os.O_EXCL:
                     raise
+                made = False
                 try:
                     node, _qid = self._step(name)
                 except FileNotFoundError:
                     continue
             try:
                 demand_regular(node.type)
-                return node, node.qid(), node.open(flags, caller)
+                with _undone(os.unlink, name, self.fd) if made else contextlib.nullcontext():
+                    return node, node.qid(), node.open(flags, caller)
             except BaseException:
                 node.release()
                 raise
@@ -91,16 +107,12 @@ class MappedNode(HostNode):
         self.store.demand_room()
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE, dir_fd=self.fd)
         try:
-            try:
-                if content:
-                    os.write(fd, content)
+            with _undone(os.unlink, name, self.fd):
+                while content:  # a full disk takes a part of it first
+                    content = content[os.write(fd, content) :]
                 uid, gid, mode = self._inherited(mode, gid, caller)
-                _record(linux.path_of(fd), {"uid": uid, "gid": gid, "mode": mode, "rdev": device or None})
+                _record(linux.path_of(fd), _values(uid, gid, mode, device or None))
                 return self.store.node(os.open(linux.path_of(fd), os.O_PATH | os.O_CLOEXEC), mode & S_IFMT)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(name, dir_fd=self.fd)
-                raise
         finally:
             os.close(fd)
 
@@ -115,42 +127,47 @@ class MappedNode(HostNode):
         """mkdir(2)."""
         self.store.demand_room()
         os.mkdir(name, _DIRECTORY_MODE, dir_fd=self.fd)
-        node, _qid = self._step(name)
-        try:
-            uid, gid, mode = self._inherited(S_IFDIR | mode, gid, caller)
-            _record(linux.path_of(node.fd), {"uid": uid, "gid": gid, "mode": mode})
-            return node.qid()
-        finally:
-            node.release()
+        with _undone(os.rmdir, name, self.fd):
+            node, _qid = self._step(name)
+            try:
+                uid, gid, mode = self._inherited(S_IFDIR | mode, gid, caller)
+                _record(linux.path_of(node.fd), _values(uid, gid, mode))
+                return node.qid()
+            finally:
+                node.release()
 
     def symlink(self, name: bytes, target: bytes, gid: int, caller: Caller) -> Qid:
         """symlink(2)."""
-        return self._made(self._make(name, S_IFLNK | 0o777, gid, caller, content=target))
+        return self._made(name, self._make(name, S_IFLNK | 0o777, gid, caller, content=target))
 
     def mknod(self, name: bytes, mode: int, device: int, gid: int, caller: Caller) -> Qid:
         """mknod(2)."""
         whole = mode if mode & S_IFMT else mode | S_IFREG
-        return self._made(self._make(name, whole, gid, caller, device=device))
+        return self._made(name, self._make(name, whole, gid, caller, device=device))
 
-    @staticmethod
-    def _made(node: HostNode) -> Qid:
+    def _made(self, name: bytes, node: HostNode) -> Qid:
         try:
-            return node.qid()
+            with _undone(os.unlink, name, self.fd):
+                return node.qid()
         finally:
             node.release()
 
     # --- changing ----------------------------------------------------------------------------------
 
     def setattr(self, changes: Changes, opened: OpenFile | None, caller: Caller) -> None:
-        """Owner and mode are recorded; size and times are the host's."""
+        """Owner and mode are recorded; size and times are the host's.
+
+        The record comes first, because it can be put back, and a truncation cannot.
+        """
         if changes.mode is not None and self.type == S_IFLNK:
             raise OSError(errno.EOPNOTSUPP, "symbolic links have no mode")
-        before = self.stat()
-        super().setattr(changes._replace(mode=None, uid=None, gid=None), opened, caller)
         mode = changes.mode
         if mode is None and (changes.uid is not None or changes.gid is not None) and self.type == S_IFREG:
+            before = self.stat()
             mode = before.st_mode & ~(0o6000 if before.st_mode & 0o010 else 0o4000) & 0o7777
-        self._record(uid=changes.uid, gid=changes.gid, mode=None if mode is None else self.type | mode)
+        values = _values(changes.uid, changes.gid, None if mode is None else self.type | mode)
+        with _restored(linux.path_of(self.fd), values):
+            super().setattr(changes._replace(mode=None, uid=None, gid=None), opened, caller)
 
     def open(self, flags: int, caller: Caller) -> HostFile:
         """Open a regular file; one that merely stands for something else is never opened."""
@@ -212,6 +229,8 @@ class _MappedDescriber(HostDescriber):
         try:
             mode = _read(linux.path_of(fd), _MODE)
             return dt_type(mode) if mode is not None else DT_REG
+        except OSError:
+            return DT_REG
         finally:
             os.close(fd)
 
@@ -225,17 +244,93 @@ def _can_hold(mode: int) -> bool:
     return mode & S_IFMT in (S_IFREG, S_IFDIR)
 
 
+_UNRECORDED = frozenset({errno.ENODATA, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM})
+"""How the host says that a file has no record: none was made, its file system keeps none, the server may not look."""
+
+
 def _read(path: bytes, name: bytes) -> int | None:
     try:
         return int.from_bytes(os.getxattr(path, name), "little")
-    except OSError:
-        return None
+    except OSError as error:
+        if error.errno in _UNRECORDED:
+            return None
+        raise
 
 
-def _record(path: bytes, values: dict[str, int | None]) -> None:
+def _values(
+    uid: int | None = None, gid: int | None = None, mode: int | None = None, rdev: int | None = None
+) -> dict[bytes, bytes]:
+    """The attributes that record what is not None."""
+    sized = ((_UID, uid, 4), (_GID, gid, 4), (_MODE, mode, 4), (_RDEV, rdev, 8))
+    return {name: value.to_bytes(size, "little") for name, value, size in sized if value is not None}
+
+
+def _record(path: bytes, values: dict[bytes, bytes]) -> None:
     for name, value in values.items():
-        if value is not None:
-            os.setxattr(path, PREFIX + name.encode(), value.to_bytes(8 if name == "rdev" else 4, "little"))
+        os.setxattr(path, name, value)
+
+
+@contextlib.contextmanager
+def _restored(path: bytes, values: dict[bytes, bytes]) -> Iterator[None]:
+    """Record ``values`` for the block, and for good when it ends well; else what stood there before."""
+    before = {name: _read_raw(path, name) for name in values}
+    try:
+        _record(path, values)
+        yield
+    except BaseException:
+        for name, value in before.items():
+            with contextlib.suppress(OSError):
+                if value is None:
+                    os.removexattr(path, name)
+                else:
+                    os.setxattr(path, name, value)
+        raise
+
+
+@contextlib.contextmanager
+def _undone(remove: Callable[..., None], name: bytes, directory: int) -> Iterator[None]:
+    """``name`` in ``directory`` was just made, and goes when the block fails."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove(name, dir_fd=directory)
+        raise
+
+
+def _read_raw(path: bytes, name: bytes) -> bytes | None:
+    try:
+        return os.getxattr(path, name)
+    except OSError as error:
+        if error.errno == errno.ENODATA:
+            return None
+        raise
+
+
+def _demand_user_attributes(root: int) -> None:
+    """Raises NoUserAttributes when files below ``root`` can have no attributes of ours.
+
+    Tried on a file without a name where the file system has such files, so that nothing of the export changes.  Where
+    nothing may be written, only looked for: a file system without attributes says so, one with them that there is none.
+    """
+    path = linux.path_of(root)
+    try:
+        fd = os.open(path, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, _FILE_MODE)
+    except OSError:
+        fd = -1
+    try:
+        if fd >= 0:
+            os.setxattr(linux.path_of(fd), _UID, bytes(4))
+        else:
+            _read_raw(path, _UID)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS):
+            raise NoUserAttributes(error.errno, "the file system keeps no extended attributes of users") from error
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+            raise
+    finally:
+        if fd >= 0:
+            os.close(fd)
 
 
 def _overlaid(found: os.stat_result, path: bytes) -> Stat:
