@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -117,7 +118,7 @@ def build(names: tuple[str, ...], every: bool, again: bool, packages: tuple[str,
 @click.option("--qemu-arg", "qemu_args", multiple=True, help="One more argument for QEMU.")
 @click.option("--memory", default=512, show_default=True, help="MiB.")
 @click.option("--accelerator", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True)
-@click.option("--port", type=int, help="TCP port on 127.0.0.1 for SSH; default: a free one.")
+@click.option("--port", type=click.IntRange(1, 65535), help="TCP port on 127.0.0.1 for SSH; default: a free one.")
 def boot(
     name: str,
     shares: tuple[str, ...],
@@ -139,23 +140,20 @@ def boot(
     if name == V86:
         _boot_v86(memory)
         return
-    spec = MachineSpec(
-        image=name,
-        run_dir=Path(tempfile.mkdtemp(prefix="boot-", dir=paths.cache_dir())),
-        shares=tuple(_share(text, security_model) for text in shares),
-        qemu=qemu,
-        qemu_args=qemu_args,
-        memory_mb=memory,
-        accelerator=accelerator,  # type: ignore[arg-type]  # click has checked it
-        ssh_port=port,
-        keep=True,
-    )
-    machine = QemuMachine(spec, _say)
-    try:
+    with _boot_directory() as run_dir:
+        spec = MachineSpec(
+            image=name,
+            run_dir=run_dir,
+            shares=tuple(_share(text, security_model) for text in shares),
+            qemu=qemu,
+            qemu_args=qemu_args,
+            memory_mb=memory,
+            accelerator=accelerator,  # type: ignore[arg-type]  # click has checked it
+            ssh_port=port,
+            keep=True,
+        )
+        machine = QemuMachine(spec, _say)
         machine.start()
-    except BaseException:
-        remove_tree(spec.run_dir)
-        raise
     click.echo(f"{machine.name}: {name} under {machine.accelerator.upper()}, pid {machine.pid}")
     click.echo(f"  ssh      assay9 guest ssh -m {machine.name}      (127.0.0.1:{machine.ssh_port})")
     click.echo(f"  console  assay9 guest console -m {machine.name}  (log: {machine.logs['console']})")
@@ -287,8 +285,7 @@ def _v86(progress: Progress, rebuild: bool) -> Path:
 
 def _boot_v86(memory_mb: int) -> None:
     """A guest for as long as its shell lasts: commands from standard input, one a line."""
-    run_dir = Path(tempfile.mkdtemp(prefix="boot-", dir=paths.cache_dir()))
-    try:
+    with _boot_directory() as run_dir:
         with V86Machine(V86Spec(run_dir=run_dir, memory_mb=memory_mb), _say) as machine:
             shell = machine.shell()
             click.echo(f"v86 {machine.version}, pid {machine.pid}; the share's mount tag is {V86_TAG}; "
@@ -299,8 +296,20 @@ def _boot_v86(memory_mb: int) -> None:
                     sys.stdout.write(result.stdout)
                     sys.stderr.write(result.stderr)
                     sys.stdout.flush()
-    finally:
         remove_tree(run_dir)
+
+
+@contextlib.contextmanager
+def _boot_directory() -> Iterator[Path]:
+    """A directory for a machine's logs. It goes with a start that fails, unless it has logs, which the message names;
+    `assay9 guest clean` removes those."""
+    run_dir = Path(tempfile.mkdtemp(prefix="boot-", dir=paths.cache_dir()))
+    try:
+        yield run_dir
+    except BaseException as error:
+        if not isinstance(error, InfrastructureError) or not any(run_dir.iterdir()):
+            remove_tree(run_dir)
+        raise
 
 
 _FURTHER: dict[str, Callable[..., Path]] = {UML: _uml_kernel, QEMU11: ensure_private_qemu, V86: _v86}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import secrets
 import shutil
@@ -36,7 +37,10 @@ _PORT_ATTEMPTS = 5
 
 
 class PortTaken(InfrastructureError):
-    """QEMU could not listen where SSH is to be forwarded from."""
+    """Nobody can listen where SSH is to be forwarded from."""
+
+    def __init__(self, port: int, why: str = "is taken") -> None:
+        super().__init__(f"port {port} on 127.0.0.1 {why}", "choose another, or none: a free one is taken then")
 
 
 class Launch:
@@ -192,13 +196,23 @@ class Launch:
         """Why QEMU ended before it answered."""
         words = self._last_words()
         if "host forwarding" in words:
-            return PortTaken(
-                f"port {self.ssh_port} on 127.0.0.1 is taken", "choose another, or none: a free one is taken then"
-            )
+            return PortTaken(self.ssh_port)
         return InfrastructureError(f"QEMU did not start: {words or self.why_ended()}", f"see {self.logs['qemu']}")
 
     def _last_words(self) -> str:
         return last_words(self.logs["qemu"], self._log_from)
+
+
+def require_free_port(port: int) -> None:
+    """Raise PortTaken where QEMU will not be able to listen; asked before anything slow is done for it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU's user network does
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen()
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            raise PortTaken(port, "is taken" if taken else f"cannot be had: {error.strerror}") from None
 
 
 def _free_ports(count: int) -> list[int]:

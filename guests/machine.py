@@ -14,7 +14,7 @@ from guests.console import ConsoleLogin, ConsoleWatch
 from guests.errors import InfrastructureError
 from guests.images.recipe import load_recipe
 from guests.images.store import Image, cached_image, ensure_image
-from guests.launch import Launch, PortTaken, launch
+from guests.launch import Launch, PortTaken, launch, require_free_port
 from guests.processes import clean_left_over
 from guests.progress import Progress, silent
 from guests.resident import SocketLineChannel
@@ -55,6 +55,8 @@ class QemuMachine(AnyMachine[Launch]):
         if self._launch is not None:
             raise InfrastructureError("this machine is already started", "stop it first, or restore it")
         check(self.spec)
+        if self.spec.ssh_port is not None:
+            require_free_port(self.spec.ssh_port)
         for line in clean_left_over():
             self._progress(line)
         self.logs["console"].parent.mkdir(parents=True, exist_ok=True)

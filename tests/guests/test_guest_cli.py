@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from guests import doctor
 from guests.cli import guest
 from guests.errors import InfrastructureError
+from guests.images import store
 from guests.private_qemu import directory as qemu_directory
 from guests.uml.kernel import digest as uml_digest
 
@@ -89,3 +91,41 @@ def test_every_probe_answers_and_every_lack_has_a_remedy(monkeypatch: pytest.Mon
     lacks = [finding for finding in found if not finding.ok]
     assert all(finding.remedy for finding in lacks)
     assert any("no QEMU at" in finding.detail and finding.needed for finding in lacks)
+
+
+def test_a_taken_port_is_told_before_anything_is_built_or_booted(private_cache: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        done = CliRunner().invoke(guest, ["boot", "--port", str(port)])
+    assert isinstance(done.exception, InfrastructureError)
+    assert done.exception.message == f"port {port} on 127.0.0.1 is taken"
+    assert done.output == "" and not list(private_cache.glob("boot-*")), "nothing was begun"
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "ssh"])
+def test_a_port_that_is_none_is_a_usage_error(port: str) -> None:
+    assert CliRunner().invoke(guest, ["boot", "--port", port]).exit_code == 2
+
+
+def test_the_log_that_a_failed_boot_names_is_still_there(
+    private_cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A QEMU that dies while the snapshot is made; nothing else is left."""
+    program = tmp_path / "qemu"
+    program.write_text("#!/bin/sh\n[ $1 = --version ] && echo version 9.9 && exit\necho oh no >&2; exit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(store, "build", lambda recipe, directory, progress: _image(directory))
+    for name in ("require_build_tools", "require_space"):
+        monkeypatch.setattr(store, name, lambda *_: None)
+    done = CliRunner().invoke(guest, ["boot", "--qemu", str(program), "--accelerator", "tcg"])
+    assert isinstance(done.exception, InfrastructureError) and "oh no" in done.exception.message
+    log = Path(done.exception.remedy.split()[1])
+    assert log.read_text().splitlines() == ["oh no"]
+    assert not list(private_cache.glob("snapshots/[!.]*")) and not list(private_cache.glob("snapshots/.*.tmp*"))
+    CliRunner().invoke(guest, ["clean"])
+    assert not log.exists()
+
+
+def _image(directory: Path) -> None:
+    for name in store.FILES:
+        (directory / name).write_text('{"build_id": "b"}')
