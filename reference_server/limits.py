@@ -1,6 +1,7 @@
 """What a guest may use up, and the errno that tells it so.
 
-The rule of this module: every amount that a guest can drive has a line here.
+The rule of this module: every amount that a guest can drive has a line here, :class:`Limits` what one client may use
+up, :class:`Shared` what all of them together may.
 """
 
 from __future__ import annotations
@@ -41,3 +42,13 @@ class Limits:
     """Seconds that a blocking Tlock waits for the lock before LOCK_BLOCKED is answered.  Linux then asks
     again after
     30 s (``P9_LOCK_TIMEOUT``), so answering at once would make a guest wait longer than it has to."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Limits of the whole process, which its clients share."""
+
+    qid_numbers: int = 65_536
+    """Most files remembered of those whose inode number has to be replaced to be unique (see :class:`QidPaths`: more
+    than 255 devices, or devices that use all 64 bits).  Of more than these the least recently used is forgotten, and
+    looks like another file when it is met again."""

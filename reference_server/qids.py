@@ -1,22 +1,25 @@
 """Qids of host files.
 
 The rule of this module: ``path`` names one inode of one device and nothing else for as long as the server
-runs; ``version`` differs whenever the content does.
+runs, in memory that does not grow with the number of files; ``version`` differs whenever the content does.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
+from collections import OrderedDict
 from typing import Protocol
 
 from protocol.constants import QTDIR, QTSYMLINK, S_IFDIR, S_IFLNK, S_IFMT
 from protocol.fields import Qid
+from reference_server.limits import Shared
 
 _INODE_BITS = 56
 INODE_END = 1 << _INODE_BITS
 """Inode numbers from here on do not fit beside a device's prefix."""
-_DEVICES = 255
+_PREFIXES = 255
+"""The byte after the last prefix is for what found none."""
 _TYPES = {S_IFDIR: QTDIR, S_IFLNK: QTSYMLINK}
 
 
@@ -70,15 +73,26 @@ def version(found: Stat) -> int:
 class QidPaths:
     """Makes qid.path from device and inode number.
 
-    A tree may hold several devices, whose inode numbers collide (hugelgupf#104; nested ZFS datasets).  The
-    first 254 devices are numbered in the upper byte, the export's own with 0, so that its inode numbers show
-    as they are; what does not fit that gets a number of its own, remembered for good, under 255.
+    A tree may hold several devices, whose inode numbers collide (hugelgupf#104; nested ZFS datasets), and a device may
+    use all 64 bits of them (overlayfs with xino keeps the layer in the upper ones).  The upper byte of qid.path
+    therefore is a prefix that stands for one device and one upper byte of its inode numbers.  The export's own device
+    gets that byte itself where it is free, so that its inode numbers show as they are.
+
+    There are 255 prefixes.  What finds none gets a number of its own under the last byte.  As many of those as
+    ``numbers`` are remembered, the least recently used is forgotten first; a number is never given twice, so a file
+    that was forgotten looks like a new one, never like another one.
     """
 
-    def __init__(self, device: int) -> None:
+    def __init__(self, device: int, numbers: int = Shared.qid_numbers) -> None:
+        self._device = device
         self._prefixes = {device: 0}
-        self._numbered: dict[tuple[int, int], int] = {}
-        self._next = itertools.count(_DEVICES << _INODE_BITS)
+        """Of inode numbers below INODE_END, by device."""
+        self._high: dict[tuple[int, int], int] = {}
+        """Of the others, by device and upper byte."""
+        self._free = dict.fromkeys(range(1, _PREFIXES))
+        self._numbered: OrderedDict[tuple[int, int], int] = OrderedDict()
+        self._most = numbers
+        self._next = itertools.count(_PREFIXES << _INODE_BITS)
         self._lock = threading.Lock()
 
     def prefix(self, device: int) -> int | None:
@@ -94,16 +108,38 @@ class QidPaths:
         return self._rare(device, inode)
 
     def _rare(self, device: int, inode: int) -> int:
+        high = inode >> _INODE_BITS
         with self._lock:
-            prefix = self._prefixes.get(device)
-            if prefix is None and len(self._prefixes) < _DEVICES:
-                prefix = self._prefixes[device] = len(self._prefixes) << _INODE_BITS
-            if prefix is not None and not inode >> _INODE_BITS:
-                return prefix | inode
-            found = self._numbered.get((device, inode))
-            if found is None:
-                found = self._numbered[device, inode] = next(self._next)
+            prefix = self._high.get((device, high)) if high else self._prefixes.get(device)
+            if prefix is None and self._free:
+                prefix = self._take(high if device == self._device else 0) << _INODE_BITS
+                if high:
+                    self._high[device, high] = prefix
+                else:
+                    self._prefixes[device] = prefix
+            if prefix is not None:
+                return prefix | inode & INODE_END - 1
+            return self._number((device, inode))
+
+    def _take(self, wanted: int) -> int:
+        """A free prefix: ``wanted`` if it is one."""
+        prefix = wanted if wanted in self._free else next(iter(self._free))
+        del self._free[prefix]
+        return prefix
+
+    def _number(self, file: tuple[int, int]) -> int:
+        found = self._numbered.get(file)
+        if found is not None:
+            self._numbered.move_to_end(file)
             return found
+        if len(self._numbered) >= self._most:
+            self._numbered.popitem(last=False)
+        found = self._numbered[file] = next(self._next)
+        return found
+
+    def numbered(self) -> int:
+        """How many files with a number of their own are remembered."""
+        return len(self._numbered)
 
     def qid(self, found: Stat) -> Qid:
         """The qid of a file."""

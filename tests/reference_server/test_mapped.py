@@ -18,6 +18,7 @@ from protocol import messages as m
 from protocol.registry import Message
 from reference_server.mapped import MappedStore, NoUserAttributes
 from tests.reference_server.conftest import MakePeer
+from tests.reference_server.mounts import mounted
 from tests.reference_server.peer import Peer
 from tests.reference_server.requests import create, setattr_
 from tests.reference_server.test_cli import run
@@ -124,19 +125,6 @@ def test_a_link_is_whole_or_not_there(peer: Peer, folder: Path, monkeypatch: pyt
     peer.ok(m.Tsymlink(peer.tag(), peer.root, b"l", b"a long target", 0), m.Rsymlink)
     monkeypatch.undo()
     assert (folder / "l").read_bytes() == b"a long target"
-
-
-@contextmanager
-def mounted(*arguments: str, at: Path) -> Iterator[Path]:
-    """A file system of its own; skips where none can be mounted."""
-    at.mkdir()
-    done = subprocess.run(["mount", *arguments, str(at)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"cannot mount: {done.stderr.strip()}")
-    try:
-        yield at
-    finally:
-        subprocess.run(["umount", "-l", str(at)], check=True)
 
 
 def test_refused_at_the_start_without_attributes(tmp_path: Path) -> None:
