@@ -1,5 +1,5 @@
 """`python -m assay9` is the command `assay9`."""
 
-from assay9.cli import main
+from assay9.start import main
 
 main()

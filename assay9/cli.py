@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
-import sys
 from pathlib import Path
 
 import click
@@ -127,25 +125,24 @@ def targets() -> None:
         click.echo(f"{name:<16} {target.kind:<7} {target.title}")
 
 
-def main() -> None:
-    """Entry point: every expected error becomes one line and the right exit status."""
-    signal.signal(signal.SIGTERM, _terminate)
+def main() -> int:
+    """Run the command; its exit status. Every expected error becomes one line.
+
+    A KeyboardInterrupt, and click's Abort in its place, go through: `assay9.start` knows which signal arrived.
+    """
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
+        ended = cli.main(standalone_mode=False)
+    except click.exceptions.Abort as e:
+        raise KeyboardInterrupt from e
     except click.ClickException as e:
         e.show()
-        sys.exit(USAGE)
+        return USAGE
     except UsageError as e:
         click.echo(f"assay9: {e}", err=True)
-        sys.exit(USAGE)
+        return USAGE
     except InfrastructureError as e:
         click.echo(f"assay9: {e}", err=True)
-        sys.exit(INFRASTRUCTURE)
-    except KeyboardInterrupt as e:
-        sys.exit(143 if "SIGTERM" in str(e) else 130)
-
-
-def _terminate(*_: object) -> None:
-    raise KeyboardInterrupt("SIGTERM")
+        return INFRASTRUCTURE
+    except SystemExit as e:
+        ended = e.code
+    return ended if isinstance(ended, int) else 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import platform
-import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -29,6 +28,7 @@ from conformance.targets import kinds
 from conformance.targets.roads import BELOW, chosen_link
 from conformance.targets.spec import Target, load
 from conformance.wire import wire
+from guests import signals
 from guests.processes import clean_left_over
 
 CASES = Path(__file__).parent / "cases"
@@ -110,10 +110,10 @@ class RunPlugin:
         """By layer; all layers that need a mount have the same."""
         self.facts: dict[str, Any] = {}
         self.counts: dict[str, int] = {}
-        self.stopped: BaseException | None = None
         self.started = time.monotonic()
         if self.controls:
-            signal.signal(signal.SIGTERM, _terminate)
+            signals.install()  # `assay9` has done it already, plain pytest has not
+            signals.working()
 
     # ---- which cases, with which mounts
 
@@ -232,11 +232,8 @@ class RunPlugin:
     def _progress(self, text: str) -> None:
         sys.__stderr__.write(f"assay9[{self.worker}]: {text}\n")  # type: ignore[union-attr]
 
-    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Remember who stopped the run: a person, or we ourselves because nothing could start."""
-        self.stopped = excinfo.value
-
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        signals.finishing()
         for runner in self.runners.values():
             try:
                 runner.stop()
@@ -246,13 +243,13 @@ class RunPlugin:
                     self.writer.trouble(str(e))
         if not self.controls or self.config.option.collectonly or self.writer is None:
             return
-        self.writer.finish(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+        self.writer.finish(interrupted=signals.received() is not None or exitstatus == pytest.ExitCode.INTERRUPTED)
         unwritten = self._write_reports()
-        # pytest's and xdist's own Interrupted are kinds of KeyboardInterrupt; a person's is the plain one
-        if self.stopped is not None and type(self.stopped) is not KeyboardInterrupt and not _terminated:
-            session.exitstatus = exit_status(load_run(self.run_dir))
+        # pytest's and xdist's own Interrupted are kinds of KeyboardInterrupt, too
+        if (by_signal := signals.exit_status()) is not None:
+            session.exitstatus = by_signal
         elif exitstatus == pytest.ExitCode.INTERRUPTED:
-            session.exitstatus = 143 if _terminated else 130
+            session.exitstatus = exit_status(load_run(self.run_dir))
         elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             session.exitstatus = 2  # -k, --layer or --family let no case through: the user's words, not the machine
         elif exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
@@ -324,12 +321,3 @@ def _as_outcome(result: CaseResult, raised: BaseException | None) -> None:
 
 def _command_line() -> str:
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
-_terminated: list[int] = []
-
-
-def _terminate(number: int, _frame: object) -> None:
-    """SIGTERM ends a run as Ctrl-C does: guests are stopped and what was recorded is kept."""
-    _terminated.append(number)
-    raise KeyboardInterrupt("SIGTERM")

@@ -175,10 +175,9 @@ def work(journal: journals.Journal) -> NoReturn:
     """One session of the run, its conclusion, and the end of this process with its exit status."""
     try:
         Runner(journal, View()).run()
-    except KeyboardInterrupt as e:
-        # said here, because click turns every KeyboardInterrupt into one and the same status
+    except KeyboardInterrupt:
         click.echo(f"interrupted; `assay9 soak resume {journal.run_dir}` goes on", err=True)
-        raise SystemExit(143 if "SIGTERM" in str(e) else 130) from None
+        raise
     raise SystemExit(conclude(journal))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from conformance.errors import InfrastructureError, SuiteError, Undrivable, Usag
 from conformance.mounts import MountOptions, parse
 from conformance.targets import kinds, spec
 from conformance.targets.deployment import Deployment
+from guests import signals
 from guests.agentlink import AgentBug, CallHung, LinkLost, WorkerDied
 from guests.processes import clean_left_over
 from soak.artefacts import Artefacts
@@ -86,8 +88,9 @@ class Runner:
             self._disturber = Disturber(self.journal, self.plan, self._scene, self.view)
             why = self._loop(time.monotonic() - spent)
             self.journal.event("finished", why=why)
-        except KeyboardInterrupt as e:
-            self.journal.event("interrupted", by="SIGTERM" if "SIGTERM" in str(e) else "SIGINT")
+        except KeyboardInterrupt:
+            signals.finishing()
+            self.journal.event("interrupted", by=(signals.received() or signal.SIGINT).name)
             raise
         except Undrivable as e:
             self.journal.event("broken", why=str(e))
@@ -98,6 +101,7 @@ class Runner:
                 self.journal.event("broken", why=why)
             raise
         finally:
+            signals.finishing()
             self._stop()
             with contextlib.suppress(InfrastructureError):
                 self.journal.event("session-ended", why=why)
@@ -188,6 +192,7 @@ class Runner:
         limit = None if self.plan.seconds is None else began + self.plan.seconds
         told = False
         while True:
+            signals.check()
             now = time.monotonic()
             over = limit is not None and now >= limit
             if over and self._disturber is not None:

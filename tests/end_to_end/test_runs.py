@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from conformance.evidence.record import Record, load_run
+from tests.end_to_end.moments import ordinary_signals
 
 FAMILY = "mode"
 CASE = "chmod_changes_only"
@@ -91,6 +92,7 @@ def started_run(cwd: Path) -> tuple[subprocess.Popen[bytes], list[psutil.Process
     run = subprocess.Popen(
         [sys.executable, "-m", "assay9", "run", "qemu", "--family", FAMILY, "--jobs", "1"],
         cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True,
+        preexec_fn=ordinary_signals,  # noqa: PLW1509 - system calls only
     )  # fmt: skip
     deadline = time.monotonic() + 600
     while not any(p.stat().st_size for p in cwd.glob("results/*/cases-*.jsonl")):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from assay9.cli import main
+from assay9.start import main
 from soak import journal as journals
 from soak.inside.common import die_with_parent
 

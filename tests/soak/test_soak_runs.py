@@ -16,6 +16,7 @@ from guests.agentlink import LinkLost
 from soak import journal as journals
 from soak.jobs import RunningJob
 from soak.run import ATTEMPTS, Runner
+from tests.end_to_end.moments import ordinary_signals
 from tests.soak.kills import QUICK, command, kill_often, time_of_one
 from tests.soak.runs import soaked
 
@@ -42,14 +43,15 @@ def test_a_run_and_its_journal(tmp_path: Path) -> None:
     assert "2 pass" in soak("status", "--results", str(tmp_path)).stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_can_be_resumed(tmp_path: Path, number: signal.Signals) -> None:
     args = ["local", "--for", "1h", "--workload", "tree", "--results", str(tmp_path), *QUICK]
-    process = subprocess.Popen(command(*args), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command(*args), stderr=subprocess.PIPE, text=True,
+                               preexec_fn=ordinary_signals)  # noqa: PLW1509 - system calls only
     wait_for_iterations(tmp_path, 1)
     process.send_signal(number)
     process.communicate(timeout=300)
-    assert process.returncode == 128 + number
+    assert process.returncode == (130 if number is signal.SIGINT else 143)
     with journals.open_existing(run_dir(tmp_path), writable=False) as journal:
         assert [e.kind for e in journal.events()][-2:] == ["interrupted", "session-ended"]
 

@@ -1,0 +1,35 @@
+"""Where the program starts: signals are taken over first, and decide the exit status last.
+
+Nothing slow is imported above `main`: a signal while click, pytest or pydantic are being imported must end the program
+with its status and without a traceback. (`import re` of the installed script is all that comes before.)
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from guests import signals
+
+
+def main() -> NoReturn:
+    """Entry point of the command `assay9`."""
+    signals.install()
+    status = _status()
+    signals.idle()
+    sys.exit(signals.exit_status() or status)
+
+
+def _status() -> int:
+    try:
+        from assay9 import cli  # noqa: PLC0415 - slow, see above
+
+        signals.working()
+        return cli.main()
+    except KeyboardInterrupt:
+        return 130
+    except BaseException:
+        # Whatever broke because of the signal: a pipe that was cut, a child that ended by the same Ctrl-C.
+        if signals.received() is None:
+            raise
+        return 0

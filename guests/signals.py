@@ -1,0 +1,164 @@
+"""SIGINT, SIGTERM and SIGHUP: the one place that decides what they do, for every command and every worker.
+
+Rules:
+
+* The first signal decides the exit status: 130 for SIGINT, 143 for SIGTERM, and for SIGHUP as for SIGTERM.
+* The first signal interrupts the work: it raises `Interrupted` in the main thread, once. Further signals never raise,
+  so that they can't cut short the clean-up that the first has started.
+* Before the work begins and after it has ended, there is nothing to clean up: a signal ends the process at once.
+* A signal that arrives more than `PATIENCE` seconds after the first ends the process at once: the clean-up hangs.
+  Guests die with the process that started them (see `guests.processes`).
+* A signal that was ignored when the program started (a shell's background job, nohup) stays ignored.
+
+Only the standard library is imported here: `assay9.start` installs the handlers before anything that takes time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from types import FrameType
+from typing import Any, Final
+
+HANDLED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE: Final = 60.0
+"""Seconds after the first signal in which further ones are only counted."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The first signal has arrived. A KeyboardInterrupt, because pytest, click and execnet know what that means."""
+
+
+class _Phase(Enum):
+    IDLE = "nothing to clean up: a signal ends the process at once"
+    WORKING = "the first signal raises Interrupted"
+    FINISHING = "results are being kept: a signal changes the exit status and nothing else"
+
+
+@dataclass(slots=True)
+class _State:
+    """What has happened so far in this process."""
+
+    phase: _Phase = _Phase.IDLE
+    installed: bool = False
+    quiet: bool = False
+    first: signal.Signals | None = None
+    at: float = 0.0
+    raised: bool = False
+    previous: dict[signal.Signals, Any] = field(default_factory=dict)
+    children: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+
+_state = _State()
+
+
+def install(*, also_ignored: bool = False, quiet: bool = False) -> bool:
+    """Take the signals over; whether this call did so (False: it was done before).
+
+    `also_ignored` takes over signals that were ignored or blocked when the process started: a worker's parent has
+    arranged that. `quiet` says nothing on standard error: the parent does.
+    """
+    if _state.installed:
+        return False
+    for number in HANDLED:
+        if also_ignored or signal.getsignal(number) is not signal.SIG_IGN:
+            _state.previous[number] = signal.signal(number, _handle)
+    _state.installed, _state.quiet = True, quiet
+    if also_ignored:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+    return True
+
+
+def uninstall() -> None:
+    """Give the signals back as `install` found them."""
+    for number, handler in _state.previous.items():
+        signal.signal(number, handler)
+    _state.previous.clear()
+    _state.installed = False
+
+
+def working() -> None:
+    """From now on the first signal raises `Interrupted` in the main thread."""
+    _state.phase = _Phase.WORKING
+
+
+def finishing() -> None:
+    """From now on a signal raises nothing: what is left is to end guests and to keep results."""
+    _state.phase = _Phase.FINISHING
+
+
+def idle() -> None:
+    """From now on there is nothing to clean up: a signal ends the process at once."""
+    _state.phase = _Phase.IDLE
+
+
+def received() -> signal.Signals | None:
+    """The first signal that arrived, None where none did."""
+    return _state.first
+
+
+def check() -> None:
+    """Raise `Interrupted` where a signal has arrived. For loops: library code may have swallowed the first one."""
+    if _state.first is not None and _state.phase is _Phase.WORKING:
+        raise Interrupted(_state.first.name)
+
+
+def exit_status(number: signal.Signals | None = None) -> int | None:
+    """The exit status for that signal, or for the first that arrived; None where none did."""
+    number = number or _state.first
+    return None if number is None else 130 if number is signal.SIGINT else 143
+
+
+def pass_on_to(child: subprocess.Popen[bytes]) -> None:
+    """Send this child each signal that arrives here from now on: it has work of its own to end."""
+    _state.children.append(child)
+
+
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+    """No signal is delivered in the block. What is started there inherits that; it arrives afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _handle(number: int, _frame: FrameType | None) -> None:
+    seen = signal.Signals(number)
+    if seen is signal.SIGHUP:
+        _leave_terminal()
+    again = _state.first is not None
+    if not again:
+        _state.first, _state.at = seen, time.monotonic()
+    for child in _state.children:
+        with contextlib.suppress(OSError):
+            child.send_signal(signal.SIGTERM if seen is signal.SIGHUP else seen)
+    if _state.phase is _Phase.IDLE or time.monotonic() - _state.at > PATIENCE:
+        os._exit(exit_status() or 0)
+    if again and not _state.quiet:
+        _say("still ending what was started, and keeping results; after a minute, a further signal ends it at once")
+    if _state.phase is _Phase.WORKING and not _state.raised:
+        _state.raised = True
+        raise Interrupted(seen.name)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"assay9: {text}\n".encode())
+
+
+def _leave_terminal() -> None:
+    """The terminal is gone: writing to it would fail in the middle of the clean-up."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for descriptor in (0, 1, 2):
+            if os.isatty(descriptor):
+                os.dup2(nowhere, descriptor)
+        os.close(nowhere)

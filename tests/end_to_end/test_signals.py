@@ -1,0 +1,50 @@
+"""SIGINT, SIGTERM and SIGHUP end every command with 130 or 143, at any moment, however often they come."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.moments import ignoring_interrupts, signalled
+
+INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+STATUS = {INT: 130, TERM: 143, HUP: 143}
+RUN = ["run", "local", "-k", "MODE-001", "--jobs", "1"]
+SOAK = ["soak", "local", "--workload", "tree", "--iterations", "1000"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "moment", "number", "again"),
+    [
+        (["--help"], "import assay9.cli", INT, False),
+        (["doctor", "--quick"], "import click", TERM, False),
+        (["doctor", "--quick"], "import assay9.doctor", INT, True),
+        (["doctor", "--quick"], "subprocess.Popen dpkg-query", HUP, True),
+        (["guest", "build", "debian12", "--rebuild"], "import guests.images.build", TERM, False),
+        (["guest", "list"], "exit", TERM, False),
+        (SOAK, "import soak.run", TERM, True),
+        (SOAK, "sqlite3.connect journal", INT, False),
+        (SOAK, "subprocess.Popen unshare", TERM, True),
+        (RUN, "import pytest", INT, False),
+        (RUN, "import conformance.targets.kinds", TERM, True),
+        (RUN, "open environment.json", INT, False),
+        (RUN, "open cases-main.jsonl", HUP, True),
+        (RUN, "open record.json", INT, True),
+        (RUN, "open junit.xml", TERM, True),
+        (RUN, "exit", INT, False),
+    ],
+)
+def test_the_exit_status_says_which_signal_it_was(
+    arguments: list[str], moment: str, number: signal.Signals, again: bool, tmp_path: Path
+) -> None:
+    done = signalled(arguments, moment, number, tmp_path, again=again)
+    assert done.returncode == STATUS[number], done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_signal_that_is_ignored_from_the_start_stays_ignored(tmp_path: Path) -> None:
+    for number, status in ((INT, 0), (TERM, 143)):
+        done = signalled(["guest", "list"], "import guests.cli", number, tmp_path, prepare=ignoring_interrupts)
+        assert done.returncode == status, done.stderr
