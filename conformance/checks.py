@@ -78,6 +78,14 @@ def report(finding: Finding) -> None:
     found.append(finding)
 
 
+def report_all(findings: Sequence[Finding]) -> None:
+    """Keep them where a case runs; elsewhere raise them, several as `Findings`."""
+    if _found.get() is None:
+        raise_all(list(findings))
+    for finding in findings:
+        report(finding)
+
+
 def raise_all(found: list[Finding], last: BaseException | None = None) -> None:
     """Raise what a case came to: nothing, one Finding, or several as `Findings`.
 
@@ -101,8 +109,10 @@ def findings_of(raised: BaseException | None) -> tuple[Finding, ...]:
     if isinstance(raised, Finding):
         return (raised,)
     if isinstance(raised, OSError):
-        name = errno.errorcode.get(raised.errno or 0, str(raised.errno))
-        return (Finding(f"{type(raised).__name__}: {raised}", "errno", {"seen": name, "expected": "success"}),)
+        seen, about = str(Errno(raised.errno or -1)), getattr(raised, "about", {})
+        text = f"{about['spelled']} failed with {seen}" if about else f"{type(raised).__name__}: {raised}"
+        values = {name: value for name, value in about.items() if name != "spelled"}
+        return (Finding(text, "errno", {**values, "seen": seen, "expected": "success"}),)
     return (Finding(str(raised), "assertion"),) if isinstance(raised, AssertionError) else ()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from conformance.alone import only_compares
 from conformance.case import Case
-from conformance.checks import collecting, raise_all
+from conformance.checks import collecting, findings_of, raise_all
 from conformance.errors import Finding, InfrastructureError, SuiteError, TargetDied, Undrivable
 from conformance.evidence.record import CaseResult
 from conformance.evidence_of import case_result
@@ -79,7 +79,7 @@ class Runner:
                 crossed = self._crossed(further)
             except (OSError, InfrastructureError, CallHung) as e:
                 lost = True
-                hung = Finding(f"closing what the case left open inside: {e}")
+                hung = Finding(f"closing what the case left open inside: {e}", "hung", {"call": "close"})
                 raised = raised or (hung if isinstance(e, CallHung) else e)
         raised = self._after(share, further, raised, lost=lost)
         known = self.target.profile.known_failures(case.id, parameters, self._setting(mount))
@@ -210,7 +210,7 @@ class Runner:
             if observe is not None:
                 observe(vantage, record)
             if time.monotonic() > deadline:
-                raise Finding(f"the case took more than its {seconds:.0f} s")
+                raise Finding(f"the case took more than its {seconds:.0f} s", "slow", {"limit": f"{seconds:.0f} s"})
 
         share.inside.observer = watch
         body(share)
@@ -229,7 +229,7 @@ class Runner:
         try:
             further.tidy(hung=hung)
         except (OSError, InfrastructureError) as e:
-            raised = raised or Finding(f"the case left what cannot be removed: {e}")
+            raised = raised or Finding(f"the case left what cannot be removed: {e}", "left")
         if share is None and not isinstance(raised, InfrastructureError):
             return raised
         if not hung and not isinstance(raised, InfrastructureError):
@@ -238,7 +238,7 @@ class Runner:
                     self._tidy(share)
                 return raised
             except (OSError, InfrastructureError) as e:
-                raised = raised or Finding(f"the case left what cannot be removed: {e}")
+                raised = raised or Finding(f"the case left what cannot be removed: {e}", "left")
         if self.broken is not None:
             return raised
         return self._recover(raised, charged=share is not None)
@@ -276,11 +276,11 @@ def _judged(run: Callable[[], None], share: Share) -> None:
             run()
         except Exception as e:  # noqa: BLE001 - whatever ended the case is raised again, behind what was found before it
             last = e
-        if last is None or isinstance(last, Finding):
+        if last is None or findings_of(last):
             try:
                 share.settle()
-            except Finding as e:
-                found.append(e)
+            except Finding as e:  # the case has its fill of findings
+                last = last or e
     raise_all(found, last)
 
 

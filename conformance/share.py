@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from conformance.case import Case
-from conformance.compare import Comparer, Comparison
+from conformance.checks import Octal, report_all
+from conformance.compare import Comparer, Comparison, Field
 from conformance.errors import Finding, Undrivable
 from conformance.mounts import MountOptions
 from conformance.targets.deployment import Device
@@ -22,6 +23,9 @@ CACHED = frozenset({"loose", "fscache"})
 _STALE = "cache={} keeps attributes in the guest until they are asked for again"
 _WRITE_BACK = "cache={} may hold dirty pages that the server has not seen yet"
 
+_SHOWN = 120
+"""Characters of a value that a finding shows."""
+
 _MOVING = 5
 """Looks at statvfs: on a file system that others write, too, counts go up and down between two of them."""
 
@@ -31,10 +35,10 @@ class Share:
 
     `inside`, `outside` and `control` make calls; relative names are taken below the case's own
     directory. After every call that changes something, inside or outside, the changed paths and their parents are
-    looked at from both sides and compared; what differs without a reason becomes a Finding when
-    the case ends. On the control file system (`on_control`) there is only one side and nothing to compare; nor is
-    there where nothing outside can look at the files (`alone`): what is asked for by `same_...` is then what inside
-    shows.
+    looked at from both sides and compared; each field that differs without a reason becomes a finding
+    when the case ends, or where the case asks for the comparison. On the control file system (`on_control`) there is
+    only one side and nothing to compare; nor is there where nothing outside can look at the files (`alone`): what is
+    asked for by `same_...` is then what inside shows.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Share:
         """What the hypervisor was told to export, the directory that is, and where the guest mounts it."""
         self._comparer, self._traced, self._further = comparer, traced, further
         self._comparing = True
+        self._reported: set[tuple[str, str, str]] = set() if parent is None else parent._reported
         self._inode_at: dict[str, tuple[int, int]] = {}
         comparer.forget_inodes()
         for vantage in (inside, outside, control):
@@ -62,7 +67,7 @@ class Share:
         inside.only_uid = None if on_control else mount.only_uid
         self._looking(True)
 
-    # ---- comparisons a case asks for; each returns what was seen, and raises Finding where the sides differ
+    # ---- comparisons a case asks for; each returns what was seen inside, and reports each field that differs
 
     def same_stat(self, path: str, kind: str = "lstat", tolerate: Mapping[str, str] | None = None) -> Comparison:
         """stat (or kind="statx") of `path` agrees inside and outside, field by field."""
@@ -112,11 +117,14 @@ class Share:
 
     def gone(self, path: str) -> None:
         """No side has `path` any more."""
+        found = []
         for vantage in (self.inside,) if self.alone else (self.inside, self.outside):
             seen = vantage.quietly("look", [path])[0]
             if seen != errno.ENOENT:
-                how = errno_name(seen) if isinstance(seen, int) else "lstat works"
-                raise Finding(f"{path!r} is still there {vantage.name}: {how}")
+                how = errno_name(seen) if isinstance(seen, int) else "success"
+                values = {"path": path, "vantage": vantage.name, "call": "lstat", "seen": how, "expected": "ENOENT"}
+                found.append(Finding(f"{path!r} is still there {vantage.name} (lstat: {how})", "exists", values))
+        report_all(found)
 
     def without_comparison(self) -> _Paused:
         """`with share.without_comparison():` for calls whose effect the two sides cannot show alike."""
@@ -182,12 +190,35 @@ class Share:
             self.inside.look = ("marked" if self._traced else "plain") if on else ""
 
     def settle(self) -> None:
-        """Raise a Finding for differences that the comparisons after the calls have met."""
-        wrong = [c for c in self.comparisons if not c.ok]
-        if wrong:
-            lines = [f"after call {c.after_call} ({self._spell(c.after_call)}): {c.path}: {c.differences()}"
-                     for c in wrong[:5]]  # fmt: skip
-            raise Finding("inside and outside differ: " + "\n".join(lines))
+        """Report each field in which the comparisons after calls found a difference; once, however often it was seen.
+
+        The further shares of the case have the same list of comparisons.
+        """
+        report_all([found for comparison in self.comparisons for found in self._differences(comparison)])
+
+    def _differences(self, comparison: Comparison) -> list[Finding]:
+        """A finding for each field of the comparison that differs and has not been reported for this path."""
+        found = []
+        for field in comparison.fields:
+            key = (comparison.path, _code(comparison.kind, field), field.name)
+            if not field.ok and key not in self._reported:
+                self._reported.add(key)
+                found.append(self._finding(comparison, field))
+        return found
+
+    def _finding(self, comparison: Comparison, field: Field) -> Finding:
+        after, code = self._spell(comparison.after_call), _code(comparison.kind, field)
+        what = plain_field(field.name)
+        inside, outside = (_short(Octal(v) if what == "mode" else v) for v in (field.inside, field.outside))
+        if code == "exists":
+            text = f"{comparison.path!r} inside: {field.inside}, outside: {field.outside}"
+        else:
+            text = f"{what} of {comparison.path!r}: inside {inside}, outside {outside}"
+        values = {
+            "path": comparison.path, "field": what, "kind": comparison.kind, "inside": inside, "outside": outside,
+            "after": after,
+        }  # fmt: skip
+        return Finding(f"{text} ({comparison.kind} after {after})", code, values)
 
     def _observe(self, vantage: Vantage, record: CallRecord) -> None:
         if self.label:
@@ -261,9 +292,9 @@ class Share:
 
     def _demand(self, comparison: Comparison) -> Comparison:
         if not self.alone:  # then there was nothing to compare with
+            comparison = replace(comparison, after_call=comparison.after_call or len(self.calls))
             self.comparisons.append(comparison)
-        if not comparison.ok:
-            raise Finding(f"{comparison.kind} of {comparison.path!r} differs: {comparison.differences()}")
+            report_all(self._differences(comparison))
         return comparison
 
     def _shown(self, path: str) -> str:
@@ -289,9 +320,30 @@ class Share:
 
     def _spell(self, number: int) -> str:
         if not 0 < number <= len(self.calls):
-            return "before the first call"
+            return "no call"
         record = self.calls[number - 1]
-        return f"{record.vantage} {record.op}{record.args!r:.80}"
+        return f"call {number}, {record.vantage} {record.op}{record.args!r:.80}"
+
+
+def plain_field(name: str) -> str:
+    """st_mtime_ns as mtime_ns; names of other kinds stay."""
+    return name.removeprefix("stx_").removeprefix("st_").removeprefix("f_")
+
+
+def _code(kind: str, field: Field) -> str:
+    """The finding's code for a field that differs."""
+    if kind in ("content", "xattr"):
+        return kind
+    if field.name in ("names", "exists"):
+        return field.name
+    if kind == "readdir":
+        return f"field:{field.name.rpartition(' ')[2]}"  # 'fred' type, 'fred' ino
+    return f"field:{plain_field(field.name)}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 24]}... ({len(text)} characters)"
 
 
 def _atime(seen: Any) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from conformance.checks import report
 from conformance.errors import Finding, SuiteError, Undrivable
 from guests.agentlink import AgentBug, AgentLink, CallError, CallHung, WorkerDied
 
@@ -114,13 +115,14 @@ class Vantage:
             return record.value
         except CallError as e:
             record.errno, record.changed, record.seconds, record.seen = e.errno, e.changed, e.seconds, e.seen
+            e.about = {**self._about(record), "spelled": self._spell(record)}
             raise
         except CallHung as e:
             record.trouble = "hung"
-            raise Finding(f"{self._spell(record)} hung: {e}") from e
+            raise Finding(f"{self._spell(record)} hung: {e}", "hung", self._about(record)) from e
         except WorkerDied as e:
             record.trouble = str(e)
-            raise Finding(f"{self._spell(record)}: {e}") from e
+            raise Finding(f"{self._spell(record)}: {e}", "killed", {**self._about(record), "seen": e}) from e
         except AgentBug as e:
             raise SuiteError(f"{self._spell(record)}: {e}") from e
         finally:
@@ -128,8 +130,23 @@ class Vantage:
                 self.observer(self, record)
 
     def quietly(self, op: str, *args: Any, **kw: Any) -> Any:
-        """A call that is the suite's own (set-up, comparison), not the case's: no observer sees it."""
-        return self.agent.call(op, *args, proc=self.process, timeout=self.timeout, **kw)
+        """A call that is the suite's own (set-up, comparison), not the case's: no observer sees it.
+
+        Raises OSError (the call's errno); Finding where it hangs or is killed, except outside, where that is no fault
+        of the target's.
+        """
+        record = CallRecord(self.name, self.process, op, args, kw)
+        try:
+            return self.agent.call(op, *args, proc=self.process, timeout=self.timeout, **kw)
+        except CallError as e:
+            e.about = {**self._about(record), "spelled": self._spell(record)}
+            raise
+        except (CallHung, WorkerDied) as e:
+            if self.name != "inside":
+                raise
+            code, how = ("hung", "hung: ") if isinstance(e, CallHung) else ("killed", "")
+            text = f"the suite's own {self._spell(record)} {how}{e}"
+            raise Finding(text, code, {**self._about(record), "seen": e}) from e
 
     def start(self, op: str, *args: Any, **kw: Any) -> Pending:
         """Begin a call that may block; wait for it with the Pending that is returned."""
@@ -156,11 +173,20 @@ class Vantage:
         self.agent.call("@kill", proc=self.process)
 
     def refuses(self, *allowed: int, because: str = "") -> _Refused:
-        """`v.refuses(ENOENT).open("x")`: the call must fail with one of `allowed`; else a Finding.
+        """`v.refuses(ENOENT).open("x")`: the call must fail with one of `allowed`.
 
-        `because` is the source of an errno that is not the one everybody expects.
+        Another end of the call is a finding, and the case goes on. Returns the errno that was seen, 0 where the call
+        succeeded. `because` is the source of an errno that is not the one everybody expects.
         """
         return _Refused(self, allowed, because)
+
+    def _about(self, record: CallRecord) -> dict[str, str]:
+        """What findings say of a call: named values that profiles can match."""
+        arguments = [repr(a)[:60] for a in record.args] + [f"{k}={v!r}"[:60] for k, v in record.kw.items()]
+        return {
+            "call": record.op, "arguments": ", ".join(arguments), "vantage": record.vantage,
+            "process": record.process,
+        }  # fmt: skip
 
     def _spell(self, record: CallRecord) -> str:
         args = [repr(a)[:60] for a in record.args] + [f"{k}={v!r}"[:60] for k, v in record.kw.items()]
@@ -175,16 +201,22 @@ class _Refused:
 
     def __getattr__(self, op: str) -> Callable[..., int]:
         def call(*args: Any, **kw: Any) -> int:
-            wanted = " or ".join(errno_name(e) for e in self._allowed)
-            spelled = self._vantage._spell(CallRecord(self._vantage.name, self._vantage.process, op, args, kw))
+            seen, shown = 0, ""
             try:
                 value = self._vantage.perform(op, *args, **kw)
+                shown = f"succeeded with {value!r:.80}"
             except OSError as e:
                 seen = e.errno or 0
-                if seen not in self._allowed:
-                    why = f" ({self._because})" if self._because else ""
-                    raise Finding(f"{spelled} failed with {errno_name(seen)}, expected {wanted}{why}") from e
-                return seen
-            raise Finding(f"{spelled} succeeded with {value!r:.80}, expected {wanted}")
+                shown = f"failed with {errno_name(seen)}"
+            if seen not in self._allowed:
+                self._report(CallRecord(self._vantage.name, self._vantage.process, op, args, kw), seen, shown)
+            return seen
 
         return call
+
+    def _report(self, record: CallRecord, seen: int, shown: str) -> None:
+        wanted = " or ".join(errno_name(e) for e in self._allowed)
+        why = f" ({self._because})" if self._because else ""
+        about = self._vantage._about(record)
+        text = f"{self._vantage._spell(record)} {shown}, expected {wanted}{why}"
+        report(Finding(text, "errno", {**about, "seen": errno_name(seen) if seen else "success", "expected": wanted}))

@@ -13,7 +13,7 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ class CallError(OSError):
     changed: tuple[str, ...] = ()
     seconds: float = 0.0
     seen: tuple[tuple[str, Any], ...] | None = None
+    about: Mapping[str, str] = {}
+    """What its caller says of the call: `spelled` in whole, and names of its parts."""
 
 
 class AgentLink:
