@@ -29,6 +29,8 @@ from soak.plan import Plan
 from soak.view import View
 from soak.watching import Watching
 
+BETWEEN = 1.0
+"""Seconds between two records of the host's load, at least: one is made at the beginning and the end of iterations."""
 POLL = 0.5
 """Seconds between two looks at the programs inside, at least; each costs a guest without KVM some milliseconds."""
 SLOWEST = 3.0
@@ -119,7 +121,7 @@ class Runner:
         self._deployment = kinds.deployment(target, directory.absolute(), self.view.line, options)
         self._deployment.start()
         self.journal.event("environment", **self._deployment.environment(), host_kernel=platform.release(),
-                           host_cpus=os.cpu_count())  # fmt: skip
+                           host_cpus=os.cpu_count(), guest=target.kind != "local")  # fmt: skip
         self._mark = self._deployment.mark()
 
     def _roots(self, share: int, options: MountOptions) -> tuple[str, str]:
@@ -230,6 +232,8 @@ class Runner:
     def _poll(self, now: float) -> None:
         assert self._disturber is not None
         self._disturber.tick(now)
+        if self._watching is not None:
+            self._watching.load.look()
         if self._silent:
             return
         for job in self._jobs:
@@ -237,6 +241,8 @@ class Runner:
                 before = job.begun
                 job.poll(now)
                 self._recoveries = 0 if before is not None and job.begun != before else self._recoveries
+                if job.begun != before:
+                    self._sample_load()
         if now >= self._next_sample:
             self._next_sample = now + self.plan.sample_seconds
             self._sample(now)
@@ -272,6 +278,12 @@ class Runner:
         self._mark = self.deployment.mark()
         for source, line in self._watching.log_lines():
             self.journal.event("log", source=source, text=line[:1000])
+
+    def _sample_load(self) -> None:
+        """Record the host's load up to here, so that an iteration has its own."""
+        assert self._watching is not None
+        if self._watching.load.age >= BETWEEN:
+            self.journal.sample(self._watching.load.sample())
 
     def _stop(self) -> None:
         if self._disturber is not None:

@@ -10,21 +10,27 @@ from conformance.targets.deployment import Deployment
 from soak.monitors import Monitor
 from soak.monitors.hostside import ExportMonitor, HostMonitor, LogWatch
 from soak.monitors.inside import InsideMonitor
+from soak.monitors.load import LoadMonitor
 from soak.monitors.process import ProcessMonitor
 
 
 class Watching:
-    """The monitors of one start of the target; after a restart there is a new one."""
+    """The monitors of one start of the target; after a restart there is a new one.
+
+    `guest_mb` is the memory of the guest; 0 where the kernel inside is this host's, whose memory is not judged.
+    """
 
     def __init__(
         self, deployment: Deployment, inside_roots: list[str], export: Path, seconds: float, guest_mb: int
     ) -> None:
         processes = deployment.processes()
-        self.inside = InsideMonitor(deployment, inside_roots, seconds)
+        self.inside = InsideMonitor(deployment, inside_roots, seconds, guest=guest_mb > 0)
+        self.load = LoadMonitor()
         self._monitors: list[Monitor] = [
             *(ProcessMonitor(name, pid, guest_mb) for name, pid in processes.items()),
             ProcessMonitor("runner", os.getpid(), detail=False),
             HostMonitor(lambda: (*processes.values(), os.getpid())),
+            self.load,
             ExportMonitor(export),
             self.inside,
         ]

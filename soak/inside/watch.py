@@ -186,7 +186,7 @@ def main() -> None:
             os.write(out, json.dumps({"e": "held" if held else "released"}).encode() + b"\n")
         if time.monotonic() >= due:
             due = time.monotonic() + config["seconds"]
-            values = {**guest(), **probe.values()}
+            values = {**(guest() if config.get("guest", True) else {}), **probe.values()}
             if samples % COUNTED == 0:
                 values |= messages.values(min(COUNTING, config["seconds"] / 4))
             samples += 1

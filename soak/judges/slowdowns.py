@@ -1,69 +1,136 @@
-"""Iterations that take longer and longer, calls that answer later and later."""
+"""Iterations that take longer and longer, calls that answer later and later.
+
+A pass says that the share does not get slower by what would be a fault: the whole interval lies below `FAULT`. A
+failure says that it surely gets slower, and steadily, at equal load of the host. Whatever is between is `unknown`,
+with what would be needed to tell.
+"""
 
 from __future__ import annotations
 
 import math
 from statistics import median
 
+from soak.judges.load import KNOWN, Load, pressure, rise
 from soak.judges.record import Judgement, Record
-from soak.judges.trend import FEWEST, Trend, trend
+from soak.judges.trend import FEWEST, Trend, adjusted
 
+FAULT = 0.25
+"""Growth over the run that is a fault: a pass has to exclude it."""
 LEAST = 0.05
 """Growth over the run below which nothing is called a slowdown."""
-BUSIER = 0.15
-"""Cores that others use more of at the end than at the beginning; then the machine may be what got slower."""
+STEADY = 4.0
+"""A slowdown goes on: where the second half rises so many times less than the whole, something filled up."""
+MORE_IO = 0.1
+"""Share of the time by which more was waited for I/O at the end; then the host's disk may be what got slower."""
+FIRST_KEPT = 20
+"""Up to so many iterations the first counts, too, though it fills caches: it can only hide a slowdown."""
+
+STEP = "one step up explains it better than a steady rise, and so does a host that changed"
+
+Timed = list[tuple[float, float, float | None, tuple[float, float]]]
+"""(x, logarithm of the time, load of the host, begin and end since 1970)"""
 
 
 def slowdowns(record: Record) -> list[Judgement]:
     """One for each workload, and one for each kind of latency."""
-    made = [iteration_time(record, name) for name in record.workloads()]
-    return made + [latency(record, kind, words) for kind, words in (("stat", "stat"), ("sync", "write and fsync"))]
+    load = Load(record)
+    made = [iteration_time(record, load, name) for name in record.workloads()]
+    return [*made, latency(record, load, "stat", "stat"), latency(record, load, "sync", "write and fsync")]
 
 
-def iteration_time(record: Record, workload: str) -> Judgement:
+def iteration_time(record: Record, load: Load, workload: str) -> Judgement:
     """Whether its iterations take longer; the logarithm of the time, so that a slope is a share an iteration."""
     name = f"slowdown: iterations of {workload}"
     spans = record.disturbed()
     whole = [i for i in record.ended(workload) if i.outcome == "pass" and i.seconds > 0]
     calm = [i for i in whole if not any(i.at <= end and begin <= (i.ended_at or i.at) for begin, end in spans)]
-    # the first fills caches; where iterations are few it is kept, it can only hide a slowdown
-    points = [(float(i.number), math.log(i.seconds)) for i in (calm[1:] if len(calm) > 12 else calm)]
-    found = trend(points, count=240)
-    if found is None:
+    kept = calm[1:] if len(calm) > FIRST_KEPT else calm
+    points: Timed = []
+    for i in kept:
+        end = i.ended_at or i.at
+        points.append((float(i.number), math.log(i.seconds), load.during(i.at, end), (i.at, end)))
+    if len(points) < FEWEST:
         return Judgement(name, "unknown", f"{len(points)} undisturbed iterations, {FEWEST} are the fewest that tell")
-    clock = record.clock()
-    return judged(name, found, "an iteration", f"median {median(i.seconds for i in calm):.1f} s, {len(points)} of them",
-                  record, (clock(calm[0].at), clock(calm[-1].ended_at or calm[-1].at)))  # fmt: skip
+    level = f"median {median(i.seconds for i in kept):.1f} s, {len(points)} of them"
+    return judged(name, points, load, "an iteration", level, "iterations", 240)
 
 
-def latency(record: Record, kind: str, words: str) -> Judgement:
+def latency(record: Record, load: Load, kind: str, words: str) -> Judgement:
     """Whether the probe's median of that call rises."""
-    name = f"slowdown: latency of {words}"
-    points = [(x, math.log(y)) for x, y in record.series(f"probe.{kind}_p50") if y > 0]
-    points = points[len(points) // 10 :]
-    found = trend([(x / 3600, y) for x, y in points]) if len(points) >= 24 else None
+    name, series = f"slowdown: latency of {words}", f"probe.{kind}_p50"
+    spans, clock = record.disturbed(), record.clock()
+    seen = [s for s in record.samples if s.values.get(series, 0) > 0 and not any(a <= s.at <= b for a, b in spans)]
+    seen = seen[len(seen) // 10 :]
+    if len(seen) < 24:
+        return Judgement(name, "unknown", f"{len(seen)} undisturbed looks, 24 are the fewest that tell")
+    every = float(record.plan.get("sample_seconds", 10.0))
+    points: Timed = [
+        (clock(s.at) / 3600, math.log(s.values[series]), load.during(s.at - every, s.at), (s.at - every, s.at))
+        for s in seen
+    ]
+    level = f"median {median(s.values[series] for s in seen):.2f} ms"
+    return judged(name, points, load, "an hour", level, "looks", 60)
+
+
+def judged(name: str, points: Timed, load: Load, per: str, level: str, units: str, count: int) -> Judgement:
+    """The judgement on logarithms of times."""
+    known = [x for x in points if x[2] is not None]
+    blind = len(known) < KNOWN * len(points)
+    found = adjusted([(x, y, 0.0 if blind else z or 0.0) for x, y, z, _ in (points if blind else known)], count=count)
     if found is None:
-        return Judgement(name, "unknown", f"{len(points)} undisturbed looks, 24 are the fewest that tell")
-    level = f"median {math.exp(found.level):.2f} ms"
-    return judged(name, found, "an hour", level, record, (points[0][0], points[-1][0]))
+        return Judgement(name, "unknown", f"{len(points)} {units}, all of one moment")
+    figures = figures_of(found)
+    rate = (f"{math.expm1(found.slope):+.2%} {per} (99 %: {percent(found.low)} to {percent(found.high)}), {level}; "
+            f"over the run {math.expm1(found.growth):+.0%}, at most {percent(found.at_most, 0)}, "
+            f"a fault is {FAULT:+.0%}")  # fmt: skip
+    if found.surely > math.log1p(LEAST / 5) and found.growth > math.log1p(LEAST):
+        if why := excuse(found, points, load, blind):
+            return Judgement(name, "unknown", f"{why}; slower by {rate}", figures)
+        return Judgement(name, "fail", f"slower by {rate}", figures)
+    if found.at_most < math.log1p(FAULT):
+        return Judgement(name, "pass", f"no slower: {rate}", figures)
+    if found.step and found.growth > math.log1p(LEAST):
+        return Judgement(name, "unknown", f"{STEP}: {rate}", figures)
+    busy = "" if blind else pressure(load, points[0][3][0], points[-1][3][1])
+    needed = f"about {more(found, len(points))} {units} would tell"
+    why = f"they scatter too much to exclude it, {needed}" + (f"; on the host {busy}" if busy else "")
+    return Judgement(name, "unknown", f"{why}: {rate}", figures)
 
 
-def judged(name: str, found: Trend, per: str, level: str, record: Record, when: tuple[float, float]) -> Judgement:
-    """The judgement on a trend of logarithms."""
-    share, whole = math.expm1(found.slope), math.expm1(found.growth)
-    figures = {"share_per_step": share, "growth": whole, "surely": math.expm1(found.surely)}
-    low, high = math.expm1(found.low), math.expm1(found.high)
-    rate = f"{share:+.2%} {per} (99 %: {low:+.2%} to {high:+.2%}), {level}"
-    if found.low > 0 and whole > LEAST and math.expm1(found.surely) > LEAST / 5:
-        if (more := busier(record, when)) > BUSIER:
-            why = f"other processes of this host used {more:.2f} cores more at the end; slower by {rate}"
-            return Judgement(name, "unknown", why, figures)
-        return Judgement(name, "fail", f"slower by {rate}, {whole:+.0%} over the run", figures)
-    return Judgement(name, "pass", f"no slower: {rate}", figures)
+def excuse(found: Trend, points: Timed, load: Load, blind: bool) -> str:
+    """Why a sure rise need not be the share's fault; nothing where it is."""
+    if blind:
+        return "how busy the host was is not recorded"
+    waited = [load.io_pressure(*when) for *_, when in points]
+    if (risen := rise(waited)) > MORE_IO:
+        return f"the host waited for I/O {risen:.0%} of the time more at the end than at the beginning"
+    if found.step:
+        return STEP
+    if found.late < found.slope / STEADY:
+        return "it does not go on in the second half: something may have filled up"
+    return ""
 
 
-def busier(record: Record, when: tuple[float, float]) -> float:
-    """How many cores more others used in the last third of that time than in the first."""
-    points = [y for x, y in record.series("host.others") if when[0] <= x <= when[1]]
-    third = len(points) // 3
-    return median(points[-third:]) - median(points[:third]) if third else 0.0
+def more(found: Trend, count: int) -> int:
+    """How many points would make the interval narrow enough: over the same span its width goes with the root."""
+    half = max(found.at_most - found.growth, 1e-9)
+    room = math.log1p(FAULT) - max(0.0, min(found.growth, math.log1p(LEAST)))
+    needed = count * (half / room) ** 2 if math.isfinite(half) else 4.0 * count
+    return max(count + 1, math.ceil(min(needed, 1e6) / 10) * 10)
+
+
+def percent(logarithm: float, digits: int = 2) -> str:
+    """A logarithm as a share: +3.10%; words where it is too large to mean anything."""
+    if logarithm > math.log(100):
+        return "more than a hundredfold"
+    return f"{math.expm1(logarithm):+.{digits}%}"
+
+
+def figures_of(found: Trend) -> dict[str, float]:
+    """The numbers of a judgement, as shares."""
+    def share(logarithm: float) -> float:
+        return math.expm1(min(logarithm, 50.0))
+
+    return {"share_per_step": share(found.slope), "low_per_step": share(found.low), "high_per_step": share(found.high),
+            "growth": share(found.growth), "surely": share(found.surely), "at_most": share(found.at_most),
+            "fault": FAULT, "points": float(found.points)}  # fmt: skip

@@ -5,37 +5,64 @@ from __future__ import annotations
 from itertools import pairwise
 from statistics import median
 
+from soak.judges.load import Load
 from soak.judges.record import Judgement, Record
 
 SILENT = 60.0
 """Seconds without a call of the probe coming back that are a stall."""
 QUIET = 300.0
 """Seconds without a sign of life of a workload that are a stall; they say something every few seconds."""
+LATE = 15.0
+"""Seconds by which the runner's own sample came late: the host did not let it run, or slept."""
+FULL = 0.9
+"""Share of the time in which tasks of the host waited for I/O: its disk does not keep up, a sync may take minutes."""
 GRAVE = {5: "EIO", 71: "EPROTO", 74: "EBADMSG", 110: "ETIMEDOUT"}
 """Errnos that no workload brings about, by their number on the wire."""
 
 
 def stalls(record: Record) -> list[Judgement]:
     """Whether the share and the workloads always went on."""
-    ages = record.series("probe.age")
-    if not ages:
-        first = Judgement("stall: the share", "unknown", "no undisturbed look of the probe inside")
-    else:
-        longest = max(y for _, y in ages)
-        verdict, words = ("fail", "no call came back for") if longest >= SILENT else ("pass", "longest silence")
-        first = Judgement("stall: the share", "fail" if verdict == "fail" else "pass", f"{words} {longest:.0f} s",
-                          {"longest": longest})  # fmt: skip
-    made = [first]
+    load, held_up = Load(record), late(record)
+    made = [silence(record, load, held_up, "probe.age", "the share", SILENT, "no call came back for")]
     for workload in record.workloads():
-        quiet = [y for _, y in record.series(f"quiet.{workload}")]
-        name = f"stall: {workload}"
-        if not quiet:
-            made.append(Judgement(name, "unknown", "no sample tells"))
-        elif max(quiet) >= QUIET:
-            made.append(Judgement(name, "fail", f"no sign of life for {max(quiet):.0f} s", {"longest": max(quiet)}))
-        else:
-            made.append(Judgement(name, "pass", f"longest silence {max(quiet):.0f} s", {"longest": max(quiet)}))
+        made.append(silence(record, load, held_up, f"quiet.{workload}", workload, QUIET, "no sign of life for"))
     return made
+
+
+def silence(
+    record: Record, load: Load, held_up: list[tuple[float, float]], series: str, what: str, limit: float, words: str
+) -> Judgement:  # fmt: skip
+    """The judgement on a series of seconds since something was last heard."""
+    name, spans = f"stall: {what}", record.disturbed()
+    ages = [(s.at, s.values[series]) for s in record.samples
+            if series in s.values and not any(a <= s.at <= b for a, b in spans)]  # fmt: skip
+    if not ages:
+        return Judgement(name, "unknown", "no undisturbed sample tells")
+    bad = [(at, age) for at, age in ages if age >= limit]
+    figures = {"longest": max(age for _, age in ages), "fault": limit}
+    if not bad:
+        return Judgement(name, "pass", f"longest silence {figures['longest']:.0f} s, a fault is {limit:.0f} s", figures)
+    for at, age in bad:
+        if not (why := excuse(load, held_up, at - age, at)):
+            return Judgement(name, "fail", f"{words} {age:.0f} s", figures)
+    return Judgement(name, "unknown", f"{words} {figures['longest']:.0f} s, but {why}", figures)
+
+
+def late(record: Record) -> list[tuple[float, float]]:
+    """The times in which the runner itself did not come to its work: from one sample to the next, too late one."""
+    every, spans = float(record.plan.get("sample_seconds", 10.0)), record.disturbed()
+    return [(a.at, b.at) for a, b in pairwise(record.samples)
+            if a.session == b.session and b.at - a.at > every + LATE
+            and not any(begin <= b.at and a.at <= end for begin, end in spans)]  # fmt: skip
+
+
+def excuse(load: Load, held_up: list[tuple[float, float]], begin: float, end: float) -> str:
+    """Why silence in that time need not be the share's fault; nothing where it is."""
+    if any(a <= end and begin <= b for a, b in held_up):
+        return "the suite itself did not run then: the host slept, or its processors were taken"
+    if (waited := load.io_pressure(begin, end)) is not None and waited >= FULL:
+        return f"tasks of the host waited for I/O {waited:.0%} of that time"
+    return ""
 
 
 def messages(record: Record) -> list[Judgement]:

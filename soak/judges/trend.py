@@ -1,8 +1,16 @@
 """Whether numbers rise: Theil and Sen's slope with its confidence interval from Kendall's test.
 
-Medians of blocks are taken first: a sample depends on the one before it, and without that the interval would be far
-too narrow. Robust against outliers, no assumption about their distribution. Source: Hollander & Wolfe,
-Nonparametric Statistical Methods, 9.1 and 9.3 (normal approximation).
+Medians of blocks are taken first where the points are many: a sample depends on the one before it. What dependence is
+left is measured (the correlation of neighbouring residuals) and widens the interval. Robust against outliers, no
+assumption about their distribution.
+
+`adjusted` removes what the load of the host explains. How much of the load a value feels (`weight`) is estimated from
+neighbours, in which a slow trend has no part; because that estimate is uncertain, the slope is computed for the
+smallest and the largest weight that are plausible, too, and its interval covers all of them. A host that gets busier
+at the same pace as the share gets slower therefore gives a wide interval, never a wrong one.
+
+Sources: Hollander & Wolfe, Nonparametric Statistical Methods, 9.1 and 9.3 (normal approximation); Yue & Wang, The
+Mann-Kendall test modified by effective sample size (Water Resources Management 18, 2004).
 """
 
 from __future__ import annotations
@@ -10,11 +18,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, median
+from itertools import pairwise
+from statistics import NormalDist, fmean, median, pstdev
 
 BLOCKS = 60
 FEWEST = 8
 """Blocks or points below which nothing is said."""
+MOST_CORRELATED = 0.97
+"""A correlation of neighbours above this is taken as this: the interval is as good as infinite then."""
+HEAVIEST = 1.5
+"""The largest plausible weight. Where processors are shared fairly a task that computes feels a weight of 1."""
+ATTENUATED = 1.5
+"""The weight may be so many times what neighbours show: the load is measured with an error, which hides some of it."""
+FAIR = 1.2
+"""Where the load itself rises or falls the largest plausible weight is at least this: what neighbours show is too low
+where they differ by less than the error of the load, and a trend of the load would then pass for one of the share."""
+PARTS = 8
+"""Stretches of which each is left out once to see how certain the weight is (jackknife)."""
 
 Points = Sequence[tuple[float, float]]
 
@@ -29,6 +49,14 @@ class Trend:
     level: float
     span: float
     points: int
+    late: float = 0.0
+    """The slope of the second half alone."""
+    scatter: float = 0.0
+    """Standard deviation of the residuals, by the median of their absolute values."""
+    spread: float = 0.0
+    """The highest value less the lowest one."""
+    step: bool = False
+    """One step up explains the points clearly better than a slope."""
 
     @property
     def growth(self) -> float:
@@ -40,30 +68,183 @@ class Trend:
         """The rise over the span that the interval vouches for; negative where it does not even vouch for one."""
         return self.low * self.span
 
+    @property
+    def at_most(self) -> float:
+        """The largest rise over the span that the interval allows."""
+        return self.high * self.span
+
+    @property
+    def moved_at_most(self) -> float:
+        """The same for numbers that nothing else moves: they cannot have risen by more than they moved at all."""
+        return min(self.at_most, self.spread)
+
 
 def blocks(points: Points, count: int = BLOCKS) -> list[tuple[float, float]]:
     """Medians of `count` stretches of equal length in x, fewer where the points are fewer."""
+    return [(x, y) for x, y, _ in blocks_with_load([(x, y, 0.0) for x, y in points], count)]
+
+
+def blocks_with_load(
+    points: Sequence[tuple[float, float, float]], count: int = BLOCKS
+) -> list[tuple[float, float, float]]:
+    """`blocks` of points that carry a load."""
     if len(points) <= count:
         return list(points)
     begin, end = points[0][0], points[-1][0]
     width = (end - begin) / count or 1.0
-    found: dict[int, list[tuple[float, float]]] = {}
-    for x, y in points:
-        found.setdefault(min(count - 1, int((x - begin) / width)), []).append((x, y))
-    return [(median(x for x, _ in b), median(y for _, y in b)) for _, b in sorted(found.items())]
+    found: dict[int, list[tuple[float, float, float]]] = {}
+    for point in points:
+        found.setdefault(min(count - 1, int((point[0] - begin) / width)), []).append(point)
+    return [(median(p[0] for p in b), median(p[1] for p in b), median(p[2] for p in b))
+            for _, b in sorted(found.items())]  # fmt: skip
 
 
 def trend(points: Points, confidence: float = 0.99, count: int = BLOCKS) -> Trend | None:
     """The trend of points sorted by x; None where they are too few to tell."""
     made = blocks(points, count)
-    n = len(made)
-    if n < FEWEST or made[-1][0] <= made[0][0]:
+    if len(made) < FEWEST or made[-1][0] <= made[0][0]:
         return None
-    slopes = sorted((made[j][1] - made[i][1]) / (made[j][0] - made[i][0])
-                    for i in range(n) for j in range(i + 1, n) if made[j][0] > made[i][0])  # fmt: skip
+    xs, ys = [x for x, _ in made], [y for _, y in made]
+    slope, residuals = _slope(xs, ys)
+    low, high = _interval(xs, ys, confidence, _inflation(residuals))
+    return _made(xs, ys, slope, low, high, residuals)
+
+
+def adjusted(
+    points: Sequence[tuple[float, float, float]], confidence: float = 0.99, count: int = BLOCKS
+) -> Trend | None:
+    """The trend of (x, y, load) sorted by x without what the load explains; None where they are too few to tell."""
+    made = blocks_with_load(points, count)
+    if len(made) < FEWEST or made[-1][0] <= made[0][0]:
+        return None
+    xs, ys, loads = [p[0] for p in made], [p[1] for p in made], [p[2] for p in made]
+    likely, least, most = weight(ys, loads)
+    moved = _interval(xs, loads, confidence, _inflation(_slope(xs, loads)[1]))
+    if moved[0] > 0 or moved[1] < 0:
+        most = max(most, FAIR)
+    centre = median(loads)
+
+    def rest(share: float) -> list[float]:
+        return [y - share * (load - centre) for y, load in zip(ys, loads, strict=True)]
+
+    slope, residuals = _slope(xs, rest(likely))
+    inflation = _inflation(residuals)
+    intervals = [_interval(xs, rest(share), confidence, inflation) for share in {least, likely, most}]
+    low, high = min(low for low, _ in intervals), max(high for _, high in intervals)
+    return _made(xs, rest(likely), slope, low, high, residuals)
+
+
+def weight(ys: Sequence[float], loads: Sequence[float]) -> tuple[float, float, float]:
+    """How much of the load the values feel: the likely weight, and the smallest and the largest plausible one.
+
+    From the differences of neighbours, by the weighted median of their ratios (the line through the origin with the
+    least absolute deviations).
+    """
+    steps = [(b - a, d - c) for a, b, c, d in zip(ys, ys[1:], loads, loads[1:], strict=False)]
+    if not any(abs(load) > 1e-9 for _, load in steps):
+        # the load never changed: no weight changes anything
+        return 0.0, 0.0, 0.0
+    found = _through_origin(steps)
+    size = max(1, math.ceil(len(steps) / PARTS))
+    without = [_through_origin(steps[:k] + steps[k + size :]) for k in range(0, len(steps), size)]
+    mean, n = fmean(without), len(without)
+    error = math.sqrt((n - 1) / n * sum((w - mean) ** 2 for w in without))
+    # the jackknife of a median is rough, and few differences say little: never surer than the scatter allows
+    scatter = 1.4826 * median(abs(y - found * load) for y, load in steps)
+    size_of_loads = math.sqrt(sum(load * load for _, load in steps))
+    error = max(error, 1.25 * scatter / size_of_loads)
+    likely = min(HEAVIEST, max(0.0, found))
+    return likely, max(0.0, likely - 2 * error), min(HEAVIEST, max(ATTENUATED * likely, likely + 2 * error))
+
+
+def _through_origin(steps: Sequence[tuple[float, float]]) -> float:
+    """The weighted median of y / load with weights |load|."""
+    ratios = sorted((y / load, abs(load)) for y, load in steps if abs(load) > 1e-9)
+    half, reached = sum(w for _, w in ratios) / 2, 0.0
+    for ratio, size in ratios:
+        reached += size
+        if reached >= half:
+            return ratio
+    return 0.0
+
+
+def _slope(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, list[float]]:
+    """Theil and Sen's slope, and the residuals of that line."""
+    slope = median(_slopes(xs, ys))
+    level = median(y - slope * x for x, y in zip(xs, ys, strict=True))
+    return slope, [y - slope * x - level for x, y in zip(xs, ys, strict=True)]
+
+
+def _slopes(xs: Sequence[float], ys: Sequence[float]) -> list[float]:
+    """The slope of each pair of points."""
+    n = len(xs)
+    return [(ys[j] - ys[i]) / (xs[j] - xs[i]) for i in range(n) for j in range(i + 1, n) if xs[j] > xs[i]]
+
+
+def _interval(xs: Sequence[float], ys: Sequence[float], confidence: float, inflation: float) -> tuple[float, float]:
+    """The interval of the slope: from the distribution of Kendall's statistic, then widened where points depend.
+
+    It is stretched about the slope by the root of the inflation of the variance. To inflate the variance of Kendall's
+    statistic instead would leave even a line without noise open where neighbours are much alike.
+    """
+    n, slopes = len(xs), sorted(_slopes(xs, ys))
     deviation = math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
-    width = NormalDist().inv_cdf(0.5 + confidence / 2) * deviation
-    total = len(slopes)
-    low = slopes[max(0, math.floor((total - width) / 2))]
-    high = slopes[min(total - 1, math.ceil((total + width) / 2))]
-    return Trend(median(slopes), low, high, median(y for _, y in made), made[-1][0] - made[0][0], n)
+    width, total = NormalDist().inv_cdf(0.5 + confidence / 2) * deviation, len(slopes)
+    low, high = max(0, math.floor((total - width) / 2)), min(total - 1, math.ceil((total + width) / 2))
+    slope, stretch = median(slopes), math.sqrt(inflation)
+    return slope - stretch * (slope - slopes[low]), slope + stretch * (slopes[high] - slope)
+
+
+def _inflation(residuals: Sequence[float]) -> float:
+    """How many times larger the variance is because neighbours are alike; 1 where they are not."""
+    n, bent = len(residuals), _unbent(residuals)
+    if pstdev(bent) == 0:
+        return 1.0
+    # outliers are cut, or one of them would hide that its neighbours are alike
+    most = 3 * 1.4826 * median(abs(r) for r in bent) or pstdev(bent)
+    cut = [max(-most, min(most, r)) for r in bent]
+    total = sum(r * r for r in cut)
+    alike = sum(a * b for a, b in pairwise(cut)) / total if total else 0.0
+    # residuals of a fitted curve look less alike than they are, by one in n for each of its coefficients
+    # (Marriott & Pope, Bias in the estimation of autocorrelations, Biometrika 41, 1954)
+    alike = min(MOST_CORRELATED, (alike * n + 3) / (n - 3))
+    return (1 + alike) / (1 - alike) if alike > 0 else 1.0
+
+
+def _unbent(residuals: Sequence[float]) -> list[float]:
+    """Without their curvature: what rises evenly is bent in its logarithm, which is no likeness of neighbours."""
+    n = len(residuals)
+    xs = [2 * i / (n - 1) - 1 for i in range(n)]
+    mean = fmean(x * x for x in xs)
+    curve = [x * x - mean for x in xs]
+    level = fmean(residuals)
+    bend = sum(c * r for c, r in zip(curve, residuals, strict=True)) / sum(c * c for c in curve)
+    flat = [r - level - bend * c for c, r in zip(curve, residuals, strict=True)]
+    tilt = sum(x * r for x, r in zip(xs, flat, strict=True)) / sum(x * x for x in xs)
+    return [r - tilt * x for x, r in zip(xs, flat, strict=True)]
+
+
+def _made(
+    xs: Sequence[float], ys: Sequence[float], slope: float, low: float, high: float, residuals: Sequence[float]
+) -> Trend:
+    half = len(xs) // 2
+    late, _ = _slope(xs[half:], ys[half:])
+    return Trend(
+        slope=slope, low=low, high=high, level=median(ys), span=xs[-1] - xs[0], points=len(xs), late=late,
+        scatter=1.4826 * median(abs(r) for r in residuals), spread=max(ys) - min(ys), step=_stepped(ys, residuals),
+    )  # fmt: skip
+
+
+STEPPED = 0.75
+"""A step explains points better than a slope where it leaves less than this share of the absolute residuals."""
+
+
+def _stepped(ys: Sequence[float], residuals: Sequence[float]) -> bool:
+    """Whether two levels fit clearly better than the line."""
+    n, line = len(ys), sum(abs(r) for r in residuals)
+    least = math.inf
+    for cut in range(3, n - 2):
+        before, after = median(ys[:cut]), median(ys[cut:])
+        left = sum(abs(y - before) for y in ys[:cut]) + sum(abs(y - after) for y in ys[cut:])
+        least = min(least, left)
+    return least < STEPPED * line

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from pathlib import Path
 
 from soak.inside import watch
 from soak.monitors.hostside import ExportMonitor, HostMonitor, LogWatch
+from soak.monitors.load import LoadMonitor
 from soak.monitors.process import ProcessMonitor, memory
 from soak.view import View
 
@@ -49,6 +51,40 @@ def test_a_process_is_measured() -> None:
     assert second["me.own_mb"] - first["me.own_mb"] > 25
     assert second["me.threads"] >= 1
     assert ballast and "me.cpu" in second and "me.cpu" not in first
+
+
+def test_the_load_of_the_host_as_the_kernel_tells_it(tmp_path: Path) -> None:
+    """Pressure and run queues are counters: what is recorded is what they rose by since the last sample."""
+    (tmp_path / "pressure").mkdir()
+
+    def kernel(cpu: int, io: int, waited: int, running: int) -> None:
+        (tmp_path / "pressure" / "cpu").write_text(f"some avg10=1.00 avg60=1.00 avg300=1.00 total={cpu}\nfull\n")
+        (tmp_path / "pressure" / "io").write_text(f"some avg10=1.00 avg60=1.00 avg300=1.00 total={io}\nfull\n")
+        (tmp_path / "schedstat").write_text(f"version 15\ncpu0 0 0 0 0 0 0 9 {waited} 7\ndomain0 3 1 2\n")
+        (tmp_path / "loadavg").write_text(f"9.00 9.00 9.00 {running}/300 77\n")
+
+    kernel(1_000_000, 500_000, 3_000_000_000, 4)
+    monitor = LoadMonitor(tmp_path)
+    begun = time.monotonic()
+    time.sleep(0.05)
+    kernel(1_020_000, 500_000, 3_200_000_000, 4)
+    seen, passed = monitor.sample(), time.monotonic() - begun
+    # at least as much time passed as was measured here, so the rates are at most these
+    assert 0 < seen["host.cpu_pressure"] <= 0.02 / 0.05 and seen["host.io_pressure"] == 0
+    assert 0.2 / passed * 0.5 <= seen["host.waiting"] <= 0.2 / 0.05
+    assert seen["host.cpus"] == (os.cpu_count() or 1) and seen["host.yardstick_ms"] > 0
+
+
+def test_without_accounts_of_the_kernel_the_run_queue_is_looked_at(tmp_path: Path) -> None:
+    cpus = os.cpu_count() or 1
+    (tmp_path / "loadavg").write_text(f"9.00 9.00 9.00 {cpus + 6}/300 77\n")
+    monitor = LoadMonitor(tmp_path)
+    monitor.look()
+    seen = monitor.sample()
+    assert seen["host.waiting"] == 5, "the task that looks runs, too"
+    assert "host.cpu_pressure" not in seen
+    (tmp_path / "loadavg").unlink()
+    assert "host.waiting" not in monitor.sample()
 
 
 def test_host_and_export(tmp_path: Path) -> None:

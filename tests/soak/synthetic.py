@@ -1,0 +1,138 @@
+"""Records of runs that never happened: what the share did and what the host did are known, so a verdict can be wrong.
+
+A `Share` says what is true of the server, a `Machine` what the host was busy with; `run` makes the record that a
+soak of them would have left, from a seed. Times stretch with the load as on processors that are shared fairly.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from soak.journal import Event, Iteration, Sample, Session
+from soak.judges import Record
+
+START = 1_800_000_000.0
+CPUS = 2
+
+
+@dataclass(frozen=True)
+class Share:
+    """What the server does; everything at its default is a sound one."""
+
+    seconds: float = 60.0
+    """What an iteration takes on an idle host at first."""
+    slower: float = 0.0
+    """By which share of that each iteration takes longer than the one before it."""
+    creep: float = 0.0
+    """Seconds that each iteration takes longer than the one before it: so much a request, and as many requests."""
+    filled: float = 0.0
+    """By which share it gets slower until what it keeps is full, after a third of the run."""
+    scatter: float = 0.05
+    """Standard deviation of the logarithm of the time: what differs from one iteration to the next."""
+    alike: float = 0.0
+    """How much that depends on the iteration before: what nobody measures and changes slowly."""
+    computes: float = 0.7
+    """How much of the host's load it feels: 1 computes only, 0 sleeps only."""
+    leak_mb: float = 0.0
+    """Memory that is lost, in MB an hour."""
+    leak_fds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the host does: tasks that wait for each processor, over the time."""
+
+    name: str
+    waiting: Callable[[float, float, random.Random], float]
+    """(seconds since the beginning, seconds of the whole run, generator) -> tasks that wait on this host."""
+    io: float = 0.02
+    others: float = 0.1
+    """Cores that others use; the judges of an earlier version looked at nothing else."""
+    seen: float = 0.15
+    """Standard deviation of the error of the logarithm of what the monitor sees of it."""
+
+
+class Wandering:
+    """A load that depends on what it was just before, as real ones do."""
+
+    def __init__(self, level: float, size: float, alike: float = 0.9) -> None:
+        self._level, self._size, self._alike, self._now = level, size, alike, 0.0
+
+    def __call__(self, at: float, whole: float, rng: random.Random) -> float:
+        """Tasks that wait now."""
+        fresh = math.sqrt(1 - self._alike**2)
+        self._now = self._alike * self._now + rng.gauss(0, self._size * fresh)
+        return max(0.0, self._level * math.exp(self._now))
+
+
+def machines() -> dict[str, Machine]:
+    """The hosts that are tried."""
+    return {
+        "idle": Machine("idle", lambda at, whole, rng: abs(rng.gauss(0, 0.05))),
+        "saturated": Machine("saturated", Wandering(6.0, 0.3), others=1.9),
+        "busier and busier": Machine("busier and busier", lambda at, whole, rng: 8 * at / whole * rng.uniform(0.8, 1.2),
+                                     others=1.9),
+        "less and less busy": Machine("less and less busy",
+                                      lambda at, whole, rng: 8 * (1 - at / whole) * rng.uniform(0.8, 1.2), others=1.9),
+        "a job comes in the middle": Machine(
+            "a job comes in the middle", lambda at, whole, rng: (6 if at > whole / 2 else 0.5) * rng.uniform(0.7, 1.3),
+            others=1.9),
+    }  # fmt: skip
+
+
+def run(share: Share, machine: Machine, iterations: int, seed: int, every: float = 10.0) -> Record:
+    """The record of so many iterations of that share on that host."""
+    rng = random.Random(seed)
+    clock, whole = 0.0, iterations * (share.seconds * (1 + share.computes) + 1)
+    made: list[Iteration] = []
+    samples: list[Sample] = []
+    fds, held = 30.0, 0.0
+    last = 0.0
+
+    def look(at: float, full: bool) -> None:
+        nonlocal held, fds, last
+        seen = state["waiting"] * math.exp(rng.gauss(0, machine.seen))
+        values = {"host.waiting": seen, "host.cpus": float(CPUS), "host.yardstick_ms": 0.144 * rng.uniform(1, 1.03),
+                  "host.cpu_pressure": min(1.0, seen / 2), "host.io_pressure": machine.io}  # fmt: skip
+        if full:
+            # memory wanders: what is freed is kept, and used again
+            held = 0.95 * held + rng.gauss(0, 0.4)
+            values |= {
+                "host.others": machine.others, "device.own_mb": 120 + held + share.leak_mb * at / 3600,
+                "device.fds": 30 + rng.choice((0, 0, 1, 2)) + math.floor(share.leak_fds * at / 3600),
+                "device.threads": 4.0,
+                "probe.stat_p50": 0.3 * stretched(share.computes) * slow(made) * rng.lognormvariate(0, 0.25),
+                "probe.sync_p50": 2.0 * stretched(share.computes) * slow(made) * rng.lognormvariate(0, 0.4),
+                "probe.age": rng.uniform(0, 10), "msg.total": 900.0,
+            }  # fmt: skip
+        samples.append(Sample(1, START + at, values))
+
+    def stretched(computes: float) -> float:
+        return float((1 + state["waiting"] / CPUS) ** computes)
+
+    def slow(done: list[Iteration]) -> float:
+        number = len(done)
+        full = min(1.0, number / (iterations / 3))
+        grown = (1 + share.slower) ** number * (1 + share.filled * full)
+        return grown + share.creep * number / share.seconds
+
+    state, noise = {"waiting": 0.0}, rng.gauss(0, share.scatter)
+    for number in range(iterations):
+        begin, state["waiting"] = clock, max(0.0, machine.waiting(clock, whole, rng))
+        noise = share.alike * noise + rng.gauss(0, share.scatter * math.sqrt(1 - share.alike**2))
+        took = share.seconds * stretched(share.computes) * slow(made) * math.exp(noise)
+        while last + every < begin + took:
+            last += every
+            if last > begin:
+                look(last, True)
+        clock = begin + took
+        look(clock, False)
+        made.append(Iteration(number, 1, "tree", number, START + begin, START + clock, "pass", took, {"ops": 900}))
+        clock += 0.5
+    events = [Event(0, 1, START, "environment", {"guest": True}),
+              Event(1, 1, START + clock, "finished", {"why": "all iterations done"})]  # fmt: skip
+    return Record({"jobs": [{"instance": "tree"}], "sample_seconds": every}, [Session(1, START, {})], events, made,
+                  samples)  # fmt: skip
