@@ -157,7 +157,7 @@ def report(run_name: str, results: Path) -> None:
 
 def standing(journal: journals.Journal, running: bool) -> list[str]:
     """A few lines on how a run stands."""
-    plan, finished = Plan(**journal.plan), journal.events("finished")
+    plan, finished = Plan.of(journal.plan), journal.events("finished")
     state = "running" if running else f"finished: {finished[-1].data['why']}" if finished else "stopped; can be resumed"
     lines = [f"{journal.run_dir.name}  {state}",
              f"  {plan.target}, seed {plan.seed}, {duration(active_seconds(journal))} of {plan.limit()}"]  # fmt: skip

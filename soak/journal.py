@@ -16,10 +16,10 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from conformance.errors import InfrastructureError, UsageError
 
@@ -28,6 +28,7 @@ SCHEMA = 1
 
 FILE = "journal.sqlite"
 
+Row = TypeVar("Row")
 Outcome = Literal["pass", "fail", "error", "cut"]
 """`cut`: ended by what a disturbance must cause (no space left while the export is full); judges nothing."""
 
@@ -104,9 +105,10 @@ class Journal:
     @property
     def plan(self) -> dict[str, Any]:
         """What the run was asked to do."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = 'plan'").fetchone()
-        made: dict[str, Any] = json.loads(row[0])
-        return made
+        found = self._read("SELECT value FROM meta WHERE key = 'plan'", _loads)
+        if not found:
+            raise damaged(self.run_dir / FILE, ValueError("it holds no plan"))
+        return found[0]
 
     # ------------------------------------------------------------ writing
 
@@ -153,43 +155,50 @@ class Journal:
 
     def sessions(self) -> list[Session]:
         """Every session, oldest first."""
-        rows = self._db.execute("SELECT id, at, data FROM sessions ORDER BY id")
-        return [Session(i, at, json.loads(data)) for i, at, data in rows]
+        return self._read("SELECT id, at, data FROM sessions ORDER BY id",
+                          lambda i, at, data: Session(i, at, _loads(data)))  # fmt: skip
 
     def events(self, *kinds: str, after: int = 0) -> list[Event]:
         """Every event of these kinds (of all kinds when none is named), oldest first."""
-        rows = self._db.execute("SELECT id, session, at, kind, data FROM events WHERE id > ? ORDER BY id", (after,))
-        return [Event(i, s, at, kind, json.loads(data)) for i, s, at, kind, data in rows if not kinds or kind in kinds]
+        made = self._read("SELECT id, session, at, kind, data FROM events WHERE id > ? ORDER BY id",
+                          lambda i, s, at, kind, data: Event(i, s, at, kind, _loads(data)), after)  # fmt: skip
+        return [event for event in made if not kinds or event.kind in kinds]
 
     def iterations(self) -> list[Iteration]:
         """Every iteration that began, oldest first."""
-        rows = self._db.execute(
+        return self._read(
             "SELECT b.id, b.session, b.workload, b.number, b.at, e.at, e.outcome, e.seconds, e.data"
-            " FROM begun b LEFT JOIN ended e ON e.begun = b.id ORDER BY b.id"
+            " FROM begun b LEFT JOIN ended e ON e.begun = b.id ORDER BY b.id",
+            lambda i, s, w, n, at, ended, outcome, seconds, data: Iteration(
+                i, s, w, n, at, ended, outcome, seconds or 0.0, _loads(data or "{}")
+            ),
         )
-        return [
-            Iteration(i, s, w, n, at, ended, outcome, seconds or 0.0, json.loads(data or "{}"))
-            for i, s, w, n, at, ended, outcome, seconds, data in rows
-        ]
 
     def next_number(self, workload: str) -> int:
         """The first number of that workload that no iteration has ended with."""
-        row = self._db.execute("SELECT max(number) FROM ended WHERE workload = ?", (workload,)).fetchone()
-        return int(row[0]) + 1 if row[0] is not None else 0
+        (newest,) = self._read("SELECT max(number) FROM ended WHERE workload = ?", lambda number: number, workload)
+        return 0 if newest is None else int(newest) + 1
 
     def samples(self) -> list[Sample]:
         """Every sample, oldest first."""
-        names = dict(self._db.execute("SELECT id, name FROM series"))
-        out = []
-        for session, at, packed in self._db.execute("SELECT session, at, vals FROM samples ORDER BY id"):
+        names = dict(self._read("SELECT id, name FROM series", lambda i, name: (i, str(name))))
+
+        def sample(session: int, at: float, packed: str) -> Sample:
             pairs = (part.split(":") for part in packed.split(",") if part)
-            out.append(Sample(session, at, {names[int(i)]: float(v) for i, v in pairs}))
-        return out
+            return Sample(session, at, {names[int(i)]: float(v) for i, v in pairs})
+
+        return self._read("SELECT session, at, vals FROM samples ORDER BY id", sample)
 
     def sound(self) -> bool:
         """SQLite's own check of the file."""
-        found: bool = self._db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
-        return found
+        return self._read("PRAGMA integrity_check", str) == ["ok"]
+
+    def _read(self, query: str, made: Callable[..., Row], *parameters: Any) -> list[Row]:
+        """What `made` makes of each row. Raises UsageError where the file does not hold what was written to it."""
+        try:
+            return [made(*row) for row in self._db.execute(query, parameters)]
+        except (sqlite3.DatabaseError, ValueError, TypeError, KeyError, AttributeError) as e:
+            raise damaged(self.run_dir / FILE, e) from e
 
     def close(self) -> None:
         """Close it; what was written stays."""
@@ -217,6 +226,12 @@ class Journal:
                 f"the journal {self.run_dir / FILE} cannot be written: {e}",
                 "make room on its disk, then `assay9 soak resume`; what it holds is intact",
             ) from e
+        except sqlite3.DatabaseError as e:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            if isinstance(e, sqlite3.IntegrityError):  # what may not be written: a mistake of ours
+                raise
+            raise damaged(self.run_dir / FILE, e) from e
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
@@ -250,20 +265,41 @@ def create(run_dir: Path, plan: dict[str, Any]) -> Journal:
 
 
 def open_existing(run_dir: Path, *, writable: bool) -> Journal:
-    """The journal of a run. Raises UsageError where there is none that this version can read."""
+    """The journal of a run. Raises UsageError where there is none that this version can read, or it is damaged.
+
+    One that is only read need not be where anything can be written.
+    """
     path = run_dir / FILE
     if not path.is_file():
         raise UsageError(f"{run_dir} is no soak run (it has no {FILE}): see `assay9 soak status` for those there are")
-    lock = _lock(run_dir) if writable else None
     try:
-        db = _connect(path)
+        lock = _lock(run_dir) if writable else None
+    except OSError as e:
+        raise UsageError(f"{run_dir} cannot be written ({e.strerror}): a run can only be resumed where it can") from e
+    try:
+        db = _connect(path) if os.access(run_dir, os.W_OK) else _only_read(path)
         row = db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    except sqlite3.DatabaseError as e:
-        raise UsageError(f"{path} is not a journal of a soak run: {e}") from e
+        wrong = [] if row is None else [str(r[0]) for r in db.execute("PRAGMA quick_check(1)")]
+    except (sqlite3.DatabaseError, ValueError) as e:
+        if lock is not None:
+            os.close(lock)
+        raise damaged(path, e) from e
     if row is None or row[0] != str(SCHEMA):
         found = "none" if row is None else row[0]
         raise UsageError(f"{path} has schema {found}, this version reads {SCHEMA}: use the assay9 that wrote it")
-    return Journal(run_dir, db, lock)
+    journal = Journal(run_dir, db, lock)
+    if wrong != ["ok"]:
+        journal.close()
+        raise damaged(path, ValueError(" ".join(wrong[0].split())))
+    return journal
+
+
+def damaged(path: Path, why: Exception) -> UsageError:
+    """What is said of a journal that does not hold what was written to it."""
+    return UsageError(
+        f"the journal {path} is damaged or no journal of a soak run ({why}): copy it from a backup, or begin another "
+        f"run; `sqlite3 {path.name} .recover` shows what is left of it"
+    )
 
 
 def in_use(run_dir: Path) -> bool:
@@ -272,6 +308,8 @@ def in_use(run_dir: Path) -> bool:
         os.close(_lock(run_dir))
     except UsageError:
         return True
+    except OSError:
+        return False  # nobody can lock it where it is
     return False
 
 
@@ -293,6 +331,19 @@ def _connect(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA foreign_keys = ON")
     return db
+
+
+def _only_read(path: Path) -> sqlite3.Connection:
+    # where nothing can be written SQLite cannot make the index of the WAL either; nobody changes the file, so it may
+    # be taken as it is
+    return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
+
+
+def _loads(text: str) -> dict[str, Any]:
+    made = json.loads(text)
+    if not isinstance(made, dict):
+        raise ValueError(f"{text[:40]!r} is no JSON object")
+    return made
 
 
 def _json(data: Any) -> str:

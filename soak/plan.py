@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.errors import UsageError
 
@@ -38,6 +38,19 @@ class Plan(BaseModel):
     disturb_seconds: float = 300.0
     artefact_mb: int = 256
     version: str = ""
+
+    @staticmethod
+    def of(kept: dict[str, Any]) -> Plan:
+        """The plan as a journal keeps it. Raises UsageError where this version cannot read it."""
+        try:
+            return Plan(**kept)
+        except (ValidationError, TypeError) as e:
+            first = e.errors()[0] if isinstance(e, ValidationError) else {"loc": (), "msg": str(e)}
+            place = ".".join(str(part) for part in first["loc"])
+            raise UsageError(
+                f"the journal's plan cannot be read ({place}: {first['msg']}): use the assay9 that wrote it, "
+                "or begin another run"
+            ) from e
 
     def limit(self) -> str:
         """Words for when it ends."""

@@ -54,7 +54,7 @@ class Runner:
 
     def __init__(self, journal: Journal, view: View) -> None:
         self.journal, self.view = journal, view
-        self.plan = Plan(**journal.plan)
+        self.plan = Plan.of(journal.plan)
         self.artefacts = Artefacts(journal.run_dir / "artefacts", self.plan.artefact_mb)
         self._jobs: list[RunningJob] = []
         self._watching: Watching | None = None

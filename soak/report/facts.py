@@ -78,7 +78,7 @@ class Facts:
 
 def facts_of(name: str, record: Record) -> Facts:
     """Judge a record and gather what the reports say."""
-    plan = Plan(**record.plan)
+    plan = Plan.of(record.plan)
     judgements = sorted(all_of(record), key=lambda j: (ORDER[j.verdict], j.verdict == "unknown" and not j.vital))
     environments = record.kind("environment")
     return Facts(

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import random
 import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from conformance.errors import InfrastructureError, UsageError
 from soak import journal as journals
+from soak.cli import soak
+from soak.judges import Record
+from soak.plan import Plan, jobs_of
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
@@ -75,8 +84,101 @@ def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no soak run"):
         journals.open_existing(tmp_path, writable=False)
     (tmp_path / journals.FILE).write_bytes(b"this is not a database, it only has its name" * 100)
-    with pytest.raises(UsageError, match="not a journal"):
+    with pytest.raises(UsageError, match="no journal of a soak run"):
         journals.open_existing(tmp_path, writable=False)
+
+
+def whole(directory: Path) -> Path:
+    """A run with a journal that has something in each table."""
+    plan = Plan(target="local", jobs=jobs_of(["tree"], 1, {}), seed=1, iterations=9)
+    with journals.create(directory, plan.model_dump()) as journal:
+        journal._db.execute("PRAGMA synchronous = OFF")
+        journal.begin_session({"pid": 1})
+        journal.event("environment", target_version="Linux")
+        for number in range(200):
+            journal.end(journal.begin("tree", number), "pass", 1.0, {"ops": 3})
+            journal.sample({"host.load1": 1.0, "probe.age": float(number)})
+    return directory
+
+
+def flipped(path: Path, rng: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    for _ in range(rng.randrange(1, 40)):
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(data)
+
+
+def page_lost(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[8192:12288] = bytes(4096)
+    path.write_bytes(data)
+
+
+def row_changed(path: Path, statement: str) -> None:
+    db = sqlite3.connect(path)
+    for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        db.execute(f"DROP TRIGGER {name}")
+    db.execute(statement)
+    db.commit()
+    db.close()
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "empty": lambda p: p.write_bytes(b""),
+    "cut": lambda p: os.truncate(p, p.stat().st_size // 2),
+    "cut in the header": lambda p: os.truncate(p, 50),
+    "page of zeros": page_lost,
+    "text": lambda p: p.write_text("no journal at all\n" * 1000),
+    "no plan": lambda p: row_changed(p, "DELETE FROM meta WHERE key = 'plan'"),
+    "plan is no JSON": lambda p: row_changed(p, "UPDATE meta SET value = '{' WHERE key = 'plan'"),
+    "plan is no plan": lambda p: row_changed(p, "UPDATE meta SET value = '[1]' WHERE key = 'plan'"),
+    "plan of another version": lambda p: row_changed(p, "UPDATE meta SET value = '{\"seed\": 1}' WHERE key = 'plan'"),
+    "event is no JSON": lambda p: row_changed(p, "UPDATE events SET data = x'ff00' WHERE kind = 'environment'"),
+    "sample of no series": lambda p: row_changed(p, "UPDATE samples SET vals = '77:1' WHERE id = 3"),
+    "no table": lambda p: row_changed(p, "DROP TABLE samples"),
+}
+
+
+@pytest.mark.parametrize("command", ["status", "report", "resume"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_journal_is_one_line(tmp_path: Path, damage: str, command: str) -> None:
+    """It was a traceback of sqlite3 and exit status 1."""
+    run = whole(tmp_path / "soak-1-local")
+    DAMAGE[damage](run / journals.FILE)
+    result = CliRunner().invoke(soak, [command, str(run)])
+    if command == "status" and damage in ("sample of no series", "event is no JSON"):
+        return  # it may not have looked there
+    assert isinstance(result.exception, UsageError), result.output
+    said = str(result.exception)
+    assert "\n" not in said and "journal" in said and ("backup" in said or "begin" in said)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a read-only directory: needs root")
+def test_a_journal_where_nothing_can_be_written_is_read(tmp_path: Path) -> None:
+    """Results on a read-only mount: status and report of them are wanted, resume cannot be."""
+    whole(tmp_path / "soak-1-local")
+    script = """mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" || exit 9
+        "$2" -m assay9 soak status "$1/soak-1-local"; echo "status $?"
+        "$2" -m assay9 soak resume "$1/soak-1-local"; echo "resume $?" """
+    done = subprocess.run(["unshare", "--mount", "--", "sh", "-c", script, "sh", str(tmp_path), sys.executable],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert "status 0" in done.stdout and "200 pass" in done.stdout, done.stderr
+    assert "resume 2" in done.stdout and "cannot be written" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_flipped_bits_are_never_a_traceback(tmp_path: Path) -> None:
+    """What SQLite cannot see may be read as something else; nothing but a UsageError comes of it."""
+    run, refused = whole(tmp_path / "run"), 0
+    sound = (run / journals.FILE).read_bytes()
+    for seed in range(60):
+        (run / journals.FILE).write_bytes(sound)
+        flipped(run / journals.FILE, random.Random(seed))
+        try:
+            with journals.open_existing(run, writable=False) as journal:
+                Record.of(journal)
+        except UsageError:
+            refused += 1
+    assert refused > 30
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
