@@ -56,7 +56,7 @@ def case_result(
         seconds=round(seconds, 4),
         guest_seconds=round(max(guest_seconds, 0.0), 4),
         worker=worker,
-        calls=[_call(i, c, controls) for i, c in enumerate(calls, 1)],
+        calls=[_call(i, c, controls, crossed) for i, c in enumerate(calls, 1)],
         comparisons=[_comparison(c) for c in (share.comparisons if share is not None else [])],
         covers=list(case.covers),
         messages=list(crossed.messages) if crossed else [],
@@ -81,7 +81,7 @@ def _known(entry: Known) -> KnownFailure:
     )
 
 
-def _call(index: int, record: CallRecord, controls: list[CallRecord]) -> Call:
+def _call(index: int, record: CallRecord, controls: list[CallRecord], crossed: Crossed | None) -> Call:
     same = controls[index - 1] if index <= len(controls) else None
     if same is not None and (same.op, same.vantage, same.process) != (record.op, record.vantage, record.process):
         same = None
@@ -90,6 +90,7 @@ def _call(index: int, record: CallRecord, controls: list[CallRecord]) -> Call:
         args=[shorten(a) for a in record.args] + [f"{k}={shorten(v)}" for k, v in record.kw.items()],
         result=_result(record), errno=errno_name(record.errno) if record.errno else None,
         seconds=record.seconds, control_result=_result(same) if same else None,
+        messages=list(crossed.by_call.get(record.number, ())) if crossed is not None and record.number else [],
     )  # fmt: skip
 
 

@@ -71,20 +71,21 @@ def judge(
     if raised is None:
         return _passed(case, crossed, known, lacks, without)
     findings = tuple(Judged(one, _entry(known, one)) for one in findings_of(raised))
-    died = isinstance(raised, TargetDied)  # which no lack and no version of the protocol excuses
-    for lack in () if died else lacks:
-        seen = {errno_name(c.errno) for c in calls if c.errno is not None and c.vantage == "inside"}
-        if seen & set(lack.errno):
-            shown = "/".join(sorted(seen & set(lack.errno)))
-            return Judgement("unsupported", f"{lack.feature}: {lack.reason} ({shown} seen)", findings=findings)
     new = [one for one in findings if one.known is None]
+    excused = {one.finding: lack for one in new for lack in lacks if is_lack(lack, one.finding, crossed, calls)}
+    if excused and len(excused) == len(new):
+        lack = next(iter(excused.values()))
+        seen = "/".join(sorted({one.values["seen"] for one in excused}))
+        return Judgement("unsupported", f"{lack.feature}: {lack.reason} ({seen} seen)", findings=findings)
+    new = [one for one in new if one.finding not in excused] or new
     if not new:
         reasons = dict.fromkeys(one.known.reason for one in findings if one.known is not None)
         return Judgement("known", f"{'; '.join(reasons)} ({summary(findings)})", findings=findings)
+    died = isinstance(raised, TargetDied)  # which no version of the protocol excuses
     if without and not died and not any(c.trouble for c in calls):
         what = f"this version of the protocol has no {', '.join(without)} ({summary(findings)})"
         return Judgement("undrivable", what, findings=findings)
-    besides = f"; besides, {len(findings) - len(new)} known" if len(new) < len(findings) else ""
+    besides = f"; besides, {len(findings) - len(new)} declared" if len(new) < len(findings) else ""
     return Judgement("fail", summary(new) + besides, findings=findings,
                      severity=gravest((one.finding for one in new), case.severity))  # fmt: skip
 
@@ -106,6 +107,24 @@ def _passed(
 def _entry(known: Sequence[Known], finding: Finding) -> Known | None:
     """The first entry that declares this finding."""
     return next((entry for entry in known if entry.covers(finding, one_line(finding))), None)
+
+
+def is_lack(lack: Lack, finding: Finding, crossed: Crossed | None, calls: Sequence[CallRecord]) -> bool:
+    """Whether the finding is the declared lack: its errno, from a call inside that the server answered so.
+
+    Who answered is known where the target gives a trace; elsewhere the errno of the call has to do.
+    """
+    seen, op = finding.values.get("seen", ""), finding.values.get("call", "")
+    if finding.code not in ("errno", "errno-choice") or seen not in lack.errno:
+        return False
+    if finding.values.get("vantage", "inside") != "inside":
+        return False
+    inside = [call for call in calls if call.vantage.startswith("inside")]
+    # several calls may have been made in one, whose own errno then says nothing
+    made = [call for call in inside if call.op == op and call.errno is not None and errno_name(call.errno) == seen]
+    if crossed is not None and crossed.numbered:
+        return any(seen in crossed.refused(call.number) for call in made or inside)
+    return bool(made) or not calls
 
 
 def summary(findings: Sequence[Judged]) -> str:

@@ -64,6 +64,8 @@ class Share:
             vantage.observer = self._observe
         if not self._one_sided:
             outside.hides = comparer.hides
+        # the trace of a second machine is read for itself
+        inside.marked = traced if parent is None else parent.inside.marked and parent.inside.agent is inside.agent
         inside.only_uid = None if on_control else mount.only_uid
         self._looking(True)
 

@@ -1,22 +1,25 @@
 """Which 9P messages crossed while a case ran, from the guest's own tracepoints (events/9p of Linux).
 
-`9p_client_req` names each request and `9p_client_res` its reply with the errno; both are emitted by
-net/9p/client.c for every transport. The agent brackets the suite's own comparisons with trace marks, so that
-they do not count as the case's traffic.
+`9p_client_req` names each request and `9p_client_res` its reply with the errno that the server answered; both are
+emitted by net/9p/client.c for every transport. The agent brackets the suite's own comparisons with trace marks, so that
+they do not count as the case's traffic, and names each call of the case before it makes it, so that messages are known
+by the call that caused them. What the guest sends later (pages written back) belongs to no call.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from conformance.vantage import errno_name
 
 _REQUEST = re.compile(r"9p_client_req: client \S+ request (?:P9_)?(T\w+) tag\s+(\d+)")
 _REPLY = re.compile(r"9p_client_res: client \S+ response (?:P9_)?([TR]\w+) tag\s+(\d+) err (-?\d+)")
-_MARK = re.compile(r"tracing_mark_write: assay9 (begin|end)")
+_MARK = re.compile(r"tracing_mark_write: assay9 (begin|end|call (\d+))")
+_TASK = re.compile(r"-(\d+)\s+\[\d+\]")
 _SHOWN = 400
+_SHOWN_OF_A_CALL = 40
 
 BEGIN_CHECK, END_CHECK = "assay9 begin", "assay9 end"
 
@@ -28,6 +31,10 @@ class Crossed:
     messages: tuple[str, ...]
     counts: dict[str, int]
     lost: bool
+    by_call: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """Number of a call -> its messages in order (the first 40 and all that were refused): "Tlopen -> EACCES"."""
+    numbered: bool = False
+    """Whether the trace names calls at all."""
 
     def missing(self, covers: tuple[str, ...]) -> tuple[str, ...]:
         """Those of `covers` (Tgetattr, ...) that did not cross."""
@@ -36,7 +43,12 @@ class Crossed:
     def and_then(self, other: Crossed) -> Crossed:
         """Both, one after the other."""
         messages = (*self.messages, *other.messages)[:_SHOWN]
-        return Crossed(messages, dict(Counter(self.counts) + Counter(other.counts)), self.lost or other.lost)
+        return replace(self, messages=messages, counts=dict(Counter(self.counts) + Counter(other.counts)),
+                       lost=self.lost or other.lost)  # fmt: skip
+
+    def refused(self, call: int) -> frozenset[str]:
+        """The errnos with which the server answered messages of that call."""
+        return frozenset(name for one in self.by_call.get(call, ()) if (name := one.partition(" -> ")[2]))
 
 
 NOTHING = Crossed((), {}, lost=False)
@@ -46,24 +58,47 @@ def parse(text: str) -> Crossed:
     """Read a trace as tracefs prints it. Requests inside the suite's own marks are left out."""
     counts: Counter[str] = Counter()
     shown: list[str] = []
-    waiting: dict[str, int] = {}
-    checking = False
+    calls: dict[int, list[str]] = {}
+    making: dict[str, int] = {}
+    """Task -> the call that it makes."""
+    checking: set[str] = set()
+    """Tasks in a comparison of the suite's own."""
+    waiting: dict[str, tuple[int | None, list[str], int]] = {}
+    """Tag -> where the request stands in `shown`, and where among those of its call."""
+    numbered = False
     for line in text.splitlines():
+        found = _TASK.search(line)
+        task = found[1] if found else ""
         if mark := _MARK.search(line):
-            checking = mark[1] == "begin"
-        elif checking:
-            continue
+            if mark[2]:
+                numbered, making[task] = True, int(mark[2])
+            elif mark[1] == "begin":
+                checking.add(task)
+            else:
+                checking.discard(task)
         elif request := _REQUEST.search(line):
+            if task in checking:
+                waiting.pop(request[2], None)
+                continue
             name = _message(request[1])
             counts[name] += 1
+            of_call = calls.setdefault(making.get(task, 0), [])
+            of_call.append(name)
+            waiting[request[2]] = (len(shown) if len(shown) < _SHOWN else None, of_call, len(of_call) - 1)
             if len(shown) < _SHOWN:
-                waiting[request[2]] = len(shown)
                 shown.append(name)
         elif (reply := _REPLY.search(line)) and reply[2] in waiting:
-            at, number = waiting.pop(reply[2]), int(reply[3])
+            (at, of_call, place), number = waiting.pop(reply[2]), int(reply[3])
             if number:
-                shown[at] += f" -> {errno_name(abs(number))}"
-    return Crossed(tuple(shown), dict(counts), "LOST" in text)
+                of_call[place] += f" -> {errno_name(abs(number))}"
+                if at is not None:
+                    shown[at] = of_call[place]
+    calls.pop(0, None)
+    by_call = {
+        number: tuple(one for at, one in enumerate(said) if at < _SHOWN_OF_A_CALL or " -> " in one)
+        for number, said in calls.items()
+    }
+    return Crossed(tuple(shown), dict(counts), "LOST" in text, by_call, numbered)
 
 
 def _message(kernel_name: str) -> str:

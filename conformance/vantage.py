@@ -38,6 +38,8 @@ class CallRecord:
     errno: int | None = None
     trouble: str | None = None
     seconds: float = 0.0
+    number: int = 0
+    """What the trace calls it; 0 where the calls of this vantage are not marked in the case's trace."""
     changed: tuple[str, ...] = ()
     seen: tuple[tuple[str, Any], ...] | None = None
     """What the calling process saw of the changed paths and their parents directly after the call, if it looked."""
@@ -86,6 +88,8 @@ class Vantage:
         """The one user whom the mount serves (mount option access=UID), or as whom it serves all (access=any)."""
         self.look = ""
         """How the agent is to look at what a call changed, in the same round trip: see `AgentLink.send`."""
+        self.marked = False
+        """Whether the case's trace names the calls of this vantage."""
         self.hides: Callable[[str], bool] = lambda _: False
         """Names that listings leave out: what a security model of the target keeps beside the guest's files."""
 
@@ -101,11 +105,12 @@ class Vantage:
     def perform(self, op: str, *args: Any, **kw: Any) -> Any:
         """Make the call `op`. Raises OSError (the call's errno), Finding (hung, killed), SuiteError."""
         record = CallRecord(self.name, self.process, op, args, kw)
-        number = self.agent.send(op, args, kw, self.process, self.timeout, look=self.look)
+        number = self.agent.send(op, args, kw, self.process, self.timeout, look=self.look, marked=self.marked)
         return self.finish(number, record, self.timeout)
 
     def finish(self, number: int, record: CallRecord, timeout: float) -> Any:
         """Wait for a call's reply, record it and tell the observer."""
+        record.number = number if self.marked else 0
         try:
             reply = self.agent.receive(number, timeout)
             record.value, record.changed, record.seconds = reply.value, reply.changed, reply.seconds
@@ -151,7 +156,8 @@ class Vantage:
     def start(self, op: str, *args: Any, **kw: Any) -> Pending:
         """Begin a call that may block; wait for it with the Pending that is returned."""
         record = CallRecord(self.name, self.process, op, args, kw)
-        return Pending(self, self.agent.send(op, args, kw, self.process, self.timeout), record, self.timeout)
+        number = self.agent.send(op, args, kw, self.process, self.timeout, marked=self.marked)
+        return Pending(self, number, record, self.timeout)
 
     def spawn(
         self, process: str, uid: int | None = None, gid: int | None = None, groups: Iterable[int] = (),
@@ -165,7 +171,7 @@ class Vantage:
             spec |= {"uid": uid, "gid": uid if gid is None else gid, "groups": list(groups)}
         self.agent.call("@spawn", proc=process, **spec)
         spawned = Vantage(self.name, self.agent, self.root, self.observer, process, self.timeout)
-        spawned.hides = self.hides
+        spawned.hides, spawned.marked = self.hides, self.marked
         return spawned
 
     def kill(self) -> None:

@@ -1465,6 +1465,18 @@ def trace_mark(text):
     os.write(TRACE_FDS["marker"], text.encode())
 
 
+MARKED = threading.local()
+"""Of each thread: `number`, the call that its messages belong to in the trace, 0 for none of the case's."""
+
+
+def mark_call(request):
+    """Say in the trace to which call of the case the following messages of this thread belong."""
+    number = request["id"] if request.get("marked") else 0
+    if number or getattr(MARKED, "number", 0):
+        trace_mark("assay9 call %d" % number)
+        MARKED.number = number
+
+
 # ---------------------------------------------------------------- the wire to the caller
 
 
@@ -1506,6 +1518,8 @@ def answer(request, begun):
     The clock is read no more often than needed: under User-Mode Linux each time is a system call of 50 us.
     """
     reply = {"id": request["id"]}
+    if TRACE_FDS:
+        mark_call(request)
     try:
         reply["v"] = encode(perform(request["op"], request["args"], request["kw"]))
     except OSError as e:
@@ -1528,7 +1542,7 @@ def worker(channel, root):
     global ROOT, ROOT_FD
     ROOT, ROOT_FD = root, None  # the descriptor was the agent's
     KEPT.clear()
-    KEPT.add(channel.fileno())
+    KEPT.update([channel.fileno(), *TRACE_FDS.values()])
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     buffer = b""
     while True:
@@ -1574,7 +1588,10 @@ class Worker:
         ours, theirs = socket.socketpair()
         self.pid = os.fork()
         if self.pid == 0:
-            keep = {0, 1, 2, theirs.fileno()}  # none of main's descriptors: their locks and ends of fifos are its
+            for name in [name for name in TRACE_FDS if name != "marker"]:
+                del TRACE_FDS[name]
+            # none of main's other descriptors: their locks and ends of fifos are its
+            keep = {0, 1, 2, theirs.fileno(), *TRACE_FDS.values()}
             for fd in [int(n) for n in os.listdir("/proc/self/fd")]:
                 if fd not in keep:
                     try:

@@ -77,11 +77,12 @@ class AgentLink:
         """Whether there may be further processes; `reap` ends them."""
 
     def send(self, op: str, args: tuple[Any, ...], kw: dict[str, Any], proc: str, timeout: float,
-             background: bool = False, look: str = "") -> int:  # fmt: skip
+             background: bool = False, look: str = "", marked: bool = False) -> int:  # fmt: skip
         """Send a request and return its number; `receive` gives its reply.
 
         In the background, a call of the main process does not keep it from making others. With `look` ("marked" in
-        the trace, or "plain") what a call of the main process changed is looked at in the same round trip.
+        the trace, or "plain") what a call of the main process changed is looked at in the same round trip. A
+        marked call is named in the trace by its number.
         """
         self._next += 1
         self.spawned = self.spawned or op == "@spawn"
@@ -91,6 +92,8 @@ class AgentLink:
             request["background"] = True
         if look:
             request["look"] = look
+        if marked:
+            request["marked"] = True
         try:
             self._channel.send(json.dumps(request).encode() + b"\n")
         except (OSError, EOFError, InfrastructureError) as e:

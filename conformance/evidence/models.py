@@ -8,7 +8,7 @@ with what is no UTF-8 (file names, mostly) spelled as \\xNN here, so that a reco
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -66,6 +66,8 @@ class Call:
     seconds: float = 0.0
     control_result: str | None = None
     """What the same call gave on the guest's own native file system."""
+    messages: list[str] = field(default_factory=list)
+    """The 9P messages that it caused, where the target's trace tells; with the errno that the server answered."""
 
 
 @dataclass(slots=True)

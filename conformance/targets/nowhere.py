@@ -17,7 +17,7 @@ class Nowhere(AgentLink):
         self.spawned = False
 
     def send(self, op: str, args: tuple[Any, ...], kw: dict[str, Any], proc: str, timeout: float,
-             background: bool = False, look: str = "") -> int:  # fmt: skip
+             background: bool = False, look: str = "", marked: bool = False) -> int:  # fmt: skip
         """See AgentLink; there is nobody to send to."""
         raise Undrivable(self.why)
 

@@ -90,7 +90,7 @@ class TestKnown:
 
     def test_a_finding_that_no_entry_covers_is_a_failure_and_named_first(self) -> None:
         judged = verdict(Findings([found(), found("content", "b'a'")]), known=(KNOWN,))
-        assert judged.verdict == "fail" and judged.reason == "content is b'a'; besides, 1 known"
+        assert judged.verdict == "fail" and judged.reason == "content is b'a'; besides, 1 declared"
         assert [one.known for one in judged.findings] == [KNOWN, None]
 
     def test_several_entries_may_cover_a_case_together(self) -> None:
@@ -153,24 +153,60 @@ class TestOlderVersion:
         assert self.judged(Finding("hung"), (hung,)) == "fail"
 
 
+def refused(seen: str = "EOPNOTSUPP", vantage: str = "inside", op: str = "setlk") -> Finding:
+    return Finding(f"{op} failed with {seen}", "errno", {"call": op, "vantage": vantage, "seen": seen})
+
+
+def answered(*messages: str, number: int = 1) -> Crossed:
+    """What crossed during call 1."""
+    return Crossed(messages, {"Tlock": 1}, False, {number: messages}, numbered=True)
+
+
 class TestLacks:
-    """A declared lack: unsupported with its errno seen inside, fixed where the case passes, a failure otherwise."""
+    """A declared lack: unsupported where all that failed is its errno, answered by the server to a call inside."""
+
+    def judged(self, raised: BaseException | None, *calls: CallRecord, crossed: Crossed | None = CROSSED,
+               known: tuple[Known, ...] = ()) -> str:  # fmt: skip
+        return verdict(raised, crossed, known, (LACK,), calls or (call(95),)).verdict
 
     def test_the_declared_errno_is_unsupported(self) -> None:
-        assert verdict(OSError(95, "x"), lacks=(LACK,), calls=(call(95),)).verdict == "unsupported"
+        assert self.judged(refused()) == "unsupported"
 
-    def test_another_errno_is_a_failure(self) -> None:
-        assert verdict(OSError(5, "x"), lacks=(LACK,), calls=(call(5),)).verdict == "fail"
+    def test_another_errno_is_a_failure_even_where_the_declared_one_was_seen(self) -> None:
+        assert self.judged(refused("EIO"), call(5)) == "fail"
+        assert self.judged(refused("EIO"), call(95), call(5)) == "fail"
+
+    def test_another_finding_beside_it_is_a_failure_and_named_first(self) -> None:
+        judged = verdict(Findings([refused(), found("content", "b'a'")]), lacks=(LACK,), calls=(call(95),))
+        assert judged.verdict == "fail" and judged.reason == "content is b'a'; besides, 1 declared"
+
+    def test_a_known_failure_beside_it_is_declared_too(self) -> None:
+        assert self.judged(Findings([refused(), found()]), known=(KNOWN,)) == "unsupported"
+
+    def test_a_value_of_that_name_is_no_errno(self) -> None:
+        assert self.judged(found("value", "EOPNOTSUPP")) == "fail"
 
     def test_the_errno_outside_does_not_count(self) -> None:
-        assert verdict(OSError(95, "x"), lacks=(LACK,), calls=(call(95, "outside"),)).verdict == "fail"
+        assert self.judged(refused(vantage="outside"), call(95, "outside")) == "fail"
+
+    def test_the_server_must_have_answered_so(self) -> None:
+        by_server = call(95)
+        by_server.number = 1
+        assert self.judged(refused(), by_server, crossed=answered("Tlock -> EOPNOTSUPP")) == "unsupported"
+        assert self.judged(refused(), by_server, crossed=answered("Tlock")) == "fail", "the guest's own"
+        other = answered("Tlock -> EOPNOTSUPP", number=2)
+        assert self.judged(refused(), by_server, crossed=other) == "fail", "in another call"
+
+    def test_calls_made_in_one(self) -> None:
+        several = CallRecord("inside", "main", "attempts", (), {}, number=1)
+        assert self.judged(refused(), several, crossed=answered("Tlock -> EOPNOTSUPP")) == "unsupported"
+        assert self.judged(refused(), several, crossed=answered("Tlock")) == "fail"
 
     def test_a_target_that_dies_of_what_it_lacks_is_a_failure(self) -> None:
-        died = TargetDied("the guest's kernel panicked (x)")
-        assert verdict(died, lacks=(LACK,), calls=(call(95),)).verdict == "fail"
+        assert self.judged(TargetDied("the guest's kernel panicked (x)")) == "fail"
 
     def test_a_pass_is_fixed(self) -> None:
-        assert verdict(lacks=(LACK,), calls=(call(None),)).verdict == "fixed"
+        assert self.judged(None, call(None)) == "fixed"
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,15 @@ LINE = "          python3-312     [000] .....    17.100200: {}\n"
 
 
 def trace(*events: str) -> str:
-    """Those events as tracefs prints them."""
-    return HEADER + "".join(LINE.format(e) for e in events)
+    """Those events as tracefs prints them; an event of another task begins with its number and a colon."""
+    return HEADER + "".join(line(e) for e in events)
+
+
+def line(event: str) -> str:
+    task, colon, said = event.partition(":")
+    if colon and task.isdigit():
+        return LINE.replace("python3-312", f"kworker/u2:1-{task}").format(said)
+    return LINE.format(event)
 
 
 def request(name: str, tag: int) -> str:
@@ -72,3 +79,55 @@ def test_only_the_first_four_hundred_are_kept_all_are_counted() -> None:
     crossed = parse(trace(*[request("P9_TREAD", 0)] * 1000))
     assert len(crossed.messages) == 400
     assert crossed.counts == {"Tread": 1000}
+
+
+def call(number: int) -> str:
+    return f"tracing_mark_write: assay9 call {number}"
+
+
+class TestCalls:
+    """Messages are known by the call that caused them, and with the errno that the server answered."""
+
+    def test_in_order_and_with_what_was_refused(self) -> None:
+        crossed = parse(
+            trace(
+                call(7), request("P9_TWALK", 0), reply("P9_RWALK", 0), request("P9_TLOPEN", 0),
+                reply("P9_TLOPEN", 0, -13), call(9), request("P9_TGETATTR", 0), reply("P9_RGETATTR", 0),
+            )
+        )  # fmt: skip
+        assert crossed.by_call == {7: ("Twalk", "Tlopen -> EACCES"), 9: ("Tgetattr",)}
+        assert crossed.numbered
+        assert (crossed.refused(7), crossed.refused(9), crossed.refused(8)) == ({"EACCES"}, set(), set())
+        assert crossed.messages == ("Twalk", "Tlopen -> EACCES", "Tgetattr")
+
+    def test_the_suite_s_own_calls_are_none_of_the_case_s(self) -> None:
+        crossed = parse(trace(call(7), request("P9_TREAD", 0), call(0), request("P9_TREAD", 0)))
+        assert crossed.by_call == {7: ("Tread",)} and crossed.counts == {"Tread": 2}
+
+    def test_of_two_processes_each_has_its_own(self) -> None:
+        crossed = parse(
+            trace(
+                call(7), f"55:{call(8)}", request("P9_TLOCK", 0), "55:" + request("P9_TWRITE", 1),
+                "99:" + request("P9_TWRITE", 2), "99:" + reply("P9_TWRITE", 2, -28), reply("P9_RLOCK", 0),
+                "55:" + reply("P9_TWRITE", 1, -5),
+            )
+        )  # fmt: skip
+        assert crossed.by_call == {7: ("Tlock",), 8: ("Twrite -> EIO",)}
+        assert crossed.messages == ("Tlock", "Twrite -> EIO", "Twrite -> ENOSPC")
+
+    def test_a_comparison_of_one_process_hides_nothing_of_another(self) -> None:
+        crossed = parse(
+            trace(
+                "tracing_mark_write: assay9 begin", request("P9_TGETATTR", 0), f"55:{call(8)}",
+                "55:" + request("P9_TWRITE", 1), "tracing_mark_write: assay9 end",
+            )
+        )  # fmt: skip
+        assert crossed.by_call == {8: ("Twrite",)} and crossed.counts == {"Twrite": 1}
+
+    def test_many_messages_of_a_call_are_cut_but_not_the_refused(self) -> None:
+        events = [event for n in range(60) for event in (request("P9_TREAD", 0), reply("P9_TREAD", 0, -5 * (n == 59)))]
+        said = parse(trace(call(7), *events)).by_call[7]
+        assert len(said) == 41 and said[-1] == "Tread -> EIO"
+
+    def test_a_trace_without_calls_says_so(self) -> None:
+        assert not parse(trace(request("P9_TREAD", 0))).numbered
