@@ -83,9 +83,10 @@ class Runner:
         self._failed = sum(1 for i in self.journal.iterations() if i.outcome == "fail")
         why = "interrupted"
         try:
-            for line in clean_left_over():
-                self.view.line(line)
-            self._start_target()
+            with self.view.phase(f"starting target {self.plan.target}"):
+                for line in clean_left_over():
+                    self.view.line(line)
+                self._start_target()
             self._start_jobs()
             self._disturber = Disturber(self.journal, self.plan, self._scene, self.view)
             why = self._loop(time.monotonic() - spent)
@@ -142,7 +143,8 @@ class Runner:
         for job in self.plan.jobs:
             made = RunningJob(job, self.plan, self.deployment, places[job.share],
                               self.journal, self.view, self.artefacts)  # fmt: skip
-            made.start()
+            with self.view.phase(f"preparing workload {job.instance}"):
+                made.start()
             self._jobs.append(made)
         self._outside = Path(next(iter(places.values()))[1])
         self._identity = identity(self._outside)
@@ -163,9 +165,10 @@ class Runner:
 
     def _restart(self) -> None:
         """A fresh guest; the iterations in progress begin again. Raises as the guest does when it does not come."""
-        self.deployment.recover()
-        self._mark = self.deployment.mark()
-        self._start_jobs()
+        with self.view.phase("restarting the target"):
+            self.deployment.recover()
+            self._mark = self.deployment.mark()
+            self._start_jobs()
 
     def _recover(self, why: str) -> None:
         """The target died or hangs: a fresh guest, and the iterations in progress begin again."""
@@ -290,12 +293,15 @@ class Runner:
             with contextlib.suppress(InfrastructureError):
                 self._disturber.abandon("the session ended")
         ends = [job.kill for job in self._jobs] + ([self._watching.kill] if self._watching else [])
-        for end in ends:
-            with contextlib.suppress(Exception):
-                end()
-        if self._deployment is not None:
-            self._deployment.stop()
-        self.view.close()
+        try:
+            with self.view.phase("stopping the target"):
+                for end in ends:
+                    with contextlib.suppress(Exception):
+                        end()
+                if self._deployment is not None:
+                    self._deployment.stop()
+        finally:
+            self.view.close()
 
 
 def identity(path: Path) -> tuple[int, int]:

@@ -1,9 +1,16 @@
-"""What a person sees while a soak runs: a few lines that change on a terminal, plain lines elsewhere."""
+"""What a person sees while a soak runs: a few lines that change on a terminal, plain lines elsewhere.
+
+While one call keeps the runner busy (a boot, a build outside, a guest that does not answer) a thread goes on showing
+what that is and for how long: on a terminal every second, elsewhere a line a minute.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -14,6 +21,8 @@ from soak.plan import duration
 
 PLAIN = 60.0
 """Seconds between two plain lines of progress."""
+OFTEN = 1.0
+"""Seconds between two pictures on a terminal."""
 
 Jobs = list[tuple[str, tuple[int, int] | None, float]]
 """(name, (number, ...) of the iteration in progress, its work so far)"""
@@ -36,11 +45,51 @@ class View:
         self._disturbance = ""
         self.latest: dict[str, float] = {}
         """The newest numbers of the monitors."""
+        self._shown: list[str] = []
+        """The state as it was at the last `tick`."""
+        self._phase, self._begun = "", 0.0
+        """What is being done that no `tick` tells of, and since when."""
 
     def line(self, text: str) -> None:
         """A line that stays."""
         self._console.print(Text(text), soft_wrap=True)
         self._stream.flush()
+
+    @contextlib.contextmanager
+    def phase(self, what: str) -> Iterator[None]:
+        """Show that this is being done, until it is."""
+        outer, self._phase, self._begun = (self._phase, self._begun), what, time.monotonic()
+        over = threading.Event()
+        told = threading.Thread(target=self._go_on_telling, args=(over, what, self._begun), daemon=True)
+        if self._terminal:
+            self._show()
+        else:
+            told.start()
+        try:
+            yield
+        finally:
+            over.set()
+            if told.is_alive():
+                told.join()
+            self._phase, self._begun = outer
+
+    def _go_on_telling(self, over: threading.Event, what: str, begun: float) -> None:
+        while not over.wait(PLAIN):
+            self.line(f"{time.strftime('%H:%M:%S')}  {what}, since {duration(time.monotonic() - begun)}")
+
+    def _show(self) -> None:
+        if self._live is None:
+            # a thread of rich's own draws it, also while the runner waits for a call to come back
+            self._live = Live(console=self._console, refresh_per_second=1 / OFTEN, transient=True,
+                              get_renderable=self._picture)  # fmt: skip
+            self._live.start()
+        self._live.refresh()
+
+    def _picture(self) -> Text:
+        lines = list(self._shown)
+        if self._phase:
+            lines.append(f"{self._phase} ({duration(time.monotonic() - self._begun)})")
+        return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
 
     def trouble(self, text: str) -> None:
         """Something went wrong."""
@@ -66,15 +115,12 @@ class View:
         now = time.monotonic()
         if now < self._next:
             return
-        self._next = now + (1.0 if self._terminal else PLAIN)
-        shown = self.shown(now - began, limit, jobs)
-        if not self._terminal:
-            self.line(f"{time.strftime('%H:%M:%S')}  {'  '.join(shown)}")
-            return
-        if self._live is None:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
-            self._live.start()
-        self._live.update(Text("\n".join(shown), no_wrap=True, overflow="ellipsis"), refresh=True)
+        self._next = now + (OFTEN if self._terminal else PLAIN)
+        self._shown = self.shown(now - began, limit, jobs)
+        if self._terminal:
+            self._show()
+        else:
+            self.line(f"{time.strftime('%H:%M:%S')}  {'  '.join(self._shown)}")
 
     def shown(self, elapsed: float, limit: float | None, jobs: Jobs) -> list[str]:
         """The state in a few lines: time, each job, the device, the last trouble."""

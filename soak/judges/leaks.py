@@ -89,9 +89,8 @@ def leak(record: Record, watched: Watched, present: set[str]) -> Judgement:
     figures = {"per_hour": whole.slope * 3600, "low_per_hour": whole.low * 3600, "high_per_hour": whole.high * 3600,
                "level": whole.level, "hours": whole.span / 3600, "at_most": whole.moved_at_most,
                "fault": fault}  # fmt: skip
-    rate = (f"{whole.slope * 3600:+.2f} {watched.unit} an hour (99 %: {whole.low * 3600:+.2f} to "
-            f"{whole.high * 3600:+.2f}), level {whole.level:.1f}; at most {whole.moved_at_most:+.2f} in the "
-            f"{hours(whole.span)} judged, a fault is {fault:+.2f}")  # fmt: skip
+    rate = (f"at most {whole.moved_at_most:+.2f} {watched.unit} in {hours(whole.span)} (a fault is {fault:+.2f}); "
+            f"{slope_of(whole, watched.unit)}")  # fmt: skip
     if whole.moved_at_most <= fault:
         words = "does not grow" if whole.surely <= 0 else f"grew by no more than {whole.growth:.2f} {watched.unit}"
         if whole.surely <= 0 or whole.growth <= least:
@@ -110,10 +109,17 @@ def growing(
     if late.high * whole.span <= fault and (slowed or late.low <= 0):
         return Judgement(name, "pass", f"levels off: {rate}; {late_rate}", figures)
     if whole.surely > 0 and whole.growth > least and late.low > 0 and not slowed:
-        return Judgement(name, "fail", f"grows by {rate}{per(whole.growth, watched.unit)}", figures)
+        grows = f"grows by {slope_of(whole, watched.unit)}{per(whole.growth, watched.unit)}"
+        return Judgement(name, "fail", grows, figures)
     if whole.surely <= 0:
         return Judgement(name, "unknown", f"it varies too much to exclude a fault: {rate}", figures)
     return Judgement(name, "unknown", f"it grew, and whether that goes on is not sure: {rate}; {late_rate}", figures)
+
+
+def slope_of(found: Trend, unit: str) -> str:
+    """The slope with its interval, and the level."""
+    return (f"{found.slope * 3600:+.2f} {unit} an hour (99 %: {found.low * 3600:+.2f} to {found.high * 3600:+.2f}), "
+            f"level {found.level:.1f}")  # fmt: skip
 
 
 def hours(seconds: float) -> str:

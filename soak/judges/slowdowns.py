@@ -80,9 +80,8 @@ def judged(name: str, points: Timed, load: Load, per: str, level: str, units: st
     if found is None:
         return Judgement(name, "unknown", f"{len(points)} {units}, all of one moment")
     figures = figures_of(found)
-    rate = (f"{math.expm1(found.slope):+.2%} {per} (99 %: {percent(found.low)} to {percent(found.high)}), {level}; "
-            f"over the run {math.expm1(found.growth):+.0%}, at most {percent(found.at_most, 0)}, "
-            f"a fault is {FAULT:+.0%}")  # fmt: skip
+    rate = (f"{percent(found.growth, 0)} over the run, at most {percent(found.at_most, 0)} (a fault is {FAULT:+.0%}); "
+            f"{percent(found.slope)} {per} (99 %: {percent(found.low)} to {percent(found.high)}), {level}")  # fmt: skip
     if found.surely > math.log1p(LEAST / 5) and found.growth > math.log1p(LEAST):
         if why := excuse(found, points, load, blind):
             return Judgement(name, "unknown", f"{why}; slower by {rate}", figures)

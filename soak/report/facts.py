@@ -73,7 +73,12 @@ class Facts:
             return f"no verdict: {vital.name}, {vital.reason}" if vital else "no verdict"
         done = sum(w.counts.get("pass", 0) for w in self.work)
         words = f"{done} iterations in {duration(self.worked)} without a finding"
-        return words + (f", {len(unknown)} questions open" if unknown else "")
+        return words + self.open_questions()
+
+    def open_questions(self) -> str:
+        """How many judgements are neither: a pass does not speak for them."""
+        count = sum(1 for j in self.judgements if j.verdict == "unknown")
+        return f", {count} {'question' if count == 1 else 'questions'} open" if count else ""
 
 
 def facts_of(name: str, record: Record) -> Facts:

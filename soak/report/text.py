@@ -11,7 +11,7 @@ LINES, WIDTH = 25, 120
 def text_of(facts: Facts) -> str:
     """The block, ended by a newline."""
     env, plan, sessions = facts.environment, facts.plan, facts.record.sessions
-    head = [f"assay9 soak, {facts.name}: {facts.verdict.upper()}"]
+    head = [f"assay9 soak, {facts.name}: {facts.verdict.upper()}{facts.open_questions()}"]
     version = str(env.get("target_version", "")) or "unknown version"
     guest = f", guest {env.get('guest_image', '')} {env.get('guest_kernel', '')}" if env.get("guest_image") else ""
     speed = f" under {env['accelerator']}" if env.get("accelerator") else ""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import time
 from pathlib import Path
 
+import pytest
+
+import soak.view
 from soak.inside import watch
 from soak.monitors.hostside import ExportMonitor, HostMonitor, LogWatch
 from soak.monitors.load import LoadMonitor
@@ -128,6 +132,38 @@ def test_the_view_shows_what_a_person_wants_to_know() -> None:
     assert shown[1] == "tree: iteration 4, 77 done (last 10 s, 50.0/s)"
     assert "stat 1.2 ms" in shown[2] and "device 112 MB" in shown[2] and "900 messages/s" in shown[2]
     assert shown[3] == "last trouble: the guest died"
+
+
+def test_what_takes_long_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was shown from the start of a soak until its first iteration: minutes of booting and of a build."""
+    monkeypatch.setattr(soak.view, "OFTEN", 0.02)
+    stream = io.StringIO()
+    view = View(stream, terminal=True)
+    with view.phase("starting target qemu"):
+        first = stream.getvalue()
+        assert "starting target qemu (0 s)" in first
+        while len(stream.getvalue()) == len(first):  # drawn again, though nobody calls anything
+            time.sleep(0.01)
+        with view.phase("booting"):
+            assert "booting (0 s)" in stream.getvalue()
+    view.tick(0.0, None, [("tree", (4, 1), 0.0)])
+    view.close()
+    assert "tree: iteration 4" in stream.getvalue()
+    while [t for t in threading.enumerate() if "Refresh" in type(t).__name__]:
+        time.sleep(0.01)
+
+
+def test_what_takes_long_is_a_line_a_minute_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soak.view, "PLAIN", 0.02)
+    stream = io.StringIO()
+    view = View(stream, terminal=False)
+    with view.phase("preparing workload kernel-build"):
+        while stream.getvalue().count("preparing workload kernel-build, since") < 2:
+            time.sleep(0.01)
+    said = stream.getvalue()
+    time.sleep(0.06)
+    assert stream.getvalue() == said, "over"
+    assert "\x1b" not in said
 
 
 def test_elsewhere_it_writes_plain_lines() -> None:

@@ -52,11 +52,12 @@ def journal(tmp_path: Path) -> Journal:
 
 
 def test_the_text_block_fits_a_ticket(journal: Journal) -> None:
-    text = text_of(facts_of("soak-x", Record.of(journal)))
-    lines = text.splitlines()
+    facts = facts_of("soak-x", Record.of(journal))
+    text = text_of(facts)
+    lines, unknown = text.splitlines(), sum(1 for j in facts.judgements if j.verdict == "unknown")
     assert len(lines) <= LINES == 25
     assert all(len(line) <= WIDTH and line.isprintable() for line in lines[:-1])
-    assert lines[0] == "assay9 soak, soak-x: FAIL"
+    assert lines[0] == f"assay9 soak, soak-x: FAIL, {unknown} questions open"
     first = next(n for n, line in enumerate(lines) if re.match(r"(fail|unknown|pass)  ", line))
     verdicts = [line.split()[0] for line in lines[first:-1] if not line.startswith("...")]
     assert verdicts == sorted(verdicts, key=["fail", "unknown", "pass"].index), "failures come first"
