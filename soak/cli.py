@@ -14,6 +14,7 @@ import click
 from conformance.errors import UsageError
 from conformance.mounts import parse
 from conformance.targets import kinds, spec
+from guests.words import shown, unknown
 from soak import journal as journals
 from soak.disturbances import KINDS
 from soak.disturbances import check as check_disturbances
@@ -23,9 +24,12 @@ from soak.report.write import write
 from soak.run import Runner, active_seconds, check_resumable
 from soak.view import View
 from soak.workloads import DEFAULT, WORKLOADS, find
+from soak.workloads.kernel_build import KERNEL_BUILD
 
 EXPORT_MB = 8192
 """Size of the export's own file system where it is to be filled, in MiB; the file behind it is sparse."""
+
+EVERY = "5m"
 
 RESULTS = click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
                        help="Where run directories go.")  # fmt: skip
@@ -72,9 +76,7 @@ def soak() -> None:
 @click.option("--unit", help="What one build is: auto, vmlinux, DIR or objects:N (short for --set kernel-build.unit=).")
 @click.option("--disturb", "disturbances", multiple=True, metavar="NAME",
               help=f"Disturb it (repeatable): {', '.join(KINDS)}.")  # fmt: skip
-@click.option(
-    "--disturb-every", default="5m", show_default=True, metavar="TIME", help="Between two of them, on average."
-)
+@click.option("--disturb-every", metavar="TIME", help=f"Between two of them, on average. Default: {EVERY}.")
 @click.option("--qemu", type=click.Path(), help="The QEMU to test instead of the target's own.")
 @click.option("--image", help="The guest image instead of the target's own.")
 @RESULTS
@@ -82,7 +84,7 @@ def run(
     target: str, workloads: tuple[str, ...], length: str | None, iterations: int | None,
     first: int, seed: int | None, shares: int,
     mount: str, sample_seconds: float, settings: tuple[str, ...], unit: str | None,
-    disturbances: tuple[str, ...], disturb_every: str, qemu: str | None, image: str | None, results: Path,
+    disturbances: tuple[str, ...], disturb_every: str | None, qemu: str | None, image: str | None, results: Path,
 ) -> None:  # fmt: skip
     """Start a run on TARGET (a name of `assay9 targets`, or the path of a TOML file)."""
     loaded = spec.load(target)
@@ -94,7 +96,14 @@ def run(
     found_workloads = [find(name) for name in names]
     check_disturbances(list(disturbances), loaded.kind, os.geteuid() == 0)
     if unit is not None:
-        settings = (*settings, f"kernel-build.unit={unit}")
+        if KERNEL_BUILD.name not in names:
+            raise UsageError(f"--unit {shown(unit)} is of workload {KERNEL_BUILD.name}, which is not among those to "
+                             f"run: leave it out, or add --workload {KERNEL_BUILD.name}")  # fmt: skip
+        settings = (*settings, f"{KERNEL_BUILD.name}.unit={unit}")
+    chosen = settings_of(settings, names)
+    for workload in found_workloads:
+        if workload.check is not None:
+            workload.check({**workload.options, **chosen.get(workload.name, {})})
     if loaded.kind != "local":
         options["packages"] = sorted({package for w in found_workloads for package in w.packages})
         options["memory_mb"] = max(w.memory_mb for w in found_workloads)
@@ -102,14 +111,23 @@ def run(
     kinds.check(loaded, options)
     if shares > 1 and loaded.kind == "local":
         raise UsageError(f"target {target} has one share: leave --shares out")
-    seconds = seconds_of(length) if length else None
+    if shares > len(names):
+        raise UsageError(f"--shares {shares}: {len(names)} workloads would leave some without work: name as many with "
+                         "--workload (the same one may be named again)")  # fmt: skip
+    if iterations is not None and first >= iterations:
+        raise UsageError(f"--first {first} --iterations {iterations}: iterations {first} up to {iterations} are none; "
+                         f"iteration {first} alone is --first {first} --iterations {first + 1}")  # fmt: skip
+    if disturb_every is not None and not disturbances:
+        raise UsageError("--disturb-every says how often, and no --disturb says what: add one, or leave it out")
+    seconds = seconds_of(length) if length is not None else None
     if seconds is None and iterations is None:
         seconds = 86400.0
     plan = Plan(
-        target=target, target_options=options, jobs=jobs_of(names, shares, settings_of(settings)), mount=mount,
+        target=target, target_options=options, jobs=jobs_of(names, shares, chosen), mount=mount,
         seed=secrets.randbelow(1 << 32) if seed is None else seed, seconds=seconds, iterations=iterations, first=first,
         sample_seconds=sample_seconds, disturbances=list(disturbances),
-        disturb_seconds=seconds_of(disturb_every), version=importlib.metadata.version("assay9"),
+        disturb_seconds=seconds_of(disturb_every or EVERY, "--disturb-every"),
+        version=importlib.metadata.version("assay9"),
     )  # fmt: skip
     run_dir = results / f"soak-{time.strftime('%Y%m%d-%H%M%S')}-{loaded.name}"
     if run_dir.exists():
@@ -202,16 +220,23 @@ def found(name: str, results: Path) -> Path:
     raise UsageError(f"no run {name!r} here or in {results}: `ls {results}` shows those there are")
 
 
-def settings_of(settings: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """`tree.steps=1000` as {"tree": {"steps": 1000}}. Raises UsageError."""
+def settings_of(settings: tuple[str, ...], workloads: list[str]) -> dict[str, dict[str, Any]]:
+    """`tree.steps=1000` as {"tree": {"steps": 1000}}. Raises UsageError, also for a workload that is not to run."""
     made: dict[str, dict[str, Any]] = {}
     for text in settings:
         place, equals, value = text.partition("=")
         name, dot, key = place.partition(".")
         if not (equals and dot and key):
-            raise UsageError(f"--set {text!r}: WORKLOAD.KEY=VALUE is wanted, e.g. tree.steps=1000")
+            raise UsageError(f"--set {shown(text)}: WORKLOAD.KEY=VALUE is wanted, e.g. tree.steps=1000")
         known = find(name).options
         if key not in known:
-            raise UsageError(f"--set {text!r}: {name} has {', '.join(sorted(known)) or 'no options'}")
-        made.setdefault(name, {})[key] = int(value) if value.lstrip("-").isdigit() else value
+            raise UsageError(f"--set {shown(text)}: {unknown(f'option of {name}', key, known)}")
+        if name not in workloads:
+            raise UsageError(f"--set {shown(text)}: workload {name} is not among those to run: add --workload {name}")
+        whole = value.isascii() and value.isdigit()
+        if isinstance(known[key], int) and not whole:
+            raise UsageError(f"--set {shown(text)}: a whole number is wanted, e.g. {name}.{key}={known[key]}")
+        if not value:
+            raise UsageError(f"--set {shown(text)}: a value is wanted, e.g. {name}.{key}={known[key]}")
+        made.setdefault(name, {})[key] = int(value) if isinstance(known[key], int) else value
     return made

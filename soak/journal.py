@@ -11,6 +11,7 @@ again under the same number, so that its seed is the same.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -27,6 +28,10 @@ SCHEMA = 1
 """Version of the tables below. A journal of another version is refused, never guessed at."""
 
 FILE = "journal.sqlite"
+NO_PLACE = (
+    errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG,
+)  # fmt: skip
+"""What a place for results that was named wrongly answers; other errors are the machine's."""
 
 Row = TypeVar("Row")
 Outcome = Literal["pass", "fail", "error", "cut"]
@@ -259,6 +264,10 @@ def create(run_dir: Path, plan: dict[str, Any]) -> Journal:
         new.rename(run_dir / FILE)
         db = _connect(run_dir / FILE)
     except (OSError, sqlite3.OperationalError) as e:
+        if isinstance(e, OSError) and e.errno in NO_PLACE:
+            raise UsageError(
+                f"no run can be recorded in {run_dir} ({e.strerror}): name another place with --results"
+            ) from e
         raise InfrastructureError(f"no journal can be made in {run_dir}: {e}", "name another place with --results") \
             from e  # fmt: skip
     return Journal(run_dir, db, lock)

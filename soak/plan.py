@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.errors import UsageError
+from guests.words import shown
 
 
 class Job(BaseModel):
@@ -69,15 +70,19 @@ def jobs_of(workloads: list[str], shares: int, options: dict[str, dict[str, Any]
     return made
 
 
+LONGEST = 10 * 365 * 86400.0
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def seconds_of(text: str) -> float:
-    """`90`, `45s`, `30m`, `24h`, `1h30m` or `2d` as seconds. Raises UsageError."""
+def seconds_of(text: str, option: str = "--for") -> float:
+    """`90`, `45s`, `30m`, `24h`, `1h30m` or `2d` as seconds, more than none. Raises UsageError."""
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
     if not parts or "".join(n + u for n, u in parts) != text:
-        raise UsageError(f"--for {text!r}: a time such as 30m, 24h or 1h30m is wanted")
-    return sum(float(n) * _UNITS[u] for n, u in parts)
+        raise UsageError(f"{option} {shown(text)}: a time such as 30m, 24h or 1h30m is wanted")
+    seconds = sum(float(n) * _UNITS[u] for n, u in parts)
+    if seconds <= 0 or seconds > LONGEST:
+        raise UsageError(f"{option} {shown(text)}: more than 0s and at most ten years is wanted")
+    return seconds
 
 
 def duration(seconds: float) -> str:

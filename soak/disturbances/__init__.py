@@ -7,13 +7,13 @@ fills belongs to the run and is removed. So after kill -9 nothing is left, and `
 
 from __future__ import annotations
 
-import difflib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from conformance.errors import UsageError
+from guests.words import unknown
 from soak.disturbances import host, inside, power, space
 from soak.disturbances.scene import Scene
 
@@ -67,9 +67,7 @@ def check(names: list[str], kind: str, is_root: bool) -> None:
     """Raise UsageError for what there is not, or cannot be on this target."""
     for name in names:
         if name not in KINDS:
-            near = difflib.get_close_matches(name, KINDS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(KINDS)}"
-            raise UsageError(f"unknown disturbance {name!r}: {hint}")
+            raise UsageError(unknown("disturbance", name, KINDS))
         if KINDS[name].guest and kind == "local":
             raise UsageError(f"disturbance {name} needs a guest, which this target has not: take another target")
         if name == "full" and kind == "uml":

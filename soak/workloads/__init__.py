@@ -5,9 +5,8 @@ The programs themselves are in `soak.inside`, because they run in the guest; her
 
 from __future__ import annotations
 
-import difflib
-
 from conformance.errors import UsageError
+from guests.words import unknown
 from soak.workloads.kernel_build import KERNEL_BUILD
 from soak.workloads.kind import Workload
 from soak.workloads.programs import PROGRAMS
@@ -31,9 +30,7 @@ def find(name: str) -> Workload:
     """The workload of that name. Raises UsageError that names the nearest."""
     if name in WORKLOADS:
         return WORKLOADS[name]
-    near = difflib.get_close_matches(name, WORKLOADS, 1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(WORKLOADS))}"
-    raise UsageError(f"unknown workload {name!r}: {hint}")
+    raise UsageError(unknown("workload", name, WORKLOADS))
 
 
 __all__ = ["DEFAULT", "WORKLOADS", "Workload", "find"]

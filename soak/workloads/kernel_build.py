@@ -16,11 +16,12 @@ from conformance.errors import InfrastructureError, UsageError
 from guests import paths
 from guests.files import remove_tree, require_space
 from guests.locks import exclusive
+from guests.words import shown, unknown
 from soak.host import Host
 from soak.inside.common import MARK, digest
 from soak.inside.kernel_build import differing
 from soak.workloads.kernel_reference import Reference, ToolChain, unpacked_root
-from soak.workloads.kernel_source import archive_of, needed, pack, read_by_objects, sources, unpack
+from soak.workloads.kernel_source import NO_SOURCE, VERSION, archive_of, needed, pack, read_by_objects, sources, unpack
 from soak.workloads.kind import Workload
 from soak.workloads.packages import BUILD
 
@@ -40,6 +41,13 @@ CONFIGURED = ("scripts/", "arch/x86/tools/", "include/config/", "include/generat
 """What `auto` takes from the build outside: the programs that a kernel builds for its own build, and the configuration
 as make reads it. All with their times, so that make finds them up to date. Compiling those programs and asking the
 compiler what it can do took 8 of the first iteration's 19 minutes without KVM."""
+UNITS = ("auto", "vmlinux", "objects:12")
+DIRECTORIES = (
+    "arch", "block", "certs", "crypto", "drivers", "fs", "init", "io_uring", "ipc", "kernel", "lib", "mm", "net",
+    "rust", "samples", "security", "sound", "usr", "virt",
+)  # fmt: skip
+"""Directories of a kernel tree whose objects can be built."""
+CONFIGS = ("tinyconfig", "defconfig", "allnoconfig", "allyesconfig", "allmodconfig", "x86_64_defconfig")
 KEPT_DAYS = 14
 """A reference that no run has used for so long is removed."""
 RULES = 4
@@ -60,9 +68,34 @@ def unit_of(asked: str, accelerator: str) -> tuple[list[str], int]:
             raise UsageError("--unit objects:0: at least one object is wanted")
         return list(POOL), int(counted[1])
     names = asked.replace(",", " ").split()
-    if not names or any(n.startswith(("/", "-", ".")) or "=" in n for n in names):
-        raise UsageError(f"--unit {asked!r}: auto, vmlinux, objects:N, or directories of the tree such as lib,kernel")
+    if not names or any(n.startswith(("/", "-", ".")) or "=" in n or ".." in n.split("/") for n in names):
+        raise UsageError(f"--unit {shown(asked)}: auto, vmlinux, objects:N, or directories of the tree as lib,kernel")
+    for name in names:
+        if name.partition("/")[0] not in DIRECTORIES:
+            raise UsageError(f"--unit {shown(asked)}: {unknown('unit', name, (*UNITS, *DIRECTORIES))}")
     return [n.rstrip("/") + "/" for n in names], 0
+
+
+def check(options: dict[str, Any]) -> None:
+    """What can be known of the options before anything starts. Raises UsageError."""
+    unit_of(str(options["unit"]), "")
+    config, source = str(options["config"]), str(options["source"])
+    if is_file(config):
+        if not Path(config).expanduser().is_file():
+            raise UsageError(f"kernel-build.config={config}: no such file: name a configuration, or a target of make "
+                             "such as tinyconfig")  # fmt: skip
+    elif not re.fullmatch(r"[a-z0-9_]+config", config):
+        raise UsageError(f"kernel-build.config={config}: {unknown('target of make', config, CONFIGS)} "
+                         "A configuration is named by its path.")  # fmt: skip
+    if not VERSION.fullmatch(source) and not Path(source).expanduser().exists():
+        raise UsageError(NO_SOURCE.format(source=shown(source)))
+    if options["unpack_every"] < 1:
+        raise UsageError("kernel-build.unpack_every=0: 1 unpacks the tree before each build, 10 before every tenth")
+
+
+def is_file(config: str) -> bool:
+    """Whether the option `config` names a file, not a target of make."""
+    return "/" in config or config.endswith(".config")
 
 
 def _tools(host: Host, cache: Path) -> tuple[ToolChain, str]:
@@ -84,7 +117,7 @@ def _reference(host: Host) -> tuple[Reference, Path, str]:
     cache = paths.cache_dir() / "soak" / "kernel"
     cache.mkdir(parents=True, exist_ok=True)
     config, config_file = str(options["config"]), b""
-    if "/" in config or config.endswith(".config"):
+    if is_file(config):
         try:
             config_file = Path(config).expanduser().read_bytes()
         except OSError as e:
@@ -168,7 +201,7 @@ def _place(host: Host, archive: Path, config: str) -> dict[str, Any]:
         shutil.copyfile(archive, export / name)
     more = {"archive": f"{inside}/{name}", "archive_digest": seen,
             "sources": host.push("sources.json", archive.with_suffix(".json").read_bytes())}  # fmt: skip
-    if "/" in config or config.endswith(".config"):
+    if is_file(config):
         more["config_file"] = host.push("config-of-user", Path(config).expanduser().read_bytes())
     return more
 
@@ -199,5 +232,5 @@ def collect(host: Host, data: dict[str, Any]) -> dict[str, bytes]:
 KERNEL_BUILD = Workload(
     "kernel-build", "a kernel is unpacked, configured and built on the share; every object is compared",
     "soak.inside.kernel_build", OPTIONS, programs=("gcc", "make", "bc", "flex", "bison", "tar"), packages=BUILD,
-    memory_mb=1024, prepare=prepare, answer=answer, collect=collect, quiet_seconds=1800.0,
+    memory_mb=1024, prepare=prepare, answer=answer, collect=collect, check=check, quiet_seconds=1800.0,
 )  # fmt: skip

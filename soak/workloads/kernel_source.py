@@ -17,6 +17,7 @@ from guests.locks import exclusive
 from guests.processes import dying_with_parent
 from soak.inside.common import digest
 
+NO_SOURCE = "no kernel source {source}: name a version of Debian's linux-source (6.12), a tree or a tarball"
 VERSION = re.compile(r"\d+\.\d+")
 FETCH_MB, BUILD_MB = 600, 200
 """Room for a source package with what is in it (6.12: 0.3 GB), and for what a small build adds to a tree."""
@@ -63,9 +64,7 @@ def archive_of(source: str, cache: Path, progress: Callable[[str], None]) -> Pat
         run(["tar", "-cf", str(packed), "--sort=name", "--exclude-vcs", "-C", str(top.parent), top.name])
         return packed
     if not path.is_file():
-        raise UsageError(
-            f"no kernel source {source!r}: name a version of Debian's linux-source (6.12), a tree or a tarball"
-        )
+        raise UsageError(NO_SOURCE.format(source=repr(source)))
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,5 +27,7 @@ class Workload:
     prepare: Prepare | None = None
     answer: Answer | None = None
     collect: Collect | None = None
+    check: Callable[[dict[str, Any]], None] | None = None
+    """Called with all of its options before anything starts. Raises UsageError for what cannot be."""
     quiet_seconds: float = 600.0
     """Without a sign of life for so long it counts as hung, and the guest is restarted."""

@@ -229,8 +229,8 @@ def test_a_disturbance_whose_call_fails_is_undone_and_a_finding(
 
 @pytest.mark.parametrize(
     ("name", "kind", "root", "said"),
-    [("pauze", "qemu", True, "did you mean pause"), ("power-cut", "local", True, "needs a guest"),
-     ("full", "qemu", False, "needs root"), ("xyz", "qemu", True, "there are pause")],
+    [("pauze", "qemu", True, "did you mean 'pause'"), ("power-cut", "local", True, "needs a guest"),
+     ("full", "qemu", False, "needs root"), ("xyz", "qemu", True, "use one of busy")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_before_anything_starts(name: str, kind: str, root: bool, said: str) -> None:
     with pytest.raises(UsageError, match=said):

@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from conformance.errors import InfrastructureError
+from conformance.errors import InfrastructureError, UsageError
 from guests.agentlink import LinkLost
 from soak import journal as journals
+from soak.cli import soak as soak_command
 from soak.jobs import RunningJob
 from soak.run import ATTEMPTS, Runner
 from tests.end_to_end.moments import ordinary_signals
@@ -75,21 +77,52 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["local", "--workload", "tre"], "unknown workload 'tre': did you mean tree?"),
+        (["local", "--workload", "tre"], "unknown workload 'tre': did you mean 'tree'?"),
         (["locl"], "unknown target 'locl': did you mean 'local'?"),
         (["diod"], "has no share to mount"),
         (["local", "--for", "soon"], "--for 'soon': a time such as"),
-        (["local", "--set", "tree.stepz=3"], "tree has"),
+        (["local", "--for", "0m"], "--for '0m': more than 0s"),
+        (["local", "--for", ""], "--for '': a time such as"),
+        (["local", "--disturb", "pause", "--disturb-every", "often"], "--disturb-every 'often': a time such as"),
+        (["local", "--disturb-every", "3m"], "no --disturb says what"),
+        (["local", "--set", "tree.stepz=3"], "unknown option of tree 'stepz': did you mean 'steps'?"),
+        (["local", "--workload", "tree", "--set", "tree.steps=many"], "a whole number is wanted, e.g. tree.steps=300"),
+        (["local", "--workload", "tree", "--set", "tree.steps=-3"], "a whole number is wanted"),
+        (["local", "--workload", "tree", "--set", "git.commits=3"], "add --workload git"),
+        (["local", "--workload", "tree", "--set", "steps=3"], "WORKLOAD.KEY=VALUE is wanted"),
         (["local", "--shares", "2"], "has one share"),
+        (["qemu", "--workload", "tree", "--shares", "3"], "1 workloads would leave some without work"),
+        (["local", "--first", "9", "--iterations", "9"], "iteration 9 alone is --first 9 --iterations 10"),
+        (["local", "--unit", "nope"], "--unit 'nope': unknown unit 'nope': "),
+        (["local", "--unit", "libs"], "--unit 'libs': unknown unit 'libs': did you mean 'lib'?"),
+        (["local", "--unit", "lib,kernle"], "did you mean 'kernel'?"),
+        (["local", "--unit", "vmlinux.o"], "did you mean 'vmlinux'?"),
+        (["local", "--unit", "objects:0"], "at least one object is wanted"),
+        (["local", "--unit", "../lib"], "directories of the tree"),
+        (["local", "--unit", "lib/../../etc"], "directories of the tree"),
+        (["local", "--workload", "tree", "--unit", "lib"], "--unit 'lib' is of workload kernel-build"),
+        (["local", "--set", "kernel-build.config=tinyconfg"], "did you mean 'tinyconfig'?"),
+        (["local", "--set", "kernel-build.config=/nowhere"], "/nowhere: no such file"),
+        (["local", "--set", "kernel-build.source=/nowhere"], "no kernel source '/nowhere'"),
+        (["local", "--set", "kernel-build.unpack_every=0"], "1 unpacks the tree before each build"),
+        (["local", "--results", "/dev/null"], "no run can be recorded in /dev/null"),
+        (["local", "--results", "/proc"], "no run can be recorded in /proc"),
         (["resume", "nosuch"], "no run 'nosuch'"),
         (["status", "latest"], "no soak run in"),
     ],
 )
 def test_bad_input_is_one_line_with_its_remedy(tmp_path: Path, args: list[str], said: str) -> None:
-    done = soak(*args, "--results", str(tmp_path))
+    refused = CliRunner().invoke(soak_command, args if "--results" in args else [*args, "--results", str(tmp_path)])
+    assert isinstance(refused.exception, UsageError), refused.output
+    assert said in str(refused.exception)
+    assert "\n" not in str(refused.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refusal_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
+    done = soak("local", "--unit", "nope", "--results", str(tmp_path))
     assert done.returncode == 2
-    assert said in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("assay9: --unit 'nope'") and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 

@@ -1,0 +1,40 @@
+"""What is said about a word that names nothing: the nearest one that does. The project's only "did you mean"."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+_MANY = 30
+"""Valid words that a message lists; where there are more it says how many."""
+
+
+def nearest(word: str, valid: Iterable[str]) -> str | None:
+    """The valid word that `word` most probably stands for, or None where no word is near."""
+    folded = {one.casefold(): one for one in sorted(valid)}
+    near = difflib.get_close_matches(word.casefold(), folded, 1, 0.55)
+    return folded[near[0]] if near else None
+
+
+def unknown(what: str, word: str, valid: Iterable[str], see: str = "") -> str:
+    """One line that refuses `word`: `unknown layer 'vsf': did you mean 'vfs'?`, or the words that there are.
+
+    `see` says where to find them when they are too many to list.
+    """
+    words = sorted(set(valid))
+    near = nearest(word, words)
+    if near is not None:
+        hint = f"did you mean {near!r}?"
+    elif not words:
+        hint = "there is none"
+    elif len(words) <= _MANY:
+        hint = f"use one of {', '.join(words)}"
+    else:
+        hint = f"it is none of the {len(words)} that there are{f' ({see})' if see else ''}"
+    return f"unknown {what} {shown(word)}: {hint}"
+
+
+def shown(word: str) -> str:
+    """A user's word as a message quotes it: on one line, without control characters, not longer than a line."""
+    quoted = repr(word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+    return quoted if len(quoted) <= 80 else f"{quoted[:70]}...{quoted[-1]}"
