@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-from pathlib import Path
+import sys
 
 import click
 
-import conformance
+from assay9.refusal import refused, unexpected
 from conformance.errors import InfrastructureError, UsageError
 
-CASES = Path(conformance.__file__).parent / "cases"
 USAGE, INFRASTRUCTURE = 2, 3
 
 ELSEWHERE = {
@@ -21,6 +20,7 @@ ELSEWHERE = {
     "frames": "reference_server.cli",
     "guest": "guests.cli",
     "report": "conformance.evidence.cli",
+    "run": "assay9.run",
     "serve": "reference_server.cli",
     "soak": "soak.cli",
 }
@@ -61,60 +61,6 @@ def cli() -> None:
     """
 
 
-@cli.command(context_settings={"ignore_unknown_options": True})
-@click.argument("target")
-@click.option("--layer", "layers", multiple=True, help="Only this layer: vfs, property, wire, ring (repeatable).")
-@click.option("--family", "families", multiple=True, help="Only this family of cases, e.g. open (repeatable).")
-@click.option("--mount", "mounts", multiple=True, help="Mount so, e.g. cache=mmap,msize=8192 (repeatable).")
-@click.option("--mounts", "matrix", type=click.Choice(["default", "all"]), default="default", show_default=True,
-              help="all: every cache mode, msize, access mode and version.")  # fmt: skip
-@click.option("--jobs", type=click.IntRange(1), help="Guests at a time; default: one per two cases' worth of cores.")
-@click.option("-k", "expression", help="Only cases whose ids or names match, as in pytest: OPEN-004.")
-@click.option("--keep-guest", is_flag=True, help="Leave the guest running at the end (assay9 guest ssh).")
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
-              help="Where run directories go.")  # fmt: skip
-@click.option("--qemu", type=click.Path(), help="The QEMU to test instead of the target's own.")
-@click.option("--qemu-arg", "qemu_args", multiple=True, help="A further argument for it (repeatable).")
-@click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
-def run(
-    target: str, layers: tuple[str, ...], families: tuple[str, ...], mounts: tuple[str, ...], matrix: str,
-    jobs: int | None, expression: str | None, keep_guest: bool, results: Path, qemu: str | None,
-    qemu_args: tuple[str, ...], pytest_args: tuple[str, ...],
-) -> None:  # fmt: skip
-    """Run the cases on TARGET and write the evidence.
-
-    TARGET is a name that `assay9 targets` lists, or the path of a TOML file of your own. Anything
-    else is passed on to pytest: `-x`, `--lf`, `-v`, `--guest debian13`, `--address HOST:PORT`.
-    """
-    import pytest  # noqa: PLC0415 - slow to import, and only this command needs it
-
-    from conformance.targets.spec import load  # noqa: PLC0415
-
-    # A layer is a folder: collecting only the wanted ones saves a second for each of the others.
-    folders = [CASES / layer for layer in layers or load(target).layers or ("vfs", "property")]
-    found = [str(folder) for folder in folders if folder.is_dir()]
-    arguments = [*(found or [str(CASES)]), "--target", target, f"--mounts={matrix}", f"--results={results}"]
-    arguments += [f"--layer={v}" for v in layers] + [f"--family={v}" for v in families]
-    arguments += [f"--mount={v}" for v in mounts] + [f"--qemu-arg={v}" for v in qemu_args]
-    arguments += [f"--qemu={qemu}"] if qemu else []
-    arguments += ["-k", expression] if expression else []
-    arguments += ["--keep-guest"] if keep_guest else []
-    workers = jobs if jobs is not None else default_jobs()
-    if load(target).server.get("program") == "vhost-user":
-        workers = 1  # somebody's device has one front end at a time
-    arguments += ["-n", str(workers)] if workers > 1 and not keep_guest else []
-    # hypothesis and allure have no part in a run, and cost seconds at its start and end
-    arguments += ["-p", "no:hypothesispytest", "-p", "no:allure_pytest"]
-    arguments += ["-q", "--no-header", "--tb=short", "-rN", *pytest_args]
-    status = int(pytest.main(arguments))
-    raise SystemExit(USAGE if status == pytest.ExitCode.USAGE_ERROR else status)
-
-
-def default_jobs() -> int:
-    """One guest per core, at most four."""
-    return max(1, min(4, os.cpu_count() or 1))
-
-
 @cli.command()
 def targets() -> None:
     """List the targets that have a TOML file here."""
@@ -132,10 +78,14 @@ def main() -> int:
     """
     try:
         ended = cli.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Abort as e:
         raise KeyboardInterrupt from e
-    except click.ClickException as e:
+    except click.exceptions.NoArgsIsHelpError as e:
         e.show()
+        return USAGE
+    except click.ClickException as e:
+        click.echo(refused(e), err=True)
         return USAGE
     except UsageError as e:
         click.echo(f"assay9: {e}", err=True)
@@ -143,6 +93,12 @@ def main() -> int:
     except InfrastructureError as e:
         click.echo(f"assay9: {e}", err=True)
         return INFRASTRUCTURE
+    except BrokenPipeError:  # whoever reads the output has seen enough: `assay9 cases | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except SystemExit as e:
         ended = e.code
+    except Exception as e:  # noqa: BLE001 - the one place that stands between a defect of ours and the user
+        click.echo(unexpected(e), err=True)
+        return INFRASTRUCTURE
     return ended if isinstance(ended, int) else 0

@@ -28,8 +28,11 @@ def _status() -> int:
         return cli.main()
     except KeyboardInterrupt:
         return 130
-    except BaseException:
+    except BaseException as error:
         # Whatever broke because of the signal: a pipe that was cut, a child that ended by the same Ctrl-C.
-        if signals.received() is None:
-            raise
-        return 0
+        if signals.received() is not None:
+            return 0
+        if isinstance(error, Exception):  # most likely an installation that is not whole
+            sys.stderr.write(f"assay9: cannot start: {type(error).__name__}: {error}; run ./setup.sh again\n")
+            return 3
+        raise

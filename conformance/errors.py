@@ -2,7 +2,7 @@
 
 Only `Finding` is an AssertionError: pytest and Allure show AssertionErrors as *failed* and
 everything else as *broken*, and the gate's exit status follows the same line.
-`InfrastructureError` is declared in `guests.errors` (the lower package) and re-exported here.
+`InfrastructureError` and `UsageError` are declared in `guests.errors` (the lower package) and re-exported here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from guests.errors import InfrastructureError
+from guests.errors import InfrastructureError, UsageError
 
 __all__ = [
     "Finding", "Findings", "InfrastructureError", "SuiteError", "TargetDied", "Undrivable", "Unsupported", "UsageError",
@@ -65,10 +65,6 @@ class TargetDied(Finding):
 
 class SuiteError(Exception):
     """The suite did wrong: a case that fails on a native file system, a comparison without a rule."""
-
-
-class UsageError(Exception):
-    """The user asked for what cannot be: unknown target, misspelt key. One line, with the remedy."""
 
 
 class Undrivable(Exception):

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, fields, replace
 from itertools import product
 
 from conformance.case import CACHES
 from conformance.compare import Rule
 from conformance.errors import UsageError
+from guests.words import shown, unknown
 
 LARGEST_MSIZE = 512_000
 """What net/9p/trans_virtio.c grants at most: 128 pages less three, 4 KiB each."""
+
+
+VERSIONS = ("9p2000.L", "9p2000.u")
+ACCESS = ("client", "user", "any")
+"""Modes of access; a uid is one, too."""
+_HIGHEST_UID = (1 << 32) - 2
+_HIGHEST_MSIZE = (1 << 31) - 1
+"""fs/9p parses the option as an int; the transport then cuts it to what it can."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -83,32 +91,56 @@ DEFAULT = MountOptions()
 def parse(text: str, base: MountOptions = DEFAULT) -> MountOptions:
     """`cache=mmap,msize=8192,posixacl` as the user types it, the rest as in `base`.
 
+    A version without users by name (9p2000.u) brings access=user with it unless an access is named, as in Linux.
     Raises UsageError naming what is wrong.
     """
     names = {f.name for f in fields(MountOptions)}
     asked: dict[str, object] = {}
     for part in filter(None, text.split(",")):
-        name, _, value = part.partition("=")
+        name, equals, value = part.partition("=")
         if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(sorted(names))}"
-            raise UsageError(f"unknown mount option {name!r}: {hint}")
-        if name == "cache" and value not in CACHES:
-            raise UsageError(f"unknown cache mode {value!r}: use one of {', '.join(CACHES)}")
-        if name == "version" and value not in ("9p2000.L", "9p2000.u"):
-            raise UsageError(f"unknown version {value!r}: use 9p2000.L or 9p2000.u")
-        if name == "msize" and not (value.isdigit() and int(value) >= 4096):
-            raise UsageError(f"msize={value!r}: a number of bytes, 4096 or more, is wanted")
-        asked[name] = int(value) if name == "msize" else True if name == "posixacl" else value
+            raise UsageError(unknown("mount option", name, names))
+        if name in asked:
+            raise UsageError(f"mount option {name} is given twice in {shown(text)}")
+        asked[name] = _value(name, value, equals)
+    if asked.get("version") == "9p2000.u" and "access" not in asked and base.access == "client":
+        asked["access"] = "user"
     return replace(base, **asked)  # type: ignore[arg-type]
 
 
+def _value(name: str, value: str, equals: str) -> object:
+    """One option's value. Raises UsageError."""
+    if name == "posixacl":
+        if equals:
+            raise UsageError(f"mount option posixacl takes no value, {shown(value)} was given")
+        return True
+    number = int(value) if value.isascii() and value.isdigit() else None
+    if name == "msize":
+        if number is None or not 4096 <= number <= _HIGHEST_MSIZE:
+            raise UsageError(f"msize={shown(value)}: a number of bytes, 4096 or more, is wanted")
+        return number
+    if name == "access":
+        if value not in ACCESS and (number is None or number > _HIGHEST_UID):
+            raise UsageError(f"{unknown('access', value, ACCESS)} (or a uid)")
+    elif name == "cache" and value not in CACHES:
+        raise UsageError(unknown("cache mode", value, CACHES))
+    elif name == "version" and value not in VERSIONS:
+        raise UsageError(unknown("version", value, VERSIONS))
+    return value
+
+
 def for_all_cases(text: str) -> MountOptions:
-    """`parse`, for a mount that every case is to run on. Raises UsageError for one that refuses the suite, too."""
+    """`parse`, for a mount that every case is to run on. Raises UsageError for one on which no case could run."""
     options = parse(text)
     if options.access.isdigit() and int(options.access) != 0:
         raise UsageError(f"access={options.access} serves nobody else, and the suite's own process in the guest is "
                          "root: use access=0 (MOUNT-006 tries other users)")  # fmt: skip
+    if options.version == "9p2000.u" and options.access == "client":
+        raise UsageError("version=9p2000.u has no access=client, Linux mounts with access=user: "
+                         "use version=9p2000.u,access=user")  # fmt: skip
+    if options.posixacl and options.access != "client":
+        raise UsageError(f"posixacl needs access=client and version=9p2000.L, Linux drops it with "
+                         f"access={options.access}: leave one of them out")  # fmt: skip
     return options
 
 

@@ -6,17 +6,17 @@ plugin does nothing, so that other test suites in the same environment are left 
 
 from __future__ import annotations
 
-import difflib
 import platform
 import sys
 import time
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conformance import preflight
+from conformance.arguments import pytest_addoption, pytest_cmdline_main, pytest_load_initial_conftests
 from conformance.case import Case
 from conformance.errors import Finding, InfrastructureError, SuiteError, UsageError
 from conformance.evidence.gate import exit_status
@@ -25,6 +25,7 @@ from conformance.evidence.reports import write_reports
 from conformance.mounts import DEFAULT, MountOptions, for_all_cases, matrix, parse
 from conformance.ring import ring
 from conformance.targets import kinds
+from conformance.targets.layers import default_layers
 from conformance.targets.roads import BELOW, chosen_link
 from conformance.targets.spec import Target, load
 from conformance.wire import wire
@@ -32,36 +33,10 @@ from guests import signals
 from guests.processes import clean_left_over
 
 CASES = Path(__file__).parent / "cases"
-_MODULES = list(CASES.glob("*/test_*.py"))
-LAYERS = {path.parent.name for path in _MODULES}
-FAMILIES = {path.stem.removeprefix("test_") for path in _MODULES}
 
-__all__ = ["ring", "share", "wire"]
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare the options of a run."""
-    group = parser.getgroup("assay9", "conformance of a 9P share")
-    group.addoption("--target", metavar="NAME", help="what to test: a name of conformance/targets or a TOML file")
-    group.addoption("--layer", action="append", default=[], help="only this layer (repeatable)")
-    group.addoption("--family", action="append", default=[], help="only this family, e.g. open (repeatable)")
-    group.addoption("--mount", action="append", default=[], metavar="OPTIONS",
-                    help="mount so, e.g. cache=mmap,msize=8192,access=user,posixacl (repeatable)")  # fmt: skip
-    group.addoption("--mounts", choices=("default", "all"), default="default",
-                    help="default: cache=none and a subset in mmap and loose; all: the whole matrix")  # fmt: skip
-    group.addoption("--results", default="results", metavar="DIR", help="where run directories go")
-    group.addoption("--qemu", metavar="PATH", help="the QEMU to test instead of the target's own")
-    group.addoption("--qemu-arg", action="append", default=[], metavar="ARG", help="a further argument for it")
-    group.addoption("--guest", metavar="IMAGE", help="the guest image instead of the target's (debian11, ...)")
-    group.addoption("--security-model", help="QEMU's security_model instead of the target's")
-    group.addoption("--address", metavar="ADDRESS", help="for target socket: HOST:PORT or a unix socket's path")
-    group.addoption("--aname", help="for target socket: the name to attach to")
-    group.addoption("--export", metavar="DIR", help="for target socket: the exported directory, if on this host")
-    group.addoption("--link", help="the road to the device for the layers wire and ring: qtest, qtest-legacy, "
-                    "guest-pci, vhost-user, vhost-user-inband, vhost-user-legacy")  # fmt: skip
-    group.addoption("--keep-guest", action="store_true", help="leave the guest running at the end")
-    group.addoption("--control", choices=("first", "never"), default="first",
-                    help="first: a case must hold on the guest's native file system before it is tried")  # fmt: skip
+__all__ = [
+    "pytest_addoption", "pytest_cmdline_main", "pytest_load_initial_conftests", "ring", "share", "wire",
+]  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -89,7 +64,6 @@ class RunPlugin:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.target: Target = load(config.getoption("--target"))
-        self.target.profile.overrides()
         self.mounts = [for_all_cases(text) for text in config.getoption("--mount")]
         worker = getattr(config, "workerinput", None)
         self.worker = worker["workerid"] if worker else "main"
@@ -101,9 +75,8 @@ class RunPlugin:
             "aname": config.getoption("--aname"), "export": config.getoption("--export"),
             "link": config.getoption("--link"),
         }  # fmt: skip
-        _check_words("layer", config.getoption("--layer"), LAYERS)
-        _check_words("family", config.getoption("--family"), FAMILIES)
-        kinds.check(self.target, self.options)
+        if self.controls and not preflight.vouched():
+            preflight.check(self._request())
         self.run_dir = Path(worker["assay9_run_dir"]) if worker else Path()
         self.writer: RunWriter | None = None
         self.runners: dict[str, kinds.CaseRunner] = {}
@@ -114,6 +87,15 @@ class RunPlugin:
         if self.controls:
             signals.install()  # `assay9` has done it already, plain pytest has not
             signals.working()
+
+    def _request(self) -> preflight.Request:
+        """The run as it is asked for, to be refused before anything starts."""
+        option = self.config.getoption
+        return preflight.Request(
+            target=self.target, options=self.options, layers=option("--layer"), families=option("--family"),
+            mounts=option("--mount"), matrix=option("--mounts") == "all", control=option("--control") or "",
+            expression=self.config.option.keyword, jobs=option("--jobs"), results=Path(option("--results")),
+        )  # fmt: skip
 
     # ---- which cases, with which mounts
 
@@ -126,7 +108,7 @@ class RunPlugin:
         return True if layer not in self._layers() or (families and family not in families) else None
 
     def _layers(self) -> list[str]:
-        return self.config.getoption("--layer") or self.target.layers or ["vfs", "property"]
+        return self.config.getoption("--layer") or list(default_layers(self.target))
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         case = _case_of(metafunc.function)
@@ -213,7 +195,7 @@ class RunPlugin:
             assert self.writer is not None
             runner = self.runners[key] = kinds.start(
                 self.target, self.run_dir, self._progress, self.options, self.worker,
-                self.config.getoption("--control") == "first", layer,
+                self.config.getoption("--control") != "never", layer,
             )  # fmt: skip
             if runner.broken is not None:
                 self.writer.trouble(str(runner.broken))
@@ -223,7 +205,7 @@ class RunPlugin:
                 # What was started first describes the run; what the others are is told beside it.
                 road: dict[str, Any] = {}
                 if key != "mount":
-                    road = {f"{layer}: link": chosen_link(self.target, self.options.get("link"))}
+                    road = {f"{layer}: link": chosen_link(self.target, self.options.get("link"), layer)}
                     road |= {f"{layer}: argv": argv} if argv else {}
                 self.facts = {**seen, **self.facts, **road}
                 self.writer.describe(self.facts)
@@ -276,16 +258,6 @@ class RunPlugin:
             from conformance.evidence.gate import summarise  # noqa: PLC0415 - rich is slow to import in workers
 
             terminalreporter.write(summarise(load_run(self.run_dir), self.run_dir))
-
-
-def _check_words(what: str, given: list[str], valid: Iterable[str]) -> None:
-    """Refuse a word that names nothing. Raises UsageError that names the nearest."""
-    known = sorted(set(valid))
-    for word in given:
-        if word not in known:
-            near = difflib.get_close_matches(word, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
-            raise UsageError(f"unknown {what} {word!r}: {hint}")
 
 
 def _case_of(function: Any) -> Case | None:

@@ -1,4 +1,7 @@
-"""The one exception root of this package: the machine, SSH or a disk failed, not the share under test."""
+"""What this package raises: the machine, SSH or a disk failed, or the user asked for what cannot be.
+
+Neither is ever about the share under test.
+"""
 
 from __future__ import annotations
 
@@ -19,3 +22,10 @@ class InfrastructureError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} — {self.remedy}" if self.remedy else self.message
+
+
+class UsageError(Exception):
+    """The user asked for what cannot be: an unknown word, a missing file. One line with the remedy; exit status 2."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))

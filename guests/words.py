@@ -12,7 +12,7 @@ _MANY = 30
 def nearest(word: str, valid: Iterable[str]) -> str | None:
     """The valid word that `word` most probably stands for, or None where no word is near."""
     folded = {one.casefold(): one for one in sorted(valid)}
-    near = difflib.get_close_matches(word.casefold(), folded, 1, 0.55)
+    near = difflib.get_close_matches(word.casefold(), folded, 1, 0.6)
     return folded[near[0]] if near else None
 
 

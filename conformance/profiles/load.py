@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.errors import UsageError
 from conformance.profiles.model import Known, Owner, Profile, VersionOf
+from conformance.tables import problem, read
+from guests.words import unknown
 
 FOLDER = Path(__file__).parent
 
@@ -42,23 +42,19 @@ def component(name: str, asked_by: Path) -> Component:
     if name.endswith(".toml"):
         return _read((asked_by.parent / name).absolute())
     if name not in names():
-        near = difflib.get_close_matches(name, names(), 1, 0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(names())}"
-        raise UsageError(f"{asked_by}: unknown component {name!r}: {hint}")
+        raise UsageError(f"{asked_by}: {unknown('component', name, names())}")
     return _read(FOLDER / f"{name}.toml")
 
 
 @functools.cache
 def _read(path: Path) -> Component:
     try:
-        read = Component.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as e:
-        raise UsageError(f"{path} cannot be read: {e.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UsageError(f"{path}: not TOML: {e}") from None
+        found = Component.model_validate(read(path))
+    except FileNotFoundError:
+        raise UsageError(f"no file {path}: a component is a TOML file, or one of {', '.join(names())}") from None
     except ValidationError as e:
-        raise UsageError(f"{path}: {_first(e)}") from None
-    return read.model_copy(update={"profile": _signed(read.profile, path.stem, read.owner, read.version_of)})
+        raise UsageError(f"{path}: {problem(e, Component)}") from None
+    return found.model_copy(update={"profile": _signed(found.profile, path.stem, found.owner, found.version_of)})
 
 
 def own_profile(profile: Profile, target: str, owner: Owner = "device") -> Profile:
@@ -74,12 +70,3 @@ def _signed(profile: Profile, name: str, owner: Owner, version_of: VersionOf) ->
 def _signed_entry(entry: Known, name: str, owner: Owner, version_of: VersionOf) -> Known:
     update: dict[str, Any] = {"component": name, "owner": entry.owner or owner, "version_of": version_of}
     return entry.model_copy(update=update)
-
-
-def _first(error: ValidationError) -> str:
-    # a key that is misspelt is also one that is missing: name what was written
-    found = next((one for one in error.errors() if one["type"] == "extra_forbidden"), error.errors()[0])
-    where = ".".join(str(part) for part in found["loc"])
-    if found["type"] == "extra_forbidden":
-        return f"unknown key {where!r}"
-    return f"{where}: {found['msg'].removeprefix('Value error, ')}"

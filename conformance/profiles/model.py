@@ -6,19 +6,22 @@ case is known only when every one of its findings is covered. Pure: no files, no
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from conformance.checks import CODES
 from conformance.compare import RULES, Rule, RuleKind
 from conformance.errors import Finding, UsageError
+from conformance.features import FEATURES
+from conformance.tables import REGULAR_EXPRESSION, word
+from guests.words import unknown
+from protocol.constants import ERRNO_NAMES
 
 Owner = Literal["device", "server", "client"]
 """Whose fault a known failure is: of the virtio-9p device, of a 9P server behind another device or a socket, or of the
@@ -38,8 +41,8 @@ class Strict(BaseModel):
 class Lack(Strict):
     """A feature the target declares it lacks, and the errno names that the lack must show."""
 
-    feature: str
-    errno: list[str]
+    feature: Annotated[str, word("feature", FEATURES)]
+    errno: list[Annotated[str, word("errno", ERRNO_NAMES.values())]] = Field(min_length=1)
     reason: str = Field(min_length=1)
 
 
@@ -80,7 +83,7 @@ class Known(Strict):
     """Mounts, as a pattern: "cache=loose*"."""
     model: str | list[str] = "*"
     """QEMU's security models, as patterns: "mapped-*", ["passthrough", "none"]."""
-    symptom: str = ""
+    symptom: Annotated[str, REGULAR_EXPRESSION] = ""
     """Only until all entries name findings: a regular expression for the failure's text."""
     sometimes: bool = False
     """It depends on a race: the case passes at times, and is then no `fixed`."""
@@ -94,9 +97,9 @@ class Known(Strict):
     @classmethod
     def _known_codes(cls, value: str | list[str]) -> str | list[str]:
         for code in _listed(value):
-            word = code.partition(":")[0]
-            if word not in CODES:
-                raise ValueError(f"unknown finding code {code!r}: one of {', '.join(sorted(CODES))}")
+            family = code.partition(":")[0]
+            if family not in CODES:
+                raise ValueError(unknown("finding code", family, CODES))
         return value
 
     @field_validator("versions", "kernel")
@@ -157,7 +160,7 @@ class Known(Strict):
 class Override(Strict):
     """A comparison rule that this target changes, with a reason."""
 
-    field: str
+    field: Annotated[str, word("field", RULES)]
     rule: RuleKind
     reason: str = Field(min_length=1)
 
@@ -165,7 +168,7 @@ class Override(Strict):
 class Profile(Strict):
     """What a component declares about itself, or what all components of a target declare together."""
 
-    features: list[str] = []
+    features: list[Annotated[str, word("feature", FEATURES)]] = []
     dialects: list[Literal["9p2000.L", "9p2000.u"]] = ["9p2000.L", "9p2000.u"]
     """Versions of the protocol that the server speaks to a guest."""
     lacks: list[Lack] = []
@@ -174,9 +177,6 @@ class Profile(Strict):
 
     def overrides(self) -> dict[str, Rule]:
         """The comparison rules that this target changes."""
-        for o in self.rules:
-            if o.field not in RULES:
-                raise UsageError(f"rule for unknown field {o.field!r}{_nearest(o.field)}")
         return {o.field: Rule(o.rule, o.reason) for o in self.rules}
 
     def known_failures(self, case_id: str, parameters: str, setting: Setting) -> tuple[Known, ...]:
@@ -229,11 +229,6 @@ def version_matches(version: str, wanted: str) -> bool:
 def _numbers(version: str) -> tuple[int, ...]:
     found = re.search(r"\d+(\.\d+)*", version)
     return tuple(int(n) for n in found[0].split(".")) if found else ()
-
-
-def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, RULES, 1, 0.5)
-    return f": did you mean {near[0]!r}?" if near else f": one of {', '.join(sorted(RULES))} is wanted"
 
 
 def _listed(value: str | list[str]) -> list[str]:

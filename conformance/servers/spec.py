@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.errors import UsageError
+from conformance.tables import problem
 
 Program = Literal["reference", "diod", "ganesha", "command", "external", "qtest", "reference-in-qemu", "guest-pci",
                   "vhost-user"]  # fmt: skip
@@ -56,10 +57,4 @@ def parse(table: dict[str, Any]) -> ServerSpec:
     try:
         return ServerSpec(**table)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(["server", *(str(part) for part in first["loc"])])
-        if first["type"] == "extra_forbidden":
-            raise UsageError(
-                f"unknown key {where!r}: one of {', '.join(sorted(ServerSpec.model_fields))} is wanted"
-            ) from None
-        raise UsageError(f"{where}: {first['msg']}") from None
+        raise UsageError(problem(error, ServerSpec, "server")) from None

@@ -8,12 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from conformance.errors import UsageError
 from conformance.servers.process import ServerProcess
+from conformance.targets.check import backend_table
 from conformance.targets.guest import TAGS
-from conformance.targets.spec import Strict, Target
+from conformance.targets.spec import Target
 from guests import paths
 from guests.processes import claim
 
@@ -21,27 +19,12 @@ _START = 60.0
 """Seconds that a back end has to make its socket; it takes about one."""
 
 
-class BackendTable(Strict):
-    """[server] of a target whose devices are back ends."""
-
-    program: str = "reference"
-    command: tuple[str, ...] = ()
-    """argv of another back end; {export}, {socket} and {tag} are filled in."""
-    arguments: tuple[str, ...] = ()
-    """Further arguments for the reference server."""
-
-
 class Backends:
     """One process for each share, contained: they can write their exports, the run directory and nothing else."""
 
     def __init__(self, target: Target, base: Path, scratch: Path, exports: list[Path]) -> None:
         """Raises UsageError, one line, for a [server] that names no back end."""
-        try:
-            self._table = BackendTable(**target.server)
-        except ValidationError as error:
-            raise UsageError(f"target {target.name}: [server]: {error.errors()[0]['msg']}") from None
-        if self._table.program != "reference" and not self._table.command:
-            raise UsageError(f"target {target.name}: [server] wants program = 'reference', or a command")
+        self._table = backend_table(target)
         self._base, self._scratch, self._exports = base, scratch, exports
         # a socket's path holds 107 bytes, which a run directory easily is longer than
         self._directory = Path(tempfile.mkdtemp(prefix="v-", dir=paths.runtime_dir()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,16 +13,21 @@ from conformance.evidence.record import CaseResult
 from conformance.runner import Runner
 from conformance.servers.make import check as check_server
 from conformance.servers.spec import parse
+from conformance.targets.check import check_target
 from conformance.targets.deployment import Deployment, Progress
-from conformance.targets.roads import BELOW, chosen_link, reached
+from conformance.targets.layers import FLAGS, check_options
+from conformance.targets.roads import BELOW, reached
 from conformance.targets.spec import Target
 from guests import private_qemu
 from guests.images.recipe import recipe_names
 from guests.v86 import program as v86_program
+from guests.words import unknown
 
 
-def check(target: Target, options: dict[str, Any]) -> None:
-    """Refuse, before anything slow starts, what cannot be: a missing program, options of another kind."""
+def check(target: Target, options: dict[str, Any], layers: Sequence[str] = ("vfs",)) -> None:
+    """Refuse, before anything slow starts, what cannot be: a word that names nothing, a missing program."""
+    check_target(target)
+    check_options(target, layers, options, {**FLAGS, "image": "--image"} if "packages" in options else FLAGS)
     if target.server and target.kind in ("qemu", "tcp", "uml", "v86") and os.geteuid() != 0:
         raise UsageError(f"target {target.name} needs root: a server under test runs contained (try sudo)")
     if target.kind in ("qemu", "tcp"):
@@ -32,21 +37,16 @@ def check(target: Target, options: dict[str, Any]) -> None:
         if program != private_qemu.NAME:  # what we fetch ourselves is never missing
             find_program(program)
         security_model(options.get("security_model"), target.machine)
-        image = options.get("image") or target.machine.image
-        if image not in recipe_names():
-            raise UsageError(f"no guest image called {image!r}: one of {', '.join(recipe_names())}")
-    elif options.get("qemu"):
-        raise UsageError(f"--qemu has no meaning for target {target.name}, which is of kind {target.kind}")
     if target.kind == "v86":
         _check_v86(target, options)
-    chosen_link(target, options.get("link"))
+    image = options.get("image")
+    if image and image not in recipe_names():
+        raise UsageError(unknown("guest image", image, recipe_names()))
     if target.kind == "server":
         check_server(parse(target.server).for_user(options))
 
 
 def _check_v86(target: Target, options: dict[str, Any]) -> None:
-    if options.get("image"):
-        raise UsageError(f"--guest has no meaning for target {target.name}: the guest under v86 is one of its own")
     if "packages" in options:
         raise UsageError(f"target {target.name} cannot be soaked: too slow under v86, and no room for workloads; "
                          "take one with QEMU or User-Mode Linux")  # fmt: skip
@@ -131,7 +131,8 @@ def start(
         from conformance.ring import RingRunner  # noqa: PLC0415
         from conformance.wire_runner import WireRunner  # noqa: PLC0415
 
-        on_wire = (RingRunner if layer == "ring" else WireRunner)(reached(target, options), run_dir, options, worker)
+        made_for = RingRunner if layer == "ring" else WireRunner
+        on_wire = made_for(reached(target, options, layer), run_dir, options, worker)
         on_wire.start()
         return on_wire
     try:

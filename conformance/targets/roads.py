@@ -6,6 +6,7 @@ from typing import Any
 
 from conformance.errors import UsageError
 from conformance.targets.spec import Target
+from guests.words import unknown
 
 _VHOST_USER = ("vhost-user", "vhost-user-inband", "vhost-user-legacy")
 LINKS: dict[str, tuple[str, ...]] = {
@@ -30,18 +31,24 @@ def links_of(target: Target) -> tuple[str, ...]:
     return _VHOST_USER if target.server.get("program") == "vhost-user" else ("socket",)
 
 
-def chosen_link(target: Target, asked: str | None) -> str | None:
-    """The link to use; None where the target has none. Raises UsageError for one that it does not have."""
+def chosen_link(target: Target, asked: str | None, layer: str = "wire") -> str | None:
+    """The link to use; None where the target has none. Raises UsageError for one that it does not have.
+
+    The layer ring needs virtqueues, which a socket does not have.
+    """
     links = links_of(target)
     if asked is not None and asked not in links:
-        have = f"one of {', '.join(links)} is wanted" if links else "it has none"
-        raise UsageError(f"target {target.name} has no link {asked!r}: {have}")
+        raise UsageError(f"target {target.name}: {unknown('link', asked, links)}")
+    if layer == "ring":
+        links = tuple(link for link in links if link != "socket")
+        if asked == "socket":
+            raise UsageError(f"layer ring needs virtqueues, which --link socket has not: use one of {', '.join(links)}")
     return asked or (links[0] if links else None)
 
 
-def reached(target: Target, options: dict[str, Any]) -> Target:
+def reached(target: Target, options: dict[str, Any], layer: str = "wire") -> Target:
     """The target with the `[server]` table that its link needs. Raises UsageError where it has no link."""
-    link = chosen_link(target, options.get("link"))
+    link = chosen_link(target, options.get("link"), layer)
     if link is None:
         raise UsageError(f"target {target.name} is of kind {target.kind}: raw frames do not reach it")
     return target.model_copy(update={"server": _table(target, link, options)})

@@ -6,19 +6,21 @@ reached by raw frames); the models here hold what all share. A misspelt key is r
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from conformance import index
 from conformance.errors import UsageError
 from conformance.profiles.load import component, own_profile
 from conformance.profiles.model import Known, Lack, Override, Profile, compose, version_matches
+from conformance.tables import problem, read, word
+from guests.words import unknown
 
 __all__ = [
-    "Known", "Lack", "MachineTable", "Override", "Profile", "Strict", "Target", "load", "names", "version_matches",
+    "BackendTable", "Known", "Lack", "MachineTable", "Override", "Profile", "Strict", "Target", "load", "names",
+    "version_matches",
 ]  # fmt: skip
 
 FOLDER = Path(__file__).parent
@@ -41,13 +43,26 @@ class MachineTable(Strict):
     memory_mb: int = 512
 
 
+class BackendTable(Strict):
+    """[server] of a target whose devices are back ends."""
+
+    program: str = "reference"
+    command: tuple[str, ...] = ()
+    """argv of another back end; {export}, {socket} and {tag} are filled in."""
+    arguments: tuple[str, ...] = ()
+    """Further arguments for the reference server."""
+
+
 class Target(Strict):
     """One implementation under test as deployed."""
 
     name: str
     kind: Literal["qemu", "local", "server", "tcp", "uml", "v86"]
     title: str
-    layers: list[str] = []
+    layers: list[Annotated[str, word("layer", index.layers)]] = []
+    """The layers of a run that names none; empty: all that can be driven."""
+    left_out: dict[Annotated[str, word("layer", index.layers)], str] = {}
+    """Layers that can be driven and are not in `layers`: why a run that names none leaves them out."""
     components: list[str] = []
     """What the target is made of, as far as profiles go: names in conformance/profiles, or TOML files of one's own."""
     machine: MachineTable = MachineTable()
@@ -67,39 +82,19 @@ def load(name_or_path: str) -> Target:
 
     Raises UsageError, one line.
     """
-    path = Path(name_or_path) if name_or_path.endswith(".toml") else FOLDER / f"{name_or_path}.toml"
+    own = name_or_path.endswith(".toml") or "/" in name_or_path
+    path = Path(name_or_path) if own else FOLDER / f"{name_or_path}.toml"
     try:
-        table = tomllib.loads(path.read_text())
+        table = read(path)
     except FileNotFoundError:
-        raise UsageError(f"unknown target {name_or_path!r}{_nearest(name_or_path, names())}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UsageError(f"{path}: not TOML: {e}") from None
+        if own:
+            raise UsageError(f"no file {path}: a target is a TOML file, or a name of `assay9 targets`") from None
+        raise UsageError(unknown("target", name_or_path, names())) from None
+    if "name" in table:
+        raise UsageError(f"{path}: name: a target is called as its file is; leave the key out")
     try:
         target = Target(name=path.stem, **table)
     except ValidationError as e:
-        raise UsageError(f"{path}: {_first_error(e)}") from None
-    except TypeError as e:
-        raise UsageError(f"{path}: {e}") from None
+        raise UsageError(f"{path}: {problem(e, Target)}") from None
     declared = [own_profile(target.profile, path.stem), *(component(name, path).profile for name in target.components)]
     return target.model_copy(update={"profile": compose(declared)})
-
-
-def _first_error(e: ValidationError) -> str:
-    # a key that is misspelt is also one that is missing: name what was written
-    error = next((error for error in e.errors() if error["type"] == "extra_forbidden"), e.errors()[0])
-    where = ".".join(str(p) for p in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"unknown key {where!r}{_nearest(str(error['loc'][-1]), _keys_at(error['loc'][:-1]))}"
-    return f"{where}: {error['msg']}"
-
-
-def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
-    models: dict[str, type[BaseModel]] = {"machine": MachineTable, "profile": Profile, "lacks": Lack, "known": Known,
-                                       "rules": Override}  # fmt: skip
-    named = [str(p) for p in loc if isinstance(p, str)]
-    return list((models[named[-1]] if named else Target).model_fields)
-
-
-def _nearest(name: str, valid: Any) -> str:
-    near = difflib.get_close_matches(name, list(valid), 1, 0.5)
-    return f": did you mean {near[0]!r}?" if near else f": one of {', '.join(sorted(valid))} is wanted"

@@ -18,15 +18,13 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from conformance.compare import Comparer
-from conformance.errors import Undrivable, UsageError
+from conformance.errors import Undrivable
 from conformance.features import FEATURES
 from conformance.mounts import MountOptions
 from conformance.servers.process import ServerProcess
 from conformance.targets import security_models
-from conformance.targets.backends import BackendTable
+from conformance.targets.check import backend_table
 from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.guest import GuestDeployment
 from conformance.targets.nowhere import Nowhere
@@ -154,12 +152,7 @@ class Server:
 
     def __init__(self, target: Target, base: Path, scratch: Path, export: Path) -> None:
         """Raises UsageError, one line, for a [server] that names none."""
-        try:
-            self._table = BackendTable(**target.server)
-        except ValidationError as error:
-            raise UsageError(f"target {target.name}: [server]: {error.errors()[0]['msg']}") from None
-        if self._table.program != "reference" and not self._table.command:
-            raise UsageError(f"target {target.name}: [server] wants program = 'reference', or a command")
+        self._table = backend_table(target)
         # a socket's path holds 107 bytes, which a run directory easily is longer than
         self._directory = Path(tempfile.mkdtemp(prefix="s-", dir=paths.runtime_dir()))
         self._claim = claim(self._directory.name, (self._directory,), keep=False)

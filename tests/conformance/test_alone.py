@@ -108,7 +108,7 @@ def test_helpers_of_the_case_library_are_looked_into() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [({"image": "debian11"}, "--guest has no meaning"), ({"packages": []}, "cannot be soaked")]
+    ("options", "said"), [({"image": "debian11"}, "--guest means nothing"), ({"packages": []}, "cannot be soaked")]
 )
 def test_options_that_mean_nothing_under_v86_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):

@@ -23,7 +23,7 @@ def target(directory: Path, text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "said"),
     [('[server]\nprogram = "other"\n', "wants program = 'reference', or a command"),
-     ('[server]\ncomand = ["x"]\n', "Extra inputs are not permitted")],
+     ('[server]\ncomand = ["x"]\n', "did you mean 'command'")],
 )  # fmt: skip
 def test_a_server_table_that_names_no_back_end_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):

@@ -6,7 +6,7 @@ import pytest
 
 from conformance.case import CACHES
 from conformance.errors import UsageError
-from conformance.mounts import DEFAULT, LARGEST_MSIZE, MountOptions, matrix, parse
+from conformance.mounts import DEFAULT, LARGEST_MSIZE, MountOptions, for_all_cases, matrix, parse
 
 BASE = "rw,sync,dirsync,relatime,access=client,trans=virtio"
 
@@ -35,10 +35,17 @@ def test_parse_over_a_base() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("cahce=none", "did you mean cache"),
+        ("cahce=none", "did you mean 'cache'"),
         ("zebra=1", "use one of"),
-        ("cache=some", "use one of none"),
-        ("version=9p2000", "9p2000.L or 9p2000.u"),
+        ("cache=non", "did you mean 'none'"),
+        ("cache=zz", "use one of fscache, loose"),
+        ("cache=none,cache=loose", "given twice"),
+        ("version=9p2000", "did you mean '9p2000.[Lu]'"),
+        ("posixacl=0", "takes no value"),
+        ("access=usr", "did you mean 'user'.*or a uid"),
+        ("access=4294967295", "or a uid"),
+        ("msize=\N{SUPERSCRIPT TWO}", "4096 or more"),
+        ("msize=99999999999999999999", "4096 or more"),
         ("msize=4095", "4096 or more"),
         ("msize=big", "4096 or more"),
     ],
@@ -46,6 +53,25 @@ def test_parse_over_a_base() -> None:
 def test_what_is_wrong_is_named(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         parse(text)
+
+
+def test_the_older_version_brings_the_access_mode_that_it_has() -> None:
+    assert for_all_cases("version=9p2000.u") == MountOptions(version="9p2000.u", access="user")
+    assert parse("version=9p2000.u", MountOptions(access="any")).access == "any"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("access=1001", "use access=0"),
+        ("version=9p2000.u,access=client", "use version=9p2000.u,access=user"),
+        ("posixacl,access=user", "posixacl needs access=client"),
+        ("posixacl,version=9p2000.u", "posixacl needs access=client"),
+    ],
+)
+def test_a_mount_on_which_no_case_could_run_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        for_all_cases(text)
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ class TestComponents:
         ("components", "device", "said"),
         [
             ('["qemu-devcie"]', "", "unknown component 'qemu-devcie': did you mean 'qemu-device'"),
-            ('["none.toml"]', "", "none.toml cannot be read"),
+            ('["none.toml"]', "", "none.toml: a component is"),
             ('["d.toml"]', "title", "d.toml: not TOML"),
             ('["d.toml"]', 'title = "x"\nowner = "me"', "d.toml: owner"),
             ('["d.toml"]', 'title = "x"\nowner = "client"\n[profile]\nknwn = []', "d.toml: unknown key 'profile.knwn'"),

@@ -46,7 +46,7 @@ def test_a_case_is_found_by_its_id(tmp_path: Path) -> None:
 def test_a_name_that_no_case_has_is_told_and_status_2(tmp_path: Path) -> None:
     done = assay9("run", "local", "--family", FAMILY, "-k", "MODE-999", "--jobs", "1", cwd=tmp_path)
     assert done.returncode == 2
-    assert "no case is called -k 'MODE-999' --family mode" in done.stdout
+    assert "no case of vfs, property in family mode matches -k 'MODE-999': did you mean 'MODE-0" in done.stderr
 
 
 @pytest.mark.guest
@@ -67,7 +67,7 @@ def test_a_run_on_a_booted_guest_shows_that_messages_crossed(tmp_path: Path) -> 
     ("arguments", "said"),
     [
         (["run", "qmeu"], "did you mean 'qemu'?"),
-        (["run", "local", "--mount", "cahce=none"], "did you mean cache?"),
+        (["run", "local", "--mount", "cahce=none"], "did you mean 'cache'?"),
         (["run", "qemu", "--qemu", "/nonexistent/qemu"], "/nonexistent/qemu"),
     ],
 )

@@ -1,0 +1,48 @@
+"""Options of commands: shown in groups by --help, and refused in one line where a value is none at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+class Word(click.ParamType[str]):
+    """A word of the user's: not empty, one line."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See click.ParamType."""
+        text = str(value)
+        if not text.strip():
+            self.fail("a value is wanted, and none is given", param, ctx)
+        if "\0" in text or "\n" in text:
+            self.fail(f"{text!r} is no word on one line", param, ctx)
+        return text
+
+
+WORD = Word()
+
+
+class GroupedOption(click.Option):
+    """An option that --help shows under a heading."""
+
+    def __init__(self, *arguments: Any, group: str = "Options", **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose --help shows its options under their headings, in the order of their declaration."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click.Command."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                groups.setdefault(getattr(parameter, "group", "Help"), []).append(record)
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)

@@ -1,0 +1,73 @@
+"""What the user sees when something goes wrong: one line, and for what nobody expected a file with the details."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import sys
+import tempfile
+import time
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from guests.words import unknown
+
+_NO_COMMAND = re.compile(r"No such command ['\"](.*?)['\"]")
+_NO_CHOICE = re.compile(r"'([^']*)' is not one of ")
+
+
+def refused(error: click.ClickException) -> str:
+    """Click's refusal as one line, with the nearest option or command where one was misspelt."""
+    ctx = getattr(error, "ctx", None)
+    message = " ".join(error.format_message().split())
+    if isinstance(error, click.NoSuchOption):
+        known = [name for parameter in ctx.command.get_params(ctx) for name in parameter.opts] if ctx else []
+        message = unknown("option", error.option_name, known)
+    elif ctx is not None and isinstance(ctx.command, click.Group) and (wrong := _NO_COMMAND.match(message)):
+        message = unknown("command", wrong[1], ctx.command.list_commands(ctx))
+    elif isinstance(error, click.BadParameter) and (wrong := _NO_CHOICE.search(message)):
+        choices = getattr(getattr(error.param, "type", None), "choices", ())
+        message = unknown(f"value of {_spelt(error)}", wrong[1], map(str, choices))
+    message = message[:1].lower() + message[1:].removesuffix(".")
+    where = f" (see `{ctx.command_path} --help`)" if ctx is not None and "did you mean" not in message else ""
+    return f"assay9: {message}{where}"
+
+
+def _spelt(error: click.BadParameter) -> str:
+    """The option or argument as the command line has it."""
+    names = error.param.opts if isinstance(error.param, click.Option) else [str(error.param_hint or "the argument")]
+    return max(names, key=len)
+
+
+def unexpected(error: BaseException) -> str:
+    """One line for an exception that nobody expected. Its traceback is kept in a file, which the line names."""
+    kept = _keep(error)
+    where = f"the details are in {kept}" if kept else "its details could not be kept: no directory can be written"
+    if isinstance(error, OSError) and error.strerror:
+        named = f": {error.filename}" if error.filename else ""
+        return f"assay9: the machine refuses a call: {error.strerror}{named}; {where}"
+    said = " ".join(str(error).split())[:200]
+    return (f"assay9: internal error, a defect of assay9 and not of the target: {type(error).__name__}"
+            f"{f': {said}' if said else ''}; {where}")  # fmt: skip
+
+
+def _keep(error: BaseException) -> Path | None:
+    """Write the traceback beside the command line and versions; where."""
+    text = "\n".join([
+        f"assay9 {version('assay9')}, Python {platform.python_version()}, {platform.platform()}",
+        f"command: {' '.join(map(repr, sys.argv))}",
+        f"directory: {os.getcwd() if Path('.').exists() else '(removed)'}",
+        "", "".join(traceback.format_exception(error)),
+    ])  # fmt: skip
+    name = f"assay9-internal-error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    for directory in (Path(tempfile.gettempdir()), Path(".")):
+        with contextlib.suppress(OSError):
+            file = directory.absolute() / name
+            file.write_text(text, encoding="utf-8", errors="backslashreplace")
+            return file
+    return None

@@ -1,0 +1,120 @@
+"""`assay9 run`: check what is asked for, then hand it to pytest."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from assay9.options import WORD, GroupedCommand, GroupedOption
+
+USAGE = 2
+
+_SELECT, _SHARE, _QEMU, _SERVER, _RUN = (
+    "Which cases", "The share", "A target with a guest", "A server or device of yours", "The run",
+)  # fmt: skip
+option = functools.partial(click.option, cls=GroupedOption)
+
+
+@click.command(cls=GroupedCommand, context_settings={"ignore_unknown_options": True})
+@click.argument("target", type=WORD)
+@option("--layer", "layers", multiple=True, type=WORD, group=_SELECT,
+        help="Only this layer: vfs, property, wire, ring (repeatable). Default: all that the target can drive, or "
+             "those that its TOML names.")  # fmt: skip
+@option("--family", "families", multiple=True, type=WORD, group=_SELECT,
+        help="Only this family of cases, e.g. open (repeatable).")  # fmt: skip
+@option("-k", "expression", type=WORD, group=_SELECT, metavar="EXPRESSION",
+        help="Only cases whose ids or names match, as in pytest: OPEN-004, 'rename and not dir'.")  # fmt: skip
+@option("--mount", "mounts", multiple=True, group=_SHARE, metavar="OPTIONS",
+        help="Mount so, e.g. cache=mmap,msize=8192,access=user,posixacl (repeatable).")  # fmt: skip
+@option("--mounts", "matrix", type=click.Choice(["default", "all"]), default="default", show_default=True, group=_SHARE,
+        help="all: every cache mode, msize, access mode and version.")  # fmt: skip
+@option("--control", type=click.Choice(["first", "never"]), group=_SHARE,
+        help="first (the default): a case must hold on the guest's native file system before it is tried.")  # fmt: skip
+@option("--qemu", type=WORD, group=_QEMU, metavar="PATH", help="The QEMU to test instead of the target's own.")
+@option("--qemu-arg", "qemu_args", type=WORD, multiple=True, group=_QEMU, metavar="ARG",
+        help="A further argument for it, e.g. -L, then its directory (repeatable).")  # fmt: skip
+@option("--guest", "image", type=WORD, group=_QEMU, metavar="IMAGE",
+        help="The guest image instead of the target's: debian11, debian12, debian13.")  # fmt: skip
+@option("--security-model", type=WORD, group=_QEMU, metavar="MODEL",
+        help="QEMU's security model: passthrough, mapped-xattr, mapped-file, none.")  # fmt: skip
+@option("--keep-guest", is_flag=True, group=_QEMU, help="Leave the guest running at the end (assay9 guest ssh).")
+@option("--address", type=WORD, group=_SERVER, metavar="ADDRESS",
+        help="Of targets socket and vhost-user: HOST:PORT, or the path of a unix socket.")  # fmt: skip
+@option("--aname", type=WORD, group=_SERVER, metavar="NAME", help="The name to attach to.")
+@option("--export", type=WORD, group=_SERVER, metavar="DIR", help="The exported directory, if it is on this host.")
+@option("--link", type=WORD, group=_SERVER, metavar="LINK",
+        help="How the layers wire and ring reach the device: socket, qtest, qtest-legacy, guest-pci, vhost-user, "
+             "vhost-user-inband, vhost-user-legacy.")  # fmt: skip
+@option("--jobs", type=click.IntRange(1, 64), group=_RUN, metavar="N",
+        help="Guests or servers at a time. Default: one per core, at most four.")  # fmt: skip
+@option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, group=_RUN,
+        metavar="DIR", help="Where run directories go.")  # fmt: skip
+@click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
+def run(
+    target: str, layers: tuple[str, ...], families: tuple[str, ...], expression: str | None, mounts: tuple[str, ...],
+    matrix: str, control: str | None, qemu: str | None, qemu_args: tuple[str, ...], image: str | None,
+    security_model: str | None, keep_guest: bool, address: str | None, aname: str | None, export: str | None,
+    link: str | None, jobs: int | None, results: Path, pytest_args: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Run the cases on TARGET and write the evidence.
+
+    TARGET is a name that `assay9 targets` lists, or the path of a TOML file of your own. Options that are not
+    listed here are pytest's: -x, --lf, -v, --co, --durations=10, ...
+
+    Everything is checked before anything starts: what names nothing ends with exit status 2 and one line.
+    """
+    from conformance import index, preflight  # noqa: PLC0415 - seconds of imports that --help must not wait for
+    from conformance.targets.layers import default_layers  # noqa: PLC0415 - as above
+    from conformance.targets.spec import load  # noqa: PLC0415 - as above
+
+    if target.startswith("-"):
+        raise click.UsageError(f"a TARGET is wanted before options of pytest: assay9 run TARGET {target}")
+    loaded = load(target)
+    options: dict[str, Any] = {
+        "qemu": qemu, "qemu_args": qemu_args, "image": image, "security_model": security_model,
+        "keep_guest": keep_guest, "address": address, "aname": aname, "export": export, "link": link,
+    }  # fmt: skip
+    preflight.check(preflight.Request(
+        target=loaded, options=options, layers=layers, families=families, mounts=mounts, matrix=matrix == "all",
+        control=control or "", expression=expression or "", jobs=jobs, results=results,
+    ))  # fmt: skip
+    alone = keep_guest or loaded.server.get("program") == "vhost-user"  # somebody's device has one front end at a time
+    # A layer is a folder: collecting only the wanted ones saves a second for each of the others.
+    folders = [str(index.CASES / layer) for layer in layers or default_layers(loaded)]
+    arguments = [*folders, f"--target={target}", f"--results={results}", f"--mounts={matrix}"]
+    arguments += [f"--layer={one}" for one in layers] + [f"--family={one}" for one in families]
+    arguments += [f"--mount={one}" for one in mounts] + [f"--qemu-arg={one}" for one in qemu_args]
+    given = {"--qemu": qemu, "--guest": image, "--security-model": security_model, "--address": address,
+             "--aname": aname, "--export": export, "--link": link, "--control": control}  # fmt: skip
+    arguments += [f"{name}={value}" for name, value in given.items() if value]
+    arguments += ["-k", expression] if expression else []
+    arguments += ["--keep-guest"] if keep_guest else []
+    arguments += [f"--jobs={1 if alone else jobs or default_jobs()}"]
+    with preflight.vouch():
+        raise SystemExit(_pytest(arguments, pytest_args))
+
+
+def _pytest(arguments: list[str], more: tuple[str, ...]) -> int:
+    import pytest  # noqa: PLC0415 - slow to import, and only here needed
+    from _pytest import config  # noqa: PLC0415 - as above
+
+    def say(e: pytest.UsageError, file: TextIO) -> None:
+        """In place of pytest's own, which prints a usage text of several lines."""
+        said = next((str(text) for text in e.args if text), "pytest refuses these options")
+        _, _, wrong = said.rpartition(": error: ")
+        click.echo(f"assay9: {wrong.splitlines()[0]}", err=True)
+
+    config.print_usage_error = say
+    # hypothesis and allure have no part in a run, and cost seconds at its start and end
+    own = ["-p", "no:hypothesispytest", "-p", "no:allure_pytest", "-q", "--no-header", "--tb=short", "-rN"]
+    status = int(pytest.main([*arguments, *own, *more]))
+    return USAGE if status == pytest.ExitCode.USAGE_ERROR else status
+
+
+def default_jobs() -> int:
+    """One guest per core, at most four."""
+    return max(1, min(4, os.cpu_count() or 1))

@@ -1,0 +1,64 @@
+"""The command line of a run as pytest sees it: the suite's options, and refusals in one line.
+
+`pytest conformance/cases --target qemu` and `assay9 run qemu` take the same options. Without `--target` nothing is
+changed of pytest's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from guests.words import unknown
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options of a run."""
+    group = parser.getgroup("assay9", "conformance of a 9P share")
+    group.addoption("--target", metavar="NAME", help="what to test: a name of conformance/targets or a TOML file")
+    group.addoption("--layer", action="append", default=[], help="only this layer (repeatable)")
+    group.addoption("--family", action="append", default=[], help="only this family, e.g. open (repeatable)")
+    group.addoption("--mount", action="append", default=[], metavar="OPTIONS",
+                    help="mount so, e.g. cache=mmap,msize=8192,access=user,posixacl (repeatable)")  # fmt: skip
+    group.addoption("--mounts", choices=("default", "all"), default="default",
+                    help="default: cache=none and a subset in mmap and loose; all: the whole matrix")  # fmt: skip
+    group.addoption("--results", default="results", metavar="DIR", help="where run directories go")
+    group.addoption("--qemu", metavar="PATH", help="the QEMU to test instead of the target's own")
+    group.addoption("--qemu-arg", action="append", default=[], metavar="ARG", help="a further argument for it")
+    group.addoption("--guest", metavar="IMAGE", help="the guest image instead of the target's (debian11, ...)")
+    group.addoption("--security-model", help="QEMU's security_model instead of the target's")
+    group.addoption("--address", metavar="ADDRESS", help="for target socket: HOST:PORT or a unix socket's path")
+    group.addoption("--aname", help="for target socket: the name to attach to")
+    group.addoption("--export", metavar="DIR", help="for target socket: the exported directory, if on this host")
+    group.addoption("--link", help="the road to the device for the layers wire and ring: qtest, qtest-legacy, "
+                    "guest-pci, vhost-user, vhost-user-inband, vhost-user-legacy")  # fmt: skip
+    group.addoption("--jobs", type=int, metavar="N", help="guests or servers at a time (pytest-xdist's -n)")
+    group.addoption("--keep-guest", action="store_true", help="leave the guest running at the end")
+    group.addoption("--control", choices=("first", "never"), default=None,
+                    help="first: a case must hold on the guest's native file system before it is tried")  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
+    """Refuse options that pytest does not know, and paths that there are not, before anything is collected."""
+    known = early_config.known_args_namespace
+    if not getattr(known, "target", None):
+        return
+    seen, unknown_words = parser.parse_known_and_unknown_args(args)
+    if unknown_words:
+        option = unknown_words[0].partition("=")[0]
+        raise pytest.UsageError(unknown("option", option, parser._opt2dest))
+    for word in getattr(seen, "file_or_dir", ()):
+        if not Path(word.partition("::")[0]).exists():
+            raise pytest.UsageError(f"no file {word}: after the target come only options; -k EXPRESSION chooses cases")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
+    """Let --jobs mean pytest-xdist's -n, before xdist looks; -n itself wins."""
+    jobs, option = config.getoption("--jobs"), config.option
+    if jobs is not None and getattr(option, "numprocesses", 0) is None and not hasattr(config, "workerinput"):
+        option.numprocesses = jobs if jobs > 1 else None
+    return (yield)

@@ -1,0 +1,154 @@
+"""Which cases there are, without importing them: ids, layers, families, parameters, the names that -k matches.
+
+Words that a user writes are checked against this before anything starts. Collecting all cases takes seconds, so it is
+done once for each state of the sources, in a process of its own (`python -m conformance.index`), and kept in the cache.
+Layers and families are names of files and cost nothing.
+
+Rule of this module: it reads sources and the cache, and never imports a case into the process of a run, where pytest
+has to import it first in order to rewrite its assertions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from conformance.errors import SuiteError
+from guests import paths
+from guests.errors import InfrastructureError
+
+CASES = Path(__file__).parent / "cases"
+_KEPT = 8
+"""Indexes kept in the cache: several checkouts may share it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One case, with every parameter that it is collected with (the mount is none of them)."""
+
+    id: str
+    layer: str
+    family: str
+    parameters: tuple[str, ...]
+    """Of `OPEN-004[rdonly]`: `rdonly`. Empty for a case without parameters."""
+    names: tuple[str, ...]
+    """What `-k` is matched against: names of modules, functions and marks, ids with and without parameters."""
+
+
+def layers() -> tuple[str, ...]:
+    """The layers that have cases."""
+    return tuple(sorted({path.parent.name for path in CASES.glob("*/test_*.py")}))
+
+
+def families(layer: str = "*") -> tuple[str, ...]:
+    """The families that have cases in that layer, or in any."""
+    return tuple(sorted({path.stem.removeprefix("test_") for path in CASES.glob(f"{layer}/test_*.py")}))
+
+
+@functools.cache
+def index() -> dict[str, Entry]:
+    """All cases by id: from the cache, or collected now. Raises SuiteError when they cannot be collected."""
+    file = _file()
+    kept = _read(file) if file is not None else None
+    return kept if kept is not None else _collected(file)
+
+
+def warm() -> None:
+    """Put the index into the cache unless it is there: what `setup.sh` does, so that the first refusal is quick."""
+    index()
+
+
+def state() -> str:
+    """Names the present state of every source that can change what is collected."""
+    seen = hashlib.sha256(sys.version.encode())
+    root = CASES.parent.parent
+    for path in sorted([*(root / "conformance").rglob("*.py"), *(root / "protocol").glob("*.py")]):
+        found = path.stat()
+        seen.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
+    return seen.hexdigest()[:16]
+
+
+def _file() -> Path | None:
+    with contextlib.suppress(InfrastructureError):  # a cache that cannot be had costs a collection, nothing else
+        return paths.cache_dir() / f"cases-{state()}.json"
+    return None
+
+
+def _read(file: Path) -> dict[str, Entry] | None:
+    try:
+        loaded = json.loads(file.read_bytes())
+        return {one["id"]: Entry(**{**one, "parameters": tuple(one["parameters"]), "names": tuple(one["names"])})
+                for one in loaded}  # fmt: skip
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _collected(file: Path | None) -> dict[str, Entry]:
+    """Collect in another process, and keep what it says in `file`."""
+    argv = [sys.executable, "-m", "conformance.index"]
+    done = subprocess.run(argv, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=300)
+    try:
+        loaded = json.loads(done.stdout)
+    except ValueError:
+        said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+        raise SuiteError(f"the cases cannot be collected: {said[-1] if said else 'no output'}") from None
+    if file is not None:
+        _keep(file, done.stdout)
+    return {one["id"]: Entry(one["id"], one["layer"], one["family"], tuple(one["parameters"]), tuple(one["names"]))
+            for one in loaded}  # fmt: skip
+
+
+def _keep(file: Path, text: bytes) -> None:
+    with contextlib.suppress(OSError):
+        new = file.with_suffix(f".{os.getpid()}.tmp")
+        new.write_bytes(text)
+        new.replace(file)
+        kept = sorted(file.parent.glob("cases-*.json"), key=lambda path: path.stat().st_mtime)
+        for old in kept[:-_KEPT]:
+            old.unlink(missing_ok=True)
+
+
+def _collect() -> Iterable[Entry]:
+    """What pytest itself collects, with pytest's own names for -k."""
+    import pytest  # noqa: PLC0415 - only the process that collects needs it
+    from _pytest.mark import KeywordMatcher  # noqa: PLC0415 - so that -k here and in a run are the same
+
+    parameters: dict[str, dict[str, None]] = {}
+    names: dict[str, set[str]] = {}
+    where: dict[str, tuple[str, str]] = {}
+
+    class Collector:
+        def pytest_collection_finish(self, session: pytest.Session) -> None:
+            for item in session.items:
+                case = getattr(getattr(item, "function", None), "assay9_case", None)
+                if case is None:
+                    continue
+                callspec = getattr(item, "callspec", None)
+                shown = callspec.id if callspec is not None else ""
+                where[case.id] = (case.layer, case.family)
+                parameters.setdefault(case.id, {})
+                if shown:
+                    parameters[case.id][shown] = None
+                names.setdefault(case.id, set()).update(
+                    {case.id, f"{case.id}[{shown}]", *KeywordMatcher.from_item(item)._names}
+                )
+
+    quiet = ["-p", "no:hypothesispytest", "-p", "no:allure_pytest", "-p", "no:cacheprovider", "-p", "no:terminal",
+             "-p", "no:xdist"]  # fmt: skip
+    status = pytest.main([str(CASES), "--collect-only", "-o", "addopts=", *quiet], plugins=[Collector()])
+    if status != pytest.ExitCode.OK:
+        raise SystemExit(f"pytest ended with status {int(status)}")
+    for id in sorted(where):
+        yield Entry(id, *where[id], tuple(parameters[id]), tuple(sorted(names[id])))
+
+
+if __name__ == "__main__":
+    json.dump([asdict(entry) for entry in _collect()], sys.stdout)

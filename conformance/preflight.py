@@ -1,0 +1,164 @@
+"""What a run is refused for before anything starts: every word of its command line, and of its target's TOML.
+
+Rule of this module: it starts nothing of the target and makes no run directory. Each refusal is one line: UsageError
+for what the user asked (exit status 2), InfrastructureError for what this machine lacks (3).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from conformance import index
+from conformance.errors import UsageError
+from conformance.mounts import MountOptions, for_all_cases
+from conformance.targets import kinds
+from conformance.targets.layers import check_layers, check_options, default_layers
+from conformance.targets.spec import Target
+from guests.words import nearest, shown, unknown
+
+_MOUNT_WORDS = re.compile("cache|none|mmap|loose|readahead|fscache|msize|access|version|posixacl")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A run as it is asked for. What the user did not give is empty."""
+
+    target: Target
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What deployments get; the keys are those of `conformance.targets.layers.FLAGS`."""
+    layers: Sequence[str] = ()
+    families: Sequence[str] = ()
+    mounts: Sequence[str] = ()
+    matrix: bool = False
+    """--mounts all."""
+    control: str = ""
+    expression: str = ""
+    """-k."""
+    jobs: int | None = None
+    results: Path = Path("results")
+
+
+_vouched = False
+
+
+@contextlib.contextmanager
+def vouch() -> Iterator[None]:
+    """In the block a run of this process counts as checked: whoever starts it has called `check`."""
+    global _vouched  # noqa: PLW0603 - one run at a time in a process
+    _vouched = True
+    try:
+        yield
+    finally:
+        _vouched = False
+
+
+def vouched() -> bool:
+    """Whether the run of this process has been checked already."""
+    return _vouched
+
+
+def check(request: Request) -> list[MountOptions]:
+    """Refuse what cannot be; the mounts asked for. Raises UsageError or InfrastructureError, one line."""
+    target = request.target
+    for layer in request.layers:
+        if layer not in index.layers():
+            raise UsageError(unknown("layer", layer, index.layers()))
+    for family in request.families:
+        if family not in index.families():
+            raise UsageError(unknown("family", family, index.families()))
+    mounts = [for_all_cases(text) for text in request.mounts]
+    layers = tuple(request.layers) or default_layers(target)
+    check_layers(target, layers)
+    for family in request.families:
+        _check_family(family, layers)
+    given = {**request.options, "mount": request.mounts, "mounts": request.matrix, "control": request.control}
+    check_options(target, layers, given)
+    if mounts and request.matrix:
+        raise UsageError("--mount and --mounts all exclude each other: --mounts all has every mount")
+    _check_jobs(request)
+    if request.expression:
+        check_expression(request.expression, layers, request.families)
+    kinds.check(target, dict(request.options), layers)
+    check_results(request.results)
+    return mounts
+
+
+def _check_family(family: str, layers: Sequence[str]) -> None:
+    if any(family in index.families(layer) for layer in layers):
+        return
+    elsewhere = [layer for layer in index.layers() if family in index.families(layer)]
+    raise UsageError(f"no family {family} in layer{'s' if len(layers) > 1 else ''} {', '.join(layers)}: "
+                     f"it belongs to {', '.join(elsewhere)}")  # fmt: skip
+
+
+def _check_jobs(request: Request) -> None:
+    if request.jobs is None or request.jobs == 1:
+        return
+    if request.jobs < 1:
+        raise UsageError(f"--jobs {request.jobs}: a number of jobs, 1 or more, is wanted")
+    if request.options.get("keep_guest"):
+        raise UsageError("--keep-guest keeps one guest: leave --jobs out, or say --jobs 1")
+    if request.target.server.get("program") == "vhost-user":
+        raise UsageError(f"--jobs {request.jobs}: the device of target {request.target.name} has one front end at a "
+                         "time: leave --jobs out, or say --jobs 1")  # fmt: skip
+
+
+def check_expression(expression: str, layers: Sequence[str], families: Sequence[str] = ()) -> None:
+    """Refuse a -k that is no expression, or that matches no case of these layers and families. Raises UsageError.
+
+    An expression that may match by the name of a mount, or by not matching, is left to pytest.
+    """
+    from _pytest.mark.expression import Expression  # noqa: PLC0415 - pytest is slow to import, -k is rare
+
+    try:
+        compiled = Expression.compile(expression)
+    except SyntaxError as error:
+        raise UsageError(f"-k {shown(expression)} is no expression: {error.msg} at column {error.offset}") from None
+    except Exception as error:  # noqa: BLE001 - its own ParseError in older versions of pytest
+        raise UsageError(f"-k {shown(expression)} is no expression: {error}") from None
+    if re.search(r"\bnot\b", expression) or _MOUNT_WORDS.search(expression):
+        return
+    matching = [entry for entry in index.index().values()
+                if compiled.evaluate(lambda word, names=entry.names, /, **_: _occurs(word, names))]
+    if any(entry.layer in layers and (not families or entry.family in families) for entry in matching):
+        return
+    which = f"no case of {', '.join(layers)}{' in family ' + ', '.join(families) if families else ''} matches"
+    words = re.findall(r"[\w:+\-.\[\]\\/]+", expression)
+    if matching:
+        hint = f": cases of {', '.join(sorted({f'{entry.layer}/{entry.family}' for entry in matching}))} do"
+    elif len(words) == 1 and (near := nearest(words[0], index.index())) is not None:
+        hint = f": did you mean {near!r}?"
+    else:
+        hint = ": `assay9 cases` lists ids and families"
+    raise UsageError(f"{which} -k {shown(expression)}{hint}")
+
+
+def _occurs(word: str, names: Sequence[str]) -> bool:
+    """As pytest matches -k: anywhere in a name, whatever the case."""
+    return any(word.casefold() in name.casefold() for name in names)
+
+
+def check_results(results: Path) -> None:
+    """Refuse a directory for results in which no file can be made. Raises UsageError. It is left as it was found."""
+    made: list[Path] = []
+    try:
+        missing = [path for path in (results, *results.parents) if not path.exists()]
+        for path in reversed(missing):
+            path.mkdir()
+            made.append(path)
+        with tempfile.TemporaryFile(dir=results, prefix=".assay9-"):
+            pass
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"--results {shown(str(results))}: nothing can be written there ({why})") from None
+    finally:
+        for path in reversed(made):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
