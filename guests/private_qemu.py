@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 import subprocess
 import tarfile
 import time
@@ -17,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from guests import paths
-from guests.build_tools import missing_build_packages, user_namespace_problem
 from guests.cached import Cached
 from guests.contents import read_manifest
 from guests.errors import InfrastructureError
-from guests.files import require_space
-from guests.processes import claimed, dying_with_parent
+from guests.images.debian import make_root, require_tools
 from guests.progress import Progress, silent
 
 NAME = "qemu11"
@@ -46,7 +42,6 @@ exec "$r/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2" --library-path "$r/usr/l
 """
 SPACE_MB = 1500
 """Peak while mmdebstrap works (it unpacks 0.6 GB and packs a tar); what is kept is 120 MB."""
-LIMIT = 1800.0
 
 
 def directory() -> Path:
@@ -75,32 +70,20 @@ def ensure_private_qemu(progress: Progress = silent, rebuild: bool = False) -> P
     target = directory()
 
     def make(temporary: Path) -> None:
-        _require_tools()
+        require_tools("fetching QEMU")
         _make(temporary, target, progress)
 
     cached().ensure(make, progress, rebuild=rebuild)
     return target / PROGRAM
 
 
-def _require_tools() -> None:
-    if missing := missing_build_packages():
-        raise InfrastructureError(f"fetching QEMU needs {', '.join(missing)}", f"apt-get install {' '.join(missing)}")
-    if os.geteuid() != 0 and (problem := user_namespace_problem()):
-        raise InfrastructureError(*problem)
-
-
 def _make(temporary: Path, target: Path, progress: Progress) -> None:
     started = time.monotonic()
-    scratch = Path(os.environ.get("TMPDIR", "/var/tmp")) / f"assay9-{NAME}-{secrets.token_hex(4)}"
-    require_space(scratch.parent, SPACE_MB, TITLE)
-    progress(f"{NAME}: mmdebstrap {SUITE} with {BACKPORTS} (about a minute with a near mirror)")
-    with claimed(scratch):
-        scratch.mkdir()
-        scratch.chmod(0o755)  # apt's own user must reach it
-        archive = temporary / "root.tar"
-        _mmdebstrap(scratch, archive, temporary / "mmdebstrap.log")
-        _unpack(archive, temporary / "root")
-        archive.unlink()
+    archive = temporary / "root.tar"
+    make_root(SUITE, [f"{package}/{BACKPORTS}" for package in PACKAGES], archive, name=NAME, progress=progress,
+              space_mb=SPACE_MB, variant="apt", options=[f"--setup-hook={_HOOK}"])  # fmt: skip
+    _unpack(archive, temporary / "root")
+    archive.unlink()
     script = temporary / PROGRAM
     version = _version(temporary / "root")
     script.write_text(_SCRIPT.format(version=version, root=target / "root"), encoding="ascii")
@@ -108,26 +91,6 @@ def _make(temporary: Path, target: Path, progress: Progress) -> None:
     made = {"version": version, "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     (temporary / "manifest.json").write_text(json.dumps(made), encoding="utf-8")
     progress(f"{NAME}: QEMU {version} fetched in {time.monotonic() - started:.0f} s")
-
-
-def _mmdebstrap(scratch: Path, archive: Path, log: Path) -> None:
-    rootless = () if os.geteuid() == 0 else ("--user", "--map-root-user", "--map-auto")
-    # Killed by itself mmdebstrap leaves mounts and children behind; its namespaces end with one process.
-    apart = ("unshare", *rootless, "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL", "--")
-    include = ",".join(f"{package}/{BACKPORTS}" for package in PACKAGES)
-    argv = [*apart, "mmdebstrap", "--mode=root", "--variant=apt", f"--include={include}", "--format=tar",
-            "--aptopt=Acquire::Retries 3", f"--setup-hook={_HOOK}"]  # fmt: skip
-    argv += [f"--dpkgopt=path-exclude=/usr/share/{kind}/*" for kind in ("doc", "locale", "man", "info")]
-    with log.open("wb") as out:
-        done = subprocess.run(
-            dying_with_parent([*argv, SUITE, str(archive)]), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-            env={**os.environ, "TMPDIR": str(scratch)}, check=False, timeout=LIMIT,
-        )  # fmt: skip
-    if done.returncode != 0:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        told = [line for line in lines if line.startswith(("E: ", "Err:"))] or lines or ["it said nothing"]
-        raise InfrastructureError(f"mmdebstrap {SUITE} failed: {told[0][:300]}",
-                                  "check the network and the proxy of apt, then retry")  # fmt: skip
 
 
 def _unpack(archive: Path, root: Path) -> None:

@@ -61,7 +61,7 @@ BOOT_MODULES = ("virtio_pci", "virtio_blk", "squashfs", "overlay")
 """Loaded by the initramfs, to reach the root file system."""
 
 
-_BUILDERS = ("recipe.py", "kernel.py", "initramfs.py", "rootfs.py", "build.py")
+_BUILDERS = ("recipe.py", "debian.py", "kernel.py", "initramfs.py", "rootfs.py", "build.py")
 
 
 class Recipe(BaseModel):
