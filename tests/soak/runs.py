@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from soak import journal as journals
-from soak.judges import Judgement
+from soak.judges import Judgement, Record, all_of
 from soak.plan import Plan, jobs_of
 from soak.report.facts import Facts
 from soak.report.write import write
@@ -19,16 +20,49 @@ from soak.view import View
 SERVER = Path(__file__).with_name("wrong_server.py")
 
 
+LOOK = 2.0
+"""Seconds between two looks at the record of a run that ends by what it holds."""
+ENOUGH = 900.0
+"""Seconds after which such a run ends anyhow; no machine is so busy."""
+
+
+class UntilThen(Runner):
+    """A run that ends when its record holds what a test waits for, however long the machine takes to get there."""
+
+    def __init__(self, journal: journals.Journal, until: Callable[[Record], bool]) -> None:
+        super().__init__(journal, View(io.StringIO()))
+        self._until, self._look, self._told = until, time.monotonic() + LOOK, False
+        self._limit = time.monotonic() + ENOUGH
+
+    def _poll(self, now: float) -> None:
+        super()._poll(now)
+        if self._told or now < self._look or self._silent:
+            return
+        self._look = now + LOOK
+        if now > self._limit or self._until(Record.of(self.journal)):
+            self._told = True
+            for job in self._jobs:
+                job.program.finish_soon()
+
+
+def judged(name: str, verdict: str) -> Callable[[Record], bool]:
+    """Whether a judgement whose name begins so has that verdict."""
+    return lambda record: any(j.name.startswith(name) and j.verdict == verdict for j in all_of(record))
+
+
 def soaked(directory: Path, *faults: str, options: dict[str, Any] | None = None, workload: str = "tree",
-           **plan: Any) -> tuple[Facts, float]:  # fmt: skip
-    """A run on target `local` through the wrong server with those faults; what it shows, and the seconds it took."""
+           until: Callable[[Record], bool] | None = None, **plan: Any) -> tuple[Facts, float]:  # fmt: skip
+    """A run on target `local` through the wrong server with those faults; what it shows, and the seconds it took.
+
+    It ends by its plan, or with `until` when that is true of its record.
+    """
     through = [sys.executable, str(SERVER), *faults]
     made = Plan(target="local", target_options={"through": through},
                 jobs=jobs_of([workload], 1, {workload: options or {}}),
                 **{"seed": 1, "sample_seconds": 0.5, **plan})  # fmt: skip
     begun = time.monotonic()
     with journals.create(directory / "run", made.model_dump()) as journal:
-        Runner(journal, View(io.StringIO())).run()
+        (UntilThen(journal, until) if until is not None else Runner(journal, View(io.StringIO()))).run()
         return write(journal), time.monotonic() - begun
 
 
