@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 
 import click
 
-import conformance.cases
-from conformance.case import CASES, Case
+from conformance.case import Case
 from conformance.errors import UsageError
 from conformance.evidence.record import load_run
+from conformance.library import load_cases
 from conformance.message_matrix import CALL_LAYERS, NEVER_SENT, lines, matrix, never_sent
-
-FOLDER = Path(conformance.cases.__file__).parent
-
-
-def load_cases() -> list[Case]:
-    """Import every module of cases; the cases in order of layer, family and id."""
-    for path in sorted(FOLDER.glob("*/test_*.py")):
-        importlib.import_module(f"conformance.cases.{path.parent.name}.{path.stem}")
-    return sorted(CASES.values(), key=lambda c: (c.layer, c.family, c.id))
 
 
 @click.command()

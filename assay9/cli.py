@@ -19,6 +19,7 @@ ELSEWHERE = {
     "doctor": "assay9.doctor",
     "frames": "reference_server.cli",
     "guest": "guests.cli",
+    "profile": "conformance.profiles.cli",
     "report": "conformance.evidence.cli",
     "run": "assay9.run",
     "serve": "reference_server.cli",

@@ -17,6 +17,8 @@ from conformance.errors import Severity, SuiteError
 
 Layer = Literal["ring", "wire", "vfs", "property", "sequence", "application"]
 LAYERS: tuple[Layer, ...] = ("ring", "wire", "vfs", "property", "sequence", "application")
+MOUNTED = frozenset({"vfs", "property"})
+"""Layers whose cases make system calls on a share that is mounted."""
 CACHES = ("none", "readahead", "mmap", "loose", "fscache")
 
 _ID = re.compile(r"[A-Z][A-Z0-9]*(-[A-Z][A-Z0-9]*)*-\d{3}\Z")

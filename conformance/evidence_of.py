@@ -5,8 +5,9 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-from conformance.case import Case
+from conformance.case import MOUNTED, Case
 from conformance.compare import Comparison as Seen
+from conformance.decided import DecidedBy, Step, declared, derive
 from conformance.evidence.record import (
     Call,
     CaseResult,
@@ -56,6 +57,8 @@ def case_result(
         seconds=round(seconds, 4),
         guest_seconds=round(max(guest_seconds, 0.0), 4),
         worker=worker,
+        decided_by=_decided_by(case, parameters, share, crossed),
+        unreached=max(0, len(controls) - len(calls)) if judgement.findings else 0,
         calls=[_call(i, c, controls, crossed) for i, c in enumerate(calls, 1)],
         comparisons=[_comparison(c) for c in (share.comparisons if share is not None else [])],
         covers=list(case.covers),
@@ -79,6 +82,14 @@ def _known(entry: Known) -> KnownFailure:
     return KnownFailure(
         reason=entry.reason, link=entry.link, where=entry.where, component=entry.component, owner=entry.owner
     )
+
+
+def _decided_by(case: Case, parameters: str, share: Share | None, crossed: Crossed | None) -> DecidedBy:
+    if share is None or crossed is None or not crossed.numbered:
+        return declared(case.id, parameters) if case.layer in MOUNTED else "server"
+    steps = [Step(c.op, errno_name(c.errno) if c.errno else "", crossed.by_call.get(c.number, ()))
+             for c in share.calls if c.vantage.startswith("inside")]  # fmt: skip
+    return derive(steps, case.covers, {c.kind for c in share.comparisons})
 
 
 def _call(index: int, record: CallRecord, controls: list[CallRecord], crossed: Crossed | None) -> Call:

@@ -17,7 +17,7 @@ Kind = Literal["worse", "better", "otherwise", "only before", "only after"]
 MEANING: dict[Kind, str] = {
     "worse": "the requirement held, and does not any more",
     "better": "the requirement did not hold, and does now",
-    "otherwise": "neither: driven, declared or refused in another way",
+    "otherwise": "neither: driven, declared or refused in another way, or known for another reason",
     "only before": "in the first run only",
     "only after": "in the second run only",
 }
@@ -65,14 +65,36 @@ def changes(before: Record, after: Record) -> Changes:
         old, new = first.get(key), second.get(key)
         was = None if old is None else standing(old)
         now = None if new is None else standing(new)
-        if was == now:
+        other = _known_otherwise(old, new)
+        if was == now and not other:
             same += 1
             continue
         told = old if new is None or (old is not None and was in _BROKEN and now not in _BROKEN) else new
         assert told is not None
         found.append(Change(_kind(was, now), told.id, told.mount, told.family, told.severity, told.requirement,
-                            was, now, told.reason))  # fmt: skip
+                            was, now, other or told.reason))  # fmt: skip
     return Changes(before, after, same, found)
+
+
+def _known_otherwise(old: CaseResult | None, new: CaseResult | None) -> str:
+    """How a case that is known in both runs now fails for another reason; empty where it does not."""
+    if old is None or new is None or not (old.verdict == new.verdict == "known" and old.findings and new.findings):
+        return ""
+    was, now = _declared(old), _declared(new)
+    more = [said for key, said in now.items() if key not in was]
+    gone = [said for key, said in was.items() if key not in now]
+    parts = [f"now {', '.join(more)}" if more else "", f"no more {', '.join(gone)}" if gone else ""]
+    return f"known for another reason: {'; '.join(filter(None, parts))}" if more or gone else ""
+
+
+def _declared(result: CaseResult) -> dict[tuple[str, ...], str]:
+    """What the case is known for: the codes of its findings with the entries that declare them."""
+    found: dict[tuple[str, ...], str] = {}
+    for finding in result.findings:
+        if (entry := finding.known) is not None:
+            key = (finding.code, entry.component, entry.link, entry.where)
+            found[key] = f"{finding.code} ({entry.component or 'profile'}: {entry.reason})"
+    return found
 
 
 def _kind(was: Standing | None, now: Standing | None) -> Kind:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from conformance.evidence.changes import as_text, changes
 from conformance.evidence.cli import compare
-from conformance.evidence.models import Record
+from conformance.evidence.models import KnownFailure, Record, SeenFinding
 from conformance.evidence.record import RunWriter
 from tests.evidence import sample
 
@@ -58,3 +58,24 @@ def test_command_takes_targets_and_gives_json(tmp_path: Path) -> None:
     found = json.loads(told.output)
     assert (found["before"]["target"], found["after"]["target"]) == ("qemu", "qemu-next")
     assert found["same"] == 56 and len(found["changes"]) == 4
+
+
+def test_a_known_case_that_fails_for_another_reason_is_told() -> None:
+    entry = KnownFailure(reason="cut to 32 bits", link="https://example.org/1", component="qemu-device")
+    other = entry.model_copy(update={"reason": "lost", "link": "https://example.org/2"})
+
+    def run(code: str, known: KnownFailure) -> Record:
+        record = sample.record(60)
+        at = next(n for n, one in enumerate(record.results) if one.verdict == "known")
+        finding = SeenFinding(code=code, text="t", known=known)
+        record.results[at] = record.results[at].model_copy(update={"findings": [finding], "known": known})
+        return record
+
+    before = run("field:size", entry)
+    assert not changes(before, run("field:size", entry.model_copy(update={"reason": "in other words"}))).differing
+    for after in (run("content", entry), run("field:size", other)):
+        (change,) = changes(before, after).differing
+        assert (change.kind, change.before, change.after) == ("otherwise", "known", "known")
+        assert change.reason.startswith("known for another reason: now ")
+    told = as_text(changes(before, run("content", entry)))
+    assert "now content (qemu-device: cut to 32 bits); no more field:size" in told

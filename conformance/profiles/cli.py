@@ -1,0 +1,67 @@
+"""`assay9 profile check`: what the known failures of a target are worth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from conformance.evidence.record import load_run
+from conformance.library import load_cases
+from conformance.profiles import check as judging
+from conformance.targets import spec
+
+
+@click.group()
+def profile() -> None:
+    """What targets declare of themselves."""
+
+
+@profile.command()
+@click.argument("target", required=False)
+@click.option("--run", "runs", type=click.Path(path_type=Path), multiple=True, metavar="RUN",
+              help="A run of that target: what its entries really cover (repeatable).")  # fmt: skip
+@click.option("--all", "show_all", is_flag=True, help="Show every entry, also those that nothing is to be said of.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def check(target: str | None, runs: tuple[Path, ...], show_all: bool, as_json: bool) -> None:
+    """Judge the known failures of TARGET, or of all targets: how narrow each is, and what it would mask.
+
+    Told are entries that name no case, have no valid link, are so wide that another fault of their cases would be
+    masked, and, with --run, those that never match or match much. Exit status 1 when something is told.
+    """
+    entries = {(e.component, e.reason, tuple(e.cases), tuple(e.codes)): e
+               for name in ([target] if target else spec.names()) for e in spec.load(name).profile.known}  # fmt: skip
+    seen = judging.check(list(entries.values()), [c.id for c in load_cases()], [load_run(run) for run in runs])
+    wrong = [one for one in seen if one.problems]
+    if as_json:
+        click.echo(json.dumps([_as_dict(one) for one in seen], indent=1))
+    else:
+        for one in seen if show_all else wrong:
+            click.echo(_lines(one, counted=bool(runs)))
+        widths = ", ".join(f"{sum(one.width == width for one in seen)} {width}" for width in judging.WIDTHS)
+        click.echo(f"{len(seen)} known failures: {widths}; {len(wrong)} with something to mend")
+    raise SystemExit(1 if wrong else 0)
+
+
+def _lines(one: judging.Verdict, *, counted: bool) -> str:
+    entry = one.entry
+    said = [f"{entry.component}: {', '.join(entry.cases)}: {entry.reason}"]
+    values = ", ".join(f"{name} {wanted!r}" for name, wanted in entry.values.items())
+    said.append(f"    {one.width}: {', '.join(entry.codes) or 'no code'}{' with ' + values if values else ''}")
+    if counted:
+        said.append(f"    covers {one.covered} findings of {one.results} results; {one.applied} results of its cases")
+    if one.masks:
+        said.append(f"    would mask: {', '.join(one.masks)}")
+    if one.unreached:
+        said.append(f"    {one.unreached} calls of its cases were not made: the failure ended them")
+    return "\n".join(said + [f"    {problem}" for problem in one.problems])
+
+
+def _as_dict(one: judging.Verdict) -> dict[str, Any]:
+    e = one.entry
+    return {"component": e.component, "owner": e.owner, "case": e.cases, "finding": e.codes, "values": e.values,
+            "reason": e.reason, "link": e.link, "where": e.where, "width": one.width, "masks": one.masks,
+            "covered": one.covered, "results": one.results, "applied": one.applied, "passed": one.passed,
+            "unreached": one.unreached, "problems": one.problems}  # fmt: skip

@@ -1,0 +1,69 @@
+"""conformance.decided: who decides a case, from the messages of its calls; and what is declared of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import pytest
+
+from conformance.decided import DecidedBy, Step, _declared, declared, derive
+from conformance.library import load_cases
+from tests.golden.record_decided import RECORDED
+
+CREATED = Step("create", "", ("Twalk -> ENOENT", "Twalk", "Tlcreate", "Tclunk"))
+LOOKED_UP = ("Twalk", "Tgetattr", "Tclunk")
+
+
+@pytest.mark.parametrize(
+    ("steps", "by"),
+    [
+        ([CREATED, Step("truncate", "EINVAL")], "guest"),
+        ([CREATED, Step("truncate", "EINVAL", LOOKED_UP)], "guest"),
+        ([CREATED, Step("truncate", "EINVAL", ("Tsetattr -> EINVAL",))], "server"),
+        ([CREATED, Step("truncate", "EINVAL", ("Tsetattr -> EIO",))], "server"),
+        ([CREATED, Step("open", "EACCES", LOOKED_UP)], "told"),
+        ([CREATED, Step("open", "EACCES", ("Twalk", "Tlopen -> EACCES"))], "server"),
+        ([CREATED, Step("open", "ENOENT", ("Twalk -> ENOENT",))], "server"),
+        ([CREATED, Step("lseek"), Step("lseek")], "told"),
+        ([CREATED, Step("lseek", "EINVAL"), Step("slurp", "", ("Twalk", "Tlopen", "Tread", "Tclunk"))], "guest"),
+        ([CREATED, Step("slurp", "", ("Twalk", "Tlopen", "Tread", "Tclunk")), Step("lseek", "EINVAL")], "server"),
+        ([CREATED, Step("lseek", "EINVAL"), Step("write", "", ("Twrite",)), Step("chmod", "", ("Tsetattr",))], "guest"),
+        ([CREATED, Step("access", "", LOOKED_UP)], "told"),
+        ([CREATED, Step("attempts", "", LOOKED_UP)], "told"),
+        ([CREATED, Step("attempts", "", (*LOOKED_UP, "Tlopen -> EACCES"))], "server"),
+        ([CREATED, Step("attempts", "", ("Twalk -> ENOENT",))], "server"),
+        ([CREATED, Step("stat", "", LOOKED_UP)], "server"),
+        ([CREATED], "server"),
+        ([], "told"),
+    ],
+    ids=str,
+)
+def test_what_the_messages_of_each_call_show(steps: list[Step], by: DecidedBy) -> None:
+    assert derive(steps) == by
+
+
+def test_a_message_that_is_the_point_and_a_comparison_that_was_asked_for_are_the_server_s() -> None:
+    refused = [CREATED, Step("truncate", "EINVAL")]
+    assert derive(refused, covers=["Tsetattr"]) == "server"
+    assert derive(refused, comparisons=["stat", "content"]) == "guest", "nothing was sent that could change it"
+    assert derive([CREATED, Step("lseek")], comparisons=["content"]) == "server"
+
+
+def recorded() -> Iterable[tuple[str, DecidedBy]]:
+    for line in RECORDED.read_text(encoding="utf-8").splitlines():
+        seen = json.loads(line)
+        steps = [Step(op, errno, tuple(messages)) for op, errno, messages in seen["steps"]]
+        yield seen["id"], derive(steps, seen["covers"], seen["comparisons"])
+
+
+def test_what_is_declared_is_what_the_recorded_messages_show() -> None:
+    assert dict(recorded()) == dict(_declared()), "python tests/golden/record_decided.py RUN..."
+
+
+def test_what_is_declared_are_cases_and_a_small_part_of_them() -> None:
+    ids = {case.id for case in load_cases() if case.layer in ("vfs", "property")}
+    named = {name.partition("[")[0] for name in _declared()}
+    assert named <= ids
+    assert len(named) < len(ids) / 3
+    assert declared("OPEN-001") == "server" and declared("SEEK-003") == "guest"

@@ -1,0 +1,59 @@
+"""Who decides each case, from runs: python tests/golden/record_decided.py RUN...
+
+Writes `conformance/decided.toml` and, beside this file, `decided.jsonl`: the calls and messages that show it, one line
+for a case, by which `tests/conformance/test_decided.py` derives it again. A case is the server's when one run says so.
+Give runs with `--all` of guests with different kernels.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from conformance import decided
+from conformance.decided import DecidedBy, Step, derive
+from conformance.evidence.models import CaseResult
+from conformance.evidence.record import load_run
+
+RECORDED = Path(__file__).with_name("decided.jsonl")
+_ORDER: tuple[DecidedBy, ...] = ("guest", "told", "server")
+
+
+def steps_of(result: CaseResult) -> list[Step]:
+    """The calls inside, each with its messages; the same call again and again once."""
+    made = [Step(c.op, c.errno or "", tuple(dict.fromkeys(c.messages))) for c in result.calls
+            if c.vantage.startswith("inside")]  # fmt: skip
+    return [step for at, step in enumerate(made) if at == 0 or step != made[at - 1]]
+
+
+def main(runs: list[Path]) -> None:
+    """Write both files."""
+    found: dict[str, tuple[DecidedBy, dict[str, Any]]] = {}
+    for run in runs:
+        for result in load_run(run).results:
+            if result.verdict not in ("pass", "known", "fixed") or not any(c.messages for c in result.calls):
+                continue
+            steps, kinds = steps_of(result), sorted({c.kind for c in result.comparisons})
+            by = derive(steps, result.covers, kinds)
+            shown = {"id": result.id, "covers": result.covers, "comparisons": kinds,
+                     "steps": [[s.op, s.errno, list(s.messages)] for s in steps]}  # fmt: skip
+            if result.id not in found or _ORDER.index(by) > _ORDER.index(found[result.id][0]):
+                found[result.id] = (by, shown)
+    lists = {by: sorted(id for id, (seen, _) in found.items() if seen == by) for by in ("told", "guest")}
+    with decided.DECLARED.open("w", encoding="utf-8") as file:
+        file.write("# Cases that the guest's kernel decides: written by tests/golden/record_decided.py.\n")
+        for by, ids in lists.items():
+            file.write(f"\n# Decided by {decided.MEANING[by]}.\n{by} = [\n")  # type: ignore[index]
+            file.writelines(f"    {json.dumps(id)},\n" for id in ids)
+            file.write("]\n")
+    with RECORDED.open("w", encoding="utf-8") as file:
+        for by, shown in (found[id] for id in sorted(found)):
+            if by != "server":
+                file.write(json.dumps(shown, separators=(",", ":")) + "\n")
+    print({by: len(ids) for by, ids in lists.items()}, "of", len(found))
+
+
+if __name__ == "__main__":
+    main([Path(name) for name in sys.argv[1:]])
