@@ -69,7 +69,7 @@ class TestFindings:
 
     def test_a_call_that_hangs(self, outside: Vantage) -> None:
         os.mkfifo(f"{outside.root}/fifo")
-        outside.timeout = 0.2
+        outside.timeout = 1.0
         with pytest.raises(Finding) as raised:
             outside.open("fifo", os.O_RDONLY)
         assert raised.value.code == "hung" and raised.value.values["call"] == "open"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from guests.agentlink import AgentLink, LocalChannel
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -69,9 +69,7 @@ def test_a_process_that_died_while_nobody_wanted_it_is_replaced(agent: AgentLink
     first = hired(agent, tmp_path)
     agent.reap()
     os.kill(first, signal.SIGKILL)
-    deadline = time.monotonic() + 5
-    while Path(f"/proc/{first}/cwd").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    eventually(lambda: not Path(f"/proc/{first}/cwd").exists())
     assert hired(agent, tmp_path) != first
 
 
@@ -103,7 +101,4 @@ def test_no_process_outlives_the_agent(tmp_path: Path) -> None:
     link.call("@spawn", proc="third", root=str(tmp_path), umask=0o022)
     pids.append(link.call("getpid", proc="third"))
     link.close()
-    deadline = time.monotonic() + 5
-    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))

@@ -17,6 +17,7 @@ from guests.files import mounts_below, remove_tree, require_space
 from guests.locks import appearing, exclusive
 from guests.processes import claim, claimed, clean_left_over, dying_with_parent, end, read_states, start_time
 from guests.progress import silent
+from tests.waiting import PATIENT
 
 pytestmark = pytest.mark.usefixtures("private_runtime", "private_cache")
 
@@ -40,7 +41,7 @@ def test_a_machine_whose_run_is_gone_is_ended_and_told(sleeper: subprocess.Popen
     disk.mkdir()
     left_by_a_dead_run(sleeper, disk)
     told = clean_left_over()
-    assert sleeper.wait(5) == -9
+    assert sleeper.wait(PATIENT) == -9
     assert not disk.exists() and read_states() == []
     assert f"pid {sleeper.pid}" in told[0] and str(disk) in told[1]
     assert clean_left_over() == []
@@ -126,7 +127,7 @@ def test_the_second_builder_waits_says_so_and_gives_up(tmp_path: Path) -> None:
             exclusive(lock, "image x", told.append, limit=0.3),
         ):
             pass
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < PATIENT, "it gives up after its limit"
     assert told == ["waiting: another run is making image x"]
     with exclusive(lock, "image x", told.append):
         assert len(told) == 1
@@ -145,7 +146,7 @@ def test_a_runtime_directory_of_a_stranger_is_refused(private_runtime: Path) -> 
         paths.runtime_dir()
 
 
-def wait_until(true: object, limit: float = 10.0) -> None:
+def wait_until(true: object, limit: float = PATIENT) -> None:
     assert callable(true)
     deadline = time.monotonic() + limit
     while not true():

@@ -10,16 +10,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from guests import resident
 from guests.errors import InfrastructureError
 from guests.images.build import _make_keys
 from guests.images.recipe import GUEST_FILES
 from guests.qmp import Qmp
 from guests.resident import LineBuffer, SocketLineChannel, connect
 from guests.ssh import SshShell
+from tests.waiting import PATIENT
 
 
 @contextmanager
@@ -66,12 +69,12 @@ def test_a_channel_survives_a_timeout_and_tells_the_end() -> None:
     with pytest.raises(TimeoutError):
         channel.recv_line(0.05)
     far.sendall(b"late\n")
-    assert channel.recv_line(5) == b"late"
+    assert channel.recv_line(PATIENT) == b"late"
     channel.send(b"ping\n")
     assert far.recv(10) == b"ping\n"
     far.close()
     with pytest.raises(InfrastructureError, match="ended"):
-        channel.recv_line(5)
+        channel.recv_line(PATIENT)
     channel.close()
     channel.close()
 
@@ -84,19 +87,23 @@ def test_a_guest_that_never_answers_is_one_line(keys: Path) -> None:
         connect(port, keys / "token", 1.0, lambda: True)
 
 
-def test_a_refused_token_is_suspected(keys: Path) -> None:
+def test_a_refused_token_is_suspected(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time is over when it has tried often enough, however long that takes."""
+    tries: list[bytes] = []
+    now: Callable[[], float] = lambda: PATIENT + 1 if len(tries) > 10 else 0.0  # noqa: E731
+    clock = SimpleNamespace(monotonic=now, time=time.time, sleep=time.sleep)
+    monkeypatch.setattr(resident, "time", clock)
+    monkeypatch.setattr(resident, "_ATTEMPT", PATIENT)
     with (
-        serving(lambda connection: connection.recv(1000)) as port,
+        serving(lambda connection: tries.append(connection.recv(1000))) as port,
         pytest.raises(InfrastructureError, match="wrong token"),
     ):
-        connect(port, keys / "token", 1.0, lambda: True)
+        connect(port, keys / "token", PATIENT, lambda: True)
 
 
 def test_waiting_ends_with_the_machine(keys: Path) -> None:
-    started = time.monotonic()
     with pytest.raises(InfrastructureError, match="machine ended"):
-        connect(1, keys / "token", 60.0, lambda: False)
-    assert time.monotonic() - started < 5
+        connect(1, keys / "token", PATIENT, lambda: False)
 
 
 def test_another_program_on_the_ssh_port_is_one_line(keys: Path) -> None:

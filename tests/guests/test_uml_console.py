@@ -21,7 +21,7 @@ SIZE = 16
 MEMORY = 1 << 20
 PART = 0x2000
 """Room in memory for each queue and its buffers."""
-LIMIT = 20.0
+LIMIT = 300.0
 
 
 class Driver:

@@ -29,12 +29,13 @@ from protocol.constants import GETATTR_BASIC
 from protocol.messages import Rgetattr, Tgetattr
 from protocol.virtqueue import Feature
 from tests.links.model import ModelDevice
+from tests.waiting import PATIENT
 
 
 def talks(server: Server) -> None:
     """A session with many requests in flight, then another one."""
     for _ in range(2):
-        client = Client(server.connect(), timeout=60.0)
+        client = Client(server.connect(), timeout=PATIENT)
         client.version(8192)
         client.attach(1, server.aname, b"root")
         assert client.getattr(1).mode & 0o40000
@@ -67,7 +68,7 @@ def test_notifications_in_messages(tmp_path: Path) -> None:
         queue.publish()
         assert not device.broken()
         queue.kick()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENT
         while not device.broken():
             assert time.monotonic() < deadline
     finally:
@@ -229,16 +230,16 @@ def test_a_guest_gets_its_device_back(tmp_path: Path) -> None:
         shell = server.shell()
         link = server.connect()
         assert isinstance(link, RingLink)
-        client = Client(link, timeout=60.0)
+        client = Client(link, timeout=PATIENT)
         client.version(8192)
         client.attach(1, server.aname, b"root")
         link.send_in_turn([[codec.frame(Tgetattr(i, 1, GETATTR_BASIC))] for i in range(link.depth)])
-        assert [codec.decode(link.recv(60.0)).tag for _ in range(link.depth)] == list(range(link.depth))
+        assert [codec.decode(link.recv(PATIENT)).tag for _ in range(link.depth)] == list(range(link.depth))
         client.close()
         for turn in range(int(os.environ.get("ASSAY9_GIVE_BACKS", "4"))):
             server.give_back()
             done = shell.run("mkdir -p /mnt/share0 && mount -t 9p -o trans=virtio,version=9p2000.L share0 /mnt/share0"
-                             " && ls /mnt/share0 && umount /mnt/share0", timeout=60)  # fmt: skip
+                             " && ls /mnt/share0 && umount /mnt/share0", timeout=PATIENT)  # fmt: skip
             assert done.status == 0, (turn, done)
             server.take(over_ssh=turn % 4 == 0)
         talks(server)

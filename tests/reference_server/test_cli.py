@@ -17,12 +17,13 @@ from protocol import codec
 from protocol import constants as c
 from protocol import messages as m
 from reference_server.framelog import Recorder
+from tests.waiting import PATIENT
 
 COMMAND = [sys.executable, "-m", "reference_server"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENT, check=False)
 
 
 @contextmanager
@@ -37,12 +38,12 @@ def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]
         yield process, [line.removeprefix("listening on ").split(" ", 1)[1] for line in lines]
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(PATIENT) == 0
         process.stdout.close()
 
 
 def begin(sock: socket.socket, aname: bytes = b"") -> bytes:
-    sock.settimeout(10)
+    sock.settimeout(PATIENT)
     sock.sendall(codec.frame(m.Tversion(c.NOTAG, 8192, b"9P2000.L")))
     sock.recv(100)
     sock.sendall(codec.frame(m.Tattach(1, 0, c.NOFID, b"", aname, 0)))

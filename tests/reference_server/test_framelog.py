@@ -27,6 +27,7 @@ from reference_server.transports import unix
 from reference_server.transports.stream import Listener
 from tests.golden.frames import read as golden_frames
 from tests.protocol.strategies import messages as any_message
+from tests.waiting import PATIENT
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans(), st.binary(max_size=50)), max_size=20))
@@ -129,7 +130,7 @@ def serve(path: str, store: MemoryStore, observer: Recorder | None = None) -> Li
 
 def connect(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(10)
+    sock.settimeout(PATIENT)
     sock.connect(path)
     return sock
 

@@ -36,6 +36,7 @@ from reference_server.storage import Store
 from reference_server.virtio.device import Device, Queue
 from reference_server.virtio.memory import GuestMemory, Region
 from reference_server.virtio.rings import RingAddress
+from tests.waiting import PATIENT
 
 SIZE = 4 << 20
 """Bytes of guest memory, in two regions that meet half way."""
@@ -189,7 +190,7 @@ class Driver:
             found.append((number, length, pieces))
         return found
 
-    def wait_used(self, count: int = 1, seconds: float = 30.0) -> list[tuple[int, int, list[Piece]]]:
+    def wait_used(self, count: int = 1, seconds: float = PATIENT) -> list[tuple[int, int, list[Piece]]]:
         """As ``used``, once ``count`` have come."""
         found = self.used()
         end = time.monotonic() + seconds
