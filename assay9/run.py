@@ -28,6 +28,8 @@ option = functools.partial(click.option, cls=GroupedOption)
         help="Only this family of cases, e.g. open (repeatable).")  # fmt: skip
 @option("-k", "expression", type=WORD, group=_SELECT, metavar="EXPRESSION",
         help="Only cases whose ids or names match, as in pytest: OPEN-004, 'rename and not dir'.")  # fmt: skip
+@option("--all", "every", is_flag=True, group=_SELECT,
+        help="Also the cases that the guest's kernel decides alone: no server can fail them. -k finds them, too.")
 @option("--mount", "mounts", multiple=True, group=_SHARE, metavar="OPTIONS",
         help="Mount so, e.g. cache=mmap,msize=8192,access=user,posixacl (repeatable).")  # fmt: skip
 @option("--mounts", "matrix", type=click.Choice(["default", "all"]), default="default", show_default=True, group=_SHARE,
@@ -55,10 +57,10 @@ option = functools.partial(click.option, cls=GroupedOption)
         metavar="DIR", help="Where run directories go.")  # fmt: skip
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def run(
-    target: str, layers: tuple[str, ...], families: tuple[str, ...], expression: str | None, mounts: tuple[str, ...],
-    matrix: str, control: str | None, qemu: str | None, qemu_args: tuple[str, ...], image: str | None,
-    security_model: str | None, keep_guest: bool, address: str | None, aname: str | None, export: str | None,
-    link: str | None, jobs: int | None, results: Path, pytest_args: tuple[str, ...],
+    target: str, layers: tuple[str, ...], families: tuple[str, ...], expression: str | None, every: bool,
+    mounts: tuple[str, ...], matrix: str, control: str | None, qemu: str | None, qemu_args: tuple[str, ...],
+    image: str | None, security_model: str | None, keep_guest: bool, address: str | None, aname: str | None,
+    export: str | None, link: str | None, jobs: int | None, results: Path, pytest_args: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Run the cases on TARGET and write the evidence.
 
@@ -92,6 +94,7 @@ def run(
              "--aname": aname, "--export": export, "--link": link, "--control": control}  # fmt: skip
     arguments += [f"{name}={value}" for name, value in given.items() if value]
     arguments += ["-k", expression] if expression else []
+    arguments += ["--all"] if every else []
     arguments += ["--keep-guest"] if keep_guest else []
     arguments += [f"--jobs={1 if alone else jobs or default_jobs()}"]
     with preflight.vouch():

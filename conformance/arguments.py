@@ -20,6 +20,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--target", metavar="NAME", help="what to test: a name of conformance/targets or a TOML file")
     group.addoption("--layer", action="append", default=[], help="only this layer (repeatable)")
     group.addoption("--family", action="append", default=[], help="only this family, e.g. open (repeatable)")
+    group.addoption("--all", action="store_true", help="also the cases that the guest's kernel decides alone; -k finds "
+                    "them, too")  # fmt: skip
     group.addoption("--mount", action="append", default=[], metavar="OPTIONS",
                     help="mount so, e.g. cache=mmap,msize=8192,access=user,posixacl (repeatable)")  # fmt: skip
     group.addoption("--mounts", choices=("default", "all"), default="default",

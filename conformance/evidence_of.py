@@ -101,6 +101,7 @@ def _call(index: int, record: CallRecord, controls: list[CallRecord], crossed: C
         args=[shorten(a) for a in record.args] + [f"{k}={shorten(v)}" for k, v in record.kw.items()],
         result=_result(record), errno=errno_name(record.errno) if record.errno else None,
         seconds=record.seconds, control_result=_result(same) if same else None,
+        changes=bool(record.changed) and record.vantage.partition(" ")[0] != "control", compared=record.compared,
         messages=list(crossed.by_call.get(record.number, ())) if crossed is not None and record.number else [],
     )  # fmt: skip
 

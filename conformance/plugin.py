@@ -17,7 +17,8 @@ import pytest
 
 from conformance import preflight
 from conformance.arguments import pytest_addoption, pytest_cmdline_main, pytest_load_initial_conftests
-from conformance.case import Case
+from conformance.case import MOUNTED, Case
+from conformance.decided import declared
 from conformance.errors import Finding, InfrastructureError, SuiteError, UsageError
 from conformance.evidence.gate import exit_status
 from conformance.evidence.record import CaseResult, Environment, RunWriter, load_run
@@ -83,6 +84,8 @@ class RunPlugin:
         """By layer; all layers that need a mount have the same."""
         self.facts: dict[str, Any] = {}
         self.counts: dict[str, int] = {}
+        self.left_out = 0
+        """Cases that no server can fail: they do not run unless asked for."""
         self.started = time.monotonic()
         if self.controls:
             signals.install()  # `assay9` has done it already, plain pytest has not
@@ -141,11 +144,16 @@ class RunPlugin:
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         layers, families = self._layers(), self.config.getoption("--family")
+        named = self.config.option.keyword or any("::" in word for word in self.config.args)
+        every = self.config.getoption("--all") or named or self.target.kind == "local"
         kept: list[pytest.Item] = []
         dropped: list[pytest.Item] = []
         for item in items:
             case = _case_of(getattr(item, "function", None))
             wanted = case is not None and case.layer in layers and (not families or case.family in families)
+            if wanted and not every and _by_guest_alone(item):
+                self.left_out += 1
+                wanted = False
             (kept if wanted else dropped).append(item)
         if dropped:
             self.config.hook.pytest_deselected(items=dropped)
@@ -207,7 +215,7 @@ class RunPlugin:
                 if key != "mount":
                     road = {f"{layer}: link": chosen_link(self.target, self.options.get("link"), layer)}
                     road |= {f"{layer}: argv": argv} if argv else {}
-                self.facts = {**seen, **self.facts, **road}
+                self.facts = {**seen, **self.facts, **road, "left_out": self.left_out}
                 self.writer.describe(self.facts)
         return self.runners[key]
 
@@ -267,6 +275,14 @@ def _case_of(function: Any) -> Case | None:
 def _mount_of(item: pytest.Item) -> MountOptions | None:
     callspec = getattr(item, "callspec", None)
     return callspec.params.get("share") if callspec is not None else None
+
+
+def _by_guest_alone(item: pytest.Item) -> bool:
+    """Whether the guest's kernel decides the case alone, so that no server can fail it."""
+    case = _case_of(getattr(item, "function", None))
+    if case is None or case.layer not in MOUNTED or not isinstance(item, pytest.Function):
+        return False
+    return declared(case.id, _parameters(item)) == "guest"
 
 
 def _parameters(item: pytest.Function) -> str:

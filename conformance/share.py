@@ -238,6 +238,7 @@ class Share:
                 parent = posixpath.dirname(relative.rstrip("/"))
                 paths[parent or "."] = None
         if paths:
+            record.compared = True
             self._look(list(paths), dict(record.seen or ()))
 
     def _look(self, paths: list[str], already: dict[str, Any]) -> None:

@@ -41,6 +41,8 @@ class CallRecord:
     number: int = 0
     """What the trace calls it; 0 where the calls of this vantage are not marked in the case's trace."""
     changed: tuple[str, ...] = ()
+    compared: bool = False
+    """Whether what it changed was compared inside and outside directly afterwards."""
     seen: tuple[tuple[str, Any], ...] | None = None
     """What the calling process saw of the changed paths and their parents directly after the call, if it looked."""
 

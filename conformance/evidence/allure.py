@@ -23,6 +23,7 @@ SEVERITIES = {"must": "critical", "linux": "normal", "varies": "minor"}
 STATUSES: dict[Standing, str] = {
     "pass": allure.Status.PASSED, "fail": allure.Status.FAILED, "fixed": allure.Status.FAILED,
     "error": allure.Status.BROKEN, "known": allure.Status.SKIPPED, "varies": allure.Status.SKIPPED,
+    "guest": allure.Status.PASSED,
     "unsupported": allure.Status.SKIPPED, "undrivable": allure.Status.SKIPPED,
 }  # fmt: skip
 _SKIPPED: dict[Standing, str] = {

@@ -66,6 +66,10 @@ class Call:
     seconds: float = 0.0
     control_result: str | None = None
     """What the same call gave on the guest's own native file system."""
+    changes: bool = False
+    """It may have changed files of the share."""
+    compared: bool = False
+    """What it changed was compared inside and outside directly afterwards."""
     messages: list[str] = field(default_factory=list)
     """The 9P messages that it caused, where the target's trace tells; with the errno that the server answered."""
 
@@ -225,6 +229,8 @@ class Environment(_Model):
     seed: int | None = None
     started: datetime
     ended: datetime | None = None
+    left_out: int = 0
+    """Cases that did not run because the guest's kernel decides them alone."""
     notes: list[Text] = []
     """What else a reader should know, e.g. a worker whose guest differs from the first one's."""
 

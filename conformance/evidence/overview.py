@@ -10,28 +10,43 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from conformance.evidence.looked import Looks, looks
 from conformance.evidence.models import CaseResult, KnownFailure, Record
 
-Standing = Literal["pass", "fail", "fixed", "error", "known", "varies", "unsupported", "undrivable"]
+Standing = Literal["pass", "fail", "fixed", "error", "known", "varies", "guest", "unsupported", "undrivable"]
 STANDINGS: tuple[Standing, ...] = (
-    "pass", "fail", "fixed", "error", "known", "varies", "unsupported", "undrivable",
+    "pass", "fail", "fixed", "error", "known", "varies", "guest", "unsupported", "undrivable",
 )  # fmt: skip
 MEANING: dict[Standing, str] = {
     "pass": "the requirement holds",
     "fail": "the requirement does not hold, and nobody declared that",
     "fixed": "declared a known failure, and passes: the declaration must go",
     "error": "the suite or the infrastructure broke: neither pass nor fail",
-    "known": "fails as the target's profile declares",
+    "known": "fails as a profile of the target declares",
     "varies": "differs where implementations legitimately do: recorded, never failed",
+    "guest": "passes, and the guest's kernel decided alone: no server could have failed it",
     "unsupported": "the target declares that it lacks this, and refused it as declared",
     "undrivable": "this guest, link or host cannot express the case",
 }
 
 
+OWNERS = {
+    "device": "of the device",
+    "server": "of the server",
+    "client": "of the guest's client",
+    "": "of the target",
+}
+
+
 def standing(result: CaseResult) -> Standing:
-    """The verdict as reports count it: a failure where implementations may differ stands apart."""
+    """The verdict as reports count it.
+
+    A failure where implementations may differ stands apart, and so does a pass that no server could have failed.
+    """
     if result.verdict == "fail" and result.severity == "varies":
         return "varies"
+    if result.verdict == "pass" and result.decided_by == "guest":
+        return "guest"
     return result.verdict
 
 
@@ -50,8 +65,9 @@ class Overview:
 
     @property
     def judged(self) -> int:
-        """Results that say something about the target: all but errors and what could not be driven."""
-        return len(self.record.results) - self.counts["error"] - self.counts["undrivable"]
+        """Results that say something about the target: all but errors, what could not be driven, and what no server
+        could have failed."""
+        return len(self.record.results) - sum(self.counts[s] for s in ("error", "undrivable", "guest"))
 
     @property
     def status(self) -> int:
@@ -107,6 +123,43 @@ class Overview:
             said.append(f"{len(comparisons):,} comparisons inside against outside ({fields:,} fields)")
         if messages:
             said.append(f"{messages:,} 9P messages seen to cross")
+        looked = self.looks.sentence
+        return ", ".join(said) + (f"; {looked}" if looked else "")
+
+    @property
+    def looks(self) -> Looks:
+        """How closely inside and outside were compared."""
+        return looks(self.record.results)
+
+    @property
+    def decisions(self) -> str:
+        """Who decided the passes, in one line; empty where every pass is the server's to decide."""
+        passed = self["pass"]
+        told = sum(r.decided_by == "told" for r in passed)
+        said = []
+        if told or self.counts["guest"] or self.record.environment.left_out:
+            said.append(f"of {count(len(passed), 'pass', 'passes')} the device decided {len(passed) - told:,}, "
+                        f"the guest's kernel {told:,} on what the device said")  # fmt: skip
+        if self.counts["guest"]:
+            said.append(f"{count(self.counts['guest'], 'more pass', 'more passes')} were the guest's kernel's alone")
+        if left_out := self.record.environment.left_out:
+            said.append(f"{count(left_out, 'case')} that it decides alone were left out (--all)")
+        return "; ".join(said)
+
+    def known_by_owner(self) -> list[tuple[str, list[tuple[KnownFailure, list[CaseResult]]]]]:
+        """The same, those of the device first, then those of servers and of the guest's client: (whose, entries)."""
+        entries = self.known_entries()
+        owners = [*OWNERS, *dict.fromkeys(e.owner for e, _ in entries if e.owner not in OWNERS)]
+        grouped = [(OWNERS.get(owner, owner), [one for one in entries if one[0].owner == owner]) for owner in owners]
+        return [(whose, found) for whose, found in grouped if found]
+
+    @property
+    def whose(self) -> str:
+        """How many cases failed as declared, and whose fault it was: `30 of the device, 12 of the guest's client`."""
+        said = []
+        for whose, entries in self.known_by_owner():
+            results = {id(result) for _, having in entries for result in having}
+            said.append(f"{len(results):,} {whose}")
         return ", ".join(said)
 
     def known_entries(self) -> list[tuple[KnownFailure, list[CaseResult]]]:

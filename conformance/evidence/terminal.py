@@ -17,7 +17,7 @@ from conformance.evidence.overview import STANDINGS, Overview, Standing, duratio
 
 _STYLES: dict[Standing, str] = {
     "pass": "green", "fail": "bold red", "fixed": "bold magenta", "error": "bold red", "known": "yellow",
-    "varies": "cyan", "unsupported": "dim", "undrivable": "dim",
+    "varies": "cyan", "guest": "dim", "unsupported": "dim", "undrivable": "dim",
 }  # fmt: skip
 _LISTED = 30
 
@@ -36,6 +36,9 @@ def summary(record: Record, run_dir: Path, *, colour: bool | None = None, width:
     _listing(console, seen)
     style = {0: "bold green", 1: "bold red"}.get(seen.status, "bold yellow")
     console.print(Text(f"{record.environment.target}: {seen.sentence}", style=style))
+    for said in (seen.decisions, seen.whose and f"known failures: {seen.whose}"):
+        if said:
+            console.print(Text(said))
     took = elapsed(record)
     guest = sum(r.guest_seconds for r in record.results)
     if took is not None:

@@ -38,8 +38,9 @@ def text(record: Record, run_dir: Path | None = None) -> str:
         *_section("Results", [_table(seen)]),
         *_section("Unexpected", _unexpected(seen)),
         *_section("Errors: neither pass nor fail", _errors(seen)),
-        *_section("Known failures, declared in the target's profile", _known(seen)),
+        *_section("Known failures, declared in the target's profiles", _known(seen)),
         *_section("Differences that may be: recorded, not judged", _cases(seen, seen["varies"])),
+        *_section("Differences between inside and outside that were let pass, and why", _let_pass(seen)),
         *_section("Declared lacks: refused as declared", _grouped(seen, seen["unsupported"])),
         *_section("Not tested, and why", _grouped(seen, seen["undrivable"])),
     ]
@@ -76,6 +77,8 @@ def _tested(seen: Overview) -> Iterator[str]:
     suite = f"assay9 {e.assay9_version}" + (f", commit {e.assay9_commit[:12]}" if e.assay9_commit else "")
     dirty = " with local changes" if e.assay9_commit.endswith("-dirty") else ""
     yield _paragraph(f"{how} {begun} Suite: {suite}{dirty}.")
+    if seen.decisions:
+        yield _paragraph(f"{seen.decisions[:1].upper()}{seen.decisions[1:]}.")
     if e.mounts:
         yield "\n".join(_wrapped(f"{asked}: {shown}", "  ", "      ") for asked, shown in e.mounts.items())
     if e.command:
@@ -154,12 +157,21 @@ def _errors(seen: Overview) -> Iterator[str]:
 
 
 def _known(seen: Overview) -> Iterator[str]:
-    for entry, having in seen.known_entries():
-        ids = _ids(seen, having)
-        lines = [_wrapped(f"{entry.reason}: {ids}", "  ", "    ")]
-        if entry.link:
-            lines.append(f"    {visible(entry.link)}")
-        yield "\n".join(lines)
+    for whose, entries in seen.known_by_owner():
+        yield f"{whose[:1].upper()}{whose[1:]}:"
+        for entry, having in entries:
+            ids = _ids(seen, having)
+            lines = [_wrapped(f"{entry.reason}: {ids}", "  ", "    ")]
+            if entry.link:
+                where = f" ({entry.where})" if entry.where else ""
+                lines.append(f"    {visible(entry.link)}{visible(where)}")
+            yield "\n".join(lines)
+
+
+def _let_pass(seen: Overview) -> Iterator[str]:
+    for reason, number, fields in seen.looks.reasons[:_LISTED]:
+        shown = ", ".join(fields[:_IDS_SHOWN]) + (" and others" if len(fields) > _IDS_SHOWN else "")
+        yield _wrapped(f"{count(number, 'difference')} of {shown}: {reason}", "  ", "    ")
 
 
 def _cases(seen: Overview, results: list[CaseResult]) -> Iterator[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +70,19 @@ def test_what_is_declared_are_cases_and_a_small_part_of_them() -> None:
     assert named <= ids
     assert len(named) < len(ids) / 3
     assert declared("OPEN-001") == "server" and declared("SEEK-003") == "guest"
+
+
+def test_what_the_guest_decides_alone_runs_when_it_is_asked_for(tmp_path: Path) -> None:
+    def collected(*more: str) -> set[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "conformance/cases/vfs", "--collect-only", "-q", "-p", "no:cacheprovider",
+             "--target=reference-uml", "--family=seek", f"--results={tmp_path}", *more],
+            capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+        return {line for line in done.stdout.splitlines() if "::" in line}
+
+    every = collected("--all")
+    left_out = every - collected()
+    assert left_out and len(left_out) < len(every)
+    assert collected("-k", "SEEK-003") <= left_out, "what is named runs"
+    assert collected("-k", "SEEK-003")

@@ -32,8 +32,11 @@ def main(runs: list[Path]) -> None:
     """Write both files."""
     found: dict[str, tuple[DecidedBy, dict[str, Any]]] = {}
     for run in runs:
-        for result in load_run(run).results:
-            if result.verdict not in ("pass", "known", "fixed") or not any(c.messages for c in result.calls):
+        results = load_run(run).results
+        if not any(call.messages for result in results for call in result.calls):
+            raise SystemExit(f"{run}: no trace tells the messages of its calls")
+        for result in results:
+            if result.verdict not in ("pass", "known", "fixed") or not result.calls:
                 continue
             steps, kinds = steps_of(result), sorted({c.kind for c in result.comparisons})
             by = derive(steps, result.covers, kinds)

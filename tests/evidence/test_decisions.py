@@ -1,0 +1,103 @@
+"""What reports say of who decided: the device, the guest's kernel on what it said, or the guest's kernel alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from conformance.evidence.gate import exit_status, summarise
+from conformance.evidence.html import html
+from conformance.evidence.looked import looks
+from conformance.evidence.models import Call, CaseResult, Comparison, FieldComparison, KnownFailure, Record, SeenFinding
+from conformance.evidence.overview import overview
+from conformance.evidence.text import text
+from tests.evidence import sample
+
+
+def result(number: int, **update: object) -> CaseResult:
+    made = sample.record(1).results[0]
+    plain = {"id": f"OPEN-{number:03}", "case_id": f"OPEN-{number:03}", "verdict": "pass", "severity": "must",
+             "calls": [], "comparisons": [], "known": None, "reason": ""}  # fmt: skip
+    return made.model_copy(update={**plain, **update})
+
+
+def record(*results: CaseResult, left_out: int = 0) -> Record:
+    whole = sample.record(1)
+    environment = whole.environment.model_copy(update={"left_out": left_out})
+    return whole.model_copy(update={"results": list(results), "environment": environment, "troubles": [], "damage": []})
+
+
+def entry(owner: str, reason: str) -> SeenFinding:
+    known = KnownFailure(reason=reason, link="https://example.org", where="a function", component="c", owner=owner)
+    return SeenFinding(code="errno", text="t", known=known)
+
+
+def known(number: int, *findings: SeenFinding) -> CaseResult:
+    return result(number, verdict="known", findings=list(findings), known=findings[0].known)
+
+
+def test_a_pass_that_no_server_could_fail_is_counted_apart() -> None:
+    seen = overview(record(result(1), result(2, decided_by="told"), result(3, decided_by="guest"), left_out=53))
+    assert (seen.counts["pass"], seen.counts["guest"], seen.judged) == (2, 1, 2)
+    assert seen.decisions == (
+        "of 2 passes the device decided 1, the guest's kernel 1 on what the device said; 1 more pass were the guest's "
+        "kernel's alone; 53 cases that it decides alone were left out (--all)"
+    )
+
+
+def test_a_run_of_nothing_else_says_nothing_of_the_target() -> None:
+    assert exit_status(record(result(1, decided_by="guest"))) == 3
+
+
+def test_nothing_is_said_where_the_server_decides_all() -> None:
+    assert overview(record(result(1), result(2))).decisions == ""
+
+
+def test_a_failure_is_one_whoever_decided() -> None:
+    assert overview(record(result(1, verdict="fail", decided_by="guest"))).counts["fail"] == 1
+
+
+def test_known_failures_of_the_device_stand_apart_from_those_of_the_guest_s_client() -> None:
+    both = record(known(1, entry("device", "d")), known(2, entry("client", "c")),
+                  known(3, entry("client", "c"), entry("device", "d")))  # fmt: skip
+    seen = overview(both)
+    assert seen.whose == "2 of the device, 2 of the guest's client"
+    grouped = {whose: [(e.reason, len(cases)) for e, cases in entries] for whose, entries in seen.known_by_owner()}
+    assert grouped == {"of the device": [("d", 2)], "of the guest's client": [("c", 2)]}
+    assert "Of the device:\n" in text(both) and "Of the guest's client:\n" in text(both)
+    assert "https://example.org (a function)" in text(both)
+    assert "Of the device</h3>" in html(both)
+
+
+def changing(changes: bool = True, compared: bool = True) -> Call:
+    return Call(1, "inside", "main", "create", [], "3", changes=changes, compared=compared)
+
+
+def compared(rule: str, equal: bool, tolerated: str | None = None) -> Comparison:
+    field = FieldComparison("st_size", "1", "1" if equal else "2", rule, equal, tolerated)  # type: ignore[arg-type]
+    return Comparison(1, "stat", "f", [field], ok=equal or tolerated is not None)
+
+
+def test_how_closely_was_looked() -> None:
+    one = result(1, calls=[changing(), changing(compared=False), changing(changes=False)],
+                 comparisons=[compared("exact", True), compared("exact", False, "a reason"), compared("exact", False),
+                              compared("informational", False, "no rule"), compared("rescaled", False, "blocks"),
+                              ])  # fmt: skip
+    seen = looks([one])
+    assert seen.sentence == (
+        "1 of 2 changing calls have no comparison at that call; "
+        "1 of 2 differences of exact fields were let pass with a reason"
+    )
+    assert seen.reasons == (("a reason", 1, ("st_size",)), ("blocks", 1, ("st_size",)))
+    assert "1 difference of st_size: a reason" in text(record(one))
+    assert "1 of st_size: a reason" in html(record(one))
+    assert looks([]).sentence == ""
+
+
+@pytest.mark.parametrize("show", [text, html, lambda seen: summarise(seen, Path("run"))])
+def test_every_report_says_who_decided(show: Callable[[Record], str]) -> None:
+    said = " ".join(unescape(show(record(result(1, decided_by="told"), left_out=3))).split())
+    assert "the guest's kernel 1 on what the device said" in said
