@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 
 from conformance.errors import InfrastructureError, TargetDied
+from conformance.ground import GroundLost
 from conformance.mounts import MountOptions, rules_of
 from conformance.share import Share
 from conformance.targets.deployment import Deployment, Device, Place
@@ -43,6 +44,11 @@ class Further:
                 with contextlib.suppress(InfrastructureError, OSError):
                     seen = seen.and_then(parse(share.inside.agent.call("trace_end")))
         return seen
+
+    def ground_lost(self) -> GroundLost | None:
+        """What is broken beneath a second machine by no fault of the target, or None."""
+        seconds = [place.deployment for place, _ in self._open if place.in_second_machine]
+        return next((lost for one in seconds if (lost := one.ground_lost()) is not None), None)
 
     def charged(self, raised: BaseException | None) -> BaseException | None:
         """What the case ended with; the death of a second machine is the case's doing, not the infrastructure's."""

@@ -341,7 +341,7 @@ class RingSession(WireSession):
         if ring is not None:
             raised = self._checked(ring, raised)
         if not isinstance(raised, Undrivable):
-            raised = self._after(raised)
+            raised = self._after(case, raised)
         lines = ring.lines if ring is not None else []
         crossed = Crossed(tuple(lines), {}, lost=False)
         return WireOutcome(raised, crossed, self.logs()[-4000:], time.monotonic() - begun)

@@ -12,11 +12,12 @@ from typing import Any
 from conformance.alone import only_compares
 from conformance.case import Case
 from conformance.checks import collecting, findings_of, raise_all
-from conformance.errors import Finding, InfrastructureError, SuiteError, TargetDied, Undrivable
+from conformance.errors import Finding, InfrastructureError, SuiteError, TargetDied, Undrivable, Unsupported
 from conformance.evidence.record import CaseResult
 from conformance.evidence_of import case_result
 from conformance.features import FEATURES
 from conformance.further import Further
+from conformance.ground import GroundLost
 from conformance.judge import judge, not_in_older
 from conformance.mounts import DEFAULT, MountOptions, rules_of
 from conformance.profiles.model import Setting, VersionOf
@@ -81,7 +82,8 @@ class Runner:
                 lost = True
                 hung = Finding(f"closing what the case left open inside: {e}", "hung", {"call": "close"})
                 raised = raised or (hung if isinstance(e, CallHung) else e)
-        raised = self._after(share, further, raised, lost=lost)
+        raised, died = self._blamed(raised, further, charged=share is not None)
+        raised = self._after(share, further, raised, lost=lost or died)
         known = self.target.profile.known_failures(case.id, parameters, self._setting(mount))
         judgement = judge(
             case, raised, crossed, known,
@@ -139,6 +141,8 @@ class Runner:
     def _ready(self, case: Case, mount: MountOptions) -> None:
         if self.broken is not None:
             raise self.broken
+        if (short := self.deployment.without_room()) is not None:
+            raise short
         lacking = {lack.feature for lack in self.target.profile.lacks}
         for feature in case.needs:
             if feature not in FEATURES:
@@ -220,39 +224,77 @@ class Runner:
         traced = self.deployment.inside.call("end_case")
         return None if traced is None else parse(traced).and_then(further.crossed())
 
+    def _blamed(
+        self, raised: BaseException | None, further: Further, *, charged: bool
+    ) -> tuple[BaseException | None, bool]:
+        """What the case comes to by whose fault it is, and whether the target serves no longer.
+
+        A failure says nothing where the suite's own ground is broken: that takes its place. A target that died is
+        charged to the case, also where the case itself saw nothing of it.
+        """
+        if self.broken is not None or isinstance(raised, Undrivable | Unsupported | GroundLost):
+            return raised, False
+        if raised is None and self.deployment.death() is None:
+            return None, False
+        if (lost := self.deployment.ground_lost() or further.ground_lost()) is not None:
+            lost.__cause__ = raised
+            return lost, False
+        # A guest that has just given a finding answers; whether the machine is too busy for that is not asked again.
+        asked = self.deployment.trouble if isinstance(raised, InfrastructureError) else self.deployment.death
+        trouble = asked()
+        if trouble is None or not charged or isinstance(raised, SuiteError):
+            return raised, trouble is not None
+        died = TargetDied(trouble + (f" ({raised})" if raised is not None else ""))
+        died.__cause__ = raised
+        return died, True
+
     def _after(
         self, share: Share | None, further: Further, raised: BaseException | None, *, lost: bool
     ) -> BaseException | None:
-        """Tidy up; a target that the case has killed is charged to it and restored. `lost`: inside is known to be."""
+        """Tidy up, and restore what the case has killed or what broke beneath it. `lost`: inside is known to be."""
         hung = lost or (any(c.trouble for c in share.calls) if share is not None else False)
-        raised = further.charged(raised)
+        if not isinstance(raised, GroundLost):
+            raised = further.charged(raised)
         try:
             further.tidy(hung=hung)
         except (OSError, InfrastructureError) as e:
-            raised = raised or Finding(f"the case left what cannot be removed: {e}", "left")
-        if share is None and not isinstance(raised, InfrastructureError):
-            return raised
-        if not hung and not isinstance(raised, InfrastructureError):
+            raised = raised or self._left(e, further)
+        tidied = False
+        if share is not None and not hung and not _breaks(raised):
             try:
-                if share is not None:
-                    self._tidy(share)
-                return raised
+                self._tidy(share)
+                tidied = True
             except (OSError, InfrastructureError) as e:
-                raised = raised or Finding(f"the case left what cannot be removed: {e}", "left")
-        if self.broken is not None:
-            return raised
-        return self._recover(raised, charged=share is not None)
+                raised = raised or self._left(e, further)
+        if isinstance(raised, GroundLost) and raised.restorable:
+            self._rebuild(share)
+        elif not tidied and self.broken is None and (share is not None or _breaks(raised)):
+            self._recover()
+        return raised
 
-    def _recover(self, raised: BaseException | None, charged: bool) -> BaseException | None:
-        trouble = self.deployment.trouble()
-        if trouble is not None and charged and isinstance(raised, InfrastructureError):
-            raised = TargetDied(f"{trouble} ({raised})")
+    def _left(self, error: Exception, further: Further) -> BaseException | None:
+        """What a case that ended well, and cannot be tidied up after, ends with."""
+        left = Finding(f"the case left what cannot be removed: {error}", "left")
+        return self._blamed(left, further, charged=True)[0]
+
+    def _rebuild(self, share: Share | None) -> None:
+        """Bring everything up anew on ground that holds again; nothing of the case is left on it."""
+        self._mounted = None
+        try:
+            self.deployment.rebuild()
+            if share is not None and not share.alone:
+                self.deployment.outside.call("drop_root", share.outside.root)
+        except InfrastructureError as e:
+            self.broken = e
+        except OSError:
+            return  # a directory that cannot be removed is in nobody's way: each case has its own
+
+    def _recover(self) -> None:
         self._mounted = None
         try:
             self.deployment.recover()
         except InfrastructureError as e:
             self.broken = e
-        return raised
 
     def _tidy(self, share: Share) -> None:
         """Give the case's processes and files back."""
@@ -261,6 +303,11 @@ class Runner:
         for link in {id(d.inside): d.inside, id(holder): holder}.values():
             link.reap()
         holder.call("drop_root", share.inside.root if share.alone else share.outside.root)
+
+
+def _breaks(raised: BaseException | None) -> bool:
+    """Whether the deployment has to be brought up anew; a lack of room on this host is not mended by that."""
+    return isinstance(raised, InfrastructureError) and not (isinstance(raised, GroundLost) and not raised.restorable)
 
 
 OPTIMISTIC = frozenset({"xattr", "xattr-trusted", "xattr-security", "acl", "locks", "mknod",

@@ -26,6 +26,7 @@ from conformance.checks import collecting, raise_all
 from conformance.client import HungUp, NoReply, Pending
 from conformance.errors import Finding, InfrastructureError, Undrivable
 from conformance.expectation import OK, Expect
+from conformance.ground import GroundLost, HostGround, results_place
 from conformance.host import HostDirectory
 from conformance.links.base import Capability, Link
 from conformance.links.socket import SocketLink
@@ -327,6 +328,7 @@ class WireSession:
         self.server: Server = make(self.spec, self.base)
         self.capabilities = self.server.capabilities
         self.patience = getattr(self.server, "patience", 1.0)
+        self._ground = HostGround([results_place(self.base)])
         self._log_seen = 0
         self._numbers = itertools.count(1)
 
@@ -334,7 +336,10 @@ class WireSession:
 
     def start(self) -> None:
         """Bring the server up. Raises InfrastructureError."""
+        if (short := self._ground.without_room()) is not None:
+            raise short
         self.server.start()
+        self._ground.keep([self.server.export] if self.server.export is not None else [])
 
     def connect(self) -> Link:
         """A new road to the server. Raises InfrastructureError."""
@@ -344,6 +349,7 @@ class WireSession:
         """After a death or a hang: the same server, started anew."""
         self.server.stop()
         self.server.start()
+        self._ground.keep([self.server.export] if self.server.export is not None else [])
 
     def stop(self) -> None:
         """End the server; nothing stays behind but its log."""
@@ -403,14 +409,22 @@ class WireSession:
         except Exception as error:  # noqa: BLE001 - as above
             raised = error
         wire.close()
-        raised = self._after(raised)
+        raised = self._after(case, raised)
+        try:
+            self._tidy(wire)
+        except OSError as error:
+            raised = raised or self._ground_lost(case, error) or InfrastructureError(
+                f"the case's directory cannot be removed: {error}", f"look at {self.server.export}")  # fmt: skip
+        return WireOutcome(raised, wire.crossed(), self.logs()[-4000:], time.monotonic() - begun, wire.answered())
+
+    def _tidy(self, wire: Wire) -> None:
+        """Remove what the case has made. Raises OSError."""
         with contextlib.suppress(Undrivable):
             wire.host.remove()
             if self.server.pid() is not None:
                 # Our own server, our own export: what a case has made outside its directory goes, too.
                 for stray in wire.top.names():
                     HostDirectory(wire.top.root / os.fsdecode(stray)).remove()
-        return WireOutcome(raised, wire.crossed(), self.logs()[-4000:], time.monotonic() - begun, wire.answered())
 
     def _prepare(self, wire: Wire) -> None:
         try:
@@ -425,11 +439,26 @@ class WireSession:
             if Capability.SESSIONS not in self.capabilities:
                 wire.release(client)
 
-    def _after(self, raised: BaseException | None) -> BaseException | None:
+    def _ground_lost(self, case: Case, raised: BaseException | None) -> GroundLost | None:
+        """What the suite stands on and is broken by no fault of the server, after a case that failed; else None."""
+        if isinstance(raised, Undrivable):
+            return None
+        # A case of confinement asks the server for just that: to take the exported directory away.
+        host = self._ground.without_room() if case.family == "confinement" else self._ground.lost()
+        lost = self.server.ground_lost(self._ground.memory) or host
+        if lost is not None:
+            lost.__cause__ = raised
+        return lost
+
+    def _after(self, case: Case, raised: BaseException | None) -> BaseException | None:
         trouble = self.trouble()
         if trouble is None and isinstance(raised, HungUp):
             time.sleep(_DYING)
             trouble = self.server.death()
+        if (raised is not None or trouble is not None) and (lost := self._ground_lost(case, raised)) is not None:
+            if lost.restorable:
+                self.recover()
+            return lost
         if trouble is None:
             return raised
         tail = self.server.log()[-600:].strip()

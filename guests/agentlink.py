@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from guests.errors import InfrastructureError
+from guests.processes import reap
 from guests.shell import LineChannel
 
 AGENT = Path(__file__).with_name("agent.py")
@@ -219,6 +220,11 @@ class LocalChannel:
     def pid(self) -> int:
         """Process id of the agent's router."""
         return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """How the agent's router ended, as `subprocess` has it; None while it runs."""
+        return reap(self._process)
 
     def send(self, data: bytes) -> None:
         """See LineChannel."""

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Generic, Protocol, Self, TypeVar
 
 from guests.console import ConsoleWatch
+from guests.endings import OutOfMemory, interference, stopped
 from guests.errors import InfrastructureError
 from guests.shell import LineChannel
 
@@ -15,6 +16,10 @@ class Started(Protocol):
 
     name: str
     argv: list[str]
+
+    def runs(self) -> bool: ...
+
+    def sent_signal(self) -> str | None: ...
 
     def stop(self) -> None: ...
 
@@ -30,11 +35,19 @@ class AnyMachine(ABC, Generic[S]):
     """
 
     console: ConsoleWatch
+    program: str
+    """What runs the guest, for messages."""
     _launch: S | None = None
+    _begun = 0
+    """Where the console's log of this start begins."""
 
     @abstractmethod
     def start(self) -> None:
         """Start the guest and return when it answers. Raises InfrastructureError; nothing is left then."""
+
+    def runs(self) -> bool:
+        """What runs the guest has not ended. Cheap, and says nothing of the guest."""
+        return self._launch is not None and self._launch.runs()
 
     @abstractmethod
     def alive(self) -> bool:
@@ -47,6 +60,29 @@ class AnyMachine(ABC, Generic[S]):
     @abstractmethod
     def agent_channel(self) -> LineChannel:
         """Start an agent in the guest and return its standard input and output."""
+
+    @property
+    @abstractmethod
+    def pid(self) -> int:
+        """The pid on the host of what runs the guest; 0 when it is not started or has ended."""
+
+    def ground_lost(self, memory: OutOfMemory) -> InfrastructureError | None:
+        """What has failed beneath the machine since its start, and is the fault of neither its guest nor a device.
+
+        That is: somebody else ended or stopped it, or one of its own disks failed. None when nothing of that is seen.
+        """
+        sent = None if self._launch is None else self._launch.sent_signal()
+        if sent is not None:
+            return InfrastructureError(*interference(self.program, sent, memory))
+        if self.pid and stopped(self.pid):
+            why = f"{self.program} is stopped: somebody sent process {self.pid} SIGSTOP"
+            return InfrastructureError(why, f"find who did; kill -CONT {self.pid} lets it go on")
+        if (said := self.console.own_disk_failure(self._begun)) is not None:
+            return InfrastructureError(
+                f"the guest's own disk failed ({said}): what the guest does says nothing about the share",
+                "the image in the cache, or the disk under it, is damaged or full: assay9 doctor --verify",
+            )
+        return None
 
     @abstractmethod
     def doubt(self) -> None:
@@ -79,6 +115,10 @@ class AnyMachine(ABC, Generic[S]):
     def argv(self) -> list[str]:
         """The command line of what runs the guest, for the record."""
         return self._started().argv
+
+    def _mark(self) -> None:
+        """What the console's log has from here on is of this start."""
+        self._begun = self.console.mark()
 
     def _started(self) -> S:
         if self._launch is None:

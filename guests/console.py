@@ -39,10 +39,26 @@ _PATTERNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("hung-task", re.compile(r"INFO: task .+ blocked (for more than|in I/O wait)")),
     ("warning", re.compile(r"\bWARNING: ")),
     ("memory", re.compile(r"Out of memory: |oom-kill:|page allocation failure")),
-    ("disk", re.compile(r"EXT4-fs error|Buffer I/O error|blk_update_request: .*error|I/O error, dev ")),
+    (
+        "disk",
+        re.compile(
+            r"SQUASHFS error|EXT4-fs error|Remounting filesystem read-only|Buffer I/O error|I/O error, dev "
+            r"|blk_update_request: .*error|attempt to access beyond end of device"
+        ),
+    ),
     ("9p", re.compile(r"\b9p(net)?(_virtio|_fd)?: |\bv9fs[: ]|\bp9_\w+: ")),
 )
 """In order of precedence; texts from lib/, kernel/ and net/9p of Linux 5.10 to 6.12."""
+
+_OWN = r"(?:vd|ubd|sd|hd)[ab]\b"
+_OWN_DISK = re.compile(
+    rf"SQUASHFS error.*|I/O error(?:, dev| on dev) {_OWN}.*|EXT4-fs error \(device {_OWN}\).*"
+    rf"|EXT4-fs \({_OWN}\).*read-only.*"
+    rf"|attempt to access beyond end of device\s+(?:\[ *[\d.]+\] *)?{_OWN}.*"
+)
+"""What the kernel says when one of a machine's own two disks fails: its root, and the control file system. A share has
+no disk in the guest, and a case's loop devices have other names. Texts from fs/squashfs, fs/ext4 and block/blk-core.c.
+"""
 
 _HARMLESS = re.compile(
     r"Installing (v9fs|9P2000)|FS-Cache: |9p: Installing|WARNING: (CPU:\d+ )?PID: 0 .*tsc|Kernel command line"
@@ -137,6 +153,11 @@ class ConsoleWatch:
                 return handle.read().decode("utf-8", "surrogateescape")
         except FileNotFoundError:
             return ""
+
+    def own_disk_failure(self, mark: int) -> str | None:
+        """The first complaint after ``mark`` about one of the machine's own disks, or None."""
+        found = _OWN_DISK.search(self.text_since(mark))
+        return None if found is None else " ".join(found[0].split())
 
     def since(self, mark: int) -> list[ConsoleEvent]:
         """The kernel's complaints written after ``mark``, oldest first."""

@@ -17,10 +17,11 @@ from typing import Any
 from guests import paths, resident
 from guests.accelerator import find_qemu
 from guests.argv import Host, qemu_argv
+from guests.endings import how_ended, last_words, sent_signal
 from guests.errors import InfrastructureError
 from guests.files import remove_tree
 from guests.images.store import Image
-from guests.processes import claim, dying_with_parent, end, exiting, how_ended, last_words
+from guests.processes import claim, dying_with_parent, end, reap
 from guests.qmp import Qmp
 from guests.spec import MachineSpec
 from guests.ssh import SshShell
@@ -124,13 +125,7 @@ class Launch:
 
     def runs(self) -> bool:
         """QEMU has not ended."""
-        if self.process is None:
-            return False
-        if exiting(self.process.pid):
-            # Its sockets may be closed before it can be waited for; do not call it running in between.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(5)
-        return self.process.poll() is None
+        return self.process is not None and reap(self.process) is None
 
     def events(self) -> list[dict[str, Any]]:
         """QMP events so far, oldest first."""
@@ -139,6 +134,12 @@ class Launch:
     def why_ended(self) -> str:
         """One line: how QEMU ended, and its last words."""
         return how_ended("QEMU", self.process, self._last_words())
+
+    def sent_signal(self) -> str | None:
+        """The signal by which somebody else ended QEMU, or None."""
+        if self.process is None or self.runs():
+            return None
+        return sent_signal(self.process.poll(), self._last_words())
 
     def stop(self) -> None:
         """End QEMU and remove disk and sockets. Never raises; may be called again."""

@@ -11,6 +11,7 @@ from guests.agentlink import AGENT
 from guests.any_machine import AnyMachine
 from guests.argv import MAX_SHARES
 from guests.console import ConsoleLogin, ConsoleWatch
+from guests.endings import OutOfMemory, interference
 from guests.errors import InfrastructureError
 from guests.images.recipe import load_recipe
 from guests.images.store import Image, cached_image, ensure_image
@@ -34,6 +35,8 @@ READY_LIMIT = 60.0
 
 class QemuMachine(AnyMachine[Launch]):
     """One QEMU process and the roads into its guest."""
+
+    program = "QEMU"
 
     def __init__(self, spec: MachineSpec, progress: Progress = silent) -> None:
         self.spec = spec
@@ -170,8 +173,21 @@ class QemuMachine(AnyMachine[Launch]):
         """Log in on the serial console: a way in when SSH does not answer."""
         return ConsoleLogin(self._started().console_socket, limit)
 
+    def ground_lost(self, memory: OutOfMemory) -> InfrastructureError | None:
+        """See AnyMachine. QEMU itself tells of a signal that it handled, and of a disk that it cannot write."""
+        for event in self.events():
+            if event["event"] == "BLOCK_IO_ERROR":
+                why = event["data"].get("reason", "an I/O error")
+                return InfrastructureError(f"QEMU could not use the guest's own disk: {why}",
+                                           "free some space in the cache, or set XDG_CACHE_HOME")  # fmt: skip
+            if event["event"] == "SHUTDOWN" and event["data"].get("reason") == "host-signal":
+                sent = None if self._launch is None else self._launch.sent_signal()
+                return InfrastructureError(*interference(self.program, sent or "a signal", memory))
+        return super().ground_lost(memory)
+
     def _start_once(self) -> None:
         assert self._image is not None and self._snapshot is not None
+        self._mark()
         self._launch = launch(
             self.spec, self.accelerator, self._image, logs=self.logs, state=self._snapshot.state, restore=True
         )

@@ -25,8 +25,6 @@ class Launched(Started, Protocol):
 
     def wait_ready(self, limit: float) -> None: ...
 
-    def runs(self) -> bool: ...
-
     def why_ended(self) -> str: ...
 
     def run_python(self, source: bytes) -> SocketLineChannel: ...
@@ -48,15 +46,10 @@ class PortMachine(AnyMachine[L]):
         self.agent = agent or AGENT
         self.logs = {"console": run_dir.absolute() / "console.log"}
         self.console = ConsoleWatch(self.logs["console"])
-        self._begun = 0
 
     @abstractmethod
     def _begin(self) -> L:
         """Fetch and build what is absent, ``_mark`` the log, and launch. Raises InfrastructureError."""
-
-    def _mark(self) -> None:
-        """What the log has from here on is of this start."""
-        self._begun = self.console.mark()
 
     def start(self) -> None:
         """Start the guest; fetch and build first what is absent.

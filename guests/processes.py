@@ -44,6 +44,14 @@ def exiting(pid: int) -> bool:
     return fields[0] in "ZX" or bool(int(fields[6]) & 0x4)
 
 
+def reap(process: subprocess.Popen[bytes], limit: float = 5.0) -> int | None:
+    """The status of a child that has ended or is about to, whose sockets may be closed already; None while it runs."""
+    if process.poll() is None and exiting(process.pid):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(limit)
+    return process.poll()
+
+
 def boot_id() -> str:
     """Changes with each boot of this host: start times of an earlier boot mean nothing."""
     try:
@@ -191,22 +199,3 @@ def end_tree(pid: int, started: int) -> None:
     deadline = time.monotonic() + 5
     while start_time(pid) == started and time.monotonic() < deadline:
         time.sleep(0.02)
-
-
-def last_words(log: Path, since: int) -> str:
-    """The last line that a program wrote to its log after byte ``since``; a warning only if there is nothing else."""
-    with contextlib.suppress(OSError), log.open("rb") as file:
-        file.seek(since)
-        lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        errors = [line for line in lines if "warning:" not in line]
-        return (errors or lines or [""])[-1][:300]
-    return ""
-
-
-def how_ended(what: str, process: subprocess.Popen[bytes] | None, words: str) -> str:
-    """One line: how the process of ``what`` ended, and its last words."""
-    status = None if process is None else process.poll()
-    if status is None:
-        return f"{what} is running"
-    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-    return f"{what} {how}{': ' + words if words else ''}"

@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
+from conformance.ground import GroundLost
 from conformance.links.device import Device, DeviceGone
 from conformance.links.ring import RingLink
 from conformance.links.vhost_user import VhostUserDevice
 from conformance.servers.devices import MEGABYTES, SLOT, TAG, OverRings, QtestServer
 from conformance.servers.programs import ReferenceServer
 from conformance.servers.spec import ServerSpec
+from guests.endings import OutOfMemory
 
 
 class _FrontEnd(OverRings):
@@ -145,6 +147,10 @@ class ReferenceDevice(_FrontEnd, ReferenceServer):
         """See Server."""
         return ReferenceServer.death(self)
 
+    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
+        """See Server."""
+        return ReferenceServer.ground_lost(self, memory)
+
 
 _RESET_VECTOR = b"\xf4\xeb\xfd"
 """hlt, and hlt again: interrupts are off after a reset, so the processor never does anything."""
@@ -183,6 +189,10 @@ class ReferenceInQemu(QtestServer):
     def death(self) -> str | None:
         """See Server."""
         return self._back.death() or super().death()
+
+    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
+        """See Server."""
+        return self._back.ground_lost(memory) or super().ground_lost(memory)
 
     def pid(self) -> int | None:
         """See Server: the device's process, not QEMU's."""

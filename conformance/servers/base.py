@@ -8,7 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from conformance.ground import GroundLost
 from conformance.links.base import Capability, Link
+from guests.endings import OutOfMemory
 
 
 class Server(Protocol):
@@ -33,6 +35,10 @@ class Server(Protocol):
 
     def death(self) -> str | None:
         """How the process ended, or None while it runs (or is not ours to watch)."""
+
+    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
+        """That somebody else ended or stopped what was started for it, or broke what that stands on; None where all
+        holds, or nothing of it is ours to watch."""
 
     def pid(self) -> int | None:
         """The process, where it is ours."""

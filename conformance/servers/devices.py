@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from conformance.errors import Finding, InfrastructureError
+from conformance.ground import GroundLost
 from conformance.links.base import Capability, Link
 from conformance.links.device import Device, DeviceGone
 from conformance.links.qtest import QtestBus
@@ -21,6 +22,7 @@ from conformance.servers.base import Server
 from conformance.servers.process import ServerProcess
 from conformance.servers.spec import ServerSpec
 from conformance.targets.scratch import Scratch
+from guests.endings import OutOfMemory
 
 TAG = b"assay9"
 """The mount tag of devices that the suite starts."""
@@ -51,6 +53,10 @@ class OverRings:
         raise NotImplementedError
 
     def death(self) -> str | None:
+        """See Server."""
+        return None
+
+    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
         """See Server."""
         return None
 
@@ -135,6 +141,10 @@ class QtestServer(OverRings):
     def death(self) -> str | None:
         """See Server."""
         return self.process.death() if self.process else "not started"
+
+    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
+        """See Server."""
+        return self.process.ground_lost(memory) if self.process else None
 
     def pid(self) -> int | None:
         """See Server."""

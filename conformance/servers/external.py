@@ -9,10 +9,12 @@ from pathlib import Path
 
 from conformance.errors import Finding, InfrastructureError, UsageError
 from conformance.expectation import OK, errno_name, spell
+from conformance.ground import GroundLost
 from conformance.links.base import Link
 from conformance.links.socket import SocketLink, connect_tcp, connect_unix
 from conformance.operations import Client
 from conformance.servers.spec import ServerSpec
+from guests.endings import OutOfMemory
 from protocol.fields import Dialect
 from protocol.messages import Rversion
 
@@ -72,6 +74,10 @@ class ExternalServer:
             ) from None
 
     def death(self) -> str | None:
+        """See Server."""
+        return None
+
+    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
         """See Server."""
         return None
 

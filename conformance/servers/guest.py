@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from conformance.errors import InfrastructureError
+from conformance.ground import GroundLost
 from conformance.links import guest_side
 from conformance.links.device import Device, DeviceGone
 from conformance.links.guest_pci import GuestBus, by_shell
@@ -14,6 +15,7 @@ from conformance.links.virtio_pci import LegacyDevice, ModernDevice
 from conformance.servers.devices import OverRings
 from conformance.servers.spec import ServerSpec
 from conformance.targets.spec import MachineTable, Target
+from guests.endings import OutOfMemory
 from guests.machine import QemuMachine
 from guests.shell import Shell
 
@@ -103,6 +105,10 @@ class GuestServer(OverRings):
         if self._deployment is None:
             return "the guest is not running"
         return None if self._deployment.machine.alive() else self._deployment.machine.why_dead()
+
+    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
+        """See Server."""
+        return self._deployment.ground_lost() if self._deployment is not None else None
 
     def pid(self) -> int | None:
         """See Server."""

@@ -22,13 +22,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from conformance.errors import InfrastructureError
+from conformance.ground import GroundLost, ended_by_another
 from conformance.servers.containment import contain
+from guests.endings import OutOfMemory, how_ended, sent_signal, stopped
+from guests.processes import reap
 
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWNET = 0x40000000
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
-_SIGNALS = {s.value: s.name for s in signal.Signals}
 _TAIL = 3000
 
 T = TypeVar("T")
@@ -75,14 +77,24 @@ class ServerProcess:
         """Its process id."""
         return self._process.pid
 
+    @property
+    def name(self) -> str:
+        """The program, for messages."""
+        return Path(self.argv[0]).name
+
     def death(self) -> str | None:
         """How it ended, in words, or None while it runs."""
-        code = self._process.poll()
-        if code is None:
+        if self._process.poll() is None:
             return None
-        if code < 0:
-            return f"{Path(self.argv[0]).name} was killed by {_SIGNALS.get(-code, f'signal {-code}')}"
-        return f"{Path(self.argv[0]).name} ended with status {code}"
+        return how_ended(self.name, self._process, "")
+
+    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
+        """That somebody else ended or stopped it, or None: its own crashes are the target's."""
+        status = reap(self._process)
+        if status is None and stopped(self.pid):
+            why = f"{self.name} is stopped: somebody sent process {self.pid} SIGSTOP"
+            return GroundLost(why, f"find who did; kill -CONT {self.pid} lets it go on")
+        return ended_by_another(self.name, sent_signal(status, self.tail(400)), memory)
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
         """Wait for `ready`. Raises InfrastructureError when the program ends or the time is over."""

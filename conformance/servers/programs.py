@@ -14,11 +14,13 @@ import sys
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
+from conformance.ground import GroundLost
 from conformance.links.base import Link
 from conformance.links.socket import SocketLink, connect_tcp, connect_unix
 from conformance.servers.process import ServerProcess, free_port
 from conformance.servers.spec import ServerSpec
 from conformance.targets.scratch import Scratch
+from guests.endings import OutOfMemory
 
 _START = 20.0
 
@@ -115,6 +117,10 @@ class _Started:
     def death(self) -> str | None:
         """See Server."""
         return self.process.death() if self.process else "not started"
+
+    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
+        """See Server."""
+        return self.process.ground_lost(memory) if self.process else None
 
     def pid(self) -> int | None:
         """See Server."""

@@ -8,11 +8,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from conformance.ground import GroundLost
 from conformance.servers.process import ServerProcess
 from conformance.targets.check import backend_table
 from conformance.targets.guest import TAGS
 from conformance.targets.spec import Target
 from guests import paths
+from guests.endings import OutOfMemory
 from guests.processes import claim
 
 _START = 60.0
@@ -58,6 +60,10 @@ class Backends:
     def death(self) -> str | None:
         """How one of them ended, or None while all run."""
         return next((death for backend in self._running if (death := backend.death()) is not None), None)
+
+    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
+        """That somebody else ended one of them, or None."""
+        return next((lost for backend in self._running if (lost := backend.ground_lost(memory)) is not None), None)
 
     def mark(self) -> int:
         """A place in the first share's log."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from conformance.compare import Comparer
+from conformance.ground import GroundLost
 from conformance.mounts import MountOptions
 from conformance.targets.spec import Target
 from guests.agentlink import AgentLink
@@ -113,11 +114,29 @@ class Deployment(Protocol):
     def excerpts(self, mark: Any) -> list[tuple[str, str]]:
         """(source, text) of what consoles and devices said that matters (oops, hung task, 9p warnings)."""
 
+    def death(self) -> str | None:
+        """How a device or the guest ended, or None while all run. Cheap: asked after each case."""
+
     def trouble(self) -> str | None:
         """Why the target no longer serves (guest dead, device gone), or None when it does."""
 
+    def without_room(self) -> GroundLost | None:
+        """That this host has too little room for a case, or None. Cheap: asked before each case."""
+
+    def ground_lost(self) -> GroundLost | None:
+        """What the suite stands on and is broken, by no fault of the target; None where all of it holds.
+
+        Asked after a case that failed, before anything of it is tidied up, once what it held open inside is closed.
+        """
+
     def recover(self) -> None:
         """After a death or a hang: a fresh guest, nothing mounted."""
+
+    def rebuild(self) -> None:
+        """After the ground was lost: everything anew, the agent outside and the exported directories, too.
+
+        Raises InfrastructureError where that cannot be.
+        """
 
     def stop(self) -> None:
         """End everything that was started, in order."""

@@ -8,6 +8,7 @@ finds the rest of this host read-only.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from conformance.errors import InfrastructureError
+from conformance.ground import GroundLost, HostGround, cache_place, lost, results_place, scratch_place
 from conformance.mounts import MountOptions
 from conformance.servers.containment import contain
 from conformance.targets.deployment import Progress
@@ -25,11 +27,15 @@ from conformance.targets.spec import Target
 from guests import paths
 from guests.agentlink import AgentLink, LinkLost, LocalChannel
 from guests.any_machine import AnyMachine
+from guests.endings import sent_signal, stopped
 from guests.spec import DEFAULT_TAGS
 
 TAGS = DEFAULT_TAGS
 """The mount tags of a guest's shares; cases run on the first, unless they ask for another."""
 
+
+_BROKEN = (errno.EIO, errno.EROFS, errno.ENOSPC, errno.ENXIO, errno.ENODEV, errno.EUCLEAN)
+"""What a native file system says when its disk fails or is full; a case's own doing (EACCES, ...) is no such thing."""
 
 M = TypeVar("M", bound=AnyMachine[Any])
 
@@ -54,6 +60,9 @@ class GuestDeployment(Generic[M]):
         self.launcher: tuple[str, ...] = ()
         """Words before a command that make it run in the mount namespace of the run."""
         self._machine: M | None = None
+        self._ground = HostGround([scratch_place(self._scratch.path), results_place(self.base),
+                                   cache_place(paths.cache_dir())])  # fmt: skip
+        self._outside_channel: LocalChannel | None = None
         self._mounted: dict[int, tuple[MountOptions, str]] = {}
 
     @property
@@ -63,6 +72,21 @@ class GuestDeployment(Generic[M]):
             raise InfrastructureError("the guest is not running")
         return self._machine
 
+    def start(self) -> None:
+        """See Deployment."""
+        if (short := self.without_room()) is not None:
+            raise short
+        self._bring_up()
+        self._ground.keep(self._directories())
+
+    def _bring_up(self) -> None:
+        """Start everything, on what is there already of an earlier time."""
+        raise NotImplementedError
+
+    def _directories(self) -> Sequence[Path]:
+        """The exported directories, once they are made."""
+        raise NotImplementedError
+
     def _agent_outside(self, *more: Path, contained: bool = True) -> tuple[AgentLink, int]:
         """An agent of this host and its pid; contained in the namespace that `launcher` leads to from then on.
 
@@ -70,7 +94,7 @@ class GuestDeployment(Generic[M]):
         """
         writable = (self._scratch.path, self.base, paths.runtime_dir(), paths.cache_dir(), *more)
         prepare = partial(contain, [os.fsencode(path) for path in writable]) if contained else None
-        channel = LocalChannel(stderr=self.base / "outside-agent.log", prepare=prepare)
+        channel = self._outside_channel = LocalChannel(stderr=self.base / "outside-agent.log", prepare=prepare)
         link = AgentLink(channel)
         link.call("getpid")
         self.launcher = ("nsenter", f"--mount=/proc/{channel.pid}/ns/mnt", "--") if contained else ()
@@ -115,8 +139,18 @@ class GuestDeployment(Generic[M]):
         """See Deployment."""
         return [(f"console: {event.kind}", event.text) for event in self.machine.console.since(mark)]
 
+    def death(self) -> str | None:
+        """See Deployment."""
+        return self._server_death() or (None if self.machine.runs() else self.machine.why_dead())
+
+    def _server_death(self) -> str | None:
+        """How a device ended that is a process of its own, or None."""
+        return None
+
     def trouble(self) -> str | None:
         """See Deployment."""
+        if (death := self._server_death()) is not None:
+            return death
         if not self.machine.alive():
             return self.machine.why_dead()
         try:
@@ -126,6 +160,71 @@ class GuestDeployment(Generic[M]):
         except Exception as e:  # noqa: BLE001 - whatever it is, the guest does not serve
             return f"the guest's agent does not serve: {e}"
         return None
+
+    def without_room(self) -> GroundLost | None:
+        """See Deployment."""
+        return self._ground.without_room()
+
+    def ground_lost(self) -> GroundLost | None:
+        """See Deployment."""
+        return (
+            self._servers_lost()
+            or (lost(self._machine.ground_lost(self._ground.memory)) if self._machine is not None else None)
+            or self._ground.lost()
+            or self._agent_outside_lost()
+            or self._control_lost()
+        )
+
+    def _servers_lost(self) -> GroundLost | None:
+        """The same for devices that are processes of their own."""
+        return None
+
+    def _agent_outside_lost(self) -> GroundLost | None:
+        channel = self._outside_channel
+        if channel is None:
+            return None
+        if (status := channel.status) is not None:
+            how = sent_signal(status) or f"status {status}"
+            return GroundLost(f"the agent outside was ended by {how}, and the mount namespace of the run with it",
+                              "it is started anew; find who ended it")  # fmt: skip
+        if stopped(channel.pid):
+            return GroundLost(f"the agent outside is stopped: somebody sent process {channel.pid} SIGSTOP",
+                              "it is started anew; find who did")  # fmt: skip
+        try:
+            self._holder().call("getpid", timeout=self.answer_limit)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it makes no calls any more
+            return GroundLost(f"the agent outside does not answer: {error}", "it is started anew")
+        return None
+
+    def _holder(self) -> AgentLink:
+        """The agent that holds the run's mount namespace."""
+        return self.outside
+
+    def _control_lost(self) -> GroundLost | None:
+        """Whether the guest's native file system can still be written. A guest that does not answer is `trouble`."""
+        if self._machine is None or not self._machine.alive():
+            return None
+        path = f"{self.control_root}/.ground"
+        try:
+            self.control.call("write_text", path, "", timeout=self.answer_limit)
+            self.control.call("unlink", path, timeout=self.answer_limit)
+        except OSError as error:
+            if error.errno in _BROKEN:
+                return GroundLost(f"the guest's own file system at {self.control_root} fails: {error.strerror}",
+                                  "see the guest's console log; assay9 doctor --verify looks at its image")  # fmt: skip
+        except Exception:  # noqa: BLE001 - whatever it is, the guest answers no more
+            return None
+        return None
+
+    def rebuild(self) -> None:
+        """See Deployment."""
+        self._close_links()
+        machine, self._machine = self._machine, None
+        if machine is not None:
+            machine.stop()
+            machine.doubt()
+        self._bring_up()
+        self._ground.keep(self._directories())
 
     def recover(self) -> None:
         """See Deployment."""

@@ -18,12 +18,14 @@ from typing import Any
 from conformance.compare import Comparer
 from conformance.errors import InfrastructureError, Undrivable
 from conformance.features import FEATURES
+from conformance.ground import GroundLost, HostGround, ended_by_another, results_place, scratch_place
 from conformance.mounts import MountOptions
 from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.scratch import Scratch
 from conformance.targets.spec import Target
 from guests.agentlink import AgentLink, LocalChannel
-from guests.processes import dying_with_parent, end
+from guests.endings import sent_signal
+from guests.processes import dying_with_parent, end, reap
 
 
 class LocalDeployment:
@@ -42,6 +44,8 @@ class LocalDeployment:
         self.image = ""
         self.security_model, self.comparer = "", Comparer(target.profile.overrides())
         self._links: list[AgentLink] = []
+        self._channels: dict[str, LocalChannel] = {}
+        self._ground = HostGround([scratch_place(self._scratch.path), results_place(run_dir)])
         self._through: tuple[str, ...] = tuple(options.get("through", ()))
         self._server: subprocess.Popen[bytes] | None = None
         if self._through:
@@ -49,9 +53,15 @@ class LocalDeployment:
 
     def start(self) -> None:
         """See Deployment."""
+        if (short := self.without_room()) is not None:
+            raise short
+        self._bring_up()
+
+    def _bring_up(self) -> None:
         for root in (self.outside_root, self.control_root):
-            Path(root).mkdir(mode=0o755, exist_ok=True)
+            Path(root).mkdir(mode=0o755, parents=True, exist_ok=True)
         self._connect()
+        self._ground.keep([Path(self.outside_root)])
 
     def _connect(self) -> None:
         # As root both agents live in one mount namespace of their own: what property cases mount there nobody else
@@ -62,8 +72,10 @@ class LocalDeployment:
         self.outside = AgentLink(channel)
         self.outside.call("getpid")
         entered = ("nsenter", f"--mount=/proc/{channel.pid}/ns/mnt", "--") if root else ()
-        self.inside = AgentLink(LocalChannel(entered))
+        within = LocalChannel(entered)
+        self.inside = AgentLink(within)
         self.control = self.inside
+        self._channels = {"outside": channel, "inside": within}
         self._links = [self.inside, self.outside]
 
     def _mount_through(self) -> tuple[str, ...]:
@@ -116,17 +128,42 @@ class LocalDeployment:
         """See Deployment."""
         return []
 
+    def death(self) -> str | None:
+        """See Deployment."""
+        return self.trouble()
+
     def trouble(self) -> str | None:
         """See Deployment."""
         dead = self._server is not None and self._server.poll() is not None
         return "the server died" if dead else None
 
+    def without_room(self) -> GroundLost | None:
+        """See Deployment."""
+        return self._ground.without_room()
+
+    def ground_lost(self) -> GroundLost | None:
+        """See Deployment."""
+        for name, channel in self._channels.items():
+            if (ended := ended_by_another(f"the agent {name}", sent_signal(channel.status), self._ground.memory)):
+                return ended
+        served = reap(self._server) if self._server is not None else None
+        return ended_by_another("the server", sent_signal(served), self._ground.memory) or self._ground.lost()
+
     def recover(self) -> None:
         """See Deployment."""
-        for link in self._links:
-            link.close()
-        self._end_server()
+        self._end()
         self._connect()
+
+    def rebuild(self) -> None:
+        """See Deployment."""
+        self._end()
+        self._bring_up()
+
+    def _end(self) -> None:
+        for link in self._links:
+            with contextlib.suppress(OSError):
+                link.close()
+        self._end_server()
 
     def _end_server(self) -> None:
         server, self._server = self._server, None
@@ -135,9 +172,6 @@ class LocalDeployment:
 
     def stop(self) -> None:
         """See Deployment."""
-        for link in self._links:
-            with contextlib.suppress(OSError):
-                link.close()
+        self._end()
         self._links = []
-        self._end_server()
         self._scratch.remove()

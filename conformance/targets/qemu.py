@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -80,8 +81,10 @@ class QemuDeployment(GuestDeployment[QemuMachine]):
         options = {**self._options, "keep_guest": False}
         return QemuDeployment(self.target, self.run_dir, self.progress, options, devices)
 
-    def start(self) -> None:
-        """See Deployment."""
+    def _directories(self) -> Sequence[Path]:
+        return self.exports
+
+    def _bring_up(self) -> None:
         for path, share in zip(self.exports, self.spec.shares, strict=True):
             path.mkdir(parents=True, exist_ok=True)
             os.chmod(path, 0o755)

@@ -13,6 +13,7 @@ from typing import Any
 
 from conformance.errors import InfrastructureError, Undrivable
 from conformance.features import FEATURES
+from conformance.ground import GroundLost
 from conformance.mounts import MountOptions
 from conformance.targets.backends import Backends
 from conformance.targets.deployment import Device, Place, Progress
@@ -43,9 +44,8 @@ class VhostQemuDeployment(QemuDeployment):
         """See QemuDeployment."""
         return replace(super().machine_spec(launcher), shares=())
 
-    def start(self) -> None:
-        """See Deployment."""
-        super().start()
+    def _bring_up(self) -> None:
+        super()._bring_up()
         self.features -= {"qemu-machine"}
 
     def _connect(self) -> None:
@@ -90,9 +90,11 @@ class VhostQemuDeployment(QemuDeployment):
         """See Deployment."""
         return [*super().excerpts(mark[0]), *self._backends.excerpts(mark[1])]
 
-    def trouble(self) -> str | None:
-        """See Deployment."""
-        return self._backends.death() or super().trouble()
+    def _server_death(self) -> str | None:
+        return self._backends.death()
+
+    def _servers_lost(self) -> GroundLost | None:
+        return self._backends.ground_lost(self._ground.memory)
 
     def _end_servers(self) -> None:
         self._backends.remove()

@@ -14,6 +14,7 @@ from typing import Any
 
 from conformance.errors import InfrastructureError, Undrivable, UsageError
 from conformance.features import FEATURES
+from conformance.ground import GroundLost
 from conformance.mounts import MountOptions
 from conformance.servers.process import ServerProcess, free_port
 from conformance.servers.programs import ReferenceServer
@@ -46,9 +47,8 @@ class TcpDeployment(QemuDeployment):
         """See QemuDeployment."""
         return replace(super().machine_spec(launcher), shares=(), reaches_host=True)
 
-    def start(self) -> None:
-        """See Deployment."""
-        super().start()
+    def _bring_up(self) -> None:
+        super()._bring_up()
         self.features -= {"qemu-machine"}
 
     def _connect(self) -> None:
@@ -112,10 +112,11 @@ class TcpDeployment(QemuDeployment):
             return [*super().excerpts(console), *([("server log", said)] if said else [])]
         return super().excerpts(console)
 
-    def trouble(self) -> str | None:
-        """See Deployment."""
-        death = self._process.death() if self._process else "the server is not running"
-        return death or super().trouble()
+    def _server_death(self) -> str | None:
+        return self._process.death() if self._process else "the server is not running"
+
+    def _servers_lost(self) -> GroundLost | None:
+        return self._process.ground_lost(self._ground.memory) if self._process is not None else None
 
     def _end_servers(self) -> None:
         self._end_server()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from conformance.compare import Comparer
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
+from conformance.ground import GroundLost, memory_place
 from conformance.mounts import MountOptions
 from conformance.targets import security_models
 from conformance.targets.backends import Backends
@@ -45,13 +47,17 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
         self.security_model = ""
         self.comparer = Comparer({**security_models.rules("passthrough", True), **target.profile.overrides()})
 
-    def start(self) -> None:
-        """See Deployment."""
+    def _directories(self) -> Sequence[Path]:
+        return self.exports
+
+    def _bring_up(self) -> None:
         for path in self.exports:
             path.mkdir(parents=True, exist_ok=True)
             os.chmod(path, 0o755)
-        self._memory = Path(tempfile.mkdtemp(prefix="assay9-", dir=memory_root(self.target.machine.memory_mb)))
-        self._claim = claim(f"memory-{self._memory.name}", (self._memory,), keep=False)
+        if self._memory is None:
+            self._memory = Path(tempfile.mkdtemp(prefix="assay9-", dir=memory_root(self.target.machine.memory_mb)))
+            self._claim = claim(f"memory-{self._memory.name}", (self._memory,), keep=False)
+            self._ground.places += (memory_place(self._memory),)
         self.outside, _ = self._agent_outside(self._memory)
         self._backends.start(self.launcher)
         spec = UmlSpec(
@@ -112,15 +118,17 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
         """See Deployment."""
         return [*super().excerpts(mark[0]), *self._backends.excerpts(mark[1])]
 
-    def trouble(self) -> str | None:
-        """See Deployment."""
-        return self._backends.death() or super().trouble()
+    def _server_death(self) -> str | None:
+        return self._backends.death()
 
     def _restart(self) -> None:
         """A device that died cannot be had back by its guest: both are started anew."""
         self.machine.stop()
         self._backends.start(self.launcher)
         self.machine.start()
+
+    def _servers_lost(self) -> GroundLost | None:
+        return self._backends.ground_lost(self._ground.memory)
 
     def _end_servers(self) -> None:
         self._backends.remove()

@@ -21,6 +21,7 @@ from typing import Any
 from conformance.compare import Comparer
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
+from conformance.ground import GroundLost
 from conformance.mounts import MountOptions
 from conformance.servers.process import ServerProcess
 from conformance.targets import security_models
@@ -31,6 +32,7 @@ from conformance.targets.nowhere import Nowhere
 from conformance.targets.spec import Target
 from guests import paths
 from guests.agentlink import AgentLink
+from guests.endings import OutOfMemory
 from guests.processes import claim
 from guests.v86.machine import TAG, V86Machine, V86Spec
 from guests.v86.program import VERSION
@@ -56,19 +58,21 @@ class V86Deployment(GuestDeployment[V86Machine]):
         self.security_model = ""
         self.comparer = Comparer({**security_models.rules("passthrough", True), **target.profile.overrides()})
         self.outside: AgentLink = Nowhere(NO_HOST)
-        self._holder: AgentLink | None = None
+        self._contained: AgentLink | None = None
         """The agent whose namespace the emulator and the server live in; the vantage outside where there is one."""
 
-    def start(self) -> None:
-        """See Deployment."""
+    def _directories(self) -> Sequence[Path]:
+        return (self._export,)
+
+    def _bring_up(self) -> None:
         self._export.mkdir(parents=True, exist_ok=True)
         os.chmod(self._export, 0o755)
         if os.geteuid() == 0:
-            self._holder, _ = self._agent_outside()
+            self._contained, _ = self._agent_outside()
         host: set[str] = set()
         if self._server is not None:
-            assert self._holder is not None, "kinds.check wants root"
-            self.outside = self._holder
+            assert self._contained is not None, "kinds.check wants root"
+            self.outside = self._contained
             self._server.start(self.launcher)
             host = {"host-root", "mount-namespace", "passthrough-ownership"}
         spec = V86Spec(run_dir=self.base, server=self._server.socket if self._server else None,
@@ -129,9 +133,8 @@ class V86Deployment(GuestDeployment[V86Machine]):
         """See Deployment."""
         return [*super().excerpts(mark[0]), *(self._server.excerpts(mark[1]) if self._server else [])]
 
-    def trouble(self) -> str | None:
-        """See Deployment."""
-        return (self._server.death() if self._server else None) or super().trouble()
+    def _server_death(self) -> str | None:
+        return self._server.death() if self._server else None
 
     def _restart(self) -> None:
         self.machine.stop()
@@ -139,12 +142,19 @@ class V86Deployment(GuestDeployment[V86Machine]):
             self._server.start(self.launcher)
         self.machine.start()
 
+    def _servers_lost(self) -> GroundLost | None:
+        return self._server.ground_lost(self._ground.memory) if self._server is not None else None
+
     def _end_servers(self) -> None:
         if self._server is not None:
             self._server.remove()
 
+    def _holder(self) -> AgentLink:
+        assert self._contained is not None, "asked only where there is an agent"
+        return self._contained
+
     def _links(self) -> Sequence[AgentLink | None]:
-        return [getattr(self, "inside", None), self._holder]
+        return [getattr(self, "inside", None), self._contained]
 
 
 class Server:
@@ -186,6 +196,10 @@ class Server:
     def death(self) -> str | None:
         """How it ended, or None while it runs."""
         return self._process.death() if self._process else None
+
+    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
+        """That somebody else ended it, or None."""
+        return self._process.ground_lost(memory) if self._process is not None else None
 
     def mark(self) -> int:
         """A place in its log."""

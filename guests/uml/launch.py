@@ -18,11 +18,12 @@ import psutil
 
 from guests import paths
 from guests.build_tools import user_namespace_problem
+from guests.endings import how_ended, last_words, sent_signal
 from guests.errors import InfrastructureError
 from guests.files import remove_tree
 from guests.images.store import Image
 from guests.ports import start_program
-from guests.processes import claim, dying_with_parent, how_ended, last_words, start_time
+from guests.processes import claim, dying_with_parent, start_time
 from guests.resident import SocketLineChannel
 from guests.ssh import SshShell
 from guests.uml.console import ConsoleServer
@@ -124,6 +125,15 @@ class UmlLaunch:
     def why_ended(self) -> str:
         """One line: how the kernel ended, and its last words."""
         return how_ended("User-Mode Linux", self.process, last_words(self.log, self._log_from))
+
+    def sent_signal(self) -> str | None:
+        """The signal by which somebody else ended the kernel, or None. A shell may stand between (see `_apart`)."""
+        if self.process is None:
+            return None
+        if self.process.poll() is None and not self.pid:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)  # the kernel is gone, and what waits for it will be
+        return sent_signal(self.process.poll(), by_shell=True)
 
     def stop(self) -> None:
         """End the whole tree and remove files and memory. Never raises; may be called again."""

@@ -22,6 +22,7 @@ class UmlMachine(PortMachine[UmlLaunch]):
     """One User-Mode Linux kernel and the roads into it: lines of its console, and SSH where there is a network."""
 
     accelerator = "uml"
+    program = "User-Mode Linux"
     ready_limit = 60.0  # it takes about one
 
     def __init__(self, spec: UmlSpec, progress: Progress = silent) -> None:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guests import paths
+from guests.endings import how_ended, last_words, sent_signal
 from guests.errors import InfrastructureError
 from guests.files import remove_tree
 from guests.ports import start_program
-from guests.processes import claim, dying_with_parent, how_ended, last_words
+from guests.processes import claim, dying_with_parent, reap
 from guests.resident import SocketLineChannel
 from guests.v86.program import BIOS
 from guests.v86.root import V86Root
@@ -130,6 +131,13 @@ class V86Launch:
     def why_ended(self) -> str:
         """One line: how the emulator ended, and its last words."""
         return how_ended("v86", self.process, last_words(self.log, self._log_from))
+
+    def sent_signal(self) -> str | None:
+        """The signal by which somebody else ended the emulator, or None."""
+        if self.process is None:
+            return None
+        reap(self.process)
+        return sent_signal(self.process.poll())
 
     def stop(self) -> None:
         """End the process and remove its files. Never raises; may be called again."""

@@ -9,7 +9,8 @@ from guests.errors import InfrastructureError
 from guests.port_machine import PortMachine
 from guests.progress import Progress, silent
 from guests.shell import LineChannel
-from guests.v86 import program, root
+from guests.v86 import program as emulator
+from guests.v86 import root
 from guests.v86.launch import V86Launch
 from guests.v86.program import VERSION, ensure_program, require_host
 from guests.v86.root import V86Root, ensure_root
@@ -39,6 +40,7 @@ class V86Machine(PortMachine[V86Launch]):
     """One machine under v86 and the roads into it."""
 
     accelerator = "v86"
+    program = "v86"
     ready_limit = 120.0  # from its saved state it takes one or two of a processor of its own
 
     def __init__(self, spec: V86Spec, progress: Progress = silent) -> None:
@@ -70,8 +72,8 @@ class V86Machine(PortMachine[V86Launch]):
         """See AnyMachine."""
         if self._root is not None:
             own, memory = self.spec.server is None, self.spec.memory_mb
-            cached_state(program.build(), self._root, memory, own_server=own).doubt()
-        program.cached().doubt()
+            cached_state(emulator.build(), self._root, memory, own_server=own).doubt()
+        emulator.cached().doubt()
         root.cached().doubt()
 
     def agent_channel(self) -> LineChannel:

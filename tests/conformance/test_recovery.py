@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from conformance.case import CASES, Case, case
-from conformance.evidence.record import CaseResult
-from conformance.mounts import DEFAULT
 from conformance.runner import Runner
 from conformance.share import Share
 from conformance.targets import kinds, uml
@@ -22,39 +19,8 @@ from conformance.targets.spec import load
 from guests import private_qemu
 from guests.agentlink import CallHung
 from guests.errors import InfrastructureError
+from tests.conformance.ground_cases import Run, harmless, on
 from tests.waiting import PATIENT
-
-Run = Callable[[Callable[[Share], None]], CaseResult]
-
-
-def harmless(share: Share) -> None:
-    """What any case may do."""
-    share.inside.create("fred", b"content")
-    assert share.same_content("fred")[0] == 7
-
-
-def declared(body: Callable[[Share], None]) -> Case:
-    """The body as a case of the vfs layer: layer and family come from where a function stands."""
-
-    def function(share: Share) -> None:
-        body(share)
-
-    where = Path("conformance/cases/vfs/test_recovery.py").absolute()
-    function.__code__ = function.__code__.replace(co_filename=str(where))
-    function.__doc__ = "A requirement.  Source: this test."
-    made: Case = case("RECOVERY-001")(function).assay9_case  # type: ignore[attr-defined]
-    CASES.pop("RECOVERY-001")
-    return made
-
-
-def on(runner: Runner) -> Run:
-    """A function that runs a body on the share of that runner."""
-
-    def run(body: Callable[[Share], None]) -> CaseResult:
-        made = declared(body)
-        return runner.run(made, "", DEFAULT, made.function)[0]
-
-    return run
 
 
 @pytest.fixture
@@ -121,17 +87,55 @@ def test_a_case_that_panics_its_guest_is_charged_and_the_guest_restored(guest: t
 
 
 @pytest.mark.guest
-def test_a_case_that_kills_its_hypervisor_is_charged(guest: tuple[Run, QemuDeployment]) -> None:
+def test_a_case_that_crashes_its_hypervisor_is_charged(guest: tuple[Run, QemuDeployment]) -> None:
     run, deployment = guest
 
-    def kills(share: Share) -> None:
-        os.kill(deployment.machine.pid, signal.SIGKILL)
+    def crashes(share: Share) -> None:
+        os.kill(deployment.machine.pid, signal.SIGSEGV)
         share.inside.create("after", b"content")
 
-    charged = run(kills)
+    charged = run(crashes)
     assert charged.verdict == "fail", charged.reason
-    assert "QEMU was killed by signal 9" in charged.reason
+    assert "QEMU was killed by SIGSEGV" in charged.reason
     assert run(harmless).verdict == "pass"
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_hypervisor_that_somebody_else_ends_is_no_fault_of_the_target(
+    guest: tuple[Run, QemuDeployment], number: signal.Signals
+) -> None:
+    run, deployment = guest
+
+    def is_killed(share: Share) -> None:
+        share.inside.timeout = 1.0
+        os.kill(deployment.machine.pid, number)
+        share.inside.create("after", b"content")
+
+    seen = run(is_killed)
+    assert (seen.verdict, seen.infrastructure) == ("error", True), seen.reason
+    assert number.name in seen.reason and "QEMU" in seen.reason
+    if number == signal.SIGTERM:
+        assert f"from process {os.getpid()}" in seen.reason
+    assert run(harmless).verdict == "pass"
+
+
+@pytest.mark.guest
+def test_a_killed_agent_outside_is_an_error_and_the_machine_moves_into_a_new_namespace(
+    guest: tuple[Run, QemuDeployment],
+) -> None:
+    run, deployment = guest
+    before = deployment.machine.pid
+
+    def is_killed(share: Share) -> None:
+        assert deployment._outside_channel is not None
+        os.kill(deployment._outside_channel.pid, signal.SIGKILL)
+        share.outside.create("after", b"content")
+
+    seen = run(is_killed)
+    assert (seen.verdict, seen.infrastructure) == ("error", True), seen.reason
+    assert "the agent outside was ended by SIGKILL" in seen.reason
+    assert run(harmless).verdict == "pass" and deployment.machine.pid != before
 
 
 @pytest.mark.guest
@@ -140,7 +144,7 @@ def test_a_guest_that_answers_no_more_is_charged_and_restored(guest: tuple[Run, 
 
     def stops(share: Share) -> None:
         share.inside.timeout = 1.0
-        os.kill(deployment.machine.pid, signal.SIGSTOP)
+        deployment.machine.qmp("stop")
         share.inside.create("after", b"content")
 
     charged = run(stops)

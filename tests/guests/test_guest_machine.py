@@ -153,7 +153,7 @@ def test_a_killed_qemu_is_said_to_be_killed(machine: QemuMachine) -> None:
     os.kill(machine.pid, signal.SIGKILL)
     with pytest.raises(InfrastructureError, match=r"ended|gone"):
         channel.recv_line(PATIENT)
-    assert not machine.alive() and "killed by signal 9" in machine.why_dead()
+    assert not machine.alive() and "killed by SIGKILL" in machine.why_dead()
     with pytest.raises(InfrastructureError):
         machine.shell().run("true", timeout=PATIENT)
     machine.restore()

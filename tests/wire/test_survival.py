@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shutil
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from conformance.case import Case
+from conformance.errors import Finding
 from conformance.evidence.record import CaseResult
 from conformance.targets.spec import Target
 from conformance.wire import Wire
 from conformance.wire_runner import WireRunner
+from guests.endings import OutOfMemory
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="servers under test are contained, which takes root")
 
@@ -103,3 +109,86 @@ def test_a_server_that_never_comes_back_ends_as_infrastructure(runner: WireRunne
     assert result.verdict == "error"
     assert runner.broken is not None
     assert run(runner, asks).verdict == "error"
+
+
+def sent(runner: WireRunner, number: signal.Signals) -> CaseResult:
+    """What came of a case during which somebody else sent the server a signal."""
+
+    def is_sent_one(wire: Wire) -> None:
+        """Asks a server that somebody has just ended."""
+        before = wire.client
+        before.timeout = 1.0 if number == signal.SIGSTOP else before.timeout
+        os.kill(pid(runner) or 0, number)
+        before.getattr(wire.root)
+        while runner.session.server.death() is None and number != signal.SIGSTOP:
+            time.sleep(0.01)  # it has taken the signal meanwhile
+        before.getattr(wire.root)
+
+    return run(runner, is_sent_one)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+def test_a_signal_that_somebody_else_sent_is_no_fault_of_the_server(
+    runner: WireRunner, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conformance.wire._ALIVE", 0.5)
+    first = pid(runner)
+    seen = sent(runner, number)
+    assert (seen.verdict, seen.infrastructure, number.name in seen.reason) == ("error", True, True), seen.reason
+    assert pid(runner) != first and run(runner, asks).verdict == "pass"
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
+def test_a_signal_that_a_crash_raises_is_the_servers(runner: WireRunner, number: signal.Signals) -> None:
+    seen = sent(runner, number)
+    assert (seen.verdict, number.name in seen.reason) == ("fail", True), seen.reason
+    assert run(runner, asks).verdict == "pass"
+
+
+def test_a_kill_for_want_of_memory_is_called_so(
+    runner: WireRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vmstat").write_text("pgfault 7\noom_kill 4\n")
+    monkeypatch.setattr("guests.endings._VMSTAT", tmp_path / "vmstat")
+    monkeypatch.setattr("guests.endings._CGROUP", tmp_path / "none")
+    monkeypatch.setattr(runner.session._ground, "memory", OutOfMemory())
+    (tmp_path / "vmstat").write_text("pgfault 9\noom_kill 5\n")
+    seen = sent(runner, signal.SIGKILL)
+    assert (seen.verdict, seen.infrastructure) == ("error", True)
+    assert "by the kernel for want of memory" in seen.reason and "--jobs" in seen.reason
+
+
+def test_an_export_that_somebody_removes_is_made_anew(runner: WireRunner) -> None:
+    export = runner.session.server.export
+    assert export is not None
+
+    def loses_it(wire: Wire) -> None:
+        """Its directory goes while it runs."""
+        wire.client.getattr(wire.root)
+        shutil.rmtree(export)
+        wire.host.root.stat()
+
+    seen = run(runner, loses_it)
+    assert (seen.verdict, seen.infrastructure) == ("error", True), seen.reason
+    assert f"the exported directory {export} was removed" in seen.reason
+    assert run(runner, asks).verdict == "pass"
+    shutil.rmtree(export)  # between two cases
+    seen = run(runner, asks)
+    assert (seen.verdict, seen.infrastructure) == ("error", True), seen.reason
+    assert run(runner, asks).verdict == "pass"
+
+
+def test_an_export_that_goes_in_a_case_of_confinement_is_the_servers_fault(runner: WireRunner) -> None:
+    """Such a case asks for just that; the server may have done it."""
+    export = runner.session.server.export
+    assert export is not None
+
+    def escapes(wire: Wire) -> None:
+        """Nothing above the export is reached."""
+        export.rename(export.with_name("elsewhere"))
+        raise Finding("the exported directory was moved", "escape")
+
+    made = dataclasses.replace(case_of(escapes), family="confinement")
+    assert runner.run_item(made, "", escapes, {"wire": None})[0].verdict == "fail"
+    assert run(runner, asks).verdict == "error"
+    assert run(runner, asks).verdict == "pass"

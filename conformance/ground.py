@@ -1,0 +1,125 @@
+"""Whether what the suite itself stands on still holds: looked at before a failure is charged to the target.
+
+A case that failed on broken ground says nothing about the target: it is an error of the infrastructure, in one line
+with the remedy. The ground of a run is room and directories on this host (`HostGround`), the processes that nobody but
+the target may end (`guests.endings` tells a crash from a signal that was sent), the agents, and the guest's own disks
+(`guests.any_machine`). Rule of this module: it knows nothing of cases and verdicts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from guests.endings import OutOfMemory, interference
+from guests.errors import InfrastructureError
+
+__all__ = ["GroundLost", "HostGround", "Place", "ended_by_another", "lost"]
+
+SCRATCH_MB, RESULTS_MB, CACHE_MB, MEMORY_MB = 64, 8, 16, 16
+"""Room that cases must have, in millions of bytes: the largest file that a case writes has 34 million."""
+_FEWEST_INODES = 200
+
+
+class GroundLost(InfrastructureError):
+    """Something that the suite stands on is broken, and no fault of the target."""
+
+    def __init__(self, message: str, remedy: str = "", *, restorable: bool = True) -> None:
+        super().__init__(message, remedy)
+        self.restorable = restorable
+        """Starting the target anew mends it; else it is looked at again before the next case."""
+
+
+def lost(error: InfrastructureError | None) -> GroundLost | None:
+    """What a lower package has found broken, as this package's kind of error."""
+    return None if error is None else GroundLost(error.message, error.remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A directory of this host in which the suite, or what it starts, has to be able to write."""
+
+    what: str
+    """For messages: "the exported files"."""
+    directory: Path
+    megabytes: int
+    remedy: str
+
+    def without_room(self) -> GroundLost | None:
+        """That too little room is left there, or None. A directory that is gone is not looked at here."""
+        try:
+            seen = os.statvfs(self.directory)
+        except OSError:
+            return None
+        free = seen.f_bavail * seen.f_frsize // 1_000_000
+        if free < self.megabytes:
+            left = f"{free} MB free, {self.megabytes} are needed"
+        elif seen.f_files and seen.f_favail < _FEWEST_INODES:
+            left = f"{seen.f_favail} inodes free, {_FEWEST_INODES} are needed"
+        else:
+            return None
+        return GroundLost(f"no room for {self.what} in {self.directory}: {left}", self.remedy, restorable=False)
+
+
+def scratch_place(directory: Path) -> Place:
+    """Where exported directories are."""
+    remedy = "free some space there, or set ASSAY9_SCRATCH to a directory of a larger file system"
+    return Place("the exported files", directory, SCRATCH_MB, remedy)
+
+
+def results_place(directory: Path) -> Place:
+    """Where the record and the logs of a run go."""
+    remedy = "free some space there, or name another directory with --results"
+    return Place("the results", directory, RESULTS_MB, remedy)
+
+
+def cache_place(directory: Path) -> Place:
+    """Where machines have the copies of their disks."""
+    return Place("the machines' disks", directory, CACHE_MB, "free some space there, or set XDG_CACHE_HOME")
+
+
+def memory_place(directory: Path) -> Place:
+    """Where the memory of User-Mode Linux guests is."""
+    return Place("the guest's memory", directory, MEMORY_MB, "free some memory, or set TMPDIR to a larger file system")
+
+
+class HostGround:
+    """Room, and directories that must stay what they were."""
+
+    def __init__(self, places: Iterable[Place]) -> None:
+        self.places = tuple(places)
+        self.memory = OutOfMemory()
+        self._kept: dict[Path, tuple[int, int]] = {}
+
+    def keep(self, directories: Iterable[Path]) -> None:
+        """Remember which directories these are; replaces what was kept before."""
+        self._kept = {directory: (seen.st_dev, seen.st_ino) for directory in directories
+                      if (seen := _stat(directory)) is not None}  # fmt: skip
+
+    def without_room(self) -> GroundLost | None:
+        """Where too little room is left, or None. Cheap: a system call for each place."""
+        return next((found for place in self.places if (found := place.without_room()) is not None), None)
+
+    def lost(self) -> GroundLost | None:
+        """What is broken, or None."""
+        for directory, identity in self._kept.items():
+            seen = _stat(directory)
+            if seen is None or (seen.st_dev, seen.st_ino) != identity:
+                how = "was removed" if seen is None else "was replaced by another"
+                return GroundLost(f"the exported directory {directory} {how} while it was in use",
+                                  "leave the scratch directory of a run alone; it is made anew")  # fmt: skip
+        return self.without_room()
+
+
+def ended_by_another(what: str, sent: str | None, memory: OutOfMemory) -> GroundLost | None:
+    """That somebody else ended a process; `sent` is what `guests.endings.sent_signal` says of it."""
+    return None if sent is None else GroundLost(*interference(what, sent, memory))
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None

@@ -1,0 +1,44 @@
+"""Bodies of cases, and a way to run them, for the tests of what is charged to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from conformance.case import CASES, Case, case
+from conformance.evidence.record import CaseResult
+from conformance.mounts import DEFAULT
+from conformance.runner import Runner
+from conformance.share import Share
+
+Run = Callable[[Callable[[Share], None]], CaseResult]
+
+
+def harmless(share: Share) -> None:
+    """What any case may do."""
+    share.inside.create("fred", b"content")
+    assert share.same_content("fred")[0] == 7
+
+
+def declared(body: Callable[[Share], None]) -> Case:
+    """The body as a case of the vfs layer: layer and family come from where a function stands."""
+
+    def function(share: Share) -> None:
+        body(share)
+
+    where = Path("conformance/cases/vfs/test_recovery.py").absolute()
+    function.__code__ = function.__code__.replace(co_filename=str(where))
+    function.__doc__ = "A requirement.  Source: this test."
+    made: Case = case("RECOVERY-001")(function).assay9_case  # type: ignore[attr-defined]
+    CASES.pop("RECOVERY-001")
+    return made
+
+
+def on(runner: Runner) -> Run:
+    """A function that runs a body on the share of that runner."""
+
+    def run(body: Callable[[Share], None]) -> CaseResult:
+        made = declared(body)
+        return runner.run(made, "", DEFAULT, made.function)[0]
+
+    return run
