@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# an example that takes long says that the machine is busy, nothing about what is tested
+settings.register_profile("assay9", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("assay9")
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ class Ring(Protocol):
         ...
 
     def more(self) -> bool:
-        """Whether something waits behind what was popped."""
+        """Whether something waits behind what was popped, be it a fault of the driver's that ``pop`` will raise."""
         ...
 
     def push(self, chain: Chain) -> None:
@@ -183,19 +183,27 @@ class SplitRing:
 
     def more(self) -> bool:
         """See Ring."""
+        return self._waiting() != 0
+
+    def _waiting(self) -> int:
+        """How many buffers wait.  The one place that reads avail.idx; what cannot be it tells and does not take over,
+        so that whoever looks next meets it again.
+        """
         if self._seen == self._next:
-            self._seen = self._avail[1]
-        return self._seen != self._next
+            index = self._avail[1]
+            count = (index - self._next) & 0xFFFF
+            if count > self._size:
+                return count
+            self._seen = index
+        return (self._seen - self._next) & 0xFFFF
 
     def pop(self) -> Chain | None:
         """See Ring."""
-        if self._seen == self._next:
-            self._seen = self._avail[1]
-            count = (self._seen - self._next) & 0xFFFF
-            if not count:
-                return None
-            if count > self._size:
-                raise Broken(f"avail.idx went {count} ahead in a queue of {self._size} (2.7.13.3.1)")
+        count = self._waiting()
+        if not count:
+            return None
+        if count > self._size:
+            raise Broken(f"avail.idx went {count} ahead in a queue of {self._size} (2.7.13.3.1)")
         head = self._avail[2 + self._next % self._size]
         if head >= self._size:
             raise Broken(f"head {head} in a queue of {self._size} (2.7.6)")
@@ -314,18 +322,28 @@ class PackedRing:
 
     def more(self) -> bool:
         """See Ring."""
+        return self._offered() is not None
+
+    def _offered(self) -> int | None:
+        """The flags of the next descriptor where it is available.  The one place that reads them: what was checked is
+        what is used, whatever the driver writes there afterwards.
+        """
         flags = self._flags[self._next]
-        return flags & (PACKED_AVAIL | PACKED_USED) == (PACKED_AVAIL if self._wrap else PACKED_USED)
+        available = PACKED_AVAIL if self._wrap else PACKED_USED
+        return flags if flags & (PACKED_AVAIL | PACKED_USED) == available else None
 
     def pop(self) -> Chain | None:
         """See Ring."""
-        if not self.more():
+        first = self._offered()
+        if first is None:
             return None
         at, slots, gathered = self._next, 0, _Gathered()
         while True:
             if slots >= self._size - self._taken:
                 raise Broken("a chain is longer than what is free of the queue (2.8.21)")
             address, length, id, flags = DESCRIPTOR.unpack_from(self._ring, DESC_SIZE * at)
+            if not slots:
+                flags = first
             slots += 1
             at = at + 1 if at + 1 < self._size else 0
             if flags & DESC_INDIRECT:

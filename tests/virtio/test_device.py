@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -47,6 +49,7 @@ from protocol.virtqueue import (
 )
 from reference_server.hostfs import HostStore
 from reference_server.virtio.memory import Broken
+from reference_server.virtio.rings import PackedRing, SplitRing
 from tests.virtio.driver import BASE, SIZE, Driver, Piece
 
 INDIRECT, EVENT_IDX = Feature.INDIRECT_DESC.mask, Feature.EVENT_IDX.mask
@@ -227,6 +230,63 @@ def test_an_index_that_jumps_breaks_the_device(make: Callable[..., Driver]) -> N
     driver.publish(0)
     driver.run()
     assert driver.device.broken
+
+
+@pytest.mark.parametrize("ahead", [17, 40, 0x8000, 0xFFFF])
+@pytest.mark.parametrize("looks", [0, 1, 3])
+def test_a_jump_is_refused_whoever_sees_it_first(make: Callable[..., Driver], ahead: int, looks: int) -> None:
+    """The device looks for more after every request, before it sleeps and while it polls: such a look took the
+    jumped index over, and more buffers were then served than the queue has."""
+    driver = make()
+    ring = driver.queue.ring
+    assert isinstance(ring, SplitRing)
+    driver.published = ahead - 1
+    driver.publish(0)
+    for _ in range(looks):
+        assert ring.more(), "there is something to see"
+    with pytest.raises(Broken, match=f"went {ahead} ahead in a queue of 16"):
+        ring.pop()
+    driver.run()
+    assert driver.device.broken
+
+
+def test_a_jump_during_a_request_is_refused_after_it(make: Callable[..., Driver]) -> None:
+    """What was asked properly is answered; whether the device looks for more while it serves decides nothing."""
+    driver = make()
+    ring = driver.queue.ring
+    assert isinstance(ring, SplitRing)
+    driver.ask(Tversion(NOTAG, 8192, b"9P2000.L"))
+    chain = ring.pop()
+    assert chain is not None
+    driver.published = (driver.published + 60) & 0xFFFF
+    struct.pack_into("<H", driver.memory, driver.layout.available + 2, driver.published)
+    assert ring.more()
+    driver.device._serve(driver.queue, ring, chain)
+    driver.run()
+    assert driver.device.broken
+    assert len(driver.used()) == 1
+
+
+def test_a_packed_descriptor_is_used_as_it_was_checked(make: Callable[..., Driver]) -> None:
+    """A driver that writes other flags between the check and the use gets what it offered."""
+    driver = make(PACKED)
+    ring = driver.queue.ring
+    assert isinstance(ring, PackedRing)
+    driver.ask(Tversion(NOTAG, 8192, b"9P2000.L"))
+    real = ring._flags
+
+    class Changing:
+        reads = 0
+
+        def __getitem__(self, place: int) -> int:
+            flags = real[place]
+            Changing.reads += 1
+            DESCRIPTOR.pack_into(driver.memory, DESC_SIZE * place, BASE, 1, 0, DESC_INDIRECT)
+            return flags
+
+    ring._flags = cast(Any, Changing())
+    assert ring.pop() is not None
+    assert Changing.reads == 1
 
 
 @pytest.mark.parametrize("head", [16, 17, 65535])
