@@ -20,7 +20,7 @@ _COMPARISONS = "same_"
 @functools.cache
 def only_compares(function: Callable[..., Any]) -> bool:
     """Whether the function, or one of the suite's that it calls by name, states a comparison with outside."""
-    return any(_compares(one) for one in _reached(function, set()))
+    return any(_compares(one) for one in reached(function))
 
 
 def _compares(function: Callable[..., Any]) -> bool:
@@ -33,14 +33,15 @@ def _compares(function: Callable[..., Any]) -> bool:
     )
 
 
-def _reached(function: Callable[..., Any], seen: set[Callable[..., Any]]) -> set[Callable[..., Any]]:
-    """The function and those of `conformance.cases` that it names, and so on."""
-    seen.add(function)
-    for name in inspect.unwrap(function).__code__.co_names:
-        other = function.__globals__.get(name)
-        if inspect.isfunction(other) and other.__module__.startswith("conformance.cases") and other not in seen:
-            _reached(other, seen)
-    return seen
+def reached(function: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """The function and those of `conformance.cases` that it names, and that these name, and so on."""
+    found = [function]
+    for one in found:
+        for name in inspect.unwrap(one).__code__.co_names:
+            other = one.__globals__.get(name)
+            if inspect.isfunction(other) and other.__module__.startswith("conformance.cases") and other not in found:
+                found.append(other)
+    return found
 
 
 @functools.cache

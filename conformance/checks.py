@@ -176,9 +176,9 @@ def _field(what: str, seen: Mapping[str, Any], name: str, expected: Any) -> bool
 
 def changes(
     what: str, before: Mapping[str, Any], after: Mapping[str, Any], *, must: Collection[str] = (),
-    may: Collection[str] = (),
+    may: Collection[str] | None = (),
 ) -> bool:  # fmt: skip
-    """Between two stat results all the fields of `must` have changed, and no others but those of `may`.
+    """Between two stat results all the fields of `must` have changed, and no others but those of `may`, if it is given.
 
     `what` names the file and what was done: "'fred' by read(2)". Names go without their prefix. Each wrong field is a
     finding of its own, `field:NAME`. Returns whether all is so.
@@ -189,7 +189,7 @@ def changes(
         was, code = before.get(prefixed, value), f"field:{name}"
         if name in must:
             right.append(holds(f"{name} of {what} changes", value != was, seen=value, code=code, field=name))
-        elif value != was and name not in may:
+        elif value != was and may is not None and name not in may:
             then, now = (repr(Octal(v)) if name == "mode" else shown(v) for v in (was, value))
             text = f"{name} of {what} changes from {then} to {now}, and must not"
             report(_finding(text, code, f"{name} of {what}", value, was, {"field": name}))

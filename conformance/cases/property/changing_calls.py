@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from errno import ENOTSUP
 from typing import Any
 
+from conformance.checks import equal
 from conformance.share import Share
 from conformance.vantage import Vantage
 
@@ -76,10 +77,25 @@ def populate(outside: Vantage) -> None:
             raise
 
 
-def state(share: Share) -> object:
-    """All that the calls above could change, as the host has it. Access times are left out: looking moves them."""
+def state(share: Share) -> dict[str, object]:
+    """All that the calls above could change, as the host has it, by a name for each value that findings show.
+
+    Access times are left out: looking moves them.
+    """
     outside = share.outside
     names = outside.quietly("listdir", "d")
-    stats = {n: outside.quietly("lstat", f"d/{n}") for n in (*names, "")}
-    kept = {n: {k: v for k, v in s.items() if k != "st_atime_ns"} for n, s in stats.items()}
-    return names, kept, outside.quietly("slurp", "d/file"), outside.quietly("listxattr", "d/file")
+    kept: dict[str, object] = {"names in 'd'": names}
+    for name in (*names, ""):
+        path = f"d/{name}".rstrip("/")
+        kept |= {
+            f"{field.removeprefix('st_')} of {path!r}": value
+            for field, value in outside.quietly("lstat", path).items() if field != "st_atime_ns"
+        }  # fmt: skip
+    kept["content of 'd/file'"] = outside.quietly("slurp", "d/file")
+    kept["attributes of 'd/file'"] = outside.quietly("listxattr", "d/file")
+    return kept
+
+
+def unchanged(share: Share, before: dict[str, object], what: str) -> None:
+    """The host's directory is as `state` found it before; `what` names the call that must change nothing."""
+    equal(f"the host's directory after {what}", state(share), before, code="changed", call=what)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from conformance.checks import equal, require_equal
 from conformance.errors import SuiteError, Undrivable
 from conformance.share import Share
 from conformance.vantage import Vantage
@@ -22,6 +23,16 @@ def said(done: dict[str, object]) -> str:
     """What a program wrote to standard error."""
     raw = done["stderr"]
     return raw.decode(errors="replace").strip() if isinstance(raw, bytes) else str(raw)
+
+
+def succeeded(what: str, done: dict[str, object]) -> bool:
+    """The program ended with status 0; the finding shows what it said."""
+    return equal(f"exit status of {what} ({said(done) or 'nothing said'})", done["status"], 0)
+
+
+def must_succeed(what: str, done: dict[str, object], *, code: str = "value") -> None:
+    """As `succeeded`, and ends the case when it is not so."""
+    require_equal(f"exit status of {what} ({said(done) or 'nothing said'})", done["status"], 0, code=code)
 
 
 def must_run(vantage: Vantage, *argv: str) -> str:

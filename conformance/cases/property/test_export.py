@@ -8,7 +8,10 @@ import stat
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES
+from conformance.cases.property.mounting import must_succeed, said
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, plain
+from conformance.checks import equal, fields
+from conformance.errors import Undrivable
 from conformance.share import Share
 from conformance.targets.deployment import Device, Export
 from protocol.messages import Tattach, Tgetattr, Tlcreate
@@ -29,7 +32,7 @@ def test_export_by_another_name(share: Share, export: Export) -> None:
     there.inside.mkdir("d")
     there.inside.symlink("guest", "link")
     there.inside.rename("guest", "d/guest")
-    assert there.same_directory(".") == ["d", "host", "link"]
+    equal("names in the case's directory", there.same_directory("."), ["d", "host", "link"], code="names")
     there.same_content("d/guest")
     there.same_content("host")
     for name in (".", "d", "d/guest", "host"):
@@ -44,12 +47,12 @@ def test_the_root_is_the_directory(share: Share) -> None:
     owner and times are the directory's, and "." in it is itself.
     Source: known defect: diod#17, lstat and stat mixed; 9P2000 attach(5): the root is a directory."""
     there = share.another(Device(export="symlink"))
-    assert stat.S_ISLNK(there.outside.lstat(there.export)["st_mode"])
+    fields("what the device was told to export", there.outside.lstat(there.export), type=stat.S_IFLNK)
     root, real = there.inside.lstat(there.mount_point), there.outside.lstat(there.exported)
-    for name in ("st_mode", "st_uid", "st_gid", "st_nlink", "st_mtime_ns"):
-        assert root[name] == real[name], name
-    assert stat.S_ISDIR(root["st_mode"])
-    assert there.inside.lstat(f"{there.mount_point}/.")["st_ino"] == root["st_ino"]
+    wanted = {name: value for name, value in plain(real).items() if name in ("mode", "uid", "gid", "nlink", "mtime_ns")}
+    fields("the root inside, compared with the directory outside,", root, **wanted)
+    fields("the root inside", root, type=stat.S_IFDIR)
+    fields("'.' in the root inside", there.inside.lstat(f"{there.mount_point}/."), ino=root["st_ino"])
 
 
 @case("EXPORT-003", needs=NEEDS, covers=[Tlcreate], control=False, caches=DIRECT_CACHES)
@@ -64,8 +67,8 @@ def test_the_link_is_followed_once(share: Share) -> None:
         there.outside.unlink(there.export)
         there.outside.symlink(other, there.export)
         there.inside.create("fred", b"content")
-        assert there.outside.slurp("fred") == b"content"
-        assert there.outside.listdir(other) == []
+        equal("content of 'fred' outside", there.outside.slurp("fred"), b"content", code="content")
+        equal("names in the directory that the link names now", there.outside.listdir(other), [], code="escape")
         there.inside.listdir(there.mount_point)
         there.same_directory(".")
     finally:
@@ -88,15 +91,17 @@ def test_the_directory_is_moved_and_replaced(share: Share) -> None:
         try:
             fd = there.inside.open("before", os.O_RDWR)
             there.inside.create("after", b"after")
-            assert there.inside.pwrite(fd, b"BEFORE", 0) == 6
+            equal("bytes that pwrite() wrote after the move", there.inside.pwrite(fd, b"BEFORE", 0), 6)
             there.inside.close(fd)
-            assert there.outside.listdir(f"{moved}/{case_directory}") == ["after", "before"]
-            assert there.outside.slurp(f"{moved}/{case_directory}/before") == b"BEFORE"
-            assert there.outside.listdir(there.exported) == []
+            names = there.outside.listdir(f"{moved}/{case_directory}")
+            equal("names where the directory went", names, ["after", "before"], code="names")
+            content = there.outside.slurp(f"{moved}/{case_directory}/before")
+            equal("content of 'before' where the directory went", content, b"BEFORE", code="content")
+            equal("names in the directory that took its name", there.outside.listdir(there.exported), [], code="escape")
         finally:
             there.outside.rmtree(there.exported)
             there.outside.rename(moved, there.exported)
-    assert there.same_directory(".") == ["after", "before"]
+    equal("names in the case's directory", there.same_directory("."), ["after", "before"], code="names")
 
 
 @case("EXPORT-005", needs=["four-shares", "mount-namespace"], covers=[Tlcreate], control=False, caches=DIRECT_CACHES)
@@ -108,14 +113,20 @@ def test_a_mount_over_the_export_is_not_seen(share: Share) -> None:
     there.inside.create("before", b"before")
     with there.without_comparison():
         done = there.outside.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "assay9", there.exported])
-        assert done["status"] == 0, done["stderr"]
+        if done["status"] != 0:
+            raise Undrivable(f"mounting a tmpfs on the host: {said(done)}")
         try:
-            assert there.inside.listdir(".") == ["before"]
+            equal("names in the case's directory inside", there.inside.listdir("."), ["before"], code="names")
             there.inside.create("after")
-            assert there.outside.listdir(there.exported) == []
+            equal(
+                "names on the file system mounted over the export",
+                there.outside.listdir(there.exported),
+                [],
+                code="escape",
+            )
         finally:
             there.outside.run(["umount", "-l", there.exported])
-    assert there.same_directory(".") == ["after", "before"]
+    equal("names in the case's directory", there.same_directory("."), ["after", "before"], code="names")
 
 
 @case("EXPORT-006", needs=["four-shares"], covers=[Tattach], control=False, caches=DIRECT_CACHES)
@@ -126,11 +137,16 @@ def test_what_changed_while_unmounted(share: Share) -> None:
     there.inside.create("fred", b"old")
     there.inside.mkdir("gone")
     with there.without_comparison():
-        assert there.inside.run(["umount", there.mount_point])["status"] == 0
+        must_succeed("umount", there.inside.run(["umount", there.mount_point]))
         there.outside.overwrite("fred", b"new and longer")
         there.outside.rmdir("gone")
         there.outside.create("made", b"meanwhile")
     again = share.beside(1, keep=True)
-    assert again.inside.slurp("fred") == b"new and longer"
-    assert again.same_directory(".") == ["fred", "made"]
+    equal(
+        "content of 'fred' as the host wrote it meanwhile",
+        again.inside.slurp("fred"),
+        b"new and longer",
+        code="content",
+    )
+    equal("names in the case's directory", again.same_directory("."), ["fred", "made"], code="names")
     again.same_stat("fred")

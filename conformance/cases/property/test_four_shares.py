@@ -6,8 +6,9 @@ import os
 from errno import EBADF, EXDEV
 
 from conformance.case import case
-from conformance.cases.property.mounting import said
-from conformance.cases.vfs.outcomes import DIRECT_CACHES
+from conformance.cases.property.mounting import must_succeed
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, has_pattern, plain
+from conformance.checks import equal, fields
 from conformance.mounts import parse
 from conformance.share import Share
 from protocol.messages import Tlcreate, Trenameat, Twrite
@@ -32,8 +33,15 @@ def test_same_names_different_content(share: Share) -> None:
         one.inside.fsync(fd)
         one.inside.close(fd)
     for number, one in enumerate(shares):
-        assert one.same_directory(".") == ["fred", f"only-on-{number}"]
-        assert one.inside.slurp("fred") == one.outside.slurp("fred") == b"share %d" % number * 1000
+        equal(f"names on share {number}", one.same_directory("."), ["fred", f"only-on-{number}"], code="names")
+        equal(
+            f"content of 'fred' on share {number} inside",
+            one.inside.slurp("fred"),
+            b"share %d" % number * 1000,
+            code="content",
+        )
+        outside = one.outside.slurp("fred")
+        equal(f"content of 'fred' on share {number} outside", outside, b"share %d" % number * 1000, code="content")
         one.same_stat("fred")
 
 
@@ -54,11 +62,12 @@ def test_changes_stay_where_they_are_made(share: Share) -> None:
     changed.chmod("barney", 0o600)
     changed.unlink("barney")
     changed.create("new")
-    assert shares[2].same_directory(".") == ["d", "new"]
-    for one, was in zip(others, before, strict=True):
-        assert one.same_directory(".") == ["barney", "d", "fred"]
-        assert [one.outside.lstat(name) for name in ("fred", "barney", "d")] == was
-        assert one.inside.slurp("barney") == b"content"
+    equal("names on share 2", shares[2].same_directory("."), ["d", "new"], code="names")
+    for number, one, was in zip((0, 1, 3), others, before, strict=True):
+        equal(f"names on share {number}", one.same_directory("."), ["barney", "d", "fred"], code="names")
+        for name, stat in zip(("fred", "barney", "d"), was, strict=True):
+            fields(f"{name!r} on share {number} outside, compared with before,", one.outside.lstat(name), **plain(stat))
+        equal(f"content of 'barney' on share {number} inside", one.inside.slurp("barney"), b"content", code="content")
 
 
 @case("FOUR-003", needs=NEEDS, control=False, caches=DIRECT_CACHES)
@@ -71,7 +80,8 @@ def test_no_rename_or_link_from_one_to_another(share: Share) -> None:
     first.inside.refuses(EXDEV).rename("fred", f"{second.inside.root}/fred")
     first.inside.refuses(EXDEV).link("fred", f"{second.inside.root}/fred")
     first.inside.refuses(EXDEV).rename(f"{second.inside.root}/barney", "barney")
-    assert (first.same_directory("."), second.same_directory(".")) == (["fred"], ["barney"])
+    equal("names on the first share", first.same_directory("."), ["fred"], code="names")
+    equal("names on the second share", second.same_directory("."), ["barney"], code="names")
 
 
 @case("FOUR-004", needs=NEEDS, covers=[Twrite], control=False, caches=DIRECT_CACHES)
@@ -82,10 +92,12 @@ def test_interleaved_writes(share: Share) -> None:
     fds = [one.inside.open("fred", os.O_RDWR | os.O_CREAT | os.O_EXCL) for one in shares]
     for block in range(12):
         for number, (one, fd) in enumerate(zip(shares, fds, strict=True)):
-            assert one.inside.pwrite(fd, b"%d" % number * 5000, block * 5000) == 5000
+            taken = one.inside.pwrite(fd, b"%d" % number * 5000, block * 5000)
+            equal(f"bytes that pwrite() of block {block} on share {number} wrote", taken, 5000)
     for number, (one, fd) in enumerate(zip(shares, fds, strict=True)):
-        assert one.inside.pread(fd, 60_000, 0) == b"%d" % number * 60_000
-        assert one.outside.slurp("fred") == b"%d" % number * 60_000
+        wanted = b"%d" % number * 60_000
+        equal(f"content of 'fred' on share {number} inside", one.inside.pread(fd, 60_000, 0), wanted, code="content")
+        equal(f"content of 'fred' on share {number} outside", one.outside.slurp("fred"), wanted, code="content")
 
 
 @case("FOUR-005", needs=NEEDS, control=False, caches=DIRECT_CACHES)
@@ -99,15 +111,16 @@ def test_unmounting_one(share: Share) -> None:
         one.inside.setlk(fds[-1], "w", 0, 10)
         one.inside.write(fds[-1], b"before")
     shares[3].inside.create("kept", b"kept")
-    done = share.inside.run(["umount", shares[3].mount_point])
-    assert done["status"] == 0, said(done)
-    for one, fd in zip(shares[:3], fds, strict=True):
-        assert one.inside.write(fd, b" and after") == 10
-        assert one.inside.pread(fd, 100, 0) == b"before and after"
+    must_succeed("umount", share.inside.run(["umount", shares[3].mount_point]))
+    for number, (one, fd) in enumerate(zip(shares[:3], fds, strict=True)):
+        equal(f"bytes that write() on share {number} wrote", one.inside.write(fd, b" and after"), 10)
+        content = one.inside.pread(fd, 100, 0)
+        equal(f"content of 'fred' on share {number} inside", content, b"before and after", code="content")
     again = share.beside(3, keep=True)
-    assert again.inside.slurp("kept") == b"kept"
-    for one, fd in zip(shares[:3], fds, strict=True):
-        assert one.outside.slurp("fred") == b"before and after"
+    equal("content of 'kept' on the share mounted again", again.inside.slurp("kept"), b"kept", code="content")
+    for number, (one, fd) in enumerate(zip(shares[:3], fds, strict=True)):
+        content = one.outside.slurp("fred")
+        equal(f"content of 'fred' on share {number} outside", content, b"before and after", code="content")
         one.inside.close(fd)
         one.inside.refuses(EBADF).fstat(fd)
 
@@ -125,8 +138,8 @@ def test_each_mounted_in_its_own_way(share: Share) -> None:
         one.inside.fsync(fd)
         one.inside.close(fd)
     for number, one in enumerate(shares):
-        wanted = one.inside.hash_pattern(300_000, number)
-        assert one.inside.hash_file("fred") == wanted == one.outside.hash_file("fred")
+        for vantage in (one.inside, one.outside):
+            has_pattern(f"'fred' on share {number} {vantage.name}", vantage, "fred", 300_000, number)
 
 
 @case("FOUR-007", needs=NEEDS, control=False, caches=DIRECT_CACHES)
@@ -138,8 +151,10 @@ def test_host_changes_show_on_one_share_only(share: Share) -> None:
         one.outside.create("fred", b"%d" % number)
     shares[1].outside.overwrite("fred", b"changed")
     shares[1].outside.create("new")
-    assert [one.inside.slurp("fred") for one in shares] == [b"0", b"changed", b"2", b"3"]
-    assert [one.same_directory(".") for one in shares] == [["fred"], ["fred", "new"], ["fred"], ["fred"]]
+    for number, one in enumerate(shares):
+        content, names = (b"changed", ["fred", "new"]) if number == 1 else (b"%d" % number, ["fred"])
+        equal(f"content of 'fred' on share {number}", one.inside.slurp("fred"), content, code="content")
+        equal(f"names on share {number}", one.same_directory("."), names, code="names")
 
 
 @case("FOUR-008", needs=NEEDS, control=False, caches=DIRECT_CACHES)
@@ -147,7 +162,8 @@ def test_each_is_a_device_of_its_own(share: Share) -> None:
     """Files of different shares differ in st_dev, files of one share agree in it.
     Source: POSIX <sys/stat.h>: st_dev identifies the file system; mountpoint(1) relies on it."""
     shares = four(share)
-    for one in shares:
+    for number, one in enumerate(shares):
         one.inside.mkdir("d")
-        assert one.inside.stat("d")["st_dev"] == one.inside.stat(".")["st_dev"]
-    assert len({one.inside.stat(".")["st_dev"] for one in shares}) == 4
+        fields(f"'d' on share {number}, compared with '.',", one.inside.stat("d"), dev=one.inside.stat(".")["st_dev"])
+    devices = {one.inside.stat(".")["st_dev"] for one in shares}
+    equal("number of different st_dev of four shares", len(devices), 4, code="field:dev")

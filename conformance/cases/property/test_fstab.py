@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from errno import EACCES
 
 from conformance.case import case
-from conformance.cases.property.mounting import said
-from conformance.cases.vfs.outcomes import must_be_equal
+from conformance.cases.property.mounting import must_succeed, said
+from conformance.checks import equal, fields, holds, one_of, require
 from conformance.errors import Undrivable
 from conformance.share import Share
 from protocol.messages import Tattach, Tlcreate, Twrite
@@ -38,8 +38,7 @@ def line_in_fstab(share: Share, options: str = OPTIONS) -> Iterator[Share]:
 
 def must_unmount(share: Share, there: Share) -> None:
     """Unmount as the system does."""
-    done = share.inside.run(["umount", there.mount_point])
-    must_be_equal("umount", (done["status"], said(done)), (0, ""))
+    must_succeed("umount", share.inside.run(["umount", there.mount_point]))
 
 
 def shown(share: Share, there: Share) -> dict[str, str]:
@@ -47,14 +46,13 @@ def shown(share: Share, there: Share) -> dict[str, str]:
     lines = [m for m in share.inside.mounts() if m[1] == there.mount_point]
     if not lines:
         return {}
-    must_be_equal("source and type", (lines[-1][0], lines[-1][2]), (there.label, "9p"))
+    equal("source and type in /proc/mounts", (lines[-1][0], lines[-1][2]), (there.label, "9p"))
     return dict(option.partition("=")[::2] for option in lines[-1][3].split(","))
 
 
 def must_mount(share: Share, *arguments: str) -> None:
     """Mount by /etc/fstab."""
-    done = share.inside.run(["mount", *arguments])
-    must_be_equal(f"mount {' '.join(arguments)}", (done["status"], said(done)), (0, ""))
+    must_succeed(f"mount {' '.join(arguments)}", share.inside.run(["mount", *arguments]), code="mount")
 
 
 @case("FSTAB-001", needs=NEEDS, covers=[Tattach], control=False, caches=EVERY_CACHE_ONCE)
@@ -66,12 +64,15 @@ def test_mount_by_directory(share: Share) -> None:
     with line_in_fstab(share) as there:
         must_mount(share, there.mount_point)
         options = shown(share, there)
-        assert {"rw", "relatime", "dirsync"} <= options.keys()
-        assert "_netdev" not in options
-        assert options.get("cache", "mmap" if "mmap" in options else "none") in ("mmap", "5", "0x5", "00000005")
-        assert options.get("access", "client") == "client"
-        assert options.get("trans") == "virtio"
-        assert options.get("uname", "root") == "root"
+        missing = sorted({"rw", "relatime", "dirsync"} - options.keys())
+        equal("options of the line that /proc/mounts does not show", missing, [], code="mount")
+        holds("/proc/mounts does not show _netdev", "_netdev" not in options, seen=sorted(options), code="mount")
+        cache = options.get("cache", "mmap" if "mmap" in options else "none")
+        one_of("cache mode in /proc/mounts", cache, ("mmap", "5", "0x5", "00000005"), code="mount")
+        for name, wanted in (("access", "client"), ("trans", "virtio"), ("uname", "root")):
+            equal(
+                f"{name} in /proc/mounts", options.get(name, wanted if name != "trans" else None), wanted, code="mount"
+            )
 
 
 @case("FSTAB-002", needs=NEEDS, covers=[Tlcreate, Twrite], control=False, caches=EVERY_CACHE_ONCE)
@@ -86,9 +87,9 @@ def test_share_mounted_by_fstab_serves(share: Share) -> None:
         there.inside.rename("guest", "d/guest")
         there.inside.chmod("d/guest", 0o604)
         there.inside.truncate("d/guest", 4)
-        assert there.same_directory(".") == ["d", "host"]
-        assert there.inside.slurp("host") == b"from the host"
-        assert there.outside.slurp("d/guest") == b"from"
+        equal("names in the case's directory", there.same_directory("."), ["d", "host"], code="names")
+        equal("content of 'host' inside", there.inside.slurp("host"), b"from the host", code="content")
+        equal("content of 'd/guest' outside", there.outside.slurp("d/guest"), b"from", code="content")
         for name in (".", "d", "d/guest", "host"):
             there.same_stat(name)
         there.same_statvfs(".")
@@ -106,7 +107,8 @@ def test_cache_of_the_fstab_line(share: Share) -> None:
         handle = there.inside.mmap(fd, 10_000, 3, 1)  # PROT_READ|PROT_WRITE, MAP_SHARED
         there.inside.map_write(handle, 5000, b"stored through the mapping")
         there.inside.msync(handle)
-        assert there.outside.slurp("fred")[5000:5026] == b"stored through the mapping"
+        stored = there.outside.slurp("fred")[5000:5026]
+        equal("bytes outside after msync(2)", stored, b"stored through the mapping", code="content")
         there.inside.munmap(handle)
         there.inside.close(fd)
         there.same_content("fred")
@@ -119,18 +121,19 @@ def test_mount_all(share: Share) -> None:
     Source: mount(8) -a, -O; umount(8) -O."""
     with line_in_fstab(share) as there:
         must_mount(share, "-a", "-O", "no_netdev")
-        assert not shown(share, there)
+        equal("mount options after mount -a -O no_netdev", shown(share, there), {}, code="mount")
         must_mount(share, "-a")
         first = shown(share, there)
-        assert first
+        require("mount -a mounts the share", first, seen="no line in /proc/mounts", code="mount")
         must_mount(share, "-a")
-        assert len([m for m in share.inside.mounts() if m[1] == there.mount_point]) == 1
+        lines = [m for m in share.inside.mounts() if m[1] == there.mount_point]
+        equal("number of mounts there after a second mount -a", len(lines), 1, code="mount")
         there.inside.create("fred", b"content")
         must_unmount(share, there)
-        assert not shown(share, there)
+        equal("mount options after umount", shown(share, there), {}, code="mount")
         must_mount(share, "-a")
-        assert there.inside.slurp("fred") == b"content"
-        assert shown(share, there) == first
+        equal("content of 'fred' after a new mount", there.inside.slurp("fred"), b"content", code="content")
+        equal("mount options after a new mount", shown(share, there), first, code="mount")
 
 
 @case("FSTAB-005", needs=NEEDS, covers=[Tlcreate], control=False, caches=EVERY_CACHE_ONCE)
@@ -142,10 +145,10 @@ def test_access_client_of_the_fstab_line(share: Share) -> None:
         must_mount(share, there.mount_point)
         bob, carol = there.inside.spawn("bob", uid=1001), there.inside.spawn("carol", uid=1002)
         bob.create("of bob", b"secret", 0o600)
-        assert there.inside.lstat("of bob")["st_uid"] == 1001
+        fields("'of bob' inside", there.inside.lstat("of bob"), uid=1001)
         carol.refuses(EACCES).open("of bob", os.O_RDONLY)
         there.same_stat("of bob")
-        assert bob.slurp("of bob") == b"secret"
+        equal("content of her own file", bob.slurp("of bob"), b"secret", code="content")
 
 
 @case("FSTAB-006", needs=NEEDS, control=False, caches=EVERY_CACHE_ONCE)
@@ -162,6 +165,6 @@ def test_fstab_line_with_a_wrong_tag(share: Share) -> None:
         done = share.inside.run(["mount", "-a"])
         if b"unknown filesystem" in done["stderr"]:
             raise Undrivable("the guest's mount knows no 9p")
-        must_be_equal("status", done["status"], 64)
-        assert "no-such-tag" in said(done)
-        assert shown(share, there)
+        equal(f"exit status of mount -a ({said(done)})", done["status"], 64)
+        holds("mount -a names the tag that no device has", "no-such-tag" in said(done), seen=said(done))
+        holds("the other line is mounted", shown(share, there), seen="no line in /proc/mounts", code="mount")

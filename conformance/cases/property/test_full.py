@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EDQUOT, EIO, ENOSPC
 
-import pytest
-
 from conformance.case import case
 from conformance.cases.property.mounting import loop_mounted, must_run, tmpfs
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, WRITE_BACK, flush, must_be_equal
-from conformance.errors import Finding, Undrivable
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, WRITE_BACK, flush, has_pattern, outcome
+from conformance.checks import Errno, between, equal, fields, holds, one_of
+from conformance.errors import Undrivable
 from conformance.share import Share
+from conformance.vantage import Vantage
 from protocol.messages import Tlcreate, Tmkdir, Trenameat, Tsetattr, Tstatfs, Tsymlink, Tunlinkat, Twrite
 
 MIB = 1 << 20
@@ -46,18 +46,30 @@ def fill(share: Share, path: str, content: bytes) -> int:
     return done
 
 
-def holds(share: Share, path: str, content: bytes) -> None:
+def same_on_both(share: Share, path: str, content: bytes) -> None:
     """The file has this content, read from both sides."""
     for vantage in (share.inside, share.outside):
-        must_be_equal(f"{path} {vantage.name}", vantage.slurp(path, 8 * MIB), content)
+        equal(f"content of {path!r} {vantage.name}", vantage.slurp(path, 8 * MIB), content, code="content")
 
 
-def holds_beginning(share: Share, path: str, content: bytes, least: int) -> None:
+def begins(share: Share, path: str, content: bytes, least: int) -> None:
     """The file holds a beginning of `content`, at least so many bytes of it, on both sides."""
     length = len(share.outside.slurp(path, 8 * MIB))
-    if length < least:
-        raise Finding(f"{path}: write(2) took {least} bytes, and {length} are there")
-    holds(share, path, content[:length])
+    holds(f"{path!r} outside holds the {least} bytes that write(2) took", length >= least, seen=f"{length} bytes",
+          code="content")  # fmt: skip
+    same_on_both(share, path, content[:length])
+
+
+def until_refused(vantage: Vantage, fd: int, content: bytes, wanted: int) -> int:
+    """Write `content` piece by piece until write(2) fails, which it must do with that errno; the bytes taken."""
+    done, seen = 0, 0
+    try:
+        while done < len(content):
+            done += vantage.write(fd, content[done : done + CHUNK])
+    except OSError as e:
+        seen = e.errno or 0
+    equal("result of write(2) where no room is left", Errno(seen), Errno(wanted), code="errno", call="write")
+    return done
 
 
 @case("FULL-001", needs=["mount-namespace"], covers=[Tlcreate, Twrite], caches=DIRECT)
@@ -69,13 +81,13 @@ def test_no_block_left(share: Share) -> None:
     with tmpfs(share, "t", "size=1m"):
         share.inside.create("t/before", data(5000, 1))
         written = fill(share, "t/big", content)
-        assert MIB // 2 < written <= MIB
+        between("bytes that write(2) took on a file system of 1 MiB", written, MIB // 2 + 1, MIB)
         fd = share.inside.open("t/big", os.O_WRONLY | os.O_APPEND)
         for _ in range(3):
             share.inside.refuses(ENOSPC).write(fd, b"x" * CHUNK)
         share.inside.close(fd)
-        holds_beginning(share, "t/big", content, written)
-        holds(share, "t/before", data(5000, 1))
+        begins(share, "t/big", content, written)
+        same_on_both(share, "t/before", data(5000, 1))
         share.same_stat("t/big")
 
 
@@ -89,14 +101,14 @@ def test_one_write_larger_than_the_room(share: Share) -> None:
     with tmpfs(share, "t", "size=1m"):
         fd = share.inside.open("t/big", os.O_WRONLY | os.O_CREAT, 0o644)
         written = share.inside.write(fd, content)
-        assert 0 < written < len(content)
+        between("bytes that the first write(2) took", written, 1, len(content) - 1)
         while written <= MIB:
             try:
                 written += share.inside.write(fd, content[written:])
             except OSError as e:
-                must_be_equal("errno of write", e.errno, ENOSPC)
+                equal("errno of the next write(2)", Errno(e.errno or 0), Errno(ENOSPC), code="errno", call="write")
                 break
-        holds(share, "t/big", content[:written])
+        same_on_both(share, "t/big", content[:written])
 
 
 @case("FULL-003", needs=["mount-namespace"], covers=[Twrite, Tsetattr], caches=DIRECT)
@@ -110,18 +122,18 @@ def test_filling_holes(share: Share) -> None:
         placed = []
         for place in range(8 * MIB - 2 * CHUNK, 0, -4 * CHUNK):
             try:
-                must_be_equal("bytes written", share.inside.write_pattern(fd, CHUNK, place, place), CHUNK)
+                taken = share.inside.write_pattern(fd, CHUNK, place, place)
             except OSError as e:
-                must_be_equal("errno of pwrite", e.errno, ENOSPC)
+                equal("errno of pwrite(2) into a hole", Errno(e.errno or 0), Errno(ENOSPC), code="errno", call="pwrite")
                 break
+            equal(f"bytes that pwrite(2) wrote at {place}", taken, CHUNK)
             placed.append(place)
-        assert 8 <= len(placed) <= 16
+        between("number of pieces that were written before the file system was full", len(placed), 8, 16)
         for place in placed:
-            got = share.inside.hash_fd(fd, CHUNK, place)
-            must_be_equal(f"at {place}", got, share.outside.hash_pattern(CHUNK, place))
-            around = [share.inside.pread(fd, 1, at) for at in (place - 1, place + CHUNK)]
-            must_be_equal(f"around {place}", around, [b"\0", b"\0"])
-        assert share.same_content("t/sparse")[0] == 8 * MIB
+            has_pattern(f"the piece at {place}", share.inside, fd, CHUNK, place, offset=place)
+            for at in (place - 1, place + CHUNK):
+                equal(f"byte {at}, beside a piece", share.inside.pread(fd, 1, at), b"\0", code="content")
+        equal("size of 't/sparse'", share.same_content("t/sparse")[0], 8 * MIB, code="field:size")
 
 
 @case("FULL-004", needs=["mount-namespace"], covers=[Twrite, Tunlinkat, Trenameat, Tsetattr], caches=DIRECT)
@@ -133,16 +145,17 @@ def test_what_needs_no_room_goes_on(share: Share) -> None:
     with tmpfs(share, "t", "size=1m"):
         written = fill(share, "t/big", content)
         fd = share.inside.open("t/big", os.O_RDWR)
-        assert share.inside.pwrite(fd, data(CHUNK, 7), 0) == CHUNK
+        equal("bytes that pwrite(2) wrote over others", share.inside.pwrite(fd, data(CHUNK, 7), 0), CHUNK)
         share.inside.close(fd)
         share.inside.chmod("t/big", 0o600)
         share.inside.rename("t/big", "t/renamed")
-        holds(share, "t/renamed", data(CHUNK, 7) + content[CHUNK:written])
+        same_on_both(share, "t/renamed", data(CHUNK, 7) + content[CHUNK:written])
         share.inside.truncate("t/renamed", CHUNK)
         share.inside.create("t/small", data(5000))
         share.inside.unlink("t/renamed")
-        assert fill(share, "t/again", content[: MIB // 2]) == MIB // 2
-        holds(share, "t/again", content[: MIB // 2])
+        again = fill(share, "t/again", content[: MIB // 2])
+        equal("bytes that write(2) took once there was room again", again, MIB // 2)
+        same_on_both(share, "t/again", content[: MIB // 2])
 
 
 @case("FULL-005", needs=["mount-namespace"], covers=[Twrite], caches=DIRECT)
@@ -152,12 +165,9 @@ def test_room_that_the_host_makes(share: Share) -> None:
     with tmpfs(share, "t", "size=1m"):
         share.outside.create("t/ballast", data(MIB // 2))
         fd = share.inside.open("t/big", os.O_WRONLY | os.O_CREAT, 0o644)
-        with pytest.raises(OSError) as refused:
-            for _ in range(32):
-                share.inside.write(fd, data(CHUNK))
-        must_be_equal("errno of write", refused.value.errno, ENOSPC)
+        until_refused(share.inside, fd, data(2 * MIB), ENOSPC)
         share.outside.unlink("t/ballast")
-        assert share.inside.write(fd, data(CHUNK)) == CHUNK
+        equal("bytes that write(2) wrote once there was room", share.inside.write(fd, data(CHUNK)), CHUNK)
         share.inside.close(fd)
         share.same_content("t/big")
 
@@ -170,11 +180,13 @@ def test_statvfs_of_a_full_file_system(share: Share) -> None:
         empty = share.inside.statvfs("t")
         fill(share, "t/big", data(2 * MIB))
         full = share.inside.statvfs("t")
-        assert (full["f_bfree"], full["f_bavail"]) == (0, 0)
-        assert MIB - full["f_frsize"] < full["f_blocks"] * full["f_frsize"] <= MIB
+        fields("the full file system", full, bfree=0, bavail=0)
+        size = full["f_blocks"] * full["f_frsize"]
+        between("size of the file system of 1 MiB", size, MIB - full["f_frsize"] + 1, MIB, code="field:blocks")
         share.same_statvfs("t")
         share.inside.unlink("t/big")
-        assert share.inside.statvfs("t")["f_bavail"] == empty["f_bavail"] > 0
+        fields("the file system emptied again", share.inside.statvfs("t"), bavail=empty["f_bavail"])
+        holds("blocks are available on an empty file system", empty["f_bavail"] > 0, code="field:bavail")
         share.same_statvfs("t")
 
 
@@ -189,19 +201,30 @@ def test_no_inode_left(share: Share) -> None:
             try:
                 share.inside.create(f"t/f{number}")
             except OSError as e:
-                must_be_equal("errno of create", e.errno, ENOSPC)
+                equal(
+                    "errno of create without a free inode",
+                    Errno(e.errno or 0),
+                    Errno(ENOSPC),
+                    code="errno",
+                    call="create",
+                )
                 break
             made.append(f"f{number}")
-        assert 8 <= len(made) <= 12
+        between("number of files on a file system of 12 inodes", len(made), 8, 12)
         share.inside.refuses(ENOSPC).mkdir("t/dir")
         share.inside.refuses(ENOSPC).symlink("f0", "t/link")
         share.inside.refuses(ENOSPC).open("t/new", os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        must_be_equal("names inside", share.same_directory("t"), sorted(made))
+        equal("names in 't'", share.same_directory("t"), sorted(made), code="names")
         share.inside.unlink(f"t/{made[0]}")
         share.inside.mkdir("t/dir")
         share.inside.refuses(ENOSPC).create("t/one-too-many")
-        must_be_equal("names inside", share.same_directory("t"), sorted([*made[1:], "dir"]))
-        assert share.inside.statvfs("t")["f_ffree"] == 0
+        equal(
+            "names in 't' after one made room for one",
+            share.same_directory("t"),
+            sorted([*made[1:], "dir"]),
+            code="names",
+        )
+        fields("the file system without a free inode", share.inside.statvfs("t"), ffree=0)
 
 
 @case("FULL-008", needs=["mount-namespace"], covers=[Twrite], caches=WRITE_BACK, cached_too=True)
@@ -212,7 +235,8 @@ def test_fsync_reports_what_did_not_fit(share: Share) -> None:
     close(2)"."""
     content = data(2 * MIB)
     with tmpfs(share, "t", "size=1m"):
-        must_be_equal("reported by write or fsync", _reported(share, content, fsync=True), ENOSPC)
+        reported = Errno(_reported(share, content, fsync=True) or 0)
+        equal("errno that write(2), fsync(2) or close(2) reported", reported, Errno(ENOSPC), code="errno")
         _a_beginning(share, content)
 
 
@@ -225,11 +249,9 @@ def test_nothing_is_dropped_in_silence(share: Share) -> None:
     nfs_file_flush)."""
     content = data(2 * MIB)
     with tmpfs(share, "t", "size=1m"):
-        reported = _reported(share, content, fsync=False)
-        held = share.outside.stat("t/big")["st_size"]
-        if reported is None:
-            raise Finding(f"write and close took {len(content)} bytes without error; the host can hold {MIB} ({held})")
-        must_be_equal("reported by write or close", reported, ENOSPC)
+        reported = Errno(_reported(share, content, fsync=False) or 0)
+        what = f"errno that write(2) or close(2) reported of {len(content)} bytes for a file system of {MIB}"
+        equal(what, reported, Errno(ENOSPC), code="errno", call="close")
 
 
 @case("FULL-010", needs=["mount-namespace"], caches=WRITE_BACK, cached_too=True)
@@ -245,16 +267,13 @@ def test_msync_reports_what_did_not_fit(share: Share) -> None:
         fd = share.inside.open("t/big", os.O_RDWR | os.O_CREAT, 0o644)
         share.inside.ftruncate(fd, length)
         if share.inside.map_touch_in_child(fd, length, 3, 1, 0, 0, data(length)):  # PROT_READ|WRITE, MAP_SHARED
-            holds(share, "t/other", data(5000))
+            same_on_both(share, "t/other", data(5000))
             return
-        try:
-            share.inside.fsync(fd)
-        except OSError as e:
-            assert e.errno in (ENOSPC, EIO)
-        else:
-            raise Finding("fsync after storing 2 MiB into a mapping on a file system of 1 MiB succeeded")
+        synced = Errno(outcome(share.inside, "fsync", fd).errno or 0)
+        what = f"result of fsync(2) after {length} bytes were stored into a mapping on a file system of {MIB}"
+        one_of(what, synced, [Errno(ENOSPC), Errno(EIO)], code="errno", call="fsync")
         share.inside.close(fd)
-        holds(share, "t/other", data(5000))
+        same_on_both(share, "t/other", data(5000))
 
 
 @case("FULL-011", needs=["mount-namespace"], covers=[Tlcreate, Twrite], cached_too=True, seconds=120)
@@ -272,12 +291,15 @@ def test_many_small_files(share: Share) -> None:
                 share.inside.fsync(fd)
                 kept += [number] if whole else []
             except OSError as e:
-                must_be_equal("errno", e.errno, ENOSPC)
+                equal(
+                    f"errno of write(2) or fsync(2) of file {number}", Errno(e.errno or 0), Errno(ENOSPC), code="errno"
+                )
                 refused += 1
             share.inside.close(fd)
-        assert len(kept) >= 15 and refused >= 5
+        holds("at least 15 files of 10,000 bytes are synced to 256 KiB", len(kept) >= 15, seen=len(kept))
+        holds("at least 5 of 30 files of 10,000 bytes do not fit into 256 KiB", refused >= 5, seen=refused)
         for number in kept:
-            holds(share, f"t/f{number}", data(10_000, number))
+            same_on_both(share, f"t/f{number}", data(10_000, number))
 
 
 @contextmanager
@@ -305,14 +327,10 @@ def test_quota(share: Share) -> None:
     content = data(4 * MIB)
     with quota(share, "q", 2 * MIB):
         fd = share.inside.open("q/own/big", os.O_WRONLY | os.O_CREAT, 0o644)
-        done = 0
-        with pytest.raises(OSError) as refused:
-            while done < len(content):
-                done += share.inside.write(fd, content[done : done + CHUNK])
-        must_be_equal("errno of write", refused.value.errno, EDQUOT)
+        done = until_refused(share.inside, fd, content, EDQUOT)
         share.inside.close(fd)
-        assert done >= MIB // 2
-        holds_beginning(share, "q/own/big", content, done)
+        holds("write(2) takes at least 512 KiB of a quota of 2 MiB", done >= MIB // 2, seen=done)
+        begins(share, "q/own/big", content, done)
 
 
 def _reported(share: Share, content: bytes, *, fsync: bool) -> int | None:
@@ -339,5 +357,5 @@ def _a_beginning(share: Share, content: bytes) -> None:
     held = share.outside.slurp("t/big", 8 * MIB)
     for at in range(0, len(held), 4096):
         page = held[at : at + 4096]
-        if page not in (content[at : at + len(page)], bytes(len(page))):
-            raise Finding(f"the host's file holds at {at} what was never written there: {page[:40]!r}")
+        if page != bytes(len(page)):
+            equal(f"page at {at} of the host's file", page, content[at : at + len(page)], code="content")

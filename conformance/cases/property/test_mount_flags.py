@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 import stat
-from errno import EROFS
+from errno import EACCES, EROFS
 
 import pytest
 
 from conformance.case import case
-from conformance.cases.property.changing_calls import GROUPS, populate, state
+from conformance.cases.property.changing_calls import GROUPS, populate, state, unchanged
 from conformance.cases.property.mounting import bound
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, must_be_equal
-from conformance.cases.vfs.test_exec import place, ran
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
+from conformance.cases.vfs.test_exec import place, runs
+from conformance.checks import equal, fields, holds
 from conformance.share import Share
 from protocol.messages import Tgetattr, Tlopen, Tread, Twrite
 
@@ -41,7 +42,7 @@ def test_read_only_mount_refuses_changes(share: Share, group: str) -> None:
         before = state(share)
         for call in GROUPS[group]:
             call.make(share.inside.refuses(EROFS))
-            must_be_equal(f"the directory after {call}", state(share), before)
+            unchanged(share, before, str(call))
 
 
 @case("ROMOUNT-002", needs=["mount-namespace"], covers=[Tlopen, Tread])
@@ -50,13 +51,14 @@ def test_read_only_mount_is_read(share: Share) -> None:
     Source: mount(8) ro."""
     populate(share.outside)
     with bound(share, "d", "ro"):
-        assert share.same_directory("d") == ["dir", "file", "link", "other"]
+        equal("names in 'd'", share.same_directory("d"), ["dir", "file", "link", "other"], code="names")
         fd = share.inside.open("d/file", os.O_RDONLY)
-        assert share.inside.read(fd, 100) == b"content"
+        equal("content of 'd/file' inside", share.inside.read(fd, 100), b"content", code="content")
         share.inside.close(fd)
         share.inside.close(share.inside.open("d/file", os.O_RDONLY | os.O_CREAT))
         if share.host_links:
-            assert share.inside.readlink("d/link") == "file"
+            text = share.inside.readlink("d/link")
+            equal("text of the symbolic link 'd/link' inside", text, "file", code="field:target")
         for name in ("d", "d/file", "d/dir", "d/link"):
             share.same_stat(name)
 
@@ -72,10 +74,11 @@ def test_read_only_for_a_while(share: Share) -> None:
     share.inside.close(fd)
     with bound(share, "d", "ro"):
         share.inside.refuses(EROFS).open("d/file", os.O_WRONLY)
-        assert share.inside.slurp("d/file") == b"written before"
+        equal("content of 'd/file' inside", share.inside.slurp("d/file"), b"written before", code="content")
     fd = share.inside.open("d/file", os.O_WRONLY | os.O_APPEND)
     share.inside.write(fd, b" and after")
-    assert share.outside.slurp("d/file") == b"written before and after"
+    content = share.outside.slurp("d/file")
+    equal("content of 'd/file' outside", content, b"written before and after", code="content")
 
 
 @case("NOSUID-001", needs=["mount-namespace"], covers=[Tgetattr])
@@ -91,7 +94,7 @@ def test_nosuid_mount_keeps_the_bits(share: Share, mode: int) -> None:
         share.outside.create("d/host")
         share.outside.chmod("d/host", mode)
         for name in ("d/guest", "d/host"):
-            assert share.inside.stat(name)["st_mode"] & 0o7777 == mode
+            fields(f"{name!r} inside", share.inside.stat(name), permissions=mode)
             share.same_stat(name)
 
 
@@ -107,7 +110,7 @@ def test_nosuid_mount_of_the_host_is_the_hosts(share: Share) -> None:
         share.inside.chmod("d/id", 0o4755)
         expected = b"1001\n" if flags_inside(share, "d") & ST_NOSUID else b"0\n"
         bob = share.inside.spawn("bob", uid=1001)
-        assert ran(bob, ["d/id", "-u"]) == (0, expected, b"")
+        runs("a set-user-ID program", bob, ["d/id", "-u"], expected)
 
 
 @case("NODEV-001", needs=["mount-namespace", "host-root"], covers=[Tgetattr], cached_too=True)
@@ -120,7 +123,7 @@ def test_nodev_mount_shows_devices(share: Share) -> None:
     with bound(share, "d", "nodev"):
         for name, kind, device in (("d/char", stat.S_IFCHR, (1, 5)), ("d/block", stat.S_IFBLK, (259, 70_000))):
             seen = share.inside.lstat(name)
-            assert (stat.S_IFMT(seen["st_mode"]), seen["st_rdev"]) == (kind, os.makedev(*device))
+            fields(f"{name!r} inside", seen, type=kind, rdev=os.makedev(*device))
             share.same_stat(name)
 
 
@@ -134,10 +137,11 @@ def test_device_of_a_nodev_mount_is_the_guests(share: Share) -> None:
     share.outside.chmod("d/zero", 0o666)
     with bound(share, "d", "nodev"):
         if flags_inside(share, "d") & ST_NODEV:
+            share.inside.refuses(EACCES, because="mount(8) nodev of the guest's own mount").open("d/zero", os.O_RDWR)
             return
         fd = share.inside.open("d/zero", os.O_RDWR)
-        assert share.inside.read(fd, 5) == bytes(5)
-        assert share.inside.write(fd, b"swallowed") == 9
+        equal("bytes read from the zero device", share.inside.read(fd, 5), bytes(5), code="content")
+        equal("bytes that write() to the zero device wrote", share.inside.write(fd, b"swallowed"), 9)
 
 
 @case("NOEXEC-001", needs=["mount-namespace"], covers=[Tlopen, Tread], severity="linux")
@@ -151,7 +155,7 @@ def test_noexec_mount_of_the_host_is_the_hosts(share: Share) -> None:
         place(share, "cat", "d/cat")
         share.same_stat("d/cat")
         if not flags_inside(share, "d") & ST_NOEXEC:
-            assert ran(share.inside, ["d/cat"], stdin=b"hello") == (0, b"hello", b"")
+            runs("d/cat", share.inside, ["d/cat"], b"hello", stdin=b"hello")
 
 
 @case("NOATIME-001", needs=["mount-namespace"], covers=[Tread], caches=DIRECT_CACHES)
@@ -163,7 +167,7 @@ def test_noatime_mount(share: Share) -> None:
     with bound(share, "d", "noatime"):
         _read_all(share)
         for name in ("d", "d/file", "d/link"):
-            assert share.outside.lstat(name)["st_atime_ns"] == LONG_AGO, name
+            fields(f"{name!r} outside", share.outside.lstat(name), atime_ns=LONG_AGO)
             share.same_stat(name)
 
 
@@ -176,7 +180,10 @@ def test_strictatime_mount(share: Share) -> None:
     with bound(share, "d", "strictatime"):
         _read_all(share)
         for name in ("d", "d/file"):
-            assert share.outside.lstat(name)["st_atime_ns"] > LONG_AGO, name
+            atime = share.outside.lstat(name)["st_atime_ns"]
+            holds(
+                f"atime of {name!r} outside moves when it is read", atime > LONG_AGO, seen=atime, code="field:atime_ns"
+            )
             share.same_stat(name)
 
 
@@ -190,7 +197,7 @@ def _old_tree(share: Share) -> None:
 
 def _read_all(share: Share) -> None:
     fd = share.inside.open("d/file", os.O_RDONLY)
-    assert share.inside.read(fd, 100) == b"content"
+    equal("content of 'd/file' inside", share.inside.read(fd, 100), b"content", code="content")
     share.inside.close(fd)
     share.inside.listdir("d")
     if share.host_links:

@@ -6,14 +6,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from errno import EACCES, EBUSY, EPERM, EROFS
+from errno import EACCES, EPERM, EROFS
 
 import pytest
 
 from conformance.case import case
-from conformance.cases.property.mounting import said
-from conformance.cases.vfs.outcomes import must_be_equal
-from conformance.errors import Finding, Undrivable
+from conformance.cases.property.mounting import must_succeed, said, succeeded
+from conformance.cases.vfs.outcomes import has_pattern
+from conformance.checks import between, equal, fields, holds, require
+from conformance.errors import Undrivable
 from conformance.mounts import LARGEST_MSIZE, parse
 from conformance.share import Share
 from conformance.targets.guest_mount import unknown_option
@@ -45,8 +46,7 @@ def unmounted(share: Share) -> Iterator[Share]:
 
 
 def _unmount(share: Share, there: Share) -> None:
-    done = share.inside.run(["umount", there.mount_point])
-    must_be_equal("umount", (done["status"], said(done)), (0, ""))
+    must_succeed("umount", share.inside.run(["umount", there.mount_point]))
 
 
 def line(share: Share, there: Share) -> str:
@@ -71,7 +71,7 @@ def must_mount(share: Share, there: Share, options: str) -> None:
         wanted = parse("cache=none")
         if unknown := unknown_option(share.inside.agent, wanted):
             raise Undrivable(f"the guest's kernel refuses {options}: {unknown}")
-        raise Finding(f"mount -o {options} failed: {why}")
+        require(f"the share can be mounted with {options}", False, seen=why, code="mount", options=options)
 
 
 @case("MOUNT-001", needs=NEEDS, covers=[Tattach], control=False, caches=ONCE)
@@ -82,8 +82,10 @@ def test_mounts_says_what_was_asked(share: Share, asked: str) -> None:
     options = parse(asked)
     with unmounted(share) as there:
         must_mount(share, there, options.options().partition(",")[2])
-        wrong = options.contradicted_by(line(share, there))
-        assert not wrong, f"/proc/mounts shows {line(share, there)}: {'; '.join(wrong)}"
+        for wrong in options.contradicted_by(line(share, there)):
+            holds(
+                f"/proc/mounts shows the options that were asked: {wrong}", False, seen=line(share, there), code="mount"
+            )
         user = there.inside.spawn("bob", uid=1001) if options.access == "1001" else there.inside
         with there.without_comparison():
             fd = user.open("fred", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
@@ -91,7 +93,8 @@ def test_mounts_says_what_was_asked(share: Share, asked: str) -> None:
             if options.version == "9p2000.L":
                 user.fsync(fd)
             user.close(fd)
-        assert user.hash_file("fred") == there.outside.hash_file("fred") == user.hash_pattern(600_000, 5)
+        has_pattern("'fred' inside", user, "fred", 600_000, 5)
+        has_pattern("'fred' outside", there.outside, "fred", 600_000, 5)
 
 
 @case("MOUNT-002", needs=NEEDS, control=False, caches=ONCE)
@@ -102,8 +105,9 @@ def test_no_such_tag(share: Share) -> None:
     with unmounted(share) as there:
         for tag in ("no-such-tag", "share", "share11", "SHARE1"):
             status, why = mount(share, there, "version=9p2000.L", tag)
-            must_be_equal(f"mount {tag}", (status, tag in why), (32, True))
-            assert not line(share, there)
+            equal(f"exit status of mount of the tag {tag!r} ({why})", status, 32)
+            holds(f"mount names the tag {tag!r} that no device has", tag in why, seen=why)
+            equal("mount options of a tag that no device has", line(share, there), "", code="mount")
         must_mount(share, there, "version=9p2000.L")
 
 
@@ -119,17 +123,17 @@ def test_mounted_twice(share: Share) -> None:
         second = f"{share.inside.root}/second"
         argv = ["mount", "-t", "9p", "-o", "trans=virtio,version=9p2000.L", there.label, second]
         done = share.inside.run(argv)
-        assert done["status"] == 32
-        assert "busy" in said(done) or "already mounted" in said(done), said(done)
-        assert there.inside.slurp("fred") == b"content"
+        equal(f"exit status of a second mount ({said(done)})", done["status"], 32)
+        busy = "busy" in said(done) or "already mounted" in said(done)
+        holds("the second mount is refused as busy", busy, seen=said(done))
+        equal("content of 'fred' by the first mount", there.inside.slurp("fred"), b"content", code="content")
         _unmount(share, there)
         with share.without_comparison():
-            done = share.inside.run(argv)
-            must_be_equal("mount elsewhere", (done["status"], said(done)), (0, ""))
+            must_succeed("mount at another place", share.inside.run(argv), code="mount")
             case_directory = there.inside.root.rpartition("/")[2]
             content = share.inside.slurp(f"{second}/{case_directory}/fred")
-            must_be_equal("umount", share.inside.run(["umount", second])["status"], 0)
-        assert content == b"content"
+            succeeded("umount of the other place", share.inside.run(["umount", second]))
+        equal("content of 'fred' at the other place", content, b"content", code="content")
 
 
 @case("MOUNT-004", needs=NEEDS, control=False, caches=ONCE)
@@ -147,11 +151,12 @@ def test_a_busy_mount_stays(share: Share, use: str) -> None:
         else:
             user.open("fred" if use == "file" else ".", os.O_RDONLY)
         done = share.inside.run(["umount", there.mount_point])
-        assert done["status"] == 32 and "busy" in said(done), (done["status"], said(done), EBUSY)
-        assert there.inside.slurp("fred") == b"content"
+        equal(f"exit status of umount ({said(done)})", done["status"], 32)
+        holds("umount is refused as busy", "busy" in said(done), seen=said(done))
+        equal("content of 'fred' after umount was refused", there.inside.slurp("fred"), b"content", code="content")
         user.kill()
         _unmount(share, there)
-        assert not line(share, there)
+        equal("mount options after umount", line(share, there), "", code="mount")
 
 
 @case("MOUNT-005", needs=NEEDS, covers=[Tattach], control=False, caches=ONCE, seconds=120)
@@ -164,11 +169,13 @@ def test_mounted_again_and_again(share: Share) -> None:
             must_mount(share, there, f"version=9p2000.L,cache={('none', 'mmap', 'loose')[number % 3]}")
             with there.without_comparison():
                 there.inside.create(f"f{number}", b"%d" % number)
-            assert there.inside.slurp(f"f{number // 2}") == b"%d" % (number // 2)
+            earlier = there.inside.slurp(f"f{number // 2}")
+            equal(f"content of 'f{number // 2}' in mount {number}", earlier, b"%d" % (number // 2), code="content")
             _unmount(share, there)
     names = there.outside.listdir(".")
-    assert sorted(names) == sorted(f"f{number}" for number in range(25))
-    assert all(there.outside.slurp(name).decode() == name[1:] for name in names)
+    equal("names outside after 25 mounts", sorted(names), sorted(f"f{number}" for number in range(25)), code="names")
+    for name in names:
+        equal(f"content of {name!r} outside", there.outside.slurp(name).decode(), name[1:], code="content")
 
 
 @case("MOUNT-006", needs=NEEDS, covers=[Tattach], control=False, caches=ONCE)
@@ -180,12 +187,12 @@ def test_one_user_only(share: Share) -> None:
         with there.without_comparison():
             bob, carol = there.inside.spawn("bob", uid=1001), there.inside.spawn("carol", uid=1002)
             bob.create("fred", b"content", 0o666)
-            assert bob.slurp("fred") == b"content"
+            equal("content of 'fred' read by the user who may", bob.slurp("fred"), b"content", code="content")
             refuses = carol.refuses(EPERM, EACCES, because="v9fs_fid_lookup_with_uid; the page says access is denied")
             refuses.open("fred", os.O_RDONLY)
             refuses.create("barney")
             refuses.listdir(".")
-        assert there.outside.listdir(".") == ["fred"]
+        equal("names in the case's directory outside", there.outside.listdir("."), ["fred"], code="names")
 
 
 @case("MOUNT-007", needs=NEEDS, covers=[Tattach, Tlcreate], control=False, caches=ONCE)
@@ -198,7 +205,7 @@ def test_every_user_attaches(share: Share, access: str) -> None:
         for name, uid in (("bob", 1001), ("carol", 1002)):
             there.inside.spawn(name, uid=uid).create(f"of {name}", name.encode(), 0o600)
             made = there.inside.lstat(f"of {name}")
-            assert (made["st_uid"], made["st_gid"]) == (uid, uid)
+            fields(f"'of {name}' inside", made, uid=uid, gid=uid)
             there.same_stat(f"of {name}")
 
 
@@ -209,15 +216,16 @@ def test_read_only_mount_of_the_guest(share: Share) -> None:
     Source: mount(2) MS_RDONLY; EROFS in access(2), open(2)."""
     with unmounted(share) as there:
         must_mount(share, there, "ro,version=9p2000.L")
-        assert "ro" in line(share, there).split(",")
+        options = line(share, there)
+        holds("/proc/mounts shows ro", "ro" in options.split(","), seen=options, code="mount")
         there.outside.create("fred", b"content")
         there.inside.refuses(EROFS).open("fred", os.O_WRONLY)
         there.inside.refuses(EROFS).mkdir("d")
         there.inside.refuses(EROFS).access("fred", os.W_OK)
-        assert there.inside.statvfs(".")["f_flag"] & 1
-        assert there.inside.slurp("fred") == b"content"
-        done = share.inside.run(["mount", "-o", "remount,rw", there.mount_point])
-        must_be_equal("remount", (done["status"], said(done)), (0, ""))
+        flags = there.inside.statvfs(".")["f_flag"]
+        holds("statvfs(3) shows ST_RDONLY", flags & 1, seen=flags, code="field:flag")
+        equal("content of 'fred' inside", there.inside.slurp("fred"), b"content", code="content")
+        succeeded("mount -o remount,rw", share.inside.run(["mount", "-o", "remount,rw", there.mount_point]))
         there.inside.mkdir("d")
 
 
@@ -230,8 +238,8 @@ def test_options_that_cannot_be(share: Share, wrong: str) -> None:
     v9fs_parse_options EINVAL."""
     with unmounted(share) as there:
         status, why = mount(share, there, wrong)
-        must_be_equal(f"mount -o {wrong}: {why}", status, 32)
-        assert not line(share, there)
+        equal(f"exit status of mount -o {wrong} ({why})", status, 32)
+        equal(f"mount options after mount -o {wrong} failed", line(share, there), "", code="mount")
         must_mount(share, there, "version=9p2000.L")
 
 
@@ -244,12 +252,12 @@ def test_message_size_beyond_the_transport(share: Share) -> None:
     with unmounted(share) as there:
         must_mount(share, there, f"version=9p2000.L,msize={1 << 28}")
         seen = dict(part.partition("=")[::2] for part in line(share, there).split(","))
-        assert 4096 <= int(seen["msize"]) <= LARGEST_MSIZE
+        between("msize in /proc/mounts", int(seen.get("msize", 0)), 4096, LARGEST_MSIZE, code="mount")
         with there.without_comparison():
             fd = there.inside.open("fred", os.O_RDWR | os.O_CREAT)
             there.inside.write_pattern(fd, 3 << 20, seed=3, chunk=3 << 20)
-            assert there.inside.hash_fd(fd) == there.inside.hash_pattern(3 << 20, 3)
-        assert there.outside.hash_file("fred") == there.inside.hash_pattern(3 << 20, 3)
+            has_pattern("'fred' inside", there.inside, fd, 3 << 20, 3)
+        has_pattern("'fred' outside", there.outside, "fred", 3 << 20, 3)
 
 
 @case("MOUNT-012", needs=NEEDS, control=False, caches=ONCE, severity="linux")
@@ -264,7 +272,7 @@ def test_fsync_by_the_older_protocol(share: Share) -> None:
             fd = there.inside.open("fred", os.O_RDWR | os.O_CREAT, 0o644)
             there.inside.write(fd, b"content")
             there.inside.fsync(fd)
-        assert there.outside.slurp("fred") == b"content"
+        equal("content of 'fred' outside", there.outside.slurp("fred"), b"content", code="content")
 
 
 @case("MOUNT-011", needs=NEEDS, covers=[Tattach], control=False, caches=ONCE)
@@ -276,8 +284,8 @@ def test_mounted_by_9mount(share: Share) -> None:
         raise Undrivable("the guest has no 9mount")
     with unmounted(share) as there:
         done = share.inside.run(["9mount", "-u", f"virtio!{there.label}", there.mount_point])
-        must_be_equal("9mount", (done["status"], said(done)), (0, ""))
-        assert line(share, there), "/proc/mounts does not show it"
+        must_succeed("9mount", done, code="mount")
+        holds("/proc/mounts shows the mount", line(share, there), seen="no line", code="mount")
         with there.without_comparison():
             there.inside.create("fred", b"content")
-        assert there.outside.slurp("fred") == b"content"
+        equal("content of 'fred' outside", there.outside.slurp("fred"), b"content", code="content")

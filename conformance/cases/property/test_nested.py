@@ -6,9 +6,10 @@ import os
 from errno import EBUSY, ENODEV, EROFS, EXDEV
 
 from conformance.case import case
-from conformance.cases.property.mounting import bound, tmpfs, unmounted
+from conformance.cases.property.mounting import bound, said, tmpfs, unmounted
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
-from conformance.errors import Finding, Undrivable
+from conformance.checks import between, equal, fields, holds
+from conformance.errors import Undrivable
 from conformance.share import Share
 from conformance.targets.deployment import Device
 from conformance.vantage import Vantage
@@ -30,11 +31,11 @@ def test_content_of_a_nested_mount(share: Share) -> None:
         share.outside.create("t/host", b"made outside")
         share.inside.create("t/guest", b"made inside")
         share.inside.mkdir("t/dir")
-        assert share.same_directory("t") == ["dir", "guest", "host"]
-        assert share.inside.slurp("t/host") == b"made outside"
+        equal("names in 't'", share.same_directory("t"), ["dir", "guest", "host"], code="names")
+        equal("content of 't/host' inside", share.inside.slurp("t/host"), b"made outside", code="content")
         for name in ("t", "t/host", "t/dir"):
             share.same_stat(name, tolerate={"atime_ns": "listing marks it"})
-        assert share.same_directory(".") == ["t"]
+        equal("names in the case's directory", share.same_directory("."), ["t"], code="names")
 
 
 @case("NESTED-002", needs=["mount-namespace"], covers=[Tgetattr])
@@ -53,11 +54,12 @@ def test_inode_numbers_do_not_collide(share: Share) -> None:
         if len({inode for _, inode in theirs}) == len(paths):
             raise Undrivable("the host gives files of two new tmpfs different inode numbers")
         ours = identities(share.inside, paths)
-        if len(set(ours)) != len(set(theirs)):
-            same = [p for p, i in zip(paths, ours, strict=True) if ours.count(i) > 1]
-            raise Finding(f"different files with one st_dev and st_ino inside: {', '.join(same[:6])}")
+        same = [p for p, i in zip(paths, ours, strict=True) if ours.count(i) > 1]
+        equal("different files that have one st_dev and st_ino inside", same, [], code="field:ino")
         for place in ("a", "b"):
-            assert [share.inside.slurp(f"{place}/{name}") for name in names] == [place.encode()] * len(names)
+            for name in names:
+                content = share.inside.slurp(f"{place}/{name}")
+                equal(f"content of '{place}/{name}' inside", content, place.encode(), code="content")
 
 
 @case("NESTED-003", needs=["mount-namespace"], covers=[Tgetattr, Tlink])
@@ -68,8 +70,8 @@ def test_hard_links_in_a_nested_mount(share: Share) -> None:
         share.outside.create("t/one", b"content")
         share.inside.link("t/one", "t/two")
         first, second = identities(share.inside, ["t/one", "t/two"])
-        assert first == second
-        assert share.same_stat("t/two").inside["st_nlink"] == 2
+        equal("st_dev and st_ino of 't/two', compared with 't/one'", second, first, code="field:ino")
+        fields("'t/two'", share.same_stat("t/two").inside, nlink=2)
 
 
 @case("NESTED-004", needs=["mount-namespace"], covers=[Treaddir, Tgetattr], cached_too=True)
@@ -82,7 +84,7 @@ def test_listing_agrees_with_stat(share: Share) -> None:
         share.outside.mkdir("t/dir")
         for name, inode, *_ in share.inside.readdir_all("t"):
             if name not in (".", ".."):
-                assert share.inside.lstat(f"t/{name}")["st_ino"] == inode, name
+                fields(f"'t/{name}' inside, compared with its d_ino,", share.inside.lstat(f"t/{name}"), ino=inode)
 
 
 @case("NESTED-005", needs=["mount-namespace"], covers=[Trenameat, Tlink])
@@ -100,9 +102,9 @@ def test_no_rename_or_link_across(share: Share) -> None:
             share.inside.refuses(EXDEV).rename(source, target)
         share.inside.refuses(EXDEV).link("fred", "t/fred")
         share.inside.refuses(EXDEV).link("t/barney", "barney")
-        assert share.same_directory(".") == ["dir", "fred", "t"]
-        assert share.same_directory("t") == ["barney", "room"]
-        assert share.inside.slurp("t/barney") == b"t/barney"
+        equal("names in the case's directory", share.same_directory("."), ["dir", "fred", "t"], code="names")
+        equal("names in 't'", share.same_directory("t"), ["barney", "room"], code="names")
+        equal("content of 't/barney' inside", share.inside.slurp("t/barney"), b"t/barney", code="content")
 
 
 @case("NESTED-006", needs=["mount-namespace"], covers=[Tunlinkat, Trenameat])
@@ -113,7 +115,7 @@ def test_the_mount_point_is_busy(share: Share) -> None:
         share.outside.create("t/fred", b"content")
         share.inside.refuses(EBUSY).rmdir("t")
         share.inside.refuses(EBUSY).rename("t", "elsewhere")
-        assert share.inside.slurp("t/fred") == b"content"
+        equal("content of 't/fred' inside", share.inside.slurp("t/fred"), b"content", code="content")
 
 
 @case("NESTED-007", needs=["mount-namespace"], covers=[Tstatfs], caches=DIRECT_CACHES)
@@ -123,11 +125,16 @@ def test_statvfs_of_a_nested_mount(share: Share) -> None:
     with tmpfs(share, "t", "size=4m"):
         share.inside.create("t/fred", bytes(1 << 20))
         nested = share.same_statvfs("t/fred").inside
-        assert nested["f_blocks"] * nested["f_frsize"] <= 4 << 20
-        assert nested["f_bfree"] * nested["f_frsize"] <= 3 << 20
+        for name, most in (("f_blocks", 4 << 20), ("f_bfree", 3 << 20)):
+            size = nested[name] * nested["f_frsize"]
+            between(f"{name} below the nested mount, in bytes,", size, 0, most, code=f"field:{name.removeprefix('f_')}")
         whole = share.same_statvfs(".").inside
-        assert whole["f_blocks"] * whole["f_frsize"] > 8 << 20
-        assert share.same_statvfs("t").inside["f_fsid"] != whole["f_fsid"]
+        size = whole["f_blocks"] * whole["f_frsize"]
+        holds("the export is larger than 8 MiB", size > 8 << 20, seen=size, code="field:blocks")
+        identity = share.same_statvfs("t").inside["f_fsid"]
+        holds(
+            "the nested mount has an f_fsid of its own", identity != whole["f_fsid"], seen=identity, code="field:fsid"
+        )
 
 
 @case("NESTED-008", needs=["mount-namespace"], covers=[Twalk], caches=DIRECT_CACHES)
@@ -137,20 +144,21 @@ def test_mounting_and_unmounting_under_the_guest(share: Share) -> None:
     Source: Documentation/filesystems/9p.rst, cache=none: nothing is kept."""
     share.outside.mkdir("d")
     share.outside.create("d/beneath", b"beneath")
-    assert share.inside.listdir("d") == ["beneath"]
+    equal("names in 'd' inside", share.inside.listdir("d"), ["beneath"], code="names")
     with bound(share, "d", "nosuid"):  # the same content, another mount
-        assert share.inside.slurp("d/beneath") == b"beneath"
+        equal("content of 'd/beneath' inside", share.inside.slurp("d/beneath"), b"beneath", code="content")
     path = f"{share.outside.root}/d"
     done = share.outside.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "assay9", path])
-    assert done["status"] == 0
+    if done["status"] != 0:
+        raise Undrivable(f"mounting a tmpfs on the host: {said(done)}")
     try:
-        assert share.inside.listdir("d") == []
+        equal("names in 'd' inside after the host mounted there", share.inside.listdir("d"), [], code="names")
         share.inside.create("d/above", b"above")
-        assert share.outside.listdir("d") == ["above"]
+        equal("names in 'd' outside", share.outside.listdir("d"), ["above"], code="names")
     finally:
         unmounted(share.outside, path)
-    assert share.inside.listdir("d") == ["beneath"]
-    assert share.inside.slurp("d/beneath") == b"beneath"
+    equal("names in 'd' inside after the host unmounted", share.inside.listdir("d"), ["beneath"], code="names")
+    equal("content of 'd/beneath' inside", share.inside.slurp("d/beneath"), b"beneath", code="content")
 
 
 @case("NESTED-009", needs=["mount-namespace"], caches=DIRECT_CACHES)
@@ -161,9 +169,9 @@ def test_open_files_outlive_the_mount(share: Share) -> None:
         share.inside.create("t/fred", b"content")
         fd = share.inside.open("t/fred", os.O_RDWR)
     with share.without_comparison():
-        assert share.inside.pread(fd, 100, 0) == b"content"
-        assert share.inside.pwrite(fd, b"CONTENT", 0) == 7
-        assert share.inside.pread(fd, 100, 0) == b"CONTENT"
+        equal("content read after umount -l", share.inside.pread(fd, 100, 0), b"content", code="content")
+        equal("bytes that pwrite() wrote after umount -l", share.inside.pwrite(fd, b"CONTENT", 0), 7)
+        equal("content read after that write", share.inside.pread(fd, 100, 0), b"CONTENT", code="content")
 
 
 @case("NESTED-010", needs=["mount-namespace"], covers=[Twalk], cached_too=True)
@@ -174,12 +182,14 @@ def test_mounts_in_mounts(share: Share) -> None:
     with tmpfs(share, "a"), tmpfs(share, "a/b"), tmpfs(share, "a/b/c"):
         share.inside.create("a/b/c/deep", b"deep")
         share.inside.create("a/shallow", b"shallow")
-        assert share.inside.slurp("a/b/c/../../shallow") == b"shallow"
+        content = share.inside.slurp("a/b/c/../../shallow")
+        equal("content of 'a/b/c/../../shallow' inside", content, b"shallow", code="content")
         share.inside.chdir("a/b/c")
-        assert share.inside.getcwd() == f"{share.inside.root}/a/b/c"
+        equal("working directory inside", share.inside.getcwd(), f"{share.inside.root}/a/b/c")
         share.inside.chdir("/")
         share.same_stat("a/b/c/deep")
-        assert len(set(identities(share.inside, [".", "a", "a/b", "a/b/c"]))) == 4
+        different = len(set(identities(share.inside, [".", "a", "a/b", "a/b/c"])))
+        equal("number of different directories of four", different, 4, code="field:ino")
 
 
 @case("NESTED-011", needs=["mount-namespace"], caches=FRESH_NAMES)
@@ -191,7 +201,8 @@ def test_one_read_only_among_writable(share: Share) -> None:
         share.inside.refuses(EROFS).mkdir("b/dir")
         share.inside.create("a/fred", b"content")
         share.inside.create("fred", b"content")
-        assert (share.same_directory("a"), share.same_directory("b")) == (["fred"], [])
+        equal("names in 'a'", share.same_directory("a"), ["fred"], code="names")
+        equal("names in 'b', which is read-only,", share.same_directory("b"), [], code="names")
 
 
 @case("NESTED-012", needs=["qemu-machine", "mount-namespace"], control=False, caches=DIRECT_CACHES)
@@ -206,6 +217,6 @@ def test_multidevs_forbid(share: Share) -> None:
             there.inside.refuses(ENODEV).lstat("t")
             there.inside.refuses(ENODEV).open("t/hidden", os.O_RDONLY)
             there.inside.refuses(ENODEV).create("t/new")
-        assert there.inside.slurp("fred") == b"content"
-        assert there.outside.listdir("t") == ["hidden"]
+        equal("content of 'fred' inside", there.inside.slurp("fred"), b"content", code="content")
+        equal("names in 't' outside", there.outside.listdir("t"), ["hidden"], code="names")
     there.same_stat("t")

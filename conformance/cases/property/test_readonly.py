@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from errno import EROFS
+from errno import EAGAIN, EROFS
 
 import pytest
 
 from conformance.case import case
-from conformance.cases.property.changing_calls import GROUPS, populate, state
-from conformance.cases.property.mounting import said
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, must_be_equal
+from conformance.cases.property.changing_calls import GROUPS, populate, state, unchanged
+from conformance.cases.property.mounting import succeeded
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
+from conformance.checks import equal, holds
 from conformance.share import Share
 from conformance.targets.deployment import Device
 from protocol.messages import Tgetattr, Tlock, Tlopen, Tread, Treaddir, Treadlink, Tstatfs, Txattrwalk
@@ -18,7 +19,7 @@ from protocol.messages import Tgetattr, Tlock, Tlopen, Tread, Treaddir, Treadlin
 NEEDS = ["qemu-machine"]
 READ_ONLY = Device(readonly=True)
 ST_RDONLY = 1
-LOCK_SH, LOCK_EX, LOCK_UN = 1, 2, 8
+LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN = 1, 2, 4, 8
 
 
 @case("RDONLY-001", needs=NEEDS, control=False, caches=FRESH_NAMES)
@@ -31,7 +32,7 @@ def test_changes_are_refused(share: Share, group: str) -> None:
     before = state(there)
     for call in GROUPS[group]:
         call.make(there.inside.refuses(EROFS))
-        must_be_equal(f"the directory after {call}", state(there), before)
+        unchanged(there, before, str(call))
 
 
 @case("RDONLY-002", needs=NEEDS, control=False, covers=[Tlopen, Tread, Treaddir, Treadlink, Tgetattr])
@@ -40,13 +41,13 @@ def test_everything_can_be_read(share: Share) -> None:
     Source: QEMU's manual, -fsdev readonly=on; open(2): O_CREAT has no effect on a file that exists."""
     there = share.another(READ_ONLY)
     populate(there.outside)
-    assert there.same_directory("d") == ["dir", "file", "link", "other"]
+    equal("names in 'd'", there.same_directory("d"), ["dir", "file", "link", "other"], code="names")
     fd = there.inside.open("d/file", os.O_RDONLY)
-    assert there.inside.read(fd, 100) == b"content"
+    equal("content of 'd/file' inside", there.inside.read(fd, 100), b"content", code="content")
     there.inside.close(fd)
     there.inside.close(there.inside.open("d/file", os.O_RDONLY | os.O_CREAT))
     if there.host_links:
-        assert there.same_link("d/link") == "file"
+        equal("text of the symbolic link 'd/link'", there.same_link("d/link"), "file", code="field:target")
     for name in ("d", "d/file", "d/dir", "d/link"):
         there.same_stat(name, tolerate={"atime_ns": "reading marks it"})
 
@@ -57,8 +58,8 @@ def test_attributes_can_be_read(share: Share) -> None:
     there = share.another(READ_ONLY)
     there.outside.create("fred")
     there.outside.setxattr("fred", "user.a", b"value")
-    assert there.inside.getxattr("fred", "user.a") == b"value"
-    assert there.same_xattrs("fred") == {"user.a": b"value"}
+    equal("value of user.a of 'fred' inside", there.inside.getxattr("fred", "user.a"), b"value", code="xattr")
+    equal("attributes user.* of 'fred'", there.same_xattrs("fred"), {"user.a": b"value"}, code="xattr")
 
 
 @case("RDONLY-004", needs=NEEDS, control=False, covers=[Tlock], caches=DIRECT_CACHES)
@@ -68,11 +69,15 @@ def test_locks_work(share: Share) -> None:
     Source: fcntl(2), flock(2), which have no EROFS; known defect: lib9p 1cea327, Tlock refused with EROFS."""
     there = share.another(READ_ONLY)
     there.outside.create("fred", b"content")
-    fd = there.inside.open("fred", os.O_RDONLY)
+    other = there.inside.spawn("other")
+    fd, theirs = (vantage.open("fred", os.O_RDONLY) for vantage in (there.inside, other))
     there.inside.setlk(fd, "r", 0, 10)
+    equal("type of lock that another process is told of", other.getlk(theirs, "w", 0, 10)["type"], "r")
     there.inside.setlk(fd, "u", 0, 10)
-    for operation in (LOCK_SH, LOCK_EX, LOCK_UN):
-        there.inside.flock(fd, operation)
+    there.inside.flock(fd, LOCK_SH)
+    there.inside.flock(fd, LOCK_EX)
+    other.refuses(EAGAIN).flock(theirs, LOCK_SH | LOCK_NB)
+    there.inside.flock(fd, LOCK_UN)
 
 
 @case("RDONLY-005", needs=NEEDS, control=False, severity="linux")
@@ -91,7 +96,8 @@ def test_access_says_so(share: Share, op: str) -> None:
 def test_statvfs_says_so(share: Share) -> None:
     """statvfs(3) of a read-only export shows ST_RDONLY.  Source: statvfs(3) f_flag; POSIX <sys/statvfs.h>."""
     there = share.another(READ_ONLY)
-    assert there.inside.statvfs(".")["f_flag"] & ST_RDONLY, "ST_RDONLY is not set in f_flag"
+    flags = there.inside.statvfs(".")["f_flag"]
+    holds("statvfs(3) of a read-only export shows ST_RDONLY", flags & ST_RDONLY, seen=flags, code="field:flag")
 
 
 @case("RDONLY-007", needs=NEEDS, control=False)
@@ -101,11 +107,11 @@ def test_the_guest_cannot_make_it_writable(share: Share) -> None:
     there = share.another(READ_ONLY)
     populate(there.outside)
     before = state(there)
-    done = there.inside.run(["mount", "-o", "remount,rw", there.mount_point])
+    there.inside.run(["mount", "-o", "remount,rw", there.mount_point])  # works or not: nothing comes of it
     there.inside.refuses(EROFS).create("d/new")
     there.inside.refuses(EROFS).unlink("d/file")
     there.inside.refuses(EROFS).open("d/file", os.O_WRONLY)
-    assert state(there) == before, said(done)
+    unchanged(there, before, "a remount for writing inside")
 
 
 @case("RDONLY-008", needs=NEEDS, control=False, covers=[Tread], caches=DIRECT_CACHES)
@@ -115,12 +121,13 @@ def test_what_the_host_changes_is_seen(share: Share) -> None:
     there = share.another(READ_ONLY)
     there.outside.create("fred", b"old")
     fd = there.inside.open("fred", os.O_RDONLY)
-    assert there.inside.pread(fd, 100, 0) == b"old"
+    equal("content of 'fred' inside", there.inside.pread(fd, 100, 0), b"old", code="content")
     there.outside.overwrite("fred", b"new and longer")
-    assert there.inside.pread(fd, 100, 0) == b"new and longer"
+    content = there.inside.pread(fd, 100, 0)
+    equal("content that the open descriptor reads after the host wrote", content, b"new and longer", code="content")
     there.outside.rename("fred", "barney")
     there.outside.mkdir("d")
-    assert there.same_directory(".") == ["barney", "d"]
+    equal("names in the case's directory", there.same_directory("."), ["barney", "d"], code="names")
     there.same_stat("barney")
 
 
@@ -131,7 +138,8 @@ def test_programs_run(share: Share) -> None:
     there.outside.create("script", b"#!/bin/sh\necho it runs\n", 0o755)
     there.outside.chmod("script", 0o755)
     done = there.inside.run(["./script"])
-    assert (done["status"], done["stdout"]) == (0, b"it runs\n"), said(done)
+    succeeded("./script", done)
+    equal("output of ./script", done["stdout"], b"it runs\n", code="content")
 
 
 @case("RDONLY-010", needs=NEEDS, control=False, caches=("mmap", "loose", "fscache"), cached_too=True)
@@ -147,6 +155,7 @@ def test_no_cache_pretends(share: Share) -> None:
     fd = there.inside.open("fred", os.O_RDONLY)
     handle = there.inside.mmap(fd, 7, 3, 2)  # PROT_READ|PROT_WRITE, MAP_PRIVATE
     there.inside.map_write(handle, 0, b"CONTENT")
+    equal("bytes of the private mapping", there.inside.map_read(handle, 0, 7), b"CONTENT", code="content")
     there.inside.munmap(handle)
     there.inside.close(fd)
-    assert there.outside.slurp("fred") == b"content"
+    equal("content of 'fred' outside", there.outside.slurp("fred"), b"content", code="content")

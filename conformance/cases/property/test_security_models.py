@@ -14,8 +14,9 @@ from errno import EACCES, EINVAL, ENODATA, ENOENT, EPERM
 import pytest
 
 from conformance.case import case
-from conformance.cases.property.mounting import said
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, must_be_equal
+from conformance.cases.property.mounting import must_succeed, succeeded
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, plain
+from conformance.checks import equal, fields, holds
 from conformance.share import Share
 from conformance.targets.deployment import Device, SecurityModel
 from conformance.vantage import Vantage
@@ -57,10 +58,9 @@ def mapped(outside: Vantage, path: str, model: SecurityModel) -> dict[str, int]:
     return {name.rpartition(".")[2]: int(value) for name, value in pairs}
 
 
-def seen(vantage: Vantage, path: str) -> tuple[int, int, int]:
-    """Mode with type, owner and group."""
-    s = vantage.lstat(path)
-    return s["st_mode"], s["st_uid"], s["st_gid"]
+def shows(vantage: Vantage, path: str, **expected: object) -> None:
+    """lstat(2) there shows these fields of `path`: mode with type, uid, gid, ..."""
+    fields(f"{path!r} {vantage.name}", vantage.lstat(path), **expected)
 
 
 @case("MODEL-001", needs=NEEDS, covers=[Tlcreate, Tmkdir, Tsymlink, Tsetattr])
@@ -82,13 +82,13 @@ def test_guest_sees_what_it_made(share: Share, model: SecurityModel) -> None:
         s.inside.chmod("file", 0o4755)  # chown clears the bits
         owners = {"file": (1001, 1002), "dir": (1003, 1004), "link": (1005, 1006)}
         for name, owner in owners.items():
-            assert seen(s.inside, name)[1:] == owner, name
-    assert seen(s.inside, "file")[0] == stat.S_IFREG | 0o4755
-    assert seen(s.inside, "dir")[0] == stat.S_IFDIR | 0o2711
-    assert stat.S_ISLNK(seen(s.inside, "link")[0])
-    assert s.inside.readlink("link") == "file"
-    assert s.inside.slurp("link") == b"content"
-    assert s.inside.listdir(".") == ["dir", "file", "link"]
+            shows(s.inside, name, uid=owner[0], gid=owner[1])
+    shows(s.inside, "file", mode=stat.S_IFREG | 0o4755)
+    shows(s.inside, "dir", mode=stat.S_IFDIR | 0o2711)
+    shows(s.inside, "link", type=stat.S_IFLNK)
+    equal("text of the symbolic link 'link' inside", s.inside.readlink("link"), "file", code="field:target")
+    equal("content of 'link' inside", s.inside.slurp("link"), b"content", code="content")
+    equal("names in the case's directory inside", s.inside.listdir("."), ["dir", "file", "link"], code="names")
     s.same_directory(".")
 
 
@@ -103,12 +103,13 @@ def test_host_has_plain_files(share: Share, model: SecurityModel) -> None:
         s.inside.create("fred", b"content", 0o640)
         s.inside.chown("fred", 1001, 1002)
         s.inside.chmod("fred", 0o6755)
-    mode, uid, gid = seen(s.outside, "fred")
-    assert mode == stat.S_IFREG | SECRET, oct(mode)
-    assert uid == s.outside.lstat(".")["st_uid"]
-    assert gid not in (1002,)
-    assert mapped(s.outside, "fred", model) == {"uid": 1001, "gid": 1002, "mode": stat.S_IFREG | 0o6755}
-    assert s.outside.slurp("fred") == b"content"
+    seen = s.outside.lstat("fred")
+    fields("'fred' outside", seen, mode=stat.S_IFREG | SECRET, uid=s.outside.lstat(".")["st_uid"])
+    own = seen["st_gid"] != 1002
+    holds("the host's file does not have the group that the guest gave it", own, seen=seen["st_gid"], code="field:gid")
+    wanted = {"uid": 1001, "gid": 1002, "mode": stat.S_IFREG | 0o6755}
+    equal("what the host has recorded for 'fred'", mapped(s.outside, "fred", model), wanted, code="xattr")
+    equal("content of 'fred' outside", s.outside.slurp("fred"), b"content", code="content")
 
 
 @case("MODEL-003", needs=NEEDS, control=False, covers=[Tmkdir, Tsetattr], caches=DIRECT_CACHES)
@@ -122,11 +123,13 @@ def test_directories_stay_usable(share: Share, model: SecurityModel) -> None:
         s.inside.mkdir("d", 0o755)
         for wanted in (0o700, 0o2777, 0):
             s.inside.chmod("d", wanted)
-            assert seen(s.inside, "d")[0] == stat.S_IFDIR | wanted
+            shows(s.inside, "d", mode=stat.S_IFDIR | wanted)
         s.inside.create("d/fred", b"content")
-        assert s.inside.slurp("d/fred") == b"content"
-    assert seen(s.outside, "d")[0] == stat.S_IFDIR | 0o700
-    assert mapped(s.outside, "d", model)["mode"] == stat.S_IFDIR
+        equal("content of 'd/fred' inside", s.inside.slurp("d/fred"), b"content", code="content")
+    shows(s.outside, "d", mode=stat.S_IFDIR | 0o700)
+    equal(
+        "mode that the host has recorded for 'd'", mapped(s.outside, "d", model).get("mode"), stat.S_IFDIR, code="xattr"
+    )
 
 
 @case("MODEL-004", needs=NEEDS, control=False, covers=[Tsymlink], caches=DIRECT_CACHES)
@@ -140,10 +143,10 @@ def test_links_are_plain_files(share: Share, model: SecurityModel) -> None:
     for name, target in (("absolute", "/etc/shadow"), ("relative", "../" * 20 + "etc/shadow"), ("long", "x" * 4000)):
         with s.without_comparison():
             s.inside.symlink(target, name)
-        assert s.inside.readlink(name) == target
-        assert s.inside.lstat(name)["st_size"] == len(target)
-        assert stat.S_ISREG(s.outside.lstat(name)["st_mode"])
-        assert s.outside.slurp(name).decode() == target
+        equal(f"text of the symbolic link {name!r} inside", s.inside.readlink(name), target, code="field:target")
+        fields(f"{name!r} inside", s.inside.lstat(name), size=len(target))
+        fields(f"{name!r} outside", s.outside.lstat(name), type=stat.S_IFREG)
+        equal(f"content of {name!r} outside", s.outside.slurp(name).decode(), target, code="content")
 
 
 @case("MODEL-005", needs=NEEDS, control=False, covers=[Tmknod], caches=DIRECT_CACHES)
@@ -159,10 +162,11 @@ def test_special_files_are_plain_files(share: Share, model: SecurityModel, kind:
     with s.without_comparison():
         s.inside.mknod("node", kind | 0o640, device)
     inside, outside = s.inside.lstat("node"), s.outside.lstat("node")
-    assert (inside["st_mode"], inside["st_rdev"]) == (kind | 0o640, device)
-    assert (outside["st_mode"], outside["st_rdev"], outside["st_size"]) == (stat.S_IFREG | SECRET, 0, 0)
+    fields("'node' inside", inside, mode=kind | 0o640, rdev=device)
+    fields("'node' outside", outside, mode=stat.S_IFREG | SECRET, rdev=0, size=0)
     if kind == stat.S_IFCHR:
-        assert s.inside.read(s.inside.open("node", os.O_RDONLY), 3) == bytes(3)  # the guest's /dev/zero
+        zeros = s.inside.read(s.inside.open("node", os.O_RDONLY), 3)
+        equal("bytes read from the node, which is the guest's zero device,", zeros, bytes(3), code="content")
     with s.without_comparison():
         s.inside.unlink("node")
     s.gone("node")
@@ -178,12 +182,12 @@ def test_host_has_the_guests_owners(share: Share, model: SecurityModel) -> None:
     s.inside.create("fred", b"content", 0o640)
     s.inside.chown("fred", 1001, 1002)
     s.inside.chmod("fred", 0o6755)
-    assert seen(s.outside, "fred") == (stat.S_IFREG | 0o6755, 1001, 1002)
-    assert s.outside.listxattr("fred") == []
+    shows(s.outside, "fred", mode=stat.S_IFREG | 0o6755, uid=1001, gid=1002)
+    equal("names of the attributes of 'fred' outside", s.outside.listxattr("fred"), [], code="xattr")
     bob = s.inside.spawn("bob", uid=1001, gid=1001)
     bob.create("of bob", b"", 0o600)
-    assert seen(s.outside, "of bob") == (stat.S_IFREG | 0o600, 1001, 1001)
-    assert s.outside.listdir(".") == ["fred", "of bob"]
+    shows(s.outside, "of bob", mode=stat.S_IFREG | 0o600, uid=1001, gid=1001)
+    equal("names in the case's directory outside", s.outside.listdir("."), ["fred", "of bob"], code="names")
     for name in (".", "fred", "of bob"):
         s.same_stat(name)
 
@@ -201,21 +205,22 @@ def test_attributes_go_with_the_file(share: Share, model: SecurityModel) -> None
     s.inside.chmod("fred", 0o611)
     if owners_kept(s, model):
         s.inside.chown("fred", 1001, 1002)
-    wanted = seen(s.inside, "fred")
+    wanted = {n: value for n, value in plain(s.inside.lstat("fred")).items() if n in ("mode", "uid", "gid")}
     s.inside.link("fred", "d/linked")
     s.inside.rename("fred", "renamed")
     s.inside.rename("renamed", "d/over")
-    assert seen(s.inside, "d/over") == seen(s.inside, "d/linked") == wanted
+    shows(s.inside, "d/over", **wanted)
+    shows(s.inside, "d/linked", **wanted)
     s.inside.rename("d", "e")
-    assert seen(s.inside, "e/over") == wanted
+    shows(s.inside, "e/over", **wanted)
     s.inside.unlink("e/over")
     s.inside.create("e/over", b"", 0o600)
-    assert seen(s.inside, "e/over")[0] == stat.S_IFREG | 0o600
-    assert seen(s.inside, "e/linked") == wanted
+    fields("the new 'e/over' inside", s.inside.lstat("e/over"), mode=stat.S_IFREG | 0o600)
+    shows(s.inside, "e/linked", **wanted)
     for name in ("e/over", "e/linked"):
         s.inside.unlink(name)
     s.inside.rmdir("e")
-    assert s.inside.listdir(".") == []
+    equal("names left in the directory", s.inside.listdir("."), [], code="names")
 
 
 @case("MODEL-008", needs=[*NEEDS, "host-root"], control=False, caches=DIRECT_CACHES)
@@ -230,10 +235,10 @@ def test_files_of_the_host(share: Share, model: SecurityModel) -> None:
     s.outside.chmod("fred", 0o644)
     s.outside.symlink("fred", "link")
     s.outside.mkdir("d")
-    assert seen(s.inside, "fred") == (stat.S_IFREG | 0o644, 1001, 1002)
-    assert stat.S_ISDIR(seen(s.inside, "d")[0])
+    shows(s.inside, "fred", mode=stat.S_IFREG | 0o644, uid=1001, gid=1002)
+    shows(s.inside, "d", type=stat.S_IFDIR)
     s.inside.chmod("fred", 0o604)
-    assert seen(s.inside, "fred") == (stat.S_IFREG | 0o604, 1001, 1002)
+    shows(s.inside, "fred", mode=stat.S_IFREG | 0o604, uid=1001, gid=1002)
 
 
 @case("MODEL-009", needs=NEEDS, control=False, caches=DIRECT_CACHES)
@@ -246,12 +251,13 @@ def test_recorded_attributes_are_hidden(share: Share) -> None:
         s.inside.create("fred", b"content", 0o640)
         s.inside.setxattr("fred", "user.a", b"value")
     recorded = mapped(s.outside, "fred", "mapped-xattr")
-    assert s.inside.listxattr("fred") == ["user.a"]
-    assert s.same_xattrs("fred") == {"user.a": b"value"}
+    equal("names of the attributes of 'fred' inside", s.inside.listxattr("fred"), ["user.a"], code="xattr")
+    equal("attributes user.* of 'fred'", s.same_xattrs("fred"), {"user.a": b"value"}, code="xattr")
     s.inside.refuses(ENODATA).getxattr("fred", "user.virtfs.mode")
     s.inside.refuses(EACCES).setxattr("fred", "user.virtfs.mode", (stat.S_IFREG | 0o4777).to_bytes(4, "little"))
     s.inside.refuses(EACCES).removexattr("fred", "user.virtfs.uid")
-    assert mapped(s.outside, "fred", "mapped-xattr") == recorded
+    after = mapped(s.outside, "fred", "mapped-xattr")
+    equal("what the host has recorded for 'fred', compared with before", after, recorded, code="xattr")
 
 
 @case("MODEL-010", needs=NEEDS, control=False, caches=DIRECT_CACHES)
@@ -268,7 +274,10 @@ def test_metadata_directory_is_out_of_reach(share: Share) -> None:
         s.inside.create("d/fred", b"content", 0o640)
         recorded = s.outside.slurp(f"{METADATA}/fred")
         for directory in (".", "d"):
-            assert METADATA not in [entry[0] for entry in s.inside.readdir_all(directory)]
+            names = [entry[0] for entry in s.inside.readdir_all(directory)]
+            holds(
+                f"the guest does not see {METADATA} in {directory!r}", METADATA not in names, seen=names, code="names"
+            )
             name = f"{directory}/{METADATA}"
             refuses.open(name, os.O_RDONLY)
             refuses.lstat(f"{name}/fred")
@@ -279,8 +288,9 @@ def test_metadata_directory_is_out_of_reach(share: Share) -> None:
             refuses.link("fred", name)
             refuses.rename(name, "stolen")
             refuses.rmdir(name)
-    assert s.outside.slurp(f"{METADATA}/fred") == recorded
-    assert s.same_directory(".") == ["d", "fred"]
+    after = s.outside.slurp(f"{METADATA}/fred")
+    equal("what the host has recorded for 'fred', compared with before", after, recorded, code="changed")
+    equal("names in the case's directory", s.same_directory("."), ["d", "fred"], code="names")
 
 
 @case("MODEL-011", needs=[*NEEDS, "guest-root"], caches=DIRECT_CACHES)
@@ -294,12 +304,12 @@ def test_permission_is_judged_by_what_the_guest_sees(share: Share, model: Securi
         share.need("host-root", "model none without privilege keeps no owners")
     bob, carol = s.inside.spawn("bob", uid=1001), s.inside.spawn("carol", uid=1002)
     bob.create("of bob", b"secret", 0o600)
-    assert bob.slurp("of bob") == b"secret"
+    equal("content of 'of bob' read by its owner", bob.slurp("of bob"), b"secret", code="content")
     carol.refuses(EACCES).open("of bob", os.O_RDONLY)
     carol.refuses(EPERM).chmod("of bob", 0o666)
     carol.refuses(EPERM).chown("of bob", 1002, 1002)
     bob.chmod("of bob", 0o644)
-    assert carol.slurp("of bob") == b"secret"
+    equal("content of 'of bob' read by another user after chmod", carol.slurp("of bob"), b"secret", code="content")
 
 
 @case("MODEL-012", needs=[*NEEDS, "guest-root"], covers=[Tlcreate], caches=DIRECT_CACHES)
@@ -313,8 +323,9 @@ def test_set_id_programs(share: Share, model: SecurityModel) -> None:
     program = s.inside.which("id")
     with s.without_comparison():
         done = s.inside.run(["/bin/cp", program, f"{s.inside.root}/id"])
-        must_be_equal("cp", (done["status"], said(done)), (0, ""))
+        must_succeed("cp onto the share", done)
         s.inside.chown("id", 0, 0)
         s.inside.chmod("id", 0o4755)
     ran = s.inside.spawn("bob", uid=1001).run(["./id", "-u"])
-    assert (ran["status"], ran["stdout"]) == (0, b"0\n"), said(ran)
+    succeeded("./id -u", ran)
+    equal("output of id -u, set-user-ID of root,", ran["stdout"], b"0\n", code="content")

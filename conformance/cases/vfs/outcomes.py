@@ -8,13 +8,14 @@ for, which either work in full or fail with the kernel's errno and change nothin
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from errno import errorcode
 from typing import Any
 
-from conformance.errors import Finding
+from conformance import checks
+from conformance.checks import Errno, equal, one_of
+from conformance.compare import Comparison
 from conformance.share import Share
 from conformance.vantage import Vantage
 
@@ -26,6 +27,12 @@ FRESH_NAMES = ("none", "readahead", "mmap")
 
 WRITE_BACK = ("mmap", "loose", "fscache")
 """Cache modes in which shared writable mappings exist (fs/9p/vfs_file.c)."""
+
+_PIECE = 1 << 16
+"""Bytes that are compared at a time where a file's content is found to be wrong."""
+
+_LOOKED_AT = 4 << 20
+"""Bytes in which the first difference is looked for."""
 
 _CLOCK_STEP = 0.02
 """Seconds in which every kernel's coarse clock, which stamps files, has moved: HZ is 100 at least."""
@@ -39,7 +46,7 @@ class Outcome:
     errno: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.value!r}" if self.errno is None else errorcode.get(self.errno, str(self.errno))
+        return f"{self.value!r}" if self.errno is None else str(Errno(self.errno))
 
 
 def outcome(vantage: Vantage, op: str, *args: Any, **kw: Any) -> Outcome:
@@ -51,24 +58,63 @@ def outcome(vantage: Vantage, op: str, *args: Any, **kw: Any) -> Outcome:
 
 
 def works_or(vantage: Vantage, allowed: tuple[int, ...], op: str, *args: Any, **kw: Any) -> Outcome:
-    """The call works or fails with one of `allowed`; anything else is a Finding."""
+    """The call works or fails with one of `allowed`; another errno is a finding."""
     seen = outcome(vantage, op, *args, **kw)
-    if seen.errno is not None and seen.errno not in allowed:
-        wanted = " or ".join(errorcode[e] for e in allowed)
-        raise Finding(f"{vantage.name}: {op} failed with {seen}, expected success or {wanted}")
+    if seen.errno is not None:
+        wanted = [Errno(0), *map(Errno, allowed)]
+        one_of(f"result of {op}() {vantage.name}", Errno(seen.errno), wanted, code="errno", call=op)
     return seen
 
 
 def must_answer(vantage: Vantage, what: str, calls: Sequence[tuple[str, Sequence[Any], int]]) -> None:
-    """Each call (op, args, errno or 0) comes to just that. All are made in one round trip; opened files are closed."""
+    """Each call (op, args, errno or 0) comes to just that. All are made in one round trip; opened files are closed.
+
+    `what` says by whom and of what: "by the group on mode 0o640".
+    """
     seen = vantage.attempts([[op, list(args)] for op, args, _ in calls])
-    shown = {
-        f"{op}({', '.join(map(repr, args))})": f"{errorcode[got] if got else 'works'}, expected "
-        f"{errorcode[wanted] if wanted else 'works'}"
-        for (op, args, wanted), got in zip(calls, seen, strict=True)
-        if got != wanted
-    }
-    must_be_equal(f"{what}: calls that went wrong", shown, {})
+    for (op, args, wanted), got in zip(calls, seen, strict=True):
+        call = f"{op}({', '.join(map(repr, args))})"
+        equal(f"result of {call} {what}", Errno(got), Errno(wanted), code="errno", call=op)
+
+
+def changes(
+    what: str, before: Comparison, after: Comparison, *, must: Collection[str] = (), may: Collection[str] | None = ()
+) -> bool:  # fmt: skip
+    """See `conformance.checks.changes`, of what two comparisons of one file saw inside."""
+    return checks.changes(what, before.inside, after.inside, must=must, may=may)
+
+
+def plain(seen: Mapping[str, Any], *, but: Collection[str] = ()) -> dict[str, Any]:
+    """A stat or statx result by names without their prefix, as `checks.fields` takes them; those of `but` left out."""
+    named = {name.removeprefix("stx_").removeprefix("st_"): value for name, value in seen.items()}
+    return {name: value for name, value in named.items() if name not in but}
+
+
+def has_pattern(
+    what: str, vantage: Vantage, file: str | int, length: int, seed: int = 0, offset: int | None = None
+) -> bool:  # fmt: skip
+    """The file (a path, or a descriptor) holds `length` bytes of the agent's pattern `seed`, and no more.
+
+    With `offset` these bytes stand there in the descriptor's file, and others may follow. What is wrong is looked at
+    more closely: the finding names the first byte that differs.
+    """
+    if isinstance(file, str):
+        hashed = vantage.hash_file(file)
+    else:
+        hashed = vantage.hash_fd(file) if offset is None else vantage.hash_fd(file, length, offset)
+    size, wanted = hashed[0], vantage.hash_pattern(length, seed)
+    if hashed == wanted:
+        return True
+    if size != length:
+        equal(f"number of bytes of {what}", size, length, code="content")
+    fd = vantage.open(file) if isinstance(file, str) else file
+    pattern: bytes = vantage.quietly("pattern_bytes", min(length, _LOOKED_AT), seed)
+    for start in range(0, min(size, len(pattern)), _PIECE):
+        piece = pattern[start : min(start + _PIECE, size)]
+        seen = vantage.pread(fd, len(piece), (offset or 0) + start)
+        if not equal(f"bytes of {what} from {start} on", seen, piece, code="content"):
+            return False
+    return size == length and equal(f"size and SHA-256 of {what}", hashed, wanted, code="content")
 
 
 def settled_times(share: Share, path: str) -> None:
@@ -100,9 +146,3 @@ def uncached(share: Share, fd: int) -> int:
         share.inside.fsync(fd)
         share.inside.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     return fd
-
-
-def must_be_equal(what: str, seen: object, wanted: object) -> None:
-    """A Finding that shows both values, shortened."""
-    if seen != wanted:
-        raise Finding(f"{what}: {seen!r:.200}, expected {wanted!r:.200}")

@@ -10,19 +10,19 @@ A family declares its calls as `Operation`s and spends one case on each of the c
         \"\"\"...  Source: ...\"\"\"
         refuses_bad_paths(share, operation)
 
-Every check tries all its situations, and names those that went wrong in one Finding.
+Every check tries all its situations; each that went wrong is a finding of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from errno import EACCES, EEXIST, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, errorcode
+from errno import EACCES, EEXIST, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
 from typing import Any, Literal
 
 import pytest
 
-from conformance.errors import Finding
+from conformance.checks import Errno, equal
 from conformance.share import Share
 from conformance.vantage import Vantage
 
@@ -153,27 +153,21 @@ def own_source_directory(share: Share) -> None:
 
 
 def _refuses(share: Share, operation: Operation, tries: list[tuple[str, Vantage, str, int]], look: str = ".") -> None:
-    """Make each try, collect what went wrong; then everything in `look` must be as before, on both sides."""
+    """Make each try, and report what went wrong; then everything in `look` must be as before, on both sides."""
     before = _tree(share, look)
     exceptions = dict(operation.bad)
-    wrong = []
     with share.without_comparison():  # everything is compared at the end
         for situation, vantage, path, usual in tries:
             wanted = exceptions.get(situation, usual)
+            seen = 0
             try:
                 operation.call(vantage, path)
-                seen = "succeeded"
             except OSError as e:
-                if e.errno == wanted:
-                    continue
-                seen = "failed with " + errorcode.get(e.errno or 0, str(e.errno))
-            wrong.append(f"{situation} ({path[:40]!r}) {seen}, expected {errorcode[wanted]}")
-    if wrong:
-        raise Finding(f"{operation.name}: " + "; ".join(wrong))
+                seen = e.errno or -1
+            what = f"result of {operation.name} in the situation {situation} (path {path[:40]!r})"
+            equal(what, Errno(seen), Errno(wanted), code="errno", call=operation.name, situation=situation)
     share.same_directory(look)
-    after = _tree(share, look)
-    if after != before:
-        raise Finding(f"{operation.name} was refused and changed something: {before} became {after}")
+    equal(f"what {look!r} holds after {operation.name} was refused", _tree(share, look), before, code="changed")
 
 
 def _tree(share: Share, path: str) -> dict[str, list[tuple[int, ...]]]:

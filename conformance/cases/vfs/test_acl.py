@@ -7,6 +7,7 @@ from errno import EACCES, EINVAL, ENODATA, EPERM
 
 from conformance.case import case
 from conformance.cases.vfs.posix_acl import ACCESS, DEFAULT, Entry, acl, decode, encode
+from conformance.checks import equal, fields
 from conformance.share import Share
 from protocol.messages import Tlcreate, Tsetattr, Txattrcreate, Txattrwalk
 
@@ -14,15 +15,12 @@ DIRECT = ("none", "readahead", "mmap")
 BOB_RW = acl(6, 4, 0, Entry("user", 6, 1001), mask=6)
 
 
-def same_acl(share: Share, path: str) -> dict[str, bytes]:
-    """The file's ACLs, which are the same on both sides."""
-    return share.same_xattrs(path, "system.posix_acl_")
-
-
-def bits(share: Share, path: str) -> int:
-    """The permission bits, which are the same on both sides."""
-    mode: int = share.same_stat(path).inside["st_mode"]
-    return mode & 0o7777
+def acls_are(share: Share, path: str, **expected: bytes) -> None:
+    """The file has just these ACLs (access, default), the same on both sides; findings show their entries."""
+    seen = share.same_xattrs(path, "system.posix_acl_")
+    for kind, name in (("access", ACCESS), ("default", DEFAULT)):
+        shown = [None if raw is None else decode(raw) for raw in (seen.get(name), expected.get(kind))]
+        equal(f"{kind} ACL of {path!r}", *shown, code="xattr", attribute=name)
 
 
 @case("ACL-001", covers=[Txattrcreate, Txattrwalk], needs=["acl"], mount="posixacl")
@@ -33,9 +31,14 @@ def test_an_acl_is_kept(share: Share) -> None:
     v9fs_xattr_set_acl."""
     share.inside.create("fred", b"", 0o600)
     share.inside.setxattr("fred", ACCESS, BOB_RW)
-    assert decode(share.inside.getxattr("fred", ACCESS)) == decode(BOB_RW)
-    assert same_acl(share, "fred") == {ACCESS: BOB_RW}
-    assert bits(share, "fred") == 0o660
+    equal(
+        f"entries of {ACCESS} of 'fred' inside",
+        decode(share.inside.getxattr("fred", ACCESS)),
+        decode(BOB_RW),
+        code="xattr",
+    )
+    acls_are(share, "fred", access=BOB_RW)
+    fields("'fred'", share.same_stat("fred").inside, permissions=0o660)
 
 
 @case("ACL-002", covers=[Txattrcreate], needs=["acl", "guest-root"], mount="posixacl")
@@ -46,7 +49,7 @@ def test_a_named_user_is_let_in(share: Share) -> None:
     share.inside.setxattr("fred", ACCESS, BOB_RW)
     bob, carol = share.inside.spawn("bob", uid=1001), share.inside.spawn("carol", uid=1002)
     fd = bob.open("fred", os.O_RDWR)
-    assert bob.pread(fd, 10, 0) == b"secret"
+    equal("content of 'fred' read by the named user", bob.pread(fd, 10, 0), b"secret", code="content")
     carol.refuses(EACCES).open("fred", os.O_RDONLY)
     share.inside.setxattr("fred", ACCESS, acl(6, 4, 0, Entry("user", 6, 1001), mask=4))
     bob.open("fred", os.O_RDONLY)
@@ -84,8 +87,8 @@ def test_chmod_changes_the_mask(share: Share) -> None:
     share.inside.create("fred", b"", 0o600)
     share.inside.setxattr("fred", ACCESS, BOB_RW)
     share.inside.chmod("fred", 0o541)
-    assert bits(share, "fred") == 0o541
-    assert same_acl(share, "fred") == {ACCESS: acl(5, 4, 1, Entry("user", 6, 1001), mask=4)}
+    fields("'fred'", share.same_stat("fred").inside, permissions=0o541)
+    acls_are(share, "fred", access=acl(5, 4, 1, Entry("user", 6, 1001), mask=4))
 
 
 @case("ACL-006", covers=[Tlcreate, Txattrcreate], needs=["acl"], mount="posixacl", cached_too=True)
@@ -95,11 +98,11 @@ def test_files_inherit_the_default_acl(share: Share) -> None:
     Source: acl(5), object creation and default ACLs; fs/9p/acl.c v9fs_acl_mode."""
     share.inside.mkdir("d", 0o755)
     share.inside.setxattr("d", DEFAULT, acl(7, 5, 0, Entry("user", 7, 1001), mask=7))
-    assert same_acl(share, "d") == {DEFAULT: acl(7, 5, 0, Entry("user", 7, 1001), mask=7)}
+    acls_are(share, "d", default=acl(7, 5, 0, Entry("user", 7, 1001), mask=7))
     share.inside.umask(0o077)
     share.inside.create("d/fred", b"", 0o664)
-    assert same_acl(share, "d/fred") == {ACCESS: acl(6, 5, 0, Entry("user", 7, 1001), mask=6)}
-    assert bits(share, "d/fred") == 0o660
+    acls_are(share, "d/fred", access=acl(6, 5, 0, Entry("user", 7, 1001), mask=6))
+    fields("'d/fred'", share.same_stat("d/fred").inside, permissions=0o660)
 
 
 @case("ACL-007", covers=[Txattrcreate], needs=["acl"], mount="posixacl")
@@ -110,8 +113,8 @@ def test_directories_inherit_both(share: Share) -> None:
     share.inside.mkdir("d", 0o755)
     share.inside.setxattr("d", DEFAULT, default)
     share.inside.mkdir("d/sub", 0o777)
-    assert same_acl(share, "d/sub") == {ACCESS: default, DEFAULT: default}
-    assert bits(share, "d/sub") == 0o770
+    acls_are(share, "d/sub", access=default, default=default)
+    fields("'d/sub'", share.same_stat("d/sub").inside, permissions=0o770)
 
 
 @case("ACL-008", covers=[Txattrcreate], needs=["acl"], mount="posixacl")
@@ -122,9 +125,9 @@ def test_removal(share: Share) -> None:
     share.inside.setxattr("d", DEFAULT, acl(7, 5, 0, Entry("user", 7, 1001), mask=7))
     share.inside.setxattr("d", ACCESS, acl(7, 5, 0, Entry("user", 7, 1001), mask=7))
     share.inside.removexattr("d", DEFAULT)
-    assert list(same_acl(share, "d")) == [ACCESS]
+    acls_are(share, "d", access=acl(7, 5, 0, Entry("user", 7, 1001), mask=7))
     share.inside.removexattr("d", ACCESS)
-    assert same_acl(share, "d") == {}
+    acls_are(share, "d")
     share.inside.refuses(ENODATA).getxattr("d", DEFAULT)
 
 
@@ -142,8 +145,8 @@ def test_bad_acls_are_refused(share: Share) -> None:
     ):
         share.inside.refuses(EINVAL).setxattr("fred", ACCESS, bad)
     share.inside.refuses(95).setxattr("fred", ACCESS, encode(Entry("user_obj", 6), version=7))
-    assert same_acl(share, "fred") == {}
-    assert bits(share, "fred") == 0o640
+    acls_are(share, "fred")
+    fields("'fred'", share.same_stat("fred").inside, permissions=0o640)
 
 
 @case("ACL-010", needs=["acl"], mount="posixacl")
@@ -152,7 +155,7 @@ def test_a_file_has_no_default_acl(share: Share) -> None:
     set_posix_acl gives EACCES, fs/9p/acl.c v9fs_xattr_set_acl EINVAL."""
     share.inside.create("fred", b"", 0o640)
     share.inside.refuses(EACCES, EINVAL).setxattr("fred", DEFAULT, BOB_RW)
-    assert same_acl(share, "fred") == {}
+    acls_are(share, "fred")
 
 
 @case("ACL-011", covers=[Txattrwalk], needs=["acl", "guest-root", "passthrough-ownership"], mount="posixacl",
@@ -162,7 +165,7 @@ def test_the_hosts_acl_is_seen_and_enforced(share: Share) -> None:
     Source: fs/9p/acl.c v9fs_get_acl; acl(5)."""
     share.outside.create("fred", b"secret", 0o600)
     share.outside.setxattr("fred", ACCESS, BOB_RW)
-    assert share.inside.getxattr("fred", ACCESS) == BOB_RW
+    equal(f"entries of {ACCESS} of 'fred' inside", share.inside.getxattr("fred", ACCESS), BOB_RW, code="xattr")
     share.inside.spawn("bob", uid=1001).open("fred", os.O_RDWR)
     share.inside.spawn("carol", uid=1002).refuses(EACCES).open("fred", os.O_RDONLY)
 
@@ -176,7 +179,7 @@ def test_only_the_owner_sets_acls(share: Share) -> None:
     bob = share.inside.spawn("bob", uid=1001)
     bob.refuses(EPERM).setxattr("fred", ACCESS, acl(6, 4, 6, Entry("user", 6, 1001), mask=6))
     bob.refuses(EPERM).removexattr("fred", ACCESS)
-    assert same_acl(share, "fred") == {ACCESS: BOB_RW}
+    acls_are(share, "fred", access=BOB_RW)
 
 
 @case("ACL-013", covers=[Txattrcreate], needs=["acl"], mount="posixacl")
@@ -187,5 +190,5 @@ def test_an_acl_that_says_no_more_than_the_mode(share: Share) -> None:
     share.inside.create("fred", b"", 0o600)
     share.inside.setxattr("fred", ACCESS, BOB_RW)
     share.inside.setxattr("fred", ACCESS, acl(7, 5, 1))
-    assert bits(share, "fred") == 0o751
-    assert same_acl(share, "fred") == {}
+    fields("'fred'", share.same_stat("fred").inside, permissions=0o751)
+    acls_are(share, "fred")

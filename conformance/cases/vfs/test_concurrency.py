@@ -8,8 +8,8 @@ import time
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, must_be_equal
-from conformance.errors import Finding
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
+from conformance.checks import equal, holds, require
 from conformance.share import Share
 from conformance.vantage import Vantage
 from protocol.messages import Tlcreate, Tread, Trenameat, Twrite
@@ -36,15 +36,14 @@ def pace(share: Share, guest: Vantage, where: str) -> float:
     return taken
 
 
-def in_order(data: bytes, tags: tuple[str, ...], count: int) -> None:
+def in_order(what: str, data: bytes, tags: tuple[str, ...], count: int) -> None:
     """Every record of every writer is there, whole and in its writer's order."""
     records = [data[i : i + RECORD] for i in range(0, len(data), RECORD)]
     for tag in tags:
         mine = [r for r in records if r.startswith(tag.encode() + b" ")]
         wanted = [(b"%s %08d" % (tag.encode(), i)).ljust(31, b".") + b"\n" for i in range(count)]
-        if mine != wanted:
-            raise Finding(f"writer {tag}: {len(mine)} whole records in order of {count}: {data[:200]!r}")
-    must_be_equal("records", len(records), len(tags) * count)
+        equal(f"records of writer {tag} in {what}, in order", mine, wanted, code="content")
+    equal(f"number of records in {what}", len(records), len(tags) * count, code="content")
 
 
 @case("CONC-001", covers=[Twrite], cached_too=True)
@@ -58,7 +57,7 @@ def test_append_from_two_processes(share: Share) -> None:
         call.result()
     fd = share.inside.open("log", os.O_RDWR)
     share.inside.fsync(fd)
-    in_order(share.inside.slurp("log"), ("A", "B"), 100)
+    in_order("'log' inside", share.inside.slurp("log"), ("A", "B"), 100)
     share.same_content("log")
 
 
@@ -70,7 +69,7 @@ def test_append_from_guest_and_host(share: Share) -> None:
     calls = [v.start("append_records", "log", t, 100) for v, t in zip(rivals(share, "outside"), "AB", strict=True)]
     for call in calls:
         call.result()
-    in_order(share.outside.slurp("log"), ("A", "B"), 100)
+    in_order("'log' outside", share.outside.slurp("log"), ("A", "B"), 100)
     share.same_content("log")
 
 
@@ -86,9 +85,9 @@ def test_exclusive_creation_has_one_winner(share: Share, where: str) -> None:
         calls = [first.start("try_create_exclusively", "name", 60),
                  second.start("try_create_exclusively", "name", 60, wait)]  # fmt: skip
         won = [call.result() for call in calls]
-    must_be_equal("names won twice", sorted(set(won[0]) & set(won[1])), [])
-    must_be_equal("names won", sorted(won[0] + won[1]), list(range(60)))
-    must_be_equal("files", len(share.same_directory()), 60)
+    equal("names that both processes created with O_EXCL", set(won[0]) & set(won[1]), set())
+    equal("names that one of them created", set(won[0]) | set(won[1]), set(range(60)))
+    equal("number of names in the directory", len(share.same_directory()), 60, code="names")
 
 
 @case("CONC-004", covers=[Trenameat], caches=FRESH_NAMES)
@@ -103,9 +102,8 @@ def test_rename_storm(share: Share, where: str) -> None:
     for call in calls:
         call.result()
     left = share.same_directory()
-    if left not in (["a"], ["b"]):
-        raise Finding(f"the file's names after the storm: {left}")
-    must_be_equal("content", share.inside.slurp(left[0]), b"content")
+    require("the file has one of its two names after the renames", left in (["a"], ["b"]), seen=left, code="names")
+    equal("content of the file after the renames", share.inside.slurp(left[0]), b"content", code="content")
 
 
 @case("CONC-005", covers=[Trenameat], caches=FRESH_NAMES)
@@ -120,7 +118,7 @@ def test_reading_while_replaced_by_rename(share: Share) -> None:
     reading = reader.start("read_many", "fred", 60)
     writing.result()
     odd = [seen for seen in reading.result() if not (len(set(seen[0])) == 1 and seen[1] == 6000)]
-    must_be_equal("reads that were neither old nor new", odd, [])
+    equal("reads of 'fred' that were neither a whole old nor a whole new file", odd, [], code="content")
 
 
 @case("CONC-006", covers=[Tlcreate], caches=FRESH_NAMES)
@@ -137,8 +135,13 @@ def test_create_and_unlink_against_each_other(share: Share, where: str) -> None:
         removing = second.start("try_unlink", "n", 60, wait / 4)
         creating = first.start("try_create_exclusively", "n", 60, 0.0, where == "outside")
         created, removed = creating.result(), removing.result()
-    must_be_equal("removed without having been made", sorted(set(removed) - set(created)), [])
-    must_be_equal("left", share.same_directory(), sorted(f"n{i}" for i in set(created) - set(removed)))
+    equal("numbers of names removed and never created", sorted(set(removed) - set(created)), [])
+    equal(
+        "names left in the directory",
+        share.same_directory(),
+        sorted(f"n{i}" for i in set(created) - set(removed)),
+        code="names",
+    )
 
 
 @case("CONC-007", covers=[Tread, Twrite], caches=DIRECT_CACHES)
@@ -152,8 +155,8 @@ def test_disjoint_writers(share: Share) -> None:
         for call in calls:
             call.result()
     wanted = b"".join(bytes([33 + i % 90]) * 3000 for i in range(120))
-    must_be_equal("inside", share.inside.slurp("fred") == wanted, True)
-    must_be_equal("outside", share.outside.slurp("fred") == wanted, True)
+    equal("content of 'fred' inside", share.inside.slurp("fred"), wanted, code="content")
+    equal("content of 'fred' outside", share.outside.slurp("fred"), wanted, code="content")
     share.same_stat("fred")
 
 
@@ -168,7 +171,12 @@ def test_processes_fill_one_directory(share: Share) -> None:
         calls = [maker.start("fill_directory", "dir", 25, f"{i}-") for i, maker in enumerate(makers)]
         for call in calls:
             call.result()
-    must_be_equal("names", share.same_directory("dir"), [f"{i}-{n:06d}" for i in range(4) for n in range(25)])
+    equal(
+        "names in 'dir'",
+        share.same_directory("dir"),
+        [f"{i}-{n:06d}" for i in range(4) for n in range(25)],
+        code="names",
+    )
 
 
 @case("CONC-009", covers=[Tread])
@@ -179,8 +187,8 @@ def test_calls_overtake_a_blocked_one(share: Share) -> None:
     waiter, other = rivals(share, "inside")
     waiting = waiter.start("open", "pipe", os.O_RDONLY)
     other.create("fred", b"abc")
-    must_be_equal("content", other.slurp("fred"), b"abc")
-    assert not waiting.finished(0.05), "the opener did not wait"
+    equal("content of 'fred' while another process waits", other.slurp("fred"), b"abc", code="content")
+    holds("open(2) of the fifo for reading waits for a writer", not waiting.finished(0.05), code="returned")
     writer = other.open("pipe", os.O_RDWR | os.O_NONBLOCK)
     waiting.result()
     other.close(writer)

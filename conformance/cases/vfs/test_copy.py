@@ -9,8 +9,9 @@ from errno import EBADF, EINVAL, EISDIR, ESPIPE, EXDEV
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import flush, must_be_equal, works_or
+from conformance.cases.vfs.outcomes import flush, has_pattern, works_or
 from conformance.cases.vfs.test_open import make_node
+from conformance.checks import equal
 from conformance.share import Share
 from protocol.messages import Tlcreate, Tread, Twrite
 
@@ -35,10 +36,12 @@ def test_copy_file_range_of_a_whole_file(share: Share, size: int) -> None:
     copied = 0
     while moved := share.inside.copy_file_range(src, dst, size + 10):
         copied += moved
-    must_be_equal("copied", copied, size)
-    must_be_equal("offsets", [share.inside.lseek(fd, 0, os.SEEK_CUR) for fd in (src, dst)], [size, size])
+    equal("bytes that copy_file_range() copied in all", copied, size)
+    equal("file offset of the source", share.inside.lseek(src, 0, os.SEEK_CUR), size)
+    equal("file offset of the destination", share.inside.lseek(dst, 0, os.SEEK_CUR), size)
     share.inside.fsync(dst)
-    must_be_equal("content", list(share.same_content("to")), share.outside.hash_pattern(size))
+    share.same_content("to")
+    has_pattern("'to' outside", share.outside, "to", size)
 
 
 @case("COPY-002", covers=[Tread, Twrite])
@@ -46,10 +49,11 @@ def test_copy_file_range_with_offsets(share: Share) -> None:
     """copy_file_range(2) with offsets reads and writes there and leaves the descriptors' own.
     Source: copy_file_range(2) "If off_in is not NULL"."""
     src, dst = pair(share)
-    must_be_equal("copied", share.inside.copy_file_range(src, dst, 4, 3, 6), 4)
-    must_be_equal("offsets", [share.inside.lseek(fd, 0, os.SEEK_CUR) for fd in (src, dst)], [0, 0])
+    equal("bytes that copy_file_range() copied", share.inside.copy_file_range(src, dst, 4, 3, 6), 4)
+    equal("file offset of the source", share.inside.lseek(src, 0, os.SEEK_CUR), 0)
+    equal("file offset of the destination", share.inside.lseek(dst, 0, os.SEEK_CUR), 0)
     share.inside.fsync(dst)
-    must_be_equal("content", share.outside.slurp("to"), b"\0" * 6 + b"3456")
+    equal("content of 'to' outside", share.outside.slurp("to"), b"\0" * 6 + b"3456", code="content")
 
 
 @case("COPY-003")
@@ -58,11 +62,15 @@ def test_copy_file_range_at_the_end(share: Share) -> None:
     Source: copy_file_range(2) "If the file offset of fd_in is at or past the end of file, no bytes are
     copied"."""
     src, dst = pair(share)
-    must_be_equal("from the end", share.inside.copy_file_range(src, dst, 5, 10, 0), 0)
-    must_be_equal("past the end", share.inside.copy_file_range(src, dst, 5, 1000, 0), 0)
-    must_be_equal("nothing", share.inside.copy_file_range(src, dst, 0), 0)
-    must_be_equal("over the end", share.inside.copy_file_range(src, dst, 5, 8, 0), 2)
-    must_be_equal("content", share.inside.slurp("to"), b"89")
+    equal("bytes copied from the end of the source", share.inside.copy_file_range(src, dst, 5, 10, 0), 0)
+    equal("bytes copied from past the end of the source", share.inside.copy_file_range(src, dst, 5, 1000, 0), 0)
+    equal("bytes copied where none are asked for", share.inside.copy_file_range(src, dst, 0), 0)
+    equal(
+        "bytes copied from a range that passes the end of the source",
+        share.inside.copy_file_range(src, dst, 5, 8, 0),
+        2,
+    )
+    equal("content of 'to' inside", share.inside.slurp("to"), b"89", code="content")
 
 
 @case("COPY-004", covers=[Twrite])
@@ -72,10 +80,10 @@ def test_copy_file_range_within_one_file(share: Share) -> None:
     Source: copy_file_range(2) EINVAL "fd_in and fd_out refer to the same file and ... ranges overlap"."""
     share.inside.create("fred", DIGITS)
     fd = share.inside.open("fred", os.O_RDWR)
-    must_be_equal("copied", share.inside.copy_file_range(fd, fd, 4, 0, 6), 4)
+    equal("bytes that copy_file_range() copied within the file", share.inside.copy_file_range(fd, fd, 4, 0, 6), 4)
     share.inside.refuses(EINVAL).copy_file_range(fd, fd, 4, 0, 3)
     share.inside.fsync(fd)
-    must_be_equal("content", share.outside.slurp("fred"), b"0123450123")
+    equal("content of 'fred' outside", share.outside.slurp("fred"), b"0123450123", code="content")
 
 
 @case("COPY-005")
@@ -94,7 +102,7 @@ def test_copy_file_range_of_bad_descriptors(share: Share) -> None:
     share.inside.refuses(EISDIR).copy_file_range(share.inside.open("."), dst, 5)
     share.inside.refuses(EINVAL).copy_file_range(src, share.inside.open("pipe", os.O_RDWR), 5)
     share.inside.refuses(EINVAL).copy_file_range_flags(src, dst, 5, 1 << 20)
-    must_be_equal("content", share.inside.slurp("to"), b"")
+    equal("content of 'to' inside", share.inside.slurp("to"), b"", code="content")
 
 
 @case("COPY-006", severity="linux")
@@ -105,7 +113,8 @@ def test_copy_file_range_to_another_file_system(share: Share) -> None:
     src, _ = pair(share)
     scratch = share.inside.memfd("scratch")
     seen = works_or(share.inside, (EXDEV, EINVAL), "copy_file_range", src, scratch, 4)
-    must_be_equal("content", share.inside.pread(scratch, 99, 0), b"" if seen.errno is not None else b"0123")
+    wanted = b"" if seen.errno is not None else b"0123"
+    equal("content of the file of the other file system", share.inside.pread(scratch, 99, 0), wanted, code="content")
 
 
 @case("COPY-007", covers=[Tread, Twrite], cached_too=True)
@@ -118,10 +127,11 @@ def test_sendfile_between_files(share: Share, size: int) -> None:
     copied = 0
     while moved := share.inside.sendfile(dst, src, copied, size):
         copied += moved
-    must_be_equal("copied", copied, size)
-    must_be_equal("source's offset", share.inside.lseek(src, 0, os.SEEK_CUR), 0)
+    equal("bytes that sendfile() copied in all", copied, size)
+    equal("file offset of the source", share.inside.lseek(src, 0, os.SEEK_CUR), 0)
     share.inside.fsync(dst)
-    must_be_equal("content", list(share.same_content("to")), share.outside.hash_pattern(size))
+    share.same_content("to")
+    has_pattern("'to' outside", share.outside, "to", size)
 
 
 @case("COPY-008", covers=[Tread], cached_too=True)
@@ -130,9 +140,9 @@ def test_sendfile_into_a_pipe(share: Share) -> None:
     Source: sendfile(2)."""
     src, _ = pair(share)
     reader, writer = share.inside.pipe()
-    must_be_equal("moved", share.inside.sendfile(writer, src, 2, 5), 5)
-    must_be_equal("moved at the end", share.inside.sendfile(writer, src, 10, 5), 0)
-    must_be_equal("bytes", share.inside.read(reader, 99), b"23456")
+    equal("bytes that sendfile() moved", share.inside.sendfile(writer, src, 2, 5), 5)
+    equal("bytes that sendfile() moved from the end of the source", share.inside.sendfile(writer, src, 10, 5), 0)
+    equal("bytes read from the pipe", share.inside.read(reader, 99), b"23456", code="content")
 
 
 @case("COPY-009")
@@ -147,7 +157,7 @@ def test_sendfile_of_bad_descriptors(share: Share) -> None:
     share.inside.refuses(EINVAL).sendfile(share.inside.open("to", os.O_WRONLY | os.O_APPEND), src, 0, 5)
     share.inside.refuses(EINVAL, ESPIPE, because="sendfile(2): in_fd must support mmap-like operations"
                          ).sendfile(dst, reader, 0, 5)  # fmt: skip
-    must_be_equal("content", share.inside.slurp("to"), b"")
+    equal("content of 'to' inside", share.inside.slurp("to"), b"", code="content")
 
 
 @case("COPY-010", covers=[Tread, Twrite], cached_too=True)
@@ -159,9 +169,10 @@ def test_splice_from_file_to_file(share: Share, size: int) -> None:
     moved = 0
     while part := share.inside.splice_through_pipe(src, dst, size):
         moved += part
-    must_be_equal("moved", moved, size)
+    equal("bytes that splice() moved in all", moved, size)
     share.inside.fsync(dst)
-    must_be_equal("content", list(share.same_content("to")), share.outside.hash_pattern(size))
+    share.same_content("to")
+    has_pattern("'to' outside", share.outside, "to", size)
 
 
 @case("COPY-011", covers=[Tread, Twrite])
@@ -170,11 +181,12 @@ def test_splice_with_offsets(share: Share) -> None:
     Source: splice(2) "off_in", "off_out"."""
     src, dst = pair(share)
     reader, writer = share.inside.pipe()
-    must_be_equal("into the pipe", share.inside.splice(src, writer, 4, 3), 4)
-    must_be_equal("out of it", share.inside.splice(reader, dst, 4, None, 5), 4)
-    must_be_equal("offsets", [share.inside.lseek(fd, 0, os.SEEK_CUR) for fd in (src, dst)], [0, 0])
+    equal("bytes that splice() moved into the pipe", share.inside.splice(src, writer, 4, 3), 4)
+    equal("bytes that splice() moved out of the pipe", share.inside.splice(reader, dst, 4, None, 5), 4)
+    equal("file offset of the source", share.inside.lseek(src, 0, os.SEEK_CUR), 0)
+    equal("file offset of the destination", share.inside.lseek(dst, 0, os.SEEK_CUR), 0)
     share.inside.fsync(dst)
-    must_be_equal("content", share.outside.slurp("to"), b"\0" * 5 + b"3456")
+    equal("content of 'to' outside", share.outside.slurp("to"), b"\0" * 5 + b"3456", code="content")
 
 
 @case("COPY-012")
@@ -190,8 +202,8 @@ def test_splice_of_bad_descriptors(share: Share) -> None:
     share.inside.refuses(ESPIPE).splice(reader, dst, 4, 1)
     share.inside.refuses(EBADF).splice(reader, share.inside.open("to"), 4)
     share.inside.refuses(EBADF).splice(share.inside.open("from", os.O_WRONLY), writer, 4)
-    must_be_equal("content", share.inside.slurp("to"), b"")
-    must_be_equal("pipe", share.inside.read(reader, 9), b"abc")
+    equal("content of 'to' inside", share.inside.slurp("to"), b"", code="content")
+    equal("bytes left in the pipe", share.inside.read(reader, 9), b"abc", code="content")
 
 
 @case("COPY-013", covers=[Tlcreate], cached_too=True)
@@ -212,4 +224,4 @@ def test_copy_of_a_hole(share: Share) -> None:
         done += moved
     flush(share, "one", "two")
     for name in ("one", "two"):
-        must_be_equal(name, share.outside.slurp(name), wanted)
+        equal(f"content of {name!r} outside", share.outside.slurp(name), wanted, code="content")

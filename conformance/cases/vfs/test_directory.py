@@ -9,7 +9,7 @@ from errno import EBADF, EBUSY, EEXIST, EINVAL, ENOENT, ENOTDIR, ENOTEMPTY
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, must_be_equal, settled_times, works_or
+from conformance.cases.vfs.outcomes import FRESH_NAMES, changes, settled_times, works_or
 from conformance.cases.vfs.shared_errors import (
     Operation,
     for_each,
@@ -18,6 +18,7 @@ from conformance.cases.vfs.shared_errors import (
     refuses_taken_names,
     refuses_without_write_permission,
 )
+from conformance.checks import equal, fields, require_equal
 from conformance.share import Share
 from protocol.messages import Tmkdir, Tunlinkat
 
@@ -38,10 +39,9 @@ def test_mkdir_gives_mode_without_umask(share: Share, mode: int, umask: int) -> 
     share.inside.umask(umask)
     share.inside.mkdir("dir", mode)
     seen = share.same_stat("dir").inside
-    must_be_equal("mode", oct(seen["st_mode"]), oct(stat.S_IFDIR | mode & ~umask))
-    must_be_equal("links", seen["st_nlink"], share.outside.stat("dir")["st_nlink"])
-    assert share.same_directory() == ["dir"]
-    assert share.same_directory("dir") == []
+    fields("'dir'", seen, mode=stat.S_IFDIR | mode & ~umask, nlink=share.outside.stat("dir")["st_nlink"])
+    equal("names in the case's directory", share.same_directory(), ["dir"], code="names")
+    equal("names in 'dir'", share.same_directory("dir"), [], code="names")
 
 
 @case("DIRECTORY-002", covers=[Tmkdir])
@@ -51,7 +51,7 @@ def test_mkdir_drops_setid_bits_of_its_mode(share: Share, bits: int) -> None:
     Source: mkdir(2): under Linux "mode & ~umask & 01777"; Linux fs/namei.c vfs_mkdir()."""
     share.inside.umask(0)
     share.inside.mkdir("dir", bits)
-    must_be_equal("mode", oct(share.same_stat("dir").inside["st_mode"]), oct(stat.S_IFDIR | bits & 0o777))
+    fields("'dir'", share.same_stat("dir").inside, mode=stat.S_IFDIR | bits & 0o777)
 
 
 @case("DIRECTORY-003", covers=[Tmkdir], cached_too=True)
@@ -67,13 +67,9 @@ def test_mkdir_in_a_setgid_directory(share: Share) -> None:
     share.inside.mkdir("project/roots")
     user.mkdir("project/users", 0o750)
     user.mkdir("project/users/below")
-    seen = {}
-    for name in ("roots", "users", "users/below"):
-        values = share.same_stat(f"project/{name}").inside
-        seen[name] = (values["st_uid"], values["st_gid"], oct(values["st_mode"] & 0o7777))
-    must_be_equal("owner, group, mode", seen, {
-        "roots": (0, 2001, "0o2755"), "users": (1001, 2001, "0o2750"), "users/below": (1001, 2001, "0o2755"),
-    })  # fmt: skip
+    for name, uid, permissions in (("roots", 0, 0o2755), ("users", 1001, 0o2750), ("users/below", 1001, 0o2755)):
+        seen = share.same_stat(f"project/{name}").inside
+        fields(f"'project/{name}'", seen, uid=uid, gid=2001, permissions=permissions)
 
 
 @case("DIRECTORY-004", covers=[Tmkdir], cached_too=True)
@@ -87,7 +83,7 @@ def test_mkdir_belongs_to_who_makes_it(share: Share) -> None:
     user = share.inside.spawn("user", uid=1001, gid=2001)
     user.mkdir("parent/dir")
     seen = share.same_stat("parent/dir").inside
-    must_be_equal("owner and group", (seen["st_uid"], seen["st_gid"]), (1001, 2001))
+    fields("'parent/dir'", seen, uid=1001, gid=2001)
 
 
 @case("DIRECTORY-005", covers=[Tmkdir, Tunlinkat], caches=FRESH_NAMES)
@@ -101,13 +97,13 @@ def test_mkdir_and_rmdir_change_the_parent(share: Share) -> None:
     links = share.outside.stat("parent")["st_nlink"]
     share.inside.mkdir("parent/dir")
     after = share.same_stat("parent")
-    assert {"mtime_ns", "ctime_ns"} <= after.changed_from(before) <= {"mtime_ns", "ctime_ns", "nlink", "size"}
+    changes("'parent' by mkdir(2)", before, after, must={"mtime_ns", "ctime_ns"}, may={"nlink", "size"})
     settled_times(share, "parent")
     before = share.same_stat("parent")
     share.inside.rmdir("parent/dir")
     after = share.same_stat("parent")
-    assert {"mtime_ns", "ctime_ns"} <= after.changed_from(before) <= {"mtime_ns", "ctime_ns", "nlink", "size"}
-    must_be_equal("links", after.inside["st_nlink"], links)
+    changes("'parent' by rmdir(2)", before, after, must={"mtime_ns", "ctime_ns"}, may={"nlink", "size"})
+    fields("'parent' after rmdir(2)", after.inside, nlink=links)
 
 
 @case("DIRECTORY-006", covers=[Tmkdir])
@@ -115,8 +111,8 @@ def test_mkdir_with_a_trailing_slash(share: Share) -> None:
     """mkdir(2) takes a name with slashes behind it.  Source: POSIX 4.13 Pathname Resolution; mkdir(2)."""
     share.inside.mkdir("dir//")
     share.inside.mkdir("dir/./below/")
-    assert share.same_directory() == ["dir"]
-    assert share.same_directory("dir") == ["below"]
+    equal("names in the case's directory", share.same_directory(), ["dir"], code="names")
+    equal("names in 'dir'", share.same_directory("dir"), ["below"], code="names")
 
 
 @case("DIRECTORY-007", covers=[Tmkdir], caches=FRESH_NAMES)
@@ -126,7 +122,7 @@ def test_mkdir_of_a_name_removed_outside(share: Share) -> None:
     share.inside.create("dir", b"a file")
     share.outside.unlink("dir")
     share.inside.mkdir("dir")
-    assert stat.S_ISDIR(share.same_stat("dir").inside["st_mode"])
+    fields("'dir'", share.same_stat("dir").inside, type=stat.S_IFDIR)
 
 
 @case("DIRECTORY-008", covers=[Tmkdir], caches=FRESH_NAMES)
@@ -137,7 +133,7 @@ def test_directories_made_and_removed_outside(share: Share) -> None:
     share.inside.refuses(ENOENT).stat("dir")
     share.outside.mkdir("dir", 0o750)
     share.outside.create("dir/fred", b"abc")
-    assert share.same_directory("dir") == ["fred"]
+    equal("names in 'dir'", share.same_directory("dir"), ["fred"], code="names")
     share.inside.refuses(EEXIST).mkdir("dir")
     share.inside.mkdir("dir/below")
     share.outside.unlink("dir/fred")
@@ -158,7 +154,7 @@ def test_mkdirat_below_a_descriptor(share: Share) -> None:
     at, file = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY), share.inside.open("fred")
     share.inside.mkdir("below", 0o700, dir_fd=at)
     share.inside.mkdir("deeper", dir_fd=share.inside.open("below", dir_fd=at))
-    assert share.same_directory("dir/below") == ["deeper"]
+    equal("names in 'dir/below'", share.same_directory("dir/below"), ["deeper"], code="names")
     share.inside.refuses(EBADF).mkdir("x", dir_fd=987)
     share.inside.refuses(ENOTDIR).mkdir("x", dir_fd=file)
     share.inside.refuses(EBADF).rmdir("below", dir_fd=987)
@@ -172,7 +168,7 @@ def test_many_subdirectories_are_counted(share: Share) -> None:
     share.inside.mkdir("dir")
     share.inside.repeat(40, "mkdir", "dir/%d")
     share.same_stat("dir")
-    assert len(share.same_directory("dir")) == 40
+    equal("number of names in 'dir'", len(share.same_directory("dir")), 40, code="names")
 
 
 @case("DIRECTORY-011", covers=[Tunlinkat], cached_too=True)
@@ -184,9 +180,9 @@ def test_rmdir_removes_an_empty_directory(share: Share) -> None:
     share.inside.rmdir("dir")
     share.gone("dir")
     share.inside.refuses(ENOENT).rmdir("dir")
-    assert share.same_directory() == ["other"]
+    equal("names in the case's directory", share.same_directory(), ["other"], code="names")
     share.inside.create("dir", b"a file now")
-    assert share.inside.slurp("dir") == b"a file now"
+    equal("content of 'dir' inside", share.inside.slurp("dir"), b"a file now", code="content")
     share.inside.rmdir("other/")
     share.gone("other")
 
@@ -204,7 +200,7 @@ def test_rmdir_of_a_directory_with_entries(share: Share, entry: str) -> None:
     else:
         share.inside.create(f"dir/{entry}", b"abc")
     share.inside.refuses(ENOTEMPTY).rmdir("dir")
-    assert share.same_directory("dir") == [entry]
+    equal("names in 'dir'", share.same_directory("dir"), [entry], code="names")
 
 
 @case("DIRECTORY-013", covers=[Tunlinkat], caches=FRESH_NAMES)
@@ -212,7 +208,7 @@ def test_rmdir_of_a_directory_the_host_put_a_file_into(share: Share) -> None:
     """rmdir(2) fails with ENOTEMPTY for a directory that the guest saw empty and the host has filled.
     Source: rmdir(2) ENOTEMPTY; the server is the one that knows."""
     share.inside.mkdir("dir")
-    assert share.inside.listdir("dir") == []
+    equal("names in 'dir' inside", share.inside.listdir("dir"), [], code="names")
     share.outside.create("dir/fred")
     share.inside.refuses(ENOTEMPTY).rmdir("dir")
     share.outside.unlink("dir/fred")
@@ -236,7 +232,7 @@ def test_rmdir_of_what_is_no_directory(share: Share, kind: str) -> None:
     share.inside.refuses(ENOTDIR).rmdir("x")
     if kind == "link-to-directory":
         share.inside.refuses(ENOTDIR).rmdir("x/")
-    assert share.same_directory() == ["dir", "x"]
+    equal("names in the case's directory", share.same_directory(), ["dir", "x"], code="names")
 
 
 @case("DIRECTORY-015")
@@ -248,7 +244,7 @@ def test_rmdir_of_dot_and_dotdot(share: Share) -> None:
     share.inside.refuses(EINVAL).rmdir(".")
     share.inside.refuses(EINVAL).rmdir("dir/below/.")
     share.inside.refuses(ENOTEMPTY).rmdir("dir/below/..")
-    assert share.same_directory("dir") == ["below"]
+    equal("names in 'dir'", share.same_directory("dir"), ["below"], code="names")
 
 
 @case("DIRECTORY-016", covers=[Tunlinkat])
@@ -278,7 +274,7 @@ def test_rmdir_and_rename_of_a_mount_point(share: Share) -> None:
     share.inside.mkdir("other")
     where = f"{share.inside.root}/dir"
     mounted = share.inside.run(["mount", "-t", "tmpfs", "assay9", where])
-    must_be_equal("mount", mounted["status"], 0)
+    require_equal("exit status of mount(8)", mounted["status"], 0)
     try:
         with share.without_comparison():  # inside the directory is hidden by the mount
             share.inside.refuses(EBUSY).rmdir("dir")
@@ -311,9 +307,9 @@ def test_a_name_used_again_is_a_new_directory(share: Share) -> None:
     share.inside.unlink("dir/fred")
     share.inside.rmdir("dir")
     share.inside.mkdir("dir", 0o755)
-    must_be_equal("mode", oct(share.same_stat("dir").inside["st_mode"] & 0o7777), "0o755")
+    fields("'dir'", share.same_stat("dir").inside, permissions=0o755)
     share.inside.refuses(ENOENT).stat("dir/fred")
-    assert share.same_directory("dir") == []
+    equal("names in 'dir'", share.same_directory("dir"), [], code="names")
 
 
 @case("DIRECTORY-101")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import flush, must_be_equal
+from conformance.cases.vfs.outcomes import flush
+from conformance.checks import equal, holds, require_equal
 from conformance.errors import Undrivable
 from conformance.share import Share
 from conformance.vantage import Vantage
@@ -29,16 +30,18 @@ def place(share: Share, program: str, name: str, mode: int = EXECUTABLE) -> None
     with share.without_comparison():
         share.inside.create(name)
         copied = share.inside.run(["/bin/cp", path, f"{share.inside.root}/{name}"])
-    must_be_equal("status of cp", (copied["status"], copied["stderr"]), (0, b""))
+    require_equal("exit status and errors of cp(1) onto the share", (copied["status"], copied["stderr"]), (0, b""))
     flush(share, name)
     share.inside.chmod(name, mode)
     share.same_content(name)
 
 
-def ran(vantage: Vantage, argv: list[str], **kw: Any) -> tuple[int, bytes, bytes]:
-    """A program's exit status and what it wrote."""
+def runs(what: str, vantage: Vantage, argv: list[str], output: bytes, *, status: int = 0, **kw: Any) -> None:
+    """The program runs, ends with this exit status and writes just this output, and no errors."""
     done = vantage.run(argv, **kw)
-    return done["status"], done["stdout"], done["stderr"]
+    equal(f"exit status of {what} (errors: {done['stderr'][:200]!r})", done["status"], status)
+    equal(f"output of {what}", done["stdout"], output, code="content")
+    equal(f"errors of {what}", done["stderr"], b"")
 
 
 @case("EXEC-001", covers=[Tlopen, Tread], cached_too=True)
@@ -47,7 +50,7 @@ def test_program_runs(share: Share) -> None:
     Source: execve(2); known defects: UTM#5997 (SIGSEGV of programs on the share)."""
     place(share, "cat", "cat")
     for text in (b"first", b"second " * 20_000):
-        must_be_equal("run", ran(share.inside, ["./cat"], stdin=text), (0, text, b""))
+        runs(f"./cat of {len(text)} bytes", share.inside, ["./cat"], text, stdin=text)
 
 
 @case("EXEC-002", covers=[Tread])
@@ -56,7 +59,7 @@ def test_larger_program_runs(share: Share) -> None:
     Source: execve(2); mmap(2); known defect: UTM#5997."""
     place(share, "bash", "bash")
     code = "n=0; for i in {1..100}; do ((n += i)); done; printf '%05d\\n' $n"
-    must_be_equal("run", ran(share.inside, ["./bash", "--norc", "-c", code]), (0, b"05050\n", b""))
+    runs("./bash", share.inside, ["./bash", "--norc", "-c", code], b"05050\n")
 
 
 @case("EXEC-003", covers=[Tlopen, Tread])
@@ -66,16 +69,16 @@ def test_script_runs(share: Share, way: str) -> None:
     Source: execve(2) "Interpreter scripts"."""
     share.inside.create("script", f'{way}\necho "$(basename "$0") $1"\nexit 7\n'.encode(), EXECUTABLE)
     flush(share, "script")
-    must_be_equal("run", ran(share.inside, ["./script", "one"]), (7, b"script one\n", b""))
+    runs("./script", share.inside, ["./script", "one"], b"script one\n", status=7)
 
 
 @case("EXEC-004", covers=[Tlopen], caches=("none", "readahead", "mmap"))
 def test_script_changed_outside(share: Share) -> None:
     """A script that the host has changed runs as it now is.  Source: execve(2); POSIX execve."""
     share.outside.create("script", b"#!/bin/sh\necho old\n", EXECUTABLE)
-    must_be_equal("old", ran(share.inside, ["./script"]), (0, b"old\n", b""))
+    runs("the script", share.inside, ["./script"], b"old\n")
     share.outside.overwrite("script", b"#!/bin/sh\necho new and longer\n")
-    must_be_equal("new", ran(share.inside, ["./script"]), (0, b"new and longer\n", b""))
+    runs("the script that the host has changed", share.inside, ["./script"], b"new and longer\n")
 
 
 @case("EXEC-005")
@@ -88,7 +91,7 @@ def test_no_execute_permission(share: Share) -> None:
     share.inside.refuses(EACCES).run(["./script"])
     bob.refuses(EACCES).run(["./script"])
     share.inside.chmod("script", 0o744)
-    must_be_equal("root", ran(share.inside, ["./script"]), (0, b"hello\n", b""))
+    runs("a script that its owner may execute, by root", share.inside, ["./script"], b"hello\n")
     bob.refuses(EACCES).run(["./script"])
 
 
@@ -135,7 +138,7 @@ def test_program_open_for_writing_cannot_run(share: Share) -> None:
     if release not in ((6, 11), (6, 12)):
         share.inside.refuses(ETXTBSY).run(["./true"])
     share.inside.close(fd)
-    must_be_equal("run", ran(share.inside, ["./true"]), (0, b"", b""))
+    runs("./true once it is closed", share.inside, ["./true"], b"")
 
 
 @case("EXEC-009", covers=[Tlopen], needs=("passthrough-ownership",))
@@ -146,15 +149,15 @@ def test_set_user_id_program(share: Share) -> None:
     if share.inside.statvfs(".")["f_flag"] & ST_NOSUID:
         raise Undrivable("the share is mounted nosuid")
     bob = share.inside.spawn("bob", uid=1001, gid=1001)
-    must_be_equal("plain", ran(bob, ["./id", "-u"]), (0, b"1001\n", b""))
+    runs("id -u without set-ID bits", bob, ["./id", "-u"], b"1001\n")
     share.inside.chown("id", 1002, 1003)
     share.inside.chmod("id", 0o4755)
-    must_be_equal("set-user-ID", ran(bob, ["./id", "-u"]), (0, b"1002\n", b""))
-    must_be_equal("real", ran(bob, ["./id", "-u", "-r"]), (0, b"1001\n", b""))
+    runs("id -u with the set-user-ID bit", bob, ["./id", "-u"], b"1002\n")
+    runs("id -u -r with the set-user-ID bit", bob, ["./id", "-u", "-r"], b"1001\n")
     share.inside.chmod("id", 0o2755)
-    must_be_equal("set-group-ID", ran(bob, ["./id", "-g"]), (0, b"1003\n", b""))
+    runs("id -g with the set-group-ID bit", bob, ["./id", "-g"], b"1003\n")
     share.inside.chmod("id", 0o755)
-    must_be_equal("neither", ran(bob, ["./id", "-u"]), (0, b"1001\n", b""))
+    runs("id -u after the bits were cleared", bob, ["./id", "-u"], b"1001\n")
 
 
 @case("EXEC-010", covers=[Tread], cached_too=True)
@@ -169,9 +172,10 @@ def test_library_is_mapped_from_the_share(share: Share) -> None:
         share.inside.run(["/bin/cp", library, f"{share.inside.root}/lib.so"])
     flush(share, "lib.so")
     preloaded = {"LD_PRELOAD": f"{share.inside.root}/lib.so", "LC_ALL": "C"}
-    status, out, err = ran(share.inside, ["/bin/cat", "/proc/self/maps"], env=preloaded)
-    must_be_equal("status and errors", (status, err), (0, b""))
-    must_be_equal("mapped from the share", f"{share.inside.root}/lib.so".encode() in out, True)
+    done = share.inside.run(["/bin/cat", "/proc/self/maps"], env=preloaded)
+    equal("exit status and errors of the program", (done["status"], done["stderr"]), (0, b""))
+    maps = [line.split()[-1].decode() for line in done["stdout"].splitlines()]
+    holds("the library is mapped from the share", f"{share.inside.root}/lib.so" in maps, seen=sorted(set(maps)))
 
 
 @case("EXEC-011", covers=[Treadlink])
@@ -182,7 +186,7 @@ def test_program_through_a_link(share: Share) -> None:
     share.inside.symlink("script", "soft")
     share.inside.link("script", "hard")
     for name in ("./soft", "./hard"):
-        must_be_equal(name, ran(share.inside, [name]), (0, b"hello\n", b""))
+        runs(name, share.inside, [name], b"hello\n")
 
 
 @case("EXEC-012")
@@ -200,7 +204,7 @@ def test_executable_only(share: Share) -> None:
     Source: POSIX execve: execute permission is all that is asked for; path_resolution(7)."""
     place(share, "true", "true", 0o711)
     bob = share.inside.spawn("bob", uid=1001)
-    must_be_equal("run", ran(bob, ["./true"]), (0, b"", b""))
+    runs("a program of mode 0711 by another user", bob, ["./true"], b"")
     bob.refuses(EACCES).open("true")
 
 

@@ -8,8 +8,9 @@ from errno import EBADF, EFBIG, EINVAL, ENODEV, EOPNOTSUPP, ESPIPE
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import flush, must_be_equal, works_or
+from conformance.cases.vfs.outcomes import changes, flush, works_or
 from conformance.cases.vfs.test_open import make_node
+from conformance.checks import equal, fields
 from conformance.share import Share
 from protocol.messages import Tlcreate, Twrite
 
@@ -43,9 +44,9 @@ def test_fallocate_works_or_changes_nothing(share: Share, name: str) -> None:
     fd = share.inside.open("fred", os.O_RDWR)
     seen = works_or(share.inside, (EOPNOTSUPP,), "fallocate", fd, mode, offset, length)
     if seen.errno is not None:
-        assert share.same_stat("fred").changed_from(before) == set()
+        changes("'fred' by fallocate(2) that failed", before, share.same_stat("fred"))
         wanted = DATA
-    must_be_equal("content", share.inside.slurp("fred"), wanted)
+    equal("content of 'fred' inside", share.inside.slurp("fred"), wanted, code="content")
     share.same_content("fred")
 
 
@@ -66,7 +67,7 @@ def test_fallocate_of_bad_arguments(share: Share) -> None:
     share.inside.refuses(ESPIPE, ENODEV, because="fallocate(2) ENODEV, ESPIPE"
                          ).fallocate(share.inside.open("pipe", os.O_RDWR), 0, 0, 10)  # fmt: skip
     share.inside.refuses(EOPNOTSUPP, EINVAL).fallocate(fd, 1 << 20, 0, 10)
-    must_be_equal("content", share.inside.slurp("fred"), b"abc")
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
     share.same_stat("fred")
 
 
@@ -82,5 +83,10 @@ def test_posix_fallocate(share: Share, offset: int, length: int) -> None:
     share.inside.posix_fallocate(fd, offset, length)
     share.inside.fsync(fd)
     size = max(10_000, offset + length)
-    must_be_equal("size", share.same_stat("fred").inside["st_size"], size)
-    must_be_equal("content", share.outside.slurp("fred"), b"x" * 10_000 + b"\0" * (size - 10_000))
+    fields("'fred'", share.same_stat("fred").inside, size=size)
+    equal(
+        "content of 'fred' outside",
+        share.outside.slurp("fred"),
+        b"x" * 10_000 + b"\0" * (size - 10_000),
+        code="content",
+    )

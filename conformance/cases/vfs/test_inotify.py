@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from conformance.case import case
+from conformance.checks import equal, holds
 from conformance.share import Share
 
 (IN_ACCESS, IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_CLOSE_NOWRITE, IN_OPEN, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE,
@@ -17,6 +18,15 @@ from conformance.share import Share
 IN_ISDIR, IN_IGNORED, IN_ONLYDIR, IN_ALL = 0x40000000, 0x8000, 0x01000000, 0xFFF
 
 Events = list[tuple[int, str]]
+NAMES = {1 << n: name for n, name in enumerate((
+    "IN_ACCESS", "IN_MODIFY", "IN_ATTRIB", "IN_CLOSE_WRITE", "IN_CLOSE_NOWRITE", "IN_OPEN", "IN_MOVED_FROM",
+    "IN_MOVED_TO", "IN_CREATE", "IN_DELETE", "IN_DELETE_SELF", "IN_MOVE_SELF"))} | {
+    IN_IGNORED: "IN_IGNORED", IN_ISDIR: "IN_ISDIR"}  # fmt: skip
+
+
+def spelt(seen: Events) -> list[str]:
+    """Events as findings show them: "IN_CREATE|IN_ISDIR sub"."""
+    return [" ".join(("|".join(n for bit, n in NAMES.items() if mask & bit), name)).rstrip() for mask, name in seen]
 
 
 def watch(share: Share, path: str, mask: int) -> tuple[int, int]:
@@ -61,7 +71,7 @@ def test_entries_of_a_directory(share: Share, call: str) -> None:
     fd, _ = watch(share, "d", IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO)
     perform, wanted = ENTRIES[call]
     perform(share)
-    assert events(share, fd) == wanted
+    equal(f"events of the watched directory after {call}", spelt(events(share, fd)), spelt(wanted))
 
 
 def _write(share: Share) -> None:
@@ -93,7 +103,8 @@ def test_what_happens_to_a_file_of_a_watched_directory(share: Share, call: str) 
     with share.without_comparison():
         CONTENTS[call][0](share)
         seen = events(share, fd)
-    assert {mask for mask, name in seen if name == "fred"} == CONTENTS[call][1]
+    wanted = {*spelt([(mask, "fred") for mask in CONTENTS[call][1]])}
+    equal(f"events of 'fred' after {call}", {*spelt([e for e in seen if e[1] == "fred"])}, wanted)
 
 
 @case("INOTIFY-003", severity="linux", cached_too=True)
@@ -108,8 +119,8 @@ def test_a_watched_file_itself(share: Share) -> None:
         share.inside.close(writer)
         share.inside.chmod("fred", 0o600)
         share.inside.rename("fred", "barney")
-        seen = [mask for mask, _ in events(share, fd)]
-    assert seen == [IN_MODIFY, IN_ATTRIB, IN_MOVE_SELF]
+        seen = spelt(events(share, fd))
+    equal("events of the watched file", seen, ["IN_MODIFY", "IN_ATTRIB", "IN_MOVE_SELF"])
 
 
 @case("INOTIFY-007", severity="linux")
@@ -127,7 +138,8 @@ def test_the_end_of_a_watched_file(share: Share, kind: str) -> None:
     else:
         share.inside.rmdir("x")
     share.inside.close(held)
-    assert [mask & ~IN_ISDIR for mask, _ in events(share, fd)] == [IN_DELETE_SELF, IN_IGNORED]
+    seen = spelt([(mask & ~IN_ISDIR, name) for mask, name in events(share, fd)])
+    equal(f"events of the {kind} whose last name and descriptor are gone", seen, ["IN_DELETE_SELF", "IN_IGNORED"])
 
 
 @case("INOTIFY-004", severity="varies")
@@ -141,7 +153,8 @@ def test_a_watch_needs_no_open_descriptor(share: Share, path: str) -> None:
     fd = share.inside.inotify_init()
     share.inside.inotify_add_watch(fd, path, IN_ATTRIB)
     share.inside.chmod(path, 0o700)
-    assert (IN_ATTRIB, "") in [(mask & ~IN_ISDIR, name) for mask, name in events(share, fd)]
+    seen = spelt([(mask & ~IN_ISDIR, name) for mask, name in events(share, fd)])
+    holds(f"a watch of {path!r} that nobody holds open reports IN_ATTRIB", "IN_ATTRIB" in seen, seen=seen)
 
 
 @case("INOTIFY-005", severity="varies", caches=("none", "mmap"), control=False)
@@ -156,7 +169,7 @@ def test_what_the_host_does_is_not_reported(share: Share) -> None:
     with share.without_comparison():
         share.outside.create("d/new", b"content")
         share.outside.unlink("d/new")
-        assert events(share, fd) == []
+        equal("events after the host created and removed a file", spelt(events(share, fd)), [])
 
 
 @case("INOTIFY-006")

@@ -9,7 +9,8 @@ from errno import EBADF, EFAULT, EFBIG, EINVAL, EISDIR, ESPIPE
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, flush, must_be_equal, settled_times, uncached
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, changes, flush, has_pattern, settled_times, uncached
+from conformance.checks import equal, fields
 from conformance.share import Share
 from protocol.messages import Tlopen, Tread, Twrite
 
@@ -34,11 +35,13 @@ def test_one_write_and_one_read(share: Share, sizes: str) -> None:
         length = extra + times * share.mount.msize
         name = f"fred{length}"
         fd = share.inside.open(name, NEW, 0o644)
-        must_be_equal("bytes written", share.inside.write_pattern(fd, length, chunk=1 << 30), length)
+        equal("bytes that write() wrote inside", share.inside.write_pattern(fd, length, chunk=1 << 30), length)
         share.inside.fsync(fd)
-        must_be_equal("size", share.same_stat(name).inside["st_size"], length)
-        must_be_equal("content", list(share.same_content(name)), share.outside.hash_pattern(length))
-        must_be_equal("bytes read", share.inside.read_in_one(uncached(share, fd), length + 100, 0)[0], length)
+        fields(f"{name!r}", share.same_stat(name).inside, size=length)
+        share.same_content(name)
+        has_pattern(f"{name!r} outside", share.outside, name, length)
+        got, _ = share.inside.read_in_one(uncached(share, fd), length + 100, 0)
+        equal(f"bytes that one read() of {length + 100} returned", got, length)
 
 
 @case("IO-002", covers=[Tread], caches=DIRECT_CACHES)
@@ -50,8 +53,9 @@ def test_every_read_count_around_the_message_size(share: Share) -> None:
     counts = list(range(msize - 40, msize + 9))
     seen = share.inside.read_counts(share.inside.open("fred"), counts)
     host = share.outside.read_counts(share.outside.open("fred"), counts)
-    must_be_equal("bytes read", [got for got, _ in seen], counts)
-    must_be_equal("counts with wrong bytes", [c for c, a, b in zip(counts, seen, host, strict=True) if a != b], [])
+    for count, (got, hashed), (_, wanted) in zip(counts, seen, host, strict=True):
+        equal(f"bytes that one read() of {count} returned", got, count)
+        equal(f"SHA-256 of the first {count} bytes", hashed, wanted, code="content")
 
 
 @case("IO-003", covers=[Tread], cached_too=True)
@@ -60,12 +64,12 @@ def test_read_at_and_past_the_end(share: Share) -> None:
     Source: POSIX read "No data transfer shall occur past the current end-of-file"; read(2)."""
     share.outside.create("fred", b"0123456789")
     fd = share.inside.open("fred")
-    assert share.inside.pread(fd, 100, 4) == b"456789"
-    assert share.inside.pread(fd, 100, 9) == b"9"
+    equal("bytes read at offset 4 inside", share.inside.pread(fd, 100, 4), b"456789", code="content")
+    equal("bytes read at offset 9 inside", share.inside.pread(fd, 100, 9), b"9", code="content")
     for offset in (10, 11, 4096, 1 << 33):
-        must_be_equal(f"read at {offset}", share.inside.pread(fd, 100, offset), b"")
-    assert share.inside.read(fd, 100) == b"0123456789"
-    assert share.inside.read(fd, 100) == b""
+        equal(f"bytes read at offset {offset}, past the end,", share.inside.pread(fd, 100, offset), b"", code="content")
+    equal("bytes that read() returned inside", share.inside.read(fd, 100), b"0123456789", code="content")
+    equal("bytes that read() returned at the end", share.inside.read(fd, 100), b"", code="content")
 
 
 @case("IO-004")
@@ -75,8 +79,9 @@ def test_zero_length_read(share: Share) -> None:
     zero"; read(2)."""
     share.inside.create("fred", b"abc")
     fd = share.inside.open("fred", os.O_RDWR)
-    assert share.inside.read(fd, 0) == b"" and share.inside.pread(fd, 0, 999) == b""
-    assert share.inside.read(fd, 9) == b"abc"
+    equal("bytes that read() of none returned", share.inside.read(fd, 0), b"", code="content")
+    equal("bytes that pread() of none past the end returned", share.inside.pread(fd, 0, 999), b"", code="content")
+    equal("bytes that read() returned after them", share.inside.read(fd, 9), b"abc", code="content")
 
 
 @case("IO-005", cached_too=True)
@@ -89,10 +94,10 @@ def test_zero_length_write(share: Share) -> None:
     settled_times(share, "fred")
     before = share.same_stat("fred")
     fd = share.inside.open("fred", os.O_RDWR)
-    must_be_equal("written", share.inside.write(fd, b""), 0)
-    must_be_equal("written past the end", share.inside.pwrite(fd, b"", 5000), 0)
-    assert share.same_stat("fred").changed_from(before) == set()
-    assert share.same_content("fred")[0] == 3
+    equal("bytes that write() wrote inside", share.inside.write(fd, b""), 0)
+    equal("bytes that pwrite() wrote past the end", share.inside.pwrite(fd, b"", 5000), 0)
+    changes("'fred' by a write of no bytes", before, share.same_stat("fred"))
+    equal("size of 'fred'", share.same_content("fred")[0], 3, code="field:size")
 
 
 @case("IO-006", covers=[Twrite], cached_too=True)
@@ -104,12 +109,12 @@ def test_write_past_the_end_leaves_zeros(share: Share) -> None:
         name = f"fred{start}"
         share.inside.create(name, b"abc")
         fd = share.inside.open(name, os.O_RDWR)
-        must_be_equal("written", share.inside.pwrite(fd, b"end", start), 3)
+        equal("bytes that pwrite() wrote inside", share.inside.pwrite(fd, b"end", start), 3)
         share.inside.fsync(fd)
-        must_be_equal("size", share.same_stat(name).inside["st_size"], start + 3)
+        fields(f"{name!r}", share.same_stat(name).inside, size=start + 3)
         whole = b"abc" + b"\0" * (start - 3) + b"end"
-        must_be_equal("inside", share.inside.pread(fd, 200_000, 0), whole)
-        must_be_equal("outside", share.outside.slurp(name), whole)
+        equal(f"content of {name!r} inside", share.inside.pread(fd, 200_000, 0), whole, code="content")
+        equal(f"content of {name!r} outside", share.outside.slurp(name), whole, code="content")
 
 
 @case("IO-007", covers=[Twrite], cached_too=True)
@@ -122,8 +127,8 @@ def test_overwrite_in_the_middle(share: Share) -> None:
         share.inside.pwrite(fd, bytes([mark]) * 10, start)
         wanted[start : start + 10] = bytes([mark]) * 10
     share.inside.fsync(fd)
-    must_be_equal("size", share.same_content("fred")[0], 200_000)
-    must_be_equal("content is as written", share.outside.slurp("fred") == bytes(wanted), True)
+    equal("size of 'fred'", share.same_content("fred")[0], 200_000, code="field:size")
+    equal("content of 'fred' outside", share.outside.slurp("fred"), bytes(wanted), code="content")
 
 
 @case("IO-008", covers=[Tread, Twrite])
@@ -131,19 +136,17 @@ def test_offsets_move_as_they_must(share: Share) -> None:
     """read and write move the offset by what they transferred; pread and pwrite leave it.
     Source: POSIX read, write, pread, pwrite."""
     fd = share.inside.open("fred", NEW, 0o644)
-    where = []
     share.inside.write(fd, b"0123456789")
-    where.append(share.inside.lseek(fd, 0, os.SEEK_CUR))
+    equal("offset after a write of 10 bytes", share.inside.lseek(fd, 0, os.SEEK_CUR), 10)
     share.inside.pwrite(fd, b"AB", 2)
-    where.append(share.inside.lseek(fd, 0, os.SEEK_CUR))
+    equal("offset after pwrite", share.inside.lseek(fd, 0, os.SEEK_CUR), 10)
     share.inside.lseek(fd, 1)
-    assert share.inside.read(fd, 3) == b"1AB"
-    where.append(share.inside.lseek(fd, 0, os.SEEK_CUR))
-    assert share.inside.pread(fd, 3, 7) == b"789"
-    where.append(share.inside.lseek(fd, 0, os.SEEK_CUR))
+    equal("bytes that read() returned at offset 1", share.inside.read(fd, 3), b"1AB", code="content")
+    equal("offset after a read of 3 bytes", share.inside.lseek(fd, 0, os.SEEK_CUR), 4)
+    equal("bytes that pread() returned at offset 7", share.inside.pread(fd, 3, 7), b"789", code="content")
+    equal("offset after pread", share.inside.lseek(fd, 0, os.SEEK_CUR), 4)
     share.inside.read(fd, 100)
-    where.append(share.inside.lseek(fd, 0, os.SEEK_CUR))
-    must_be_equal("offsets", where, [10, 10, 4, 4, 10])
+    equal("offset after a read to the end", share.inside.lseek(fd, 0, os.SEEK_CUR), 10)
 
 
 @case("IO-009", covers=[Tread])
@@ -152,10 +155,10 @@ def test_dup_shares_the_offset(share: Share) -> None:
     share.inside.create("fred", b"0123456789")
     fd = share.inside.open("fred")
     other = share.inside.dup(fd)
-    assert share.inside.read(fd, 4) == b"0123"
-    assert share.inside.read(other, 4) == b"4567"
+    equal("bytes that read() returned inside", share.inside.read(fd, 4), b"0123", code="content")
+    equal("bytes that read() of the duplicate returned", share.inside.read(other, 4), b"4567", code="content")
     share.inside.close(fd)
-    assert share.inside.read(other, 4) == b"89"
+    equal("bytes that read() of the duplicate returned then", share.inside.read(other, 4), b"89", code="content")
 
 
 @case("IO-010", covers=[Tread, Twrite])
@@ -166,8 +169,8 @@ def test_every_byte_value(share: Share) -> None:
     share.inside.create("fred", data)
     share.outside.create("george", data[::-1])
     flush(share, "fred")
-    assert share.outside.slurp("fred") == data
-    assert share.inside.slurp("george") == data[::-1]
+    equal("content of 'fred' outside", share.outside.slurp("fred"), data, code="content")
+    equal("content of 'george' inside", share.inside.slurp("george"), data[::-1], code="content")
 
 
 @case("IO-011", covers=[Tlopen], cached_too=True)
@@ -177,12 +180,12 @@ def test_second_descriptor_sees_what_the_first_wrote(share: Share) -> None:
     return the data specified by the write()"."""
     share.inside.create("fred", b"old old old")
     reader = share.inside.open("fred")
-    assert share.inside.pread(reader, 100, 0) == b"old old old"
+    equal("content read by the first descriptor", share.inside.pread(reader, 100, 0), b"old old old", code="content")
     writer = share.inside.open("fred", os.O_WRONLY)
     share.inside.pwrite(writer, b"NEW", 4)
-    must_be_equal("read", share.inside.pread(reader, 100, 0), b"old NEW old")
+    equal("content read after the write", share.inside.pread(reader, 100, 0), b"old NEW old", code="content")
     bob = share.inside.spawn("bob")
-    must_be_equal("read by another process", bob.slurp("fred"), b"old NEW old")
+    equal("content read by another process after the write", bob.slurp("fred"), b"old NEW old", code="content")
 
 
 @case("IO-012", covers=[Twrite], caches=DIRECT_CACHES)
@@ -192,7 +195,8 @@ def test_write_is_seen_outside_at_once(share: Share) -> None:
     fd = share.inside.open("fred", NEW, 0o644)
     for i in range(20):
         share.inside.write(fd, b"%03d." % i)
-        must_be_equal("outside", share.outside.slurp("fred"), b"".join(b"%03d." % n for n in range(i + 1)))
+        wanted = b"".join(b"%03d." % n for n in range(i + 1))
+        equal(f"content of 'fred' outside after write {i + 1}", share.outside.slurp("fred"), wanted, code="content")
 
 
 @case("IO-013", covers=[Tread], caches=DIRECT_CACHES)
@@ -201,11 +205,16 @@ def test_write_outside_is_seen_inside_at_once(share: Share) -> None:
     Source: mount option cache=none of Linux v9fs; POSIX write."""
     share.outside.create("fred", b"a" * 10_000)
     fd = share.inside.open("fred")
-    assert share.inside.pread(fd, 4, 5000) == b"aaaa"
+    equal("bytes read at offset 5000 inside", share.inside.pread(fd, 4, 5000), b"aaaa", code="content")
     writer = share.outside.open("fred", os.O_WRONLY)
     for text in (b"1st!", b"2nd!", b"3rd!"):
         share.outside.pwrite(writer, text, 5000)
-        must_be_equal("inside", share.inside.pread(fd, 6, 4999), b"a" + text + b"a")
+        equal(
+            "bytes read inside after the host's write",
+            share.inside.pread(fd, 6, 4999),
+            b"a" + text + b"a",
+            code="content",
+        )
 
 
 @case("IO-014", covers=[Tread], caches=DIRECT_CACHES)
@@ -214,11 +223,13 @@ def test_file_that_grows_outside(share: Share) -> None:
     Source: POSIX read; known defect: Linux v9fs cached modes gave ENODATA for a growing file (2022)."""
     share.outside.create("log", b"one\n")
     fd, writer = share.inside.open("log"), share.outside.open("log", os.O_WRONLY | os.O_APPEND)
-    assert share.inside.read(fd, 100) == b"one\n"
+    equal("bytes that read() returned inside", share.inside.read(fd, 100), b"one\n", code="content")
     for text in (b"two\n", b"3" * 5000):
-        must_be_equal("at the end", share.inside.read(fd, 100_000), b"")
+        equal("bytes that read() returned at the end", share.inside.read(fd, 100_000), b"", code="content")
         share.outside.write(writer, text)
-        must_be_equal("what came", share.inside.read(fd, 100_000), text)
+        equal(
+            "bytes that read() returned after the host appended", share.inside.read(fd, 100_000), text, code="content"
+        )
 
 
 @case("IO-015", covers=[Tread], caches=DIRECT_CACHES)
@@ -226,10 +237,10 @@ def test_file_that_shrinks_outside(share: Share) -> None:
     """After the host cut a file, a reader inside finds its new end.  Source: POSIX read, truncate."""
     share.outside.create("fred", b"x" * 9000)
     fd = share.inside.open("fred")
-    assert len(share.inside.pread(fd, 10_000, 0)) == 9000
+    equal("number of bytes read before the host cut the file", len(share.inside.pread(fd, 10_000, 0)), 9000)
     share.outside.truncate("fred", 100)
-    must_be_equal("bytes left", len(share.inside.pread(fd, 10_000, 0)), 100)
-    must_be_equal("past the new end", share.inside.pread(fd, 10, 100), b"")
+    equal("number of bytes read after the host cut the file", len(share.inside.pread(fd, 10_000, 0)), 100)
+    equal("bytes read past the new end", share.inside.pread(fd, 10, 100), b"", code="content")
 
 
 @case("IO-016", covers=[Twrite], cached_too=True)
@@ -245,7 +256,7 @@ def test_write_updates_times(share: Share) -> None:
     share.inside.pwrite(fd, b"0123456789", 0)
     share.inside.fsync(fd)
     after = share.same_stat("fred")
-    must_be_equal("changed", after.changed_from(before) - {"blocks"}, {"size", "mtime_ns", "ctime_ns"})
+    changes("'fred' by write(2)", before, after, must={"size", "mtime_ns", "ctime_ns"}, may={"blocks"})
 
 
 @case("IO-017", covers=[Tread, Twrite])
@@ -254,10 +265,12 @@ def test_four_mebibytes_in_one_call(share: Share) -> None:
     Source: write(2), read(2); POSIX: a regular file is written in full unless there is no room."""
     size = 4 << 20
     fd = share.inside.open("fred", NEW, 0o644)
-    must_be_equal("one write", share.inside.write_pattern(fd, size, chunk=size), size)
+    equal("bytes that write() wrote inside", share.inside.write_pattern(fd, size, chunk=size), size)
     share.inside.fsync(fd)
-    must_be_equal("one read", share.inside.read_in_one(uncached(share, fd), size, 0), share.outside.hash_pattern(size))
-    must_be_equal("content", list(share.same_content("fred")), share.outside.hash_pattern(size))
+    got = share.inside.read_in_one(uncached(share, fd), size, 0)
+    equal("size and SHA-256 of what one read() returned", got, share.outside.hash_pattern(size), code="content")
+    share.same_content("fred")
+    has_pattern("'fred' outside", share.outside, "fred", size)
 
 
 @case("IO-018", covers=[Twrite])
@@ -268,7 +281,7 @@ def test_many_small_writes(share: Share) -> None:
         share.inside.repeat(500, "write", fd, b"a")
         share.inside.repeat(500, "write", fd, b"b")
     share.inside.fsync(fd)
-    must_be_equal("content", share.outside.slurp("fred"), b"a" * 500 + b"b" * 500)
+    equal("content of 'fred' outside", share.outside.slurp("fred"), b"a" * 500 + b"b" * 500, code="content")
     share.same_stat("fred")
 
 
@@ -288,7 +301,7 @@ def test_negative_offset(share: Share) -> None:
     for offset in (-1, -(1 << 63)):
         share.inside.refuses(EINVAL).pread(fd, 1, offset)
         share.inside.refuses(EINVAL).pwrite(fd, b"x", offset)
-    assert share.inside.slurp("fred") == b"abc"
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
 
 
 @case("IO-021")
@@ -302,9 +315,9 @@ def test_bad_buffer(share: Share, count: int) -> None:
     fd = share.inside.open("fred", os.O_RDWR)
     share.inside.refuses(EFAULT).rw_at_bad_address("read", fd, count)
     share.inside.refuses(EFAULT).rw_at_bad_address("write", fd, count)
-    must_be_equal("offset", share.inside.lseek(fd, 0, os.SEEK_CUR), 0)
-    must_be_equal("size", share.same_stat("fred").inside["st_size"], 300_000)
-    must_be_equal("content", share.inside.read(fd, 300_001), b"x" * 300_000)
+    equal("file offset after the calls that failed", share.inside.lseek(fd, 0, os.SEEK_CUR), 0)
+    fields("'fred'", share.same_stat("fred").inside, size=300_000)
+    equal("content of 'fred' inside", share.inside.read(fd, 300_001), b"x" * 300_000, code="content")
 
 
 @case("IO-022")
@@ -320,11 +333,11 @@ def test_file_size_limit(share: Share) -> None:
     bob = share.inside.spawn("bob")
     fd = bob.open("fred", NEW, 0o644)
     bob.setrlimit(1, 5000)
-    must_be_equal("first write", bob.pwrite(fd, b"a" * 4000, 0), 4000)
-    must_be_equal("write over the limit", bob.pwrite(fd, b"b" * 4000, 4000), 1000)
+    equal("bytes that pwrite() wrote below the limit", bob.pwrite(fd, b"a" * 4000, 0), 4000)
+    equal("bytes that pwrite() wrote over the limit", bob.pwrite(fd, b"b" * 4000, 4000), 1000)
     bob.refuses(EFBIG).pwrite(fd, b"c", 5000)
     bob.fsync(fd)
-    must_be_equal("size", share.same_stat("fred").inside["st_size"], 5000)
+    fields("'fred'", share.same_stat("fred").inside, size=5000)
 
 
 @case("IO-024", covers=[Twrite], caches=DIRECT_CACHES)
@@ -334,7 +347,7 @@ def test_pwrite_with_append(share: Share) -> None:
     share.inside.create("fred", b"0123456789")
     fd = share.inside.open("fred", os.O_WRONLY | os.O_APPEND)
     share.inside.pwrite(fd, b"AB", 2)
-    must_be_equal("content", share.outside.slurp("fred"), b"0123456789AB")
+    equal("content of 'fred' outside", share.outside.slurp("fred"), b"0123456789AB", code="content")
 
 
 @case("IO-026")
@@ -354,7 +367,7 @@ def test_write_and_read_by_user(share: Share, count: int) -> None:
     Source: POSIX write; Linux net/9p/client.c sends more than 1024 bytes without a copy."""
     bob = share.inside.spawn("bob", uid=1001)
     fd = bob.open("fred", NEW, 0o600)
-    must_be_equal("written", bob.write_pattern(fd, count, seed=3), count)
+    equal("bytes that write() wrote for bob", bob.write_pattern(fd, count, seed=3), count)
     bob.fsync(fd)
-    must_be_equal("read", bob.hash_fd(fd), bob.hash_pattern(count, 3))
+    has_pattern("the user's file", bob, fd, count, 3)
     share.same_content("fred")

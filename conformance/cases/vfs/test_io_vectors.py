@@ -8,7 +8,8 @@ from errno import EAGAIN, EBADF, EINVAL, EOPNOTSUPP
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import must_be_equal, works_or
+from conformance.cases.vfs.outcomes import works_or
+from conformance.checks import equal, fields
 from conformance.share import Share
 from protocol.messages import Tread, Twrite
 
@@ -23,10 +24,10 @@ def test_writev_gathers_in_order(share: Share) -> None:
     parts = [b"one", b"", b"2" * 5000, b"\0", b"three" * 40_000]
     fd = share.inside.open("fred", NEW, 0o644)
     share.inside.write(fd, b"head")
-    must_be_equal("bytes", share.inside.writev(fd, parts), sum(map(len, parts)))
+    equal("bytes that writev() wrote", share.inside.writev(fd, parts), sum(map(len, parts)))
     share.inside.fsync(fd)
-    must_be_equal("content", share.outside.slurp("fred"), b"head" + b"".join(parts))
-    must_be_equal("offset", share.inside.lseek(fd, 0, os.SEEK_CUR), 4 + sum(map(len, parts)))
+    equal("content of 'fred' outside", share.outside.slurp("fred"), b"head" + b"".join(parts), code="content")
+    equal("file offset after writev()", share.inside.lseek(fd, 0, os.SEEK_CUR), 4 + sum(map(len, parts)))
 
 
 @case("IO-102", covers=[Tread], cached_too=True)
@@ -36,9 +37,11 @@ def test_readv_scatters_in_order(share: Share) -> None:
     share.outside.write_pattern(share.outside.open("fred", NEW, 0o644), 50_000)
     whole = share.outside.slurp("fred")
     fd = share.inside.open("fred")
-    assert share.inside.readv(fd, [10, 0, 4096, 1, 30_000]) == whole[: 10 + 4096 + 1 + 30_000]
-    assert share.inside.readv(fd, [10_000, 10_000, 10_000]) == whole[34_107:]
-    assert share.inside.readv(fd, [10, 10]) == b""
+    first = share.inside.readv(fd, [10, 0, 4096, 1, 30_000])
+    equal("bytes that readv() into five buffers read", first, whole[: 10 + 4096 + 1 + 30_000], code="content")
+    rest = share.inside.readv(fd, [10_000, 10_000, 10_000])
+    equal("bytes that readv() read up to the end", rest, whole[34_107:], code="content")
+    equal("bytes that readv() read at the end", share.inside.readv(fd, [10, 10]), b"", code="content")
 
 
 @case("IO-103", covers=[Tread, Twrite])
@@ -46,10 +49,10 @@ def test_preadv_and_pwritev_leave_the_offset(share: Share) -> None:
     """preadv(2) and pwritev(2) work at their offset and leave the descriptor's.  Source: preadv(2)."""
     fd = share.inside.open("fred", NEW, 0o644)
     share.inside.write(fd, b"0123456789")
-    must_be_equal("written", share.inside.pwritev(fd, [b"AB", b"C"], 4), 3)
-    must_be_equal("read", share.inside.preadv(fd, [2, 4], 3), b"3ABC78")
-    must_be_equal("offset", share.inside.lseek(fd, 0, os.SEEK_CUR), 10)
-    must_be_equal("content", share.inside.slurp("fred"), b"0123ABC789")
+    equal("bytes that pwritev() wrote inside", share.inside.pwritev(fd, [b"AB", b"C"], 4), 3)
+    equal("bytes that preadv() read inside", share.inside.preadv(fd, [2, 4], 3), b"3ABC78", code="content")
+    equal("file offset after preadv() and pwritev()", share.inside.lseek(fd, 0, os.SEEK_CUR), 10)
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"0123ABC789", code="content")
 
 
 @case("IO-104", covers=[Twrite])
@@ -57,11 +60,16 @@ def test_as_many_parts_as_there_may_be(share: Share) -> None:
     """writev and readv take IOV_MAX (1024) parts, and fail with EINVAL for one more, writing nothing.
     Source: writev(2) EINVAL, IOV_MAX; POSIX writev."""
     fd = share.inside.open("fred", NEW, 0o644)
-    must_be_equal("bytes", share.inside.writev(fd, [b"ab"] * 1024), 2048)
+    equal("bytes that writev() of 1,024 parts wrote", share.inside.writev(fd, [b"ab"] * 1024), 2048)
     share.inside.refuses(EINVAL).writev(fd, [b"ab"] * 1025)
     share.inside.refuses(EINVAL).readv(fd, [1] * 1025)
-    must_be_equal("read", share.inside.preadv(fd, [2] * 1024, 0), b"ab" * 1024)
-    must_be_equal("size", share.same_stat("fred").inside["st_size"], 2048)
+    equal(
+        "bytes that preadv() into 1,024 buffers read",
+        share.inside.preadv(fd, [2] * 1024, 0),
+        b"ab" * 1024,
+        code="content",
+    )
+    fields("'fred'", share.same_stat("fred").inside, size=2048)
 
 
 @case("IO-105", covers=[Twrite])
@@ -73,13 +81,12 @@ def test_flags_that_only_say_how(share: Share, flag: int) -> None:
     fd = share.inside.open("fred", NEW, 0o644)
     seen = works_or(share.inside, (EOPNOTSUPP,) if flag == RWF_HIPRI else (), "pwritev", fd, [b"abc", b"de"], 1, flag)
     if seen.errno is None:
-        must_be_equal("outside", share.outside.slurp("fred"), b"\0abcde")
+        equal("content of 'fred' outside", share.outside.slurp("fred"), b"\0abcde", code="content")
     else:
         share.inside.pwritev(fd, [b"abcde"], 1)
-    if flag == RWF_HIPRI:
-        works_or(share.inside, (EOPNOTSUPP,), "preadv", fd, [2, 9], 1, flag)
-    else:
-        assert share.inside.preadv(fd, [2, 9], 1, flag) == b"abcde"
+    back = works_or(share.inside, (EOPNOTSUPP,) if flag == RWF_HIPRI else (), "preadv", fd, [2, 9], 1, flag)
+    if back.errno is None:
+        equal("bytes that preadv() read", back.value, b"abcde", code="content")
 
 
 @case("IO-106", covers=[Twrite])
@@ -88,9 +95,9 @@ def test_rwf_append(share: Share) -> None:
     Source: pwritev2(2) "RWF_APPEND"."""
     share.inside.create("fred", b"0123456789")
     fd = share.inside.open("fred", os.O_RDWR)
-    must_be_equal("written", share.inside.pwritev(fd, [b"AB"], 3, RWF_APPEND), 2)
-    must_be_equal("offset", share.inside.lseek(fd, 0, os.SEEK_CUR), 0)
-    must_be_equal("content", share.inside.slurp("fred"), b"0123456789AB")
+    equal("bytes that pwritev() wrote inside", share.inside.pwritev(fd, [b"AB"], 3, RWF_APPEND), 2)
+    equal("file offset after pwritev() with RWF_APPEND", share.inside.lseek(fd, 0, os.SEEK_CUR), 0)
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"0123456789AB", code="content")
 
 
 @case("IO-107", severity="linux")
@@ -102,9 +109,9 @@ def test_rwf_nowait(share: Share) -> None:
     fd = share.inside.open("fred", os.O_RDWR)
     seen = works_or(share.inside, (EAGAIN, EOPNOTSUPP), "preadv", fd, [4, 3], 2, RWF_NOWAIT)
     if seen.errno is None:
-        must_be_equal("data", seen.value, b"2345678")
+        equal("bytes that preadv() with RWF_NOWAIT read", seen.value, b"2345678", code="content")
     works_or(share.inside, (EAGAIN, EOPNOTSUPP), "pwritev", fd, [b"0123"], 0, RWF_NOWAIT)
-    must_be_equal("content", share.inside.slurp("fred"), b"0123456789")
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"0123456789", code="content")
 
 
 @case("IO-108")
@@ -116,7 +123,7 @@ def test_unknown_flag(share: Share) -> None:
     fd = share.inside.open("fred", os.O_RDWR)
     share.inside.refuses(EOPNOTSUPP, EINVAL).pwritev(fd, [b"X"], 0, 1 << 30)
     share.inside.refuses(EOPNOTSUPP, EINVAL).preadv(fd, [1], 0, 1 << 30)
-    assert share.inside.slurp("fred") == b"abc"
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
 
 
 @case("IO-109")
@@ -131,4 +138,4 @@ def test_vectors_on_bad_descriptors(share: Share) -> None:
     share.inside.refuses(EBADF).preadv(writing, [1], 0)
     share.inside.refuses(EINVAL).preadv(reading, [1], -5)
     share.inside.refuses(EINVAL).pwritev(writing, [b"x"], -5)
-    assert share.inside.slurp("fred") == b"abc"
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")

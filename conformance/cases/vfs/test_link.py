@@ -8,7 +8,7 @@ from errno import EBADF, EINVAL, EMLINK, ENOENT, ENOTDIR, EPERM, EXDEV
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, must_be_equal, outcome, settled_times
+from conformance.cases.vfs.outcomes import FRESH_NAMES, changes, outcome, settled_times
 from conformance.cases.vfs.shared_errors import (
     Operation,
     for_each,
@@ -17,6 +17,7 @@ from conformance.cases.vfs.shared_errors import (
     refuses_taken_names,
     refuses_without_write_permission,
 )
+from conformance.checks import equal, fields
 from conformance.errors import Undrivable
 from conformance.share import Share
 from protocol.messages import Tgetattr, Tlink, Tunlinkat
@@ -37,11 +38,10 @@ def test_link_makes_a_second_name(share: Share) -> None:
     before = share.same_stat("fred")
     share.inside.link("fred", "george")
     after = share.same_stat("fred")
-    assert after.changed_from(before) <= {"nlink", "ctime_ns"}
+    changes("'fred' by link(2)", before, after, may={"nlink", "ctime_ns"})
     first, second = share.inside.stat("fred"), share.same_stat("george").inside
-    must_be_equal("inode", second["st_ino"], first["st_ino"])
-    must_be_equal("links", second["st_nlink"], 2)
-    assert share.same_directory() == ["fred", "george"]
+    fields("'george', a link to 'fred',", second, ino=first["st_ino"], nlink=2)
+    equal("names in the case's directory", share.same_directory(), ["fred", "george"], code="names")
     share.same_content("george")
 
 
@@ -56,11 +56,10 @@ def test_link_changes_the_directory_and_the_ctime(share: Share) -> None:
         settled_times(share, path)
     before = {path: share.same_stat(path) for path in ("fred", "dir", "other")}
     share.inside.link("fred", "dir/george")
-    changed = {path: share.same_stat(path).changed_from(before[path]) for path in before}
-    assert "ctime_ns" in changed["fred"]
-    assert "mtime_ns" not in changed["fred"]
-    assert {"mtime_ns", "ctime_ns"} <= changed["dir"]
-    must_be_equal("the other directory's changes", changed["other"], set())
+    after = {path: share.same_stat(path) for path in before}
+    changes("'fred' by link(2)", before["fred"], after["fred"], must={"ctime_ns"}, may={"nlink", "blocks"})
+    changes("'dir', which got the new name,", before["dir"], after["dir"], must={"mtime_ns", "ctime_ns"}, may=None)
+    changes("'other', which got no name,", before["other"], after["other"])
 
 
 @case("LINK-003", covers=[Tlink], cached_too=True)
@@ -71,9 +70,9 @@ def test_both_names_show_what_either_wrote(share: Share) -> None:
     share.inside.mkdir("dir")
     share.inside.link("fred", "dir/george")
     share.inside.overwrite("dir/george", b"written by george")
-    assert share.inside.slurp("fred") == b"written by george"
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"written by george", code="content")
     share.inside.chmod("fred", 0o600)
-    must_be_equal("mode", oct(share.inside.stat("dir/george")["st_mode"] & 0o7777), "0o600")
+    fields("'dir/george' inside", share.inside.stat("dir/george"), permissions=0o600)
     share.same_content("fred")
     share.same_stat("fred")
     share.same_stat("dir/george")
@@ -87,11 +86,11 @@ def test_one_name_goes_the_other_stays(share: Share) -> None:
     share.inside.link("fred", "george")
     share.inside.unlink("fred")
     share.gone("fred")
-    must_be_equal("links", share.same_stat("george").inside["st_nlink"], 1)
-    assert share.inside.slurp("george") == b"abc"
+    fields("'george'", share.same_stat("george").inside, nlink=1)
+    equal("content of 'george' inside", share.inside.slurp("george"), b"abc", code="content")
     share.inside.create("fred", b"another file")
-    assert share.inside.slurp("george") == b"abc"
-    must_be_equal("links of the new file", share.same_stat("fred").inside["st_nlink"], 1)
+    equal("content of 'george' after 'fred' was made anew", share.inside.slurp("george"), b"abc", code="content")
+    fields("the new 'fred'", share.same_stat("fred").inside, nlink=1)
 
 
 @case("LINK-005", covers=[Tlink])
@@ -100,10 +99,10 @@ def test_fifty_names(share: Share) -> None:
     Source: link(2); known defect: CVE-2016-9105 (repeated Tlink leaked a fid reference each)."""
     share.inside.create("fred", b"abc")
     share.inside.repeat(49, "link", "fred", "name%d")
-    must_be_equal("links", share.same_stat("name27").inside["st_nlink"], 50)
-    must_be_equal("names", len(share.same_directory()), 50)
+    fields("'name27', one of 50 names,", share.same_stat("name27").inside, nlink=50)
+    equal("number of names in the directory", len(share.same_directory()), 50, code="names")
     share.inside.repeat(49, "unlink", "name%d")
-    must_be_equal("links", share.same_stat("fred").inside["st_nlink"], 1)
+    fields("'fred' after 49 names were removed", share.same_stat("fred").inside, nlink=1)
 
 
 @case("LINK-006", covers=[Tlink], cached_too=True)
@@ -116,10 +115,10 @@ def test_link_of_a_symbolic_link(share: Share) -> None:
     share.inside.symlink("nowhere", "dangling")
     share.inside.link("soft", "hard")
     share.inside.link("dangling", "hard2")
-    assert share.same_link("hard") == "target"
-    assert share.same_link("hard2") == "nowhere"
-    must_be_equal("links of the target", share.same_stat("target").inside["st_nlink"], 1)
-    must_be_equal("links of the symbolic link", share.same_stat("soft").inside["st_nlink"], 2)
+    equal("text of the symbolic link 'hard'", share.same_link("hard"), "target", code="field:target")
+    equal("text of the symbolic link 'hard2'", share.same_link("hard2"), "nowhere", code="field:target")
+    fields("'target'", share.same_stat("target").inside, nlink=1)
+    fields("'soft'", share.same_stat("soft").inside, nlink=2)
 
 
 @case("LINK-007", covers=[Tlink])
@@ -130,8 +129,8 @@ def test_linkat_follows_when_asked(share: Share) -> None:
     share.inside.symlink("target", "soft")
     share.inside.symlink("nowhere", "dangling")
     share.inside.linkat("soft", "hard", AT_SYMLINK_FOLLOW)
-    must_be_equal("links of the target", share.same_stat("target").inside["st_nlink"], 2)
-    must_be_equal("inode", share.same_stat("hard").inside["st_ino"], share.inside.stat("target")["st_ino"])
+    fields("'target'", share.same_stat("target").inside, nlink=2)
+    fields("'hard'", share.same_stat("hard").inside, ino=share.inside.stat("target")["st_ino"])
     share.inside.refuses(ENOENT).linkat("dangling", "hard2", AT_SYMLINK_FOLLOW)
 
 
@@ -142,8 +141,8 @@ def test_linkat_of_an_open_file(share: Share) -> None:
     share.inside.create("fred", b"abc")
     fd = share.inside.open("fred", os.O_RDWR)
     share.inside.linkat("", "george", AT_EMPTY_PATH, dir_fd=fd)
-    must_be_equal("links", share.same_stat("george").inside["st_nlink"], 2)
-    assert share.inside.slurp("george") == b"abc"
+    fields("'george'", share.same_stat("george").inside, nlink=2)
+    equal("content of 'george' inside", share.inside.slurp("george"), b"abc", code="content")
 
 
 @case("LINK-009")
@@ -167,7 +166,7 @@ def test_linkat_bad_arguments(share: Share) -> None:
     share.inside.refuses(EINVAL).linkat("fred", "george", 0x4)
     share.inside.refuses(EBADF).linkat("fred", "george", dir_fd=987)
     share.inside.refuses(ENOTDIR).linkat("fred", "george", dir_fd=fd)
-    assert share.same_directory() == ["fred"]
+    equal("names in the case's directory", share.same_directory(), ["fred"], code="names")
 
 
 @case("LINK-011", covers=[Tlink])
@@ -177,7 +176,7 @@ def test_linkat_below_a_descriptor(share: Share) -> None:
     share.inside.create("dir/fred", b"abc")
     at = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
     share.inside.linkat("fred", "george", dir_fd=at)
-    must_be_equal("links", share.same_stat("george").inside["st_nlink"], 2)
+    fields("'george'", share.same_stat("george").inside, nlink=2)
     share.same_stat("dir/fred")
 
 
@@ -188,7 +187,7 @@ def test_link_of_a_directory(share: Share) -> None:
     share.inside.mkdir("dir")
     share.inside.refuses(EPERM).link("dir", "second")
     share.inside.refuses(EPERM).link(".", "second")
-    assert share.same_directory() == ["dir"]
+    equal("names in the case's directory", share.same_directory(), ["dir"], code="names")
 
 
 @case("LINK-013")
@@ -197,7 +196,7 @@ def test_link_to_another_file_system(share: Share) -> None:
     Source: link(2) EXDEV."""
     share.inside.create("fred")
     share.inside.refuses(EXDEV).link("fred", "/dev/assay9")
-    must_be_equal("links", share.same_stat("fred").inside["st_nlink"], 1)
+    fields("'fred'", share.same_stat("fred").inside, nlink=1)
 
 
 @case("LINK-014", covers=[Tlink], caches=FRESH_NAMES)
@@ -211,7 +210,7 @@ def test_link_of_a_special_file(share: Share, kind: str) -> None:
     share.outside.mknod("special", types[kind], os.makedev(1, 3) if kind == "device" else 0)
     share.inside.link("special", "second")
     seen = share.same_stat("second").inside
-    must_be_equal("mode and links", (oct(seen["st_mode"]), seen["st_nlink"]), (oct(types[kind]), 2))
+    fields("'second'", seen, mode=types[kind], nlink=2)
 
 
 @case("LINK-015", covers=[Tgetattr], caches=FRESH_NAMES)
@@ -220,10 +219,10 @@ def test_links_made_and_removed_outside(share: Share) -> None:
     Source: Linux Documentation/filesystems/9p.rst "none = no caches used"; 9P2000.L Rgetattr nlink[8]."""
     share.inside.create("fred", b"abc")
     share.outside.link("fred", "george")
-    must_be_equal("links", share.same_stat("fred").inside["st_nlink"], 2)
-    must_be_equal("inode", share.same_stat("george").inside["st_ino"], share.inside.stat("fred")["st_ino"])
+    fields("'fred'", share.same_stat("fred").inside, nlink=2)
+    fields("'george'", share.same_stat("george").inside, ino=share.inside.stat("fred")["st_ino"])
     share.outside.unlink("fred")
-    must_be_equal("links", share.same_stat("george").inside["st_nlink"], 1)
+    fields("'george'", share.same_stat("george").inside, nlink=1)
     share.inside.refuses(ENOENT).link("fred", "third")
 
 
@@ -242,7 +241,7 @@ def test_link_of_somebody_elses_file(share: Share) -> None:
         share.same_stat("george")
     share.inside.chown("fred", 1001, 1001)
     user.link("fred", "mine")
-    must_be_equal("inode", share.same_stat("mine").inside["st_ino"], share.inside.stat("fred")["st_ino"])
+    fields("'mine'", share.same_stat("mine").inside, ino=share.inside.stat("fred")["st_ino"])
 
 
 @case("LINK-017", covers=[Tlink], control=False, seconds=120.0)
@@ -274,8 +273,8 @@ def test_open_file_gets_a_second_name(share: Share) -> None:
     share.inside.unlink("tmp")
     share.inside.pwrite(fd, b"X", 1)
     share.inside.fsync(fd)
-    must_be_equal("links", share.inside.stat("mail")["st_nlink"], 1)
-    assert share.inside.slurp("mail") == b"aXc"
+    fields("'mail' inside", share.inside.stat("mail"), nlink=1)
+    equal("content of 'mail' inside", share.inside.slurp("mail"), b"aXc", code="content")
     share.same_content("mail")
 
 

@@ -9,7 +9,7 @@ from errno import EAGAIN, EBADF, EDEADLK, EINVAL
 import pytest
 
 from conformance.case import case
-from conformance.errors import Finding
+from conformance.checks import equal, require
 from conformance.share import Share
 from conformance.vantage import Pending, Vantage
 from protocol.messages import Tgetlock, Tlock
@@ -31,16 +31,17 @@ def two(share: Share) -> tuple[Vantage, int, Vantage, int]:
 
 
 def still_waits(pending: Pending) -> None:
-    """The call has not returned after a moment."""
-    if pending.finished(0.3):
+    """The call has not returned after a moment; one that fails ends the case with its errno."""
+    returned = pending.finished(0.3)
+    if returned:
         pending.result()
-        raise Finding("the lock was granted although another process holds one that conflicts")
+    require("a call that waits for a lock does not return while another process holds it", not returned,
+            code="returned")  # fmt: skip
 
 
 def is_granted(pending: Pending) -> None:
-    """The call returns, and soon."""
-    if not pending.finished(10.0):
-        raise Finding("the lock is not granted although nothing conflicts any more")
+    """The call returns, before a hang would be counted."""
+    require("a lock that nothing conflicts with any more is granted", pending.finished(25.0), code="hung")
     pending.result()
 
 
@@ -122,9 +123,11 @@ def test_closing_any_descriptor_releases_record_locks(share: Share) -> None:
     Source: POSIX fcntl, close."""
     one, a, two_, b = two(share)
     one.setlk(a, "w")
+    two_.refuses(EAGAIN).setlk(b, "w")
     second = open_in(one)
     one.close(second)
     two_.setlk(b, "w")
+    one.refuses(EAGAIN).setlk(a, "w")
 
 
 @case("LOCK-007", covers=[Tlock])
@@ -151,12 +154,12 @@ def test_getlk_names_the_lock_in_the_way(share: Share) -> None:
     one, a, two_, b = two(share)
     one.setlk(a, "w", 10, 5)
     seen = two_.getlk(b, "r", 0, 100)
-    assert (seen["type"], seen["start"], seen["length"], seen["pid"]) == ("w", 10, 5, one.getpid())
-    assert two_.getlk(b, "w", 0, 10)["type"] == "u"
-    assert one.getlk(a, "w", 10, 5)["type"] == "u"
+    equal("lock that F_GETLK reports in the way", seen, {"type": "w", "start": 10, "length": 5, "pid": one.getpid()})
+    equal("type of lock reported for other bytes", two_.getlk(b, "w", 0, 10)["type"], "u")
+    equal("type of lock reported to the process that holds it", one.getlk(a, "w", 10, 5)["type"], "u")
     one.setlk(a, "r", 10, 5)
-    assert two_.getlk(b, "r", 10, 5)["type"] == "u"
-    assert two_.getlk(b, "w", 10, 5)["type"] == "r"
+    equal("type of lock in the way of a read lock beside another", two_.getlk(b, "r", 10, 5)["type"], "u")
+    equal("type of lock in the way of a write lock", two_.getlk(b, "w", 10, 5)["type"], "r")
 
 
 @case("LOCK-009")
@@ -290,6 +293,8 @@ def test_flock_and_record_locks_are_apart(share: Share) -> None:
     one, a, two_, b = two(share)
     one.flock(a, EX)
     two_.setlk(b, "w")
+    one.refuses(EAGAIN).setlk(a, "w")
+    two_.refuses(EAGAIN).flock(b, EX | NB)
 
 
 @case("LOCK-019", covers=[Tlock], severity="linux", cached_too=True)
@@ -305,7 +310,7 @@ def test_open_file_description_locks(share: Share) -> None:
     share.inside.setlk(b, "w", 10, 10, ofd=True)
     share.inside.close(c)
     share.inside.refuses(EAGAIN).setlk(b, "w", 0, 1, ofd=True)
-    assert share.inside.getlk(b, "w", 0, 10, ofd=True)["pid"] == -1
+    equal("pid that F_GETLK reports of an OFD lock", share.inside.getlk(b, "w", 0, 10, ofd=True)["pid"], -1)
     share.inside.close(a)
     share.inside.setlk(b, "w", 0, 10, ofd=True)
 
@@ -327,11 +332,13 @@ def test_relocking_in_turn(share: Share) -> None:
     """One process locks, unlocks and locks again many times; so does the other afterwards.
     Source: POSIX fcntl; known defects: diod issues 34 and 102 (F_UNLCK fails, relocking gives EAGAIN)."""
     one, a, two_, b = two(share)
-    for vantage, fd in ((one, a), (two_, b), (one, a)):
-        for _ in range(5):
+    for (vantage, fd), (other, theirs) in (((one, a), (two_, b)), ((two_, b), (one, a)), ((one, a), (two_, b))):
+        for turn in range(5):
             vantage.setlk(fd, "w", 0, 5)
+            other.refuses(EAGAIN).setlk(theirs, "r", 4, 1)
             vantage.setlk(fd, "r", 0, 5)
             vantage.setlk(fd, "u", 0, 5)
+            equal(f"type of lock reported after unlock {turn}", other.getlk(theirs, "w", 0, 5)["type"], "u")
             vantage.flock(fd, EX | NB)
             vantage.flock(fd, UN)
 
@@ -382,7 +389,8 @@ def test_getlk_sees_the_hosts_lock(share: Share) -> None:
     holder = share.inside.spawn("other") if share.on_control else share.outside
     holder.setlk(open_in(holder), "w", 10, 5)
     seen = share.inside.getlk(open_in(share.inside), "w", 0, 100)
-    assert (seen["type"], seen["start"], seen["length"]) == ("w", 10, 5)
+    equal("type of the host's lock that F_GETLK reports", seen["type"], "w")
+    equal("bytes of the host's lock that F_GETLK reports", (seen["start"], seen["length"]), (10, 5))
 
 
 @case("LOCK-025", covers=[Tlock], severity="varies", caches=("mmap", "loose"))
@@ -392,11 +400,16 @@ def test_a_lock_makes_the_hosts_data_visible(share: Share) -> None:
     those that invalidate_mapping_pages finds in use."""
     share.outside.create("fred", b"old content")
     fd = open_in(share.inside)
-    assert share.inside.pread(fd, 100, 0) == b"old content"
+    equal("content of 'fred' inside", share.inside.pread(fd, 100, 0), b"old content", code="content")
     host = share.outside.open("fred", os.O_WRONLY)
     share.outside.pwrite(host, b"new", 0)
     share.inside.setlk(fd, "r")
-    assert share.inside.pread(fd, 100, 0) == b"new content"
+    equal(
+        "content of 'fred' inside after a lock was taken",
+        share.inside.pread(fd, 100, 0),
+        b"new content",
+        code="content",
+    )
 
 
 @case("LOCK-026", covers=[Tlock], cached_too=True)
@@ -409,4 +422,4 @@ def test_data_written_under_a_lock_is_on_the_host_after_it(share: Share) -> None
     share.inside.pwrite(fd, b"balance 7", 0)
     share.inside.fsync(fd)
     share.inside.setlk(fd, "u")
-    assert share.outside.slurp("fred") == b"balance 7"
+    equal("content of 'fred' outside after the unlock", share.outside.slurp("fred"), b"balance 7", code="content")

@@ -9,7 +9,8 @@ from signal import SIGBUS
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, WRITE_BACK, flush, must_be_equal, works_or
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, WRITE_BACK, flush, works_or
+from conformance.checks import equal, fields, holds
 from conformance.share import Share
 from protocol.messages import Tread, Twrite
 
@@ -28,9 +29,14 @@ def test_mapping_shows_the_file(share: Share, flags: int, size: int) -> None:
     share.outside.write_pattern(share.outside.open("fred", NEW, 0o644), size)
     fd = share.inside.open("fred")
     handle = share.inside.mmap(fd, size, READ, flags)
-    must_be_equal("bytes", share.inside.map_read(handle, 0, size), share.outside.slurp("fred"))
+    equal("bytes of the mapping", share.inside.map_read(handle, 0, size), share.outside.slurp("fred"), code="content")
     rest = -size % PAGE
-    must_be_equal("rest of the page", share.inside.map_read(handle, size, rest), b"\0" * rest)
+    equal(
+        "bytes of the mapping between the file's end and the page's",
+        share.inside.map_read(handle, size, rest),
+        b"\0" * rest,
+        code="content",
+    )
 
 
 @case("MMAP-002", cached_too=True)
@@ -43,10 +49,15 @@ def test_private_writes_stay_private(share: Share) -> None:
     fd = share.inside.open("fred")
     mine, other = (share.inside.mmap(fd, 2 * PAGE, READ | WRITE, PRIVATE) for _ in range(2))
     share.inside.map_write(mine, PAGE + 1, b"MINE")
-    must_be_equal("own mapping", share.inside.map_read(mine, PAGE, 6), b"aMINEa")
-    must_be_equal("other mapping", share.inside.map_read(other, PAGE, 6), b"aaaaaa")
+    equal(
+        "bytes of the private mapping that was written to",
+        share.inside.map_read(mine, PAGE, 6),
+        b"aMINEa",
+        code="content",
+    )
+    equal("bytes of another private mapping", share.inside.map_read(other, PAGE, 6), b"aaaaaa", code="content")
     share.inside.msync(mine)
-    must_be_equal("file", share.inside.slurp("fred"), b"a" * 2 * PAGE)
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"a" * 2 * PAGE, code="content")
     share.same_content("fred")
 
 
@@ -64,7 +75,7 @@ def test_shared_writable_mapping_without_a_cache(share: Share) -> None:
         share.inside.map_write(seen.value, PAGE, b"SHARED")
         share.inside.msync(seen.value)
         wanted = b"a" * PAGE + b"SHARED" + b"a" * (PAGE - 6)
-    must_be_equal("file", share.outside.slurp("fred"), wanted)
+    equal("content of 'fred' outside", share.outside.slurp("fred"), wanted, code="content")
 
 
 @case("MMAP-004", covers=[Twrite], caches=WRITE_BACK)
@@ -81,8 +92,13 @@ def test_shared_writes_reach_the_file(share: Share) -> None:
     share.inside.map_write(handle, 5 * PAGE - 1, b"!")
     share.inside.msync(handle)
     at = 2 * PAGE - 3
-    must_be_equal("file", share.outside.slurp("fred"), plain[:at] + b"SHARED" + plain[at + 6 : -1] + b"!")
-    must_be_equal("size", share.outside.stat("fred")["st_size"], 5 * PAGE)
+    equal(
+        "content of 'fred' outside",
+        share.outside.slurp("fred"),
+        plain[:at] + b"SHARED" + plain[at + 6 : -1] + b"!",
+        code="content",
+    )
+    fields("'fred' outside", share.outside.stat("fred"), size=5 * PAGE)
 
 
 @case("MMAP-005", covers=[Tread], caches=WRITE_BACK)
@@ -93,10 +109,11 @@ def test_read_sees_what_a_shared_mapping_wrote(share: Share) -> None:
     share.outside.create("fred", b"a" * 2 * PAGE)
     fd = share.inside.open("fred", os.O_RDWR)
     handle = share.inside.mmap(fd, 2 * PAGE, READ | WRITE, SHARED)
-    must_be_equal("first", share.inside.map_read(handle, 0, 4), b"aaaa")
+    equal("bytes of the mapping", share.inside.map_read(handle, 0, 4), b"aaaa", code="content")
     share.inside.map_write(handle, 100, b"MAPPED")
-    must_be_equal("read", share.inside.pread(fd, 8, 99), b"aMAPPEDa")
-    must_be_equal("read by another descriptor", share.inside.pread(share.inside.open("fred"), 8, 99), b"aMAPPEDa")
+    equal("bytes that pread() read after the write", share.inside.pread(fd, 8, 99), b"aMAPPEDa", code="content")
+    seen = share.inside.pread(share.inside.open("fred"), 8, 99)
+    equal("bytes that pread() of another descriptor read after the write", seen, b"aMAPPEDa", code="content")
 
 
 @case("MMAP-006", covers=[Twrite], cached_too=True)
@@ -107,11 +124,16 @@ def test_shared_mapping_sees_what_was_written(share: Share, start: int) -> None:
     share.inside.create("fred", b"a" * 3 * PAGE)
     fd, writer = share.inside.open("fred"), share.inside.open("fred", os.O_WRONLY)
     handle = share.inside.mmap(fd, 3 * PAGE, READ, SHARED)
-    must_be_equal("first", share.inside.map_read(handle, 0, 3 * PAGE), b"a" * 3 * PAGE)
+    equal("bytes of the mapping", share.inside.map_read(handle, 0, 3 * PAGE), b"a" * 3 * PAGE, code="content")
     share.inside.pwrite(writer, b"WRITTEN", start)
     share.inside.fsync(writer)
-    must_be_equal("mapping", share.inside.map_read(handle, start, 8), b"WRITTENa")
-    must_be_equal("rest", share.inside.map_read(handle, 0, start), b"a" * start)
+    equal(
+        "bytes of the mapping that were written to the file",
+        share.inside.map_read(handle, start, 8),
+        b"WRITTENa",
+        code="content",
+    )
+    equal("bytes of the mapping before them", share.inside.map_read(handle, 0, start), b"a" * start, code="content")
 
 
 @case("MMAP-007", caches=WRITE_BACK)
@@ -123,11 +145,12 @@ def test_two_processes_share_a_mapping(share: Share) -> None:
     ours = first.mmap(first.open("fred", os.O_RDWR), PAGE, READ | WRITE, SHARED)
     theirs = second.mmap(second.open("fred", os.O_RDWR), PAGE, READ | WRITE, SHARED)
     first.map_write(ours, 10, b"ping")
-    must_be_equal("second sees", second.map_read(theirs, 10, 4), b"ping")
+    equal("bytes that the second process sees", second.map_read(theirs, 10, 4), b"ping", code="content")
     second.map_write(theirs, 20, b"pong")
-    must_be_equal("first sees", first.map_read(ours, 20, 4), b"pong")
+    equal("bytes that the first process sees", first.map_read(ours, 20, 4), b"pong", code="content")
     first.msync(ours)
-    must_be_equal("file", share.outside.slurp("fred"), b"a" * 10 + b"ping" + b"a" * 6 + b"pong" + b"a" * (PAGE - 24))
+    wanted = b"a" * 10 + b"ping" + b"a" * 6 + b"pong" + b"a" * (PAGE - 24)
+    equal("content of 'fred' outside", share.outside.slurp("fred"), wanted, code="content")
 
 
 @case("MMAP-008", cached_too=True)
@@ -138,9 +161,10 @@ def test_touching_past_the_end(share: Share, flags: int) -> None:
     Source: mmap(2) SIGBUS; POSIX mmap."""
     share.inside.create("fred", b"a" * (PAGE + 10))
     fd = share.inside.open("fred")
-    touched = [share.inside.map_touch_in_child(fd, 4 * PAGE, READ, flags, at)
-               for at in (0, PAGE + 9, PAGE + 10, 2 * PAGE - 1, 2 * PAGE, 4 * PAGE - 1)]  # fmt: skip
-    must_be_equal("signals", touched, [0, 0, 0, 0, int(SIGBUS), int(SIGBUS)])
+    for at in (0, PAGE + 9, PAGE + 10, 2 * PAGE - 1, 2 * PAGE, 4 * PAGE - 1):
+        signal = share.inside.map_touch_in_child(fd, 4 * PAGE, READ, flags, at)
+        wanted = 0 if at < 2 * PAGE else int(SIGBUS)
+        equal(f"signal that ends who touches byte {at} of the mapping", signal, wanted)
 
 
 @case("MMAP-009", caches=WRITE_BACK)
@@ -153,7 +177,7 @@ def test_writing_past_the_end_in_the_last_page(share: Share) -> None:
     handle = share.inside.mmap(fd, PAGE, READ | WRITE, SHARED)
     share.inside.map_write(handle, 98, b"XYZ")
     share.inside.msync(handle)
-    must_be_equal("file", share.outside.slurp("fred"), b"a" * 98 + b"XY")
+    equal("content of 'fred' outside", share.outside.slurp("fred"), b"a" * 98 + b"XY", code="content")
 
 
 @case("MMAP-010")
@@ -188,7 +212,7 @@ def test_write_access_cannot_be_added(share: Share) -> None:
     private = share.inside.mmap(fd, PAGE, READ, PRIVATE)
     share.inside.mprotect(private, READ | WRITE)
     share.inside.map_write(private, 0, b"x")
-    must_be_equal("file", share.inside.pread(fd, 2, 0), b"aa")
+    equal("content of 'fred' inside", share.inside.pread(fd, 2, 0), b"aa", code="content")
 
 
 @case("MMAP-012", covers=[Tread], cached_too=True)
@@ -201,10 +225,15 @@ def test_mapping_outlives_descriptor_and_name(share: Share) -> None:
     whole = share.outside.slurp("fred")
     fd = share.inside.open("fred")
     handle = share.inside.mmap(fd, 5 * PAGE, READ, PRIVATE)
-    must_be_equal("first page", share.inside.map_read(handle, 0, 10), whole[:10])
+    equal("bytes of the mapping's first page", share.inside.map_read(handle, 0, 10), whole[:10], code="content")
     share.inside.close(fd)
     share.inside.unlink("fred")
-    must_be_equal("all pages", share.inside.map_read(handle, 0, 5 * PAGE), whole)
+    equal(
+        "bytes of the mapping after the file was unlinked",
+        share.inside.map_read(handle, 0, 5 * PAGE),
+        whole,
+        code="content",
+    )
     share.inside.munmap(handle)
 
 
@@ -216,7 +245,7 @@ def test_mmap_of_an_unlinked_file(share: Share) -> None:
     fd = share.inside.open("fred", os.O_RDWR)
     share.inside.unlink("fred")
     handle = share.inside.mmap(fd, PAGE, READ, PRIVATE)
-    must_be_equal("bytes", share.inside.map_read(handle, 0, 5), b"abc\0\0")
+    equal("bytes of the mapping", share.inside.map_read(handle, 0, 5), b"abc\0\0", code="content")
 
 
 @case("MMAP-014", cached_too=True)
@@ -226,11 +255,16 @@ def test_file_that_grows_under_a_mapping(share: Share) -> None:
     share.inside.create("fred", b"a" * 100)
     fd, writer = share.inside.open("fred"), share.inside.open("fred", os.O_WRONLY)
     handle = share.inside.mmap(fd, 3 * PAGE, READ, SHARED)
-    must_be_equal("first", share.inside.map_read(handle, 98, 4), b"aa\0\0")
+    equal("bytes of the mapping at the file's end", share.inside.map_read(handle, 98, 4), b"aa\0\0", code="content")
     share.inside.pwrite(writer, b"grown", 2 * PAGE)
     share.inside.fsync(writer)
-    must_be_equal("new page", share.inside.map_read(handle, 2 * PAGE, 6), b"grown\0")
-    must_be_equal("hole", share.inside.map_read(handle, PAGE, 3), b"\0\0\0")
+    equal(
+        "bytes of the mapping where the file has grown",
+        share.inside.map_read(handle, 2 * PAGE, 6),
+        b"grown\0",
+        code="content",
+    )
+    equal("bytes of the mapping's hole", share.inside.map_read(handle, PAGE, 3), b"\0\0\0", code="content")
 
 
 @case("MMAP-015", cached_too=True)
@@ -241,10 +275,16 @@ def test_file_cut_under_a_mapping(share: Share) -> None:
     share.inside.create("fred", b"a" * 3 * PAGE)
     fd = share.inside.open("fred", os.O_RDWR)
     handle = share.inside.mmap(fd, 3 * PAGE, READ, PRIVATE)
-    must_be_equal("first", share.inside.map_read(handle, 0, 3 * PAGE), b"a" * 3 * PAGE)
+    equal("bytes of the mapping", share.inside.map_read(handle, 0, 3 * PAGE), b"a" * 3 * PAGE, code="content")
     share.inside.ftruncate(fd, PAGE + 10)
-    must_be_equal("last page", share.inside.map_read(handle, PAGE, 20), b"a" * 10 + b"\0" * 10)
-    must_be_equal("signal", share.inside.map_touch_in_child(fd, 3 * PAGE, READ, PRIVATE, 2 * PAGE), int(SIGBUS))
+    equal(
+        "bytes of the mapping's last page after ftruncate(2)",
+        share.inside.map_read(handle, PAGE, 20),
+        b"a" * 10 + b"\0" * 10,
+        code="content",
+    )
+    signal = share.inside.map_touch_in_child(fd, 3 * PAGE, READ, PRIVATE, 2 * PAGE)
+    equal("signal that ends who touches a page past the new end", signal, int(SIGBUS))
 
 
 @case("MMAP-016", covers=[Tread], caches=DIRECT_CACHES)
@@ -257,7 +297,7 @@ def test_new_mapping_shows_what_the_host_changed(share: Share) -> None:
         share.outside.overwrite("fred", text * PAGE)
         fd = share.inside.open("fred")
         handle = share.inside.mmap(fd, 3 * PAGE, READ, PRIVATE)
-        must_be_equal("mapping", share.inside.map_read(handle, 0, 3 * PAGE), text * PAGE)
+        equal("bytes of the new mapping", share.inside.map_read(handle, 0, 3 * PAGE), text * PAGE, code="content")
         share.inside.munmap(handle)
         share.inside.close(fd)
 
@@ -270,7 +310,9 @@ def test_mapping_at_an_offset(share: Share, offset: int) -> None:
     share.outside.write_pattern(writer, 2 * PAGE, offset=offset)
     wanted = share.outside.pattern_bytes(2 * PAGE)
     handle = share.inside.mmap(share.inside.open("fred"), 2 * PAGE, READ, SHARED, offset)
-    must_be_equal("bytes", share.inside.map_read(handle, 0, 2 * PAGE), wanted)
+    equal(
+        f"bytes of the mapping at offset {offset}", share.inside.map_read(handle, 0, 2 * PAGE), wanted, code="content"
+    )
 
 
 @case("MMAP-018", severity="linux", caches=WRITE_BACK)
@@ -286,8 +328,8 @@ def test_shared_write_moves_the_modification_time(share: Share) -> None:
     share.inside.map_write(handle, 0, b"X")
     share.inside.msync(handle)
     share.inside.fsync(fd)
-    if share.outside.stat("fred")["st_mtime_ns"] == 10**18:
-        must_be_equal("mtime outside", 10**18, "now")
+    mtime = share.outside.stat("fred")["st_mtime_ns"]
+    holds("mtime of 'fred' outside moves", mtime > 10**18, seen=mtime, code="field:mtime_ns")
 
 
 @case("MMAP-019", severity="linux")
@@ -298,6 +340,11 @@ def test_locked_and_populated_mapping(share: Share) -> None:
     fd = share.inside.open("fred")
     for extra in (0x8000, 0x2000):
         handle = share.inside.mmap(fd, 20 * PAGE, READ, PRIVATE | extra)
-        must_be_equal("bytes", share.inside.map_read(handle, 0, 20 * PAGE), share.outside.slurp("fred"))
+        equal(
+            "bytes of the mapping",
+            share.inside.map_read(handle, 0, 20 * PAGE),
+            share.outside.slurp("fred"),
+            code="content",
+        )
         share.inside.munmap(handle)
     works_or(share.inside, (EOPNOTSUPP, EINVAL), "posix_fadvise", fd, 0, 0, os.POSIX_FADV_DONTNEED)

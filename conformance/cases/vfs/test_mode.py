@@ -10,17 +10,13 @@ import pytest
 
 from conformance.case import case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
+from conformance.cases.vfs.outcomes import changes
+from conformance.checks import equal, fields, holds
 from conformance.share import Share
 from protocol.messages import Tsetattr, Twrite
 
 DIRECT = ("none", "readahead", "mmap")
 """Cache modes in which every stat asks the server again."""
-
-
-def bits(share: Share, path: str) -> int:
-    """The twelve mode bits of `path` as the guest sees them, after they agreed with the host's."""
-    mode: int = share.same_stat(path).inside["st_mode"]
-    return mode & 0o7777
 
 
 @case("MODE-001", covers=[Tsetattr], cached_too=True)
@@ -32,8 +28,8 @@ def test_chmod_changes_only_the_permission_bits(share: Share, mode: int) -> None
     before = share.same_stat("fred")
     share.inside.chmod("fred", mode)
     after = share.same_stat("fred")
-    assert after.changed_from(before) <= {"mode", "ctime_ns"}
-    assert after.inside["st_mode"] & 0o7777 == mode
+    changes("'fred' by chmod(2)", before, after, may={"mode", "ctime_ns"})
+    fields("'fred'", after.inside, permissions=mode)
 
 
 @case("MODE-002")
@@ -56,8 +52,8 @@ def test_every_mode_bit(share: Share, kind: str) -> None:
         share.inside.mkdir("x")
     for mode in [*(1 << n for n in range(12)), 0o7777, 0o4755, 0o2755, 0o1777, 0o6711, 0]:
         share.inside.chmod("x", mode)
-        assert share.inside.stat("x")["st_mode"] & 0o7777 == mode, oct(mode)
-    assert bits(share, "x") == 0
+        fields("'x' inside", share.inside.stat("x"), permissions=mode)
+    fields("'x'", share.same_stat("x").inside, permissions=0)
 
 
 @case("MODE-004", covers=[Tsetattr])
@@ -67,8 +63,7 @@ def test_type_bits_are_ignored(share: Share) -> None:
     ERANGE."""
     share.inside.create("fred")
     share.inside.chmod("fred", stat.S_IFDIR | 0o604)
-    seen = share.same_stat("fred").inside["st_mode"]
-    assert stat.S_ISREG(seen) and seen & 0o7777 == 0o604
+    fields("'fred'", share.same_stat("fred").inside, type=stat.S_IFREG, permissions=0o604)
 
 
 @case("MODE-005", covers=[Tsetattr], cached_too=True)
@@ -78,7 +73,8 @@ def test_fchmod(share: Share, flags: int) -> None:
     share.inside.create("fred", b"abc")
     fd = share.inside.open("fred", flags)
     share.inside.fchmod(fd, 0o4751)
-    assert share.inside.fstat(fd)["st_mode"] & 0o7777 == 0o4751 == bits(share, "fred")
+    fields("the open file inside", share.inside.fstat(fd), permissions=0o4751)
+    fields("'fred'", share.same_stat("fred").inside, permissions=0o4751)
 
 
 @case("MODE-006", covers=[Tsetattr])
@@ -86,7 +82,7 @@ def test_fchmod_of_a_directory(share: Share) -> None:
     """fchmod(2) works on an open directory.  Source: POSIX fchmod."""
     share.inside.mkdir("d", 0o755)
     share.inside.fchmod(share.inside.open("d", os.O_RDONLY | os.O_DIRECTORY), 0o3701)
-    assert bits(share, "d") == 0o3701
+    fields("'d'", share.same_stat("d").inside, permissions=0o3701)
 
 
 @case("MODE-007")
@@ -98,7 +94,7 @@ def test_fchmod_of_a_bad_descriptor(share: Share) -> None:
     share.inside.refuses(EBADF).fchmod(path, 0o777)
     share.inside.close(path)
     share.inside.refuses(EBADF).fchmod(path, 0o777)
-    assert bits(share, "fred") == 0o600
+    fields("'fred'", share.same_stat("fred").inside, permissions=0o600)
 
 
 @case("MODE-008", covers=[Tsetattr])
@@ -108,7 +104,8 @@ def test_fchmodat(share: Share) -> None:
     share.inside.create("d/fred", b"", 0o644)
     share.inside.create("fred", b"", 0o644)
     share.inside.chmod("fred", 0o611, dir_fd=share.inside.open("d", os.O_RDONLY | os.O_DIRECTORY))
-    assert (bits(share, "d/fred"), bits(share, "fred")) == (0o611, 0o644)
+    fields("'d/fred'", share.same_stat("d/fred").inside, permissions=0o611)
+    fields("'fred', which is not meant,", share.same_stat("fred").inside, permissions=0o644)
 
 
 @case("MODE-009", covers=[Tsetattr], cached_too=True)
@@ -119,8 +116,8 @@ def test_chmod_follows_symbolic_links(share: Share) -> None:
     share.inside.symlink("target", "link")
     before = share.same_stat("link")
     share.inside.chmod("link", 0o700)
-    assert bits(share, "target") == 0o700
-    assert "mode" not in share.same_stat("link").changed_from(before)
+    fields("'target'", share.same_stat("target").inside, permissions=0o700)
+    fields("'link'", share.same_stat("link").inside, mode=before.inside["st_mode"])
 
 
 @case("MODE-010", covers=[Tsetattr], needs=["host-root"])
@@ -132,8 +129,8 @@ def test_chmod_of_special_files(share: Share, kind: int) -> None:
     CVE-2023-2861."""
     share.outside.mknod("node", kind | 0o644, os.makedev(7, 3) if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0)
     share.inside.chmod("node", 0o602)
-    assert bits(share, "node") == 0o602
-    assert stat.S_IFMT(share.inside.lstat("node")["st_mode"]) == kind
+    fields("'node'", share.same_stat("node").inside, permissions=0o602)
+    fields("'node' inside", share.inside.lstat("node"), type=kind)
 
 
 @case("MODE-011", caches=DIRECT, needs=["passthrough-ownership"])
@@ -146,7 +143,7 @@ def test_what_the_host_changes_is_seen(share: Share) -> None:
     bob.close(bob.open("fred", os.O_RDONLY))
     for mode in (0o4640, 0o2600, 0o1600, 0o600):
         share.outside.chmod("fred", mode)
-        assert share.inside.stat("fred")["st_mode"] & 0o7777 == mode
+        fields("'fred' inside", share.inside.stat("fred"), permissions=mode)
     bob.refuses(EACCES).open("fred", os.O_RDONLY)
 
 
@@ -162,8 +159,9 @@ def test_chmod_marks_ctime(share: Share) -> None:
         share.inside.sleep(0.02)
         share.inside.chmod(name, 0o711)
         after = share.outside.lstat(name)
-        assert after["st_ctime_ns"] > before["st_ctime_ns"]
-        assert (after["st_atime_ns"], after["st_mtime_ns"]) == (10**18, 9 * 10**17)
+        moved = after["st_ctime_ns"] - before["st_ctime_ns"]
+        holds(f"ctime of {name!r} outside moves forward", moved > 0, seen=moved, code="field:ctime_ns")
+        fields(f"{name!r} outside", after, atime_ns=10**18, mtime_ns=9 * 10**17)
 
 
 @case("MODE-013", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
@@ -174,7 +172,7 @@ def test_the_owner_may_change_the_mode(share: Share) -> None:
     bob.create("fred", b"", 0o600)
     for mode in (0, 0o4755, 0o1644, 0o777):
         bob.chmod("fred", mode)
-        assert bits(share, "fred") == mode
+        fields("'fred'", share.same_stat("fred").inside, permissions=mode)
 
 
 @case("MODE-014", needs=["guest-root"], cached_too=True)
@@ -189,7 +187,7 @@ def test_others_may_not_change_the_mode(share: Share) -> None:
     carol.refuses(EPERM).chmod("fred", 0o777)
     carol.refuses(EPERM).fchmod(carol.open("fred", os.O_RDWR), 0o777)
     carol.refuses(EPERM).chmod("fred", 0o666)
-    assert bits(share, "fred") == 0o666
+    fields("'fred'", share.same_stat("fred").inside, permissions=0o666)
 
 
 @case("MODE-015", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
@@ -203,8 +201,8 @@ def test_setgid_is_dropped_for_a_foreign_group(share: Share) -> None:
     bob = share.inside.spawn("bob", uid=1001, gid=1001, groups=[5000])
     bob.chmod("foreign", 0o6755)
     bob.chmod("supplementary", 0o6755)
-    assert bits(share, "foreign") == 0o4755
-    assert bits(share, "supplementary") == 0o6755
+    fields("'foreign'", share.same_stat("foreign").inside, permissions=0o4755)
+    fields("'supplementary'", share.same_stat("supplementary").inside, permissions=0o6755)
 
 
 @case("MODE-016", covers=[Twrite], severity="linux", needs=["guest-root"], cached_too=True)
@@ -218,7 +216,7 @@ def test_writing_clears_set_id_bits(share: Share) -> None:
     fd = bob.open("fred", os.O_WRONLY)
     bob.write(fd, b"evil")
     bob.close(fd)
-    assert bits(share, "fred") == 0o777
+    fields("'fred'", share.same_stat("fred").inside, permissions=0o777)
 
 
 @case("MODE-017", covers=[Tsetattr], severity="linux", needs=["guest-root"], cached_too=True)
@@ -236,7 +234,7 @@ def test_truncation_clears_set_id_bits(share: Share, op: str) -> None:
         bob.ftruncate(bob.open("fred", os.O_WRONLY), 3)
     else:
         bob.open("fred", os.O_WRONLY | os.O_TRUNC)
-    assert bits(share, "fred") == 0o777
+    fields("'fred'", share.same_stat("fred").inside, permissions=0o777)
 
 
 @case("MODE-018", severity="linux", needs=["guest-root"], covers=[Twrite])
@@ -246,7 +244,7 @@ def test_root_keeps_set_id_bits_when_writing(share: Share) -> None:
     share.inside.create("fred", b"abc")
     share.inside.chmod("fred", 0o6755)
     share.inside.write(share.inside.open("fred", os.O_WRONLY), b"xyz")
-    assert bits(share, "fred") == 0o6755
+    fields("'fred'", share.same_stat("fred").inside, permissions=0o6755)
 
 
 @case("MODE-019", severity="linux", needs=["guest-root"])
@@ -259,7 +257,7 @@ def test_setgid_without_group_execution_stays_when_writing(share: Share) -> None
     share.inside.chmod("fred", 0o2666)
     bob = share.inside.spawn("bob", uid=1001, gid=1001)
     bob.write(bob.open("fred", os.O_WRONLY), b"xyz")
-    assert bits(share, "fred") == 0o2666
+    fields("'fred'", share.same_stat("fred").inside, permissions=0o2666)
 
 
 @case("MODE-020", covers=[Tsetattr], needs=["guest-root"])
@@ -270,11 +268,11 @@ def test_mode_of_an_open_file_is_judged_at_open(share: Share) -> None:
     bob.create("fred", b"abc", 0o600)
     fd = bob.open("fred", os.O_RDWR)
     bob.chmod("fred", 0)
-    assert bob.pread(fd, 10, 0) == b"abc"
-    assert bob.pwrite(fd, b"ABCD", 0) == 4
+    equal("content read by the descriptor that was open", bob.pread(fd, 10, 0), b"abc", code="content")
+    equal("bytes that pwrite() wrote by that descriptor", bob.pwrite(fd, b"ABCD", 0), 4)
     bob.refuses(EACCES).open("fred", os.O_RDONLY)
     bob.refuses(EACCES).open("fred", os.O_WRONLY)
-    assert bits(share, "fred") == 0
+    fields("'fred'", share.same_stat("fred").inside, permissions=0)
 
 
 @case("MODE-021", covers=[Tsetattr])
@@ -284,7 +282,8 @@ def test_chmod_by_one_name_shows_under_the_other(share: Share) -> None:
     share.inside.create("fred", b"", 0o644)
     share.inside.link("fred", "barney")
     share.inside.chmod("barney", 0o604)
-    assert bits(share, "fred") == bits(share, "barney") == 0o604
+    fields("'fred'", share.same_stat("fred").inside, permissions=0o604)
+    fields("'barney'", share.same_stat("barney").inside, permissions=0o604)
 
 
 @case("MODE-022", severity="linux")
@@ -295,7 +294,7 @@ def test_sticky_bit_on_a_regular_file(share: Share) -> None:
     bob = share.inside.spawn("bob", uid=1001)
     bob.create("fred", b"", 0o600)
     bob.chmod("fred", 0o1600)
-    assert bits(share, "fred") == 0o1600
+    fields("'fred'", share.same_stat("fred").inside, permissions=0o1600)
 
 
 @case("MODE-023")

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, must_be_equal, settled_times
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, changes, settled_times
+from conformance.checks import equal, fields
 from conformance.share import Share
 from protocol.messages import Tclunk, Tlcreate, Tlopen, Tread, Tsetattr, Twalk, Twrite
 
@@ -30,10 +31,9 @@ def test_creat_gives_mode_without_umask(share: Share, mode: int, umask: int) -> 
     share.inside.umask(umask)
     fd = share.inside.open("fred", NEW, mode)
     seen = share.same_stat("fred").inside
-    must_be_equal("mode", oct(seen["st_mode"]), oct(stat.S_IFREG | mode & ~umask))
-    must_be_equal("size and links", (seen["st_size"], seen["st_nlink"]), (0, 1))
+    fields("'fred'", seen, mode=stat.S_IFREG | mode & ~umask, size=0, nlink=1)
     share.inside.close(fd)
-    assert share.same_directory() == ["fred"]
+    equal("names in the case's directory", share.same_directory(), ["fred"], code="names")
 
 
 @case("OPEN-002", covers=[Tlcreate], severity="linux")
@@ -44,7 +44,7 @@ def test_creat_keeps_setid_and_sticky_bits(share: Share, bits: int) -> None:
     also honored"; known defect: hugelgupf/p9#108 lost them."""
     share.inside.umask(0)
     share.inside.open("fred", NEW | os.O_EXCL, bits)
-    must_be_equal("mode", oct(share.same_stat("fred").inside["st_mode"]), oct(stat.S_IFREG | bits))
+    fields("'fred'", share.same_stat("fred").inside, mode=stat.S_IFREG | bits)
 
 
 @case("OPEN-003", covers=[Tlopen], cached_too=True)
@@ -55,8 +55,8 @@ def test_creat_of_an_existing_file_leaves_it(share: Share) -> None:
     settled_times(share, "fred")
     before = share.same_stat("fred")
     fd = share.inside.open("fred", os.O_CREAT | os.O_RDWR, 0o777)
-    assert share.same_stat("fred").changed_from(before) == set()
-    must_be_equal("content", share.inside.read(fd, 100), b"old content")
+    changes("'fred' by open(O_CREAT)", before, share.same_stat("fred"))
+    equal("content of 'fred' inside", share.inside.read(fd, 100), b"old content", code="content")
 
 
 @case("OPEN-004", covers=[Tlcreate], cached_too=True)
@@ -77,9 +77,9 @@ def test_creat_excl_of_a_taken_name(share: Share, kind: str) -> None:
     make_node(share, kind, "taken")
     before = share.same_directory()
     share.inside.refuses(EEXIST).open("taken", NEW | os.O_EXCL | os.O_TRUNC, 0o644)
-    assert share.same_directory() == before
+    equal("names in the case's directory", share.same_directory(), before, code="names")
     if kind == "file":
-        assert share.inside.slurp("taken") == b"file"
+        equal("content of 'taken' inside", share.inside.slurp("taken"), b"file", code="content")
 
 
 @case("OPEN-006", covers=[Tlcreate], caches=FRESH_NAMES)
@@ -90,7 +90,7 @@ def test_creat_excl_of_a_name_made_outside(share: Share) -> None:
     share.inside.create("other")
     share.outside.create("fred", b"of the host")
     share.inside.refuses(EEXIST).open("fred", NEW | os.O_EXCL | os.O_TRUNC)
-    assert share.outside.slurp("fred") == b"of the host"
+    equal("content of 'fred' outside", share.outside.slurp("fred"), b"of the host", code="content")
 
 
 @case("OPEN-007", covers=[Tlopen], cached_too=True)
@@ -103,11 +103,11 @@ def test_trunc_empties_a_file(share: Share, access: int) -> None:
     before = share.same_stat("fred")
     fd = share.inside.open("fred", access | os.O_TRUNC)
     after = share.same_stat("fred")
-    must_be_equal("size", after.inside["st_size"], 0)
-    must_be_equal("changed", after.changed_from(before), {"size", "blocks", "mtime_ns", "ctime_ns"})
+    fields("'fred' after open(O_TRUNC)", after.inside, size=0)
+    changes("'fred' by open(O_TRUNC)", before, after, must={"size", "blocks", "mtime_ns", "ctime_ns"})
     share.inside.write(fd, b"new")
     share.inside.fsync(fd)
-    assert share.inside.slurp("fred") == b"new"
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"new", code="content")
     share.same_content("fred")
 
 
@@ -118,7 +118,7 @@ def test_creat_trunc_of_an_existing_file_keeps_its_mode(share: Share) -> None:
     share.inside.create("fred", b"abc", 0o600)
     share.inside.open("fred", NEW | os.O_TRUNC, 0o777)
     seen = share.same_stat("fred").inside
-    must_be_equal("mode and size", (seen["st_mode"] & 0o7777, seen["st_size"]), (0o600, 0))
+    fields("'fred'", seen, permissions=0o600, size=0)
 
 
 @case("OPEN-009", covers=[Tlopen], caches=DIRECT_CACHES)
@@ -128,7 +128,7 @@ def test_trunc_of_a_file_that_grew_outside(share: Share) -> None:
     share.inside.create("fred")
     share.outside.overwrite("fred", b"x" * 9000)
     share.inside.open("fred", os.O_WRONLY | os.O_TRUNC)
-    must_be_equal("size", share.same_stat("fred").inside["st_size"], 0)
+    fields("'fred'", share.same_stat("fred").inside, size=0)
 
 
 @case("OPEN-010", covers=[Twrite], cached_too=True)
@@ -137,13 +137,13 @@ def test_append_writes_at_the_end(share: Share) -> None:
     Source: open(2) "O_APPEND"; POSIX write."""
     share.inside.create("fred", b"0123456789")
     fd = share.inside.open("fred", os.O_RDWR | os.O_APPEND)
-    must_be_equal("offset at first", share.inside.lseek(fd, 0, os.SEEK_CUR), 0)
+    equal("file offset after open(O_APPEND)", share.inside.lseek(fd, 0, os.SEEK_CUR), 0)
     share.inside.write(fd, b"AB")
-    must_be_equal("offset after", share.inside.lseek(fd, 0, os.SEEK_CUR), 12)
+    equal("file offset after the first write", share.inside.lseek(fd, 0, os.SEEK_CUR), 12)
     share.inside.lseek(fd, 3)
     share.inside.write(fd, b"CD")
     share.inside.fsync(fd)
-    assert share.inside.slurp("fred") == b"0123456789ABCD"
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"0123456789ABCD", code="content")
     share.same_content("fred")
 
 
@@ -158,7 +158,7 @@ def test_append_after_the_host_appended(share: Share) -> None:
     other = share.outside.open("fred", os.O_WRONLY | os.O_APPEND)
     share.outside.write(other, b"host.")
     share.inside.write(fd, b"three.")
-    assert share.outside.slurp("fred") == b"one.two.host.three."
+    equal("content of 'fred' outside", share.outside.slurp("fred"), b"one.two.host.three.", code="content")
     share.same_content("fred")
 
 
@@ -171,7 +171,7 @@ def test_append_on_a_file_just_created(share: Share) -> None:
     second = share.inside.open("log", os.O_WRONLY | os.O_APPEND)
     for fd, text in ((first, b"1"), (second, b"22"), (first, b"333"), (second, b"4444")):
         share.inside.write(fd, text)
-    assert share.inside.slurp("log") == b"1223334444"
+    equal("content of 'log' inside", share.inside.slurp("log"), b"1223334444", code="content")
 
 
 @case("OPEN-013", covers=[Twrite], severity="linux", caches=DIRECT_CACHES)
@@ -184,7 +184,7 @@ def test_append_taken_off_by_fcntl(share: Share) -> None:
     fd = share.inside.open("fred", os.O_WRONLY | os.O_APPEND)
     share.inside.fcntl(fd, 4, 0)
     share.inside.pwrite(fd, b"AB", 0)
-    must_be_equal("content", share.outside.slurp("fred"), b"AB23456789")
+    equal("content of 'fred' outside", share.outside.slurp("fred"), b"AB23456789", code="content")
 
 
 @case("OPEN-014", covers=[Twrite], severity="linux")
@@ -194,7 +194,7 @@ def test_append_put_on_by_fcntl(share: Share) -> None:
     fd = share.inside.open("fred", os.O_WRONLY)
     share.inside.fcntl(fd, 4, os.O_APPEND)
     share.inside.write(fd, b"AB")
-    assert share.inside.slurp("fred") == b"0123456789AB"
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"0123456789AB", code="content")
 
 
 @case("OPEN-015", covers=[Tlcreate])
@@ -203,8 +203,8 @@ def test_creat_through_a_dangling_link(share: Share) -> None:
     Source: POSIX open: without O_EXCL a symbolic link is followed; path_resolution(7)."""
     share.inside.symlink("target", "link")
     share.inside.open("link", NEW, 0o644)
-    assert share.same_directory() == ["link", "target"]
-    assert share.same_link("link") == "target"
+    equal("names in the case's directory", share.same_directory(), ["link", "target"], code="names")
+    equal("text of the symbolic link 'link'", share.same_link("link"), "target", code="field:target")
 
 
 @case("OPEN-016")
@@ -226,7 +226,7 @@ def test_open_of_a_name_that_cannot_be(share: Share, name: str, wanted: int) -> 
     share.inside.refuses(wanted).open(name)
     if not name.endswith("/") and (wanted != ENOENT or "/" in name or not name):
         share.inside.refuses(wanted).open(name, NEW, 0o644)
-    assert share.same_directory() == before
+    equal("names in the case's directory", share.same_directory(), before, code="names")
 
 
 @case("OPEN-017")
@@ -246,7 +246,7 @@ def test_creat_with_a_trailing_slash(share: Share) -> None:
     """open(O_CREAT) of a new name that ends in a slash fails with EISDIR and makes nothing.
     Source: open(2) EISDIR; POSIX open; Linux fs/namei.c open_last_lookups()."""
     share.inside.refuses(EISDIR).open("new/", NEW, 0o644)
-    assert share.same_directory() == []
+    equal("names in the case's directory", share.same_directory(), [], code="names")
 
 
 @case("OPEN-019", covers=[Tlopen, Tread], caches=FRESH_NAMES)
@@ -256,7 +256,7 @@ def test_open_of_a_file_made_outside(share: Share) -> None:
     share.inside.refuses(ENOENT).open("fred")
     share.outside.create("fred", b"from the host")
     fd = share.inside.open("fred")
-    assert share.inside.read(fd, 100) == b"from the host"
+    equal("content of 'fred' inside", share.inside.read(fd, 100), b"from the host", code="content")
 
 
 @case("OPEN-020", covers=[Tlcreate], caches=FRESH_NAMES)
@@ -266,7 +266,7 @@ def test_creat_of_a_name_removed_outside(share: Share) -> None:
     share.inside.create("fred", b"old")
     share.outside.unlink("fred")
     share.inside.open("fred", NEW | os.O_EXCL, 0o600)
-    must_be_equal("size", share.same_stat("fred").inside["st_size"], 0)
+    fields("'fred'", share.same_stat("fred").inside, size=0)
 
 
 @case("OPEN-021", covers=[Tlopen, Tlcreate])
@@ -277,11 +277,12 @@ def test_openat_below_a_directory_descriptor(share: Share) -> None:
     share.inside.mkdir("dir")
     share.inside.create("dir/fred", b"abc")
     at = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
-    assert share.inside.read(share.inside.open("fred", dir_fd=at), 9) == b"abc"
+    below = share.inside.open("fred", dir_fd=at)
+    equal("content of the file below the descriptor", share.inside.read(below, 9), b"abc", code="content")
     share.inside.rename("dir", "moved")
     with share.without_comparison():  # the agent knows the descriptor's directory by its old name
         share.inside.open("george", NEW, 0o644, dir_fd=at)
-    assert share.same_directory("moved") == ["fred", "george"]
+    equal("names in 'moved'", share.same_directory("moved"), ["fred", "george"], code="names")
     share.inside.open(f"{share.inside.root}/moved/fred", dir_fd=at)
 
 
@@ -302,9 +303,9 @@ def test_two_opens_are_two_descriptions(share: Share) -> None:
     Source: open(2) "open file description"; POSIX open."""
     share.inside.create("fred", b"0123456789")
     first, second = share.inside.open("fred"), share.inside.open("fred")
-    assert share.inside.read(first, 4) == b"0123"
-    assert share.inside.read(second, 6) == b"012345"
-    assert share.inside.read(first, 4) == b"4567"
+    equal("bytes read by the first descriptor", share.inside.read(first, 4), b"0123", code="content")
+    equal("bytes read by the second descriptor", share.inside.read(second, 6), b"012345", code="content")
+    equal("bytes read by the first descriptor then", share.inside.read(first, 4), b"4567", code="content")
 
 
 @case("OPEN-024", covers=[Tlcreate, Tread], seconds=150.0)
@@ -312,8 +313,8 @@ def test_many_files_open_at_once(share: Share) -> None:
     """200 files open at once each read back their own content.  Source: open(2); a server that gives host
     descriptors back under pressure must reopen the right file; known defect: CVE-2021-20181."""
     share.inside.timeout = 100.0  # 200 files in one call
-    must_be_equal("files that read wrong", share.inside.hold_many_open("f", 200), [])
-    must_be_equal("files", len(share.same_directory()), 200)
+    equal("numbers of files with another's content", share.inside.hold_many_open("f", 200), [], code="content")
+    equal("number of names in the directory", len(share.same_directory()), 200, code="names")
 
 
 @case("OPEN-025", covers=[Tlopen, Tsetattr], caches=FRESH_NAMES)
@@ -325,10 +326,10 @@ def test_open_file_survives_rename_and_chmod(share: Share) -> None:
     fd = share.inside.open("fred", os.O_RDWR)
     share.inside.rename("fred", "george")
     share.inside.chmod("george", 0)
-    assert share.inside.pread(fd, 9, 0) == b"abc"
+    equal("content read by the descriptor after rename and chmod", share.inside.pread(fd, 9, 0), b"abc", code="content")
     share.inside.pwrite(fd, b"X", 1)
-    must_be_equal("fstat", share.inside.fstat(fd)["st_size"], 3)
-    assert share.outside.slurp("george") == b"aXc"
+    fields("the open file inside", share.inside.fstat(fd), size=3)
+    equal("content of 'george' outside", share.outside.slurp("george"), b"aXc", code="content")
 
 
 @case("OPEN-026")
@@ -339,7 +340,7 @@ def test_creat_in_a_removed_directory(share: Share) -> None:
     at = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
     share.inside.rmdir("dir")
     share.inside.refuses(ENOENT).open("fred", NEW, 0o644, dir_fd=at)
-    assert share.same_directory() == []
+    equal("names in the case's directory", share.same_directory(), [], code="names")
 
 
 @case("OPEN-027", covers=[Twalk], caches=FRESH_NAMES)
@@ -354,7 +355,7 @@ def test_creat_in_a_directory_removed_outside(share: Share) -> None:
         share.outside.rmdir("dir")
         share.inside.refuses(ENOENT).open("fred", NEW, 0o644, dir_fd=at)
         share.inside.refuses(ENOENT).open("dir/fred", NEW, 0o644)
-    assert share.same_directory() == []
+    equal("names in the case's directory", share.same_directory(), [], code="names")
 
 
 @case("OPEN-028", covers=[Tlopen], severity="linux", caches=FRESH_NAMES)
@@ -367,9 +368,9 @@ def test_file_replaced_outside_while_open(share: Share) -> None:
     share.outside.create("new", b"brand new")
     with share.without_comparison():  # while the guest holds the name open, Linux keeps its entry for it
         share.outside.rename("new", "fred")
-    must_be_equal("old descriptor", share.inside.pread(fd, 99, 0), b"old")
+    equal("content read by the descriptor of the old file", share.inside.pread(fd, 99, 0), b"old", code="content")
     share.inside.close(fd)
-    must_be_equal("name", share.inside.slurp("fred"), b"brand new")
+    equal("content of the new file by its name", share.inside.slurp("fred"), b"brand new", code="content")
 
 
 def make_node(share: Share, kind: str, name: str) -> None:

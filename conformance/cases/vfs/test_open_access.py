@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from errno import EACCES, EBADF, EMFILE
-from typing import Any
 
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import flush, must_answer, must_be_equal
+from conformance.cases.vfs.outcomes import flush, must_answer
+from conformance.checks import equal, fields
 from conformance.share import Share
 from protocol.messages import Tlcreate, Tlopen, Tread, Twrite
 
@@ -35,7 +34,7 @@ def test_access_modes_against_permissions(share: Share) -> None:
             bits = mode >> {"owner": 6, "other": 0}.get(name, 3) & 7
             opens = [("open", ("fred", flags), 0 if bits & NEEDS[access] == NEEDS[access] else EACCES)
                      for access, flags in ACCESS.items()]  # fmt: skip
-            must_answer(user, f"{mode:04o} {name}", opens)
+            must_answer(user, f"by the class {name} on mode {mode:#o}", opens)
 
 
 @case("OPEN-202")
@@ -50,7 +49,7 @@ def test_no_search_permission_on_the_way(share: Share, flags: int) -> None:
     bob = share.inside.spawn("bob", uid=1001)
     bob.refuses(EACCES).open("dir/fred", flags, 0o644)
     bob.refuses(EACCES).open("dir/nobody", flags, 0o644)
-    assert share.inside.slurp("dir/fred") == b"abc"
+    equal("content of 'dir/fred' inside", share.inside.slurp("dir/fred"), b"abc", code="content")
 
 
 @case("OPEN-203")
@@ -62,8 +61,9 @@ def test_creat_without_write_permission_on_the_directory(share: Share) -> None:
     share.inside.create("dir/fred", b"abc", 0o644)
     bob = share.inside.spawn("bob", uid=1001)
     bob.refuses(EACCES).open("dir/new", os.O_CREAT | os.O_WRONLY, 0o644)
-    assert bob.read(bob.open("dir/fred", os.O_CREAT | os.O_RDONLY), 9) == b"abc"
-    assert share.same_directory("dir") == ["fred"]
+    fd = bob.open("dir/fred", os.O_CREAT | os.O_RDONLY)
+    equal("content of the file that is there", bob.read(fd, 9), b"abc", code="content")
+    equal("names in 'dir'", share.same_directory("dir"), ["fred"], code="names")
 
 
 @case("OPEN-204")
@@ -76,8 +76,8 @@ def test_trunc_without_write_permission(share: Share, access: int) -> None:
     flush(share, "fred")
     bob = share.inside.spawn("bob", uid=1001)
     bob.refuses(EACCES).open("fred", access | os.O_TRUNC)
-    assert share.inside.slurp("fred") == b"precious"
-    assert share.outside.slurp("fred") == b"precious"
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"precious", code="content")
+    equal("content of 'fred' outside", share.outside.slurp("fred"), b"precious", code="content")
 
 
 @case("OPEN-205", covers=[Tlcreate], needs=("passthrough-ownership",))
@@ -86,8 +86,7 @@ def test_owner_of_a_new_file(share: Share) -> None:
     Source: open(2) "The owner (user ID) of the new file is set to the effective user ID of the process"."""
     bob = share.inside.spawn("bob", uid=1001, gid=2002, groups=(2003,))
     bob.open("fred", os.O_CREAT | os.O_WRONLY, 0o640)
-    seen = share.same_stat("fred").inside
-    must_be_equal("uid, gid, mode", owner_and_mode(seen), (1001, 2002, "0o100640"))
+    fields("'fred'", share.same_stat("fred").inside, uid=1001, gid=2002, mode=0o100640)
 
 
 @case("OPEN-206", covers=[Tlcreate], needs=("passthrough-ownership",))
@@ -99,8 +98,7 @@ def test_group_of_a_new_file_in_a_setgid_directory(share: Share) -> None:
     share.inside.chmod("dir", 0o2777)
     bob = share.inside.spawn("bob", uid=1001, gid=1001)
     bob.open("dir/fred", os.O_CREAT | os.O_WRONLY, 0o640)
-    seen = share.same_stat("dir/fred").inside
-    must_be_equal("uid, gid, mode", owner_and_mode(seen), (1001, 2005, "0o100640"))
+    fields("'dir/fred'", share.same_stat("dir/fred").inside, uid=1001, gid=2005, mode=0o100640)
 
 
 @case("OPEN-207", covers=[Tlcreate, Twrite])
@@ -113,9 +111,9 @@ def test_new_file_is_open_as_asked_whatever_its_mode(share: Share, mode: int) ->
     bob = share.inside.spawn("bob", uid=1001)
     fd = bob.open("fred", os.O_CREAT | os.O_RDWR, mode)
     bob.write(fd, b"abc")
-    assert bob.pread(fd, 9, 0) == b"abc"
+    equal("content read by the descriptor that created the file", bob.pread(fd, 9, 0), b"abc", code="content")
     bob.fsync(fd)
-    assert share.outside.slurp("fred") == b"abc"
+    equal("content of 'fred' outside", share.outside.slurp("fred"), b"abc", code="content")
     bob.refuses(EACCES).open("fred", os.O_WRONLY)
 
 
@@ -127,9 +125,9 @@ def test_permission_is_checked_when_opening_only(share: Share) -> None:
     bob.create("fred", b"abc", 0o600)
     fd = bob.open("fred", os.O_RDWR)
     bob.chmod("fred", 0)
-    assert bob.pread(fd, 9, 0) == b"abc"
+    equal("content read after chmod to 0", bob.pread(fd, 9, 0), b"abc", code="content")
     bob.pwrite(fd, b"X", 0)
-    assert bob.pread(fd, 9, 0) == b"Xbc"
+    equal("content read after a write after chmod to 0", bob.pread(fd, 9, 0), b"Xbc", code="content")
     bob.refuses(EACCES).open("fred")
 
 
@@ -145,7 +143,7 @@ def test_descriptor_allows_only_its_access_mode(share: Share) -> None:
     share.inside.refuses(EBADF).read(writing, 1)
     share.inside.refuses(EBADF).pread(writing, 1, 0)
     share.inside.refuses(EBADF).readv(writing, [1])
-    assert share.inside.slurp("fred") == b"abc"
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
 
 
 @case("OPEN-210")
@@ -156,7 +154,7 @@ def test_no_descriptor_left(share: Share) -> None:
     bob.getpid()
     bob.setrlimit(7, 3)
     bob.refuses(EMFILE).open("fred", os.O_CREAT | os.O_WRONLY, 0o644)
-    assert share.same_directory() == []
+    equal("names in the case's directory", share.same_directory(), [], code="names")
 
 
 @case("OPEN-211", covers=[Tlopen], needs=("passthrough-ownership",))
@@ -166,15 +164,10 @@ def test_permissions_set_outside_count_inside(share: Share) -> None:
     share.outside.create("fred", b"abc", 0o600)
     share.outside.chown("fred", 1001, 1001)
     bob, carol = share.inside.spawn("bob", uid=1001), share.inside.spawn("carol", uid=1002)
-    assert bob.read(bob.open("fred"), 9) == b"abc"
+    equal("content read by the user to whom the host gave it", bob.read(bob.open("fred"), 9), b"abc", code="content")
     carol.refuses(EACCES).open("fred")
     if share.mount.cache in ("none", "mmap"):
         share.outside.chown("fred", 1002, 1002)
-        assert carol.read(carol.open("fred"), 9) == b"abc"
+        equal("content read by its next owner", carol.read(carol.open("fred"), 9), b"abc", code="content")
         share.outside.chmod("fred", 0o004)
         carol.refuses(EACCES).open("fred")
-
-
-def owner_and_mode(seen: Mapping[str, Any]) -> tuple[int, int, str]:
-    """What a creation decides, from a stat."""
-    return seen["st_uid"], seen["st_gid"], oct(seen["st_mode"])

@@ -10,6 +10,8 @@ import pytest
 
 from conformance.case import case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
+from conformance.cases.vfs.outcomes import changes
+from conformance.checks import Octal, equal, fields
 from conformance.share import Share
 from protocol.messages import Tlcreate, Tmkdir, Tsetattr, Tsymlink
 
@@ -17,10 +19,9 @@ DIRECT = ("none", "readahead", "mmap")
 KEEP = -1
 
 
-def owner(share: Share, path: str) -> tuple[int, int]:
-    """(uid, gid) of `path` as the guest sees them, after they agreed with the host's."""
-    seen = share.same_stat(path).inside
-    return seen["st_uid"], seen["st_gid"]
+def owned(share: Share, path: str, uid: int, gid: int) -> None:
+    """`path` has this owner and group, on both sides."""
+    fields(repr(path), share.same_stat(path).inside, uid=uid, gid=gid)
 
 
 @case("OWNER-001", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
@@ -35,14 +36,14 @@ def test_chown_sets_owner_and_group(share: Share, kind: str) -> None:
         share.inside.mkdir("x", 0o750)
     before = share.same_stat("x")
     share.inside.chown("x", 1001, 1002)
-    assert owner(share, "x") == (1001, 1002)
+    fields("'x'", share.same_stat("x").inside, uid=1001, gid=1002)
     share.inside.chown("x", 1003, KEEP)
-    assert owner(share, "x") == (1003, 1002)
+    fields("'x'", share.same_stat("x").inside, uid=1003, gid=1002)
     share.inside.chown("x", KEEP, 1004)
-    assert owner(share, "x") == (1003, 1004)
+    fields("'x'", share.same_stat("x").inside, uid=1003, gid=1004)
     share.inside.chown("x", KEEP, KEEP)
-    assert owner(share, "x") == (1003, 1004)
-    assert share.same_stat("x").changed_from(before) <= {"uid", "gid", "ctime_ns"}
+    fields("'x'", share.same_stat("x").inside, uid=1003, gid=1004)
+    changes("'x' by chown(2)", before, share.same_stat("x"), may={"uid", "gid", "ctime_ns"})
 
 
 @case("OWNER-002", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
@@ -53,7 +54,7 @@ def test_the_whole_range_of_ids(share: Share) -> None:
     for number in (1, 65534, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 2, 0):
         share.inside.chown("fred", number, KEEP)
         share.inside.chown("fred", KEEP, 2**32 - 2 - number)
-        assert owner(share, "fred") == (number, 2**32 - 2 - number)
+        fields("'fred'", share.same_stat("fred").inside, uid=number, gid=2**32 - 2 - number)
 
 
 @case("OWNER-003", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
@@ -65,7 +66,7 @@ def test_fchown(share: Share) -> None:
                                        ("d", os.O_RDONLY | os.O_DIRECTORY)]):  # fmt: skip
         fd = share.inside.open(name, flags)
         share.inside.fchown(fd, 1001 + i, 2001 + i)
-        assert owner(share, name) == (1001 + i, 2001 + i)
+        fields(f"{name!r}", share.same_stat(name).inside, uid=1001 + i, gid=2001 + i)
         share.inside.close(fd)
 
 
@@ -78,7 +79,7 @@ def test_fchown_of_a_bad_descriptor(share: Share) -> None:
     share.inside.refuses(EBADF).fchown(fd, 1001, 1001)
     share.inside.close(fd)
     share.inside.refuses(EBADF).fchown(fd, 1001, 1001)
-    assert owner(share, "fred") == (0, 0)
+    fields("'fred'", share.same_stat("fred").inside, uid=0, gid=0)
 
 
 @case("OWNER-005", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
@@ -91,11 +92,13 @@ def test_chown_follows_a_link_and_lchown_does_not(share: Share) -> None:
     share.inside.symlink("target", "link")
     share.inside.symlink("nobody", "dangling")
     share.inside.chown("link", 1001, 1002)
-    assert (owner(share, "target"), owner(share, "link")) == ((1001, 1002), (0, 0))
+    owned(share, "target", 1001, 1002)
+    owned(share, "link", 0, 0)
     share.inside.lchown("link", 1003, 1004)
-    assert (owner(share, "target"), owner(share, "link")) == ((1001, 1002), (1003, 1004))
+    owned(share, "target", 1001, 1002)
+    owned(share, "link", 1003, 1004)
     share.inside.lchown("dangling", 1005, 1006)
-    assert owner(share, "dangling") == (1005, 1006)
+    fields("'dangling'", share.same_stat("dangling").inside, uid=1005, gid=1006)
 
 
 @case("OWNER-006", covers=[Tsetattr], needs=["guest-root"])
@@ -106,7 +109,8 @@ def test_fchownat(share: Share) -> None:
     share.inside.create("fred")
     fd = share.inside.open("d", os.O_RDONLY | os.O_DIRECTORY)
     share.inside.chown("fred", 1001, 1002, dir_fd=fd)
-    assert (owner(share, "d/fred"), owner(share, "fred")) == ((1001, 1002), (0, 0))
+    owned(share, "d/fred", 1001, 1002)
+    owned(share, "fred", 0, 0)
     share.inside.refuses(EBADF).chown("fred", 1, 1, dir_fd=999)
 
 
@@ -128,7 +132,7 @@ def test_chown_of_special_files(share: Share, kind: int) -> None:
     CVE-2023-2861."""
     share.outside.mknod("node", kind | 0o640, os.makedev(7, 3) if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0)
     share.inside.chown("node", 1001, 1002)
-    assert owner(share, "node") == (1001, 1002)
+    fields("'node'", share.same_stat("node").inside, uid=1001, gid=1002)
 
 
 @case("OWNER-009", needs=["guest-root"])
@@ -148,8 +152,8 @@ def test_only_root_gives_files_away(share: Share) -> None:
     refused.chown("roots", 1001, KEEP)
     refused.chown("roots", KEEP, 1001)
     refused.chown("roots", 0, KEEP)
-    assert owner(share, "mine") == (1001, 1001)
-    assert owner(share, "roots") == (0, 0)
+    fields("'mine'", share.same_stat("mine").inside, uid=1001, gid=1001)
+    fields("'roots'", share.same_stat("roots").inside, uid=0, gid=0)
 
 
 @case("OWNER-010", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
@@ -161,11 +165,11 @@ def test_an_owner_gives_his_file_to_groups_he_is_in(share: Share) -> None:
     bob.create("fred")
     for group in (5000, 6000, 1001):
         bob.chown("fred", KEEP, group)
-        assert owner(share, "fred") == (1001, group)
+        fields("'fred'", share.same_stat("fred").inside, uid=1001, gid=group)
     bob.chown("fred", 1001, 5000)
     bob.refuses(EPERM).chown("fred", KEEP, 7000)
     bob.refuses(EPERM).chown("fred", KEEP, 0)
-    assert owner(share, "fred") == (1001, 5000)
+    fields("'fred'", share.same_stat("fred").inside, uid=1001, gid=5000)
 
 
 @case("OWNER-011", needs=["guest-root"])
@@ -176,7 +180,7 @@ def test_a_group_member_who_is_not_the_owner_may_not(share: Share) -> None:
     carol = share.inside.spawn("carol", uid=1002, gid=1002, groups=[5000])
     carol.refuses(EPERM).chown("fred", KEEP, 1002)
     carol.refuses(EPERM).chown("fred", KEEP, 5000)
-    assert owner(share, "fred") == (1001, 5000)
+    fields("'fred'", share.same_stat("fred").inside, uid=1001, gid=5000)
 
 
 @case("OWNER-012", covers=[Tsetattr], severity="linux", needs=["guest-root"], cached_too=True)
@@ -192,7 +196,7 @@ def test_chown_clears_set_id_bits(share: Share, who: str) -> None:
     else:
         share.inside.chown("fred", 1002, 5000)
     seen = share.same_stat("fred").inside
-    assert (seen["st_mode"] & 0o7777, seen["st_gid"]) == (0o755, 5000)
+    fields("'fred'", seen, permissions=0o755, gid=5000)
 
 
 @case("OWNER-013", severity="linux", needs=["guest-root"])
@@ -205,8 +209,8 @@ def test_chown_keeps_setgid_that_is_not_executable(share: Share) -> None:
     share.inside.chmod("d", 0o7755)
     share.inside.chown("fred", 1001, 1001)
     share.inside.chown("d", 1001, 1001)
-    assert share.same_stat("fred").inside["st_mode"] & 0o7777 == 0o2644
-    assert share.same_stat("d").inside["st_mode"] & 0o7777 == 0o7755
+    fields("'fred'", share.same_stat("fred").inside, permissions=0o2644)
+    fields("'d'", share.same_stat("d").inside, permissions=0o7755)
 
 
 @case("OWNER-014", needs=["host-root"], caches=DIRECT)
@@ -219,9 +223,9 @@ def test_what_the_host_changes_is_seen_and_counts(share: Share) -> None:
     bob.refuses(EPERM).chmod("fred", 0o644)
     share.outside.chown("fred", 1001, 5000)
     seen = share.inside.stat("fred")
-    assert (seen["st_uid"], seen["st_gid"]) == (1001, 5000)
+    fields("'fred' inside", seen, uid=1001, gid=5000)
     bob.chmod("fred", 0o640)
-    assert owner(share, "fred") == (1001, 5000)
+    fields("'fred'", share.same_stat("fred").inside, uid=1001, gid=5000)
 
 
 @case("OWNER-015", covers=[Tlcreate, Tmkdir, Tsymlink], needs=["guest-root"], cached_too=True)
@@ -233,7 +237,8 @@ def test_new_files_belong_to_their_maker(share: Share) -> None:
     bob.create("file")
     bob.mkdir("dir")
     bob.symlink("file", "link")
-    assert [owner(share, n) for n in ("file", "dir", "link")] == [(1001, 1002)] * 3
+    for name in ("file", "dir", "link"):
+        owned(share, name, 1001, 1002)
 
 
 @case("OWNER-016", covers=[Tlcreate, Tmkdir], needs=["guest-root"], cached_too=True)
@@ -248,9 +253,11 @@ def test_group_of_a_setgid_directory_is_inherited(share: Share) -> None:
     bob.create("d/file")
     bob.mkdir("d/sub")
     bob.symlink("file", "d/link")
-    assert [owner(share, f"d/{n}") for n in ("file", "sub", "link")] == [(1001, 5000)] * 3
-    assert share.same_stat("d/sub").inside["st_mode"] & stat.S_ISGID
-    assert not share.same_stat("d/file").inside["st_mode"] & stat.S_ISGID
+    for name in ("d/file", "d/sub", "d/link"):
+        owned(share, name, 1001, 5000)
+    for name, wanted in (("d/sub", stat.S_ISGID), ("d/file", 0)):
+        bit = share.same_stat(name).inside["st_mode"] & stat.S_ISGID
+        equal(f"S_ISGID of {name!r}", Octal(bit), Octal(wanted), code="field:mode")
 
 
 @case("OWNER-017", severity="linux", needs=["guest-root"])
@@ -264,8 +271,7 @@ def test_setgid_is_not_granted_to_a_foreign_group(share: Share) -> None:
     bob = share.inside.spawn("bob", uid=1001, umask=0)
     bob.open("d/evil", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o2777)
     seen = share.same_stat("d/evil").inside
-    assert (seen["st_uid"], seen["st_gid"]) == (1001, 5000)
-    assert seen["st_mode"] & 0o7777 == 0o777
+    fields("'d/evil'", seen, uid=1001, gid=5000, permissions=0o777)
 
 
 @case("OWNER-018", covers=[Tsetattr], needs=["guest-root"])
@@ -276,4 +282,5 @@ def test_owner_belongs_to_the_file_not_the_name(share: Share) -> None:
     share.inside.link("fred", "barney")
     share.inside.chown("barney", 1001, 1002)
     share.inside.rename("fred", "wilma")
-    assert owner(share, "wilma") == owner(share, "barney") == (1001, 1002)
+    fields("'wilma'", share.same_stat("wilma").inside, uid=1001, gid=1002)
+    fields("'barney'", share.same_stat("barney").inside, uid=1001, gid=1002)

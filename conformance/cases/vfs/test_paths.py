@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, flush, must_be_equal
+from conformance.cases.vfs.outcomes import FRESH_NAMES, flush
+from conformance.checks import Errno, equal, fields, holds
+from conformance.errors import SuiteError
 from conformance.share import Share
 from protocol.messages import Tlcreate, Tlopen, Tmkdir, Treaddir, Trenameat, Tunlinkat, Twalk
 
@@ -50,8 +52,8 @@ def test_dots_and_slashes(share: Share) -> None:
     share.inside.create("a/fred", b"abc")
     inode = share.inside.stat("a/fred")["st_ino"]
     for path in ("./a/fred", "a//fred", "a/./fred", "a/b/../fred", "a/../a/b/.././/fred", "a/b/../../a/fred"):
-        must_be_equal(f"inode of {path}", share.inside.stat(path)["st_ino"], inode)
-    must_be_equal("a/b/..", share.inside.stat("a/b/..")["st_ino"], share.inside.stat("a")["st_ino"])
+        fields(f"{path!r} inside", share.inside.stat(path), ino=inode)
+    fields("'a/b/..' inside", share.inside.stat("a/b/.."), ino=share.inside.stat("a")["st_ino"])
     share.inside.refuses(ENOENT).stat("a/nobody/../fred")
     share.inside.refuses(ENOTDIR).stat("a/fred/../fred")
     share.inside.refuses(ENOTDIR).stat("a/fred/.")
@@ -68,9 +70,10 @@ def test_longest_path(share: Share) -> None:
         for length, works in ((PATH_MAX - 1, True), (PATH_MAX, False)):
             name = "fred" if (length - len(root)) % 2 == 0 else "/fred"
             path = root + "./" * ((length - len(root) - len(name)) // 2) + name
-            must_be_equal("length", len(path), length)
+            if len(path) != length:
+                raise SuiteError(f"a path of {len(path)} bytes, not {length}")
             if works:
-                assert share.inside.slurp(path) == b"abc"
+                equal(f"content by a path of {length} bytes", share.inside.slurp(path), b"abc", code="content")
                 share.inside.chmod(path, 0o600)
                 share.inside.rename(path, path[:-1] + "k")
                 share.inside.rename(path[:-1] + "k", path)
@@ -81,8 +84,8 @@ def test_longest_path(share: Share) -> None:
                 share.inside.refuses(ENAMETOOLONG).rename("fred", path)
                 share.inside.refuses(ENAMETOOLONG).symlink("target", path)
                 share.inside.refuses(ENAMETOOLONG).link("fred", path)
-    assert share.same_directory() == ["fred"]
-    must_be_equal("mode", oct(share.same_stat("fred").inside["st_mode"]), "0o100600")
+    equal("names in the case's directory", share.same_directory(), ["fred"], code="names")
+    fields("'fred'", share.same_stat("fred").inside, mode=0o100600)
 
 
 @case("PATHS-003", covers=[Tmkdir, Twalk, Tlcreate])
@@ -93,13 +96,14 @@ def test_forty_directories_deep(share: Share) -> None:
     share.inside.mkdir(deep)
     share.inside.create(f"{deep}/fred", b"abc")
     flush(share, f"{deep}/fred")
-    assert share.outside.slurp(f"{deep}/fred") == b"abc"
+    equal(f"content of '{deep}/fred' outside", share.outside.slurp(f"{deep}/fred"), b"abc", code="content")
     share.inside.rename(f"{deep}/fred", "fred")
     share.inside.rename("fred", f"{deep}/george")
-    assert share.same_directory(deep) == ["george"]
+    equal(f"names in {deep!r}", share.same_directory(deep), ["george"], code="names")
     share.same_stat(f"{deep}/george")
     share.inside.rename("d0", "e0")
-    assert share.inside.slurp(f"e0/{deep[3:]}/george") == b"abc"
+    content = share.inside.slurp(f"e0/{deep[3:]}/george")
+    equal("content after the topmost directory was renamed", content, b"abc", code="content")
 
 
 @case("PATHS-004", covers=[Twalk])
@@ -114,8 +118,8 @@ def test_another_user_goes_deep_at_once(share: Share, depth: int) -> None:
     share.inside.stat(f"{deep}/fred")
     at = share.inside.open(deep, DIRECTORY)
     user = share.inside.spawn("user", uid=1100 + depth)
-    assert user.slurp(f"{deep}/fred") == b"abc"
-    must_be_equal("names", user.listdir(deep), ["fred"])
+    equal(f"content of a file {depth} directories deep", user.slurp(f"{deep}/fred"), b"abc", code="content")
+    equal(f"names {depth} directories deep", user.listdir(deep), ["fred"], code="names")
     share.inside.close(at)
 
 
@@ -132,19 +136,21 @@ def test_deeper_than_a_path_can_say(share: Share) -> None:
         fd = share.inside.open("fred", os.O_RDWR, dir_fd=fds[-1])
         share.inside.write(fd, b"abc")
         share.inside.fsync(fd)
-        must_be_equal("mode", oct(share.inside.fstat(fd)["st_mode"]), "0o100640")
+        fields("the open file inside", share.inside.fstat(fd), mode=0o100640)
         share.inside.renameat(fds[-1], "fred", fds[-1], "george")
         outside = down(share.outside, names, make=False)
         theirs = share.outside.open("george", dir_fd=outside[-1])
-        must_be_equal("content outside", share.outside.read(theirs, 100), b"abc")
+        equal("content of 'george' outside", share.outside.read(theirs, 100), b"abc", code="content")
         for vantage, at in ((share.inside, fds[-1]), (share.outside, outside[-1])):
-            must_be_equal(f"names {vantage.name}", sorted(e[0] for e in vantage.getdents(at)), [".", "..", "george"])
+            names_there = sorted(e[0] for e in vantage.getdents(at))
+            equal(f"names in the lowest directory {vantage.name}", names_there, [".", "..", "george"], code="names")
         share.inside.unlink("george", dir_fd=fds[-1])
         share.outside.lseek(outside[-1], 0)
-        must_be_equal("names left", sorted(e[0] for e in share.outside.getdents(outside[-1])), [".", ".."])
+        left = sorted(e[0] for e in share.outside.getdents(outside[-1]))
+        equal("names left in the lowest directory outside", left, [".", ".."], code="names")
         for name, parent in zip(reversed(names), reversed(fds[:-1]), strict=True):
             share.inside.rmdir(name, dir_fd=parent)
-    assert share.same_directory() == []
+    equal("names in the case's directory", share.same_directory(), [], code="names")
 
 
 @case("PATHS-006", covers=[Tmkdir, Twalk], caches=("none",), severity="linux", control=False, seconds=120.0)
@@ -159,15 +165,15 @@ def test_as_deep_as_the_server_can(share: Share) -> None:
         below, number = share.inside.mkdir_down(top, names)
         made, depth = [top, *below], len(below)
         if number:
-            must_be_equal(f"errno at depth {depth + 1}", number, ENAMETOOLONG)
+            equal(f"errno of mkdir(2) at depth {depth + 1}", Errno(number), Errno(ENAMETOOLONG), code="errno")
         outside = down(share.outside, names[:depth], make=False)
         inodes = [share.outside.fstat(fd)["st_ino"] for fd in outside]
-        must_be_equal("directories that are themselves on the host", len(set(inodes)), depth + 1)
+        equal("number of different directories on the host", len(set(inodes)), depth + 1, code="field:ino")
         close_all(share.outside, outside)
         if depth == len(names):
             share.inside.close(share.inside.open("fred", os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=made[-1]))
             share.inside.unlink("fred", dir_fd=made[-1])
-        assert depth >= 15, f"only {depth} directories below one another: a path of {depth * 256} bytes"
+        holds("at least 15 directories below one another can be made", depth >= 15, seen=depth)
         close_all(share.inside, made)
 
 
@@ -179,11 +185,12 @@ def test_working_directory_deep_down(share: Share) -> None:
     share.inside.create("top", b"abc")
     walker = share.inside.spawn("walker")
     walker.chdir(deep)
-    must_be_equal("working directory", walker.getcwd(), f"{share.inside.root}/{deep}")
+    equal("working directory of the process", walker.getcwd(), f"{share.inside.root}/{deep}")
     cwd = walker.open(f"/proc/{walker.getpid()}/cwd", DIRECTORY)
-    assert walker.read(walker.open("../" * 10 + "top", dir_fd=cwd), 9) == b"abc"
+    fd = walker.open("../" * 10 + "top", dir_fd=cwd)
+    equal("content of the file ten directories up", walker.read(fd, 9), b"abc", code="content")
     walker.chdir("d0")
-    must_be_equal("working directory", walker.getcwd(), f"{share.inside.root}/d0")
+    equal("working directory after chdir back up", walker.getcwd(), f"{share.inside.root}/d0")
 
 
 @case("PATHS-008")
@@ -195,14 +202,14 @@ def test_search_permission_on_every_component(share: Share) -> None:
         share.inside.mkdir(path, 0o711)
     share.inside.create("a/b/c/fred", b"abc", 0o644)
     user = share.inside.spawn("user", uid=1001)
-    assert user.slurp("a/b/c/fred") == b"abc"
+    equal("content of 'a/b/c/fred' read by the user", user.slurp("a/b/c/fred"), b"abc", code="content")
     for path in ("a", "a/b", "a/b/c"):
         share.inside.chmod(path, 0o744)
         user.refuses(EACCES).open("a/b/c/fred")
         user.refuses(EACCES).stat("a/b/c/fred")
         user.refuses(EACCES).stat("a/b/c/nobody")
         share.inside.chmod(path, 0o711)
-    assert user.slurp("a/b/c/fred") == b"abc"
+    equal("content of 'a/b/c/fred' read by the user", user.slurp("a/b/c/fred"), b"abc", code="content")
 
 
 @case("PATHS-009", covers=[Twalk], caches=FRESH_NAMES)
@@ -214,18 +221,18 @@ def test_a_component_changes_its_kind_outside(share: Share) -> None:
     share.inside.create("way/fred", b"one")
     share.inside.mkdir("other")
     share.inside.create("other/fred", b"two")
-    assert share.inside.slurp("way/fred") == b"one"
+    equal("content of 'way/fred' inside", share.inside.slurp("way/fred"), b"one", code="content")
     share.outside.rename("way", "kept")
     share.inside.refuses(ENOENT).open("way/fred")
     share.outside.create("way", b"a file")
     share.inside.refuses(ENOTDIR).open("way/fred")
     share.outside.unlink("way")
     share.host_symlink("other", "way")
-    assert share.inside.slurp("way/fred") == b"two"
+    equal("content through the link in place of 'way'", share.inside.slurp("way/fred"), b"two", code="content")
     share.outside.unlink("way")
     share.outside.rename("kept", "way")
-    assert share.inside.slurp("way/fred") == b"one"
-    assert stat.S_ISDIR(share.same_stat("way").inside["st_mode"])
+    equal("content of 'way/fred' after it came back", share.inside.slurp("way/fred"), b"one", code="content")
+    fields("'way'", share.same_stat("way").inside, type=stat.S_IFDIR)
 
 
 @case("PATHS-010", severity="linux")
@@ -238,7 +245,7 @@ def test_a_path_at_a_bad_address(share: Share, call: str) -> None:
     """The call fails with EFAULT where its path is mapped nowhere, and changes nothing.
     Source: the call's man page, EFAULT; Linux fs/namei.c getname()."""
     share.inside.refuses(EFAULT).path_at_bad_address(call)
-    assert share.same_directory() == []
+    equal("names in the case's directory", share.same_directory(), [], code="names")
 
 
 @case("PATHS-011", covers=[Twalk, Tlopen, Trenameat])
@@ -253,11 +260,11 @@ def test_a_wide_and_deep_tree(share: Share) -> None:
                 share.outside.create(f"{path}/fred", path.encode())
     share.inside.rename("2", "1/moved")
     done = share.inside.run(["rm", "-r", f"{share.inside.root}/3"])
-    must_be_equal("rm", (done["status"], done["stderr"]), (0, b""))
+    equal("exit status and errors of rm -r", (done["status"], done["stderr"]), (0, b""))
     found = {}
     for vantage in (share.inside, share.outside):
         listed = vantage.run(["find", vantage.root, "-type", "f"])["stdout"].decode().splitlines()
         found[vantage.name] = sorted(line.removeprefix(vantage.root) for line in listed)
-    must_be_equal("files inside and outside", found["inside"], found["outside"])
-    must_be_equal("files", len(found["inside"]), 24)
-    assert share.inside.slurp("1/moved/4/fred") == b"2/4"
+    equal("files that find(1) lists inside and outside", found["inside"], found["outside"], code="names")
+    equal("number of files that find(1) lists inside", len(found["inside"]), 24, code="names")
+    equal("content of '1/moved/4/fred' inside", share.inside.slurp("1/moved/4/fred"), b"2/4", code="content")

@@ -9,6 +9,7 @@ import pytest
 
 from conformance.case import case
 from conformance.cases.vfs.outcomes import must_answer
+from conformance.checks import equal, fields
 from conformance.share import Share
 from conformance.vantage import Vantage
 from protocol.messages import Tlcreate, Tlopen, Trenameat, Tunlinkat
@@ -48,7 +49,7 @@ def test_opening_files(share: Share, who: str) -> None:
             share.inside.chmod("fred", mode)
         opens = [("open", ("fred", flags), 0 if given & needed == needed else EACCES)
                  for flags, needed in ((READ, 4), (WRITE, 2), (os.O_RDWR, 6))]  # fmt: skip
-        must_answer(user, f"mode {mode:o}", opens)
+        must_answer(user, f"by the class {who} on mode {mode:#o}", opens)
     share.same_stat("fred")
 
 
@@ -74,9 +75,10 @@ def test_using_directories(share: Share, who: str) -> None:
         else:
             changing += [("rename", ("d/new", "d/newer")), ("rmdir", ("d/sub",)), ("unlink", ("d/link",)),
                          ("unlink", ("d/newer",))]  # fmt: skip
-        must_answer(user, f"mode {given:o} for {who}", [*looking, *((op, args, change) for op, args in changing)])
+        what = f"by the class {who} with the bits {given} of the directory"
+        must_answer(user, what, [*looking, *((op, args, change) for op, args in changing)])
     share.inside.chmod("d", 0o755)
-    assert share.same_directory("d") == ["fred"]
+    equal("names in 'd'", share.same_directory("d"), ["fred"], code="names")
 
 
 @case("PERM-003", needs=["guest-root"], covers=[Tunlinkat], cached_too=True)
@@ -90,8 +92,8 @@ def test_removing_needs_nothing_of_the_file(share: Share) -> None:
     bob = share.inside.spawn("bob", uid=1001)
     bob.unlink("d/a")
     bob.rename("d/b", "d/c")
-    assert share.same_directory("d") == ["c"]
-    assert share.same_stat("d/c").inside["st_uid"] == 0
+    equal("names in 'd'", share.same_directory("d"), ["c"], code="names")
+    fields("'d/c'", share.same_stat("d/c").inside, uid=0)
 
 
 @case("PERM-004", needs=["guest-root"], covers=[Trenameat])
@@ -116,7 +118,7 @@ def test_sticky_directories(share: Share) -> None:
     bob.rename("tmp/two", "tmp/bobs")
     dave.unlink("tmp/three")
     share.inside.unlink("tmp/four")
-    assert share.same_directory("tmp") == ["bobs", "carols", "dir"]
+    equal("names in 'tmp'", share.same_directory("tmp"), ["bobs", "carols", "dir"], code="names")
 
 
 @case("PERM-005", needs=["guest-root"], covers=[Tlcreate])
@@ -130,8 +132,10 @@ def test_every_user_attaches_once(share: Share) -> None:
     for uid, person in people.items():
         for turn in range(2):
             seen = share.same_stat(f"f{uid}-{turn}").inside
-            assert (seen["st_uid"], seen["st_gid"], seen["st_mode"] & 0o777) == (uid, uid + 1000, 0o600)
-            assert person.slurp(f"f{uid}-{turn}") == b"mine"
+            fields(f"'f{uid}-{turn}'", seen, uid=uid, gid=uid + 1000, permissions=0o600)
+            equal(
+                f"content of 'f{uid}-{turn}' read by its owner", person.slurp(f"f{uid}-{turn}"), b"mine", code="content"
+            )
             for other_uid, other in people.items():
                 if other_uid != uid:
                     other.refuses(EACCES).slurp(f"f{uid}-{turn}")
@@ -150,9 +154,10 @@ def test_the_hosts_files_keep_others_out(share: Share) -> None:
     bob.refuses(EACCES).open("private/fred", READ)
     bob.refuses(EACCES).open("private", READ | os.O_DIRECTORY)
     bob.refuses(EACCES).create("private/new")
-    assert bob.slurp("team") == b"team"
+    equal("content of 'team' read by a member of the group", bob.slurp("team"), b"team", code="content")
     bob.refuses(EACCES).open("team", WRITE)
-    assert share.inside.spawn("carol", uid=1002).slurp("private/fred") == b"secret"
+    carol = share.inside.spawn("carol", uid=1002)
+    equal("content of 'private/fred' read by its owner", carol.slurp("private/fred"), b"secret", code="content")
 
 
 @case("PERM-007", needs=["guest-root"], covers=[Tlcreate])
@@ -163,8 +168,16 @@ def test_umask_of_the_maker(share: Share) -> None:
         maker = share.inside.spawn(f"mask{mask:o}", uid=1001, umask=mask)
         maker.create(f"file{mask:o}", b"", 0o666)
         maker.mkdir(f"dir{mask:o}", 0o777)
-        assert share.same_stat(f"file{mask:o}").inside["st_mode"] & 0o7777 == 0o666 & ~mask
-        assert share.same_stat(f"dir{mask:o}").inside["st_mode"] & 0o7777 == 0o777 & ~mask
+        fields(
+            f"'file{mask:o}', made with umask {mask:#o},",
+            share.same_stat(f"file{mask:o}").inside,
+            permissions=0o666 & ~mask,
+        )
+        fields(
+            f"'dir{mask:o}', made with umask {mask:#o},",
+            share.same_stat(f"dir{mask:o}").inside,
+            permissions=0o777 & ~mask,
+        )
 
 
 @case("PERM-008", needs=["guest-root"], covers=[Tlopen])
@@ -176,11 +189,13 @@ def test_root_passes(share: Share) -> None:
     bob.create("d/fred", b"secret")
     bob.chmod("d/fred", 0)
     bob.chmod("d", 0)
-    assert share.inside.slurp("d/fred") == b"secret"
+    equal("content of 'd/fred' inside", share.inside.slurp("d/fred"), b"secret", code="content")
     fd = share.inside.open("d/fred", os.O_RDWR)
     share.inside.write(fd, b"SECRET")
+    share.inside.close(fd)
+    equal("content of 'd/fred' after root wrote", share.inside.slurp("d/fred"), b"SECRET", code="content")
     share.inside.create("d/roots")
-    assert share.same_directory("d") == ["fred", "roots"]
+    equal("names in 'd'", share.same_directory("d"), ["fred", "roots"], code="names")
 
 
 @case("PERM-009", needs=["guest-root"], covers=[Tlcreate])
@@ -191,11 +206,11 @@ def test_a_file_may_be_made_that_its_maker_cannot_reopen(share: Share) -> None:
     bob = share.inside.spawn("bob", uid=1001)
     for mode in (0, 0o200, 0o444):
         fd = bob.open(f"f{mode:o}", os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
-        assert bob.write(fd, b"written") == 7
-        assert bob.pread(fd, 10, 0) == b"written"
+        equal(f"bytes that write() to a new file of mode {mode:#o} wrote", bob.write(fd, b"written"), 7)
+        equal(f"content of a new file of mode {mode:#o}", bob.pread(fd, 10, 0), b"written", code="content")
         bob.close(fd)
         bob.refuses(EACCES).open(f"f{mode:o}", os.O_RDWR)
-    share.same_directory()
+    equal("names in the directory", share.same_directory(), ["f0", "f200", "f444"], code="names")
 
 
 @case("PERM-010", needs=["guest-root"])
@@ -209,12 +224,12 @@ def test_search_permission_on_the_whole_way(share: Share) -> None:
     share.inside.create("a/b/c/fred", b"deep")
     bob = share.inside.spawn("bob", uid=1001)
     share.inside.chmod("a/b", 0o711)
-    assert bob.slurp("a/b/c/fred") == b"deep"
+    equal("content of 'a/b/c/fred' read by the user", bob.slurp("a/b/c/fred"), b"deep", code="content")
     bob.refuses(EACCES).listdir("a/b")
     share.inside.chmod("a/b", 0o744)
     bob.refuses(EACCES).slurp("a/b/c/fred")
     bob.refuses(EACCES).stat("a/b/c")
-    assert share.inside.slurp("a/b/c/fred") == b"deep"
+    equal("content of 'a/b/c/fred' inside", share.inside.slurp("a/b/c/fred"), b"deep", code="content")
 
 
 @case("PERM-011", needs=["guest-root"], covers=[Trenameat])
@@ -230,7 +245,8 @@ def test_moving_a_directory_needs_to_write_it(share: Share) -> None:
     bob.mkdir("from/bobs")
     bob.refuses(EACCES).rename("from/roots", "to/roots")
     bob.rename("from/bobs", "to/bobs")
-    assert (share.same_directory("from"), share.same_directory("to")) == (["roots"], ["bobs"])
+    equal("names in 'from'", share.same_directory("from"), ["roots"], code="names")
+    equal("names in 'to'", share.same_directory("to"), ["bobs"], code="names")
 
 
 @case("PERM-012", needs=["guest-root"], caches=DIRECT)
@@ -241,5 +257,6 @@ def test_an_owner_without_bits_is_refused_though_others_may(share: Share) -> Non
     bob.create("fred", b"content")
     bob.chmod("fred", 0o077)
     bob.refuses(EACCES).open("fred", READ)
-    assert share.inside.spawn("carol", uid=1002, gid=1002).slurp("fred") == b"content"
-    assert share.inside.spawn("dave", uid=1003, gid=TEAM).slurp("fred") == b"content"
+    carol, dave = share.inside.spawn("carol", uid=1002, gid=1002), share.inside.spawn("dave", uid=1003, gid=TEAM)
+    equal("content of 'fred' read by another user", carol.slurp("fred"), b"content", code="content")
+    equal("content of 'fred' read by a member of the group", dave.slurp("fred"), b"content", code="content")

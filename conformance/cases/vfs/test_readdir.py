@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, must_be_equal
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
+from conformance.checks import equal, holds, one_of, require, require_equal
 from conformance.share import Share
 from protocol.messages import Tlopen, Treaddir
 
@@ -25,11 +26,11 @@ def names_of(entries: list[list[Any]]) -> list[str]:
 
 
 def must_be_all(what: str, seen: list[str], wanted: list[str]) -> None:
-    """Every wanted name once and nothing else; the Finding names a few of the wrong ones."""
+    """Every wanted name once and nothing else; a finding names a few of the wrong ones and says how many there are."""
     missing, extra = sorted(set(wanted) - set(seen)), sorted(set(seen) - set(wanted))
     twice = sorted(n for n, times in Counter(seen).items() if times > 1)
-    wrong = {k: (len(v), v[:5]) for k, v in (("missing", missing), ("extra", extra), ("twice", twice)) if v}
-    must_be_equal(f"{what}: names that went wrong", wrong, {})
+    for kind, names in (("missing", missing), ("unexpected", extra), ("given more than once", twice)):
+        holds(f"no name {what} is {kind}", not names, seen=f"{len(names)}: {', '.join(names[:5])}", code="names")
 
 
 def filled(share: Share, count: int, where: str = "dir", prefix: str = "f", names_each: int = 1) -> list[str]:
@@ -48,7 +49,7 @@ def test_every_entry_once(share: Share, count: int) -> None:
     ZeroFS#96 (at entry 1000)."""
     wanted = filled(share, count)
     entries = share.inside.readdir_all("dir")
-    must_be_all("read", [e[0] for e in entries], [*wanted, ".", ".."])
+    must_be_all("that getdents() returned", [e[0] for e in entries], [*wanted, ".", ".."])
 
 
 @case("READDIR-023", covers=[Treaddir], control=False, seconds=120.0)
@@ -64,7 +65,7 @@ def test_every_entry_of_a_large_directory(share: Share, count: int) -> None:
         share.inside.lseek(fd, 0)
         while part := share.inside.getdents(fd, 131_072):
             seen += [e[0] for e in part]
-        must_be_all(f"{turn} reading", seen, [*wanted, ".", ".."])
+        must_be_all(f"that the {turn} reading returned", seen, [*wanted, ".", ".."])
 
 
 @case("READDIR-002", covers=[Treaddir], mount=SMALL)
@@ -74,7 +75,7 @@ def test_every_entry_once_with_small_messages(share: Share, count: int) -> None:
     Source: 9P2000.L Treaddir count[4]: whole entries only; known defects: lib9p 9febb4c (near count overrun),
     propolis#565."""
     wanted = filled(share, count)
-    must_be_all("read", names_of(share.inside.readdir_all("dir")), wanted)
+    must_be_all("that getdents() returned", names_of(share.inside.readdir_all("dir")), wanted)
 
 
 @case("READDIR-003", covers=[Treaddir])
@@ -84,7 +85,7 @@ def test_small_buffers(share: Share, buffer: int) -> None:
     Source: getdents(2); 9P2000.L Treaddir: the offset of the last entry taken is where the next begins; known
     defect: plan9port#791 (names lost where a reply was used in part)."""
     wanted = filled(share, 100)
-    must_be_all("read", names_of(share.inside.readdir_all("dir", buffer)), wanted)
+    must_be_all("that getdents() returned", names_of(share.inside.readdir_all("dir", buffer)), wanted)
 
 
 @case("READDIR-004")
@@ -95,7 +96,7 @@ def test_a_buffer_too_small_for_an_entry(share: Share) -> None:
     share.inside.create("dir/" + "n" * 200)
     fd = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
     share.inside.refuses(EINVAL).getdents(fd, 16)
-    must_be_equal("names", names_of(share.inside.getdents(fd)), ["n" * 200])
+    equal("names that getdents() returned then", names_of(share.inside.getdents(fd)), ["n" * 200], code="names")
 
 
 @case("READDIR-005", covers=[Treaddir], cached_too=True)
@@ -112,11 +113,10 @@ def test_types_and_inodes(share: Share) -> None:
             share.outside.mknod("char", stat.S_IFCHR | 0o600, os.makedev(1, 3))
             share.outside.mknod("block", stat.S_IFBLK | 0o600, os.makedev(240, 1))
     entries = {e[0]: e for e in share.inside.readdir_all(".") if e[0] not in (".", "..")}
-    must_be_equal("types", {n: e[3] for n, e in entries.items() if e[3] != 0},
-                  {n: DT[n] for n, e in entries.items() if e[3] != 0})  # fmt: skip
-    inodes = {name: share.inside.lstat(name)["st_ino"] for name in entries}
-    must_be_equal("inodes", {n: e[1] for n, e in entries.items()}, inodes)
-    assert share.same_directory() == sorted(entries)
+    for name, (_, inode, _, kind) in entries.items():
+        one_of(f"d_type of {name!r}", kind, (DT[name], 0), code="field:type")
+        equal(f"d_ino of {name!r}", inode, share.inside.lstat(name)["st_ino"], code="field:ino")
+    equal("names in the case's directory", share.same_directory(), sorted(entries), code="names")
 
 
 @case("READDIR-006", covers=[Treaddir], severity="linux")
@@ -128,7 +128,8 @@ def test_types_are_told(share: Share) -> None:
         share.outside.perform(make, name)
     share.prepared_symlink("nowhere", "symlink")
     seen = {e[0]: e[3] for e in share.inside.readdir_all(".") if e[0] not in (".", "..")}
-    must_be_equal("types", seen, {n: DT[n] for n in ("file", "directory", "symlink")})
+    for name in ("file", "directory", "symlink"):
+        equal(f"d_type of {name!r}", seen.get(name), DT[name], code="field:type")
 
 
 @case("READDIR-007", covers=[Treaddir], severity="varies")
@@ -137,8 +138,9 @@ def test_dot_and_dotdot(share: Share) -> None:
     Source: POSIX readdir: "." and ".." are optional and, if given, one entry each; 9P2000.L Rreaddir qid[13]."""
     share.inside.mkdir("dir")
     seen = {e[0]: e[1] for e in share.inside.readdir_all("dir")}
-    wanted = {".": share.inside.stat("dir")["st_ino"], "..": share.inside.stat(".")["st_ino"]}
-    must_be_equal("inodes", seen, wanted)
+    equal("names of an empty directory", sorted(seen), [".", ".."], code="names")
+    equal("inode number of '.'", seen.get("."), share.inside.stat("dir")["st_ino"], code="field:ino")
+    equal("inode number of '..'", seen.get(".."), share.inside.stat(".")["st_ino"], code="field:ino")
 
 
 NAMES = {
@@ -159,7 +161,7 @@ def test_odd_names(share: Share, names: list[str]) -> None:
         share.outside.mkdir("dir")
         for name in names:
             share.outside.create(f"dir/{name}")
-    must_be_all("read", names_of(share.inside.readdir_all("dir")), sorted(names))
+    must_be_all("that getdents() returned", names_of(share.inside.readdir_all("dir")), sorted(names))
 
 
 @case("READDIR-009", covers=[Treaddir], mount=SMALL)
@@ -179,13 +181,13 @@ def test_positions_can_be_returned_to(share: Share) -> None:
     start = share.inside.telldir(stream)
     entries = share.inside.readdir(stream, 1000)
     order, places = [e[0] for e in entries], [start, *(e[1] for e in entries)]
-    must_be_equal("entries", len(order), 152)
+    require_equal("number of entries that readdir() returned", len(order), 152, code="names")
     for at in (75, 0, 140, 1, 139, 151, 76):
         share.inside.seekdir(stream, places[at])
         got = [e[0] for e in share.inside.readdir(stream, 3)]
-        must_be_equal(f"after seekdir to entry {at}", got, order[at : at + 3])
+        equal(f"entries after seekdir() to entry {at}", got, order[at : at + 3], code="names")
     share.inside.seekdir(stream, places[152])
-    assert share.inside.readdir(stream, 3) == []
+    equal("entries after seekdir() to the end", share.inside.readdir(stream, 3), [], code="names")
 
 
 @case("READDIR-011", covers=[Treaddir], severity="linux")
@@ -199,14 +201,16 @@ def test_lseek_to_d_off(share: Share) -> None:
     entries = []
     while part := share.inside.getdents(fd, 4096):
         entries += part
-    must_be_equal("entries", len(entries), 42)
-    must_be_equal("different positions", len({e[2] for e in entries}), 42)
+    require_equal("number of entries that getdents() returned", len(entries), 42, code="names")
+    equal("number of different d_off", len({e[2] for e in entries}), 42)
     for at in (0, 1, 20, 40, 41):
         share.inside.lseek(fd, entries[at][2])
-        must_be_equal(f"after entry {at}", [e[0] for e in share.inside.getdents(fd)][:2],
-                      [e[0] for e in entries[at + 1 : at + 3]])  # fmt: skip
+        following = [e[0] for e in share.inside.getdents(fd)][:2]
+        wanted = [e[0] for e in entries[at + 1 : at + 3]]
+        equal(f"entries after lseek() to the d_off of entry {at}", following, wanted, code="names")
     share.inside.lseek(fd, 0)
-    must_be_equal("from the start", share.inside.getdents(fd)[0][0], entries[0][0])
+    first = [e[0] for e in share.inside.getdents(fd)][:1]
+    equal("first entry after lseek() to 0", first, [entries[0][0]], code="names")
 
 
 @case("READDIR-012", covers=[Treaddir], caches=FRESH_NAMES)
@@ -217,13 +221,15 @@ def test_rewinddir_shows_what_changed(share: Share, side: str) -> None:
     directory, as a call to opendir() would have done"."""
     names = filled(share, 10)
     stream = share.inside.opendir("dir")
-    assert len(share.inside.readdir(stream, 100)) == 12
+    equal("number of entries that readdir() returned", len(share.inside.readdir(stream, 100)), 12, code="names")
     changer = share.inside if side == "inside" else share.outside
     changer.create("dir/new")
     changer.unlink(f"dir/{names[3]}")
     share.inside.rewinddir(stream)
     seen = [e[0] for e in share.inside.readdir(stream, 100)]
-    must_be_all("after rewinddir", seen, [".", "..", "new", *(n for n in names if n != names[3])])
+    must_be_all(
+        "that readdir() returned after rewinddir()", seen, [".", "..", "new", *(n for n in names if n != names[3])]
+    )
 
 
 @case("READDIR-013", covers=[Treaddir], cached_too=True)
@@ -261,7 +267,7 @@ def test_adding_while_reading(share: Share) -> None:
         seen += [e[0] for e in part]
     must_be_all("of those that were there", [n for n in seen if not n.startswith("added")], [*names, ".", ".."])
     twice = sorted(n for n, times in Counter(seen).items() if times > 1)
-    must_be_equal("names given twice", twice, [])
+    equal("names that were returned more than once", twice, [], code="names")
 
 
 @case("READDIR-015", covers=[Treaddir], cached_too=True)
@@ -276,7 +282,7 @@ def test_emptying_while_reading(share: Share) -> None:
             for name in names_of(part):
                 share.inside.unlink(f"dir/{name}")
                 removed.append(name)
-    must_be_all("removed", removed, names)
+    must_be_all("that was read and removed", removed, names)
     share.inside.rmdir("dir")
     share.gone("dir")
 
@@ -300,11 +306,14 @@ def test_two_streams_of_one_directory(share: Share) -> None:
             if not part:
                 left.discard(label)
     for label, got in seen.items():
-        must_be_all(label, got, [*names, ".", ".."])
+        must_be_all(f"that stream {label} returned", got, [*names, ".", ".."])
     share.inside.lseek(one, 0)
     again = share.inside.dup(one)
     first = share.inside.getdents(one, 512)
-    assert share.inside.getdents(again, 512)[0][0] not in {e[0] for e in first}
+    then = [e[0] for e in share.inside.getdents(again, 512)]
+    require("a duplicate goes on where the descriptor stopped", then, seen="no entry", code="names")
+    repeated = sorted({e[0] for e in first} & set(then))
+    equal("names that both the descriptor and its duplicate returned", repeated, [], code="names")
 
 
 @case("READDIR-017", covers=[Treaddir], caches=DIRECT_CACHES)
@@ -314,13 +323,13 @@ def test_changes_made_outside(share: Share) -> None:
     nothing of a listing is kept."""
     share.inside.mkdir("dir")
     share.inside.create("dir/one")
-    assert share.inside.listdir("dir") == ["one"]
+    equal("names in 'dir' inside", share.inside.listdir("dir"), ["one"], code="names")
     share.outside.create("dir/two")
-    assert share.inside.listdir("dir") == ["one", "two"]
+    equal("names inside after the host made one", share.inside.listdir("dir"), ["one", "two"], code="names")
     share.outside.rename("dir/one", "dir/three")
-    assert share.inside.listdir("dir") == ["three", "two"]
+    equal("names inside after the host renamed one", share.inside.listdir("dir"), ["three", "two"], code="names")
     share.outside.unlink("dir/two")
-    assert share.same_directory("dir") == ["three"]
+    equal("names in 'dir'", share.same_directory("dir"), ["three"], code="names")
 
 
 @case("READDIR-018", covers=[Treaddir], cached_too=True)
@@ -328,13 +337,14 @@ def test_changes_made_inside(share: Share) -> None:
     """Names that the guest makes, renames and removes are seen by its own next listing, in every cache mode.
     Source: POSIX opendir: a new stream shows the directory as it is."""
     share.inside.mkdir("dir")
-    assert share.inside.listdir("dir") == []
+    equal("names in 'dir' inside", share.inside.listdir("dir"), [], code="names")
     for i in range(5):
         share.inside.create(f"dir/f{i}")
-        must_be_equal("names", share.inside.listdir("dir"), [f"f{n}" for n in range(i + 1)])
+        wanted = [f"f{n}" for n in range(i + 1)]
+        equal(f"names inside after {i + 1} were made", share.inside.listdir("dir"), wanted, code="names")
     share.inside.rename("dir/f0", "dir/g")
     share.inside.unlink("dir/f1")
-    assert share.same_directory("dir") == ["f2", "f3", "f4", "g"]
+    equal("names in 'dir'", share.same_directory("dir"), ["f2", "f3", "f4", "g"], code="names")
 
 
 @case("READDIR-019")
@@ -359,7 +369,7 @@ def test_permissions(share: Share) -> None:
     share.inside.chmod("dir", 0o711)
     user.refuses(EACCES).opendir("dir")
     share.inside.chmod("dir", 0o744)
-    must_be_equal("names", names_of(user.readdir_all("dir")), ["fred"])
+    equal("names that a user with read permission reads", names_of(user.readdir_all("dir")), ["fred"], code="names")
     user.refuses(EACCES).stat("dir/fred")
 
 
@@ -373,9 +383,12 @@ def test_a_directory_that_moves(share: Share) -> None:
     share.inside.rename("dir", "moved")
     while part := share.inside.getdents(fd, 1024):
         seen += [e[0] for e in part]
-    must_be_all("read", seen, [*names, ".", ".."])
+    must_be_all("that was read before and after the rename", seen, [*names, ".", ".."])
     share.inside.lseek(fd, 0)
-    must_be_equal("from the start again", len(share.inside.getdents(fd, 65536)) > 0, True)
+    seen = []
+    while part := share.inside.getdents(fd, 65536):
+        seen += [e[0] for e in part]
+    must_be_all("that was read again from the start", seen, [*names, ".", ".."])
 
 
 @case("READDIR-022", covers=[Treaddir])
@@ -384,6 +397,6 @@ def test_end_of_directory_stays(share: Share) -> None:
     returned"; 9P2000.L Rreaddir count 0."""
     filled(share, 5)
     fd = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
-    must_be_equal("entries", len(share.inside.getdents(fd)), 7)
+    equal("number of entries that getdents() returned", len(share.inside.getdents(fd)), 7, code="names")
     for _ in range(3):
-        assert share.inside.getdents(fd) == []
+        equal("entries that getdents() returned after the last one", share.inside.getdents(fd), [], code="names")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from errno import EACCES, EBADF, EBUSY, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EXDEV
 
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, flush, must_be_equal, settled_times
+from conformance.cases.vfs.outcomes import FRESH_NAMES, changes, flush, settled_times
 from conformance.cases.vfs.shared_errors import (
     Operation,
     for_each,
@@ -17,6 +18,7 @@ from conformance.cases.vfs.shared_errors import (
     refuses_in_sticky_directory,
     refuses_without_write_permission,
 )
+from conformance.checks import equal, fields
 from conformance.share import Share
 from protocol.messages import Trenameat
 
@@ -35,9 +37,9 @@ def test_rename_gives_a_new_name(share: Share) -> None:
     share.inside.rename("fred", "george")
     share.gone("fred")
     after = share.same_stat("george")
-    assert after.changed_from(before) <= {"ctime_ns"}
-    assert share.inside.slurp("george") == b"abc"
-    assert share.same_directory() == ["george"]
+    changes("the file by rename(2)", before, after, may={"ctime_ns"})
+    equal("content of 'george' inside", share.inside.slurp("george"), b"abc", code="content")
+    equal("names in the case's directory", share.same_directory(), ["george"], code="names")
     share.inside.refuses(ENOENT).rename("fred", "third")
 
 
@@ -54,9 +56,9 @@ def test_rename_changes_both_directories(share: Share) -> None:
     before = {path: share.same_stat(path) for path in ("from", "to")}
     share.inside.rename("from/fred", "to/fred")
     for path, seen in before.items():
-        assert {"mtime_ns", "ctime_ns"} <= share.same_stat(path).changed_from(seen)
-    assert share.same_directory("from") == []
-    assert share.same_directory("to") == ["fred"]
+        changes(f"{path!r} by rename(2)", seen, share.same_stat(path), must={"mtime_ns", "ctime_ns"}, may=None)
+    equal("names in 'from'", share.same_directory("from"), [], code="names")
+    equal("names in 'to'", share.same_directory("to"), ["fred"], code="names")
 
 
 @case("RENAME-003", covers=[Trenameat], cached_too=True)
@@ -71,11 +73,11 @@ def test_rename_replaces_a_file(share: Share) -> None:
     share.inside.rename("new", "old")
     share.gone("new")
     seen = share.same_stat("old").inside
-    must_be_equal("inode and mode", (seen["st_ino"], oct(seen["st_mode"] & 0o7777)), (inode, "0o600"))
-    assert share.inside.slurp("old") == b"new content"
-    assert share.inside.slurp("second") == b"old"
+    fields("'old' after 'new' replaced it", seen, ino=inode, permissions=0o600)
+    equal("content of 'old' inside", share.inside.slurp("old"), b"new content", code="content")
+    equal("content of 'second' inside", share.inside.slurp("second"), b"old", code="content")
     if share.mount.cache in FRESH_NAMES:
-        must_be_equal("links of the replaced file", share.same_stat("second").inside["st_nlink"], 1)
+        fields("'second'", share.same_stat("second").inside, nlink=1)
 
 
 @case("RENAME-004", covers=[Trenameat], cached_too=True)
@@ -88,12 +90,14 @@ def test_an_open_file_that_was_replaced(share: Share) -> None:
     share.inside.create("config.new", b"new configuration")
     new = share.inside.open("config.new", os.O_RDWR)
     share.inside.rename("config.new", "config")
-    assert share.inside.pread(old, 100, 0) == b"old configuration"
-    assert share.inside.pread(new, 100, 0) == b"new configuration"
+    replaced = share.inside.pread(old, 100, 0)
+    equal("content read by the replaced file's descriptor", replaced, b"old configuration", code="content")
+    replacing = share.inside.pread(new, 100, 0)
+    equal("content read by the replacing file's descriptor", replacing, b"new configuration", code="content")
     share.inside.pwrite(new, b"NEW", 0)
     share.inside.fsync(new)
-    assert share.outside.slurp("config") == b"NEW configuration"
-    assert share.inside.pread(old, 3, 0) == b"old"
+    equal("content of 'config' outside", share.outside.slurp("config"), b"NEW configuration", code="content")
+    equal("content read by the replaced file's descriptor then", share.inside.pread(old, 3, 0), b"old", code="content")
 
 
 @case("RENAME-005", covers=[Trenameat])
@@ -104,8 +108,8 @@ def test_rename_to_another_name_of_the_same_file(share: Share) -> None:
     share.inside.create("fred", b"abc")
     share.inside.link("fred", "george")
     share.inside.rename("fred", "george")
-    assert share.same_directory() == ["fred", "george"]
-    must_be_equal("links", share.same_stat("fred").inside["st_nlink"], 2)
+    equal("names in the case's directory", share.same_directory(), ["fred", "george"], code="names")
+    fields("'fred'", share.same_stat("fred").inside, nlink=2)
 
 
 @case("RENAME-006")
@@ -124,8 +128,8 @@ def test_rename_onto_itself(share: Share, kind: str) -> None:
     before = share.same_stat("x")
     share.inside.rename("x", "x")
     share.inside.rename("x", "./x")
-    assert share.same_stat("x").changed_from(before) == set()
-    assert share.same_directory() == ["x"]
+    changes("'x' by its rename onto itself", before, share.same_stat("x"))
+    equal("names in the case's directory", share.same_directory(), ["x"], code="names")
 
 
 @case("RENAME-007", covers=[Trenameat], cached_too=True)
@@ -138,12 +142,12 @@ def test_rename_of_a_directory_takes_its_tree(share: Share) -> None:
     share.inside.symlink("fred", "a/b/link")
     share.inside.mkdir("other")
     share.inside.rename("a", "other/z")
-    assert share.inside.slurp("other/z/b/link") == b"abc"
+    equal("content of 'other/z/b/link' inside", share.inside.slurp("other/z/b/link"), b"abc", code="content")
     for path in ("a", "a/b", "a/b/fred"):
         share.inside.refuses(ENOENT).stat(path)
-    assert share.same_directory() == ["other"]
-    assert share.same_directory("other/z/b") == ["fred", "link"]
-    must_be_equal("parent", share.inside.stat("other/z/..")["st_ino"], share.inside.stat("other")["st_ino"])
+    equal("names in the case's directory", share.same_directory(), ["other"], code="names")
+    equal("names in 'other/z/b'", share.same_directory("other/z/b"), ["fred", "link"], code="names")
+    fields("'other/z/..' inside", share.inside.stat("other/z/.."), ino=share.inside.stat("other")["st_ino"])
     share.inside.create("other/z/b/new")
     share.same_stat("other/z/b/new")
 
@@ -163,18 +167,19 @@ def test_open_files_below_a_renamed_directory(share: Share) -> None:
     share.inside.rename("a", "z")
     share.inside.rename("z/b", "z/c")
     with share.without_comparison():  # the agent knows the descriptors by their old names
-        must_be_equal("read", share.inside.pread(fd, 4, 2), b"2345")
+        equal("bytes read by the open file", share.inside.pread(fd, 4, 2), b"2345", code="content")
         share.inside.pwrite(fd, b"AB", 0)
         share.inside.ftruncate(fd, 5)
         share.inside.fchmod(fd, 0o600)
         share.inside.fsync(fd)
         seen = share.inside.fstat(fd)
-        must_be_equal("fstat", (seen["st_size"], oct(seen["st_mode"] & 0o7777)), (5, "0o600"))
-        must_be_equal("openat", share.inside.read(share.inside.open("fred", dir_fd=at), 9), b"AB234")
+        fields("the open file inside", seen, size=5, permissions=0o600)
+        below = share.inside.open("fred", dir_fd=at)
+        equal("content of the file below the open directory", share.inside.read(below, 9), b"AB234", code="content")
         share.inside.mkdir("new", dir_fd=at)
         names = sorted(e[0] for e in share.inside.getdents(at))
-    must_be_equal("entries", names, [".", "..", "fred", "new"])
-    assert share.same_directory("z/c") == ["fred", "new"]
+    equal("names read by the open directory", names, [".", "..", "fred", "new"], code="names")
+    equal("names in 'z/c'", share.same_directory("z/c"), ["fred", "new"], code="names")
     share.same_stat("z/c/fred")
     share.same_content("z/c/fred")
 
@@ -188,13 +193,13 @@ def test_an_open_file_through_its_own_rename(share: Share) -> None:
     fd = share.inside.open("fred", os.O_RDWR)
     share.inside.rename("fred", "dir/george")
     with share.without_comparison():
-        must_be_equal("size", share.inside.fstat(fd)["st_size"], 3)
+        fields("the open file inside", share.inside.fstat(fd), size=3)
         share.inside.pwrite(fd, b"defg", 3)
         share.inside.futimens(fd, 10**18, 10**18)
         share.inside.fsync(fd)
         share.inside.create("fred", b"another file of the old name")
-        must_be_equal("content", share.inside.pread(fd, 100, 0), b"abcdefg")
-        must_be_equal("size", share.inside.fstat(fd)["st_size"], 7)
+        equal("content read by the open file", share.inside.pread(fd, 100, 0), b"abcdefg", code="content")
+        fields("the open file after the old name was taken", share.inside.fstat(fd), size=7)
     share.same_content("dir/george")
     share.same_stat("dir/george")
     share.same_stat("fred")
@@ -208,11 +213,11 @@ def test_rename_of_a_working_directory(share: Share) -> None:
     walker = share.inside.spawn("walker")
     walker.chdir("here")
     share.inside.rename("here", "there")
-    must_be_equal("working directory", walker.getcwd(), f"{share.inside.root}/there")
+    equal("working directory after its rename", walker.getcwd(), f"{share.inside.root}/there")
     at = walker.open(f"/proc/{walker.getpid()}/cwd", os.O_RDONLY | os.O_DIRECTORY)
     with share.without_comparison():
         walker.mkdir("new", dir_fd=at)
-    assert share.same_directory("there") == ["new"]
+    equal("names in 'there'", share.same_directory("there"), ["new"], code="names")
 
 
 @case("RENAME-011", covers=[Trenameat], cached_too=True)
@@ -226,8 +231,8 @@ def test_rename_onto_an_empty_directory(share: Share) -> None:
     share.inside.rename("old", "new")
     share.gone("old")
     seen = share.same_stat("new").inside
-    must_be_equal("inode and mode", (seen["st_ino"], oct(seen["st_mode"] & 0o7777)), (inode, "0o700"))
-    assert share.same_directory("new") == ["fred"]
+    fields("'new'", seen, ino=inode, permissions=0o700)
+    equal("names in 'new'", share.same_directory("new"), ["fred"], code="names")
 
 
 @case("RENAME-012", covers=[Trenameat], cached_too=True)
@@ -239,8 +244,8 @@ def test_rename_onto_a_directory_with_entries(share: Share) -> None:
     share.inside.mkdir("new")
     share.inside.create("new/george")
     share.inside.refuses(ENOTEMPTY).rename("old", "new")
-    assert share.same_directory("old") == ["fred"]
-    assert share.same_directory("new") == ["george"]
+    equal("names in 'old'", share.same_directory("old"), ["fred"], code="names")
+    equal("names in 'new'", share.same_directory("new"), ["george"], code="names")
 
 
 @case("RENAME-013", covers=[Trenameat], caches=FRESH_NAMES)
@@ -249,10 +254,10 @@ def test_rename_onto_a_directory_the_host_put_a_file_into(share: Share) -> None:
     Source: rename(2) ENOTEMPTY; the server is the one that knows."""
     share.inside.mkdir("old")
     share.inside.mkdir("new")
-    assert share.inside.listdir("new") == []
+    equal("names in 'new' inside", share.inside.listdir("new"), [], code="names")
     share.outside.create("new/george")
     share.inside.refuses(ENOTEMPTY).rename("old", "new")
-    assert share.same_directory("new") == ["george"]
+    equal("names in 'new'", share.same_directory("new"), ["george"], code="names")
 
 
 @case("RENAME-014")
@@ -270,7 +275,7 @@ def test_rename_of_unlike_kinds(share: Share, old: str, new: str, wanted: int) -
     share.inside.mkdir("other")
     share.inside.symlink("other", "link")
     share.inside.refuses(wanted).rename(old, new)
-    assert share.same_directory() == ["dir", "file", "link", "other"]
+    equal("names in the case's directory", share.same_directory(), ["dir", "file", "link", "other"], code="names")
 
 
 @case("RENAME-015")
@@ -287,7 +292,7 @@ def test_rename_into_its_own_child(share: Share) -> None:
     share.inside.refuses(EINVAL).rename("dir", "dir/child")
     share.inside.refuses(ENOTEMPTY).rename("dir/child", "dir")
     share.inside.refuses(ENOTEMPTY).rename("dir/child/grandchild", "dir")
-    assert share.same_directory("dir/child") == ["grandchild"]
+    equal("names in 'dir/child'", share.same_directory("dir/child"), ["grandchild"], code="names")
 
 
 @case("RENAME-016", covers=[Trenameat], cached_too=True)
@@ -299,14 +304,14 @@ def test_rename_of_symbolic_links(share: Share) -> None:
     share.inside.symlink("target", "link")
     share.inside.symlink("nowhere", "dangling")
     share.inside.rename("link", "moved")
-    assert share.same_link("moved") == "target"
+    equal("text of the symbolic link 'moved'", share.same_link("moved"), "target", code="field:target")
     share.inside.rename("moved", "dangling")
-    assert share.same_link("dangling") == "target"
+    equal("text of the symbolic link 'dangling'", share.same_link("dangling"), "target", code="field:target")
     share.inside.create("file", b"replaces the link")
     share.inside.rename("file", "dangling")
-    assert share.inside.slurp("target") == b"abc"
-    assert share.inside.slurp("dangling") == b"replaces the link"
-    assert share.same_directory() == ["dangling", "target"]
+    equal("content of 'target' inside", share.inside.slurp("target"), b"abc", code="content")
+    equal("content of 'dangling' inside", share.inside.slurp("dangling"), b"replaces the link", code="content")
+    equal("names in the case's directory", share.same_directory(), ["dangling", "target"], code="names")
 
 
 @case("RENAME-017", covers=[Trenameat])
@@ -317,12 +322,12 @@ def test_rename_of_special_files(share: Share) -> None:
     share.outside.mknod("socket", 0o140600)
     share.inside.rename("fifo", "pipe")
     share.inside.rename("socket", "sock")
-    must_be_equal("types", [oct(share.same_stat(n).inside["st_mode"] & 0o170000) for n in ("pipe", "sock")],
-                  ["0o10000", "0o140000"])  # fmt: skip
+    fields("'pipe'", share.same_stat("pipe").inside, type=stat.S_IFIFO)
+    fields("'sock'", share.same_stat("sock").inside, type=stat.S_IFSOCK)
     share.inside.create("file", b"abc")
     share.inside.rename("file", "pipe")
-    assert share.inside.slurp("pipe") == b"abc"
-    assert share.same_directory() == ["pipe", "sock"]
+    equal("content of 'pipe' inside", share.inside.slurp("pipe"), b"abc", code="content")
+    equal("names in the case's directory", share.same_directory(), ["pipe", "sock"], code="names")
 
 
 @case("RENAME-018", severity="linux")
@@ -333,7 +338,7 @@ def test_rename_of_dot_and_dotdot(share: Share) -> None:
     share.inside.mkdir("other")
     for old, new in (("dir/.", "new"), ("dir/..", "new"), ("other", "dir/."), ("other", "dir/.."), (".", "new")):
         share.inside.refuses(EBUSY).rename(old, new)
-    assert share.same_directory() == ["dir", "other"]
+    equal("names in the case's directory", share.same_directory(), ["dir", "other"], code="names")
 
 
 @case("RENAME-019", covers=[Trenameat])
@@ -345,7 +350,7 @@ def test_rename_with_a_trailing_slash(share: Share) -> None:
     share.inside.refuses(ENOTDIR).rename("file/", "new")
     share.inside.refuses(ENOTDIR).rename("file", "new/")
     share.inside.rename("dir/", "moved/")
-    assert share.same_directory() == ["file", "moved"]
+    equal("names in the case's directory", share.same_directory(), ["file", "moved"], code="names")
 
 
 @case("RENAME-020")
@@ -355,7 +360,7 @@ def test_rename_to_another_file_system(share: Share) -> None:
     share.inside.create("fred")
     share.inside.refuses(EXDEV).rename("fred", "/dev/assay9")
     share.inside.refuses(EXDEV).rename("/dev/null", "george")
-    assert share.same_directory() == ["fred"]
+    equal("names in the case's directory", share.same_directory(), ["fred"], code="names")
 
 
 @case("RENAME-021", covers=[Trenameat])
@@ -367,8 +372,8 @@ def test_rename_over_a_read_only_file(share: Share) -> None:
     user.create("new", b"new")
     share.inside.create("old", b"old", 0o444)
     user.rename("new", "old")
-    assert share.inside.slurp("old") == b"new"
-    must_be_equal("owner", share.same_stat("old").inside["st_uid"], 1001)
+    equal("content of 'old' inside", share.inside.slurp("old"), b"new", code="content")
+    fields("'old'", share.same_stat("old").inside, uid=1001)
 
 
 @case("RENAME-022", caches=FRESH_NAMES)
@@ -384,8 +389,8 @@ def test_directory_that_the_user_may_not_write_to_another_parent(share: Share) -
     user = share.inside.spawn("user", uid=1001)
     user.refuses(EACCES).rename("parent/dir", "other/dir")
     user.rename("parent/dir", "parent/renamed")
-    assert share.same_directory("parent") == ["renamed"]
-    assert share.same_directory("other") == []
+    equal("names in 'parent'", share.same_directory("parent"), ["renamed"], code="names")
+    equal("names in 'other'", share.same_directory("other"), [], code="names")
 
 
 @case("RENAME-023", caches=FRESH_NAMES, covers=[Trenameat])
@@ -399,11 +404,11 @@ def test_renames_made_outside(share: Share) -> None:
     share.outside.rename("fred", "george")
     share.outside.rename("dir", "moved")
     share.inside.refuses(ENOENT).open("fred")
-    assert share.inside.slurp("george") == b"abc"
-    assert share.inside.slurp("moved/below") == b"below"
+    equal("content of 'george' inside", share.inside.slurp("george"), b"abc", code="content")
+    equal("content of 'moved/below' inside", share.inside.slurp("moved/below"), b"below", code="content")
     share.inside.refuses(ENOENT).rename("fred", "third")
     share.inside.rename("george", "fred")
-    assert share.same_directory() == ["fred", "moved"]
+    equal("names in the case's directory", share.same_directory(), ["fred", "moved"], code="names")
 
 
 @case("RENAME-024", covers=[Trenameat], cached_too=True)
@@ -417,10 +422,10 @@ def test_the_old_name_used_again(share: Share) -> None:
             share.inside.rename("log.1", "log.2")
         share.inside.rename("log", "log.1")
     share.inside.create("log", b"third")
-    must_be_equal("contents", [share.inside.slurp(n) for n in ("log", "log.1", "log.2")],
-                  [b"third", b"second", b"first"])  # fmt: skip
+    for name, content in (("log", b"third"), ("log.1", b"second"), ("log.2", b"first")):
+        equal(f"content of {name!r} inside", share.inside.slurp(name), content, code="content")
     inodes = {share.same_stat(n).inside["st_ino"] for n in ("log", "log.1", "log.2")}
-    must_be_equal("different inodes", len(inodes), 3)
+    equal("number of different inode numbers of the three files", len(inodes), 3, code="field:ino")
 
 
 @case("RENAME-025", covers=[Trenameat])
@@ -428,7 +433,7 @@ def test_rename_by_case_only(share: Share) -> None:
     """rename(2) that changes the case of a name changes the name.  Source: POSIX: names are byte strings."""
     share.inside.create("fred", b"abc")
     share.inside.rename("fred", "FRED")
-    assert share.same_directory() == ["FRED"]
+    equal("names in the case's directory", share.same_directory(), ["FRED"], code="names")
     share.gone("fred")
 
 
@@ -441,9 +446,9 @@ def test_many_renames_of_one_file(share: Share) -> None:
     with share.without_comparison():
         for i in range(40):
             share.inside.rename(f"name{i}", f"name{i + 1}")
-    assert share.same_directory() == ["name40"]
-    must_be_equal("read", share.inside.pread(fd, 9, 0), b"abc")
-    must_be_equal("links", share.inside.fstat(fd)["st_nlink"], 1)
+    equal("names in the case's directory", share.same_directory(), ["name40"], code="names")
+    equal("content read by the descriptor", share.inside.pread(fd, 9, 0), b"abc", code="content")
+    fields("the open file inside", share.inside.fstat(fd), nlink=1)
     share.same_stat("name40")
 
 
@@ -461,8 +466,8 @@ def test_renameat_below_two_descriptors(share: Share) -> None:
                              (source, file, ENOTDIR)):  # fmt: skip
         share.inside.refuses(wanted).renameat(old, "fred", new, "george")
     share.inside.renameat(source, "fred", target, "george")
-    assert share.same_directory("from") == []
-    assert share.same_directory("to") == ["george"]
+    equal("names in 'from'", share.same_directory("from"), [], code="names")
+    equal("names in 'to'", share.same_directory("to"), ["george"], code="names")
     flush(share, "to/george")
     share.same_content("to/george")
 

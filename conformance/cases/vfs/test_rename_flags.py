@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import stat
 from errno import EEXIST, EINVAL, ENOENT
 
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import must_be_equal, works_or
+from conformance.cases.vfs.outcomes import works_or
+from conformance.checks import equal, fields
 from conformance.share import Share
 from protocol.messages import Trenameat
 
@@ -24,7 +26,7 @@ def test_no_flags(share: Share) -> None:
     share.inside.create("george", b"replaced")
     share.inside.renameat2("fred", "george", 0)
     share.gone("fred")
-    assert share.inside.slurp("george") == b"abc"
+    equal("content of 'george' inside", share.inside.slurp("george"), b"abc", code="content")
 
 
 @case("RENAMEFLAGS-002", severity="linux", cached_too=True)
@@ -35,8 +37,8 @@ def test_noreplace_of_a_taken_name(share: Share) -> None:
     share.inside.create("fred", b"abc")
     share.inside.create("george", b"stays")
     share.inside.refuses(EEXIST).renameat2("fred", "george", NOREPLACE)
-    assert share.inside.slurp("george") == b"stays"
-    assert share.same_directory() == ["fred", "george"]
+    equal("content of 'george' inside", share.inside.slurp("george"), b"stays", code="content")
+    equal("names in the case's directory", share.same_directory(), ["fred", "george"], code="names")
 
 
 @case("RENAMEFLAGS-003", severity="linux")
@@ -47,8 +49,8 @@ def test_noreplace_of_a_free_name(share: Share) -> None:
     share.inside.create("fred", b"abc")
     seen = works_or(share.inside, BY_9P, "renameat2", "fred", "george", NOREPLACE)
     there = "george" if seen.errno is None else "fred"
-    assert share.same_directory() == [there]
-    assert share.inside.slurp(there) == b"abc"
+    equal("names in the case's directory", share.same_directory(), [there], code="names")
+    equal(f"content of {there!r} inside", share.inside.slurp(there), b"abc", code="content")
 
 
 @case("RENAMEFLAGS-004", severity="linux")
@@ -64,9 +66,10 @@ def test_exchange(share: Share, second: str) -> None:
         share.inside.create("two/fred", b"2")
     seen = works_or(share.inside, BY_9P, "renameat2", "one", "two", EXCHANGE)
     one, two = ("two", "one") if seen.errno is None else ("one", "two")
-    assert share.same_directory() == ["one", "two"]
-    must_be_equal("contents", (share.inside.slurp(one), share.inside.slurp(two if second == "file" else two + "/fred")),
-                  (b"1", b"2"))  # fmt: skip
+    equal("names in the case's directory", share.same_directory(), ["one", "two"], code="names")
+    equal(f"content of {one!r}, which was 'one',", share.inside.slurp(one), b"1", code="content")
+    path = two if second == "file" else two + "/fred"
+    equal(f"content of {path!r}, which was below 'two',", share.inside.slurp(path), b"2", code="content")
     share.same_stat("one")
     share.same_stat("two")
 
@@ -78,7 +81,7 @@ def test_exchange_with_a_free_name(share: Share) -> None:
     share.inside.create("one", b"1")
     share.inside.refuses(ENOENT).renameat2("one", "two", EXCHANGE)
     share.inside.refuses(ENOENT).renameat2("two", "one", EXCHANGE)
-    assert share.same_directory() == ["one"]
+    equal("names in the case's directory", share.same_directory(), ["one"], code="names")
 
 
 @case("RENAMEFLAGS-006", severity="linux")
@@ -88,10 +91,10 @@ def test_whiteout(share: Share) -> None:
     share.inside.create("fred", b"abc")
     seen = works_or(share.inside, BY_9P, "renameat2", "fred", "george", WHITEOUT)
     if seen.errno is None:
-        assert share.same_directory() == ["fred", "george"]
-        must_be_equal("whiteout", oct(share.same_stat("fred").inside["st_mode"] & 0o170000), "0o20000")
+        equal("names in the case's directory", share.same_directory(), ["fred", "george"], code="names")
+        fields("the whiteout", share.same_stat("fred").inside, type=stat.S_IFCHR, rdev=0)
     else:
-        assert share.same_directory() == ["fred"]
+        equal("names in the case's directory", share.same_directory(), ["fred"], code="names")
 
 
 @case("RENAMEFLAGS-007", severity="linux")
@@ -102,4 +105,5 @@ def test_flags_that_cannot_be(share: Share, flags: int) -> None:
     share.inside.create("one", b"1")
     share.inside.create("two", b"2")
     share.inside.refuses(EINVAL).renameat2("one", "two", flags)
-    must_be_equal("contents", (share.inside.slurp("one"), share.inside.slurp("two")), (b"1", b"2"))
+    for name, content in (("one", b"1"), ("two", b"2")):
+        equal(f"content of {name!r} inside", share.inside.slurp(name), content, code="content")

@@ -8,13 +8,14 @@ from errno import EBADF, EINVAL, ENXIO, EOVERFLOW, ESPIPE
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, must_be_equal
+from conformance.cases.vfs.outcomes import FRESH_NAMES
 from conformance.cases.vfs.test_open import make_node
-from conformance.errors import Finding
+from conformance.checks import Errno, equal, fields, holds, require
 from conformance.share import Share
 from protocol.messages import Tgetattr, Tread, Twrite
 
 SET, CUR, END, DATA, HOLE = os.SEEK_SET, os.SEEK_CUR, os.SEEK_END, os.SEEK_DATA, os.SEEK_HOLE
+WHENCE = {SET: "SEEK_SET", CUR: "SEEK_CUR", END: "SEEK_END"}
 LARGEST = (1 << 63) - 1
 MIB = 1 << 20
 
@@ -28,9 +29,9 @@ def test_set_current_end(share: Share) -> None:
     fd = share.inside.open("fred")
     steps = ((3, SET, 3, b"3"), (2, CUR, 6, b"6"), (-2, CUR, 5, b"5"), (-1, END, 9, b"9"))
     for offset, whence, wanted, byte in steps:
-        must_be_equal(f"lseek {offset} {whence}", share.inside.lseek(fd, offset, whence), wanted)
-        must_be_equal("byte there", share.inside.read(fd, 1), byte)
-    must_be_equal("end", share.inside.lseek(fd, 0, END), 10)
+        equal(f"result of lseek({offset}, {WHENCE[whence]})", share.inside.lseek(fd, offset, whence), wanted)
+        equal(f"byte read after lseek({offset}, {WHENCE[whence]})", share.inside.read(fd, 1), byte, code="content")
+    equal("result of lseek(0, SEEK_END)", share.inside.lseek(fd, 0, END), 10)
 
 
 @case("SEEK-002", covers=[Twrite])
@@ -39,11 +40,11 @@ def test_past_the_end(share: Share) -> None:
     Source: POSIX lseek "shall not, by itself, extend the size of a file"."""
     share.inside.create("fred", b"abc")
     fd = share.inside.open("fred", os.O_RDWR)
-    must_be_equal("offset", share.inside.lseek(fd, 1000, END), 1003)
-    must_be_equal("size", share.same_stat("fred").inside["st_size"], 3)
-    must_be_equal("read there", share.inside.read(fd, 10), b"")
+    equal("result of lseek(1000, SEEK_END)", share.inside.lseek(fd, 1000, END), 1003)
+    fields("'fred' after lseek(2) past its end", share.same_stat("fred").inside, size=3)
+    equal("bytes read past the end", share.inside.read(fd, 10), b"", code="content")
     share.inside.write(fd, b"x")
-    must_be_equal("size", share.same_stat("fred").inside["st_size"], 1004)
+    fields("'fred' after a write past its end", share.same_stat("fred").inside, size=1004)
 
 
 @case("SEEK-003")
@@ -54,7 +55,7 @@ def test_negative_result(share: Share) -> None:
     share.inside.lseek(fd, 4)
     for offset, whence in ((-1, SET), (-5, CUR), (-11, END)):
         share.inside.refuses(EINVAL).lseek(fd, offset, whence)
-    must_be_equal("offset", share.inside.lseek(fd, 0, CUR), 4)
+    equal("file offset after lseek(2) that failed", share.inside.lseek(fd, 0, CUR), 4)
 
 
 @case("SEEK-004")
@@ -73,7 +74,7 @@ def test_past_the_largest_offset(share: Share) -> None:
     share.inside.lseek(fd, 2)
     share.inside.refuses(EOVERFLOW, EINVAL).lseek(fd, LARGEST, CUR)
     share.inside.refuses(EOVERFLOW, EINVAL).lseek(fd, LARGEST, END)
-    must_be_equal("offset", share.inside.lseek(fd, 0, CUR), 2)
+    equal("file offset after lseek(2) that failed", share.inside.lseek(fd, 0, CUR), 2)
 
 
 @case("SEEK-006")
@@ -93,13 +94,13 @@ def test_end_after_growth_outside(share: Share) -> None:
     Source: POSIX lseek "SEEK_END: the size of the file plus offset"; fstat asks the server."""
     share.outside.create("fred", b"0123456789")
     fd = share.inside.open("fred")
-    must_be_equal("end at first", share.inside.lseek(fd, 0, END), 10)
+    equal("result of lseek(0, SEEK_END) at first", share.inside.lseek(fd, 0, END), 10)
     share.outside.truncate("fred", 5000)
-    must_be_equal("size", share.inside.fstat(fd)["st_size"], 5000)
-    must_be_equal("end", share.inside.lseek(fd, 0, END), 5000)
+    fields("the open file inside", share.inside.fstat(fd), size=5000)
+    equal("result of lseek(0, SEEK_END) after growth", share.inside.lseek(fd, 0, END), 5000)
     share.outside.truncate("fred", 7)
-    must_be_equal("size", share.inside.fstat(fd)["st_size"], 7)
-    must_be_equal("end", share.inside.lseek(fd, 0, END), 7)
+    fields("the open file inside", share.inside.fstat(fd), size=7)
+    equal("result of lseek(0, SEEK_END) after it was cut", share.inside.lseek(fd, 0, END), 7)
 
 
 @case("SEEK-008")
@@ -110,8 +111,9 @@ def test_far_offsets(share: Share, beyond: int) -> None:
     share.inside.create("fred")
     share.inside.truncate("fred", beyond + 10)
     fd = share.inside.open("fred")
-    seen = [share.inside.lseek(fd, beyond), share.inside.lseek(fd, 3, CUR), share.inside.lseek(fd, -1, END)]
-    must_be_equal("offsets", seen, [beyond, beyond + 3, beyond + 9])
+    equal(f"result of lseek({beyond}, SEEK_SET)", share.inside.lseek(fd, beyond), beyond)
+    equal("result of lseek(3, SEEK_CUR)", share.inside.lseek(fd, 3, CUR), beyond + 3)
+    equal("result of lseek(-1, SEEK_END)", share.inside.lseek(fd, -1, END), beyond + 9)
 
 
 @case("SEEK-009", cached_too=True)
@@ -134,17 +136,19 @@ def test_data_and_hole_of_a_sparse_file(share: Share, made: str) -> None:
         try:
             data = share.inside.lseek(fd, position, DATA)
         except OSError as e:
-            must_be_equal("errno of SEEK_DATA past the last data", e.errno, ENXIO)
+            equal("errno of SEEK_DATA past the last data", Errno(e.errno or 0), Errno(ENXIO), code="errno")
             break
         hole = share.inside.lseek(fd, data, HOLE)
-        if not position <= data < hole <= 4 * MIB:
-            raise Finding(f"from {position}: data at {data}, hole at {hole}")
+        require(f"from {position} data comes first and a hole after it, in the file",
+                position <= data < hole <= 4 * MIB, seen=f"data at {data}, hole at {hole}")  # fmt: skip
         covered.append((data, hole))
         position = hole
     for start in islands:
-        if not any(a <= start and start + 8192 <= b for a, b in covered):
-            raise Finding(f"the data at {start} is in none of {covered}")
-    must_be_equal("offset moved by SEEK_HOLE", share.inside.lseek(fd, 0, CUR) >= covered[-1][1], True)
+        found = any(a <= start and start + 8192 <= b for a, b in covered)
+        holds(f"SEEK_DATA and SEEK_HOLE do not skip the data at {start}", found, seen=covered)
+    last = covered[-1][1] if covered else 0
+    offset = share.inside.lseek(fd, 0, CUR)
+    holds(f"SEEK_HOLE moves the file offset to {last}, or SEEK_DATA past it", offset >= last, seen=offset)
 
 
 @case("SEEK-010")
@@ -154,8 +158,8 @@ def test_data_and_hole_of_a_file_without_holes(share: Share) -> None:
     share.inside.create("fred", b"x" * 10_000)
     fd = share.inside.open("fred")
     for at in (0, 1, 5000, 9999):
-        must_be_equal(f"data from {at}", share.inside.lseek(fd, at, DATA), at)
-        must_be_equal(f"hole from {at}", share.inside.lseek(fd, at, HOLE), 10_000)
+        equal(f"result of lseek({at}, SEEK_DATA)", share.inside.lseek(fd, at, DATA), at)
+        equal(f"result of lseek({at}, SEEK_HOLE)", share.inside.lseek(fd, at, HOLE), 10_000)
 
 
 @case("SEEK-011")

@@ -9,13 +9,14 @@ import os
 import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import EBUSY, EINVAL, ENOENT, EPERM, EROFS, errorcode
+from errno import EBUSY, EINVAL, ENOENT, EPERM, EROFS
 from typing import Any
 
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import must_be_equal
+from conformance.cases.vfs.outcomes import has_pattern, outcome
+from conformance.checks import Errno, changes, equal, fields
 from conformance.errors import Undrivable
 from conformance.share import Share
 from protocol.messages import (
@@ -81,9 +82,9 @@ def test_a_user_who_is_new_to_the_server(share: Share) -> None:
     itself; 9P2000.L Tattach n_uname[4]."""
     share.inside.create("fred", b"abc", 0o644)
     user = share.inside.spawn("user", uid=4321)
-    assert user.slurp("fred") == b"abc"
+    equal("content of 'fred' read by the new user", user.slurp("fred"), b"abc", code="content")
     user.create("mine", b"abc")
-    must_be_equal("owner", share.same_stat("mine").inside["st_uid"], 4321)
+    fields("'mine'", share.same_stat("mine").inside, uid=4321)
 
 
 @case("SESSION-002", covers=[Tversion, Tattach, Tclunk, Tgetattr], needs=["remount"], control=False)
@@ -92,14 +93,14 @@ def test_mount_and_umount(share: Share) -> None:
     Source: mount(2), umount2(2); Linux net/9p/client.c p9_client_create(): Tversion; fs/9p/v9fs.c: Tattach; the
     root's fid is clunked at the end."""
     with mounted(share, "cache=none") as export:
-        line = line_of_mount(share)
-        assert line is not None and line[0] == share.road(1)[0] and line[2] == "9p", f"/proc/mounts says {line}"
+        line = line_of_mount(share) or ["", "", "", ""]
+        equal("source and type of the mount in /proc/mounts", (line[0], line[2]), (share.road(1)[0], "9p"))
         share.inside.mkdir(f"{WHERE}/scratch")
         share.inside.create(f"{WHERE}/scratch/fred", b"abc")
-        assert share.outside.slurp(f"{export}/scratch/fred") == b"abc"
-        must_be_equal("names on the first share", share.same_directory(), [])
+        equal("content outside", share.outside.slurp(f"{export}/scratch/fred"), b"abc", code="content")
+        equal("names on the first share", share.same_directory(), [], code="names")
         share.inside.umount2(WHERE)
-        must_be_equal("line of /proc/mounts after umount", line_of_mount(share), None)
+        equal("line of /proc/mounts after umount", line_of_mount(share), None)
         share.inside.refuses(ENOENT).stat(f"{WHERE}/scratch")
 
 
@@ -115,10 +116,10 @@ def test_mounting_what_cannot_be(share: Share) -> None:
         share.inside.umount2(WHERE)
         share.inside.refuses(EINVAL).mount(tag, WHERE, "9p", 0, options + ",msize=4095")
         share.inside.refuses(EINVAL).mount(tag, WHERE, "9p", 0, "trans=virtio,version=9p2000.X")
-        must_be_equal("line of /proc/mounts", line_of_mount(share), None)
+        equal("line of /proc/mounts", line_of_mount(share), None)
         share.inside.mount(tag, WHERE, "9p", 0, options)
         share.inside.mkdir(f"{WHERE}/scratch")
-        must_be_equal("names", share.outside.listdir(f"{export}/scratch"), [])
+        equal("names outside", share.outside.listdir(f"{export}/scratch"), [], code="names")
 
 
 @case("SESSION-004", covers=[Tversion, Tread], needs=["remount"], control=False)
@@ -132,15 +133,14 @@ def test_message_sizes(share: Share, msize: int) -> None:
         line = line_of_mount(share) or ["", "", "", ""]
         shown = next((int(o.split("=")[1]) for o in line[3].split(",") if o.startswith("msize=")), None)
         if shown is not None:
-            must_be_equal("msize in /proc/mounts", shown, min(msize, 512_000) if share.road(1)[0] == TAG else msize)
+            equal("msize in /proc/mounts", shown, min(msize, 512_000) if share.road(1)[0] == TAG else msize)
         share.inside.mkdir(f"{WHERE}/scratch")
         fd = share.inside.open(f"{WHERE}/scratch/fred", os.O_RDWR | os.O_CREAT)
         share.inside.write_pattern(fd, 300_000, seed=3, chunk=300_000)
-        wanted = share.inside.hash_pattern(300_000, 3)
-        must_be_equal("content inside", share.inside.hash_fd(fd), wanted)
-        must_be_equal("content outside", share.outside.hash_file(f"{export}/scratch/fred"), wanted)
+        has_pattern("the file inside", share.inside, fd, 300_000, 3)
+        has_pattern("the file outside", share.outside, f"{export}/scratch/fred", 300_000, 3)
         share.outside.fill_directory(f"{export}/scratch", 100, "n" * 194)
-        must_be_equal("names", len(share.inside.listdir(f"{WHERE}/scratch")), 101)
+        equal("number of names inside", len(share.inside.listdir(f"{WHERE}/scratch")), 101, code="names")
         share.inside.close(fd)
 
 
@@ -156,12 +156,12 @@ def test_umount_of_a_busy_share(share: Share) -> None:
         share.inside.refuses(EBUSY).umount2(WHERE)
         share.inside.umount2(WHERE, MNT_DETACH)
         share.inside.write(fd, b"abc")
-        assert share.inside.pread(fd, 9, 0) == b"abc"
+        equal("content read after umount2(MNT_DETACH)", share.inside.pread(fd, 9, 0), b"abc", code="content")
         share.inside.refuses(EBUSY).mount(tag, WHERE, "9p", 0, options)
         share.inside.close(fd)
-        assert share.outside.slurp(f"{export}/scratch/fred") == b"abc"
+        equal("content outside", share.outside.slurp(f"{export}/scratch/fred"), b"abc", code="content")
         share.inside.mount(tag, WHERE, "9p", 0, options)
-        assert share.inside.slurp(f"{WHERE}/scratch/fred") == b"abc"
+        equal("content after a new mount", share.inside.slurp(f"{WHERE}/scratch/fred"), b"abc", code="content")
 
 
 CHANGES: dict[str, tuple[Any, ...]] = {
@@ -183,23 +183,20 @@ def test_read_only_mount(share: Share) -> None:
         share.outside.mkdir(f"{export}/scratch/dir")
         share.outside.create(f"{export}/scratch/fred", b"abc")
         before = share.outside.lstat(f"{export}/scratch/fred")
-        assert share.inside.slurp(f"{WHERE}/scratch/fred") == b"abc"
-        wrong = {}
+        equal("content inside", share.inside.slurp(f"{WHERE}/scratch/fred"), b"abc", code="content")
         for op, arguments in CHANGES.items():
-            try:
-                share.inside.perform(op, *_below(op, arguments))
-                wrong[op] = "succeeded"
-            except OSError as e:
-                if e.errno != EROFS:
-                    wrong[op] = errorcode.get(e.errno or 0, str(e.errno))
-        must_be_equal("calls that did not fail with EROFS", wrong, {})
+            seen = outcome(share.inside, op, *_below(op, arguments))
+            equal(
+                f"result of {op}() on the read-only mount", Errno(seen.errno or 0), Errno(EROFS), code="errno", call=op
+            )
         after = share.outside.lstat(f"{export}/scratch/fred")
-        changed = {k for k in after if after[k] != before[k]}
-        assert changed <= {"st_atime_ns"}, f"the host's stat of the file changed: {changed}"
-        must_be_equal("names", share.outside.listdir(f"{export}/scratch"), ["dir", "fred"])
+        changes("the file outside by calls that were refused", before, after, may={"atime_ns"})
+        names = share.outside.listdir(f"{export}/scratch")
+        equal("names outside after calls that were refused", names, ["dir", "fred"], code="names")
         share.inside.mount(source, WHERE, "9p", MS_REMOUNT, road)
         share.inside.overwrite(f"{WHERE}/scratch/fred", b"written")
-        assert share.outside.slurp(f"{export}/scratch/fred") == b"written"
+        content = share.outside.slurp(f"{export}/scratch/fred")
+        equal("content outside after a write to the mount for writing", content, b"written", code="content")
 
 
 def _below(op: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -225,13 +222,13 @@ def test_what_was_written_is_there_after_umount(share: Share, cache: str) -> Non
         for i in range(20):
             share.inside.create(f"{WHERE}/scratch/small{i}", b"content of %d" % i)
         share.inside.umount2(WHERE)
-        must_be_equal("content", share.outside.hash_file(f"{export}/scratch/fred"),
-                      share.outside.hash_pattern(1_000_000, 7))  # fmt: skip
-        must_be_equal("mode", oct(share.outside.lstat(f"{export}/scratch/fred")["st_mode"]), "0o100600")
+        has_pattern("the file outside", share.outside, f"{export}/scratch/fred", 1_000_000, 7)
+        fields("the file outside", share.outside.lstat(f"{export}/scratch/fred"), mode=0o100600)
         share.inside.mount(source, WHERE, "9p", 0, f"{road},cache={cache}")
-        must_be_equal("names", len(share.inside.listdir(f"{WHERE}/scratch")), 21)
-        wrong = [i for i in range(20) if share.inside.slurp(f"{WHERE}/scratch/small{i}") != b"content of %d" % i]
-        must_be_equal("files with wrong content", wrong, [])
+        equal("number of names after a new mount", len(share.inside.listdir(f"{WHERE}/scratch")), 21, code="names")
+        for i in range(20):
+            content = share.inside.slurp(f"{WHERE}/scratch/small{i}")
+            equal(f"content of 'small{i}' after a new mount", content, b"content of %d" % i, code="content")
 
 
 @case("SESSION-008", covers=[Tversion, Tattach], needs=["remount"], control=False)
@@ -243,7 +240,8 @@ def test_many_mounts_one_after_another(share: Share) -> None:
         with mounted(share, "cache=none"):
             share.inside.mkdir(f"{WHERE}/scratch")
             share.inside.create(f"{WHERE}/scratch/fred", b"turn %d" % i)
-            assert share.inside.slurp(f"{WHERE}/scratch/fred") == b"turn %d" % i
+            content = share.inside.slurp(f"{WHERE}/scratch/fred")
+            equal(f"content in mount {i + 1} of 15", content, b"turn %d" % i, code="content")
             share.inside.umount2(WHERE)
 
 
@@ -257,7 +255,7 @@ def test_access_for_one_user(share: Share) -> None:
         share.outside.chmod(f"{export}/scratch", 0o777)
         user, other = share.inside.spawn("user", uid=1001), share.inside.spawn("other", uid=1002)
         user.create(f"{WHERE}/scratch/fred", b"abc")
-        must_be_equal("names", share.outside.listdir(f"{export}/scratch"), ["fred"])
+        equal("names outside", share.outside.listdir(f"{export}/scratch"), ["fred"], code="names")
         other.refuses(EPERM).stat(f"{WHERE}/scratch/fred")
         share.inside.refuses(EPERM).open(f"{WHERE}/scratch/fred")
 
@@ -270,9 +268,9 @@ def test_the_older_dialect_removes(share: Share) -> None:
     with share.without_comparison():  # 9P2000.u has no nanoseconds
         share.inside.mkdir("dir")
         share.inside.create("dir/fred", b"abc")
-        assert share.outside.slurp("dir/fred") == b"abc"
+        equal("content of 'dir/fred' outside", share.outside.slurp("dir/fred"), b"abc", code="content")
         share.inside.rename("dir/fred", "dir/george")
-        assert share.inside.listdir("dir") == ["george"]
+        equal("names in 'dir' inside", share.inside.listdir("dir"), ["george"], code="names")
         share.inside.unlink("dir/george")
         share.gone("dir/george")
         share.inside.rmdir("dir")
@@ -295,8 +293,8 @@ def test_a_process_killed_in_fsync(share: Share) -> None:
         share.inside.sleep(0.004)
         victim.kill()
         share.same_stat(f"fred{turn}")
-        must_be_equal("size", share.inside.stat(f"fred{turn}")["st_size"], size)
-        must_be_equal("content", share.outside.hash_file(f"fred{turn}"), share.outside.hash_pattern(size, turn))
+        fields(f"'fred{turn}' inside", share.inside.stat(f"fred{turn}"), size=size)
+        has_pattern(f"'fred{turn}' outside", share.outside, f"fred{turn}", size, turn)
         share.inside.unlink(f"fred{turn}")
     share.inside.create("after", b"abc")
     share.inside.fsync(share.inside.open("after", os.O_RDWR))
@@ -322,6 +320,11 @@ def test_processes_killed_while_they_read(share: Share) -> None:
             victim.start("repeat", 1000, "hash_file", "fred")
         share.inside.sleep(0.02 + 0.004 * turn)
         victim.kill()
-        must_be_equal("entries", len(share.inside.listdir("dir")), 100)
-    must_be_equal("content", share.inside.hash_file("fred"), share.outside.hash_pattern(size, 9))
+        equal(
+            f"number of names in 'dir' after process {turn} was killed",
+            len(share.inside.listdir("dir")),
+            100,
+            code="names",
+        )
+    has_pattern("'fred' inside", share.inside, "fred", size, 9)
     share.same_content("fred")

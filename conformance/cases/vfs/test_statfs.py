@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from errno import EBADF, ENAMETOOLONG
+from typing import Any
 
 import pytest
 
 from conformance.case import case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
+from conformance.checks import between, equal, holds
 from conformance.share import Share
 from protocol.messages import Tstatfs
 
 FIXED = ("f_blocks", "f_files", "f_namemax", "f_fsid", "f_bsize", "f_frsize")
 """What does not move while other processes use the disk."""
+
+
+def same_file_system(what: str, seen: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
+    """Both statvfs results describe one file system."""
+    for name in FIXED:
+        equal(f"{name} of {what}", seen[name], whole[name], code=f"field:{name.removeprefix('f_')}")
 
 
 @case("STATFS-001", covers=[Tstatfs], cached_too=True)
@@ -36,8 +45,9 @@ def test_any_file_will_do(share: Share) -> None:
     seen = [share.inside.statvfs(name) for name in ("fred", "d", "link")]
     for name, flags in (("fred", os.O_RDWR), ("d", os.O_RDONLY), ("fred", os.O_PATH)):
         seen.append(share.inside.fstatvfs(share.inside.open(name, flags)))
-    for one in seen:
-        assert {n: one[n] for n in FIXED} == {n: whole[n] for n in FIXED}
+    asked = ("'fred'", "'d'", "'link'", "'fred' open for writing", "'d' open", "'fred' opened with O_PATH")
+    for name, one in zip(asked, seen, strict=True):
+        same_file_system(f"the file system of {name}, compared with that of '.',", one, whole)
     share.same_statvfs("fred")
     share.same_statvfs("d")
 
@@ -47,7 +57,8 @@ def test_type_is_the_hosts(share: Share) -> None:
     """statfs(2)'s f_type is the exported file system's own number.
     Source: QEMU hw/9pfs/9p.c v9fs_fill_statfs passes it on; diod gives V9FS_MAGIC unless told
     statfs_passthru."""
-    assert share.inside.statfs(".")["f_type"] == share.outside.statfs(".")["f_type"]
+    types = [share.inside.statfs(".")["f_type"], share.outside.statfs(".")["f_type"]]
+    equal("f_type inside, compared with outside", *map(hex, types), code="field:type")
 
 
 @case("STATFS-004", covers=[Tstatfs])
@@ -56,20 +67,22 @@ def test_statfs_itself(share: Share) -> None:
     for blocks and inodes alike.
     Source: statfs(2)."""
     seen = share.inside.statfs(".")
-    assert seen["f_bsize"] > 0 and seen["f_frsize"] > 0
-    assert 0 <= seen["f_bavail"] <= seen["f_bfree"] <= seen["f_blocks"]
-    assert 0 <= seen["f_ffree"] <= seen["f_files"]
-    assert seen["f_namelen"] == share.outside.statfs(".")["f_namelen"]
+    for name in ("f_bsize", "f_frsize"):
+        holds(f"{name} is positive", seen[name] > 0, seen=seen[name], code=f"field:{name.removeprefix('f_')}")
+    for name, most in (("f_bavail", "f_bfree"), ("f_bfree", "f_blocks"), ("f_ffree", "f_files")):
+        between(f"{name}, at most {most},", seen[name], 0, seen[most], code=f"field:{name.removeprefix('f_')}")
+    longest = share.outside.statfs(".")["f_namelen"]
+    equal("f_namelen inside, compared with outside", seen["f_namelen"], longest, code="field:namelen")
 
 
 @case("STATFS-005", covers=[Tstatfs], cached_too=True)
 def test_longest_name_is_true(share: Share) -> None:
     """A name of f_namemax bytes can be made, one byte more fails with ENAMETOOLONG.
-    Source: POSIX NAME_MAX, pathconf; Rstatfs.namelen."""
+    Source: statvfs(3) f_namemax; POSIX NAME_MAX, pathconf _PC_NAME_MAX; 9P2000.L Rstatfs namelen[4]."""
     longest = share.inside.statvfs(".")["f_namemax"]
     share.inside.create("x" * longest)
     share.inside.refuses(ENAMETOOLONG).create("x" * (longest + 1))
-    assert share.same_directory(".") == ["x" * longest]
+    equal("names in the case's directory", share.same_directory("."), ["x" * longest], code="names")
 
 
 @case("STATFS-006", covers=[Tstatfs], caches=("none", "readahead"))
@@ -95,7 +108,7 @@ def test_an_ordinary_user_may_ask(share: Share) -> None:
     share.inside.create("fred")
     share.inside.chmod("fred", 0)
     ours, theirs = share.inside.statvfs("fred"), share.inside.spawn("bob", uid=1001).statvfs("fred")
-    assert {n: ours[n] for n in FIXED} == {n: theirs[n] for n in FIXED}
+    same_file_system("the file system that a user is shown, compared with root,", theirs, ours)
 
 
 @case("STATFS-008")
@@ -121,6 +134,6 @@ def test_every_call_asks_the_server(share: Share) -> None:
     first = share.inside.statfs(".")
     for _ in range(5):
         again = share.inside.statfs(".")
-        assert {n: again[n] for n in ("f_type", "f_blocks", "f_files", "fsid0", "fsid1")} == {
-            n: first[n] for n in ("f_type", "f_blocks", "f_files", "fsid0", "fsid1")
-        }
+        for name in ("f_type", "f_blocks", "f_files", "fsid0", "fsid1"):
+            code = f"field:{name.removeprefix('f_')}"
+            equal(f"{name} of a later call, compared with the first", again[name], first[name], code=code)

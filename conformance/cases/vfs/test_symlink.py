@@ -9,7 +9,7 @@ from errno import EBADF, EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, must_be_equal
+from conformance.cases.vfs.outcomes import FRESH_NAMES
 from conformance.cases.vfs.shared_errors import (
     Operation,
     for_each,
@@ -17,6 +17,7 @@ from conformance.cases.vfs.shared_errors import (
     refuses_taken_names,
     refuses_without_write_permission,
 )
+from conformance.checks import equal, fields
 from conformance.share import Share
 from protocol.messages import Treadlink, Tsymlink, Twalk
 
@@ -43,11 +44,10 @@ def test_symlink_keeps_its_text(share: Share, target: str) -> None:
     Source: symlink(2); POSIX symlink: "the string pointed to by path1 shall be treated only as a string and shall
     not be validated as a pathname"; POSIX st_size of a symbolic link; 9P2000.L Tsymlink."""
     share.inside.symlink(target, "link")
-    must_be_equal("text", share.inside.readlink("link"), target)
-    must_be_equal("text on both sides", share.same_link("link"), target)
+    equal("text of the symbolic link 'link' inside", share.inside.readlink("link"), target, code="field:target")
+    equal("text of the symbolic link 'link' on both sides", share.same_link("link"), target, code="field:target")
     seen = share.same_stat("link").inside
-    must_be_equal("type", oct(seen["st_mode"]), oct(stat.S_IFLNK | 0o777))
-    must_be_equal("size and links", (seen["st_size"], seen["st_nlink"]), (len(os.fsencode(target)), 1))
+    fields("'link'", seen, mode=stat.S_IFLNK | 0o777, size=len(os.fsencode(target)), nlink=1)
 
 
 @case("SYMLINK-002", covers=[Treadlink], caches=FRESH_NAMES)
@@ -55,7 +55,7 @@ def test_symlink_keeps_its_text(share: Share, target: str) -> None:
 def test_readlink_of_a_link_made_outside(share: Share, target: str) -> None:
     """A symbolic link that the host makes has the same text inside.  Source: readlink(2); 9P2000.L Treadlink."""
     share.host_symlink(target, "link")
-    must_be_equal("text", share.inside.readlink("link"), target)
+    equal("text of the symbolic link 'link' inside", share.inside.readlink("link"), target, code="field:target")
     share.same_stat("link")
 
 
@@ -65,7 +65,7 @@ def test_symlink_of_too_long_a_text(share: Share) -> None:
     made.  Source: symlink(2) ENAMETOOLONG, ENOENT "target is the empty string"; PATH_MAX."""
     share.inside.refuses(ENAMETOOLONG).symlink("t" * 4096, "link")
     share.inside.refuses(ENOENT).symlink("", "link")
-    assert share.same_directory() == []
+    equal("names in the case's directory", share.same_directory(), [], code="names")
 
 
 @case("SYMLINK-004", covers=[Tsymlink], cached_too=True)
@@ -78,13 +78,13 @@ def test_a_link_is_followed_to_file_and_directory(share: Share) -> None:
     share.inside.symlink("todir/fred", "tofile")
     share.inside.symlink("../tofile", "dir/back")
     for path in ("tofile", "todir/fred", "todir/back", "dir/back", "todir/./../tofile"):
-        must_be_equal(f"content of {path}", share.inside.slurp(path), b"abc")
-    must_be_equal("inode", share.inside.stat("tofile")["st_ino"], share.inside.stat("dir/fred")["st_ino"])
-    assert stat.S_ISDIR(share.inside.lstat("todir/")["st_mode"])
-    assert stat.S_ISLNK(share.inside.lstat("todir")["st_mode"])
+        equal(f"content by way of {path!r}", share.inside.slurp(path), b"abc", code="content")
+    fields("'tofile' inside", share.inside.stat("tofile"), ino=share.inside.stat("dir/fred")["st_ino"])
+    fields("'todir/' inside", share.inside.lstat("todir/"), type=stat.S_IFDIR)
+    fields("'todir' inside", share.inside.lstat("todir"), type=stat.S_IFLNK)
     share.inside.refuses(ENOTDIR).stat("tofile/")
     share.inside.create("todir/new", b"made through the link")
-    assert share.same_directory("dir") == ["back", "fred", "new"]
+    equal("names in 'dir'", share.same_directory("dir"), ["back", "fred", "new"], code="names")
 
 
 @case("SYMLINK-005", cached_too=True)
@@ -94,9 +94,9 @@ def test_a_dangling_link(share: Share) -> None:
     share.inside.symlink("fred", "link")
     share.inside.refuses(ENOENT).stat("link")
     share.inside.refuses(ENOENT).open("link")
-    assert share.same_directory() == ["link"]
+    equal("names in the case's directory", share.same_directory(), ["link"], code="names")
     share.inside.create("fred", b"abc")
-    assert share.inside.slurp("link") == b"abc"
+    equal("content through the link once its target is there", share.inside.slurp("link"), b"abc", code="content")
     share.inside.unlink("fred")
     share.inside.refuses(ENOENT).stat("link")
     share.same_stat("link")
@@ -112,8 +112,8 @@ def test_loops(share: Share) -> None:
     share.inside.symlink("below/x", "below")
     for path in ("self", "one", "below", "self/x"):
         share.inside.refuses(ELOOP).open(path)
-    assert share.same_directory() == ["below", "one", "self", "two"]
-    assert share.same_link("one") == "two"
+    equal("names in the case's directory", share.same_directory(), ["below", "one", "self", "two"], code="names")
+    equal("text of the symbolic link 'one'", share.same_link("one"), "two", code="field:target")
     share.inside.unlink("one")
     share.inside.refuses(ENOENT).stat("two")
 
@@ -127,7 +127,7 @@ def test_forty_links_in_a_row(share: Share) -> None:
         share.outside.create("link0", b"the end")
         for i in range(1, 42):
             share.prepared_symlink(f"link{i - 1}", f"link{i}")
-    assert share.inside.slurp("link40") == b"the end"
+    equal("content through 40 links", share.inside.slurp("link40"), b"the end", code="content")
     share.inside.refuses(ELOOP).open("link41")
 
 
@@ -141,7 +141,12 @@ def test_a_link_out_of_the_share_leads_into_the_guest(share: Share, target: str,
     server that followed links on the host)."""
     (share.inside.symlink if made == "inside" else share.host_symlink)(target, "link")
     wanted = share.inside.read_text("/" + BOOT_ID)
-    must_be_equal("boot id read through the link", share.inside.slurp("link"), wanted.encode())
+    equal(
+        "boot id read through the link, compared with the guest's",
+        share.inside.slurp("link"),
+        wanted.encode(),
+        code="content",
+    )
     share.inside.refuses(ENOTDIR).stat("link/below")
 
 
@@ -154,11 +159,12 @@ def test_a_link_to_a_path_of_the_host(share: Share) -> None:
     outside = f"{share.outside.root}/secret"
     share.host_symlink(outside, "link")
     if share.inside.root == share.outside.root:
-        assert share.inside.slurp("link") == b"of the host"  # one tree on both sides: nothing to dangle
+        # one tree on both sides: nothing to dangle
+        equal("content through the link", share.inside.slurp("link"), b"of the host", code="content")
         return
     share.inside.refuses(ENOENT).open("link")
     share.inside.refuses(ENOENT).stat("link")
-    assert share.same_link("link") == outside
+    equal("text of the symbolic link 'link'", share.same_link("link"), outside, code="field:target")
 
 
 @case("SYMLINK-010")
@@ -181,7 +187,8 @@ def test_readlink_cuts_to_the_buffer(share: Share, size: int) -> None:
     """readlink(2) puts at most as many bytes as the buffer holds, silently cut, and no NUL behind them.
     Source: readlink(2) "It will (silently) truncate the contents ... in case the buffer is too small"."""
     share.inside.symlink("0123456789", "link")
-    must_be_equal("text", share.inside.readlink_size("link", size), b"0123456789"[:size])
+    text = share.inside.readlink_size("link", size)
+    equal(f"text that readlink(2) put into a buffer of {size}", text, b"0123456789"[:size], code="field:target")
 
 
 @case("SYMLINK-012")
@@ -200,13 +207,15 @@ def test_symlinkat_and_readlinkat(share: Share) -> None:
     share.inside.create("fred")
     at, file = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY), share.inside.open("fred")
     share.inside.symlink("target", "link", dir_fd=at)
-    assert share.inside.readlink("link", dir_fd=at) == "target"
+    text = share.inside.readlink("link", dir_fd=at)
+    equal("text of the link below the descriptor", text, "target", code="field:target")
     link = share.inside.open("dir/link", os.O_PATH | os.O_NOFOLLOW)
-    assert share.inside.readlink("", dir_fd=link) == "target"
+    text = share.inside.readlink("", dir_fd=link)
+    equal("text of the link opened with O_PATH|O_NOFOLLOW", text, "target", code="field:target")
     for fd, wanted in ((987, EBADF), (file, ENOTDIR)):
         share.inside.refuses(wanted).symlink("target", "x", dir_fd=fd)
         share.inside.refuses(wanted).readlink("link", dir_fd=fd)
-    assert share.same_directory("dir") == ["link"]
+    equal("names in 'dir'", share.same_directory("dir"), ["link"], code="names")
 
 
 @case("SYMLINK-014", covers=[Tsymlink])
@@ -220,8 +229,7 @@ def test_symlink_belongs_to_who_makes_it(share: Share) -> None:
     user.symlink("target", "plain")
     user.symlink("target", "project/grouped")
     for path, wanted in (("plain", (1001, 2001)), ("project/grouped", (1001, 2002))):
-        seen = share.same_stat(path).inside
-        must_be_equal(f"owner and group of {path}", (seen["st_uid"], seen["st_gid"]), wanted)
+        fields(repr(path), share.same_stat(path).inside, uid=wanted[0], gid=wanted[1])
 
 
 @case("SYMLINK-015", covers=[Treadlink], caches=FRESH_NAMES)
@@ -232,15 +240,15 @@ def test_a_link_changed_outside(share: Share) -> None:
     share.inside.create("one", b"1")
     share.inside.create("two", b"22")
     share.inside.symlink("one", "link")
-    assert share.inside.slurp("link") == b"1"
+    equal("content of 'link' inside", share.inside.slurp("link"), b"1", code="content")
     share.host_symlink("two", "new")
     share.outside.rename("new", "link")
-    assert share.inside.readlink("link") == "two"
-    assert share.inside.slurp("link") == b"22"
+    equal("text of the link in its place", share.inside.readlink("link"), "two", code="field:target")
+    equal("content through the link in its place", share.inside.slurp("link"), b"22", code="content")
     share.outside.unlink("link")
     share.outside.create("link", b"a file")
     share.inside.refuses(EINVAL).readlink("link")
-    assert share.inside.slurp("link") == b"a file"
+    equal("content of the file in its place", share.inside.slurp("link"), b"a file", code="content")
 
 
 @case("SYMLINK-016", covers=[Treadlink])
@@ -252,10 +260,10 @@ def test_many_links_keep_their_own_texts(share: Share) -> None:
         for i in range(60):
             share.outside.create(f"f{i}", b"content of %d" % i)
             share.prepared_symlink(f"f{i}", f"l{i}")
-    wrong = [i for i in range(60) if share.inside.readlink(f"l{i}") != f"f{i}"]
-    must_be_equal("links with the text of another", wrong, [])
-    wrong = [i for i in range(0, 60, 5) if share.inside.slurp(f"l{i}") != b"content of %d" % i]
-    must_be_equal("links that lead elsewhere", wrong, [])
+    for i in range(60):
+        equal(f"text of the symbolic link 'l{i}'", share.inside.readlink(f"l{i}"), f"f{i}", code="field:target")
+    for i in range(0, 60, 5):
+        equal(f"content through 'l{i}'", share.inside.slurp(f"l{i}"), b"content of %d" % i, code="content")
 
 
 @case("SYMLINK-017", covers=[Tsymlink, Twalk], cached_too=True)
@@ -268,7 +276,7 @@ def test_a_name_used_again(share: Share) -> None:
     share.inside.refuses(EINVAL).readlink("x")
     share.inside.unlink("x")
     share.inside.symlink("other", "x")
-    assert share.same_link("x") == "other"
+    equal("text of the symbolic link 'x'", share.same_link("x"), "other", code="field:target")
     share.same_stat("x")
 
 

@@ -9,8 +9,9 @@ from errno import EBADF, EINVAL
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import earlier_errors_told, must_be_equal, settled_times
+from conformance.cases.vfs.outcomes import changes, earlier_errors_told, has_pattern, settled_times
 from conformance.cases.vfs.test_open import make_node
+from conformance.checks import equal, fields
 from conformance.share import Share
 from protocol.messages import Tfsync
 
@@ -40,9 +41,14 @@ def test_sync_brings_home_what_was_written(share: Share, way: str) -> None:
     share.inside.write_pattern(fd, 300_000)
     share.inside.pwrite(fd, b"patch", 150_000)
     share.inside.perform(way, fd)
-    must_be_equal("size outside", share.outside.stat("fred")["st_size"], 300_000)
+    fields("'fred' outside", share.outside.stat("fred"), size=300_000)
     far = share.outside.open("fred")
-    must_be_equal("patch outside", share.outside.pread(far, 5, 150_000), b"patch")
+    equal(
+        "bytes outside that were overwritten before the call",
+        share.outside.pread(far, 5, 150_000),
+        b"patch",
+        code="content",
+    )
     share.same_content("fred")
 
 
@@ -58,7 +64,7 @@ def test_sync_of_a_directory(share: Share, way: str) -> None:
     share.inside.perform(way, fd)
     share.inside.rename("dir/fred", "dir/george")
     share.inside.perform(way, fd)
-    assert share.same_directory("dir") == ["george"]
+    equal("names in 'dir'", share.same_directory("dir"), ["george"], code="names")
 
 
 @case("SYNC-004", covers=[Tfsync])
@@ -71,7 +77,7 @@ def test_sync_changes_nothing(share: Share, way: str) -> None:
     share.inside.perform(way, fd)
     before = share.same_stat("fred")
     share.inside.perform(way, fd)
-    assert share.same_stat("fred").changed_from(before) == set()
+    changes(f"'fred' by {way}(2)", before, share.same_stat("fred"))
 
 
 @case("SYNC-005")
@@ -98,8 +104,8 @@ def test_syncfs(share: Share) -> None:
     share.inside.write_pattern(first, 50_000, seed=1)
     share.inside.write_pattern(second, 60_000, seed=2)
     share.inside.syncfs(share.inside.open(".", os.O_RDONLY | os.O_DIRECTORY))
-    must_be_equal("one", list(share.outside.hash_file("one")), share.outside.hash_pattern(50_000, 1))
-    must_be_equal("two", list(share.outside.hash_file("two")), share.outside.hash_pattern(60_000, 2))
+    has_pattern("'one' outside", share.outside, "one", 50_000, 1)
+    has_pattern("'two' outside", share.outside, "two", 60_000, 2)
 
 
 @case("SYNC-007")
@@ -128,7 +134,8 @@ def test_sync_after_a_shared_mapping_was_written(share: Share) -> None:
     handle = share.inside.mmap(fd, 10_000, 3, 1)
     share.inside.map_write(handle, 5000, b"MAPPED")
     share.inside.fsync(fd)
-    must_be_equal("outside", share.outside.slurp("fred"), b"a" * 5000 + b"MAPPED" + b"a" * 4994)
+    wanted = b"a" * 5000 + b"MAPPED" + b"a" * 4994
+    equal("content of 'fred' outside", share.outside.slurp("fred"), wanted, code="content")
 
 
 @case("SYNC-010", covers=[Tfsync])
@@ -139,4 +146,4 @@ def test_sync_of_a_file_whose_name_changed(share: Share, way: str) -> None:
     share.inside.write(fd, b"abc")
     share.inside.rename("fred", "george")
     share.inside.perform(way, fd)
-    must_be_equal("content", share.outside.slurp("george"), b"abc")
+    equal("content of 'george' outside", share.outside.slurp("george"), b"abc", code="content")

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, flush, must_be_equal, outcome, settled_times
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, changes, flush, outcome, settled_times
 from conformance.cases.vfs.test_open import make_node
+from conformance.checks import Errno, equal, fields, one_of
 from conformance.share import Share
 from conformance.vantage import Vantage
 from protocol.messages import Tsetattr
@@ -36,9 +37,9 @@ def test_shorter(share: Share, way: str) -> None:
     flush(share, "fred")
     for length in (19_999, 8192, 8191, 4097, 4096, 4095, 1, 0):
         cut(share.inside, way, length)
-        must_be_equal("size", share.same_stat("fred").inside["st_size"], length)
-        must_be_equal("outside", share.outside.slurp("fred"), DATA[:length])
-        must_be_equal("inside", share.inside.slurp("fred"), DATA[:length])
+        fields("'fred'", share.same_stat("fred").inside, size=length)
+        equal("content of 'fred' outside", share.outside.slurp("fred"), DATA[:length], code="content")
+        equal("content of 'fred' inside", share.inside.slurp("fred"), DATA[:length], code="content")
 
 
 @case("TRUNC-002", covers=[Tsetattr], cached_too=True)
@@ -50,10 +51,10 @@ def test_longer(share: Share, way: str) -> None:
     flush(share, "fred")
     for length in (20_001, 20_480, 20_481, 500_000):
         cut(share.inside, way, length)
-        must_be_equal("size", share.same_stat("fred").inside["st_size"], length)
+        fields("'fred'", share.same_stat("fred").inside, size=length)
         wanted = DATA + b"\0" * (length - 20_000)
-        must_be_equal("inside", share.inside.slurp("fred") == wanted, True)
-        must_be_equal("outside", share.outside.slurp("fred") == wanted, True)
+        equal("content of 'fred' inside", share.inside.slurp("fred"), wanted, code="content")
+        equal("content of 'fred' outside", share.outside.slurp("fred"), wanted, code="content")
 
 
 @case("TRUNC-003", covers=[Tsetattr], cached_too=True)
@@ -70,8 +71,13 @@ def test_cut_bytes_do_not_come_back(share: Share, way: str) -> None:
         cut(share.inside, way, length)
         cut(share.inside, way, 20_000)
         wanted = b"\xff" * length + b"\0" * (20_000 - length)
-        must_be_equal("through the old descriptor", share.inside.pread(fd, 20_000, 0), wanted)
-        must_be_equal("outside", share.outside.slurp("fred"), wanted)
+        equal(
+            "content read through the descriptor that was open",
+            share.inside.pread(fd, 20_000, 0),
+            wanted,
+            code="content",
+        )
+        equal("content of 'fred' outside", share.outside.slurp("fred"), wanted, code="content")
 
 
 @case("TRUNC-004", covers=[Tsetattr])
@@ -81,9 +87,9 @@ def test_cut_outside_is_seen_inside(share: Share, way: str) -> None:
     Source: POSIX truncate; stat(2)."""
     share.outside.create("fred", DATA)
     cut(share.outside, way, 5000)
-    must_be_equal("inside", share.inside.slurp("fred"), DATA[:5000])
+    equal("content of 'fred' inside", share.inside.slurp("fred"), DATA[:5000], code="content")
     cut(share.inside, way, 300)
-    must_be_equal("outside", share.outside.slurp("fred"), DATA[:300])
+    equal("content of 'fred' outside", share.outside.slurp("fred"), DATA[:300], code="content")
 
 
 @case("TRUNC-005", covers=[Tsetattr], cached_too=True)
@@ -99,7 +105,7 @@ def test_times_and_mode(share: Share, way: str, length: int) -> None:
     before = share.same_stat("fred")
     cut(share.inside, way, length)
     after = share.same_stat("fred")
-    must_be_equal("changed", after.changed_from(before) - {"blocks"}, {"size", "mtime_ns", "ctime_ns"})
+    changes(f"'fred' by {way}(2)", before, after, must={"size", "mtime_ns", "ctime_ns"}, may={"blocks"})
 
 
 @case("TRUNC-006", covers=[Tsetattr])
@@ -108,7 +114,7 @@ def test_equal_length(share: Share, way: str) -> None:
     """Setting the length that the file has keeps every byte.  Source: POSIX truncate, ftruncate."""
     share.inside.create("fred", DATA)
     cut(share.inside, way, len(DATA))
-    assert share.inside.slurp("fred") == DATA
+    equal("content of 'fred' inside", share.inside.slurp("fred"), DATA, code="content")
     share.same_content("fred")
 
 
@@ -122,12 +128,12 @@ def test_large_lengths(share: Share, way: str, length: int) -> None:
     share.inside.create("fred", b"abc")
     flush(share, "fred")
     cut(share.inside, way, length)
-    must_be_equal("size", share.same_stat("fred").inside["st_size"], length)
-    must_be_equal("size outside", share.outside.stat("fred")["st_size"], length)
+    fields("'fred'", share.same_stat("fred").inside, size=length)
+    fields("'fred' outside", share.outside.stat("fred"), size=length)
     fd = share.inside.open("fred")
-    must_be_equal("last bytes", share.inside.pread(fd, 100, length - 10), b"\0" * 10)
+    equal("last bytes of the file", share.inside.pread(fd, 100, length - 10), b"\0" * 10, code="content")
     cut(share.inside, way, 3)
-    must_be_equal("content", share.outside.slurp("fred"), b"abc")
+    equal("content of 'fred' outside", share.outside.slurp("fred"), b"abc", code="content")
 
 
 @case("TRUNC-008")
@@ -142,11 +148,14 @@ def test_largest_length(share: Share, way: str) -> None:
     theirs: Any = "twin" if way == "truncate" else share.outside.open("twin", os.O_RDWR)
     for length in ((1 << 63) - 1, 1 << 62):
         seen, host = outcome(share.inside, way, ours, length), outcome(share.outside, way, theirs, length)
-        must_be_equal(f"to {length}, against the host's", str(seen), str(host))
-        must_be_equal("errno", seen.errno in (None, EFBIG, EINVAL), True)
+        result = Errno(seen.errno or 0)
+        equal(
+            f"result of {way} to {length} inside, compared with outside", result, Errno(host.errno or 0), code="errno"
+        )
+        one_of(f"result of {way} to {length}", result, [Errno(e) for e in (0, EFBIG, EINVAL)], code="errno")
         cut(share.inside, way, 3)
         share.outside.truncate("twin", 3)
-    must_be_equal("content", share.inside.slurp("fred"), b"abc")
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
 
 
 @case("TRUNC-009")
@@ -160,7 +169,7 @@ def test_negative_length(share: Share, way: str) -> None:
             share.inside.refuses(EINVAL).truncate("fred", length)
         else:
             share.inside.refuses(EINVAL).ftruncate(share.inside.open("fred", os.O_RDWR), length)
-    assert share.inside.slurp("fred") == b"abc"
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
 
 
 @case("TRUNC-010")
@@ -183,8 +192,8 @@ def test_truncate_of_what_cannot_be(share: Share, name: str, wanted: int) -> Non
     make_node(share, "fifo", "pipe")
     before = share.same_directory()
     share.inside.refuses(wanted).truncate(name, 0)
-    assert share.same_directory() == before
-    assert share.inside.slurp("file") == b"abc"
+    equal("names in the case's directory", share.same_directory(), before, code="names")
+    equal("content of 'file' inside", share.inside.slurp("file"), b"abc", code="content")
 
 
 @case("TRUNC-011")
@@ -198,10 +207,11 @@ def test_truncate_without_permission(share: Share) -> None:
     bob = share.inside.spawn("bob", uid=1001)
     bob.refuses(EACCES).truncate("fred", 0)
     bob.refuses(EACCES).truncate("dir/fred", 0)
-    assert share.outside.slurp("fred") == b"abc" and share.outside.slurp("dir/fred") == b"abc"
+    equal("content of 'fred' outside", share.outside.slurp("fred"), b"abc", code="content")
+    equal("content of 'dir/fred' outside", share.outside.slurp("dir/fred"), b"abc", code="content")
     share.inside.chmod("fred", 0o666)
     bob.truncate("fred", 1)
-    must_be_equal("content", share.inside.slurp("fred"), b"a")
+    equal("content of 'fred' after a user who may write cut it", share.inside.slurp("fred"), b"a", code="content")
 
 
 @case("TRUNC-012")
@@ -216,7 +226,7 @@ def test_ftruncate_of_a_descriptor_not_for_writing(share: Share) -> None:
     for fd in (share.inside.open("fred"), share.inside.open("fred", os.O_PATH), share.inside.open("dir"),
                share.inside.open("pipe", os.O_RDWR), 987):  # fmt: skip
         bad.ftruncate(fd, 0)
-    assert share.inside.slurp("fred") == b"abc"
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
 
 
 @case("TRUNC-013", covers=[Tsetattr])
@@ -226,10 +236,10 @@ def test_ftruncate_leaves_the_offset(share: Share) -> None:
     fd = share.inside.open("fred", os.O_CREAT | os.O_RDWR, 0o644)
     share.inside.write(fd, b"0123456789")
     share.inside.ftruncate(fd, 4)
-    must_be_equal("offset", share.inside.lseek(fd, 0, os.SEEK_CUR), 10)
+    equal("file offset after ftruncate(2)", share.inside.lseek(fd, 0, os.SEEK_CUR), 10)
     share.inside.write(fd, b"AB")
     share.inside.fsync(fd)
-    must_be_equal("content", share.inside.slurp("fred"), b"0123\0\0\0\0\0\0AB")
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"0123\0\0\0\0\0\0AB", code="content")
     share.same_content("fred")
 
 
@@ -239,8 +249,8 @@ def test_truncate_follows_a_link(share: Share) -> None:
     share.inside.create("fred", b"abc")
     share.inside.symlink("fred", "link")
     share.inside.truncate("link", 1)
-    assert share.same_link("link") == "fred"
-    must_be_equal("content", share.inside.slurp("fred"), b"a")
+    equal("text of the symbolic link 'link'", share.same_link("link"), "fred", code="field:target")
+    equal("content of 'fred' inside", share.inside.slurp("fred"), b"a", code="content")
 
 
 @case("TRUNC-015", covers=[Tsetattr], cached_too=True)
@@ -253,7 +263,7 @@ def test_ftruncate_of_a_read_only_file_open_for_writing(share: Share) -> None:
     bob.write(fd, b"0123456789")
     bob.ftruncate(fd, 3)
     bob.fsync(fd)
-    must_be_equal("content", share.outside.slurp("fred"), b"012")
+    equal("content of 'fred' outside", share.outside.slurp("fred"), b"012", code="content")
     bob.refuses(EACCES).truncate("fred", 0)
 
 
@@ -262,12 +272,13 @@ def test_length_is_seen_by_every_descriptor(share: Share) -> None:
     """Every open descriptor reads the file at its new length at once.  Source: POSIX ftruncate, read."""
     share.inside.create("fred", DATA)
     reader, writer = share.inside.open("fred"), share.inside.open("fred", os.O_RDWR)
-    assert len(share.inside.pread(reader, 30_000, 0)) == 20_000
+    equal("number of bytes read at first", len(share.inside.pread(reader, 30_000, 0)), 20_000)
     share.inside.ftruncate(writer, 7)
-    must_be_equal("read", share.inside.pread(reader, 30_000, 0), DATA[:7])
-    must_be_equal("fstat", share.inside.fstat(reader)["st_size"], 7)
+    equal("content read after it was cut to 7", share.inside.pread(reader, 30_000, 0), DATA[:7], code="content")
+    fields("the file open for reading", share.inside.fstat(reader), size=7)
     share.inside.ftruncate(writer, 9)
-    must_be_equal("read", share.inside.pread(reader, 30_000, 0), DATA[:7] + b"\0\0")
+    longer = share.inside.pread(reader, 30_000, 0)
+    equal("content read after it was made longer to 9", longer, DATA[:7] + b"\0\0", code="content")
 
 
 @case("TRUNC-017")
@@ -281,7 +292,7 @@ def test_over_the_file_size_limit(share: Share) -> None:
     bob.refuses(EFBIG).truncate("fred", 1001)
     bob.refuses(EFBIG).ftruncate(fd, 1001)
     bob.ftruncate(fd, 1000)
-    must_be_equal("size", share.same_stat("fred").inside["st_size"], 1000)
+    fields("'fred'", share.same_stat("fred").inside, size=1000)
 
 
 @case("TRUNC-018", covers=[Tsetattr], caches=DIRECT_CACHES)
@@ -292,6 +303,11 @@ def test_write_after_a_cut_outside(share: Share) -> None:
     share.inside.write(fd, b"0123456789")
     share.outside.truncate("fred", 2)
     share.inside.write(fd, b"AB")
-    must_be_equal("content", share.outside.slurp("fred"), b"01\0\0\0\0\0\0\0\0AB")
+    equal("content of 'fred' outside", share.outside.slurp("fred"), b"01\0\0\0\0\0\0\0\0AB", code="content")
     share.inside.ftruncate(fd, 11)
-    must_be_equal("content", share.outside.slurp("fred"), b"01\0\0\0\0\0\0\0\0A")
+    equal(
+        "content of 'fred' outside after ftruncate(2)",
+        share.outside.slurp("fred"),
+        b"01\0\0\0\0\0\0\0\0A",
+        code="content",
+    )

@@ -8,7 +8,7 @@ from errno import EBADF, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, ENOTTY, EOP
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, flush, must_be_equal, settled_times
+from conformance.cases.vfs.outcomes import FRESH_NAMES, changes, flush, settled_times
 from conformance.cases.vfs.shared_errors import (
     Operation,
     for_each,
@@ -16,6 +16,7 @@ from conformance.cases.vfs.shared_errors import (
     refuses_in_sticky_directory,
     refuses_without_write_permission,
 )
+from conformance.checks import equal, fields
 from conformance.errors import Undrivable
 from conformance.share import Share
 from protocol.messages import Tunlinkat
@@ -45,9 +46,9 @@ def test_unlink_takes_a_name_away(share: Share, kind: str) -> None:
     share.inside.unlink("x")
     share.gone("x")
     share.inside.refuses(ENOENT).unlink("x")
-    assert share.same_directory() == ["directory", "target"]
+    equal("names in the case's directory", share.same_directory(), ["directory", "target"], code="names")
     share.inside.create("x", b"new")
-    assert share.inside.slurp("x") == b"new"
+    equal("content of the new file of that name", share.inside.slurp("x"), b"new", code="content")
 
 
 @case("UNLINK-002", covers=[Tunlinkat], caches=FRESH_NAMES)
@@ -63,10 +64,10 @@ def test_unlink_changes_directory_and_ctime(share: Share) -> None:
         settled_times(share, path)
     directory, file = share.same_stat("dir"), share.same_stat("george")
     share.inside.unlink("dir/fred")
-    assert {"mtime_ns", "ctime_ns"} <= share.same_stat("dir").changed_from(directory)
+    changes("'dir' by unlink(2)", directory, share.same_stat("dir"), must={"mtime_ns", "ctime_ns"}, may=None)
     after = share.same_stat("george")
-    must_be_equal("changed", after.changed_from(file), {"nlink", "ctime_ns"})
-    must_be_equal("links", after.inside["st_nlink"], 1)
+    changes("'george', another name of the file,", file, after, must={"nlink", "ctime_ns"})
+    fields("'george', another name of the file,", after.inside, nlink=1)
 
 
 @case("UNLINK-003", severity="linux")
@@ -77,8 +78,8 @@ def test_unlink_of_a_directory(share: Share, path: str) -> None:
     share.inside.mkdir("dir")
     share.inside.mkdir("dir/below")
     share.inside.refuses(EISDIR).unlink(path)
-    assert share.same_directory() == ["dir"]
-    assert share.same_directory("dir") == ["below"]
+    equal("names in the case's directory", share.same_directory(), ["dir"], code="names")
+    equal("names in 'dir'", share.same_directory("dir"), ["below"], code="names")
 
 
 @case("UNLINK-004")
@@ -91,7 +92,7 @@ def test_unlink_with_a_trailing_slash(share: Share) -> None:
     share.inside.refuses(ENOTDIR).unlink("fred/")
     share.inside.refuses(ENOTDIR).unlink("link/")
     share.inside.refuses(ENOENT).unlink("nobody/")
-    assert share.same_directory() == ["dir", "fred", "link"]
+    equal("names in the case's directory", share.same_directory(), ["dir", "fred", "link"], code="names")
 
 
 @case("UNLINK-005", covers=[Tunlinkat], cached_too=True)
@@ -106,7 +107,7 @@ def test_unlinkat_removes_directories_when_asked(share: Share) -> None:
     share.inside.refuses(ENOTEMPTY).unlinkat("dir", AT_REMOVEDIR)
     share.inside.unlinkat("dir/fred", 0)
     share.inside.unlinkat("dir", AT_REMOVEDIR)
-    assert share.same_directory() == []
+    equal("names in the case's directory", share.same_directory(), [], code="names")
 
 
 @case("UNLINK-006", covers=[Tunlinkat])
@@ -119,7 +120,7 @@ def test_unlinkat_below_a_descriptor(share: Share) -> None:
     share.inside.refuses(EBADF).unlinkat("fred", 0, dir_fd=987)
     share.inside.refuses(ENOTDIR).unlinkat("fred", 0, dir_fd=file)
     share.inside.refuses(EINVAL).unlinkat("fred", 0x400, dir_fd=at)
-    assert share.same_directory("dir") == ["fred"]
+    equal("names in 'dir'", share.same_directory("dir"), ["fred"], code="names")
     share.inside.unlinkat("fred", 0, dir_fd=at)
     share.gone("dir/fred")
 
@@ -141,13 +142,13 @@ def test_files_removed_outside(share: Share) -> None:
     the guest keeps no names."""
     for name in ("one", "two", "three"):
         share.inside.create(name, b"abc")
-    assert share.inside.slurp("one") == b"abc"
+    equal("content of 'one' inside", share.inside.slurp("one"), b"abc", code="content")
     share.outside.unlink("one")
     share.outside.unlink("two")
     share.inside.refuses(ENOENT).open("one")
     share.inside.refuses(ENOENT).unlink("two")
     share.inside.unlink("three")
-    assert share.same_directory() == []
+    equal("names in the case's directory", share.same_directory(), [], code="names")
 
 
 @case("UNLINK-009", covers=[Tunlinkat], control=False)
@@ -176,7 +177,7 @@ def test_unlink_rename_and_link_of_an_immutable_file(share: Share) -> None:
         share.inside.refuses(EPERM).link("fred", "george")
         share.inside.refuses(EPERM).open("fred", os.O_WRONLY)
         share.inside.refuses(EPERM).chmod("fred", 0o600)
-        assert share.same_directory() == ["fred"]
+        equal("names in the case's directory", share.same_directory(), ["fred"], code="names")
     finally:
         set_flags(FS_IMMUTABLE_FL)
     share.inside.unlink("fred")
@@ -196,7 +197,7 @@ def test_a_tree_is_removed(share: Share) -> None:
             share.outside.create(f"tree/d{d}/.hidden")
             share.outside.mkdir(f"tree/d{d}/empty")
     done = share.inside.run(["rm", "-r", f"{share.inside.root}/tree"])
-    must_be_equal("rm", (done["status"], done["stderr"]), (0, b""))
+    equal("exit status and errors of rm -r", (done["status"], done["stderr"]), (0, b""))
     share.gone("tree")
 
 
@@ -208,9 +209,10 @@ def test_many_files_made_and_removed(share: Share) -> None:
     with share.without_comparison():
         for i in range(40):
             share.inside.create("dir/fred", b"content %d" % i)
-            must_be_equal("content", share.inside.slurp("dir/fred"), b"content %d" % i)
+            content = share.inside.slurp("dir/fred")
+            equal(f"content of file {i} of that name", content, b"content %d" % i, code="content")
             share.inside.unlink("dir/fred")
-    assert share.same_directory("dir") == []
+    equal("names in 'dir'", share.same_directory("dir"), [], code="names")
     share.same_stat("dir")
 
 
@@ -219,7 +221,7 @@ def test_unlink_of_a_device_node(share: Share) -> None:
     """unlink(2) takes away a device node that the host made.  Source: POSIX unlink; Tunlinkat opens nothing."""
     share.need("host-root", "only root makes device nodes")
     share.outside.mknod("null", 0o020666, os.makedev(1, 3))
-    assert share.same_directory() == ["null"]
+    equal("names in the case's directory", share.same_directory(), ["null"], code="names")
     share.inside.unlink("null")
     share.gone("null")
 

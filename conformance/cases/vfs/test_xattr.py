@@ -11,7 +11,8 @@ import pytest
 
 from conformance.case import case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
-from conformance.cases.vfs.outcomes import outcome
+from conformance.cases.vfs.outcomes import changes, outcome
+from conformance.checks import Errno, equal, one_of
 from conformance.share import Share
 from protocol.messages import Txattrcreate, Txattrwalk
 
@@ -25,6 +26,11 @@ def pattern(size: int) -> bytes:
     return bytes((i * 31 + i // 251) % 256 for i in range(size))
 
 
+def attributes_are(share: Share, path: str, expected: dict[str, bytes], prefix: str = "user.") -> None:
+    """The file has just these attributes of those whose names begin so, the same on both sides."""
+    equal(f"attributes {prefix}* of {path!r}", share.same_xattrs(path, prefix), expected, code="xattr")
+
+
 @case("XATTR-001", covers=[Txattrcreate, Txattrwalk], needs=["xattr"], cached_too=True)
 @pytest.mark.parametrize("kind", ["file", "directory"])
 def test_set_get_list_remove(share: Share, kind: str) -> None:
@@ -35,17 +41,21 @@ def test_set_get_list_remove(share: Share, kind: str) -> None:
     else:
         share.inside.mkdir("x")
     share.inside.setxattr("x", "user.colour", b"blue")
-    assert share.inside.getxattr("x", "user.colour") == b"blue"
-    assert share.same_xattrs("x") == {"user.colour": b"blue"}
+    equal("value of user.colour of 'x' inside", share.inside.getxattr("x", "user.colour"), b"blue", code="xattr")
+    attributes_are(share, "x", {"user.colour": b"blue"})
     share.inside.setxattr("x", "user.colour", b"a rather long shade of green")
-    assert share.inside.getxattr("x", "user.colour") == b"a rather long shade of green"
+    longer = share.inside.getxattr("x", "user.colour")
+    equal(
+        "value of user.colour of 'x' after a longer one was set", longer, b"a rather long shade of green", code="xattr"
+    )
     share.inside.setxattr("x", "user.colour", b"red")
     share.inside.setxattr("x", "user.shape", b"round")
-    assert share.inside.listxattr("x") == ["user.colour", "user.shape"]
-    assert share.same_xattrs("x") == {"user.colour": b"red", "user.shape": b"round"}
+    names = share.inside.listxattr("x")
+    equal("names of the attributes of 'x' inside", names, ["user.colour", "user.shape"], code="xattr")
+    attributes_are(share, "x", {"user.colour": b"red", "user.shape": b"round"})
     share.inside.removexattr("x", "user.colour")
     share.inside.refuses(ENODATA).getxattr("x", "user.colour")
-    assert share.same_xattrs("x") == {"user.shape": b"round"}
+    attributes_are(share, "x", {"user.shape": b"round"})
 
 
 @case("XATTR-002", covers=[Txattrwalk], needs=["xattr"], caches=DIRECT)
@@ -54,15 +64,16 @@ def test_what_the_host_sets_is_seen(share: Share) -> None:
     Source: getxattr(2); attributes are not cached by Linux's client (fs/9p/xattr.c)."""
     share.outside.create("fred")
     share.outside.setxattr("fred", "user.a", b"1")
-    assert share.inside.getxattr("fred", "user.a") == b"1"
+    equal("value of user.a of 'fred' inside", share.inside.getxattr("fred", "user.a"), b"1", code="xattr")
     share.outside.setxattr("fred", "user.a", b"twenty-two")
     share.outside.setxattr("fred", "user.b", b"")
-    assert share.inside.listxattr("fred") == ["user.a", "user.b"]
-    assert share.inside.getxattr("fred", "user.a") == b"twenty-two"
-    assert share.inside.getxattr("fred", "user.b") == b""
+    names = share.inside.listxattr("fred")
+    equal("names of the attributes that the host has set", names, ["user.a", "user.b"], code="xattr")
+    equal("value of user.a of 'fred' inside", share.inside.getxattr("fred", "user.a"), b"twenty-two", code="xattr")
+    equal("value of user.b of 'fred' inside", share.inside.getxattr("fred", "user.b"), b"", code="xattr")
     share.outside.removexattr("fred", "user.a")
     share.inside.refuses(ENODATA).getxattr("fred", "user.a")
-    assert share.inside.listxattr("fred") == ["user.b"]
+    equal("names after the host removed one", share.inside.listxattr("fred"), ["user.b"], code="xattr")
 
 
 @case("XATTR-003", covers=[Txattrcreate], needs=["xattr"], cached_too=True)
@@ -72,12 +83,12 @@ def test_create_and_replace(share: Share) -> None:
     Source: setxattr(2) EEXIST, ENODATA; Txattrcreate.flags."""
     share.inside.create("fred")
     share.inside.refuses(ENODATA).setxattr("fred", "user.a", b"1", XATTR_REPLACE)
-    assert share.same_xattrs("fred") == {}
+    attributes_are(share, "fred", {})
     share.inside.setxattr("fred", "user.a", b"2", XATTR_CREATE)
     share.inside.refuses(EEXIST).setxattr("fred", "user.a", b"3", XATTR_CREATE)
-    assert share.same_xattrs("fred") == {"user.a": b"2"}
+    attributes_are(share, "fred", {"user.a": b"2"})
     share.inside.setxattr("fred", "user.a", b"4", XATTR_REPLACE)
-    assert share.same_xattrs("fred") == {"user.a": b"4"}
+    attributes_are(share, "fred", {"user.a": b"4"})
 
 
 @case("XATTR-004", needs=["xattr"])
@@ -85,7 +96,7 @@ def test_unknown_flags(share: Share) -> None:
     """A flag that does not exist fails with EINVAL.  Source: setxattr(2) EINVAL."""
     share.inside.create("fred")
     share.inside.refuses(EINVAL).setxattr("fred", "user.a", b"1", 4)
-    assert share.same_xattrs("fred") == {}
+    attributes_are(share, "fred", {})
 
 
 @case("XATTR-005", covers=[Txattrcreate], needs=["xattr"], cached_too=True)
@@ -95,9 +106,9 @@ def test_empty_value(share: Share) -> None:
     permitted"."""
     share.inside.create("fred")
     share.inside.setxattr("fred", "user.empty", b"")
-    assert share.inside.getxattr("fred", "user.empty") == b""
-    assert share.inside.listxattr("fred") == ["user.empty"]
-    assert share.same_xattrs("fred") == {"user.empty": b""}
+    equal("value of user.empty of 'fred' inside", share.inside.getxattr("fred", "user.empty"), b"", code="xattr")
+    equal("names of the attributes of 'fred' inside", share.inside.listxattr("fred"), ["user.empty"], code="xattr")
+    attributes_are(share, "fred", {"user.empty": b""})
 
 
 @case("XATTR-006", covers=[Txattrcreate], needs=["xattr"])
@@ -107,7 +118,7 @@ def test_emptying_a_value_does_not_remove_it(share: Share) -> None:
     share.inside.create("fred")
     share.inside.setxattr("fred", "user.a", b"value")
     share.inside.setxattr("fred", "user.a", b"")
-    assert share.same_xattrs("fred") == {"user.a": b""}
+    attributes_are(share, "fred", {"user.a": b""})
 
 
 @case("XATTR-007", covers=[Txattrcreate, Txattrwalk], needs=["xattr"], cached_too=True)
@@ -117,8 +128,8 @@ def test_bytes_of_a_value(share: Share) -> None:
     share.inside.create("fred")
     for value in (b"\0", b"\0" * 10, bytes(range(256)), b"line\nline\r\n", pattern(1023), pattern(1024), pattern(2049)):
         share.inside.setxattr("fred", "user.a", value)
-        assert share.inside.getxattr("fred", "user.a") == value
-        assert share.same_xattrs("fred") == {"user.a": value}
+        equal("value of user.a of 'fred' inside", share.inside.getxattr("fred", "user.a"), value, code="xattr")
+        attributes_are(share, "fred", {"user.a": value})
 
 
 @case("XATTR-008", covers=[Txattrcreate], needs=["xattr"], seconds=90)
@@ -131,10 +142,12 @@ def test_values_too_large_for_the_file_system(share: Share) -> None:
     for size in (3000, 4000, 4096, 16384, XATTR_SIZE_MAX - 1, XATTR_SIZE_MAX):
         expected = outcome(share.outside, "setxattr", "host", "user.a", pattern(size))
         seen = outcome(share.inside, "setxattr", "guest", "user.a", pattern(size))
-        assert seen.errno == expected.errno, (size, str(seen), str(expected))
-        assert seen.errno in (None, ENOSPC, E2BIG)
-        stored = share.same_xattrs("guest").get("user.a")
-        assert stored == share.outside.getxattr("host", "user.a")
+        result = Errno(seen.errno or 0)
+        what = f"result of setxattr(2) of {size} bytes"
+        equal(f"{what} inside, compared with outside", result, Errno(expected.errno or 0), code="errno")
+        one_of(what, result, [Errno(e) for e in (0, ENOSPC, E2BIG)], code="errno")
+        stored, wanted = share.same_xattrs("guest").get("user.a"), share.outside.getxattr("host", "user.a")
+        equal(f"value that is there after setting {size} bytes", stored, wanted, code="xattr")
 
 
 @contextmanager
@@ -161,8 +174,9 @@ def test_largest_value(share: Share, size: int) -> None:
     with _tmpfs(share, "t"), share.without_comparison():
         share.outside.create("t/fred")
         share.inside.setxattr("t/fred", "trusted.a", pattern(size))
-        assert share.inside.getxattr("t/fred", "trusted.a") == pattern(size)
-        assert share.outside.getxattr("t/fred", "trusted.a") == pattern(size)
+        for vantage in (share.inside, share.outside):
+            stored = vantage.getxattr("t/fred", "trusted.a")
+            equal(f"value of trusted.a {vantage.name}", stored, pattern(size), code="xattr")
         share.inside.refuses(E2BIG).setxattr("t/fred", "trusted.a", pattern(XATTR_SIZE_MAX + 1))
 
 
@@ -171,7 +185,7 @@ def test_value_above_the_kernels_limit(share: Share) -> None:
     """A value above 64 KiB fails with E2BIG and nothing is stored.  Source: setxattr(2) E2BIG; fs/xattr.c."""
     share.inside.create("fred")
     share.inside.refuses(E2BIG).setxattr("fred", "user.a", pattern(XATTR_SIZE_MAX + 1))
-    assert share.same_xattrs("fred") == {}
+    attributes_are(share, "fred", {})
 
 
 @case("XATTR-011", covers=[Txattrcreate, Txattrwalk], needs=["xattr"], seconds=90)
@@ -181,11 +195,12 @@ def test_many_attributes(share: Share) -> None:
     share.inside.create("fred")
     with share.without_comparison():
         share.inside.repeat(40, "setxattr", "fred", "user.n%d", b"v")
-    assert set(share.inside.listxattr("fred")) == {f"user.n{i}" for i in range(40)}
-    assert share.same_xattrs("fred") == {f"user.n{i}": b"v" for i in range(40)}
+    names = {f"user.n{i}" for i in range(40)}
+    equal("names of the attributes of 'fred' inside", set(share.inside.listxattr("fred")), names, code="xattr")
+    attributes_are(share, "fred", dict.fromkeys(names, b"v"))
     with share.without_comparison():
         share.inside.repeat(40, "removexattr", "fred", "user.n%d")
-    assert share.same_xattrs("fred") == {}
+    attributes_are(share, "fred", {})
 
 
 @case("XATTR-012", covers=[Txattrwalk], needs=["xattr"])
@@ -195,13 +210,14 @@ def test_sizes_of_buffers(share: Share) -> None:
     Source: getxattr(2), listxattr(2) ERANGE; known defect: CVE-2017-15038."""
     share.inside.create("fred")
     share.inside.setxattr("fred", "user.a", b"12345")
-    assert share.inside.getxattr_size("fred", "user.a", 0) == 5
-    assert share.inside.getxattr_size("fred", "user.a", 5) == 5
-    assert share.inside.getxattr_size("fred", "user.a", 4096) == 5
+    for size in (0, 5, 4096):
+        got = share.inside.getxattr_size("fred", "user.a", size)
+        equal(f"length that getxattr(2) returned for a buffer of {size}", got, 5, code="xattr")
     share.inside.refuses(ERANGE).getxattr_size("fred", "user.a", 4)
     length = len("user.a") + 1
-    assert share.inside.listxattr_size("fred", 0) == length
-    assert share.inside.listxattr_size("fred", length) == length
+    for size in (0, length):
+        got = share.inside.listxattr_size("fred", size)
+        equal(f"length that listxattr(2) returned for a buffer of {size}", got, length, code="xattr")
     share.inside.refuses(ERANGE).listxattr_size("fred", length - 1)
 
 
@@ -213,12 +229,13 @@ def test_missing_attributes(share: Share) -> None:
     share.inside.create("fred")
     share.inside.refuses(ENODATA).getxattr("fred", "user.a")
     share.inside.refuses(ENODATA).removexattr("fred", "user.a")
-    assert [n for n in share.inside.listxattr("fred") if n.startswith("user.")] == []
+    listed = [n for n in share.inside.listxattr("fred") if n.startswith("user.")]
+    equal("names of the attributes of a file without any", listed, [], code="xattr")
     share.inside.setxattr("fred", "user.a", b"1")
     share.inside.refuses(ENODATA).getxattr("fred", "user.aa")
     share.inside.refuses(ENODATA).getxattr("fred", "user.A")
     share.inside.refuses(ENODATA).removexattr("fred", "user.b")
-    assert share.same_xattrs("fred") == {"user.a": b"1"}
+    attributes_are(share, "fred", {"user.a": b"1"})
 
 
 @case("XATTR-014", needs=["xattr"])
@@ -228,15 +245,15 @@ def test_names(share: Share) -> None:
     share.inside.create("fred")
     longest = "user." + "n" * 250
     share.inside.setxattr("fred", longest, b"1")
-    assert share.inside.listxattr("fred") == [longest]
-    assert share.same_xattrs("fred") == {longest: b"1"}
+    equal("names of the attributes of 'fred' inside", share.inside.listxattr("fred"), [longest], code="xattr")
+    attributes_are(share, "fred", {longest: b"1"})
     share.inside.refuses(ERANGE).setxattr("fred", longest + "n", b"1")
     share.inside.refuses(ERANGE).getxattr("fred", longest + "n")
     share.inside.refuses(ERANGE).setxattr("fred", "", b"1")
     share.inside.refuses(EOPNOTSUPP).setxattr("fred", "nonamespace", b"1")
     share.inside.refuses(EOPNOTSUPP).setxattr("fred", "unknown.name", b"1")
     share.inside.refuses(EINVAL).setxattr("fred", "user.", b"1")
-    assert share.same_xattrs("fred") == {longest: b"1"}
+    attributes_are(share, "fred", {longest: b"1"})
 
 
 @case("XATTR-015", covers=[Txattrcreate, Txattrwalk], needs=["xattr"])
@@ -247,8 +264,8 @@ def test_bytes_of_a_name(share: Share) -> None:
     names = ["user.a.b.c", "user. with space", "user.tab\there", "user.größe", "user.=,;/"]
     for name in names:
         share.inside.setxattr("fred", name, name.encode())
-        assert share.inside.getxattr("fred", name) == name.encode()
-    assert share.same_xattrs("fred") == {n: n.encode() for n in names}
+        equal(f"value of {name!r} of 'fred' inside", share.inside.getxattr("fred", name), name.encode(), code="xattr")
+    attributes_are(share, "fred", {n: n.encode() for n in names})
 
 
 @case("XATTR-016", covers=[Txattrcreate, Txattrwalk], needs=["xattr"], cached_too=True)
@@ -262,9 +279,19 @@ def test_through_descriptors(share: Share) -> None:
                         ("d", os.O_RDONLY | os.O_DIRECTORY)):  # fmt: skip
         fd = share.inside.open(name, flags)
         share.inside.fsetxattr(fd, "user.a", b"through fd")
-        assert share.inside.fgetxattr(fd, "user.a") == b"through fd"
-        assert share.inside.flistxattr(fd) == ["user.a"]
-        assert share.same_xattrs(name) == {"user.a": b"through fd"}
+        equal(
+            f"value of user.a of {name!r} through a descriptor",
+            share.inside.fgetxattr(fd, "user.a"),
+            b"through fd",
+            code="xattr",
+        )
+        equal(
+            f"names of the attributes of {name!r} through a descriptor",
+            share.inside.flistxattr(fd),
+            ["user.a"],
+            code="xattr",
+        )
+        attributes_are(share, name, {"user.a": b"through fd"})
         share.inside.fremovexattr(fd, "user.a")
         share.inside.refuses(ENODATA).fgetxattr(fd, "user.a")
         share.inside.close(fd)
@@ -283,14 +310,14 @@ def test_links_are_followed(share: Share) -> None:
     share.inside.create("target")
     share.inside.symlink("target", "link")
     share.inside.setxattr("link", "user.a", b"1")
-    assert share.same_xattrs("target") == {"user.a": b"1"}
-    assert share.inside.getxattr("link", "user.a") == b"1"
+    attributes_are(share, "target", {"user.a": b"1"})
+    equal("value of user.a through the link", share.inside.getxattr("link", "user.a"), b"1", code="xattr")
     share.inside.refuses(EPERM).setxattr("link", "user.b", b"1", follow_symlinks=False)
     share.inside.refuses(EPERM).removexattr("link", "user.a", follow_symlinks=False)
     share.inside.refuses(ENODATA, because="fs/xattr.c xattr_permission, reading").getxattr(
         "link", "user.a", follow_symlinks=False
     )
-    assert share.same_xattrs("target") == {"user.a": b"1"}
+    attributes_are(share, "target", {"user.a": b"1"})
 
 
 @case("XATTR-018", needs=["xattr", "host-root"])
@@ -314,10 +341,11 @@ def test_trusted_attributes(share: Share, kind: str) -> None:
     else:
         share.inside.create("x")
     share.inside.setxattr("x", "trusted.overlay.opaque", b"y", follow_symlinks=False)
-    assert share.inside.getxattr("x", "trusted.overlay.opaque", follow_symlinks=False) == b"y"
-    assert share.same_xattrs("x", "trusted.") == {"trusted.overlay.opaque": b"y"}
+    value = share.inside.getxattr("x", "trusted.overlay.opaque", follow_symlinks=False)
+    equal("value of trusted.overlay.opaque of 'x' inside", value, b"y", code="xattr")
+    attributes_are(share, "x", {"trusted.overlay.opaque": b"y"}, "trusted.")
     share.inside.removexattr("x", "trusted.overlay.opaque", follow_symlinks=False)
-    assert share.same_xattrs("x", "trusted.") == {}
+    attributes_are(share, "x", {}, "trusted.")
 
 
 @case("XATTR-020", needs=["guest-root"])
@@ -329,7 +357,8 @@ def test_trusted_attributes_are_roots(share: Share) -> None:
     bob.refuses(EPERM).setxattr("fred", "trusted.a", b"1")
     bob.refuses(EPERM).removexattr("fred", "trusted.a")
     bob.refuses(ENODATA).getxattr("fred", "trusted.a")
-    assert not [n for n in share.outside.listxattr("fred") if n.startswith("trusted.")]
+    kept = [n for n in share.outside.listxattr("fred") if n.startswith("trusted.")]
+    equal("trusted attributes of 'fred' outside", kept, [], code="xattr")
 
 
 @case("XATTR-021", covers=[Txattrcreate, Txattrwalk], needs=["guest-root", "host-root", "xattr-security"])
@@ -338,10 +367,11 @@ def test_security_attributes(share: Share) -> None:
     Source: xattr(7), security extended attributes; fs/9p/xattr.c v9fs_xattr_security_handler."""
     share.inside.create("fred")
     share.inside.setxattr("fred", "security.assay9", b"label")
-    assert share.inside.getxattr("fred", "security.assay9") == b"label"
-    assert share.same_xattrs("fred", "security.assay9") == {"security.assay9": b"label"}
+    value = share.inside.getxattr("fred", "security.assay9")
+    equal("value of security.assay9 of 'fred' inside", value, b"label", code="xattr")
+    attributes_are(share, "fred", {"security.assay9": b"label"}, "security.assay9")
     share.inside.removexattr("fred", "security.assay9")
-    assert share.same_xattrs("fred", "security.assay9") == {}
+    attributes_are(share, "fred", {}, "security.assay9")
 
 
 CAP_NET_RAW_EP = b"\x01\x00\x00\x02" + b"\x00\x20\x00\x00" + b"\x00" * 12
@@ -355,8 +385,9 @@ def test_file_capabilities(share: Share) -> None:
     a share."""
     share.inside.create("ping", b"", 0o755)
     share.inside.setxattr("ping", "security.capability", CAP_NET_RAW_EP)
-    assert share.inside.getxattr("ping", "security.capability") == CAP_NET_RAW_EP
-    assert share.same_xattrs("ping", "security.capability") == {"security.capability": CAP_NET_RAW_EP}
+    value = share.inside.getxattr("ping", "security.capability")
+    equal("value of security.capability of 'ping' inside", value, CAP_NET_RAW_EP, code="xattr")
+    attributes_are(share, "ping", {"security.capability": CAP_NET_RAW_EP}, "security.capability")
 
 
 @case("XATTR-023", needs=["xattr", "guest-root"], cached_too=True)
@@ -367,14 +398,14 @@ def test_permission_to_write_and_to_read(share: Share) -> None:
     share.inside.setxattr("fred", "user.a", b"1")
     bob = share.inside.spawn("bob", uid=1001)
     share.inside.chmod("fred", 0o604)
-    assert bob.getxattr("fred", "user.a") == b"1"
+    equal("value of user.a that one who may read reads", bob.getxattr("fred", "user.a"), b"1", code="xattr")
     bob.refuses(EACCES).setxattr("fred", "user.a", b"2")
     bob.refuses(EACCES).removexattr("fred", "user.a")
     share.inside.chmod("fred", 0o602)
     bob.refuses(EACCES).getxattr("fred", "user.a")
     bob.setxattr("fred", "user.a", b"3")
-    assert bob.listxattr("fred") == ["user.a"]
-    assert share.same_xattrs("fred") == {"user.a": b"3"}
+    equal("names of the attributes that one who may write lists", bob.listxattr("fred"), ["user.a"], code="xattr")
+    attributes_are(share, "fred", {"user.a": b"3"})
 
 
 @case("XATTR-024", needs=["xattr", "guest-root"])
@@ -387,7 +418,7 @@ def test_sticky_directories(share: Share) -> None:
     bob.refuses(EPERM).setxattr("d", "user.a", b"1")
     share.inside.chmod("d", 0o777)
     bob.setxattr("d", "user.a", b"2")
-    assert share.same_xattrs("d") == {"user.a": b"2"}
+    attributes_are(share, "d", {"user.a": b"2"})
 
 
 @case("XATTR-025", covers=[Txattrwalk], needs=["xattr"])
@@ -410,11 +441,12 @@ def test_attributes_belong_to_the_file(share: Share) -> None:
     share.inside.link("fred", "barney")
     share.inside.setxattr("barney", "user.a", b"1")
     share.inside.rename("fred", "wilma")
-    assert share.same_xattrs("wilma") == share.same_xattrs("barney") == {"user.a": b"1"}
+    attributes_are(share, "wilma", {"user.a": b"1"})
+    attributes_are(share, "barney", {"user.a": b"1"})
     share.inside.unlink("wilma")
     share.inside.unlink("barney")
     share.inside.create("wilma")
-    assert share.same_xattrs("wilma") == {}
+    attributes_are(share, "wilma", {})
 
 
 @case("XATTR-027", needs=["xattr"], covers=[Txattrcreate])
@@ -425,5 +457,6 @@ def test_setting_leaves_the_data_alone(share: Share) -> None:
     before, content = share.same_stat("fred"), share.same_content("fred")
     share.inside.setxattr("fred", "user.a", pattern(2000))
     share.inside.removexattr("fred", "user.a")
-    assert share.same_stat("fred").changed_from(before) <= {"ctime_ns", "blocks", "atime_ns"}
-    assert share.same_content("fred") == content
+    may = {"ctime_ns", "blocks", "atime_ns"}
+    changes("'fred' by setxattr(2) and removexattr(2)", before, share.same_stat("fred"), may=may)
+    equal("size and SHA-256 of 'fred' after them", share.same_content("fred"), content, code="content")
