@@ -7,14 +7,20 @@ import fnmatch
 import importlib
 import inspect
 import re
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import conformance
 import conformance.cases
 import reference_server.handlers
 from assay9.cases import load_cases
+from conformance.alone import reached
 from conformance.case import CACHES, Case
+from conformance.checks import CODES, fields
 from conformance.features import FEATURES
 from conformance.message_matrix import CALL_LAYERS, NEVER_SENT, lines, matrix
 from conformance.mounts import DEFAULT, parse
@@ -163,3 +169,72 @@ def test_known_failures_name_cases(target: str, library: list[Case]) -> None:
 def test_matrix_counts_each_case_once(library: list[Case]) -> None:
     for name, ids in matrix(library).items():
         assert len(ids) == len(set(ids)), name
+
+
+CHECKS = {"equal", "one_of", "between", "holds", "fields", "changes", "require", "require_equal", "has_pattern"}
+"""Functions whose call judges a value: those of `conformance.checks`, and what cases build on them."""
+
+NOT_YET = ("cases/wire/", "cases/ring/", "client.py", "expectation.py", "links/", "ring.py", "wire.py", "plugin.py",
+           "evidence/", "servers/", "targets/", "further.py", "runner.py")  # fmt: skip
+"""Modules that still have plain assertions, or findings without a code."""
+
+MODULES = [
+    path for path in sorted(Path(conformance.__file__).parent.rglob("*.py"))
+    if not str(path.relative_to(Path(conformance.__file__).parent)).startswith(NOT_YET)
+]  # fmt: skip
+
+
+def judges(function: Any) -> bool:
+    """Whether the function's own text has a check, a refusal that is demanded, or a comparison of both sides."""
+    calls = [
+        n.func for n in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))) if isinstance(n, ast.Call)
+    ]
+    named = any(isinstance(f, ast.Name) and f.id in CHECKS for f in calls)
+    methods = {f.attr for f in calls if isinstance(f, ast.Attribute)}
+    return named or bool(methods & {"refuses", "gone"}) or any(name.startswith("same_") for name in methods)
+
+
+@pytest.mark.parametrize("layer", CALL_LAYERS)
+def test_every_case_compares_something(layer: str, library: list[Case]) -> None:
+    without = [c.id for c in library if c.layer == layer and not any(map(judges, reached(c.function)))]
+    assert without == []
+
+
+def test_a_case_that_compares_nothing_is_seen() -> None:
+    def judges_nothing(share: Any) -> None:
+        share.inside.create("fred")
+
+    def judges_a_field(share: Any) -> None:
+        fields("'fred'", share.inside.stat("fred"), size=0)
+
+    assert not judges(judges_nothing)
+    assert judges(judges_a_field)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(Path(conformance.__file__).parent)))
+def test_no_plain_assertion_and_no_finding_without_a_code(path: Path) -> None:
+    assert list(unnamed(path.read_text())) == []
+
+
+def test_plain_assertions_and_findings_without_a_code_are_seen() -> None:
+    text = 'assert x == 1\nraise Finding("no")\nFinding("no", "colour")\nFinding("yes", "errno")\nTargetDied("yes")\n'
+    assert list(unnamed(text)) == ["line 1: assert", "line 2: Finding without a code", "line 3: code 'colour'"]
+
+
+def unnamed(text: str) -> Iterator[str]:
+    """The places of a module that judge without saying by which code."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Assert):
+            yield f"line {node.lineno}: assert"
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            continue
+        given = {k.arg: k.value for k in node.keywords}
+        code = given.get("code")
+        if node.func.id == "Finding":
+            code = node.args[1] if len(node.args) > 1 else code
+            if code is None:
+                yield f"line {node.lineno}: Finding without a code"
+        elif node.func.id not in CHECKS:
+            continue
+        if isinstance(code, ast.Constant) and str(code.value).partition(":")[0] not in CODES:
+            yield f"line {node.lineno}: code {code.value!r}"
