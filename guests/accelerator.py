@@ -41,12 +41,13 @@ def qemu_version(qemu: str) -> str:
     """The first line of ``--version``; raises InfrastructureError when the program does not run."""
     path = find_qemu(qemu)
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace", timeout=20,
+                              check=False)  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InfrastructureError(f"{path} --version does not run: {error}", "name a QEMU with --qemu PATH") from error
     if done.returncode != 0:
         raise InfrastructureError(f"{path} --version failed: {done.stderr.strip()}", "name a QEMU with --qemu PATH")
-    return done.stdout.splitlines()[0]
+    return next(iter(done.stdout.splitlines()), f"{path} says nothing of its version")
 
 
 def choose_accelerator(wanted: str, image: Image, qemu: str, progress: Progress = silent) -> str:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast, get_args
 
 import click
 
-from guests import paths
+from guests import paths, qemu_check
+from guests.accelerator import find_qemu
 from guests.console import ConsoleLogin
-from guests.errors import InfrastructureError
+from guests.errors import InfrastructureError, UsageError
 from guests.files import remove_tree
 from guests.images.recipe import load_recipe, recipe_names
 from guests.images.store import ensure_image, find_image
 from guests.machine import MachineSpec, QemuMachine, Share
+from guests.machine import check as check_machine
 from guests.private_qemu import NAME as QEMU11
 from guests.private_qemu import TITLE as QEMU11_TITLE
 from guests.private_qemu import directory as qemu_directory
@@ -26,6 +30,7 @@ from guests.private_qemu import ensure_private_qemu, find_private_qemu
 from guests.private_qemu import manifest as qemu_manifest
 from guests.processes import Running, clean_left_over, read_states
 from guests.progress import Progress
+from guests.spec import SecurityModel
 from guests.ssh import SshShell
 from guests.terminal import attach
 from guests.uml.kernel import NAME as UML
@@ -39,6 +44,7 @@ from guests.v86.root import NAME as V86
 from guests.v86.root import TITLE as V86_TITLE
 from guests.v86.root import ensure_root, find_root
 from guests.v86.state import current_names
+from guests.words import shown, unknown
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -100,9 +106,20 @@ def build(names: tuple[str, ...], every: bool, again: bool, packages: tuple[str,
     NAME may also be uml (a User-Mode Linux kernel, compiled here in some minutes), qemu11 (QEMU 11.1
     in a root of its own) or v86 (the emulator v86 from npm, and a guest of 32 bits for it).
     """
+    buildable = (*recipe_names(), *_FURTHER)
+    for name in names:
+        if name not in buildable:
+            raise UsageError(unknown("guest image", name, buildable))
+    if every and names:
+        raise UsageError(f"--all builds {names[0]} as well: leave the names out")
+    for package in packages:
+        if not _PACKAGE.fullmatch(package):
+            raise UsageError(f"--package {shown(package)}: the name of a Debian package is wanted")
+    if packages and any(name in _FURTHER for name in names):
+        raise UsageError(f"--package means nothing for {names[0]}, which is no image of Debian packages")
     for line in clean_left_over():
         _say(line)
-    for name in (*recipe_names(), *_FURTHER) if every else names or ("debian12",):
+    for name in buildable if every else names or ("debian12",):
         if name in _FURTHER:
             click.echo(f"{name}: {_FURTHER[name](_say, rebuild=again)}")
             continue
@@ -113,10 +130,11 @@ def build(names: tuple[str, ...], every: bool, again: bool, packages: tuple[str,
 @guest.command()
 @click.argument("name", default="debian12")
 @click.option("--share", "shares", multiple=True, metavar="TAG=DIR", help="Export DIR under the mount tag TAG.")
-@click.option("--security-model", default="passthrough" if os.geteuid() == 0 else "mapped-xattr", show_default=True)
+@click.option("--security-model", type=click.Choice(get_args(SecurityModel)), show_default=True,
+              default="passthrough" if os.geteuid() == 0 else "mapped-xattr")  # fmt: skip
 @click.option("--qemu", default="qemu-system-x86_64", show_default=True, help="The QEMU to use.")
 @click.option("--qemu-arg", "qemu_args", multiple=True, help="One more argument for QEMU.")
-@click.option("--memory", default=512, show_default=True, help="MiB.")
+@click.option("--memory", type=click.IntRange(64, 1 << 20), default=512, show_default=True, help="MiB.")
 @click.option("--accelerator", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True)
 @click.option("--port", type=click.IntRange(1, 65535), help="TCP port on 127.0.0.1 for SSH; default: a free one.")
 def boot(
@@ -137,14 +155,26 @@ def boot(
 
     NAME may be v86: a shell in a guest of 32 bits under v86, on this terminal, ended with it.
     """
+    if name not in (*recipe_names(), V86):
+        raise UsageError(unknown("guest image", name, (*recipe_names(), V86)))
     if name == V86:
+        for given, option in ((shares, "--share"), (qemu_args, "--qemu-arg"), (port, "--port")):
+            if given:
+                raise UsageError(f"{option} means nothing for v86, which has one share of its own and no network")
         _boot_v86(memory)
         return
+    found_shares = tuple(_share(text, security_model) for text in shares)
+    if qemu == QEMU11:
+        qemu = str(ensure_private_qemu(_say))
+    elif shutil.which(qemu) is None:
+        raise UsageError(f"no QEMU at {shown(qemu)}: apt-get install qemu-system-x86, or name yours with --qemu PATH")
+    needs = [*qemu_check.MACHINE, *(qemu_check.SHARES if shares else ())]
+    qemu_check.require(str(find_qemu(qemu)), needs, qemu_args, memory)
     with _boot_directory() as run_dir:
         spec = MachineSpec(
             image=name,
             run_dir=run_dir,
-            shares=tuple(_share(text, security_model) for text in shares),
+            shares=found_shares,
             qemu=qemu,
             qemu_args=qemu_args,
             memory_mb=memory,
@@ -152,6 +182,10 @@ def boot(
             ssh_port=port,
             keep=True,
         )
+        try:
+            check_machine(spec)
+        except InfrastructureError as error:
+            raise UsageError(str(error)) from None
         machine = QemuMachine(spec, _say)
         machine.start()
     click.echo(f"{machine.name}: {name} under {machine.accelerator.upper()}, pid {machine.pid}")
@@ -255,7 +289,7 @@ def _running(name: str | None) -> Running:
     if name is not None:
         named = [state for state in alive if state.name == name]
         if not named:
-            raise InfrastructureError(f"no machine called {name} is running", "assay9 guest list")
+            raise UsageError(f"{unknown('machine', name, [state.name for state in alive])} (assay9 guest list)")
         return named[0]
     kept = [state for state in alive if state.keep]
     candidates = kept if len(kept) == 1 else alive
@@ -268,10 +302,11 @@ def _running(name: str | None) -> Running:
 
 
 def _share(text: str, security_model: str) -> Share:
+    """`TAG=DIR` as a share. Raises UsageError."""
     tag, equals, path = text.partition("=")
     if not equals or not tag or not path:
-        raise click.BadParameter(f"{text!r} is not TAG=DIR", param_hint="--share")
-    return Share(tag=tag, path=Path(path).absolute(), security_model=security_model)  # type: ignore[arg-type]
+        raise UsageError(f"--share {shown(text)}: TAG=DIR is wanted")
+    return Share(tag=tag, path=Path(path).absolute(), security_model=cast(SecurityModel, security_model))
 
 
 def _uml_kernel(progress: Progress, rebuild: bool) -> Path:
@@ -312,6 +347,7 @@ def _boot_directory() -> Iterator[Path]:
         raise
 
 
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _FURTHER: dict[str, Callable[..., Path]] = {UML: _uml_kernel, QEMU11: ensure_private_qemu, V86: _v86}
 """What is built here and is no guest image."""
 

@@ -76,7 +76,7 @@ class Known(Strict):
     where: str = ""
     """The place in the text behind the link: a function, a section."""
     versions: str = ""
-    """Versions of the component, such as ">=7.2,<9"; empty for all."""
+    """Versions of the component, such as ">=7.2,<9" or ">=7.2,<8.2.9|>=9,<9.1.3"; empty for all."""
     kernel: str = ""
     """Versions of the guest's kernel with which a failure of another component shows."""
     mount: str = "*"
@@ -210,20 +210,23 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def version_matches(version: str, wanted: str) -> bool:
-    """Whether `version` satisfies comma-separated comparisons such as ">=7.2,<9".
+    """Whether `version` satisfies comma-separated comparisons such as ">=7.2,<9", or one of several, parted by `|`.
 
-    Empty comparisons match all; a version that is not known matches no others.
+    Empty comparisons match all; a version that is not known matches no others. Raises UsageError for what is none.
     """
     have = _numbers(version)
-    for part in filter(None, wanted.replace(" ", "").split(",")):
-        match = re.fullmatch(r"(>=|<=|==|<|>)(\d+(?:\.\d+)*)", part)
-        if match is None:
-            raise UsageError(f"versions = {wanted!r}: comparisons such as '>=7.2,<9' are wanted")
-        width = max(len(have), len(_numbers(match[2])))
-        a, b = ((*n, *([0] * width))[:width] for n in (have, _numbers(match[2])))
-        if not have or not {">=": a >= b, "<=": a <= b, "==": a == b, "<": a < b, ">": a > b}[match[1]]:
-            return False
-    return True
+    alternatives = [[_compared(have, part, wanted) for part in filter(None, one.split(","))]
+                    for one in wanted.replace(" ", "").split("|")]  # fmt: skip
+    return any(all(one) for one in alternatives)
+
+
+def _compared(have: tuple[int, ...], part: str, wanted: str) -> bool:
+    match = re.fullmatch(r"(>=|<=|==|<|>)(\d+(?:\.\d+)*)", part)
+    if match is None:
+        raise UsageError(f"versions = {wanted!r}: comparisons such as '>=7.2,<9' are wanted")
+    width = max(len(have), len(_numbers(match[2])))
+    a, b = ((*n, *([0] * width))[:width] for n in (have, _numbers(match[2])))
+    return bool(have) and {">=": a >= b, "<=": a <= b, "==": a == b, "<": a < b, ">": a > b}[match[1]]
 
 
 def _numbers(version: str) -> tuple[int, ...]:

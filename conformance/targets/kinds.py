@@ -16,9 +16,9 @@ from conformance.servers.spec import parse
 from conformance.targets.check import check_target
 from conformance.targets.deployment import Deployment, Progress
 from conformance.targets.layers import FLAGS, check_options
-from conformance.targets.roads import BELOW, reached
+from conformance.targets.roads import BELOW, chosen_link, reached
 from conformance.targets.spec import Target
-from guests import private_qemu
+from guests import private_qemu, qemu_check
 from guests.images.recipe import recipe_names
 from guests.v86 import program as v86_program
 from guests.words import unknown
@@ -31,12 +31,7 @@ def check(target: Target, options: dict[str, Any], layers: Sequence[str] = ("vfs
     if target.server and target.kind in ("qemu", "tcp", "uml", "v86") and os.geteuid() != 0:
         raise UsageError(f"target {target.name} needs root: a server under test runs contained (try sudo)")
     if target.kind in ("qemu", "tcp"):
-        from conformance.targets.qemu import find_program, security_model  # noqa: PLC0415
-
-        program = options.get("qemu") or target.machine.program
-        if program != private_qemu.NAME:  # what we fetch ourselves is never missing
-            find_program(program)
-        security_model(options.get("security_model"), target.machine)
+        _check_qemu(target, options, layers)
     if target.kind == "v86":
         _check_v86(target, options)
     image = options.get("image")
@@ -44,6 +39,33 @@ def check(target: Target, options: dict[str, Any], layers: Sequence[str] = ("vfs
         raise UsageError(unknown("guest image", image, recipe_names()))
     if target.kind == "server":
         check_server(parse(target.server).for_user(options))
+
+
+def _check_qemu(target: Target, options: dict[str, Any], layers: Sequence[str]) -> None:
+    """Refuse a QEMU that is not there or cannot do what the run needs; each lack by name."""
+    from conformance.targets.qemu import find_program, security_model  # noqa: PLC0415
+
+    security_model(options.get("security_model"), target.machine)
+    program = options.get("qemu") or target.machine.program
+    if program == private_qemu.NAME:  # what we fetch ourselves is never missing, and has all that is needed
+        return
+    device = qemu_check.BACK_ENDS if target.server else qemu_check.SHARES
+    link = chosen_link(target, options.get("link")) if any(layer in BELOW for layer in layers) else None
+    needs: list[qemu_check.Need] = []
+    if link == "guest-pci" or any(layer not in BELOW for layer in layers):
+        needs += [*qemu_check.MACHINE, *(device if target.kind == "qemu" else ())]
+    if link in ("qtest", "qtest-legacy"):
+        needs += [*qemu_check.QTEST, *device]
+    path = find_program(program)
+    if not needs:
+        return
+    try:
+        qemu_check.require(path, list(dict.fromkeys(needs)), [*target.machine.arguments, *options.get("qemu_args", ())],
+                           max(target.machine.memory_mb, options.get("memory_mb", 0)))  # fmt: skip
+    except UsageError as error:
+        if options.get("qemu") or options.get("qemu_args"):
+            raise
+        raise InfrastructureError(str(error)) from None
 
 
 def _check_v86(target: Target, options: dict[str, Any]) -> None:

@@ -209,7 +209,8 @@ def find_program(name: str, progress: Progress = silent) -> str:
 def program_version(program: str) -> str:
     """`7.2.22` of `qemu-system-x86_64 --version`."""
     try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, errors="replace", timeout=30,
+                              check=True)  # fmt: skip
     except (OSError, subprocess.SubprocessError) as e:
         raise InfrastructureError(f"{program} --version fails: {e}", "name a working QEMU with --qemu PATH") from None
     found = re.search(r"version (\S+)", done.stdout)

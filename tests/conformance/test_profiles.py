@@ -38,6 +38,9 @@ def entry(case: str | list[str] = "X-001", **more: Any) -> Known:
         ("7.10.0", ">=7.9", True),
         ("11.1.0 (Debian 1:11.1)", ">=11", True),
         ("6.1.0-28-amd64", "<6.8", True),
+        ("8.2.8", ">=7.2.4,<8.2.9|>=9,<9.1.3", True),
+        ("9.1.2", ">=7.2.4,<8.2.9 | >=9,<9.1.3", True),
+        ("8.2.9", ">=7.2.4,<8.2.9|>=9,<9.1.3", False),
         ("", "", True),
         ("", "<6.8", False),
     ],
@@ -46,7 +49,7 @@ def test_versions(version: str, wanted: str, expected: bool) -> None:
     assert version_matches(version, wanted) is expected
 
 
-@pytest.mark.parametrize("wanted", ["7.2", "~=7", ">=x", ">=", ">=7..2"])
+@pytest.mark.parametrize("wanted", ["7.2", "~=7", ">=x", ">=", ">=7..2", ">=7|8"])
 def test_bad_versions_are_refused(wanted: str) -> None:
     with pytest.raises(UsageError, match="comparisons"):
         version_matches("7.2", wanted)

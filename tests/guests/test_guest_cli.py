@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from guests import doctor
+from guests import doctor, qemu_check
 from guests.cli import guest
-from guests.errors import InfrastructureError
+from guests.errors import InfrastructureError, UsageError
 from guests.images import store
 from guests.private_qemu import directory as qemu_directory
 from guests.uml.kernel import digest as uml_digest
@@ -33,21 +33,32 @@ def test_list_names_every_recipe() -> None:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["ssh", "true"], "no machine is running — assay9 guest boot"),
-        (["console", "-m", "m-1"], "no machine called m-1 is running"),
-        (["build", "debian99"], "no guest image called 'debian99'"),
+        (["console", "-m", "m-1"], "unknown machine 'm-1'"),
+        (["build", "debian12", "debain13"], "unknown guest image 'debain13': did you mean 'debian13'?"),
+        (["build", "--all", "debian12"], "--all builds debian12 as well"),
+        (["build", "--package", "no such"], "--package 'no such'"),
+        (["build", "uml", "--package", "gcc"], "--package means nothing for uml"),
+        (["boot", "debain12"], "unknown guest image 'debain12': did you mean 'debian12'?"),
         (["boot", "--qemu", "/no/such/qemu"], "no QEMU at '/no/such/qemu'"),
+        (["boot", "--qemu", "/bin/true"], "/bin/true is no QEMU"),
+        (["boot", "--qemu-arg", "-nosuch"], "does not start with -nosuch"),
+        (["boot", "--share", "work"], "TAG=DIR is wanted"),
         (["boot", "--share", "work=/no/such/directory"], "does not exist — mkdir"),
+        (["boot", "--share", "a=/", "--share", "a=/"], "two shares with one tag"),
+        (["boot", "--share", f"{'t' * 32}=/"], "1 to 31 bytes"),
+        (["boot", "v86", "--port", "2222"], "--port means nothing for v86"),
     ],
 )
-def test_what_cannot_be_is_one_line_with_a_remedy(argv: list[str], words: str) -> None:
+def test_what_cannot_be_is_one_line_before_anything_starts(argv: list[str], words: str) -> None:
     done = CliRunner().invoke(guest, argv)
-    assert isinstance(done.exception, InfrastructureError)
+    assert isinstance(done.exception, UsageError)
     assert words in str(done.exception) and "\n" not in str(done.exception)
 
 
-def test_a_share_without_a_directory_is_a_usage_error() -> None:
-    assert CliRunner().invoke(guest, ["boot", "--share", "work"]).exit_code == 2
+def test_a_shell_in_no_machine_is_one_line_with_a_remedy() -> None:
+    done = CliRunner().invoke(guest, ["ssh", "true"])
+    assert isinstance(done.exception, InfrastructureError)
+    assert "no machine is running — assay9 guest boot" in str(done.exception)
 
 
 def test_cleaning_an_empty_cache_says_so() -> None:
@@ -117,6 +128,7 @@ def test_the_log_that_a_failed_boot_names_is_still_there(
     monkeypatch.setattr(store, "build", lambda recipe, directory, progress: _image(directory))
     for name in ("require_build_tools", "require_space"):
         monkeypatch.setattr(store, name, lambda *_: None)
+    monkeypatch.setattr(qemu_check, "require", lambda *_: None)
     done = CliRunner().invoke(guest, ["boot", "--qemu", str(program), "--accelerator", "tcg"])
     assert isinstance(done.exception, InfrastructureError) and "oh no" in done.exception.message
     log = Path(done.exception.remedy.split()[1])

@@ -1,0 +1,153 @@
+"""Whether a QEMU can do what a machine of ours needs: asked of the program itself, before anything starts.
+
+Rule of this module: QEMU is started only to list what it has (`-device help`) or, stopped, to see whether it takes its
+arguments; a tenth of a second in all. What it prints may be anything, also no UTF-8.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from guests.errors import UsageError
+from guests.processes import dying_with_parent, end
+from guests.words import shown
+
+LIMIT = 20.0
+"""Seconds that a QEMU has for each answer; it takes a tenth of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Something that QEMU must have."""
+
+    asked: str
+    """The option whose help lists it: `-device`, `-netdev`, `-accel`, `-M`; `-L` for a file of the data directory."""
+    name: str
+    use: str
+    """What for, and how QEMU is built with it."""
+
+
+MACHINE = (
+    Need("-M", "pc", "the machine: target x86_64-softmmu"),
+    Need("-accel", "tcg", "emulation where KVM does not work: configure --enable-tcg"),
+    Need("-netdev", "user", "SSH to the guest, slirp: configure --enable-slirp"),
+    Need("-device", "virtio-blk-pci", "the guest's disks: CONFIG_VIRTIO_BLK"),
+    Need("-device", "virtio-net-pci", "the guest's network: CONFIG_VIRTIO_NET"),
+    Need("-device", "pvpanic-pci", "says when the guest's kernel panics: CONFIG_PVPANIC_PCI"),
+    Need("-device", "isa-serial", "the guest's console: CONFIG_SERIAL_ISA"),
+    Need("-L", "bios-256k.bin", "firmware of SeaBIOS: name its directory with -L"),
+    Need("-L", "kvmvapic.bin", "firmware of QEMU's pc-bios: name its directory with -L"),
+    Need("-L", "pvh.bin", "boots the guest's kernel, of QEMU's pc-bios: name its directory with -L"),
+)
+"""What every machine with a guest needs."""
+SHARES = (Need("-device", "virtio-9p-pci", "the shares, virtfs: configure --enable-virtfs"),)
+"""What QEMU's own virtio-9p device takes."""
+BACK_ENDS = (Need("-device", "vhost-user-test-device-pci", "the shares' back ends: QEMU 11 or later"),)
+"""What it takes to plug in devices that are other processes'."""
+QTEST = (
+    Need("-M", "pc", "the machine: target x86_64-softmmu"),
+    Need("-accel", "tcg", "a machine whose processor never runs: configure --enable-tcg"),
+    Need("-L", "bios-256k.bin", "firmware of SeaBIOS: name its directory with -L"),
+    Need("-L", "kvmvapic.bin", "firmware of QEMU's pc-bios: name its directory with -L"),
+)
+"""What a machine takes that is driven over qtest and boots nothing."""
+
+
+def version(program: str) -> str:
+    """`7.2.22` of `qemu-system-x86_64 --version`. Raises UsageError where that is no QEMU."""
+    said = _said([program, "--version"])
+    found = re.search(r"QEMU emulator version (\S+)", said)
+    if found is None:
+        line = next((line for line in said.splitlines() if line.strip()), "nothing")
+        raise UsageError(f"{program} is no QEMU: asked for its version it says {shown(line)}; name another with --qemu")
+    return found[1]
+
+
+def require(program: str, needs: Sequence[Need], arguments: Sequence[str] = (), memory_mb: int = 512) -> None:
+    """Refuse a QEMU that lacks something, each lack by name, or that does not take these further arguments.
+
+    Raises UsageError, one line.
+    """
+    lacking = [need for need, there in _answers(program, needs, arguments).items() if not there]
+    if lacking:
+        each = "; ".join(f"{_spelt(need)} ({need.use})" for need in lacking)
+        raise UsageError(f"QEMU {version(program)} at {program} lacks {each}; name another with --qemu")
+    refused = _dry_start(program, arguments, memory_mb)
+    if refused:
+        given = f" with {' '.join(arguments)}" if arguments else ""
+        raise UsageError(f"{program} does not start{given}: {refused}")
+
+
+def _answers(program: str, needs: Sequence[Need], arguments: Sequence[str]) -> Mapping[Need, bool]:
+    """For each need whether it is there; QEMU is asked for all lists at once."""
+    asked = list(dict.fromkeys(need.asked for need in needs))
+    # The arguments come last, as in a real start; only those of -L and -M change what is listed.
+    running = {option: _start([program, *_data_directories(arguments), option, "help"]) for option in asked}
+    lists = {option: _listed(option, _outcome(process)) for option, process in running.items()}
+    return {need: need.name in lists[need.asked] for need in needs}
+
+
+def _listed(option: str, said: str) -> set[str]:
+    if option == "-device":
+        return set(re.findall(r'^name "([^"]+)"', said, re.MULTILINE))
+    if option == "-L":
+        found: set[str] = set()
+        for line in said.splitlines():
+            with contextlib.suppress(OSError, ValueError):
+                found |= {entry.name for entry in Path(line.strip()).iterdir() if os.access(entry, os.R_OK)}
+        return found
+    return {line.split()[0] for line in said.splitlines() if line.strip()}
+
+
+def _data_directories(arguments: Sequence[str]) -> Iterator[str]:
+    """The `-L DIR` among them."""
+    for option, value in itertools.pairwise(arguments):
+        if option in ("-L", "--L"):
+            yield from ("-L", value)
+
+
+def _dry_start(program: str, arguments: Sequence[str], memory_mb: int) -> str:
+    """Start a machine that is stopped and has no devices of ours; why QEMU refuses, or nothing."""
+    argv = [program, "-M", "pc", "-accel", "tcg", "-m", str(memory_mb), "-nodefaults", "-no-user-config",
+            "-display", "none", "-S", "-qmp", "stdio", *arguments]  # fmt: skip
+    process = _start(argv, stdin=subprocess.PIPE)
+    said = _outcome(process, b'{"execute": "qmp_capabilities"}{"execute": "quit"}')
+    if process.returncode == 0:
+        return ""
+    lines = [line for line in said.splitlines() if line.strip() and not line.startswith("{")]
+    told = [line for line in lines if "module" not in line and "warning:" not in line] or lines
+    return told[0].strip()[:300] if told else f"it ends with status {process.returncode}"
+
+
+def _said(argv: list[str]) -> str:
+    return _outcome(_start(argv))
+
+
+def _start(argv: list[str], stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(dying_with_parent(argv), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    except OSError as error:
+        raise UsageError(f"{argv[0]} cannot be run: {error.strerror}; name a QEMU with --qemu PATH") from None
+
+
+def _outcome(process: subprocess.Popen[bytes], asked: bytes | None = None) -> str:
+    """What it printed until it ended. Raises UsageError where it does not end."""
+    try:
+        out, _ = process.communicate(asked, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        end(process, patience=0.5)
+        command = " ".join(map(str, process.args[-2:])) if isinstance(process.args, list) else ""
+        raise UsageError(f"{command} does not answer within {LIMIT:.0f} s: name a QEMU with --qemu PATH") from None
+    return out.decode("utf-8", "replace")
+
+
+def _spelt(need: Need) -> str:
+    names = {"-M": "machine", "-accel": "accelerator", "-netdev": "-netdev", "-device": "device", "-L": "file"}
+    return f"{names[need.asked]} {need.name}"
