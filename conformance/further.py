@@ -56,7 +56,7 @@ class Further:
             if place.in_second_machine and isinstance(raised, InfrastructureError):
                 trouble = place.deployment.trouble()
                 if trouble is not None:
-                    return TargetDied(f"{share.label}: {trouble} ({raised})")
+                    return TargetDied(f"{share.label}: {trouble} ({raised})", values={"seen": trouble})
         return raised
 
     def tidy(self, *, hung: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from conformance.case import Case
 from conformance.checks import findings_of, gravest
-from conformance.errors import Finding, InfrastructureError, Severity, TargetDied, Undrivable, Unsupported
+from conformance.errors import Finding, InfrastructureError, Severity, Undrivable, Unsupported
 from conformance.profiles.model import Known, Lack
 from conformance.trace import Crossed
 from conformance.vantage import CallRecord, errno_name
@@ -81,7 +81,7 @@ def judge(
     if not new:
         reasons = dict.fromkeys(one.known.reason for one in findings if one.known is not None)
         return Judgement("known", f"{'; '.join(reasons)} ({summary(findings)})", findings=findings)
-    died = isinstance(raised, TargetDied)  # which no version of the protocol excuses
+    died = any(one.finding.code == "died" for one in findings)  # which no version of the protocol excuses
     if without and not died and not any(c.trouble for c in calls):
         what = f"this version of the protocol has no {', '.join(without)} ({summary(findings)})"
         return Judgement("undrivable", what, findings=findings)

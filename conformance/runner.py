@@ -12,7 +12,7 @@ from typing import Any
 from conformance.alone import only_compares
 from conformance.case import Case
 from conformance.checks import collecting, findings_of, raise_all
-from conformance.errors import Finding, InfrastructureError, SuiteError, TargetDied, Undrivable, Unsupported
+from conformance.errors import Finding, Findings, InfrastructureError, SuiteError, TargetDied, Undrivable, Unsupported
 from conformance.evidence.record import CaseResult
 from conformance.evidence_of import case_result
 from conformance.features import FEATURES
@@ -244,9 +244,11 @@ class Runner:
         trouble = asked()
         if trouble is None or not charged or isinstance(raised, SuiteError):
             return raised, trouble is not None
-        died = TargetDied(trouble + (f" ({raised})" if raised is not None else ""))
+        found = findings_of(raised)
+        beside = f" ({raised})" if raised is not None and not found else ""
+        died = TargetDied(trouble + beside, values={"seen": trouble})
         died.__cause__ = raised
-        return died, True
+        return Findings([died, *found]) if found else died, True
 
     def _after(
         self, share: Share | None, further: Further, raised: BaseException | None, *, lost: bool

@@ -24,6 +24,7 @@ from jinja2 import Environment as Templates
 from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from conformance.decided import MEANING as DECIDED
 from conformance.evidence.models import CaseResult, Comparison, Record
 from conformance.evidence.overview import (
     MEANING,
@@ -109,6 +110,7 @@ class _Packer:
                 strings[c.vantage], strings[c.process], strings[c.op], [strings[a] for a in c.args],
                 strings[c.result], 1 if c.errno else 0, round(c.seconds * 1e6),
                 -1 if c.control_result is None else strings[c.control_result],
+                *([[strings[m] for m in c.messages]] if c.messages else []),
             ]
             for c in result.calls
         ]  # fmt: skip
@@ -116,6 +118,10 @@ class _Packer:
             "r": result.requirement, "o": result.source, "v": result.severity, "t": result.title,
             "m": result.mount_shown or result.mount, "y": result.reason, "d": result.details,
             "k": [result.known.reason, result.known.link] if result.known else None,
+            "q": [
+                [f.code, f.text, f"{f.known.reason} ({f.known.component})" if f.known else ""] for f in result.findings
+            ],
+            "b": "" if result.decided_by == "server" else DECIDED[result.decided_by],
             "w": result.worker, "e": [round(result.seconds, 4), round(result.guest_seconds, 4)],
             "c": calls, "f": [self._comparison(c, strings) for c in result.comparisons],
             "n": [result.covers, result.covers_ok], "g": [strings[m] for m in result.messages],

@@ -27,6 +27,8 @@ from conformance.evidence.overview import (
 WIDTH = 78
 _IDS_SHOWN = 6
 _LISTED = 40
+_FINDINGS = 5
+_LONGEST = 300
 
 
 def text(record: Record, run_dir: Path | None = None) -> str:
@@ -145,10 +147,21 @@ def _unexpected(seen: Overview) -> Iterator[str]:
         for result in results[:_LISTED]:
             yield "\n".join([
                 _wrapped(f"{heading} {seen.name(result)}: {result.requirement}", "  ", "    "),
-                _wrapped(f"seen: {result.reason}", "    ", "      "),
+                *_seen(result),
                 _wrapped(f"source: {result.source}", "    ", "      "),
             ])  # fmt: skip
         yield from _more(results)
+
+
+def _seen(result: CaseResult) -> Iterator[str]:
+    """What nobody declared, each finding with its code; else the reason."""
+    new = [finding for finding in result.findings if finding.known is None]
+    if not new:
+        yield _wrapped(f"seen: {result.reason}", "    ", "      ")
+    for finding in new[:_FINDINGS]:
+        yield _wrapped(f"{finding.code}: {finding.text[:_LONGEST]}", "    ", "      ")
+    if len(new) > _FINDINGS:
+        yield f"    ... and {len(new) - _FINDINGS} more findings"
 
 
 def _errors(seen: Overview) -> Iterator[str]:

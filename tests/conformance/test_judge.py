@@ -204,6 +204,7 @@ class TestLacks:
 
     def test_a_target_that_dies_of_what_it_lacks_is_a_failure(self) -> None:
         assert self.judged(TargetDied("the guest's kernel panicked (x)")) == "fail"
+        assert self.judged(Findings([TargetDied("the guest's kernel panicked"), refused()])) == "fail"
 
     def test_a_pass_is_fixed(self) -> None:
         assert self.judged(None, call(None)) == "fixed"

@@ -101,3 +101,15 @@ def test_how_closely_was_looked() -> None:
 def test_every_report_says_who_decided(show: Callable[[Record], str]) -> None:
     said = " ".join(unescape(show(record(result(1, decided_by="told"), left_out=3))).split())
     assert "the guest's kernel 1 on what the device said" in said
+
+
+def test_what_nobody_declared_is_told_finding_by_finding() -> None:
+    new = [SeenFinding(code="field:size", text=f"size of {n}: 1, expected 2") for n in range(7)]
+    said = text(record(result(1, verdict="fail", findings=[entry("device", "declared"), *new])))
+    assert said.count("field:size: size of ") == 5 and "... and 2 more findings" in said and "declared" not in said
+
+
+def test_the_page_has_findings_and_the_messages_of_each_call() -> None:
+    made = Call(1, "inside", "main", "open", [], "EACCES", errno="EACCES", messages=["Twalk", "Tlopen -> EACCES"])
+    shown = html(record(known(1, entry("device", "a declared reason")).model_copy(update={"calls": [made]})))
+    assert '"q":[["errno","t","a declared reason (c)"]]' in shown and "Tlopen -> EACCES" in shown

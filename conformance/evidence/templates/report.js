@@ -48,8 +48,12 @@
       ["known", data.k && el("span", null, data.k[0], " ", data.k[1] ? link(data.k[1]) : null)],
       ["mounted", data.m && el("code", null, data.m)],
       ["took", `${seconds} s` + (guest ? `, of which the guest executed calls ${guest} s` : "") + `, worker ${data.w || "main"}`],
-      ["covers", covers(data)],
+      ["covers", covers(data)], ["decided by", data.b],
     ]));
+    if (data.q) {
+      body.append(el("h4", null, "Findings"), el("ul", { class: "plain" }, ...data.q.map(([code, text, known]) =>
+        el("li", null, el("code", null, code), " ", text, known ? el("span", { class: "quiet" }, " known: " + known) : null))));
+    }
     if (data.c.length || data.f.length) {
       body.append(el("h4", null, "Calls, and what was compared after them"), calls(data, s));
     }
@@ -84,7 +88,7 @@
       rows.push(el("tr", { class: "looks" }, el("td"), cell));
     };
     looks(0);
-    data.c.forEach(([vantage, process, op, args, result, failed, micros, onControl], at) => {
+    data.c.forEach(([vantage, process, op, args, result, failed, micros, onControl, crossed], at) => {
       const where = s[vantage];
       const value = (name) => {
         const mine = where === name || (name === "inside" && !["inside", "outside", "control"].includes(where));
@@ -94,7 +98,8 @@
       };
       rows.push(el("tr", null,
         el("td", { class: "n" }, String(at + 1)), el("td", { class: "who" }, s[process]),
-        el("td", null, `${s[op]}(${args.map((a) => s[a]).join(", ")})`),
+        el("td", null, `${s[op]}(${args.map((a) => s[a]).join(", ")})`,
+          crossed ? el("div", { class: "quiet" }, crossed.map((m) => s[m]).join(", ")) : null),
         value("inside"), value("outside"), value("control"), el("td", { class: "us" }, micros ? micros.toLocaleString("en") : "")));
       looks(at + 1);
     });
