@@ -1,4 +1,4 @@
-"""Who decides a case: the server, the guest's kernel on what the server said, or the guest's kernel alone.
+"""Who decides a case: the server, the guest's kernel on what the server answered, or the guest's kernel alone.
 
 A case whose only point is that the guest's kernel refuses a bad argument can't be failed by any server. Who decides is
 derived from the messages of each call, as the guest's trace tells them: an errno that the case asserts is the server's
@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-DecidedBy = Literal["server", "told", "guest"]
-"""`server`; `told`: the guest's kernel on what the server said; `guest`: the guest's kernel alone."""
+DecidedBy = Literal["server", "informed", "guest"]
+"""`server`; `informed`: the guest's kernel on what the server answered; `guest`: the guest's kernel alone."""
 
 MEANING: dict[DecidedBy, str] = {
     "server": "the server",
-    "told": "the guest's kernel, on what the server said",
+    "informed": "the guest's kernel, on what the server answered",
     "guest": "the guest's kernel alone",
 }
 
@@ -101,10 +101,10 @@ def derive(steps: Sequence[Step], covers: Iterable[str] = (), comparisons: Itera
         else:
             silent = True
     if refusals or asked:
-        return "told" if asked or refusals & BY_ATTRIBUTES else "guest"
+        return "informed" if asked or refusals & BY_ATTRIBUTES else "guest"
     if set(comparisons) - {"stat"} or (prepared and not silent):
         return "server"
-    return "told"
+    return "informed"
 
 
 def declared(case_id: str, parameters: str = "") -> DecidedBy:
@@ -115,5 +115,5 @@ def declared(case_id: str, parameters: str = "") -> DecidedBy:
 @functools.cache
 def _declared() -> Mapping[str, DecidedBy]:
     table = tomllib.loads(DECLARED.read_text(encoding="utf-8"))
-    found: dict[str, DecidedBy] = dict.fromkeys(table["told"], "told")
+    found: dict[str, DecidedBy] = dict.fromkeys(table["informed"], "informed")
     return {**found, **dict.fromkeys(table["guest"], "guest")}

@@ -55,5 +55,5 @@ def looks(results: Iterable[CaseResult]) -> Looks:
                     let_pass += field.rule == "exact"
                     reasons[field.tolerated] += 1
                     fields.setdefault(field.tolerated, Counter())[field.name] += 1
-    told = tuple((reason, number, tuple(sorted(fields[reason]))) for reason, number in reasons.most_common())
-    return Looks(changing, uncompared, differing, let_pass, told)
+    counted = tuple((reason, number, tuple(sorted(fields[reason]))) for reason, number in reasons.most_common())
+    return Looks(changing, uncompared, differing, let_pass, counted)

@@ -176,8 +176,8 @@ class CaseResult(_Model):
     worker: Text = "main"
     guest_seconds: float = 0.0
     """Of `seconds`, what the guest itself spent executing the calls."""
-    decided_by: Literal["server", "told", "guest"] = "server"
-    """Who decided: the server, the guest's kernel on what the server said, or the guest's kernel alone."""
+    decided_by: Literal["server", "informed", "guest"] = "server"
+    """Who decided: the server, the guest's kernel on what the server answered, or the guest's kernel alone."""
     unreached: int = 0
     """Calls that the case made on the control file system and not on the share: what ended it hides them."""
     calls: list[Call] = []

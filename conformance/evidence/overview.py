@@ -135,13 +135,14 @@ class Overview:
     def decisions(self) -> str:
         """Who decided the passes, in one line; empty where every pass is the server's to decide."""
         passed = self["pass"]
-        told = sum(r.decided_by == "told" for r in passed)
+        informed = sum(r.decided_by == "informed" for r in passed)
         said = []
-        if told or self.counts["guest"] or self.record.environment.left_out:
-            said.append(f"of {count(len(passed), 'pass', 'passes')} the device decided {len(passed) - told:,}, "
-                        f"the guest's kernel {told:,} on what the device said")  # fmt: skip
+        if informed or self.counts["guest"] or self.record.environment.left_out:
+            said.append(f"of {count(len(passed), 'pass', 'passes')} the device decided {len(passed) - informed:,}, "
+                        f"the guest's kernel {informed:,} on what the device answered")  # fmt: skip
         if self.counts["guest"]:
-            said.append(f"{count(self.counts['guest'], 'more pass', 'more passes')} were the guest's kernel's alone")
+            more = count(self.counts["guest"], "more pass was", "more passes were")
+            said.append(f"{more} the guest's kernel's alone")
         if left_out := self.record.environment.left_out:
             said.append(f"{count(left_out, 'case')} that it decides alone were left out (--all)")
         return "; ".join(said)

@@ -28,8 +28,8 @@ def profile() -> None:
 def check(target: str | None, runs: tuple[Path, ...], show_all: bool, as_json: bool) -> None:
     """Judge the known failures of TARGET, or of all targets: how narrow each is, and what it would mask.
 
-    Told are entries that name no case, have no valid link, are so wide that another fault of their cases would be
-    masked, and, with --run, those that never match or match much. Exit status 1 when something is told.
+    Named are entries for no case, without a valid link, so wide that another fault of their cases would be masked, and,
+    with --run, those that never match or match much. Exit status 1 when there is one.
     """
     entries = {(e.component, e.reason, tuple(e.cases), tuple(e.codes)): e
                for name in ([target] if target else spec.names()) for e in spec.load(name).profile.known}  # fmt: skip
@@ -41,7 +41,7 @@ def check(target: str | None, runs: tuple[Path, ...], show_all: bool, as_json: b
         for one in seen if show_all else wrong:
             click.echo(_lines(one, counted=bool(runs)))
         widths = ", ".join(f"{sum(one.width == width for one in seen)} {width}" for width in judging.WIDTHS)
-        click.echo(f"{len(seen)} known failures: {widths}; {len(wrong)} with something to mend")
+        click.echo(f"{len(seen)} known failures: {widths}; {len(wrong)} with something to fix")
     raise SystemExit(1 if wrong else 0)
 
 

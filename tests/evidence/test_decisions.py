@@ -40,11 +40,11 @@ def known(number: int, *findings: SeenFinding) -> CaseResult:
 
 
 def test_a_pass_that_no_server_could_fail_is_counted_apart() -> None:
-    seen = overview(record(result(1), result(2, decided_by="told"), result(3, decided_by="guest"), left_out=53))
+    seen = overview(record(result(1), result(2, decided_by="informed"), result(3, decided_by="guest"), left_out=53))
     assert (seen.counts["pass"], seen.counts["guest"], seen.judged) == (2, 1, 2)
     assert seen.decisions == (
-        "of 2 passes the device decided 1, the guest's kernel 1 on what the device said; 1 more pass were the guest's "
-        "kernel's alone; 53 cases that it decides alone were left out (--all)"
+        "of 2 passes the device decided 1, the guest's kernel 1 on what the device answered; "
+        "1 more pass was the guest's kernel's alone; 53 cases that it decides alone were left out (--all)"
     )
 
 
@@ -99,11 +99,11 @@ def test_how_closely_was_looked() -> None:
 
 @pytest.mark.parametrize("show", [text, html, lambda seen: summarise(seen, Path("run"))])
 def test_every_report_says_who_decided(show: Callable[[Record], str]) -> None:
-    said = " ".join(unescape(show(record(result(1, decided_by="told"), left_out=3))).split())
-    assert "the guest's kernel 1 on what the device said" in said
+    said = " ".join(unescape(show(record(result(1, decided_by="informed"), left_out=3))).split())
+    assert "the guest's kernel 1 on what the device answered" in said
 
 
-def test_what_nobody_declared_is_told_finding_by_finding() -> None:
+def test_undeclared_findings_are_listed_one_by_one() -> None:
     new = [SeenFinding(code="field:size", text=f"size of {n}: 1, expected 2") for n in range(7)]
     said = text(record(result(1, verdict="fail", findings=[entry("device", "declared"), *new])))
     assert said.count("field:size: size of ") == 5 and "... and 2 more findings" in said and "declared" not in said

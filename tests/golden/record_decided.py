@@ -18,7 +18,7 @@ from conformance.evidence.models import CaseResult
 from conformance.evidence.record import load_run
 
 RECORDED = Path(__file__).with_name("decided.jsonl")
-_ORDER: tuple[DecidedBy, ...] = ("guest", "told", "server")
+_ORDER: tuple[DecidedBy, ...] = ("guest", "informed", "server")
 
 
 def steps_of(result: CaseResult) -> list[Step]:
@@ -44,7 +44,7 @@ def main(runs: list[Path]) -> None:
                      "steps": [[s.op, s.errno, list(s.messages)] for s in steps]}  # fmt: skip
             if result.id not in found or _ORDER.index(by) > _ORDER.index(found[result.id][0]):
                 found[result.id] = (by, shown)
-    lists = {by: sorted(id for id, (seen, _) in found.items() if seen == by) for by in ("told", "guest")}
+    lists = {by: sorted(id for id, (seen, _) in found.items() if seen == by) for by in ("informed", "guest")}
     with decided.DECLARED.open("w", encoding="utf-8") as file:
         file.write("# Cases that the guest's kernel decides: written by tests/golden/record_decided.py.\n")
         for by, ids in lists.items():
