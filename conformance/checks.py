@@ -56,18 +56,31 @@ _TYPES = {
     stat.S_IFSOCK: "socket", stat.S_IFCHR: "character device", stat.S_IFBLK: "block device",
 }  # fmt: skip
 
-_found: ContextVar[list[Finding] | None] = ContextVar("assay9_findings", default=None)
+class Found(list[Finding]):
+    """The findings of one case, and how many values were judged, right ones too."""
+
+    judged = 0
+
+
+_found: ContextVar[Found | None] = ContextVar("assay9_findings", default=None)
 
 
 @contextmanager
-def collecting() -> Iterator[list[Finding]]:
+def collecting() -> Iterator[Found]:
     """Keep the findings of checks made in the block, in order, instead of raising them."""
-    found: list[Finding] = []
+    found = Found()
     token = _found.set(found)
     try:
         yield found
     finally:
         _found.reset(token)
+
+
+def judged() -> None:
+    """Count a value that was judged otherwise than by a check of this module: a refusal, a name that must be gone."""
+    found = _found.get()
+    if found is not None:
+        found.judged += 1
 
 
 def report(finding: Finding) -> None:
@@ -183,6 +196,7 @@ def changes(
     `what` names the file and what was done: "'fred' by read(2)". Names go without their prefix. Each wrong field is a
     finding of its own, `field:NAME`. Returns whether all is so.
     """
+    judged()
     right = []
     for prefixed, value in after.items():
         name = prefixed.removeprefix("stx_").removeprefix("st_")
@@ -221,12 +235,14 @@ class Errno(int):
 
 def require_equal(what: str, seen: object, expected: object, *, code: str = "value", **values: object) -> None:
     """As `equal`, and ends the case when it is not so: its further steps need this."""
+    judged()
     if seen != expected:
         raise _finding(f"{what}: {difference(seen, expected)}", code, what, seen, expected, values)
 
 
 def require(what: str, condition: object, *, seen: object = None, code: str = "value", **values: object) -> None:
     """As `holds`, and ends the case when it is not so: its further steps need this."""
+    judged()
     if not condition:
         shows = "" if seen is None else f" (seen: {shown(seen)})"
         raise _finding(f"not so: {what}{shows}", code, what, seen, "so", values)
@@ -236,6 +252,7 @@ def _check(
     ok: bool, text: Callable[[], str], code: str, what: str, seen: object, expected: object,
     values: Mapping[str, object],
 ) -> bool:  # fmt: skip
+    judged()
     if not ok:
         report(_finding(text(), code, what, seen, expected, values))
     return ok

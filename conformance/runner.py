@@ -330,6 +330,10 @@ def _judged(run: Callable[[], None], share: Share) -> None:
                 share.settle()
             except Finding as e:  # the case has its fill of findings
                 last = last or e
+    if last is None and not found.judged and not share.comparisons and not share.on_control:
+        if share.alone:
+            raise Undrivable("nothing outside can look at the files, with which alone it would compare")
+        raise SuiteError(f"{share.case.id} came to its end and has judged nothing: no fault could fail it")
     raise_all(found, last)
 
 

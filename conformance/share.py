@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from conformance.case import Case
-from conformance.checks import Octal, report_all
+from conformance.checks import Octal, judged, report_all
 from conformance.compare import Comparer, Comparison, Field
 from conformance.errors import Finding, Undrivable
 from conformance.mounts import MountOptions
@@ -119,6 +119,7 @@ class Share:
 
     def gone(self, path: str) -> None:
         """No side has `path` any more."""
+        judged()
         found = []
         for vantage in (self.inside,) if self.alone else (self.inside, self.outside):
             seen = vantage.quietly("look", [path])[0]

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from conformance.checks import report
-from conformance.errors import Finding, SuiteError, Undrivable
+from conformance.checks import judged, report
+from conformance.errors import Finding, Severity, SuiteError, Undrivable
 from guests.agentlink import AgentBug, AgentLink, CallError, CallHung, WorkerDied
 
 READ_ONLY_TYPES = (int, str, bytes, bool, float, type(None))
@@ -180,13 +180,14 @@ class Vantage:
         """End this vantage's process with SIGKILL (descriptors and locks go with it)."""
         self.agent.call("@kill", proc=self.process)
 
-    def refuses(self, *allowed: int, because: str = "") -> _Refused:
+    def refuses(self, *allowed: int, because: str = "", another: Severity | None = None) -> _Refused:
         """`v.refuses(ENOENT).open("x")`: the call must fail with one of `allowed`.
 
         Another end of the call is a finding, and the case goes on. Returns the errno that was seen, 0 where the call
-        succeeded. `because` is the source of an errno that is not the one everybody expects.
+        succeeded. `because` is the source of an errno that is not the one everybody expects. `another` is how grave
+        a refusal with another errno is, where the case asks for a refusal and no specification names the errno.
         """
-        return _Refused(self, allowed, because)
+        return _Refused(self, allowed, because, another)
 
     def _about(self, record: CallRecord) -> dict[str, str]:
         """What findings say of a call: named values that profiles can match."""
@@ -204,12 +205,13 @@ class Vantage:
 class _Refused:
     """The proxy that `Vantage.refuses` returns."""
 
-    def __init__(self, vantage: Vantage, allowed: tuple[int, ...], because: str) -> None:
-        self._vantage, self._allowed, self._because = vantage, allowed, because
+    def __init__(self, vantage: Vantage, allowed: tuple[int, ...], because: str, another: Severity | None) -> None:
+        self._vantage, self._allowed, self._because, self._another = vantage, allowed, because, another
 
     def __getattr__(self, op: str) -> Callable[..., int]:
         def call(*args: Any, **kw: Any) -> int:
             seen, shown = 0, ""
+            judged()
             try:
                 value = self._vantage.perform(op, *args, **kw)
                 shown = f"succeeded with {value!r:.80}"
@@ -227,4 +229,5 @@ class _Refused:
         why = f" ({self._because})" if self._because else ""
         about = self._vantage._about(record)
         text = f"{self._vantage._spell(record)} {shown}, expected {wanted}{why}"
-        report(Finding(text, "errno", {**about, "seen": errno_name(seen) if seen else "success", "expected": wanted}))
+        values = {**about, "seen": errno_name(seen) if seen else "success", "expected": wanted}
+        report(Finding(text, "errno", values, self._another if seen else None))

@@ -9,6 +9,7 @@ import pytest
 
 from conformance.alone import only_compares
 from conformance.case import Case
+from conformance.checks import equal, fields
 from conformance.errors import UsageError
 from conformance.mounts import DEFAULT
 from conformance.runner import Runner
@@ -52,8 +53,9 @@ def test_what_inside_shows_is_judged_and_no_comparison_is_claimed(tmp_path: Path
     def body(share: Share) -> None:
         share.inside.create("f", b"abc")
         share.inside.chmod("f", 0o640)
-        assert share.same_stat("f").inside["st_mode"] & 0o777 == 0o640
-        assert share.same_content("f")[0] == 3 and share.same_directory() == ["f"]
+        fields("'f'", share.same_stat("f").inside, permissions=0o640)
+        equal("size of 'f'", share.same_content("f")[0], 3)
+        equal("names", share.same_directory(), ["f"])
         share.inside.unlink("f")
         share.gone("f")
 
@@ -65,7 +67,7 @@ def test_what_inside_shows_is_judged_and_no_comparison_is_claimed(tmp_path: Path
 def test_what_is_wrong_inside_is_a_finding(tmp_path: Path) -> None:
     def body(share: Share) -> None:
         share.inside.create("f")
-        assert share.same_stat("f").inside["st_size"] == 1
+        fields("'f'", share.same_stat("f").inside, size=1)
 
     assert run(tmp_path, body)[0] == "fail"
 
@@ -84,13 +86,21 @@ def bare(share: Share) -> None:
 
 def used(share: Share) -> None:
     share.inside.create("f")
-    assert share.same_stat("f").inside["st_size"] == 0
+    fields("'f'", share.same_stat("f").inside, size=0)
 
 
 def test_a_case_whose_judgement_is_a_comparison_does_not_pass_without_one(tmp_path: Path) -> None:
     assert only_compares(bare) and not only_compares(used)
     assert run(tmp_path, bare)[:2] == ("undrivable", WHY)
     assert run(tmp_path, used)[0] == "pass"
+
+
+def test_a_case_that_leaves_the_judging_to_comparisons_after_calls_does_not_pass(tmp_path: Path) -> None:
+    def body(share: Share) -> None:
+        share.inside.create("f")
+
+    verdict, reason, _ = run(tmp_path, body)
+    assert verdict == "undrivable" and "nothing outside can look at the files" in reason
 
 
 def test_helpers_of_the_case_library_are_looked_into() -> None:

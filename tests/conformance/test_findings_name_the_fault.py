@@ -210,6 +210,12 @@ def test_the_finding_names_the_fault(
     assert {"seen", "expected"} <= first.values.keys() or {"inside", "outside"} <= first.values.keys()
 
 
+@needs_root
+def test_a_case_that_judges_nothing_is_an_error_and_no_pass(runner: Runner) -> None:
+    judged = runner.run(CASES["STAT-009"], "", parse(""), lambda share: share.inside.stat("."))[0]
+    assert judged.verdict == "error" and "has judged nothing" in judged.reason, judged.reason
+
+
 def test_every_family_of_the_vfs_layer_is_here() -> None:
     families = {case.family for case in load_cases() if case.layer == "vfs"}
     assert families - {CASES[id].family for id, *_ in FAULTS} == set()

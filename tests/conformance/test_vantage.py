@@ -67,6 +67,12 @@ class TestFindings:
         ]  # fmt: skip
         assert str(found[0]) == "outside: open('none', 0) failed with ENOENT, expected EACCES (a man page)"
 
+    def test_a_refusal_with_another_errno_may_be_lighter_than_none(self, outside: Vantage) -> None:
+        with collecting() as found:
+            outside.refuses(errno.EACCES, another="varies").open("none", os.O_RDONLY)
+            outside.refuses(errno.EACCES, another="varies").stat("fred")
+        assert [(f.values["seen"], f.severity) for f in found] == [("ENOENT", "varies"), ("success", None)]
+
     def test_a_call_that_hangs(self, outside: Vantage) -> None:
         os.mkfifo(f"{outside.root}/fifo")
         outside.timeout = 1.0

@@ -78,7 +78,8 @@ def test_mount_by_directory(share: Share) -> None:
 @case("FSTAB-002", needs=NEEDS, covers=[Tlcreate, Twrite], control=False, caches=EVERY_CACHE_ONCE)
 def test_share_mounted_by_fstab_serves(share: Share) -> None:
     """A share mounted by the ticket's line takes files, directories and changes from both sides.
-    Source: illumos issue 13380, the ticket's procedure with stat and df on both sides."""
+    Source: POSIX open, mkdir, rename, chmod, truncate; illumos issue 13380, the ticket's procedure with stat and df on
+    both sides."""
     with line_in_fstab(share) as there:
         must_mount(share, there.mount_point)
         there.inside.create("guest", b"from the guest", 0o640)

@@ -37,7 +37,10 @@ def fill(share: Share, path: str, content: bytes) -> int:
     done = 0
     try:
         while done < len(content):
-            done += share.inside.write(fd, content[done : done + CHUNK])
+            taken = share.inside.write(fd, content[done : done + CHUNK])
+            done += taken
+            if taken == 0:
+                break
     except OSError as e:
         if e.errno != ENOSPC:
             raise
@@ -65,7 +68,10 @@ def until_refused(vantage: Vantage, fd: int, content: bytes, wanted: int) -> int
     done, seen = 0, 0
     try:
         while done < len(content):
-            done += vantage.write(fd, content[done : done + CHUNK])
+            taken = vantage.write(fd, content[done : done + CHUNK])
+            done += taken
+            if taken == 0:  # no error and no progress: as wrong as success
+                break
     except OSError as e:
         seen = e.errno or 0
     equal("result of write(2) where no room is left", Errno(seen), Errno(wanted), code="errno", call="write")
@@ -104,7 +110,10 @@ def test_one_write_larger_than_the_room(share: Share) -> None:
         between("bytes that the first write(2) took", written, 1, len(content) - 1)
         while written <= MIB:
             try:
-                written += share.inside.write(fd, content[written:])
+                taken = share.inside.write(fd, content[written:])
+                written += taken
+                if not holds("a write(2) without room fails", taken > 0, seen="it returns 0", call="write"):
+                    break
             except OSError as e:
                 equal("errno of the next write(2)", Errno(e.errno or 0), Errno(ENOSPC), code="errno", call="write")
                 break
@@ -340,7 +349,10 @@ def _reported(share: Share, content: bytes, *, fsync: bool) -> int | None:
     try:
         done = 0
         while done < len(content):
-            done += share.inside.write(fd, content[done : done + CHUNK])
+            taken = share.inside.write(fd, content[done : done + CHUNK])
+            done += taken
+            if taken == 0:
+                break
         if fsync:
             share.inside.fsync(fd)
     except OSError as e:

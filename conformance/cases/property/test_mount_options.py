@@ -111,7 +111,7 @@ def test_no_such_tag(share: Share) -> None:
         must_mount(share, there, "version=9p2000.L")
 
 
-@case("MOUNT-003", needs=NEEDS, control=False, caches=ONCE)
+@case("MOUNT-003", needs=NEEDS, control=False, caches=ONCE, severity="linux")
 def test_mounted_twice(share: Share) -> None:
     """A tag that is mounted cannot be mounted a second time at another place: EBUSY; the first mount goes on, and once
     it is unmounted the other place can have it.
@@ -188,7 +188,9 @@ def test_one_user_only(share: Share) -> None:
             bob, carol = there.inside.spawn("bob", uid=1001), there.inside.spawn("carol", uid=1002)
             bob.create("fred", b"content", 0o666)
             equal("content of 'fred' read by the user who may", bob.slurp("fred"), b"content", code="content")
-            refuses = carol.refuses(EPERM, EACCES, because="v9fs_fid_lookup_with_uid; the page says access is denied")
+            refuses = carol.refuses(
+                EPERM, EACCES, because="v9fs_fid_lookup_with_uid; the page says access is denied", another="linux"
+            )
             refuses.open("fred", os.O_RDONLY)
             refuses.create("barney")
             refuses.listdir(".")

@@ -31,7 +31,7 @@ def test_changes_are_refused(share: Share, group: str) -> None:
     populate(there.outside)
     before = state(there)
     for call in GROUPS[group]:
-        call.make(there.inside.refuses(EROFS))
+        call.make(there.inside.refuses(EROFS, another="linux"))
         unchanged(there, before, str(call))
 
 

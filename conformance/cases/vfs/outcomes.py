@@ -103,6 +103,7 @@ def has_pattern(
     else:
         hashed = vantage.hash_fd(file) if offset is None else vantage.hash_fd(file, length, offset)
     size, wanted = hashed[0], vantage.hash_pattern(length, seed)
+    checks.judged()
     if hashed == wanted:
         return True
     if size != length:

@@ -291,7 +291,7 @@ def test_file_cut_under_a_mapping(share: Share) -> None:
 def test_new_mapping_shows_what_the_host_changed(share: Share) -> None:
     """After every descriptor and mapping inside was closed, a new mapping shows what the host has written
     since.
-    Source: mount option cache=none of Linux v9fs: nothing is kept between opens."""
+    Source: POSIX mmap; Linux Documentation/filesystems/9p.rst "none = no caches used"."""
     share.outside.create("fred", b"old" * PAGE)
     for text in (b"old", b"new", b"odd"):
         share.outside.overwrite("fred", text * PAGE)

@@ -144,7 +144,8 @@ def test_every_user_attaches_once(share: Share) -> None:
 @case("PERM-006", needs=["guest-root", "host-root"], caches=DIRECT)
 def test_the_hosts_files_keep_others_out(share: Share) -> None:
     """Files and directories that the host made with its own owners and modes are guarded inside by those.
-    Source: the user's contract of security_model=passthrough: owner and mode are the host's."""
+    Source: path_resolution(7), Permissions; QEMU's manual, -fsdev security_model=passthrough: owner and mode are the
+    host's."""
     share.outside.mkdir("private", 0o700)
     share.outside.create("private/fred", b"secret", 0o644)
     share.outside.create("team", b"team", 0o640)

@@ -104,7 +104,7 @@ def test_mount_and_umount(share: Share) -> None:
         share.inside.refuses(ENOENT).stat(f"{WHERE}/scratch")
 
 
-@case("SESSION-003", needs=["remount"], control=False)
+@case("SESSION-003", needs=["remount"], control=False, severity="linux")
 def test_mounting_what_cannot_be(share: Share) -> None:
     """mount(2) fails with EBUSY for a tag that is mounted, with ENOENT for a tag that no device has, and with EINVAL
     for an msize under 4096 and for an unknown version; the mounted share goes on.

@@ -126,7 +126,7 @@ def test_link_count(share: Share) -> None:
 @case("STAT-008", covers=[Tgetattr], caches=DIRECT)
 def test_link_count_of_a_directory_follows_the_host(share: Share) -> None:
     """st_nlink of a directory is what the host's file system says, while subdirectories come and go.
-    Source: Rgetattr.nlink; fs/9p/vfs_inode_dotl.c v9fs_stat2inode_dotl."""
+    Source: stat(2) st_nlink; 9P2000.L Rgetattr nlink[8]; Linux fs/9p/vfs_inode_dotl.c v9fs_stat2inode_dotl."""
     share.inside.mkdir("d")
     for name in ("a", "b", "c"):
         share.inside.mkdir(f"d/{name}")
