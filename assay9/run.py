@@ -55,12 +55,14 @@ option = functools.partial(click.option, cls=GroupedOption)
         help="Guests or servers at a time. Default: one per core, at most four.")  # fmt: skip
 @option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, group=_RUN,
         metavar="DIR", help="Where run directories go.")  # fmt: skip
+@option("--allure", is_flag=True, group=_RUN, help="Write allure-results, too: some files for each case.")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def run(
     target: str, layers: tuple[str, ...], families: tuple[str, ...], expression: str | None, every: bool,
     mounts: tuple[str, ...], matrix: str, control: str | None, qemu: str | None, qemu_args: tuple[str, ...],
     image: str | None, security_model: str | None, keep_guest: bool, address: str | None, aname: str | None,
-    export: str | None, link: str | None, jobs: int | None, results: Path, pytest_args: tuple[str, ...],
+    export: str | None, link: str | None, jobs: int | None, results: Path, allure: bool,
+    pytest_args: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Run the cases on TARGET and write the evidence.
 
@@ -96,6 +98,7 @@ def run(
     arguments += ["-k", expression] if expression else []
     arguments += ["--all"] if every else []
     arguments += ["--keep-guest"] if keep_guest else []
+    arguments += ["--allure"] if allure else []
     arguments += [f"--jobs={1 if alone else jobs or default_jobs()}"]
     with preflight.vouch():
         raise SystemExit(_pytest(arguments, pytest_args))

@@ -37,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--link", help="the road to the device for the layers wire and ring: qtest, qtest-legacy, "
                     "guest-pci, vhost-user, vhost-user-inband, vhost-user-legacy")  # fmt: skip
     group.addoption("--jobs", type=int, metavar="N", help="guests or servers at a time (pytest-xdist's -n)")
+    group.addoption("--allure", action="store_true", help="write allure-results, too: some files for each case")
     group.addoption("--keep-guest", action="store_true", help="leave the guest running at the end")
     group.addoption("--control", choices=("first", "never"), default=None,
                     help="first: a case must hold on the guest's native file system before it is tried")  # fmt: skip

@@ -6,6 +6,8 @@ plugin does nothing, so that other test suites in the same environment are left 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
 import sys
 import time
@@ -18,10 +20,13 @@ import pytest
 from conformance import preflight
 from conformance.arguments import pytest_addoption, pytest_cmdline_main, pytest_load_initial_conftests
 from conformance.case import MOUNTED, Case
+from conformance.completeness import Completeness, case_of, mount_of, parameters_of, without_tracebacks
 from conformance.decided import declared
 from conformance.errors import Finding, InfrastructureError, SuiteError, UsageError
+from conformance.evidence.earlier import directory_name
 from conformance.evidence.gate import exit_status
 from conformance.evidence.record import CaseResult, Environment, RunWriter, load_run
+from conformance.evidence.reports import DEFAULT as DEFAULT_REPORTS
 from conformance.evidence.reports import write_reports
 from conformance.mounts import DEFAULT, MountOptions, for_all_cases, matrix, parse
 from conformance.ring import ring
@@ -30,16 +35,22 @@ from conformance.targets.layers import default_layers
 from conformance.targets.roads import BELOW, chosen_link
 from conformance.targets.spec import Target, load
 from conformance.wire import wire
+from conformance.workers import Workers
 from guests import signals
 from guests.processes import clean_left_over
 
 CASES = Path(__file__).parent / "cases"
+_CHOOSE_WHAT_IS_TESTED = frozenset({"image", "security_model", "address", "aname", "export", "link"})
+"""Options that make a run on the same target one that is not compared with others. --qemu and its arguments do not:
+what another QEMU does otherwise is what one wants to know."""
 
 __all__ = [
     "pytest_addoption", "pytest_cmdline_main", "pytest_load_initial_conftests", "ring", "share", "wire",
 ]  # fmt: skip
 
 
+
+@pytest.hookimpl(tryfirst=True)  # before pytest makes its cache
 def pytest_configure(config: pytest.Config) -> None:
     """Check the target and everything named on the command line before anything slow starts."""
     config.addinivalue_line("markers", "assay9: a conformance case")
@@ -50,6 +61,10 @@ def pytest_configure(config: pytest.Config) -> None:
     except (UsageError, InfrastructureError) as e:
         pytest.exit(f"assay9: {e}", returncode=2 if isinstance(e, UsageError) else 3)
     config.pluginmanager.register(plugin, "assay9-run")
+    config.pluginmanager.register(plugin.completeness, "assay9-completeness")
+    if plugin.workers is not None:
+        config.pluginmanager.register(plugin.workers, "assay9-workers")
+    _own_cache(config, plugin.target.name)
 
 
 @pytest.fixture
@@ -87,9 +102,16 @@ class RunPlugin:
         self.left_out = 0
         """Cases that no server can fail: they do not run unless asked for."""
         self.started = time.monotonic()
+        self.completeness = Completeness(lambda: self.writer, self.worker, self.controls)
+        self.workers = Workers(config, lambda: self.writer) if self.controls else None
+        self.stopped = ""
+        """Why pytest ended the run before its end."""
         if self.controls:
             signals.install()  # `assay9` has done it already, plain pytest has not
             signals.working()
+        else:
+            signals.install(also_ignored=True, quiet=True)
+        config.option.continue_on_collection_errors = True  # the other cases run; the record says what is missing
 
     def _request(self) -> preflight.Request:
         """The run as it is asked for, to be refused before anything starts."""
@@ -114,7 +136,7 @@ class RunPlugin:
         return self.config.getoption("--layer") or list(default_layers(self.target))
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        case = _case_of(metafunc.function)
+        case = getattr(metafunc.function, "assay9_case", None)
         if case is not None and "share" in metafunc.fixturenames:
             chosen = self._mounts_for(case)
             metafunc.parametrize("share", chosen, indirect=True, ids=[str(m) for m in chosen])
@@ -137,9 +159,9 @@ class RunPlugin:
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Let -k find a case by its id, too: OPEN-004, OPEN-004[rdonly]."""
-        case = _case_of(getattr(item, "function", None))
+        case = case_of(item)
         if case is not None and isinstance(item, pytest.Function):
-            parameters = _parameters(item)
+            parameters = parameters_of(item)
             item.extra_keyword_matches.add(f"{case.id}[{parameters}]" if parameters else case.id)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -149,7 +171,7 @@ class RunPlugin:
         kept: list[pytest.Item] = []
         dropped: list[pytest.Item] = []
         for item in items:
-            case = _case_of(getattr(item, "function", None))
+            case = case_of(item)
             wanted = case is not None and case.layer in layers and (not families or case.family in families)
             if wanted and not every and _by_guest_alone(item):
                 self.left_out += 1
@@ -157,22 +179,27 @@ class RunPlugin:
             (kept if wanted else dropped).append(item)
         if dropped:
             self.config.hook.pytest_deselected(items=dropped)
-        items[:] = sorted(kept, key=lambda i: str(_mount_of(i) or ""))
+        items[:] = sorted(kept, key=lambda i: str(mount_of(i) or ""))
 
     # ---- the run
 
     def pytest_sessionstart(self) -> None:
+        if self.config.option.collectonly:
+            return
         if self.controls:
             for told in clean_left_over():
                 self._progress(told)
             environment = Environment(
                 target=self.target.name, target_kind=self.target.kind, target_title=self.target.title,
                 started=datetime.now(UTC), command=_command_line(), host_kernel=platform.release(),
+                asked={k: str(v) for k, v in self.options.items() if v and k in _CHOOSE_WHAT_IS_TESTED},
             )  # fmt: skip
             self.writer = RunWriter.create(Path(self.config.getoption("--results")).absolute(), environment)
             self.run_dir = self.writer.run_dir
+            without_tracebacks(self.config)
         else:
             self.writer = RunWriter.attach(self.run_dir, self.worker)
+            signals.working()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -180,18 +207,21 @@ class RunPlugin:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
-        case = _case_of(pyfuncitem.function)
+        case = case_of(pyfuncitem)
         if case is None:
             return None
         runner = self._runner(case.layer)
         if runner.broken is not None and (isinstance(runner, kinds.NotStarted) or not self.counts):
             # What could not even start judges nothing: say so once instead of in a thousand cases.
+            self.completeness.not_run(pyfuncitem.nodeid)
             pyfuncitem.session.shouldstop = f"assay9: {runner.broken}"
             pytest.skip(f"did not run: {runner.broken}")
         arguments = {n: pyfuncitem.funcargs[n] for n in pyfuncitem._fixtureinfo.argnames}
-        result, raised = runner.run_item(case, _parameters(pyfuncitem), pyfuncitem.function, arguments)
+        result, raised = runner.run_item(case, parameters_of(pyfuncitem), pyfuncitem.function, arguments)
         assert self.writer is not None
+        signals.check()  # what the signal reached, too, may be why the case failed
         self.writer.append(result)
+        self.completeness.judged(pyfuncitem.nodeid)
         pyfuncitem.user_properties.append(("assay9", result.verdict))
         self.counts[result.verdict] = self.counts.get(result.verdict, 0) + 1
         _as_outcome(result, raised)
@@ -220,8 +250,14 @@ class RunPlugin:
         return self.runners[key]
 
     def _progress(self, text: str) -> None:
-        sys.__stderr__.write(f"assay9[{self.worker}]: {text}\n")  # type: ignore[union-attr]
+        with contextlib.suppress(OSError):  # a terminal that was closed
+            sys.__stderr__.write(f"assay9[{self.worker}]: {text}\n")  # type: ignore[union-attr]
 
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """pytest ends before its end: by a signal, or because it or a plugin wants to (-x; no guest could start)."""
+        self.stopped = str(excinfo.value)
+
+    @pytest.hookimpl(trylast=True)  # pytest-xdist has ended the workers
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         signals.finishing()
         for runner in self.runners.values():
@@ -231,24 +267,49 @@ class RunPlugin:
                 self._progress(str(e))
                 if self.writer is not None:
                     self.writer.trouble(str(e))
-        if not self.controls or self.config.option.collectonly or self.writer is None:
+        if self.writer is None:
             return
-        self.writer.finish(interrupted=signals.received() is not None or exitstatus == pytest.ExitCode.INTERRUPTED)
-        unwritten = self._write_reports()
-        # pytest's and xdist's own Interrupted are kinds of KeyboardInterrupt, too
-        if (by_signal := signals.exit_status()) is not None:
-            session.exitstatus = by_signal
-        elif exitstatus == pytest.ExitCode.INTERRUPTED:
-            session.exitstatus = exit_status(load_run(self.run_dir))
-        elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        if not self.controls:
+            self.writer.close()
+            if (status := signals.exit_status()) is not None:
+                # Not as pytest ends a worker: to it, one that is interrupted wants the whole run to stop.
+                os._exit(status)
+        elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and not self.writer.troubled:
+            self.writer.abandon()
             session.exitstatus = 2  # -k, --layer or --family let no case through: the user's words, not the machine
-        elif exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-            session.exitstatus = exit_status(load_run(self.run_dir)) or (3 if unwritten else 0)
+        else:
+            session.exitstatus = self._finish(session, exitstatus)
+            if exitstatus == pytest.ExitCode.INTERNAL_ERROR:  # then pytest asks nobody for a summary
+                sys.stdout.write(self._summary())
+
+    def _finish(self, session: pytest.Session, pytest_status: int) -> int:
+        """Keep the record and write the reports; the run's exit status."""
+        assert self.writer is not None
+        stopped = str(session.shouldstop or session.shouldfail or "") or self.stopped
+        by = signals.received()
+        broke = pytest_status in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+        record = self.writer.finish(
+            interrupted=broke and not stopped, interrupted_by=by.name if by is not None else "",
+            why_not_run=f"not run: {stopped.removeprefix('assay9: ')}" if stopped and by is None else "",
+        )  # fmt: skip
+        unwritten = self._write_reports()
+        # A signal that came after the record was kept changes the exit status only: every case has been judged.
+        return signals.exit_status() or exit_status(record) or (3 if unwritten else 0)
+
+    def pytest_unconfigure(self) -> None:
+        """Keep what there is where the session did not come to its finish: a signal while it started."""
+        if not self.controls:
+            signals.idle()  # the worker's process waits to be ended, and has nothing to end itself
+        if self.workers is not None and self.writer is not None and not self.writer.finished:
+            self.workers.end()
+            by = signals.received()
+            self.writer.finish(interrupted=True, interrupted_by=by.name if by is not None else "")
+            self._write_reports()
 
     def _write_reports(self) -> bool:
         """Write the reports; whether some are missing. The record, and the status it gives, matter more than they."""
         try:
-            write_reports(self.run_dir)
+            write_reports(self.run_dir, (*DEFAULT_REPORTS, *(("allure",) if self.config.getoption("--allure") else ())))
         except InfrastructureError as e:
             self._progress(str(e))
             return True
@@ -263,35 +324,18 @@ class RunPlugin:
             which = f"{' '.join(asked) or 'what was asked for'} in the layers {', '.join(self._layers())}"
             terminalreporter.write(f"\nassay9: no case is called {which}; `assay9 cases` lists ids and families\n")
         else:
-            from conformance.evidence.gate import summarise  # noqa: PLC0415 - rich is slow to import in workers
+            terminalreporter.write(self._summary())
 
-            terminalreporter.write(summarise(load_run(self.run_dir), self.run_dir))
+    def _summary(self) -> str:
+        from conformance.evidence.gate import summarise  # noqa: PLC0415 - rich is slow to import in workers
 
-
-def _case_of(function: Any) -> Case | None:
-    return getattr(function, "assay9_case", None)
-
-
-def _mount_of(item: pytest.Item) -> MountOptions | None:
-    callspec = getattr(item, "callspec", None)
-    return callspec.params.get("share") if callspec is not None else None
+        return summarise(load_run(self.run_dir), self.run_dir)
 
 
 def _by_guest_alone(item: pytest.Item) -> bool:
     """Whether the guest's kernel decides the case alone, so that no server can fail it."""
-    case = _case_of(getattr(item, "function", None))
-    if case is None or case.layer not in MOUNTED or not isinstance(item, pytest.Function):
-        return False
-    return declared(case.id, _parameters(item)) == "guest"
-
-
-def _parameters(item: pytest.Function) -> str:
-    """The case's own parameters, without the mount's."""
-    callspec = getattr(item, "callspec", None)
-    if callspec is None:
-        return ""
-    mount = callspec.params.get("share")
-    return "-".join(part for part in callspec._idlist if part != str(mount))
+    case = case_of(item)
+    return case is not None and case.layer in MOUNTED and declared(case.id, parameters_of(item)) == "guest"
 
 
 def _as_outcome(result: CaseResult, raised: BaseException | None) -> None:
@@ -309,3 +353,9 @@ def _as_outcome(result: CaseResult, raised: BaseException | None) -> None:
 
 def _command_line() -> str:
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _own_cache(config: pytest.Config, target: str) -> None:
+    """What failed last (--lf) is kept for each target, beside its runs. (pytest has no public way to say that late.)"""
+    directory = Path(config.getoption("--results")).absolute() / ".pytest_cache" / directory_name(target)
+    config._inicache["cache_dir"] = str(directory)

@@ -20,7 +20,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from types import FrameType
@@ -118,16 +117,6 @@ def exit_status(number: signal.Signals | None = None) -> int | None:
 def pass_on_to(child: subprocess.Popen[bytes]) -> None:
     """Send this child each signal that arrives here from now on: it has work of its own to end."""
     _state.children.append(child)
-
-
-@contextlib.contextmanager
-def blocked() -> Iterator[None]:
-    """No signal is delivered in the block. What is started there inherits that; it arrives afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _handle(number: int, _frame: FrameType | None) -> None:

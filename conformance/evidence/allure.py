@@ -16,8 +16,8 @@ from uuid import UUID, uuid5
 
 from allure_commons import model2 as allure
 
-from conformance.evidence.models import Call, CaseResult, Comparison, Record
-from conformance.evidence.overview import Overview, Standing, overview, standing, visible
+from conformance.evidence.models import Call, CaseResult, Comparison, Record, Standing
+from conformance.evidence.overview import Overview, overview, standing, visible
 
 SEVERITIES = {"must": "critical", "linux": "normal", "varies": "minor"}
 STATUSES: dict[Standing, str] = {
@@ -52,8 +52,14 @@ def write_allure(record: Record, directory: Path) -> None:
             (directory / name).write_text(text, encoding="utf-8", errors="backslashreplace")
         name = made.file_pattern.format(prefix=made.uuid)
         (directory / name).write_text(json.dumps(_plain(made), ensure_ascii=False), encoding="utf-8")
+    of_run = _run_itself(seen)
+    name = of_run.file_pattern.format(prefix=of_run.uuid)
+    if seen.doubts_of_run:
+        (directory / name).write_text(json.dumps(_plain(of_run), ensure_ascii=False), encoding="utf-8")
+    else:
+        (directory / name).unlink(missing_ok=True)
     (directory / "categories.json").write_text(json.dumps(CATEGORIES, indent=1))
-    (directory / "environment.properties").write_text("".join(_properties(record)), encoding="utf-8")
+    (directory / "environment.properties").write_text("".join(_properties(seen)), encoding="utf-8")
 
 
 def comparisons_text(comparisons: list[Comparison]) -> str:
@@ -75,6 +81,26 @@ def comparisons_text(comparisons: list[Comparison]) -> str:
             lines.append(f"    equal {', '.join(equal)}")
     lines += [f"[{number}] {reason}" for reason, number in reasons.items()]
     return "\n".join(lines) + "\n"
+
+
+def _run_itself(seen: Overview) -> allure.TestResult:
+    """A broken test that stands for the run: what is wrong with it and no case shows."""
+    e = seen.record.environment
+    at = round((e.ended or e.started).timestamp() * 1000)
+    key = f"{e.target}\0the run itself"
+    return allure.TestResult(
+        uuid=str(uuid5(_SPACE, f"{key}\0{e.started.isoformat()}")),
+        historyId=hashlib.sha256(key.encode()).hexdigest()[:32], testCaseId=hashlib.sha256(b"run").hexdigest()[:32],
+        name="the run itself", fullName="run", titlePath=["run"], status=allure.Status.BROKEN, stage="finished",
+        start=at, stop=at,
+        statusDetails=allure.StatusDetails(
+            message=f"error: {'; '.join(seen.doubts_of_run)}",
+            trace="\n".join(seen.troubles) or None,
+        ),
+        labels=[allure.Label(name=name, value=value) for name, value in (
+            ("epic", "run"), ("feature", "run"), ("suite", "run"), ("severity", "critical"), ("tag", "error"),
+            ("host", e.target), ("framework", "assay9"), ("language", "python"))],
+    )  # fmt: skip
 
 
 def _result(
@@ -180,10 +206,11 @@ def _plain(item: Any) -> Any:
     return item
 
 
-def _properties(record: Record) -> Iterator[str]:
+def _properties(seen: Overview) -> Iterator[str]:
     """Lines of a Java properties file."""
-    e = record.environment
+    e = seen.record.environment
     for name, value in (
+        ("verdict", seen.sentence), ("fewer", seen.fewer),
         ("target", e.target), ("version", e.target_version), ("guest", f"{e.guest_image} {e.guest_kernel}".strip()),
         ("accelerator", e.accelerator), ("security_model", e.security_model), ("host", e.host_distribution),
         ("host_kernel", e.host_kernel), ("assay9", f"{e.assay9_version} {e.assay9_commit}".strip()),

@@ -10,8 +10,8 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from conformance.evidence.models import CaseResult, Record
-from conformance.evidence.overview import Standing, count, overview, standing, visible
+from conformance.evidence.models import CaseResult, Record, Standing
+from conformance.evidence.overview import count, overview, standing, visible
 
 Kind = Literal["worse", "better", "otherwise", "only before", "only after"]
 MEANING: dict[Kind, str] = {

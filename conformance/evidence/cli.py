@@ -11,16 +11,16 @@ from conformance.errors import UsageError
 from conformance.evidence.changes import as_json, as_text, changes
 from conformance.evidence.gate import exit_status, summarise
 from conformance.evidence.record import load_run
-from conformance.evidence.reports import REPORTS, write_reports
+from conformance.evidence.reports import DEFAULT, REPORTS, write_reports
 from conformance.evidence.text import text
 
 
 @click.command()
 @click.argument("run", default="latest")
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(list(REPORTS)),
-              help="Only this report (repeatable); without it all of them.")  # fmt: skip
+              help="Only this report (repeatable); without it all but allure.")  # fmt: skip
 @click.option("--print", "printed", is_flag=True, help="Print the text for a ticket instead of writing files.")
-@click.option("--gate", is_flag=True, help="End with the run's own exit status (0, 1 or 3), for CI.")
+@click.option("--gate", is_flag=True, help="End with the run's own exit status, for CI.")
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Where run directories are.")  # fmt: skip
 def report(run: str, kinds: tuple[str, ...], printed: bool, gate: bool, results: Path) -> None:
@@ -33,13 +33,14 @@ def report(run: str, kinds: tuple[str, ...], printed: bool, gate: bool, results:
     assay9 report                         the newest run
     assay9 report latest --print          the text for a ticket, on standard output
     assay9 report results/20260101T000000Z-qemu --kind junit
+    assay9 report --kind allure           allure-results, some files for each case
     """
     run_dir = find_run(run, results)
     record = load_run(run_dir)
     if printed:
         click.echo(text(record, run_dir.absolute()), nl=False)
     else:
-        written = write_reports(run_dir, kinds or tuple(REPORTS))
+        written = write_reports(run_dir, kinds or DEFAULT)
         click.echo(summarise(record, run_dir), nl=False)
         for path in written:
             click.echo(f"wrote {path}")

@@ -1,7 +1,8 @@
 """JUnit XML from a record, for CI systems.
 
-A suite per layer and family. `fail` and `fixed` are failures, `error` is an error; `known`, `varies`,
-`unsupported` and `undrivable` are skipped, and the message says which and why.
+A suite per layer and family, and one for the run itself where something is to be said that no case shows. `fail` and
+`fixed` are failures, `error` is an error; `known`, `varies`, `unsupported` and `undrivable` are skipped: a message
+says which, and why.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from conformance.evidence.models import CaseResult, Comparison, Record
-from conformance.evidence.overview import Overview, Standing, elapsed, overview, standing, visible
+from conformance.evidence.models import CaseResult, Comparison, Record, Standing
+from conformance.evidence.overview import Overview, elapsed, overview, standing, visible
 
 _SKIPPED: tuple[Standing, ...] = ("known", "varies", "unsupported", "undrivable")
 
@@ -21,8 +22,13 @@ def junit(record: Record) -> bytes:
     took = elapsed(record)
     spent = took if took is not None else sum(r.seconds for r in record.results)
     target = _xml(record.environment.target)
-    root = ET.Element("testsuites", {"name": f"assay9 {target}", **_totals(record.results, spent)})
-    if run := _run_itself(seen):
+    run = _run_itself(seen)
+    totals = _totals(seen.counts, spent)
+    if run is not None:
+        # The totals count what stands below them, also for readers that look at nothing else.
+        totals |= {name: str(int(totals[name]) + int(run.get(name, "0"))) for name in ("tests", "errors")}
+    root = ET.Element("testsuites", {"name": f"assay9 {target}", **totals})
+    if run is not None:
         root.append(run)
     suites: dict[tuple[str, str], list[CaseResult]] = {}
     for result in record.results:
@@ -32,7 +38,8 @@ def junit(record: Record) -> bytes:
             "name": _xml(f"{layer}.{family}"), "hostname": target,
             "timestamp": record.environment.started.isoformat(timespec="seconds"),
         }  # fmt: skip
-        suite = ET.SubElement(root, "testsuite", {**about, **_totals(results, sum(r.seconds for r in results))})
+        totals = _totals(seen.families[layer, family], sum(r.seconds for r in results))
+        suite = ET.SubElement(root, "testsuite", {**about, **totals})
         suite.extend(_case(result, seen) for result in results)
     ET.indent(root)
     return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True))
@@ -69,24 +76,26 @@ def _differences(comparison: Comparison) -> list[str]:
 
 
 def _run_itself(seen: Overview) -> ET.Element | None:
-    """An error that stands for the run, where something is wrong with it that no case shows."""
-    record = seen.record
-    if record.results and not (record.troubles or record.interrupted or record.damage):
+    """A test case that stands for the run, where something is to be said of it that no case shows."""
+    if not seen.doubts_of_run and not seen.fewer:
         return None
-    suite = ET.Element("testsuite", name="run", tests="1", failures="0", errors="1", skipped="0", time="0")
+    errors = "1" if seen.doubts_of_run else "0"
+    suite = ET.Element("testsuite", name="run", tests="1", failures="0", errors=errors, skipped="0", time="0")
     case = ET.SubElement(suite, "testcase", name="the run itself", classname="run", time="0")
-    error = ET.SubElement(case, "error", message=_xml("; ".join(seen.doubts)), type="infrastructure")
-    error.text = _xml("\n".join([*(f"{t.worker}: {t.text}" for t in record.troubles), *record.damage]))
+    if seen.doubts_of_run:
+        error = ET.SubElement(case, "error", message=_xml("; ".join(seen.doubts_of_run)), type="infrastructure")
+        error.text = _xml("\n".join(seen.troubles))
+    if seen.fewer:
+        ET.SubElement(case, "system-out").text = _xml(seen.fewer_named(len(seen.record.results)))
     return suite
 
 
-def _totals(results: list[CaseResult], seconds: float) -> dict[str, str]:
-    stands = [standing(r) for r in results]
+def _totals(counts: dict[Standing, int], seconds: float) -> dict[str, str]:
     return {
-        "tests": str(len(stands)),
-        "failures": str(stands.count("fail") + stands.count("fixed")),
-        "errors": str(stands.count("error")),
-        "skipped": str(sum(stand in _SKIPPED for stand in stands)),
+        "tests": str(sum(counts.values())),
+        "failures": str(counts["fail"] + counts["fixed"]),
+        "errors": str(counts["error"]),
+        "skipped": str(sum(counts[s] for s in _SKIPPED)),
         "time": f"{seconds:.3f}",
     }
 

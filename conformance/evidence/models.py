@@ -1,4 +1,4 @@
-"""The models of a run record, schema version 1.
+"""The models of a run record, schema version 2 (1 had no selection, and counted a difference that may be as a failure).
 
 Rule of this module: everything a report shows stands in these models, so that any report can be derived again
 years later from the run directory alone. Strings are kept as shown to people: shortened by the caller, and
@@ -14,10 +14,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Verdict = Literal["pass", "fail", "known", "fixed", "unsupported", "undrivable", "error"]
 VERDICTS: tuple[Verdict, ...] = ("pass", "fail", "known", "fixed", "unsupported", "undrivable", "error")
+Standing = Literal["pass", "fail", "fixed", "error", "known", "varies", "guest", "unsupported", "undrivable"]
+"""A verdict as reports count it, see `conformance.evidence.overview.standing`."""
 RuleKind = Literal["exact", "identity", "rescaled", "informational"]
 Severity = Literal["must", "linux", "varies"]
 
@@ -128,6 +130,29 @@ class KnownFailure(_Model):
     """Whose fault it is: device, server or client."""
 
 
+class Selected(_Model):
+    """A case that is to be run, recorded before the first case runs: what a result says of it without having run it."""
+
+    node_id: Text
+    """As pytest names it; pytest-xdist tells a case that killed its worker by this."""
+    id: Text
+    case_id: Text
+    parameters: Text = ""
+    layer: Text
+    family: Text
+    title: Text
+    requirement: Text
+    source: Text
+    severity: Severity
+    mount: Text = ""
+    covers: list[Text] = []
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What no two cases of a run share."""
+        return self.id, self.mount
+
+
 class SeenFinding(_Model):
     """One thing that was wrong."""
 
@@ -164,6 +189,8 @@ class CaseResult(_Model):
     """One line: why this verdict."""
     infrastructure: bool = False
     """For `error`: the machine, SSH or a disk broke, not the suite."""
+    ran: bool = True
+    """False: selected, and nothing was recorded of it. Such an `error` is added when the run has ended."""
     details: Text = ""
     """A traceback or other lines worth keeping."""
     known: KnownFailure | None = None
@@ -190,6 +217,11 @@ class CaseResult(_Model):
     covers_ok: bool | None = None
     """Whether all of `covers` crossed; None where the target gives no trace."""
     log_excerpts: list[LogExcerpt] = []
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What no two results of a run share."""
+        return self.id, self.mount
 
 
 class Environment(_Model):
@@ -226,6 +258,8 @@ class Environment(_Model):
     assay9_commit: Text = ""
     """Of the checkout; ends in -dirty where files differ from it. Empty for an installed package."""
     command: Text = ""
+    asked: dict[Text, Text] = {}
+    """Options of the run that choose what is tested, e.g. another guest: only runs that agree in these are compared."""
     seed: int | None = None
     started: datetime
     ended: datetime | None = None
@@ -243,16 +277,37 @@ class Trouble(_Model):
     text: Text
 
 
+class Earlier(_Model):
+    """How many cases judged the target in an earlier run, of those that both runs selected."""
+
+    run: Text
+    """The name of its directory."""
+    started: datetime
+    compared: int
+    """Cases that both runs selected."""
+    judged_then: int
+    judged_now: int
+    no_longer: list[Text] = []
+    """Cases that judged the target then and do not now."""
+
+
 class Record(_Model):
     """A whole run."""
 
     schema_version: int = SCHEMA_VERSION
     environment: Environment
-    counts: dict[Verdict, int] = {}
-    """Results by verdict, every verdict named."""
+    counts: dict[Standing, int] = {}
+    """Results by standing, every standing named."""
+    selected: int | None = None
+    """Cases that were to be run; None in records of schema version 1."""
     results: list[CaseResult] = []
+    """One for each case that was selected, whether it ran or not."""
     troubles: list[Trouble] = []
     interrupted: bool = False
     """The run did not come to its own end: what is here is what had finished by then."""
+    interrupted_by: Text = ""
+    """The signal that ended it: SIGINT, SIGTERM or SIGHUP. Empty where something else did, e.g. kill -9."""
+    earlier: Earlier | None = None
+    """The newest run before this one on the same target; None where there is none."""
     damage: list[Text] = []
     """What could not be read of a run that was killed, e.g. a last line cut short."""

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from conformance.evidence.looked import Looks, looks
-from conformance.evidence.models import CaseResult, KnownFailure, Record
+from conformance.evidence.models import CaseResult, KnownFailure, Record, Standing
 
-Standing = Literal["pass", "fail", "fixed", "error", "known", "varies", "guest", "unsupported", "undrivable"]
 STANDINGS: tuple[Standing, ...] = (
     "pass", "fail", "fixed", "error", "known", "varies", "guest", "unsupported", "undrivable",
 )  # fmt: skip
@@ -28,6 +26,12 @@ MEANING: dict[Standing, str] = {
     "unsupported": "the target declares that it lacks this, and refused it as declared",
     "undrivable": "this guest, link or host cannot express the case",
 }
+JUDGED: frozenset[Standing] = frozenset({"pass", "fail", "fixed", "known", "varies", "unsupported"})
+"""Standings of cases that judged the target: with another target they could have ended otherwise."""
+FEWEST_JUDGED = 0.05
+"""A run in which a smaller share of the cases judged the target has no verdict."""
+FEWEST_OF_EARLIER = 0.5
+"""The same for the share of those cases that judged the target in an earlier run."""
 
 
 OWNERS = {
@@ -50,6 +54,14 @@ def standing(result: CaseResult) -> Standing:
     return result.verdict
 
 
+def tally(results: Iterable[CaseResult]) -> dict[Standing, int]:
+    """Results by standing, every standing named: the only place where results are counted."""
+    counts: dict[Standing, int] = dict.fromkeys(STANDINGS, 0)
+    for result in results:
+        counts[standing(result)] += 1
+    return counts
+
+
 @dataclass(frozen=True, slots=True)
 class Overview:
     """A record sorted for people."""
@@ -65,13 +77,20 @@ class Overview:
 
     @property
     def judged(self) -> int:
-        """Results that say something about the target: all but errors, what could not be driven, and what no server
-        could have failed."""
-        return len(self.record.results) - sum(self.counts[s] for s in ("error", "undrivable", "guest"))
+        """Results that say something about the target: all but errors, what could not be driven, and what no
+        server could have failed."""
+        return sum(self.counts[s] for s in JUDGED)
+
+    @property
+    def not_run(self) -> int:
+        """Cases that were selected, and of which nothing was recorded. They are counted as errors, too."""
+        return sum(not r.ran for r in self["error"])
 
     @property
     def status(self) -> int:
         """The gate's exit status, see `gate`."""
+        if self.record.interrupted_by:
+            return 130 if self.record.interrupted_by == "SIGINT" else 143
         if self.counts["fail"] or self.counts["fixed"]:
             return 1
         return 3 if self.doubts else 0
@@ -79,36 +98,76 @@ class Overview:
     @property
     def doubts(self) -> list[str]:
         """Why nothing can be concluded from an absence of failures; empty when all is well."""
+        found = []
+        if errors := self.counts["error"] - self.not_run:
+            found.append(f"{count(errors, 'case')} ended in error")
+        if self.not_run:
+            found.append(f"{count(self.not_run, 'case')} did not run")
+        return found + self.doubts_of_run
+
+    @property
+    def doubts_of_run(self) -> list[str]:
+        """Those of the doubts that no single case shows."""
         record, found = self.record, []
         if not record.results:
             found.append("nothing ran")
         elif not self.judged:
-            found.append("no case could be judged")
-        if self.counts["error"]:
-            found.append(f"{count(self.counts['error'], 'case')} ended in error")
+            found.append("no case judged the target")
+        elif self.judged < FEWEST_JUDGED * len(record.results):
+            found.append(f"only {count(self.judged, 'case')} judged the target")
+        if self.judged and self.fewer and (e := record.earlier) and e.judged_now < FEWEST_OF_EARLIER * e.judged_then:
+            found.append(f"only {e.judged_now:,} of {count(e.judged_then, 'case')} that judged the target in {e.run}")
         if record.troubles:
             found.append(count(len(record.troubles), "failure") + " of the infrastructure")
-        if record.interrupted:
+        if record.interrupted_by:
+            found.append(f"the run was interrupted by {record.interrupted_by}")
+        elif record.interrupted:
             found.append("the run did not come to its end")
         if record.damage:
             found.append("the record is damaged")
         return found
 
     @property
+    def fewer(self) -> str:
+        """One line that says how many fewer cases judged the target than in an earlier run; empty where none did."""
+        earlier = self.record.earlier
+        if earlier is None or earlier.judged_now >= earlier.judged_then:
+            return ""
+        both = f"of the {count(earlier.compared, 'case')} that both runs selected"
+        numbers = f"{earlier.judged_now:,} now, {earlier.judged_then:,} then, {both}"
+        return f"fewer cases judged the target than in {earlier.run}: {numbers}"
+
+    @property
+    def troubles(self) -> list[str]:
+        """What the infrastructure did wrong and what cannot be read, one line each; said once, whoever met it."""
+        met: dict[str, list[str]] = {}
+        for trouble in self.record.troubles:
+            met.setdefault(trouble.text, []).append(trouble.worker)
+        said = [f"{', '.join(dict.fromkeys(workers))}: {text}" for text, workers in met.items()]
+        return said + self.record.damage
+
+    def fewer_named(self, shown: int) -> str:
+        """The same, with so many of the cases that judged the target then and do not now."""
+        names = self.record.earlier.no_longer if self.record.earlier is not None else []
+        more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+        return f"{self.fewer}: {', '.join(names[:shown])}{more}" if self.fewer else ""
+
+    @property
     def sentence(self) -> str:
         """The verdict on the target in one sentence, without the target's name."""
         total = count(len(self.record.results), "case")
-        if self.status == 0:
-            return f"nothing unexpected in {total}"
+        judged = f"{self.judged:,} of {total} judged the target"
         doubts = ", ".join(self.doubts)
-        if self.status == 3:
-            return f"no verdict: {doubts}" + (f" (of {total})" if self.record.results else "")
         wrong = []
         if self.counts["fail"]:
             wrong.append(count(self.counts["fail"], "unexpected failure"))
         if self.counts["fixed"]:
             wrong.append(count(self.counts["fixed"], "unexpected pass", "unexpected passes"))
-        return f"{' and '.join(wrong)} in {total}" + (f"; besides, {doubts}" if doubts else "")
+        if wrong:
+            return f"{' and '.join(wrong)}; {judged}" + (f"; besides, {doubts}" if doubts else "")
+        if doubts:
+            return f"no verdict: {doubts}" + (f"; {judged}" if self.judged else "")
+        return f"nothing unexpected; {judged}"
 
     @property
     def effort(self) -> str:
@@ -185,13 +244,13 @@ class Overview:
 
 def overview(record: Record) -> Overview:
     """Sort and count a record."""
-    families: dict[tuple[str, str], dict[Standing, int]] = {}
+    families: dict[tuple[str, str], list[CaseResult]] = {}
     by_standing: dict[Standing, list[CaseResult]] = {s: [] for s in STANDINGS}
     for result in record.results:
-        family = families.setdefault((result.layer, result.family), dict.fromkeys(STANDINGS, 0))
-        family[standing(result)] += 1
+        families.setdefault((result.layer, result.family), []).append(result)
         by_standing[standing(result)].append(result)
-    return Overview(record, families, {s: len(found) for s, found in by_standing.items()}, by_standing)
+    counts = {family: tally(results) for family, results in families.items()}
+    return Overview(record, counts, tally(record.results), by_standing)
 
 
 def by_reason(results: Iterable[CaseResult]) -> list[tuple[str, list[CaseResult]]]:
@@ -234,4 +293,4 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -6,9 +6,13 @@ files of its own, one JSON line per finished case, so that a run killed at any m
     results/<UTC time>-<target>/
         environment.json            when the run starts
         environment-<worker>.json   what a worker found out about its guest
+        selected-<worker>.jsonl     one line per case that is to be run, written before the first one runs
         cases-<worker>.jsonl        one line per finished case
         troubles-<worker>.jsonl     failures of the infrastructure
         record.json                 when the run has ended: all of it; from then on the only one that is read
+        summary.json                its counts, and how each case stands
+
+A case that was selected and of which no line can be read becomes an `error`: nothing that was to be run is lost.
 """
 
 from __future__ import annotations
@@ -17,17 +21,19 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from conformance.errors import InfrastructureError, SuiteError, UsageError
+from conformance.evidence.earlier import SUMMARY, directory_name, earlier, summary
+from conformance.evidence.gathering import ENVIRONMENT, first_problem, gather, newer, read_json
 from conformance.evidence.host import with_host_facts
 from conformance.evidence.models import (
     SCHEMA_VERSION,
@@ -42,6 +48,7 @@ from conformance.evidence.models import (
     Record,
     RuleKind,
     SeenFinding,
+    Selected,
     Trouble,
     Verdict,
     printable,
@@ -49,15 +56,13 @@ from conformance.evidence.models import (
 
 __all__ = [
     "SCHEMA_VERSION", "VERDICTS", "Call", "CaseResult", "Comparison", "Environment", "FieldComparison",
-    "KnownFailure", "LogExcerpt", "Record", "RuleKind", "RunWriter", "SeenFinding", "Trouble", "Verdict", "load_run",
-    "read_json",
+    "KnownFailure", "LogExcerpt", "Record", "RuleKind", "RunWriter", "SeenFinding", "Selected", "Trouble", "Verdict",
+    "load_run", "read_json",
 ]  # fmt: skip
 
 RECORD: Final = "record.json"
-ENVIRONMENT: Final = "environment.json"
 _SYNC_SECONDS = 1.0
-_RESULT = TypeAdapter(CaseResult)
-_TROUBLE = TypeAdapter(Trouble)
+_KILLED = "not run to its end: the run was killed"
 
 
 class RunWriter:
@@ -69,12 +74,14 @@ class RunWriter:
 
     def __init__(self, run_dir: Path, worker: str) -> None:
         self.run_dir, self.worker = run_dir, worker
+        self.troubled = self.finished = False
+        """Whether `trouble` and `finish` were called."""
         self._files: dict[str, IO[bytes]] = {}
         self._synced = time.monotonic()
 
     @classmethod
     def create(cls, results_dir: Path, environment: Environment, worker: str = "main") -> RunWriter:
-        """Begin a run: its directory, environment.json in it, and `latest` beside it pointing to it.
+        """Begin a run: its directory, and environment.json in it.
 
         What `environment` leaves empty about this host (distribution, CPUs, versions) is filled in.
         """
@@ -82,7 +89,6 @@ class RunWriter:
             results_dir.mkdir(parents=True, exist_ok=True)
             run_dir = _fresh(results_dir, environment)
             _write(run_dir / ENVIRONMENT, with_host_facts(environment).model_dump_json(indent=1).encode())
-            _point_latest(results_dir, run_dir)
         return cls(run_dir, worker)
 
     @classmethod
@@ -101,9 +107,27 @@ class RunWriter:
         try:
             checked = Environment.model_validate({"target": "", "started": datetime.now(UTC), **facts})
         except ValidationError as e:
-            raise SuiteError(f"the environment of {self.worker}: {_first(e)}") from None
+            raise SuiteError(f"the environment of {self.worker}: {first_problem(e)}") from None
         with _disk(path):
             _write(path, checked.model_dump_json(include=set(facts), indent=1).encode())
+
+    def select(self, selected: Iterable[Selected]) -> None:
+        """Record which cases are to be run, before the first one runs. Each worker does; they select the same.
+
+        As of now `latest` leads to the run. One that selects nothing was asked for what is not there.
+        """
+        lines = b"".join(s.model_dump_json(exclude_defaults=True).encode() + b"\n" for s in selected)
+        path = self.run_dir / f"selected-{self.worker}.jsonl"
+        with _disk(path):
+            _write(path, lines)
+        if lines:
+            _point_latest(self.run_dir.parent, self.run_dir)
+
+    def abandon(self) -> None:
+        """Remove the run: nothing was selected, so that there is nothing to keep."""
+        self.finished = True
+        self.close()
+        shutil.rmtree(self.run_dir, ignore_errors=True)
 
     def append(self, result: CaseResult) -> None:
         """Keep a finished case."""
@@ -113,19 +137,32 @@ class RunWriter:
 
     def trouble(self, text: str) -> None:
         """Keep what the infrastructure did wrong outside any case, e.g. a guest that never answered."""
+        self.troubled = True
         found = Trouble(at=datetime.now(UTC), worker=self.worker, text=text)
         self._line("troubles", found.model_dump_json().encode())
 
-    def finish(self, interrupted: bool = False) -> Record:
-        """End the run: gather what all workers left into record.json, and return it."""
+    def finish(self, interrupted: bool = False, interrupted_by: str = "", why_not_run: str = "") -> Record:
+        """End the run: gather what all workers left into record.json, and return it.
+
+        `interrupted_by` names the signal that ended it; `why_not_run` is the reason of the cases that were selected and
+        of which nothing was recorded.
+        """
+        self.finished = True
         self.close()
-        gathered = _gather(self.run_dir)
+        reason = why_not_run or (f"not run: interrupted by {interrupted_by}" if interrupted_by else "not run")
+        with _disk(self.run_dir):
+            gathered = gather(self.run_dir, reason)
         environment = gathered.environment.model_copy(update={"ended": datetime.now(UTC)})
-        record = gathered.model_copy(update={"environment": environment, "interrupted": interrupted})
+        record = gathered.model_copy(update={
+            "environment": environment, "interrupted": interrupted or bool(interrupted_by),
+            "interrupted_by": interrupted_by, "earlier": earlier(self.run_dir, environment, gathered.results),
+        })  # fmt: skip
         path = self.run_dir / RECORD
         with _disk(path):
             _write(path, record.model_dump_json(exclude_none=True).encode())
+            _write(self.run_dir / SUMMARY, json.dumps(summary(record), indent=0).encode())
             _Last.remember(path, record)
+        _point_latest(self.run_dir.parent, self.run_dir)
         return record
 
     def close(self) -> None:
@@ -166,23 +203,7 @@ def load_run(run_dir: Path) -> Record:
     if not (run_dir / ENVIRONMENT).is_file():
         what = "is no run directory: it holds neither record.json nor environment.json"
         raise UsageError(f"{run_dir} {what if run_dir.is_dir() else 'does not exist'}")
-    return _gather(run_dir).model_copy(update={"interrupted": True})
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file of a run directory. Raises UsageError, one line, where it is damaged or newer."""
-    try:
-        seen = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as e:
-        raise UsageError(f"{path} is damaged: {e}") from None
-    version = seen.get("schema_version") if isinstance(seen, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise UsageError(_newer(path, version))
-    return seen
-
-
-def _newer(path: Path, version: int) -> str:
-    return f"{path} has schema version {version}, this assay9 reads up to {SCHEMA_VERSION}: use a newer one"
+    return gather(run_dir, _KILLED).model_copy(update={"interrupted": True})
 
 
 class _Last:
@@ -210,69 +231,11 @@ def _read_record(path: Path) -> Record:
     try:
         record = Record.model_validate_json(path.read_bytes())
         if record.schema_version > SCHEMA_VERSION:
-            raise UsageError(_newer(path, record.schema_version))
+            raise UsageError(newer(path, record.schema_version))
         return record
     except ValidationError as e:
         read_json(path)  # says it better where the file is cut short or newer
-        raise UsageError(f"{path} is no record of schema version {SCHEMA_VERSION}: {_first(e)}") from None
-
-
-def _gather(run_dir: Path) -> Record:
-    damage: list[str] = []
-    results = list(_lines(run_dir, "cases", _RESULT, damage))
-    troubles = list(_lines(run_dir, "troubles", _TROUBLE, damage))
-    environment = _environment(run_dir, damage)
-    mounts = {r.mount: r.mount_shown for r in results if r.mount and r.mount_shown}
-    seen = Counter(r.verdict for r in results)
-    return Record(
-        environment=environment.model_copy(update={"mounts": dict(sorted(mounts.items()))}),
-        counts={v: seen[v] for v in VERDICTS},
-        results=sorted(results, key=lambda r: (r.layer, r.family, r.case_id, r.id, r.mount)),
-        troubles=sorted(troubles, key=lambda t: t.at),
-        damage=damage,
-    )
-
-
-def _lines(run_dir: Path, kind: str, adapter: TypeAdapter[Any], damage: list[str]) -> Iterator[Any]:
-    for path in sorted(run_dir.glob(f"{kind}-*.jsonl")):
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    yield adapter.validate_json(line)
-                except ValidationError as e:
-                    cut = "is cut off" if not line.endswith(b"\n") else f"cannot be read ({_first(e)})"
-                    damage.append(f"{path.name}: line {number} {cut}: one entry is lost")
-
-
-def _environment(run_dir: Path, damage: list[str]) -> Environment:
-    try:
-        whole = Environment.model_validate(read_json(run_dir / ENVIRONMENT))
-    except ValidationError as e:
-        raise UsageError(f"{run_dir / ENVIRONMENT} is no environment: {_first(e)}") from None
-    described: dict[str, dict[str, Any]] = {}
-    for path in sorted(run_dir.glob("environment-*.json")):
-        worker = path.stem.removeprefix("environment-")
-        try:
-            described[worker] = read_json(path)
-        except UsageError as e:
-            damage.append(str(e))
-    return _merged(whole, described)
-
-
-def _merged(whole: Environment, described: Mapping[str, dict[str, Any]]) -> Environment:
-    """The first worker's facts, the further ones' command lines, and a note on whatever else differs."""
-    first: dict[str, Any] = {}
-    notes, argv = list(whole.notes), dict(whole.other_argv)
-    for worker, facts in described.items():
-        if not first:
-            first = facts
-            continue
-        argv[worker] = facts.get("argv", [])
-        for name in sorted(facts.keys() - {"argv", "notes"}):
-            if facts[name] != first.get(name):
-                notes.append(f"{worker}: {name} is {facts[name]}, elsewhere {first.get(name, 'not known')}")
-    update = {**first, "other_argv": argv, "notes": [*notes, *first.get("notes", [])]}
-    return Environment.model_validate({**whole.model_dump(), **update})
+        raise UsageError(f"{path} is no record of schema version {SCHEMA_VERSION}: {first_problem(e)}") from None
 
 
 def _as_line(result: CaseResult) -> bytes:
@@ -284,7 +247,7 @@ def _as_line(result: CaseResult) -> bytes:
         plain = _spelled_out(result.model_dump(warnings=False))
         return CaseResult.model_validate(plain).model_dump_json(exclude_defaults=True).encode()
     except ValidationError as e:
-        raise SuiteError(f"{result.id}: its evidence is malformed: {_first(e)}") from None
+        raise SuiteError(f"{result.id}: its evidence is malformed: {first_problem(e)}") from None
 
 
 def _spelled_out(value: Any) -> Any:
@@ -295,15 +258,9 @@ def _spelled_out(value: Any) -> Any:
     return printable(value)
 
 
-def _first(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
-
-
 def _fresh(results_dir: Path, environment: Environment) -> Path:
     """A new directory, named by the run's start and its target."""
-    target = re.sub(r"[^A-Za-z0-9._-]", "_", environment.target) or "target"
-    name = f"{environment.started.astimezone(UTC):%Y%m%dT%H%M%SZ}-{target}"
+    name = f"{environment.started.astimezone(UTC):%Y%m%dT%H%M%SZ}-{directory_name(environment.target)}"
     for attempt in range(1, 1000):
         run_dir = results_dir / (name if attempt == 1 else f"{name}-{attempt}")
         with contextlib.suppress(FileExistsError):
@@ -340,6 +297,6 @@ def _disk(path: Path) -> Iterator[None]:
     except OSError as e:
         where = e.filename or path
         raise InfrastructureError(
-            f"the evidence cannot be written: {where}: {e.strerror or e}",
-            "free some space or choose another --results",
+            f"the evidence cannot be kept: {where}: {e.strerror or e}",
+            "free some space, leave the directory of a run alone, or choose another --results",
         ) from None

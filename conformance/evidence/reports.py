@@ -20,9 +20,11 @@ REPORTS: dict[str, tuple[str, Callable[[Record, Path], None]]] = {
     "allure": ("allure-results", write_allure),
 }
 """Kind -> (name in the run directory, what writes it)."""
+DEFAULT = ("html", "rti", "junit")
+"""Those that every run gets. Allure's are two or three files a case: only who asks for them gets them."""
 
 
-def write_reports(run_dir: Path, kinds: tuple[str, ...] = tuple(REPORTS)) -> list[Path]:
+def write_reports(run_dir: Path, kinds: tuple[str, ...] = DEFAULT) -> list[Path]:
     """Write reports of `kinds` into the run directory; where they are.
 
     Raises UsageError where `run_dir` is no run, InfrastructureError where the disk refuses; the record is left as

@@ -12,14 +12,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from conformance.evidence.models import Record
-from conformance.evidence.overview import STANDINGS, Overview, Standing, duration, elapsed, overview, visible
+from conformance.evidence.models import Record, Standing
+from conformance.evidence.overview import (
+    STANDINGS,
+    Overview,
+    by_reason,
+    count,
+    duration,
+    elapsed,
+    overview,
+    visible,
+)
 
 _STYLES: dict[Standing, str] = {
     "pass": "green", "fail": "bold red", "fixed": "bold magenta", "error": "bold red", "known": "yellow",
     "varies": "cyan", "guest": "dim", "unsupported": "dim", "undrivable": "dim",
 }  # fmt: skip
 _LISTED = 30
+_NAMED = 5
 
 
 def summary(record: Record, run_dir: Path, *, colour: bool | None = None, width: int | None = None) -> str:
@@ -64,7 +74,7 @@ def _table(seen: Overview) -> Table:
 
 
 def _listing(console: Console, seen: Overview) -> None:
-    for name in ("fail", "fixed", "error"):
+    for name in ("fail", "fixed"):
         results = seen[name]
         if results:
             console.print()
@@ -73,6 +83,19 @@ def _listing(console: Console, seen: Overview) -> None:
             console.print(line)
         if len(results) > _LISTED:
             console.print(Text(f"... and {len(results) - _LISTED} more: see the report", style="dim"))
-    for text in [t.text for t in seen.record.troubles] + seen.record.damage:
+    if seen["error"]:
+        console.print()
+    groups = by_reason(seen["error"])
+    for reason, having in groups[:_LISTED]:
+        names = ", ".join(visible(seen.name(r)) for r in having[:_NAMED])
+        more = f" and {len(having) - _NAMED:,} more" if len(having) > _NAMED else ""
+        console.print(Text.assemble(("error ", _STYLES["error"]), (names + more, "bold"), f": {visible(reason)}"))
+    if len(groups) > _LISTED:
+        console.print(Text(f"... and {count(len(groups) - _LISTED, 'other reason')}: see the report", style="dim"))
+    for text in seen.troubles[:_LISTED]:
         console.print(Text.assemble(("trouble ", "bold yellow"), visible(text)))
+    if len(seen.troubles) > _LISTED:
+        console.print(Text(f"... and {len(seen.troubles) - _LISTED} more: see the report", style="dim"))
+    if seen.fewer:
+        console.print(Text.assemble(("note ", "bold yellow"), visible(seen.fewer_named(_NAMED))))
     console.print()

@@ -37,7 +37,7 @@ def text(record: Record, run_dir: Path | None = None) -> str:
     parts = [
         _paragraph(f"virtio-9p conformance of target {record.environment.target}: {seen.sentence}."),
         *_tested(seen),
-        *_section("Results", [_table(seen)]),
+        *_section("Results", [_table(seen)] if seen.record.results else []),
         *_section("Unexpected", _unexpected(seen)),
         *_section("Errors: neither pass nor fail", _errors(seen)),
         *_section("Known failures, declared in the target's profiles", _known(seen)),
@@ -73,7 +73,9 @@ def _tested(seen: Overview) -> Iterator[str]:
     host = ", ".join(part for part in (e.host_distribution, e.host_kernel) if part)
     said.append(f". Host: {host}." if host else ".")
     yield _paragraph("".join(said))
-    how = f"{count(len(seen.record.results), 'case')} ran{_on_mounts(seen)}, {seen.effort}."
+    total = count(len(seen.record.results), "case")
+    ran = f"{len(seen.record.results) - seen.not_run:,} of {total}" if seen.not_run else total
+    how = f"{ran} ran{_on_mounts(seen)}, {seen.effort}."
     took = elapsed(seen.record)
     begun = f"Started {e.started:%Y-%m-%d %H:%M} UTC" + (f", took {duration(took)}." if took is not None else ".")
     suite = f"assay9 {e.assay9_version}" + (f", commit {e.assay9_commit[:12]}" if e.assay9_commit else "")
@@ -87,7 +89,7 @@ def _tested(seen: Overview) -> Iterator[str]:
         yield _wrapped(f"$ {e.command}", "  ", "      ")
     if e.argv:
         yield _command(e.argv)
-    if notes := [*seen.record.damage, *e.notes]:
+    if notes := [*([seen.fewer_named(_IDS_SHOWN)] if seen.fewer else []), *e.notes]:
         yield "\n".join(_wrapped(f"Note: {note}", "", "  ") for note in notes)
 
 
@@ -165,7 +167,7 @@ def _seen(result: CaseResult) -> Iterator[str]:
 
 
 def _errors(seen: Overview) -> Iterator[str]:
-    yield from (_wrapped(f"{t.worker}: {t.text}", "  ", "    ") for t in seen.record.troubles[:_LISTED])
+    yield from (_wrapped(text, "  ", "    ") for text in seen.troubles[:_LISTED])
     yield from _grouped(seen, seen["error"])
 
 

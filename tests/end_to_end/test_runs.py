@@ -49,6 +49,35 @@ def test_a_name_that_no_case_has_is_told_and_status_2(tmp_path: Path) -> None:
     assert "no case of vfs, property in family mode matches -k 'MODE-999': did you mean 'MODE-0" in done.stderr
 
 
+def test_a_usage_error_leaves_no_run_and_latest_where_it_is(tmp_path: Path) -> None:
+    assay9("run", "local", "--family", FAMILY, "-k", "MODE-002", "--jobs", "1", cwd=tmp_path)
+    latest = (tmp_path / "results" / "latest").resolve()
+    for wrong in (["-k", "MODE-999"], ["--nosuchoption"]):
+        assert assay9("run", "local", "--family", FAMILY, "--jobs", "1", *wrong, cwd=tmp_path).returncode == 2
+        assert (tmp_path / "results" / "latest").resolve() == latest
+    assert [p.name for p in (tmp_path / "results").glob("2*")] == [latest.name]
+
+
+def test_what_failed_last_is_kept_for_each_target(tmp_path: Path) -> None:
+    """A case that fails on one target is all that --lf runs there; on another one it runs everything."""
+    (tmp_path / "other.toml").write_text('kind = "local"\ntitle = "the same under another name"\n')
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "saboteur.py").write_text((Path(__file__).parent / "saboteur.py").read_text())
+
+    def ran(target: str, *more: str) -> set[str]:
+        assay9("run", target, "--family", FAMILY, "-k", "MODE-002 or MODE-003", "--mount", "cache=none", "--jobs", "1",
+               *more, cwd=tmp_path)  # fmt: skip
+        return {r.case_id for r in record_of(tmp_path).results}
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYTHONPATH", str(broken))
+        patched.setenv("A9_SABOTAGE", "fixture:MODE-003")
+        assert ran("local", "-p", "saboteur") == {"MODE-002", "MODE-003"}
+    assert ran("other.toml", "--lf") == {"MODE-002", "MODE-003"}
+    assert ran("local", "--lf") == {"MODE-003"}
+
+
 @pytest.mark.guest
 def test_a_run_on_a_booted_guest_shows_that_messages_crossed(tmp_path: Path) -> None:
     done = assay9("run", "qemu", "--family", FAMILY, "-k", CASE, "--jobs", "1", "--mount", "cache=none", cwd=tmp_path)

@@ -11,6 +11,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from conformance.evidence.overview import tally
 from conformance.evidence.record import (
     Call,
     CaseResult,
@@ -21,6 +22,7 @@ from conformance.evidence.record import (
     LogExcerpt,
     Record,
     RunWriter,
+    Selected,
     Verdict,
 )
 
@@ -109,23 +111,31 @@ def results(cases: int = 60, calls: int = 8, seed: int = 1, mounts: bool = True)
 def record(cases: int = 60, calls: int = 8, seed: int = 1, mounts: bool = True) -> Record:
     """The whole run, in memory."""
     found = results(cases, calls, seed, mounts)
-    counts: dict[Verdict, int] = {v: sum(r.verdict == v for r in found) for v in WEIGHTS}
     made = environment().model_copy(update={
         "ended": STARTED + timedelta(seconds=271), "mounts": {r.mount: r.mount_shown for r in found},
     })  # fmt: skip
-    return Record(environment=made, counts=counts, results=found)
+    return Record(environment=made, counts=tally(found), selected=len(found), results=found)
 
 
 def write(results_dir: Path, cases: int = 60, calls: int = 8, workers: int = 2) -> Path:
     """The whole run, as its workers would have left it."""
     writer = RunWriter.create(results_dir, environment())
     attached = [RunWriter.attach(writer.run_dir, f"gw{n}") for n in range(workers)]
-    for result in results(cases, calls):
+    made = results(cases, calls)
+    for one in attached:
+        one.select(selected(made))
+    for result in made:
         attached[hash(result.worker) % workers].append(result)
     for one in attached:
         one.close()
     writer.finish()
     return writer.run_dir
+
+
+def selected(made: list[CaseResult]) -> list[Selected]:
+    """What a worker records of these cases before the first one runs."""
+    fields = Selected.model_fields.keys() - {"node_id"}
+    return [Selected(node_id=f"x::{r.id}[{r.mount}]", **{f: getattr(r, f) for f in fields}) for r in made]
 
 
 def _verdict(rng: random.Random) -> Verdict:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from conformance.evidence.gate import exit_status, unexpected
-from conformance.evidence.models import CaseResult, Environment, Record, Trouble
+from conformance.evidence.models import CaseResult, Earlier, Environment, Record, Trouble
 from tests.evidence import sample
 
 
@@ -22,6 +22,7 @@ def made(*verdicts: str, **more: object) -> Record:
     return Record(environment=Environment(target="x", started=sample.STARTED), results=results).model_copy(update=more)
 
 
+EARLIER = Earlier(run="20260101T000000Z-x", started=sample.STARTED, compared=3, judged_then=2, judged_now=1)
 TROUBLE = [Trouble(at=datetime.now(UTC), worker="main", text="no guest")]
 
 
@@ -40,6 +41,14 @@ TROUBLE = [Trouble(at=datetime.now(UTC), worker="main", text="no guest")]
         (made("undrivable", "undrivable"), 3),
         (made("pass", interrupted=True), 3),
         (made("pass", damage=["a line was cut off"]), 3),
+        (made("pass", interrupted=True, interrupted_by="SIGINT"), 130),
+        (made("pass", "fail", interrupted=True, interrupted_by="SIGTERM"), 143),
+        (made("pass", interrupted=True, interrupted_by="SIGHUP"), 143),
+        (made("pass", *["undrivable"] * 1712), 3),
+        (made("pass", *["undrivable"] * 19), 0),
+        (made("fail", *["undrivable"] * 1712), 1),
+        (made("pass", "undrivable", earlier=EARLIER), 0),
+        (made("pass", "undrivable", "undrivable", earlier=EARLIER.model_copy(update={"judged_then": 3})), 3),
     ],
 )
 def test_status(record: Record, status: int) -> None:

@@ -17,6 +17,7 @@ from conformance.evidence.record import RunWriter, load_run
 from conformance.evidence.reports import REPORTS, write_reports
 from conformance.evidence.text import text
 from tests.evidence import sample
+from tests.evidence.reading import read_back
 
 CASES = 120
 
@@ -24,7 +25,7 @@ CASES = 120
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = sample.write(tmp_path_factory.mktemp("results"), CASES)
-    write_reports(run_dir)
+    write_reports(run_dir, tuple(REPORTS))
     return run_dir
 
 
@@ -86,6 +87,7 @@ def test_junit_counts_as_the_record_does(run: Path) -> None:
 def test_allure_has_epic_feature_story_and_a_step_per_call(run: Path) -> None:
     record = load_run(run)
     results = [json.loads(p.read_text()) for p in (run / "allure-results").glob("*-result.json")]
+    results = [r for r in results if r["name"] != "the run itself"]
     assert len(results) == CASES
     labels = [{label["name"]: label["value"] for label in r["labels"]} for r in results]
     assert {entry["epic"] for entry in labels} == {r.layer for r in record.results}
@@ -123,19 +125,30 @@ def test_report_that_cannot_be_written_leaves_the_others(run: Path, monkeypatch:
     assert (run / "rti.txt").exists()
 
 
+def test_nobody_gets_allure_files_who_did_not_ask(tmp_path: Path) -> None:
+    run_dir = sample.write(tmp_path, 12)
+    write_reports(run_dir)
+    assert not (run_dir / "allure-results").exists()
+    assert CliRunner().invoke(report, ["--results", str(tmp_path)]).exit_code == 0
+    assert not (run_dir / "allure-results").exists()
+
+
 def test_killed_run_is_reported_as_far_as_it_came(tmp_path: Path) -> None:
     writer = RunWriter.create(tmp_path, sample.environment())
-    for result in sample.results(12):
+    results = sample.results(12)
+    writer.select(sample.selected(results))
+    for result in results:
         writer.append(result)
     writer.close()
     cut = writer.run_dir / "cases-main.jsonl"
     cut.write_bytes(cut.read_bytes()[:-40])
     record = load_run(writer.run_dir)
-    assert record.interrupted and len(record.results) == 11
+    assert record.interrupted and [r.id for r in record.results if not r.ran] == [results[-1].id]
     assert len(record.damage) == 1 and "cut off" in record.damage[0]
     told = CliRunner().invoke(report, ["latest", "--results", str(tmp_path), "--gate"])
     assert told.exit_code == 1, "a failure that was really seen wins over the interruption"
-    assert "interrupted" in text(record) or "did not come to its end" in " ".join(text(record).split())
+    assert "did not come to its end" in " ".join(text(record).split())
+    read_back(writer.run_dir)
 
 
 def test_command_names_what_is_missing(tmp_path: Path) -> None:

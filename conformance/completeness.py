@@ -1,0 +1,157 @@
+"""Nothing that was selected is lost: what pytest says of a case, or of itself, always leaves an entry in the record.
+
+A case leaves its result when it has been judged. Whatever keeps it from that (a fixture that raises, a skip by somebody
+else, an error of pytest's own) becomes an `error` with its reason; what happens outside any case becomes a trouble.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+
+from conformance.case import Case
+from conformance.errors import InfrastructureError
+from conformance.evidence.gathering import not_run
+from conformance.evidence.record import RunWriter, Selected
+
+_LONGEST = 300
+INTERNAL_ERROR = "internal-error.txt"
+"""In the run's directory: the traceback of an error of pytest's own, or of a hook of ours."""
+
+
+class Completeness:
+    """One process's account of what was selected, and of what has a result."""
+
+    def __init__(self, writer: Callable[[], RunWriter | None], worker: str, controls: bool) -> None:
+        self._writer, self._worker, self._controls = writer, worker, controls
+        self._selected: dict[str, Selected] = {}
+        self._judged: set[str] = set()
+        self._told: set[str] = set()
+        self._broken = False
+
+    def judged(self, node_id: str) -> None:
+        """That case's result is in the record."""
+        self._judged.add(node_id)
+
+    def not_run(self, node_id: str) -> None:
+        """That case is left out on purpose: the run ends, and says why."""
+        self._selected.pop(node_id, None)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Record what is selected before the first case runs. (Where workers run the cases, they collect them.)"""
+        writer = self._writer()
+        if writer is None:
+            return
+        for item in session.items:
+            case, parameters, mount = case_of(item), parameters_of(item), mount_of(item)
+            if case is not None:
+                self._selected[item.nodeid] = selected(item.nodeid, case, parameters, str(mount or ""))
+        writer.select(self._selected.values())
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """A phase of a case has ended: where that leaves it without a result, it is an error."""
+        report = yield
+        writer, entry = self._writer(), self._selected.get(item.nodeid)
+        if writer is None or entry is None:
+            return report
+        if item.nodeid in self._judged:
+            if report.failed and report.when == "teardown":
+                writer.trouble(f"{entry.id}: after the case: {_reason(report, call)}")
+        elif report.when == "call" or not report.passed:
+            self._judged.add(item.nodeid)
+            where = "" if report.when == "call" else f"{report.when}: "
+            reason = f"no verdict: {where}{_reason(report, call)}"
+            try:
+                writer.append(not_run(entry, reason, report.longreprtext[-6000:], self._worker))
+            except InfrastructureError as e:  # the disk is full: when the run ends, the case is one without an entry
+                report.sections.append(("assay9", str(e)))
+        return report
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Cases that cannot be collected, or that their module withdraws, are not in the selection."""
+        writer = self._writer()
+        if report.passed or writer is None or not self._controls:
+            return
+        how = "cannot be collected" if report.failed else "is skipped as a whole"
+        text = f"{report.nodeid or 'the cases'} {how}: {_last_line(report.longreprtext)}"
+        if text not in self._told:  # each worker collects
+            self._told.add(text)
+            writer.trouble(text)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_internalerror(self, excrepr: Any) -> bool | None:
+        """pytest, or a hook of ours, failed outside any case. The controlling process hears of its workers' errors."""
+        writer = self._writer()
+        if writer is None or not self._controls:
+            return None
+        first, self._broken = not self._broken, True
+        kept = writer.run_dir / INTERNAL_ERROR
+        with kept.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{excrepr}\n")
+        if first:  # pytest-xdist often fails once more when it hears of one
+            writer.trouble(f"internal error: {_last_line(str(excrepr))}; its traceback is in {kept.name}")
+        return True  # said; see `without_tracebacks`
+
+
+def without_tracebacks(config: pytest.Config) -> None:
+    """Let pytest's terminal say nothing of internal errors: they are in the summary, with the place of the traceback.
+
+    pytest has no public way to say so.
+    """
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    if reporter is not None:
+        with contextlib.suppress(AttributeError, ValueError):
+            config.hook.pytest_internalerror._remove_plugin(reporter)
+
+
+def case_of(item: Any) -> Case | None:
+    """The case that a pytest item runs; None for other tests."""
+    case: Case | None = getattr(getattr(item, "function", None), "assay9_case", None)
+    return case
+
+
+def mount_of(item: pytest.Item) -> Any:
+    """The mount that the item asks for, None where it asks for none."""
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("share") if callspec is not None else None
+
+
+def parameters_of(item: pytest.Item) -> str:
+    """The case's own parameters, without the mount's."""
+    callspec = getattr(item, "callspec", None)
+    if callspec is None:
+        return ""
+    mount = callspec.params.get("share")
+    return "-".join(part for part in callspec._idlist if part != str(mount))
+
+
+def selected(node_id: str, case: Case, parameters: str, mount: str) -> Selected:
+    """The entry of a case that is to be run."""
+    return Selected(
+        node_id=node_id, id=f"{case.id}[{parameters}]" if parameters else case.id, case_id=case.id,
+        parameters=parameters, layer=case.layer, family=case.family, title=case.function.__name__,
+        requirement=case.requirement, source=case.source, severity=case.severity, mount=mount,
+        covers=list(case.covers),
+    )  # fmt: skip
+
+
+def _reason(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:
+    if report.passed:
+        return "it ended without being judged"
+    if call.excinfo is None:
+        return _last_line(report.longreprtext)
+    text = " ".join(str(call.excinfo.value).split())[:_LONGEST]
+    return f"{call.excinfo.typename}: {text}" if report.failed else text or "skipped without a reason"
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line[1:].strip() for line in lines if line.startswith("E ")]
+    errors = [line for line in errors if not line.startswith("assert ")] or errors
+    return ((errors or lines)[-1] if lines else "no reason given")[:_LONGEST]

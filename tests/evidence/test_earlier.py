@@ -1,0 +1,94 @@
+"""How many cases judged the target, and whether they were more in an earlier run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.evidence.models import CaseResult, Record
+from conformance.evidence.overview import overview
+from conformance.evidence.record import RunWriter
+from tests.evidence import sample
+from tests.evidence.reading import read_back
+
+
+def run(results: Path, day: int, verdicts: dict[str, str], **about: Any) -> Record:
+    """A run on that day in which the cases of those names ended so; `interrupted_by` and fields of the environment."""
+    interrupted_by = about.pop("interrupted_by", "")
+    made = sample.environment().model_copy(update={"started": sample.STARTED + timedelta(days=day), **about})
+    writer = RunWriter.create(results, made)
+    found = [
+        CaseResult(id=name, case_id=name, layer="vfs", family="x", title="t", requirement="r", source="s",
+                   severity="must", mount="cache=none", verdict=verdict)  # type: ignore[arg-type]
+        for name, verdict in verdicts.items()
+    ]  # fmt: skip
+    writer.select(sample.selected(found))
+    for result in found:
+        writer.append(result)
+    return writer.finish(interrupted_by=interrupted_by)
+
+
+FULL = {"A": "pass", "B": "known", "C": "pass", "D": "unsupported", "E": "undrivable"}
+FEWER = {**FULL, "C": "undrivable"}
+
+
+def test_fewer_than_before_is_named_in_every_format(tmp_path: Path) -> None:
+    before = run(tmp_path, 1, FULL)
+    assert before.earlier is None
+    now = run(tmp_path, 2, FEWER)
+    assert now.earlier is not None
+    assert (now.earlier.judged_then, now.earlier.judged_now, now.earlier.compared) == (4, 3, 5)
+    assert now.earlier.no_longer == ["C on cache=none"]
+    assert overview(now).status == 0
+    run_dir = (tmp_path / "latest").resolve()
+    read_back(run_dir)
+    for name in ("rti.txt", "report.html", "junit.xml", "allure-results/environment.properties", "summary.json"):
+        text = " ".join((run_dir / name).read_text().split())
+        said = "3 of 5 cases judged the target" if name == "summary.json" else "fewer cases judged the target than in"
+        assert said in text, name
+
+
+def test_less_than_half_of_before_is_no_verdict(tmp_path: Path) -> None:
+    run(tmp_path, 1, FULL)
+    now = run(tmp_path, 2, dict.fromkeys(FULL, "undrivable") | {"A": "pass"})
+    assert overview(now).status == 3
+    assert "only 1 of 4 cases that judged the target in" in overview(now).sentence
+
+
+def test_a_run_without_a_verdict_is_not_compared_with(tmp_path: Path) -> None:
+    """Else the second run on a broken target would find nothing wrong."""
+    run(tmp_path, 1, FULL)
+    for day in (2, 3):
+        now = run(tmp_path, day, dict.fromkeys(FULL, "undrivable") | {"A": "pass"})
+        assert overview(now).status == 3
+        assert now.earlier is not None and now.earlier.judged_then == 4
+
+
+@pytest.mark.parametrize(
+    "other", [{"target": "diod"}, {"asked": {"image": "debian11"}}, {"interrupted_by": "SIGINT"}]
+)
+def test_only_whole_runs_on_the_same_target_are_compared(tmp_path: Path, other: dict[str, Any]) -> None:
+    run(tmp_path, 1, FULL, **other)
+    assert run(tmp_path, 2, FEWER).earlier is None
+
+
+def test_a_run_of_a_few_cases_does_not_hide_the_whole_one(tmp_path: Path) -> None:
+    run(tmp_path, 1, FULL)
+    run(tmp_path, 2, {"A": "pass"})
+    now = run(tmp_path, 3, FEWER)
+    assert now.earlier is not None and now.earlier.compared == 5
+    few = run(tmp_path, 4, {"A": "pass", "C": "pass"})
+    assert few.earlier is not None
+    assert (few.earlier.compared, few.earlier.judged_then, few.earlier.judged_now) == (2, 1, 2)
+
+
+def test_what_others_left_beside_the_runs_is_passed_over(tmp_path: Path) -> None:
+    run(tmp_path, 1, FULL)
+    for name, content in (("20261122T093015Z-qemu", b""), ("20261122T093016Z-qemu", b"[]"), ("notes", b"{}")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "summary.json").write_bytes(content)
+    now = run(tmp_path, 5, FEWER)
+    assert now.earlier is not None and now.earlier.judged_then == 4
