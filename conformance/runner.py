@@ -143,6 +143,7 @@ class Runner:
             raise self.broken
         if (short := self.deployment.without_room()) is not None:
             raise short
+        self.deployment.keep_time()
         lacking = {lack.feature for lack in self.target.profile.lacks}
         for feature in case.needs:
             if feature not in FEATURES:

@@ -1318,6 +1318,14 @@ def write_blocks(path: P, first, step, count, length):
 
 
 @op()
+def clock(step_ns=0):
+    """Move the time of day by so many nanoseconds; then [the time of day, the monotonic clock] in nanoseconds."""
+    if step_ns:
+        time.clock_settime_ns(time.CLOCK_REALTIME, time.time_ns() + step_ns)
+    return [time.time_ns(), time.clock_gettime_ns(time.CLOCK_MONOTONIC)]
+
+
+@op()
 def sleep(seconds):
     time.sleep(seconds)
 

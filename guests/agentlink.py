@@ -18,11 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from guests.clock import WrongClock
 from guests.errors import InfrastructureError
 from guests.processes import reap
 from guests.shell import LineChannel
 
 AGENT = Path(__file__).with_name("agent.py")
+_SHARE = 0.95
+"""Of a call's limit must be over on this host, too, when the agent in the guest says that it is."""
 _GRACE = 15.0  # seconds past a call's own limit until the agent itself counts as lost
 
 
@@ -72,6 +75,8 @@ class AgentLink:
         self._channel = channel
         self._next = 0
         self._replies: dict[int, dict[str, Any]] = {}
+        self._begun: dict[int, float] = {}
+        """When each request was sent, by this host's monotonic clock: limits count on it."""
         self.seconds = 0.0
         """What the agent itself has spent on all its calls so far, decoding requests and writing replies included."""
         self.spawned = False
@@ -86,6 +91,7 @@ class AgentLink:
         marked call is named in the trace by its number.
         """
         self._next += 1
+        self._begun[self._next] = time.monotonic()
         self.spawned = self.spawned or op == "@spawn"
         request: dict[str, Any] = {"id": self._next, "proc": proc, "op": op, "args": [encode(a) for a in args],
                    "kw": {k: encode(v) for k, v in kw.items()}, "timeout": timeout}  # fmt: skip
@@ -104,7 +110,8 @@ class AgentLink:
     def receive(self, number: int, timeout: float) -> Reply:
         """Wait for the reply to request `number`.
 
-        Raises CallError (the call's errno), CallHung, WorkerDied, LinkLost or AgentBug.
+        Raises CallError (the call's errno), CallHung, WorkerDied, LinkLost or AgentBug; WrongClock where the
+        agent says that a call hung whose limit is not over by this host's clock.
         """
         deadline = time.monotonic() + timeout + _GRACE
         while number not in self._replies:
@@ -117,6 +124,12 @@ class AgentLink:
             reply = json.loads(line)
             self._replies[reply["id"]] = reply
         reply = self._replies.pop(number)
+        taken = time.monotonic() - self._begun.pop(number, 0.0)
+        if "hung" in reply and taken < _SHARE * timeout:
+            raise WrongClock(
+                f"the guest counts {timeout:.0f} s as over after {taken:.1f} s: its clock runs too fast",
+                "its kernel measured it on a busy machine: run again",
+            )
         self.seconds += reply.get("s", 0.0) + reply.get("o", 0.0)
         return _judge(reply, timeout)
 

@@ -42,14 +42,20 @@ class Host:
     resident_port: int
 
 
-def qemu_argv(spec: MachineSpec, accelerator: str, host: Host, restore: bool) -> list[str]:
-    """Arguments to start ``spec``: booting the kernel, or from the snapshot when ``restore``."""
+def qemu_argv(
+    spec: MachineSpec, accelerator: str, host: Host, restore: bool, kernel_arguments: tuple[str, ...] = ()
+) -> list[str]:
+    """Arguments to start ``spec``: booting the kernel, or from the snapshot when ``restore``.
+
+    ``kernel_arguments`` are further words for a kernel that is booted; a restored one has read its own long ago.
+    """
+    command_line = " ".join((KERNEL_COMMAND_LINE, *kernel_arguments))
     argv = [
         spec.qemu,
         *_guest_visible(spec, accelerator),
         *("-name", "assay9"),
         *("-display", "none", "-no-reboot"),
-        *("-kernel", str(host.kernel), "-initrd", str(host.initramfs)),
+        *("-kernel", str(host.kernel), "-initrd", str(host.initramfs), "-append", command_line),
         # Nobody writes the image, and QEMUs that start at the same moment sometimes refuse each other its lock.
         *("-drive", f"if=none,id=root,format=raw,readonly=on,file.locking=off,file={_escaped(host.root)}"),
         *("-drive", f"if=none,id=state,format=qcow2,cache=unsafe,discard=unmap,file={_escaped(host.state)}"),
@@ -110,7 +116,6 @@ def _guest_visible(spec: MachineSpec, accelerator: str) -> list[str]:
         *("-cpu", "max"),
         *("-smp", str(spec.cpus), "-m", str(spec.memory_mb)),
         *("-nodefaults", "-no-user-config"),
-        *("-append", KERNEL_COMMAND_LINE),
         *("-device", "virtio-blk-pci,drive=root,addr=0x3"),
         *("-device", "virtio-blk-pci,drive=state,addr=0x4"),
         *("-device", "virtio-net-pci,netdev=net,romfile=,addr=0x5"),

@@ -17,12 +17,14 @@ from typing import Any
 from guests import paths, resident
 from guests.accelerator import find_qemu
 from guests.argv import Host, qemu_argv
+from guests.clock import PROGRAM, GuestClock, Rate, check_and_set, over
 from guests.endings import how_ended, last_words, sent_signal
 from guests.errors import InfrastructureError
 from guests.files import remove_tree
 from guests.images.store import Image
 from guests.processes import claim, dying_with_parent, end, reap
 from guests.qmp import Qmp
+from guests.resident import SocketLineChannel
 from guests.spec import MachineSpec
 from guests.ssh import SshShell
 
@@ -56,8 +58,11 @@ class Launch:
         logs: dict[str, Path],
         state: Path,
         restore: bool,
+        kernel_arguments: tuple[str, ...] = (),
     ) -> None:
         """Start QEMU on a copy of the qcow2 ``state``, from the snapshot in it when ``restore``.
+
+        ``kernel_arguments`` are further words for a kernel that is booted.
 
         When this raises, nothing is left running or lying about.
         """
@@ -99,15 +104,31 @@ class Launch:
                 ssh_port=self.ssh_port,
                 resident_port=self.resident_port,
             )
-            self.argv = qemu_argv(replace(spec, qemu=str(find_qemu(spec.qemu))), accelerator, host, restore)
+            found = replace(spec, qemu=str(find_qemu(spec.qemu)))
+            self.argv = qemu_argv(found, accelerator, host, restore, kernel_arguments)
             self._spawn(host.qmp_socket)
         except BaseException:
             self.stop()
             raise
 
     def wait_ready(self, limit: float) -> None:
-        """Return when the guest answers, its clock set; InfrastructureError after ``limit`` seconds."""
+        """Return when the guest answers; InfrastructureError after ``limit`` seconds."""
         self.run_python(b"", limit).close()
+
+    def check_clock(self) -> Rate:
+        """Set the guest's clock and see how fast it runs. Raises WrongClock, InfrastructureError."""
+        return check_and_set(self._clock_channel())
+
+    def clock_rate(self) -> float:
+        """How fast the guest's clock runs, measured until it is known to a thousandth. Raises InfrastructureError."""
+        channel = self._clock_channel()
+        try:
+            return GuestClock(over(channel)).rate(unsure=0.001).value
+        finally:
+            channel.close()
+
+    def _clock_channel(self) -> SocketLineChannel:
+        return SocketLineChannel(self.run_python(PROGRAM))
 
     def run_python(self, source: bytes, limit: float = 30.0) -> socket.socket:
         """Run Python source in the guest; the socket is its standard input and output."""
@@ -233,13 +254,15 @@ def launch(
     logs: dict[str, Path],
     state: Path,
     restore: bool,
+    kernel_arguments: tuple[str, ...] = (),
 ) -> Launch:
     """A ``Launch``; tried again when another program took a free port before QEMU could."""
     attempts = 1 if spec.ssh_port is not None else _PORT_ATTEMPTS
     while True:
         attempts -= 1
         try:
-            return Launch(spec, accelerator, image, logs=logs, state=state, restore=restore)
+            return Launch(spec, accelerator, image, logs=logs, state=state, restore=restore,
+                          kernel_arguments=kernel_arguments)  # fmt: skip
         except PortTaken:
             if attempts == 0:
                 raise

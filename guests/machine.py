@@ -10,6 +10,7 @@ from guests.accelerator import choose_accelerator, find_qemu
 from guests.agentlink import AGENT
 from guests.any_machine import AnyMachine
 from guests.argv import MAX_SHARES
+from guests.clock import WrongClock
 from guests.console import ConsoleLogin, ConsoleWatch
 from guests.endings import OutOfMemory, interference
 from guests.errors import InfrastructureError
@@ -69,10 +70,11 @@ class QemuMachine(AnyMachine[Launch]):
         except PortTaken:
             raise
         except InfrastructureError as error:
-            # A snapshot can go bad in ways that its key does not see: another CPU, a QEMU behind a script.
-            if made or not _about_restoring(error):
+            # A snapshot can go bad in ways that its key does not see: another CPU, a QEMU behind a script, a clock
+            # whose counter has another speed on this host.
+            if made or not (isinstance(error, WrongClock) or _about_restoring(error)):
                 raise
-            self._progress(f"the snapshot could not be restored ({error.message}): making it anew")
+            self._progress(f"the snapshot cannot be used ({error.message}): making it anew")
             self._prepare(rebuild=True)
             self._start_once()
 
@@ -193,6 +195,7 @@ class QemuMachine(AnyMachine[Launch]):
         )
         try:
             self._launch.wait_ready(READY_LIMIT)
+            self._launch.check_clock()
         except BaseException:
             self.stop()
             raise

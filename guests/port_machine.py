@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from guests.agentlink import AGENT
 from guests.any_machine import AnyMachine, Started
+from guests.clock import PROGRAM, WrongClock, check_and_set
 from guests.console import ConsoleWatch
 from guests.errors import InfrastructureError
 from guests.port_shell import PortShell
@@ -39,6 +40,8 @@ class PortMachine(AnyMachine[L]):
     accelerator: str
     ready_limit: float
     """Seconds that a guest has to answer."""
+    saved = False
+    """Whether it is restored from a saved machine, which may have to be made anew."""
 
     def __init__(self, run_dir: Path, agent: Path | None, progress: Progress) -> None:
         """``run_dir``: where its log goes; ``agent``: the agent's source, None for our own."""
@@ -48,8 +51,11 @@ class PortMachine(AnyMachine[L]):
         self.console = ConsoleWatch(self.logs["console"])
 
     @abstractmethod
-    def _begin(self) -> L:
-        """Fetch and build what is absent, ``_mark`` the log, and launch. Raises InfrastructureError."""
+    def _begin(self, anew: bool) -> L:
+        """Fetch and build what is absent, ``_mark`` the log, and launch. Raises InfrastructureError.
+
+        ``anew``: boot and save the machine again, where it is restored from a saved one.
+        """
 
     def start(self) -> None:
         """Start the guest; fetch and build first what is absent.
@@ -61,9 +67,19 @@ class PortMachine(AnyMachine[L]):
         for line in clean_left_over():
             self._progress(line)
         self.logs["console"].parent.mkdir(parents=True, exist_ok=True)
-        self._launch = self._begin()
+        try:
+            self._start_once(anew=False)
+        except WrongClock as error:
+            if not self.saved:
+                raise
+            self._progress(f"the saved machine cannot be used ({error.message}): making it anew")
+            self._start_once(anew=True)
+
+    def _start_once(self, anew: bool) -> None:
+        self._launch = self._begin(anew)
         try:
             self._launch.wait_ready(self.ready_limit)
+            check_and_set(self._launch.run_python(PROGRAM))
         except BaseException:
             self.stop()
             raise

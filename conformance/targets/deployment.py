@@ -120,6 +120,12 @@ class Deployment(Protocol):
     def trouble(self) -> str | None:
         """Why the target no longer serves (guest dead, device gone), or None when it does."""
 
+    def keep_time(self) -> None:
+        """Set the guest's clock to the host's, now and then: nothing is done where that was not long ago.
+
+        Asked before each case. Raises GroundLost when the guest's clock runs too fast or too slow.
+        """
+
     def without_room(self) -> GroundLost | None:
         """That this host has too little room for a case, or None. Cheap: asked before each case."""
 

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import tempfile
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from conformance.targets.spec import Target
 from guests import paths
 from guests.agentlink import AgentLink, LinkLost, LocalChannel
 from guests.any_machine import AnyMachine
+from guests.clock import GuestClock, rate_between, wrong_clock
 from guests.endings import sent_signal, stopped
 from guests.spec import DEFAULT_TAGS
 
@@ -37,7 +39,16 @@ TAGS = DEFAULT_TAGS
 _BROKEN = (errno.EIO, errno.EROFS, errno.ENOSPC, errno.ENXIO, errno.ENODEV, errno.EUCLEAN)
 """What a native file system says when its disk fails or is full; a case's own doing (EACCES, ...) is no such thing."""
 
+KEEP_TIME = 60.0
+"""Seconds after which the guest's clock is set again."""
+
 M = TypeVar("M", bound=AnyMachine[Any])
+
+
+def tell(link: AgentLink, step_ns: int) -> tuple[int, int]:
+    """The clocks of the agent's machine, for `guests.clock`."""
+    day, monotonic = link.call("clock", step_ns)
+    return day, monotonic
 
 
 class GuestDeployment(Generic[M]):
@@ -109,6 +120,8 @@ class GuestDeployment(Generic[M]):
         self.kernel = self.inside.call("uname")[2]
         self.traced = self.inside.call("trace_begin")
         self._mounted.clear()
+        self._clock = GuestClock(partial(tell, self.inside))
+        self._clock_set = self._clock.set()
 
     def mount_point(self, number: int) -> str:
         """Where the guest mounts that share."""
@@ -161,6 +174,19 @@ class GuestDeployment(Generic[M]):
             return f"the guest's agent does not serve: {e}"
         return None
 
+    def keep_time(self) -> None:
+        """See Deployment."""
+        if time.monotonic() - self._clock_set.host < KEEP_TIME:
+            return
+        if (wrong := self._clock_lost()) is not None:
+            raise wrong
+        self._clock_set = self._clock.set()
+
+    def _clock_lost(self) -> GroundLost | None:
+        """Whether the guest's clock has kept step since it was last set."""
+        rate = rate_between(self._clock_set, self._clock.read())
+        return lost(wrong_clock(rate)) if rate.wrong else None
+
     def without_room(self) -> GroundLost | None:
         """See Deployment."""
         return self._ground.without_room()
@@ -172,7 +198,7 @@ class GuestDeployment(Generic[M]):
             or (lost(self._machine.ground_lost(self._ground.memory)) if self._machine is not None else None)
             or self._ground.lost()
             or self._agent_outside_lost()
-            or self._control_lost()
+            or self._guest_lost()
         )
 
     def _servers_lost(self) -> GroundLost | None:
@@ -200,14 +226,18 @@ class GuestDeployment(Generic[M]):
         """The agent that holds the run's mount namespace."""
         return self.outside
 
-    def _control_lost(self) -> GroundLost | None:
-        """Whether the guest's native file system can still be written. A guest that does not answer is `trouble`."""
+    def _guest_lost(self) -> GroundLost | None:
+        """Whether the guest's native file system can still be written, and its clock keeps step.
+
+        A guest that does not answer is `trouble`.
+        """
         if self._machine is None or not self._machine.alive():
             return None
         path = f"{self.control_root}/.ground"
         try:
             self.control.call("write_text", path, "", timeout=self.answer_limit)
             self.control.call("unlink", path, timeout=self.answer_limit)
+            return self._clock_lost()
         except OSError as error:
             if error.errno in _BROKEN:
                 return GroundLost(f"the guest's own file system at {self.control_root} fails: {error.strerror}",

@@ -137,6 +137,9 @@ class LocalDeployment:
         dead = self._server is not None and self._server.poll() is not None
         return "the server died" if dead else None
 
+    def keep_time(self) -> None:
+        """See Deployment: there is but one clock."""
+
     def without_room(self) -> GroundLost | None:
         """See Deployment."""
         return self._ground.without_room()

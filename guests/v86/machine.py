@@ -41,6 +41,7 @@ class V86Machine(PortMachine[V86Launch]):
 
     accelerator = "v86"
     program = "v86"
+    saved = True
     ready_limit = 120.0  # from its saved state it takes one or two of a processor of its own
 
     def __init__(self, spec: V86Spec, progress: Progress = silent) -> None:
@@ -56,12 +57,12 @@ class V86Machine(PortMachine[V86Launch]):
             raise InfrastructureError("the guest was never started")
         return self._root
 
-    def _begin(self) -> V86Launch:
+    def _begin(self, anew: bool) -> V86Launch:
         require_host()
         libraries, self._root = ensure_program(self._progress), ensure_root(self._progress)
         own, memory = self.spec.server is None, self.spec.memory_mb
         saved = ensure_state(libraries, self._root, memory, own_server=own, progress=self._progress,
-                             log=self.logs["console"].with_name("snapshot-console.log"))  # fmt: skip
+                             log=self.logs["console"].with_name("snapshot-console.log"), rebuild=anew)  # fmt: skip
         self._mark()
         return V86Launch(
             files_of(saved, libraries, self._root), self.logs["console"], memory, server=self.spec.server,

@@ -5,6 +5,7 @@ On the target `local` and on User-Mode Linux guests, which are quick to have; `t
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from conformance.targets.local import LocalDeployment
 from conformance.targets.spec import load
 from conformance.targets.uml import UmlDeployment
 from guests import endings
+from guests.clock import MOST_OFFSET
 from guests.console import ConsoleWatch
 from guests.images.recipe import load_recipe
 from guests.images.store import find_image
@@ -383,3 +385,20 @@ def test_a_device_that_crashes_behind_the_back_of_a_case_is_charged_to_that_case
     seen = run(passes)
     assert seen.verdict == "fail" and "was killed by SIGSEGV" in seen.reason, seen.reason
     assert run(harmless).verdict == "pass"
+
+
+@marked
+def test_a_guest_whose_clock_went_wrong_is_started_anew(uml: tuple[Run, UmlDeployment]) -> None:
+    run, deployment = uml
+    seen = deployment._clock_set
+    # as if it had been set 100 s ago, and the guest had counted 570 s since
+    deployment._clock_set = dataclasses.replace(seen, host=seen.host - 100, guest=seen.guest - 570)
+    before = deployment.processes()
+    assert is_error_of_ground(run(harmless), "the guest's clock runs 5.")
+    assert run(harmless).verdict == "pass" and not set(before.values()) & set(deployment.processes().values())
+    deployment._clock_set = dataclasses.replace(deployment._clock_set, host=deployment._clock_set.host - 100,
+                                                guest=deployment._clock_set.guest - 100)  # fmt: skip
+    deployment.inside.call("clock", 600_000_000)  # 0.6 s ahead, and it is set again in passing
+    assert run(harmless).verdict == "pass"
+    again = deployment._clock.read()
+    assert abs(again.offset) - again.unsure <= MOST_OFFSET

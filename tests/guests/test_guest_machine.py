@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from guests.clock import MOST_OFFSET, GuestClock, over
 from guests.errors import InfrastructureError
 from guests.machine import DEFAULT_TAGS, MachineSpec, QemuMachine, Share
 from guests.processes import clean_left_over, read_states, start_time
@@ -72,6 +73,17 @@ def test_the_guest_has_what_cases_need(machine: QemuMachine) -> None:
         "setfattr -n security.a -v 1 f && setfacl -m u:alice:rw f && getfacl f | grep -q user:alice:rw- && rm f",
     )
     assert run(machine, "stat -f -c %T /control") == "ext2/ext3"
+
+
+def test_its_clock_is_the_hosts_after_each_start(machine: QemuMachine) -> None:
+    for _ in range(2):
+        channel = machine._started()._clock_channel()
+        clock = GuestClock(over(channel))
+        seen = clock.read()
+        assert abs(seen.offset) - seen.unsure <= MOST_OFFSET, seen
+        assert not clock.rate(seen).wrong
+        channel.close()
+        machine.restore()
 
 
 def test_commands_give_status_output_and_limits(machine: QemuMachine) -> None:
@@ -229,4 +241,4 @@ def test_a_snapshot_gone_bad_is_made_anew(spec: MachineSpec, monkeypatch: pytest
         assert run(machine, "df -m --output=size /control | tail -1").strip() != ""
     finally:
         machine.stop()
-    assert any("could not be restored" in line for line in told)
+    assert any("the snapshot cannot be used" in line for line in told)

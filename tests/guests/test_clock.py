@@ -1,0 +1,257 @@
+"""The guest's clock: what runs wrong is found for certain, what runs right is never blamed, on a busy machine too."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from guests import clock
+from guests.agentlink import AgentLink, CallHung, LocalChannel
+from guests.clock import MOST_OFFSET, GuestClock, Rate, WrongClock, check_and_set
+from guests.errors import InfrastructureError
+from guests.port_machine import PortMachine
+from guests.resident import SocketLineChannel
+
+
+@dataclass
+class World:
+    """A host and a guest whose clocks are simulated: nothing here takes real time."""
+
+    rate: float = 1.0
+    offset: float = 0.0
+    """Of the guest's time of day at the beginning, in seconds."""
+    way: float = 0.001
+    """Seconds of a round trip on an idle machine; most take longer, one way more than the other."""
+    seed: int = 1
+    now: float = 1000.0
+    stepped: int = 0
+    reset_by_another: float | None = None
+    """Where something in the guest sets the time of day back to, whenever it was set."""
+    dice: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.dice = random.Random(self.seed)
+
+    def time_ns(self) -> int:
+        return round((1.8e9 + self.now) * 1e9)
+
+    def monotonic_ns(self) -> int:
+        return round(self.now * 1e9)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def tell(self, step_ns: int) -> tuple[int, int]:
+        """A round trip: there, the answer, back."""
+        self.now += self.way * self.dice.expovariate(1.0)
+        self.stepped = 0 if self.reset_by_another is not None else self.stepped + step_ns
+        guest = (self.now - 1000.0) * self.rate
+        day = round((1.8e9 + 1000.0 + guest + self.offset) * 1e9) + self.stepped
+        self.now += self.way * self.dice.expovariate(1.0)
+        return day, round(guest * 1e9)
+
+    @property
+    def off(self) -> float:
+        """How far the guest's time of day is off now, in seconds."""
+        return (self.now - 1000.0) * (self.rate - 1) + self.offset + self.stepped / 1e9
+
+    def clock(self) -> GuestClock:
+        return GuestClock(self.tell, self)
+
+
+WAYS = [0.0005, 0.005, 0.1]
+"""Round trips of an idle, of a busy and of an overloaded machine."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("rate", [5.7, 8.6, 2.0, 1.03, 0.97, 0.5])
+def test_a_clock_that_runs_wrong_is_found(rate: float, way: float) -> None:
+    for seed in range(20):
+        seen = World(rate, way=way, seed=seed).clock().rate()
+        assert not seen.right
+        if way < 0.1 or abs(rate - 1) > 0.1:
+            assert seen.wrong and abs(seen.value - rate) <= seen.unsure
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("rate", [1.0, 1.0001, 0.9999, 1.005, 0.995])
+def test_a_clock_that_runs_right_is_never_called_wrong(rate: float, way: float) -> None:
+    for seed in range(50):
+        assert not World(rate, way=way, seed=seed).clock().rate().wrong
+
+
+def test_measuring_takes_no_longer_than_it_must() -> None:
+    right, wrong, hopeless = World(1.0), World(5.7), World(1.02, way=2.0)
+    for world in (right, wrong, hopeless):
+        world.clock().rate()
+    assert right.now - 1000 < 2 and wrong.now - 1000 < 0.2 and hopeless.now - 1000 < 200
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.6, -0.6, -3600.0, 86400.0 * 365])
+def test_the_time_of_day_is_set_to_within_ten_milliseconds(offset: float) -> None:
+    for seed in range(20):
+        world = World(offset=offset, seed=seed)
+        said = world.clock().set()
+        assert abs(world.off) <= MOST_OFFSET and abs(said.offset) <= MOST_OFFSET
+
+
+def test_on_an_overloaded_machine_it_is_set_as_well_as_can_be_known() -> None:
+    for seed in range(20):
+        world = World(offset=-0.6, way=0.1, seed=seed)
+        said = world.clock().set()
+        assert abs(world.off - said.offset) <= said.unsure and abs(world.off) < 0.1
+
+
+def test_a_clock_that_something_else_sets_back_is_one_line() -> None:
+    with pytest.raises(InfrastructureError, match=r"cannot be set: it is off by 7\.000 s again"):
+        World(offset=7.0, reset_by_another=7.0).clock().set()
+
+
+def test_a_rate_that_is_not_known_well_enough_is_neither_right_nor_wrong() -> None:
+    assert not Rate(1.5, 0.6).wrong and not Rate(1.0, 0.02).right
+    assert Rate(1.5, 0.4).wrong and Rate(1.0, 0.005).right and not Rate(1.011, 0.0005).right
+
+
+class Program:
+    """The program for guests, run on this host: a channel to it."""
+
+    def __init__(self, speed: float = 1.0) -> None:
+        source = clock.PROGRAM.decode()
+        if speed != 1.0:
+            source = f"import time\nbegin = time.monotonic_ns()\n{source}".replace(
+                "time.clock_gettime_ns(time.CLOCK_MONOTONIC)", f"round((time.monotonic_ns() - begin) * {speed})"
+            )
+        source = source.replace("time.clock_settime_ns(", "(lambda *_: None)(")  # this host's clock is let alone
+        self._process = subprocess.Popen([sys.executable, "-I", "-c", source], stdin=-1, stdout=-1)
+        self.closed = False
+
+    def send(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(data)
+        self._process.stdin.flush()
+
+    def recv_line(self, timeout: float) -> bytes:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def close(self) -> None:
+        self._process.communicate()
+        self.closed = True
+
+
+def test_the_program_for_guests_tells_and_ends_with_its_channel() -> None:
+    channel = Program()
+    assert check_and_set(channel).right and channel.closed
+
+
+def test_a_fast_guest_is_told_from_a_good_one_and_its_channel_is_closed() -> None:
+    channel = Program(speed=5.7)
+    with pytest.raises(WrongClock, match=r"runs \d\.\d+ times as fast as this host's .* run again"):
+        check_and_set(channel)
+    assert channel.closed
+
+
+def test_the_agent_tells_its_clocks() -> None:
+    link = AgentLink(LocalChannel())
+    try:
+        day, monotonic = link.call("clock")
+        assert abs(day / 1e9 - time.time()) < 60 and abs(monotonic / 1e9 - time.monotonic()) < 60
+    finally:
+        link.close()
+
+
+class Hasty:
+    """A channel to an agent that calls each call hung at once."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def send(self, data: bytes) -> None:
+        self._number = json.loads(data)["id"]
+
+    def recv_line(self, timeout: float) -> bytes:
+        return json.dumps({"id": self._number, "hung": True}).encode()
+
+    def close(self) -> None: ...
+
+
+def test_a_call_is_hung_when_its_limit_is_over_on_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that runs 8 times too fast let `umount` hang for 30 s after 3.5."""
+    now = [100.0]
+    monkeypatch.setattr("guests.agentlink.time.monotonic", lambda: now[0])
+    link = AgentLink(Hasty())
+    number = link.send("run", ("umount",), {}, "main", 30.0)
+    now[0] += 3.5
+    with pytest.raises(WrongClock, match=r"the guest counts 30 s as over after 3\.5 s: its clock runs too fast"):
+        link.receive(number, 30.0)
+    number = link.send("run", ("umount",), {}, "main", 30.0)
+    now[0] += 30.1
+    with pytest.raises(CallHung):
+        link.receive(number, 30.0)
+
+
+class Saved(PortMachine):  # type: ignore[type-arg]
+    """A machine that is restored from a saved one, whose clock runs as it is told."""
+
+    program, accelerator, ready_limit = "a machine", "none", 1.0
+
+    def __init__(self, run_dir: Path, speeds: list[float], saved: bool) -> None:
+        super().__init__(run_dir, None, self_say.append)
+        self.saved, self.speeds, self.anew = saved, speeds, list[bool]()
+
+    def _begin(self, anew: bool) -> Started:
+        self.anew.append(anew)
+        return Started(self.speeds.pop(0))
+
+    def doubt(self) -> None: ...
+
+    def agent_channel(self) -> SocketLineChannel:
+        raise NotImplementedError
+
+
+self_say: list[str] = []
+
+
+class Started:
+    """One start of it."""
+
+    name, argv, pid = "s", list[str](), 0
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        self.stopped = False
+
+    def wait_ready(self, limit: float) -> None: ...
+
+    def run_python(self, source: bytes) -> Program:
+        return Program(self._speed)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+def test_a_saved_machine_whose_clock_runs_wrong_is_made_anew_once(private_runtime: Path, tmp_path: Path) -> None:
+    self_say.clear()
+    machine = Saved(tmp_path, [5.7, 1.0], saved=True)
+    machine.start()
+    assert machine.anew == [False, True]
+    assert [line for line in self_say if "times as fast as this host's" in line and "making it anew" in line]
+    machine.stop()
+    worse = Saved(tmp_path, [5.7, 5.7], saved=True)
+    with pytest.raises(WrongClock):
+        worse.start()
+    assert worse.anew == [False, True] and not worse.pid
+
+
+def test_a_machine_that_is_booted_and_runs_wrong_is_one_line(private_runtime: Path, tmp_path: Path) -> None:
+    machine = Saved(tmp_path, [5.7], saved=False)
+    with pytest.raises(WrongClock, match="the guest's clock runs"):
+        machine.start()
+    assert machine.anew == [False]
