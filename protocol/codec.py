@@ -175,6 +175,12 @@ def _make_decoder(cls: type[Message], dialect: Dialect) -> Decoder:
         take_strings=_take_strings,
         take_qids=_take_qids,
     )
+    present = _present(cls, dialect)
+    if present and present[-1].late:
+        # The frame of an old peer, which the one run of fixed-width fields would find too short.
+        width = HDRSZ - 2 + struct.calcsize("<H" + "".join(field.kind.code for field in present[:-1]))
+        source.add(f"if len(frame) == {width}: frame = bytes(frame) + {present[-1].late.default:#x}.to_bytes("
+                   f"{struct.calcsize('<' + present[-1].kind.code)}, 'little')")  # fmt: skip
     at = str(HDRSZ - 2)
     codes, targets = "H", ["tag"]
     for fixed, variable in _runs(_present(cls, dialect)):

@@ -70,6 +70,15 @@ class Absent:
 
 
 @dataclass(frozen=True)
+class Late:
+    """Marks the last field of a message that had none when it was first implemented: a frame may end before it.
+    ``default`` is what decoding gives there; encoding always writes the field.
+    """
+
+    default: int
+
+
+@dataclass(frozen=True)
 class Field:
     """One declared field of a message."""
 
@@ -77,6 +86,8 @@ class Field:
     kind: Kind
     absent: Absent | None
     """Set where some dialect leaves the field out."""
+    late: Late | None = None
+    """Set where old peers leave it out."""
 
 
 Buffer = bytes | bytearray | memoryview

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from protocol.constants import NONUNAME
-from protocol.fields import Absent, Dialect, payload, qid13, qids, string, strings, u8, u16, u32, u64
+from protocol.fields import Absent, Dialect, Late, payload, qid13, qids, string, strings, u8, u16, u32, u64
 from protocol.registry import ALL, Message, Registry
 
 REGISTRY = Registry()
@@ -224,8 +224,9 @@ class Tfsync(Message):
     """Put what was written to ``fid`` on stable storage."""
 
     fid: u32
-    datasync: u32
-    """Not 0: as fdatasync(2)."""
+    datasync: Annotated[u32, Late(0)]
+    """Not 0: as fdatasync(2).  The text of the protocol had no such field until chaos/diod#118: old clients do not send
+    it."""
 
 
 @message(51, "io")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar, dataclass_transform, get_type_hints
 
-from protocol.fields import Absent, Dialect, Field, Kind, u16
+from protocol.fields import Absent, Dialect, Field, Kind, Late, u16
 
 
 @dataclass_transform(frozen_default=True)
@@ -98,11 +98,14 @@ def _fields_of(cls: type[Message]) -> tuple[Field, ...]:
         marks: tuple[Any, ...] = getattr(hints[name], "__metadata__", ())
         kinds = [mark for mark in marks if isinstance(mark, Kind)]
         absents = [mark for mark in marks if isinstance(mark, Absent)]
+        lates = [mark for mark in marks if isinstance(mark, Late)]
         if len(kinds) != 1:
             raise TypeError(f"{cls.__name__}.{name} is of no known kind")
         if found and found[-1].kind is Kind.DATA:
             raise TypeError(f"{cls.__name__}.{found[-1].name}: data must be the last field")
-        found.append(Field(name, kinds[0], absents[0] if absents else None))
+        found.append(Field(name, kinds[0], absents[0] if absents else None, lates[0] if lates else None))
+    if any(field.late and (field is not found[-1] or not all(f.kind.fixed for f in found)) for field in found):
+        raise TypeError(f"{cls.__name__}: only the last of fixed-width fields may be late")
     return tuple(found)
 
 

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import IO, Any, BinaryIO
 
@@ -211,10 +211,11 @@ def _observer(log_frames: bool, record: str | None, stack: ExitStack) -> Observe
     try:
         # Not with the umask of the exports: what crossed is nobody else's to read.
         number = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        file = stack.enter_context(os.fdopen(number, "wb"))
+        # without a buffer: what a killed server had in it would be lost, and that is what one wants to see
+        file = stack.enter_context(os.fdopen(number, "wb", buffering=0))
+        recorder = framelog.Recorder(file)
     except OSError as error:
         raise _Wrong(f"cannot record to {record}: {error.strerror}") from error
-    recorder = framelog.Recorder(file)
     stack.callback(recorder.close)
     return _Both(printer, recorder) if printer else recorder
 
@@ -334,7 +335,8 @@ def frames(record: str, address: str | None, timeout: float) -> None:
     assay9 frames r.9p --replay 127.0.0.1:5640     asks another server the same
 
     A line is: seconds since the record began, session, request = reply. Replayed, two answers agree when they are of
-    one type and, if errors, of one errno: qids and times need not be the same in another tree.
+    one type and, if errors, of one errno: qids and times need not be the same in another tree. A record that is still
+    being written, or whose server was killed, is read as far as it goes.
 
     Exit status: 0 printed, or nothing differs; 1 something differs; 2 usage; 3 nobody answers at ADDRESS.
     """
@@ -360,14 +362,14 @@ def _frames(record: BinaryIO, address: str | None, timeout: float) -> int:
     """Print or replay; how many replies differ."""
     if address is None:
         lines = framelog.Lines()
-        for one in framelog.read(record):
+        for one in _whole(record):
             for line in lines.feed(one):
                 click.echo(line)
         for line in lines.rest():
             click.echo(line)
         return 0
     differences = 0
-    for difference in replay.replay(framelog.read(record), lambda: _connect(address, timeout)):
+    for difference in replay.replay(_whole(record), lambda: _connect(address, timeout)):
         differences += 1
         again = framelog.describe(difference.replayed) if difference.replayed else "(no reply)"
         click.echo(
@@ -375,6 +377,15 @@ def _frames(record: BinaryIO, address: str | None, timeout: float) -> int:
             f" = {framelog.describe(difference.recorded)}, now {again}"
         )
     return differences
+
+
+def _whole(record: BinaryIO) -> Iterator[framelog.Record]:
+    """Every whole frame of a record; a part of one at its end is said, and no fault."""
+    try:
+        yield from framelog.read(record)
+    except framelog.EndsWithinFrame as error:
+        why = "it is still being written, or its server was killed"
+        click.echo(f"{record.name} ends within a frame ({error}): {why}", err=True)
 
 
 def _connect(address: str, timeout: float) -> socket.socket:

@@ -9,10 +9,12 @@ direction[1] length[4] frame[length]``, little-endian, the microseconds counted 
 
 from __future__ import annotations
 
+import logging
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from io import FileIO
 from typing import BinaryIO, NamedTuple
 
 from protocol import codec, legacy, messages
@@ -21,6 +23,8 @@ from protocol.codec import ProtocolError
 from protocol.dirents import decode_dirents
 from protocol.fields import Buffer, Dialect, Qid
 from protocol.registry import Message
+
+log = logging.getLogger("reference_server")
 
 MAGIC = b"9P frames 1\n"
 _HEAD = struct.Struct("<IHBI")
@@ -33,7 +37,11 @@ SENT = 1
 
 
 class NotARecord(ValueError):
-    """The file does not begin as a record does, or ends in the middle of a frame."""
+    """The file does not begin as a record does."""
+
+
+class EndsWithinFrame(ValueError):
+    """The record ends in the middle of a frame: it is being written at this moment, or its writer was ended then."""
 
 
 class Record(NamedTuple):
@@ -48,14 +56,20 @@ class Record(NamedTuple):
 
 
 class Recorder:
-    """Writes every frame to a file.  An observer of sessions; any thread may call it."""
+    """Writes every frame to a file.  An observer of sessions; any thread may call it.
 
-    def __init__(self, file: BinaryIO, clock: Callable[[], int] = time.monotonic_ns) -> None:
+    Each frame is with the kernel before it is served or sent, so that a server that is killed leaves what led to it.
+    A file that cannot be written any more (a full disk) ends the record, not the sessions; that is logged once.
+    """
+
+    def __init__(self, file: BinaryIO | FileIO, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        """``file``: unbuffered, where the tail must outlive the process.  Raises OSError when it cannot be written."""
         self._file = file
         self._clock = clock
         self._lock = threading.Lock()
         self._last = clock() // 1000
-        file.write(MAGIC)
+        self._failed = False
+        self._put(MAGIC)
 
     def received(self, session: int, frame: Buffer) -> None:
         """A request arrived."""
@@ -70,9 +84,20 @@ class Recorder:
             now = self._clock() // 1000
             passed = min(now - self._last, _MICROSECONDS_MAX)
             self._last = now
-            self._file.write(_HEAD.pack(passed, session & 0xFFFF, direction, sum(map(len, pieces))))
-            for piece in pieces:
-                self._file.write(piece)
+            head = _HEAD.pack(passed, session & 0xFFFF, direction, sum(map(len, pieces)))
+            if self._failed:
+                return
+            try:
+                self._put(b"".join([head, *pieces]))
+            except OSError as error:
+                self._failed = True
+                log.error("the record ends here, it cannot be written: %s", error.strerror)
+
+    def _put(self, data: bytes) -> None:
+        """All of it, in one call where the kernel takes it so: a reader then sees whole frames."""
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) or 0 :]
 
     def close(self) -> None:
         """Write out what is buffered."""
@@ -83,18 +108,18 @@ class Recorder:
 def read(file: BinaryIO) -> Iterator[Record]:
     """The frames of a record.
 
-    Raises NotARecord.  A record cut off by a crash gives every whole frame first.
+    Raises NotARecord; and EndsWithinFrame, once every whole frame was given.
     """
     if file.read(len(MAGIC)) != MAGIC:
         raise NotARecord("not a record of 9P frames")
     at = 0
     while head := file.read(_HEAD.size):
         if len(head) < _HEAD.size:
-            raise NotARecord("the record ends in the middle of a frame")
+            raise EndsWithinFrame(f"{len(head)} bytes are left over")
         passed, session, direction, length = _HEAD.unpack(head)
         frame = file.read(length)
         if len(frame) < length:
-            raise NotARecord("the record ends in the middle of a frame")
+            raise EndsWithinFrame(f"{len(frame)} of {length} bytes of a frame are there")
         at += passed
         yield Record(at / 1e6, session, direction == SENT, frame)
 

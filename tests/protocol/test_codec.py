@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
+from dataclasses import replace
+from typing import Annotated
 
 import pytest
 from hypothesis import given, settings
@@ -11,11 +13,13 @@ from hypothesis import strategies as st
 
 from protocol import codec
 from protocol.codec import EncodeError, ProtocolError
-from protocol.fields import Dialect, Qid
-from protocol.messages import Rread, Rwalk, Tclunk, Tsymlink, Tversion, Twalk, Twrite
-from protocol.registry import Message
+from protocol.fields import Dialect, Late, Qid, string, u32
+from protocol.messages import Rread, Rwalk, Tclunk, Tfsync, Tsymlink, Tversion, Twalk, Twrite
+from protocol.registry import Message, Registry
 from tests.protocol.strategies import messages
 
+OLD_FSYNC = 11
+"""Bytes of a Tfsync without datasync."""
 DIALECTS = st.sampled_from(list(Dialect))
 
 
@@ -62,6 +66,9 @@ def test_a_frame_cut_short_or_with_bytes_over_is_refused(case: tuple[Dialect, Me
     frame = codec.frame(message, dialect)
     size = data.draw(st.integers(7, len(frame) + 5).filter(lambda n: n != len(frame)))
     changed = struct.pack("<I", size) + (frame + b"\0" * 5)[4:size]
+    if isinstance(message, Tfsync) and size == OLD_FSYNC:
+        assert codec.decode(changed, dialect) == replace(message, datasync=0)
+        return
     with pytest.raises(ProtocolError):
         codec.decode(changed, dialect)
 
@@ -71,7 +78,27 @@ def decode_or_refuse(frame: bytes, dialect: Dialect) -> None:
         message = codec.decode(frame, dialect)
     except ProtocolError:
         return
+    if isinstance(message, Tfsync) and len(frame) == OLD_FSYNC:
+        frame = struct.pack("<I", OLD_FSYNC + 4) + frame[4:] + bytes(4)
     assert codec.frame(message, dialect) == frame
+
+
+def test_an_old_tfsync_ends_before_datasync() -> None:
+    """As clients sent it before the field was added to the text; no other length between is one."""
+    old = bytes.fromhex("0b000000 32 0700 02000000")
+    assert codec.decode(old) == Tfsync(7, 2, 0)
+    assert codec.decode(memoryview(bytearray(old))) == Tfsync(7, 2, 0)
+    assert codec.frame(Tfsync(7, 2, 0)) == bytes.fromhex("0f000000 32 0700 02000000 00000000")
+    for size in (7, 8, 9, 10, 12, 13, 14, 16):
+        with pytest.raises(ProtocolError):
+            codec.decode(struct.pack("<I", size) + (old + bytes(5))[4:size])
+
+
+def test_only_the_last_of_fixed_width_fields_may_be_late() -> None:
+    for fields in ({"one": Annotated[u32, Late(0)], "two": u32}, {"name": string, "one": Annotated[u32, Late(0)]}):
+        declared = type("Tnew", (Message,), {"__annotations__": fields, "__module__": __name__})
+        with pytest.raises(TypeError, match="may be late"):
+            Registry().message(200, "x")(declared)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,33 @@ def begin(sock: socket.socket, aname: bytes = b"") -> bytes:
     return sock.recv(100)
 
 
+def test_a_record_is_read_while_it_is_written_and_after_kill_9(folder: Path, tmp_path: Path) -> None:
+    """The last frames before the end of a server are those that one wants to see; they were lost in a buffer."""
+    path, record = str(tmp_path / "s"), tmp_path / "record"
+    argv = [*COMMAND, "serve", str(folder), "--unix", path, "--record", str(record)]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline().startswith("listening on ")
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(path)
+            begin(sock)
+            running = run("frames", str(record))
+            assert running.returncode == 0, running.stderr
+            assert "Tattach" in running.stdout and "Rattach" in running.stdout
+            sock.sendall(codec.frame(m.Tgetattr(2, 0, c.GETATTR_BASIC)))
+            sock.recv(1000)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    killed = run("frames", str(record))
+    assert killed.returncode == 0 and "Rgetattr" in killed.stdout and not killed.stderr
+    os.truncate(record, record.stat().st_size - 3)
+    cut = run("frames", str(record))
+    assert cut.returncode == 0 and "Tgetattr" in cut.stdout and "Rgetattr" not in cut.stdout
+    assert cut.stderr.count("\n") == 1 and "ends within a frame" in cut.stderr
+
+
 def test_serve_on_both_and_end(folder: Path, tmp_path: Path) -> None:
     path, record = str(tmp_path / "s"), tmp_path / "record"
     more = tmp_path / "more"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import socket
 import struct
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -15,11 +17,11 @@ from protocol import codec, messages
 from protocol import constants as c
 from protocol import messages as m
 from protocol.dirents import encode_dirent
-from protocol.fields import Dialect, Qid
+from protocol.fields import Buffer, Dialect, Qid
 from protocol.registry import Message
 from reference_server import framelog, replay
 from reference_server.exports import Export, Exports
-from reference_server.framelog import Lines, NotARecord, Record, Recorder
+from reference_server.framelog import EndsWithinFrame, Lines, NotARecord, Record, Recorder
 from reference_server.handlers import OPERATIONS
 from reference_server.memfs import MemoryStore
 from reference_server.session import Session
@@ -56,8 +58,39 @@ def test_what_is_no_record_is_refused() -> None:
     for cut in (1, 5, 12):
         records = framelog.read(io.BytesIO(file.getvalue()[:-cut]))
         assert next(records).frame == b"0123456789"
-        with pytest.raises(NotARecord):
+        with pytest.raises(EndsWithinFrame):
             next(records)
+
+
+class Full:
+    """A file of a disk that has room for so many bytes, and takes a few at a time."""
+
+    def __init__(self, room: int) -> None:
+        self.kept, self.room = bytearray(), room
+
+    def write(self, data: Buffer) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = bytes(data[: min(self.room, 7)])
+        self.kept += taken
+        self.room -= len(taken)
+        return len(taken)
+
+
+def test_a_record_that_has_no_more_room_ends_and_nothing_else_does(caplog: pytest.LogCaptureFixture) -> None:
+    """The disk was full, and the exception of the recorder ended each session."""
+    file = Full(40)
+    recorder = Recorder(cast(Any, file))
+    for _ in range(5):
+        recorder.received(1, b"0123456789")
+        recorder.sent(1, [b"0123456789"])
+    assert [record.message for record in caplog.records] == [
+        "the record ends here, it cannot be written: No space left on device"
+    ]
+    records = framelog.read(io.BytesIO(bytes(file.kept)))
+    assert next(records).frame == b"0123456789"
+    with pytest.raises(EndsWithinFrame):
+        next(records)
 
 
 @given(any_message(Dialect.L))
