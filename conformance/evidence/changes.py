@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from conformance.evidence.models import CaseResult, Record, Standing
-from conformance.evidence.overview import count, overview, standing, visible
+from conformance.evidence.overview import count, known_for, overview, standing, visible
 
 Kind = Literal["worse", "better", "otherwise", "only before", "only after"]
 MEANING: dict[Kind, str] = {
@@ -86,21 +86,11 @@ def _known_otherwise(old: CaseResult | None, new: CaseResult | None) -> str:
     """How a case that is known in both runs now fails for another reason; empty where it does not."""
     if old is None or new is None or not (old.verdict == new.verdict == "known" and old.findings and new.findings):
         return ""
-    was, now = _declared(old), _declared(new)
+    was, now = known_for(old), known_for(new)
     more = [said for key, said in now.items() if key not in was]
     gone = [said for key, said in was.items() if key not in now]
     parts = [f"now {', '.join(more)}" if more else "", f"no more {', '.join(gone)}" if gone else ""]
     return f"known for another reason: {'; '.join(filter(None, parts))}" if more or gone else ""
-
-
-def _declared(result: CaseResult) -> dict[tuple[str, ...], str]:
-    """What the case is known for: the codes of its findings with the entries that declare them."""
-    found: dict[tuple[str, ...], str] = {}
-    for finding in result.findings:
-        if (entry := finding.known) is not None:
-            key = (finding.code, entry.component, entry.link, entry.where)
-            found[key] = f"{finding.code} ({entry.component or 'profile'}: {entry.reason})"
-    return found
 
 
 def _kind(was: Standing | None, now: Standing | None) -> Kind:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from conformance.evidence.models import SCHEMA_VERSION, CaseResult, Earlier, Environment, Record
-from conformance.evidence.overview import JUDGED, overview, standing
+from conformance.evidence.overview import JUDGED, known_for, overview, standing
 
 SUMMARY: Final = "summary.json"
 _LOOKED_AT = 20
@@ -43,6 +43,7 @@ def summary(record: Record) -> dict[str, Any]:
         "judged": seen.judged,
         "counts": seen.counts,
         "cases": {_name(r): standing(r) for r in record.results},
+        "known": {_name(r): sorted(known_for(r)) for r in record.results if r.verdict == "known"},
     }
 
 
@@ -63,11 +64,17 @@ def earlier(run_dir: Path, environment: Environment, results: list[CaseResult]) 
     if best is None:
         return None
     common, name, then = best
+    known_then: dict[str, list[str]] = then.get("known", {})
     judged_then = {case for case, stood in then["cases"].items() if case in now and stood in JUDGED}
     return Earlier(
         run=name, started=datetime.fromisoformat(then["started"]), compared=common, judged_then=len(judged_then),
         judged_now=sum(judged for case, judged in now.items() if case in then["cases"]),
         no_longer=sorted(case for case in judged_then if not now[case]),
+        known_otherwise=[
+            f"{_name(r)}: {', '.join(said for key, said in known_for(r).items() if key not in known_then[_name(r)])}"
+            for r in results
+            if r.verdict == "known" and known_then.get(_name(r)) and set(known_for(r)) - set(known_then[_name(r)])
+        ],
     )  # fmt: skip
 
 

@@ -289,6 +289,8 @@ class Earlier(_Model):
     judged_now: int
     no_longer: list[Text] = []
     """Cases that judged the target then and do not now."""
+    known_otherwise: list[Text] = []
+    """Cases that are known in both runs, now for another finding or by another entry."""
 
 
 class Record(_Model):

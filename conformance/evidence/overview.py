@@ -62,6 +62,19 @@ def tally(results: Iterable[CaseResult]) -> dict[Standing, int]:
     return counts
 
 
+def known_for(result: CaseResult) -> dict[str, str]:
+    """What a known case is known for: a key for each code with the entry that declares it -> the same in words.
+
+    The key holds what names a defect: code, component, link and place; a reason may be put in other words.
+    """
+    found: dict[str, str] = {}
+    for finding in result.findings:
+        if (entry := finding.known) is not None:
+            key = " ".join((finding.code, entry.component, entry.link, entry.where))
+            found[key] = f"{finding.code} ({entry.component or 'profile'}: {entry.reason})"
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Overview:
     """A record sorted for people."""
@@ -136,6 +149,15 @@ class Overview:
         both = f"of the {count(earlier.compared, 'case')} that both runs selected"
         numbers = f"{earlier.judged_now:,} now, {earlier.judged_then:,} then, {both}"
         return f"fewer cases judged the target than in {earlier.run}: {numbers}"
+
+    @property
+    def otherwise(self) -> str:
+        """One line on the known cases that fail for another reason than in an earlier run; empty where none does."""
+        earlier = self.record.earlier
+        if earlier is None or not earlier.known_otherwise:
+            return ""
+        cases = count(len(earlier.known_otherwise), "known case fails", "known cases fail")
+        return f"{cases} for another reason than in {earlier.run}: {'; '.join(earlier.known_otherwise)}"
 
     @property
     def troubles(self) -> list[str]:

@@ -96,6 +96,8 @@ def _listing(console: Console, seen: Overview) -> None:
         console.print(Text.assemble(("trouble ", "bold yellow"), visible(text)))
     if len(seen.troubles) > _LISTED:
         console.print(Text(f"... and {len(seen.troubles) - _LISTED} more: see the report", style="dim"))
+    if seen.otherwise:
+        console.print(Text.assemble(("note ", "bold yellow"), visible(seen.otherwise)))
     if seen.fewer:
         console.print(Text.assemble(("note ", "bold yellow"), visible(seen.fewer_named(_NAMED))))
     console.print()

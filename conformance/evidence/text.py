@@ -89,7 +89,7 @@ def _tested(seen: Overview) -> Iterator[str]:
         yield _wrapped(f"$ {e.command}", "  ", "      ")
     if e.argv:
         yield _command(e.argv)
-    if notes := [*([seen.fewer_named(_IDS_SHOWN)] if seen.fewer else []), *e.notes]:
+    if notes := [*filter(None, [seen.fewer_named(_IDS_SHOWN), seen.otherwise]), *e.notes]:
         yield "\n".join(_wrapped(f"Note: {note}", "", "  ") for note in notes)
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from conformance.evidence.models import CaseResult, Record
+from conformance.evidence.gate import summarise
+from conformance.evidence.models import CaseResult, KnownFailure, Record, SeenFinding
 from conformance.evidence.overview import overview
 from conformance.evidence.record import RunWriter
+from conformance.evidence.reports import write_reports
 from tests.evidence import sample
 from tests.evidence.reading import read_back
 
@@ -92,3 +94,29 @@ def test_what_others_left_beside_the_runs_is_passed_over(tmp_path: Path) -> None
         (tmp_path / name / "summary.json").write_bytes(content)
     now = run(tmp_path, 5, FEWER)
     assert now.earlier is not None and now.earlier.judged_then == 4
+
+
+def known(results: Path, day: int, code: str, link: str = "https://example.org/1") -> Record:
+    """A run in which one case is known by that finding and entry."""
+    entry = KnownFailure(reason="a reason", link=link, component="qemu-device")
+    made = sample.environment().model_copy(update={"started": sample.STARTED + timedelta(days=day)})
+    writer = RunWriter.create(results, made)
+    result = CaseResult(id="A", case_id="A", layer="vfs", family="x", title="t", requirement="r", source="s",
+                        severity="must", mount="cache=none", verdict="known", known=entry,
+                        findings=[SeenFinding(code=code, text="t", known=entry)])  # fmt: skip
+    writer.select(sample.selected([result]))
+    writer.append(result)
+    return writer.finish()
+
+
+def test_a_known_case_that_fails_for_another_reason_is_named(tmp_path: Path) -> None:
+    known(tmp_path, 1, "field:size")
+    assert overview(known(tmp_path, 2, "field:size")).otherwise == ""
+    now = known(tmp_path, 3, "content")
+    name = (tmp_path / "latest").resolve()
+    write_reports(name)
+    line = "1 known case fails for another reason than in"
+    assert overview(now).otherwise.startswith(line) and "content (qemu-device: a reason)" in overview(now).otherwise
+    assert line in " ".join((name / "rti.txt").read_text().split())
+    assert line in " ".join(summarise(now, name).split()) and line in (name / "report.html").read_text()
+    assert overview(known(tmp_path, 4, "content", "https://example.org/2")).otherwise.startswith(line)
