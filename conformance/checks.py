@@ -290,7 +290,7 @@ def difference(seen: object, expected: object) -> str:
 def _sequence_difference(seen: bytes | str, expected: bytes | str) -> str:
     if max(len(seen), len(expected)) <= _SHOWN // 2:
         return f"{seen!r}, expected {expected!r}"
-    at = _first_difference(seen, expected)
+    at = first_difference(seen, expected)
     start = max(0, at - _CONTEXT)
     unit = "byte" if isinstance(seen, bytes) else "character"
     lengths = f"{len(seen)} {unit}s" if len(seen) == len(expected) else f"{len(seen)} {unit}s, expected {len(expected)}"
@@ -321,11 +321,12 @@ def _dict_difference(seen: dict[Any, Any], expected: dict[Any, Any]) -> str:
 
 
 def _list_difference(seen: list[Any], expected: list[Any]) -> str:
-    at = _first_difference(seen, expected)
+    at = first_difference(seen, expected)
     got, want = (shown(values[at]) if at < len(values) else "nothing" for values in (seen, expected))
     return f"{len(seen)} items, expected {len(expected)}; first difference at item {at}: {got}, expected {want}"
 
 
-def _first_difference(seen: Sequence[object], expected: Sequence[object]) -> int:
+def first_difference(seen: Sequence[object], expected: Sequence[object]) -> int:
+    """Where two sequences differ first: the length of the shorter one where it begins the other."""
     pairs = enumerate(zip(seen, expected, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(seen), len(expected)))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from conformance.case import Case
-from conformance.checks import Octal, judged, report_all
+from conformance.checks import Octal, first_difference, judged, report_all
 from conformance.compare import Comparer, Comparison, Field
 from conformance.errors import Finding, Undrivable
 from conformance.mounts import MountOptions
@@ -25,6 +25,9 @@ _WRITE_BACK = "cache={} may hold dirty pages that the server has not seen yet"
 
 _SHOWN = 120
 """Characters of a value that a finding shows."""
+
+_LOOKED_AT, _DIFFERENT = 4 << 20, 24
+"""Bytes of two files in which the first difference is looked for, and how many from there a finding shows."""
 
 _MOVING = 5
 """Looks at statvfs: on a file system that others write, too, counts go up and down between two of them."""
@@ -79,10 +82,20 @@ class Share:
         """The file's bytes are the same on both sides: (size, sha256)."""
         inside = self.inside.quietly("hash_file", path)
         outside = inside if self._one_sided else self.outside.quietly("hash_file", path)
-        names = ("size", "sha256")
-        self._demand(self._comparer.values("content", path, dict(zip(names, inside, strict=True)),
-                                           dict(zip(names, outside, strict=True))))  # fmt: skip
+        ours, theirs = ({"size": size, "sha256": digest} for size, digest in (inside, outside))
+        if inside != outside:
+            at, here, there = self._first_difference(path)
+            if here and there:
+                name = f"bytes from {at}"
+                ours, theirs = {"size": inside[0], name: here}, {"size": outside[0], name: there}
+        self._demand(self._comparer.values("content", path, ours, theirs))
         return inside[0], inside[1]
+
+    def _first_difference(self, path: str) -> tuple[int, bytes, bytes]:
+        """Where the two sides differ first, and their bytes there; none where one file begins the other."""
+        ours, theirs = (side.quietly("slurp", path, _LOOKED_AT) for side in (self.inside, self.outside))
+        at = first_difference(ours, theirs)
+        return at, ours[at : at + _DIFFERENT], theirs[at : at + _DIFFERENT]
 
     def same_directory(self, path: str = ".") -> list[str]:
         """The same names, file types and inode identities on both sides; the names, sorted."""
