@@ -52,6 +52,8 @@ def _lines(one: judging.Verdict, *, counted: bool) -> str:
     said.append(f"    {one.width}: {', '.join(entry.codes) or 'no code'}{' with ' + values if values else ''}")
     if counted:
         said.append(f"    covers {one.covered} findings of {one.results} results; {one.applied} results of its cases")
+    if one.hidden:
+        said.append(f"    in {one.hidden} of them other entries cover all that failed")
     if one.masks:
         said.append(f"    would mask: {', '.join(one.masks)}")
     if one.unreached:
@@ -64,4 +66,4 @@ def _as_dict(one: judging.Verdict) -> dict[str, Any]:
     return {"component": e.component, "owner": e.owner, "case": e.cases, "finding": e.codes, "values": e.values,
             "reason": e.reason, "link": e.link, "where": e.where, "width": one.width, "masks": one.masks,
             "covered": one.covered, "results": one.results, "applied": one.applied, "passed": one.passed,
-            "unreached": one.unreached, "problems": one.problems}  # fmt: skip
+            "hidden": one.hidden, "unreached": one.unreached, "problems": one.problems}  # fmt: skip

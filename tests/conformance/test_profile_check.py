@@ -110,6 +110,10 @@ class TestRecords:
         assert judged(entry(sometimes=True), result("pass")).problems == ()
         assert judged(entry(), result("undrivable")).problems == ()
 
+    def test_not_where_other_entries_cover_all_that_failed(self) -> None:
+        seen = judged(entry(), result("known", "content"))
+        assert (seen.problems, seen.hidden) == ((), 1)
+
     def test_one_that_matches_much(self) -> None:
         seen = judged(entry(), result("known", *["errno"] * 21))
         assert seen.problems == ("matches much: 21 findings of one result",)
