@@ -40,6 +40,7 @@ CODES: dict[str, str] = {
     "memory": "the server keeps memory, descriptors or threads that it must give back",
     "ring": "the device breaks a rule of the virtqueue",
     "mount": "the share cannot be mounted as it must be",
+    "cut-short": "a case could not go on with a value that was found to be wrong",
     "assertion": "a plain assertion of a case failed (its text names the expression)",
 }
 """The word before the colon of every finding's code, and what it means. Stable: profiles match codes."""
@@ -102,14 +103,22 @@ def report_all(findings: Sequence[Finding]) -> None:
 def raise_all(found: list[Finding], last: BaseException | None = None) -> None:
     """Raise what a case came to: nothing, one Finding, or several as `Findings`.
 
-    `last` is what ended the case: a further finding (a failed assertion or a call's OSError counts as one), or anything
-    else, which then wins: an error of the suite or of the infrastructure is never hidden behind findings.
+    `last` is what ended the case: a further finding (a call's OSError counts as one); an exception of Python's own that
+    what was found before it explains, a missing key of a reply that is wrong already; or anything else, which then
+    wins: an error of the suite or of the infrastructure is never hidden behind findings.
     """
+    if found and isinstance(last, _CONSEQUENCES) and not findings_of(last):
+        text = f"the case could not go on with what it had seen: {type(last).__name__}: {last}"
+        last = Finding(text, "cut-short", {"seen": type(last).__name__})
     if last is not None and (not found or not findings_of(last)):
         raise last
     whole = [*found, *findings_of(last)]
     if whole:
         raise (whole[0] if len(whole) == 1 else Findings(whole)) from last
+
+
+_CONSEQUENCES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a case's own code raises when it goes on with a value that a check has found to be wrong."""
 
 
 def findings_of(raised: BaseException | None) -> tuple[Finding, ...]:

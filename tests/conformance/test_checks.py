@@ -51,6 +51,15 @@ def test_an_infrastructure_error_is_never_hidden_behind_findings() -> None:
         checks.raise_all([Finding("a", "value")], InfrastructureError("the guest is gone"))
 
 
+def test_what_a_wrong_value_leads_to_is_a_finding_behind_it_and_an_error_without_it() -> None:
+    with pytest.raises(Findings) as raised:
+        checks.raise_all([Finding("a", "names")], KeyError("fred"))
+    assert [f.code for f in raised.value.found] == ["names", "cut-short"]
+    assert "KeyError: 'fred'" in str(raised.value)
+    with pytest.raises(KeyError):
+        checks.raise_all([], KeyError("fred"))
+
+
 def test_nothing_wrong_raises_nothing() -> None:
     checks.raise_all([])
 

@@ -14,7 +14,7 @@ from errno import EDQUOT, EIO, ENOSPC
 from conformance.case import case
 from conformance.cases.property.mounting import loop_mounted, must_run, tmpfs
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, WRITE_BACK, flush, has_pattern, outcome
-from conformance.checks import Errno, between, equal, fields, holds, one_of
+from conformance.checks import Errno, between, equal, fields, holds, one_of, require
 from conformance.errors import Undrivable
 from conformance.share import Share
 from conformance.vantage import Vantage
@@ -232,6 +232,7 @@ def test_no_inode_left(share: Share) -> None:
                 )
                 break
             made.append(f"f{number}")
+        require("a file can be made on a file system of 12 inodes", made)
         between("number of files on a file system of 12 inodes", len(made), 8, 12)
         share.inside.refuses(ENOSPC).mkdir("t/dir")
         share.inside.refuses(ENOSPC).symlink("f0", "t/link")
