@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from guests.activity import shown
 from guests.doctor import Finding as Probe
 from guests.doctor import probes
 
@@ -24,7 +25,9 @@ def doctor(quick: bool, verify: bool) -> None:
     Exit status 0 when a default run can start, 3 when something that it needs is missing.
     """
     missing = False
-    for probe in [*packages(PACKAGES), *packages(SERVERS, needed=False), *probes(quick=quick, verify=verify)]:
+    with shown("looking at this machine"):
+        seen = [*packages(PACKAGES), *packages(SERVERS, needed=False), *probes(quick=quick, verify=verify)]
+    for probe in seen:
         mark = "ok  " if probe.ok else "LACK" if probe.needed else "note"
         click.echo(f"{mark}  {probe.name:<22} {probe.detail}")
         if not probe.ok and probe.remedy:

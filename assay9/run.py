@@ -10,6 +10,7 @@ from typing import Any, TextIO
 import click
 
 from assay9.options import WORD, GroupedCommand, GroupedOption
+from guests.activity import shown
 
 USAGE = 2
 
@@ -71,21 +72,23 @@ def run(
 
     Everything is checked before anything starts: what names nothing ends with exit status 2 and one line.
     """
-    from conformance import index, preflight  # noqa: PLC0415 - seconds of imports that --help must not wait for
-    from conformance.targets.layers import default_layers  # noqa: PLC0415 - as above
-    from conformance.targets.spec import load  # noqa: PLC0415 - as above
-
     if target.startswith("-"):
         raise click.UsageError(f"a TARGET is wanted before options of pytest: assay9 run TARGET {target}")
-    loaded = load(target)
     options: dict[str, Any] = {
         "qemu": qemu, "qemu_args": qemu_args, "image": image, "security_model": security_model,
         "keep_guest": keep_guest, "address": address, "aname": aname, "export": export, "link": link,
     }  # fmt: skip
-    preflight.check(preflight.Request(
-        target=loaded, options=options, layers=layers, families=families, mounts=mounts, matrix=matrix == "all",
-        control=control or "", expression=expression or "", jobs=jobs, results=results,
-    ))  # fmt: skip
+    with shown("checking what is asked for"):
+        from conformance import index, preflight  # noqa: PLC0415 - seconds of imports that --help must not wait for
+        from conformance.targets.layers import default_layers  # noqa: PLC0415 - as above
+        from conformance.targets.spec import load  # noqa: PLC0415 - as above
+
+        loaded = load(target)
+        preflight.check(preflight.Request(
+            target=loaded, options=options, layers=layers, families=families, mounts=mounts, matrix=matrix == "all",
+            control=control or "", expression=expression or "", jobs=jobs, results=results,
+        ))  # fmt: skip
+        import conformance.plugin  # noqa: F401, PLC0415 - as above
     alone = keep_guest or loaded.server.get("program") == "vhost-user"  # somebody's device has one front end at a time
     # A layer is a folder: collecting only the wanted ones saves a second for each of the others.
     folders = [str(index.CASES / layer) for layer in layers or default_layers(loaded)]
@@ -116,7 +119,7 @@ def _pytest(arguments: list[str], more: tuple[str, ...]) -> int:
 
     config.print_usage_error = say
     # hypothesis and allure have no part in a run, and cost seconds at its start and end
-    own = ["-p", "no:hypothesispytest", "-p", "no:allure_pytest", "-q", "--no-header", "--tb=short", "-rN"]
+    own = ["-p", "no:hypothesispytest", "-p", "no:allure_pytest", "-q", "--no-header", "--tb=no", "-rN"]
     status = int(pytest.main([*arguments, *own, *more]))
     return USAGE if status == pytest.ExitCode.USAGE_ERROR else status
 

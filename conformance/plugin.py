@@ -29,6 +29,7 @@ from conformance.evidence.record import CaseResult, Environment, RunWriter, load
 from conformance.evidence.reports import DEFAULT as DEFAULT_REPORTS
 from conformance.evidence.reports import write_reports
 from conformance.mounts import DEFAULT, MountOptions, for_all_cases, matrix, parse
+from conformance.reporter import RunReporter, send, take_over
 from conformance.ring import ring
 from conformance.targets import kinds
 from conformance.targets.layers import default_layers
@@ -65,6 +66,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if plugin.workers is not None:
         config.pluginmanager.register(plugin.workers, "assay9-workers")
     _own_cache(config, plugin.target.name)
+    if plugin.controls:  # whoever starts pytest itself, and not `assay9 run`, has pytest's own reporter
+        plugin.reporter = take_over(config, preflight.vouched())
 
 
 @pytest.fixture
@@ -94,6 +97,9 @@ class RunPlugin:
         if self.controls and not preflight.vouched():
             preflight.check(self._request())
         self.run_dir = Path(worker["assay9_run_dir"]) if worker else Path()
+        self.messages = str(worker["assay9_messages"]) if worker else ""
+        """Where a worker sends what it has to say."""
+        self.reporter: RunReporter | None = None
         self.writer: RunWriter | None = None
         self.runners: dict[str, kinds.CaseRunner] = {}
         """By layer; all layers that need a mount have the same."""
@@ -197,6 +203,8 @@ class RunPlugin:
             self.writer = RunWriter.create(Path(self.config.getoption("--results")).absolute(), environment)
             self.run_dir = self.writer.run_dir
             without_tracebacks(self.config)
+            if self.reporter is not None:
+                self.reporter.details = self.run_dir
         else:
             self.writer = RunWriter.attach(self.run_dir, self.worker)
             signals.working()
@@ -204,6 +212,8 @@ class RunPlugin:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         node.workerinput["assay9_run_dir"] = str(self.run_dir.absolute())
+        messages = self.reporter.messages if self.reporter is not None else None
+        node.workerinput["assay9_messages"] = messages.address if messages is not None else ""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
@@ -222,7 +232,8 @@ class RunPlugin:
         signals.check()  # what the signal reached, too, may be why the case failed
         self.writer.append(result)
         self.completeness.judged(pyfuncitem.nodeid)
-        pyfuncitem.user_properties.append(("assay9", result.verdict))
+        named = f"{result.id} on {result.mount}" if result.mount else result.id
+        pyfuncitem.user_properties += [("assay9", result.verdict), ("assay9-case", named)]
         self.counts[result.verdict] = self.counts.get(result.verdict, 0) + 1
         _as_outcome(result, raised)
         return True
@@ -250,6 +261,12 @@ class RunPlugin:
         return self.runners[key]
 
     def _progress(self, text: str) -> None:
+        """Say what is being done, or what was."""
+        if self.reporter is not None:
+            self.reporter.say(text)
+            return
+        if send(self.messages, f"{self.worker}: {text}"):
+            return
         with contextlib.suppress(OSError):  # a terminal that was closed
             sys.__stderr__.write(f"assay9[{self.worker}]: {text}\n")  # type: ignore[union-attr]
 
@@ -260,6 +277,8 @@ class RunPlugin:
     @pytest.hookimpl(trylast=True)  # pytest-xdist has ended the workers
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         signals.finishing()
+        if self.reporter is not None:
+            self.reporter.finishing()
         for runner in self.runners.values():
             try:
                 runner.stop()
@@ -267,6 +286,14 @@ class RunPlugin:
                 self._progress(str(e))
                 if self.writer is not None:
                     self.writer.trouble(str(e))
+        try:
+            self._keep(session, exitstatus)
+        finally:
+            if self.reporter is not None:
+                self.reporter.close()
+
+    def _keep(self, session: pytest.Session, exitstatus: int) -> None:
+        """Finish the record, write the reports and decide the exit status."""
         if self.writer is None:
             return
         if not self.controls:
@@ -300,6 +327,8 @@ class RunPlugin:
         """Keep what there is where the session did not come to its finish: a signal while it started."""
         if not self.controls:
             signals.idle()  # the worker's process waits to be ended, and has nothing to end itself
+        if self.reporter is not None:
+            self.reporter.close()
         if self.workers is not None and self.writer is not None and not self.writer.finished:
             self.workers.end()
             by = signals.received()

@@ -16,6 +16,7 @@ import click
 
 from guests import paths, qemu_check
 from guests.accelerator import find_qemu
+from guests.activity import shown as shown_activity
 from guests.console import ConsoleLogin
 from guests.errors import InfrastructureError, UsageError
 from guests.files import remove_tree
@@ -117,14 +118,15 @@ def build(names: tuple[str, ...], every: bool, again: bool, packages: tuple[str,
             raise UsageError(f"--package {shown(package)}: the name of a Debian package is wanted")
     if packages and any(name in _FURTHER for name in names):
         raise UsageError(f"--package means nothing for {names[0]}, which is no image of Debian packages")
-    for line in clean_left_over():
-        _say(line)
     for name in buildable if every else names or ("debian12",):
-        if name in _FURTHER:
-            click.echo(f"{name}: {_FURTHER[name](_say, rebuild=again)}")
-            continue
-        image = ensure_image(name, packages, _say, rebuild=again)
-        click.echo(f"{name}: {image.directory}")
+        with shown_activity(f"building {name}") as say:
+            for line in clean_left_over():
+                say(line)
+            if name in _FURTHER:
+                made = _FURTHER[name](say, rebuild=again)
+            else:
+                made = ensure_image(name, packages, say, rebuild=again).directory
+        click.echo(f"{name}: {made}")
 
 
 @guest.command()
@@ -165,7 +167,8 @@ def boot(
         return
     found_shares = tuple(_share(text, security_model) for text in shares)
     if qemu == QEMU11:
-        qemu = str(ensure_private_qemu(_say))
+        with shown_activity() as say:
+            qemu = str(ensure_private_qemu(say))
     elif shutil.which(qemu) is None:
         raise UsageError(f"no QEMU at {shown(qemu)}: apt-get install qemu-system-x86, or name yours with --qemu PATH")
     needs = [*qemu_check.MACHINE, *(qemu_check.SHARES if shares else ())]
@@ -186,8 +189,9 @@ def boot(
             check_machine(spec)
         except InfrastructureError as error:
             raise UsageError(str(error)) from None
-        machine = QemuMachine(spec, _say)
-        machine.start()
+        with shown_activity(f"starting a machine with {name}") as say:
+            machine = QemuMachine(spec, say)
+            machine.start()
     click.echo(f"{machine.name}: {name} under {machine.accelerator.upper()}, pid {machine.pid}")
     click.echo(f"  ssh      assay9 guest ssh -m {machine.name}      (127.0.0.1:{machine.ssh_port})")
     click.echo(f"  console  assay9 guest console -m {machine.name}  (log: {machine.logs['console']})")
@@ -321,8 +325,10 @@ def _v86(progress: Progress, rebuild: bool) -> Path:
 def _boot_v86(memory_mb: int) -> None:
     """A guest for as long as its shell lasts: commands from standard input, one a line."""
     with _boot_directory() as run_dir:
-        with V86Machine(V86Spec(run_dir=run_dir, memory_mb=memory_mb), _say) as machine:
-            shell = machine.shell()
+        with contextlib.ExitStack() as running:
+            with shown_activity("starting v86") as say:
+                machine = running.enter_context(V86Machine(V86Spec(run_dir=run_dir, memory_mb=memory_mb), say))
+                shell = machine.shell()
             click.echo(f"v86 {machine.version}, pid {machine.pid}; the share's mount tag is {V86_TAG}; "
                        "a command on each line, an end of file ends the guest", err=True)  # fmt: skip
             for line in sys.stdin:
@@ -350,7 +356,3 @@ def _boot_directory() -> Iterator[Path]:
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _FURTHER: dict[str, Callable[..., Path]] = {UML: _uml_kernel, QEMU11: ensure_private_qemu, V86: _v86}
 """What is built here and is no guest image."""
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)

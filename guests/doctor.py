@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guests import paths
-from guests.accelerator import kvm_works, qemu_version
+from guests.accelerator import find_qemu, kvm_works, qemu_version
 from guests.build_tools import missing_build_packages, user_namespace_problem
-from guests.errors import InfrastructureError
+from guests.errors import InfrastructureError, UsageError
 from guests.images.recipe import load_recipe
 from guests.images.store import BUILD_SPACE_MB, find_image
 from guests.inventory import everything
 from guests.private_qemu import find_private_qemu
 from guests.private_qemu import manifest as qemu_manifest
 from guests.processes import read_states
+from guests.qemu_check import MACHINE, SHARES, require
 from guests.uml.kernel import find_kernel, missing_tools
 from guests.v86.program import VERSION as V86_VERSION
 from guests.v86.program import find_program as find_v86
@@ -77,8 +78,13 @@ def host_system() -> Finding:
 
 
 def qemu_program(qemu: str) -> Finding:
-    """The hypervisor is there and runs."""
-    return Finding("QEMU", True, qemu_version(qemu))
+    """The hypervisor is there, runs, and has what machines need."""
+    said = qemu_version(qemu)
+    try:
+        require(str(find_qemu(qemu)), [*MACHINE, *SHARES])
+    except UsageError as error:
+        return Finding("QEMU", False, str(error), "build it with what is named, or name another with --qemu PATH")
+    return Finding("QEMU", True, said)
 
 
 def program(name: str, package: str, what_for: str, needed: bool = True) -> Finding:
