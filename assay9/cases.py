@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from conformance import preflight
 from conformance.case import Case
 from conformance.errors import UsageError
 from conformance.evidence.record import load_run
@@ -26,11 +27,14 @@ def cases(
     layer: str | None, family: str | None, show_matrix: bool, proof: Path | None, as_json: bool
 ) -> None:
     """List the cases: id, layer, family, severity, messages covered, requirement, source."""
+    preflight.check_words((layer,) if layer else (), (family,) if family else ())
+    if proof is not None and not show_matrix:
+        raise UsageError("--proof says which run proves the matrix: add --matrix")
+    if show_matrix and as_json:
+        raise UsageError("--matrix and --json exclude each other: leave one out")
+    record = load_run(proof) if proof is not None else None
     chosen = [c for c in load_cases() if layer in (None, c.layer) and family in (None, c.family)]
-    if not chosen:
-        raise UsageError(f"no case of layer {layer or 'any'} and family {family or 'any'}: see `assay9 cases`")
-    if show_matrix and proof is not None:
-        record = load_run(proof)
+    if record is not None:
         missing = []
         for name, ids in matrix(c for c in chosen if c.layer in CALL_LAYERS).items():
             crossed = [r for r in record.results if r.case_id in ids and r.message_counts.get(name)]

@@ -67,17 +67,11 @@ def vouched() -> bool:
 def check(request: Request) -> list[MountOptions]:
     """Refuse what cannot be; the mounts asked for. Raises UsageError or InfrastructureError, one line."""
     target = request.target
-    for layer in request.layers:
-        if layer not in index.layers():
-            raise UsageError(unknown("layer", layer, index.layers()))
-    for family in request.families:
-        if family not in index.families():
-            raise UsageError(unknown("family", family, index.families()))
+    check_words(request.layers, request.families)
     mounts = [for_all_cases(text) for text in request.mounts]
     layers = tuple(request.layers) or default_layers(target)
     check_layers(target, layers)
-    for family in request.families:
-        _check_family(family, layers)
+    check_words(layers, request.families)
     given = {**request.options, "mount": request.mounts, "mounts": request.matrix, "control": request.control}
     check_options(target, layers, given)
     if mounts and request.matrix:
@@ -90,12 +84,18 @@ def check(request: Request) -> list[MountOptions]:
     return mounts
 
 
-def _check_family(family: str, layers: Sequence[str]) -> None:
-    if any(family in index.families(layer) for layer in layers):
-        return
-    elsewhere = [layer for layer in index.layers() if family in index.families(layer)]
-    raise UsageError(f"no family {family} in layer{'s' if len(layers) > 1 else ''} {', '.join(layers)}: "
-                     f"it belongs to {', '.join(elsewhere)}")  # fmt: skip
+def check_words(layers: Sequence[str], families: Sequence[str]) -> None:
+    """Refuse a layer or a family that has no cases, or a family that none of these layers has. Raises UsageError."""
+    for layer in layers:
+        if layer not in index.layers():
+            raise UsageError(unknown("layer", layer, index.layers()))
+    for family in families:
+        if family not in index.families():
+            raise UsageError(unknown("family", family, index.families()))
+        elsewhere = [layer for layer in index.layers() if family in index.families(layer)]
+        if layers and not set(layers) & set(elsewhere):
+            raise UsageError(f"no family {family} in layer{'s' if len(layers) > 1 else ''} {', '.join(layers)}: "
+                             f"it belongs to {', '.join(elsewhere)}")  # fmt: skip
 
 
 def _check_jobs(request: Request) -> None:

@@ -69,7 +69,8 @@ def problem(error: ValidationError, root: type[BaseModel], prefix: str = "") -> 
     if found["type"] == "extra_forbidden":
         inner = _table_at(loc[:-1], root)
         key = str(loc[-1])
-        return unknown("key", key, inner.model_fields).replace(shown(key), shown(where), 1)
+        keys = [name for name, field in inner.model_fields.items() if not field.exclude]
+        return unknown("key", key, keys).replace(shown(key), shown(where), 1)
     if found["type"] == "literal_error":
         valid = re.findall(r"'([^']*)'", str(found["ctx"]["expected"]))
         return f"{where}: {unknown('word', str(found['input']), valid)}"

@@ -12,8 +12,10 @@ from typing import Any, NoReturn
 import click
 
 from conformance.errors import UsageError
-from conformance.mounts import parse
+from conformance.mounts import for_all_cases
+from conformance.preflight import check_results
 from conformance.targets import kinds, spec
+from conformance.targets.layers import FLAGS
 from guests.words import shown, unknown
 from soak import journal as journals
 from soak.disturbances import KINDS
@@ -91,7 +93,7 @@ def run(
     options: dict[str, Any] = {k: v for k, v in (("qemu", qemu), ("image", image)) if v}
     if loaded.kind == "server":
         raise UsageError(f"target {target} is of kind {loaded.kind}, which has no share to mount: take one that has")
-    parse(mount)
+    for_all_cases(mount)
     names = list(workloads) or [DEFAULT]
     found_workloads = [find(name) for name in names]
     check_disturbances(list(disturbances), loaded.kind, os.geteuid() == 0)
@@ -108,7 +110,7 @@ def run(
         options["packages"] = sorted({package for w in found_workloads for package in w.packages})
         options["memory_mb"] = max(w.memory_mb for w in found_workloads)
         options["export_mb"] = EXPORT_MB if "full" in disturbances else 0
-    kinds.check(loaded, options)
+    kinds.check(loaded, options, flags={**FLAGS, "image": "--image"})
     if shares > 1 and loaded.kind == "local":
         raise UsageError(f"target {target} has one share: leave --shares out")
     if shares > len(names):
@@ -129,6 +131,7 @@ def run(
         disturb_seconds=seconds_of(disturb_every or EVERY, "--disturb-every"),
         version=importlib.metadata.version("assay9"),
     )  # fmt: skip
+    check_results(results)
     run_dir = results / f"soak-{time.strftime('%Y%m%d-%H%M%S')}-{loaded.name}"
     if run_dir.exists():
         run_dir = run_dir.with_name(f"{run_dir.name}-{secrets.token_hex(2)}")

@@ -32,7 +32,7 @@ def check(target: str | None, runs: tuple[Path, ...], show_all: bool, as_json: b
     with --run, those that never match or match much. Exit status 1 when there is one.
     """
     entries = {(e.component, e.reason, tuple(e.cases), tuple(e.codes)): e
-               for name in ([target] if target else spec.names()) for e in spec.load(name).profile.known}  # fmt: skip
+               for name in ([target] if target is not None else spec.names()) for e in spec.load(name).profile.known}  # fmt: skip
     seen = judging.check(list(entries.values()), [c.id for c in load_cases()], [load_run(run) for run in runs])
     wrong = [one for one in seen if one.problems]
     if as_json:

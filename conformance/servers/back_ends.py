@@ -5,6 +5,7 @@ Rule of this module: how a back end is started and reached; the front end is `co
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -74,7 +75,7 @@ class VhostUserServer(_FrontEnd):
         self.spec = spec
         self.name = f"vhost-user {spec.address}"
         self.export = Path(spec.export).resolve() if spec.export else None
-        self.aname = spec.aname.format(export=self.export or "").encode()
+        self.aname = os.fsencode(spec.aname.format(export=self.export or ""))
 
     def check(self) -> None:
         """Refuse in one line, before a run begins, what is no back end of a 9P device. Raises InfrastructureError."""

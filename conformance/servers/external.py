@@ -5,6 +5,7 @@ Rule of this module: it is never started nor ended from here.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from conformance.errors import Finding, InfrastructureError, UsageError
@@ -33,7 +34,7 @@ class ExternalServer:
         self.spec = spec
         self.name = f"socket {spec.address}"
         self.export = Path(spec.export).resolve() if spec.export else None
-        self.aname = spec.aname.format(export=self.export or "").encode()
+        self.aname = os.fsencode(spec.aname.format(export=self.export or ""))
 
     def start(self) -> None:
         """See Server."""

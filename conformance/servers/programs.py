@@ -41,7 +41,7 @@ class _Started:
         self.run_dir = run_dir
         self.exported = run_dir / "export"
         """The exported directory as the server names it."""
-        self.aname = spec.aname.format(export=self.exported).encode()
+        self.aname = os.fsencode(spec.aname.format(export=self.exported))
         self._short: Scratch | None = None
         self.socket_path = ""
         self.port = 0

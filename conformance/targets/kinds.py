@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from conformance.evidence.record import CaseResult
 from conformance.runner import Runner
 from conformance.servers.make import check as check_server
 from conformance.servers.spec import parse
-from conformance.targets.check import check_target
+from conformance.targets.check import check_spec, check_target
 from conformance.targets.deployment import Deployment, Progress
 from conformance.targets.layers import FLAGS, check_options
 from conformance.targets.roads import BELOW, chosen_link, reached
@@ -24,10 +24,14 @@ from guests.v86 import program as v86_program
 from guests.words import unknown
 
 
-def check(target: Target, options: dict[str, Any], layers: Sequence[str] = ("vfs",)) -> None:
-    """Refuse, before anything slow starts, what cannot be: a word that names nothing, a missing program."""
+def check(target: Target, options: dict[str, Any], layers: Sequence[str] = ("vfs",),
+          flags: Mapping[str, str] = FLAGS) -> None:  # fmt: skip
+    """Refuse, before anything slow starts, what cannot be: a word that names nothing, a missing program.
+
+    `flags` has the options as the command spells them.
+    """
     check_target(target)
-    check_options(target, layers, options, {**FLAGS, "image": "--image"} if "packages" in options else FLAGS)
+    check_options(target, layers, options, flags)
     if target.server and target.kind in ("qemu", "tcp", "uml", "v86") and os.geteuid() != 0:
         raise UsageError(f"target {target.name} needs root: a server under test runs contained (try sudo)")
     if target.kind in ("qemu", "tcp"):
@@ -38,7 +42,9 @@ def check(target: Target, options: dict[str, Any], layers: Sequence[str] = ("vfs
     if image and image not in recipe_names():
         raise UsageError(unknown("guest image", image, recipe_names()))
     if target.kind == "server":
-        check_server(parse(target.server).for_user(options))
+        spec = parse(target.server).for_user(options)
+        check_spec(spec)
+        check_server(spec)
 
 
 def _check_qemu(target: Target, options: dict[str, Any], layers: Sequence[str]) -> None:

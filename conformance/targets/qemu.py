@@ -24,6 +24,7 @@ from guests import private_qemu
 from guests.machine import MachineSpec, QemuMachine, Share
 from guests.progress import silent
 from guests.spec import SecurityModel
+from guests.words import unknown
 
 ODD_NAME = "a name, with=odd 'characters' \N{LATIN SMALL LETTER U WITH DIAERESIS}"
 
@@ -185,7 +186,7 @@ def security_model(asked: str | None, table: MachineTable) -> SecurityModel:
     if asked is None:
         return "mapped-xattr" if table.security_model == "passthrough" and os.geteuid() != 0 else table.security_model
     if asked not in security_models.MODELS:
-        raise UsageError(f"unknown security model {asked!r}: use one of {', '.join(security_models.MODELS)}")
+        raise UsageError(unknown("security model", asked, security_models.MODELS))
     if asked == "passthrough" and os.geteuid() != 0:
         raise UsageError("security model passthrough needs root on the host: use mapped-xattr, or run as root")
     return cast(SecurityModel, asked)

@@ -1,0 +1,270 @@
+"""Every word that names nothing is refused before anything starts: one line, status 2, the nearest word."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import STARTED, Command
+
+ROOT = os.geteuid() == 0
+
+COMMAND_LINES: list[tuple[str, str]] = [
+    # targets and layers
+    ("run", "missing argument 'TARGET'"),
+    ("run qmeu", "unknown target 'qmeu': did you mean 'qemu'?"),
+    ("run ./none.toml", "no file none.toml: a target is a TOML file"),
+    ("run .", "unknown target '.'"),
+    ("run /", "/ cannot be read as a TOML file: Is a directory"),
+    ("run --nope", "a TARGET is wanted before options of pytest"),
+    ("run local --layer vsf", "unknown layer 'vsf': did you mean 'vfs'?"),
+    ("run reference --layer vfs", "target reference has no layer vfs: nothing mounts it (it has wire, ring)"),
+    ("run local --layer wire", "target local has no layer wire: raw frames do not reach it (it has vfs, property)"),
+    ("run diod --layer property", "target diod has no layer property: nothing mounts it (it has wire)"),
+    ("run diod --layer ring", "target diod has no layer ring: it is reached over a socket, which has no virtqueues"),
+    ("run local --family opne", "unknown family 'opne': did you mean 'open'?"),
+    ("run local --layer property --family open", "no family open in layer property: it belongs to vfs, wire"),
+    # cases
+    ("run local -k OPEN-9999", "matches -k 'OPEN-9999': did you mean 'OPEN-"),
+    ("run local -k zzz", "no case of vfs, property matches -k 'zzz': `assay9 cases` lists ids and families"),
+    ("run local -k WIRE-OPEN", "no case of vfs, property matches -k 'WIRE-OPEN': cases of wire/open do"),
+    ("run local --family mode -k rename_over", "in family mode matches -k 'rename_over': cases of"),
+    ("run local -k (", "-k '(' is no expression"),
+    ("run local -k open()", "is no expression"),
+    # mounts
+    ("run local --mount cahce=none", "unknown mount option 'cahce': did you mean 'cache'?"),
+    ("run local --mount cache=lose", "unknown cache mode 'lose': did you mean 'loose'?"),
+    ("run local --mount msize=4k", "msize='4k': a number of bytes, 4096 or more, is wanted"),
+    ("run local --mount version=9p2000", "unknown version '9p2000': did you mean '9p2000."),
+    ("run local --mount access=1001", "use access=0"),
+    ("run local --mount cache=none --mounts all", "--mount and --mounts all exclude each other"),
+    ("run local --mounts al", "unknown value of --mounts 'al': did you mean 'all'?"),
+    # options that mean nothing for the target
+    ("run local --qemu /bin/true", "--qemu means nothing here: target local runs no QEMU"),
+    ("run diod --qemu-arg=-L", "--qemu-arg means nothing here: target diod runs no QEMU"),
+    ("run reference --guest debian12", "--guest means nothing here: target reference has no guest to choose"),
+    ("run local --security-model none", "--security-model means nothing here"),
+    ("run reference --mount cache=none", "--mount means nothing here: the layers wire mount nothing"),
+    ("run reference --mounts all", "--mounts means nothing here"),
+    ("run reference --control never", "--control means nothing here"),
+    ("run local --keep-guest", "--keep-guest means nothing here: target local starts no guest that could stay"),
+    ("run local --address 127.0.0.1:1", "--address means nothing here: target local is no server of yours"),
+    ("run reference --export /", "--export means nothing here: target reference is started by the suite itself"),
+    ("run local --link qtest", "target local: unknown link 'qtest': there is none"),
+    ("run diod --link qtest", "target diod: unknown link 'qtest': use one of socket"),
+    ("run reference --layer ring --link socket", "layer ring needs virtqueues, which --link socket has not"),
+    ("run qemu --layer vfs --link qtest", "--link means nothing here: it is for the layers wire and ring"),
+    ("run qemu --layer wire --guest debian11", "--guest means nothing here: the layers wire boot no guest over qtest"),
+    ("run qemu --layer wire --link qtst", "target qemu: unknown link 'qtst': did you mean 'qtest'?"),
+    ("run vhost-user --jobs 2", "the device of target vhost-user has one front end at a time"),
+    ("run qemu --keep-guest --jobs 2", "--keep-guest keeps one guest: leave --jobs out"),
+    # what must be there
+    ("run qemu --qemu /nonexistent/qemu", "/nonexistent/qemu is no program that can be run"),
+    ("run qemu --qemu /bin/true", "/bin/true is no QEMU"),
+    ("run qemu --qemu-arg=-nosuch", "does not start with -nosuch: qemu-system-x86_64: -nosuch: invalid option"),
+    ("run qemu --guest debain11", "unknown guest image 'debain11': did you mean 'debian11'?"),
+    ("run qemu --security-model passthru", "unknown security model 'passthru': did you mean 'passthrough'?"),
+    ("run socket", "say where the server listens: --address HOST:PORT"),
+    ("run socket --address 127.0.0.1:1 --export /nonexistent", "--export /nonexistent is no directory"),
+    ("run local --results /proc/results", "--results '/proc/results': nothing can be written there"),
+    ("run local --results /dev/null/results", "--results '/dev/null/results': nothing can be written there"),
+    ("run local --jobs 0", "invalid value for '--jobs': 0 is not in the range"),
+    ("run local --jobs many", "invalid value for '--jobs'"),
+    # the other commands
+    ("rnu local", "unknown command 'rnu': did you mean 'run'?"),
+    ("--verzion", "unknown option '--verzion': did you mean '--version'?"),
+    ("cases --layer vsf", "unknown layer 'vsf': did you mean 'vfs'?"),
+    ("cases --family opne", "unknown family 'opne': did you mean 'open'?"),
+    ("cases --layer ring --family open", "no family open in layer ring: it belongs to vfs, wire"),
+    ("cases --proof results", "--proof says which run proves the matrix: add --matrix"),
+    ("cases --matrix --proof nowhere", "nowhere does not exist"),
+    ("report nowhere", "no run 'nowhere' here or in results"),
+    ("report --kind jnuit", "unknown value of --kind 'jnuit': did you mean 'junit'?"),
+    ("compare a b", "no run 'a' here or in results"),
+    ("guest buidl", "unknown command 'buidl': did you mean 'build'?"),
+    ("guest build debain12", "unknown guest image 'debain12': did you mean 'debian12'?"),
+    ("guest boot debain12", "unknown guest image 'debain12': did you mean 'debian12'?"),
+    ("guest boot --accelerator kvn", "unknown value of --accelerator 'kvn': did you mean 'kvm'?"),
+    ("guest boot --acelerator kvm", "unknown option '--acelerator': did you mean '--accelerator'?"),
+    ("guest boot --memory 1", "invalid value for '--memory'"),
+    ("guest ssh -m m-1", "unknown machine 'm-1'"),
+    ("soak locl", "unknown target 'locl': did you mean 'local'?"),
+    ("soak reference", "has no share to mount"),
+    ("soak local --workload tre", "unknown workload 'tre': did you mean 'tree'?"),
+    ("soak local --image debian12", "--image means nothing here: target local has no guest to choose"),
+    ("soak local --mount cahce=none", "unknown mount option 'cahce'"),
+    ("soak status nowhere", "no run 'nowhere' here or in results"),
+    ("serve nowhere", "cannot export nowhere: No such file or directory"),
+    ("serve", "missing argument 'DIRECTORY'"),
+    ("frames nowhere", "nowhere: No such file or directory"),
+    ("doctor now", "got unexpected extra argument (now)"),
+]
+
+TABLES: list[tuple[str, str]] = [
+    ("this is no TOML", "not TOML"),
+    ("kind = 'qmeu'", "kind: unknown word 'qmeu': did you mean 'qemu'?"),
+    ("kidn = 'qemu'", "unknown key 'kidn': did you mean 'kind'?"),
+    ("name = 'x'", "name: a target is called as its file is"),
+    ("layers = ['vsf']", "layers entry 1: unknown layer 'vsf': did you mean 'vfs'?"),
+    ("layers = ['wire']\nkind = 'local'", "target mine has no layer wire"),
+    ("components = ['qemu-devcie']", "unknown component 'qemu-devcie': did you mean 'qemu-device'?"),
+    ("components = ['none.toml']", "none.toml: a component is a TOML file, or one of"),
+    ("components = ['.toml']", "a component is a TOML file"),
+    ("[machine]\nimage = 'debain12'", "unknown guest image 'debain12': did you mean 'debian12'?"),
+    ("[machine]\nimge = 'debian12'", "unknown key 'machine.imge': did you mean 'image'?"),
+    ("[machine]\nsecurity_model = 'mapped'", "machine.security_model: unknown word 'mapped': did you mean 'mapped-"),
+    ("[machine]\nmultidevs = 'remp'", "machine.multidevs: unknown word 'remp': did you mean 'remap'?"),
+    ("[machine]\nmemory_mb = 'much'", "machine.memory_mb: input should be a valid integer"),
+    ("kind = 'uml'\n[machine]\nprogram = 'qemu'", "machine.program means nothing for a target of kind uml"),
+    ("kind = 'local'\n[machine]\nmemory_mb = 1", "machine.memory_mb means nothing for a target of kind local"),
+    ("kind = 'local'\n[server]\nprogram = 'reference'", "a target of kind local has no [server]"),
+    ("kind = 'server'", "a target of kind server wants a [server] table"),
+    ("kind = 'server'\n[server]\nprogram = 'referense'",
+     "server.program: unknown word 'referense': did you mean 'reference'?"),
+    ("kind = 'server'\n[server]\nprogramm = 'x'", "unknown key 'server.programm': did you mean 'program'?"),
+    ("kind = 'server'\n[server]\nprogram = 'reference'\ntransport = 'tpc'", "unknown word 'tpc': did you mean 'tcp'?"),
+    ("kind = 'server'\n[server]\nprogram = 'reference'\nmsize = 1", "server.msize: input should be greater than"),
+    ("kind = 'server'\n[server]\nprogram = 'reference'\naname = '{exprot}'",
+     "server.aname: unknown placeholder '{exprot}': did you mean '{export}'?"),
+    ("kind = 'server'\n[server]\nprogram = 'ganesha'\noptions = { tcp_mszie = 1 }",
+     "server.options: unknown option 'tcp_mszie': did you mean 'tcp_msize'?"),
+    ("kind = 'server'\n[server]\nprogram = 'command'", "wants the command line, with {unix} or {port}, and {export}"),
+    ("kind = 'server'\n[server]\nprogram = 'command'\narguments = ['true', '{unx}', '{export}']",
+     "server.arguments: unknown placeholder '{unx}': did you mean '{unix}'?"),
+    ("kind = 'server'\n[server]\nprogram = 'command'\narguments = ['true', '{export}']",
+     "transport unix wants {unix} in the command line"),
+    ("kind = 'server'\n[server]\nprogram = 'command'\narguments = ['/no/such', '{unix}']",
+     "server.arguments: '/no/such' is no program that can be run"),
+    ("kind = 'uml'\n[server]\ncommand = ['true', '{sokcet}']",
+     "server.command: unknown placeholder '{sokcet}': did you mean '{socket}'?"),
+    ("kind = 'uml'\n[server]\ncommand = ['true', '{']", "server.command: '{': "),
+    ("kind = 'uml'\n[server]\ncommand = ['/no/such']", "server.command: '/no/such' is no program that can be run"),
+    ("kind = 'uml'\n[server]\nprogram = 'other'", "[server] wants program = 'reference', or a command"),
+    ("kind = 'tcp'\n[server]\nprogram = 'diod'", "of kind tcp there is only 'reference'"),
+    ("[profile]\nfeatures = ['xatr']", "profile.features entry 1: unknown feature 'xatr': did you mean 'xattr'?"),
+    ("[profile]\ndialects = ['9p2000.l']",
+     "profile.dialects entry 1: unknown word '9p2000.l': did you mean '9p2000.L'?"),
+    ("[[profile.lacks]]\nfeature = 'xatr'\nerrno = ['EIO']\nreason = 'r'",
+     "profile.lacks entry 1, feature: unknown feature 'xatr': did you mean 'xattr'?"),
+    ("[[profile.lacks]]\nfeature = 'xattr'\nerrno = ['ENOPE']\nreason = 'r'",
+     "profile.lacks entry 1, errno entry 1: unknown errno 'ENOPE': did you mean "),
+    ("[[profile.lacks]]\nfeature = 'xattr'\nerrno = []\nreason = 'r'",
+     "profile.lacks entry 1, errno: list should have"),
+    ("[[profile.rules]]\nfield = 'sise'\nrule = 'informational'\nreason = 'r'",
+     "profile.rules entry 1, field: unknown field 'sise': did you mean 'size'?"),
+    ("[[profile.rules]]\nfield = 'size'\nrule = 'informal'\nreason = 'r'",
+     "unknown word 'informal': did you mean 'inform"),
+]
+
+KNOWN: list[tuple[str, str]] = [
+    ("case = 'NODE-9999'", "component mine: known failure of an unknown case 'NODE-9999': did you mean 'NODE-"),
+    ("case = ['MODE-001', 'MODE-9x']", "known failure of an unknown case 'MODE-9x': did you mean 'MODE-"),
+    ("case = 'ACCESS-001[ownr]'", "known failure of case ACCESS-001: unknown parameter 'ownr': did you mean 'owner'?"),
+    ("case = 'ACCESS-001[owner'", "known failure of case 'ACCESS-001[owner': its bracket is not closed"),
+    ("case = 'MODE-001[x]'", "known failure of case MODE-001: unknown parameter 'x'"),
+    ("case = 'MODE-001'\nmount = 'cahce=*'", "no mount is called 'cahce=*': did you mean 'cache'?"),
+    ("case = 'MODE-001'\nmount = 'cache=lose*'", "no mount is called 'cache=lose*': did you mean 'loose'?"),
+    ("case = 'MODE-001'\nmodel = 'maped-*'", "unknown security model 'maped-*': did you mean 'mapped-"),
+    ("case = 'MODE-001'\nguest = 'debian12'", "unknown key 'profile.known entry 1, guest'"),
+    ("case = 'MODE-001'\nversions = '>>7'", "profile.known entry 1, versions: versions = '>>7': comparisons such as"),
+    ("case = 'MODE-001'\nkernel = '6.12'", "profile.known entry 1, kernel: versions = '6.12': comparisons such as"),
+    ("case = 'MODE-001'\nfinding = ['errnoo']", "unknown finding code 'errnoo': did you mean 'errno'?"),
+]
+
+
+@pytest.mark.parametrize(("line", "said"), COMMAND_LINES)
+def test_a_word_of_the_command_line(assay9: Command, tmp_path: Path, line: str, said: str) -> None:
+    seen = assay9(*line.split(" "))
+    assert seen.status == 2
+    assert said in seen.one_line() and seen.err.startswith("assay9: ")
+    assert not list(tmp_path.glob("results*")), "no run's directory is made"
+
+
+@pytest.mark.parametrize(("text", "said"), TABLES)
+def test_a_word_of_a_target(assay9: Command, tmp_path: Path, text: str, said: str) -> None:
+    refused(assay9, tmp_path, text, said)
+
+
+@pytest.mark.parametrize(("text", "said"), KNOWN)
+def test_a_word_of_a_known_failure(assay9: Command, tmp_path: Path, text: str, said: str) -> None:
+    more = "" if "finding" in text else "\nfinding = 'errno'"
+    link = "https://example.org/issue"
+    refused(assay9, tmp_path, f"[[profile.known]]\n{text}{more}\nreason = 'r'\nlink = '{link}'", said)
+
+
+KIND = "kind = 'qemu'\n"
+
+
+def refused(assay9: Command, tmp_path: Path, text: str, said: str) -> None:
+    own = re.search("^ki", text, re.MULTILINE) is not None
+    (tmp_path / "mine.toml").write_text(f"title = 'mine'\n{'' if own else KIND}{text}\n")
+    for command in (["run", "./mine.toml"], ["run", str(tmp_path / "mine.toml"), "--mounts", "default"]):
+        seen = assay9(*command)
+        assert seen.status == 2, seen
+        assert said in seen.one_line()
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"\xff\xfe", "not TOML"), (b"a = " + b"[" * 5000, "nested too deeply")])
+def test_a_file_that_is_no_toml(assay9: Command, tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "mine.toml").write_bytes(content)
+    seen = assay9("run", "./mine.toml")
+    assert seen.status == 2 and said in seen.one_line()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run local", "run qemu", "run local -k not zzz", "run local -k loose", "run local --mount version=9p2000.u",
+        "run qemu --layer wire --link guest-pci --guest debian11", "run reference --layer ring",
+        "run local --results new/dir", "run qemu --mounts all --keep-guest", "soak local --workload tree",
+        "guest build", "guest boot",
+    ],
+)  # fmt: skip
+def test_what_is_right_is_not_refused(assay9: Command, tmp_path: Path, line: str) -> None:
+    command, expression, rest = line.partition(" -k ")
+    seen = assay9(*command.split(" "), *(["-k", rest] if expression else []))
+    assert seen.status == STARTED, seen
+    assert not (tmp_path / "new").exists(), "the directory for results is made by the run, not by the check"
+
+
+@pytest.mark.skipif(not ROOT, reason="root alone can be told apart from an ordinary user")
+def test_a_target_that_needs_root_says_so(assay9: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    seen = assay9("run", "reference-uml")
+    assert seen.status == 2 and "needs root" in seen.one_line()
+
+
+PROCESSES = [
+    (["run", "qmeu"], "did you mean 'qemu'?"),
+    (["run", "reference", "--layer", "vfs"], "has no layer vfs"),
+    (["run", "local", "-k", "NOSUCHCASE"], "matches -k 'NOSUCHCASE'"),
+    (["run", "local", "--results", "/proc/x"], "nothing can be written there"),
+    (["run", "./mine.toml"], "unknown case 'NODE-9999'"),
+    (["run", "local", "--layr", "vfs"], "unknown option '--layr': did you mean '--layer'?"),
+    (["run", "local", "--maxfail=x"], "argument --maxfail: invalid int value: 'x'"),
+    (["run", "local", "test_open.py"], "no file test_open.py: after the target come only options"),
+    (["soak", "local", "--unit", "nope"], "nope"),
+    (["guest", "buidl"], "did you mean 'build'?"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), PROCESSES)
+def test_a_process_of_its_own_ends_at_once(arguments: list[str], said: str, tmp_path: Path) -> None:
+    """Seconds are the processor's, whatever else it does; a guest, or pytest's workers, would take many more."""
+    (tmp_path / "mine.toml").write_text("title = 'm'\nkind = 'local'\n[[profile.known]]\ncase = 'NODE-9999'\n"
+                                        "finding = 'errno'\nreason = 'r'\nlink = 'https://example.org'\n")  # fmt: skip
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-m", "assay9", *arguments], cwd=tmp_path, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 2, done
+    assert said in done.stderr and len(done.stderr.splitlines()) == 1 and not done.stdout, done
+    assert not (tmp_path / "results").exists()
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 4.0
