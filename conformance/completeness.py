@@ -95,7 +95,8 @@ class Completeness:
         with kept.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{excrepr}\n")
         if first:  # pytest-xdist often fails once more when it hears of one
-            writer.trouble(f"internal error, a defect of assay9 and not of the target: {_last_line(str(excrepr))}; its traceback is in {kept.name}")
+            said = f"{_last_line(str(excrepr))}; its traceback is in {kept.name}"
+            writer.trouble(f"internal error, a defect of assay9 and not of the target: {said}")
         return True  # said; see `without_tracebacks`
 
 

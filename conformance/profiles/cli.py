@@ -31,8 +31,9 @@ def check(target: str | None, runs: tuple[Path, ...], show_all: bool, as_json: b
     Named are entries for no case, without a valid link, so wide that another fault of their cases would be masked, and,
     with --run, those that never match or match much. Exit status 1 when there is one.
     """
+    names = spec.names() if target is None else [target]
     entries = {(e.component, e.reason, tuple(e.cases), tuple(e.codes)): e
-               for name in ([target] if target is not None else spec.names()) for e in spec.load(name).profile.known}  # fmt: skip
+               for name in names for e in spec.load(name).profile.known}  # fmt: skip
     seen = judging.check(list(entries.values()), [c.id for c in load_cases()], [load_run(run) for run in runs])
     wrong = [one for one in seen if one.problems]
     if as_json:

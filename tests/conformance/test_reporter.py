@@ -86,7 +86,7 @@ def test_an_internal_error_is_one_line_and_a_file(tmp_path: Path, jobs: str) -> 
     environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path)}
     argv = [sys.executable, "-m", "assay9", "run", "reference", "--family", "link", "--jobs", jobs, "-p", "broken"]
     done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    said = done.stdout + done.stderr
+    said = " ".join(f"{done.stdout}{done.stderr}".split())
     assert done.returncode == 3, said
     assert "Traceback" not in said and "INTERNALERROR" not in said
     assert "internal error, a defect of assay9 and not of the target: ValueError: nobody expected this" in said
