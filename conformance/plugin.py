@@ -28,9 +28,11 @@ from conformance.evidence.gate import exit_status
 from conformance.evidence.record import CaseResult, Environment, RunWriter, load_run
 from conformance.evidence.reports import DEFAULT as DEFAULT_REPORTS
 from conformance.evidence.reports import write_reports
+from conformance.mounting import MOUNTABLE
 from conformance.mounts import DEFAULT, MountOptions, for_all_cases, matrix, parse
 from conformance.reporter import RunReporter, send, take_over
 from conformance.ring import ring
+from conformance.runner import Runner
 from conformance.targets import kinds
 from conformance.targets.layers import default_layers
 from conformance.targets.roads import BELOW, chosen_link
@@ -105,6 +107,8 @@ class RunPlugin:
         """By layer; all layers that need a mount have the same."""
         self.facts: dict[str, Any] = {}
         self.counts: dict[str, int] = {}
+        self.mountable: list[MountOptions] = []
+        """Mounts of which a case of the run judges whether they can be had."""
         self.left_out = 0
         """Cases that no server can fail: they do not run unless asked for."""
         self.started = time.monotonic()
@@ -185,7 +189,10 @@ class RunPlugin:
             (kept if wanted else dropped).append(item)
         if dropped:
             self.config.hook.pytest_deselected(items=dropped)
-        items[:] = sorted(kept, key=lambda i: str(mount_of(i) or ""))
+        # One way of mounting after the other, and whether that works at all before what needs it.
+        first = {item: getattr(case_of(item), "id", "") != MOUNTABLE for item in kept}
+        self.mountable = [mount for item in kept if not first[item] and (mount := mount_of(item)) is not None]
+        items[:] = sorted(kept, key=lambda i: (str(mount_of(i) or ""), first[i]))
 
     # ---- the run
 
@@ -246,6 +253,8 @@ class RunPlugin:
                 self.target, self.run_dir, self._progress, self.options, self.worker,
                 self.config.getoption("--control") != "never", layer,
             )  # fmt: skip
+            if isinstance(runner, Runner):
+                runner.unmountable.judged = self.mountable
             if runner.broken is not None:
                 self.writer.trouble(str(runner.broken))
             else:

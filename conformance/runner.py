@@ -19,6 +19,7 @@ from conformance.features import FEATURES
 from conformance.further import Further
 from conformance.ground import GroundLost
 from conformance.judge import judge, not_in_older
+from conformance.mounting import MountFailed, Unmountable
 from conformance.mounts import DEFAULT, MountOptions, rules_of
 from conformance.profiles.model import Setting, VersionOf
 from conformance.share import CACHED, Share
@@ -41,6 +42,7 @@ class Runner:
         self._mounted: MountOptions | None = None
         self._mount_line = ""
         self._refused: dict[MountOptions, str] = {}
+        self.unmountable = Unmountable()
         self._controls: dict[str, Share] = {}
         self._nowhere: Nowhere | None = None
         """In the place of the agent outside, where there is none."""
@@ -52,7 +54,18 @@ class Runner:
     def run(
         self, case: Case, parameters: str, mount: MountOptions, body: Body
     ) -> tuple[CaseResult, BaseException | None]:
-        """Run `body` as `case` on a share mounted so; its evidence, and what it raised."""
+        """Run `body` as `case` on a share mounted so; its evidence, and what it raised.
+
+        A case for which a share could not be mounted is tried once more, on a fresh machine.
+        """
+        result, raised = self._once(case, parameters, mount, body, last=False)
+        if isinstance(raised, MountFailed) and self.broken is None:
+            result, raised = self._once(case, parameters, mount, body, last=True)
+        return result, raised
+
+    def _once(
+        self, case: Case, parameters: str, mount: MountOptions, body: Body, *, last: bool
+    ) -> tuple[CaseResult, BaseException | None]:
         begun, mark, spent = time.monotonic(), self._mark(), self._guest_seconds()
         raised: BaseException | None = None
         crossed: Crossed | None = None
@@ -83,7 +96,10 @@ class Runner:
                 hung = Finding(f"closing what the case left open inside: {e}", "hung", {"call": "close"})
                 raised = raised or (hung if isinstance(e, CallHung) else e)
         raised, died = self._blamed(raised, further, charged=share is not None)
+        failed = raised
         raised = self._after(share, further, raised, lost=lost or died)
+        if last and isinstance(failed, MountFailed) and raised is failed:
+            raised = self._unmounted(case, mount, failed, own=share is None)
         known = self.target.profile.known_failures(case.id, parameters, self._setting(mount))
         judgement = judge(
             case, raised, crossed, known,
@@ -160,6 +176,8 @@ class Runner:
             raise Undrivable(f"the target declares that it does not speak {mount.version}")
         if mount in self._refused:
             raise Undrivable(self._refused[mount])
+        if self.unmountable.known(mount):
+            raise self.unmountable.outcome(case, mount)
         if self._mounted != mount:
             self._mounted = None
             try:
@@ -243,6 +261,9 @@ class Runner:
         # A guest that has just given a finding answers; whether the machine is too busy for that is not asked again.
         asked = self.deployment.trouble if isinstance(raised, InfrastructureError) else self.deployment.death
         trouble = asked()
+        if isinstance(raised, MountFailed) and trouble is not None:
+            raised.why = f"{raised.why}; {trouble}"
+            return raised, True
         if trouble is None or not charged or isinstance(raised, SuiteError):
             return raised, trouble is not None
         found = findings_of(raised)
@@ -250,6 +271,18 @@ class Runner:
         died = TargetDied(trouble + beside, values={"seen": trouble})
         died.__cause__ = raised
         return Findings([died, *found]) if found else died, True
+
+    def _unmounted(self, case: Case, mount: MountOptions, failed: MountFailed, *, own: bool) -> Finding | Undrivable:
+        """What the case comes to when a share could not be mounted on a fresh machine either.
+
+        `own`: it was the case's own share. A further one is what the case itself asked for.
+        """
+        if own:
+            self.unmountable.failed(mount, failed)
+            return self.unmountable.outcome(case, mount)
+        said = {"options": failed.options, "seen": failed.why}
+        text = f"a further share cannot be mounted with {failed.options}, nor on a fresh guest: {failed.why}"
+        return Finding(text, "mount", said)
 
     def _after(
         self, share: Share | None, further: Further, raised: BaseException | None, *, lost: bool

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 from conformance.errors import InfrastructureError, Undrivable
+from conformance.mounting import MountFailed
 from conformance.mounts import MountOptions
-from guests.agentlink import AgentLink
+from guests.agentlink import AgentLink, CallHung, LinkLost
+
+MOUNT_LIMIT = 30.0
+"""Seconds that a mount may take; on a busy machine it takes one. Two of them, and two starts of a guest, are what a run
+waits for its first verdict on a device that hangs mounts."""
+_NOTE = "assay9: a share is to be mounted"
 
 
 def mount_9p(inside: AgentLink, directory: str, options: MountOptions, source: str, transport: str) -> str:
     """Mount `source` (a mount tag or an address) at `directory`; its line of /proc/mounts.
 
-    Raises Undrivable where the guest's kernel does not know the option, InfrastructureError where mount fails
-    or something else than was asked for is in force.
+    Raises Undrivable where the guest's kernel does not know the option or puts something else than was asked for in
+    force, MountFailed where mount fails or hangs.
     """
     inside.call("rmtree", directory)  # never a mount point here: unmount() comes first
     inside.call("mkdir", directory)
+    _note(inside)
     argv = ["mount", "-t", "9p", "-o", options.options(transport), source, directory]
-    done = inside.call("run", argv, timeout=60.0)
+    try:
+        done = inside.call("run", argv, timeout=MOUNT_LIMIT)
+    except (CallHung, LinkLost) as error:
+        raise _failed(source, options, f"mount hung: {error}") from error
     if done["status"] != 0:
         said = done["stderr"].decode(errors="replace").strip()
         if unknown := unknown_option(inside, options):
             raise Undrivable(f"the guest's kernel refuses {unknown} ({said})")
-        raise InfrastructureError(
-            f"mounting {source} with {options} failed in the guest: {said}",
-            "see the guest's console log; `assay9 guest ssh` to try by hand",
-        )
+        raise _failed(source, options, said)
     line = mounted(inside, directory)
     if line is None:
         raise InfrastructureError(f"mount said yes, but /proc/mounts has nothing at {directory}")
@@ -37,12 +45,24 @@ def mount_9p(inside: AgentLink, directory: str, options: MountOptions, source: s
     return line
 
 
+def _failed(source: str, options: MountOptions, why: str) -> MountFailed:
+    return MountFailed(f"mounting {source} with {options} failed in the guest: {why}",
+                       "see the guest's console log; `assay9 guest ssh` to try by hand", str(options), why)  # fmt: skip
+
+
+def _note(inside: AgentLink) -> None:
+    """Mark the place in the kernel's log from which on it speaks of this mount."""
+    with contextlib.suppress(OSError):
+        inside.call("write_text", "/dev/kmsg", _NOTE)
+
+
 def unknown_option(inside: AgentLink, options: MountOptions) -> str | None:
-    """The option that the kernel log blames, if it blames one."""
+    """The option that the kernel log blames since the last mount that was tried, if it blames one."""
     done = inside.call("run", ["dmesg"], timeout=20.0)
-    tail = done["stdout"].decode(errors="replace").splitlines()[-5:]
+    tail = done["stdout"].decode(errors="replace").rpartition(_NOTE)[2].splitlines()[-5:]
     for line in reversed(tail):
-        if re.search(r"9p.*(Unknown|unknown|unsupported|not supported|Cache mode)", line):
+        # "server returned an unknown version" blames the server
+        if re.search(r"9p.*(Unknown|unknown|unsupported|not supported|Cache mode)", line) and "server" not in line:
             return f"{options}: {line.strip()}"
     return None
 
@@ -56,15 +76,19 @@ def mounted(inside: AgentLink, directory: str) -> str | None:
 
 
 def unmount(inside: AgentLink, directory: str) -> None:
-    """Unmount if mounted, after closing what the agent holds open. Raises InfrastructureError when it stays busy."""
+    """Unmount if mounted, after closing what the agent holds open. Raises InfrastructureError when it stays busy or
+    hangs."""
     if mounted(inside, directory) is None:
         return
-    inside.call("reset")
-    for _ in range(20):
-        if mounted(inside, directory) is None:
-            return
-        done = inside.call("run", ["umount", directory], timeout=30.0)
-        if done["status"] != 0:
-            inside.call("sleep", 0.1)
+    try:
+        inside.call("reset")
+        for _ in range(20):
+            if mounted(inside, directory) is None:
+                return
+            done = inside.call("run", ["umount", directory], timeout=30.0)
+            if done["status"] != 0:
+                inside.call("sleep", 0.1)
+    except CallHung as error:
+        raise InfrastructureError(f"unmounting {directory} hangs in the guest: {error}") from error
     said = done["stderr"].decode(errors="replace").strip()
     raise InfrastructureError(f"{directory} cannot be unmounted in the guest: {said}")

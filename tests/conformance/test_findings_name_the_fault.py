@@ -147,6 +147,7 @@ FAULTS: list[tuple[str, dict[str, Any], Lie, str, str]] = [
      "bytes of the mapping: b'\\x00bc\\x00\\x00', expected b'abc\\x00\\x00'"),
     ("MODE-003", {"kind": "file"}, Lie("stat", field("st_mode", 0o100000)), "field:mode",
      "permission bits of 'x' inside: 0o0, expected 0o1"),
+    ("MOUNTABLE-001", {}, Lie("open", errno=errno.EIO, about="."), "errno", "failed with EIO"),
     ("NAMES-001", {"name": "fred"}, Lie("entries", without("fred")), "names",
      "names of '.': inside [], outside ['fred']"),
     ("NODE-013", {}, Lie("accept", errno=errno.EINVAL), "errno", "inside: accept("),

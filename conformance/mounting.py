@@ -1,0 +1,56 @@
+"""What becomes of cases whose share cannot be mounted.
+
+A device that refuses or hangs a mount that it must serve has a fault of its own: after one more attempt on a fresh
+machine it is the finding of one case, and every other case that needs the mount is undrivable for it. Pure: the runner
+does the mounting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from conformance.case import Case
+from conformance.errors import Finding, InfrastructureError, Undrivable
+from conformance.mounts import MountOptions
+
+MOUNTABLE = "MOUNTABLE-001"
+"""The case that judges whether the share can be mounted."""
+
+
+class MountFailed(InfrastructureError):
+    """The guest could not mount a share, or hung while it tried; whose fault it is shows on a fresh machine."""
+
+    def __init__(self, message: str, remedy: str, options: str, why: str) -> None:
+        super().__init__(message, remedy)
+        self.options, self.why = options, why
+
+
+class Unmountable:
+    """The mounts of one worker that failed twice, and who is charged with each."""
+
+    def __init__(self) -> None:
+        self.judged: Collection[MountOptions] = ()
+        """Mounts that `MOUNTABLE` judges in this run, in whichever worker."""
+        self._why: dict[MountOptions, MountFailed] = {}
+        self._charged: dict[MountOptions, str] = {}
+
+    def failed(self, mount: MountOptions, error: MountFailed) -> None:
+        """Remember that it failed on a fresh machine, too."""
+        self._why[mount] = error
+
+    def known(self, mount: MountOptions) -> bool:
+        """Whether it is known to fail."""
+        return mount in self._why
+
+    def outcome(self, case: Case, mount: MountOptions) -> Finding | Undrivable:
+        """What a case comes to that needs a mount which is known to fail.
+
+        It is the finding of `MOUNTABLE`; where that case does not run with this mount, of the first that needs it.
+        """
+        error = self._why[mount]
+        if case.id == MOUNTABLE or (mount not in self.judged and mount not in self._charged):
+            self._charged.setdefault(mount, case.id)
+            text = f"the share cannot be mounted with {error.options}, nor on a fresh guest: {error.why}"
+            return Finding(text, "mount", {"options": error.options, "seen": error.why})
+        judge = MOUNTABLE if mount in self.judged else self._charged[mount]
+        return Undrivable(f"the share cannot be mounted with {error.options}, which is the finding of {judge}")

@@ -1,0 +1,174 @@
+"""A share that cannot be mounted is the finding of one case; what needs the mount is undrivable; a whim is no fault."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from conformance.case import CASES, Case
+from conformance.evidence.record import CaseResult
+from conformance.library import load_cases
+from conformance.mounting import MOUNTABLE, MountFailed
+from conformance.mounts import DEFAULT, MountOptions, parse
+from conformance.runner import Runner
+from conformance.targets import guest_mount
+from conformance.targets.local import LocalDeployment
+from conformance.targets.spec import load
+from conformance.targets.uml import UmlDeployment
+from guests.agentlink import AgentLink, CallHung
+from guests.images.recipe import load_recipe
+from guests.images.store import find_image
+from guests.uml.kernel import find_kernel
+from tests.conformance.ground_cases import declared, harmless
+
+MMAP = parse("cache=mmap")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root: servers under test are contained")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def library() -> None:
+    load_cases()
+
+
+class Local(LocalDeployment):
+    """A directory of this host whose mounts fail as they are told, attempt after attempt."""
+
+    failing: tuple[str, ...] = ()
+    attempts: int
+    recovered: int
+
+    def mount(self, options: MountOptions) -> str:
+        self.attempts += 1
+        if self.attempts <= len(self.failing) and (why := self.failing[self.attempts - 1]):
+            raise MountFailed(f"mounting failed: {why}", "", str(options), why)
+        return super().mount(options)
+
+    def recover(self) -> None:
+        self.recovered += 1
+        super().recover()
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Iterator[tuple[Runner, Local]]:
+    deployment = Local(load("local"), tmp_path, print, {})
+    deployment.attempts = deployment.recovered = 0
+    deployment.start()
+    made = Runner(load("local"), deployment, control_first=False, worker="main")
+    yield made, deployment
+    made.stop()
+
+
+def run(runner: Runner, case: Case, mount: MountOptions = DEFAULT) -> CaseResult:
+    return runner.run(case, "", mount, partial(case.function))[0]
+
+
+def test_what_fails_once_is_tried_again_on_a_fresh_machine(runner: tuple[Runner, Local]) -> None:
+    suite, deployment = runner
+    deployment.failing = ("No such file or directory",)
+    assert run(suite, declared(harmless)).verdict == "pass"
+    assert (deployment.attempts, deployment.recovered) == (2, 1)
+
+
+def test_what_fails_twice_is_the_finding_of_its_own_case(runner: tuple[Runner, Local]) -> None:
+    suite, deployment = runner
+    deployment.failing = ("refused",) * 2
+    suite.unmountable.judged = [DEFAULT, MMAP]
+    needs = run(suite, declared(harmless))
+    assert needs.verdict == "undrivable" and MOUNTABLE in needs.reason, needs.reason
+    finding = run(suite, CASES[MOUNTABLE])
+    assert finding.verdict == "fail" and [f.code for f in finding.findings] == ["mount"]
+    assert finding.reason == "the share cannot be mounted with cache=none, nor on a fresh guest: refused"
+    assert run(suite, declared(harmless)).verdict == "undrivable"
+    assert deployment.attempts == 2, "nobody waits for it again"
+    assert run(suite, CASES[MOUNTABLE], MMAP).verdict == "pass", "another way of mounting is another question"
+    assert run(suite, declared(harmless), MMAP).verdict == "pass"
+
+
+def test_without_that_case_the_first_that_needs_the_mount_is_charged(runner: tuple[Runner, Local]) -> None:
+    """So that a run of a few cases does not end with nothing unexpected."""
+    suite, deployment = runner
+    deployment.failing = ("refused",) * 2
+    first, second = declared(harmless), replace(declared(harmless), id="RECOVERY-002")
+    assert run(suite, first).verdict == "fail"
+    assert run(suite, second).verdict == "undrivable" and "RECOVERY-001" in run(suite, second).reason
+    assert run(suite, first).verdict == "undrivable", "with another parameter: one finding is enough"
+
+
+@pytest.mark.parametrize("error", [CallHung("30 s"), None])
+def test_a_mount_that_hangs_or_is_refused_is_told_from_one_that_the_kernel_does_not_know(
+    monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    class Link(AgentLink):
+        """A guest whose mount ends so."""
+
+        log = ""
+
+        def __init__(self) -> None: ...
+
+        def call(self, op: str, *args: object, **named: object) -> object:  # type: ignore[override]
+            if op == "write_text":
+                self.log += f"{args[1]}\n9pnet: unknown before\n{args[1]}\n"
+            if op == "run" and args[0] == ["dmesg"]:
+                return {"status": 0, "stdout": (self.log + self.after).encode(), "stderr": b""}
+            if op == "run":
+                if error is not None:
+                    raise error
+                return {"status": 32, "stdout": b"", "stderr": b"mount: Invalid argument"}
+            return None
+
+        after = ""
+
+    link = Link()
+    mount = partial(guest_mount.mount_9p, link, "/mnt", DEFAULT, "share0", "trans=virtio")
+    with pytest.raises(MountFailed, match="hung" if error else "Invalid argument"):
+        mount()
+    if error is None:
+        link.after = "9pnet: -- p9_client_version (71): server returned an unknown version: 9P2000\n"
+        with pytest.raises(MountFailed):
+            mount()
+        link.after = "9p: Unknown cache mode or invalid value tmpfs\n"
+        with pytest.raises(guest_mount.Undrivable, match="Unknown cache mode"):
+            mount()
+
+
+@needs_root
+@pytest.mark.guest
+@pytest.mark.skipif(find_kernel() is None, reason="the UML kernel is not built: assay9 guest build uml")
+@pytest.mark.skipif(find_image(load_recipe("debian12")) is None, reason="no guest image: assay9 guest build")
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("refuse", "mount: "), ("interrupt", "hung"), ("once", ""),
+        *[pytest.param(*more, marks=pytest.mark.long) for more in (
+            ("unknown", "mount: "), ("hang", "hung"), ("length", "hung"), ("crash", "was killed by SIGABRT"))],
+    ],
+)  # fmt: skip
+def test_a_device_that_cannot_be_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, words: str
+) -> None:
+    # A mount that must hang is waited for; however busy the machine is, it does not come.
+    monkeypatch.setattr(guest_mount, "MOUNT_LIMIT", 3.0 if words in ("hung", "was killed by SIGABRT") else 60.0)
+    program = str(Path(__file__).with_name("mount_faults.py"))
+    root = str(Path(__file__).parents[2])
+    argv = ["env", f"PYTHONPATH={root}", sys.executable, program, fault, "{export}", "{socket}", "{tag}"]
+    target = load("reference-uml").model_copy(update={"server": {"program": "command", "command": argv}})
+    deployment = UmlDeployment(target, tmp_path, print, {})
+    runner = Runner(target, deployment, control_first=False, worker="main")
+    try:
+        deployment.start()
+        seen = run(runner, CASES[MOUNTABLE])
+        needs = run(runner, declared(harmless))
+    finally:
+        runner.stop()
+    if fault == "once":
+        assert (seen.verdict, needs.verdict) == ("pass", "pass"), seen.reason
+        return
+    assert seen.verdict == "fail" and words in seen.reason, seen.reason
+    assert [f.code for f in seen.findings] == ["mount"]
+    assert needs.verdict == "undrivable" and MOUNTABLE in needs.reason
