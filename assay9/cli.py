@@ -10,6 +10,7 @@ import click
 
 from assay9.refusal import refused, unexpected
 from conformance.errors import InfrastructureError, UsageError
+from guests import signals
 
 USAGE, INFRASTRUCTURE = 2, 3
 
@@ -99,7 +100,10 @@ def main() -> int:
         return 0
     except SystemExit as e:
         ended = e.code
-    except Exception as e:  # noqa: BLE001 - the one place that stands between a defect of ours and the user
+    except Exception as e:
+        # The one place that stands between a defect of ours and the user. What breaks because of a signal is none.
+        if signals.received() is not None:
+            raise
         click.echo(unexpected(e), err=True)
         return INFRASTRUCTURE
     return ended if isinstance(ended, int) else 0

@@ -40,7 +40,7 @@ from conformance.targets.spec import Target, load
 from conformance.wire import wire
 from conformance.workers import Workers
 from guests import signals
-from guests.processes import clean_left_over
+from guests.processes import clean_left_over, end_with_parent
 
 CASES = Path(__file__).parent / "cases"
 _CHOOSE_WHAT_IS_TESTED = frozenset({"image", "security_model", "address", "aname", "export", "link"})
@@ -50,7 +50,6 @@ what another QEMU does otherwise is what one wants to know."""
 __all__ = [
     "pytest_addoption", "pytest_cmdline_main", "pytest_load_initial_conftests", "ring", "share", "wire",
 ]  # fmt: skip
-
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest makes its cache
@@ -121,6 +120,7 @@ class RunPlugin:
             signals.working()
         else:
             signals.install(also_ignored=True, quiet=True)
+            end_with_parent()
         config.option.continue_on_collection_errors = True  # the other cases run; the record says what is missing
 
     def _request(self) -> preflight.Request:
@@ -245,6 +245,10 @@ class RunPlugin:
         _as_outcome(result, raised)
         return True
 
+    def pytest_runtest_logstart(self) -> None:
+        """Another case is about to run: not after a signal whose exception some library code has swallowed."""
+        signals.check()
+
     def _runner(self, layer: str) -> kinds.CaseRunner:
         key = layer if layer in BELOW else "mount"
         if key not in self.runners:
@@ -343,6 +347,8 @@ class RunPlugin:
             by = signals.received()
             self.writer.finish(interrupted=True, interrupted_by=by.name if by is not None else "")
             self._write_reports()
+            if by is not None:
+                raise SystemExit(signals.exit_status())  # pytest's own status would be 2
 
     def _write_reports(self) -> bool:
         """Write the reports; whether some are missing. The record, and the status it gives, matter more than they."""

@@ -219,6 +219,7 @@ class LocalChannel:
         self._process = subprocess.Popen(
             [*prefix, sys.executable, "-I", str(AGENT)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors or subprocess.DEVNULL, bufsize=0,
+            start_new_session=True,  # Ctrl-C at a terminal is the run's to handle: the agent ends with its channel
             preexec_fn=prepare,  # noqa: PLW1509 - system calls only, and no thread of ours holds a lock meanwhile
         )  # fmt: skip
         if errors:

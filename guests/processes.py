@@ -8,6 +8,7 @@ alone proves nothing: it may belong to somebody else by now.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import secrets
@@ -22,6 +23,8 @@ import psutil
 
 from guests import paths
 from guests.files import remove_tree
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def start_time(pid: int) -> int | None:
@@ -172,6 +175,14 @@ def clean_left_over(also_kept: bool = False) -> list[str]:
 def dying_with_parent(argv: list[str]) -> list[str]:
     """``argv`` under setpriv, so that the kernel kills it when the thread that starts it ends."""
     return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+
+
+def end_with_parent() -> None:
+    """From now on the end of the process that started this one counts as SIGTERM (Linux; prctl(2))."""
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before the line above
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def end(process: subprocess.Popen[bytes], patience: float = 2.0) -> None:

@@ -46,7 +46,7 @@ elif kind == "exit":
     atexit.register(fire)
 elif kind:
     def hook(event, args):
-        if event == kind and what in str(args[0]):
+        if event == kind and what in repr(args[:2]):
             fire()
     sys.addaudithook(hook)
 '''
@@ -70,7 +70,7 @@ def signalled(
     prepare: Callable[[], None] = ordinary_signals,
 ) -> subprocess.CompletedProcess[str]:  # fmt: skip
     """Run `assay9 ARGUMENTS`, which gets the signal at `moment`: "import MODULE", "open FILE", "exit", or an audit
-    event and a part of its first argument ("subprocess.Popen mmdebstrap")."""
+    event and a part of its arguments ("subprocess.Popen mmdebstrap")."""
     place = cwd / "sitecustomize"
     place.mkdir(exist_ok=True)
     (place / "sitecustomize.py").write_text(_CODE)

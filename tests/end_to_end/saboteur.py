@@ -50,6 +50,9 @@ def saboteur(request: pytest.FixtureRequest) -> Iterator[None]:
         os.kill(os.getpid(), signal.SIGKILL)
     if _due("term", where):
         os.kill(os.getpid(), signal.SIGTERM)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if _due(f"parent-{number.name}", where):
+            os.kill(os.getppid(), number)
     if _due("exit", where):
         os._exit(0)
     if _due("interrupt", where):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from conformance.evidence.models import Record
@@ -128,8 +129,19 @@ def test_an_interrupt_from_the_terminal_reaches_all_processes(tmp_path: Path, jo
     assert "was interrupted by SIGINT" in done.stdout.replace("\n", " ")
 
 
-def test_a_run_that_stops_at_the_first_failure_says_what_did_not_run(tmp_path: Path) -> None:
-    done, record, _ = broken_run(tmp_path, "fixture:LINK-003", "-x", jobs=1)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_to_the_run_alone_ends_its_workers(tmp_path: Path, name: str) -> None:
+    done, record, _ = broken_run(tmp_path, f"parent-{name}:MODE-004")
+    assert done.returncode == 143
+    assert record.interrupted_by == name
+    assert f"not run: interrupted by {name}" in errors(record).values()
+    left = [p for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(tmp_path)]
+    assert not left
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_that_stops_at_the_first_failure_says_what_did_not_run(tmp_path: Path, jobs: int) -> None:
+    done, record, _ = broken_run(tmp_path, "fixture:LINK-002 fixture:MODE-002", "-x", jobs=jobs)
     assert done.returncode == 3
     assert "not run: stopping after 1 failures" in errors(record).values()
     assert not record.interrupted

@@ -14,6 +14,7 @@ import pytest
 
 from conformance.evidence.record import Record, load_run
 from tests.end_to_end.moments import ordinary_signals
+from tests.evidence.reading import read_back
 
 FAMILY = "mode"
 CASE = "chmod_changes_only"
@@ -116,10 +117,10 @@ def test_a_misspelt_key_in_a_target_is_named_with_the_nearest(tmp_path: Path) ->
     assert "did you mean 'memory_mb'?" in done.stderr
 
 
-def started_run(cwd: Path) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
-    """A run on QEMU of which a first case has finished, and its processes."""
+def started_run(cwd: Path, target: str = "qemu", jobs: int = 1) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
+    """A run in a guest of which a first case has finished, and its processes."""
     run = subprocess.Popen(
-        [sys.executable, "-m", "assay9", "run", "qemu", "--family", FAMILY, "--jobs", "1"],
+        [sys.executable, "-m", "assay9", "run", target, "--layer", "vfs", "--jobs", str(jobs)],
         cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True,
         preexec_fn=ordinary_signals,  # noqa: PLW1509 - system calls only
     )  # fmt: skip
@@ -129,34 +130,48 @@ def started_run(cwd: Path) -> tuple[subprocess.Popen[bytes], list[psutil.Process
         assert time.monotonic() < deadline
         time.sleep(0.05)
     children = psutil.Process(run.pid).children(recursive=True)
-    assert any("qemu" in p.name() for p in children)
+    assert any("qemu" in p.name() for p in children) or target != "qemu"
     return run, children
 
 
 @pytest.mark.guest
-@pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("target", "jobs", "how", "status"),
+    [
+        ("qemu", 1, signal.SIGINT, 130), ("reference-uml", 1, signal.SIGTERM, 143),
+        ("reference-uml", 2, signal.SIGINT, 130), ("reference-uml", 2, signal.SIGHUP, 143),
+    ],
+)  # fmt: skip
 def test_an_interrupted_run_leaves_nothing_and_keeps_its_results(
-    tmp_path: Path, how: signal.Signals, status: int
+    tmp_path: Path, private_runtime: Path, target: str, jobs: int, how: signal.Signals, status: int
 ) -> None:
-    run, children = started_run(tmp_path)
-    os.kill(run.pid, how)
-    assert run.wait(60) == status
-    _, alive = psutil.wait_procs(children, timeout=10)
+    """However often the signal comes: guests are ended, what was judged is kept, the rest is said not to have run."""
+    run, children = started_run(tmp_path, target, jobs)
+    limit = time.monotonic() + 300
+    while run.poll() is None and time.monotonic() < limit:
+        os.kill(run.pid, how)
+        time.sleep(0.2)
+    assert run.wait(1) == status
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive, alive
+    assert not list(private_runtime.rglob("*.json")), "something of the run is left"
     record = record_of(tmp_path)
-    assert record.interrupted
-    assert record.results
+    assert record.interrupted and record.interrupted_by == how.name
+    assert any(r.ran for r in record.results)
+    assert any(r.reason == f"not run: interrupted by {how.name}" for r in record.results)
+    read_back((tmp_path / "results" / "latest").resolve())
 
 
 @pytest.mark.guest
+@pytest.mark.parametrize(("target", "jobs"), [("qemu", 1), ("reference-uml", 2)])
 def test_after_kill_9_nothing_runs_and_the_next_run_cleans_up_and_says_so(
-    tmp_path: Path, private_runtime: Path
+    tmp_path: Path, private_runtime: Path, target: str, jobs: int
 ) -> None:
     """In a runtime directory of its own: any other run of this user would clean up before ours does, and say so."""
-    run, children = started_run(tmp_path)
+    run, children = started_run(tmp_path, target, jobs)
     run.kill()
-    run.wait(10)
-    _, alive = psutil.wait_procs(children, timeout=15)
+    run.wait(60)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive, alive
     killed = record_of(tmp_path)
     assert killed.interrupted

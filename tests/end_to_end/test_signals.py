@@ -12,6 +12,7 @@ from tests.end_to_end.moments import ignoring_interrupts, signalled
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 STATUS = {INT: 130, TERM: 143, HUP: 143}
 RUN = ["run", "local", "-k", "MODE-001", "--jobs", "1"]
+RUN_BY_WORKERS = [*RUN[:-1], "2"]
 SOAK = ["soak", "local", "--workload", "tree", "--iterations", "1000"]
 
 
@@ -22,7 +23,8 @@ SOAK = ["soak", "local", "--workload", "tree", "--iterations", "1000"]
         (["doctor", "--quick"], "import click", TERM, False),
         (["doctor", "--quick"], "import assay9.doctor", INT, True),
         (["doctor", "--quick"], "subprocess.Popen dpkg-query", HUP, True),
-        (["guest", "build", "debian12", "--rebuild"], "import guests.images.build", TERM, False),
+        (["guest", "build", "debian12"], "import guests.images.build", TERM, False),
+        (["guest", "build", "debian12"], "subprocess.Popen mmdebstrap", INT, True),
         (["guest", "list"], "exit", TERM, False),
         (SOAK, "import soak.run", TERM, True),
         (SOAK, "sqlite3.connect journal", INT, False),
@@ -34,11 +36,15 @@ SOAK = ["soak", "local", "--workload", "tree", "--iterations", "1000"]
         (RUN, "open record.json", INT, True),
         (RUN, "open junit.xml", TERM, True),
         (RUN, "exit", INT, False),
+        (RUN_BY_WORKERS, "subprocess.Popen /usr/bin/env", TERM, False),
+        (RUN_BY_WORKERS, "subprocess.Popen /usr/bin/env", INT, True),
     ],
 )
 def test_the_exit_status_says_which_signal_it_was(
-    arguments: list[str], moment: str, number: signal.Signals, again: bool, tmp_path: Path
+    arguments: list[str], moment: str, number: signal.Signals, again: bool, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     done = signalled(arguments, moment, number, tmp_path, again=again)
     assert done.returncode == STATUS[number], done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
