@@ -49,6 +49,7 @@ NARROW = struct.calcsize("P") == 4
 """A guest of 32 bits, such as v86's: the plain calls of its C library, and Python's, know no time after 2038."""
 if NARROW:
     NR = {"statx": 383, "renameat2": 353, "faccessat2": 439, "syncfs": 344, "getdents64": 220}
+PIDFD_OPEN, PIDFD_GETFD = 434, 438
 F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW = 36, 37, 38
 FLOCK = "hhqqi" if NARROW else "hhqqi4x"
 
@@ -155,6 +156,16 @@ def dup(fd):
     new = os.dup(fd)
     FD_PATHS[new] = FD_PATHS.get(fd)
     return new
+
+
+@op()
+def take_descriptor(pid, fd):
+    """A descriptor of the open file that process `pid` has as `fd`, as a child of it has by fork: pidfd_getfd(2)."""
+    process = check(libc.syscall(PIDFD_OPEN, pid, 0))
+    try:
+        return check(libc.syscall(PIDFD_GETFD, process, fd, 0))
+    finally:
+        os.close(process)
 
 
 @op(changes=("path",))

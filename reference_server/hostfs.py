@@ -464,6 +464,10 @@ class HostFile:
             self.fd, self._number, self._locked_inode(), owner=owner, wanted=lock, start=start, length=length
         )
 
+    def release_whole(self, owner: LockOwner) -> None:
+        """See :class:`HostLocks`."""
+        self.store.locks.release_whole(self._number, self._locked_inode(), owner)
+
     def get_lock(self, owner: LockOwner, lock: Lock) -> Lock | None:
         """See :class:`HostLocks`."""
         return self.store.locks.get(self.fd, self._locked_inode(), owner, lock)

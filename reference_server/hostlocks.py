@@ -112,6 +112,15 @@ class HostLocks:
             raise OSError(errno.ENOLCK, "no descriptor is left for locks")
         return again
 
+    def release_whole(self, user: int, inode: Inode, owner: LockOwner) -> None:
+        """Release the locks on the whole file that other processes of the same client took through ``user`` alone."""
+        with self._lock:
+            names = self._names.get(inode)
+            for other, holder in list(self._holders.get(inode, {}).items()):
+                if other.is_beside(owner) and holder.users == {user} and names and names.holds_whole(other):
+                    names.set(other, None, 0, 0)
+                    self._tidy(inode, other)
+
     def closed(self, user: int, inode: Inode) -> None:
         """The guest's open file ``user`` is gone, and with it every lock taken only through it."""
         with self._lock:

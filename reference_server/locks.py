@@ -84,6 +84,10 @@ class HeldLocks:
         """Whether ``owner`` holds anything."""
         return owner in self._held
 
+    def holds_whole(self, owner: LockOwner) -> bool:
+        """Whether ``owner`` holds the whole file and nothing else, as flock(2) locks it."""
+        return [(low, high) for low, high, _type in self._held.get(owner, ())] == [(0, _END)]
+
     def count(self) -> int:
         """How many owners hold something."""
         return len(self._held)

@@ -95,6 +95,8 @@ class MemoryNode:
         """Of a directory with a name."""
         self.xattrs: dict[bytes, bytes] = {}
         self.locks = HeldLocks(store.lock_counts)
+        self.lockers: dict[LockOwner, set[MemoryFile]] = {}
+        """Open files through which each owner took its locks; the last one closed ends them."""
         self.atime = self.mtime = self.ctime = time.time_ns()
 
     # Memory is given back when the last reference goes.
@@ -430,7 +432,6 @@ class MemoryFile:
         access = flags & os.O_ACCMODE
         self._node = node
         self._append = bool(flags & os.O_APPEND)
-        self._owners: set[LockOwner] = set()
         self.readable = access != os.O_WRONLY
         self.writable = access != os.O_RDONLY
 
@@ -475,9 +476,21 @@ class MemoryFile:
                 if locks.conflict(owner, lock):
                     return False
                 self._node.store.lock_counts.demand_room(owner)
-                self._owners.add(owner)
-            locks.set(owner, lock.type if lock else None, start, length)
+                self._node.lockers.setdefault(owner, set()).add(self)
+            self._set(owner, lock.type if lock else None, start, length)
             return True
+
+    def _set(self, owner: LockOwner, type: int | None, start: int, length: int) -> None:
+        self._node.locks.set(owner, type, start, length)
+        if not self._node.locks.holds(owner):
+            self._node.lockers.pop(owner, None)
+
+    def release_whole(self, owner: LockOwner) -> None:
+        """As flock(2) with LOCK_UN of an inherited descriptor."""
+        with self._node.store.lock:
+            for other, files in list(self._node.lockers.items()):
+                if other.is_beside(owner) and files == {self} and self._node.locks.holds_whole(other):
+                    self._set(other, None, 0, 0)
 
     def get_lock(self, owner: LockOwner, lock: Lock) -> Lock | None:
         """fcntl(F_GETLK)."""
@@ -485,10 +498,12 @@ class MemoryFile:
             return self._node.locks.conflict(owner, lock)
 
     def close(self) -> None:
-        """Release the locks taken through it."""
+        """Release the locks taken through it alone."""
         with self._node.store.lock:
-            for owner in self._owners:
-                self._node.locks.set(owner, None, 0, 0)
+            for owner, files in list(self._node.lockers.items()):
+                files.discard(self)
+                if not files:
+                    self._set(owner, None, 0, 0)
 
 
 class MemoryDirectory:

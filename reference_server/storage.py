@@ -85,6 +85,10 @@ class LockOwner(NamedTuple):
     client_id: bytes
     proc_id: int
 
+    def is_beside(self, other: LockOwner) -> bool:
+        """Whether it is another process of the same client."""
+        return self[:2] == other[:2] and self.proc_id != other.proc_id
+
 
 class Lock(NamedTuple):
     """A record lock."""
@@ -144,6 +148,12 @@ class OpenFile(Protocol):
 
     def set_lock(self, owner: LockOwner, lock: Lock | None, start: int, length: int) -> bool:
         """Take ``lock``, or release ``start``..``length`` when it is None; false when another holds it."""
+        ...
+
+    def release_whole(self, owner: LockOwner) -> None:
+        """Release the locks on the whole file that other processes of ``owner``'s client took through this open file
+        alone.
+        """
         ...
 
     def get_lock(self, owner: LockOwner, lock: Lock) -> Lock | None:

@@ -1,4 +1,16 @@
-"""Tlock, Tgetlock."""
+"""Tlock, Tgetlock.
+
+A lock belongs to a process, as fcntl(2) has it. Linux sends flock(2) in the same message, whose locks belong to the
+open file, which children inherit: a child that unlocks does so under its own number. What a Linux client sends for each
+
+    fcntl(F_SETLK, F_UNLCK)       the bytes, without LOCK_FLAGS_BLOCK
+    close(2), and a process ends  the whole file, without LOCK_FLAGS_BLOCK, for every descriptor that is closed while
+                                  the client knows any lock on the file (fs/locks.c, locks_remove_posix)
+    flock(LOCK_UN)                the whole file, with LOCK_FLAGS_BLOCK (fs/locks.c, the system call passes F_SETLKW)
+
+So an unlock of the whole file with LOCK_FLAGS_BLOCK also releases what another process of the client locked as a whole
+through that fid. Without the flag it must not: each child of a process that holds a lock would release it by ending.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +46,8 @@ def lock(call: Call, request: Tlock) -> Reply:
     if request.locktype != c.LOCK_TYPE_UNLCK:
         wanted = _lock(request.locktype, start, length, owner)
     if file.set_lock(owner, wanted, start, length):
+        if wanted is None and request.flags & c.LOCK_FLAGS_BLOCK and not start and not length:
+            file.release_whole(owner)
         return Rlock(request.tag, c.LOCK_SUCCESS)
     if request.flags & c.LOCK_FLAGS_BLOCK and call.waited < call.session.limits.lock_wait:
         return Again(_RETRY)

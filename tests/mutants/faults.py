@@ -13,7 +13,7 @@ from typing import Any
 
 from protocol import messages as m
 from protocol.codec import frame
-from protocol.constants import EIO, LOCK_SUCCESS, LOCK_TYPE_UNLCK
+from protocol.constants import EIO, LOCK_FLAGS_BLOCK, LOCK_SUCCESS, LOCK_TYPE_UNLCK
 from protocol.dirents import decode_dirents, encode_dirent
 from protocol.fields import Qid
 from protocol.registry import Message
@@ -164,6 +164,24 @@ class LocksForEverybody(Fault):
         return request
 
 
+class UnlocksOfOneProcess(Fault):
+    """What one process locked through a fid no other one can give up (nfs-ganesha)."""
+
+    def on_request(self, request: Message) -> Message | bytes | None:
+        if isinstance(request, m.Tlock) and request.locktype == LOCK_TYPE_UNLCK:
+            return replace(request, flags=0)
+        return request
+
+
+class UnlocksOfTheFid(Fault):
+    """Any unlock through a fid gives up what was locked through it (diod, which locks by flock(2))."""
+
+    def on_request(self, request: Message) -> Message | bytes | None:
+        if isinstance(request, m.Tlock) and request.locktype == LOCK_TYPE_UNLCK:
+            return replace(request, flags=LOCK_FLAGS_BLOCK)
+        return request
+
+
 class DialectOfItsOwn(Fault):
     """Whatever version was asked for, 9P2000.L is agreed to."""
 
@@ -245,6 +263,8 @@ FAULTS: dict[type[Fault], Caught] = {
     EntryLost: Caught("WIRE-DIR-001", "file|entr|assert"),
     DirectoryFromTheStart: Caught("WIRE-DIR-001", "no progress|twice|longer than its time|assert"),
     LocksForEverybody: Caught("WIRE-LOCK-003", "the second: 0, not 1"),
+    UnlocksOfOneProcess: Caught("WIRE-LOCK-029", "another client afterwards: 1, not 0"),
+    UnlocksOfTheFid: Caught("WIRE-LOCK-030", "another client: 0, not 1"),
     DialectOfItsOwn: Caught("WIRE-SESSION-005", "assert", {"version": b"9P1999"}),
     SecondVersionKeepsFids: Caught("WIRE-SESSION-007", "seen: Rgetattr"),
     FlushAnswersEarly: Caught("WIRE-SESSION-032", "no request in flight has|was answered with Rread"),

@@ -25,9 +25,10 @@ RD, WR, UN = c.LOCK_TYPE_RDLCK, c.LOCK_TYPE_WRLCK, c.LOCK_TYPE_UNLCK
 
 
 def lock(
-    peer: Peer, fid: int, type: int, start: int = 0, length: int = 0, process: int = 1, client: bytes = b"me"
-) -> int:
-    return peer.ok(m.Tlock(peer.tag(), fid, type, 0, start, length, process, client), m.Rlock).status
+    peer: Peer, fid: int, type: int, start: int = 0, length: int = 0, process: int = 1, client: bytes = b"me",
+    flags: int = 0,
+) -> int:  # fmt: skip
+    return peer.ok(m.Tlock(peer.tag(), fid, type, flags, start, length, process, client), m.Rlock).status
 
 
 def ask(peer: Peer, fid: int, type: int, start: int = 0, length: int = 0, process: int = 1) -> tuple[object, ...]:
@@ -93,6 +94,52 @@ def test_locks_end_with_the_last_fid_they_were_taken_through(peer: Peer) -> None
     assert lock(peer, three, WR, process=2) == c.LOCK_BLOCKED
     peer.clunk(one)
     assert lock(peer, three, WR, process=2) == c.LOCK_SUCCESS
+
+
+def test_an_unlock_through_the_fid_that_locked_releases(peer: Peer) -> None:
+    """flock(2) given up by a child through an inherited descriptor, as Linux sends it; LTP's flock03."""
+    fid = create(peer, b"f")
+    other = peer.open(b"f", flags=c.O_RDWR)
+    assert lock(peer, fid, WR, process=1) == c.LOCK_SUCCESS
+    assert lock(peer, other, WR, process=2) == c.LOCK_BLOCKED
+    assert lock(peer, fid, UN, process=2, flags=c.LOCK_FLAGS_BLOCK) == c.LOCK_SUCCESS
+    assert lock(peer, other, WR, process=3) == c.LOCK_SUCCESS
+
+
+def test_what_closing_sends_releases_nobody_elses_lock(peer: Peer) -> None:
+    """Each process that inherited the descriptor sends this when it ends: a subprocess, a command of a shell."""
+    fid = create(peer, b"f")
+    other = peer.open(b"f", flags=c.O_RDWR)
+    assert lock(peer, fid, WR, process=1) == c.LOCK_SUCCESS
+    assert lock(peer, fid, UN, process=2) == c.LOCK_SUCCESS
+    assert lock(peer, other, WR, process=3) == c.LOCK_BLOCKED
+    assert lock(peer, fid, UN, process=1) == c.LOCK_SUCCESS
+    assert lock(peer, other, WR, process=3) == c.LOCK_SUCCESS
+
+
+def test_an_unlock_through_a_fid_leaves_what_it_did_not_lock(connect: MakePeer, store: Store) -> None:
+    """Bytes, locks through another fid or through two, and those of another client."""
+    one, two = connect(store), connect(store)
+    fid = create(one, b"f")
+    again, theirs = one.open(b"f", flags=c.O_RDWR), two.open(b"f", flags=c.O_RDWR)
+
+    def unlocked(peer: Peer = one, fid: int = fid) -> None:
+        assert lock(peer, fid, UN, process=9, flags=c.LOCK_FLAGS_BLOCK) == c.LOCK_SUCCESS
+
+    assert lock(one, fid, WR, 0, 10, process=1) == c.LOCK_SUCCESS
+    unlocked()
+    assert lock(two, theirs, WR, 5, 1) == c.LOCK_BLOCKED, "bytes are no flock(2)"
+    lock(one, fid, UN, process=1)
+    assert lock(one, again, WR, process=1) == c.LOCK_SUCCESS
+    unlocked()
+    unlocked(two, theirs)
+    assert lock(two, theirs, WR) == c.LOCK_BLOCKED, "taken through another fid"
+    assert lock(one, fid, WR, process=1) == c.LOCK_SUCCESS
+    unlocked()
+    assert lock(two, theirs, WR) == c.LOCK_BLOCKED, "taken through two"
+    one.clunk(again)
+    unlocked()
+    assert lock(two, theirs, WR) == c.LOCK_SUCCESS
 
 
 def test_a_write_lock_on_a_file_open_for_reading(peer: Peer) -> None:

@@ -423,3 +423,134 @@ def test_data_written_under_a_lock_is_on_the_host_after_it(share: Share) -> None
     share.inside.fsync(fd)
     share.inside.setlk(fd, "u")
     equal("content of 'fred' outside after the unlock", share.outside.slurp("fred"), b"balance 7", code="content")
+
+
+def inherited(one: Vantage, fd: int, other: Vantage) -> int:
+    """That descriptor of `one` in the process `other`, as a child of `one` has it: the same open file."""
+    number: int = other.take_descriptor(one.getpid(), fd)
+    return number
+
+
+def lock(vantage: Vantage, fd: int, kind: str) -> None:
+    """An exclusive lock of the whole file, at once."""
+    if kind == "flock":
+        vantage.flock(fd, EX | NB)
+    else:
+        vantage.setlk(fd, "w", ofd=kind == "ofd")
+
+
+def unlock(vantage: Vantage, fd: int, kind: str) -> None:
+    """No lock any more."""
+    if kind == "flock":
+        vantage.flock(fd, UN)
+    else:
+        vantage.setlk(fd, "u", ofd=kind == "ofd")
+
+
+@case("LOCK-027", covers=[Tlock], severity="linux")
+def test_flock_is_given_up_through_an_inherited_descriptor(share: Share) -> None:
+    """A lock of flock(2) is released by LOCK_UN through any descriptor of the open file, also in another process that
+    inherited it.
+    Source: flock(2): "the lock is released either by an explicit LOCK_UN operation on any of these duplicate file
+    descriptors"; LTP flock03."""
+    one, a, two_, b = two(share)
+    child = inherited(one, a, two_)
+    one.flock(a, EX)
+    two_.refuses(EAGAIN).flock(b, EX | NB)
+    two_.flock(child, UN)
+    two_.flock(b, EX | NB)
+    one.refuses(EAGAIN).flock(a, SH | NB)
+
+
+@case("LOCK-028", covers=[Tlock], severity="linux")
+def test_flock_is_changed_through_an_inherited_descriptor(share: Share) -> None:
+    """A process that inherited the descriptor may lock through it again and convert the lock: it is one open file.
+    Source: flock(2): "duplicate file descriptors (created by, for example, fork(2) or dup(2)) refer to the same lock,
+    and this lock may be modified or released using any of these file descriptors"."""
+    one, a, two_, b = two(share)
+    child = inherited(one, a, two_)
+    one.flock(a, EX)
+    two_.flock(child, EX | NB)
+    two_.flock(child, SH | NB)
+    two_.refuses(EAGAIN).flock(b, EX | NB)
+    two_.flock(b, SH | NB)
+
+
+@pytest.mark.parametrize("how", ["close", "end"])
+@pytest.mark.parametrize("kind", ["record", "flock", "ofd"])
+@case("LOCK-029", covers=[Tlock])
+def test_a_lock_stays_when_a_process_that_inherited_the_descriptor_goes(share: Share, kind: str, how: str) -> None:
+    """A process that closes an inherited descriptor, or ends, releases no lock of the one it inherited it from; the
+    unlock of that one does.
+    Source: POSIX fcntl: locks are of the process; flock(2) and fcntl(2), OFD locks: released when all descriptors are
+    closed."""
+    one, a, two_, b = two(share)
+    child = share.inside.spawn("child")
+    theirs = inherited(one, a, child)
+    lock(one, a, kind)
+    if how == "close":
+        child.close(theirs)
+    else:
+        child.kill()
+    with_refusal = two_.refuses(EAGAIN)
+    if kind == "flock":
+        with_refusal.flock(b, SH | NB)
+    else:
+        with_refusal.setlk(b, "r", ofd=kind == "ofd")
+    unlock(one, a, kind)
+    lock(two_, b, kind)
+
+
+@case("LOCK-030", covers=[Tlock])
+def test_record_locks_are_not_inherited(share: Share) -> None:
+    """A process that inherited the descriptor holds none of the record locks: its own conflict with them, and its
+    unlock releases nothing.
+    Source: POSIX fcntl: "locks are not inherited by a child process created using fork()"."""
+    one, a, two_, b = two(share)
+    child = inherited(one, a, two_)
+    one.setlk(a, "w", 0, 10)
+    two_.refuses(EAGAIN).setlk(child, "w", 5, 1)
+    two_.setlk(child, "u", 0, 10)
+    two_.refuses(EAGAIN).setlk(b, "w", 0, 10)
+    one.setlk(a, "u", 0, 10)
+    two_.setlk(child, "w", 5, 1)
+    one.refuses(EAGAIN).setlk(a, "w", 0, 10)
+    two_.setlk(child, "u", 5, 1)
+    one.setlk(a, "w", 0, 10)
+
+
+@pytest.mark.parametrize("wait", [False, True], ids=["setlk", "setlkw"])
+@case("LOCK-031", covers=[Tlock], severity="linux")
+def test_an_ofd_lock_is_given_up_through_an_inherited_descriptor(share: Share, wait: bool) -> None:
+    """An open file description lock is released through any descriptor of that open file, also in another process.
+    Source: fcntl(2), open file description locks: they are "associated with the open file description", and inherited
+    across fork."""
+    one, a, two_, b = two(share)
+    child = inherited(one, a, two_)
+    one.setlk(a, "w", ofd=True)
+    two_.refuses(EAGAIN).setlk(b, "w", ofd=True)
+    two_.setlk(child, "u", wait=wait, ofd=True)
+    two_.setlk(b, "w", ofd=True)
+    one.refuses(EAGAIN).setlk(a, "r", ofd=True)
+
+
+@pytest.mark.parametrize("kind", ["record", "flock", "ofd"])
+@case("LOCK-032", covers=[Tlock])
+def test_a_lock_is_given_up_through_a_duplicate(share: Share, kind: str) -> None:
+    """Locks are released through a descriptor that dup(2) made of the one they were taken through, and closing a
+    duplicate releases record locks, but neither of the other kinds.
+    Source: POSIX fcntl, close; flock(2); fcntl(2), open file description locks."""
+    one, a, two_, b = two(share)
+    duplicate = one.dup(a)
+    lock(one, a, kind)
+    unlock(one, duplicate, kind)
+    lock(two_, b, kind)
+    unlock(two_, b, kind)
+    lock(one, a, kind)
+    one.close(duplicate)
+    if kind == "record":
+        two_.setlk(b, "w")
+    elif kind == "flock":
+        two_.refuses(EAGAIN).flock(b, EX | NB)
+    else:
+        two_.refuses(EAGAIN).setlk(b, "w", ofd=True)

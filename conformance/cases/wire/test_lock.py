@@ -402,3 +402,31 @@ def test_processes_of_two_clients_are_two(wire: Wire) -> None:
     one, first, two, second = _two(wire)
     shared.same(one.lock(first, client_id=ONE, proc_id=7).status, LOCK_SUCCESS, "the first")
     shared.same(two.lock(second, client_id=TWO, proc_id=7).status, LOCK_BLOCKED, "the second")
+
+
+@case("WIRE-LOCK-029", covers=[Tlock], severity="linux")
+def test_unlock_by_another_process_through_the_fid(wire: Wire) -> None:
+    """A lock on the whole file is released by an unlock of the whole file, with LOCK_FLAGS_BLOCK, through the fid that
+    took it, whichever process asks.  Source: flock(2) by a child that inherited the descriptor; Linux sends flock(2) as
+    Tlock under the number of the process that calls (v9fs_file_flock_dotl), LOCK_UN with LOCK_FLAGS_BLOCK; LTP
+    flock03."""
+    one, first, two, second = _two(wire)
+    shared.same(one.lock(first, client_id=ONE, proc_id=11).status, LOCK_SUCCESS, "the parent")
+    shared.same(two.lock(second, client_id=TWO, proc_id=22).status, LOCK_BLOCKED, "another client")
+    unlocked = one.lock(first, LOCK_TYPE_UNLCK, flags=LOCK_FLAGS_BLOCK, client_id=ONE, proc_id=12).status
+    shared.same(unlocked, LOCK_SUCCESS, "the child's unlock")
+    shared.same(two.lock(second, client_id=TWO, proc_id=22).status, LOCK_SUCCESS, "another client afterwards")
+
+
+@case("WIRE-LOCK-030", covers=[Tlock], severity="linux")
+def test_what_a_closing_process_sends_releases_no_other_lock(wire: Wire) -> None:
+    """An unlock of the whole file without LOCK_FLAGS_BLOCK leaves what another process locked through the same fid.
+    Source: POSIX fcntl, record locks belong to the process; Linux sends this for each process that closes a descriptor
+    of the file while somebody holds a lock (locks_remove_posix), such as every command that a process with a lock
+    starts."""
+    one, first, two, second = _two(wire)
+    shared.same(one.lock(first, client_id=ONE, proc_id=11).status, LOCK_SUCCESS, "the holder")
+    one.lock(first, LOCK_TYPE_UNLCK, client_id=ONE, proc_id=12)
+    shared.same(two.lock(second, client_id=TWO, proc_id=22).status, LOCK_BLOCKED, "another client")
+    one.lock(first, LOCK_TYPE_UNLCK, client_id=ONE, proc_id=11)
+    shared.same(two.lock(second, client_id=TWO, proc_id=22).status, LOCK_SUCCESS, "once the holder gave it up")
