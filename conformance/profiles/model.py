@@ -87,6 +87,8 @@ class Known(Strict):
     """Only until all entries name findings: a regular expression for the failure's text."""
     sometimes: bool = False
     """It depends on a race: the case passes at times, and is then no `fixed`."""
+    unless: str | list[str] = []
+    """Components in whose company it does not show: a target that names one of them has no such entry."""
     owner: Owner | Literal[""] = ""
     """Whose fault it is; empty: the component's owner."""
     component: str = Field("", exclude=True)
@@ -194,9 +196,11 @@ class Profile(Strict):
         )
 
 
-def compose(profiles: Iterable[Profile]) -> Profile:
-    """All of them together, in order."""
-    return functools.reduce(Profile.and_then, profiles, Profile())
+def compose(profiles: Iterable[Profile], components: Iterable[str] = ()) -> Profile:
+    """All of them together, in order, as the profile of a target that names these components."""
+    whole, named = functools.reduce(Profile.and_then, profiles, Profile()), set(components)
+    known = [entry for entry in whole.known if not named & set(_listed(entry.unless))]
+    return whole.model_copy(update={"known": known})
 
 
 def matches(pattern: str, text: str) -> bool:

@@ -97,4 +97,4 @@ def load(name_or_path: str) -> Target:
     except ValidationError as e:
         raise UsageError(f"{path}: {problem(e, Target)}") from None
     declared = [own_profile(target.profile, path.stem), *(component(name, path).profile for name in target.components)]
-    return target.model_copy(update={"profile": compose(declared)})
+    return target.model_copy(update={"profile": compose(declared, target.components)})

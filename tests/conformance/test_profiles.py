@@ -200,3 +200,8 @@ class TestComponents:
     def test_a_dialect_that_one_component_lacks_is_lacking(self) -> None:
         both, one = Profile(), Profile(dialects=["9p2000.L"])
         assert compose([both, one]).dialects == compose([one, both]).dialects == ["9p2000.L"]
+
+    def test_an_entry_that_does_not_show_in_the_company_of_a_component(self) -> None:
+        shy, bold = entry(unless=["v86-device", "x"]), entry()
+        assert compose([Profile(known=[shy, bold])], ["linux-client", "v86-device"]).known == [bold]
+        assert compose([Profile(known=[shy, bold])], ["linux-client"]).known == [shy, bold]
