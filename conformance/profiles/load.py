@@ -68,5 +68,8 @@ def _signed(profile: Profile, name: str, owner: Owner, version_of: VersionOf) ->
 
 
 def _signed_entry(entry: Known, name: str, owner: Owner, version_of: VersionOf) -> Known:
+    for other in [entry.unless] if isinstance(entry.unless, str) else entry.unless:
+        if not other.endswith(".toml") and other not in names():
+            raise UsageError(f"{name}: profile.known: unless: {unknown('component', other, names())}")
     update: dict[str, Any] = {"component": name, "owner": entry.owner or owner, "version_of": version_of}
     return entry.model_copy(update=update)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from conformance import index
 from conformance.errors import UsageError
 from conformance.profiles.load import component, own_profile
-from conformance.profiles.model import Known, Lack, Override, Profile, compose, version_matches
+from conformance.profiles.model import Known, Lack, Override, Owner, Profile, compose, version_matches
 from conformance.tables import problem, read, word
 from guests.words import unknown
 
@@ -96,5 +96,7 @@ def load(name_or_path: str) -> Target:
         target = Target(name=path.stem, **table)
     except ValidationError as e:
         raise UsageError(f"{path}: {problem(e, Target)}") from None
-    declared = [own_profile(target.profile, path.stem), *(component(name, path).profile for name in target.components)]
+    owner: Owner = "server" if target.kind == "server" else "device"
+    mine = own_profile(target.profile, path.stem, owner)
+    declared = [mine, *(component(name, path).profile for name in target.components)]
     return target.model_copy(update={"profile": compose(declared, target.components)})
