@@ -1,6 +1,7 @@
 """The reference server against diod: same files, same raw client, unix sockets, alternately in one run.
 
     .venv/bin/python benchmarks/reference_server.py [--rounds N] [--seconds S] [--only WORD] [--memory N]
+    .venv/bin/python benchmarks/reference_server.py --against CHECKOUT    the server as it is in another checkout
 
 Needs root (both servers are contained) and the package diod.  Each workload runs for S seconds on one server, then on
 the other, N times in turn with the order changing.  Printed are the median rates; the median, least and greatest of the
@@ -29,10 +30,11 @@ from pathlib import Path
 
 from conformance.operations import Client
 from conformance.servers import Server, ServerSpec, make
+from conformance.servers.programs import ReferenceServer
 from protocol import codec
-from protocol.constants import O_RDWR, TWRITE_HDRSZ
+from protocol.constants import O_EXCL, O_RDWR, TWRITE_HDRSZ
 from protocol.dirents import decode_dirents
-from protocol.messages import Tclunk, Tgetattr, Tlopen, Tread, Twalk, Twrite
+from protocol.messages import Tclunk, Tgetattr, Tlcreate, Tlopen, Tread, Tunlinkat, Twalk, Twrite
 from protocol.registry import Message
 
 MIB = 1 << 20
@@ -177,6 +179,16 @@ def bare_walk_open_clunk(peer: Peer) -> Iterator[int]:
         yield _bare(peer, requests, 1) // 3
 
 
+def bare_create_unlink(peer: Peer) -> Iterator[int]:
+    """Twalk + Tlcreate + Tclunk + Tunlinkat, one at a time, bare."""
+    requests: list[Message] = []
+    for _ in range(20):
+        requests += [Twalk(1, ROOT, 99, ()), Tlcreate(1, 99, b"new", O_RDWR | O_EXCL, 0o644, 0), Tclunk(1, 99)]
+        requests.append(Tunlinkat(1, ROOT, b"new", 0))
+    while True:
+        yield _bare(peer, requests, 1) // 4
+
+
 GOALS: list[tuple[Workload, float]] = [
     (getattr_single, 0.7),
     (bare_single, 0.7),
@@ -189,6 +201,7 @@ GOALS: list[tuple[Workload, float]] = [
     (readdir, 0.7),
     (walk_open_clunk, 0.7),
     (bare_walk_open_clunk, 0.7),
+    (bare_create_unlink, 0.7),
 ]
 
 
@@ -231,10 +244,24 @@ def compare(workload: Workload, goal: float, peers: list[Peer], rounds: int, sec
     )
 
 
-def start(stack: ExitStack, name: str, folder: Path, title: str = "") -> Peer:
+class OtherReference(ReferenceServer):
+    """The server of another checkout."""
+
+    checkout = ""
+
+    def command(self) -> list[str]:
+        """See ReferenceServer."""
+        return ["env", f"PYTHONPATH={self.checkout}", *super().command()]
+
+
+def start(stack: ExitStack, name: str, folder: Path, title: str = "", checkout: str = "") -> Peer:
     """A server of ``folder/export``, contained."""
     spec = ServerSpec(program=name, aname="{export}" if name == "diod" else "")  # type: ignore[arg-type]
-    server = make(spec, folder)
+    if checkout:
+        server: Server = OtherReference(spec, folder)
+        OtherReference.checkout = checkout
+    else:
+        server = make(spec, folder)
     stack.callback(server.stop)
     server.start()
     return Peer(title or name, server, MSIZE[name])
@@ -308,12 +335,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--only", default="", help="workloads whose description holds this word; none: only the rest")
     parser.add_argument("--memory", type=int, default=1_000_000, help="requests of the memory run; 0: none")
+    parser.add_argument("--against", metavar="CHECKOUT", help="compare with the server in there, not with diod")
     parser.add_argument("--no-fids", action="store_true", help="leave out the comparison by number of fids")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="assay9-bench-") as directory, ExitStack() as stack:
         folder = Path(directory)
         populate(folder / "export")
-        peers = [start(stack, name, folder) for name in ("reference", "diod")]
+        peers = [start(stack, "reference", folder)]
+        if options.against:
+            peers.append(start(stack, "reference", folder, "other", options.against))
+        else:
+            peers.append(start(stack, "diod", folder))
         print(f"{'per second':56} {peers[0].name:>10} {peers[1].name:>10}   ratio (least-most)   processor   goal")
         for workload, goal in GOALS:
             if options.only in (workload.__doc__ or ""):

@@ -22,6 +22,7 @@ import click
 
 from protocol.fields import Buffer
 from reference_server import framelog, identity, replay
+from reference_server.descriptors import Descriptors
 from reference_server.exports import Export, Exports
 from reference_server.handlers import OPERATIONS
 from reference_server.hostfs import HostStore
@@ -141,7 +142,7 @@ def serve(
     os.umask(0)
     _raise_descriptor_limit()
     with ExitStack() as stack:
-        offered = _open_exports(directory, exports, readonly, _store_maker(mapped, policy))
+        offered = _open_exports(directory, exports, readonly, _store_maker(mapped, policy, Descriptors()))
         stack.callback(offered.close)
         health = Health()
 
@@ -241,12 +242,12 @@ def _open_exports(directory: str, more: tuple[str, ...], readonly: bool, make: C
     return Exports(first, named)
 
 
-def _store_maker(mapped: bool, policy: str) -> Callable[[str], HostStore]:
+def _store_maker(mapped: bool, policy: str, descriptors: Descriptors) -> Callable[[str], HostStore]:
     """How to open an export.  Mapped ones never change identity: on the host everything is the server's own."""
     if mapped:
-        return MappedStore
+        return lambda path: MappedStore(path, descriptors)
     chosen = identity.choose(policy)
-    return lambda path: HostStore(path, chosen)
+    return lambda path: HostStore(path, chosen, descriptors)
 
 
 def _listen(
@@ -309,7 +310,8 @@ def _bind_tcp(text: str, allow_remote: bool) -> tuple[socket.socket, str]:
 
 
 def _raise_descriptor_limit() -> None:
-    """A fid takes a descriptor: allow as many as the process may have, and as root as the kernel has."""
+    """The more descriptors, the fewer have to be given up and had again: allow as many as the process may have, and as
+    root as the kernel has."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if os.geteuid() == 0:
         try:

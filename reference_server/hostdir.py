@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from collections.abc import Callable
 from typing import Protocol
 
 from protocol.constants import DIRENT_TYPES, DT_DIR, DT_LNK, DT_UNKNOWN, QTDIR, QTFILE, QTSYMLINK
@@ -34,17 +35,19 @@ class Describer(Protocol):
     entry.
     """
 
-    def __call__(self, name: bytes, inode: int, kind: int) -> tuple[int, int, int]:
-        """qid type, qid path and DT type of any other entry."""
+    def __call__(self, directory: int, name: bytes, inode: int, kind: int) -> tuple[int, int, int]:
+        """qid type, qid path and DT type of any other entry of the open ``directory``."""
         ...
 
 
 class HostDirectory:
     """An open directory.  Used by one thread at a time."""
 
-    def __init__(self, fd: int, describe: Describer) -> None:
+    def __init__(self, fd: int, describe: Describer, closed: Callable[[], None]) -> None:
+        """``closed`` is called when it is."""
         self._fd = fd
         self._describe = describe
+        self._closed = closed
         self._buffer = linux.DirentBuffer()
         self._fresh = True
         """Nothing was read yet."""
@@ -85,7 +88,7 @@ class HostDirectory:
             if kind in plain and inode < INODE_END and name != b"..":
                 add(_WIRE(_QID_TYPES[kind], 0, prefix | inode, next_offset, kind, len(name)) + name)
             else:
-                qid_type, path, kind = describe(name, inode, kind)
+                qid_type, path, kind = describe(self._fd, name, inode, kind)
                 add(_WIRE(qid_type, 0, path, next_offset, kind, len(name)) + name)
             last = next_offset
             at += length
@@ -120,6 +123,7 @@ class HostDirectory:
     def close(self) -> None:
         """Close it."""
         os.close(self._fd)
+        self._closed()
 
 
 def qid_type_of_entry(kind: int) -> int:

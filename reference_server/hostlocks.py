@@ -17,7 +17,9 @@ import threading
 
 from protocol.constants import LOCK_TYPE_RDLCK, LOCK_TYPE_WRLCK
 from reference_server import linux
+from reference_server.descriptors import Descriptors
 from reference_server.locks import HeldLocks, LockCounts
+from reference_server.shares import Share
 from reference_server.storage import Lock, LockOwner
 
 Inode = tuple[int, int]
@@ -30,8 +32,10 @@ _WIRE_TYPE = {host: wire for wire, host in _HOST_TYPE.items()}
 class _Holder:
     """One owner's open file description on one file."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, share: Share) -> None:
         self.fd = fd
+        self.share = share
+        """Where the descriptor counts."""
         self.users: set[int] = set()
         """Open files of the guest through which the owner took locks; the last one closed ends them."""
 
@@ -39,9 +43,8 @@ class _Holder:
 class HostLocks:
     """The locks that one store's clients hold."""
 
-    def __init__(self, fd_end: int) -> None:
-        """Descriptors from ``fd_end`` on are not for locks."""
-        self._fd_end = fd_end
+    def __init__(self, descriptors: Descriptors) -> None:
+        self._descriptors = descriptors
         self._counts = LockCounts()
         self._lock = threading.Lock()
         self._holders: dict[Inode, dict[LockOwner, _Holder]] = {}
@@ -57,11 +60,13 @@ class HostLocks:
         wanted: Lock | None,
         start: int,
         length: int,
+        share: Share,
     ) -> bool:
         """Take or release a lock of ``owner`` on the file open as ``fd``; false when somebody else holds it.
 
-        ``user`` identifies the guest's open file.  Raises OSError: EBADF for a write lock where the host does not
-        let the file be opened for writing, ENOLCK when there are too many.
+        ``user`` identifies the guest's open file, ``share`` what its client may have of the descriptors.  Raises
+        OSError: EBADF for a write lock where the host does not let the file be opened for writing, ENOLCK when there
+        are too many.
         """
         with self._lock:
             if wanted is not None:
@@ -76,7 +81,7 @@ class HostLocks:
                     self._names[inode].set(owner, None, start, length)
                     return True
                 if holder is None:
-                    holder = holders[owner] = _Holder(self._open(fd))
+                    holder = holders[owner] = self._make_holder(fd, share)
                 if not linux.set_ofd_lock(holder.fd, _HOST_TYPE[wanted.type], start, length):
                     return False
                 holder.users.add(user)
@@ -105,12 +110,24 @@ class HostLocks:
             return None
         return Lock(_WIRE_TYPE[found.type], found.start, found.length, max(found.pid, 0), b"")
 
+    def _make_holder(self, fd: int, share: Share) -> _Holder:
+        with share.pot.lock:
+            if not share.take():
+                raise OSError(errno.ENOLCK, "the client holds its share of the descriptors")
+        try:
+            return _Holder(self._open(fd), share)
+        except BaseException:
+            with share.pot.lock:
+                share.give()
+            raise
+
     def _open(self, fd: int) -> int:
-        again = _reopen(fd)
-        if again >= self._fd_end:
-            os.close(again)
-            raise OSError(errno.ENOLCK, "no descriptor is left for locks")
-        return again
+        try:
+            return self._descriptors.keep(_reopen(fd))
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            raise OSError(errno.ENOLCK, "no descriptor is left for locks") from None
 
     def release_whole(self, user: int, inode: Inode, owner: LockOwner) -> None:
         """Release the locks on the whole file that other processes of the same client took through ``user`` alone."""
@@ -134,7 +151,10 @@ class HostLocks:
         """Close the description of an owner that holds nothing."""
         holders, names = self._holders.get(inode, {}), self._names.get(inode)
         if owner in holders and not (names and names.holds(owner)):
-            os.close(holders.pop(owner).fd)
+            holder = holders.pop(owner)
+            os.close(holder.fd)
+            with holder.share.pot.lock:
+                holder.share.give()
         if not holders:
             self._holders.pop(inode, None)
             self._names.pop(inode, None)

@@ -26,6 +26,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 from reference_server import linux
@@ -43,6 +45,13 @@ class Identity(Protocol):
         """As ``use``, for writing data to a file of group ``gid`` that is already open."""
         ...
 
+    def as_server(self) -> AbstractContextManager[None]:
+        """Act with the server's own rights for a ``with`` block, then as before."""
+        ...
+
+
+_UNCHANGED = nullcontext()
+
 
 class Unchanged:
     """The server's own identity, always."""
@@ -52,6 +61,10 @@ class Unchanged:
 
     def use_for_writing(self, caller: Caller, gid: int) -> None:
         """Nothing to do."""
+
+    def as_server(self) -> AbstractContextManager[None]:
+        """Nothing to do."""
+        return _UNCHANGED
 
 
 class _ThreadState(threading.local):
@@ -104,6 +117,12 @@ class TrustClient:
         if not whole and thread.gid != gid:
             _set_gid(gid)
 
+    def as_server(self) -> AbstractContextManager[None]:
+        """Its capabilities are all there, whoever the caller."""
+        if _thread.policy is not self:
+            _enter(self, self._permitted)
+        return _UNCHANGED
+
     def _become(self, uid: int, whole: bool) -> None:
         _set_uid(uid)
         # Leaving uid 0 dropped the file system capabilities from the effective set (setfsuid(2)).
@@ -135,6 +154,21 @@ class AsUser:
     def use_for_writing(self, caller: Caller, gid: int) -> None:
         """As ``use``."""
         self.use(caller)
+
+    @contextmanager
+    def as_server(self) -> Iterator[None]:
+        """Root with all capabilities."""
+        thread = _thread
+        entered = thread.policy is self
+        uid, gid, groups = thread.uid, thread.gid, thread.groups
+        _enter(self, self._permitted)
+        try:
+            yield
+        finally:
+            if entered:
+                _set_gid(gid)
+                _set_uid(uid)  # with root's uid the capabilities go
+                thread.groups = groups  # untouched
 
 
 def _enter(policy: Identity, permitted: int) -> None:

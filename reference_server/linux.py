@@ -65,6 +65,78 @@ def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
     )
 
 
+# --- finding a file again --------------------------------------------------------------------------
+
+_AT_EMPTY_PATH = 0x1000
+_AT_STATX_DONT_SYNC = 0x4000
+_STATX_WANTED = 0x1FFF
+_STATX_BTIME = 0x800
+_STATX_SIZE = 256
+# struct statx of statx(2): mask, links, mode, inode number, birth time, device (major, minor), mount.
+_STATX = struct.Struct("=I12xI8xH2xQ40xqI44xIIQ").unpack_from
+_MAX_HANDLE = 128
+_HANDLE_HEAD = struct.Struct("Ii")
+
+
+class Identity(NamedTuple):
+    """What tells a file from every other, as far as statx(2) knows, and how it stands just now."""
+
+    device: int
+    inode: int
+    type: int
+    """S_IFMT bits of the mode."""
+    born: int
+    """Nanoseconds since 1970; -1 where the file system does not know.  An inode number that is used again has
+    another."""
+    links: int
+    """How many names the file has."""
+    mount: int
+    """The mount that it was reached through; since Linux 5.8, before it 0."""
+
+
+def identity(fd: int) -> Identity:
+    """Which file ``fd`` stands for.  Nothing is asked of a server or of a FUSE daemon.  statx(2)"""
+    found = ctypes.create_string_buffer(_STATX_SIZE)
+    _check(_libc.statx(fd, b"", _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC, _STATX_WANTED, found))
+    mask, links, mode, inode, seconds, nanoseconds, major, minor, mount = _STATX(found)
+    born = seconds * 1_000_000_000 + nanoseconds if mask & _STATX_BTIME else -1
+    return Identity(os.makedev(major, minor), inode, mode & 0o170000, born, links, mount)
+
+
+def file_system_of(mount: int) -> bytes:
+    """The type of file system that is mounted there, as mount(8) calls it; empty when there is no such mount.
+    proc(5), /proc/pid/mountinfo"""
+    wanted = b"%d" % mount
+    with open("/proc/self/mountinfo", "rb") as file:
+        for line in file:
+            if line.split(b" ", 1)[0] == wanted:
+                return line.partition(b" - ")[2].split(b" ", 1)[0]
+    return b""
+
+
+def name_to_handle(fd: int) -> tuple[bytes, int]:
+    """struct file_handle of what ``fd`` stands for, and the mount that it is on.  name_to_handle_at(2)
+
+    Raises OSError: EOPNOTSUPP where the file system has no handles.
+    """
+    handle = ctypes.create_string_buffer(_HANDLE_HEAD.size + _MAX_HANDLE)
+    _HANDLE_HEAD.pack_into(handle, 0, _MAX_HANDLE, 0)
+    mount = ctypes.c_int()
+    _check(_libc.name_to_handle_at(fd, b"", handle, ctypes.byref(mount), _AT_EMPTY_PATH))
+    length, _type = _HANDLE_HEAD.unpack_from(handle)
+    return handle.raw[: _HANDLE_HEAD.size + length], mount.value
+
+
+def open_by_handle(mount_fd: int, handle: bytes, flags: int) -> int:
+    """open_by_handle_at(2); ``mount_fd`` is open on that mount, not with O_PATH.  Takes CAP_DAC_READ_SEARCH.
+
+    Raises OSError: ESTALE when the file is no more, EPERM without the capability.
+    """
+    return _check(_libc.open_by_handle_at(mount_fd, ctypes.c_char_p(handle), flags | os.O_CLOEXEC))
+
+
+# --- directories, times, file systems --------------------------------------------------------------
+
 _DIRENTS = 64 * 1024
 
 

@@ -15,15 +15,18 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from protocol.constants import DT_REG, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from protocol.fields import Qid
 from reference_server import linux
+from reference_server.descriptors import Descriptor, Descriptors
 from reference_server.hostdir import dt_type, qid_type_of_entry
-from reference_server.hostfs import HostDescriber, HostFile, HostNode, HostStore, demand_regular
+from reference_server.hostfile import HostDescriber, HostFile
+from reference_server.hostfs import HostNode, HostStore, demand_regular, undone
 from reference_server.qids import Stat
+from reference_server.shares import Share
 from reference_server.storage import Caller, Changes, OpenFile
 
 PREFIX = b"user.virtfs."
@@ -41,18 +44,18 @@ class NoUserAttributes(OSError):
 class MappedStore(HostStore):
     """The tree below one directory, with mapped ownership."""
 
-    def __init__(self, path: str | bytes) -> None:
+    def __init__(self, path: str | bytes, descriptors: Descriptors | None = None) -> None:
         """Raises OSError as HostStore does, and NoUserAttributes."""
-        super().__init__(path)
+        super().__init__(path, descriptors=descriptors)
         try:
             _demand_user_attributes(self.root_fd)
         except BaseException:
             self.close()
             raise
 
-    def node(self, fd: int, type: int) -> HostNode:
-        """The node that ``fd`` is to be."""
-        return MappedNode(self, self.afford(fd), type)
+    def node(self, fd: Descriptor, type: int, share: Share) -> HostNode:
+        """A node that holds ``fd``."""
+        return MappedNode(self, fd, type, share)
 
 
 class MappedNode(HostNode):
@@ -60,20 +63,18 @@ class MappedNode(HostNode):
 
     __slots__ = ()
 
-    def stat(self) -> Stat:
+    def _seen(self, fd: Descriptor) -> Stat:
         """fstat(2) overlaid with what is recorded."""
-        found = os.fstat(self.fd)
-        return _overlaid(found, linux.path_of(self.fd)) if _can_hold(found.st_mode) else found
+        found = os.fstat(fd)
+        return _overlaid(found, linux.path_of(fd)) if _can_hold(found.st_mode) else found
 
     def readlink(self) -> bytes:
         """The content of the file that stands for the link; of a real link on the host, its target."""
-        if stat.S_ISLNK(os.fstat(self.fd).st_mode):
+        here = self.hold()
+        if stat.S_ISLNK(os.fstat(here).st_mode):
             return super().readlink()
-        fd = os.open(linux.path_of(self.fd), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.read(fd, os.fstat(fd).st_size)
-        finally:
-            os.close(fd)
+        fd = Descriptor(os.open(linux.path_of(here), os.O_RDONLY | os.O_CLOEXEC))
+        return os.read(fd, os.fstat(fd).st_size)
 
     # --- making ------------------------------------------------------------------------------------
 
@@ -93,7 +94,7 @@ class MappedNode(HostNode):
                     continue
             try:
                 demand_regular(node.type)
-                with _undone(os.unlink, name, self.fd) if made else contextlib.nullcontext():
+                with undone(os.unlink, name, self.hold()) if made else contextlib.nullcontext():
                     return node, node.qid(), node.open(flags, caller)
             except BaseException:
                 node.release()
@@ -104,17 +105,14 @@ class MappedNode(HostNode):
         self, name: bytes, mode: int, gid: int, caller: Caller, device: int = 0, content: bytes = b""
     ) -> HostNode:
         """A regular file on the host that stands for a file of ``mode``; all or nothing."""
-        self.store.demand_room()
-        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE, dir_fd=self.fd)
-        try:
-            with _undone(os.unlink, name, self.fd):
-                while content:  # a full disk takes a part of it first
-                    content = content[os.write(fd, content) :]
-                uid, gid, mode = self._inherited(mode, gid, caller)
-                _record(linux.path_of(fd), _values(uid, gid, mode, device or None))
-                return self.store.node(os.open(linux.path_of(fd), os.O_PATH | os.O_CLOEXEC), mode & S_IFMT)
-        finally:
-            os.close(fd)
+        here = self.hold()
+        fd = Descriptor(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE, dir_fd=here))
+        with undone(os.unlink, name, here):
+            while content:  # a full disk takes a part of it first
+                content = content[os.write(fd, content) :]
+            uid, gid, mode = self._inherited(mode, gid, caller)
+            _record(linux.path_of(fd), _values(uid, gid, mode, device or None))
+            return self.store.found(os.open(linux.path_of(fd), os.O_PATH | os.O_CLOEXEC), mode & S_IFMT, self.share)
 
     def _inherited(self, mode: int, gid: int, caller: Caller) -> tuple[int, int, int]:
         """A setgid directory hands its group on, which the host's kernel cannot know here."""
@@ -125,13 +123,14 @@ class MappedNode(HostNode):
 
     def mkdir(self, name: bytes, mode: int, gid: int, caller: Caller) -> Qid:
         """mkdir(2)."""
-        self.store.demand_room()
-        os.mkdir(name, _DIRECTORY_MODE, dir_fd=self.fd)
-        with _undone(os.rmdir, name, self.fd):
+        here = self.hold()
+        os.mkdir(name, _DIRECTORY_MODE, dir_fd=here)
+        with undone(os.rmdir, name, here):
             node, _qid = self._step(name)
             try:
                 uid, gid, mode = self._inherited(S_IFDIR | mode, gid, caller)
-                _record(linux.path_of(node.fd), _values(uid, gid, mode))
+                fd = node.hold()
+                _record(linux.path_of(fd), _values(uid, gid, mode))
                 return node.qid()
             finally:
                 node.release()
@@ -147,7 +146,7 @@ class MappedNode(HostNode):
 
     def _made(self, name: bytes, node: HostNode) -> Qid:
         try:
-            with _undone(os.unlink, name, self.fd):
+            with undone(os.unlink, name, self.hold()):
                 return node.qid()
         finally:
             node.release()
@@ -166,19 +165,20 @@ class MappedNode(HostNode):
             before = self.stat()
             mode = before.st_mode & ~(0o6000 if before.st_mode & 0o010 else 0o4000) & 0o7777
         values = _values(changes.uid, changes.gid, None if mode is None else self.type | mode)
-        with _restored(linux.path_of(self.fd), values):
+        fd = self.hold()
+        with _restored(linux.path_of(fd), values):
             super().setattr(changes._replace(mode=None, uid=None, gid=None), opened, caller)
 
     def open(self, flags: int, caller: Caller) -> HostFile:
         """Open a regular file; one that merely stands for something else is never opened."""
         if self.type == S_IFREG:
-            demand_regular(os.fstat(self.fd).st_mode & S_IFMT)
+            demand_regular(os.fstat(self.hold()).st_mode & S_IFMT)
         return super().open(flags, caller)
 
     def describer(self) -> HostDescriber:
         """Entries are what they stand for."""
-        found = os.fstat(self.fd)
-        return _MappedDescriber(self, found, (found.st_dev, found.st_ino) == self.store.root_inode)
+        found = os.fstat(self.hold())
+        return _MappedDescriber(self.store.paths, found, (found.st_dev, found.st_ino) == self.store.root_inode)
 
     # --- extended attributes -----------------------------------------------------------------------
 
@@ -214,25 +214,20 @@ class MappedNode(HostNode):
 class _MappedDescriber(HostDescriber):
     plain = HostDescriber.plain - {DT_REG}
 
-    def __call__(self, name: bytes, inode: int, kind: int) -> tuple[int, int, int]:
-        qid_kind, path, kind = super().__call__(name, inode, kind)
+    def __call__(self, directory: int, name: bytes, inode: int, kind: int) -> tuple[int, int, int]:
+        qid_kind, path, kind = super().__call__(directory, name, inode, kind)
         if kind == DT_REG:
-            kind = self._recorded(name)
+            kind = self._recorded(directory, name)
             qid_kind = qid_type_of_entry(kind)
         return qid_kind, path, kind
 
-    def _recorded(self, name: bytes) -> int:
+    def _recorded(self, directory: int, name: bytes) -> int:
         try:
-            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
-        except OSError:
-            return DT_REG
-        try:
+            fd = Descriptor(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
             mode = _read(linux.path_of(fd), _MODE)
             return dt_type(mode) if mode is not None else DT_REG
         except OSError:
             return DT_REG
-        finally:
-            os.close(fd)
 
 
 def _mapped_name(name: bytes) -> bytes:
@@ -287,17 +282,6 @@ def _restored(path: bytes, values: dict[bytes, bytes]) -> Iterator[None]:
         raise
 
 
-@contextlib.contextmanager
-def _undone(remove: Callable[..., None], name: bytes, directory: int) -> Iterator[None]:
-    """``name`` in ``directory`` was just made, and goes when the block fails."""
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            remove(name, dir_fd=directory)
-        raise
-
-
 def _read_raw(path: bytes, name: bytes) -> bytes | None:
     try:
         return os.getxattr(path, name)
@@ -307,19 +291,18 @@ def _read_raw(path: bytes, name: bytes) -> bytes | None:
         raise
 
 
-def _demand_user_attributes(root: int) -> None:
+def _demand_user_attributes(root: Descriptor) -> None:
     """Raises NoUserAttributes when files below ``root`` can have no attributes of ours.
 
     Tried on a file without a name where the file system has such files, so that nothing of the export changes.  Where
     nothing may be written, only looked for: a file system without attributes says so, one with them that there is none.
     """
     path = linux.path_of(root)
+    fd: Descriptor | None = None
+    with contextlib.suppress(OSError):
+        fd = Descriptor(os.open(path, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, _FILE_MODE))
     try:
-        fd = os.open(path, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, _FILE_MODE)
-    except OSError:
-        fd = -1
-    try:
-        if fd >= 0:
+        if fd is not None:
             os.setxattr(linux.path_of(fd), _UID, bytes(4))
         else:
             _read_raw(path, _UID)
@@ -328,9 +311,6 @@ def _demand_user_attributes(root: int) -> None:
             raise NoUserAttributes(error.errno, "the file system keeps no extended attributes of users") from error
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
             raise
-    finally:
-        if fd >= 0:
-            os.close(fd)
 
 
 def _overlaid(found: os.stat_result, path: bytes) -> Stat:

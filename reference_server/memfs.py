@@ -20,6 +20,7 @@ from protocol.fields import Buffer, Qid
 from reference_server.hostdir import dt_type
 from reference_server.locks import HeldLocks, LockCounts
 from reference_server.qids import qid_type
+from reference_server.shares import Client
 from reference_server.storage import (
     NOW,
     Attributes,
@@ -59,7 +60,7 @@ class MemoryStore:
         """A new file without a name."""
         return MemoryNode(self, next(self._numbers), mode, uid, gid)
 
-    def root(self) -> MemoryNode:
+    def root(self, client: Client) -> MemoryNode:
         """The root directory."""
         return self.top
 

@@ -33,6 +33,7 @@ from reference_server.errors import Refused, WouldBlock, ecode_of
 from reference_server.exports import Exports
 from reference_server.fids import Fid, FidTable, Rule
 from reference_server.limits import Limits
+from reference_server.shares import Client
 
 log = logging.getLogger("reference_server")
 
@@ -234,6 +235,7 @@ class Session:
         self.exports = exports
         self.limits = limits or Limits()
         self.health = health or Health()
+        self.client = Client()
         self.fids = FidTable(self.limits)
         self.msize = self.limits.msize_max
         """Largest frame in bytes, as agreed."""

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from protocol.fields import Buffer, Qid
+from reference_server.shares import Client
 
 
 class Caller(NamedTuple):
@@ -293,8 +294,9 @@ class Node(Protocol):
 class Store(Protocol):
     """A tree that can be attached to."""
 
-    def root(self) -> Node:
-        """The root, retained for the caller."""
+    def root(self, client: Client) -> Node:
+        """The root, retained for the caller.  What is found and opened from there takes from what ``client`` may have.
+        """
         ...
 
     def close(self) -> None:

@@ -56,7 +56,7 @@ def attach(call: Call, request: Tattach) -> Reply:
     fids.check_free(request.fid)
     export = call.session.exports.find(request.aname)
     caller = exports.caller(request.uname, request.n_uname)
-    root = export.store.root()
+    root = export.store.root(call.session.client)
     try:
         qid = root.qid()
         fids.add(Fid(request.fid, root, caller, export.readonly))

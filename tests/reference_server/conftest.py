@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from reference_server import identity
+from reference_server.descriptors import Descriptors
 from reference_server.hostfs import HostStore
 from reference_server.limits import Limits
 from reference_server.mapped import MappedStore
@@ -46,13 +47,13 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def make_store(kind: str, folder: Path) -> Store:
+def make_store(kind: str, folder: Path, descriptors: Descriptors | None = None) -> Store:
     """A store of the given kind."""
     if kind == "memfs":
         return MemoryStore()
     if kind == "mapped":
-        return MappedStore(str(folder))
-    return HostStore(str(folder), identity.choose("client"))
+        return MappedStore(str(folder), descriptors)
+    return HostStore(str(folder), identity.choose("client"), descriptors)
 
 
 @pytest.fixture(params=["hostfs", "mapped", "memfs"])
@@ -75,12 +76,15 @@ def hostfs(folder: Path) -> Iterator[HostStore]:
 def connect(health: Health) -> Iterator[MakePeer]:
     """Makes peers, each a client of its own; afterwards nothing of them may be left."""
     peers: list[Peer] = []
+    stores: list[HostStore] = []
     gc.collect()  # what earlier tests left to the collector is not ours
     before = len(os.listdir("/proc/self/fd"))
 
     def make(store: object, limits: Limits | None = None, **options: object) -> Peer:
         peer = Peer(store, limits, health, **options)  # type: ignore[arg-type]
         peers.append(peer)
+        if isinstance(store, HostStore):
+            stores.append(store)
         return peer
 
     yield make
@@ -91,6 +95,10 @@ def connect(health: Health) -> Iterator[MakePeer]:
         assert peer.session.fids.open_files == 0
         assert peer.session.fids.xattr_bytes == 0
     assert len(os.listdir("/proc/self/fd")) == before, "a descriptor leaked"
+    for store in stores:
+        assert not store.descriptors.cached
+        assert store.descriptors.pinned.left == store.descriptors.pinned.size
+        assert not store.places.count()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from protocol import constants as c
 from protocol import messages as m
 from reference_server import exports, identity
 from reference_server.hostfs import HostStore
+from reference_server.shares import Client
 from tests.reference_server.conftest import MakePeer
 from tests.reference_server.peer import Peer
 from tests.reference_server.requests import attributes, create, setattr_
@@ -107,7 +108,7 @@ def test_a_worker_does_not_keep_the_identity_of_the_thread_that_started_it(store
     """Linux threads begin with the credentials of their creator."""
     folder.chmod(0o777)
     root, user = exports.caller(b"", 0), exports.caller(b"", USER)
-    node = store.root()
+    node = store.root(Client())
 
     def work() -> None:
         node.mkdir(b"by worker", 0o755, 0, root)
@@ -164,3 +165,39 @@ def test_callers() -> None:
 def test_there_is_no_other_policy() -> None:
     with pytest.raises(ValueError, match="client, user"):
         identity.choose("nobody")
+
+
+@pytest.mark.parametrize("policy", identity.POLICIES)
+@pytest.mark.parametrize("by_handle", [True, False])
+def test_found_with_the_rights_of_the_server_and_used_with_the_callers(
+    connect: MakePeer, folder: Path, policy: str, by_handle: bool
+) -> None:
+    """A fid is good for its file though the way there was closed; what is then done is done by the caller."""
+    store = HostStore(str(folder), identity.choose(policy))
+    if not by_handle:
+        store.places._mount_fd = None
+    folder.chmod(0o777)
+    (folder / "d" / "open").mkdir(parents=True)
+    (folder / "d" / "open").chmod(0o777)
+    (folder / "d" / "open" / "secret").write_bytes(b"root's own")
+    (folder / "d" / "open" / "secret").chmod(0o600)
+    user, root = connect(store, uid=USER), connect(store)
+    fids = [user.walk(b"d", b"open"), user.walk(b"d", b"open", b"secret")]
+    root.walk(b"d")  # the thread is root again
+    (folder / "d").chmod(0o700)
+    for again in range(2):
+        store.descriptors.shrink(1 << 20)
+        root.walk(b"d")
+        user.ok(m.Tmkdir(user.tag(), fids[0], b"made%d" % again, 0o755, USER), m.Rmkdir)
+        assert attributes(root, root.walk(b"d", b"open", b"made%d" % again)).uid == USER
+        store.descriptors.shrink(1 << 20)
+        if policy == "user":
+            assert user.error(m.Tlopen(user.tag(), fids[1], c.O_RDWR)) == c.EACCES
+            store.descriptors.shrink(1 << 20)
+            assert user.error(setattr_(user, fids[1], c.SETATTR_MODE, mode=0o666)) == c.EPERM
+            assert user.error(m.Tlcreate(user.tag(), user.walk(b"d"), b"new", c.O_RDWR, 0o644, 0)) == c.EACCES
+        store.descriptors.shrink(1 << 20)
+        assert attributes(user, fids[1]).uid == 0
+    user.close()
+    root.close()
+    store.close()

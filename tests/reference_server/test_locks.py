@@ -284,7 +284,7 @@ def test_locks_when_descriptors_are_short(connect: MakePeer, hostfs: HostStore) 
     """Each process that holds a lock on a file takes one."""
     peer = connect(hostfs)
     fid = create(peer, b"f")
-    hostfs.locks._fd_end = len(os.listdir("/proc/self/fd")) + 20
+    hostfs.descriptors.end = hostfs.descriptors.alert = len(os.listdir("/proc/self/fd")) + 20
     statuses = []
     for process in range(60):
         reply = peer.call(m.Tlock(peer.tag(), fid, RD, 0, 0, 1, process, b"me"))

@@ -1,0 +1,68 @@
+"""What all clients draw on, so that no one of them can leave nothing to the others.
+
+The rule of this module: a client may hold as much as is left, and never more.  One that is alone gets half of
+everything; each further one that takes all it can gets half of what is left then; and whoever holds little still gets
+something when others hold much.  No number of clients has to be known in advance.
+
+Source: the dynamic threshold by which switches share a buffer between ports (Choudhury and Hahne, "Dynamic Queue
+Length Thresholds for Shared-Memory Packet Switches", IEEE/ACM Transactions on Networking 6(2), 1998), with alpha = 1.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+
+
+class Pot:
+    """So many of something."""
+
+    def __init__(self, size: int, lock: Lock) -> None:
+        self.size = size
+        self.left = size
+        """How many nobody holds."""
+        self.lock = lock
+        """Held by whoever takes or gives."""
+
+    def share(self) -> Share:
+        """A new client's part, empty."""
+        return Share(self)
+
+
+class Share:
+    """One client's part."""
+
+    __slots__ = ("held", "pot")
+
+    def __init__(self, pot: Pot) -> None:
+        self.pot = pot
+        self.held = 0
+        """How many the client holds."""
+
+    def take(self, count: int = 1) -> bool:
+        """Take ``count`` more; false, and nothing is taken, when the client would then hold more than is left.
+        The pot's lock is held."""
+        pot = self.pot
+        if self.held + count > pot.left - count:
+            return False
+        pot.left -= count
+        self.held += count
+        return True
+
+    def give(self, count: int = 1) -> None:
+        """Give ``count`` back.  The pot's lock is held."""
+        self.pot.left += count
+        self.held -= count
+
+
+class Client:
+    """One client and its parts of whatever is shared, made when they are first asked for."""
+
+    def __init__(self) -> None:
+        self._shares: dict[Pot, Share] = {}
+
+    def of(self, pot: Pot) -> Share:
+        """The client's part of ``pot``.  Called by one thread at a time."""
+        share = self._shares.get(pot)
+        if share is None:
+            share = self._shares[pot] = pot.share()
+        return share
