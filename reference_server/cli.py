@@ -26,10 +26,12 @@ from reference_server.descriptors import Descriptors
 from reference_server.exports import Export, Exports
 from reference_server.handlers import OPERATIONS
 from reference_server.hostfs import HostStore
-from reference_server.limits import Limits
+from reference_server.limits import Limits, Shared
 from reference_server.mapped import MappedStore, NoUserAttributes
 from reference_server.session import Health, Observer, Session
+from reference_server.shares import Commons
 from reference_server.transports import tcp, unix
+from reference_server.transports.admission import Door
 from reference_server.transports.stream import Listener
 from reference_server.transports.vhost_user import TAG_MAX, DeviceListener
 from reference_server.virtio.device import Device
@@ -93,6 +95,14 @@ class _Wrong(click.ClickException):
     metavar="SECONDS",
     help="How long a blocking Tlock waits before LOCK_BLOCKED.",
 )
+@click.option(
+    "--max-fids",
+    type=click.IntRange(min=2),
+    default=Shared.fids,
+    show_default=True,
+    metavar="N",
+    help="Most fids of all clients together; one gets at most as many as it leaves to the others.",
+)
 def serve(
     directory: str,
     unix_path: str | None,
@@ -109,6 +119,7 @@ def serve(
     log_frames: bool,
     record: str | None,
     lock_wait: float,
+    max_fids: int,
 ) -> None:
     """Serve DIRECTORY over 9P2000.L until interrupted.
 
@@ -142,22 +153,25 @@ def serve(
     os.umask(0)
     _raise_descriptor_limit()
     with ExitStack() as stack:
-        offered = _open_exports(directory, exports, readonly, _store_maker(mapped, policy, Descriptors()))
+        descriptors = Descriptors()
+        commons = Commons(Shared(fids=max_fids, connections=min(Shared.connections, max(descriptors.end // 16, 2))))
+        offered = _open_exports(directory, exports, readonly, _store_maker(mapped, policy, descriptors))
         stack.callback(offered.close)
         health = Health()
 
         observer = _observer(log_frames, record, stack)
 
         def make_session() -> Session:
-            return Session(offered, OPERATIONS, limits, health, observer)
+            return Session(offered, OPERATIONS, limits, health, observer, commons)
 
         listeners: list[Listener | DeviceListener] = []
         if not vhost_user or unix_path is not None or tcp_address is not None:
-            listeners += _listen(unix_path, tcp_address, allow_remote, make_session, stack)
+            door = Door(commons.connections, descriptors.keep)
+            listeners += _listen(unix_path, tcp_address, allow_remote, make_session, door, stack)
 
         def make_session_of(tag: str) -> Callable[[], Session]:
             own = offered.rooted(os.fsencode(tag))
-            return lambda: Session(own, OPERATIONS, limits, health, observer)
+            return lambda: Session(own, OPERATIONS, limits, health, observer, commons)
 
         patience = busy_poll / 1e6
         listeners += _devices(vhost_user, tags, make_session_of, stack, in_band=not no_in_band, busy_poll=patience)
@@ -255,18 +269,19 @@ def _listen(
     tcp_address: str | None,
     allow_remote: bool,
     make_session: Callable[[], Session],
+    door: Door,
     stack: ExitStack,
 ) -> list[Listener]:
     listeners: list[Listener] = []
     if unix_path is not None:
         try:
-            listeners.append(Listener(unix.bind(unix_path), f"unix {unix_path}", make_session))
+            listeners.append(Listener(unix.bind(unix_path), f"unix {unix_path}", make_session, door))
         except OSError as error:
             raise _unavailable(unix_path, error) from error
         stack.callback(unix.unbind, unix_path)
     if tcp_address is not None or unix_path is None:
         sock, shown = _bind_tcp(tcp_address or DEFAULT_TCP, allow_remote)
-        listeners.append(Listener(sock, f"tcp {shown}", make_session))
+        listeners.append(Listener(sock, f"tcp {shown}", make_session, door))
     return listeners
 
 

@@ -14,6 +14,7 @@ from protocol.constants import EBADF, EINVAL, EISDIR, ENFILE, ENOTDIR, EROFS, NO
 from protocol.registry import Message
 from reference_server.errors import Refused
 from reference_server.limits import Limits
+from reference_server.shares import Share
 from reference_server.storage import Caller, Node, OpenDirectory, OpenFile
 
 
@@ -101,6 +102,7 @@ class Rule(NamedTuple):
     """EROFS on a read-only export."""
 
 
+_GRANT = 64
 ANY_FILE = PATH | FILE | DIRECTORY
 
 
@@ -155,9 +157,13 @@ def admit(fid: Fid, rule: Rule) -> Fid:
 class FidTable:
     """The fids of one session.  Changed only by the thread that feeds the session."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, share: Share) -> None:
+        """``share``: how many fids the client may have."""
         self.by_number: dict[int, Fid] = {}
         self._limits = limits
+        self._share = share
+        self._granted = 0
+        """How many were taken from the share: some at a time, since that takes a lock."""
         self.open_files = 0
         self.xattr_bytes = 0
 
@@ -174,8 +180,22 @@ class FidTable:
         """Raises Refused: EINVAL when ``number`` is in use or NOFID, ENFILE when there are too many fids."""
         if number in self.by_number or number == NOFID:
             raise Refused(EINVAL)
-        if len(self.by_number) >= self._limits.fids:
-            raise Refused(ENFILE)
+        if len(self.by_number) >= self._granted:
+            self._grant()
+
+    def _grant(self) -> None:
+        with self._share.pot.lock:
+            for count in (_GRANT, 1):
+                if self._share.take(count):
+                    self._granted += count
+                    return
+        raise Refused(ENFILE)
+
+    def give_back(self) -> None:
+        """Give the share what is not in use."""
+        with self._share.pot.lock:
+            self._share.give(self._granted - len(self.by_number))
+            self._granted = len(self.by_number)
 
     def check_may_open(self) -> None:
         """Raises Refused(ENFILE) when too many fids are open."""
@@ -191,6 +211,8 @@ class FidTable:
     def remove(self, number: int) -> Fid:
         """Unbind fid ``number``, which exists; releasing it is the caller's."""
         fid = self.by_number.pop(number)
+        if self._granted - len(self.by_number) > 2 * _GRANT:
+            self.give_back()
         if fid.state in (FILE, DIRECTORY):
             self.open_files -= 1
         elif fid.xattr is not None:

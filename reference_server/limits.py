@@ -19,8 +19,6 @@ class Limits:
     sixteen long names or the Rreadlink of a long link would not fit into less."""
     msize_max: int = 1024 * 1024
     """Largest msize agreed to, in bytes.  A frame longer than the agreed msize is refused with EMSGSIZE."""
-    fids: int = 262_144
-    """Most fids at a time; one more is refused with ENFILE."""
     open_files: int = 65_536
     """Most fids open for I/O at a time, directories included; one more is refused with ENFILE."""
     requests: int = 1024
@@ -46,8 +44,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Shared:
-    """Limits of the whole process, which its clients share."""
+    """Limits of the whole process, which its clients share: each may have as much as is left (:class:`Share`)."""
 
+    fids: int = 1_048_576
+    """Most fids of all clients (``--max-fids``), about half a kilobyte of memory each; one more is refused with ENFILE.
+    A client that is alone gets half of them."""
+    connections: int = 1024
+    """Most connections to sockets; the peer of one more is turned away.  One host, or one process at a unix socket,
+    that is alone gets half of them."""
     qid_numbers: int = 65_536
     """Most files remembered of those whose inode number has to be replaced to be unique (see :class:`QidPaths`: more
     than 255 devices, or devices that use all 64 bits).  Of more than these the least recently used is forgotten, and

@@ -32,7 +32,10 @@ class Pool:
         self._closed = False
 
     def submit(self, job: Job) -> None:
-        """Run ``job`` as soon as a thread is free.  After ``close`` it is dropped."""
+        """Run ``job`` as soon as a thread is free.  After ``close`` it is dropped.
+
+        Raises RuntimeError when there is no thread at all, and the system gives none.
+        """
         with self._changed:
             if self._closed:
                 return
@@ -41,8 +44,13 @@ class Pool:
                 self._changed.notify()
             elif len(self._threads) < self._size:
                 thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:
+                    if not self._threads:
+                        raise
+                else:
+                    self._threads.append(thread)
 
     def close(self) -> None:
         """Drop what has not begun and wait for what has."""

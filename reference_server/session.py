@@ -33,7 +33,7 @@ from reference_server.errors import Refused, WouldBlock, ecode_of
 from reference_server.exports import Exports
 from reference_server.fids import Fid, FidTable, Rule
 from reference_server.limits import Limits
-from reference_server.shares import Client
+from reference_server.shares import Client, Commons
 
 log = logging.getLogger("reference_server")
 
@@ -229,14 +229,16 @@ class Session:
         limits: Limits | None = None,
         health: Health | None = None,
         observer: Observer | None = None,
+        commons: Commons | None = None,
     ) -> None:
+        """``commons``: what its client shares with those of other sessions; nothing when it is not given."""
         self.number = next(_numbers)
         """Unique among the sessions of this process."""
         self.exports = exports
         self.limits = limits or Limits()
         self.health = health or Health()
         self.client = Client()
-        self.fids = FidTable(self.limits)
+        self.fids = FidTable(self.limits, self.client.of((commons or Commons()).fids))
         self.msize = self.limits.msize_max
         """Largest frame in bytes, as agreed."""
         self.established = False
@@ -490,6 +492,7 @@ class Session:
         self._closed = True
         self._inline.outlet = _NOWHERE  # what a transport gave for its last reply, guest memory perhaps, is let go
         self.reset(lambda: None)
+        self.fids.give_back()
 
 
 def _send(outlet: Outlet, tag: int, reply: Reply) -> None:

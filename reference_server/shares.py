@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from threading import Lock
 
+from reference_server.limits import Shared
+
 
 class Pot:
     """So many of something."""
@@ -66,3 +68,12 @@ class Client:
         if share is None:
             share = self._shares[pot] = pot.share()
         return share
+
+
+class Commons:
+    """What the clients of one server draw on, beside its descriptors (:class:`Descriptors`)."""
+
+    def __init__(self, limits: Shared | None = None) -> None:
+        limits = limits or Shared()
+        self.fids = Pot(limits.fids, Lock())
+        self.connections = Pot(limits.connections, Lock())

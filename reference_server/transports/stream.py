@@ -18,6 +18,8 @@ from protocol.constants import EMSGSIZE, HDRSZ
 from protocol.fields import Buffer
 from reference_server.pool import Pool
 from reference_server.session import Session, Work
+from reference_server.shares import Commons
+from reference_server.transports.admission import Door, Sparing
 
 log = logging.getLogger("reference_server")
 
@@ -257,8 +259,12 @@ class _LateOutlet:
 class Listener:
     """Accepts peers on one bound socket and serves each on a thread of its own."""
 
-    def __init__(self, sock: socket.socket, name: str, make_session: Callable[[], Session]) -> None:
+    def __init__(
+        self, sock: socket.socket, name: str, make_session: Callable[[], Session], door: Door | None = None
+    ) -> None:
         self._sock = sock
+        self._door = door or Door(Commons().connections)
+        self._refused = Sparing()
         self.name = name
         """How a user would write the address."""
         self._make_session = make_session
@@ -276,43 +282,55 @@ class Listener:
         while True:
             try:
                 sock, _peer = self._sock.accept()
-            except OSError:
+            except OSError as error:
                 if self._closed:
                     return
                 # Descriptors or memory are short; the peer waits in the queue meanwhile.
-                log.exception("accept failed on %s", self.name)
+                self._refused.warn(f"{self.name}: a peer has to wait: {error.strerror}")
                 time.sleep(_ACCEPT_PAUSE)
                 continue
             try:
                 if not self._begin(sock):
                     return
-            except (OSError, MemoryError, RuntimeError):  # no memory, no thread: this peer's loss alone
-                log.exception("a peer of %s was turned away", self.name)
+            except (OSError, MemoryError, RuntimeError) as error:  # no room, no memory, no thread: this peer's loss
                 sock.close()
+                self._refused.warn(f"{self.name}: a peer was turned away: {error}")
 
     def _begin(self, sock: socket.socket) -> bool:
         """Serve a new peer; false when that has ended for all."""
-        session = self._make_session()
-        _tune(sock, session.limits.msize_max)
-        connection = Connection(sock, session)
-        thread = threading.Thread(target=self._serve, args=(connection,), name=f"serve {self.name}", daemon=True)
-        with self._lock:
-            if self._closed:
-                sock.close()
-                return False
-            self._connections[connection] = thread
+        sock, origin = self._door.enter(sock)
         try:
-            thread.start()
-        except RuntimeError:
+            session = self._make_session()
+            _tune(sock, session.limits.msize_max)
+            connection = Connection(sock, session)
+            thread = threading.Thread(
+                target=self._serve, args=(connection, origin), name=f"serve {self.name}", daemon=True
+            )
             with self._lock:
-                del self._connections[connection]
+                if self._closed:
+                    sock.close()
+                    self._door.leave(origin)
+                    return False
+                self._connections[connection] = thread
+            try:
+                thread.start()
+            except RuntimeError:
+                with self._lock:
+                    del self._connections[connection]
+                raise
+        except BaseException:
+            sock.close()
+            self._door.leave(origin)
             raise
         return True
 
-    def _serve(self, connection: Connection) -> None:
+    def _serve(self, connection: Connection, origin: object) -> None:
         try:
             connection.serve()
+        except (MemoryError, RuntimeError) as error:
+            self._refused.warn(f"{self.name}: a connection was given up: {error}")
         finally:
+            self._door.leave(origin)
             with self._lock:
                 self._connections.pop(connection, None)
 
@@ -331,6 +349,7 @@ class Listener:
             connection.end()
         for _connection, thread in serving:
             thread.join()
+        self._refused.close()
 
 
 def _tune(sock: socket.socket, msize: int) -> None:

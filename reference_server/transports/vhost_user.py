@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from protocol import vhost_user as vu
 from protocol.vhost_user import Malformed, ProtocolFeature, Request
 from protocol.virtqueue import Feature, Status
+from reference_server.transports.admission import Sparing
 from reference_server.virtio.device import OFFERED, Device, Queue
 from reference_server.virtio.memory import Broken, GuestMemory, Region
 from reference_server.virtio.rings import RingAddress
@@ -445,6 +446,7 @@ class DeviceListener:
         self._sock, self._device, self._in_band = sock, device, in_band
         self.name = device.name
         """How a user would write the address."""
+        self._refused = Sparing()
         self._wake, self._woken = os.pipe()
         self._thread = threading.Thread(target=self._serve, name=self.name, daemon=True)
         self._ended = False
@@ -473,6 +475,11 @@ class DeviceListener:
                     while not self._ended:
                         if any(key.fileobj is self._sock for key, _ in selector.select()):
                             self._front_end(self._sock.accept()[0], selector)
+            except OSError as error:
+                if self._ended:
+                    break
+                self._refused.warn(f"{self.name}: a front end was given up: {error.strerror}")
+                time.sleep(_ACCEPT_PAUSE)
             except Exception:
                 if self._ended:
                     break
@@ -489,8 +496,8 @@ class DeviceListener:
                     if key.data is not None:
                         key.data()
                     elif key.fileobj is self._sock and not front.leaves():
-                        log.warning("%s: a second front end was turned away", self.name)
                         self._sock.accept()[0].close()
+                        self._refused.warn(f"{self.name}: a second front end was turned away")
                 front.tick()
         except (_Gone, Malformed) as why:
             if str(why):

@@ -30,6 +30,7 @@ from reference_server.exports import Export, Exports
 from reference_server.handlers import OPERATIONS
 from reference_server.limits import Limits
 from reference_server.session import Health, Outlet, Session, Work
+from reference_server.shares import Commons
 from reference_server.storage import Store
 
 R = TypeVar("R", bound=Message)
@@ -83,10 +84,11 @@ class Peer:
         uid: int = 0,
         msize: int = 65536,
         piece: int = 0,
+        commons: Commons | None = None,
     ) -> None:
         if not isinstance(exports, Exports):
             exports = Exports(Export(exports))
-        self.session = Session(exports, OPERATIONS, limits or Limits(), health)
+        self.session = Session(exports, OPERATIONS, limits or Limits(), health, commons=commons)
         self.replies: list[Message] = []
         self.work: list[Work] = []
         self.piece = piece

@@ -15,9 +15,10 @@ from protocol.fields import Buffer, Qid
 from reference_server.errors import WouldBlock
 from reference_server.exports import Export, Exports
 from reference_server.handlers import OPERATIONS
-from reference_server.limits import Limits
+from reference_server.limits import Limits, Shared
 from reference_server.memfs import MemoryFile, MemoryStore
 from reference_server.session import Health, Outlet, Session
+from reference_server.shares import Commons
 from reference_server.storage import Caller
 from tests.reference_server.conftest import MakePeer
 from tests.reference_server.peer import Peer, _Outlet
@@ -245,13 +246,33 @@ def test_a_readonly_export_admits_no_change(connect: MakePeer, memfs: MemoryStor
 
 
 def test_the_limit_on_fids(connect: MakePeer, memfs: MemoryStore) -> None:
-    peer = connect(memfs, Limits(fids=10))
-    fids = [peer.walk() for _ in range(9)]
+    """One client gets half, and leaves the others as much."""
+    commons = Commons(Shared(fids=20))
+    peer, other = (connect(memfs, commons=commons) for _ in range(2))
+    fids = [peer.walk() for _ in range(8)]  # beside the two roots
     assert peer.error(m.Twalk(peer.tag(), peer.root, peer.fid(), ())) == c.ENFILE
     assert peer.error(m.Tattach(peer.tag(), peer.fid(), c.NOFID, b"", b"", 0)) == c.ENFILE
     assert peer.error(m.Txattrwalk(peer.tag(), peer.root, peer.fid(), b"")) == c.ENFILE
+    for _ in range(4):
+        other.walk()
     peer.clunk(fids[0])
-    peer.walk()
+    peer.clunk(fids[1])
+    peer.close()
+    for _ in range(5):
+        other.walk()
+
+
+def test_fids_are_given_back(connect: MakePeer, memfs: MemoryStore) -> None:
+    commons = Commons(Shared(fids=10_000))
+    peer = connect(memfs, commons=commons)
+    fids = [peer.walk() for _ in range(1000)]
+    assert commons.fids.left <= 9000
+    for fid in fids:
+        peer.clunk(fid)
+    assert commons.fids.left > 9800
+    peer.begin()
+    peer.close()
+    assert commons.fids.left == 10_000
 
 
 def test_the_limit_on_open_files(connect: MakePeer, memfs: MemoryStore) -> None:

@@ -1,0 +1,101 @@
+"""Who may come in.
+
+The rule of this module: a peer that is turned away costs one line in the log now and then, never a traceback, and
+takes no room from those that are served.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+
+from reference_server.shares import Pot, Share
+
+log = logging.getLogger("reference_server")
+
+_QUIET = 10.0
+"""Seconds between two lines of one kind."""
+_UCRED = struct.Struct("3i")
+
+
+class Sparing:
+    """Says one thing at most every so many seconds, and how often it was left unsaid."""
+
+    def __init__(self, seconds: float = _QUIET, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._said = float("-inf")
+        self._unsaid = 0
+
+    def warn(self, text: str) -> None:
+        """Log ``text``, now or as one more the next time."""
+        with self._lock:
+            now = self._clock()
+            if now - self._said < self._seconds:
+                self._unsaid += 1
+                return
+            more = f" (and {self._unsaid} more in {now - self._said:.0f} s)" if self._unsaid else ""
+            self._said, self._unsaid = now, 0
+        log.warning("%s%s", text, more)
+
+    def close(self) -> None:
+        """Say how often the last thing was left unsaid."""
+        with self._lock:
+            if self._unsaid:
+                log.warning("the last line stands for %d more", self._unsaid)
+            self._unsaid = 0
+
+
+class Door:
+    """Lets peers in as long as there is room, and none of them more often than there is room for others."""
+
+    def __init__(self, connections: Pot, keep: Callable[[int], int] = lambda fd: fd) -> None:
+        """``connections``: how many there may be.  ``keep`` gives a descriptor a number that may last, or closes it and
+        raises OSError (:meth:`Descriptors.keep`)."""
+        self._connections = connections
+        self._keep = keep
+        self._shares: dict[object, Share] = {}
+        """By origin; only of those that have a connection."""
+
+    def enter(self, sock: socket.socket) -> tuple[socket.socket, object]:
+        """``sock``, perhaps under another number, and what to give to ``leave``.
+
+        Raises OSError, having closed it, when its peer is to be turned away.
+        """
+        origin = _origin(sock)
+        with self._connections.lock:
+            share = self._shares.get(origin) or self._connections.share()
+            if not share.take():
+                sock.close()
+                left = self._connections.left
+                raise OSError(f"{origin} has {share.held} connections, and {left} are left for all others")
+            self._shares[origin] = share
+        try:
+            return socket.socket(fileno=self._keep(sock.detach())), origin
+        except OSError:
+            self.leave(origin)
+            raise
+
+    def leave(self, origin: object) -> None:
+        """A peer that had entered is gone."""
+        with self._connections.lock:
+            share = self._shares[origin]
+            share.give()
+            if not share.held:
+                del self._shares[origin]
+
+
+def _origin(sock: socket.socket) -> object:
+    """Whose peer it is: a process of this host at a unix socket, else a host."""
+    try:
+        if sock.family == socket.AF_UNIX:
+            pid, _uid, _gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+            return f"process {pid}"
+        return f"host {sock.getpeername()[0]}"
+    except OSError:
+        return "a peer that is gone"
