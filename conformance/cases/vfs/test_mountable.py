@@ -11,10 +11,10 @@ from conformance.case import case
 from conformance.checks import equal
 from conformance.mounting import MOUNTABLE
 from conformance.share import Share
-from protocol.messages import Tgetattr
+from protocol.messages import Tlopen
 
 
-@case(MOUNTABLE, covers=[Tgetattr], cached_too=True, control=False)
+@case(MOUNTABLE, covers=[Tlopen], cached_too=True, control=False)
 def test_can_be_mounted(share: Share) -> None:
     """The share can be mounted with these options, on a fresh guest at the second attempt at the latest; /proc/mounts
     shows the mount, and the root of it is an empty directory that agrees inside and outside.
