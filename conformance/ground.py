@@ -75,6 +75,12 @@ def results_place(directory: Path) -> Place:
     return Place("the results", directory, RESULTS_MB, remedy)
 
 
+def served_place(directory: Path) -> Place:
+    """Where a server's exported directory is beside its log."""
+    what = "the exported files and the results"
+    return Place(what, directory, SCRATCH_MB, "free some space there, or name another directory with --results")
+
+
 def cache_place(directory: Path) -> Place:
     """Where machines have the copies of their disks."""
     return Place("the machines' disks", directory, CACHE_MB, "free some space there, or set XDG_CACHE_HOME")

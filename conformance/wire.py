@@ -26,7 +26,7 @@ from conformance.checks import collecting, raise_all
 from conformance.client import HungUp, NoReply, Pending
 from conformance.errors import Finding, InfrastructureError, Undrivable
 from conformance.expectation import OK, Expect
-from conformance.ground import GroundLost, HostGround, results_place
+from conformance.ground import GroundLost, HostGround, served_place
 from conformance.host import HostDirectory
 from conformance.links.base import Capability, Link
 from conformance.links.socket import SocketLink
@@ -328,7 +328,7 @@ class WireSession:
         self.server: Server = make(self.spec, self.base)
         self.capabilities = self.server.capabilities
         self.patience = getattr(self.server, "patience", 1.0)
-        self._ground = HostGround([results_place(self.base)])
+        self._ground = HostGround([served_place(self.base)])
         self._log_seen = 0
         self._numbers = itertools.count(1)
 

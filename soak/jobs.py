@@ -167,6 +167,8 @@ class RunningJob:
         data = event["data"]
         if outcome == "fail" and self._no_space and out_of_space(data):
             outcome = "cut"
+        if outcome == "fail" and (lost := self.deployment.ground_lost()) is not None:
+            outcome, data = "error", {**data, "what": f"{lost} ({data.get('what')})"}
         if outcome in ("fail", "error"):
             more = {}
             if outcome == "fail" and self.workload.collect is not None:

@@ -176,8 +176,9 @@ class Runner:
         if self._disturber is not None:
             self._disturber.abandon(f"the target failed meanwhile: {why}")
         self.artefacts.save_console(self.deployment, self._mark, f"trouble-{self.journal.session}")
-        self.journal.event("trouble", source="target", what=why)
-        self.view.trouble(why)
+        lost = self.deployment.ground_lost()  # somebody else may have ended it
+        self.journal.event("trouble", source="target" if lost is None else "ground", what=str(lost or why))
+        self.view.trouble(str(lost or why))
         self._recoveries += 1
         if self._recoveries > ATTEMPTS:
             raise InfrastructureError(
@@ -260,6 +261,7 @@ class Runner:
             )
         if trouble := self.deployment.trouble():
             raise LinkLost(trouble)
+        self.deployment.keep_time()
         for job in self._jobs:
             job.check()
 

@@ -184,7 +184,7 @@ class GuestDeployment(Generic[M]):
 
     def _clock_lost(self) -> GroundLost | None:
         """Whether the guest's clock has kept step since it was last set."""
-        rate = rate_between(self._clock_set, self._clock.read())
+        rate = rate_between(self._clock_set, self._clock.glance())
         return lost(wrong_clock(rate)) if rate.wrong else None
 
     def without_room(self) -> GroundLost | None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from conformance.errors import InfrastructureError, Undrivable
+from conformance.errors import Undrivable
 from conformance.features import FEATURES
 from conformance.ground import GroundLost
 from conformance.mounts import MountOptions
@@ -65,8 +65,9 @@ class VhostQemuDeployment(QemuDeployment):
             if all(tag.encode() in found for tag in TAGS):
                 return
             self.inside.call("sleep", 0.1)
-        raise InfrastructureError(f"the guest did not find its 9P devices within {_PLUG:.0f} s: it has {found!r}",
-                                  "see its console log, and device-share0.log")  # fmt: skip
+        # No error of the machine's: a device with which the guest's driver cannot agree is found by mounting it.
+        self.progress(f"the guest found {found.decode(errors='replace').split()} of {', '.join(TAGS)} within "
+                      f"{_PLUG:.0f} s: what is missing cannot be mounted")  # fmt: skip
 
     def environment(self) -> dict[str, Any]:
         """See Deployment."""

@@ -24,7 +24,7 @@ def iterations(record: Record) -> list[Judgement]:
             made.append(Judgement(name, "fail", why, figures, vital=True))
         elif counts["error"]:
             first = next(i for i in mine if i.outcome == "error")
-            why = f"{counts['error']} of {len(mine)} broke in the workload itself: {first.data.get('what')}"
+            why = f"{counts['error']} of {len(mine)} broke by no fault of the share: {first.data.get('what')}"
             made.append(Judgement(name, "unknown", why, figures, vital=True))
         elif not counts["pass"]:
             made.append(Judgement(name, "unknown", "none was completed", figures, vital=True))
@@ -57,10 +57,15 @@ def troubles(record: Record) -> list[Judgement]:
 
 def target(record: Record) -> list[Judgement]:
     """Whether the target stayed up: every restart that no disturbance asked for is a finding."""
-    deaths = record.kind("trouble")
+    troubles = record.kind("trouble")
+    deaths = [event for event in troubles if event.data.get("source") != "ground"]
     if deaths:
         why = f"{len(deaths)} times it died or hung, the first time: {deaths[0].data.get('what')}"
         return [Judgement("target", "fail", why, {"times": float(len(deaths))}, vital=True)]
+    if troubles:
+        first = troubles[0].data.get("what")
+        why = f"{len(troubles)} times what it stands on was broken, by no fault of its own: {first}"
+        return [Judgement("target", "unknown", why, {"times": float(len(troubles))}, vital=True)]
     if not record.kind("environment"):
         return [Judgement("target", "unknown", "it never started", vital=True)]
     return [Judgement("target", "pass", "it never died or hung", vital=True)]

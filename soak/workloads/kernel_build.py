@@ -108,7 +108,8 @@ def _tools(host: Host, cache: Path) -> tuple[ToolChain, str]:
             raise InfrastructureError(f"cannot run gcc: {e.strerror}", "install gcc, or another --workload") from e
         return ToolChain(None, ""), hashlib.sha256(said).hexdigest()[:12]
     image = machine.image
-    return ToolChain(unpacked_root(image.root, image.digest, cache), f"{host.inside_root}/linux"), image.digest
+    root = unpacked_root(image.root, image.digest, cache, host.note)
+    return ToolChain(root, f"{host.inside_root}/linux"), image.digest
 
 
 def _reference(host: Host) -> tuple[Reference, Path, str]:

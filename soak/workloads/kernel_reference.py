@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from conformance.errors import InfrastructureError
+from guests.cached import Cached
 from guests.files import remove_tree, require_space
-from guests.locks import appearing
 from guests.processes import dying_with_parent
+from guests.progress import Progress
 from soak.inside.common import digest
 from soak.inside.kernel_build import BUILD, files_below, made
 from soak.inside.programs import SAFE
@@ -61,20 +62,22 @@ class ToolChain:
         return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
 
 
-def unpacked_root(squashfs: Path, build_id: str, cache: Path) -> Path:
+def unpacked_root(squashfs: Path, build_id: str, cache: Path, progress: Progress) -> Path:
     """The root file system of a guest image as a directory, made once. Raises InfrastructureError."""
     root = cache / f"root-{build_id}"
-    if root.is_dir():
-        return root
-    require_space(cache, ROOT_MB, "unpacking the guest's root for the build outside")
-    for old in cache.glob("root-*"):
-        remove_tree(old)
-    with appearing(root) as temporary:
-        argv = ["unsquashfs", "-no-xattrs", "-quiet", "-no-progress", "-force", "-dest", str(temporary), str(squashfs)]
+
+    def make(directory: Path) -> None:
+        require_space(cache, ROOT_MB, "unpacking the guest's root for the build outside")
+        for old in cache.glob("root-*"):
+            if old != root:
+                remove_tree(old)
+        argv = ["unsquashfs", "-no-xattrs", "-quiet", "-no-progress", "-force", "-dest", str(directory), str(squashfs)]
         done = subprocess.run(dying_with_parent(argv), capture_output=True, check=False)
-        if not (temporary / "usr/bin").is_dir():
+        if not (directory / "usr/bin").is_dir():
             words = done.stderr.decode(errors="replace").strip()[-300:]
             raise InfrastructureError(f"unsquashfs failed: {words}", "install squashfs-tools")
+
+    Cached("the guest's root for the build outside", root, ("etc/passwd",)).ensure(make, progress)
     return root
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
-from guests.files import require_space
-from guests.locks import exclusive
+from guests.cached import Cached
+from guests.files import remove_tree, require_space
 from guests.processes import dying_with_parent
 from soak.inside.common import digest
 
@@ -70,30 +69,31 @@ def archive_of(source: str, cache: Path, progress: Callable[[str], None]) -> Pat
 
 def _debian(version: str, cache: Path, progress: Callable[[str], None]) -> Path:
     package = f"linux-source-{version}"
-    archive = cache / f"{package}.tar.xz"
-    with exclusive(cache / f".{package}.lock", f"source {version}", progress):
-        if archive.is_file():
-            return archive
+    name = f"{package}.tar.xz"
+    cached = Cached(f"kernel source {version}", cache / package, (name,))
+
+    def fetch(directory: Path) -> None:
         require_space(cache, FETCH_MB, f"fetching {package}")
         progress(f"fetching Debian's {package} (150 MB)")
-        work = cache / f".{package}-{os.getpid()}"
+        work = directory / "work"
         work.mkdir()
         try:
-            try:
-                options = ["-q", "-o", "Acquire::Retries=3", "-o", "APT::Sandbox::User="]
-                run(["apt-get", *options, "download", package], work)
-            except InfrastructureError as e:
-                raise InfrastructureError(
-                    f"cannot fetch {package}: {e}",
-                    "apt-get update, or name a tree or a tarball: --set kernel-build.source=PATH",
-                ) from e
-            (found,) = work.glob("*.deb")
-            run(["dpkg-deb", "-x", str(found), str(work / "unpacked")])
-            (tarball,) = (work / "unpacked/usr/src").glob("linux-source-*.tar.xz")
-            tarball.rename(archive)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-    return archive
+            options = ["-q", "-o", "Acquire::Retries=3", "-o", "APT::Sandbox::User="]
+            run(["apt-get", *options, "download", package], work)
+        except InfrastructureError as e:
+            raise InfrastructureError(
+                f"cannot fetch {package}: {e}",
+                "apt-get update, or name a tree or a tarball: --set kernel-build.source=PATH",
+            ) from e
+        (found,) = work.glob("*.deb")
+        run(["dpkg-deb", "-x", str(found), str(work / "unpacked")])
+        (tarball,) = (work / "unpacked/usr/src").glob("linux-source-*.tar.xz")
+        tarball.rename(directory / name)
+        remove_tree(work)
+
+    cached.ensure(fetch, progress)
+    (cache / name).unlink(missing_ok=True)  # where an earlier version had it
+    return cached.directory / name
 
 
 def unpack(archive: Path, tree: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -45,21 +47,39 @@ class UntilThen(Runner):
                 job.program.finish_soon()
 
 
+class Killing(UntilThen):
+    """A run whose file server somebody sends a signal, once, when an iteration has ended; it ends when another has."""
+
+    def __init__(self, journal: journals.Journal, number: signal.Signals) -> None:
+        super().__init__(journal, lambda record: len(record.ended()) > self._before >= 0)
+        self._number, self._before = number, -1
+
+    def _poll(self, now: float) -> None:
+        if self._before < 0 and (ended := [i for i in self.journal.iterations() if i.outcome]):
+            os.kill(self.deployment.processes()["device"], self._number)
+            self._before = len(ended) + 1
+        super()._poll(now)
+
+
 def judged(name: str, verdict: str) -> Callable[[Record], bool]:
     """Whether a judgement whose name begins so has that verdict."""
     return lambda record: any(j.name.startswith(name) and j.verdict == verdict for j in all_of(record))
 
 
+def plan(*faults: str, options: dict[str, Any] | None = None, workload: str = "tree", **more: Any) -> Plan:
+    """A run on target `local` through the wrong server with those faults."""
+    return Plan(target="local", target_options={"through": [sys.executable, str(SERVER), *faults]},
+                jobs=jobs_of([workload], 1, {workload: options or {}}),
+                **{"seed": 1, "sample_seconds": 0.5, **more})  # fmt: skip
+
+
 def soaked(directory: Path, *faults: str, options: dict[str, Any] | None = None, workload: str = "tree",
-           until: Callable[[Record], bool] | None = None, **plan: Any) -> tuple[Facts, float]:  # fmt: skip
+           until: Callable[[Record], bool] | None = None, **more: Any) -> tuple[Facts, float]:  # fmt: skip
     """A run on target `local` through the wrong server with those faults; what it shows, and the seconds it took.
 
     It ends by its plan, or with `until` when that is true of its record.
     """
-    through = [sys.executable, str(SERVER), *faults]
-    made = Plan(target="local", target_options={"through": through},
-                jobs=jobs_of([workload], 1, {workload: options or {}}),
-                **{"seed": 1, "sample_seconds": 0.5, **plan})  # fmt: skip
+    made = plan(*faults, options=options, workload=workload, **more)
     begun = time.monotonic()
     with journals.create(directory / "run", made.model_dump()) as journal:
         (UntilThen(journal, until) if until is not None else Runner(journal, View(io.StringIO()))).run()

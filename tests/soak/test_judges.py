@@ -240,6 +240,15 @@ def test_a_target_that_died_fails() -> None:
     assert of(found, "target").verdict == "fail"
 
 
+def test_a_target_that_somebody_else_ended_has_no_verdict() -> None:
+    ground = (5.0, "trouble", {"source": "ground", "what": "QEMU was ended by SIGKILL"})
+    found = of(all_of(record(events=(ground,))), "target")
+    assert found.verdict == "unknown" and "by no fault of its own: QEMU was ended by SIGKILL" in found.reason
+    own = (9.0, "trouble", {"source": "target", "what": "QEMU was killed by SIGSEGV"})
+    found = of(all_of(record(events=(ground, own))), "target")
+    assert found.verdict == "fail" and "1 times it died" in found.reason and "SIGSEGV" in found.reason
+
+
 def test_waiting_for_rest_disturbs_nothing() -> None:
     made = record(
         events=((100.0, "disturb", {"n": 0, "name": "remount"}), (700.0, "undone", {"n": 0, "waited": 590.0}))

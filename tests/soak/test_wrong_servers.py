@@ -7,12 +7,15 @@ Rates are scaled so that seconds suffice; the real ones, and how long they took,
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
+from soak import journal as journals
 from soak.inside import common
-from tests.soak.runs import judged, judgement, soaked
+from soak.report.write import write
+from tests.soak.runs import Killing, judged, judgement, plan, soaked
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"),
                                 reason="mounts a file system in user space in a namespace: needs root")  # fmt: skip
@@ -57,6 +60,20 @@ def test_slower_by_a_share_an_iteration(tmp_path: Path) -> None:
     assert found.figures["share_per_step"] > 0.05, found
     samples = [s for s in facts.record.samples if "host.waiting" in s.values]
     assert len(samples) > 8 and all(s.values["host.cpus"] >= 1 for s in samples), "the host was watched beside it"
+
+
+@pytest.mark.parametrize(("number", "verdict"), [(signal.SIGKILL, "unknown"), (signal.SIGSEGV, "fail")])
+def test_a_server_that_somebody_kills_is_not_failed_for_it(
+    tmp_path: Path, number: signal.Signals, verdict: str
+) -> None:
+    """Its crash is its own: both end the server, and the iterations that see it, in the same way."""
+    made = plan("--leak", "0", options={"steps": 20}, iterations=1_000_000)
+    with journals.create(tmp_path / "run", made.model_dump()) as journal:
+        Killing(journal, number).run()
+        facts = write(journal)
+    assert facts.verdict == verdict, facts.judgements
+    said = [j.reason for j in facts.judgements if "was ended by SIGKILL" in j.reason]
+    assert bool(said) == (verdict == "unknown"), facts.judgements
 
 
 def test_the_seed_alone_decides_what_a_workload_does() -> None:
