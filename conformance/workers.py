@@ -57,8 +57,10 @@ class Workers:
         (Python would show a traceback for a SIGINT that arrives while it imports.)
         """
         env = shutil.which("env")
+        if env is None or not _blocks(env):
+            return
         for spec in specs:
-            if spec.popen and not spec.python and env is not None and _blocks(env):
+            if spec.popen and not spec.python:
                 spec.python = shlex.join([env, "--block-signal=INT,TERM,HUP", sys.executable])
 
     @pytest.hookimpl(optionalhook=True)

@@ -10,20 +10,22 @@ Rules:
   Guests die with the process that started them (see `guests.processes`).
 * A signal that was ignored when the program started (a shell's background job, nohup) stays ignored.
 
-Only the standard library is imported here: `assay9.start` installs the handlers before anything that takes time.
+Little is imported here, and nothing slow: `assay9.start` installs the handlers before anything else happens.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
-import subprocess
 import time
-from dataclasses import dataclass, field
 from enum import Enum
-from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import subprocess
+    from types import FrameType
 
 HANDLED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE: Final = 60.0
@@ -40,18 +42,17 @@ class _Phase(Enum):
     FINISHING = "results are being kept: a signal changes the exit status and nothing else"
 
 
-@dataclass(slots=True)
 class _State:
     """What has happened so far in this process."""
 
-    phase: _Phase = _Phase.IDLE
-    installed: bool = False
-    quiet: bool = False
-    first: signal.Signals | None = None
-    at: float = 0.0
-    raised: bool = False
-    previous: dict[signal.Signals, Any] = field(default_factory=dict)
-    children: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.phase = _Phase.IDLE
+        self.installed = self.quiet = self.raised = False
+        self.first: signal.Signals | None = None
+        self.at = 0.0
+        """When the first signal arrived, in seconds of time.monotonic."""
+        self.previous: dict[signal.Signals, Any] = {}
+        self.children: list[subprocess.Popen[bytes]] = []
 
 
 _state = _State()
@@ -68,6 +69,7 @@ def install(*, also_ignored: bool = False, quiet: bool = False) -> bool:
     for number in HANDLED:
         if also_ignored or signal.getsignal(number) is not signal.SIG_IGN:
             _state.previous[number] = signal.signal(number, _handle)
+    atexit.register(_ignore)
     _state.installed, _state.quiet = True, quiet
     if also_ignored:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
@@ -136,6 +138,12 @@ def _handle(number: int, _frame: FrameType | None) -> None:
     if _state.phase is _Phase.WORKING and not _state.raised:
         _state.raised = True
         raise Interrupted(seen.name)
+
+
+def _ignore() -> None:
+    """The exit status stands. The interpreter is about to restore what signals do by default: to kill."""
+    for number in _state.previous:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _say(text: str) -> None:

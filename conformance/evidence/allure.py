@@ -17,7 +17,7 @@ from uuid import UUID, uuid5
 from allure_commons import model2 as allure
 
 from conformance.evidence.models import Call, CaseResult, Comparison, Record, Standing
-from conformance.evidence.overview import Overview, overview, standing, visible
+from conformance.evidence.overview import HELD, Overview, overview, standing, visible
 
 SEVERITIES = {"must": "critical", "linux": "normal", "varies": "minor"}
 STATUSES: dict[Standing, str] = {
@@ -138,7 +138,7 @@ def _result(
         ],
         steps=list(_steps(result.calls, start)),
     )  # fmt: skip
-    if stand != "pass":
+    if stand not in HELD:
         made.statusDetails = allure.StatusDetails(
             known=stand == "known", message=f"{stand}: {result.reason}", trace=result.details or None
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from conformance.evidence.models import CaseResult, Comparison, Record, Standing
-from conformance.evidence.overview import Overview, elapsed, overview, standing, visible
+from conformance.evidence.overview import HELD, Overview, elapsed, overview, standing, visible
 
 _SKIPPED: tuple[Standing, ...] = ("known", "varies", "unsupported", "undrivable")
 
@@ -114,12 +114,12 @@ def _case(result: CaseResult, seen: Overview) -> ET.Element:
     if stand in _SKIPPED:
         link = f" ({result.known.link})" if result.known and result.known.link else ""
         ET.SubElement(case, "skipped", message=_xml(f"{stand}: {result.reason}{link}"), type=stand)
-    elif stand != "pass":
+    elif stand not in HELD:
         kind = "infrastructure" if result.infrastructure else "suite" if stand == "error" else stand
         tag = "error" if stand == "error" else "failure"
         outcome = ET.SubElement(case, tag, message=_xml(result.reason), type=kind)
         outcome.text = _xml(f"{evidence_text(result)}\n{result.details}".rstrip())
-    if stand != "pass" and result.log_excerpts:
+    if stand not in HELD and result.log_excerpts:
         lines = "\n".join(f"--- {e.source}\n{e.text}" for e in result.log_excerpts)
         ET.SubElement(case, "system-out").text = _xml(lines)
     return case

@@ -26,6 +26,8 @@ MEANING: dict[Standing, str] = {
     "unsupported": "the target declares that it lacks this, and refused it as declared",
     "undrivable": "this guest, link or host cannot express the case",
 }
+HELD: frozenset[Standing] = frozenset({"pass", "guest"})
+"""Standings of cases whose requirement holds, whoever decided that."""
 JUDGED: frozenset[Standing] = frozenset({"pass", "fail", "fixed", "known", "varies", "unsupported"})
 """Standings of cases that judged the target: with another target they could have ended otherwise."""
 FEWEST_JUDGED = 0.05

@@ -43,7 +43,12 @@ if kind == "import":
     sys.meta_path.insert(0, Finder)
 elif kind == "exit":
     import atexit
-    atexit.register(fire)
+    class Finder:
+        def find_spec(name, path=None, target=None):
+            if name == "click":  # what is registered last is called first
+                atexit.register(fire)
+            return None
+    sys.meta_path.insert(0, Finder)
 elif kind:
     def hook(event, args):
         if event == kind and what in repr(args[:2]):

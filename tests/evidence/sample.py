@@ -105,6 +105,7 @@ def results(cases: int = 60, calls: int = 8, seed: int = 1, mounts: bool = True)
                                                "reason": "seek past the end gives 0, elsewhere EOF"})  # fmt: skip
         found[9] = found[9].model_copy(update={"requirement": HOSTILE, "reason": HOSTILE, "verdict": "fail",
                                                "severity": "must", "details": HOSTILE})  # fmt: skip
+        found[7] = found[7].model_copy(update={"verdict": "pass", "reason": "", "decided_by": "guest"})
     return found
 
 

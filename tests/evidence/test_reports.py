@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.cli import report
+from conformance.evidence.overview import STANDINGS
 from conformance.evidence.record import RunWriter, load_run
 from conformance.evidence.reports import REPORTS, write_reports
 from conformance.evidence.text import text
@@ -32,6 +33,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_kind_is_there(run: Path) -> None:
     for name, _ in REPORTS.values():
         assert (run / name).exists(), name
+
+
+def test_every_format_counts_alike(run: Path) -> None:
+    _, counts, status = read_back(run)
+    assert status == 1
+    assert set(counts) == set(STANDINGS), "a standing that no test counts"
 
 
 class _Page(HTMLParser):

@@ -1,0 +1,85 @@
+"""Whole runs with workers killed, and signals sent, at random times: however it ends, no case is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.end_to_end.moments import ordinary_signals
+from tests.evidence.reading import read_back
+
+pytestmark = pytest.mark.long
+RUN = [sys.executable, "-m", "assay9", "run", "local", "--layer", "vfs", "--jobs", "2"]
+
+
+def start(cwd: Path, *more: str) -> subprocess.Popen[bytes]:
+    cwd.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [*RUN, *more], cwd=cwd, stdout=subprocess.DEVNULL, stderr=(cwd / "stderr").open("wb"),
+        preexec_fn=ordinary_signals,  # noqa: PLW1509 - system calls only
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def runs(cwd: Path) -> list[Path]:
+    return [d for d in (cwd / "results").glob("2*") if d.is_dir()]
+
+
+def workers(run: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [p for p in psutil.Process(run.pid).children() if "sys.stdin.readline" in " ".join(p.cmdline())]
+    return []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_workers_killed_at_random(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    run, killed = start(tmp_path), 0
+    while run.poll() is None:
+        time.sleep(rng.uniform(0.5, 5))
+        if found := workers(run):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                rng.choice(found).kill()
+                killed += 1
+    (run_dir,) = runs(tmp_path)
+    record, counts, status = read_back(run_dir)
+    assert run.returncode == status == 3
+    assert record.selected and record.selected > 1000
+    assert not record.interrupted and not record.damage
+    assert len(record.troubles) + counts.get("error", 0) >= 1
+    assert len(record.troubles) <= killed
+    assert all("2 workers died in this case" in r.reason for r in record.results if r.verdict == "error")
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_at_any_time_from_the_start(tmp_path: Path, number: signal.Signals) -> None:
+    """To the run's whole process group, as a terminal sends it, and again and again until it has ended."""
+    expected = 130 if number is signal.SIGINT else 143
+    for attempt in range(30):
+        cwd = tmp_path / str(attempt)
+        run = start(cwd, "--family", "mode", "--family", "io")
+        time.sleep(0.05 + attempt * 0.2)
+        while run.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(run.pid, number)
+            time.sleep(0.2)
+        # Until the interpreter has come to our first line, it dies of the signal itself, or of a KeyboardInterrupt.
+        early = not runs(cwd)
+        assert run.returncode in ((expected, -number) if early else (expected, 0)), attempt
+        for run_dir in runs(cwd):
+            record, _, status = read_back(run_dir)
+            assert status == run.returncode
+            assert record.interrupted == (status != 0), attempt
+        assert early or "Traceback" not in (cwd / "stderr").read_text(), attempt
+        if run.returncode == 0:
+            return  # the run has come to its end before the signal
