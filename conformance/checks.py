@@ -181,6 +181,8 @@ def fields(what: str, seen: Mapping[str, Any], **expected: object) -> bool:
     Names go without their prefix (st_, stx_, f_). `permissions` are the lower twelve bits of the mode and `type` its
     file type (stat.S_IFDIR). Each wrong field is a finding of its own, `field:NAME`. Returns whether all are right.
     """
+    if not seen or "exists" in seen:
+        return holds(f"{what} is there", False, seen=seen.get("exists", "nothing"), code="exists")
     right = [_field(what, seen, name, value) for name, value in expected.items()]  # each of them, not up to the first
     return all(right)
 
@@ -206,6 +208,8 @@ def changes(
     finding of its own, `field:NAME`. Returns whether all is so.
     """
     judged()
+    if "exists" in before or "exists" in after:
+        return holds(f"{what} is there", False, seen=after.get("exists", "before it was not"), code="exists")
     right = []
     for prefixed, value in after.items():
         name = prefixed.removeprefix("stx_").removeprefix("st_")

@@ -75,8 +75,13 @@ class Share:
     # ---- comparisons a case asks for; each returns what was seen inside, and reports each field that differs
 
     def same_stat(self, path: str, kind: str = "lstat", tolerate: Mapping[str, str] | None = None) -> Comparison:
-        """stat (or kind="statx") of `path` agrees inside and outside, field by field."""
-        return self._demand(self._compare_stat(path, kind, tolerate))
+        """stat (or kind="statx") of `path` agrees inside and outside, field by field. A missing file ends the case."""
+        seen = self._demand(self._compare_stat(path, kind, tolerate))
+        if "exists" in seen.inside:
+            both = {field.name: (field.inside, field.outside) for field in seen.fields}["exists"]
+            text = f"{path!r} is not there on both sides: inside {both[0]}, outside {both[1]}"
+            raise Finding(text, "exists", {"path": path, "call": kind, "inside": both[0], "outside": both[1]})
+        return seen
 
     def same_content(self, path: str) -> tuple[int, str]:
         """The file's bytes are the same on both sides: (size, sha256)."""

@@ -114,6 +114,14 @@ def test_changes_names_what_changed_and_what_did_not() -> None:
     ]
 
 
+def test_a_file_that_is_missing_has_no_fields() -> None:
+    missing = {"exists": "ENOENT"}
+    with checks.collecting() as found:
+        assert not checks.fields("'fred'", missing, size=3)
+        assert not checks.changes("'fred'", {"st_size": 1}, missing, must=("size",))
+    assert [(f.code, str(f)) for f in found] == [("exists", "not so: 'fred' is there (seen: 'ENOENT')")] * 2
+
+
 def test_a_case_ends_when_it_has_found_enough_and_its_text_stays_short() -> None:
     turns = 0
     with checks.collecting() as found, pytest.raises(Finding) as last:

@@ -17,9 +17,11 @@ import pytest
 
 from assay9.cases import load_cases
 from conformance.case import CASES, Case
+from conformance.checks import fields
 from conformance.evidence.record import CaseResult
 from conformance.mounts import parse
 from conformance.runner import Runner
+from conformance.share import Share
 from conformance.targets.local import LocalDeployment
 from conformance.targets.spec import load
 from guests.agentlink import AgentLink, CallError, Reply
@@ -218,6 +220,18 @@ def test_the_finding_names_the_fault(
     assert first.code == code, first
     assert text in first.text, first.text
     assert {"seen", "expected"} <= first.values.keys() or {"inside", "outside"} <= first.values.keys()
+
+
+@needs_root
+def test_a_file_that_is_gone_on_both_sides_is_a_finding(runner: Runner) -> None:
+    def body(share: Share) -> None:
+        share.inside.create("fred")
+        share.outside.unlink("fred")
+        fields("'fred'", share.same_stat("fred").inside, nlink=1)
+
+    judged = runner.run(CASES["STAT-009"], "", parse(""), body)[0]
+    assert (judged.verdict, judged.findings[0].code) == ("fail", "exists"), judged.reason
+    assert "'fred' is not there on both sides: inside ENOENT, outside ENOENT" in judged.reason
 
 
 @needs_root
