@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from conformance.errors import Finding, Findings, Severity, SuiteError
+from conformance.errors import Finding, Findings, Severity, SuiteError, Undrivable
 
 CODES: dict[str, str] = {
     "errno": "a call or a request ended with an errno, or with success, that the case does not allow",
@@ -105,8 +105,11 @@ def raise_all(found: list[Finding], last: BaseException | None = None) -> None:
 
     `last` is what ended the case: a further finding (a call's OSError counts as one); an exception of Python's own that
     what was found before it explains, a missing key of a reply that is wrong already; or anything else, which then
-    wins: an error of the suite or of the infrastructure is never hidden behind findings.
+    wins: an error of the suite or of the infrastructure is never hidden behind findings. What cannot be driven any
+    further (Undrivable) does not hide what was found before.
     """
+    if found and isinstance(last, Undrivable):
+        last = None
     if found and isinstance(last, _CONSEQUENCES) and not findings_of(last):
         text = f"the case could not go on with what it had seen: {type(last).__name__}: {last}"
         last = Finding(text, "cut-short", {"seen": type(last).__name__})

@@ -11,12 +11,13 @@ import contextlib
 import struct
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Generic, TypeVar, cast
 
-from conformance.errors import Finding, SuiteError
-from conformance.expectation import OK, Expect, Rerror, allowed, errno_name, hexed, names, spell
+from conformance.checks import report
+from conformance.errors import Finding, SuiteError, Undrivable
+from conformance.expectation import OK, Expect, Rerror, allowed, errno_name, hexed, names, severity_of, spell
 from conformance.links.base import Link, LinkClosed, LinkTimeout
 from protocol.codec import ProtocolError, decode, encode, header
 from protocol.constants import HDRSZ, NOTAG
@@ -26,7 +27,7 @@ from protocol.registry import Message
 
 R = TypeVar("R", bound=Message)
 
-TIMEOUT = 5.0
+TIMEOUT = 10.0
 """Seconds that a server has for one reply. All that is asked here is answered in microseconds; a busy
 machine gets the rest."""
 _KEPT = 400
@@ -36,18 +37,42 @@ _ERRNO = struct.Struct("<I")
 class NoReply(Finding):
     """The server left a request without an answer."""
 
+    def __init__(self, text: str, call: str = "") -> None:
+        super().__init__(text, "no-reply", {"call": call})
+
 
 class HungUp(Finding):
     """The server gave up the connection where it had to answer."""
+
+    def __init__(self, text: str, call: str = "") -> None:
+        super().__init__(text, "hung-up", {"call": call})
 
 
 class WrongAnswer(Finding):
     """A sound reply that the case does not allow; says of itself which request got which errno (OK: success)."""
 
-    def __init__(self, text: str, request: str, errno: int) -> None:
-        super().__init__(text)
-        self.request = request
+    def __init__(self, request: Message, reply: Message | Rerror, errno: int, expect: Expect) -> None:
+        errnos, asked = allowed(expect), spell(request)
+        self.request = type(request).__name__
         self.errno = errno
+        seen = errno_name(errno) if errno != OK else "success"
+        values = {"call": self.request, "what": asked, "seen": seen, "expected": names(errnos)}
+        if errno == OK:
+            super().__init__(f"{asked} succeeded with {spell(reply)}, expected {names(errnos)}", "errno", values)
+        elif errnos == {OK}:
+            super().__init__(f"{asked} failed with {seen}, expected success", "errno", values)
+        else:
+            text = f"{asked} was refused with {seen}, expected {names(errnos)}"
+            super().__init__(text, "errno-choice", values, severity_of(expect))
+
+
+class NeedsMessage(Undrivable):
+    """The case sends a message that this server does not implement, as was found before the first case."""
+
+    def __init__(self, message: str, how: str) -> None:
+        super().__init__(f"needs {message}: not implemented, {how}")
+        self.message = message
+        self.how = how
 
 
 class Transcript:
@@ -128,6 +153,12 @@ class Core:
         self.reads_rerror = reads_rerror
         self.deadline = float("inf")
         """When the case must be over (time.monotonic)."""
+        self.missing: Mapping[str, str] = {}
+        """Messages that the server does not implement, and how it answered them: sending one ends the case."""
+        self.unanswered = False
+        """Whether a reply did not come in its time."""
+        self.hung_up = False
+        """Whether the server gave the connection up."""
         self._waiting: dict[int, Pending[Message]] = {}
         self._next_tag = 0
         self._next_fid = 0
@@ -158,6 +189,8 @@ class Core:
 
     def send_as(self, request: Message, reply_type: type[R], *, again: bool = False) -> Pending[R]:
         """As `send`, with the type of the reply known to the caller."""
+        if self.missing:
+            self.require_message(type(request).__name__)
         pending = Pending(self, request, reply_type)
         tag = request.tag
         if tag in self._waiting and not again:
@@ -168,15 +201,23 @@ class Core:
         self._send(encode(request), request)
         return pending
 
+    def require_message(self, name: str) -> None:
+        """End the case (NeedsMessage) when the server does not implement the message of that name."""
+        if (how := self.missing.get(name)) is not None:
+            raise NeedsMessage(name, how)
+
     def _send(self, pieces: Sequence[Buffer], request: Message | None = None) -> None:
         asked = spell(request) if request is not None else "raw bytes"
+        call = type(request).__name__ if request is not None else "raw"
         try:
             self.link.send(pieces)
         except LinkTimeout as error:
-            raise NoReply(f"{asked} could not be sent within its time: {error}") from None
+            self.unanswered = True
+            raise NoReply(f"{asked} could not be sent: {error}", call) from None
         except LinkClosed as error:
             if request is None or not self.link_has_more():
-                raise HungUp(f"{asked} could not be sent: {error}") from None
+                self.hung_up = True
+                raise HungUp(f"{asked} could not be sent: {error}", call) from None
 
     def link_has_more(self) -> bool:
         """Whether replies that came before the end are still to be read."""
@@ -187,21 +228,25 @@ class Core:
 
     def send_raw(self, frame: Buffer, remark: str = "") -> None:
         """Send bytes as they are; nothing is remembered of them but `remark`."""
-        self.transcript.remark(f"raw {remark or hexed(frame)}")
         if len(frame) >= HDRSZ:
+            self.require_message(type_name(frame[4]))
             self.transcript.counts[type_name(frame[4])] += 1
+        self.transcript.remark(f"raw {remark or hexed(frame)}")
         self._send([frame])
 
     def burst(self, requests: Sequence[Message]) -> None:
         """Send all of them in one go; nothing is remembered of their tags: `next_reply` gives what comes."""
         for request in requests:
+            self.require_message(type(request).__name__)
             self.transcript.note(request)
         try:
             self.link.send_many([encode(request) for request in requests])
         except LinkTimeout as error:
-            raise NoReply(f"{len(requests)} requests could not be sent: {error}") from None
+            self.unanswered = True
+            raise NoReply(f"{len(requests)} requests could not be sent: {error}", "burst") from None
         except LinkClosed as error:
-            raise HungUp(f"{len(requests)} requests could not be sent: {error}") from None
+            self.hung_up = True
+            raise HungUp(f"{len(requests)} requests could not be sent: {error}", "burst") from None
 
     def ask(self, request: Message, expect: Expect = None, timeout: float | None = None) -> Message:
         """Send and wait; judged against `expect`."""
@@ -243,14 +288,14 @@ class Core:
             self._dispatch(self._frame(self.timeout, None))
 
     def silent(self, seconds: float) -> None:
-        """Raise a Finding if anything at all comes within `seconds`."""
+        """Report a finding if anything at all comes within `seconds`."""
         try:
             frame = self.link.recv(seconds)
         except LinkTimeout:
             return
         except LinkClosed as error:
             raise HungUp(f"{error} where nothing was due") from None
-        raise Finding(f"a reply came where none was due: {self._shown(frame)}")
+        report(_malformed("a reply came where none was due", self._shown(frame)))
 
     def recv_frame(self, timeout: float | None = None) -> bytes | bytearray:
         """The next frame as it came, whoever it is for. Raises NoReply, HungUp."""
@@ -269,6 +314,7 @@ class Core:
             except LinkTimeout:
                 return False
             except LinkClosed:
+                self.hung_up = True
                 return True
         return False
 
@@ -280,6 +326,11 @@ class Core:
             while self._waiting and (left := deadline - time.monotonic()) > 0:
                 self._waiting.pop(header(self.link.recv(left)).tag, None)
 
+    @property
+    def outstanding(self) -> bool:
+        """Whether a request is in flight that was neither answered nor forgotten."""
+        return bool(self._waiting)
+
     def forget(self, pending: Pending[R]) -> None:
         """Expect no reply to `pending` any more."""
         self._waiting.pop(pending.tag, None)
@@ -289,36 +340,40 @@ class Core:
     ) -> bytes | bytearray:
         left = self.deadline - time.monotonic()
         if left <= 0:
-            raise Finding("the case took longer than its time")
+            raise Finding("the case took longer than its limit", "slow")
+        asked = spell(pending.request) if pending else "the requests in flight"
+        call = type(pending.request).__name__ if pending else "burst"
         try:
             return self.link.recv(min(timeout, left))
         except LinkTimeout as error:
-            asked = spell(pending.request) if pending else "the requests in flight"
-            raise NoReply(f"no reply to {asked} within {limit or timeout:.3g} s ({error})") from None
+            self.unanswered = True
+            raise NoReply(f"no reply to {asked} within {limit or timeout:.3g} s ({error})", call) from None
         except LinkClosed as error:
-            asked = spell(pending.request) if pending else "the requests in flight"
-            raise HungUp(f"{error}; waited for the reply to {asked}") from None
+            self.hung_up = True
+            raise HungUp(f"{error}; waited for the reply to {asked}", call) from None
 
     def _dispatch(self, frame: bytes | bytearray) -> None:
         reply = self._decoded(frame)
         waiting = self._waiting.pop(reply.tag, None)
         if waiting is None:
-            raise Finding(f"a reply with tag {reply.tag}, which no request in flight has: {spell(reply)}")
+            raise _malformed("a reply with a tag that no request in flight has", spell(reply), f"tag {reply.tag}")
         waiting.reply = reply
         if type(reply) is waiting.reply_type or type(reply) is Rlerror or type(reply) is Rerror:
             return
-        raise Finding(f"{spell(waiting.request)} was answered with {spell(reply)}")
+        asked = spell(waiting.request)
+        raise _malformed(f"a reply of another type than {waiting.reply_type.__name__}", spell(reply), f"to {asked}")
 
     def _decoded(self, frame: bytes | bytearray) -> Message | Rerror:
         if self.msize and len(frame) > self.msize:
-            raise Finding(f"a reply of {len(frame)} bytes where msize is {self.msize}: {self._shown(frame)}")
+            sizes = f"{len(frame)} bytes, where msize is {self.msize}"
+            raise _malformed("a reply longer than msize", self._shown(frame), sizes)
         try:
             reply: Message | Rerror = decode(frame)
         except ProtocolError as error:
             seen = _rerror(frame)
             if seen is None:
                 self.transcript.remark(f"no message: {hexed(frame)}")
-                raise Finding(f"a reply that is no 9P2000.L message: {error}: {hexed(frame)}") from None
+                raise _malformed("a reply that is no 9P2000.L message", hexed(frame), str(error)) from None
             reply = seen
         self.transcript.note(reply)
         return reply
@@ -333,34 +388,34 @@ class Core:
     # ---- judgement
 
     def judged(self, request: Message, reply: Message | Rerror, expect: Expect) -> Message | Rerror:
-        """`reply` if `expect` allows it; else a Finding."""
-        errnos = allowed(expect)
-        if isinstance(reply, Rerror):
-            if not self.reads_rerror:
-                raise Finding(
-                    f"{spell(request)}: the error came as type 107 (Rerror), which 9P2000.L does not have, "
-                    f"not as type 7 (Rlerror): {spell(reply)}; allowed: {names(errnos)}"
-                )
-            seen = reply.errno
-        else:
-            seen = reply.ecode if type(reply) is Rlerror else OK
-        if seen not in errnos:
-            shown = spell(reply) if seen == OK else errno_name(seen)
-            text = f"{spell(request)}: allowed: {names(errnos)}; seen: {shown}"
-            raise WrongAnswer(text, type(request).__name__, seen)
+        """`reply`, reported as a finding unless `expect` allows it; an error where only success is allowed is raised,
+        because what the case does next needs the success."""
+        seen = self.errno_of(reply, request)
+        if seen not in allowed(expect):
+            wrong = WrongAnswer(request, reply, seen, expect)
+            if allowed(expect) == {OK}:
+                raise wrong
+            report(wrong)
         return reply
 
-    def errno_of(self, reply: Message | Rerror) -> int:
+    def errno_of(self, reply: Message | Rerror, request: Message | None = None) -> int:
         """OK, or the errno that an error reply carries."""
         if isinstance(reply, Rerror):
             if not self.reads_rerror:
-                raise Finding(f"the error came as type 107 (Rerror), not as type 7 (Rlerror): {spell(reply)}")
+                asked = f"to {spell(request)}" if request is not None else ""
+                what = "an error of type 107 (Rerror), which 9P2000.L does not have, and not of type 7 (Rlerror)"
+                raise _malformed(what, spell(reply), asked)
             return reply.errno
         return reply.ecode if type(reply) is Rlerror else OK
 
     def close(self) -> None:
         """Give the connection up."""
         self.link.close()
+
+
+def _malformed(what: str, seen: str, detail: str = "") -> Finding:
+    text = f"{what}{f' ({detail})' if detail else ''}: {seen}"
+    return Finding(text, "reply", {"what": what, "seen": seen.partition("(")[0]})
 
 
 def _rerror(frame: bytes | bytearray) -> Rerror | None:

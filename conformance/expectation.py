@@ -1,15 +1,17 @@
 """What a case allows as the answer to one request, and how a different answer is told.
 
 Rule of this module: an expectation is a set of errnos, never "some error"; `OK` stands for success, so that
-where the protocol leaves a choice the set says so. Pure: no link, no clock.
+where the protocol leaves a choice the set says so. Whether a request is refused and with which errno are two
+questions: a refusal with an errno outside the set is a lighter finding (`severity_of`). Pure: no link, no clock.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from dataclasses import dataclass
 
+from conformance.errors import Severity
 from protocol.constants import ERRNO_NAMES
 from protocol.fields import Buffer, Dialect, Kind
 from protocol.registry import Message
@@ -19,6 +21,21 @@ OK = 0
 
 Expect = int | Collection[int] | None
 """None or OK: success. An errno, or a set of errnos of which OK may be one."""
+
+
+class Choice(frozenset[int]):
+    """Errnos among which the protocol leaves the choice, and which Linux hands to the caller as they are.
+
+    Another errno is reported as `varies`. Where the errno matters to Linux or to what runs on it, a case names it by
+    a plain number or set: another one is then reported as `linux`.
+    """
+
+    def __or__(self, other: Set[int]) -> Choice:  # type: ignore[override]
+        return Choice([*self, *other])
+
+    def __ror__(self, other: Set[int]) -> Choice:
+        return Choice([*self, *other])
+
 
 _SUCCESS = frozenset({OK})
 _SHOWN = 24
@@ -47,6 +64,11 @@ def allowed(expect: Expect) -> frozenset[int]:
     return frozenset(expect)
 
 
+def severity_of(expect: Expect) -> Severity:
+    """How grave it is when a request that had to be refused was refused with an errno outside `expect`."""
+    return "varies" if isinstance(expect, Choice) else "linux"
+
+
 def errno_name(number: int) -> str:
     """ENOENT for 2, `errno 4711` for a number without a name."""
     return ERRNO_NAMES.get(number, f"errno {number}")
@@ -73,8 +95,7 @@ def spell(message: Message | Rerror) -> str:
 
 def _value(kind: Kind, value: object) -> str:
     if kind in (Kind.DATA, Kind.STRING):
-        assert isinstance(value, bytes | bytearray | memoryview)
-        return _bytes(value)
+        return _bytes(value)  # type: ignore[arg-type]
     if kind is Kind.QID:
         return "qid({:#x}, {}, {:#x})".format(*value)  # type: ignore[misc]
     if kind is Kind.STRINGS:

@@ -7,12 +7,38 @@ depend on the server it judges. Names are bytes, relative to the case's own dire
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
-from conformance.errors import Undrivable
+from conformance.errors import Finding, InfrastructureError, Undrivable
+
+_GONE = (errno.ENOENT, errno.ENOTDIR)
+
+
+@contextlib.contextmanager
+def _preparing(what: str) -> Iterator[None]:
+    """What the host refuses of a preparation is no fault of the target. Raises InfrastructureError."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "look at room and permissions of the exported file system"
+        raise InfrastructureError(f"the case's {what} cannot be made on the host: {error}", remedy) from None
+
+
+@contextlib.contextmanager
+def _looking(name: bytes) -> Iterator[None]:
+    """What is not there was removed, or never made, by the target: a finding that names it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise InfrastructureError(f"{name!r} cannot be looked at on the host: {error}") from None
+        values = {"what": repr(name), "seen": "missing", "expected": "there"}
+        raise Finding(f"{name!r} is not there on the host", "exists", values) from None
 
 
 class HostDirectory:
@@ -25,60 +51,121 @@ class HostDirectory:
         """The host's own path of `name`."""
         return os.path.join(os.fsencode(self.root), name) if name else os.fsencode(self.root)
 
-    # ---- preparing; each returns the name, so that it can be used in place
+    # ---- preparing; what makes something returns its name, so that it can be used in place
 
     def file(self, name: bytes, data: bytes = b"", mode: int = 0o644) -> bytes:
         """A regular file with that content."""
-        with open(self.path(name), "wb") as handle:
-            handle.write(data)
-        os.chmod(self.path(name), mode)
+        with _preparing(f"file {name!r}"):
+            with open(self.path(name), "wb") as handle:
+                handle.write(data)
+            os.chmod(self.path(name), mode)
         return name
 
     def directory(self, name: bytes, mode: int = 0o755) -> bytes:
         """A directory."""
-        os.mkdir(self.path(name))
-        os.chmod(self.path(name), mode)
+        with _preparing(f"directory {name!r}"):
+            os.mkdir(self.path(name))
+            os.chmod(self.path(name), mode)
         return name
 
     def symlink(self, name: bytes, target: bytes) -> bytes:
         """A symbolic link."""
-        os.symlink(target, self.path(name))
+        with _preparing(f"symbolic link {name!r}"):
+            os.symlink(target, self.path(name))
         return name
 
     def link(self, old: bytes, new: bytes) -> bytes:
         """A hard link `new` to `old`."""
-        os.link(self.path(old), self.path(new))
+        with _preparing(f"hard link {new!r}"):
+            os.link(self.path(old), self.path(new))
         return new
 
     def fifo(self, name: bytes) -> bytes:
         """A fifo."""
-        os.mkfifo(self.path(name))
+        with _preparing(f"fifo {name!r}"):
+            os.mkfifo(self.path(name))
+        return name
+
+    def socket(self, name: bytes, mode: int = 0o666) -> bytes:
+        """A socket's node."""
+        with _preparing(f"socket {name!r}"):
+            os.mknod(self.path(name), stat.S_IFSOCK | mode)
         return name
 
     def device(self, name: bytes, major: int, minor: int, *, block: bool = False) -> bytes:
         """A device node. Undrivable without root."""
         kind = stat.S_IFBLK if block else stat.S_IFCHR
         try:
-            os.mknod(self.path(name), kind | 0o666, os.makedev(major, minor))
-        except PermissionError:
-            raise Undrivable("host root: device nodes need it") from None
+            with _preparing(f"device {name!r}"):
+                os.mknod(self.path(name), kind | 0o666, os.makedev(major, minor))
+        except InfrastructureError as error:
+            if isinstance(error.__context__, PermissionError):
+                raise Undrivable("host root: device nodes need it") from None
+            raise
         return name
 
     def chain(self, count: int) -> list[bytes]:
         """`count` directories, each in the one before: b"0", b"0/1", ...; their single names."""
         names = [b"%d" % number for number in range(count)]
-        os.makedirs(self.path(b"/".join(names)))
+        with _preparing(f"{count} directories"):
+            os.makedirs(self.path(b"/".join(names)))
         return names
+
+    def times(self, name: bytes, atime_ns: int, mtime_ns: int) -> None:
+        """Set both times of what has that name itself, in nanoseconds since 1970."""
+        with _preparing(f"times of {name!r}"):
+            os.utime(self.path(name), ns=(atime_ns, mtime_ns), follow_symlinks=False)
+
+    def owner(self, name: bytes, uid: int, gid: int, mode: int | None = None) -> None:
+        """Set owner and group of what has that name itself, then its permission bits."""
+        with _preparing(f"owner of {name!r}"):
+            os.lchown(self.path(name), uid, gid)
+            if mode is not None:
+                os.chmod(self.path(name), mode)
+
+    # ---- acting as another process of the host does while the server runs
+
+    def unlink(self, name: bytes) -> None:
+        """Remove a file. Raises Finding when it is not there."""
+        with _looking(name):
+            os.unlink(self.path(name))
+
+    def rmdir(self, name: bytes) -> None:
+        """Remove an empty directory. Raises Finding when it is not there."""
+        with _looking(name):
+            os.rmdir(self.path(name))
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """Give a file another name. Raises Finding when it is not there."""
+        with _looking(old):
+            os.rename(self.path(old), self.path(new))
+
+    def truncate(self, name: bytes, size: int) -> None:
+        """Set a file's size. Raises Finding when it is not there."""
+        with _looking(name):
+            os.truncate(self.path(name), size)
+
+    def write(self, name: bytes, data: bytes, offset: int | None = None) -> None:
+        """Write at an offset, or behind the end. Raises Finding when the file is not there."""
+        with _looking(name), open(self.path(name), "r+b") as handle:
+            handle.seek(0 if offset is None else offset, os.SEEK_END if offset is None else os.SEEK_SET)
+            handle.write(data)
 
     # ---- looking
 
     def stat(self, name: bytes = b"") -> os.stat_result:
-        """lstat."""
-        return os.lstat(self.path(name))
+        """lstat. Raises Finding when nothing has that name."""
+        with _looking(name):
+            return os.lstat(self.path(name))
+
+    def statvfs(self) -> os.statvfs_result:
+        """statvfs of the directory."""
+        with _looking(b"."):
+            return os.statvfs(self.path())
 
     def content(self, name: bytes) -> bytes:
-        """A regular file's bytes."""
-        with open(self.path(name), "rb") as handle:
+        """A regular file's bytes. Raises Finding when it is not there."""
+        with _looking(name), open(self.path(name), "rb") as handle:
             return handle.read()
 
     def exists(self, name: bytes) -> bool:
@@ -86,28 +173,44 @@ class HostDirectory:
         return os.path.lexists(self.path(name))
 
     def names(self, name: bytes = b"") -> set[bytes]:
-        """What a directory holds."""
-        return set(os.listdir(self.path(name)))
+        """What a directory holds. Raises Finding when it is not there."""
+        with _looking(name):
+            return set(os.listdir(self.path(name)))
 
     def readlink(self, name: bytes) -> bytes:
-        """A symbolic link's text."""
-        return os.readlink(self.path(name))
+        """A symbolic link's text. Raises Finding when it is not there, or no symbolic link."""
+        try:
+            with _looking(name):
+                return os.readlink(self.path(name))
+        except InfrastructureError as error:
+            if isinstance(error.__context__, OSError) and error.__context__.errno == errno.EINVAL:
+                values = {"what": repr(name), "seen": "another file", "expected": "a symbolic link"}
+                raise Finding(f"{name!r} is no symbolic link on the host", "field:mode", values) from None
+            raise
 
     def xattr(self, name: bytes, attribute: str) -> bytes | None:
-        """An extended attribute's value, None where it is not set. Undrivable where the host has none."""
+        """An extended attribute's value, None where the file does not have it (ENODATA and nothing else).
+
+        Undrivable where the host has no such attributes; raises Finding when the file is not there.
+        """
         try:
-            return os.getxattr(self.path(name), attribute, follow_symlinks=False)
-        except OSError as error:
-            if error.strerror and "supported" in error.strerror:
+            with _looking(name):
+                return os.getxattr(self.path(name), attribute, follow_symlinks=False)
+        except InfrastructureError as error:
+            number = error.__context__.errno if isinstance(error.__context__, OSError) else None
+            if number == errno.ENODATA:
+                return None
+            if number == errno.EOPNOTSUPP:
                 raise Undrivable("xattr: the exported file system has no user attributes") from None
-            return None
+            raise
 
     def set_xattr(self, name: bytes, attribute: str, value: bytes) -> None:
-        """Set an extended attribute. Undrivable where the host has none."""
+        """Set an extended attribute. Undrivable where the host has none; raises Finding when the file is not there."""
         try:
-            os.setxattr(self.path(name), attribute, value, follow_symlinks=False)
-        except OSError as error:
-            raise Undrivable(f"xattr: the exported file system refuses {attribute}: {error}") from None
+            with _looking(name):
+                os.setxattr(self.path(name), attribute, value, follow_symlinks=False)
+        except InfrastructureError as error:
+            raise Undrivable(f"xattr: the exported file system refuses {attribute}: {error.__context__}") from None
 
     def remove(self) -> None:
         """Everything, whatever its modes."""

@@ -1,28 +1,43 @@
 """One method per T-message, named by operation, and the send-only form of each.
 
-Rule of this module: a method builds the message, nothing more; defaults are the plainest legal values. Each
-`NAME(..., expect=)` waits and judges (see `conformance.client.Pending.result`); each `send_NAME(...)` returns
-at once with what is in flight.
+Rule of this module: a method builds the message, nothing more; what a caller leaves out is what Linux sends
+(`tests/wire/test_linux_defaults.py` compares it with recorded traffic). Linux adds bits of its own to the flags of
+Tlcreate, the mode of Tmkdir and the valid bits of Tsetattr; so do the methods here, unless they are called with
+`exact=True` by a case about what Linux does not send. Each `NAME(..., expect=)` waits and judges (see
+`conformance.client.Pending.result`); each `send_NAME(...)` returns at once with what is in flight.
 """
 
 from __future__ import annotations
+
+import stat
 
 from conformance.client import Core, Pending
 from conformance.expectation import Expect
 from protocol import messages as m
 from protocol.constants import (
-    GETATTR_BASIC,
+    GETATTR_ALL,
     LOCK_TYPE_WRLCK,
     NOFID,
     NONUNAME,
     NOTAG,
+    O_CREAT,
+    O_LARGEFILE,
     O_RDONLY,
     O_RDWR,
+    SETATTR_CTIME,
+    SETATTR_SIZE,
 )
 from protocol.fields import Buffer, Dialect
 
 CLIENT_ID = b"127.0.0.1"
-"""Of locks: an address, because nfs-ganesha looks a client's id up as a host's name."""
+"""Of locks. Linux sends its node name, which may be an address; nfs-ganesha looks it up as a host's name, and a case of
+its own (WIRE-LOCK-027) sends one that no host has."""
+UNAME = b"nobody"
+"""Of Tattach: V9FS_DEFUSER of Linux's client, beside the number of the user that counts (access=user)."""
+CREATING = O_CREAT | O_LARGEFILE
+"""Flags of every Tlcreate of a 64-bit Linux, beside those of the caller of open(2)."""
+READDIR_HEADER = 24
+"""P9_READDIRHDRSZ: what Linux keeps free of msize for the header of Rreaddir."""
 
 
 class Client(Core):
@@ -53,7 +68,7 @@ class Client(Core):
         return reply
 
     def send_auth(
-        self, afid: int, uname: bytes = b"root", aname: bytes = b"", n_uname: int = 0
+        self, afid: int, uname: bytes = UNAME, aname: bytes = b"", n_uname: int = 0
     ) -> Pending[m.Rauth]:
         """Send Tauth."""
         return self.send_as(m.Tauth(self.tag(), afid, uname, aname, n_uname), m.Rauth)
@@ -61,7 +76,7 @@ class Client(Core):
     def auth(
         self,
         afid: int,
-        uname: bytes = b"root",
+        uname: bytes = UNAME,
         aname: bytes = b"",
         n_uname: int = 0,
         *,
@@ -71,7 +86,7 @@ class Client(Core):
         return self.send_auth(afid, uname, aname, n_uname).result(expect)
 
     def send_attach(
-        self, fid: int, aname: bytes = b"", uname: bytes = b"root", n_uname: int = 0, afid: int = NOFID
+        self, fid: int, aname: bytes = b"", uname: bytes = UNAME, n_uname: int = 0, afid: int = NOFID
     ) -> Pending[m.Rattach]:
         """Send Tattach."""
         return self.send_as(m.Tattach(self.tag(), fid, afid, uname, aname, n_uname), m.Rattach)
@@ -80,7 +95,7 @@ class Client(Core):
         self,
         fid: int,
         aname: bytes = b"",
-        uname: bytes = b"root",
+        uname: bytes = UNAME,
         n_uname: int = 0,
         afid: int = NOFID,
         *,
@@ -126,9 +141,10 @@ class Client(Core):
         return self.send_lopen(fid, flags).result(expect)
 
     def send_lcreate(
-        self, fid: int, name: bytes, flags: int = O_RDWR, mode: int = 0o644, gid: int = 0
+        self, fid: int, name: bytes, flags: int = O_RDWR, mode: int = 0o644, gid: int = 0, *, exact: bool = False
     ) -> Pending[m.Rlcreate]:
-        """Send Tlcreate."""
+        """Send Tlcreate, with CREAT and LARGEFILE among its flags unless they are meant exactly."""
+        flags = flags if exact else flags | CREATING
         return self.send_as(m.Tlcreate(self.tag(), fid, name, flags, mode, gid), m.Rlcreate)
 
     def lcreate(
@@ -139,10 +155,11 @@ class Client(Core):
         mode: int = 0o644,
         gid: int = 0,
         *,
+        exact: bool = False,
         expect: Expect = None,
     ) -> m.Rlcreate:
-        """Tlcreate."""
-        return self.send_lcreate(fid, name, flags, mode, gid).result(expect)
+        """Tlcreate, with CREAT and LARGEFILE among its flags unless they are meant exactly."""
+        return self.send_lcreate(fid, name, flags, mode, gid, exact=exact).result(expect)
 
     # ---- io
 
@@ -172,25 +189,36 @@ class Client(Core):
 
     # ---- directory
 
-    def send_readdir(self, fid: int, offset: int = 0, count: int = 4096) -> Pending[m.Rreaddir]:
-        """Send Treaddir."""
+    def send_readdir(self, fid: int, offset: int = 0, count: int | None = None) -> Pending[m.Rreaddir]:
+        """Send Treaddir; without a count for as much as msize has room for."""
+        count = self.msize - READDIR_HEADER if count is None else count
         return self.send_as(m.Treaddir(self.tag(), fid, offset, count), m.Rreaddir)
 
     def readdir(
-        self, fid: int, offset: int = 0, count: int = 4096, *, expect: Expect = None
+        self, fid: int, offset: int = 0, count: int | None = None, *, expect: Expect = None
     ) -> m.Rreaddir:
-        """Treaddir."""
+        """Treaddir; without a count for as much as msize has room for."""
         return self.send_readdir(fid, offset, count).result(expect)
 
-    def send_mkdir(self, dfid: int, name: bytes, mode: int = 0o755, gid: int = 0) -> Pending[m.Rmkdir]:
-        """Send Tmkdir."""
+    def send_mkdir(
+        self, dfid: int, name: bytes, mode: int = 0o755, gid: int = 0, *, exact: bool = False
+    ) -> Pending[m.Rmkdir]:
+        """Send Tmkdir, with S_IFDIR in its mode unless that is meant exactly."""
+        mode = mode if exact else mode | stat.S_IFDIR
         return self.send_as(m.Tmkdir(self.tag(), dfid, name, mode, gid), m.Rmkdir)
 
     def mkdir(
-        self, dfid: int, name: bytes, mode: int = 0o755, gid: int = 0, *, expect: Expect = None
+        self,
+        dfid: int,
+        name: bytes,
+        mode: int = 0o755,
+        gid: int = 0,
+        *,
+        exact: bool = False,
+        expect: Expect = None,
     ) -> m.Rmkdir:
-        """Tmkdir."""
-        return self.send_mkdir(dfid, name, mode, gid).result(expect)
+        """Tmkdir, with S_IFDIR in its mode unless that is meant exactly."""
+        return self.send_mkdir(dfid, name, mode, gid, exact=exact).result(expect)
 
     # ---- attributes
 
@@ -202,12 +230,12 @@ class Client(Core):
         """Tstatfs."""
         return self.send_statfs(fid).result(expect)
 
-    def send_getattr(self, fid: int, request_mask: int = GETATTR_BASIC) -> Pending[m.Rgetattr]:
+    def send_getattr(self, fid: int, request_mask: int = GETATTR_ALL) -> Pending[m.Rgetattr]:
         """Send Tgetattr."""
         return self.send_as(m.Tgetattr(self.tag(), fid, request_mask), m.Rgetattr)
 
     def getattr(
-        self, fid: int, request_mask: int = GETATTR_BASIC, *, expect: Expect = None
+        self, fid: int, request_mask: int = GETATTR_ALL, *, expect: Expect = None
     ) -> m.Rgetattr:
         """Tgetattr."""
         return self.send_getattr(fid, request_mask).result(expect)
@@ -223,8 +251,12 @@ class Client(Core):
         size: int = 0,
         atime: tuple[int, int] = (0, 0),
         mtime: tuple[int, int] = (0, 0),
+        exact: bool = False,
     ) -> Pending[m.Rsetattr]:
-        """Send Tsetattr; times are (seconds, nanoseconds)."""
+        """Send Tsetattr; times are (seconds, nanoseconds). As Linux does, CTIME is set beside all but a size alone
+        (truncate(2)), unless the valid bits are meant exactly."""
+        if not exact and valid not in (0, SETATTR_SIZE):
+            valid |= SETATTR_CTIME
         return self.send_as(
             m.Tsetattr(self.tag(), fid, valid, mode, uid, gid, size, *atime, *mtime), m.Rsetattr
         )
@@ -240,11 +272,12 @@ class Client(Core):
         size: int = 0,
         atime: tuple[int, int] = (0, 0),
         mtime: tuple[int, int] = (0, 0),
+        exact: bool = False,
         expect: Expect = None,
     ) -> m.Rsetattr:
-        """Tsetattr; times are (seconds, nanoseconds)."""
+        """Tsetattr; see `send_setattr`."""
         sent = self.send_setattr(
-            fid, valid, mode=mode, uid=uid, gid=gid, size=size, atime=atime, mtime=mtime
+            fid, valid, mode=mode, uid=uid, gid=gid, size=size, atime=atime, mtime=mtime, exact=exact
         )
         return sent.result(expect)
 

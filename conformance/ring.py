@@ -6,7 +6,6 @@ on devices; those are in the cases.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,27 +15,41 @@ from typing import Any, cast
 import pytest
 
 from conformance.case import Case
-from conformance.errors import Finding, Undrivable
+from conformance.checks import collecting, findings_of, report, require
+from conformance.client import NoReply
+from conformance.errors import Finding, SuiteError, TargetDied, Undrivable
 from conformance.expectation import spell
 from conformance.links.device import Device, DeviceGone, RingTimeout
 from conformance.links.driver import PLAIN, go, largest_queue, make_queue, negotiate
 from conformance.links.queues import BadUsed, PackedQueue, Segment, SplitQueue, Used
+from conformance.operations import UNAME
 from conformance.ring_memory import WatchedMemory
 from conformance.servers.devices import DeviceServer
 from conformance.targets.spec import Target
 from conformance.trace import Crossed
-from conformance.wire import WireOutcome, WireSession
+from conformance.wire import WireOutcome, WireSession, whole
 from conformance.wire_runner import WireRunner
 from protocol.codec import ProtocolError, decode, encode
-from protocol.constants import GETATTR_BASIC, NOFID, NONUNAME, NOTAG
+from protocol.constants import GETATTR_BASIC, NOFID, NOTAG
 from protocol.messages import Rattach, Rgetattr, Rlerror, Rversion, Tattach, Tgetattr, Tversion
 from protocol.registry import Message
-from protocol.virtqueue import AVAIL_RING, DESC_SIZE, Feature, available_bytes, used_bytes
+from protocol.virtqueue import (
+    AVAIL_RING,
+    DESC_NEXT,
+    DESC_SIZE,
+    DESC_WRITE,
+    Descriptor,
+    Feature,
+    available_bytes,
+    used_bytes,
+)
 
-ANSWER = 5.0
+ANSWER = 10.0
 """Seconds that a device has for one request."""
 QUIET = 0.15
-"""Seconds after which a device that ignores what it was given is believed to."""
+"""Seconds that a device which has nothing more to do is watched for what it must not do."""
+_LOOK = 0.05
+"""Seconds after which a sound request is sent behind an illegal one that nothing has come of yet."""
 _DYING = 0.3
 """Seconds that a process which hung up on us may still need to be dead."""
 _GAP = 48
@@ -50,8 +63,8 @@ class Outcome:
     """What came of a chain that no driver may make."""
 
     kind: str
-    """`broken` (NEEDS_RESET), `returned` (used, nothing written), `refused` (used with an Rlerror), `ignored`, or
-    `processed` (used with any other reply)."""
+    """`broken` (NEEDS_RESET), `returned` (used, nothing written), `refused` (used with an Rlerror), `processed` (used
+    with any other reply), or `ignored`: none of these until the time was over."""
     used: tuple[Used, ...] = ()
     reply: bytes = b""
 
@@ -84,7 +97,8 @@ class Ring:
         """The request queue."""
         if self._queue is None:
             self.start()
-        assert self._queue is not None
+        if self._queue is None:
+            raise SuiteError("a device was started without its queue")
         return self._queue
 
     @property
@@ -129,8 +143,13 @@ class Ring:
         return queue
 
     def restart(self) -> None:
-        """Reset, with memory as at a case's beginning."""
+        """Reset, with memory as at a case's beginning; what the device has written until now is looked at first."""
         self.device.reset()
+        if (trespass := self.memory.trespass()) is not None:
+            report(_trespassed(trespass))
+        self._fresh()
+
+    def _fresh(self) -> None:
         self.memory = WatchedMemory(self.device.memory)
         self._next, self._queue = self.memory.base, None
 
@@ -143,7 +162,8 @@ class Ring:
         """Start a device that died anew, for a case that goes on to find out what killed it."""
         self._owner.recover()
         self.device = self._owner.device_server().device()
-        self.restart()
+        self.device.reset()
+        self._fresh()
 
     # ---- memory
 
@@ -202,27 +222,30 @@ class Ring:
     def wait(self, head: int, timeout: float = ANSWER) -> Used:
         """The used element of that chain, when no other is in flight. Raises Finding."""
         found = self.collect(timeout)
-        if [used.id for used in found] != [head]:
-            raise Finding(f"the device has used {[used.id for used in found]} where {head} alone is in flight")
+        seen = [used.id for used in found]
+        require(f"the device uses chain {head}, which alone is in flight", seen == [head], seen=seen, code="ring")
         return found[0]
 
     def collect(self, timeout: float = ANSWER) -> list[Used]:
         """What is used next. Raises Finding when nothing is, or what cannot be."""
         if time.monotonic() > self.deadline:
-            raise Finding("the case took longer than its time")
+            raise Finding("the case took longer than its limit", "slow")
         try:
             return self.queue.collect(timeout)
         except RingTimeout as error:
-            state = " and it needs a reset" if self.device.broken() else ""
-            raise Finding(f"the device uses no buffer: {error}{state}") from None
+            if self.device.broken():
+                text = "the device asks for a reset (DEVICE_NEEDS_RESET) where it must serve a sound request"
+                raise Finding(text, "ring", {"what": "a sound request", "seen": "needs reset"}) from None
+            raise NoReply(f"the device uses no buffer: {error}", "a sound request") from None
         except BadUsed as error:
-            raise Finding(str(error)) from None
+            raise Finding(str(error), "ring", {"what": "used ring"}) from None
 
     def reply_in(self, chain: Sequence[Segment], used: Used) -> bytes:
         """The reply that stands in a chain. Raises Finding when the used length is more than there is room."""
         room = [segment for segment in chain if segment.writable]
-        if used.length > sum(segment.length for segment in room):
-            raise Finding(f"used length {used.length}, where the chain has room for {sum(s.length for s in room)}")
+        most = sum(segment.length for segment in room)
+        require(f"used length is at most the {most} bytes that the chain has room for", used.length <= most,
+                seen=used.length, code="ring")  # fmt: skip
         data = b"".join(self.memory.read_many([(segment.address, segment.length) for segment in room]))
         return data[: used.length]
 
@@ -231,7 +254,8 @@ class Ring:
         try:
             message = decode(reply)
         except ProtocolError as error:
-            raise Finding(f"the reply of {len(reply)} bytes is no message: {error}: {reply[:32].hex(' ')}") from None
+            text = f"the reply of {len(reply)} bytes is no message: {error}: {reply[:32].hex(' ')}"
+            raise Finding(text, "reply", {"what": "reply"}) from None
         self.note(spell(message))
         return message
 
@@ -244,41 +268,54 @@ class Ring:
         """Agree on 9P2000.L and attach the root as ROOT. Raises Finding."""
         reply = self.ask(Tversion(NOTAG, msize, b"9P2000.L"))
         if not isinstance(reply, Rversion) or reply.version != b"9P2000.L":
-            raise Finding(f"Tversion was answered with {spell(reply)}")
+            text = f"Tversion was answered with {spell(reply)}, expected Rversion with 9P2000.L"
+            raise Finding(text, "reply", {"call": "Tversion"})
         self.msize = reply.msize
-        attached = self.ask(Tattach(self.number(), ROOT, NOFID, b"root", self._owner.server.aname, NONUNAME))
+        attached = self.ask(Tattach(self.number(), ROOT, NOFID, UNAME, self._owner.server.aname, 0))
         if not isinstance(attached, Rattach):
-            raise Finding(f"Tattach was answered with {spell(attached)}")
+            text = f"Tattach was answered with {spell(attached)}, expected Rattach"
+            raise Finding(text, "reply", {"call": "Tattach"})
 
     def serves(self) -> None:
         """A plain request on the running session is answered as it should. Raises Finding."""
         self.right(self.exchange(self.chain(self.getattr())))
 
-    def right(self, reply: bytes) -> Rgetattr:
-        """The reply as the answer to the last `getattr`. Raises Finding."""
+    @property
+    def last_tag(self) -> int:
+        """The tag of the request that was made last."""
+        return self._tag
+
+    def right(self, reply: bytes, tag: int | None = None) -> Rgetattr:
+        """The reply as the answer to the `getattr` with that tag, or to the last one. Raises Finding."""
+        tag = self._tag if tag is None else tag
         message = self.decoded(reply)
-        if not isinstance(message, Rgetattr) or message.tag != self._tag:
-            raise Finding(f"Tgetattr with tag {self._tag} was answered with {spell(message)}")
+        if not isinstance(message, Rgetattr) or message.tag != tag:
+            text = f"Tgetattr with tag {tag} was answered with {spell(message)} and tag {message.tag}"
+            raise Finding(f"{text}, expected Rgetattr with its tag", "reply", {"call": "Tgetattr"})
         return message
 
     # ---- what no driver may do
 
     def outcome(self, chain: Sequence[Segment] = (), wait: float = QUIET) -> Outcome:
-        """What the device makes of what was published last. Raises Finding when it dies of it."""
-        deadline = time.monotonic() + wait
+        """What the device makes, within that time, of what was published last. Raises TargetDied when it dies of it."""
+        used = self._next_used(time.monotonic() + wait)
+        return used if isinstance(used, Outcome) else self._judged(chain, used)
+
+    def _next_used(self, deadline: float) -> list[Used] | Outcome:
+        """What is used next, or the outcome when the device is broken or uses nothing until the deadline."""
         while True:
             try:
                 used = self.queue.peek()
             except BadUsed as error:
                 if self.device.broken():
                     return Outcome("broken")
-                raise Finding(str(error)) from None
+                raise Finding(str(error), "ring", {"what": "used ring"}) from None
             if used:
-                return self._judged(chain, used)
+                return used
             if self.device.broken():
                 return Outcome("broken")
             if (death := self._owner.server.death()) is not None:
-                raise Finding(death)
+                raise TargetDied(death, values={"how": death})
             if time.monotonic() > deadline:
                 return Outcome("ignored")
             time.sleep(0.003)
@@ -287,19 +324,93 @@ class Ring:
         if not any(element.length for element in used):
             return Outcome("returned", tuple(used))
         reply = self.reply_in(chain, used[0]) if chain else b""
-        with contextlib.suppress(ProtocolError):
-            if isinstance(decode(reply), Rlerror):
-                return Outcome("refused", tuple(used), reply)
-        return Outcome("processed", tuple(used), reply)
+        kind = "refused" if self._is_error(reply) else "processed"
+        return Outcome(kind, tuple(used), reply)
 
-    def refused(self, chain: Sequence[Segment] = (), wait: float = QUIET) -> Outcome:
-        """What came of an illegal chain; a Finding when the device processed it as if it were legal, or no longer
-        serves others where it does not ask for a reset."""
-        seen = self.outcome(chain, wait)
+    @staticmethod
+    def _is_error(reply: bytes) -> bool:
+        try:
+            return isinstance(decode(reply), Rlerror)
+        except ProtocolError:
+            return False
+
+    def fate(self, chain: Sequence[Segment] = ()) -> Outcome:
+        """What becomes of an illegal chain that was published, and whether the device serves others after it.
+
+        `ignored` is never concluded from silence alone: a sound request is sent behind the chain, and the device has
+        passed over the chain when it has answered that one and nothing comes of the chain in as much time again.
+        Raises Finding when the device serves no others and does not ask for a reset, TargetDied when it dies.
+        """
+        seen = self.outcome(chain, _LOOK)
+        if seen.kind == "broken":
+            self.note("the device: broken")
+            return seen
+        begun = time.monotonic()
+        head, behind = self._behind()
+        served = None
+        while served is None:
+            used = self._next_used(begun + ANSWER)
+            if isinstance(used, Outcome):
+                if used.kind == "ignored":
+                    return self._stopped(seen)
+                seen = seen if seen.kind == "processed" else used
+                break
+            served = next((one for one in used if one.id == head), None)
+            if others := [one for one in used if one.id != head]:
+                seen = self._judged(chain, others)
+        if served is not None:
+            if seen.kind == "ignored":
+                seen = self.outcome(chain, max(2 * (time.monotonic() - begun), QUIET))
+            if seen.kind != "broken":
+                self.right(self.reply_in(behind, served))
         self.note(f"the device: {seen.kind}")
-        if seen.kind == "processed":
-            raise Finding(f"the device processed it: {seen.reply[:32].hex(' ')}")
         return seen
+
+    def _stopped(self, seen: Outcome) -> Outcome:
+        """The device does nothing more: as one driven through the legacy interface may, which has no other way to say
+        that it needs a reset."""
+        self.note("the device: serves no more")
+        if not self.device.legacy:
+            text = f"the illegal chain was {seen.kind}, and a sound one behind it is not served for {ANSWER:.0f} s"
+            report(NoReply(f"{text}; the device does not ask for a reset", "a sound request"))
+        return seen
+
+    def _behind(self) -> tuple[int, list[Segment]]:
+        """Publish a sound request behind what was published before: its head and its chain."""
+        chain = self.chain(self.getattr())
+        queue = self.queue
+        if not isinstance(queue, SplitQueue):
+            head = queue.add(chain)
+        else:  # in the table's last two entries, which no illegal chain uses: those before may be in use
+            head = queue.size - 2
+            queue.put(head, Descriptor(chain[0].address, chain[0].length, DESC_NEXT, head + 1))
+            queue.put(head + 1, Descriptor(chain[1].address, chain[1].length, DESC_WRITE, 0))
+            queue.adopt(head)
+            queue.offer(head)
+        queue.publish()
+        queue.kick()
+        return head, chain
+
+    def refused(self, chain: Sequence[Segment] = ()) -> Outcome:
+        """What became of an illegal chain (`fate`); a finding is reported when it was processed as if it were legal."""
+        seen = self.fate(chain)
+        if seen.kind == "processed":
+            values = {"what": "an illegal chain", "seen": "processed", "expected": "refused"}
+            report(Finding(f"the device processed an illegal chain: {seen.reply[:32].hex(' ')}", "ring", values))
+        return seen
+
+    def used_count(self, enough: int, still: float = QUIET) -> int:
+        """How far used.idx has gone once it has gone by `enough` and then stood still for `still` seconds, or once the
+        device is broken; what is used is not collected. At most ANSWER seconds."""
+        address, begun = self.split.rings.device + 2, self.split.seen
+        last, deadline = begun, time.monotonic() + ANSWER
+        while True:
+            try:
+                last = self.memory.wait16(address, last, still)
+            except RingTimeout:
+                count = (last - begun) & 0xFFFF
+                if count >= enough or self.device.broken() or time.monotonic() > deadline:
+                    return count
 
     def note(self, text: str) -> None:
         """Keep a line for the report."""
@@ -324,27 +435,35 @@ class RingSession(WireSession):
             raise Undrivable("no rings: this target's link is a socket")
         return cast(DeviceServer, self.server)
 
+    def probe(self) -> None:
+        """Learn whether a small piece of work succeeds on the device; which messages it has, no ring case asks."""
+        self._works = True
+        self._works = self.trouble() is None
+        self._works = self._alive() and self._works
+
     def run(self, case: Case, parameters: str, body: Callable[[Any], None]) -> WireOutcome:
         """Run `body` on the device, reset, with its memory filled; what it kills or leaves hanging is charged to it."""
-        begun = time.monotonic()
-        self.logs()
+        begun, mark = time.monotonic(), self.server.log_size()
         ring: Ring | None = None
         raised: BaseException | None = None
-        try:
-            ring = Ring(self, self.device_server().device(), case.seconds * self.patience)
-            body(ring)
-        except DeviceGone as error:
-            time.sleep(_DYING)
-            raised = Finding(self.server.death() or str(error))
-        except Exception as error:  # noqa: BLE001 - every end of a case is judged by the caller
-            raised = error
+        with collecting() as found:
+            try:
+                ring = Ring(self, self.device_server().device(), case.seconds * self.patience)
+                body(ring)
+            except DeviceGone as error:
+                time.sleep(_DYING)
+                how = self.server.death() or str(error)
+                raised = TargetDied(how, values={"how": how})
+            except Exception as error:  # noqa: BLE001 - every end of a case is judged by the caller
+                raised = error
+        raised = whole(found, raised)
         if ring is not None:
             raised = self._checked(ring, raised)
         if not isinstance(raised, Undrivable):
-            raised = self._after(case, raised)
+            raised = self._after(case, raised, mark)
         lines = ring.lines if ring is not None else []
         crossed = Crossed(tuple(lines), {}, lost=False)
-        return WireOutcome(raised, crossed, self.logs()[-4000:], time.monotonic() - begun)
+        return WireOutcome(raised, crossed, self.server.log(mark)[-4000:], time.monotonic() - begun)
 
     def _checked(self, ring: Ring, raised: BaseException | None) -> BaseException | None:
         try:
@@ -353,7 +472,11 @@ class RingSession(WireSession):
             return raised
         if trespass is None:
             return raised
-        return Finding(trespass + (f"; {raised}" if raised is not None else ""))
+        return whole([_trespassed(trespass), *findings_of(raised)], None if findings_of(raised) else raised)
+
+
+def _trespassed(what: str) -> Finding:
+    return Finding(what, "ring", {"what": "memory", "seen": "written", "expected": "untouched"})
 
 
 class RingRunner(WireRunner):

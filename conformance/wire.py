@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -22,27 +22,30 @@ import psutil
 import pytest
 
 from conformance.case import Case
-from conformance.checks import collecting, raise_all
-from conformance.client import HungUp, NoReply, Pending
-from conformance.errors import Finding, InfrastructureError, Undrivable
-from conformance.expectation import OK, Expect
+from conformance.checks import collecting, findings_of, raise_all, report, require, require_equal
+from conformance.client import HungUp, NeedsMessage, NoReply, Pending
+from conformance.errors import Finding, InfrastructureError, TargetDied, Undrivable, Unsupported
+from conformance.expectation import Expect
 from conformance.ground import GroundLost, HostGround, served_place
 from conformance.host import HostDirectory
 from conformance.links.base import Capability, Link
 from conformance.links.socket import SocketLink
 from conformance.operations import Client
+from conformance.profiles.model import Lack
 from conformance.servers import Server, make
 from conformance.servers import spec as server_spec
 from conformance.targets.spec import Target
 from conformance.trace import Crossed
-from protocol.constants import EOPNOTSUPP, O_RDONLY, O_RDWR
+from conformance.wire_health import implemented, serve
+from protocol.constants import O_RDONLY, O_RDWR
 from protocol.dirents import Dirent, decode_dirents
+from protocol.fields import Qid
 from protocol.registry import Message
 
 R = TypeVar("R", bound=Message)
 
-_ALIVE = 3.0
-"""Seconds within which a server must take a new session after a case."""
+_ALIVE = 10.0
+"""Seconds within which each request of the work that follows a case must be answered."""
 _PROMPT = 0.5
 """Seconds, twice, for what must be answered at once (`Wire.prompt`)."""
 _SETTLE = 0.1
@@ -55,14 +58,14 @@ class Session(Client):
     """A client with a dialect agreed and the case's directory attached as `root`."""
 
     root: int
+    aname: bytes
+    """The tree that was attached."""
 
     def walk_to(self, *names: bytes, start: int | None = None) -> int:
         """A new fid for what `names` lead to from `root` (or `start`); all must exist."""
         newfid = self.fid()
         reply = self.walk(self.root if start is None else start, newfid, *names)
-        if len(reply.wqids) != len(names):
-            went = f"{len(reply.wqids)} of {len(names)} steps"
-            raise Finding(f"Twalk went only {went} towards {b'/'.join(names)!r}")
+        require_equal(f"qids in Rwalk to {b'/'.join(names)!r}", len(reply.wqids), len(names), call="Twalk")
         return newfid
 
     def open(self, *names: bytes, flags: int = O_RDONLY) -> int:
@@ -77,14 +80,16 @@ class Session(Client):
         self.lcreate(fid, name, flags, mode)
         if data:
             written = self.write(fid, 0, data).count
-            if written != len(data):
-                raise Finding(f"Twrite took {written} of {len(data)} bytes")
+            require_equal(f"count in Rwrite to the new file {name!r}", written, len(data), call="Twrite")
         return fid
 
     def unlink(self, name: bytes) -> None:
-        """Remove `name` from the case's directory as Linux does: Tunlinkat, and Tremove where that is unknown."""
-        if self.send_unlinkat(self.root, name).errno({OK, EOPNOTSUPP}) == EOPNOTSUPP:
+        """Remove `name` from the case's directory as Linux does: by Tunlinkat, or where the server does not implement
+        that by Tremove."""
+        if "Tunlinkat" in self.missing:
             self.remove(self.walk_to(name))
+        else:
+            self.unlinkat(self.root, name)
 
     def entries(self, fid: int, count: int | None = None) -> Iterator[Dirent]:
         """All entries of an open directory, one Treaddir after the other."""
@@ -95,8 +100,8 @@ class Session(Client):
             if not found:
                 return
             yield from found
-            if found[-1].offset == offset:
-                raise Finding(f"Treaddir makes no progress at offset {offset:#x}")
+            forward = f"the last entry of Rreaddir has another offset than the {offset:#x} that was asked for"
+            require(forward, found[-1].offset != offset, code="names", call="Treaddir")
             offset = found[-1].offset
 
 
@@ -109,6 +114,7 @@ class Wire:
         self._clients: list[Client] = []
         self._session: Session | None = None
         self._decoy = False
+        self._hurt = ""
         self._deadline = time.monotonic() + seconds
         self.spec = owner.spec
         self.features = owner.features
@@ -177,6 +183,23 @@ class Wire:
         self._keep(made)
         return made
 
+    def judge_message(self, name: str) -> None:
+        """Report a finding when the server does not implement that message; where the target declares it to lack the
+        message and it was answered as declared, the case ends (NeedsMessage) and is unsupported."""
+        how = self._owner.missing.get(name)
+        if how is None:
+            return
+        needs = NeedsMessage(name, how)
+        if lacking(self._owner.target.profile.lacks, needs) is not needs:
+            raise needs
+        seen = how.removeprefix("answered ")
+        report(Finding(f"{name}: not implemented, {how}", "errno", {"call": name, "what": name, "seen": seen}))
+
+    @property
+    def missing(self) -> Mapping[str, str]:
+        """The messages that the server does not implement, as was found before the first case."""
+        return self._owner.missing
+
     def session(self, msize: int | None = None) -> Session:
         """A new connection, dialect agreed (at most `msize`) and the case's directory attached."""
         made = Session(self._link(), reads_rerror=self.spec.reads_rerror)
@@ -184,13 +207,18 @@ class Wire:
         made.version(msize or self.spec.msize)
         top = self.attach(made)
         made.root = made.walk_to(self.directory, start=top)
+        made.aname = self.aname
         return made
 
     def attach(self, client: Client) -> int:
         """A new fid of `client` for the root of the export."""
         fid = client.fid()
-        client.attach(fid, self.aname, self.spec.uname.encode())
+        self.attach_to(client, fid)
         return fid
+
+    def attach_to(self, client: Client, fid: int) -> Qid:
+        """Attach the root of the export to that fid; its qid."""
+        return client.attach(fid, self.aname, self.spec.uname.encode()).qid
 
     def _link(self) -> Link:
         if self._clients and Capability.SESSIONS not in self._owner.capabilities:
@@ -199,14 +227,22 @@ class Wire:
 
     def release(self, client: Client) -> None:
         """Give a connection up and forget it: on a link with one session another one can be had then."""
+        client.settle(_SETTLE)
         client.close()
         self._clients.remove(client)
+        self._hurt = self._hurt or _left_behind(client)
 
     def _keep(self, client: Client) -> None:
         client.deadline = self._deadline
+        client.missing = self._owner.missing
         self._clients.append(client)
 
     # ---- what a case may ask of link and target
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the link can express."""
+        return self._owner.capabilities
 
     def need(self, capability: Capability, why: str) -> None:
         """End the case as undrivable unless the link has `capability`."""
@@ -232,17 +268,18 @@ class Wire:
             try:
                 pending.wait(_PROMPT)
             except NoReply:
-                raise NoReply(f"{hanging}; another session is served meanwhile") from None
+                call = type(pending.request).__name__
+                raise NoReply(f"{hanging}; another session is served meanwhile", call) from None
         return pending.result(expect)
 
     def still_serves(self) -> None:
-        """A new session works: the server has survived. Raises Finding when it has not."""
+        """A new session works: the server has survived. Raises TargetDied when it has not."""
         if Capability.SESSIONS in self._owner.capabilities:
             trouble = self._owner.trouble()
         else:  # a new session would end the case's own; the next one is tried at the case's end
             trouble = self._owner.server.death()
         if trouble:
-            raise Finding(trouble)
+            raise TargetDied(trouble, values={"how": trouble})
 
     # ---- the server as a process; None where it is not ours to look at
 
@@ -263,7 +300,7 @@ class Wire:
         except psutil.Error:
             return None
 
-    def settled(self, measure: Callable[[], int | None], below: int, seconds: float = 2.0) -> int | None:
+    def settled(self, measure: Callable[[], int | None], below: int, seconds: float = 10.0) -> int | None:
         """`measure` again and again until it is below that, or the time is over; what it was last."""
         deadline = time.monotonic() + seconds
         while (seen := measure()) is not None and seen >= below and time.monotonic() < deadline:
@@ -276,8 +313,13 @@ class Wire:
         """Give all connections up."""
         for client in self._clients:
             client.settle(_SETTLE)
+            self._hurt = self._hurt or _left_behind(client)
             with contextlib.suppress(OSError):
                 client.close()
+
+    def hurt(self) -> str:
+        """Why the server may not be what it was before the case, once that is closed; empty where nothing says so."""
+        return self._hurt
 
     def transcript(self) -> list[str]:
         """What crossed, connection after connection."""
@@ -286,10 +328,6 @@ class Wire:
             head = [f"-- connection {number + 1} ({client.link.name})"] if len(self._clients) > 1 else []
             lines += [*head, *client.transcript.lines()]
         return lines
-
-    def answered(self) -> frozenset[str]:
-        """The names of all replies that came, on all connections."""
-        return frozenset(name for client in self._clients for name in client.transcript.counts if name[0] == "R")
 
     def crossed(self) -> Crossed:
         """The messages as the run record keeps them: requests counted, on all connections."""
@@ -301,6 +339,17 @@ class Wire:
         return Crossed(tuple(self.transcript()[:400]), counts, lost=False)
 
 
+_HUNG_UP = "it gave up a connection"
+
+
+def _left_behind(client: Client) -> str:
+    if client.unanswered:
+        return "it left a request without a reply"
+    if client.outstanding:
+        return "a request was outstanding at the end of the case"
+    return _HUNG_UP if client.hung_up else ""
+
+
 @dataclass(frozen=True, slots=True)
 class WireOutcome:
     """What one case left: what it raised (None: it passed), what crossed, what the server's log said."""
@@ -309,8 +358,6 @@ class WireOutcome:
     crossed: Crossed
     log: str
     seconds: float
-    answered: frozenset[str] = frozenset()
-    """The replies that came, by name: Rwalk, Rlerror, ..."""
 
 
 class WireSession:
@@ -329,17 +376,58 @@ class WireSession:
         self.capabilities = self.server.capabilities
         self.patience = getattr(self.server, "patience", 1.0)
         self._ground = HostGround([served_place(self.base)])
-        self._log_seen = 0
+        self.missing: dict[str, str] = {}
+        """The messages that the server does not implement, and how it answered them."""
+        self._works = False
+        """Whether the server could do a small piece of work from attach to remove before the first case."""
         self._numbers = itertools.count(1)
 
     # ---- life
 
     def start(self) -> None:
-        """Bring the server up. Raises InfrastructureError."""
+        """Bring the server up and learn what it implements. Raises InfrastructureError."""
         if (short := self._ground.without_room()) is not None:
             raise short
         self.server.start()
-        self._ground.keep([self.server.export] if self.server.export is not None else [])
+        export = self.server.export
+        # What lies in the mount namespace of the server goes with it: then it is the server that has died.
+        self._ground.keep([] if export is None or export.is_relative_to("/proc") else [export])
+        self.probe()
+
+    def probe(self) -> None:
+        """Learn which messages the server does not implement, and whether a small piece of work succeeds on it."""
+        self.missing = implemented(self._opened, self._attach, self._alive, self._numbers)
+        self._works = True
+        self._works = self.trouble() is None
+        self._works = self._alive() and self._works
+        self._sweep()
+
+    def _opened(self) -> Client:
+        client = Client(self.server.connect(), reads_rerror=self.spec.reads_rerror, timeout=_ALIVE)
+        client.version(self.spec.msize)
+        return client
+
+    def _attach(self, client: Client) -> int:
+        fid = client.fid()
+        client.attach(fid, self.server.aname, self.spec.uname.encode())
+        return fid
+
+    def _alive(self) -> bool:
+        """Whether the server lives; one that does not is started anew."""
+        works, self._works = self._works, False
+        try:
+            alive = self.trouble() is None
+        finally:
+            self._works = works
+        if not alive:
+            self.recover()
+        return alive
+
+    def _sweep(self) -> None:
+        """Remove from the export of our own server what a case has made outside its directory. Raises OSError."""
+        if self.server.pid() is not None and (export := self.server.export) is not None:
+            for stray in os.listdir(export):
+                HostDirectory(export / stray).remove()
 
     def connect(self) -> Link:
         """A new road to the server. Raises InfrastructureError."""
@@ -349,7 +437,9 @@ class WireSession:
         """After a death or a hang: the same server, started anew."""
         self.server.stop()
         self.server.start()
-        self._ground.keep([self.server.export] if self.server.export is not None else [])
+        export = self.server.export
+        # What lies in the mount namespace of the server goes with it: then it is the server that has died.
+        self._ground.keep([] if export is None or export.is_relative_to("/proc") else [export])
 
     def stop(self) -> None:
         """End the server; nothing stays behind but its log."""
@@ -362,15 +452,8 @@ class WireSession:
             "argv": self.server.argv(),
         }
 
-    def logs(self) -> str:
-        """What the server has said since `logs` was last asked."""
-        said = self.server.log()
-        new = said[self._log_seen :] if len(said) >= self._log_seen else said
-        self._log_seen = len(said)
-        return new
-
     def trouble(self) -> str | None:
-        """Why the server no longer serves, or None when a new session is taken as it should."""
+        """Why the server no longer serves, or None when it does a small piece of work from attach to remove."""
         if (death := self.server.death()) is not None:
             return death
         try:
@@ -381,11 +464,13 @@ class WireSession:
         client = Client(link, reads_rerror=True, timeout=_ALIVE)
         try:
             client.version(self.spec.msize)
+            if self._works:
+                serve(client, self._attach, b"assay9-health-%d" % next(self._numbers), self.missing)
         except (NoReply, HungUp) as error:
             time.sleep(_DYING)
             return self.server.death() or f"a new session gets no answer: {error}"
         except Finding as error:
-            return f"a new session gets a wrong answer: {error}"
+            return f"a new session is not served as before the first case: {error}"
         finally:
             client.close()
         return None
@@ -394,8 +479,7 @@ class WireSession:
 
     def run(self, case: Case, parameters: str, body: Callable[[Wire], None]) -> WireOutcome:
         """Run `body` on a directory of its own; a server that it kills or hangs is charged to it."""
-        begun = time.monotonic()
-        self.logs()
+        begun, mark = time.monotonic(), self.server.log_size()
         wire = Wire(self, f"{case.id.lower()}-{next(self._numbers)}", case.seconds * self.patience)
         raised: BaseException | None = None
         with collecting() as found:
@@ -404,27 +488,18 @@ class WireSession:
                 body(wire)
             except Exception as error:  # noqa: BLE001 - every end of a case is judged by the caller
                 raised = error
-        try:
-            raise_all(found, raised)
-        except Exception as error:  # noqa: BLE001 - as above
-            raised = error
+        raised = whole(found, raised)
         wire.close()
-        raised = self._after(case, raised)
+        raised = self._after(case, raised, mark, wire.hurt())
         try:
-            self._tidy(wire)
+            with contextlib.suppress(Undrivable):
+                wire.host.remove()
+                self._sweep()
         except OSError as error:
             raised = raised or self._ground_lost(case, error) or InfrastructureError(
                 f"the case's directory cannot be removed: {error}", f"look at {self.server.export}")  # fmt: skip
-        return WireOutcome(raised, wire.crossed(), self.logs()[-4000:], time.monotonic() - begun, wire.answered())
-
-    def _tidy(self, wire: Wire) -> None:
-        """Remove what the case has made. Raises OSError."""
-        with contextlib.suppress(Undrivable):
-            wire.host.remove()
-            if self.server.pid() is not None:
-                # Our own server, our own export: what a case has made outside its directory goes, too.
-                for stray in wire.top.names():
-                    HostDirectory(wire.top.root / os.fsdecode(stray)).remove()
+        said = self.server.log(mark)[-4000:]
+        return WireOutcome(raised, wire.crossed(), said, time.monotonic() - begun)
 
     def _prepare(self, wire: Wire) -> None:
         try:
@@ -450,9 +525,13 @@ class WireSession:
             lost.__cause__ = raised
         return lost
 
-    def _after(self, case: Case, raised: BaseException | None) -> BaseException | None:
+    def _after(
+        self, case: Case, raised: BaseException | None, mark: int, hurt: str = ""
+    ) -> BaseException | None:
+        """What the case comes to, once the server has been looked at: one that it killed or hung is charged to it, and
+        one that it may have hurt is started anew where that is ours to do, so that no later case is charged."""
         trouble = self.trouble()
-        if trouble is None and isinstance(raised, HungUp):
+        if trouble is None and hurt:
             time.sleep(_DYING)
             trouble = self.server.death()
         if (raised is not None or trouble is not None) and (lost := self._ground_lost(case, raised)) is not None:
@@ -460,13 +539,42 @@ class WireSession:
                 self.recover()
             return lost
         if trouble is None:
+            if hurt not in ("", _HUNG_UP) and self._restartable():  # work that hangs may hold what a later case needs
+                self.recover()
             return raised
-        tail = self.server.log()[-600:].strip()
+        tail = self.server.log(mark)[-600:].strip()
         self.recover()
         if isinstance(raised, Undrivable) and self.server.argv() == []:
             return raised
-        told = f"{trouble}" + (f"; {raised}" if raised is not None else "")
-        return Finding(told + (f"\nthe server's last words: {tail}" if tail else ""))
+        others = findings_of(raised)
+        why = "" if raised is None or others else f"; {raised}"
+        last = f"\nthe server's last words: {tail}" if tail else ""
+        asked = "".join(f"; {one}" for one in others if isinstance(one, NoReply | HungUp))
+        died = TargetDied(f"{trouble}{why}{asked}{last}", values={"how": trouble})
+        return whole([died, *(one for one in others if not isinstance(one, NoReply | HungUp))], None)
+
+    def _restartable(self) -> bool:
+        """Whether the server is ours and a new one costs little."""
+        return self.server.pid() is not None and self.patience == 1.0
+
+
+def lacking(lacks: Sequence[Lack], raised: BaseException | None) -> BaseException | None:
+    """`raised`, or Unsupported in its place: the case needs a message that the target declares to lack
+    (`feature = "Trenameat"`), and the server answered it as declared. No other failure is excused by a lack."""
+    if isinstance(raised, NeedsMessage):
+        for lack in lacks:
+            if lack.feature == raised.message and raised.how in {f"answered {errno}" for errno in lack.errno}:
+                return Unsupported(f"{lack.feature}: {lack.reason} ({raised.how})")
+    return raised
+
+
+def whole(found: list[Finding], last: BaseException | None) -> BaseException | None:
+    """What a case came to, as one exception: see `conformance.checks.raise_all`."""
+    try:
+        raise_all(found, last)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is handed on
+        return error
+    return None
 
 
 @pytest.fixture

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from conformance.case import Case
-from conformance.client import WrongAnswer
-from conformance.errors import InfrastructureError, Unsupported
+from conformance.errors import InfrastructureError
 from conformance.evidence.record import CaseResult
 from conformance.evidence_of import case_result
-from conformance.expectation import errno_name
 from conformance.judge import judge
 from conformance.profiles.model import Lack, Setting, VersionOf
 from conformance.targets.spec import Target
-from conformance.wire import WireSession
+from conformance.wire import WireSession, lacking
+from conformance.wire_health import told
 
 
 class WireRunner:
@@ -45,7 +44,12 @@ class WireRunner:
 
     def environment(self) -> dict[str, Any]:
         """See `conformance.targets.deployment.Deployment`."""
-        return self.session.versions()
+        lines = self.told()
+        return self.session.versions() | ({"messages not implemented": "; ".join(lines)} if lines else {})
+
+    def told(self) -> list[str]:
+        """What the run must say of the server: a line for each message that it does not implement."""
+        return told(self.session.missing)
 
     def run_item(
         self, case: Case, parameters: str, function: Callable[..., None], arguments: dict[str, Any]
@@ -54,7 +58,6 @@ class WireRunner:
         begun = time.monotonic()
         raised: BaseException | None = self.broken
         crossed, log = None, ""
-        answered: frozenset[str] = frozenset()
         if self.broken is None:
 
             def body(wire: Any) -> None:
@@ -63,13 +66,12 @@ class WireRunner:
             try:
                 outcome = self.session.run(case, parameters, body)
                 raised, crossed, log = outcome.raised, outcome.crossed, outcome.log
-                answered = outcome.answered
             except InfrastructureError as e:  # the server did not come back
                 raised = self.broken = e
         profile = self.target.profile
         versions: dict[VersionOf, str] = {"target": self._version, "hypervisor": self._hypervisor}
         known = profile.known_failures(case.id, parameters, Setting(versions=versions))
-        lacks = needed(profile.lacks, case, answered if raised is None else frozenset())
+        lacks = needed(profile.lacks, case, parameters, self.session.missing) if raised is None else ()
         judgement = judge(case, lacking(profile.lacks, raised), crossed, known, lacks, [])
         excerpts = [("server log", log)] if log.strip() else []
         result = case_result(
@@ -83,20 +85,12 @@ class WireRunner:
         self.session.stop()
 
 
-def lacking(lacks: Sequence[Lack], raised: BaseException | None) -> BaseException | None:
-    """`raised`, or Unsupported in its place: the case failed because a message that the target declares to lack
-    (`feature = "Trenameat"`) was answered with the declared errno. No other failure is excused by a lack."""
-    if isinstance(raised, WrongAnswer):
-        seen = errno_name(raised.errno)
-        for lack in lacks:
-            if lack.feature == raised.request and seen in lack.errno:
-                return Unsupported(f"{lack.feature}: {lack.reason} ({seen} seen)")
-    return raised
-
-
-def needed(lacks: Sequence[Lack], case: Case, answered: Set[str]) -> tuple[Lack, ...]:
-    """The lacks that a case needs or contradicts: features it names, and lacked messages that were carried out after
-    all in a case that passed (`answered` holds the replies by name): such an entry has to go."""
+def needed(lacks: Sequence[Lack], case: Case, parameters: str, missing: Mapping[str, str]) -> tuple[Lack, ...]:
+    """The lacks that a case contradicts when it passes: features that it names, and in the cases of family `message` a
+    message that is declared to lack and that the server implements. Such an entry has to go."""
     return tuple(
-        lack for lack in lacks if lack.feature in case.needs or "R" + lack.feature.removeprefix("T") in answered
+        lack
+        for lack in lacks
+        if lack.feature in case.needs
+        or (case.family == "message" and lack.feature == parameters and lack.feature not in missing)
     )

@@ -31,7 +31,8 @@ def negotiate(device: Device, wanted: int) -> int:
         asked = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK
         device.set_status(asked)
         if not device.status() & Status.FEATURES_OK:
-            raise Finding(f"FEATURES_OK does not stay set with features {agreed:#x}, all of them offered")
+            text = f"FEATURES_OK does not stay set with features {agreed:#x}, all of them offered"
+            raise Finding(text, "ring", {"what": "FEATURES_OK", "seen": "clear", "expected": "set"})
     return agreed
 
 

@@ -105,7 +105,11 @@ class VhostUserServer(_FrontEnd):
         """See Server."""
         return []
 
-    def log(self) -> str:
+    def log_size(self) -> int:
+        """See Server."""
+        return 0
+
+    def log(self, since: int = 0) -> str:
         """See Server."""
         return ""
 

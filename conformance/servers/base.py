@@ -52,5 +52,8 @@ class Server(Protocol):
     def argv(self) -> list[str]:
         """How it was started; empty when it is not ours."""
 
-    def log(self) -> str:
-        """What it has said so far."""
+    def log_size(self) -> int:
+        """Bytes that it has said so far."""
+
+    def log(self, since: int = 0) -> str:
+        """What it has said after its first `since` bytes, at most the last 20,000 of them."""

@@ -165,9 +165,13 @@ class QtestServer(OverRings):
         """See Server."""
         return self.process.argv if self.process else []
 
-    def log(self) -> str:
+    def log_size(self) -> int:
         """See Server."""
-        return self.process.tail(20000) if self.process else ""
+        return self.process.log_size() if self.process else 0
+
+    def log(self, since: int = 0) -> str:
+        """See Server."""
+        return self.process.tail(20000, since) if self.process else ""
 
     def version(self) -> str:
         """See Server."""

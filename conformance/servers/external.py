@@ -93,7 +93,11 @@ class ExternalServer:
         """See Server."""
         return []
 
-    def log(self) -> str:
+    def log_size(self) -> int:
+        """See Server."""
+        return 0
+
+    def log(self, since: int = 0) -> str:
         """See Server."""
         return ""
 

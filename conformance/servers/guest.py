@@ -125,7 +125,11 @@ class GuestServer(OverRings):
         """See Server."""
         return [str(word) for word in self._deployment.machine.argv] if self._deployment is not None else []
 
-    def log(self) -> str:
+    def log_size(self) -> int:
+        """See Server."""
+        return 0
+
+    def log(self, since: int = 0) -> str:
         """See Server."""
         return ""
 

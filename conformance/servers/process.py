@@ -109,11 +109,18 @@ class ServerProcess:
                 )
             time.sleep(0.01)
 
-    def tail(self, characters: int = _TAIL) -> str:
-        """The end of its log."""
-        with contextlib.suppress(OSError):
-            return self.log_path.read_bytes()[-characters:].decode(errors="replace")
+    def tail(self, characters: int = _TAIL, since: int = 0) -> str:
+        """The end of its log, as far as it stands after the first `since` bytes."""
+        with contextlib.suppress(OSError), self.log_path.open("rb") as log:
+            log.seek(max(since, self.log_size() - characters))
+            return log.read(characters).decode(errors="replace")
         return ""
+
+    def log_size(self) -> int:
+        """Bytes of its log."""
+        with contextlib.suppress(OSError):
+            return self.log_path.stat().st_size
+        return 0
 
     def stop(self, grace: float = 1.0) -> None:
         """End it: asked first, then killed."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.errors import UsageError
+from conformance.operations import UNAME
 from conformance.tables import problem
 
 Program = Literal["reference", "diod", "ganesha", "command", "external", "qtest", "reference-in-qemu", "guest-pci",
@@ -38,7 +39,7 @@ class ServerSpec(BaseModel):
     """Start it as systemd does (IgnoreSIGPIPE=yes) instead of as a shell does."""
     aname: str = ""
     """What Tattach names; `{export}` stands for the exported directory."""
-    uname: str = "root"
+    uname: str = UNAME.decode()
     address: str = ""
     """Where an `external` server listens: HOST:PORT, or the path of a unix socket."""
     export: str = ""

@@ -162,6 +162,9 @@ def start(
         made_for = RingRunner if layer == "ring" else WireRunner
         on_wire = made_for(reached(target, options, layer), run_dir, options, worker)
         on_wire.start()
+        if worker in ("main", "gw0"):  # the others' servers are the same
+            for line in on_wire.told():
+                progress(line)
         return on_wire
     try:
         made = deployment(target, run_dir, progress, options)

@@ -1,20 +1,37 @@
 """A virtio-9p device in this process: registers, a split queue, and a 9P answer that needs no file.
 
 It is right unless it is given faults by name; each fault is one that the ring cases are there to find. Kicks are served
-at once, in the caller's thread.
+at once, in the caller's thread; with `late`, which is no fault, when `LATE` seconds are over and somebody looks.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from conformance.links.device import DeviceGone, Rings, RingTimeout, Turns, step_by_step
 from protocol.codec import ProtocolError, decode, encode
 from protocol.constants import EBADF, EIO
 from protocol.fields import Buffer, Qid
-from protocol.messages import Rattach, Rgetattr, Rlerror, Rversion, Tattach, Tgetattr, Tversion
+from protocol.messages import (
+    Rattach,
+    Rgetattr,
+    Rlcreate,
+    Rlerror,
+    Rread,
+    Rversion,
+    Rwalk,
+    Rwrite,
+    Tattach,
+    Tgetattr,
+    Tlcreate,
+    Tread,
+    Tversion,
+    Twalk,
+    Twrite,
+)
 from protocol.registry import Message
 from protocol.virtqueue import (
     AVAIL_RING,
@@ -33,6 +50,7 @@ from protocol.virtqueue import (
 
 TAG = b"model"
 SIZE = 1 << 20
+LATE = 0.15
 _QID = Qid(0x80, 1, 1)
 
 
@@ -48,6 +66,8 @@ class FlatMemory:
 
     def __init__(self) -> None:
         self.bytes = bytearray(SIZE)
+        self.due: Callable[[], bool] = lambda: False
+        """Does what the device has put off and whose time has come; whether anything was put off."""
 
     def write(self, address: int, data: Buffer) -> None:
         self.bytes[address : address + len(data)] = data
@@ -65,6 +85,7 @@ class FlatMemory:
         return [self.read(*span) for span in spans]
 
     def changed16(self, address: int, old: int) -> int | None:
+        self.due()
         seen = int.from_bytes(self.read(address, 2), "little")
         return None if seen == old else seen
 
@@ -74,9 +95,11 @@ class FlatMemory:
         return self.wait16(address, old, timeout), self.read_many(spans)
 
     def wait16(self, address: int, old: int, timeout: float) -> int:
-        seen = self.changed16(address, old)
-        if seen is None:
-            raise RingTimeout("nothing came, and in this process nothing will")
+        deadline = time.monotonic() + timeout
+        while (seen := self.changed16(address, old)) is None:
+            if not self.due() or time.monotonic() > deadline:
+                raise RingTimeout("nothing came, and in this process nothing will")
+            time.sleep(0.005)
         return seen
 
 
@@ -97,6 +120,8 @@ class ModelDevice:
     def __init__(self, *faults: str) -> None:
         self.faults = frozenset(faults)
         self.memory = FlatMemory()
+        self.memory.due = self._due
+        self._kicked: float | None = None
         self.dead = False
         self._config = bytearray(config_space(TAG))
         self._status = 0
@@ -111,6 +136,19 @@ class ModelDevice:
         if "fids survive a reset" not in self.faults or not hasattr(self, "_fids"):
             self._fids: set[int] = set()
         self._held: list[Chain] = []
+        self._file: bytearray | None = None
+        self._msize = 0
+        self._stuck = False
+        self._kicked = None
+
+    def _due(self) -> bool:
+        """Serve a kick of a while ago; whether one was waiting."""
+        if self._kicked is None:
+            return False
+        if time.monotonic() >= self._kicked + LATE:
+            self._kicked = None
+            self._kick()
+        return True
 
     # ---- Device
 
@@ -170,11 +208,13 @@ class ModelDevice:
         step_by_step(self.memory, lambda: self.kick(queue), turns, timeout)
 
     def notified(self) -> bool:
+        self._due()
         self._alive()
         rang, self._rang = self._rang, False
         return rang
 
     def broken(self) -> bool:
+        self._due()
         self._alive()
         return bool(self._status & Status.NEEDS_RESET)
 
@@ -185,12 +225,25 @@ class ModelDevice:
 
     def kick(self, queue: int) -> None:
         self._alive()
-        if queue or self._rings is None or not self._status & Status.DRIVER_OK or self.broken():
+        if queue:
+            return
+        if "late" in self.faults:
+            self._kicked = self._kicked or time.monotonic()
+        else:
+            self._kick()
+
+    def _kick(self) -> None:
+        if self._rings is None or not self._status & Status.DRIVER_OK or self._status & Status.NEEDS_RESET:
+            return
+        if self._stuck:
             return
         try:
             self._serve()
         except Broken:
-            if "loses others" not in self.faults:
+            if "returns and stops" in self.faults:
+                self._push(self._word(self._rings.driver + AVAIL_RING + 2 * ((self._seen - 1) % self._size)), 0)
+                self._stuck = True
+            elif "loses others" not in self.faults:
                 self._status |= Status.NEEDS_RESET
         except (IndexError, struct.error, RecursionError):
             self.dead = True
@@ -290,6 +343,9 @@ class ModelDevice:
             frame = self._bytes(*chain.out[0])
         if "header in one buffer" in self.faults and chain.out and chain.out[0][1] < 7:
             raise Broken("header")
+        if "msize unchecked" in self.faults and len(frame) > self._msize > 0:
+            kept, count = frame[23 : self._msize], self._msize - 23
+            frame = self._msize.to_bytes(4, "little") + frame[4:19] + count.to_bytes(4, "little") + kept
         if "size field trusted" in self.faults and len(frame) >= 7:
             frame = len(frame).to_bytes(4, "little") + frame[4:]
         if not chain.back and "no room unchecked" in self.faults:
@@ -310,7 +366,21 @@ class ModelDevice:
         match request:
             case Tversion():
                 self._fids.clear() if "fids survive a reset" not in self.faults else None
-                return Rversion(tag, min(request.msize, 65536), b"9P2000.L")
+                self._msize = min(request.msize, 65536)
+                return Rversion(tag, self._msize, b"9P2000.L")
+            case Twalk(wnames=()):
+                self._fids.add(request.newfid)
+                return Rwalk(tag, ())
+            case Tlcreate():
+                self._file = bytearray()
+                return Rlcreate(tag, _QID, 0)
+            case Twrite() if self._file is not None:
+                self._file[request.offset :] = request.data
+                if "msize unchecked" in self.faults and len(request.data) == self._msize - 23:
+                    return Rwrite(tag, 61440)
+                return Rwrite(tag, len(request.data))
+            case Tread() if self._file is not None:
+                return Rread(tag, bytes(self._file[request.offset : request.offset + min(request.count, 4096)]))
             case Tattach():
                 self._fids.add(request.fid)
                 return Rattach(tag, _QID)

@@ -13,9 +13,11 @@ from conformance.case import CASES, Case
 from conformance.cases import ring as ring_cases
 from conformance.cases.ring.test_random import _attempt
 from conformance.errors import Finding, Undrivable
+from conformance.ground import HostGround
 from conformance.links.device import DeviceGone
 from conformance.links.ring import RingLink
 from conformance.ring import Ring, RingSession
+from guests.endings import OutOfMemory
 from tests.links.model import TAG, ModelDevice
 
 for _path in sorted(Path(ring_cases.__file__).parent.glob("test_*.py")):
@@ -28,6 +30,7 @@ class _Server:
 
     aname = b""
     name = "model"
+    export = None
     tag = TAG
     capabilities = RingLink.capabilities
 
@@ -41,8 +44,17 @@ class _Server:
     def death(self) -> str | None:
         return "the model died" if self.model.dead else None
 
-    def log(self) -> str:
+    def log_size(self) -> int:
+        return 0
+
+    def log(self, since: int = 0) -> str:
         return ""
+
+    def pid(self) -> int | None:
+        return None
+
+    def ground_lost(self, memory: OutOfMemory) -> None:
+        return None
 
     def argv(self) -> list[str]:
         return []
@@ -66,7 +78,9 @@ class _Session(RingSession):
         self.server = cast(Any, _Server(model))
         self.spec = ServerSpec(program="external")
         self.capabilities = RingLink.capabilities
-        self._log_seen = 0
+        self.missing = {}
+        self._works = False
+        self._ground = HostGround([])
 
 
 def variants(case: Case) -> list[dict[str, Any]]:
@@ -99,6 +113,8 @@ def findings(id: str, *faults: str) -> list[BaseException]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSAY9_RING_SCALE", "100")
     monkeypatch.setattr("conformance.ring.QUIET", 0.0)
+    monkeypatch.setattr("conformance.ring.ANSWER", 1.5)
+    monkeypatch.setattr("conformance.cases.ring.test_event.ANSWER", 0.05)
 
 
 @pytest.mark.parametrize("id", sorted(RING))
@@ -127,7 +143,9 @@ FAULTS = {
     "indirect unchecked": "ILLEGAL-012",
     "avail jump": "ILLEGAL-021",
     "loses others": "ILLEGAL-026",
+    "returns and stops": "ILLEGAL-001",
     "size field trusted": "FRAME-001",
+    "msize unchecked": "FRAME-004",
     "reply cut": "FRAME-003",
     "reply beyond": "FRAME-003",
     "never notifies": "EVENT-001",
@@ -146,6 +164,22 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found(fault: str) -> None:
     assert findings(FAULTS[fault], fault)
+
+
+@pytest.mark.parametrize("id", ["ILLEGAL-001", "ILLEGAL-005", "ILLEGAL-021", "ILLEGAL-022", "ILLEGAL-026", "FRAME-001"])
+def test_a_right_device_that_is_slow_passes(id: str) -> None:
+    assert findings(id, "late") == []
+
+
+@pytest.mark.parametrize("fault", ["order unchecked", "avail jump", "size field trusted"])
+def test_a_fault_of_a_slow_device_is_found(fault: str) -> None:
+    """Silence is not taken for a refusal: the device may only be slow."""
+    assert findings(FAULTS[fault], fault, "late")
+
+
+def test_a_device_that_serves_no_others_is_found() -> None:
+    (first, *_) = findings("ILLEGAL-001", "loses others")
+    assert "a sound one behind it is not served" in str(first)
 
 
 def test_a_random_chain_that_does_harm_is_found() -> None:

@@ -14,12 +14,15 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from protocol.codec import decode, frame
+from protocol.codec import ProtocolError, decode, frame
 from protocol.registry import Message
 
 
 class Fault:
     """One deliberate fault; an instance serves one connection."""
+
+    export: Path
+    """What the server exports, as the host names it."""
 
     def on_request(self, request: Message) -> Message | bytes | None:
         """What goes to the server; bytes are sent to the client in its place as the reply, None is swallowed."""
@@ -33,8 +36,8 @@ class Fault:
 class Proxy:
     """Listens on `address` and passes everything on to `upstream`, with the fault in between."""
 
-    def __init__(self, fault: type[Fault], upstream: str, address: Path) -> None:
-        self.fault, self.upstream = fault, upstream
+    def __init__(self, fault: type[Fault], upstream: str, address: Path, export: Path) -> None:
+        self.fault, self.upstream, self.export = fault, upstream, export
         self._sockets: list[socket.socket] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(os.fspath(address))
@@ -55,7 +58,9 @@ class Proxy:
                 server = socket.socket(socket.AF_UNIX)
                 server.connect(self.upstream)
                 self._sockets += [client, server]
-                connection = _Connection(self.fault(), client, server)
+                fault = self.fault()
+                fault.export = self.export
+                connection = _Connection(fault, client, server)
                 for run in (connection.forth, connection.back):
                     threading.Thread(target=run, daemon=True).start()
 
@@ -70,7 +75,11 @@ class _Connection:
     def forth(self) -> None:
         """Requests, until the client is gone."""
         for raw in _frames(self.client):
-            request = decode(raw)
+            try:
+                request = decode(raw)
+            except ProtocolError:  # what a case broke on purpose passes as it is
+                self.server.sendall(raw)
+                continue
             sent = self.fault.on_request(request)
             if isinstance(sent, bytes):
                 self._to_client(sent)

@@ -8,9 +8,10 @@ import pytest
 
 from conformance.case import case
 from conformance.cases.ring.shared import INDIRECT, PLAIN, both_layouts, pieces, room, running, scaled
-from conformance.errors import Finding, Undrivable
+from conformance.checks import equal, require
+from conformance.errors import SuiteError, Undrivable
 from conformance.links.queues import Segment
-from conformance.ring import Ring
+from conformance.ring import ANSWER, Ring
 from protocol.virtqueue import DESC_INDIRECT, DESC_NEXT, DESC_SIZE, DESC_WRITE, DESCRIPTOR, Descriptor, Feature
 
 
@@ -86,11 +87,7 @@ def test_indirect_after_direct(ring: Ring) -> None:
     free = ring.split.size - 2
     ring.split.put(free, Descriptor(request.address, request.length, DESC_NEXT, free + 1))
     ring.split.put(free + 1, Descriptor(table, DESC_SIZE, DESC_INDIRECT, 0))
-    _send_by_hand(ring, free)
-    seen = ring.outcome([reply])
-    if seen.kind != "processed":
-        raise Finding(f"a chain that ends in an indirect descriptor was {seen.kind}")
-    ring.right(seen.reply)
+    _served(ring, free, reply, "a chain that ends in an indirect descriptor")
 
 
 @both_layouts
@@ -102,7 +99,8 @@ def test_as_long_as_the_queue(ring: Ring, layout: int) -> None:
     out = pieces(ring, request, [1] * min(len(request) - 1, size - 2))
     left = size - len(out)
     chain = out + room(ring, [200] + [40] * (left - 1))
-    assert len(chain) == size
+    if len(chain) != size:
+        raise SuiteError(f"a chain of {len(chain)} descriptors for a queue of {size}")
     ring.right(ring.exchange(chain))
 
 
@@ -134,8 +132,9 @@ def test_index_wraps(ring: Ring, layout: int) -> None:
         while wanted:
             used = ring.collect()
             wanted -= len(used)
-            if any(element.length != used[0].length or not element.length for element in used):
-                raise Finding(f"equal requests have used lengths {sorted({u.length for u in used})}")
+            lengths = {element.length for element in used}
+            require("equal requests have one used length, which is not 0", len(lengths) == 1 and 0 not in lengths,
+                    seen=lengths, code="ring")  # fmt: skip
         left -= flock
     ring.serves()
 
@@ -180,15 +179,14 @@ def test_many_in_flight(ring: Ring, layout: int) -> None:
     flying: dict[int, tuple[int, list[Segment]]] = {}
     for _ in range(queue.size // 2):
         chain = ring.chain(ring.getattr(), 256)
-        flying[queue.add(chain)] = (ring._tag, chain)
+        flying[queue.add(chain)] = (ring.last_tag, chain)
     queue.publish()
     queue.kick()
     while flying:
         for used in ring.collect():
             tag, chain = flying.pop(used.id)
             seen = ring.decoded(ring.reply_in(chain, used))
-            if seen.tag != tag:
-                raise Finding(f"the buffers of tag {tag} hold the reply to {seen.tag}")
+            equal(f"tag of the reply in the buffers of the request with tag {tag}", seen.tag, tag, code="reply")
 
 
 @both_layouts
@@ -199,8 +197,7 @@ def test_used_length_is_exact(ring: Ring, layout: int) -> None:
     running(ring, layout)
     reply = ring.exchange(ring.chain(ring.getattr(), 8000))
     size = int.from_bytes(reply[:4], "little")
-    if size != len(reply):
-        raise Finding(f"used length {len(reply)}, where the reply says that it has {size} bytes")
+    equal("used length, beside the size field of the reply", len(reply), size, code="ring")
 
 
 @both_layouts
@@ -224,18 +221,16 @@ def test_random_chains(ring: Ring, layout: int) -> None:
             table = ring.table(len(chain)) if indirect and draw.random() < 0.4 else None
             if queue.room() < len(chain):
                 break
-            flying[queue.add(chain, table)] = (ring._tag, chain)
+            flying[queue.add(chain, table)] = (ring.last_tag, chain)
         queue.publish()
         queue.kick()
         left -= len(flying)
         while flying:
             for used in ring.collect():
-                if used.id not in flying:
-                    raise Finding(f"chain {used.id} was used twice")
+                once = "each chain is used once, while it is in flight"
+                require(once, used.id in flying, seen=f"chain {used.id}", code="ring")
                 tag, chain = flying.pop(used.id)
-                seen = ring.decoded(ring.reply_in(chain, used))
-                if seen.tag != tag or type(seen).__name__ != "Rgetattr":
-                    raise Finding(f"the chain of tag {tag} holds {seen}")
+                ring.right(ring.reply_in(chain, used), tag)
 
 
 @case("CHAIN-016")
@@ -247,17 +242,16 @@ def test_order_of_descriptors(ring: Ring) -> None:
     ring.split.put(size - 1, Descriptor(request.address, 3, DESC_NEXT, size - 3))
     ring.split.put(size - 3, Descriptor(request.address + 3, request.length - 3, DESC_NEXT, size - 2))
     ring.split.put(size - 2, Descriptor(reply.address, reply.length, DESC_WRITE, 0))
-    _send_by_hand(ring, size - 1)
-    seen = ring.outcome([reply], wait=2.0)
-    if seen.kind != "processed":
-        raise Finding(f"a chain whose descriptors stand in falling order was {seen.kind}")
-    ring.right(seen.reply)
+    _served(ring, size - 1, reply, "a chain whose descriptors stand in falling order")
 
 
-def _send_by_hand(ring: Ring, head: int) -> None:
-    """Publish a chain that was written by `put`; the queue must know that its head is in flight."""
+def _served(ring: Ring, head: int, reply: Segment, what: str) -> None:
+    """Publish a chain that was written by `put`, of which the queue must know that it is in flight: it is served."""
     queue = ring.split
     queue.adopt(head)
     queue.offer(head)
     queue.publish()
     queue.kick()
+    seen = ring.outcome([reply], wait=ANSWER)
+    require(f"{what} is served", seen.kind == "processed", seen=seen.kind, code="ring")
+    ring.right(seen.reply)

@@ -6,7 +6,8 @@ import pytest
 
 from conformance.case import case
 from conformance.cases.ring.shared import running
-from conformance.errors import Finding, Undrivable
+from conformance.checks import equal, holds
+from conformance.errors import Undrivable
 from conformance.ring import Ring
 
 
@@ -19,10 +20,9 @@ def test_tag(ring: Ring) -> None:
     """The space holds the tag's length, 16 bits little-endian, then the tag without a NUL.  Source: Linux
     include/uapi/linux/virtio_9p.h (struct virtio_9p_config)."""
     seen = _tag(ring)
-    if ring.tag is not None and seen != ring.tag:
-        raise Finding(f"the tag is {seen!r}, {ring.tag!r} was given")
-    if not seen or 0 in seen:
-        raise Finding(f"the tag is {seen!r}")
+    if ring.tag is not None:
+        equal("mount tag in the configuration space", seen, ring.tag)
+    holds("the mount tag in the configuration space is not empty and has no NUL", seen and 0 not in seen, seen=seen)
 
 
 @pytest.mark.parametrize("width", [1, 2, 4])
@@ -33,8 +33,7 @@ def test_every_width(ring: Ring, width: int) -> None:
     whole = ring.device.config(0, 2) + _tag(ring)
     length = len(whole) // width * width
     seen = ring.device.config(0, length, width)
-    if seen != whole[:length]:
-        raise Finding(f"in accesses of {width} bytes the space reads {seen.hex(' ')}, byte by byte {whole.hex(' ')}")
+    equal(f"configuration space in accesses of {width} bytes, beside byte by byte", seen, whole[:length])
 
 
 @case("CONFIG-003")
@@ -44,8 +43,7 @@ def test_every_offset(ring: Ring) -> None:
     whole = ring.device.config(0, 2) + _tag(ring)
     for offset, byte in enumerate(whole):
         seen = ring.device.config(offset, 1)
-        if seen[0] != byte:
-            raise Finding(f"byte {offset} reads {seen[0]:#x} alone, {byte:#x} in the whole")
+        equal(f"byte {offset} of the configuration space, read alone", seen[0], byte)
 
 
 @case("CONFIG-004")
@@ -66,6 +64,5 @@ def test_writes_change_nothing(ring: Ring) -> None:
         ring.device.set_config(0, b"\xff\xff" + b"X" * len(before))
     except NotImplementedError:
         raise Undrivable("this road has no writes to the configuration space") from None
-    if _tag(ring) != before:
-        raise Finding(f"the tag was {before!r} and is {_tag(ring)!r} after a write")
+    equal("mount tag after a write to the configuration space", _tag(ring), before, code="changed")
     running(ring).serves()

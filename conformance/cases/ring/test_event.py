@@ -6,18 +6,23 @@ import time
 
 from conformance.case import case
 from conformance.cases.ring.shared import EVENTS, both_layouts, running, scaled
-from conformance.errors import Finding
-from conformance.ring import QUIET, Ring
+from conformance.checks import holds
+from conformance.ring import ANSWER, QUIET, Ring
 from protocol.virtqueue import AVAIL_NO_INTERRUPT
 
 
-def _notified(ring: Ring, seconds: float = 2.0) -> bool:
-    deadline = time.monotonic() + seconds
+def _notified(ring: Ring, seconds: float | None = None) -> bool:
+    deadline = time.monotonic() + (ANSWER if seconds is None else seconds)
     while time.monotonic() < deadline:
         if ring.device.notified():
             return True
         time.sleep(0.002)
-    return False
+    return ring.device.notified()
+
+
+def _notifies(ring: Ring, what: str) -> None:
+    """A used buffer notification comes."""
+    holds(what, _notified(ring), seen="no notification", code="ring")
 
 
 @both_layouts
@@ -27,8 +32,7 @@ def test_notified_when_used(ring: Ring, layout: int) -> None:
     running(ring, layout)
     ring.device.notified()
     ring.serves()
-    if not _notified(ring):
-        raise Finding("a buffer was used, and no used buffer notification came")
+    _notifies(ring, "a used buffer is notified")
 
 
 @case("EVENT-002", severity="varies")
@@ -39,8 +43,8 @@ def test_no_interrupt_is_honoured(ring: Ring) -> None:
     ring.split.set_flags(AVAIL_NO_INTERRUPT)
     _notified(ring, 0.05)
     ring.serves()
-    if _notified(ring, QUIET):
-        raise Finding("a notification came although avail.flags says VIRTQ_AVAIL_F_NO_INTERRUPT")
+    came = _notified(ring, QUIET)
+    holds("no notification comes while avail.flags says VIRTQ_AVAIL_F_NO_INTERRUPT", not came, code="ring")
 
 
 @case("EVENT-003")
@@ -52,8 +56,8 @@ def test_no_interrupt_and_back(ring: Ring) -> None:
         ring.split.set_flags(flags)
         _notified(ring, 0.02)
         ring.serves()
-        if not flags and not _notified(ring):
-            raise Finding("no notification came after VIRTQ_AVAIL_F_NO_INTERRUPT was taken back")
+        if not flags:
+            _notifies(ring, "notifications come again once VIRTQ_AVAIL_F_NO_INTERRUPT was taken back")
 
 
 @case("EVENT-004")
@@ -64,8 +68,7 @@ def test_used_event_reached(ring: Ring) -> None:
     _notified(ring, 0.02)
     ring.split.set_used_event(ring.split.seen)
     ring.serves()
-    if not _notified(ring):
-        raise Finding("used.idx passed used_event, and no notification came")
+    _notifies(ring, "a notification comes when used.idx passes used_event")
 
 
 @case("EVENT-005", severity="varies")
@@ -78,8 +81,8 @@ def test_used_event_ahead(ring: Ring) -> None:
     queue.event_idx = False  # the driver's own bookkeeping would move it
     queue.set_used_event(queue.seen + 100)
     ring.serves()
-    if _notified(ring, QUIET):
-        raise Finding("a notification came although used_event lies a hundred buffers ahead")
+    came = _notified(ring, QUIET)
+    holds("no notification comes while used_event lies a hundred buffers ahead", not came, code="ring")
 
 
 @case("EVENT-006")
@@ -91,8 +94,7 @@ def test_flags_with_event_index(ring: Ring) -> None:
     ring.split.set_flags(AVAIL_NO_INTERRUPT)
     ring.split.set_used_event(ring.split.seen)
     ring.serves()
-    if not _notified(ring):
-        raise Finding("avail.flags suppressed a notification although event indices are negotiated")
+    _notifies(ring, "avail.flags suppresses nothing where event indices are negotiated")
 
 
 @both_layouts
@@ -102,8 +104,8 @@ def test_kicks_without_buffers(ring: Ring, layout: int) -> None:
     running(ring, layout)
     for _ in range(200):
         ring.queue.kick()
-    if ring.queue.peek():
-        raise Finding("something was used, and nothing was available")
+    used = ring.queue.peek()
+    holds("nothing is used where nothing was available", not used, seen=used, code="ring")
     ring.serves()
 
 

@@ -6,7 +6,8 @@ from itertools import combinations
 
 from conformance.case import case
 from conformance.cases.ring.shared import PLAIN, running
-from conformance.errors import Finding, Undrivable
+from conformance.checks import equal, holds
+from conformance.errors import Undrivable
 from conformance.links.driver import negotiate
 from conformance.ring import Ring
 from protocol.virtqueue import Feature, Status
@@ -19,8 +20,9 @@ _DRIVEN = (Feature.INDIRECT_DESC, Feature.EVENT_IDX, Feature.RING_PACKED)
 def test_mount_tag_is_offered(ring: Ring) -> None:
     """A 9P device offers VIRTIO_9P_MOUNT_TAG.  Source: Linux net/9p/trans_virtio.c (p9_virtio_probe fails
     without)."""
-    if not ring.device.offered() & Feature.MOUNT_TAG.mask:
-        raise Finding(f"features {ring.device.offered():#x} lack VIRTIO_9P_MOUNT_TAG (bit 0)")
+    offered = ring.device.offered()
+    what = "VIRTIO_9P_MOUNT_TAG (bit 0) is among the features offered"
+    holds(what, offered & Feature.MOUNT_TAG.mask, seen=f"{offered:#x}", code="ring")
 
 
 @case("FEATURE-002")
@@ -28,8 +30,9 @@ def test_version_1(ring: Ring) -> None:
     """A modern device offers VIRTIO_F_VERSION_1.  Source: virtio 1.3, 6.1 (a device MUST offer it)."""
     if ring.device.legacy:
         raise Undrivable("a legacy device does not have it")
-    if not ring.device.offered() & Feature.VERSION_1.mask:
-        raise Finding(f"features {ring.device.offered():#x} lack VIRTIO_F_VERSION_1 (bit 32)")
+    offered = ring.device.offered()
+    what = "VIRTIO_F_VERSION_1 (bit 32) is among the features offered"
+    holds(what, offered & Feature.VERSION_1.mask, seen=f"{offered:#x}", code="ring")
 
 
 @case("FEATURE-003")
@@ -39,7 +42,7 @@ def test_every_offered_subset(ring: Ring) -> None:
     offered = [f for f in _DRIVEN if f.mask & ring.device.offered()]
     for count in range(len(offered) + 1):
         for chosen in combinations(offered, count):
-            ring._next = ring.memory.base
+            ring.restart()
             ring.note(f"with {[f.name for f in chosen]}")
             running(ring, PLAIN | sum(f.mask for f in chosen)).serves()
 
@@ -89,5 +92,5 @@ def test_offer_is_stable(ring: Ring) -> None:
     during = ring.device.offered()
     ring.device.reset()
     after = ring.device.offered()
-    if not before == during == after:
-        raise Finding(f"offered: {before:#x}, then {during:#x} when negotiated, then {after:#x} after a reset")
+    equal("features offered once some were negotiated", f"{during:#x}", f"{before:#x}", code="ring")
+    equal("features offered after a reset", f"{after:#x}", f"{before:#x}", code="ring")

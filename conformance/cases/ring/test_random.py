@@ -6,7 +6,7 @@ from typing import Any
 
 from conformance.case import case
 from conformance.cases.ring.shared import INDIRECT, PLAIN, running, scaled
-from conformance.errors import Finding, Undrivable
+from conformance.errors import Finding, TargetDied, Undrivable
 from conformance.links.device import DeviceGone
 from conformance.ring import Ring
 from protocol.virtqueue import DESCRIPTOR, Descriptor, Feature
@@ -48,7 +48,7 @@ def _attempt(ring: Ring, descriptors: list[tuple[int, int, int, int]], head: int
         seen = str(finding)
     ring.device.reset()
     if (trespass := ring.memory.trespass()) is not None:
-        raise Finding(f"{seen}; {trespass}: head {head}, {found}")
+        raise Finding(f"{seen}; {trespass}: head {head}, {found}", "ring", {"what": "memory"})
     ring.restart()
     running(ring).serves()
 
@@ -75,7 +75,9 @@ def test_random_invalid_chains(ring: Ring) -> None:
         try:
             _attempt(ring, descriptors, head, jump)
         except DeviceGone as error:
-            found.append(Finding(f"{ring.death(error)}: head {head} published {jump} times, {descriptors}"))
+            how = ring.death(error)
+            text = f"{how}: head {head} published {jump} times, {descriptors}"
+            found.append(TargetDied(text, values={"how": how}))
             ring.revive()
             raise found[-1] from None
         except Finding as finding:
@@ -85,4 +87,5 @@ def test_random_invalid_chains(ring: Ring) -> None:
     try:
         attempt()
     except Flaky:
-        raise Finding(f"{found[0]}; the same did no harm a second time") from None
+        first = found[0]
+        raise Finding(f"{first}; the same did no harm a second time", first.code, first.values) from None

@@ -6,7 +6,9 @@ import time
 
 from conformance.case import case
 from conformance.cases.ring.shared import PLAIN, both_layouts, running, scaled
-from conformance.errors import Finding, Undrivable
+from conformance.checks import equal, holds
+from conformance.errors import Undrivable
+from conformance.expectation import spell
 from conformance.ring import Ring
 from protocol.virtqueue import Feature, Status
 
@@ -31,9 +33,9 @@ def test_requests_in_flight(ring: Ring, layout: int) -> None:
         ring.free_all()
         _flood(ring)
         ring.device.reset()
-        if ring.device.has_status and ring.device.status():
-            raise Finding(f"after a reset the status is {ring.device.status():#x}")
-        ring._next = ring.memory.base
+        if ring.device.has_status:
+            equal("device status after a reset", f"{ring.device.status():#x}", "0x0", code="ring")
+        ring.restart()
         running(ring, layout).serves()
 
 
@@ -48,20 +50,18 @@ def test_nothing_is_written_after_a_reset(ring: Ring) -> None:
     begin, length = queue.rings.descriptors, ring._next - queue.rings.descriptors
     before = ring.memory.read(begin, length)
     time.sleep(0.2)
-    if ring.memory.read(begin, length) != before:
-        raise Finding("memory changed after the reset was done")
+    equal("memory of before the reset, 0.2 s after it", ring.memory.read(begin, length), before, code="ring")
 
 
 @case("RESET-003")
 def test_session_is_gone(ring: Ring) -> None:
     """A reset ends the 9P session: fids of before are unknown.  Source: virtio 1.3, 2.4; 9P2000 version(5)."""
     running(ring)
-    ring.device.reset()
-    ring._next = ring.memory.base
+    ring.restart()
     ring.start()
     seen = ring.decoded(ring.exchange(ring.chain(ring.getattr())))
-    if type(seen).__name__ == "Rgetattr":
-        raise Finding("a fid of before the reset is still known")
+    gone = type(seen).__name__ != "Rgetattr"
+    holds("a fid of before the reset is unknown", gone, seen=spell(seen), code="ring")
 
 
 @case("RESET-004")
@@ -71,7 +71,7 @@ def test_features_again(ring: Ring) -> None:
     for extra in (0, Feature.INDIRECT_DESC.mask, Feature.EVENT_IDX.mask, Feature.RING_PACKED.mask, 0):
         if extra & ~offered:
             continue
-        ring._next = ring.memory.base
+        ring.restart()
         running(ring, PLAIN | extra).serves()
 
 
@@ -85,8 +85,7 @@ def test_status_reads_back(ring: Ring) -> None:
     steps = [Status.ACKNOWLEDGE, Status.ACKNOWLEDGE | Status.DRIVER]
     for value in steps:
         device.set_status(value)
-        if device.status() != value:
-            raise Finding(f"status {device.status():#x} where {int(value):#x} was written")
+        equal("device status that was written", f"{device.status():#x}", f"{int(value):#x}", code="ring")
 
 
 @case("RESET-006")
@@ -120,8 +119,7 @@ def test_failed(ring: Ring) -> None:
     """A driver that gives up (FAILED) can begin anew.  Source: virtio 1.3, 2.1 (FAILED), 3.1.1."""
     running(ring)
     ring.device.set_status(Status.FAILED | Status.ACKNOWLEDGE)
-    ring.device.reset()
-    ring._next = ring.memory.base
+    ring.restart()
     running(ring).serves()
 
 
@@ -129,5 +127,5 @@ def test_failed(ring: Ring) -> None:
 def test_fifty_resets(ring: Ring) -> None:
     """Resets in a row, a session on each, leave nothing behind that stops the next.  Source: virtio 1.3, 2.4."""
     for _ in range(scaled(50)):
-        ring._next = ring.memory.base
+        ring.restart()
         running(ring).serves()

@@ -1,17 +1,32 @@
 """One sound request of every T-message, for cases that break it: cut, stretched, with lying strings.
 
 Rule of this module: each maker gives a request that would succeed on a file `fred` or in the case's directory, its
-fids made ready; what is done to it is the case's business.
+fids made ready; what is done to it is the case's business. That it would succeed is looked at in each case
+(`require_served`): a server that refuses the sound request says nothing by refusing the broken one.
 """
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 from typing import Final
 
+from conformance.errors import Undrivable
+from conformance.expectation import OK, spell
+from conformance.links import Capability
+from conformance.operations import CLIENT_ID, CREATING, UNAME
 from conformance.wire import Session, Wire
 from protocol import messages as m
-from protocol.constants import GETATTR_BASIC, LOCK_TYPE_WRLCK, NOFID, NOTAG, O_RDWR, SETATTR_MODE
+from protocol.constants import (
+    GETATTR_ALL,
+    LOCK_TYPE_WRLCK,
+    NOFID,
+    NONUNAME,
+    NOTAG,
+    O_RDWR,
+    SETATTR_CTIME,
+    SETATTR_MODE,
+)
 from protocol.registry import Message
 
 TAG: Final = 0x77
@@ -40,21 +55,23 @@ def _dir(client: Session) -> int:
 
 MAKERS: Final[dict[str, Callable[[Session], Message]]] = {
     "Tversion": lambda c: m.Tversion(NOTAG, 8192, b"9P2000.L"),
-    "Tauth": lambda c: m.Tauth(TAG, c.fid(), b"root", b"", 0),
-    "Tattach": lambda c: m.Tattach(TAG, c.fid(), NOFID, b"root", b"/", 0),
+    "Tauth": lambda c: m.Tauth(TAG, c.fid(), UNAME, b"", 0),
+    "Tattach": lambda c: m.Tattach(TAG, c.fid(), NOFID, UNAME, c.aname or b"/", 0),
     "Tflush": lambda c: m.Tflush(TAG, 4711),
     "Twalk": lambda c: m.Twalk(TAG, c.root, c.fid(), (b"dir", b"..", FRED)),
     "Tclunk": lambda c: m.Tclunk(TAG, _path(c)),
     "Tlopen": lambda c: m.Tlopen(TAG, _path(c), 0),
-    "Tlcreate": lambda c: m.Tlcreate(TAG, _dir(c), b"made", O_RDWR, 0o644, 0),
+    "Tlcreate": lambda c: m.Tlcreate(TAG, _dir(c), b"made", O_RDWR | CREATING, 0o644, 0),
     "Tread": lambda c: m.Tread(TAG, _open(c), 0, 100),
     "Twrite": lambda c: m.Twrite(TAG, _open(c), 0, b"data"),
     "Tfsync": lambda c: m.Tfsync(TAG, _open(c), 0),
     "Treaddir": lambda c: m.Treaddir(TAG, c.open(), 0, 4096),
-    "Tmkdir": lambda c: m.Tmkdir(TAG, _dir(c), b"made", 0o755, 0),
+    "Tmkdir": lambda c: m.Tmkdir(TAG, _dir(c), b"made", stat.S_IFDIR | 0o755, 0),
     "Tstatfs": lambda c: m.Tstatfs(TAG, _path(c)),
-    "Tgetattr": lambda c: m.Tgetattr(TAG, _path(c), GETATTR_BASIC),
-    "Tsetattr": lambda c: m.Tsetattr(TAG, _path(c), SETATTR_MODE, 0o600, 0, 0, 0, 0, 0, 0, 0),
+    "Tgetattr": lambda c: m.Tgetattr(TAG, _path(c), GETATTR_ALL),
+    "Tsetattr": lambda c: m.Tsetattr(
+        TAG, _path(c), SETATTR_MODE | SETATTR_CTIME, stat.S_IFREG | 0o600, NONUNAME, NONUNAME, 0, 0, 0, 0, 0
+    ),
     "Tsymlink": lambda c: m.Tsymlink(TAG, _dir(c), b"made", b"target", 0),
     "Treadlink": lambda c: m.Treadlink(TAG, c.walk_to(b"link")),
     "Tlink": lambda c: m.Tlink(TAG, _dir(c), _path(c), b"made"),
@@ -65,8 +82,8 @@ MAKERS: Final[dict[str, Callable[[Session], Message]]] = {
     "Tremove": lambda c: m.Tremove(TAG, c.walk_to(b"victim")),
     "Txattrwalk": lambda c: m.Txattrwalk(TAG, _path(c), c.fid(), b""),
     "Txattrcreate": lambda c: m.Txattrcreate(TAG, _path(c), b"user.x", 1, 0),
-    "Tlock": lambda c: m.Tlock(TAG, _open(c), LOCK_TYPE_WRLCK, 0, 0, 0, 1, b"127.0.0.1"),
-    "Tgetlock": lambda c: m.Tgetlock(TAG, _open(c), LOCK_TYPE_WRLCK, 0, 0, 1, b"127.0.0.1"),
+    "Tlock": lambda c: m.Tlock(TAG, _open(c), LOCK_TYPE_WRLCK, 0, 0, 0, 1, CLIENT_ID),
+    "Tgetlock": lambda c: m.Tgetlock(TAG, _open(c), LOCK_TYPE_WRLCK, 0, 0, 1, CLIENT_ID),
 }
 """Name of the message -> one sound request, made with fids of that session."""
 
@@ -76,3 +93,17 @@ STRINGS: Final[dict[str, tuple[str, ...]]] = {
     if any(field.kind.name == "STRING" for field in m.BY_NAME[name].fields)
 }
 """Messages that carry strings, and the names of those fields."""
+
+
+def require_served(wire: Wire, name: str, *, hung_up: bool) -> None:
+    """End the case as undrivable unless the server serves the sound request, which was refused when it was broken.
+
+    `hung_up`: the server has ended the connection, and a new one is made where the link can have one.
+    """
+    if name == "Tauth" or (hung_up and Capability.SESSIONS not in wire.capabilities):
+        return  # which is refused where no authentication is wanted; nothing more can be asked
+    client = wire.session() if hung_up else wire.client
+    request = MAKERS[name](client)
+    reply = client.send(request).wait()
+    if client.errno_of(reply) != OK:
+        raise Undrivable(f"the server refuses {spell(request)} also as it should be: {spell(reply)}")

@@ -6,17 +6,20 @@ Rule of this module: each function is the body of a case; the family's module na
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from conformance.cases.wire import allowed
+from conformance.checks import Octal, equal, holds, report
 from conformance.client import HungUp, NoReply, Pending
 from conformance.errors import Finding
-from conformance.expectation import Expect, Rerror, names, spell
+from conformance.expectation import OK, Expect, Rerror, errno_name, spell
+from conformance.expectation import names as errno_names
 from conformance.wire import Session, Wire
 from protocol.codec import frame
-from protocol.constants import GETATTR_BASIC, NOTAG
-from protocol.messages import Tgetattr, Trenameat, Tunlinkat
+from protocol.constants import GETATTR_ALL, NOTAG
+from protocol.fields import Qid
+from protocol.messages import Rversion, Tgetattr, Trenameat, Tunlinkat
 from protocol.registry import Message
 
 Send = Callable[[Session, int], Pending[Any]]
@@ -45,6 +48,159 @@ def label(value: object) -> str:
     return str(value)
 
 
+# ---- what the host has
+
+
+def content(wire: Wire, name: bytes, expected: bytes, after: str = "") -> bool:
+    """A file of the case's directory holds those bytes on the host. `after` says what was done before."""
+    return equal(f"content of {name!r} on the host{_after(after)}", wire.host.content(name), expected, code="content")
+
+
+def names(wire: Wire, expected: set[bytes], within: bytes = b"", after: str = "") -> bool:
+    """The case's directory, or a directory in it, holds those names and no others on the host."""
+    where = f"in {within!r}" if within else "in the directory"
+    return equal(f"names {where} on the host{_after(after)}", wire.host.names(within), expected, code="names")
+
+
+def present(wire: Wire, name: bytes, after: str = "") -> bool:
+    """The name is there on the host."""
+    return holds(f"{name!r} is there on the host{_after(after)}", wire.host.exists(name), code="exists", name=name)
+
+
+def absent(wire: Wire, name: bytes, after: str = "") -> bool:
+    """Nothing has that name on the host."""
+    return holds(f"{name!r} is not on the host{_after(after)}", not wire.host.exists(name), code="exists", name=name)
+
+
+def mode_is(wire: Wire, name: bytes, expected: int) -> bool:
+    """The host sees `name` with these permission bits."""
+    seen = Octal(stat.S_IMODE(wire.host.stat(name).st_mode))
+    return equal(f"permission bits of {name!r} on the host", seen, Octal(expected), code="field:mode")
+
+
+def group_is(wire: Wire, name: bytes, expected: int) -> bool:
+    """The host sees `name` belonging to that group."""
+    return equal(f"group of {name!r} on the host", wire.host.stat(name).st_gid, expected, code="field:gid")
+
+
+def size_is(wire: Wire, name: bytes, expected: int, after: str = "") -> bool:
+    """The host sees `name` with that size."""
+    seen = wire.host.stat(name).st_size
+    return equal(f"size of {name!r} on the host{_after(after)}", seen, expected, code="field:size")
+
+
+def _after(what: str) -> str:
+    return f" after {what}" if what else ""
+
+
+def tree(wire: Wire) -> dict[bytes, str]:
+    """What the case's directory holds, all that is beside it and what is outside the export: path -> kind and size."""
+    found: dict[bytes, str] = {}
+    outside, export = wire.top.root.parent, wire.top.root
+    for shown, directory in ((b"OUTSIDE/", outside), (b"OUTSIDE/", outside / "outside"), (b"EXPORT/", export)):
+        if directory.is_dir():
+            for entry in directory.iterdir():
+                if entry.name not in ("server.log", "export"):
+                    found[shown + bytes(entry.relative_to(directory))] = _kind(entry.lstat())
+    for entry in wire.host.root.rglob("*"):
+        found[bytes(entry.relative_to(wire.host.root))] = _kind(entry.lstat())
+    return found
+
+
+_KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symbolic link", stat.S_IFIFO: "fifo"}
+
+
+def _kind(info: Any) -> str:
+    kind = _KINDS.get(stat.S_IFMT(info.st_mode), oct(stat.S_IFMT(info.st_mode)))
+    size = "" if stat.S_ISDIR(info.st_mode) else f" of {info.st_size} bytes"
+    return f"{kind}{size}, mode {stat.S_IMODE(info.st_mode):#o}"
+
+
+def unchanged(wire: Wire, before: dict[bytes, str]) -> bool:
+    """Nothing in the case's directory, beside it or outside the export was made, changed or removed since `before`."""
+    return same_tree("the request has changed nothing on the host", tree(wire), before, "changed")
+
+
+def same_tree(what: str, after: Mapping[Any, str], before: Mapping[Any, str], code: str) -> bool:
+    """Both hold the same entries; what was made, changed or removed is named."""
+    words = [f"made {name!r}" for name in after if name not in before]
+    words += [f"removed {name!r}" for name in before if name not in after]
+    words += [f"changed {name!r}" for name in before if name in after and after[name] != before[name]]
+    if not words:
+        return True
+    seen = ", ".join(sorted(words)[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
+    other = [name for name in sorted(after) if after[name] != before.get(name)]
+    details = "; ".join(f"{name!r} is now {after[name]}" for name in other)
+    values = {"what": what, "seen": seen, "expected": "nothing"}
+    report(Finding(f"not so: {what}: {seen}" + (f" ({details[:300]})" if details else ""), code, values))
+    return False
+
+
+# ---- what the server says
+
+
+def reads(client: Session, fid: int, expected: bytes, what: str, offset: int = 0, count: int = 4096) -> bool:
+    """Tread of `count` bytes at `offset` brings those bytes. `what` names the file and what was done to it."""
+    seen = bytes(client.read(fid, offset, count).data)
+    return equal(f"bytes that Tread brings of {what}", seen, expected, code="content", call="Tread")
+
+
+def size_in_reply(client: Session, fid: int, expected: int, what: str) -> bool:
+    """Rgetattr of the fid tells that size."""
+    seen = client.getattr(fid).size
+    return equal(f"size in Rgetattr of {what}", seen, expected, code="field:size", call="Tgetattr")
+
+
+def path_of(client: Session, fid: int) -> int:
+    """qid.path in Rgetattr of the fid."""
+    return client.getattr(fid).qid.path
+
+
+def same_file(what: str, seen: Qid | int, expected: Qid | int) -> bool:
+    """Both are the qid.path of one file."""
+    paths = [value if isinstance(value, int) else value.path for value in (seen, expected)]
+    return equal(f"qid.path of {what}", paths[0], paths[1], code="field:qid")
+
+
+def kind_is(what: str, qid: Qid, expected: int) -> bool:
+    """qid.type is that one."""
+    return equal(f"qid.type {what}", Hex(qid.type), Hex(expected), code="field:qid")
+
+
+class Hex(int):
+    """A number that messages show in base 16."""
+
+    def __repr__(self) -> str:
+        return hex(self)
+
+    __str__ = __repr__
+
+
+def short_of(what: str, before: int | None, now: int | None, limit: int) -> bool:
+    """A measure of the server's process has grown by less than `limit`; nothing is judged where it has no process."""
+    if before is None or now is None:
+        return True
+    return holds(
+        f"{what} grows by less than {limit}", now - before < limit, seen=f"{before} before, {now} after", code="memory"
+    )
+
+
+def memory_within(wire: Wire, before: int | None, limit: int, what: str) -> bool:
+    """The server's resident memory has grown by less than `limit` bytes since it was `before`. `what` was done."""
+    return short_of(f"resident memory of the server in bytes, after {what},", before, wire.memory(), limit)
+
+
+def descriptors_within(wire: Wire, before: int | None, limit: int, what: str) -> bool:
+    """The server has, within some seconds, fewer than `limit` open files more than `before`. `what` was done."""
+    if before is None:
+        return True
+    now = wire.settled(wire.descriptors, before + limit)
+    return short_of(f"number of files that the server has open, after {what},", before, now, limit)
+
+
+# ---- requirements of many messages
+
+
 def dead_fid(wire: Wire, which: str, send: Send) -> None:
     """A request about a fid that stands for nothing is refused, and makes no fid by the way."""
     client = wire.client
@@ -66,11 +222,9 @@ def no_name(wire: Wire, name: bytes, send: SendName, errnos: Expect = allowed.IL
     if name == ABSOLUTE:
         name = wire.decoy()
     host.directory(b"sub")
-    before = _tree(wire)
+    before = tree(wire)
     send(wire.client, wire.client.walk_to(), name).result(errnos)
-    after = _tree(wire)
-    if after != before:
-        raise Finding(f"it was refused, and yet there is {sorted(after - before)}, gone is {sorted(before - after)}")
+    unchanged(wire, before)
 
 
 def dot_name(wire: Wire, name: bytes, send: SendName) -> None:
@@ -87,9 +241,10 @@ def long_name(wire: Wire, send: SendName) -> None:
     """A name of 255 bytes is a name; one of 256 is refused."""
     client = wire.client
     send(client, client.walk_to(), b"n" * 255).result()
-    if not wire.host.exists(b"n" * 255):
-        raise Finding("a name of 255 bytes was accepted, and the host does not have it")
+    present(wire, b"n" * 255)
+    before = wire.host.names()
     send(client, client.walk_to(), b"m" * 256).result(allowed.NAME_TOO_LONG)
+    names(wire, before, after="the request with a name of 256 bytes")
 
 
 def raw_name(wire: Wire, send: SendName) -> None:
@@ -97,8 +252,7 @@ def raw_name(wire: Wire, send: SendName) -> None:
     client = wire.client
     name = b"\xff\xfe caf\xe9 \x01"
     send(client, client.walk_to(), name).result()
-    if name not in wire.host.names():
-        raise Finding(f"asked to make {name!r}; the host has {sorted(wire.host.names())}")
+    names(wire, {name})
 
 
 def in_a_file(wire: Wire, send: SendName) -> None:
@@ -106,47 +260,8 @@ def in_a_file(wire: Wire, send: SendName) -> None:
     client = wire.client
     wire.host.file(b"plain", b"x")
     send(client, client.walk_to(b"plain"), b"child").result(allowed.NOT_A_DIRECTORY)
-    if wire.host.names() != {b"plain"}:
-        raise Finding(f"something was made beside the file: {sorted(wire.host.names())}")
-
-
-def mode_is(wire: Wire, name: bytes, wanted: int) -> None:
-    """The host sees `name` with these permission bits."""
-    seen = stat.S_IMODE(wire.host.stat(name).st_mode)
-    if seen != wanted:
-        raise Finding(f"{name!r} has mode {seen:#o} on the host; asked for: {wanted:#o}")
-
-
-def same(seen: object, wanted: object, what: str) -> None:
-    """Finding unless they are equal, in words."""
-    if seen != wanted:
-        raise Finding(f"{what}: {seen!r}, not {wanted!r}")
-
-
-def unchanged(wire: Wire, before: set[tuple[bytes, int, int]]) -> None:
-    """Nothing in the case's directory was made, changed or removed since `before = tree(wire)`."""
-    after = _tree(wire)
-    if after != before:
-        raise Finding(f"there is now {sorted(after - before)}, gone is {sorted(before - after)}")
-
-
-def tree(wire: Wire) -> set[tuple[bytes, int, int]]:
-    """The case's directory and everything beside it, as (path, mode, size)."""
-    return _tree(wire)
-
-
-def _tree(wire: Wire) -> set[tuple[bytes, int, int]]:
-    found = set()
-    top = wire.top.root.parent
-    for directory in (top, top / "outside", wire.top.root):
-        if not directory.is_dir():
-            continue
-        for entry in directory.iterdir():
-            if entry.name != "server.log":
-                found.add((bytes(entry), entry.lstat().st_mode, 0 if entry.is_dir() else entry.lstat().st_size))
-    for entry in wire.host.root.rglob("*"):
-        found.add((bytes(entry), entry.lstat().st_mode, 0 if entry.is_dir() else entry.lstat().st_size))
-    return found
+    names(wire, {b"plain"})
+    content(wire, b"plain", b"x")
 
 
 def refused_or_hung_up(
@@ -160,7 +275,7 @@ def refused_or_hung_up(
     """
     try:
         client.send_raw(raw, remark)
-        probe = Tgetattr(client.tag(), client.root, GETATTR_BASIC)
+        probe = Tgetattr(client.tag(), client.root, GETATTR_ALL)
         client.burst([probe])
         reply = _first(wire, client, tag, probe.tag)
     except HungUp:
@@ -168,32 +283,42 @@ def refused_or_hung_up(
     if isinstance(reply, also):
         return reply
     number = client.errno_of(reply)
-    if number not in errnos:
-        raise Finding(f"no sound request: allowed: {names(errnos)} or hanging up; seen: {spell(reply)}")
+    what, wanted = remark or "a frame that is no sound request", "a refusal or the end of the connection"
+    values = {"call": what, "what": spell(reply), "expected": wanted}
+    if number == OK:
+        text = f"{what} succeeded with {spell(reply)}, expected {wanted}"
+        report(Finding(text, "errno", {**values, "seen": "success"}))
+    elif number not in errnos:
+        text = f"{what} was refused with {errno_name(number)}, expected {errno_names(errnos)}"
+        report(Finding(text, "errno-choice", {**values, "seen": errno_name(number)}, "varies"))
     return reply
 
 
 def _first(wire: Wire, client: Session, tag: int, probe: int) -> Message | Rerror:
-    """The reply to the request with `tag`, which `probe` was sent right behind."""
+    """The reply to the request with `tag`, once `probe`, which was sent right behind it, has been answered, too."""
+    found: Message | Rerror | None = None
     probe_seen = hanging = False
-    while True:
+    while found is None or not probe_seen:
         try:
             reply = client.next_reply(0.2 if probe_seen else 0.5)
         except NoReply as error:
+            if isinstance(found, Rversion):
+                return found  # which ended what was in flight
             if probe_seen:
-                raise NoReply(f"{error}; the request sent after it was answered") from None
+                raise NoReply(f"{error}; the request sent after it was answered", "raw") from None
             if hanging:
-                raise NoReply(f"{error}; another session is served meanwhile") from None
+                raise NoReply(f"{error}; another session is served meanwhile", "raw") from None
             hanging = True
             other = wire.session()  # so it hangs, and is not merely slow
             other.getattr(other.root)
             continue
         if reply.tag == probe:
             probe_seen = True
-        elif reply.tag in (tag, NOTAG):
-            return reply
+        elif reply.tag in (tag, NOTAG) and found is None:
+            found = reply
         else:
-            raise Finding(f"answered with tag {reply.tag}, asked with {tag}: {spell(reply)}")
+            raise Finding(f"answered with tag {reply.tag}, asked with {tag}: {spell(reply)}", "reply")
+    return found
 
 
 def resized(raw: bytes) -> bytes:

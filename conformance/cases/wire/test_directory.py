@@ -6,14 +6,13 @@ boundary fell into an entry, is a file that a guest loses in a copy.
 
 from __future__ import annotations
 
-import os
 import stat
 
 import pytest
 
 from conformance.case import case
 from conformance.cases.wire import allowed, shared
-from conformance.errors import Finding
+from conformance.checks import Octal, between, equal, holds, one_of
 from conformance.expectation import OK
 from conformance.wire import Session, Wire
 from protocol.constants import (
@@ -26,13 +25,6 @@ from protocol.constants import (
     DT_SOCK,
     DT_UNKNOWN,
     EEXIST,
-    EINVAL,
-    EIO,
-    EMSGSIZE,
-    ENAMETOOLONG,
-    ENOENT,
-    EOVERFLOW,
-    ESTALE,
     O_DIRECTORY,
     O_RDONLY,
     QTDIR,
@@ -49,15 +41,15 @@ def _names(client: Session, fid: int, count: int | None = None) -> list[bytes]:
     return [entry.name for entry in client.entries(fid, count) if entry.name not in HERE]
 
 
-def _complete(found: list[bytes], wanted: set[bytes]) -> None:
+def _complete(found: list[bytes], wanted: set[bytes], what: str = "the directory") -> None:
     """Each wanted name came once."""
-    if sorted(found) != sorted(wanted):
-        twice = sorted({name for name in found if found.count(name) > 1})
-        missing = sorted(wanted - set(found))
-        raise Finding(
-            f"{len(wanted)} entries are there; twice: {twice[:5]}; missing: {missing[:5]} ({len(missing)}); "
-            f"too many: {sorted(set(found) - wanted)[:5]}"
-        )
+    twice = {name for name in found if found.count(name) > 1} if len(set(found)) < len(found) else set()
+    values = {"call": "Treaddir"}
+    equal(f"names that Treaddir brings more than once of {what}", twice, set(), code="names", **values)
+    missing, beside = wanted - set(found), set(found) - wanted
+    seen = f"{len(missing)} of {len(wanted)}, {sorted(missing)[:5]}"
+    holds(f"no name is missing in what Treaddir brings of {what}", not missing, seen=seen, code="names", **values)
+    equal(f"names that Treaddir brings of {what} and that are not there", beside, set(), code="names", **values)
 
 
 # --- readdir --------------------------------------------------------------------------------------
@@ -71,13 +63,14 @@ def test_entries(wire: Wire) -> None:
     wanted = {host.file(b"file"): DT_REG, host.directory(b"dir"): DT_DIR, host.symlink(b"link", b"x"): DT_LNK,
               host.fifo(b"fifo"): DT_FIFO, host.device(b"char", 1, 3): DT_CHR,
               host.device(b"block", 7, 0, block=True): DT_BLK}  # fmt: skip
-    os.mknod(host.path(b"socket"), stat.S_IFSOCK | 0o600)
-    wanted[b"socket"] = DT_SOCK
+    wanted[host.socket(b"socket")] = DT_SOCK
     found = {entry.name: entry for entry in client.entries(client.open()) if entry.name not in HERE}
     _complete(list(found), set(wanted))
     for name, kind in wanted.items():
-        assert found[name].type in (kind, DT_UNKNOWN), f"{name!r} has type {found[name].type}"
-        assert found[name].qid.path == client.getattr(client.walk_to(name)).qid.path, name
+        if name in found:
+            one_of(f"type of the entry {name!r}", found[name].type, (kind, DT_UNKNOWN), code="field:type")
+            path = shared.path_of(client, client.walk_to(name))
+            shared.same_file(f"the entry {name!r}, beside that of Rgetattr", found[name].qid, path)
 
 
 @case("WIRE-DIR-002", covers=[Treaddir], severity="varies")
@@ -86,7 +79,7 @@ def test_dot_and_dotdot_are_listed(wire: Wire) -> None:
     it open."""
     client = wire.client
     names = [entry.name for entry in client.entries(client.open())]
-    assert {b".", b".."} <= set(names)
+    equal("`.` and `..` among the entries", set(names) & set(HERE), set(HERE), code="names")
 
 
 @pytest.mark.parametrize("count", [64, 100, 300, 1000, 4072])
@@ -100,7 +93,7 @@ def test_small_counts(wire: Wire, count: int) -> None:
     offset, found = 0, []
     while True:
         data = client.readdir(fid, offset, count).data
-        assert len(data) <= count, f"{len(data)} bytes where {count} were asked for"
+        between("bytes of entries in Rreaddir", len(data), 0, count, call="Treaddir")
         entries = list(decode_dirents(data))
         if not entries:
             break
@@ -117,9 +110,9 @@ def test_count_too_small_for_one_entry(wire: Wire) -> None:
     wire.host.file(b"n" * 200)
     fid = client.open()
     for count in (1, 23, 24):
-        reply = client.readdir(fid, 0, count, expect={OK, EINVAL, EIO, EMSGSIZE, EOVERFLOW})
+        reply = client.readdir(fid, 0, count, expect=allowed.SMALL_COUNT | {OK})
         if isinstance(reply, Rreaddir):
-            assert len(reply.data) == 0, f"{len(reply.data)} bytes where not even the smallest entry fits {count}"
+            equal(f"bytes of entries in Rreaddir, where none fits the count {count}", len(reply.data), 0)
 
 
 @case("WIRE-DIR-005", covers=[Treaddir], severity="varies")
@@ -135,7 +128,7 @@ def test_long_name_in_a_small_count_is_not_the_end(wire: Wire) -> None:
     fid = client.open()
     offset, found = 0, set()
     for _ in range(100):
-        reply = client.readdir(fid, offset, 100, expect={OK, EINVAL, EIO, EMSGSIZE, EOVERFLOW})
+        reply = client.readdir(fid, offset, 100, expect=allowed.SMALL_COUNT | {OK})
         if not isinstance(reply, Rreaddir):
             return
         entries = list(decode_dirents(reply.data))
@@ -143,27 +136,26 @@ def test_long_name_in_a_small_count_is_not_the_end(wire: Wire) -> None:
             break
         found |= {entry.name for entry in entries}
         offset = entries[-1].offset
-    if found < wanted:
-        raise Finding(f"the listing ended as if it were whole, and {len(wanted - found)} are missing")
+    equal("names missing in a listing that ended as if it were whole", wanted - found, set(), code="names")
 
 
 @case("WIRE-DIR-006", covers=[Treaddir])
 def test_going_on_after_any_entry(wire: Wire) -> None:
     """Treaddir goes on after any entry whose offset it is given, and brings all that come after it.  Source: chaos/diod
-    protocol.md, "offset is the offset returned in the last directory entry"; plan9port#791, WSL#5074 (WSL#5074,
-    #13613; plan9port#791): clients stop in the middle of a reply."""
+    protocol.md, "offset is the offset returned in the last directory entry"; clients stop in the middle of a reply
+    (WSL#5074, WSL#13613, plan9port#791)."""
     client, host = wire.client, wire.host
     for number in range(40):
         host.file(b"file-%03d" % number)
     fid = client.open()
     whole = list(client.entries(fid))
-    assert len({entry.offset for entry in whole}) == len(whole), "two entries have one offset"
+    equal("different offsets of the entries", len({entry.offset for entry in whole}), len(whole), code="names")
     for index in range(0, len(whole), 7):
         offset, rest = whole[index].offset, []
         while entries := list(decode_dirents(client.readdir(fid, offset, 4096).data)):
             rest += [entry.name for entry in entries]
             offset = entries[-1].offset
-        assert rest == [entry.name for entry in whole[index + 1 :]], f"after entry {index}"
+        equal(f"names after entry {index}", rest, [entry.name for entry in whole[index + 1 :]], code="names")
 
 
 @case("WIRE-DIR-007", covers=[Treaddir], severity="linux")
@@ -175,7 +167,7 @@ def test_from_the_start_again(wire: Wire) -> None:
     fid = client.open()
     _complete(_names(client, fid), wanted)
     wanted.add(host.file(b"three"))
-    os.unlink(host.path(b"one"))
+    host.unlink(b"one")
     _complete(_names(client, fid), wanted - {b"one"})
 
 
@@ -210,7 +202,8 @@ def test_count_beyond_msize(wire: Wire, over: int) -> None:
     count = over if over > 0x7FFFFFFF else client.msize - RREAD_HDRSZ + over
     reply = wire.prompt(client.send_readdir(fid, 0, count), allowed.BAD_COUNT | {OK})
     if isinstance(reply, Rreaddir):
-        assert len(reply.data), "no entries, which means the end"
+        largest = client.msize - RREAD_HDRSZ
+        between("bytes of entries in Rreaddir, where none would mean the end", len(reply.data), 1, largest)
 
 
 @pytest.mark.parametrize("offset", [1, 0xDEADBEEF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF], ids=shared.label)
@@ -221,9 +214,10 @@ def test_offset_that_was_never_given(wire: Wire, offset: int) -> None:
     client, host = wire.client, wire.host
     wanted = {host.file(b"one"), host.file(b"two")}
     fid = client.open()
-    reply = client.readdir(fid, offset, 4096, expect={OK, EINVAL, EIO, ENOENT, EOVERFLOW})
+    reply = client.readdir(fid, offset, 4096, expect=allowed.BAD_COOKIE | {OK})
     if isinstance(reply, Rreaddir):
-        assert {entry.name for entry in decode_dirents(reply.data)} <= wanted | set(HERE)
+        beside = {entry.name for entry in decode_dirents(reply.data)} - wanted - set(HERE)
+        equal("names in Rreaddir that the directory does not hold", beside, set(), code="names")
     # On a fid of its own: ext4 itself gives nothing at 0 to a descriptor that has just been at 2^63-1.
     _complete(_names(client, client.open()), wanted)
 
@@ -243,7 +237,7 @@ def test_changes_while_it_is_read(wire: Wire) -> None:
         offset = entries[-1].offset
         for _ in range(5):
             if goes:
-                os.unlink(host.path(goes.pop()))
+                host.unlink(goes.pop())
             host.file(b"comes-%03d" % step)
             step += 1
             if step > 400:
@@ -274,15 +268,15 @@ def test_readdir_of_a_file(wire: Wire) -> None:
     ENOTDIR."""
     wire.host.file(b"fred", bytes(1000))
     client = wire.client
-    client.readdir(client.open(b"fred"), expect=allowed.NOT_A_DIRECTORY | allowed.WRONG_STATE)
+    client.readdir(client.open(b"fred"), expect=allowed.NOT_A_DIRECTORY_STREAM)
 
 
 @case("WIRE-DIR-015", covers=[Treaddir])
 def test_readdir_of_an_unopened_fid(wire: Wire) -> None:
     """Treaddir of a fid that was not opened is refused.  Source: chaos/diod protocol.md, "previously opened with
-    lopen"; pTOS#158 (pTOS#158)."""
+    lopen"; pTOS#158."""
     client = wire.client
-    client.readdir(client.walk_to(), expect=allowed.WRONG_STATE)
+    client.readdir(client.walk_to(), expect=allowed.NOT_A_DIRECTORY_STREAM)
 
 
 @pytest.mark.parametrize("which", shared.DEAD)
@@ -295,7 +289,7 @@ def test_readdir_of_dead_fid(wire: Wire, which: str) -> None:
 @case("WIRE-DIR-017", covers=[Treaddir])
 def test_flushed_readdir(wire: Wire) -> None:
     """After a Treaddir was flushed, the next one brings what was asked for, not what the flushed one would have.
-    Source: flush(5); v9fs waited for the old reply (rust-9p#15, rust-9p#15 (ml 2021-01))."""
+    Source: flush(5); v9fs waited for the old reply (rust-9p#15)."""
     client, host = wire.client, wire.host
     wanted = {host.file(b"file-%03d" % number) for number in range(60)}
     fid = client.open(flags=O_RDONLY | O_DIRECTORY)
@@ -314,11 +308,12 @@ def test_empty_and_removed_directory(wire: Wire) -> None:
     client, host = wire.client, wire.host
     host.directory(b"dir")
     fid = client.open(b"dir")
-    assert _names(client, fid) == []
-    os.rmdir(host.path(b"dir"))
-    reply = client.readdir(fid, 0, 1000, expect={OK, ENOENT, ESTALE})
+    equal("names that Treaddir brings of an empty directory", _names(client, fid), [], code="names")
+    host.rmdir(b"dir")
+    reply = client.readdir(fid, 0, 1000, expect=allowed.GONE | {OK})
     if isinstance(reply, Rreaddir):
-        assert {entry.name for entry in decode_dirents(reply.data)} <= set(HERE)
+        beside = {entry.name for entry in decode_dirents(reply.data)} - set(HERE)
+        equal("names in Rreaddir of a directory that was removed", beside, set(), code="names")
 
 
 # --- mkdir ----------------------------------------------------------------------------------------
@@ -331,9 +326,10 @@ def test_mkdir(wire: Wire) -> None:
     client = wire.client
     parent = client.walk_to()
     qid = client.mkdir(parent, b"dir", 0o750).qid
-    assert stat.S_ISDIR(wire.host.stat(b"dir").st_mode)
-    assert qid.type & QTDIR
-    assert qid.path == client.getattr(client.walk_to(b"dir")).qid.path
+    made = wire.host.stat(b"dir").st_mode
+    holds("b'dir' is a directory on the host", stat.S_ISDIR(made), seen=Octal(made), code="field:mode")
+    shared.kind_is("in Rmkdir", qid, QTDIR)
+    shared.same_file("Rmkdir, beside that of Rgetattr", qid, shared.path_of(client, client.walk_to(b"dir")))
     client.mkdir(parent, b"other")
     client.walk_to(b"other", start=parent)
 
@@ -353,12 +349,11 @@ def test_mkdir_in_a_set_group_id_directory(wire: Wire) -> None:
     """A directory made in a set-group-id directory has that bit and that group, as the client asks for it.  Source:
     mkdir(2), inode(7); v9fs_vfs_mkdir_dotl adds S_ISGID, v9fs_get_fsgid_for_create gives the parent's group."""
     client, host = wire.client, wire.host
-    host.directory(b"shared", 0o2775)
-    os.chown(host.path(b"shared"), 0, 4711)
-    os.chmod(host.path(b"shared"), 0o2775)
+    host.directory(b"shared")
+    host.owner(b"shared", 0, 4711, 0o2775)
     client.mkdir(client.walk_to(b"shared"), b"dir", stat.S_IFDIR | 0o2755, 4711)
     shared.mode_is(wire, b"shared/dir", 0o2755)
-    shared.same(host.stat(b"shared/dir").st_gid, 4711, "its group")
+    shared.group_is(wire, b"shared/dir", 4711)
 
 
 @case("WIRE-DIR-032", covers=[Tmkdir], severity="linux")
@@ -366,7 +361,17 @@ def test_mkdir_group_as_asked(wire: Wire) -> None:
     """A new directory belongs to the group that was asked for.  Source: chaos/diod protocol.md, mkdir, gid."""
     client = wire.client
     client.mkdir(client.root, b"dir", 0o755, 4711)
-    shared.same(wire.host.stat(b"dir").st_gid, 4711, "its group")
+    shared.group_is(wire, b"dir", 4711)
+
+
+@case("WIRE-DIR-043", covers=[Tmkdir])
+def test_mkdir_mode_without_the_type(wire: Wire) -> None:
+    """A mode of nothing but permission bits makes a directory as well; Linux sends S_IFDIR along.  Source: chaos/diod
+    protocol.md, mkdir, "mode contains Linux mkdir(2) mode bits"."""
+    client = wire.client
+    client.mkdir(client.root, b"dir", 0o750, exact=True)
+    made = Octal(wire.host.stat(b"dir").st_mode)
+    equal("mode of b'dir' on the host", made, Octal(stat.S_IFDIR | 0o750), code="field:mode")
 
 
 @case("WIRE-DIR-033", covers=[Tmkdir])
@@ -375,7 +380,7 @@ def test_mkdir_of_what_exists(wire: Wire) -> None:
     client, host = wire.client, wire.host
     for name in (host.file(b"file"), host.directory(b"dir"), host.symlink(b"link", b"nowhere")):
         client.mkdir(client.root, name, expect=EEXIST)
-    assert host.names() == {b"file", b"dir", b"link"}
+    shared.names(wire, {b"file", b"dir", b"link"})
 
 
 @case("WIRE-DIR-034", covers=[Tmkdir])
@@ -395,7 +400,7 @@ def test_mkdir_of_dead_fid(wire: Wire, which: str) -> None:
 @case("WIRE-DIR-036", covers=[Tmkdir])
 def test_mkdir_under_no_name(wire: Wire, name: bytes) -> None:
     """Tmkdir under an empty name, or one that holds a slash, is refused and makes nothing.  Source: QEMU
-    name_is_illegal; kvmtool kvmtool 9bb99a8."""
+    name_is_illegal; kvmtool 9bb99a8."""
     shared.no_name(wire, name, lambda client, fid, name: client.send_mkdir(fid, name))
 
 
@@ -427,17 +432,17 @@ def test_mkdir_name_that_is_no_text(wire: Wire) -> None:
 @case("WIRE-DIR-041", covers=[Tmkdir], seconds=30.0)
 def test_mkdir_to_a_depth_without_end(wire: Wire) -> None:
     """Directories in directories until the path is longer than 65,535 bytes: each is made in its parent or refused; the
-    server lives, and nothing is made elsewhere.  Source: GitLab qemu#3358, a path's length in sixteen bits (GitLab
-    qemu#3358)."""
+    server lives, and nothing is made elsewhere.  Source: GitLab qemu#3358, a path's length in sixteen bits."""
     client = wire.client
     fid, name = client.walk_to(), b"d" * 250
     for depth in range(275):
-        reply = client.mkdir(fid, name, expect={OK, ENAMETOOLONG, ENOENT, EIO, EINVAL})
+        reply = client.mkdir(fid, name, expect=allowed.NAME_TOO_LONG | {OK})
         if not isinstance(reply, Rmkdir):
             break
         walked = client.send_walk(fid, fid, name).wait()
         if client.errno_of(walked) != OK:
             break
-        assert client.getattr(fid).qid.path == reply.qid.path, f"depth {depth}: walked to another directory"
+        path = shared.path_of(client, fid)
+        shared.same_file(f"the directory at depth {depth}, beside that of Rmkdir", path, reply.qid)
     client.getattr(client.root)
-    assert wire.host.names() == {name}
+    shared.names(wire, {name})

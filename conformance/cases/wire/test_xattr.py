@@ -16,28 +16,18 @@ from conformance.cases.wire.xattrs import (
     COLOUR,
     EDGES,
     FRED,
-    READS_AS_FID,
     VALUE,
     get_value,
     host_has,
     put_value,
     read_value,
-    refused,
+    settled,
     with_attributes,
 )
-from conformance.errors import Finding
+from conformance.checks import equal, holds
 from conformance.expectation import OK
-from conformance.wire import Wire
-from protocol.constants import (
-    EACCES,
-    EINVAL,
-    EIO,
-    ELOOP,
-    ENODATA,
-    EOPNOTSUPP,
-    EPERM,
-    O_RDONLY,
-)
+from conformance.wire import Session, Wire
+from protocol.constants import ENODATA, O_RDONLY
 from protocol.messages import Rread, Tclunk, Tread, Twrite, Txattrcreate, Txattrwalk
 
 
@@ -48,8 +38,14 @@ def test_value_comes_whole(wire: Wire, size: int) -> None:
     protocol.md, xattrwalk."""
     value = (VALUE * 3)[:size]
     fid = with_attributes(wire, colour=value)
-    shared.same(get_value(wire.client, fid, COLOUR), value, "the value")
+    _value_is(wire.client, fid, COLOUR, value)
     wire.client.getattr(fid)
+
+
+def _value_is(client: Session, fid: int, name: bytes, expected: bytes) -> bool:
+    """Txattrwalk and Tread bring that value."""
+    seen = get_value(client, fid, name)
+    return equal(f"value of {name!r} as read", seen, expected, code="content", call="Txattrwalk")
 
 
 @case("WIRE-XATTR-002", covers=[Txattrwalk])
@@ -58,16 +54,17 @@ def test_list_of_names(wire: Wire) -> None:
     "If name is empty, newfid represents a list of names"; listxattr(2)."""
     fid = with_attributes(wire, colour=b"red", shape=b"round", x=b"")
     found = get_value(wire.client, fid, b"")
-    assert found.endswith(b"\0")
-    seen = {name for name in found[:-1].split(b"\0") if name.startswith(b"user.")}
-    shared.same(seen, {b"user.colour", b"user.shape", b"user.x"}, "the names")
+    holds("the list of names ends with a NUL", found.endswith(b"\0"), seen=found[-8:], code="names")
+    seen = {name for name in found.rstrip(b"\0").split(b"\0") if name.startswith(b"user.")}
+    equal("names of attributes", seen, {b"user.colour", b"user.shape", b"user.x"}, code="names", call="Txattrwalk")
 
 
 @case("WIRE-XATTR-003", covers=[Txattrwalk])
 def test_list_of_no_names(wire: Wire) -> None:
     """A file without attributes has a list without user.* names, and its fid reads as the list says.  Source:
     listxattr(2); QEMU's empty list leaked (CVE-2017-8086)."""
-    assert b"user." not in get_value(wire.client, with_attributes(wire), b"")
+    found = get_value(wire.client, with_attributes(wire), b"")
+    holds("a file without attributes has no name of user.*", b"user." not in found, seen=found, code="names")
 
 
 @case("WIRE-XATTR-004", covers=[Txattrwalk], severity="linux")
@@ -77,7 +74,7 @@ def test_missing_attribute(wire: Wire) -> None:
     client = wire.client
     fid = with_attributes(wire, shape=b"round")
     newfid = client.fid()
-    client.xattrwalk(fid, newfid, COLOUR, expect=allowed.NO_XATTR)
+    client.xattrwalk(fid, newfid, COLOUR, expect=ENODATA)
     client.getattr(newfid, expect=allowed.UNKNOWN_FID)
     client.walk(fid, newfid)
 
@@ -91,8 +88,9 @@ def test_value_in_pieces(wire: Wire, step: int) -> None:
     fid = with_attributes(wire, colour=VALUE[:100])
     newfid = client.fid()
     size = client.xattrwalk(fid, newfid, COLOUR).size
-    shared.same(read_value(client, newfid, size, step), VALUE[:100], f"in pieces of {step}")
-    shared.same(bytes(client.read(newfid, 40, 10).data), VALUE[40:50], "ten bytes of its middle")
+    seen = read_value(client, newfid, size, step)
+    equal(f"value as read in pieces of {step} bytes", seen, VALUE[:100], code="content", call="Tread")
+    shared.reads(client, newfid, VALUE[40:50], "the middle of a value", 40, 10)
 
 
 @pytest.mark.parametrize("offset", [100, 101, 4096, *EDGES], ids=shared.label)
@@ -106,8 +104,8 @@ def test_read_past_the_value(wire: Wire, offset: int) -> None:
     client.xattrwalk(fid, newfid, COLOUR)
     reply = client.read(newfid, offset, 4096, expect=allowed.BAD_OFFSET | {OK})
     if isinstance(reply, Rread):
-        shared.same(bytes(reply.data), b"", "what stands behind the value")
-    shared.same(bytes(client.read(newfid, 0, 4096).data), VALUE[:100], "the value afterwards")
+        equal("bytes in Rread behind the value", bytes(reply.data), b"", code="content", call="Tread")
+    shared.reads(client, newfid, VALUE[:100], "the value afterwards")
 
 
 @pytest.mark.parametrize("count", [0x7FFFFFFF, 0xFFFFFFF5, 0xFFFFFFFF], ids=shared.label)
@@ -121,7 +119,7 @@ def test_absurd_count(wire: Wire, count: int) -> None:
     client.xattrwalk(fid, newfid, COLOUR)
     reply = client.read(newfid, 1, count, expect=allowed.BAD_COUNT | {OK})
     if isinstance(reply, Rread):
-        shared.same(bytes(reply.data), b"ed", "from byte 1")
+        equal("bytes in Rread from byte 1 of the value", bytes(reply.data), b"ed", code="content", call="Tread")
 
 
 @case("WIRE-XATTR-008", covers=[Txattrwalk, Tread])
@@ -136,8 +134,9 @@ def test_value_that_changes_meanwhile(wire: Wire) -> None:
         size = client.xattrwalk(client.walk_to(FRED), newfid, COLOUR).size
         wire.host.set_xattr(FRED, "user.colour", after)
         seen = bytes(client.read(newfid, 0, 4096).data)
-        if not before.startswith(seen) and not after.startswith(seen):
-            raise Finding(f"{size} bytes announced; read: {seen[:60]!r} ({len(seen)} bytes), which the value never was")
+        ever = before.startswith(seen) or after.startswith(seen)
+        what = f"the value that was read, {size} bytes of which were announced, is the old or the new one"
+        holds(what, ever, seen=seen, code="content", call="Tread")
 
 
 @case("WIRE-XATTR-009", covers=[Txattrwalk])
@@ -148,7 +147,7 @@ def test_names_of_any_bytes(wire: Wire) -> None:
     fid = with_attributes(wire)
     for name in (b"user.a/b", b"user.../x", b"user.\xff\xfe", b"user. "):
         wire.host.set_xattr(FRED, os.fsdecode(name), b"v " + name)
-        shared.same(get_value(client, fid, name), b"v " + name, f"the value of {name!r}")
+        _value_is(client, fid, name, b"v " + name)
 
 
 @case("WIRE-XATTR-010", covers=[Txattrwalk])
@@ -156,9 +155,9 @@ def test_of_a_directory(wire: Wire) -> None:
     """Directories have attributes as files have.  Source: xattr(7)."""
     client = wire.client
     wire.host.directory(b"dir")
-    shared.same(put_value(client, client.walk_to(b"dir"), COLOUR, b"red"), OK, "setting it")
+    settled(put_value(client, client.walk_to(b"dir"), COLOUR, b"red"), what="an attribute of a directory")
     host_has(wire, b"red", file=b"dir")
-    shared.same(get_value(client, client.walk_to(b"dir"), COLOUR), b"red", "the value")
+    _value_is(client, client.walk_to(b"dir"), COLOUR, b"red")
 
 
 @case("WIRE-XATTR-011", covers=[Txattrwalk, Txattrcreate])
@@ -169,9 +168,9 @@ def test_of_a_symbolic_link(wire: Wire) -> None:
     with_attributes(wire, colour=b"red")
     wire.host.symlink(b"link", FRED)
     newfid = client.fid()
-    errnos = {ENODATA, EPERM, EACCES, EOPNOTSUPP, ELOOP, EINVAL, EIO}
+    errnos = allowed.ATTRIBUTE_OF_LINK
     client.xattrwalk(client.walk_to(b"link"), newfid, COLOUR, expect=errnos)
-    refused(put_value(client, client.walk_to(b"link"), COLOUR, b"blue"), errnos)
+    settled(put_value(client, client.walk_to(b"link"), COLOUR, b"blue"), errnos, "an attribute of a symbolic link")
     host_has(wire, b"red")
 
 
@@ -190,7 +189,7 @@ def test_newfid_in_use(wire: Wire) -> None:
     fid = with_attributes(wire, colour=b"red")
     other = client.open(FRED)
     client.xattrwalk(fid, other, COLOUR, expect=allowed.FID_IN_USE)
-    shared.same(bytes(client.read(other).data), b"content", "the other fid")
+    shared.reads(client, other, b"content", "the file whose fid was to become the attribute's")
 
 
 @case("WIRE-XATTR-014", covers=[Txattrwalk], severity="varies")
@@ -200,7 +199,7 @@ def test_newfid_is_the_fid(wire: Wire) -> None:
     client = wire.client
     fid = with_attributes(wire, colour=b"red")
     client.xattrwalk(fid, fid, COLOUR, expect=allowed.FID_IN_USE)
-    shared.same(client.getattr(fid).size, 7, "the fid's size")
+    shared.size_in_reply(client, fid, 7, "the file whose fid was to become the attribute's")
 
 
 @pytest.mark.parametrize("operation", ["lopen", "walk", "readdir", "xattrwalk", "xattrcreate", "setattr"])
@@ -214,18 +213,19 @@ def test_xattr_fid_is_no_file(wire: Wire, operation: str) -> None:
     xattr, newfid = client.fid(), client.fid()
     client.xattrwalk(fid, xattr, COLOUR)
     if operation == "lopen":
-        client.lopen(xattr, O_RDONLY, expect=READS_AS_FID)
+        client.lopen(xattr, O_RDONLY, expect=allowed.READS_AS_FID)
     elif operation == "walk":
-        client.walk(xattr, newfid, b"x", expect=READS_AS_FID)
+        client.walk(xattr, newfid, b"x", expect=allowed.READS_AS_FID)
     elif operation == "readdir":
-        client.readdir(xattr, 0, 4096, expect=READS_AS_FID)
+        client.readdir(xattr, 0, 4096, expect=allowed.READS_AS_FID)
     elif operation == "xattrwalk":
-        client.xattrwalk(xattr, newfid, COLOUR, expect=READS_AS_FID | {OK, ENODATA})
+        client.xattrwalk(xattr, newfid, COLOUR, expect=allowed.READS_AS_FID | {OK, ENODATA})
     elif operation == "xattrcreate":
-        client.xattrcreate(xattr, COLOUR, 3, expect=READS_AS_FID)
+        client.xattrcreate(xattr, COLOUR, 3, expect=allowed.READS_AS_FID)
     else:
-        client.setattr(xattr, 8, size=0, expect=READS_AS_FID | {OK})  # QEMU goes by the path that the fid has still
-    shared.same(bytes(client.read(xattr).data), b"red", "the value afterwards")
+        # QEMU goes by the path that the fid has still
+        client.setattr(xattr, 8, size=0, expect=allowed.READS_AS_FID | {OK})
+    shared.reads(client, xattr, b"red", f"the value after T{operation}")
     client.clunk(xattr)
     host_has(wire, b"red")
 
@@ -263,8 +263,6 @@ def test_walked_and_clunked_many_times(wire: Wire) -> None:
     for _ in range(80):
         round_trip(b"")
         round_trip(COLOUR)
-    shared.same(client.getattr(fid).size, 7, "the file's size")
-    if before is not None and (now := wire.memory()) is not None:
-        assert now - before < 4 << 20, f"the server grew by {now - before} bytes; the values were 6,000,000"
-    if open_before is not None and (now := wire.descriptors()) is not None:
-        assert now <= open_before + 5, f"{open_before} descriptors before, {now} after"
+    shared.size_in_reply(client, fid, 7, "the file")
+    shared.memory_within(wire, before, 4 << 20, "two thousand lists and values")
+    shared.descriptors_within(wire, open_before, 6, "two thousand lists and values")

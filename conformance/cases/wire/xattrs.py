@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from conformance.cases.wire import allowed, shared
+from conformance.checks import equal, report, require
 from conformance.errors import Finding
-from conformance.expectation import OK, Expect, errno_name, names
+from conformance.expectation import OK, Expect, errno_name, names, severity_of
+from conformance.expectation import allowed as allowed_set
 from conformance.wire import Session, Wire
-from protocol.constants import (
-    EACCES,
-    EINVAL,
-    EIO,
-    ENODATA,
-    ENOENT,
-    ENOTDIR,
-    EOPNOTSUPP,
-    EPERM,
-    XATTR_SIZE_MAX,
-)
+from protocol.constants import XATTR_SIZE_MAX
 
 FRED = b"fred"
 COLOUR = b"user.colour"
@@ -24,10 +15,6 @@ VALUE = bytes(range(256)) * 4
 EDGES = [0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0xFFFFFFFFFFFFFFF0, 0xFFFFFFFFFFFFFFFF]
 SIZES = [XATTR_SIZE_MAX + 1, 1 << 20, 1 << 31, 1 << 32, 1 << 63, 0xFFFFFFFFFFFFFFFF]
 """Values larger than Linux allows for any attribute (XATTR_SIZE_MAX), and at the edges of 32 and 64 bits."""
-NO_NAMESPACE = {EOPNOTSUPP, EINVAL, EPERM, EACCES, ENODATA, ENOENT, EIO}
-"""EOPNOTSUPP: setxattr(2); the others: refused by the server itself."""
-READS_AS_FID = allowed.WRONG_STATE | {EACCES, EPERM, EOPNOTSUPP, ENOENT, EIO, ENOTDIR}
-"""An xattr fid used as a file's. WRONG_STATE; EOPNOTSUPP, ENOENT: QEMU, by fid_type or for want of a path."""
 
 
 def with_attributes(wire: Wire, **attributes: bytes) -> int:
@@ -46,7 +33,7 @@ def read_value(client: Session, fid: int, size: int, step: int | None = None) ->
         if not part:
             return data
         data += part
-    raise Finding(f"{size} bytes were announced, {len(data)} came and more follow")
+    raise Finding(f"{size} bytes were announced, {len(data)} came and more follow", "content", {"call": "Tread"})
 
 
 def get_value(client: Session, fid: int, name: bytes) -> bytes:
@@ -54,7 +41,7 @@ def get_value(client: Session, fid: int, name: bytes) -> bytes:
     newfid = client.fid()
     size = client.xattrwalk(fid, newfid, name).size
     data = read_value(client, newfid, size)
-    shared.same(len(data), size, "bytes read, and what Rxattrwalk announced")
+    equal(f"bytes read of {name!r}, beside the size in Rxattrwalk", len(data), size, call="Txattrwalk")
     client.clunk(newfid)
     return data
 
@@ -67,20 +54,29 @@ def put_value(client: Session, fid: int, name: bytes, value: bytes, flags: int =
         sent = client.send_write(fid, at, value[at : at + client.msize - 24])
         if (number := sent.errno()) == OK:
             count = sent.result().count
-            if not count:
-                raise Finding(f"Twrite takes nothing of a value at {at} of {len(value)} bytes")
+            require(f"Twrite takes some of a value at {at} of {len(value)} bytes", count, seen=count, call="Twrite")
             at += count
     at_end = client.send_clunk(fid).errno()
     return number or at_end
 
 
-def refused(number: int, errnos: Expect) -> None:
-    """Finding unless setting the value ended with one of `errnos`."""
-    assert isinstance(errnos, set | frozenset)
-    if number not in errnos:
-        seen = "success" if number == OK else errno_name(number)
-        raise Finding(f"Txattrcreate, Twrite, Tclunk: allowed: {names(errnos)}; seen: {seen}")
+def settled(number: int, expect: Expect = None, what: str = "the attribute") -> bool:
+    """Setting the value ended as `expect` says: with success, or refused; another errno is reported beside it."""
+    errnos = allowed_set(expect)
+    seen = errno_name(number) if number != OK else "success"
+    if number in errnos:
+        return True
+    values = {"call": "Txattrcreate", "what": what, "seen": seen, "expected": names(errnos)}
+    if number == OK or errnos == {OK}:
+        text = f"setting {what} by Txattrcreate, Twrite and Tclunk ended with {seen}, expected {names(errnos)}"
+        report(Finding(text, "errno", values))
+    else:
+        text = f"setting {what} by Txattrcreate, Twrite and Tclunk was refused with {seen}, expected {names(errnos)}"
+        report(Finding(text, "errno-choice", values, severity_of(expect)))
+    return number != OK and errnos != {OK}
 
 
-def host_has(wire: Wire, value: bytes | None, name: str = "user.colour", file: bytes = FRED) -> None:
-    shared.same(wire.host.xattr(file, name), value, f"{name} on the host")
+def host_has(wire: Wire, value: bytes | None, name: str = "user.colour", file: bytes = FRED) -> bool:
+    """The host has that value of the attribute, or none."""
+    seen = wire.host.xattr(file, name)
+    return equal(f"attribute {name} of {file!r} on the host", seen, value, code="content")

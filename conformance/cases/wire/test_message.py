@@ -1,0 +1,45 @@
+"""Family `message`: which messages a server implements.
+
+What is at stake: a message that is not there takes a whole family of system calls from every guest. It is said once,
+here; the cases that need it are then undrivable, or unsupported where the target declares the lack. Whether a message
+is there was found before the first case (`conformance.wire_health`).
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance.case import case
+from conformance.wire import Wire
+from conformance.wire_health import PROBES
+
+PAIRS = {"rename": ("Trenameat", "Trename"), "unlink": ("Tunlinkat", "Tremove")}
+"""What Linux does by the first message, or by the second where the first is answered with EOPNOTSUPP."""
+EITHER = [name for pair in PAIRS.values() for name in pair]
+ALONE = [name for name in PROBES if name not in EITHER]
+
+
+@pytest.mark.parametrize("name", ALONE)
+@case("WIRE-MESSAGE-001", severity="linux")
+def test_message_is_implemented(wire: Wire, name: str) -> None:
+    """The message is implemented: it is not answered with EOPNOTSUPP, ENOSYS or ENOTSUPP, nor treated as one of an
+    unknown type.  Source: chaos/diod protocol.md; Linux sends it and falls back on no other (net/9p/client.c)."""
+    wire.judge_message(name)
+
+
+@pytest.mark.parametrize("what", PAIRS)
+@case("WIRE-MESSAGE-002", severity="linux")
+def test_one_of_two_messages_is_implemented(wire: Wire, what: str) -> None:
+    """Files can be renamed, and removed: by the newer message or by the one that Linux falls back on.  Source: Linux
+    fs/9p/vfs_inode.c, v9fs_vfs_rename and v9fs_remove, which fall back on EOPNOTSUPP."""
+    newer, older = PAIRS[what]
+    if newer in wire.missing:
+        wire.judge_message(older)
+
+
+@pytest.mark.parametrize("name", EITHER)
+@case("WIRE-MESSAGE-003", severity="varies")
+def test_both_messages_are_implemented(wire: Wire, name: str) -> None:
+    """The newer message of a pair is implemented, and so is the older one.  Source: chaos/diod protocol.md, renameat
+    and unlinkat, "if the server returns ENOTSUPP, the client should fall back to the rename operation"."""
+    wire.judge_message(name)
