@@ -124,6 +124,15 @@ _CONSEQUENCES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueE
 """What a case's own code raises when it goes on with a value that a check has found to be wrong."""
 
 
+def ended(found: list[Finding], last: BaseException | None) -> BaseException | None:
+    """What `raise_all` raises, handed back; None where a case has found nothing and ran to its end."""
+    try:
+        raise_all(found, last)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is handed on
+        return error
+    return None
+
+
 def findings_of(raised: BaseException | None) -> tuple[Finding, ...]:
     """The findings that an exception stands for: several, one, or none.
 

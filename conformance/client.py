@@ -280,6 +280,7 @@ class Core:
         deadline = time.monotonic() + limit
         while pending.reply is None:
             self._dispatch(self._frame(max(deadline - time.monotonic(), 0.0), pending, limit))
+        self.unanswered = False  # what was late has come after all
         return pending.reply
 
     def drain(self) -> None:

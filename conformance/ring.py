@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from conformance.case import Case
-from conformance.checks import collecting, findings_of, report, require
+from conformance.checks import collecting, ended, findings_of, report, require
 from conformance.client import NoReply
 from conformance.errors import Finding, SuiteError, TargetDied, Undrivable
 from conformance.expectation import spell
@@ -27,8 +27,8 @@ from conformance.ring_memory import WatchedMemory
 from conformance.servers.devices import DeviceServer
 from conformance.targets.spec import Target
 from conformance.trace import Crossed
-from conformance.wire import WireOutcome, WireSession, whole
 from conformance.wire_runner import WireRunner
+from conformance.wire_session import WireOutcome, WireSession
 from protocol.codec import ProtocolError, decode, encode
 from protocol.constants import GETATTR_BASIC, NOFID, NOTAG
 from protocol.messages import Rattach, Rgetattr, Rlerror, Rversion, Tattach, Tgetattr, Tversion
@@ -456,7 +456,7 @@ class RingSession(WireSession):
                 raised = TargetDied(how, values={"how": how})
             except Exception as error:  # noqa: BLE001 - every end of a case is judged by the caller
                 raised = error
-        raised = whole(found, raised)
+        raised = ended(found, raised)
         if ring is not None:
             raised = self._checked(ring, raised)
         if not isinstance(raised, Undrivable):
@@ -472,7 +472,7 @@ class RingSession(WireSession):
             return raised
         if trespass is None:
             return raised
-        return whole([_trespassed(trespass), *findings_of(raised)], None if findings_of(raised) else raised)
+        return ended([_trespassed(trespass), *findings_of(raised)], None if findings_of(raised) else raised)
 
 
 def _trespassed(what: str) -> Finding:

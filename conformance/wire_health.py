@@ -10,13 +10,14 @@ from __future__ import annotations
 import stat
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from conformance.client import HungUp, NoReply
-from conformance.errors import Finding
+from conformance.client import HungUp, NeedsMessage, NoReply
+from conformance.errors import Finding, Unsupported
 from conformance.expectation import errno_name
 from conformance.operations import CLIENT_ID, CREATING, Client
+from conformance.profiles.model import Lack
 from protocol import messages as m
 from protocol.constants import (
     AT_REMOVEDIR,
@@ -258,3 +259,12 @@ def told(missing: Mapping[str, str]) -> list[str]:
     """A line for each message that is not implemented: `Tlock: not implemented, answered EOPNOTSUPP`."""
     return [f"{name}: not implemented, {how}" for name, how in missing.items()]
 
+
+def lacking(lacks: Sequence[Lack], raised: BaseException | None) -> BaseException | None:
+    """`raised`, or Unsupported in its place: the case needs a message that the target declares to lack
+    (`feature = "Trenameat"`), and the server answered it as declared. No other failure is excused by a lack."""
+    if isinstance(raised, NeedsMessage):
+        for lack in lacks:
+            if lack.feature == raised.message and raised.how in {f"answered {errno}" for errno in lack.errno}:
+                return Unsupported(f"{lack.feature}: {lack.reason} ({raised.how})")
+    return raised

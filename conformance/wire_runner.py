@@ -14,8 +14,8 @@ from conformance.evidence_of import case_result
 from conformance.judge import judge
 from conformance.profiles.model import Lack, Setting, VersionOf
 from conformance.targets.spec import Target
-from conformance.wire import WireSession, lacking
-from conformance.wire_health import told
+from conformance.wire_health import lacking, told
+from conformance.wire_session import WireSession
 
 
 class WireRunner:

@@ -15,6 +15,7 @@ from conformance.client import HungUp, NoReply, Pending
 from conformance.errors import Finding
 from conformance.expectation import OK, Expect, Rerror, errno_name, spell
 from conformance.expectation import names as errno_names
+from conformance.links import Capability
 from conformance.wire import Session, Wire
 from protocol.codec import frame
 from protocol.constants import GETATTR_ALL, NOTAG
@@ -297,20 +298,19 @@ def refused_or_hung_up(
 def _first(wire: Wire, client: Session, tag: int, probe: int) -> Message | Rerror:
     """The reply to the request with `tag`, once `probe`, which was sent right behind it, has been answered, too."""
     found: Message | Rerror | None = None
-    probe_seen = hanging = False
+    probe_seen, patience, wait = False, 2, 0.5
     while found is None or not probe_seen:
         try:
-            reply = client.next_reply(0.2 if probe_seen else 0.5)
+            reply = client.next_reply(wait)
         except NoReply as error:
+            patience -= 1
             if isinstance(found, Rversion):
-                return found  # which ended what was in flight
-            if probe_seen:
+                break  # which ended what was in flight
+            if probe_seen and (not patience or Capability.SESSIONS not in wire.capabilities):
                 raise NoReply(f"{error}; the request sent after it was answered", "raw") from None
-            if hanging:
+            if not patience:
                 raise NoReply(f"{error}; another session is served meanwhile", "raw") from None
-            hanging = True
-            other = wire.session()  # so it hangs, and is not merely slow
-            other.getattr(other.root)
+            wait = max(wait, 20 * wire.served_beside())  # so it hangs, and is not merely slow
             continue
         if reply.tag == probe:
             probe_seen = True
@@ -318,6 +318,7 @@ def _first(wire: Wire, client: Session, tag: int, probe: int) -> Message | Rerro
             found = reply
         else:
             raise Finding(f"answered with tag {reply.tag}, asked with {tag}: {spell(reply)}", "reply")
+    client.unanswered = False
     return found
 
 
