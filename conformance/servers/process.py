@@ -79,8 +79,11 @@ class ServerProcess:
 
     @property
     def name(self) -> str:
-        """The program, for messages."""
-        return Path(self.argv[0]).name
+        """The program, for messages: not what enters a namespace for it, nor an interpreter of a module."""
+        words = self.argv[self.argv.index("--") + 1 :] if self.argv[0] == "nsenter" and "--" in self.argv else self.argv
+        if Path(words[0]).name.startswith("python") and "-m" in words[1:-1]:
+            return words[words.index("-m") + 1]
+        return Path(words[0]).name
 
     def death(self) -> str | None:
         """How it ended, in words, or None while it runs."""

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 from conformance.evidence.record import CaseResult
 from conformance.ground import SCRATCH_MB, GroundLost, HostGround, Place
 from conformance.runner import Runner
+from conformance.servers.process import ServerProcess
 from conformance.share import Share
 from conformance.targets import kinds
 from conformance.targets.local import LocalDeployment
@@ -402,3 +404,12 @@ def test_a_guest_whose_clock_went_wrong_is_started_anew(uml: tuple[Run, UmlDeplo
     assert run(harmless).verdict == "pass"
     again = deployment._clock.read()
     assert abs(again.offset) - again.unsure <= MOST_OFFSET
+
+
+@needs_root
+def test_a_server_is_called_by_its_own_name(tmp_path: Path) -> None:
+    argv = ["nsenter", f"--mount=/proc/{os.getpid()}/ns/mnt", "--", sys.executable, "-m", "http.server", "--help"]
+    for words, name in ((argv, "http.server"), (argv[3:], "http.server"), (["sleep", "0"], "sleep")):
+        process = ServerProcess(words, tmp_path / "log", writable=[tmp_path])
+        assert process.name == name
+        process.stop()
