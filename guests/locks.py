@@ -47,6 +47,8 @@ def appearing(target: Path) -> Iterator[Path]:
     with claimed(temporary):
         temporary.mkdir()
         yield temporary
-        if target.exists():
+        if target.is_dir() and not target.is_symlink():
             remove_tree(target)
+        else:
+            target.unlink(missing_ok=True)
         temporary.rename(target)

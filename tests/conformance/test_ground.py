@@ -30,6 +30,7 @@ from guests.clock import MOST_OFFSET
 from guests.console import ConsoleWatch
 from guests.images.recipe import load_recipe
 from guests.images.store import find_image
+from guests.machine import MachineSpec, QemuMachine
 from guests.uml.kernel import find_kernel
 from tests.conformance.ground_cases import Run, harmless, on
 
@@ -253,6 +254,35 @@ def test_the_console_tells_when_one_of_the_guests_own_disks_fails(tmp_path: Path
 def test_other_disks_and_the_share_are_not_the_suites_ground(tmp_path: Path, line: str) -> None:
     (tmp_path / "log").write_text(line)
     assert ConsoleWatch(tmp_path / "log").own_disk_failure(0) is None
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        ({"event": "BLOCK_IO_ERROR", "data": {"device": "state", "reason": "No space left on device"}},
+         "QEMU could not use the guest's own disk: No space left on device"),
+        ({"event": "SHUTDOWN", "data": {"guest": False, "reason": "host-signal"}}, "QEMU was ended by SIGTERM"),
+        ({"event": "SHUTDOWN", "data": {"guest": True, "reason": "guest-reset"}}, ""),
+        ({"event": "GUEST_PANICKED", "data": {"action": "pause"}}, ""),
+    ],
+)  # fmt: skip
+def test_qemu_tells_what_was_not_its_guests_doing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: dict[str, object], words: str
+) -> None:
+    class Ended:
+        """A start of QEMU that has ended."""
+
+        process = None
+
+        def sent_signal(self) -> str | None:
+            return "SIGTERM" if "host-signal" in str(event) else None
+
+    machine = QemuMachine(MachineSpec(image="debian12", run_dir=tmp_path))
+    machine._launch = Ended()  # type: ignore[assignment]
+    monkeypatch.setattr(machine, "events", lambda: [event])
+    lost = machine.ground_lost(endings.OutOfMemory())
+    assert (lost is None) == (not words)
+    assert words in str(lost)
 
 
 # ---- a guest under User-Mode Linux

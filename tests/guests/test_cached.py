@@ -230,6 +230,18 @@ def test_no_room_while_making_is_one_line() -> None:
     assert not entry().directory.exists()
 
 
+@pytest.mark.parametrize("what", ["a file", "an empty directory", "a dangling link"])
+def test_what_stands_in_its_place_is_replaced(what: str) -> None:
+    place = entry().directory
+    if what == "a file":
+        place.write_text("not a directory")
+    elif what == "an empty directory":
+        place.mkdir()
+    else:
+        place.symlink_to("nowhere")
+    assert entry().ensure(filled, print) and entry().usable()
+
+
 def test_links_and_the_right_to_execute_are_part_of_the_contents() -> None:
     def program_and_link(directory: Path) -> None:
         filled(directory)
