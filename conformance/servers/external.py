@@ -8,19 +8,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from conformance.errors import Finding, InfrastructureError, UsageError
-from conformance.expectation import OK, errno_name, spell
+from conformance.errors import InfrastructureError, UsageError
 from conformance.ground import GroundLost
 from conformance.links.base import Link
 from conformance.links.socket import SocketLink, connect_tcp, connect_unix
-from conformance.operations import Client
+from conformance.servers.greeting import check_greeting
 from conformance.servers.spec import ServerSpec
 from guests.endings import OutOfMemory
-from protocol.fields import Dialect
-from protocol.messages import Rversion
-
-_ANSWERS = 3.0
-"""Seconds that a server has for its first answer."""
 
 
 class ExternalServer:
@@ -46,21 +40,8 @@ class ExternalServer:
         Raises InfrastructureError when nobody listens; UsageError when 9P2000.L is not spoken there, or the tree
         cannot be attached.
         """
-        client = Client(self.connect(), reads_rerror=True, timeout=_ANSWERS)
-        try:
-            reply = client.send_version(self.spec.msize).wait()
-            if not isinstance(reply, Rversion) or reply.version != Dialect.L.value:
-                raise UsageError(f"{self.spec.address} does not speak 9P2000.L: it answered {spell(reply)}")
-            client.msize = reply.msize
-            refusal = client.send_attach(client.fid(), self.aname, self.spec.uname.encode()).errno()
-        except Finding as error:
-            raise UsageError(f"{self.spec.address} does not speak 9P2000.L: {error}") from None
-        finally:
-            client.close()
-        if refusal != OK:
-            tree = self.aname.decode(errors="replace")
-            said = f"{self.spec.address} refuses to attach {tree!r}: {errno_name(refusal)}"
-            raise UsageError(f"{said}; name the tree to test with --aname")
+        check_greeting(self.spec.address, self.connect, msize=self.spec.msize, aname=self.aname,
+                       uname=self.spec.uname.encode(), hint="name the tree to test with --aname")  # fmt: skip
 
     def connect(self) -> Link:
         """See Server."""

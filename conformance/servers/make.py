@@ -11,8 +11,10 @@ from conformance.servers.back_ends import ReferenceDevice, ReferenceInQemu, Vhos
 from conformance.servers.base import Server
 from conformance.servers.devices import QtestServer
 from conformance.servers.external import ExternalServer
+from conformance.servers.greeting import check_greeting
 from conformance.servers.programs import CommandServer, DiodServer, GaneshaServer, ReferenceServer
 from conformance.servers.spec import ServerSpec
+from conformance.targets.scratch import Scratch
 
 
 def make(spec: ServerSpec, run_dir: Path) -> Server:
@@ -50,6 +52,23 @@ def check(spec: ServerSpec) -> None:
         ExternalServer(spec, Path()).check()
     if spec.program == "vhost-user":
         VhostUserServer(spec, Path()).check()
+    if spec.program == "command":
+        _check_command(spec)
     program = {"diod": DiodServer, "ganesha": GaneshaServer}.get(spec.program)
     if program is not None and shutil.which(program.program) is None:
         raise InfrastructureError(f"{program.program} is not installed", program.remedy())
+
+
+def _check_command(spec: ServerSpec) -> None:
+    """Start it once, to see that it comes up and speaks 9P2000.L. Raises UsageError or InfrastructureError."""
+    scratch = Scratch()
+    try:
+        server = CommandServer(spec, scratch.path)
+        try:
+            server.start()
+            check_greeting(server.name, server.connect, msize=spec.msize, aname=server.aname,
+                           uname=spec.uname.encode(), hint="server.aname names the tree")  # fmt: skip
+        finally:
+            server.stop()
+    finally:
+        scratch.remove()

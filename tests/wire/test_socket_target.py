@@ -128,3 +128,50 @@ def test_what_cannot_be_looked_at_is_undrivable(served: tuple[str, Path], tmp_pa
     runner.stop()
     assert (said[looks].verdict, "--export" in said[looks].reason) == ("undrivable", True)
     assert said[asks].verdict == "pass", said[asks].reason
+
+
+def command_target(tmp_path: Path, reply: str) -> Path:
+    """A target whose server is a command that answers everything with `reply`, an expression over `raw`."""
+    script = tmp_path / "server.py"
+    script.write_text(f"""\
+import socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen(8)
+while True:
+    client, _ = listener.accept()
+    raw = client.recv(4096)
+    if raw:
+        client.sendall({reply})
+""")
+    target = tmp_path / "mine.toml"
+    target.write_text(f"""\
+kind = "server"
+title = "mine"
+[server]
+program = "command"
+arguments = ["{sys.executable}", "{script}", "{{unix}}"]
+""")
+    return target
+
+
+RVERSION = 'b"\\x15\\0\\0\\0\\x65\\xff\\xff\\0\\x20\\0\\0\\x08\\x009P2000.u"'
+
+
+@pytest.mark.parametrize(("reply", "said"), [(RVERSION, "9P2000.u"), ('b"HTTP/1.1 400 Bad\\r\\n\\r\\n"', "")])
+def test_a_command_of_another_dialect_is_told_in_one_line_too(tmp_path: Path, reply: str, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "assay9", "run", str(command_target(tmp_path, reply)), "--results", str(tmp_path / "r")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "does not speak 9P2000.L: " in done.stderr and said in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not done.stdout
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_command_that_does_not_come_up_says_its_last_words(tmp_path: Path) -> None:
+    target = command_target(tmp_path, "raw")
+    (tmp_path / "server.py").write_text("raise SystemExit('cannot listen there')\n")
+    with pytest.raises(InfrastructureError, match="cannot listen there"):
+        check_server(parse(load(str(target)).server))
