@@ -67,6 +67,7 @@ def vouched() -> bool:
 def check(request: Request) -> list[MountOptions]:
     """Refuse what cannot be; the mounts asked for. Raises UsageError or InfrastructureError, one line."""
     target = request.target
+    check_environment()
     check_words(request.layers, request.families)
     mounts = [for_all_cases(text) for text in request.mounts]
     layers = tuple(request.layers) or default_layers(target)
@@ -145,20 +146,43 @@ def _occurs(word: str, names: Sequence[str]) -> bool:
     return any(word.casefold() in name.casefold() for name in names)
 
 
+def check_environment() -> None:
+    """Refuse a variable of the environment whose value cannot be used. Raises UsageError."""
+    scratch = os.environ.get("ASSAY9_SCRATCH")
+    if scratch is not None:
+        if not os.path.isabs(scratch):
+            raise UsageError(f"ASSAY9_SCRATCH={shown(scratch)}: the absolute path of a directory is wanted")
+        _check_writable(Path(scratch), f"ASSAY9_SCRATCH={shown(scratch)}")
+    scale = os.environ.get("ASSAY9_RING_SCALE", "1")
+    if not (scale.isascii() and scale.isdigit()):
+        raise UsageError(f"ASSAY9_RING_SCALE={shown(scale)}: a whole number is wanted")
+
+
 def check_results(results: Path) -> None:
     """Refuse a directory for results in which no file can be made. Raises UsageError. It is left as it was found."""
     made: list[Path] = []
+    what = f"--results {shown(str(results))}"
     try:
         missing = [path for path in (results, *results.parents) if not path.exists()]
         for path in reversed(missing):
             path.mkdir()
             made.append(path)
-        with tempfile.TemporaryFile(dir=results, prefix=".assay9-"):
-            pass
+        _check_writable(results, what)
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageError(f"--results {shown(str(results))}: nothing can be written there ({why})") from None
+        raise UsageError(f"{what}: nothing can be written there ({_why(error)})") from None
     finally:
         for path in reversed(made):
             with contextlib.suppress(OSError):
                 os.rmdir(path)
+
+
+def _check_writable(directory: Path, what: str) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=directory, prefix=".assay9-"):
+            pass
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{what}: nothing can be written there ({_why(error)})") from None
+
+
+def _why(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

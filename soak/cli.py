@@ -13,7 +13,7 @@ import click
 
 from conformance.errors import UsageError
 from conformance.mounts import for_all_cases
-from conformance.preflight import check_results
+from conformance.preflight import check_environment, check_results
 from conformance.targets import kinds, spec
 from conformance.targets.layers import FLAGS
 from guests.words import shown, unknown
@@ -131,6 +131,7 @@ def run(
         disturb_seconds=seconds_of(disturb_every or EVERY, "--disturb-every"),
         version=importlib.metadata.version("assay9"),
     )  # fmt: skip
+    check_environment()
     check_results(results)
     run_dir = results / f"soak-{time.strftime('%Y%m%d-%H%M%S')}-{loaded.name}"
     if run_dir.exists():

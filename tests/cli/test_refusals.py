@@ -241,6 +241,23 @@ def test_a_target_that_needs_root_says_so(assay9: Command, monkeypatch: pytest.M
     assert seen.status == 2 and "needs root" in seen.one_line()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ASSAY9_SCRATCH", "/proc/nowhere", "ASSAY9_SCRATCH='/proc/nowhere': nothing can be written there"),
+        ("ASSAY9_SCRATCH", "here", "ASSAY9_SCRATCH='here': the absolute path of a directory is wanted"),
+        ("ASSAY9_SCRATCH", "", "ASSAY9_SCRATCH='': the absolute path of a directory is wanted"),
+        ("ASSAY9_RING_SCALE", "ten", "ASSAY9_RING_SCALE='ten': a whole number is wanted"),
+    ],
+)
+def test_a_variable_of_the_environment(
+    assay9: Command, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    seen = assay9("run", "local")
+    assert seen.status == 2 and said in seen.one_line()
+
+
 PROCESSES = [
     (["run", "qmeu"], "did you mean 'qemu'?"),
     (["run", "reference", "--layer", "vfs"], "has no layer vfs"),

@@ -1,0 +1,25 @@
+"""docs/command-line.md names what the code has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from assay9.run import run
+from conformance.targets.layers import FLAGS
+from guests import qemu_check
+
+TEXT = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
+
+
+def test_every_option_of_a_run_is_in_the_table() -> None:
+    names = {max(p.opts, key=len) for p in run.params if isinstance(p, click.Option)} | set(FLAGS.values())
+    assert [name for name in sorted(names) if f"`{name}`" not in TEXT] == []
+
+
+def test_every_need_of_a_qemu_is_in_the_table() -> None:
+    needs = {*qemu_check.MACHINE, *qemu_check.SHARES, *qemu_check.BACK_ENDS, *qemu_check.QTEST}
+    rows = [line for line in TEXT.splitlines() if line.startswith("| `-")]
+    listed = {(row.split("`")[1], name) for row in rows for name in row.split("|")[2].split("`")}
+    assert {(need.asked, need.name) for need in needs} <= listed
