@@ -16,6 +16,7 @@ FEATURES: dict[str, str] = {
     "locks": "byte-range locks that conflict between clients and host processes",
     "mknod": "special files on the share",
     "four-shares": "a guest with further shares to mount",
+    "mount-tags": "shares that are virtio devices with mount tags",
     "qemu-machine": "a target that can start a second QEMU with other devices",
     "rename-exchange": "renameat2(2) with RENAME_EXCHANGE or RENAME_NOREPLACE over 9P",
     "tmpfile": "O_TMPFILE over 9P",

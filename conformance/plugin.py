@@ -34,7 +34,7 @@ from conformance.reporter import RunReporter, send, take_over
 from conformance.ring import ring
 from conformance.runner import Runner
 from conformance.targets import kinds
-from conformance.targets.layers import default_layers
+from conformance.targets.layers import default_layers, said_of_left_out
 from conformance.targets.roads import BELOW, chosen_link
 from conformance.targets.spec import Target, load
 from conformance.wire import wire
@@ -202,10 +202,13 @@ class RunPlugin:
         if self.controls:
             for told in clean_left_over():
                 self._progress(told)
+            left_out = [] if self.config.getoption("--layer") else said_of_left_out(self.target)
+            for told in left_out:
+                self._progress(told)
             environment = Environment(
                 target=self.target.name, target_kind=self.target.kind, target_title=self.target.title,
                 started=datetime.now(UTC), command=_command_line(), host_kernel=platform.release(),
-                asked={k: str(v) for k, v in self.options.items() if v and k in _CHOOSE_WHAT_IS_TESTED},
+                notes=left_out, asked={k: str(v) for k, v in self.options.items() if v and k in _CHOOSE_WHAT_IS_TESTED},
             )  # fmt: skip
             self.writer = RunWriter.create(Path(self.config.getoption("--results")).absolute(), environment)
             self.run_dir = self.writer.run_dir

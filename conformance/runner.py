@@ -210,6 +210,7 @@ class Runner:
         share = Share(case, inside, outside, control, comparer, mount, traced=d.traced and not on_control,
                       on_control=on_control, features=d.features, further=further, alone=alone)  # fmt: skip
         share.mount_point, share.exported = (d.control_root,) * 2 if on_control else (d.inside_root, d.outside_root)
+        share.dialects = tuple(self.target.profile.dialects)
         return share
 
     def _on_control(self, body: Body, control: Share) -> None:

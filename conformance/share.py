@@ -12,7 +12,7 @@ from conformance.case import Case
 from conformance.checks import Octal, first_difference, judged, report_all
 from conformance.compare import Comparer, Comparison, Field
 from conformance.errors import Finding, Undrivable
-from conformance.mounts import MountOptions
+from conformance.mounts import VERSIONS, MountOptions
 from conformance.targets.deployment import Device
 from conformance.vantage import CallRecord, Vantage, errno_name
 
@@ -58,6 +58,8 @@ class Share:
         self.comparisons: list[Comparison] = [] if parent is None else parent.comparisons
         self.export = self.exported = self.mount_point = ""
         """What the hypervisor was told to export, the directory that is, and where the guest mounts it."""
+        self.dialects: tuple[str, ...] = VERSIONS
+        """Versions of the protocol that the target declares to speak."""
         self._comparer, self._traced, self._further = comparer, traced, further
         self._comparing = True
         self._reported: set[tuple[str, str, str]] = set() if parent is None else parent._reported

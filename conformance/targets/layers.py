@@ -43,6 +43,11 @@ def left_out(target: Target) -> dict[str, str]:
             for layer in drivable(target) if layer not in default}  # fmt: skip
 
 
+def said_of_left_out(target: Target) -> list[str]:
+    """A line on each layer that is left out, for whoever runs the target without --layer."""
+    return [f"layer {layer} is left out: {why} (--layer {layer} runs it)" for layer, why in left_out(target).items()]
+
+
 def check_layers(target: Target, layers: Collection[str]) -> None:
     """Refuse a layer that the target cannot drive. Raises UsageError."""
     can = drivable(target)

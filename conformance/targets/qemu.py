@@ -100,7 +100,8 @@ class QemuDeployment(GuestDeployment[QemuMachine]):
         self._machine.start()
         self._connect()
         model = {"passthrough-ownership"} if self.security_model == "passthrough" and host else set()
-        guest = {"guest-root", "remount", "four-shares", "qemu-machine"} | ({"trace"} if self.traced else set())
+        guest = {"guest-root", "remount", "four-shares", "mount-tags", "qemu-machine"}
+        guest |= {"trace"} if self.traced else set()
         self.features = frozenset(host | model | guest | set(self.target.profile.features))
 
     def machine_spec(self, launcher: tuple[str, ...]) -> MachineSpec:

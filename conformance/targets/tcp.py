@@ -49,7 +49,7 @@ class TcpDeployment(QemuDeployment):
 
     def _bring_up(self) -> None:
         super()._bring_up()
-        self.features -= {"qemu-machine"}
+        self.features -= {"qemu-machine", "mount-tags"}
 
     def _connect(self) -> None:
         self._serve()

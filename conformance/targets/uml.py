@@ -74,7 +74,7 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
         self._machine.start()
         self._connect()
         host = {"host-root", "mount-namespace", "passthrough-ownership"}
-        guest = {"guest-root", "remount", "four-shares"} | ({"trace"} if self.traced else set())
+        guest = {"guest-root", "remount", "four-shares", "mount-tags"} | ({"trace"} if self.traced else set())
         self.features = frozenset(host | guest | set(self.target.profile.features))
 
     def environment(self) -> dict[str, Any]:

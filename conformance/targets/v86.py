@@ -81,7 +81,7 @@ class V86Deployment(GuestDeployment[V86Machine]):
         self._machine = V86Machine(spec, self.progress)
         self._machine.start()
         self._connect()
-        guest = {"guest-root", "remount"} | ({"trace"} if self.traced else set())
+        guest = {"guest-root", "remount", "mount-tags"} | ({"trace"} if self.traced else set())
         self.features = frozenset(host | guest | set(self.target.profile.features))
 
     def environment(self) -> dict[str, Any]:

@@ -1,13 +1,15 @@
-"""docs/command-line.md names what the code has."""
+"""docs/command-line.md names what the code has, and targets name what their default run leaves out."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
+import pytest
 
 from assay9.run import run
-from conformance.targets.layers import FLAGS
+from conformance.targets.layers import FLAGS, default_layers, drivable
+from conformance.targets.spec import load, names
 from guests import qemu_check
 
 TEXT = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
@@ -23,3 +25,12 @@ def test_every_need_of_a_qemu_is_in_the_table() -> None:
     rows = [line for line in TEXT.splitlines() if line.startswith("| `-")]
     listed = {(row.split("`")[1], name) for row in rows for name in row.split("|")[2].split("`")}
     assert {(need.asked, need.name) for need in needs} <= listed
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_default_run_has_all_layers_or_says_why_not(name: str) -> None:
+    target = load(name)
+    can, default = drivable(target), default_layers(target)
+    assert set(default) <= set(can)
+    assert set(target.left_out) == set(can) - set(default), "each layer left out has a reason, and no other has"
+    assert all(reason for reason in target.left_out.values())

@@ -14,7 +14,7 @@ from conformance.errors import Undrivable
 from conformance.share import Share
 from protocol.messages import Tattach, Tlcreate, Twrite
 
-NEEDS = ["four-shares", "guest-root"]
+NEEDS = ["four-shares", "guest-root", "mount-tags"]
 OPTIONS = "rw,relatime,dirsync,uname=root,cache=mmap,access=client,trans=virtio,_netdev"
 FSTAB = "/etc/fstab"
 EVERY_CACHE_ONCE = ("none",)

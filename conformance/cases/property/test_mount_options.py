@@ -20,7 +20,7 @@ from conformance.share import Share
 from conformance.targets.guest_mount import unknown_option
 from protocol.messages import Tattach, Tgetattr, Tlcreate, Twrite
 
-NEEDS = ["four-shares", "guest-root"]
+NEEDS = ["four-shares", "guest-root", "mount-tags"]
 ONCE = ("none",)
 """These cases mount a share of their own: how the case's first one is mounted does not matter."""
 
@@ -62,7 +62,10 @@ def mount(share: Share, there: Share, options: str, tag: str = "") -> tuple[int,
 
 
 def must_mount(share: Share, there: Share, options: str) -> None:
-    """Mount it, or say what the guest's kernel does not know."""
+    """Mount it, or say what the target does not speak or the guest's kernel does not know."""
+    version = parse(",".join(part for part in options.split(",") if part.startswith("version="))).version
+    if version not in share.dialects:
+        raise Undrivable(f"the target declares that it does not speak {version}")
     status, why = mount(share, there, options)
     if status != 0 and "any subsequent operation failed" in why:
         # mount(8) of util-linux 2.41 looks at what it mounts, which access=UID refuses root, and then gives it up

@@ -1,0 +1,61 @@
+"""What nobody expected: one line that says whose fault it is, and a file with the details."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from assay9 import refusal
+from conformance.targets import spec
+from tests.cli.conftest import Command
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("two\nlines"), "internal error, a defect of assay9 and not of the target: ValueError: two lines; "),
+        (RecursionError(), "internal error, a defect of assay9 and not of the target: RecursionError; "),
+        (OSError(28, "No space left on device", "/somewhere"),
+         "the machine refuses a call: No space left on device: /somewhere; "),
+    ],
+)  # fmt: skip
+def test_an_unexpected_error_is_one_line_and_a_file(
+    assay9: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, said: str
+) -> None:
+    def fails() -> list[str]:
+        raise error
+
+    monkeypatch.setattr(spec, "names", fails)
+    monkeypatch.setattr(refusal, "tempfile", SimpleNamespace(gettempdir=lambda: str(tmp_path)))
+    seen = assay9("targets")
+    assert seen.status == 3
+    assert seen.one_line().startswith(f"assay9: {said}the details are in {tmp_path}/assay9-internal-error-")
+    (kept,) = tmp_path.glob("assay9-internal-error-*.txt")
+    text = kept.read_text()
+    assert "command: 'assay9' 'targets'" in text and "in fails" in text and "Traceback" in text
+
+
+def test_where_no_details_can_be_kept_the_line_says_so(
+    assay9: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fails() -> list[str]:
+        raise ValueError("x")
+
+    monkeypatch.setattr(spec, "names", fails)
+    monkeypatch.setattr(refusal, "tempfile", SimpleNamespace(gettempdir=lambda: "/proc/nowhere"))
+    monkeypatch.chdir("/proc")
+    assert "its details could not be kept" in assay9("targets").one_line()
+
+
+def test_a_reader_that_went_away_is_no_error() -> None:
+    argv = [sys.executable, "-m", "assay9", "cases", "--json"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(60) == 0 and said == b""
