@@ -2,7 +2,7 @@
 .PHONY: help setup servers v86 conformance test test-long check lock
 
 help:
-	@echo "make conformance  set everything up, then test QEMU's virtio-9p (vfs and property layers)"
+	@echo "make conformance  set everything up, then test QEMU's virtio-9p (all layers)"
 	@echo "make test         set everything up, then the project's own tests, one guest booted"
 	@echo "make test-long    set everything up, then the long proofs that make test leaves out (marker: long)"
 	@echo "make check        lint, types, import contracts, self-tests without a guest (seconds)"

@@ -174,6 +174,7 @@ KNOWN: list[tuple[str, str]] = [
     ("case = 'MODE-001'\nguest = 'debian12'", "unknown key 'profile.known entry 1, guest'"),
     ("case = 'MODE-001'\nversions = '>>7'", "profile.known entry 1, versions: versions = '>>7': comparisons such as"),
     ("case = 'MODE-001'\nkernel = '6.12'", "profile.known entry 1, kernel: versions = '6.12': comparisons such as"),
+    ("case = 'MODE-001'\nunless = 'v86-devise'", "unknown component 'v86-devise': did you mean 'v86-device'?"),
     ("case = 'MODE-001'\nfinding = ['errnoo']", "unknown finding code 'errnoo': did you mean 'errno'?"),
 ]
 
