@@ -28,7 +28,7 @@ from conformance.targets.nowhere import Nowhere
 from conformance.targets.spec import Target
 from conformance.trace import Crossed, parse
 from conformance.vantage import Vantage
-from guests.agentlink import CallHung
+from guests.agentlink import CallHung, LinkLost
 
 Body = Callable[[Share], None]
 
@@ -256,7 +256,8 @@ class Runner:
             return raised, False
         if raised is None and self.deployment.death() is None:
             return None, False
-        if (lost := self.deployment.ground_lost() or further.ground_lost()) is not None:
+        silent = isinstance(raised, LinkLost) or (raised is not None and isinstance(raised.__cause__, LinkLost))
+        if (lost := self.deployment.ground_lost(answers=not silent) or further.ground_lost()) is not None:
             lost.__cause__ = raised
             return lost, False
         # A guest that has just given a finding answers; whether the machine is too busy for that is not asked again.

@@ -129,10 +129,11 @@ class Deployment(Protocol):
     def without_room(self) -> GroundLost | None:
         """That this host has too little room for a case, or None. Cheap: asked before each case."""
 
-    def ground_lost(self) -> GroundLost | None:
+    def ground_lost(self, *, answers: bool = True) -> GroundLost | None:
         """What the suite stands on and is broken, by no fault of the target; None where all of it holds.
 
         Asked after a case that failed, before anything of it is tidied up, once what it held open inside is closed.
+        The guest is not asked where `answers` says that it is silent.
         """
 
     def recover(self) -> None:

@@ -191,14 +191,14 @@ class GuestDeployment(Generic[M]):
         """See Deployment."""
         return self._ground.without_room()
 
-    def ground_lost(self) -> GroundLost | None:
+    def ground_lost(self, *, answers: bool = True) -> GroundLost | None:
         """See Deployment."""
         return (
             self._servers_lost()
             or (lost(self._machine.ground_lost(self._ground.memory)) if self._machine is not None else None)
             or self._ground.lost()
             or self._agent_outside_lost()
-            or self._guest_lost()
+            or (self._guest_lost() if answers else None)
         )
 
     def _servers_lost(self) -> GroundLost | None:

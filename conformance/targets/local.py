@@ -144,7 +144,7 @@ class LocalDeployment:
         """See Deployment."""
         return self._ground.without_room()
 
-    def ground_lost(self) -> GroundLost | None:
+    def ground_lost(self, *, answers: bool = True) -> GroundLost | None:
         """See Deployment."""
         for name, channel in self._channels.items():
             if (ended := ended_by_another(f"the agent {name}", sent_signal(channel.status), self._ground.memory)):
