@@ -176,7 +176,7 @@ class Runner:
         if self._disturber is not None:
             self._disturber.abandon(f"the target failed meanwhile: {why}")
         self.artefacts.save_console(self.deployment, self._mark, f"trouble-{self.journal.session}")
-        lost = self.deployment.ground_lost()  # somebody else may have ended it
+        lost = self.deployment.ground_lost(answers=False)  # somebody else may have ended it
         self.journal.event("trouble", source="target" if lost is None else "ground", what=str(lost or why))
         self.view.trouble(str(lost or why))
         self._recoveries += 1
