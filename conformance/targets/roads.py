@@ -20,6 +20,8 @@ BELOW = ("wire", "ring")
 
 def links_of(target: Target) -> tuple[str, ...]:
     """The links of a target, the default first; none where raw frames cannot reach it."""
+    if target.kind in ("qemu", "uml") and target.server.get("command"):
+        return ()  # without a guest only the project's own back end is started
     if target.kind == "qemu" and target.server:
         return ("qtest", *_VHOST_USER)  # a back end of this host: through QEMU, or past it
     if target.kind != "server":

@@ -10,6 +10,8 @@ import pytest
 from conformance.errors import UsageError
 from conformance.targets import kinds
 from conformance.targets.backends import Backends
+from conformance.targets.layers import default_layers
+from conformance.targets.roads import links_of
 from conformance.targets.spec import load
 
 
@@ -48,3 +50,10 @@ def test_without_root_it_is_refused_and_says_why(name: str, monkeypatch: pytest.
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(UsageError, match="needs root: a server under test runs contained"):
         kinds.check(load(name), {})
+
+
+def test_a_back_end_of_its_own_command_is_driven_through_its_mount_alone(tmp_path: Path) -> None:
+    """Without a guest only the project's own back end is started: 79 wire cases were errors for that."""
+    mine = load(target(tmp_path, '[server]\nprogram = "mine"\ncommand = ["true", "{socket}"]\n'))
+    assert links_of(mine) == () and set(default_layers(mine)) == {"vfs", "property"}
+    assert "wire" in default_layers(load(target(tmp_path, "")))
