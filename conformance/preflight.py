@@ -71,7 +71,10 @@ def check(request: Request) -> list[MountOptions]:
     check_words(request.layers, request.families)
     mounts = [for_all_cases(text) for text in request.mounts]
     layers = tuple(request.layers) or default_layers(target)
-    check_layers(target, layers)
+    try:
+        check_layers(target, layers)
+    except UsageError as error:
+        raise UsageError(f"target {target.name}: {error}") from None
     check_words(layers, request.families)
     given = {**request.options, "mount": request.mounts, "mounts": request.matrix, "control": request.control}
     check_options(target, layers, given)

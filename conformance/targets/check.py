@@ -22,6 +22,7 @@ from conformance.index import index
 from conformance.mounts import ACCESS, VERSIONS, MountOptions
 from conformance.servers.spec import ServerSpec, parse
 from conformance.tables import problem
+from conformance.targets.layers import check_layers, left_out
 from conformance.targets.security_models import MODELS
 from conformance.targets.spec import BackendTable, MachineTable, Profile, Target
 from guests.images.recipe import recipe_names
@@ -45,6 +46,10 @@ def check_target(target: Target) -> None:
     try:
         _check_machine(target)
         _check_server(target)
+        check_layers(target, target.layers)
+        for layer in target.left_out:
+            if layer not in left_out(target):
+                raise UsageError(f"left_out.{layer}: a run without --layer has it, or cannot: leave the entry out")
         check_profile(target.profile)
     except UsageError as error:
         raise UsageError(f"target {target.name}: {error}") from None

@@ -60,7 +60,7 @@ def check_layers(target: Target, layers: Collection[str]) -> None:
         if layer not in (*MOUNTED, *BELOW):
             why = "no runner drives it"
         have = f"it has {', '.join(can)}" if can else "it has none"
-        raise UsageError(f"target {target.name} has no layer {layer}: {why} ({have})")
+        raise UsageError(f"no layer {layer}: {why} ({have})")
 
 
 def check_options(target: Target, layers: Collection[str], given: Mapping[str, Any],

@@ -24,10 +24,10 @@ COMMAND_LINES: list[tuple[str, str]] = [
     ("run /", "/ cannot be read as a TOML file: Is a directory"),
     ("run --nope", "a TARGET is wanted before options of pytest"),
     ("run local --layer vsf", "unknown layer 'vsf': did you mean 'vfs'?"),
-    ("run reference --layer vfs", "target reference has no layer vfs: nothing mounts it (it has wire, ring)"),
-    ("run local --layer wire", "target local has no layer wire: raw frames do not reach it (it has vfs, property)"),
-    ("run diod --layer property", "target diod has no layer property: nothing mounts it (it has wire)"),
-    ("run diod --layer ring", "target diod has no layer ring: it is reached over a socket, which has no virtqueues"),
+    ("run reference --layer vfs", "target reference: no layer vfs: nothing mounts it (it has wire, ring)"),
+    ("run local --layer wire", "target local: no layer wire: raw frames do not reach it (it has vfs, property)"),
+    ("run diod --layer property", "target diod: no layer property: nothing mounts it (it has wire)"),
+    ("run diod --layer ring", "target diod: no layer ring: it is reached over a socket, which has no virtqueues"),
     ("run local --family opne", "unknown family 'opne': did you mean 'open'?"),
     ("run local --layer property --family open", "no family open in layer property: it belongs to vfs, wire"),
     # cases
@@ -112,7 +112,10 @@ TABLES: list[tuple[str, str]] = [
     ("kidn = 'qemu'", "unknown key 'kidn': did you mean 'kind'?"),
     ("name = 'x'", "name: a target is called as its file is"),
     ("layers = ['vsf']", "layers entry 1: unknown layer 'vsf': did you mean 'vfs'?"),
-    ("layers = ['wire']\nkind = 'local'", "target mine has no layer wire"),
+    ("layers = ['wire']\nkind = 'local'", "target mine: no layer wire"),
+    ("kind = 'local'\nlayers = ['vfs']\nleft_out = { ring = 'r' }",
+     "left_out.ring: a run without --layer has it, or cannot"),
+    ("left_out = { vsf = 'r' }", "unknown layer 'vsf': did you mean 'vfs'?"),
     ("components = ['qemu-devcie']", "unknown component 'qemu-devcie': did you mean 'qemu-device'?"),
     ("components = ['none.toml']", "none.toml: a component is a TOML file, or one of"),
     ("components = ['.toml']", "a component is a TOML file"),
@@ -212,6 +215,28 @@ def refused(assay9: Command, tmp_path: Path, text: str, said: str) -> None:
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"{key} = {value}" for key in ("layers", "left_out", "components", "machine", "server", "profile", "kind")
+          for value in ("5", "'x'", "[5]", "{ x = 5 }", "1979-05-27", "inf")),
+        *(f"[machine]\n{key} = {value}" for key in ("program", "image", "arguments", "memory_mb", "multidevs")
+          for value in ("[[]]", "{ x = 5 }", "1979-05-27", "nan")),
+        *(f"[profile]\n{key} = {value}" for key in ("features", "dialects", "lacks", "known", "rules")
+          for value in ("5", "'x'", "[5]", "{ x = 5 }", "[[]]")),
+        *(f"[[profile.known]]\nreason = 'r'\nlink = 'https://example.org'\n{key} = {value}"
+          for key in ("case", "finding", "values", "versions", "mount", "model", "sometimes", "owner", "unless")
+          for value in ("5", "[[]]", "[5]", "{ x = [5] }")),
+        *(f"kind = 'server'\n[server]\nprogram = 'command'\n{key} = {value}"
+          for key in ("arguments", "msize", "aname", "options", "transport") for value in ("-1", "[[]]", "{ x = [] }")),
+        *(f"kind = 'uml'\n[server]\n{key} = {value}" for key in ("command", "arguments", "program")
+          for value in ("-1", "[[]]", "{ x = [] }", "'{x'")),
+    ],
+)  # fmt: skip
+def test_a_value_of_the_wrong_type(assay9: Command, tmp_path: Path, text: str) -> None:
+    refused(assay9, tmp_path, text, "mine")
+
+
 @pytest.mark.parametrize(("content", "said"), [(b"\xff\xfe", "not TOML"), (b"a = " + b"[" * 5000, "nested too deeply")])
 def test_a_file_that_is_no_toml(assay9: Command, tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "mine.toml").write_bytes(content)
@@ -261,7 +286,7 @@ def test_a_variable_of_the_environment(
 
 PROCESSES = [
     (["run", "qmeu"], "did you mean 'qemu'?"),
-    (["run", "reference", "--layer", "vfs"], "has no layer vfs"),
+    (["run", "reference", "--layer", "vfs"], "no layer vfs"),
     (["run", "local", "-k", "NOSUCHCASE"], "matches -k 'NOSUCHCASE'"),
     (["run", "local", "--results", "/proc/x"], "nothing can be written there"),
     (["run", "./mine.toml"], "unknown case 'NODE-9999'"),
