@@ -41,7 +41,6 @@ CODES: dict[str, str] = {
     "ring": "the device breaks a rule of the virtqueue",
     "mount": "the share cannot be mounted as it must be",
     "cut-short": "a case could not go on with a value that was found to be wrong",
-    "assertion": "a plain assertion of a case failed (its text names the expression)",
 }
 """The word before the colon of every finding's code, and what it means. Stable: profiles match codes."""
 
@@ -136,7 +135,7 @@ def ended(found: list[Finding], last: BaseException | None) -> BaseException | N
 def findings_of(raised: BaseException | None) -> tuple[Finding, ...]:
     """The findings that an exception stands for: several, one, or none.
 
-    A plain assertion and an OSError that a case did not expect are findings, too.
+    An OSError that a case did not expect is one, too. A plain assertion is none: it names no fault of the target.
     """
     if isinstance(raised, Findings):
         return raised.found
@@ -147,7 +146,7 @@ def findings_of(raised: BaseException | None) -> tuple[Finding, ...]:
         text = f"{about['spelled']} failed with {seen}" if about else f"{type(raised).__name__}: {raised}"
         values = {name: value for name, value in about.items() if name != "spelled"}
         return (Finding(text, "errno", {**values, "seen": seen, "expected": "success"}),)
-    return (Finding(str(raised), "assertion"),) if isinstance(raised, AssertionError) else ()
+    return ()
 
 
 _GRAVITY: dict[Severity, int] = {"varies": 0, "linux": 1, "must": 2}

@@ -33,9 +33,8 @@ class Finding(AssertionError):
     """
 
     def __init__(
-        self, text: str = "", code: str = "unspecified", values: Mapping[str, object] | None = None,
-        severity: Severity | None = None,
-    ) -> None:  # fmt: skip
+        self, text: str, code: str, values: Mapping[str, object] | None = None, severity: Severity | None = None
+    ) -> None:
         super().__init__(text)
         self.code = code
         self.severity = severity

@@ -58,7 +58,7 @@ def judge(
     `known` the profile's entries that name the case and hold here; `lacks` those declared lacks that the case needs;
     `without` those messages of `covers` that the mount's protocol version does not have.
     The case is known when each of its findings is covered by an entry, and fails for those that are not.
-    An exception that is no Finding, AssertionError or OSError of a call is an error of the suite.
+    An exception that is neither a Finding nor the OSError of a call is an error of the suite, a plain assertion too.
     """
     if isinstance(raised, Undrivable):
         return Judgement("undrivable", str(raised))
@@ -66,7 +66,7 @@ def judge(
         return Judgement("unsupported", str(raised))
     if isinstance(raised, InfrastructureError):
         return Judgement("error", str(raised), infrastructure=True)
-    if raised is not None and not isinstance(raised, Finding | AssertionError | OSError):
+    if raised is not None and not isinstance(raised, Finding | OSError):
         return Judgement("error", f"{type(raised).__name__}: {raised}")
     if raised is None:
         return _passed(case, crossed, known, lacks, without)
@@ -136,5 +136,5 @@ def summary(findings: Sequence[Judged]) -> str:
 def one_line(raised: BaseException) -> str:
     """What was raised, short enough for a summary."""
     text = str(raised).strip() or type(raised).__name__
-    prefix = "" if isinstance(raised, AssertionError) else f"{type(raised).__name__}: "
+    prefix = "" if isinstance(raised, Finding) else f"{type(raised).__name__}: "
     return prefix + " ".join(text.split())[:300]

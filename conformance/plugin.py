@@ -395,7 +395,9 @@ def _as_outcome(result: CaseResult, raised: BaseException | None) -> None:
     if result.verdict == "error":
         raise raised if raised is not None else SuiteError(line)
     if result.verdict in ("fail", "fixed"):
-        raise raised if isinstance(raised, AssertionError) else Finding(line) from raised
+        if isinstance(raised, Finding):
+            raise raised
+        pytest.fail(line, pytrace=False)  # an OSError, or no exception at all
 
 
 def _command_line() -> str:

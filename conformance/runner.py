@@ -220,7 +220,7 @@ class Runner:
         except BaseException as e:
             with contextlib.suppress(OSError):  # what it left must not hide what went wrong
                 self._tidy(control)
-            if isinstance(e, Finding | AssertionError | OSError):
+            if isinstance(e, Finding | OSError):
                 raise SuiteError(f"the case fails on the control file system too: {e}") from e
             raise
         self.deployment.control.reap()

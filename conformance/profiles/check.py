@@ -34,7 +34,7 @@ _LETTERS = 4
 _FAULTS: tuple[tuple[str, dict[str, str]], ...] = (
     *(("errno", {"seen": name, "call": "another"}) for name in ("EIO", "EACCES", "EINVAL", "ENOENT", "success")),
     *((f"field:{name}", {"seen": "1", "field": name}) for name in ("size", "mode", "uid", "nlink", "mtime_ns", "ino")),
-    *((code, {"seen": "another", "call": "another"}) for code in CODES if code not in ("errno", "field", "assertion")),
+    *((code, {"seen": "another", "call": "another"}) for code in CODES if code not in ("errno", "field")),
 )
 """Faults that may come to stand in an entry's place: what it would cover of them, it would mask."""
 

@@ -36,8 +36,8 @@ def call(errno: int | None, vantage: str = "inside") -> CallRecord:
     ("raised", "expected"),
     [
         (None, "pass"),
-        (Finding("wrong"), "fail"),
-        (AssertionError("wrong"), "fail"),
+        (Finding("wrong", "value"), "fail"),
+        (AssertionError("a case is wrong"), "error"),
         (OSError(5, "Input/output error"), "fail"),
         (Undrivable("host root"), "undrivable"),
         (Unsupported("declared"), "unsupported"),
@@ -55,7 +55,7 @@ def test_what_was_raised_decides(raised: BaseException | None, expected: str) ->
 def test_only_infrastructure_is_infrastructures() -> None:
     assert verdict(InfrastructureError("x")).infrastructure
     assert not verdict(SuiteError("x")).infrastructure
-    assert not verdict(Finding("x")).infrastructure
+    assert not verdict(Finding("x", "value")).infrastructure
 
 
 class TestCovers:
@@ -69,7 +69,7 @@ class TestCovers:
         assert verdict(crossed=None).verdict == "pass"
 
     def test_a_failure_stays_a_failure(self) -> None:
-        assert verdict(Finding("wrong"), NOT_CROSSED).verdict == "fail"
+        assert verdict(Finding("wrong", "value"), NOT_CROSSED).verdict == "fail"
 
 
 def found(code: str = "errno", seen: str = "EAGAIN", severity: Any = None) -> Finding:
@@ -150,7 +150,7 @@ class TestOlderVersion:
         assert self.judged(TargetDied("QEMU was killed by signal 9 (x)")) == "fail"
         hung = call(None)
         hung.trouble = "hung"
-        assert self.judged(Finding("hung"), (hung,)) == "fail"
+        assert self.judged(Finding("hung", "hung"), (hung,)) == "fail"
 
 
 def refused(seen: str = "EOPNOTSUPP", vantage: str = "inside", op: str = "setlk") -> Finding:
@@ -213,9 +213,9 @@ class TestLacks:
 @pytest.mark.parametrize(
     ("raised", "shown"),
     [
-        (Finding("a\n  b"), "a b"),
+        (Finding("a\n  b", "value"), "a b"),
         (OSError(95, "Not supported"), "OSError: [Errno 95] Not supported"),
-        (Finding(""), "Finding"),
+        (Finding("", "value"), "Finding"),
     ],
 )
 def test_one_line(raised: BaseException, shown: Any) -> None:
@@ -223,4 +223,4 @@ def test_one_line(raised: BaseException, shown: Any) -> None:
 
 
 def test_one_line_is_short() -> None:
-    assert len(one_line(Finding("x" * 5000))) == 300
+    assert len(one_line(Finding("x" * 5000, "value"))) == 300
