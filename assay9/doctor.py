@@ -45,8 +45,8 @@ def packages(listed: Path, needed: bool = True) -> list[Probe]:
         name, _, why = line.partition(" ")
         if not name or name.startswith("#"):
             continue
-        done = subprocess.run(["dpkg-query", "-W", "-f", "${Status} ${Version}", name], capture_output=True, text=True,
-                              check=False)  # fmt: skip
+        argv = ["dpkg-query", "-W", "-f", "${Status} ${Version}", name]
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
         ok = done.stdout.startswith("install ok installed")
         detail = done.stdout.split()[-1] if ok else f"not installed: {why.strip()}"
         found.append(Probe(f"package {name}", ok, detail, f"apt-get install {name}", needed=needed))

@@ -44,7 +44,7 @@ def user_namespace_problem() -> tuple[str, str] | None:
                 f"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}",
             )
     argv = ["unshare", "--user", "--map-root-user", "--map-auto", "--mount", "true"]
-    tried = subprocess.run(argv, capture_output=True, text=True, check=False)
+    tried = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
     if tried.returncode != 0:
         said = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
         return (

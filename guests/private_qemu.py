@@ -103,7 +103,7 @@ def _unpack(archive: Path, root: Path) -> None:
 def _version(root: Path) -> str:
     library = root / "usr/lib/x86_64-linux-gnu"
     argv = [str(library / "ld-linux-x86-64.so.2"), "--library-path", str(library), str(root / _KEPT[0]), "--version"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=60)
     if done.returncode != 0:
         raise InfrastructureError(f"the fetched QEMU does not run: {done.stderr.strip()[:300]}",
                                   "a host with another C library or processor?")  # fmt: skip

@@ -171,7 +171,7 @@ def _known_frequency(booting: Launch) -> tuple[str, ...]:
 def _create_disk(path: Path, size_mb: int) -> None:
     argv = ["qemu-img", "create", "-q", "-f", "qcow2", str(path), f"{size_mb}M"]
     try:
-        subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+        subprocess.run(argv, capture_output=True, text=True, errors="replace", check=True, timeout=60)
     except FileNotFoundError as error:
         raise InfrastructureError("qemu-img is not installed", "apt-get install qemu-utils") from error
     except subprocess.SubprocessError as error:

@@ -42,7 +42,7 @@ def _git(checkout: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(
             ["git", "--no-optional-locks", "-C", str(checkout), *arguments],
-            capture_output=True, text=True, timeout=10, check=True, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, errors="replace", timeout=10, check=True, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return ""

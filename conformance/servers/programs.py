@@ -265,7 +265,7 @@ def _package_version(package: str) -> str:
     try:
         done = subprocess.run(
             ["dpkg-query", "-W", "-f", "${Version}", package],
-            capture_output=True, text=True, timeout=20, check=False,
+            capture_output=True, text=True, errors="replace", timeout=20, check=False,
         )  # fmt: skip
     except OSError:
         return ""

@@ -53,7 +53,7 @@ def control_disk(path: Path, megabytes: int) -> None:
     argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-L", "control", "-E", "lazy_itable_init=1,nodiscard",
             "-O", "^resize_inode", str(path)]  # fmt: skip
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=60)
     except FileNotFoundError:
         raise InfrastructureError("mke2fs is not installed", "apt-get install e2fsprogs") from None
     if done.returncode != 0:

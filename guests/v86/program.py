@@ -84,8 +84,10 @@ def _fetch(temporary: Path, progress: Progress) -> None:
     # npm keeps a cache and logs at home, which may be read-only or nobody's
     environment = {**os.environ, "npm_config_cache": str(temporary / ".npm")}
     try:
-        done = subprocess.run(dying_with_parent(argv), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              cwd=temporary, env=environment, check=False, timeout=_LIMIT)  # fmt: skip
+        done = subprocess.run(
+            dying_with_parent(argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            cwd=temporary, env=environment, check=False, timeout=_LIMIT,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise InfrastructureError(f"npm install v86@{VERSION} took longer than {_LIMIT:.0f} s",
                                   "check the network and npm's registry, then retry") from None  # fmt: skip
