@@ -123,15 +123,17 @@ class Overview:
     @property
     def doubts_of_run(self) -> list[str]:
         """Those of the doubts that no single case shows."""
-        record, found = self.record, []
+        record, found, earlier = self.record, [], self.record.earlier
         if not record.results:
             found.append("nothing ran")
         elif not self.judged:
             found.append("no case judged the target")
-        elif self.judged < FEWEST_JUDGED * len(record.results):
-            found.append(f"only {count(self.judged, 'case')} judged the target")
-        if self.judged and self.fewer and (e := record.earlier) and e.judged_now < FEWEST_OF_EARLIER * e.judged_then:
-            found.append(f"only {e.judged_now:,} of {count(e.judged_then, 'case')} that judged the target in {e.run}")
+        elif not record.interrupted:
+            if self.judged < FEWEST_JUDGED * len(record.results):
+                found.append(f"only {count(self.judged, 'case')} judged the target")
+            if earlier is not None and earlier.judged_now < FEWEST_OF_EARLIER * earlier.judged_then:
+                then = count(earlier.judged_then, "case")
+                found.append(f"only {earlier.judged_now:,} of {then} that judged the target in {earlier.run}")
         if record.troubles:
             found.append(count(len(record.troubles), "failure") + " of the infrastructure")
         if record.interrupted_by:

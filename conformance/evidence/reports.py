@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from conformance.errors import InfrastructureError
@@ -36,7 +38,7 @@ def write_reports(run_dir: Path, kinds: tuple[str, ...] = DEFAULT) -> list[Path]
     for kind in kinds:
         name, write = REPORTS[kind]
         try:
-            write(record, run_dir / name)
+            _whole(run_dir / name, partial(write, record))
         except OSError as e:
             refused = e
         else:
@@ -47,3 +49,16 @@ def write_reports(run_dir: Path, kinds: tuple[str, ...] = DEFAULT) -> list[Path]
             f"free some space, then `assay9 report {run_dir}`: the record is whole",
         )
     return written
+
+
+def _whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file so that it is there whole or not at all; a directory grows in its place."""
+    if path.suffix == "":
+        write(path)
+        return
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(new)
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)

@@ -163,12 +163,11 @@ def test_an_interrupted_run_leaves_nothing_and_keeps_its_results(
 
 
 @pytest.mark.guest
-@pytest.mark.parametrize(("target", "jobs"), [("qemu", 1), ("reference-uml", 2)])
 def test_after_kill_9_nothing_runs_and_the_next_run_cleans_up_and_says_so(
-    tmp_path: Path, private_runtime: Path, target: str, jobs: int
+    tmp_path: Path, private_runtime: Path
 ) -> None:
     """In a runtime directory of its own: any other run of this user would clean up before ours does, and say so."""
-    run, children = started_run(tmp_path, target, jobs)
+    run, children = started_run(tmp_path)
     run.kill()
     run.wait(60)
     _, alive = psutil.wait_procs(children, timeout=60)
@@ -179,3 +178,16 @@ def test_after_kill_9_nothing_runs_and_the_next_run_cleans_up_and_says_so(
     done = assay9("run", "local", "--family", FAMILY, "-k", CASE, "--jobs", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "left by an earlier run" in done.stderr
+
+
+@pytest.mark.guest
+def test_workers_clean_up_when_the_run_is_killed(tmp_path: Path, private_runtime: Path) -> None:
+    run, children = started_run(tmp_path, "reference-uml", jobs=2)
+    run.kill()
+    run.wait(60)
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive, alive
+    assert not list(private_runtime.rglob("*.json")), "something of the run is left"
+    _, counts, status = read_back((tmp_path / "results" / "latest").resolve())
+    assert status == 3
+    assert counts["error"] and counts["pass"]

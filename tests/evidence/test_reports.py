@@ -132,6 +132,19 @@ def test_report_that_cannot_be_written_leaves_the_others(run: Path, monkeypatch:
     assert (run / "rti.txt").exists()
 
 
+def test_a_report_is_there_whole_or_not_at_all(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_record: object, path: Path) -> None:
+        path.write_text("<html>half of it")
+        raise OSError(28, "No space left on device", str(path))
+
+    before = (run / "report.html").read_bytes()
+    monkeypatch.setitem(REPORTS, "html", ("report.html", full))
+    with pytest.raises(InfrastructureError, match="No space left"):
+        write_reports(run)
+    assert (run / "report.html").read_bytes() == before
+    assert not list(run.glob(".report.html*"))
+
+
 def test_nobody_gets_allure_files_who_did_not_ask(tmp_path: Path) -> None:
     run_dir = sample.write(tmp_path, 12)
     write_reports(run_dir)
