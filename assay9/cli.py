@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import threading
 
 import click
 
@@ -78,6 +79,7 @@ def main() -> int:
 
     A KeyboardInterrupt, and click's Abort in its place, go through: `assay9.start` knows which signal arrived.
     """
+    threading.excepthook = _in_a_thread
     try:
         ended = cli.main(standalone_mode=False)
         sys.stdout.flush()
@@ -107,3 +109,8 @@ def main() -> int:
         click.echo(unexpected(e), err=True)
         return INFRASTRUCTURE
     return ended if isinstance(ended, int) else 0
+
+
+def _in_a_thread(seen: threading.ExceptHookArgs) -> None:
+    """What nobody expected in another thread: the command goes on, and the line says what it lacks."""
+    click.echo(unexpected(seen.exc_value or RuntimeError("a thread ended")), err=True)

@@ -68,6 +68,7 @@ def _keep(error: BaseException) -> Path | None:
     for directory in (Path(tempfile.gettempdir()), Path(".")):
         with contextlib.suppress(OSError):
             file = directory.absolute() / name
-            file.write_text(text, encoding="utf-8", errors="backslashreplace")
+            with file.open("a", encoding="utf-8", errors="backslashreplace") as out:
+                out.write(text)
             return file
     return None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from assay9.run import run
 from conformance.targets.layers import FLAGS, default_layers, drivable
@@ -18,6 +19,14 @@ TEXT = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encodi
 def test_every_option_of_a_run_is_in_the_table() -> None:
     names = {max(p.opts, key=len) for p in run.params if isinstance(p, click.Option)} | set(FLAGS.values())
     assert [name for name in sorted(names) if f"`{name}`" not in TEXT] == []
+
+
+def test_help_shows_every_option_of_a_run_under_its_heading() -> None:
+    said = CliRunner().invoke(run, ["--help"]).output
+    headings = ["Which cases:", "The share:", "A target with a guest:", "A server or device of yours:", "The run:"]
+    assert [line for line in said.splitlines() if line in headings] == headings
+    for name in ("--security-model", "--link", "--export", "--address", "--aname", "--guest", "--jobs", "--control"):
+        assert f"  {name} " in said
 
 
 def test_every_need_of_a_qemu_is_in_the_table() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,6 +38,25 @@ def test_an_unexpected_error_is_one_line_and_a_file(
     (kept,) = tmp_path.glob("assay9-internal-error-*.txt")
     text = kept.read_text()
     assert "command: 'assay9' 'targets'" in text and "in fails" in text and "Traceback" in text
+
+
+def test_an_unexpected_error_in_a_thread_is_one_line_too(
+    assay9: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fails() -> None:
+        raise ValueError("in a thread")
+
+    def names() -> list[str]:
+        thread = threading.Thread(target=fails)
+        thread.start()
+        thread.join()
+        return []
+
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # given back afterwards
+    monkeypatch.setattr(spec, "names", names)
+    monkeypatch.setattr(refusal, "tempfile", SimpleNamespace(gettempdir=lambda: str(tmp_path)))
+    seen = assay9("targets")
+    assert "ValueError: in a thread; the details are in " in seen.one_line()
 
 
 def test_where_no_details_can_be_kept_the_line_says_so(
