@@ -87,8 +87,8 @@ class Runner:
             if isinstance(e, KeyboardInterrupt):
                 raise
             raised = e
-        lost = False
-        if share is not None:
+        lost = isinstance(raised, LinkLost)  # one silence is waited for once
+        if share is not None and not lost:
             try:
                 crossed = self._crossed(further)
             except (OSError, InfrastructureError, CallHung) as e:
