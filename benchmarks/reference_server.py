@@ -251,7 +251,7 @@ class OtherReference(ReferenceServer):
 
     def command(self) -> list[str]:
         """See ReferenceServer."""
-        return ["env", f"PYTHONPATH={self.checkout}", *super().command()]
+        return ["env", "-C", self.checkout, *super().command()]  # python -m looks there first
 
 
 def start(stack: ExitStack, name: str, folder: Path, title: str = "", checkout: str = "") -> Peer:
@@ -259,7 +259,7 @@ def start(stack: ExitStack, name: str, folder: Path, title: str = "", checkout: 
     spec = ServerSpec(program=name, aname="{export}" if name == "diod" else "")  # type: ignore[arg-type]
     if checkout:
         server: Server = OtherReference(spec, folder)
-        OtherReference.checkout = checkout
+        OtherReference.checkout = os.path.abspath(checkout)
     else:
         server = make(spec, folder)
     stack.callback(server.stop)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,7 @@ from protocol import constants as c
 from protocol import messages as m
 from reference_server.shares import Pot
 from reference_server.transports.admission import Door, Sparing
-from tests.reference_server.test_stream import Wire
+from tests.reference_server.served import serving
 
 
 def test_a_share_is_as_much_as_is_left() -> None:
@@ -84,52 +81,6 @@ LIMIT = 512
 FILES = 1500
 
 
-class Served:
-    """A server process."""
-
-    def __init__(self, process: subprocess.Popen[bytes], path: str, log: Path) -> None:
-        self.process, self.path, self._log = process, path, log
-        self._wires: list[Wire] = []
-
-    def connect(self) -> Wire:
-        sock = socket.socket(socket.AF_UNIX)
-        sock.connect(self.path)
-        self._wires.append(Wire(sock))
-        return self._wires[-1]
-
-    def log(self) -> list[str]:
-        return self._log.read_text().splitlines()
-
-    def descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
-    def close(self) -> None:
-        for wire in self._wires:
-            wire.sock.close()
-
-
-@contextmanager
-def serving(folder: Path, limit: int, *options: str) -> Iterator[Served]:
-    """``folder``, with at most ``limit`` descriptors."""
-    path, log = str(folder.parent / "s"), folder.parent / "log"
-    command = [sys.executable, "-m", "reference_server", "serve", str(folder), "--unix", path, *options]
-
-    # Root raises its own limit, unless it may not.
-    setpriv = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource"] if os.geteuid() == 0 else []
-    limited = ["prlimit", f"--nofile={limit}:{limit}", *setpriv, *command]
-    with log.open("wb") as file, subprocess.Popen(limited, stdout=subprocess.PIPE, stderr=file) as process:
-        assert process.stdout is not None
-        assert b"listening on" in process.stdout.readline(), log.read_text()
-        served = Served(process, path, log)
-        try:
-            yield served
-        finally:
-            served.close()
-            process.terminate()
-            assert process.wait(60) == 0, log.read_text()
-    assert "Traceback" not in log.read_text()
-
-
 def test_a_greedy_client_leaves_room_for_others(folder: Path) -> None:
     """It has a fid for every name, and opens what it can; the others attach, browse, open and lock as ever."""
     for number in range(FILES):
@@ -165,13 +116,7 @@ def test_more_peers_than_may_come_in(folder: Path) -> None:
     (folder / "f").touch()
     with serving(folder, LIMIT) as served:
         wire = served.connect().begin()
-        refused = 0
-        for _ in range(300):
-            peer = served.connect()
-            try:
-                peer.begin()
-            except (EOFError, ConnectionError):
-                refused += 1
+        refused = sum(not served.try_to_connect() for _ in range(300))
         assert 250 < refused < 300
         wire.ok(m.Twalk(1, 0, 7, (b"f",)), m.Rwalk)
         lines = served.log()

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -74,6 +74,8 @@ class Generator:
         self._strange = [*STRANGE, decoy + b"/a"]
         self._targets = [b"a", b"..", b"b/c", b"../beside", decoy, decoy + b"/a", b"/proc/self/cwd"]
         self._tag = 0
+        self.made = 0
+        """Frames of all bursts."""
         self._folders, self._files, self._others = [0], list[int](), list[int]()
         self.spoilt = False
         """A size was sent that leaves the server waiting for bytes, or hanging up."""
@@ -87,7 +89,9 @@ class Generator:
 
     def burst(self) -> bytes:
         """Some requests, to be sent together."""
-        return b"".join(self.frames())
+        frames = self.frames()
+        self.made += len(frames)
+        return b"".join(frames)
 
     def frames(self) -> list[bytes]:
         """Some requests, each by itself."""
@@ -320,11 +324,14 @@ class Client:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[ServerProcess]:
-    """A server of ``folder/export`` that can write ``folder`` and nothing else; it has to end well."""
+def serving(folder: Path, before: Sequence[str] = (), options: Sequence[str] = ()) -> Iterator[ServerProcess]:
+    """A server of ``folder/export`` that can write ``folder`` and nothing else; it has to end well.
+
+    ``before``: words before its command; ``options``: after it.
+    """
     log, path = folder / "log", folder / "s"
     argv = [sys.executable, "-m", "reference_server", "serve", str(folder / "export"), "--unix", str(path)]
-    server = ServerProcess([*argv, "--lock-wait", "0.05"], log, writable=[folder])
+    server = ServerProcess([*before, *argv, "--lock-wait", "0.05", *options], log, writable=[folder])
     try:
         server.wait_until(lambda: b"listening on" in log.read_bytes(), 60)
         yield server
@@ -367,24 +374,27 @@ def run(
     bursts: int,
     share: float = 2.0,
     tell: Callable[[int, Look, int], None] = lambda *_: None,
+    before: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> tuple[list[Look], Counter[str]]:
-    """Spells of ``bursts`` bursts from each client for as long as ``spells(number)`` says so.
+    """Spells of ``bursts`` bursts from each client for as long as ``spells`` says so, told of the frames sent so far.
 
     Client and server together use at most ``share`` of one processor.  ``tell`` hears of each spell: its number, the
-    look, requests answered so far.  Returns the look at the idle server after each spell, and what was answered how
-    often.  Raises AssertionError or TimeoutError when the server ends, hangs, keeps something, or touches or shows what
-    lies beside the export.
+    look, requests answered so far.  ``before`` and ``options`` are words of the server's command.  Returns the look at
+    the idle server after each spell, and what was answered how often.  Raises AssertionError or TimeoutError when the
+    server ends, hangs, keeps something, or touches or shows what lies beside the export.
     """
     looks: list[Look] = []
     (folder / "export").mkdir()
     beside = Portrait(folder / "beside")
-    with serving(folder) as server:
+    with serving(folder, before, options) as server:
         idle = look(server.pid)
         decoy = os.fsencode(folder / "beside")
-        clients = [Client(str(folder / "s"), Generator(f"{seed} {number}", decoy)) for number in range(CLIENTS)]
+        generators = [Generator(f"{seed} {number}", decoy) for number in range(CLIENTS)]
+        clients = [Client(str(folder / "s"), generator) for generator in generators]
         begun = time.monotonic()
         used = time.process_time() + processor_time(server.pid)
-        while spells(len(looks)):
+        while spells(sum(generator.made for generator in generators)):
             for number in range(bursts):
                 for client in clients:
                     client.act()
@@ -448,7 +458,7 @@ def main() -> None:
 
     until = begun + options.seconds
     looks, answers = run(
-        folder, options.seed, lambda _spell: time.monotonic() < until, options.bursts, options.share, tell
+        folder, options.seed, lambda _sent: time.monotonic() < until, options.bursts, options.share, tell
     )
     print("by answer:", ", ".join(f"{name} {count}" for name, count in answers.most_common()))
     print(
