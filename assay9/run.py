@@ -116,7 +116,8 @@ def _pytest(arguments: list[str], more: tuple[str, ...]) -> int:
         """In place of pytest's own, which prints a usage text of several lines."""
         said = next((str(text) for text in e.args if text), "pytest refuses these options")
         _, _, wrong = said.rpartition(": error: ")
-        click.echo(f"assay9: {wrong.splitlines()[0]}", err=True)
+        lines = [line for line in wrong.splitlines() if not line.startswith(("  inifile:", "  rootdir:"))]
+        click.echo(f"assay9: {' '.join(' '.join(lines).split())[:400]}", err=True)
 
     config.print_usage_error = say
     # hypothesis and allure have no part in a run, and cost seconds at its start and end

@@ -53,6 +53,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
     if unknown_words:
         option = unknown_words[0].partition("=")[0]
         raise pytest.UsageError(unknown("option", option, parser._opt2dest))
+    if seen.markexpr:
+        raise pytest.UsageError("-m chooses by marks, which cases do not have: use -k, --layer or --family")
     for word in getattr(seen, "file_or_dir", ()):
         if not Path(word.partition("::")[0]).exists():
             raise pytest.UsageError(f"no file {word}: after the target come only options; -k EXPRESSION chooses cases")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,10 @@ from conformance.servers.greeting import check_greeting
 from conformance.servers.programs import CommandServer, DiodServer, GaneshaServer, ReferenceServer
 from conformance.servers.spec import ServerSpec
 from conformance.targets.scratch import Scratch
+from guests.words import shown
+
+SOCKET_PATH = 107
+"""Bytes of a unix socket's path, at most (sun_path of unix(7) has room for one more, its end)."""
 
 
 def make(spec: ServerSpec, run_dir: Path) -> Server:
@@ -48,6 +53,8 @@ def check(spec: ServerSpec) -> None:
         raise UsageError(f"--export {spec.export} is no directory: name what the server exports, or leave it out")
     if spec.address and spec.program not in ("external", "vhost-user"):
         raise UsageError(f"--address has no meaning for a server that the suite starts itself ({spec.program})")
+    if spec.address:
+        _check_address(spec)
     if spec.program == "external":
         ExternalServer(spec, Path()).check()
     if spec.program == "vhost-user":
@@ -57,6 +64,21 @@ def check(spec: ServerSpec) -> None:
     program = {"diod": DiodServer, "ganesha": GaneshaServer}.get(spec.program)
     if program is not None and shutil.which(program.program) is None:
         raise InfrastructureError(f"{program.program} is not installed", program.remedy())
+
+
+def _check_address(spec: ServerSpec) -> None:
+    """Refuse what is neither HOST:PORT nor the path of a unix socket. Raises UsageError."""
+    address = spec.address
+    _, colon, port = address.rpartition(":")
+    if "/" not in address and colon and spec.program == "external":
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+            raise UsageError(f"--address {shown(address)}: HOST:PORT has a port from 1 to 65535, {shown(port)} is none")
+        return
+    if len(os.fsencode(address)) > SOCKET_PATH:
+        raise UsageError(f"--address {shown(address)}: the path of a unix socket has at most {SOCKET_PATH} bytes")
+    if not Path(address).exists():
+        wanted = "HOST:PORT, or a unix socket's path" if spec.program == "external" else "the path of a unix socket"
+        raise UsageError(f"--address {shown(address)}: nothing is there; {wanted} is wanted")
 
 
 def _check_command(spec: ServerSpec) -> None:
