@@ -324,8 +324,7 @@ class Places:
         The file keeps a descriptor for every fid that needs one.
         """
         if not self._at_once(act):
-            found = _found(directory, name)
-            self._change(act, found)
+            self._change(lambda _found: act(), (directory, name))
 
     def rename(
         self, act: Callable[[], None], directory: Descriptor, name: bytes, new_directory: Descriptor, new_name: bytes
@@ -333,11 +332,15 @@ class Places:
         """Run ``act``, which renames ``name``, and takes ``new_name`` from the file that has it."""
         if self._at_once(act):
             return
-        old, new = _found(directory, name), _found(new_directory, new_name)
-        if old is not None and stat.S_ISDIR(old.st_mode):
-            self._change(lambda: self._move((directory, name), (new_directory, new_name), act), old, new)
-        else:
-            self._change(act, old, new)
+        old, new = (directory, name), (new_directory, new_name)
+
+        def move(found: list[os.stat_result | None]) -> None:
+            if found[0] is not None and stat.S_ISDIR(found[0].st_mode):
+                self._move(old, new, act)
+            else:
+                act()
+
+        self._change(move, old, new)
 
     def _at_once(self, act: Callable[[], None]) -> bool:
         """Run ``act``, while no descriptors are given up; until it is over none is."""
@@ -353,20 +356,29 @@ class Places:
     def _is_going(self, inode: int) -> bool:
         return inode in self._going or _ANY in self._going
 
-    def _change(self, act: Callable[[], None], *files: os.stat_result | None) -> None:
-        inodes = [found.st_ino for found in files if found is not None]
-        self._going.extend(inodes)
-        try:
-            for inode in inodes:
-                if inode in self._absent:
-                    with self._lock:
-                        noted = self._absent.pop(inode, None)
-                    if noted is not None:
-                        self._bring_back(list(noted) if isinstance(noted, set) else [noted])
-            act()
-        finally:
-            for inode in inodes:
-                self._going.remove(inode)
+    def _change(self, act: Callable[[list[os.stat_result | None]], None], *names: tuple[Descriptor, bytes]) -> None:
+        """Run ``act``, told what has ``names``, which those files are losing."""
+        found = [_found(*name) for name in names]
+        while True:
+            inodes = [one.st_ino for one in found if one is not None]
+            self._going.extend(inodes)
+            try:
+                for inode in inodes:
+                    self._recall(inode)
+                before, found = found, [_found(*name) for name in names]
+                if all(map(_same, before, found)):
+                    return act(found)
+            finally:
+                for inode in inodes:
+                    self._going.remove(inode)
+
+    def _recall(self, inode: int) -> None:
+        """Open what is absent of the file."""
+        if inode in self._absent:
+            with self._lock:
+                noted = self._absent.pop(inode, None)
+            if noted is not None:
+                self._bring_back(list(noted) if isinstance(noted, set) else [noted])
 
     def _bring_back(self, nodes: list[Absentee]) -> None:
         """One descriptor for all nodes of one file."""
@@ -467,3 +479,9 @@ def _found(directory: Descriptor, name: bytes) -> os.stat_result | None:
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
     except OSError:
         return None  # whatever is wrong, the act itself will say it
+
+
+def _same(one: os.stat_result | None, two: os.stat_result | None) -> bool:
+    if one is None or two is None:
+        return one is two
+    return os.path.samestat(one, two)

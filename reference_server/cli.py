@@ -166,7 +166,7 @@ def serve(
 
         listeners: list[Listener | DeviceListener] = []
         if not vhost_user or unix_path is not None or tcp_address is not None:
-            door = Door(commons.connections, descriptors.keep)
+            door = Door(commons.connections, descriptors)
             listeners += _listen(unix_path, tcp_address, allow_remote, make_session, door, stack)
 
         def make_session_of(tag: str) -> Callable[[], Session]:
@@ -326,17 +326,17 @@ def _bind_tcp(text: str, allow_remote: bool) -> tuple[socket.socket, str]:
 
 def _raise_descriptor_limit() -> None:
     """The more descriptors, the fewer have to be given up and had again: allow as many as the process may have, and as
-    root as the kernel has."""
+    root as the kernel has, up to Shared.descriptors."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and hard < Shared.descriptors:
         try:
             with open("/proc/sys/fs/nr_open", encoding="ascii") as file:
-                most = int(file.read())
+                most = min(int(file.read()), Shared.descriptors)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
             return
         except (OSError, ValueError):
             logging.getLogger("reference_server").debug("descriptor limit stays %d", hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, Shared.descriptors), hard))
 
 
 @click.command()

@@ -47,8 +47,11 @@ class Shared:
     """Limits of the whole process, which its clients share: each may have as much as is left (:class:`Share`)."""
 
     fids: int = 1_048_576
-    """Most fids of all clients (``--max-fids``), about half a kilobyte of memory each; one more is refused with ENFILE.
+    """Most fids of all clients (``--max-fids``), about 0.7 kB of memory each; one more is refused with ENFILE.
     A client that is alone gets half of them."""
+    descriptors: int = 131_072
+    """Most descriptors, where the process may have more.  Each holds some memory of the kernel (the file, its name);
+    what is not open is given up beyond that, and had again when it is used."""
     connections: int = 1024
     """Most connections to sockets; the peer of one more is turned away.  One host, or one process at a unix socket,
     that is alone gets half of them."""

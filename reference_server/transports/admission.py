@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from reference_server.descriptors import Descriptors
 from reference_server.shares import Pot, Share
 
 log = logging.getLogger("reference_server")
@@ -54,11 +55,11 @@ class Sparing:
 class Door:
     """Lets peers in as long as there is room, and none of them more often than there is room for others."""
 
-    def __init__(self, connections: Pot, keep: Callable[[int], int] = lambda fd: fd) -> None:
-        """``connections``: how many there may be.  ``keep`` gives a descriptor a number that may last, or closes it and
-        raises OSError (:meth:`Descriptors.keep`)."""
+    def __init__(self, connections: Pot, descriptors: Descriptors | None = None) -> None:
+        """``connections``: how many there may be.  ``descriptors``: those of the process, if anything else needs them.
+        """
         self._connections = connections
-        self._keep = keep
+        self._descriptors = descriptors
         self._shares: dict[object, Share] = {}
         """By origin; only of those that have a connection."""
 
@@ -75,11 +76,18 @@ class Door:
                 left = self._connections.left
                 raise OSError(f"{origin} has {share.held} connections, and {left} are left for all others")
             self._shares[origin] = share
+        if self._descriptors is None:
+            return sock, origin
         try:
-            return socket.socket(fileno=self._keep(sock.detach())), origin
+            return socket.socket(fileno=self._descriptors.keep(sock.detach())), origin
         except OSError:
             self.leave(origin)
             raise
+
+    def make_room(self) -> None:
+        """Descriptors are so short that nobody can be let in."""
+        if self._descriptors is not None:
+            self._descriptors.shrink()
 
     def leave(self, origin: object) -> None:
         """A peer that had entered is gone."""

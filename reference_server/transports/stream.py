@@ -287,6 +287,7 @@ class Listener:
                     return
                 # Descriptors or memory are short; the peer waits in the queue meanwhile.
                 self._refused.warn(f"{self.name}: a peer has to wait: {error.strerror}")
+                self._door.make_room()
                 time.sleep(_ACCEPT_PAUSE)
                 continue
             try:
