@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from conformance import preflight
+from conformance import decided, preflight
 from conformance.case import Case
 from conformance.errors import UsageError
 from conformance.evidence.record import load_run
@@ -58,10 +58,13 @@ def cases(
             click.echo(f"{c.id:<14} {c.layer}/{c.family}  {c.severity}  {' '.join(c.covers)}")
             click.echo(f"               {c.requirement}")
             click.echo(f"               source: {c.source}")
+            for by, parameters in decided.of_case(c.id).items():
+                which = f" [{', '.join(parameters)}]" if any(parameters) else ""
+                click.echo(f"               decided by {decided.MEANING[by]}{which}")
         click.echo(f"{len(chosen)} cases")
 
 
 def _as_dict(c: Case) -> dict[str, object]:
     return {"id": c.id, "layer": c.layer, "family": c.family, "severity": c.severity, "covers": c.covers,
             "requirement": c.requirement, "source": c.source, "caches": c.caches, "needs": c.needs,
-            "function": c.location}  # fmt: skip
+            "function": c.location, "decided_by": decided.of_case(c.id)}  # fmt: skip

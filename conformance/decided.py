@@ -112,6 +112,16 @@ def declared(case_id: str, parameters: str = "") -> DecidedBy:
     return _declared().get(f"{case_id}[{parameters}]" if parameters else case_id, "server")
 
 
+def of_case(case_id: str) -> dict[DecidedBy, list[str]]:
+    """Who decides the case with which parameters, as far as it is not the server; "" where it has none."""
+    found: dict[DecidedBy, list[str]] = {}
+    for name, by in _declared().items():
+        stem, _, parameters = name.partition("[")
+        if stem == case_id:
+            found.setdefault(by, []).append(parameters.removesuffix("]"))
+    return found
+
+
 @functools.cache
 def _declared() -> Mapping[str, DecidedBy]:
     table = tomllib.loads(DECLARED.read_text(encoding="utf-8"))

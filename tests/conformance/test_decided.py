@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.decided import DecidedBy, Step, _declared, declared, derive
+from conformance.decided import DecidedBy, Step, _declared, declared, derive, of_case
 from conformance.library import load_cases
 from tests.golden.record_decided import RECORDED
 
@@ -70,6 +70,8 @@ def test_what_is_declared_are_cases_and_a_small_part_of_them() -> None:
     assert named <= ids
     assert len(named) < len(ids) / 3
     assert declared("OPEN-001") == "server" and declared("SEEK-003") == "guest"
+    assert of_case("OPEN-001") == {} and of_case("SEEK-003") == {"guest": [""]}
+    assert of_case("NAMES-004") == {"guest": ["256", "300", "4000"]}
 
 
 def test_what_the_guest_decides_alone_runs_when_it_is_asked_for(tmp_path: Path) -> None:
