@@ -106,7 +106,7 @@ def _passed(
 
 def _entry(known: Sequence[Known], finding: Finding) -> Known | None:
     """The first entry that declares this finding."""
-    return next((entry for entry in known if entry.covers(finding, one_line(finding))), None)
+    return next((entry for entry in known if entry.covers(finding)), None)
 
 
 def is_lack(lack: Lack, finding: Finding, crossed: Crossed | None, calls: Sequence[CallRecord]) -> bool:

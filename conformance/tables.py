@@ -48,18 +48,6 @@ def word(what: str, valid: Iterable[str] | Callable[[], Iterable[str]]) -> After
     return AfterValidator(check)
 
 
-def _regular_expression(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"{shown(text)} is no regular expression: {error}") from None
-    return text
-
-
-REGULAR_EXPRESSION = AfterValidator(_regular_expression)
-"""For a field's type: refuse what is no regular expression."""
-
-
 def problem(error: ValidationError, root: type[BaseModel], prefix: str = "") -> str:
     """The first thing that is wrong, with its place and, for a misspelt word, the nearest valid one."""
     # a key that is misspelt is also one that is missing: name what was written

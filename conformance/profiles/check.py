@@ -115,7 +115,7 @@ def _look(entry: Known, result: CaseResult, seen: _Seen) -> None:
         return
     seen.applied += 1
     seen.passed += result.verdict in ("pass", "fixed")
-    found = [one for one in result.findings if entry.covers(Finding(one.text, one.code, one.values), one.text)]
+    found = [one for one in result.findings if entry.covers(Finding(one.text, one.code, one.values))]
     seen.hidden += not found and result.verdict == "known"
     if found:
         seen.results += 1
@@ -139,7 +139,7 @@ def masked(entry: Known, signatures: Iterable[str] = ()) -> tuple[str, ...]:
     for code, values in _FAULTS:
         fault = Finding("another fault", code, {"what": "another", **values})
         said = _signature(code, values["seen"])
-        if said not in meant and entry.covers(fault, str(fault)):
+        if said not in meant and entry.covers(fault):
             found.append(said)
     return tuple(found)
 
@@ -150,7 +150,7 @@ def _signature(code: str, seen: str) -> str:
 
 def width_of(entry: Known) -> Width:
     """How narrow the entry is; see WIDTHS."""
-    if not entry.codes or any("*" in code for code in entry.codes):
+    if any("*" in code for code in entry.codes):
         return "wide"
     named = [wanted if isinstance(wanted, list) else [wanted] for wanted in entry.values.values()]
     detailed = all(":" in code for code in entry.codes)

@@ -19,7 +19,7 @@ from conformance.checks import CODES
 from conformance.compare import RULES, Rule, RuleKind
 from conformance.errors import Finding, UsageError
 from conformance.features import FEATURES
-from conformance.tables import REGULAR_EXPRESSION, word
+from conformance.tables import word
 from guests.words import unknown
 from protocol.constants import ERRNO_NAMES
 
@@ -66,7 +66,7 @@ class Known(Strict):
     """
 
     case: str | list[str]
-    finding: str | list[str] = []
+    finding: str | list[str]
     """Codes of `conformance.checks.CODES`: "errno", "field:mtime_ns", "field:*"."""
     values: dict[str, str | list[str]] = {}
     """{ seen = "ENOENT", what = "size of *" }."""
@@ -83,8 +83,6 @@ class Known(Strict):
     """Mounts, as a pattern: "cache=loose*"."""
     model: str | list[str] = "*"
     """QEMU's security models, as patterns: "mapped-*", ["passthrough", "none"]."""
-    symptom: Annotated[str, REGULAR_EXPRESSION] = ""
-    """Only until all entries name findings: a regular expression for the failure's text."""
     sometimes: bool = False
     """It depends on a race: the case passes at times, and is then no `fixed`."""
     unless: str | list[str] = []
@@ -98,6 +96,8 @@ class Known(Strict):
     @field_validator("finding")
     @classmethod
     def _known_codes(cls, value: str | list[str]) -> str | list[str]:
+        if value == []:
+            raise ValueError("no finding code is named")
         for code in _listed(value):
             family = code.partition(":")[0]
             if family not in CODES:
@@ -147,12 +147,8 @@ class Known(Strict):
             and version_matches(setting.versions.get("kernel", ""), self.kernel)
         )
 
-    def covers(self, finding: Finding, text: str) -> bool:
-        """Whether the finding is the one that is declared. `text` is what a report shows of it."""
-        if self.symptom and not re.search(self.symptom, f"{text}\n{finding}"):
-            return False
-        if not self.codes:
-            return True  # an entry of before, which the loader refuses once all are converted
+    def covers(self, finding: Finding) -> bool:
+        """Whether the finding is the one that is declared."""
         return any(matches(code, finding.code) for code in self.codes) and all(
             name in finding.values and any(matches(one, finding.values[name]) for one in _listed(wanted))
             for name, wanted in self.values.items()

@@ -184,6 +184,9 @@ KNOWN: list[tuple[str, str]] = [
     ("case = 'MODE-001'\nkernel = '6.12'", "profile.known entry 1, kernel: versions = '6.12': comparisons such as"),
     ("case = 'MODE-001'\nunless = 'v86-devise'", "unknown component 'v86-devise': did you mean 'v86-device'?"),
     ("case = 'MODE-001'\nfinding = ['errnoo']", "unknown finding code 'errnoo': did you mean 'errno'?"),
+    ("case = 'MODE-001'\nfinding = []", "profile.known entry 1, finding: no finding code is named"),
+    ("case = 'MODE-001'  # no finding", "profile.known entry 1, finding is missing"),
+    ("case = 'MODE-001'\nsymptom = 'Errno 22'", "unknown key 'profile.known entry 1, symptom'"),
 ]
 
 

@@ -11,7 +11,7 @@ from conformance.features import FEATURES
 from conformance.targets.spec import Target, load, names
 
 GOOD = 'kind = "qemu"\ntitle = "a target"\n'
-KNOWN = '[[profile.known]]\ncase = "MODE-001"\nreason = "r"\nlink = "l"\n'
+KNOWN = '[[profile.known]]\ncase = "MODE-001"\nreason = "r"\nlink = "l"\nfinding = "errno"\n'
 
 
 def written(tmp_path: Path, text: str) -> Target:
@@ -41,8 +41,8 @@ def test_a_path_of_ones_own(tmp_path: Path) -> None:
         (GOOD + "[machine]\nimge = 'debian12'\n", "did you mean 'image'"),
         (GOOD + "[profile]\nknwn = []\n", "did you mean 'known'"),
         (GOOD + "[[profile.known]]\ncase = 'X-001'\nreson = 'r'\nlink = 'l'\n", "reason"),
-        (GOOD + "[[profile.known]]\ncase = 'X-001'\nlink = 'l'\n", "reason"),
-        (GOOD + "[[profile.known]]\ncase = 'X-001'\nreason = ''\nlink = 'l'\n", "reason"),
+        (GOOD + "[[profile.known]]\ncase = 'X-001'\nlink = 'l'\nfinding = 'errno'\n", "reason"),
+        (GOOD + "[[profile.known]]\ncase = 'X-001'\nreason = ''\nlink = 'l'\nfinding = 'errno'\n", "reason"),
         (GOOD + "[machine]\nsecurity_model = 'mapped'\n", "security_model"),
         ("kind = 'hyperv'\ntitle = 'x'\n", "kind"),
         ("this is not TOML", "not TOML"),
