@@ -13,7 +13,14 @@ from conformance.servers.base import Server
 from conformance.servers.devices import QtestServer
 from conformance.servers.external import ExternalServer
 from conformance.servers.greeting import check_greeting
-from conformance.servers.programs import CommandServer, DiodServer, GaneshaServer, ReferenceServer
+from conformance.servers.programs import (
+    CommandServer,
+    CrosvmServer,
+    DiodServer,
+    GaneshaServer,
+    P9ufsServer,
+    ReferenceServer,
+)
 from conformance.servers.spec import ServerSpec
 from conformance.targets.scratch import Scratch
 from guests.words import shown
@@ -28,6 +35,8 @@ def make(spec: ServerSpec, run_dir: Path) -> Server:
         "reference": ReferenceServer,
         "diod": DiodServer,
         "ganesha": GaneshaServer,
+        "p9ufs": P9ufsServer,
+        "crosvm-p9": CrosvmServer,
         "command": CommandServer,
         "external": ExternalServer,
         "qtest": QtestServer,

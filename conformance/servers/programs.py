@@ -17,6 +17,7 @@ from conformance.errors import InfrastructureError, UsageError
 from conformance.ground import GroundLost
 from conformance.links.base import Link
 from conformance.links.socket import SocketLink, connect_tcp, connect_unix
+from conformance.servers.fetched import CROSVM, P9UFS
 from conformance.servers.process import ServerProcess, free_port
 from conformance.servers.spec import ServerSpec
 from conformance.targets.scratch import Scratch
@@ -215,6 +216,43 @@ class GaneshaServer(_Started):
     def version(self) -> str:
         """See Server."""
         return _package_version("nfs-ganesha")
+
+
+class P9ufsServer(_Started):
+    """p9ufs of Debian 13: hugelgupf/p9's server of a directory, in Go. It has no unix socket that can be named."""
+
+    program = ""
+
+    def start(self) -> None:
+        """See Server."""
+        P9UFS.ensure()
+        super().start()
+
+    def command(self) -> list[str]:
+        """See _Started."""
+        return [*P9UFS.argv("p9ufs"), "-root", str(self.exported), *self.spec.arguments, f"127.0.0.1:{self.port}"]
+
+    def version(self) -> str:
+        """See Server."""
+        return P9UFS.version()
+
+
+class CrosvmServer(_Started):
+    """crosvm's own server as a process; `released = true` among its options: without Debian's patch."""
+
+    def start(self) -> None:
+        """See Server."""
+        CROSVM.ensure()
+        super().start()
+
+    def command(self) -> list[str]:
+        """See _Started."""
+        program = "crosvm-p9-released" if self.spec.options.get("released") else "crosvm-p9"
+        return [*CROSVM.argv(program), str(self.exported), self.socket_path, *self.spec.arguments]
+
+    def version(self) -> str:
+        """See Server."""
+        return CROSVM.version()
 
 
 class CommandServer(_Started):

@@ -13,8 +13,8 @@ from conformance.errors import UsageError
 from conformance.operations import UNAME
 from conformance.tables import problem
 
-Program = Literal["reference", "diod", "ganesha", "command", "external", "qtest", "reference-in-qemu", "guest-pci",
-                  "vhost-user"]  # fmt: skip
+Program = Literal["reference", "diod", "ganesha", "p9ufs", "crosvm-p9", "command", "external", "qtest",
+                  "reference-in-qemu", "guest-pci", "vhost-user"]  # fmt: skip
 
 
 class ServerSpec(BaseModel):
