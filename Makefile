@@ -1,5 +1,5 @@
 # The two commands: `make conformance` and `make test`. Both do all the set-up first.
-.PHONY: help setup servers v86 conformance test test-long check lock
+.PHONY: help setup servers servers-more v86 conformance test test-long check lock
 
 help:
 	@echo "make conformance  set everything up, then test QEMU's virtio-9p (all layers)"
@@ -8,6 +8,7 @@ help:
 	@echo "make check        lint, types, import contracts, self-tests without a guest (seconds)"
 	@echo "make setup        only the set-up"
 	@echo "make servers      setup, and diod and nfs-ganesha for the wire layer's targets of these names"
+	@echo "make servers-more  setup, and p9ufs and crosvm's server in the cache, for targets p9ufs and crosvm-p9"
 	@echo "make v86          setup, and the emulator v86 with its guest, for targets v86 and reference-v86"
 	@echo "make lock         write requirements.lock anew"
 
@@ -16,6 +17,9 @@ setup:
 
 servers:
 	@./setup.sh --servers
+
+servers-more: setup
+	@.venv/bin/python -m conformance.servers.fetched
 
 v86: setup
 	@./setup.sh --v86
