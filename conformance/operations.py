@@ -16,6 +16,7 @@ from conformance.expectation import Expect
 from protocol import messages as m
 from protocol.constants import (
     GETATTR_ALL,
+    LOCK_TYPE_UNLCK,
     LOCK_TYPE_WRLCK,
     NOFID,
     NONUNAME,
@@ -32,8 +33,10 @@ from protocol.fields import Buffer, Dialect
 CLIENT_ID = b"127.0.0.1"
 """Of locks. Linux sends its node name, which may be an address; nfs-ganesha looks it up as a host's name, and a case of
 its own (WIRE-LOCK-027) sends one that no host has."""
-UNAME = b"nobody"
-"""Of Tattach: V9FS_DEFUSER of Linux's client, beside the number of the user that counts (access=user)."""
+UNAME = b""
+"""Of Tattach, with the number of a user beside it: what Linux sends for each user that comes to the mount."""
+FIRST_UNAME = b"nobody"
+"""Of the first Tattach of a mount: V9FS_DEFUSER of Linux's client, with NONUNAME beside it."""
 CREATING = O_CREAT | O_LARGEFILE
 """Flags of every Tlcreate of a 64-bit Linux, beside those of the caller of open(2)."""
 READDIR_HEADER = 24
@@ -444,14 +447,14 @@ class Client(Core):
     def send_getlock(
         self,
         fid: int,
-        locktype: int = LOCK_TYPE_WRLCK,
+        locktype: int = LOCK_TYPE_UNLCK,
         start: int = 0,
         length: int = 0,
         *,
         proc_id: int = 1,
         client_id: bytes = CLIENT_ID,
     ) -> Pending[m.Rgetlock]:
-        """Send Tgetlock."""
+        """Send Tgetlock; without a type of UNLCK, as Linux does whatever it was asked (v9fs_file_getlock)."""
         return self.send_as(
             m.Tgetlock(self.tag(), fid, locktype, start, length, proc_id, client_id), m.Rgetlock
         )
@@ -459,7 +462,7 @@ class Client(Core):
     def getlock(
         self,
         fid: int,
-        locktype: int = LOCK_TYPE_WRLCK,
+        locktype: int = LOCK_TYPE_UNLCK,
         start: int = 0,
         length: int = 0,
         *,
@@ -467,7 +470,7 @@ class Client(Core):
         client_id: bytes = CLIENT_ID,
         expect: Expect = None,
     ) -> m.Rgetlock:
-        """Tgetlock."""
+        """Tgetlock; see `send_getlock`."""
         sent = self.send_getlock(fid, locktype, start, length, proc_id=proc_id, client_id=client_id)
         return sent.result(expect)
 

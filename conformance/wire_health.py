@@ -26,7 +26,7 @@ from protocol.constants import (
     EOPNOTSUPP,
     GETATTR_ALL,
     LOCK_TYPE_RDLCK,
-    LOCK_TYPE_WRLCK,
+    LOCK_TYPE_UNLCK,
     NOTAG,
     O_RDONLY,
     O_RDWR,
@@ -114,7 +114,7 @@ PROBES: Final[dict[str, Callable[[Ground, int], Message]]] = {
     "Tread": lambda g, t: m.Tread(t, g.opened(), 0, 4),
     "Tfsync": lambda g, t: m.Tfsync(t, g.opened(), 0),
     "Tlock": lambda g, t: m.Tlock(t, g.opened(), LOCK_TYPE_RDLCK, 0, 0, 1, 1, CLIENT_ID),
-    "Tgetlock": lambda g, t: m.Tgetlock(t, g.opened(), LOCK_TYPE_WRLCK, 0, 1, 1, CLIENT_ID),
+    "Tgetlock": lambda g, t: m.Tgetlock(t, g.opened(), LOCK_TYPE_UNLCK, 0, 1, 1, CLIENT_ID),
     "Tsetattr": lambda g, t: m.Tsetattr(
         t, g.at(g.file()), SETATTR_MODE | SETATTR_CTIME, stat.S_IFREG | 0o600, *[0xFFFFFFFF] * 2, *[0] * 5
     ),

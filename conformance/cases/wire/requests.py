@@ -14,11 +14,12 @@ from typing import Final
 from conformance.errors import Undrivable
 from conformance.expectation import OK, spell
 from conformance.links import Capability
-from conformance.operations import CLIENT_ID, CREATING, UNAME
+from conformance.operations import CLIENT_ID, CREATING, FIRST_UNAME
 from conformance.wire import Session, Wire
 from protocol import messages as m
 from protocol.constants import (
     GETATTR_ALL,
+    LOCK_TYPE_UNLCK,
     LOCK_TYPE_WRLCK,
     NOFID,
     NONUNAME,
@@ -55,8 +56,8 @@ def _dir(client: Session) -> int:
 
 MAKERS: Final[dict[str, Callable[[Session], Message]]] = {
     "Tversion": lambda c: m.Tversion(NOTAG, 8192, b"9P2000.L"),
-    "Tauth": lambda c: m.Tauth(TAG, c.fid(), UNAME, b"", 0),
-    "Tattach": lambda c: m.Tattach(TAG, c.fid(), NOFID, UNAME, c.aname or b"/", 0),
+    "Tauth": lambda c: m.Tauth(TAG, c.fid(), FIRST_UNAME, b"", NONUNAME),
+    "Tattach": lambda c: m.Tattach(TAG, c.fid(), NOFID, FIRST_UNAME, c.aname or b"/", NONUNAME),
     "Tflush": lambda c: m.Tflush(TAG, 4711),
     "Twalk": lambda c: m.Twalk(TAG, c.root, c.fid(), (b"dir", b"..", FRED)),
     "Tclunk": lambda c: m.Tclunk(TAG, _path(c)),
@@ -83,7 +84,7 @@ MAKERS: Final[dict[str, Callable[[Session], Message]]] = {
     "Txattrwalk": lambda c: m.Txattrwalk(TAG, _path(c), c.fid(), b""),
     "Txattrcreate": lambda c: m.Txattrcreate(TAG, _path(c), b"user.x", 1, 0),
     "Tlock": lambda c: m.Tlock(TAG, _open(c), LOCK_TYPE_WRLCK, 0, 0, 0, 1, CLIENT_ID),
-    "Tgetlock": lambda c: m.Tgetlock(TAG, _open(c), LOCK_TYPE_WRLCK, 0, 0, 1, CLIENT_ID),
+    "Tgetlock": lambda c: m.Tgetlock(TAG, _open(c), LOCK_TYPE_UNLCK, 0, 0, 1, CLIENT_ID),
 }
 """Name of the message -> one sound request, made with fids of that session."""
 

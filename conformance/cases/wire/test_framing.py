@@ -426,9 +426,11 @@ def _ends_or_refuses(wire: Wire, client: Session) -> None:
         except NoReply:
             wire.still_serves()
             if time.monotonic() > deadline:
-                raise Finding("neither an error nor the end of the connection came", "no-reply") from None
+                what = "neither an error nor the end of the connection came"
+                raise Finding(what, "no-reply", {"call": "raw"}) from None
             continue
         refused = client.errno_of(reply) != OK
-        holds("a frame with such a size field is refused", refused, seen=spell(reply), code="errno", call="raw")
+        seen = type(reply).__name__
+        holds("a frame with such a size field is refused", refused, seen=seen, code="errno", call="raw")
         break
     wire.still_serves()

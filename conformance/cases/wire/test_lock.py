@@ -342,7 +342,7 @@ def test_getlock_of_an_unopened_fid(wire: Wire) -> None:
     protocol.md, getlock: fcntl(2) wants a descriptor."""
     client = wire.client
     wire.host.file(b"fred", bytes(100))
-    reply = client.getlock(client.walk_to(b"fred"), expect=allowed.WRONG_STATE | {OK})
+    reply = client.getlock(client.walk_to(b"fred"), LOCK_TYPE_WRLCK, expect=allowed.WRONG_STATE | {OK})
     if isinstance(reply, Rgetlock):
         _type("Tgetlock of a fid that was not opened", reply.locktype, LOCK_TYPE_UNLCK)
     client.getattr(client.root)
@@ -364,24 +364,50 @@ def test_getlock_of_dead_fid(wire: Wire, which: str) -> None:
 
 @case("WIRE-LOCK-021", covers=[Tgetlock], severity="linux")
 def test_getlock_of_a_free_file(wire: Wire) -> None:
-    """Where nothing is in the way Tgetlock answers UNLCK.  Source: fcntl(2) F_GETLK; v9fs_file_getlock."""
+    """Tgetlock as Linux sends it, of LOCK_TYPE_UNLCK, answers UNLCK where nothing is in the way.  Source: Linux
+    v9fs_file_getlock sets that type whatever the program asked, and takes the answer for the program's."""
     client = wire.client
     wire.host.file(b"fred", bytes(100))
     _type("Tgetlock of what nobody has locked", client.getlock(_open(client)).locktype, LOCK_TYPE_UNLCK)
 
 
-@case("WIRE-LOCK-022", covers=[Tgetlock], severity="linux")
+@case("WIRE-LOCK-022", covers=[Tgetlock])
 def test_getlock_of_a_held_lock(wire: Wire) -> None:
-    """Where another client's lock is in the way Tgetlock does not answer UNLCK, and takes no lock.  Source: fcntl(2)
-    F_GETLK; v9fs_file_getlock."""
+    """Where another client's lock is in the way Tgetlock of a write lock does not answer UNLCK, and takes no lock.
+    Source: chaos/diod protocol.md, getlock, "has semantics similar to Linux fcntl(F_GETLK)"."""
+    one, first, two, second = _two(wire)
+    _take(one, first, **FIRST)
+    held = two.getlock(second, LOCK_TYPE_WRLCK, **SECOND).locktype
+    _type("Tgetlock while another client holds a write lock", held, LOCK_TYPE_WRLCK)
+    _take(one, first, LOCK_TYPE_UNLCK, **FIRST)
+    free = two.getlock(second, LOCK_TYPE_WRLCK, **SECOND).locktype
+    _type("Tgetlock once the lock was given up", free, LOCK_TYPE_UNLCK)
+    _locks("the first client's Tlock after that question, which takes no lock", LOCK_SUCCESS, one, first, **FIRST)
+
+
+@case("WIRE-LOCK-032", covers=[Tgetlock], severity="varies")
+def test_getlock_of_a_held_lock_as_linux_asks(wire: Wire) -> None:
+    """A write lock of another client is named to Linux too, which asks of LOCK_TYPE_UNLCK; once it was given up, UNLCK.
+    Source: Linux v9fs_file_getlock, where F_GETLK says "unlocked" unless the server names a lock; a server that takes
+    the type at its word has nothing to name."""
     one, first, two, second = _two(wire)
     _take(one, first, **FIRST)
     held = two.getlock(second, **SECOND).locktype
-    _type("Tgetlock while another client holds a write lock", held, LOCK_TYPE_WRLCK)
+    _type("Tgetlock as Linux asks while another client holds a write lock", held, LOCK_TYPE_WRLCK)
     _take(one, first, LOCK_TYPE_UNLCK, **FIRST)
     free = two.getlock(second, **SECOND).locktype
-    _type("Tgetlock once the lock was given up", free, LOCK_TYPE_UNLCK)
-    _locks("the first client's Tlock after that question, which takes no lock", LOCK_SUCCESS, one, first, **FIRST)
+    _type("Tgetlock as Linux asks once the lock was given up", free, LOCK_TYPE_UNLCK)
+
+
+@pytest.mark.parametrize("locktype", [LOCK_TYPE_RDLCK, LOCK_TYPE_WRLCK], ids=["read", "write"])
+@case("WIRE-LOCK-033", covers=[Tgetlock])
+def test_getlock_of_a_lock_that_would_be_granted(wire: Wire, locktype: int) -> None:
+    """Tgetlock of a lock that would be granted answers UNLCK.  Source: chaos/diod protocol.md, getlock, "has semantics
+    similar to Linux fcntl(F_GETLK)"; fcntl(2) F_GETLK."""
+    client = wire.client
+    wire.host.file(b"fred", bytes(100))
+    seen = client.getlock(_open(client), locktype).locktype
+    _type("Tgetlock of a lock that nobody is in the way of", seen, LOCK_TYPE_UNLCK)
 
 
 @case("WIRE-LOCK-023", covers=[Tgetlock], severity="varies")
@@ -405,7 +431,7 @@ def test_getlock_of_a_type_without_a_meaning(wire: Wire) -> None:
     client = wire.client
     wire.host.file(b"fred", bytes(100))
     fid = _open(client)
-    for locktype in (LOCK_TYPE_UNLCK, 3, 255):
+    for locktype in (3, 255):
         reply = client.getlock(fid, locktype, expect={OK, EINVAL})
         if isinstance(reply, Rgetlock):
             _type(f"Tgetlock of the type {locktype}, which no lock has", reply.locktype, LOCK_TYPE_UNLCK)
@@ -454,7 +480,7 @@ def test_client_id_is_any_text(wire: Wire) -> None:
     fid = _open(client)
     strange = b"no such host"
     _locks("Tlock of a client with an id that is no host", LOCK_SUCCESS, client, fid, client_id=strange)
-    seen = client.getlock(fid, client_id=strange).locktype
+    seen = client.getlock(fid, LOCK_TYPE_WRLCK, client_id=strange).locktype
     _type("Tgetlock of the client that holds the lock", seen, LOCK_TYPE_UNLCK)
 
 

@@ -16,7 +16,7 @@ from conformance.checks import between, equal, holds, one_of
 from conformance.client import HungUp, NoReply
 from conformance.expectation import OK, Choice, spell
 from conformance.links import Capability
-from conformance.operations import UNAME
+from conformance.operations import FIRST_UNAME, UNAME
 from conformance.wire import Wire
 from protocol.codec import frame
 from protocol.constants import (
@@ -318,6 +318,17 @@ def test_failed_attach_leaves_the_fid_free(wire: Wire) -> None:
     if not isinstance(reply, Rattach):
         client.walk(client.root, fid)
     client.getattr(fid)
+
+
+@case("WIRE-SESSION-029", covers=[Tattach], severity="linux")
+def test_attaches_of_a_linux_mount(wire: Wire) -> None:
+    """The two Tattach of a Linux mount succeed: user "nobody" with n_uname NONUNAME when it is mounted, then no name
+    and a number for each user that comes.  Source: Linux v9fs_session_init, V9FS_DEFUSER and INVALID_UID;
+    v9fs_fid_lookup; recorded in tests/golden/captured-linux-6.12.txt."""
+    client = wire.client
+    mounting = client.attach(client.fid(), wire.aname, FIRST_UNAME, NONUNAME).qid
+    shared.kind_is("in Rattach of the mount itself", mounting, QTDIR)
+    shared.kind_is("in Rattach of the user root", client.attach(client.fid(), wire.aname, UNAME, 0).qid, QTDIR)
 
 
 @pytest.mark.parametrize("length", [255, 4096, 65535])

@@ -1,0 +1,187 @@
+"""What the raw client sends where a case says nothing is what Linux sends: its defaults against recorded traffic."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+
+from conformance.cases.wire.requests import MAKERS
+from conformance.client import Pending
+from conformance.operations import READDIR_HEADER, Client
+from protocol import messages
+from protocol.constants import (
+    SETATTR_ATIME,
+    SETATTR_ATIME_SET,
+    SETATTR_GID,
+    SETATTR_MODE,
+    SETATTR_MTIME,
+    SETATTR_MTIME_SET,
+    SETATTR_SIZE,
+    SETATTR_UID,
+)
+from protocol.registry import Message
+from tests.golden.frames import read
+
+RECORDED: Final[dict[str, list[Any]]] = {}
+"""Name of a message -> the requests of that kind that Linux clients were seen to send."""
+for golden in read():
+    if golden.origin.startswith("captured-linux"):
+        RECORDED.setdefault(type(golden.message).__name__, []).append(golden.message)
+
+NEVER_SENT: Final = {
+    "Tauth": "p9_client has no caller of it",
+    "Trename": "only to a server that answers Trenameat with EOPNOTSUPP (fs/9p/vfs_inode.c, v9fs_vfs_rename)",
+    "Tremove": "only to a server that answers Tunlinkat with EOPNOTSUPP (fs/9p/vfs_inode.c, v9fs_remove)",
+}
+"""What no recording has, and why."""
+
+
+def said(message: Any) -> tuple[object, ...]:
+    """What of a request the client decides, not the file, the fid or the user it is about."""
+    match type(message).__name__:
+        case "Tversion":
+            return (message.tag, message.version)
+        case "Tattach":
+            return (message.uname, message.n_uname, message.afid)
+        case "Tlopen" | "Tlcreate" | "Tunlinkat" | "Txattrcreate":
+            return (message.flags,)
+        case "Tmkdir":
+            return (stat.S_IFMT(message.mode),)
+        case "Tgetattr":
+            return (message.request_mask,)
+        case "Tsetattr":
+            unset = [name for name in ("mode", "uid", "gid", "size") if getattr(message, name) in (0, 0xFFFFFFFF)]
+            return (message.valid, *(getattr(message, name) for name in unset if not message.valid & BIT[name]))
+        case "Tlock":
+            return (message.locktype, message.flags)
+        case "Tgetlock":
+            return (message.locktype,)
+        case "Tfsync":
+            return (message.datasync,)
+    return ()
+
+
+BIT: Final = {"mode": SETATTR_MODE, "uid": SETATTR_UID, "gid": SETATTR_GID, "size": SETATTR_SIZE}
+TIMES: Final = SETATTR_ATIME | SETATTR_MTIME
+CALLS: Final[dict[str, Callable[[Client], Pending[Any]]]] = {
+    "Tversion": lambda c: c.send_version(),
+    "Tattach": lambda c: c.send_attach(1),
+    "Tflush": lambda c: c.send_flush(1),
+    "Twalk": lambda c: c.send_walk(1, 2, b"a"),
+    "Tclunk": lambda c: c.send_clunk(1),
+    "Tlopen": lambda c: c.send_lopen(1),
+    "Tlcreate": lambda c: c.send_lcreate(1, b"a"),
+    "Tread": lambda c: c.send_read(1),
+    "Twrite": lambda c: c.send_write(1, 0, b"a"),
+    "Tfsync": lambda c: c.send_fsync(1),
+    "Treaddir": lambda c: c.send_readdir(1),
+    "Tmkdir": lambda c: c.send_mkdir(1, b"a"),
+    "Tstatfs": lambda c: c.send_statfs(1),
+    "Tgetattr": lambda c: c.send_getattr(1),
+    "Tsetattr: chmod(2)": lambda c: c.send_setattr(1, SETATTR_MODE, mode=0o100600),
+    "Tsetattr: chown(2)": lambda c: c.send_setattr(1, SETATTR_UID | SETATTR_GID, uid=0, gid=0),
+    "Tsetattr: truncate(2)": lambda c: c.send_setattr(1, SETATTR_SIZE, size=1),
+    "Tsetattr: ftruncate(2)": lambda c: c.send_setattr(1, SETATTR_SIZE | SETATTR_MTIME, size=1),
+    "Tsetattr: utimes(2)": lambda c: c.send_setattr(1, TIMES),
+    "Tsetattr: utimensat(2)": lambda c: c.send_setattr(
+        1, TIMES | SETATTR_ATIME_SET | SETATTR_MTIME_SET, atime=(1, 0), mtime=(1, 0)
+    ),
+    "Tsymlink": lambda c: c.send_symlink(1, b"a", b"b"),
+    "Treadlink": lambda c: c.send_readlink(1),
+    "Tlink": lambda c: c.send_link(1, 2, b"a"),
+    "Tmknod": lambda c: c.send_mknod(1, b"a", stat.S_IFIFO | 0o600),
+    "Trenameat": lambda c: c.send_renameat(1, b"a", 2, b"b"),
+    "Tunlinkat": lambda c: c.send_unlinkat(1, b"a"),
+    "Txattrwalk": lambda c: c.send_xattrwalk(1, 2),
+    "Txattrcreate": lambda c: c.send_xattrcreate(1, b"user.a", 1),
+    "Tlock": lambda c: c.send_lock(1),
+    "Tgetlock": lambda c: c.send_getlock(1),
+}
+"""Each message as the client's method sends it when it is given no more than it must be given."""
+
+
+class Silent(Client):
+    """A client that keeps what it would send."""
+
+    def __init__(self) -> None:
+        self.msize = 8192
+        self.missing = {}
+        self.root, self.aname = 1, b""
+        self._number = 10
+
+    def tag(self) -> int:
+        return 1
+
+    def fid(self) -> int:
+        self._number += 1
+        return self._number
+
+    def send_as(self, request: Message, reply_type: type[Any]) -> Pending[Any]:
+        return Pending(self, request, reply_type)
+
+    def walk_to(self, *names: bytes) -> int:
+        return self.fid()
+
+    def open(self, *names: bytes, flags: int = 0) -> int:
+        return self.fid()
+
+
+def recorded(name: str) -> set[tuple[object, ...]]:
+    return {said(message) for message in RECORDED[name]}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_default_is_what_linux_sends(call: str) -> None:
+    sent = CALLS[call](Silent()).request
+    name = type(sent).__name__
+    assert name == call.split(":", maxsplit=1)[0]
+    assert said(sent) in recorded(name), f"no recorded {name} says {said(sent)}: {sorted(recorded(name))}"
+
+
+@pytest.mark.parametrize("name", sorted(set(MAKERS) - set(NEVER_SENT)))
+def test_sound_request_of_the_broken_ones_is_what_linux_sends(name: str) -> None:
+    sent = MAKERS[name](Silent())  # type: ignore[arg-type]
+    assert said(sent) in recorded(name), f"no recorded {name} says {said(sent)}: {sorted(recorded(name))}"
+
+
+def test_every_message_of_linux_is_compared() -> None:
+    requests = {name for name in messages.BY_NAME if name.startswith("T") and name != "Tlerror"}
+    compared = {call.split(":")[0] for call in CALLS}
+    assert set(RECORDED) == compared == requests - set(NEVER_SENT)
+
+
+def test_bits_that_linux_always_adds_are_added() -> None:
+    """Whatever flags a case asks for."""
+    always = -1
+    for message in RECORDED["Tlcreate"]:
+        always &= message.flags
+    assert always
+    sent: Any = Silent().send_lcreate(1, b"a", flags=0).request
+    assert sent.flags & always == always
+    assert {stat.S_IFMT(message.mode) for message in RECORDED["Tmkdir"]} == {stat.S_IFDIR}
+
+
+def test_readdir_asks_for_as_much_as_linux() -> None:
+    """READDIR_HEADER is kept free; a server that names an iounit may be asked for less."""
+    for origin, msize in (("captured-linux.txt", 1 << 20), ("captured-linux-6.12.txt", 1 << 17)):
+        of_one = [g.message for g in read() if g.origin.startswith(f"{origin}:")]
+        counts = {message.count for message in of_one if isinstance(message, messages.Treaddir)}
+        assert counts
+        assert all(msize - 4096 <= count <= msize - READDIR_HEADER for count in counts)
+    sent: Any = Silent().send_readdir(1).request
+    assert sent.count == 8192 - READDIR_HEADER
+
+
+def test_defaults_that_differ_are_told() -> None:
+    """The comparison can fail: what the client sent before it was compared is not among the recorded traffic."""
+    client = Silent()
+    for sent in (
+        client.send_lcreate(1, b"a", exact=True),
+        client.send_mkdir(1, b"a", exact=True),
+        client.send_setattr(1, SETATTR_UID | SETATTR_GID, uid=0, gid=0, exact=True),
+        client.send_attach(1, uname=b"root"),
+    ):
+        assert said(sent.request) not in recorded(type(sent.request).__name__)
