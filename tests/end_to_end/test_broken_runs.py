@@ -15,7 +15,8 @@ from tests.end_to_end.moments import ordinary_signals
 from tests.evidence.reading import read_back
 
 HERE = Path(__file__).parent
-OPTIONS = ["--family", "mode", "--family", "link", "--mount", "cache=none"]
+LONG = pytest.mark.long
+OPTIONS = ["--layer", "vfs", "--family", "mode", "--family", "link", "--mount", "cache=none"]
 CASES = "MODE-002 or MODE-003 or MODE-004 or LINK-00"
 
 
@@ -59,8 +60,12 @@ def test_what_keeps_cases_from_being_judged_is_an_error_of_theirs(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("how", "said"), [("kill", "was killed by SIGKILL"), ("exit", "ended with status 0"), ("term", "ended by SIGTERM")]
-)
+    ("how", "said"),
+    [
+        ("kill", "was killed by SIGKILL"), pytest.param("exit", "ended with status 0", marks=LONG),
+        pytest.param("term", "ended by SIGTERM", marks=LONG),
+    ],
+)  # fmt: skip
 def test_a_worker_that_dies_is_replaced_and_its_case_run_once_more(tmp_path: Path, how: str, said: str) -> None:
     done, record, counts = broken_run(tmp_path, f"once-{how}:MODE-004")
     assert done.returncode == 3
@@ -78,6 +83,7 @@ def test_two_deaths_end_the_case_and_not_the_run(tmp_path: Path) -> None:
     assert len(record.troubles) == 1, "the first death; the second one is the case's"
 
 
+@LONG
 def test_workers_that_all_die_before_a_case_end_the_run(tmp_path: Path) -> None:
     done, record, counts = broken_run(tmp_path, "start:")
     assert done.returncode == 3
@@ -85,7 +91,7 @@ def test_workers_that_all_die_before_a_case_end_the_run(tmp_path: Path) -> None:
     assert len(record.troubles) == 6 and "ended with status 1 before it began a case" in record.troubles[0].text
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=LONG)])
 def test_a_target_that_cannot_start_is_the_reason_of_every_case(tmp_path: Path, jobs: int) -> None:
     done, record, counts = broken_run(tmp_path, "target:", jobs=jobs)
     assert done.returncode == 3
@@ -120,7 +126,7 @@ def test_lines_that_cannot_be_read_are_missed(tmp_path: Path) -> None:
     assert counts["pass"] == len(record.results) - 1
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=LONG), 2])
 def test_an_interrupt_from_the_terminal_reaches_all_processes(tmp_path: Path, jobs: int) -> None:
     done, record, _ = broken_run(tmp_path, "interrupt:MODE-004", jobs=jobs)
     assert done.returncode == 130
@@ -129,7 +135,7 @@ def test_an_interrupt_from_the_terminal_reaches_all_processes(tmp_path: Path, jo
     assert "was interrupted by SIGINT" in done.stdout.replace("\n", " ")
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGHUP", marks=LONG)])
 def test_a_signal_to_the_run_alone_ends_its_workers(tmp_path: Path, name: str) -> None:
     done, record, _ = broken_run(tmp_path, f"parent-{name}:MODE-004")
     assert done.returncode == 143
@@ -139,7 +145,7 @@ def test_a_signal_to_the_run_alone_ends_its_workers(tmp_path: Path, name: str) -
     assert not left
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=LONG)])
 def test_a_run_that_stops_at_the_first_failure_says_what_did_not_run(tmp_path: Path, jobs: int) -> None:
     done, record, _ = broken_run(tmp_path, "fixture:LINK-002 fixture:MODE-002", "-x", jobs=jobs)
     assert done.returncode == 3

@@ -40,24 +40,33 @@ def workers(run: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return []
 
 
-@pytest.mark.parametrize("seed", range(3))
+def judged(cwd: Path) -> int:
+    """Bytes of results so far."""
+    return sum(p.stat().st_size for p in cwd.glob("results/2*/cases-*.jsonl"))
+
+
+@pytest.mark.parametrize("seed", range(2))
 def test_workers_killed_at_random(tmp_path: Path, seed: int) -> None:
+    """Each time some cases were judged, however long that takes."""
     rng = random.Random(seed)
-    run, killed = start(tmp_path), 0
+    run, killed, before = start(tmp_path), 0, 0
     while run.poll() is None:
-        time.sleep(rng.uniform(0.5, 5))
-        if found := workers(run):
+        time.sleep(rng.uniform(0.01, 0.5))
+        if (now := judged(tmp_path)) > before + 500_000 and (found := workers(run)):
+            before = now
             with contextlib.suppress(psutil.NoSuchProcess):
                 rng.choice(found).kill()
                 killed += 1
     (run_dir,) = runs(tmp_path)
     record, counts, status = read_back(run_dir)
+    assert killed > 3
     assert run.returncode == status == 3
     assert record.selected and record.selected > 1000
     assert not record.interrupted and not record.damage
-    assert len(record.troubles) + counts.get("error", 0) >= 1
-    assert len(record.troubles) <= killed
-    assert all("2 workers died in this case" in r.reason for r in record.results if r.verdict == "error")
+    assert 1 <= len(record.troubles) <= killed
+    others = {r.id: r.reason for r in record.results if r.verdict == "error" and "2 workers died" not in r.reason}
+    assert not others
+    assert set(counts) <= {"pass", "guest", "undrivable", "error"}
     assert "Traceback" not in (tmp_path / "stderr").read_text()
 
 

@@ -138,10 +138,12 @@ def started_run(cwd: Path, target: str = "qemu", jobs: int = 1) -> tuple[subproc
 @pytest.mark.parametrize(
     ("target", "jobs", "how", "status"),
     [
-        ("qemu", 1, signal.SIGINT, 130), ("reference-uml", 1, signal.SIGTERM, 143),
-        ("reference-uml", 2, signal.SIGINT, 130), ("reference-uml", 2, signal.SIGHUP, 143),
+        ("qemu", 1, signal.SIGINT, 130),
+        pytest.param("reference-uml", 1, signal.SIGTERM, 143, marks=pytest.mark.long),
+        pytest.param("reference-uml", 2, signal.SIGINT, 130, marks=pytest.mark.long),
+        ("reference-uml", 2, signal.SIGHUP, 143),
     ],
-)  # fmt: skip
+)
 def test_an_interrupted_run_leaves_nothing_and_keeps_its_results(
     tmp_path: Path, private_runtime: Path, target: str, jobs: int, how: signal.Signals, status: int
 ) -> None:
