@@ -33,6 +33,11 @@ class Exports:
         for name, export in (named or {}).items():
             self._named[name] = export
             self._named[b"/" + name.lstrip(b"/")] = export
+        self.pace = default.store.pace
+        """Whether all of them are prompt.  One that is not makes a request wait for as long as it likes."""
+        for export in self._named.values():
+            self.pace.prompt = self.pace.prompt and export.store.pace.prompt
+            export.store.pace = self.pace
 
     def find(self, aname: bytes) -> Export:
         """The export that Tattach calls ``aname``: a name given to it, with or without a slash; empty for the

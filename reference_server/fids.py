@@ -7,6 +7,7 @@ fids are EBADF in every request (implementations differ: QEMU EINVAL or ENOENT, 
 from __future__ import annotations
 
 import enum
+import threading
 from typing import NamedTuple
 
 from protocol import messages as m
@@ -155,12 +156,18 @@ def admit(fid: Fid, rule: Rule) -> Fid:
 
 
 class FidTable:
-    """The fids of one session.  Changed only by the thread that feeds the session."""
+    """The fids of one session.
+
+    What looks is the thread that feeds the session, or a worker with fids that are pinned for it.  What changes the
+    table, or what a fid stands for, does so in one step under the lock: a worker may have taken its time since it
+    looked, and another request have been faster.
+    """
 
     def __init__(self, limits: Limits, share: Share) -> None:
         """``share``: how many fids the client may have."""
         self.by_number: dict[int, Fid] = {}
         self._limits = limits
+        self._lock = threading.Lock()
         self._share = share
         self._granted = 0
         """How many were taken from the share: some at a time, since that takes a lock."""
@@ -193,6 +200,10 @@ class FidTable:
 
     def give_back(self) -> None:
         """Give the share what is not in use."""
+        with self._lock:
+            self._give_back()
+
+    def _give_back(self) -> None:
         with self._share.pot.lock:
             self._share.give(self._granted - len(self.by_number))
             self._granted = len(self.by_number)
@@ -203,18 +214,58 @@ class FidTable:
             raise Refused(ENFILE)
 
     def add(self, fid: Fid) -> None:
-        """Bind ``fid``, whose number was checked to be free."""
-        self.by_number[fid.number] = fid
-        if fid.xattr is not None:
-            self.xattr_bytes += len(fid.xattr.value)
+        """Bind ``fid``.  Raises Refused as ``check_free``; releasing it is the caller's then."""
+        with self._lock:
+            self.check_free(fid.number)
+            self.by_number[fid.number] = fid
+            self._count(fid, 1)
 
     def remove(self, number: int) -> Fid:
-        """Unbind fid ``number``, which exists; releasing it is the caller's."""
-        fid = self.by_number.pop(number)
-        if self._granted - len(self.by_number) > 2 * _GRANT:
-            self.give_back()
+        """Unbind fid ``number``; releasing it is the caller's.  Raises Refused(EBADF) when there is none."""
+        with self._lock:
+            fid = self.by_number.pop(number, None)
+            if fid is None:
+                raise Refused(EBADF)
+            if self._granted - len(self.by_number) > 2 * _GRANT:
+                self._give_back()
+            self._count(fid, -1)
+            return fid
+
+    def replace(self, fid: Fid, made: Fid) -> None:
+        """Bind ``made`` in place of ``fid``, which has the same number; releasing that is the caller's.
+
+        Raises Refused(EBADF) when ``fid`` was clunked meanwhile; releasing ``made`` is the caller's then.
+        """
+        with self._lock:
+            if self.by_number.get(fid.number) is not fid:
+                raise Refused(EBADF)
+            self._count(fid, -1)
+            self.by_number[fid.number] = made
+            self._count(made, 1)
+
+    def opened(self, fid: Fid, file: OpenFile | None, directory: OpenDirectory | None) -> None:
+        """``fid`` is open from now on.  Raises Refused when it is by now, or is none any more."""
+        with self._lock:
+            self._demand_path(fid)
+            fid.file, fid.directory = file, directory
+            fid.state = FILE if file is not None else DIRECTORY
+            self._count(fid, 1)
+
+    def gathers(self, fid: Fid, xattr: Xattr) -> None:
+        """``fid`` gathers the value of ``xattr`` from now on.  Raises Refused as ``opened``."""
+        with self._lock:
+            self._demand_path(fid)
+            fid.xattr, fid.state = xattr, XATTR_WRITE
+            self._count(fid, 1)
+
+    def _demand_path(self, fid: Fid) -> None:
+        if self.by_number.get(fid.number) is not fid:
+            raise Refused(EBADF)
+        if fid.state != PATH:
+            raise Refused(EINVAL)
+
+    def _count(self, fid: Fid, more: int) -> None:
         if fid.state in (FILE, DIRECTORY):
-            self.open_files -= 1
+            self.open_files += more
         elif fid.xattr is not None:
-            self.xattr_bytes -= len(fid.xattr.value)
-        return fid
+            self.xattr_bytes += more * len(fid.xattr.value)

@@ -48,11 +48,15 @@ class HostFile:
         """Known once a lock was asked for."""
 
     def read_into(self, views: Sequence[memoryview], offset: int, wait: bool) -> int:
-        """preadv(2); without waiting, only what the page cache holds (RWF_NOWAIT)."""
+        """preadv(2); without waiting, only what the page cache holds (RWF_NOWAIT), and nothing where the file system
+        cannot say what that is.
+        """
         if len(views) > _IOV_MAX:
             return self._read_many(views, offset, wait)
-        if wait or not self._nowait:
+        if wait:
             return os.preadv(self.fd, views, offset)
+        if not self._nowait:
+            raise WouldBlock
         try:
             count = os.preadv(self.fd, views, offset, os.RWF_NOWAIT)
         except BlockingIOError:
@@ -60,8 +64,10 @@ class HostFile:
         except OSError as error:
             if error.errno != errno.EOPNOTSUPP:
                 raise
-            self._nowait = False
-            return os.preadv(self.fd, views, offset)
+            if not self.store.in_memory(self.fd):
+                self._nowait = False
+                raise WouldBlock from None
+            count = os.preadv(self.fd, views, offset)
         if count < sum(map(len, views)) and offset + count < os.fstat(self.fd).st_size:
             # Short because the rest is not cached, and a short answer would look like the end of the file.
             raise WouldBlock

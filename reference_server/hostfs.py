@@ -29,6 +29,7 @@ from reference_server.hostdir import HostDirectory
 from reference_server.hostfile import HostDescriber, HostFile
 from reference_server.hostlocks import HostLocks, Inode
 from reference_server.identity import Identity, Unchanged
+from reference_server.pace import IN_MEMORY, Pace, all_prompt, is_prompt, type_of
 from reference_server.qids import QidPaths, Stat
 from reference_server.shares import Client, Share
 from reference_server.storage import Attributes, Caller, Changes, FileSystemInfo, Node, OpenFile
@@ -63,6 +64,9 @@ class HostStore:
         self.root_inode: Inode = (found.st_dev, found.st_ino)
         self.paths = QidPaths(found.st_dev)
         self.places = Places(root, self.descriptors, self.identity)
+        self.pace = Pace(all_prompt(path, root))
+        self._devices = {found.st_dev}
+        self._in_memory: dict[int, bool] = {}
 
     def root(self, client: Client) -> HostNode:
         """The exported directory itself."""
@@ -80,6 +84,23 @@ class HostStore:
         node = self.node(Descriptor(fd if fd < descriptors.alert else descriptors.keep(fd)), type, share)
         descriptors.cached[node] = None
         return node
+
+    def met(self, fd: int, device: int) -> None:
+        """A step led onto ``device``, where ``fd`` is.  What was mounted after the start may not be prompt."""
+        if device not in self._devices:
+            self._devices.add(device)
+            if not is_prompt(fd):
+                self.pace.prompt = False
+
+    def in_memory(self, fd: int) -> bool:
+        """Whether a read from ``fd`` waits for nothing, though its file system cannot say so (tmpfs)."""
+        if not self.pace.prompt:
+            return False
+        device = os.fstat(fd).st_dev
+        known = self._in_memory.get(device)
+        if known is None:
+            known = self._in_memory[device] = type_of(fd) in IN_MEMORY
+        return known
 
     def close(self) -> None:
         """Close the directory.  Nodes that have a descriptor stay good."""
@@ -245,6 +266,8 @@ class HostNode:
             node.release()
             raise
         node.type = found.st_mode & S_IFMT
+        if found.st_dev != self.store.root_inode[0]:
+            self.store.met(node.hold(), found.st_dev)
         return node, self.store.paths.qid(found)
 
     def readlink(self) -> bytes:

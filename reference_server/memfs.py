@@ -19,6 +19,7 @@ from protocol.dirents import FIXED_SIZE, encode_dirent
 from protocol.fields import Buffer, Qid
 from reference_server.hostdir import dt_type
 from reference_server.locks import HeldLocks, LockCounts
+from reference_server.pace import Pace
 from reference_server.qids import qid_type
 from reference_server.shares import Client
 from reference_server.storage import (
@@ -49,6 +50,7 @@ class MemoryStore:
     def __init__(self, capacity: int = 1 << 30) -> None:
         self.lock = threading.RLock()
         self.capacity = capacity
+        self.pace = Pace()
         self.lock_counts = LockCounts()
         self.used = 0
         self._numbers = itertools.count(1)

@@ -40,7 +40,8 @@ class Pool:
             if self._closed:
                 return
             self._ready.append(job)
-            if self._idle:
+            # A thread that was woken counts as idle until it runs: two jobs that come before that need two.
+            if self._idle >= len(self._ready):
                 self._changed.notify()
             elif len(self._threads) < self._size:
                 thread = threading.Thread(target=self._work, name=self._name, daemon=True)

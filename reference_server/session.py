@@ -7,8 +7,12 @@ may take its time comes back as a :class:`Work`, which the transport runs on any
 Replies leave through an :class:`Outlet`, which the transport makes.  It also provides the memory that file
 data is read into, so that a ring can offer the guest's own.
 
-Who may touch what: fids are added, removed and change state only on the feeding thread.  A Work keeps the
-fids it uses alive, so that a Tclunk overtaking it frees nothing under its hands.
+Who may touch what: fids are added, removed and change state in one step under the lock of their table, on whatever
+thread serves the request.  A Work keeps the fids it uses alive, so that a Tclunk overtaking it frees nothing under its
+hands.
+
+Nothing that may sleep is served on the feeding thread: where a store is not prompt (:mod:`pace`), every
+request that asks it for something is a Work.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import logging
 import struct
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from typing import Protocol
@@ -138,6 +143,12 @@ class Call:
             raise Refused(EBADF)
         return fids.admit(fid, rule)
 
+    def let_go(self, fid: Fid) -> None:
+        """Release ``fid``, already out of the table, before the answer if no other request still uses it."""
+        if self._pinned is not None:
+            self.session.unpin(self._pinned, fid)
+        self.session.let_go(fid)
+
 
 class Stage(Enum):
     """How far a Work has come."""
@@ -190,10 +201,9 @@ class Place(Enum):
     """Where an operation runs."""
 
     INLINE = 1
-    """On the feeding thread: it is short, or it changes what fids stand for."""
+    """On the feeding thread: it is short where the store is prompt."""
     CROWDED = 2
-    """On the feeding thread when nothing waits behind it, else on a worker: it may have to wait for a disk.
-    """
+    """On the feeding thread when the store is prompt and nothing waits behind it: it may have to wait for a disk."""
     WORKER = 3
     """On a worker: it waits by its nature."""
 
@@ -201,7 +211,7 @@ class Place(Enum):
 class Operation:
     """How one request is served."""
 
-    __slots__ = ("fids", "place", "request", "run")
+    __slots__ = ("fids", "place", "request", "run", "touches")
 
     def __init__(
         self,
@@ -209,11 +219,14 @@ class Operation:
         run: Callable[[Call, Message], Reply],
         place: Place,
         fid_fields: tuple[str, ...],
+        touches: bool,
     ) -> None:
         self.request = request
         self.run = run
         self.place = place
         self.fids = fid_fields
+        self.touches = touches
+        """Whether it asks the store for something, which may take its time where the store is not prompt."""
 
 
 _numbers = itertools.count(1)
@@ -235,6 +248,7 @@ class Session:
         self.number = next(_numbers)
         """Unique among the sessions of this process."""
         self.exports = exports
+        self._pace = exports.pace
         self.limits = limits or Limits()
         self.health = health or Health()
         self.client = Client()
@@ -250,6 +264,8 @@ class Session:
         self._lock = threading.Lock()
         self._outstanding: dict[int, Work | PendingFlush] = {}
         self._running = 0
+        self._left: list[Fid] = []
+        """Fids to be released by a worker."""
         self._when_idle: Callable[[], None] | None = None
         self._closed = False
 
@@ -290,7 +306,11 @@ class Session:
         except ProtocolError:
             outlet.send([_rlerror(11, Rlerror.type, tag, EINVAL)])
             return None
-        if operation.place is Place.WORKER or (crowded and operation.place is Place.CROWDED):
+        if (
+            operation.place is Place.WORKER
+            or (crowded and operation.place is Place.CROWDED)
+            or (operation.touches and not self._pace.prompt)
+        ):
             return self._hand_out(operation, request, outlet)
         call = self._inline
         call.outlet = outlet
@@ -351,10 +371,13 @@ class Session:
     def run(self, work: Work) -> float | None:
         """Serve ``work`` on the calling thread; see :meth:`Work.run`."""
         with self._lock:
-            if work.stage is not Stage.QUEUED:
-                return None
-            work.stage = Stage.RUNNING
-            self._running += 1
+            begins = work.stage is Stage.QUEUED
+            if begins:
+                work.stage = Stage.RUNNING
+                self._running += 1
+        if not begins:
+            self._release_left()
+            return None
         reply: Reply | None = None
         frame: list[Buffer] = []
         try:
@@ -404,7 +427,28 @@ class Session:
         for fid in doomed:
             self.let_go(fid)
         if idle:
+            self._forget_fids()  # those that a request made which was running when all were forgotten
             idle()
+
+    def _forget_fids(self) -> None:
+        self._release_left()
+        for number in list(self.fids.by_number):
+            with suppress(Refused):  # a request that still runs was faster
+                self.let_go(self.fids.remove(number))
+        self.fids.give_back()
+
+    def _release_left(self) -> None:
+        with self._lock:
+            left, self._left = self._left, []
+        for fid in left:
+            self.let_go(fid)
+
+    def unpin(self, pinned: dict[int, Fid], fid: Fid) -> None:
+        """A request uses ``fid``, one of those pinned for it, no more."""
+        with self._lock:
+            if pinned.get(fid.number) is fid:
+                del pinned[fid.number]
+                fid.users -= 1
 
     def _unpin(self, work: Work) -> list[Fid]:
         doomed = []
@@ -448,6 +492,10 @@ class Session:
                 target.flushes.append(pending)
                 self._outstanding[tag] = pending
                 return LATER
+            if doomed and not self._pace.prompt:
+                # Closing may sleep; the worker who comes to the cancelled request does it.
+                self._left += doomed
+                doomed = []
         for fid in doomed:
             self.let_go(fid)
         return Rflush(tag)
@@ -483,8 +531,7 @@ class Session:
             idle = not self._running
         for fid in doomed:
             self.let_go(fid)
-        for number in list(self.fids.by_number):
-            self.let_go(self.fids.remove(number))
+        self._forget_fids()
         return idle
 
     def close(self) -> None:

@@ -63,11 +63,10 @@ class Client:
         self._shares: dict[Pot, Share] = {}
 
     def of(self, pot: Pot) -> Share:
-        """The client's part of ``pot``.  Called by one thread at a time."""
+        """The client's part of ``pot``."""
         share = self._shares.get(pot)
-        if share is None:
-            share = self._shares[pot] = pot.share()
-        return share
+        # setdefault: another thread may have been faster, and there must be one part only
+        return self._shares.setdefault(pot, pot.share()) if share is None else share
 
 
 class Commons:

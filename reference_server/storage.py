@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from protocol.fields import Buffer, Qid
+from reference_server.pace import Pace
 from reference_server.shares import Client
 
 
@@ -293,6 +294,9 @@ class Node(Protocol):
 
 class Store(Protocol):
     """A tree that can be attached to."""
+
+    pace: Pace
+    """Whether it answers promptly, and shared with the stores that are offered beside it."""
 
     def root(self, client: Client) -> Node:
         """The root, retained for the caller.  What is found and opened from there takes from what ``client`` may have.

@@ -21,16 +21,16 @@ FID_FIELDS = frozenset({"fid", "dfid", "olddirfid", "newdirfid", "dirfd"})
 
 
 def handles(
-    request: type[_M], place: Place = Place.INLINE
+    request: type[_M], place: Place = Place.INLINE, *, touches: bool = True
 ) -> Callable[[Callable[[Call, _M], Reply]], Callable[[Call, _M], Reply]]:
-    """Serve ``request`` with the decorated function, at ``place``."""
+    """Serve ``request`` with the decorated function, at ``place``; ``touches``: it asks the store for something."""
 
     def declare(run: Callable[[Call, _M], Reply]) -> Callable[[Call, _M], Reply]:
         if request.type in OPERATIONS:
             raise TypeError(f"{request.__name__} has two handlers")
         named = tuple(field.name for field in request.fields if field.name in FID_FIELDS)
         untyped: Callable[[Call, Any], Reply] = run
-        OPERATIONS[request.type] = Operation(request, untyped, place, named)
+        OPERATIONS[request.type] = Operation(request, untyped, place, named, touches)
         return run
 
     return declare

@@ -8,9 +8,10 @@ from protocol import constants as c
 from protocol.messages import Rlcreate, Rlopen, Tlcreate, Tlopen
 from reference_server import names
 from reference_server.errors import Refused
-from reference_server.fids import DIRECTORY, FILE, LEGAL, Fid
+from reference_server.fids import FILE, LEGAL, Fid
 from reference_server.handlers.declare import handles
 from reference_server.session import Call, Reply
+from reference_server.storage import OpenDirectory, OpenFile
 
 _OPENED = LEGAL[Tlopen, "fid"]
 _PARENT = LEGAL[Tlcreate, "fid"]
@@ -45,18 +46,25 @@ def lopen(call: Call, request: Tlopen) -> Reply:
         if access != os.O_RDONLY or flags & c.O_TRUNC:
             raise Refused(c.EISDIR)
         call.session.fids.check_may_open()
-        fid.directory = fid.node.open_directory(fid.caller)
-        fid.state = DIRECTORY
+        _opened(call, fid, None, fid.node.open_directory(fid.caller))
     elif kind == c.S_IFREG:
         if flags & c.O_DIRECTORY:
             raise Refused(c.ENOTDIR)
         call.session.fids.check_may_open()
-        fid.file = fid.node.open(access | _kept(flags), fid.caller)
-        fid.state = FILE
+        _opened(call, fid, fid.node.open(access | _kept(flags), fid.caller), None)
     else:
         raise Refused(c.ELOOP if kind == c.S_IFLNK else c.ENXIO)
-    call.session.fids.open_files += 1
     return Rlopen(request.tag, fid.node.qid(), iounit(call.session.msize))
+
+
+def _opened(call: Call, fid: Fid, file: OpenFile | None, directory: OpenDirectory | None) -> None:
+    try:
+        call.session.fids.opened(fid, file, directory)
+    except Refused:
+        for one in (file, directory):
+            if one is not None:
+                one.close()
+        raise
 
 
 @handles(Tlcreate)
@@ -73,9 +81,12 @@ def lcreate(call: Call, request: Tlcreate) -> Reply:
     # Another fid of the same number: requests that still run on the old one keep it as it was.
     made = Fid(fid.number, node, fid.caller, fid.readonly)
     made.file, made.state = file, FILE
-    call.session.let_go(call.session.fids.remove(fid.number))
-    call.session.fids.add(made)
-    call.session.fids.open_files += 1
+    try:
+        call.session.fids.replace(fid, made)
+    except Refused:
+        made.release()
+        raise
+    call.let_go(fid)
     return Rlcreate(request.tag, qid, iounit(call.session.msize))
 
 

@@ -15,7 +15,7 @@ from reference_server.session import LATER, Call, Reply
 UNKNOWN = b"unknown"
 
 
-@handles(Tversion)
+@handles(Tversion, touches=False)
 def version(call: Call, request: Tversion) -> Reply:
     """Begin anew: everything of the session before it is released first, running requests included.
 
@@ -39,7 +39,7 @@ def version(call: Call, request: Tversion) -> Reply:
     return LATER
 
 
-@handles(Tauth)
+@handles(Tauth, touches=False)
 def auth(call: Call, request: Tauth) -> Reply:
     """Refused: no authentication is required (attach(5): an error tells the client so)."""
     raise Refused(EOPNOTSUPP)
@@ -66,7 +66,7 @@ def attach(call: Call, request: Tattach) -> Reply:
     return Rattach(request.tag, qid)
 
 
-@handles(Tflush)
+@handles(Tflush, touches=False)
 def flush(call: Call, request: Tflush) -> Reply:
     """Cancel or outlast the request ``oldtag``; see :meth:`Session.flush`."""
     return call.session.flush(request.tag, request.oldtag, call.outlet)

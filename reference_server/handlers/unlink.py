@@ -45,5 +45,5 @@ def remove(call: Call, request: Tremove) -> Reply:
         finally:
             directory.release()
     finally:
-        call.session.let_go(fid)
+        call.let_go(fid)
     return Rremove(request.tag)

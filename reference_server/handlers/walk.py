@@ -42,13 +42,17 @@ def walk(call: Call, request: Twalk) -> Reply:
         if not qids:
             raise
         return Rwalk(request.tag, tuple(qids))
-    if not in_place:
-        fids.add(Fid(request.newfid, node, fid.caller, fid.readonly))
-    elif qids:
-        call.session.let_go(fids.remove(fid.number))
-        fids.add(Fid(fid.number, node, fid.caller, fid.readonly))
-    else:
+    try:
+        if not in_place:
+            fids.add(Fid(request.newfid, node, fid.caller, fid.readonly))
+        elif qids:
+            fids.replace(fid, Fid(fid.number, node, fid.caller, fid.readonly))
+            call.let_go(fid)
+        else:
+            node.release()
+    except Refused:
         node.release()
+        raise
     return Rwalk(request.tag, tuple(qids))
 
 
@@ -61,7 +65,7 @@ def clunk(call: Call, request: Tclunk) -> Reply:
         if fid.state == XATTR_WRITE:
             _set_xattr(fid)
     finally:
-        call.session.let_go(fid)
+        call.let_go(fid)
     return Rclunk(request.tag)
 
 

@@ -14,7 +14,7 @@ from protocol.constants import (
 )
 from protocol.messages import Rxattrcreate, Rxattrwalk, Txattrcreate, Txattrwalk
 from reference_server.errors import Refused
-from reference_server.fids import LEGAL, XATTR_READ, XATTR_WRITE, Fid, Xattr
+from reference_server.fids import LEGAL, XATTR_READ, Fid, Xattr
 from reference_server.handlers.declare import handles
 from reference_server.session import Call, Reply
 
@@ -39,11 +39,15 @@ def xattrwalk(call: Call, request: Txattrwalk) -> Reply:
     made.xattr = Xattr(name, bytearray(value), 0)
     made.state = XATTR_READ
     fid.node.retain()
-    fids.add(made)
+    try:
+        fids.add(made)
+    except Refused:
+        fid.node.release()
+        raise
     return Rxattrwalk(request.tag, len(value))
 
 
-@handles(Txattrcreate)
+@handles(Txattrcreate, touches=False)
 def xattrcreate(call: Call, request: Txattrcreate) -> Reply:
     """Turn ``fid`` into one that gathers the value.
 
@@ -57,9 +61,7 @@ def xattrcreate(call: Call, request: Txattrcreate) -> Reply:
     if request.flags & ~(XATTR_CREATE | XATTR_REPLACE):
         raise Refused(EINVAL)
     _check_room(call, request.attr_size)
-    fid.xattr = Xattr(name, bytearray(request.attr_size), request.flags)
-    fid.state = XATTR_WRITE
-    call.session.fids.xattr_bytes += request.attr_size
+    call.session.fids.gathers(fid, Xattr(name, bytearray(request.attr_size), request.flags))
     return Rxattrcreate(request.tag)
 
 
