@@ -11,7 +11,9 @@ from click.testing import CliRunner
 
 from conformance.evidence.models import CaseResult, Record, SeenFinding, Verdict
 from conformance.evidence.record import RunWriter
+from conformance.library import load_cases
 from conformance.profiles import check
+from conformance.profiles import load as profiles
 from conformance.profiles.cli import profile
 from conformance.profiles.model import Known
 from tests.evidence import sample
@@ -139,3 +141,12 @@ def test_the_command(tmp_path: Path) -> None:
     assert with_run.exit_code == 1 and "never matches: 1 results" in with_run.output and "a reason" in with_run.output
     shown = json.loads(run(profile, ["check", str(tmp_path / "mine.toml"), "--json"]).output)
     assert (shown[0]["component"], shown[0]["width"], shown[0]["masks"]) == ("mine", "narrow", [])
+
+
+def test_nothing_is_to_be_fixed_of_the_entries_here() -> None:
+    """Each names cases, links a URL and is no wider than it must be: see `assay9 profile check`."""
+    ids = [case.id for case in load_cases()]
+    for name in profiles.names():
+        entries = profiles.component(name, Path("x.toml")).profile.known
+        wrong = {f"{v.entry.cases}: {v.entry.reason}": v.problems for v in check.check(entries, ids) if v.problems}
+        assert wrong == {}, name
