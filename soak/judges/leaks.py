@@ -92,7 +92,8 @@ def leak(record: Record, watched: Watched, present: set[str]) -> Judgement:
     rate = (f"at most {whole.moved_at_most:+.2f} {watched.unit} in {hours(whole.span)} (a fault is {fault:+.2f}); "
             f"{slope_of(whole, watched.unit)}")  # fmt: skip
     if whole.moved_at_most <= fault:
-        words = "does not grow" if whole.surely <= 0 else f"grew by no more than {whole.growth:.2f} {watched.unit}"
+        grown = min(whole.growth, whole.moved_at_most)
+        words = "does not grow" if whole.surely <= 0 else f"grew by no more than {grown:.2f} {watched.unit}"
         if whole.surely <= 0 or whole.growth <= least:
             return Judgement(name, "pass", f"{words}{translated}: {rate}", figures)
     return growing(name, watched, whole, late, least, fault, rate, figures, Requests(record, points))
