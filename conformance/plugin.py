@@ -119,7 +119,7 @@ class RunPlugin:
             signals.install()  # `assay9` has done it already, plain pytest has not
             signals.working()
         else:
-            signals.install(also_ignored=True, quiet=True)
+            signals.install(worker=True)
             end_with_parent()
         config.option.continue_on_collection_errors = True  # the other cases run; the record says what is missing
 
@@ -210,8 +210,9 @@ class RunPlugin:
                 started=datetime.now(UTC), command=_command_line(), host_kernel=platform.release(),
                 notes=left_out, asked={k: str(v) for k, v in self.options.items() if v and k in _CHOOSE_WHAT_IS_TESTED},
             )  # fmt: skip
-            self.writer = RunWriter.create(Path(self.config.getoption("--results")).absolute(), environment)
-            self.run_dir = self.writer.run_dir
+            with signals.deferred():  # a directory that nobody knows of would be left
+                self.writer = RunWriter.create(Path(self.config.getoption("--results")).absolute(), environment)
+                self.run_dir = self.writer.run_dir
             without_tracebacks(self.config)
             if self.reporter is not None:
                 self.reporter.details = self.run_dir

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Iterator
     from types import FrameType
 
 HANDLED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -58,20 +59,19 @@ class _State:
 _state = _State()
 
 
-def install(*, also_ignored: bool = False, quiet: bool = False) -> bool:
+def install(*, worker: bool = False) -> bool:
     """Take the signals over; whether this call did so (False: it was done before).
 
-    `also_ignored` takes over signals that were ignored or blocked when the process started: a worker's parent has
-    arranged that. `quiet` says nothing on standard error: the parent does.
+    A `worker` is started with the signals blocked, and says nothing on standard error: its parent does.
     """
     if _state.installed:
         return False
     for number in HANDLED:
-        if also_ignored or signal.getsignal(number) is not signal.SIG_IGN:
+        if signal.getsignal(number) is not signal.SIG_IGN:
             _state.previous[number] = signal.signal(number, _handle)
     atexit.register(_ignore)
-    _state.installed, _state.quiet = True, quiet
-    if also_ignored:
+    _state.installed, _state.quiet = True, worker
+    if worker:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     return True
 
@@ -108,6 +108,19 @@ def check() -> None:
     """Raise `Interrupted` where a signal has arrived. For loops: library code may have swallowed the first one."""
     if _state.first is not None and _state.phase is _Phase.WORKING:
         raise Interrupted(_state.first.name)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """What is done in the block is done as a whole: a signal that arrives meanwhile raises `Interrupted` at its end."""
+    before, _state.phase = _state.phase, _Phase.FINISHING
+    try:
+        yield
+    finally:
+        _state.phase = before
+    if not _state.raised:
+        _state.raised = _state.first is not None
+        check()
 
 
 def exit_status(number: signal.Signals | None = None) -> int | None:

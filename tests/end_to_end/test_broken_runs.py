@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from conformance.evidence.models import Record
-from tests.end_to_end.moments import ordinary_signals
+from tests.end_to_end.moments import ignoring_interrupts, ordinary_signals
 from tests.evidence.reading import read_back
 
 HERE = Path(__file__).parent
@@ -21,7 +22,7 @@ CASES = "MODE-002 or MODE-003 or MODE-004 or LINK-00"
 
 
 def broken_run(
-    cwd: Path, sabotage: str, *more: str, jobs: int = 2
+    cwd: Path, sabotage: str, *more: str, jobs: int = 2, prepare: Callable[[], None] = ordinary_signals
 ) -> tuple[subprocess.CompletedProcess[str], Record, dict[str, int]]:
     """Run some cases on target local with A9_SABOTAGE; what it said, and its record as all formats tell it."""
     (cwd / "tmp").mkdir(exist_ok=True)
@@ -29,7 +30,7 @@ def broken_run(
         [sys.executable, "-m", "assay9", "run", "local", *OPTIONS, "-k", CASES, "--jobs", str(jobs), "-p", "saboteur",
          *more],
         cwd=cwd, capture_output=True, text=True, timeout=600, check=False, start_new_session=True,
-        preexec_fn=ordinary_signals,
+        preexec_fn=prepare,
         env={**os.environ, "PYTHONPATH": str(HERE), "A9_SABOTAGE": sabotage, "TMPDIR": str(cwd / "tmp")},
     )  # fmt: skip
     assert "Traceback" not in done.stderr
@@ -133,6 +134,13 @@ def test_an_interrupt_from_the_terminal_reaches_all_processes(tmp_path: Path, jo
     assert record.interrupted and record.interrupted_by == "SIGINT"
     assert errors(record)["MODE-004"] == "not run: interrupted by SIGINT"
     assert "was interrupted by SIGINT" in done.stdout.replace("\n", " ")
+
+
+def test_a_run_in_the_background_of_a_shell_ignores_the_terminals_interrupt(tmp_path: Path) -> None:
+    """So do its workers: SIGINT was ignored when it started."""
+    done, record, counts = broken_run(tmp_path, "interrupt:MODE-004", prepare=ignoring_interrupts)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(counts) <= {"pass", "guest"} and not record.troubles
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGHUP", marks=LONG)])

@@ -49,6 +49,8 @@ def test_the_exit_status_says_which_signal_it_was(
     done = signalled(arguments, moment, number, tmp_path, again=again)
     assert done.returncode == STATUS[number], done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+    for run_dir in tmp_path.glob("results/2*"):
+        assert (run_dir / "record.json").exists()
 
 
 def test_a_signal_that_is_ignored_from_the_start_stays_ignored(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.cli import report
-from conformance.evidence.overview import STANDINGS
+from conformance.evidence.overview import STANDINGS, overview
 from conformance.evidence.record import RunWriter, load_run
 from conformance.evidence.reports import REPORTS, write_reports
 from conformance.evidence.text import text
@@ -175,6 +175,20 @@ def test_command_names_what_is_missing(tmp_path: Path) -> None:
     for name in ("latest", "20260101T000000Z-qemu"):
         told = CliRunner().invoke(report, [name, "--results", str(tmp_path)])
         assert isinstance(told.exception, UsageError) and str(tmp_path) in str(told.exception)
+
+
+def test_a_record_of_the_first_schema_version_is_read_and_counted_as_ever(run: Path, tmp_path: Path) -> None:
+    """It has no selection, and its counts took a difference that may be for a failure."""
+    record = json.loads((run / "record.json").read_text())
+    record["schema_version"] = record["environment"]["schema_version"] = 1
+    for name in ("selected", "interrupted_by", "earlier"):
+        record.pop(name, None)
+    del record["environment"]["asked"]
+    record["counts"]["fail"] += record["counts"].pop("varies")
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    seen = overview(load_run(tmp_path))
+    assert seen.counts == overview(load_run(run)).counts
+    assert seen.status == 1
 
 
 def test_newer_schema_is_refused_in_one_line(run: Path, tmp_path: Path) -> None:

@@ -74,6 +74,21 @@ def test_a_swallowed_interrupt_is_raised_again_where_a_loop_asks() -> None:
     assert (status, said) == (0, "went on\nstopped\n")
 
 
+def test_what_must_be_whole_is_done_first() -> None:
+    status, said = ends("""
+        signals.install(); signals.working()
+        try:
+            with signals.deferred():
+                send("SIGTERM")
+                print("made")
+            print("went on")
+        except KeyboardInterrupt:
+            with signals.deferred():
+                print("not again")
+    """)
+    assert (status, said) == (0, "made\nnot again\n")
+
+
 def test_a_clean_up_that_hangs_is_ended_by_a_later_signal() -> None:
     status, said = ends("""
         signals.install(); signals.working()
@@ -100,9 +115,13 @@ def test_a_child_that_is_known_gets_the_signal_too() -> None:
     assert (status, said) == (0, "SIGTERM\n")
 
 
-def test_what_was_ignored_stays_ignored_unless_a_parent_arranged_it() -> None:
-    prepare = "signal.signal(signal.SIGINT, signal.SIG_IGN);"
-    assert ends(f"{prepare} signals.install(); send('SIGINT'); print('went on')") == (0, "went on\n")
-    assert ends(f"{prepare} signals.install(also_ignored=True); send('SIGINT'); print('went on')") == (130, "")
-    blocked = "signal.pthread_sigmask(signal.SIG_BLOCK, signals.HANDLED); send('SIGTERM');"
-    assert ends(f"{blocked} signals.install(also_ignored=True); print('went on')") == (143, "")
+@pytest.mark.parametrize("worker", [False, True])
+def test_what_was_ignored_from_the_start_stays_ignored(worker: bool) -> None:
+    ignored = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    program = f"{ignored}; signals.install(worker={worker}); send('SIGINT'); print('went on')"
+    assert ends(program) == (0, "went on\n")
+
+
+def test_a_worker_starts_with_signals_blocked_and_loses_none() -> None:
+    blocked = "signal.pthread_sigmask(signal.SIG_BLOCK, signals.HANDLED); send('SIGTERM')"
+    assert ends(f"{blocked}; signals.install(worker=True); print('went on')") == (143, "")
