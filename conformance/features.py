@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from protocol.messages import BY_NAME
+
 FEATURES: dict[str, str] = {
     "host-root": "host root",
     "guest-root": "root in the guest",
@@ -21,7 +23,6 @@ FEATURES: dict[str, str] = {
     "rename-exchange": "renameat2(2) with RENAME_EXCHANGE or RENAME_NOREPLACE over 9P",
     "tmpfile": "O_TMPFILE over 9P",
     "fallocate": "fallocate(2) over 9P",
-    "Trenameat": "the message Trenameat",
-    "Tunlinkat": "the message Tunlinkat",
+    **{name: f"the message {name}" for name in BY_NAME if name.startswith("T")},
 }
 """Feature name -> what it is, as an `undrivable: ...` verdict says it."""

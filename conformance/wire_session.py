@@ -67,6 +67,8 @@ class WireSession:
         """The messages that the server does not implement, and how it answered them."""
         self._works = False
         """Whether the server could do a small piece of work from attach to remove before the first case."""
+        self._hurt_for_good = ""
+        """Since which case the server does not serve, also after what could be done about it; empty where it does."""
         self._numbers = itertools.count(1)
 
     # ---- life
@@ -155,7 +157,7 @@ class WireSession:
                 serve(client, self._attach, b"assay9-health-%d" % next(self._numbers), self.missing)
         except (NoReply, HungUp) as error:
             time.sleep(_DYING)
-            return self.server.death() or f"a new session gets no answer: {error}"
+            return self.server.death() or f"a new session is not served: {error}"
         except Finding as error:
             return f"a new session is not served as before the first case: {error}"
         finally:
@@ -165,7 +167,11 @@ class WireSession:
     # ---- one case
 
     def run(self, case: Case, parameters: str, body: Callable[[Wire], None]) -> WireOutcome:
-        """Run `body` on a directory of its own; a server that it kills or hangs is charged to it."""
+        """Run `body` on a directory of its own; a server that it kills or hangs is charged to it.
+
+        Raises InfrastructureError where the server was left by an earlier case so that no case can be judged on it.
+        """
+        self._must_serve()
         begun, mark = time.monotonic(), self.server.log_size()
         wire = Wire(self, f"{case.id.lower()}-{next(self._numbers)}", case.seconds * self.patience)
         raised: BaseException | None = None
@@ -231,6 +237,7 @@ class WireSession:
             return raised
         tail = self.server.log(mark)[-600:].strip()
         self.recover()
+        self._hurt_for_good = case.id
         if isinstance(raised, Undrivable) and self.server.argv() == []:
             return raised
         others = findings_of(raised)
@@ -239,6 +246,16 @@ class WireSession:
         asked = "".join(f"; {one}" for one in others if isinstance(one, NoReply | HungUp))
         died = TargetDied(f"{trouble}{why}{asked}{last}", values={"how": trouble})
         return ended([died, *(one for one in others if not isinstance(one, NoReply | HungUp))], None)
+
+    def _must_serve(self) -> None:
+        since, self._hurt_for_good = self._hurt_for_good, ""
+        if since and (still := self.trouble()) is not None:
+            ours = self.server.argv() != []
+            also = ", also after it was started anew" if ours else ""
+            raise InfrastructureError(
+                f"the server no longer serves since {since}{also}: {still}",
+                f"look at {since}" if ours else f"start the server again; leave {since} out with -k 'not {since}'",
+            )
 
     def _restartable(self) -> bool:
         """Whether the server is ours and a new one costs little."""

@@ -17,6 +17,9 @@ from pathlib import Path
 from protocol.codec import ProtocolError, decode, frame
 from protocol.registry import Message
 
+HANG_UP = b"hang up"
+"""What a fault returns in place of a request to end the connection."""
+
 
 class Fault:
     """One deliberate fault; an instance serves one connection."""
@@ -27,6 +30,10 @@ class Fault:
     def on_request(self, request: Message) -> Message | bytes | None:
         """What goes to the server; bytes are sent to the client in its place as the reply, None is swallowed."""
         return request
+
+    def on_undecoded(self, raw: bytes) -> bytes | None:
+        """What goes to the server of a frame that is no sound request; None where nothing does."""
+        return raw
 
     def on_reply(self, request: Message, reply: Message) -> Message | bytes | list[Message] | None:
         """What goes to the client: one reply, several, bytes as they are, or nothing at all."""
@@ -77,10 +84,16 @@ class _Connection:
         for raw in _frames(self.client):
             try:
                 request = decode(raw)
-            except ProtocolError:  # what a case broke on purpose passes as it is
-                self.server.sendall(raw)
+            except ProtocolError:  # what a case broke on purpose
+                passed = self.fault.on_undecoded(raw)
+                if passed is HANG_UP:
+                    break
+                if passed is not None:
+                    self.server.sendall(passed)
                 continue
             sent = self.fault.on_request(request)
+            if sent is HANG_UP:
+                break
             if isinstance(sent, bytes):
                 self._to_client(sent)
             elif sent is not None:
