@@ -169,8 +169,14 @@ class HostDirectory:
             return handle.read()
 
     def exists(self, name: bytes) -> bool:
-        """Whether anything has that name."""
-        return os.path.lexists(self.path(name))
+        """Whether anything has that name: False where the host says that nothing has it, and for no other reason."""
+        try:
+            os.lstat(self.path(name))
+        except OSError as error:
+            if error.errno in _GONE:
+                return False
+            raise InfrastructureError(f"{name!r} cannot be looked at on the host: {error}") from None
+        return True
 
     def names(self, name: bytes = b"") -> set[bytes]:
         """What a directory holds. Raises Finding when it is not there."""
