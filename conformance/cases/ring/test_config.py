@@ -15,7 +15,7 @@ def _tag(ring: Ring) -> bytes:
     return ring.device.config(2, int.from_bytes(ring.device.config(0, 2), "little"))
 
 
-@case("CONFIG-001")
+@case("CONFIG-001", severity="linux")
 def test_tag(ring: Ring) -> None:
     """The space holds the tag's length, 16 bits little-endian, then the tag without a NUL.  Source: Linux
     include/uapi/linux/virtio_9p.h (struct virtio_9p_config)."""

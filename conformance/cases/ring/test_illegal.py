@@ -103,15 +103,16 @@ def test_writable_before_readable(ring: Ring) -> None:
 
 @case("ILLEGAL-006")
 def test_nothing_writable(ring: Ring) -> None:
-    """A request without room for a reply is refused.
-    Source: Linux net/9p/trans_virtio.c (out, then in); QEMU hw/9pfs/virtio-9p-device.c (virtio_error)."""
+    """A request without room for a reply is refused.  Source: intro(5): a request is answered by a message of at least
+    its header, for which there is no room; virtio 1.3, 2.1.2 (DEVICE_NEEDS_RESET)."""
     out, _ = _request(running(ring))
     _bad(ring, [Descriptor(out.address, out.length, 0, 0)])
 
 
 @case("ILLEGAL-007")
 def test_nothing_readable(ring: Ring) -> None:
-    """Room for a reply without a request is refused.  Source: QEMU hw/9pfs/virtio-9p-device.c (malformed request)."""
+    """Room for a reply without a request is refused.  Source: intro(5), a message begins with size[4] type[1] tag[2];
+    virtio 1.3, 2.1.2 (DEVICE_NEEDS_RESET)."""
     _, back = _request(running(ring))
     _bad(ring, [Descriptor(back.address, back.length, DESC_WRITE, 0)], back)
 
@@ -119,8 +120,8 @@ def test_nothing_readable(ring: Ring) -> None:
 @pytest.mark.parametrize("which", ["readable", "writable", "both"])
 @case("ILLEGAL-008")
 def test_zero_length(ring: Ring, which: str) -> None:
-    """Descriptors of no length make no request and no room: the chain is refused.  Source: QEMU hw/virtio/virtio.c
-    (virtqueue_map_desc: zero sized buffers are not allowed)."""
+    """Descriptors of no length make no request and no room: the chain is refused.  Source: intro(5), a message begins
+    with size[4] type[1] tag[2], of which nothing is there, or has no room; virtio 1.3, 2.1.2."""
     out, back = _request(running(ring))
     _bad(ring, [Descriptor(out.address, 0 if which != "writable" else out.length, DESC_NEXT, 1),
                 Descriptor(back.address, 0 if which != "readable" else back.length, DESC_WRITE, 0)], back)  # fmt: skip

@@ -422,7 +422,8 @@ def test_symbolic_link_itself(wire: Wire) -> None:
 @case("WIRE-ATTR-038", covers=[Tsetattr])
 def test_target_of_a_symbolic_link(wire: Wire) -> None:
     """What a symbolic link points to is left alone by every Tsetattr of the link, also where the link itself has no
-    mode or size to set.  Source: symlinks are the client's to resolve (v9fs_vfs_get_link); QEMU CVE-2016-9602."""
+    mode or size to set.  Source: CVE-2016-9602: a symbolic link is the client's to resolve, and a host's file that it
+    names is not the guest's."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc", 0o640)
     host.symlink(b"link", b"fred")

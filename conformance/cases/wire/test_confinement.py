@@ -149,8 +149,8 @@ BY_NAME: dict[str, Callable[[Session, int, bytes], Message]] = {
 @case("WIRE-CONFINEMENT-002")
 def test_path_for_a_name(wire: Wire, message: str, how: str, name: bytes) -> None:
     """A path in the place of a name, relative or absolute, makes, moves, removes and finds nothing outside the export.
-    Source: CVE-2016-7116 and CVE-2016-9602 (QEMU), kvmtool 9bb99a8; nfs-ganesha takes absolute names for paths of the
-    host."""
+    Source: walk(5), names are single elements of a path; CVE-2016-7116 and CVE-2016-9602 (QEMU), kvmtool 9bb99a8;
+    nfs-ganesha takes absolute names for paths of the host."""
     outside = Outside(wire)
     wire.host.file(b"fred", b"x")
     client = wire.client
@@ -380,7 +380,8 @@ def _storm(wire: Wire, client: Session, rounds: int, requests: Callable[[int], l
 @case("WIRE-CONFINEMENT-020", covers=[Trename, Tgetattr, Twalk])
 def test_rename_while_the_path_is_used(wire: Wire) -> None:
     """Renaming a directory while requests in flight use fids below it leaves the server alive, and each request
-    answered.  Source: CVE-2018-19489 and CVE-2018-19364 (QEMU: paths changed under other requests)."""
+    answered.  Source: intro(5), each request is answered; CVE-2018-19489 and CVE-2018-19364 (QEMU: paths changed under
+    other requests)."""
     client = wire.client
     host = wire.host
     host.directory(b"dir")
@@ -403,7 +404,8 @@ def test_rename_while_the_path_is_used(wire: Wire) -> None:
 @case("WIRE-CONFINEMENT-021", covers=[Trename])
 def test_two_requests_change_one_fid(wire: Wire) -> None:
     """Requests in flight that each change what one fid stands for (rename, create, open, clunk, walk in place) are each
-    answered, and the server lives.  Source: CVE-2018-19364 (QEMU: use after free)."""
+    answered, and the server lives.  Source: intro(5), each request is answered; CVE-2018-19364 (QEMU: use after
+    free)."""
     client = wire.client
     wire.host.directory(b"dir")
     wire.host.file(b"fred", b"x")
@@ -422,7 +424,8 @@ def test_two_requests_change_one_fid(wire: Wire) -> None:
 @case("WIRE-CONFINEMENT-022", covers=[Tlopen, Tclunk])
 def test_open_and_clunk_storm(wire: Wire) -> None:
     """Opening, reading and clunking in flight together, over and over, leaves the server alive and no descriptor
-    behind. Source: CVE-2021-20181 (QEMU: use after free while descriptors are reclaimed)."""
+    behind.  Source: intro(5), each request is answered; CVE-2021-20181 (QEMU: use after free while descriptors are
+    reclaimed)."""
     client = wire.client
     wire.host.file(b"fred", b"x" * 100)
     before = wire.descriptors()
@@ -460,8 +463,9 @@ def _grows_little(wire: Wire, what: Callable[[int], None], rounds: int, bytes_ea
 @pytest.mark.parametrize("message", ["Tread", "Twrite", "Tlink", "Tlcreate", "Tattach"])
 @case("WIRE-CONFINEMENT-030")
 def test_repeated_requests_leak_nothing(wire: Wire, message: str) -> None:
-    """Two thousand requests of one kind, carried out or refused, take no memory that stays.  Source: CVE-2016-8577
-    (Tread), CVE-2016-9106 (Twrite), CVE-2016-9105 (Tlink), CVE-2017-7377 (Tlcreate on a fid in use), all QEMU."""
+    """Two thousand requests of one kind, carried out or refused, take no memory that stays.  Source: CWE-401, as
+    CVE-2016-8577 (Tread), CVE-2016-9106 (Twrite), CVE-2016-9105 (Tlink), CVE-2017-7377 (Tlcreate on a fid in use), all
+    QEMU."""
     client = wire.client
     wire.host.file(b"fred", b"x" * 4096)
     fid, path, root = client.open(b"fred", flags=O_RDWR), client.walk_to(b"fred"), client.root
@@ -511,7 +515,8 @@ def test_more_open_files_than_descriptors(wire: Wire) -> None:
 @case("WIRE-CONFINEMENT-032", covers=[Tmkdir, Twalk], seconds=30)
 def test_deep_directories(wire: Wire) -> None:
     """Directories nested until their path is longer than 65,535 bytes are made, or refused as too long; a fid of one is
-    never another.  Source: GitLab qemu#3358: the length of the path was cut to 16 bits; kvmtool 32832dd, PATH_MAX."""
+    never another.  Source: chaos/diod protocol.md, mkdir, "creates a new directory name in parent directory dfid";
+    GitLab qemu#3358: the length of the path was cut to 16 bits; kvmtool 32832dd, PATH_MAX."""
     client = wire.client
     errnos = Choice({ENAMETOOLONG, EINVAL, ENOENT, OK})
     here = client.walk_to()

@@ -173,8 +173,9 @@ def test_from_the_start_again(wire: Wire) -> None:
 
 @case("WIRE-DIR-008", covers=[Treaddir])
 def test_twelve_hundred_entries(wire: Wire) -> None:
-    """Twelve hundred entries come, each once.  Source: ZeroFS lost some at the thousandth, go9p failed above 128
-    (ZeroFS#96, #282, #283; minikube#1753 #1562 #1755 #8732)."""
+    """Twelve hundred entries come, each once.  Source: readdir(3p): each call returns the next entry until the end of
+    the directory; ZeroFS lost some at the thousandth, go9p failed above 128 (ZeroFS#96, #282, #283; minikube#1753 #1562
+    #1755 #8732)."""
     client, host = wire.client, wire.host
     wanted = {host.file(b"a rather long name, so that few fit one message, %04d" % n) for n in range(1200)}
     _complete(_names(client, client.open(), 4072), wanted)
@@ -399,8 +400,8 @@ def test_mkdir_of_dead_fid(wire: Wire, which: str) -> None:
 @pytest.mark.parametrize("name", shared.NO_NAMES, ids=shared.label)
 @case("WIRE-DIR-036", covers=[Tmkdir])
 def test_mkdir_under_no_name(wire: Wire, name: bytes) -> None:
-    """Tmkdir under an empty name, or one that holds a slash, is refused and makes nothing.  Source: QEMU
-    name_is_illegal; kvmtool 9bb99a8."""
+    """Tmkdir under an empty name, or one that holds a slash, is refused and makes nothing.  Source: POSIX XBD,
+    Filename, "1 to {NAME_MAX} bytes ... shall not contain the <NUL> or <slash> characters"."""
     shared.no_name(wire, name, lambda client, fid, name: client.send_mkdir(fid, name))
 
 
@@ -413,7 +414,8 @@ def test_mkdir_of_dots(wire: Wire, name: bytes) -> None:
 
 @case("WIRE-DIR-038", covers=[Tmkdir])
 def test_mkdir_with_a_nul(wire: Wire) -> None:
-    """Tmkdir under a name that holds a NUL makes nothing.  Source: strings are counted; no Linux name holds a NUL."""
+    """Tmkdir under a name that holds a NUL makes nothing.  Source: intro(5), "The NUL character is illegal in all text
+    strings in 9P"."""
     shared.nul_name(wire, lambda client, fid, name: client.send_mkdir(fid, name))
 
 
@@ -432,7 +434,8 @@ def test_mkdir_name_that_is_no_text(wire: Wire) -> None:
 @case("WIRE-DIR-041", covers=[Tmkdir], seconds=30.0)
 def test_mkdir_to_a_depth_without_end(wire: Wire) -> None:
     """Directories in directories until the path is longer than 65,535 bytes: each is made in its parent or refused; the
-    server lives, and nothing is made elsewhere.  Source: GitLab qemu#3358, a path's length in sixteen bits."""
+    server lives, and nothing is made elsewhere.  Source: chaos/diod protocol.md, mkdir, "creates a new directory name
+    in parent directory dfid"; GitLab qemu#3358, a path's length in sixteen bits."""
     client = wire.client
     fid, name = client.walk_to(), b"d" * 250
     for depth in range(275):

@@ -370,8 +370,8 @@ def test_two_connections_see_each_other(wire: Wire) -> None:
 
 @case("WIRE-IO-033", covers=[Tread, Twrite])
 def test_memory_does_not_grow(wire: Wire) -> None:
-    """Two thousand reads and writes of 16 KiB leave the server's memory as it was.  Source: QEMU leaked on each Tread
-    and Twrite (CVE-2016-8577, CVE-2016-9106)."""
+    """Two thousand reads and writes of 16 KiB leave the server's memory as it was.  Source: CWE-401, as CVE-2016-8577
+    (Tread) and CVE-2016-9106 (Twrite): a guest must not take the memory of its host."""
     client = wire.client
     size = min(16384, client.msize - 24)
     fid = client.create(b"fred", PATTERN[:size])
@@ -416,9 +416,9 @@ def test_fsync_of_a_directory(wire: Wire) -> None:
 
 @case("WIRE-IO-042", covers=[Tfsync])
 def test_fsync_without_datasync(wire: Wire) -> None:
-    """A Tfsync in the older layout, without datasync, is served, refused, or ends the connection.  Source: the text had
-    no datasync until diod#118; servers broke on the newer layout (ruxos#132, diod#101/#118, unikraft#886), and must
-    not on the older."""
+    """A Tfsync in the older layout, without datasync, is served, refused, or ends the connection.  Source: chaos/diod
+    protocol.md, fsync, which had no datasync until diod#118; servers broke on the newer layout (ruxos#132,
+    diod#101/#118, unikraft#886), and must not on the older."""
     client = wire.client
     fid = client.create(b"fred", b"abc")
     client.send_raw(shared.cut(Tfsync(77, fid, 0), 4), "Tfsync without datasync")

@@ -118,8 +118,8 @@ def test_symlink_of_dead_fid(wire: Wire, which: str) -> None:
 @pytest.mark.parametrize("name", shared.NO_NAMES, ids=shared.label)
 @case("WIRE-LINK-008", covers=[Tsymlink])
 def test_symlink_under_no_name(wire: Wire, name: bytes) -> None:
-    """Tsymlink under an empty name, or one that holds a slash, is refused and makes nothing.  Source: QEMU
-    name_is_illegal; kvmtool 9bb99a8."""
+    """Tsymlink under an empty name, or one that holds a slash, is refused and makes nothing.  Source: POSIX XBD,
+    Filename, "1 to {NAME_MAX} bytes ... shall not contain the <NUL> or <slash> characters"."""
     shared.no_name(wire, name, lambda client, fid, name: client.send_symlink(fid, name, b"x"))
 
 
@@ -132,7 +132,8 @@ def test_symlink_of_dots(wire: Wire, name: bytes) -> None:
 
 @case("WIRE-LINK-010", covers=[Tsymlink])
 def test_symlink_with_a_nul(wire: Wire) -> None:
-    """Tsymlink under a name that holds a NUL makes nothing.  Source: strings are counted; no Linux name holds a NUL."""
+    """Tsymlink under a name that holds a NUL makes nothing.  Source: intro(5), "The NUL character is illegal in all
+    text strings in 9P"."""
     shared.nul_name(wire, lambda client, fid, name: client.send_symlink(fid, name, b"x"))
 
 
@@ -277,8 +278,8 @@ def test_link_of_dead_fid(wire: Wire, which: str) -> None:
 @pytest.mark.parametrize("name", shared.NO_NAMES, ids=shared.label)
 @case("WIRE-LINK-037", covers=[Tlink])
 def test_link_under_no_name(wire: Wire, name: bytes) -> None:
-    """Tlink under an empty name, or one that holds a slash, is refused and makes nothing.  Source: QEMU
-    name_is_illegal; kvmtool 9bb99a8."""
+    """Tlink under an empty name, or one that holds a slash, is refused and makes nothing.  Source: POSIX XBD, Filename,
+    "1 to {NAME_MAX} bytes ... shall not contain the <NUL> or <slash> characters"."""
     wire.host.file(b"one")
     shared.no_name(wire, name, lambda client, fid, name: client.send_link(fid, client.walk_to(b"one"), name))
 
@@ -293,7 +294,8 @@ def test_link_of_dots(wire: Wire, name: bytes) -> None:
 
 @case("WIRE-LINK-039", covers=[Tlink])
 def test_link_with_a_nul(wire: Wire) -> None:
-    """Tlink under a name that holds a NUL makes nothing.  Source: strings are counted; no Linux name holds a NUL."""
+    """Tlink under a name that holds a NUL makes nothing.  Source: intro(5), "The NUL character is illegal in all text
+    strings in 9P"."""
     wire.host.file(b"one")
     shared.nul_name(wire, lambda client, fid, name: client.send_link(fid, client.walk_to(b"one"), name))
 
@@ -323,7 +325,7 @@ def test_link_to_a_file_that_has_no_name(wire: Wire) -> None:
 @case("WIRE-LINK-042", covers=[Tlink])
 def test_links_again_and_again(wire: Wire) -> None:
     """A thousand times Tlink of one fid, each name removed again, leaves neither names nor memory behind.  Source:
-    QEMU leaked a reference on each (CVE-2016-9105)."""
+    CWE-401, as CVE-2016-9105: a guest must not take the memory of its host."""
     client, host = wire.client, wire.host
     host.file(b"one", b"abc")
     fid = client.walk_to(b"one")

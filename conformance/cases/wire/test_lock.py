@@ -234,10 +234,11 @@ def test_lock_against_a_host_process(wire: Wire) -> None:
         holds("a process of the host is kept out by the lock that Tlock has taken", not taken, call="Tlock")
 
 
-@case("WIRE-LOCK-012", covers=[Tlock])
+@case("WIRE-LOCK-012", covers=[Tlock], severity="linux")
 def test_blocking_lock_stops_nobody(wire: Wire) -> None:
     """While a lock with the flag BLOCK is waited for, the server serves other requests of the same connection and of
-    others, and the lock is granted, or BLOCKED, once it is free.  Source: v9fs_file_do_lock asks again after BLOCKED; a
+    others, and the lock is granted, or BLOCKED, once it is free.  Source: chaos/diod protocol.md, lock, "If the
+    response is P9_LOCK_BLOCKED, it retries the lock request in an interruptible loop", which is v9fs_file_do_lock; a
     thread that waited in fcntl stopped lockd's server (kernel bugzilla 215383)."""
     one, first, two, second = _two(wire)
     _take(one, first, **FIRST)

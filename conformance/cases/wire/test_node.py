@@ -114,8 +114,8 @@ def test_mknod_of_dead_fid(wire: Wire, which: str) -> None:
 @pytest.mark.parametrize("name", shared.NO_NAMES, ids=shared.label)
 @case("WIRE-NODE-009", covers=[Tmknod])
 def test_mknod_under_no_name(wire: Wire, name: bytes) -> None:
-    """Tmknod under an empty name, or one that holds a slash, is refused and makes nothing.  Source: QEMU
-    name_is_illegal; kvmtool 9bb99a8."""
+    """Tmknod under an empty name, or one that holds a slash, is refused and makes nothing.  Source: POSIX XBD,
+    Filename, "1 to {NAME_MAX} bytes ... shall not contain the <NUL> or <slash> characters"."""
     shared.no_name(wire, name, lambda client, fid, name: client.send_mknod(fid, name, stat.S_IFIFO | 0o644))
 
 
@@ -128,7 +128,8 @@ def test_mknod_of_dots(wire: Wire, name: bytes) -> None:
 
 @case("WIRE-NODE-011", covers=[Tmknod])
 def test_mknod_with_a_nul(wire: Wire) -> None:
-    """Tmknod under a name that holds a NUL makes nothing.  Source: strings are counted; no Linux name holds a NUL."""
+    """Tmknod under a name that holds a NUL makes nothing.  Source: intro(5), "The NUL character is illegal in all text
+    strings in 9P"."""
     shared.nul_name(wire, lambda client, fid, name: client.send_mknod(fid, name, stat.S_IFIFO | 0o644))
 
 

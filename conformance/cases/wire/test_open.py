@@ -177,8 +177,8 @@ def test_flags_without_a_meaning(wire: Wire, flags: int) -> None:
 @pytest.mark.parametrize("target", [b"fred", b"dir", b"nowhere"], ids=["file", "directory", "nothing"])
 @case("WIRE-OPEN-010", covers=[Tlopen])
 def test_symbolic_link(wire: Wire, target: bytes) -> None:
-    """A fid that stands for a symbolic link is not opened as what the link points to.  Source: the client resolves
-    links (v9fs_vfs_get_link); QEMU opens with O_NOFOLLOW since CVE-2016-9602, ELOOP."""
+    """A fid that stands for a symbolic link is not opened as what the link points to.  Source: CVE-2016-9602: a
+    symbolic link is the client's to resolve; open(2) with O_NOFOLLOW, ELOOP."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc")
     host.directory(b"dir")
@@ -435,8 +435,8 @@ def test_lcreate_of_dead_fid(wire: Wire, which: str) -> None:
 @pytest.mark.parametrize("name", shared.NO_NAMES, ids=shared.label)
 @case("WIRE-OPEN-041", covers=[Tlcreate])
 def test_lcreate_under_no_name(wire: Wire, name: bytes) -> None:
-    """Tlcreate under an empty name, or one that holds a slash, is refused and makes nothing.  Source: QEMU
-    name_is_illegal; kvmtool 9bb99a8."""
+    """Tlcreate under an empty name, or one that holds a slash, is refused and makes nothing.  Source: POSIX XBD,
+    Filename, "1 to {NAME_MAX} bytes ... shall not contain the <NUL> or <slash> characters"."""
     shared.no_name(wire, name, lambda client, fid, name: client.send_lcreate(fid, name))
 
 
@@ -450,7 +450,8 @@ def test_lcreate_of_dots(wire: Wire, name: bytes) -> None:
 
 @case("WIRE-OPEN-043", covers=[Tlcreate])
 def test_lcreate_with_a_nul(wire: Wire) -> None:
-    """Tlcreate under a name that holds a NUL makes nothing.  Source: strings are counted; no Linux name holds a NUL."""
+    """Tlcreate under a name that holds a NUL makes nothing.  Source: intro(5), "The NUL character is illegal in all
+    text strings in 9P"."""
     shared.nul_name(wire, lambda client, fid, name: client.send_lcreate(fid, name))
 
 

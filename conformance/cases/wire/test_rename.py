@@ -219,8 +219,8 @@ def test_rename_of_dead_fids(wire: Wire, which: str) -> None:
 @pytest.mark.parametrize("name", shared.NO_NAMES, ids=shared.label)
 @case("WIRE-RENAME-018")
 def test_to_no_name(wire: Wire, name: bytes, how: str) -> None:
-    """A rename to an empty name, or one that holds a slash, is refused and moves nothing.  Source: QEMU
-    name_is_illegal; kvmtool 9bb99a8."""
+    """A rename to an empty name, or one that holds a slash, is refused and moves nothing.  Source: POSIX XBD, Filename,
+    "1 to {NAME_MAX} bytes ... shall not contain the <NUL> or <slash> characters"."""
     wire.host.file(b"one")
     if how == "renameat":
         shared.no_name(wire, name, lambda client, fid, name: client.send_renameat(client.root, b"one", fid, name))
@@ -231,8 +231,8 @@ def test_to_no_name(wire: Wire, name: bytes, how: str) -> None:
 @pytest.mark.parametrize("name", [*shared.NO_NAMES, b"sub/../one"], ids=shared.label)
 @case("WIRE-RENAME-019", covers=[Trenameat])
 def test_from_no_name(wire: Wire, name: bytes) -> None:
-    """Trenameat from an empty name, or one that holds a slash, is refused and moves nothing.  Source: QEMU
-    name_is_illegal; kvmtool 9bb99a8."""
+    """Trenameat from an empty name, or one that holds a slash, is refused and moves nothing.  Source: POSIX XBD,
+    Filename, "1 to {NAME_MAX} bytes ... shall not contain the <NUL> or <slash> characters"."""
     wire.host.file(b"one")
     shared.no_name(wire, name, lambda client, fid, name: client.send_renameat(fid, name, client.root, b"new"))
 
@@ -253,7 +253,8 @@ def test_dots(wire: Wire, name: bytes) -> None:
 
 @case("WIRE-RENAME-021", covers=[Trenameat])
 def test_names_with_a_nul(wire: Wire) -> None:
-    """A NUL does not end a name, old or new.  Source: strings are counted; no Linux name holds a NUL."""
+    """A NUL does not end a name, old or new.  Source: intro(5), "The NUL character is illegal in all text strings in
+    9P"."""
     host = wire.host
     host.file(b"one")
     host.file(b"fred")

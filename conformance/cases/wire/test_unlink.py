@@ -101,8 +101,8 @@ def test_unlinkat_of_dead_fid(wire: Wire, which: str) -> None:
 @pytest.mark.parametrize("name", [*shared.NO_NAMES, b"sub/../one", b"./one", b"sub/."], ids=shared.label)
 @case("WIRE-UNLINK-008", covers=[Tunlinkat])
 def test_unlinkat_of_no_name(wire: Wire, name: bytes, flags: int) -> None:
-    """Tunlinkat of an empty name, or one that holds a slash, is refused and removes nothing.  Source: QEMU
-    name_is_illegal; kvmtool 9bb99a8."""
+    """Tunlinkat of an empty name, or one that holds a slash, is refused and removes nothing.  Source: POSIX XBD,
+    Filename, "1 to {NAME_MAX} bytes ... shall not contain the <NUL> or <slash> characters"."""
     wire.host.file(b"one")
     shared.no_name(wire, name, lambda client, fid, name: client.send_unlinkat(fid, name, flags))
 
@@ -117,7 +117,8 @@ def test_unlinkat_of_dots(wire: Wire, name: bytes, flags: int) -> None:
 
 @case("WIRE-UNLINK-010", covers=[Tunlinkat])
 def test_unlinkat_with_a_nul(wire: Wire) -> None:
-    """A NUL does not end a name: `fred` stays.  Source: strings are counted; no Linux name holds a NUL."""
+    """A NUL does not end a name: `fred` stays.  Source: intro(5), "The NUL character is illegal in all text strings in
+    9P"."""
     wire.host.file(b"fred")
     shared.nul_name(wire, lambda client, fid, name: client.send_unlinkat(fid, name))
 

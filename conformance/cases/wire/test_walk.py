@@ -270,8 +270,8 @@ def test_dot_stays(wire: Wire) -> None:
 
 @case("WIRE-WALK-018", covers=[Twalk])
 def test_empty_name(wire: Wire) -> None:
-    """An empty name is refused or leads nowhere else, and does no harm.  Source: QEMU name_is_illegal ENOENT; lib9p
-    crashed on it (lib9p client.py note, 9bf1392), and now allows it."""
+    """An empty name is refused or leads nowhere else, and does no harm.  Source: POSIX XBD, Filename, "1 to {NAME_MAX}
+    bytes"; lib9p crashed on it (lib9p client.py note, 9bf1392), and now allows it."""
     client = wire.client
     wire.host.directory(b"d")
     for names in ((b"",), (b"", b""), (b"d", b""), (b"", b"d")):

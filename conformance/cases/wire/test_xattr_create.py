@@ -154,8 +154,8 @@ def test_clunked_before_all_is_written(wire: Wire, written: int) -> None:
 
 @case("WIRE-XATTR-039", covers=[Txattrcreate, Tread])
 def test_read_before_the_write(wire: Wire) -> None:
-    """Tread on a value that was announced and not written is refused, or brings nothing but zeros.  Source: QEMU sent
-    its heap (CVE-2016-9103)."""
+    """Tread on a value that was announced and not written is refused, or brings nothing but zeros.  Source: CWE-200, as
+    CVE-2016-9103: what is in the host's memory is not the guest's to see."""
     client = wire.client
     fid = with_attributes(wire)
     client.xattrcreate(fid, COLOUR, 4000)
@@ -170,7 +170,7 @@ def test_read_before_the_write(wire: Wire) -> None:
 @case("WIRE-XATTR-040", covers=[Txattrcreate, Twrite])
 def test_write_past_the_value(wire: Wire, offset: int) -> None:
     """A write that starts behind the announced size is refused or takes nothing, however large the offset.  Source:
-    QEMU v9fs_xattr_write ENOSPC; it wrote past its buffer before (CVE-2016-9104)."""
+    chaos/diod protocol.md, xattrcreate, attr_size[8] is the length of the value; CWE-787, as CVE-2016-9104."""
     client = wire.client
     fid = with_attributes(wire)
     client.xattrcreate(fid, COLOUR, 10)
@@ -228,7 +228,8 @@ def test_largest_value(wire: Wire) -> None:
 @case("WIRE-XATTR-044", covers=[Txattrcreate])
 def test_created_again_and_again(wire: Wire) -> None:
     """Txattrcreate on a fid that already gathers a value is refused, or begins anew without keeping the first buffer; a
-    thousand times over no memory goes.  Source: QEMU leaked the buffer (CVE-2016-9102)."""
+    thousand times over no memory goes.  Source: CWE-401, as CVE-2016-9102: a guest must not take the memory of its
+    host."""
     client = wire.client
     fid = with_attributes(wire)
     client.xattrcreate(fid, COLOUR, 4096)
