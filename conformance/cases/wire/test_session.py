@@ -29,10 +29,12 @@ from protocol.constants import (
     ENOTDIR,
     EPERM,
     GETATTR_ALL,
+    IOHDRSZ,
     NOFID,
     NONUNAME,
     NOTAG,
     O_RDWR,
+    O_WRONLY,
     QTDIR,
 )
 from protocol.messages import (
@@ -187,6 +189,32 @@ def test_second_version_changes_msize(wire: Wire) -> None:
     got = client.read(fid, 0, 8192, expect=allowed.BAD_COUNT | {OK})
     if isinstance(got, Rread):
         between("bytes in Rread after a second Tversion of msize 4096", len(got.data), 1, 4096 - 11, call="Tread")
+
+
+@pytest.mark.parametrize(("first", "second"), [(16384, 4096), (4096, 16384)], ids=["smaller", "larger"])
+@case("WIRE-SESSION-012", covers=[Tversion, Tread, Twrite])
+def test_requests_that_fit_the_second_msize(wire: Wire, first: int, second: int) -> None:
+    """Reads and writes that fit the msize of a second Tversion are served, be it smaller or larger than the first.
+    Source: version(5), "msize ... the maximum length, in bytes, that the client will ever generate or expect to receive
+    in a single 9P message"; a Tversion begins the session anew."""
+    data = bytes(range(256)) * 64
+    wire.host.file(b"fred", data)
+    wire.host.file(b"made")
+    client = wire.connect()
+    client.version(first)
+    offered = client.version(second).msize
+    between("msize in the second Rversion", offered, 256, second, call="Tversion")
+    top, fid, made = wire.attach(client), client.fid(), client.fid()
+    client.walk(top, fid, wire.directory, b"fred")
+    client.lopen(fid)
+    got = bytes(client.read(fid, 0, offered - IOHDRSZ).data)
+    if between("bytes in Rread of what fits", len(got), 1, offered - IOHDRSZ, call="Tread"):
+        equal("bytes in Rread of what fits", got, data[: len(got)], code="content")
+    client.walk(top, made, wire.directory, b"made")
+    client.lopen(made, O_WRONLY)
+    count = client.write(made, 0, data[: offered - IOHDRSZ]).count
+    between("count in Rwrite of what fits", count, 1, offered - IOHDRSZ, call="Twrite")
+    equal("content of 'made' on the host", wire.host.content(b"made"), data[:count], code="content")
 
 
 @case("WIRE-SESSION-009", covers=[Tversion])
