@@ -156,9 +156,13 @@ class Launch:
         """One line: how QEMU ended, and its last words."""
         return how_ended("QEMU", self.process, self._last_words())
 
-    def sent_signal(self) -> str | None:
-        """The signal by which somebody else ended QEMU, or None."""
-        if self.process is None or self.runs():
+    def sent_signal(self, within: float = 0.0) -> str | None:
+        """The signal by which somebody else ended QEMU, or None. ``within`` seconds it may still take to end."""
+        if self.process is None:
+            return None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(within)
+        if self.runs():
             return None
         return sent_signal(self.process.poll(), self._last_words())
 

@@ -183,7 +183,8 @@ class QemuMachine(AnyMachine[Launch]):
                 return InfrastructureError(f"QEMU could not use the guest's own disk: {why}",
                                            "free some space in the cache, or set XDG_CACHE_HOME")  # fmt: skip
             if event["event"] == "SHUTDOWN" and event["data"].get("reason") == "host-signal":
-                sent = None if self._launch is None else self._launch.sent_signal()
+                # The event comes before QEMU has ended: only then is it known which signal it was.
+                sent = None if self._launch is None else self._launch.sent_signal(_ENDING)
                 return InfrastructureError(*interference(self.program, sent or "a signal", memory))
         return super().ground_lost(memory)
 
@@ -209,6 +210,10 @@ class QemuMachine(AnyMachine[Launch]):
             self.accelerator = choose_accelerator(self.spec.accelerator, self._image, self.spec.qemu, self._progress)
         self._snapshot, made = ensure_snapshot(self.spec, self.accelerator, self._image, self._progress, rebuild)
         return made
+
+
+_ENDING = 10.0
+"""Seconds that QEMU has to end after it has handled a signal; it takes milliseconds."""
 
 
 def _about_restoring(error: InfrastructureError) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -157,5 +158,6 @@ def test_a_signal_to_the_run_alone_ends_its_workers(tmp_path: Path, name: str) -
 def test_a_run_that_stops_at_the_first_failure_says_what_did_not_run(tmp_path: Path, jobs: int) -> None:
     done, record, _ = broken_run(tmp_path, "fixture:LINK-002 fixture:MODE-002", "-x", jobs=jobs)
     assert done.returncode == 3
-    assert "not run: stopping after 1 failures" in errors(record).values()
+    # two workers may fail before the run learns of the first failure
+    assert any(re.fullmatch(r"not run: stopping after [12] failures", why) for why in errors(record).values())
     assert not record.interrupted
