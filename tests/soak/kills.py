@@ -16,6 +16,7 @@ from typing import Any
 from assay9.start import main
 from soak import journal as journals
 from soak.inside.common import die_with_parent
+from tests.waiting import eventually
 
 QUICK = ["--set", "tree.steps=20", "--set", "tree.workers=2", "--sample", "0.5"]
 TABLES = ("meta", "sessions", "events", "begun", "ended", "series", "samples")
@@ -115,10 +116,19 @@ def time_of_one(results: Path, start: type[Started | Forked] = Started) -> float
     return time.monotonic() - begun
 
 
+def any_ended(results: Path) -> bool:
+    """Whether an iteration of the run there has ended."""
+    found = next((p.parent for p in results.glob(f"soak-*/{journals.FILE}")), None)
+    return found is not None and bool(rows(found)["ended"])
+
+
 def kill_often(results: Path, count: int, rng: random.Random, within: float,
                told: Callable[[int, int], None] = lambda n, ended: None,
                start: type[Started | Forked] = Started) -> int:  # fmt: skip
-    """Kill a runner `count` times, each at a random moment of its first `within` seconds; iterations that ended."""
+    """Kill a runner `count` times, each at a random moment of its first `within` seconds; iterations that ended.
+
+    Where the machine became so busy that none has ended, the last kill waits for one: without it nothing was shown.
+    """
     args = ["local", "--iterations", "1000000", "--seed", "3", "--workload", "tree", "--results", str(results), *QUICK]
     results.mkdir()
     said = results / "said"
@@ -127,6 +137,8 @@ def kill_often(results: Path, count: int, rng: random.Random, within: float,
     for number in range(count):
         process = start(said, *args) if run_dir is None else start(said, "resume", str(run_dir))
         time.sleep(rng.uniform(0.0, within))
+        if number + 1 == count and not known.get("ended"):
+            eventually(lambda p=process: p.poll() is not None or any_ended(results))  # type: ignore[misc]
         status = process.poll()
         last = said.read_text("utf-8", "replace")[-4000:]
         assert status is None, f"the runner ended by itself, status {status}: {last}"
