@@ -60,6 +60,9 @@ class Host(Protocol):
     def sleep(self, seconds: float, /) -> None: ...
 
 
+_SETTINGS = 25
+"""Attempts to set the clock."""
+
 Tell = Callable[[int], tuple[int, int]]
 """Moves the guest's time of day by so many nanoseconds, then reads its clocks: time of day, monotonic."""
 
@@ -126,7 +129,8 @@ class GuestClock:
 
         Raises InfrastructureError when it does not stay where it was put.
         """
-        for _ in range(5):
+        # A guest that keeps time by counting ticks loses some while this host is busy: then it is set again.
+        for _ in range(_SETTINGS):
             seen = self.read()
             if abs(seen.offset) <= MOST_OFFSET / 2:
                 return seen
