@@ -61,9 +61,9 @@ def test_millions_of_fuzzed_frames(tmp_path: Path, variant: str) -> None:
     before, options = VARIANTS[variant]
     seed = list(VARIANTS).index(variant) + 100
     looks, answers = run(
-        tmp_path, seed, lambda sent: sent < FRAMES // len(VARIANTS), 2000, before=before, options=options
+        tmp_path, seed, lambda sent: sent < FRAMES // len(VARIANTS), 500, before=before, options=options
     )
-    assert len(looks) > 5
+    assert len(looks) > 30
     assert growth(looks) < 1024, looks
     assert answers["Rwrite"] and answers["Rgetattr"]
 
