@@ -41,9 +41,7 @@ v9fs_remove, v9fs_vfs_rename), hugelgupf/p9 and lib9p send ENOSYS, chaos/diod pr
 UNKNOWN_TYPE: Final = 200
 """A message type that neither 9P2000.L nor any of its relatives has."""
 _WAIT: Final = 2.0
-"""Seconds that the probe waits for one reply; a message that is answered later counts as implemented."""
-_BEHIND: Final = 0.5
-"""Seconds that a reply may still come in once a request that was sent behind it has been answered."""
+"""Seconds that the probe waits for one reply at least; on a busy machine it waits longer (`_patience`)."""
 
 Attach = Callable[[Client], int]
 """Attaches the export on a client whose dialect is agreed; the new fid."""
@@ -172,13 +170,19 @@ def implemented(
 
 def _answer(ground: Ground, request: Message) -> str:
     """`implemented`, `answered EOPNOTSUPP`, `no reply`, `hung up`."""
+    client, begun = ground.client, time.monotonic()
+    pending = client.send(request)
     try:
-        reply = ground.client.send(request).wait(_WAIT)
+        try:
+            reply = pending.wait(_WAIT)
+        except NoReply:
+            client.getattr(ground.directory)
+            reply = pending.wait(_patience(time.monotonic() - begun - _WAIT))
     except HungUp:
         return "hung up"
     except NoReply:
         return "no reply"
-    number = ground.client.errno_of(reply)
+    number = client.errno_of(reply)
     return f"answered {errno_name(number)}" if number in NOT_IMPLEMENTED else "implemented"
 
 
@@ -188,11 +192,10 @@ def _unknown_type(session: Callable[[], Client], attach: Attach) -> str:
     try:
         top = attach(client)
         client.send_raw(struct.pack("<IBHI", 11, UNKNOWN_TYPE, NOTAG - 1, top), "a message of an unknown type")
-        behind = m.Tgetattr(client.tag(), top, GETATTR_ALL)
+        behind, begun = m.Tgetattr(client.tag(), top, GETATTR_ALL), time.monotonic()
         client.burst([behind])
-        deadline = time.monotonic() + _WAIT
-        while client.next_reply(max(deadline - time.monotonic(), 0.01)).tag == behind.tag:
-            deadline = time.monotonic() + _BEHIND
+        if client.next_reply().tag == behind.tag:
+            client.next_reply(_patience(time.monotonic() - begun))
     except HungUp:
         return "hung up"
     except NoReply:
@@ -202,6 +205,11 @@ def _unknown_type(session: Callable[[], Client], attach: Attach) -> str:
     finally:
         client.close()
     return "answered"
+
+
+def _patience(took: float) -> float:
+    """Seconds to wait for a reply, where another request that was sent behind it `took` so long on the same machine."""
+    return max(_WAIT, 10 * took)
 
 
 # ---- whether it serves

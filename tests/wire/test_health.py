@@ -55,7 +55,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The servers here answer in milliseconds or never."""
-    monkeypatch.setattr("conformance.wire_session._ALIVE", 1.5)
+    monkeypatch.setattr("conformance.wire_session._ALIVE", 4.0)
     monkeypatch.setattr("conformance.wire_health._WAIT", 1.0)
 
 
@@ -82,7 +82,7 @@ def hangs_as_allowed(wire: Wire) -> None:
 def renames(wire: Wire) -> None:
     """Passes where nobody holds the lock."""
     wire.host.file(b"old", b"x")
-    wire.client.timeout = 1.5
+    wire.client.timeout = 4.0
     wire.client.renameat(wire.root, b"old", wire.root, b"new")
     equal("names in the directory", wire.host.names(), {b"new"})
 
