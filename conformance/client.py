@@ -13,7 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Generic, TypeVar, cast
+from typing import Final, Generic, TypeVar, cast
 
 from conformance.checks import report
 from conformance.errors import Finding, SuiteError, Undrivable
@@ -140,6 +140,11 @@ class Pending(Generic[R]):
         return self._client.errno_of(reply)
 
 
+_READ_AS_IT_GOES: Final = 64
+"""From so many requests in flight on, replies are read while more are sent, as every client does: a server that
+answers in turn stops reading while nobody reads from it."""
+
+
 class Core:
     """Tags, requests in flight and judgement over one link."""
 
@@ -191,6 +196,8 @@ class Core:
         """As `send`, with the type of the reply known to the caller."""
         if self.missing:
             self.require_message(type(request).__name__)
+        if len(self._waiting) >= _READ_AS_IT_GOES:
+            self.drain()
         pending = Pending(self, request, reply_type)
         tag = request.tag
         if tag in self._waiting and not again:
