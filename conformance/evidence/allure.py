@@ -116,7 +116,7 @@ def _result(
         uuid=uuid,
         historyId=hashlib.sha256(key.encode()).hexdigest()[:32],
         testCaseId=hashlib.sha256(f"{result.case_id}\0{result.title}".encode()).hexdigest()[:32],
-        name=f"{result.id} {result.title}" + ("" if seen.one_mount() else f" [{result.mount}]"),
+        name=f"{result.id} {result.title}" + ("" if seen.one_mount else f" [{result.mount}]"),
         fullName=f"{result.layer}.{result.family}.{result.title}",
         titlePath=[result.layer, result.family],
         description=f"{result.requirement}\n\nSource: {result.source}",

@@ -76,7 +76,7 @@ def html(record: Record) -> str:
         script=Markup(script), style=Markup(source("report.css")), severities=_SEVERITIES,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         argv=shlex.join(record.environment.argv), shared=embedded(packer.shared()),
-        several_mounts=not seen.one_mount(),
+        several_mounts=not seen.one_mount,
     )  # fmt: skip
 
 

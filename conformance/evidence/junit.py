@@ -101,7 +101,7 @@ def _totals(counts: dict[Standing, int], seconds: float) -> dict[str, str]:
 
 
 def _case(result: CaseResult, seen: Overview) -> ET.Element:
-    name = f"{result.id} {result.title}" + ("" if seen.one_mount() else f" [{result.mount}]")
+    name = f"{result.id} {result.title}" + ("" if seen.one_mount else f" [{result.mount}]")
     case = ET.Element("testcase", name=_xml(name), classname=_xml(f"{result.layer}.{result.family}"),
                       time=f"{result.seconds:.3f}")  # fmt: skip
     properties = ET.SubElement(case, "properties")

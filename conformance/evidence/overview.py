@@ -86,6 +86,8 @@ class Overview:
     """(layer, family) -> results by standing, in the order of the record."""
     counts: dict[Standing, int]
     by_standing: dict[Standing, list[CaseResult]]
+    one_mount: bool
+    """Whether all cases ran on one mount, so that naming it with each would be noise."""
 
     def __getitem__(self, standing: Standing) -> list[CaseResult]:
         return self.by_standing[standing]
@@ -259,13 +261,9 @@ class Overview:
                     having.append(result)
         return list(met.values())
 
-    def one_mount(self) -> bool:
-        """Whether all cases ran on one mount, so that naming it with each would be noise."""
-        return len({r.mount for r in self.record.results}) < 2
-
     def name(self, result: CaseResult) -> str:
         """The result's id, with its mount where there are several."""
-        return result.id if self.one_mount() or not result.mount else f"{result.id} on {result.mount}"
+        return result.id if self.one_mount or not result.mount else f"{result.id} on {result.mount}"
 
 
 def overview(record: Record) -> Overview:
@@ -276,7 +274,8 @@ def overview(record: Record) -> Overview:
         families.setdefault((result.layer, result.family), []).append(result)
         by_standing[standing(result)].append(result)
     counts = {family: tally(results) for family, results in families.items()}
-    return Overview(record, counts, tally(record.results), by_standing)
+    one_mount = len({r.mount for r in record.results}) < 2
+    return Overview(record, counts, tally(record.results), by_standing, one_mount)
 
 
 def by_reason(results: Iterable[CaseResult]) -> list[tuple[str, list[CaseResult]]]:

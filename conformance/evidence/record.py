@@ -62,7 +62,7 @@ __all__ = [
 
 RECORD: Final = "record.json"
 _SYNC_SECONDS = 1.0
-_KILLED = "not run to its end: the run was killed"
+_UNFINISHED = "no result: the run has not come to its end"
 
 
 class RunWriter:
@@ -203,7 +203,7 @@ def load_run(run_dir: Path) -> Record:
     if not (run_dir / ENVIRONMENT).is_file():
         what = "is no run directory: it holds neither record.json nor environment.json"
         raise UsageError(f"{run_dir} {what if run_dir.is_dir() else 'does not exist'}")
-    return gather(run_dir, _KILLED).model_copy(update={"interrupted": True})
+    return gather(run_dir, _UNFINISHED).model_copy(update={"interrupted": True})
 
 
 class _Last:
