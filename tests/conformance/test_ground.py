@@ -274,7 +274,7 @@ def test_qemu_tells_what_was_not_its_guests_doing(
 
         process = None
 
-        def sent_signal(self) -> str | None:
+        def sent_signal(self, within: float = 0.0) -> str | None:
             return "SIGTERM" if "host-signal" in str(event) else None
 
     machine = QemuMachine(MachineSpec(image="debian12", run_dir=tmp_path))
