@@ -21,5 +21,7 @@ def everything() -> Iterator[Cached]:
     for one in (kernel.cached(), private_qemu.cached(), program.cached(), root.cached()):
         if one.directory.is_dir():
             yield one
+    for directory in sorted(paths.cache_dir().glob("server-*")):
+        yield Cached(directory.name, directory, ("manifest.json",))
     for directory in sorted(paths.cache_dir().glob("v86-state-*")):
         yield Cached(f"saved machine {directory.name}", directory, STATE_FILES)
