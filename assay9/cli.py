@@ -11,7 +11,7 @@ import click
 
 from assay9.refusal import refused, unexpected
 from conformance.errors import InfrastructureError, UsageError
-from guests import signals
+from guests.host import signals
 
 USAGE, INFRASTRUCTURE = 2, 3
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from guests.activity import shown
 from guests.doctor import Finding as Probe
 from guests.doctor import probes
+from guests.host.activity import shown
 
 PACKAGES = Path(__file__).parent.parent / "packages.apt"
 SERVERS = PACKAGES.with_name("packages-servers.apt")

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import click
 
 from assay9.options import WORD, GroupedCommand, GroupedOption
-from guests.activity import shown
+from guests.host.activity import shown
 
 USAGE = 2
 

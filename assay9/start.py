@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from guests import signals
+from guests.host import signals
 
 
 def main() -> NoReturn:

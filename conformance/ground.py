@@ -2,7 +2,7 @@
 
 A case that failed on broken ground says nothing about the target: it is an error of the infrastructure, in one line
 with the remedy. The ground of a run is room and directories on this host (`HostGround`), the processes that nobody but
-the target may end (`guests.endings` tells a crash from a signal that was sent), the agents, and the guest's own disks
+the target may end (`guests.host.endings` tells a crash from a signal that was sent), the agents, and the guest's own disks
 (`guests.any_machine`). Rule of this module: it knows nothing of cases and verdicts.
 """
 
@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from guests.endings import OutOfMemory, interference
 from guests.errors import InfrastructureError
+from guests.host.endings import OutOfMemory, interference
 
 __all__ = ["GroundLost", "HostGround", "Place", "ended_by_another", "lost"]
 
@@ -120,7 +120,7 @@ class HostGround:
 
 
 def ended_by_another(what: str, sent: str | None, memory: OutOfMemory) -> GroundLost | None:
-    """That somebody else ended a process; `sent` is what `guests.endings.sent_signal` says of it."""
+    """That somebody else ended a process; `sent` is what `guests.host.endings.sent_signal` says of it."""
     return None if sent is None else GroundLost(*interference(what, sent, memory))
 
 

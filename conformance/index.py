@@ -22,8 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from conformance.errors import SuiteError
-from guests import paths
 from guests.errors import InfrastructureError
+from guests.host import paths
 
 CASES = Path(__file__).parent / "cases"
 _KEPT = 8

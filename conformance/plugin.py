@@ -39,8 +39,8 @@ from conformance.targets.roads import BELOW, chosen_link
 from conformance.targets.spec import Target, load
 from conformance.wire import wire
 from conformance.workers import Workers
-from guests import signals
-from guests.processes import clean_left_over, end_with_parent
+from guests.host import signals
+from guests.host.processes import clean_left_over, end_with_parent
 
 CASES = Path(__file__).parent / "cases"
 _CHOOSE_WHAT_IS_TESTED = frozenset({"image", "security_model", "address", "aname", "export", "link"})

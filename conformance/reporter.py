@@ -22,10 +22,10 @@ from typing import Any
 import pytest
 from _pytest.terminal import TerminalReporter
 
-from guests import paths
-from guests.activity import PLAIN, Activity, duration
 from guests.errors import InfrastructureError
-from guests.files import remove_tree
+from guests.host import paths
+from guests.host.activity import PLAIN, Activity, duration
+from guests.host.files import remove_tree
 
 _LONGEST = 2000
 """Bytes of a worker's line."""
@@ -264,7 +264,7 @@ class RunReporter(TerminalReporter):  # type: ignore[misc]  # final to readers o
         """See TerminalReporter: warnings are for those who write cases (-vv)."""
 
     def _report_keyboardinterrupt(self) -> None:
-        """See TerminalReporter: `guests.signals` has said it, or the summary says why the run ended."""
+        """See TerminalReporter: `guests.host.signals` has said it, or the summary says why the run ended."""
 
 
 class Messages:

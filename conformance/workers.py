@@ -21,7 +21,7 @@ import pytest
 
 from conformance.evidence.gathering import not_run, read_results, read_selected
 from conformance.evidence.record import RunWriter
-from guests import signals
+from guests.host import signals
 
 _DEATHS_OF_A_CASE: Final = 2
 _DEATHS_BEFORE_A_CASE: Final = 6

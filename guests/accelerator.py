@@ -8,11 +8,11 @@ import subprocess
 import time
 from pathlib import Path
 
-from guests import paths
 from guests.errors import InfrastructureError
+from guests.host import paths
+from guests.host.processes import dying_with_parent, end
+from guests.host.progress import Progress, silent
 from guests.images.store import Image
-from guests.processes import dying_with_parent, end
-from guests.progress import Progress, silent
 
 PROBE_LIMIT = 10.0
 """Seconds that the probe guest has to say its word; with a working KVM it takes about one."""

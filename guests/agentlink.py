@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from guests.access.shell import LineChannel
 from guests.clock import WrongClock
 from guests.errors import InfrastructureError
-from guests.processes import reap
-from guests.shell import LineChannel
+from guests.host.processes import reap
 
 AGENT = Path(__file__).with_name("agent.py")
 _SHARE = 0.95

@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Generic, Protocol, Self, TypeVar
 
+from guests.access.shell import LineChannel
 from guests.console import ConsoleWatch
-from guests.endings import OutOfMemory, interference, stopped
 from guests.errors import InfrastructureError
-from guests.shell import LineChannel
+from guests.host.endings import OutOfMemory, interference, stopped
 
 
 class Started(Protocol):

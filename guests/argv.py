@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from guests.resident import GUEST_PORT
+from guests.access.launcher import GUEST_PORT
 from guests.spec import MachineSpec, Share
 
 SNAPSHOT_NAME = "ready"

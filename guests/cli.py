@@ -14,12 +14,17 @@ from typing import cast, get_args
 
 import click
 
-from guests import paths, qemu_check
+from guests import qemu_check
 from guests.accelerator import find_qemu
-from guests.activity import shown as shown_activity
+from guests.access.ssh import SshShell
+from guests.access.terminal import attach
 from guests.console import ConsoleLogin
 from guests.errors import InfrastructureError, UsageError
-from guests.files import remove_tree
+from guests.host import paths
+from guests.host.activity import shown as shown_activity
+from guests.host.files import remove_tree
+from guests.host.processes import Running, clean_left_over, read_states
+from guests.host.progress import Progress
 from guests.images.recipe import load_recipe, recipe_names
 from guests.images.store import ensure_image, find_image
 from guests.machine import MachineSpec, QemuMachine, Share
@@ -29,11 +34,7 @@ from guests.private_qemu import TITLE as QEMU11_TITLE
 from guests.private_qemu import directory as qemu_directory
 from guests.private_qemu import ensure_private_qemu, find_private_qemu
 from guests.private_qemu import manifest as qemu_manifest
-from guests.processes import Running, clean_left_over, read_states
-from guests.progress import Progress
 from guests.spec import SecurityModel
-from guests.ssh import SshShell
-from guests.terminal import attach
 from guests.uml.kernel import NAME as UML
 from guests.uml.kernel import TITLE as UML_TITLE
 from guests.uml.kernel import digest as uml_digest

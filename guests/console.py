@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from guests.access.shell import Result
 from guests.errors import InfrastructureError
-from guests.shell import Result
 
 Kind = Literal["panic", "oops", "bug", "warning", "hung-task", "lockup", "9p", "memory", "disk"]
 

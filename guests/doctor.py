@@ -10,16 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from guests import paths
 from guests.accelerator import find_qemu, kvm_works, qemu_version
 from guests.build_tools import missing_build_packages, user_namespace_problem
+from guests.cache.inventory import everything
 from guests.errors import InfrastructureError, UsageError
+from guests.host import paths
+from guests.host.processes import read_states
 from guests.images.recipe import load_recipe
 from guests.images.store import BUILD_SPACE_MB, find_image
-from guests.inventory import everything
 from guests.private_qemu import find_private_qemu
 from guests.private_qemu import manifest as qemu_manifest
-from guests.processes import read_states
 from guests.qemu_check import MACHINE, SHARES, require
 from guests.uml.kernel import find_kernel, missing_tools
 from guests.v86.program import VERSION as V86_VERSION

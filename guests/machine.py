@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from guests.accelerator import choose_accelerator, find_qemu
+from guests.access.launcher import SocketLineChannel
+from guests.access.shell import LineChannel, Shell
 from guests.agentlink import AGENT
 from guests.any_machine import AnyMachine
 from guests.argv import MAX_SHARES
 from guests.clock import WrongClock
 from guests.console import ConsoleLogin, ConsoleWatch
-from guests.endings import OutOfMemory, interference
 from guests.errors import InfrastructureError
+from guests.host.endings import OutOfMemory, interference
+from guests.host.processes import clean_left_over
+from guests.host.progress import Progress, silent
 from guests.images.recipe import load_recipe
 from guests.images.store import Image, cached_image, ensure_image
 from guests.launch import Launch, PortTaken, launch, require_free_port
-from guests.processes import clean_left_over
-from guests.progress import Progress, silent
-from guests.resident import SocketLineChannel
-from guests.shell import LineChannel, Shell
 from guests.snapshot import Snapshot, cached_snapshot, ensure_snapshot
 from guests.spec import DEFAULT_TAGS, MachineSpec, Share
 
@@ -156,7 +156,7 @@ class QemuMachine(AnyMachine[Launch]):
     def agent_channel(self, road: Road = "resident") -> LineChannel:
         """Start an agent in the guest, pushed anew, and return its standard input and output.
 
-        ``resident`` is the fast road (see ``guests.resident``), ``ssh`` the one that every guest has.
+        ``resident`` is the fast road (see ``guests.access.launcher``), ``ssh`` the one that every guest has.
         """
         source = self.spec.agent or AGENT
         if not source.is_file():

@@ -6,16 +6,16 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from guests.access.console_shell import PortShell
+from guests.access.launcher import SocketLineChannel
+from guests.access.shell import LineChannel, Shell
 from guests.agentlink import AGENT
 from guests.any_machine import AnyMachine, Started
 from guests.clock import PROGRAM, WrongClock, check_and_set
 from guests.console import ConsoleWatch
 from guests.errors import InfrastructureError
-from guests.port_shell import PortShell
-from guests.processes import clean_left_over
-from guests.progress import Progress
-from guests.resident import SocketLineChannel
-from guests.shell import LineChannel, Shell
+from guests.host.processes import clean_left_over
+from guests.host.progress import Progress
 
 
 class Launched(Started, Protocol):

@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from guests import paths
-from guests.cached import Cached
-from guests.contents import read_manifest
+from guests.cache.cached import Cached
+from guests.cache.contents import read_manifest
 from guests.errors import InfrastructureError
+from guests.host import paths
+from guests.host.progress import Progress, silent
 from guests.images.debian import make_root, require_tools
-from guests.progress import Progress, silent
 
 NAME = "qemu11"
 TITLE = "QEMU 11.1 of Debian 13's backports, in a root of its own"

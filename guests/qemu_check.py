@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guests.errors import UsageError
-from guests.processes import dying_with_parent, end
+from guests.host.processes import dying_with_parent, end
 from guests.words import shown
 
 LIMIT = 20.0

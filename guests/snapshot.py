@@ -15,16 +15,16 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from guests import paths
 from guests.accelerator import qemu_identity, qemu_version
 from guests.argv import SNAPSHOT_NAME, snapshot_key
-from guests.cached import Cached
+from guests.cache.cached import Cached
 from guests.clock import WrongClock
 from guests.errors import InfrastructureError
-from guests.files import remove_tree, require_space
+from guests.host import paths
+from guests.host.files import remove_tree, require_space
+from guests.host.progress import Progress
 from guests.images.store import Image
 from guests.launch import Launch, launch
-from guests.progress import Progress
 from guests.spec import MachineSpec
 
 BOOT_LIMIT = 240.0

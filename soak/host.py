@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.targets.deployment import Deployment
-from guests import paths
+from guests.host import paths
 from soak.inside.common import digest_of, manifest
 from soak.plan import Job
 

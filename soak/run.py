@@ -17,9 +17,9 @@ from conformance.errors import InfrastructureError, SuiteError, Undrivable, Usag
 from conformance.mounts import MountOptions, parse
 from conformance.targets import kinds, spec
 from conformance.targets.deployment import Deployment
-from guests import signals
 from guests.agentlink import AgentBug, CallHung, LinkLost, WorkerDied
-from guests.processes import clean_left_over
+from guests.host import signals
+from guests.host.processes import clean_left_over
 from soak.artefacts import Artefacts
 from soak.disturbances import Scene
 from soak.disturber import Disturber

@@ -15,8 +15,8 @@ from pathlib import Path
 from conformance.links import guest_side
 from conformance.links.bus import Step
 from conformance.links.device import DeviceGone, RingTimeout, Turns
+from guests.access.shell import LineChannel, Shell
 from guests.errors import InfrastructureError
-from guests.shell import LineChannel, Shell
 from protocol.fields import Buffer
 
 _ANSWER = 60.0

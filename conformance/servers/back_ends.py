@@ -18,7 +18,7 @@ from conformance.links.vhost_user import VhostUserDevice
 from conformance.servers.devices import MEGABYTES, SLOT, TAG, OverRings, QtestServer
 from conformance.servers.programs import ReferenceServer
 from conformance.servers.spec import ServerSpec
-from guests.endings import OutOfMemory
+from guests.host.endings import OutOfMemory
 
 
 class _FrontEnd(OverRings):

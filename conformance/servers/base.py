@@ -10,7 +10,7 @@ from typing import Protocol
 
 from conformance.ground import GroundLost
 from conformance.links.base import Capability, Link
-from guests.endings import OutOfMemory
+from guests.host.endings import OutOfMemory
 
 
 class Server(Protocol):

@@ -22,7 +22,7 @@ from conformance.servers.base import Server
 from conformance.servers.process import ServerProcess
 from conformance.servers.spec import ServerSpec
 from conformance.targets.scratch import Scratch
-from guests.endings import OutOfMemory
+from guests.host.endings import OutOfMemory
 
 TAG = b"assay9"
 """The mount tag of devices that the suite starts."""

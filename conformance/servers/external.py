@@ -14,7 +14,7 @@ from conformance.links.base import Link
 from conformance.links.socket import SocketLink, connect_tcp, connect_unix
 from conformance.servers.greeting import check_greeting
 from conformance.servers.spec import ServerSpec
-from guests.endings import OutOfMemory
+from guests.host.endings import OutOfMemory
 
 
 class ExternalServer:

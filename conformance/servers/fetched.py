@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conformance.errors import InfrastructureError
-from guests import paths
-from guests.cached import Cached
-from guests.contents import read_manifest
+from guests.cache.cached import Cached
+from guests.cache.contents import read_manifest
+from guests.host import paths
+from guests.host.progress import Progress, silent
 from guests.images.debian import make_root, require_tools
-from guests.progress import Progress, silent
 
 SOURCES = Path(__file__).parent
 _LOADER = "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"

@@ -15,9 +15,9 @@ from conformance.links.virtio_pci import LegacyDevice, ModernDevice
 from conformance.servers.devices import OverRings
 from conformance.servers.spec import ServerSpec
 from conformance.targets.spec import MachineTable, Target
-from guests.endings import OutOfMemory
+from guests.access.shell import Shell
+from guests.host.endings import OutOfMemory
 from guests.machine import QemuMachine
-from guests.shell import Shell
 
 _PROGRAM = Path(guest_side.__file__)
 _log = logging.getLogger(__name__)

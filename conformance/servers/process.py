@@ -24,8 +24,8 @@ from typing import TypeVar
 from conformance.errors import InfrastructureError
 from conformance.ground import GroundLost, ended_by_another
 from conformance.servers.containment import contain
-from guests.endings import OutOfMemory, how_ended, sent_signal, stopped
-from guests.processes import reap
+from guests.host.endings import OutOfMemory, how_ended, sent_signal, stopped
+from guests.host.processes import reap
 
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWNET = 0x40000000

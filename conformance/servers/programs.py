@@ -21,7 +21,7 @@ from conformance.servers.fetched import CROSVM, P9UFS
 from conformance.servers.process import ServerProcess, free_port
 from conformance.servers.spec import ServerSpec
 from conformance.targets.scratch import Scratch
-from guests.endings import OutOfMemory
+from guests.host.endings import OutOfMemory
 
 _START = 20.0
 

@@ -13,9 +13,9 @@ from conformance.servers.process import ServerProcess
 from conformance.targets.check import backend_table
 from conformance.targets.guest import TAGS
 from conformance.targets.spec import Target
-from guests import paths
-from guests.endings import OutOfMemory
-from guests.processes import claim
+from guests.host import paths
+from guests.host.endings import OutOfMemory
+from guests.host.processes import claim
 
 _START = 60.0
 """Seconds that a back end has to make its socket; it takes about one."""

@@ -25,11 +25,11 @@ from conformance.targets.deployment import Progress
 from conformance.targets.guest_mount import mount_9p, mounted, unmount
 from conformance.targets.scratch import Scratch
 from conformance.targets.spec import Target
-from guests import paths
 from guests.agentlink import AgentLink, LinkLost, LocalChannel
 from guests.any_machine import AnyMachine
 from guests.clock import GuestClock, rate_between, wrong_clock
-from guests.endings import sent_signal, stopped
+from guests.host import paths
+from guests.host.endings import sent_signal, stopped
 from guests.spec import DEFAULT_TAGS
 
 TAGS = DEFAULT_TAGS

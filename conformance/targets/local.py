@@ -24,8 +24,8 @@ from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.scratch import Scratch
 from conformance.targets.spec import Target
 from guests.agentlink import AgentLink, LocalChannel
-from guests.endings import sent_signal
-from guests.processes import dying_with_parent, end, reap
+from guests.host.endings import sent_signal
+from guests.host.processes import dying_with_parent, end, reap
 
 
 class LocalDeployment:

@@ -21,8 +21,8 @@ from conformance.targets.guest import TAGS, GuestDeployment
 from conformance.targets.second import Devices, SecondMachines
 from conformance.targets.spec import MachineTable, Target
 from guests import private_qemu
+from guests.host.progress import silent
 from guests.machine import MachineSpec, QemuMachine, Share
-from guests.progress import silent
 from guests.spec import SecurityModel
 from guests.words import unknown
 

@@ -11,8 +11,8 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from guests.files import remove_tree
-from guests.processes import claim
+from guests.host.files import remove_tree
+from guests.host.processes import claim
 
 
 class Scratch:

@@ -22,8 +22,8 @@ from conformance.targets.backends import Backends
 from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.guest import TAGS, GuestDeployment
 from conformance.targets.spec import Target
-from guests.files import remove_tree
-from guests.processes import Running, claim
+from guests.host.files import remove_tree
+from guests.host.processes import Running, claim
 from guests.uml.machine import Device as Backend
 from guests.uml.machine import UmlMachine, UmlSpec
 from guests.uml.memory import memory_root

@@ -30,10 +30,10 @@ from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.guest import GuestDeployment
 from conformance.targets.nowhere import Nowhere
 from conformance.targets.spec import Target
-from guests import paths
 from guests.agentlink import AgentLink
-from guests.endings import OutOfMemory
-from guests.processes import claim
+from guests.host import paths
+from guests.host.endings import OutOfMemory
+from guests.host.processes import claim
 from guests.v86.machine import TAG, V86Machine, V86Spec
 from guests.v86.program import VERSION
 

@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from guests.errors import InfrastructureError
+from guests.host.progress import Progress
 from guests.images.debian import make_root
 from guests.images.initramfs import initramfs
 from guests.images.kernel import extract_vmlinux
 from guests.images.recipe import GUEST_FILES, Recipe
 from guests.images.rootfs import KernelFiles, Keys, open_tar, read_kernel, read_member, write_root
-from guests.progress import Progress
 
 SCRATCH_SPACE_MB = 1200
 """What mmdebstrap unpacks in its working directory (measured 0.9 GB for Debian 13)."""

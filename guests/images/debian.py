@@ -14,9 +14,9 @@ from pathlib import Path
 
 from guests.build_tools import missing_build_packages, user_namespace_problem
 from guests.errors import InfrastructureError
-from guests.files import require_space
-from guests.processes import claimed, dying_with_parent
-from guests.progress import Progress
+from guests.host.files import require_space
+from guests.host.processes import claimed, dying_with_parent
+from guests.host.progress import Progress
 
 LIMIT = 1800.0
 """Seconds after which mmdebstrap is ended; a root takes about one minute with a near mirror."""

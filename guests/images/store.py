@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from guests import paths
 from guests.build_tools import require_build_tools
-from guests.cached import Cached
-from guests.contents import read_manifest
-from guests.files import remove_tree, require_space
+from guests.cache.cached import Cached
+from guests.cache.contents import read_manifest
+from guests.host import paths
+from guests.host.files import remove_tree, require_space
+from guests.host.progress import Progress, silent
 from guests.images.build import build
 from guests.images.recipe import Recipe, load_recipe
-from guests.progress import Progress, silent
 
 BUILD_SPACE_MB = 2500
 """Peak use of a build: unpacked tree, its tar, the result (measured 1.4 GB for Debian 12), with some air."""
@@ -59,7 +59,7 @@ class Image:
 
     @property
     def token(self) -> Path:
-        """What the resident in the guest wants to hear; see ``guests.resident``."""
+        """What the resident in the guest wants to hear; see ``guests.access.launcher``."""
         return self.directory / "token"
 
     @property

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guests import paths
-from guests.cached import Cached
-from guests.contents import read_manifest
+from guests.cache.cached import Cached
+from guests.cache.contents import read_manifest
 from guests.errors import InfrastructureError
-from guests.files import require_space
-from guests.processes import claimed, dying_with_parent
-from guests.progress import Progress, silent
+from guests.host import paths
+from guests.host.files import require_space
+from guests.host.processes import claimed, dying_with_parent
+from guests.host.progress import Progress, silent
 
 NAME = "uml"
 TITLE = "User-Mode Linux 6.12 on the root file system of debian12"

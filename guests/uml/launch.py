@@ -16,16 +16,16 @@ from pathlib import Path
 
 import psutil
 
-from guests import paths
+from guests.access.launcher import SocketLineChannel
+from guests.access.ssh import SshShell
 from guests.build_tools import user_namespace_problem
-from guests.endings import how_ended, last_words, sent_signal
 from guests.errors import InfrastructureError
-from guests.files import remove_tree
+from guests.host import paths
+from guests.host.endings import how_ended, last_words, sent_signal
+from guests.host.files import remove_tree
+from guests.host.ports import start_program
+from guests.host.processes import claim, dying_with_parent, start_time
 from guests.images.store import Image
-from guests.ports import start_program
-from guests.processes import claim, dying_with_parent, start_time
-from guests.resident import SocketLineChannel
-from guests.ssh import SshShell
 from guests.uml.console import ConsoleServer
 from guests.uml.kernel import UmlKernel
 from guests.uml.memory import memory_root

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from guests.access.shell import LineChannel
+from guests.access.ssh import SshShell
 from guests.errors import InfrastructureError
+from guests.host.progress import Progress, silent
 from guests.images.recipe import load_recipe
 from guests.images.store import Image, cached_image, ensure_image
 from guests.machine import AGENT_IN_GUEST, Road
 from guests.port_machine import PortMachine
-from guests.progress import Progress, silent
-from guests.shell import LineChannel
-from guests.ssh import SshShell
 from guests.uml import kernel
 from guests.uml.kernel import UmlKernel, ensure_kernel
 from guests.uml.launch import UmlLaunch

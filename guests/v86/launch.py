@@ -12,13 +12,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from guests import paths
-from guests.endings import how_ended, last_words, sent_signal
+from guests.access.launcher import SocketLineChannel
 from guests.errors import InfrastructureError
-from guests.files import remove_tree
-from guests.ports import start_program
-from guests.processes import claim, dying_with_parent, reap
-from guests.resident import SocketLineChannel
+from guests.host import paths
+from guests.host.endings import how_ended, last_words, sent_signal
+from guests.host.files import remove_tree
+from guests.host.ports import start_program
+from guests.host.processes import claim, dying_with_parent, reap
 from guests.v86.program import BIOS
 from guests.v86.root import V86Root
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from guests.access.shell import LineChannel
 from guests.errors import InfrastructureError
+from guests.host.progress import Progress, silent
 from guests.port_machine import PortMachine
-from guests.progress import Progress, silent
-from guests.shell import LineChannel
 from guests.v86 import program as emulator
 from guests.v86 import root
 from guests.v86.launch import V86Launch

@@ -10,11 +10,11 @@ import subprocess
 import time
 from pathlib import Path
 
-from guests import paths
-from guests.cached import Cached
+from guests.cache.cached import Cached
 from guests.errors import InfrastructureError
-from guests.processes import dying_with_parent
-from guests.progress import Progress, silent
+from guests.host import paths
+from guests.host.processes import dying_with_parent
+from guests.host.progress import Progress, silent
 
 NAME = "v86"
 VERSION = "0.5.462"

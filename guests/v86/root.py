@@ -19,19 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guests import paths
 from guests.build_tools import require_build_tools
-from guests.cached import Cached
-from guests.contents import read_manifest
+from guests.cache.cached import Cached
+from guests.cache.contents import read_manifest
 from guests.errors import InfrastructureError
-from guests.files import require_space
+from guests.host import paths
+from guests.host.files import require_space
+from guests.host.processes import claimed, dying_with_parent
+from guests.host.progress import Progress, silent
 from guests.images.initramfs import Entry, cpio
 from guests.images.kernel import decompress_module, module_closure, module_name, parse_modules_dep
 from guests.images.recipe import GUEST_FILES as IMAGE_FILES
 from guests.images.recipe import MODULES
 from guests.images.rootfs import KERNEL_PREFIX, KernelFiles, Keys, open_tar, read_kernel, read_member, write_root
-from guests.processes import claimed, dying_with_parent
-from guests.progress import Progress, silent
 
 NAME = "v86"
 TITLE = "Debian 12 (bookworm) for i386, stock kernel 6.1, and the emulator v86 from npm"

@@ -10,10 +10,10 @@ import hashlib
 import time
 from pathlib import Path
 
-from guests import paths
-from guests.cached import Cached
-from guests.files import remove_tree, require_space
-from guests.progress import Progress
+from guests.cache.cached import Cached
+from guests.host import paths
+from guests.host.files import remove_tree, require_space
+from guests.host.progress import Progress
 from guests.uml.root import control_disk
 from guests.v86.launch import COMMAND_LINE, Files, V86Launch
 from guests.v86.program import BIOS, find_program

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from guests.processes import dying_with_parent, end, start_time
+from guests.host.processes import dying_with_parent, end, start_time
 from soak.disturbances.scene import Scene
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from guests.agentlink import AgentBug, CallHung, LinkLost
-from guests.processes import start_time
+from guests.host.processes import start_time
 from soak.disturbances.scene import Scene
 from soak.inside.promises import steps
 from soak.program import InsideProgram

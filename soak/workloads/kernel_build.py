@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from conformance.errors import InfrastructureError, UsageError
-from guests import paths
-from guests.files import remove_tree, require_space
-from guests.locks import exclusive
+from guests.host import paths
+from guests.host.files import remove_tree, require_space
+from guests.host.locks import exclusive
 from guests.words import shown, unknown
 from soak.host import Host
 from soak.inside.common import MARK, digest

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from conformance.errors import InfrastructureError
-from guests.cached import Cached
-from guests.files import remove_tree, require_space
-from guests.processes import dying_with_parent
-from guests.progress import Progress
+from guests.cache.cached import Cached
+from guests.host.files import remove_tree, require_space
+from guests.host.processes import dying_with_parent
+from guests.host.progress import Progress
 from soak.inside.common import digest
 from soak.inside.kernel_build import BUILD, files_below, made
 from soak.inside.programs import SAFE

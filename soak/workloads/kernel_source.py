@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
-from guests.cached import Cached
-from guests.files import remove_tree, require_space
-from guests.processes import dying_with_parent
+from guests.cache.cached import Cached
+from guests.host.files import remove_tree, require_space
+from guests.host.processes import dying_with_parent
 from soak.inside.common import digest
 
 NO_SOURCE = "no kernel source {source}: name a version of Debian's linux-source (6.12), a tree or a tarball"

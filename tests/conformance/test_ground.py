@@ -25,9 +25,9 @@ from conformance.targets import kinds
 from conformance.targets.local import LocalDeployment
 from conformance.targets.spec import load
 from conformance.targets.uml import UmlDeployment
-from guests import endings
 from guests.clock import MOST_OFFSET
 from guests.console import ConsoleWatch
+from guests.host import endings
 from guests.images.recipe import load_recipe
 from guests.images.store import find_image
 from guests.machine import MachineSpec, QemuMachine

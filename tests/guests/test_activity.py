@@ -7,7 +7,7 @@ import re
 import threading
 import time
 
-from guests.activity import Activity, duration, shown
+from guests.host.activity import Activity, duration, shown
 
 PATIENT = 60.0
 """Seconds after which a test gives up, however busy the machine is."""

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from assay9 import doctor as assay9_doctor
-from guests import cached as caching
-from guests import contents, doctor, paths, private_qemu, snapshot
-from guests.cached import Cached
+from guests import doctor, private_qemu, snapshot
+from guests.cache import cached as caching
+from guests.cache import contents
+from guests.cache.cached import Cached
 from guests.errors import InfrastructureError
+from guests.host import paths
 from guests.images import store
 from guests.images.store import Image
 from guests.spec import MachineSpec

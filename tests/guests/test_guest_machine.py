@@ -15,8 +15,8 @@ import pytest
 
 from guests.clock import MOST_OFFSET, GuestClock, over
 from guests.errors import InfrastructureError
+from guests.host.processes import clean_left_over, read_states, start_time
 from guests.machine import DEFAULT_TAGS, MachineSpec, QemuMachine, Share
-from guests.processes import clean_left_over, read_states, start_time
 from tests.waiting import PATIENT, eventually
 
 pytestmark = pytest.mark.guest

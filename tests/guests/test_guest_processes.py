@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from guests import paths
 from guests.errors import InfrastructureError
-from guests.files import mounts_below, remove_tree, require_space
-from guests.locks import appearing, exclusive
-from guests.processes import claim, claimed, clean_left_over, dying_with_parent, end, read_states, start_time
-from guests.progress import silent
+from guests.host import paths
+from guests.host.files import mounts_below, remove_tree, require_space
+from guests.host.locks import appearing, exclusive
+from guests.host.processes import claim, claimed, clean_left_over, dying_with_parent, end, read_states, start_time
+from guests.host.progress import silent
 from tests.waiting import PATIENT
 
 pytestmark = pytest.mark.usefixtures("private_runtime", "private_cache")
@@ -78,7 +78,7 @@ def test_a_damaged_state_file_is_dropped() -> None:
 def test_a_child_dies_with_its_parent_even_by_kill_9() -> None:
     program = (
         "import subprocess, sys, time; sys.path.insert(0, '.')\n"
-        "from guests.processes import dying_with_parent\n"
+        "from guests.host.processes import dying_with_parent\n"
         "print(subprocess.Popen(dying_with_parent(['sleep', '100'])).pid, flush=True); time.sleep(100)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from guests import resident
+from guests.access import launcher as resident
+from guests.access.launcher import LineBuffer, SocketLineChannel, connect
+from guests.access.ssh import SshShell
 from guests.errors import InfrastructureError
 from guests.images.build import _make_keys
 from guests.images.recipe import GUEST_FILES
 from guests.qmp import Qmp
-from guests.resident import LineBuffer, SocketLineChannel, connect
-from guests.ssh import SshShell
 from tests.waiting import PATIENT
 
 

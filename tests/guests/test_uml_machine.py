@@ -11,9 +11,9 @@ import pytest
 
 from guests.agentlink import AgentLink
 from guests.errors import InfrastructureError
+from guests.host.processes import read_states
 from guests.images.recipe import load_recipe
 from guests.images.store import find_image
-from guests.processes import read_states
 from guests.uml.kernel import find_kernel
 from guests.uml.launch import tap_possible
 from guests.uml.machine import Device, UmlMachine, UmlSpec

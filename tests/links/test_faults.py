@@ -17,7 +17,7 @@ from conformance.ground import HostGround
 from conformance.links.device import DeviceGone
 from conformance.links.ring import RingLink
 from conformance.ring import Ring, RingSession
-from guests.endings import OutOfMemory
+from guests.host.endings import OutOfMemory
 from tests.links.model import TAG, ModelDevice
 
 for _path in sorted(Path(ring_cases.__file__).parent.glob("test_*.py")):

@@ -19,7 +19,7 @@ from conformance.evidence.record import CaseResult
 from conformance.targets.spec import Target
 from conformance.wire import Wire
 from conformance.wire_runner import WireRunner
-from guests.endings import OutOfMemory
+from guests.host.endings import OutOfMemory
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="servers under test are contained, which takes root")
 
@@ -149,8 +149,8 @@ def test_a_kill_for_want_of_memory_is_called_so(
     runner: WireRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "vmstat").write_text("pgfault 7\noom_kill 4\n")
-    monkeypatch.setattr("guests.endings._VMSTAT", tmp_path / "vmstat")
-    monkeypatch.setattr("guests.endings._CGROUP", tmp_path / "none")
+    monkeypatch.setattr("guests.host.endings._VMSTAT", tmp_path / "vmstat")
+    monkeypatch.setattr("guests.host.endings._CGROUP", tmp_path / "none")
     monkeypatch.setattr(runner.session._ground, "memory", OutOfMemory())
     (tmp_path / "vmstat").write_text("pgfault 9\noom_kill 5\n")
     seen = sent(runner, signal.SIGKILL)

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from guests.errors import InfrastructureError
-from guests.files import remove_tree
-from guests.processes import claimed
-from guests.progress import Progress
+from guests.host.files import remove_tree
+from guests.host.processes import claimed
+from guests.host.progress import Progress
 
 
 @contextmanager

@@ -7,8 +7,8 @@ import json
 import shlex
 from collections.abc import Callable, Sequence
 
-from guests.resident import SocketLineChannel
-from guests.shell import CopyingByRun, LineChannel, Result
+from guests.access.launcher import SocketLineChannel
+from guests.access.shell import CopyingByRun, LineChannel, Result
 
 _RUN = b"""
 import base64, json, os, signal, subprocess, sys
@@ -36,7 +36,7 @@ _GRACE = 15.0
 
 
 class PortShell(CopyingByRun):
-    """Programs over ports of the machine's console, one port each while it runs. Implements ``guests.shell.Shell``."""
+    """Programs over ports of the machine's console, one port each while it runs. Implements ``guests.access.shell.Shell``."""
 
     def __init__(self, start: Callable[[bytes], SocketLineChannel], alive: Callable[[], bool]) -> None:
         self._start, self._alive = start, alive

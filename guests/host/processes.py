@@ -21,8 +21,8 @@ from pathlib import Path
 
 import psutil
 
-from guests import paths
-from guests.files import remove_tree
+from guests.host import paths
+from guests.host.files import remove_tree
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from guests.progress import Progress
+from guests.host.progress import Progress
 
 if TYPE_CHECKING:
     from rich.live import Live

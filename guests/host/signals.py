@@ -7,7 +7,7 @@ Rules:
   so that they can't cut short the clean-up that the first has started.
 * Before the work begins and after it has ended, there is nothing to clean up: a signal ends the process at once.
 * A signal that arrives more than `PATIENCE` seconds after the first ends the process at once: the clean-up hangs.
-  Guests die with the process that started them (see `guests.processes`).
+  Guests die with the process that started them (see `guests.host.processes`).
 * A signal that was ignored when the program started (a shell's background job, nohup) stays ignored.
 
 Little is imported here, and nothing slow: `assay9.start` installs the handlers before anything else happens.

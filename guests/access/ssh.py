@@ -13,9 +13,9 @@ from pathlib import Path
 
 import paramiko
 
+from guests.access.launcher import LineBuffer
+from guests.access.shell import CopyingByRun, LineChannel, Result
 from guests.errors import InfrastructureError
-from guests.resident import LineBuffer
-from guests.shell import CopyingByRun, LineChannel, Result
 
 BANNER_POLL = 0.02
 """Seconds between attempts to get the banner."""
@@ -46,7 +46,7 @@ def wait_for_banner(port: int, limit: float, still_wanted: Callable[[], bool]) -
 
 
 class SshShell(CopyingByRun):
-    """One SSH connection as root. Implements ``guests.shell.Shell``."""
+    """One SSH connection as root. Implements ``guests.access.shell.Shell``."""
 
     def __init__(
         self, port: int, key: Path, known_host: Path, limit: float = 30.0, connection: socket.socket | None = None
@@ -195,7 +195,7 @@ def _exchange(
 
 
 class SshLineChannel:
-    """A program in the guest over one SSH channel. Implements ``guests.shell.LineChannel``."""
+    """A program in the guest over one SSH channel. Implements ``guests.access.shell.LineChannel``."""
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel

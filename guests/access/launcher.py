@@ -72,7 +72,7 @@ def connect(
 
 
 class SocketLineChannel:
-    """A program in the guest over a socket. Implements ``guests.shell.LineChannel``."""
+    """A program in the guest over a socket. Implements ``guests.access.shell.LineChannel``."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection

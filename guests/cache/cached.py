@@ -1,7 +1,7 @@
 """The one way in which something is kept in the cache: made once, checked before it is used, made anew when damaged.
 
-Images, kernels, snapshots, emulators and private QEMUs are directories that appear whole (``guests.locks``) and whose
-contents are written down (``guests.contents``). Each process checks a directory when it first uses it.
+Images, kernels, snapshots, emulators and private QEMUs are directories that appear whole (``guests.host.locks``) and whose
+contents are written down (``guests.cache.contents``). Each process checks a directory when it first uses it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from guests import contents
+from guests.cache import contents
 from guests.errors import InfrastructureError
-from guests.files import remove_tree
-from guests.locks import appearing, exclusive
-from guests.progress import Progress
+from guests.host.files import remove_tree
+from guests.host.locks import appearing, exclusive
+from guests.host.progress import Progress
 
 _trusted: set[Path] = set()
 """What this process has found sound, or has made."""

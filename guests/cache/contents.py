@@ -5,7 +5,7 @@ whole, and every symbolic link with its target. All but the last hash are cheap 
 they show what is cut, empty, removed or overwritten from the start. The hashes of the whole show the rest, and are
 looked at once a day.
 
-Pure of any knowledge of what is cached; see ``guests.cached`` for that.
+Pure of any knowledge of what is cached; see ``guests.cache.cached`` for that.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Everything that the cache holds now, as `guests.cached.Cached`, whoever made it."""
+"""Everything that the cache holds now, as `guests.cache.cached.Cached`, whoever made it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from guests import paths, private_qemu
-from guests.cached import Cached
+from guests import private_qemu
+from guests.cache.cached import Cached
+from guests.host import paths
 from guests.images.store import FILES
 from guests.uml import kernel
 from guests.v86 import program, root
