@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from guests.agentlink import AgentLink
-from guests.machine import MachineSpec, QemuMachine
+from guests.machines.qemu.machine import MachineSpec, QemuMachine
 
 CALLS_PER_ROUND = 20
 

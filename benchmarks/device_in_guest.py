@@ -24,7 +24,7 @@ from conformance.targets.guest_mount import mount_9p, unmount
 from conformance.targets.qemu import QemuDeployment
 from conformance.targets.qemu_vhost import VhostQemuDeployment
 from conformance.targets.spec import load
-from guests.machine import MachineSpec
+from guests.machines.qemu.machine import MachineSpec
 
 QEMUS = "qemu"
 """The mount tag of QEMU's own device."""

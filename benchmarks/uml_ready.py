@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 
 from guests.agentlink import AgentLink
-from guests.uml.launch import tap_possible
-from guests.uml.machine import UmlMachine, UmlSpec
+from guests.machines.uml.launch import tap_possible
+from guests.machines.uml.machine import UmlMachine, UmlSpec
 
 CALLS = 300
 

@@ -3,7 +3,7 @@
 A case that failed on broken ground says nothing about the target: it is an error of the infrastructure, in one line
 with the remedy. The ground of a run is room and directories on this host (`HostGround`), the processes that nobody but
 the target may end (`guests.host.endings` tells a crash from a signal that was sent), the agents, and the guest's own disks
-(`guests.any_machine`). Rule of this module: it knows nothing of cases and verdicts.
+(`guests.machines.base`). Rule of this module: it knows nothing of cases and verdicts.
 """
 
 from __future__ import annotations

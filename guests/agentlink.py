@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from guests.access.shell import LineChannel
-from guests.clock import WrongClock
 from guests.errors import InfrastructureError
 from guests.host.processes import reap
+from guests.machines.clock import WrongClock
 
 AGENT = Path(__file__).with_name("agent.py")
 _SHARE = 0.95

@@ -14,11 +14,8 @@ from typing import cast, get_args
 
 import click
 
-from guests import qemu_check
-from guests.accelerator import find_qemu
 from guests.access.ssh import SshShell
 from guests.access.terminal import attach
-from guests.console import ConsoleLogin
 from guests.errors import InfrastructureError, UsageError
 from guests.host import paths
 from guests.host.activity import shown as shown_activity
@@ -27,25 +24,28 @@ from guests.host.processes import Running, clean_left_over, read_states
 from guests.host.progress import Progress
 from guests.images.recipe import load_recipe, recipe_names
 from guests.images.store import ensure_image, find_image
-from guests.machine import MachineSpec, QemuMachine, Share
-from guests.machine import check as check_machine
-from guests.private_qemu import NAME as QEMU11
-from guests.private_qemu import TITLE as QEMU11_TITLE
-from guests.private_qemu import directory as qemu_directory
-from guests.private_qemu import ensure_private_qemu, find_private_qemu
-from guests.private_qemu import manifest as qemu_manifest
-from guests.spec import SecurityModel
-from guests.uml.kernel import NAME as UML
-from guests.uml.kernel import TITLE as UML_TITLE
-from guests.uml.kernel import digest as uml_digest
-from guests.uml.kernel import ensure_kernel, find_kernel
-from guests.v86.machine import TAG as V86_TAG
-from guests.v86.machine import V86Machine, V86Spec
-from guests.v86.program import ensure_program
-from guests.v86.root import NAME as V86
-from guests.v86.root import TITLE as V86_TITLE
-from guests.v86.root import ensure_root, find_root
-from guests.v86.state import current_names
+from guests.machines.console import ConsoleLogin
+from guests.machines.qemu import check as qemu_check
+from guests.machines.qemu.accelerator import find_qemu
+from guests.machines.qemu.machine import MachineSpec, QemuMachine, Share
+from guests.machines.qemu.machine import check as check_machine
+from guests.machines.qemu.private import NAME as QEMU11
+from guests.machines.qemu.private import TITLE as QEMU11_TITLE
+from guests.machines.qemu.private import directory as qemu_directory
+from guests.machines.qemu.private import ensure_private_qemu, find_private_qemu
+from guests.machines.qemu.private import manifest as qemu_manifest
+from guests.machines.spec import SecurityModel
+from guests.machines.uml.kernel import NAME as UML
+from guests.machines.uml.kernel import TITLE as UML_TITLE
+from guests.machines.uml.kernel import digest as uml_digest
+from guests.machines.uml.kernel import ensure_kernel, find_kernel
+from guests.machines.v86.machine import TAG as V86_TAG
+from guests.machines.v86.machine import V86Machine, V86Spec
+from guests.machines.v86.program import ensure_program
+from guests.machines.v86.root import NAME as V86
+from guests.machines.v86.root import TITLE as V86_TITLE
+from guests.machines.v86.root import ensure_root, find_root
+from guests.machines.v86.state import current_names
 from guests.words import shown, unknown
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from guests.accelerator import find_qemu, kvm_works, qemu_version
 from guests.build_tools import missing_build_packages, user_namespace_problem
 from guests.cache.inventory import everything
 from guests.errors import InfrastructureError, UsageError
@@ -18,14 +17,15 @@ from guests.host import paths
 from guests.host.processes import read_states
 from guests.images.recipe import load_recipe
 from guests.images.store import BUILD_SPACE_MB, find_image
-from guests.private_qemu import find_private_qemu
-from guests.private_qemu import manifest as qemu_manifest
-from guests.qemu_check import MACHINE, SHARES, require
-from guests.uml.kernel import find_kernel, missing_tools
-from guests.v86.program import VERSION as V86_VERSION
-from guests.v86.program import find_program as find_v86
-from guests.v86.program import missing_packages as missing_for_v86
-from guests.v86.root import find_root as find_v86_root
+from guests.machines.qemu.accelerator import find_qemu, kvm_works, qemu_version
+from guests.machines.qemu.check import MACHINE, SHARES, require
+from guests.machines.qemu.private import find_private_qemu
+from guests.machines.qemu.private import manifest as qemu_manifest
+from guests.machines.uml.kernel import find_kernel, missing_tools
+from guests.machines.v86.program import VERSION as V86_VERSION
+from guests.machines.v86.program import find_program as find_v86
+from guests.machines.v86.program import missing_packages as missing_for_v86
+from guests.machines.v86.root import find_root as find_v86_root
 
 DEFAULT_IMAGE = "debian12"
 DEFAULT_QEMU = "qemu-system-x86_64"

@@ -17,7 +17,7 @@ from conformance.servers.spec import ServerSpec
 from conformance.targets.spec import MachineTable, Target
 from guests.access.shell import Shell
 from guests.host.endings import OutOfMemory
-from guests.machine import QemuMachine
+from guests.machines.qemu.machine import QemuMachine
 
 _PROGRAM = Path(guest_side.__file__)
 _log = logging.getLogger(__name__)

@@ -26,11 +26,11 @@ from conformance.targets.guest_mount import mount_9p, mounted, unmount
 from conformance.targets.scratch import Scratch
 from conformance.targets.spec import Target
 from guests.agentlink import AgentLink, LinkLost, LocalChannel
-from guests.any_machine import AnyMachine
-from guests.clock import GuestClock, rate_between, wrong_clock
 from guests.host import paths
 from guests.host.endings import sent_signal, stopped
-from guests.spec import DEFAULT_TAGS
+from guests.machines.base import AnyMachine
+from guests.machines.clock import GuestClock, rate_between, wrong_clock
+from guests.machines.spec import DEFAULT_TAGS
 
 TAGS = DEFAULT_TAGS
 """The mount tags of a guest's shares; cases run on the first, unless they ask for another."""
@@ -46,7 +46,7 @@ M = TypeVar("M", bound=AnyMachine[Any])
 
 
 def tell(link: AgentLink, step_ns: int) -> tuple[int, int]:
-    """The clocks of the agent's machine, for `guests.clock`."""
+    """The clocks of the agent's machine, for `guests.machines.clock`."""
     day, monotonic = link.call("clock", step_ns)
     return day, monotonic
 

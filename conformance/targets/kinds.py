@@ -18,9 +18,10 @@ from conformance.targets.deployment import Deployment, Progress
 from conformance.targets.layers import FLAGS, check_options
 from conformance.targets.roads import BELOW, chosen_link, reached
 from conformance.targets.spec import Target
-from guests import private_qemu, qemu_check
 from guests.images.recipe import recipe_names
-from guests.v86 import program as v86_program
+from guests.machines.qemu import check as qemu_check
+from guests.machines.qemu import private as private_qemu
+from guests.machines.v86 import program as v86_program
 from guests.words import unknown
 
 

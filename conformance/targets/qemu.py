@@ -20,10 +20,10 @@ from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.guest import TAGS, GuestDeployment
 from conformance.targets.second import Devices, SecondMachines
 from conformance.targets.spec import MachineTable, Target
-from guests import private_qemu
 from guests.host.progress import silent
-from guests.machine import MachineSpec, QemuMachine, Share
-from guests.spec import SecurityModel
+from guests.machines.qemu import private as private_qemu
+from guests.machines.qemu.machine import MachineSpec, QemuMachine, Share
+from guests.machines.spec import SecurityModel
 from guests.words import unknown
 
 ODD_NAME = "a name, with=odd 'characters' \N{LATIN SMALL LETTER U WITH DIAERESIS}"

@@ -20,7 +20,7 @@ from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.guest import TAGS
 from conformance.targets.qemu import QemuDeployment
 from conformance.targets.spec import Target
-from guests.machine import MachineSpec
+from guests.machines.qemu.machine import MachineSpec
 
 _FIRST_SLOT = 0x10
 _CONFIG_SIZE = 34

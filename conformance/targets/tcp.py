@@ -23,7 +23,7 @@ from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.guest import TAGS
 from conformance.targets.qemu import QemuDeployment
 from conformance.targets.spec import Target
-from guests.machine import MachineSpec
+from guests.machines.qemu.machine import MachineSpec
 
 HOST = "10.0.2.2"
 """This host as a guest of QEMU's user network sees it; what the guest sends there arrives on 127.0.0.1."""

@@ -24,9 +24,9 @@ from conformance.targets.guest import TAGS, GuestDeployment
 from conformance.targets.spec import Target
 from guests.host.files import remove_tree
 from guests.host.processes import Running, claim
-from guests.uml.machine import Device as Backend
-from guests.uml.machine import UmlMachine, UmlSpec
-from guests.uml.memory import memory_root
+from guests.machines.uml.machine import Device as Backend
+from guests.machines.uml.machine import UmlMachine, UmlSpec
+from guests.machines.uml.memory import memory_root
 
 
 class UmlDeployment(GuestDeployment[UmlMachine]):

@@ -34,8 +34,8 @@ from guests.agentlink import AgentLink
 from guests.host import paths
 from guests.host.endings import OutOfMemory
 from guests.host.processes import claim
-from guests.v86.machine import TAG, V86Machine, V86Spec
-from guests.v86.program import VERSION
+from guests.machines.v86.machine import TAG, V86Machine, V86Spec
+from guests.machines.v86.program import VERSION
 
 NO_HOST = "a vantage outside: v86's own server keeps its files in the emulator's memory"
 MOUNT_POINT = f"/mnt/{TAG}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from guests import private_qemu
 from guests.cache.cached import Cached
 from guests.host import paths
 from guests.images.store import FILES
-from guests.uml import kernel
-from guests.v86 import program, root
-from guests.v86.state import FILES as STATE_FILES
+from guests.machines.qemu import private as private_qemu
+from guests.machines.uml import kernel
+from guests.machines.v86 import program, root
+from guests.machines.v86.state import FILES as STATE_FILES
 
 
 def everything() -> Iterator[Cached]:

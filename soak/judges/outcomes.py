@@ -7,7 +7,7 @@ from collections import Counter
 from soak.judges.record import AFTERMATH, Judgement, Record
 
 DAMNING = ("panic", "lockup", "oops", "bug", "hung-task", "9p", "warning")
-"""Kinds of console messages that fail a run (`guests.console`)."""
+"""Kinds of console messages that fail a run (`guests.machines.console`)."""
 
 
 def iterations(record: Record) -> list[Judgement]:

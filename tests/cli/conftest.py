@@ -12,9 +12,9 @@ import pytest
 import guests.cli
 import soak.cli
 from assay9 import cli
-from guests.machine import QemuMachine
-from guests.uml.machine import UmlMachine
-from guests.v86.machine import V86Machine
+from guests.machines.qemu.machine import QemuMachine
+from guests.machines.uml.machine import UmlMachine
+from guests.machines.v86.machine import V86Machine
 
 STARTED = 77
 """Exit status of a command that has taken everything and would start now."""

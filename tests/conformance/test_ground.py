@@ -25,13 +25,13 @@ from conformance.targets import kinds
 from conformance.targets.local import LocalDeployment
 from conformance.targets.spec import load
 from conformance.targets.uml import UmlDeployment
-from guests.clock import MOST_OFFSET
-from guests.console import ConsoleWatch
 from guests.host import endings
 from guests.images.recipe import load_recipe
 from guests.images.store import find_image
-from guests.machine import MachineSpec, QemuMachine
-from guests.uml.kernel import find_kernel
+from guests.machines.clock import MOST_OFFSET
+from guests.machines.console import ConsoleWatch
+from guests.machines.qemu.machine import MachineSpec, QemuMachine
+from guests.machines.uml.kernel import find_kernel
 from tests.conformance.ground_cases import Run, harmless, on
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root: mounts, and servers under test are contained")

@@ -24,7 +24,7 @@ from conformance.targets.uml import UmlDeployment
 from guests.agentlink import AgentLink, CallHung
 from guests.images.recipe import load_recipe
 from guests.images.store import find_image
-from guests.uml.kernel import find_kernel
+from guests.machines.uml.kernel import find_kernel
 from tests.conformance.ground_cases import declared, harmless
 
 MMAP = parse("cache=mmap")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from assay9 import doctor as assay9_doctor
-from guests import doctor, private_qemu, snapshot
+from guests import doctor
 from guests.cache import cached as caching
 from guests.cache import contents
 from guests.cache.cached import Cached
@@ -22,9 +22,11 @@ from guests.errors import InfrastructureError
 from guests.host import paths
 from guests.images import store
 from guests.images.store import Image
-from guests.spec import MachineSpec
-from guests.uml import kernel
-from guests.v86 import program, root, state
+from guests.machines.qemu import private as private_qemu
+from guests.machines.qemu import snapshot
+from guests.machines.spec import MachineSpec
+from guests.machines.uml import kernel
+from guests.machines.v86 import program, root, state
 
 pytestmark = pytest.mark.usefixtures("private_runtime", "private_cache")
 BIG = 3 * contents._END

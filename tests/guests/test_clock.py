@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from guests import clock
 from guests.access.launcher import SocketLineChannel
 from guests.agentlink import AgentLink, CallHung, LocalChannel
-from guests.clock import MOST_OFFSET, GuestClock, Rate, WrongClock, check_and_set
 from guests.errors import InfrastructureError
-from guests.port_machine import PortMachine
+from guests.machines import clock
+from guests.machines.clock import MOST_OFFSET, GuestClock, Rate, WrongClock, check_and_set
+from guests.machines.console_machine import PortMachine
 
 
 @dataclass

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from guests.argv import Host, fsdev, qemu_argv, snapshot_key
 from guests.errors import InfrastructureError
-from guests.machine import MachineSpec, Share, check
+from guests.machines.qemu.argv import Host, fsdev, qemu_argv, snapshot_key
+from guests.machines.qemu.machine import MachineSpec, Share, check
 
 HOST = Host(
     kernel=Path("/i/vmlinux"),

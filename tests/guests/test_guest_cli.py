@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from guests import doctor, qemu_check
+from guests import doctor
 from guests.cli import guest
 from guests.errors import InfrastructureError, UsageError
 from guests.images import store
-from guests.private_qemu import directory as qemu_directory
-from guests.uml.kernel import digest as uml_digest
+from guests.machines.qemu import check as qemu_check
+from guests.machines.qemu.private import directory as qemu_directory
+from guests.machines.uml.kernel import digest as uml_digest
 
 pytestmark = pytest.mark.usefixtures("private_runtime", "private_cache")
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from guests import snapshot
-from guests.clock import WrongClock
 from guests.images.recipe import load_recipe
 from guests.images.store import find_image
-from guests.launch import Launch
-from guests.machine import MachineSpec, QemuMachine
+from guests.machines.clock import WrongClock
+from guests.machines.qemu import snapshot
+from guests.machines.qemu.launch import Launch
+from guests.machines.qemu.machine import MachineSpec, QemuMachine
 
 pytestmark = [pytest.mark.guest, pytest.mark.long]
 WRONG = 500_000

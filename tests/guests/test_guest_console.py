@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from guests.console import ConsoleWatch, find_events
+from guests.machines.console import ConsoleWatch, find_events
 
 OOPS = """\
 [   52.100001] BUG: kernel NULL pointer dereference, address: 0000000000000008

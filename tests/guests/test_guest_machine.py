@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from guests.clock import MOST_OFFSET, GuestClock, over
 from guests.errors import InfrastructureError
 from guests.host.processes import clean_left_over, read_states, start_time
-from guests.machine import DEFAULT_TAGS, MachineSpec, QemuMachine, Share
+from guests.machines.clock import MOST_OFFSET, GuestClock, over
+from guests.machines.qemu.machine import DEFAULT_TAGS, MachineSpec, QemuMachine, Share
 from tests.waiting import PATIENT, eventually
 
 pytestmark = pytest.mark.guest
@@ -211,7 +211,7 @@ def test_stopping_leaves_nothing(spec: MachineSpec) -> None:
 def test_a_runner_killed_with_9_takes_its_machine_along(spec: MachineSpec, tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path\n"
-        "from guests.machine import *\n"
+        "from guests.machines.qemu.machine import *\n"
         f"m = QemuMachine(MachineSpec(image='debian12', run_dir=Path({str(tmp_path)!r}),"
         f" shares=tuple(Share(t, Path({str(spec.shares[0].path)!r})) for t in DEFAULT_TAGS)))\n"
         "m.start(); print(m.pid, m.name, flush=True); time.sleep(600)\n"

@@ -21,7 +21,7 @@ from guests.access.ssh import SshShell
 from guests.errors import InfrastructureError
 from guests.images.build import _make_keys
 from guests.images.recipe import GUEST_FILES
-from guests.qmp import Qmp
+from guests.machines.qemu.qmp import Qmp
 from tests.waiting import PATIENT
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from guests.errors import UsageError
-from guests.qemu_check import BACK_ENDS, MACHINE, QTEST, SHARES, require, version
+from guests.machines.qemu.check import BACK_ENDS, MACHINE, QTEST, SHARES, require, version
 
 QEMU = shutil.which("qemu-system-x86_64") or "qemu-system-x86_64"
 

@@ -10,10 +10,10 @@ import pytest
 
 from guests.errors import InfrastructureError
 from guests.images.initramfs import Entry, cpio
-from guests.uml import kernel, memory
-from guests.uml.memory import memory_root
-from guests.uml.root import control_disk, cpio_member
-from guests.uml.spec import Device, Host, UmlSpec, uml_argv
+from guests.machines.uml import kernel, memory
+from guests.machines.uml.memory import memory_root
+from guests.machines.uml.root import control_disk, cpio_member
+from guests.machines.uml.spec import Device, Host, UmlSpec, uml_argv
 
 
 def host(directory: Path, tap: str = "") -> Host:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from guests.errors import InfrastructureError
-from guests.uml.console import PORTS, ConsoleServer
+from guests.machines.uml.console import PORTS, ConsoleServer
 from protocol import vhost_user as vu
 from protocol import virtqueue as vq
 

@@ -14,9 +14,9 @@ from guests.errors import InfrastructureError
 from guests.host.processes import read_states
 from guests.images.recipe import load_recipe
 from guests.images.store import find_image
-from guests.uml.kernel import find_kernel
-from guests.uml.launch import tap_possible
-from guests.uml.machine import Device, UmlMachine, UmlSpec
+from guests.machines.uml.kernel import find_kernel
+from guests.machines.uml.launch import tap_possible
+from guests.machines.uml.machine import Device, UmlMachine, UmlSpec
 
 pytestmark = [
     pytest.mark.guest,

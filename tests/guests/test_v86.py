@@ -16,10 +16,10 @@ from guests.agentlink import AGENT
 from guests.cli import guest
 from guests.errors import InfrastructureError
 from guests.images.initramfs import Entry, cpio
-from guests.uml.root import cpio_member
-from guests.v86 import launch, program, root, state
-from guests.v86.launch import Files, V86Launch
-from guests.v86.root import V86Root
+from guests.machines.uml.root import cpio_member
+from guests.machines.v86 import launch, program, root, state
+from guests.machines.v86.launch import Files, V86Launch
+from guests.machines.v86.root import V86Root
 
 
 def test_what_is_missing_is_one_line_before_anything_is_fetched(

@@ -20,8 +20,8 @@ import pytest
 
 from guests.images.recipe import load_recipe
 from guests.images.store import find_image
-from guests.uml.kernel import find_kernel
-from guests.uml.machine import Device, UmlMachine, UmlSpec
+from guests.machines.uml.kernel import find_kernel
+from guests.machines.uml.machine import Device, UmlMachine, UmlSpec
 from protocol import codec
 from protocol import constants as c
 from protocol import messages as m

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from typing import Generic, Protocol, Self, TypeVar
 
 from guests.access.shell import LineChannel
-from guests.console import ConsoleWatch
 from guests.errors import InfrastructureError
 from guests.host.endings import OutOfMemory, interference, stopped
+from guests.machines.console import ConsoleWatch
 
 
 class Started(Protocol):

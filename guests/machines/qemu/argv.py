@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guests.access.launcher import GUEST_PORT
-from guests.spec import MachineSpec, Share
+from guests.machines.spec import MachineSpec, Share
 
 SNAPSHOT_NAME = "ready"
 

@@ -1,4 +1,4 @@
-"""A User-Mode Linux machine, in the role that `guests.machine.QemuMachine` has for QEMU."""
+"""A User-Mode Linux machine, in the role that `guests.machines.qemu.machine.QemuMachine` has for QEMU."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from guests.errors import InfrastructureError
 from guests.host.progress import Progress, silent
 from guests.images.recipe import load_recipe
 from guests.images.store import Image, cached_image, ensure_image
-from guests.machine import AGENT_IN_GUEST, Road
-from guests.port_machine import PortMachine
-from guests.uml import kernel
-from guests.uml.kernel import UmlKernel, ensure_kernel
-from guests.uml.launch import UmlLaunch
-from guests.uml.spec import Device, UmlSpec
+from guests.machines.console_machine import PortMachine
+from guests.machines.qemu.machine import AGENT_IN_GUEST, Road
+from guests.machines.uml import kernel
+from guests.machines.uml.kernel import UmlKernel, ensure_kernel
+from guests.machines.uml.launch import UmlLaunch
+from guests.machines.uml.spec import Device, UmlSpec
 
 __all__ = ["Device", "UmlMachine", "UmlSpec"]
 

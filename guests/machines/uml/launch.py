@@ -26,11 +26,11 @@ from guests.host.files import remove_tree
 from guests.host.ports import start_program
 from guests.host.processes import claim, dying_with_parent, start_time
 from guests.images.store import Image
-from guests.uml.console import ConsoleServer
-from guests.uml.kernel import UmlKernel
-from guests.uml.memory import memory_root
-from guests.uml.root import control_disk, initramfs
-from guests.uml.spec import MAX_DEVICES, Host, UmlSpec, uml_argv
+from guests.machines.uml.console import ConsoleServer
+from guests.machines.uml.kernel import UmlKernel
+from guests.machines.uml.memory import memory_root
+from guests.machines.uml.root import control_disk, initramfs
+from guests.machines.uml.spec import MAX_DEVICES, Host, UmlSpec, uml_argv
 
 GUEST_ADDRESS = "10.0.2.15"
 _TAP = "tap0"

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from guests.errors import InfrastructureError
-from guests.uml.backend import Backend
-from guests.uml.ring import Broken, Queue
+from guests.machines.uml.backend import Backend
+from guests.machines.uml.ring import Broken, Queue
 from protocol.vhost_user import Malformed
 
 VIRTIO_ID_CONSOLE = 3

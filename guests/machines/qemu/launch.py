@@ -14,20 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from guests.accelerator import find_qemu
 from guests.access import launcher as resident
 from guests.access.launcher import SocketLineChannel
 from guests.access.ssh import SshShell
-from guests.argv import Host, qemu_argv
-from guests.clock import PROGRAM, GuestClock, Rate, check_and_set, over
 from guests.errors import InfrastructureError
 from guests.host import paths
 from guests.host.endings import how_ended, last_words, sent_signal
 from guests.host.files import remove_tree
 from guests.host.processes import claim, dying_with_parent, end, reap
 from guests.images.store import Image
-from guests.qmp import Qmp
-from guests.spec import MachineSpec
+from guests.machines.clock import PROGRAM, GuestClock, Rate, check_and_set, over
+from guests.machines.qemu.accelerator import find_qemu
+from guests.machines.qemu.argv import Host, qemu_argv
+from guests.machines.qemu.qmp import Qmp
+from guests.machines.spec import MachineSpec
 
 _FICLONE = 0x40049409
 """linux/fs.h: share the blocks of another file (XFS, Btrfs)."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guests.errors import InfrastructureError
-from guests.uml.console import VIRTIO_ID_CONSOLE
+from guests.machines.uml.console import VIRTIO_ID_CONSOLE
 
 VIRTIO_ID_9P = 9
 MAX_DEVICES = 12

@@ -19,8 +19,8 @@ from guests.host.endings import how_ended, last_words, sent_signal
 from guests.host.files import remove_tree
 from guests.host.ports import start_program
 from guests.host.processes import claim, dying_with_parent, reap
-from guests.v86.program import BIOS
-from guests.v86.root import V86Root
+from guests.machines.v86.program import BIOS
+from guests.machines.v86.root import V86Root
 
 MACHINE = Path(__file__).with_name("machine.mjs")
 COMMAND_LINE = (

@@ -1,6 +1,6 @@
 // One machine under v86, without a window: `node machine.mjs CONFIG.json`.
 //
-// CONFIG names files of the host (see guests/v86/launch.py) and says what the machine is to do:
+// CONFIG names files of the host (see guests/machines/v86/launch.py) and says what the machine is to do:
 //   lines   unix socket to listen at once the guest is ready; each connection gets a line of the guest for one program
 //   server  unix socket of a 9P server, "" for one that nobody asks yet; null: v86's own server, in memory
 //   state   a saved machine to restore; null: boot

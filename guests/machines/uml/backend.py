@@ -13,7 +13,7 @@ import os
 import socket
 from typing import Protocol
 
-from guests.uml.ring import Broken, Memory, Queue
+from guests.machines.uml.ring import Broken, Memory, Queue
 from protocol import vhost_user as vu
 from protocol.virtqueue import Feature
 

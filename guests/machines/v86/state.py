@@ -14,12 +14,12 @@ from guests.cache.cached import Cached
 from guests.host import paths
 from guests.host.files import remove_tree, require_space
 from guests.host.progress import Progress
-from guests.uml.root import control_disk
-from guests.v86.launch import COMMAND_LINE, Files, V86Launch
-from guests.v86.program import BIOS, find_program
-from guests.v86.program import directory as program_directory
-from guests.v86.root import GUEST_FILES, V86Root, find_root
-from guests.v86.root import directory as root_directory
+from guests.machines.uml.root import control_disk
+from guests.machines.v86.launch import COMMAND_LINE, Files, V86Launch
+from guests.machines.v86.program import BIOS, find_program
+from guests.machines.v86.program import directory as program_directory
+from guests.machines.v86.root import GUEST_FILES, V86Root, find_root
+from guests.machines.v86.root import directory as root_directory
 
 BOOT_LIMIT = 1200.0
 """Seconds that a booting guest has; it takes a minute of a processor, and the processor may be shared."""

@@ -6,23 +6,23 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from guests.accelerator import choose_accelerator, find_qemu
 from guests.access.launcher import SocketLineChannel
 from guests.access.shell import LineChannel, Shell
 from guests.agentlink import AGENT
-from guests.any_machine import AnyMachine
-from guests.argv import MAX_SHARES
-from guests.clock import WrongClock
-from guests.console import ConsoleLogin, ConsoleWatch
 from guests.errors import InfrastructureError
 from guests.host.endings import OutOfMemory, interference
 from guests.host.processes import clean_left_over
 from guests.host.progress import Progress, silent
 from guests.images.recipe import load_recipe
 from guests.images.store import Image, cached_image, ensure_image
-from guests.launch import Launch, PortTaken, launch, require_free_port
-from guests.snapshot import Snapshot, cached_snapshot, ensure_snapshot
-from guests.spec import DEFAULT_TAGS, MachineSpec, Share
+from guests.machines.base import AnyMachine
+from guests.machines.clock import WrongClock
+from guests.machines.console import ConsoleLogin, ConsoleWatch
+from guests.machines.qemu.accelerator import choose_accelerator, find_qemu
+from guests.machines.qemu.argv import MAX_SHARES
+from guests.machines.qemu.launch import Launch, PortTaken, launch, require_free_port
+from guests.machines.qemu.snapshot import Snapshot, cached_snapshot, ensure_snapshot
+from guests.machines.spec import DEFAULT_TAGS, MachineSpec, Share
 
 __all__ = ["DEFAULT_TAGS", "MachineSpec", "QemuMachine", "Share"]
 

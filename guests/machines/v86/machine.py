@@ -1,4 +1,4 @@
-"""A machine under v86, in the role that `guests.machine.QemuMachine` has for QEMU."""
+"""A machine under v86, in the role that `guests.machines.qemu.machine.QemuMachine` has for QEMU."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from guests.access.shell import LineChannel
 from guests.errors import InfrastructureError
 from guests.host.progress import Progress, silent
-from guests.port_machine import PortMachine
-from guests.v86 import program as emulator
-from guests.v86 import root
-from guests.v86.launch import V86Launch
-from guests.v86.program import VERSION, ensure_program, require_host
-from guests.v86.root import V86Root, ensure_root
-from guests.v86.state import cached_state, ensure_state, files_of
+from guests.machines.console_machine import PortMachine
+from guests.machines.v86 import program as emulator
+from guests.machines.v86 import root
+from guests.machines.v86.launch import V86Launch
+from guests.machines.v86.program import VERSION, ensure_program, require_host
+from guests.machines.v86.root import V86Root, ensure_root
+from guests.machines.v86.state import cached_state, ensure_state, files_of
 
 TAG = "host9p"
 """The mount tag of v86's one share; it cannot be chosen."""

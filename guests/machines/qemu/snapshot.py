@@ -15,17 +15,17 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from guests.accelerator import qemu_identity, qemu_version
-from guests.argv import SNAPSHOT_NAME, snapshot_key
 from guests.cache.cached import Cached
-from guests.clock import WrongClock
 from guests.errors import InfrastructureError
 from guests.host import paths
 from guests.host.files import remove_tree, require_space
 from guests.host.progress import Progress
 from guests.images.store import Image
-from guests.launch import Launch, launch
-from guests.spec import MachineSpec
+from guests.machines.clock import WrongClock
+from guests.machines.qemu.accelerator import qemu_identity, qemu_version
+from guests.machines.qemu.argv import SNAPSHOT_NAME, snapshot_key
+from guests.machines.qemu.launch import Launch, launch
+from guests.machines.spec import MachineSpec
 
 BOOT_LIMIT = 240.0
 """Seconds that a booting guest has; under TCG on a busy machine it takes ten."""

@@ -99,6 +99,6 @@ def _fetch(temporary: Path, progress: Progress) -> None:
     integrity = lock["packages"]["node_modules/v86"].get("integrity")
     if integrity != INTEGRITY:
         raise InfrastructureError(f"v86 {VERSION} from npm is not the package that this project knows ({integrity})",
-                                  "check npm's registry; a new version is pinned in guests/v86/program.py")  # fmt: skip
+                                  "check npm's registry; a new version is pinned in guests/machines/v86/program.py")  # fmt: skip
     shutil.rmtree(temporary / ".npm", ignore_errors=True)
     progress(f"v86: {VERSION} fetched in {time.monotonic() - started:.0f} s")

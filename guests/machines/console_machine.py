@@ -10,12 +10,12 @@ from guests.access.console_shell import PortShell
 from guests.access.launcher import SocketLineChannel
 from guests.access.shell import LineChannel, Shell
 from guests.agentlink import AGENT
-from guests.any_machine import AnyMachine, Started
-from guests.clock import PROGRAM, WrongClock, check_and_set
-from guests.console import ConsoleWatch
 from guests.errors import InfrastructureError
 from guests.host.processes import clean_left_over
 from guests.host.progress import Progress
+from guests.machines.base import AnyMachine, Started
+from guests.machines.clock import PROGRAM, WrongClock, check_and_set
+from guests.machines.console import ConsoleWatch
 
 
 class Launched(Started, Protocol):
