@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from guests.agentlink import AgentLink
+from guests.agent.link import AgentLink
 from guests.machines.qemu.machine import MachineSpec, QemuMachine
 
 CALLS_PER_ROUND = 20

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from conformance.mounts import parse
 from conformance.targets import kinds, spec
 from conformance.targets.deployment import Deployment
-from guests.agentlink import CallError
+from guests.agent.link import CallError
 from soak import journal as journals
 from soak.artefacts import Artefacts
 from soak.jobs import RunningJob

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from guests.agentlink import AgentLink
+from guests.agent.link import AgentLink
 from guests.machines.uml.launch import tap_possible
 from guests.machines.uml.machine import UmlMachine, UmlSpec
 

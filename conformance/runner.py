@@ -28,7 +28,7 @@ from conformance.targets.nowhere import Nowhere
 from conformance.targets.spec import Target
 from conformance.trace import Crossed, parse
 from conformance.vantage import Vantage
-from guests.agentlink import CallHung, LinkLost
+from guests.agent.link import CallHung, LinkLost
 
 Body = Callable[[Share], None]
 

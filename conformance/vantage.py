@@ -1,7 +1,7 @@
 """A vantage: a place from which system calls are made (inside, outside, control). All three have one API.
 
 The API is the agent's table of ops: `inside.chmod("fred", 0o640)` performs the op `chmod` of
-`guests/agent.py` there and returns its value or raises OSError. Nothing is declared a second time here.
+`guests/agent/payload.py` there and returns its value or raises OSError. Nothing is declared a second time here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from conformance.checks import judged, report
 from conformance.errors import Finding, Severity, SuiteError, Undrivable
-from guests.agentlink import AgentBug, AgentLink, CallError, CallHung, WorkerDied
+from guests.agent.link import AgentBug, AgentLink, CallError, CallHung, WorkerDied
 
 READ_ONLY_TYPES = (int, str, bytes, bool, float, type(None))
 _ALIASED = {errno_names.EOPNOTSUPP: "EOPNOTSUPP", errno_names.EAGAIN: "EAGAIN", errno_names.EDEADLK: "EDEADLK"}

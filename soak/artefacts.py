@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.targets.deployment import Deployment
-from guests.agentlink import CallError
+from guests.agent.link import CallError
 from soak.program import InsideProgram
 
 

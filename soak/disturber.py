@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from guests.agentlink import WorkerDied
+from guests.agent.link import WorkerDied
 from soak.disturbances import KINDS, Disturbance
 from soak.disturbances.scene import Scene
 from soak.inside.common import generator

@@ -12,7 +12,7 @@ from typing import Any
 
 from conformance.errors import InfrastructureError
 from conformance.targets.deployment import Deployment
-from guests.agentlink import CallHung, LinkLost
+from guests.agent.link import CallHung, LinkLost
 from soak.artefacts import Artefacts
 from soak.host import Answer, Host, look_outside
 from soak.inside.common import MARK

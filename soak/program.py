@@ -13,7 +13,7 @@ from typing import Any
 
 import soak.inside
 from conformance.errors import InfrastructureError
-from guests.agentlink import AgentBug, AgentLink, CallError, CallHung
+from guests.agent.link import AgentBug, AgentLink, CallError, CallHung
 
 _SOURCES = Path(soak.inside.__file__).parent
 _FAILURES = (InfrastructureError, OSError, CallHung, AgentBug)

@@ -17,7 +17,7 @@ from conformance.errors import InfrastructureError, SuiteError, Undrivable, Usag
 from conformance.mounts import MountOptions, parse
 from conformance.targets import kinds, spec
 from conformance.targets.deployment import Deployment
-from guests.agentlink import AgentBug, CallHung, LinkLost, WorkerDied
+from guests.agent.link import AgentBug, CallHung, LinkLost, WorkerDied
 from guests.host import signals
 from guests.host.processes import clean_left_over
 from soak.artefacts import Artefacts

@@ -14,7 +14,7 @@ from conformance.compare import Comparer
 from conformance.ground import GroundLost
 from conformance.mounts import MountOptions
 from conformance.targets.spec import Target
-from guests.agentlink import AgentLink
+from guests.agent.link import AgentLink
 
 Progress = Callable[[str], None]
 Export = Literal["directory", "symlink", "odd-name"]

@@ -25,7 +25,7 @@ from conformance.targets.deployment import Progress
 from conformance.targets.guest_mount import mount_9p, mounted, unmount
 from conformance.targets.scratch import Scratch
 from conformance.targets.spec import Target
-from guests.agentlink import AgentLink, LinkLost, LocalChannel
+from guests.agent.link import AgentLink, LinkLost, LocalChannel
 from guests.host import paths
 from guests.host.endings import sent_signal, stopped
 from guests.machines.base import AnyMachine

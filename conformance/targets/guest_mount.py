@@ -8,7 +8,7 @@ import re
 from conformance.errors import InfrastructureError, Undrivable
 from conformance.mounting import MountFailed
 from conformance.mounts import MountOptions
-from guests.agentlink import AgentLink, CallHung, LinkLost
+from guests.agent.link import AgentLink, CallHung, LinkLost
 
 MOUNT_LIMIT = 30.0
 """Seconds that a mount may take; on a busy machine it takes one. Two of them, and two starts of a guest, are what a run

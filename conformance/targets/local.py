@@ -23,7 +23,7 @@ from conformance.mounts import MountOptions
 from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.scratch import Scratch
 from conformance.targets.spec import Target
-from guests.agentlink import AgentLink, LocalChannel
+from guests.agent.link import AgentLink, LocalChannel
 from guests.host.endings import sent_signal
 from guests.host.processes import dying_with_parent, end, reap
 

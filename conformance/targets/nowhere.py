@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from conformance.errors import Undrivable
-from guests.agentlink import AgentLink
+from guests.agent.link import AgentLink
 
 
 class Nowhere(AgentLink):

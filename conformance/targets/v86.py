@@ -30,7 +30,7 @@ from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.guest import GuestDeployment
 from conformance.targets.nowhere import Nowhere
 from conformance.targets.spec import Target
-from guests.agentlink import AgentLink
+from guests.agent.link import AgentLink
 from guests.host import paths
 from guests.host.endings import OutOfMemory
 from guests.host.processes import claim

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from guests.access.console_shell import PortShell
 from guests.access.launcher import SocketLineChannel
 from guests.access.shell import LineChannel, Shell
-from guests.agentlink import AGENT
+from guests.agent.link import AGENT
 from guests.errors import InfrastructureError
 from guests.host.processes import clean_left_over
 from guests.host.progress import Progress

@@ -62,4 +62,4 @@ class MachineSpec:
     keep: bool = False
     """Let the machine outlive this process (``assay9 guest boot``)."""
     agent: Path | None = None
-    """The agent's source; None means ``guests/agent.py``."""
+    """The agent's source; None means ``guests/agent/payload.py``."""

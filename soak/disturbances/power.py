@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from guests.agentlink import AgentBug, CallHung, LinkLost
+from guests.agent.link import AgentBug, CallHung, LinkLost
 from guests.host.processes import start_time
 from soak.disturbances.scene import Scene
 from soak.inside.promises import steps

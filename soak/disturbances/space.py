@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.errors import InfrastructureError
-from guests.agentlink import CallError, LinkLost
+from guests.agent.link import CallError, LinkLost
 from soak.disturbances.scene import Scene
 
 CHUNK = 64 << 20

@@ -23,7 +23,7 @@ from conformance.runner import Runner
 from conformance.share import Share
 from conformance.targets.local import LocalDeployment
 from conformance.targets.spec import load
-from guests.agentlink import AgentLink, Reply
+from guests.agent.link import AgentLink, Reply
 
 LAYER = Path(__file__).with_name("fuse_passthrough.py")
 FAULTS = {

@@ -24,7 +24,7 @@ from conformance.runner import Runner
 from conformance.share import Share
 from conformance.targets.local import LocalDeployment
 from conformance.targets.spec import load
-from guests.agentlink import AgentLink, CallError, Reply
+from guests.agent.link import AgentLink, CallError, Reply
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root: most cases have further users")
 

@@ -21,7 +21,7 @@ from conformance.targets import guest_mount
 from conformance.targets.local import LocalDeployment
 from conformance.targets.spec import load
 from conformance.targets.uml import UmlDeployment
-from guests.agentlink import AgentLink, CallHung
+from guests.agent.link import AgentLink, CallHung
 from guests.images.recipe import load_recipe
 from guests.images.store import find_image
 from guests.machines.uml.kernel import find_kernel

@@ -16,7 +16,7 @@ from conformance.targets import kinds, uml
 from conformance.targets.local import LocalDeployment
 from conformance.targets.qemu import QemuDeployment
 from conformance.targets.spec import load
-from guests.agentlink import CallHung
+from guests.agent.link import CallHung
 from guests.errors import InfrastructureError
 from guests.machines.qemu import private as private_qemu
 from tests.conformance.ground_cases import Run, harmless, on

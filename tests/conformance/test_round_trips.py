@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from guests.agentlink import AgentLink, CallError, LocalChannel
+from guests.agent.link import AgentLink, CallError, LocalChannel
 
 
 class Counting(AgentLink):

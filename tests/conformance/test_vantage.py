@@ -13,7 +13,7 @@ from conformance.checks import collecting, findings_of
 from conformance.errors import Finding
 from conformance.targets import security_models
 from conformance.vantage import Vantage
-from guests.agentlink import AgentLink, LocalChannel
+from guests.agent.link import AgentLink, LocalChannel
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from guests.agentlink import AgentLink, LocalChannel
+from guests.agent.link import AgentLink, LocalChannel
 from tests.waiting import eventually
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from guests.access.launcher import SocketLineChannel
-from guests.agentlink import AgentLink, CallHung, LocalChannel
+from guests.agent.link import AgentLink, CallHung, LocalChannel
 from guests.errors import InfrastructureError
 from guests.machines import clock
 from guests.machines.clock import MOST_OFFSET, GuestClock, Rate, WrongClock, check_and_set
@@ -185,7 +185,7 @@ class Hasty:
 def test_a_call_is_hung_when_its_limit_is_over_on_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that runs 8 times too fast let `umount` hang for 30 s after 3.5."""
     now = [100.0]
-    monkeypatch.setattr("guests.agentlink.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("guests.agent.link.time.monotonic", lambda: now[0])
     link = AgentLink(Hasty())
     number = link.send("run", ("umount",), {}, "main", 30.0)
     now[0] += 3.5

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from guests.agentlink import AgentLink
+from guests.agent.link import AgentLink
 from guests.errors import InfrastructureError
 from guests.host.processes import read_states
 from guests.images.recipe import load_recipe

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from guests import doctor
-from guests.agentlink import AGENT
+from guests.agent.link import AGENT
 from guests.cli import guest
 from guests.errors import InfrastructureError
 from guests.images.initramfs import Entry, cpio

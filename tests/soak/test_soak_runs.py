@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from conformance.errors import InfrastructureError, UsageError
-from guests.agentlink import LinkLost
+from guests.agent.link import LinkLost
 from soak import journal as journals
 from soak.cli import soak as soak_command
 from soak.jobs import RunningJob

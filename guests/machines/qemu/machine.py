@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from guests.access.launcher import SocketLineChannel
 from guests.access.shell import LineChannel, Shell
-from guests.agentlink import AGENT
+from guests.agent.link import AGENT
 from guests.errors import InfrastructureError
 from guests.host.endings import OutOfMemory, interference
 from guests.host.processes import clean_left_over

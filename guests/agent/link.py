@@ -23,7 +23,7 @@ from guests.errors import InfrastructureError
 from guests.host.processes import reap
 from guests.machines.clock import WrongClock
 
-AGENT = Path(__file__).with_name("agent.py")
+AGENT = Path(__file__).with_name("payload.py")
 _SHARE = 0.95
 """Of a call's limit must be over on this host, too, when the agent in the guest says that it is."""
 _GRACE = 15.0  # seconds past a call's own limit until the agent itself counts as lost
