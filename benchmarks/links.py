@@ -25,9 +25,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from conformance.links.ring import RingLink
 from conformance.operations import Client
 from conformance.servers import Server, ServerSpec, make
+from conformance.transports.virtqueue import RingLink
 from protocol import codec
 from protocol.constants import GETATTR_BASIC
 from protocol.messages import Rgetattr, Tgetattr

@@ -18,7 +18,7 @@ from typing import Final, Generic, TypeVar, cast
 from conformance.checks import report
 from conformance.errors import Finding, SuiteError, Undrivable
 from conformance.expectation import OK, Expect, Rerror, allowed, errno_name, hexed, names, severity_of, spell
-from conformance.links.base import Link, LinkClosed, LinkTimeout
+from conformance.transports.base import Link, LinkClosed, LinkTimeout
 from protocol.codec import ProtocolError, decode, encode, header
 from protocol.constants import HDRSZ, NOTAG
 from protocol.fields import Buffer

@@ -19,14 +19,14 @@ from conformance.checks import collecting, ended, findings_of, report, require
 from conformance.client import NoReply
 from conformance.errors import Finding, SuiteError, TargetDied, Undrivable
 from conformance.expectation import spell
-from conformance.links.device import Device, DeviceGone, RingTimeout
-from conformance.links.driver import PLAIN, go, largest_queue, make_queue, negotiate
-from conformance.links.queues import BadUsed, PackedQueue, Segment, SplitQueue, Used
 from conformance.operations import UNAME
 from conformance.ring_memory import WatchedMemory
 from conformance.servers.devices import DeviceServer
 from conformance.targets.spec import Target
 from conformance.trace import Crossed
+from conformance.virtio.device import Device, DeviceGone, RingTimeout
+from conformance.virtio.driver import PLAIN, go, largest_queue, make_queue, negotiate
+from conformance.virtio.queues import BadUsed, PackedQueue, Segment, SplitQueue, Used
 from conformance.wire_runner import WireRunner
 from conformance.wire_session import WireOutcome, WireSession
 from protocol.codec import ProtocolError, decode, encode

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from conformance.errors import SuiteError
-from conformance.links.device import Memory
+from conformance.virtio.device import Memory
 from protocol.fields import Buffer
 
 FILL = 0xA5

@@ -22,10 +22,10 @@ from conformance.client import NeedsMessage, NoReply, Pending
 from conformance.errors import Finding, TargetDied, Undrivable
 from conformance.expectation import Expect
 from conformance.host import HostDirectory
-from conformance.links.base import Capability, Link
-from conformance.links.socket import SocketLink
 from conformance.operations import Client
 from conformance.trace import Crossed
+from conformance.transports.base import Capability, Link
+from conformance.transports.socket import SocketLink
 from conformance.wire_health import lacking
 from protocol.constants import O_RDONLY, O_RDWR
 from protocol.dirents import Dirent, decode_dirents

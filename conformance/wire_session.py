@@ -22,12 +22,12 @@ from conformance.client import HungUp, NoReply
 from conformance.errors import Finding, InfrastructureError, TargetDied, Undrivable
 from conformance.ground import GroundLost, HostGround, served_place
 from conformance.host import HostDirectory
-from conformance.links.base import Capability, Link
 from conformance.operations import Client
 from conformance.servers import Server, make
 from conformance.servers import spec as server_spec
 from conformance.targets.spec import Target
 from conformance.trace import Crossed
+from conformance.transports.base import Capability, Link
 from conformance.wire import HUNG_UP, Wire
 from conformance.wire_health import implemented, serve
 

@@ -1,6 +1,6 @@
 """vhost-user back ends as servers: one that somebody else runs, and the reference's own device, alone and in QEMU.
 
-Rule of this module: how a back end is started and reached; the front end is `conformance.links.vhost_user`, or QEMU's.
+Rule of this module: how a back end is started and reached; the front end is `conformance.virtio.vhost_user`, or QEMU's.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.ground import GroundLost
-from conformance.links.device import Device, DeviceGone
-from conformance.links.ring import RingLink
-from conformance.links.vhost_user import VhostUserDevice
 from conformance.servers.devices import MEGABYTES, SLOT, TAG, OverRings, QtestServer
 from conformance.servers.programs import ReferenceServer
 from conformance.servers.spec import ServerSpec
+from conformance.transports.virtqueue import RingLink
+from conformance.virtio.device import Device, DeviceGone
+from conformance.virtio.vhost_user import VhostUserDevice
 from guests.host.endings import OutOfMemory
 
 

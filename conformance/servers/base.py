@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from conformance.ground import GroundLost
-from conformance.links.base import Capability, Link
+from conformance.transports.base import Capability, Link
 from guests.host.endings import OutOfMemory
 
 

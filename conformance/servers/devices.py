@@ -1,6 +1,6 @@
 """Virtio devices as servers: QEMU's over qtest, anybody's vhost-user back end, the reference's own.
 
-Rule of this module: how a device is started and reached; its rings are driven by `conformance.links`.
+Rule of this module: how a device is started and reached; its rings are driven by `conformance.transports`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Protocol
 
 from conformance.errors import Finding, InfrastructureError
 from conformance.ground import GroundLost
-from conformance.links.base import Capability, Link
-from conformance.links.device import Device, DeviceGone
-from conformance.links.qtest import QtestBus
-from conformance.links.ring import RingLink
-from conformance.links.virtio_pci import LegacyDevice, ModernDevice
 from conformance.servers.base import Server
 from conformance.servers.process import ServerProcess
 from conformance.servers.spec import ServerSpec
 from conformance.targets.scratch import Scratch
+from conformance.transports.base import Capability, Link
+from conformance.transports.virtqueue import RingLink
+from conformance.virtio.device import Device, DeviceGone
+from conformance.virtio.pci import LegacyDevice, ModernDevice
+from conformance.virtio.qtest import QtestBus
 from guests.host.endings import OutOfMemory
 
 TAG = b"assay9"

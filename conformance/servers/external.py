@@ -10,10 +10,10 @@ from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.ground import GroundLost
-from conformance.links.base import Link
-from conformance.links.socket import SocketLink, connect_tcp, connect_unix
 from conformance.servers.greeting import check_greeting
 from conformance.servers.spec import ServerSpec
+from conformance.transports.base import Link
+from conformance.transports.socket import SocketLink, connect_tcp, connect_unix
 from guests.host.endings import OutOfMemory
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from conformance.errors import Finding, UsageError
 from conformance.expectation import OK, errno_name, spell
-from conformance.links.base import Link
 from conformance.operations import Client
+from conformance.transports.base import Link
 from protocol.fields import Dialect
 from protocol.messages import Rversion
 

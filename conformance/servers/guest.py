@@ -8,13 +8,13 @@ from pathlib import Path
 
 from conformance.errors import InfrastructureError
 from conformance.ground import GroundLost
-from conformance.links import guest_side
-from conformance.links.device import Device, DeviceGone
-from conformance.links.guest_pci import GuestBus, by_shell
-from conformance.links.virtio_pci import LegacyDevice, ModernDevice
 from conformance.servers.devices import OverRings
 from conformance.servers.spec import ServerSpec
 from conformance.targets.spec import MachineTable, Target
+from conformance.virtio import guest_pci_payload as guest_side
+from conformance.virtio.device import Device, DeviceGone
+from conformance.virtio.guest_pci import GuestBus, by_shell
+from conformance.virtio.pci import LegacyDevice, ModernDevice
 from guests.access.shell import Shell
 from guests.host.endings import OutOfMemory
 from guests.machines.qemu.machine import QemuMachine

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.ground import GroundLost
-from conformance.links.base import Link
-from conformance.links.socket import SocketLink, connect_tcp, connect_unix
 from conformance.servers.fetched import CROSVM, P9UFS
 from conformance.servers.process import ServerProcess, free_port
 from conformance.servers.spec import ServerSpec
 from conformance.targets.scratch import Scratch
+from conformance.transports.base import Link
+from conformance.transports.socket import SocketLink, connect_tcp, connect_unix
 from guests.host.endings import OutOfMemory
 
 _START = 20.0

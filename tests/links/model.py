@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from conformance.links.device import DeviceGone, Rings, RingTimeout, Turns, step_by_step
+from conformance.virtio.device import DeviceGone, Rings, RingTimeout, Turns, step_by_step
 from protocol.codec import ProtocolError, decode, encode
 from protocol.constants import EBADF, EIO
 from protocol.fields import Buffer, Qid

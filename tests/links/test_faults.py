@@ -14,9 +14,9 @@ from conformance.cases import ring as ring_cases
 from conformance.cases.ring.test_random import _attempt
 from conformance.errors import Finding, Undrivable
 from conformance.ground import HostGround
-from conformance.links.device import DeviceGone
-from conformance.links.ring import RingLink
 from conformance.ring import Ring, RingSession
+from conformance.transports.virtqueue import RingLink
+from conformance.virtio.device import DeviceGone
 from guests.host.endings import OutOfMemory
 from tests.links.model import TAG, ModelDevice
 

@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from conformance.errors import InfrastructureError, SuiteError, UsageError
-from conformance.links import guest_side
-from conformance.links.base import LinkClosed, LinkTimeout
-from conformance.links.device import DeviceGone
-from conformance.links.driver import bring_up
-from conformance.links.queues import Segment
-from conformance.links.ring import RingLink
-from conformance.links.vhost_user import VhostUserDevice
 from conformance.operations import Client
 from conformance.servers import Server, ServerSpec, make
 from conformance.servers.back_ends import ReferenceDevice
 from conformance.servers.make import check
 from conformance.targets.roads import chosen_link, links_of, reached
 from conformance.targets.spec import load
+from conformance.transports.base import LinkClosed, LinkTimeout
+from conformance.transports.virtqueue import RingLink
+from conformance.virtio import guest_pci_payload as guest_side
+from conformance.virtio.device import DeviceGone
+from conformance.virtio.driver import bring_up
+from conformance.virtio.queues import Segment
+from conformance.virtio.vhost_user import VhostUserDevice
 from protocol import codec
 from protocol.constants import GETATTR_BASIC
 from protocol.messages import Rgetattr, Tgetattr

@@ -28,12 +28,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from conformance.errors import Undrivable
-from conformance.links.device import DeviceGone, Rings
-from conformance.links.driver import PLAIN
-from conformance.links.queues import PackedQueue, Segment, SplitQueue
-from conformance.links.vhost_user import VhostUserDevice
 from conformance.ring import Ring, RingSession
 from conformance.servers.process import ServerProcess
+from conformance.virtio.device import DeviceGone, Rings
+from conformance.virtio.driver import PLAIN
+from conformance.virtio.queues import PackedQueue, Segment, SplitQueue
+from conformance.virtio.vhost_user import VhostUserDevice
 from protocol import codec
 from protocol import constants as c
 from protocol import messages as m

@@ -7,7 +7,7 @@ import struct
 import threading
 
 from conformance.client import Core
-from conformance.links.socket import SocketLink
+from conformance.transports.socket import SocketLink
 from protocol.codec import decode, frame
 from protocol.messages import Rclunk, Tclunk
 

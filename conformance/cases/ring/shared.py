@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from conformance.links.driver import PLAIN
-from conformance.links.queues import Segment
 from conformance.ring import Ring
+from conformance.virtio.driver import PLAIN
+from conformance.virtio.queues import Segment
 from protocol.virtqueue import Feature
 
 INDIRECT = PLAIN | Feature.INDIRECT_DESC.mask

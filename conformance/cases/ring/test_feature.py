@@ -8,8 +8,8 @@ from conformance.case import case
 from conformance.cases.ring.shared import PLAIN, running
 from conformance.checks import equal, holds
 from conformance.errors import Undrivable
-from conformance.links.driver import negotiate
 from conformance.ring import Ring
+from conformance.virtio.driver import negotiate
 from protocol.virtqueue import Feature, Status
 
 _UNKNOWN = (1 << 20, 1 << 50, 1 << 63)

@@ -11,10 +11,10 @@ from conformance.case import case
 from conformance.cases.ring.shared import INDIRECT, PLAIN, running
 from conformance.checks import equal, holds, one_of
 from conformance.errors import Finding, TargetDied, Undrivable
-from conformance.links.device import Rings
-from conformance.links.driver import go
-from conformance.links.queues import Segment
 from conformance.ring import Outcome, Ring
+from conformance.virtio.device import Rings
+from conformance.virtio.driver import go
+from conformance.virtio.queues import Segment
 from protocol.virtqueue import DESC_INDIRECT, DESC_NEXT, DESC_SIZE, DESC_WRITE, DESCRIPTOR, Descriptor
 
 _OUTSIDE = 0x7FFF_FFFF_0000

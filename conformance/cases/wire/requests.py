@@ -13,8 +13,8 @@ from typing import Final
 
 from conformance.errors import Undrivable
 from conformance.expectation import OK, spell
-from conformance.links import Capability
 from conformance.operations import CLIENT_ID, CREATING, FIRST_UNAME
+from conformance.transports import Capability
 from conformance.wire import Session, Wire
 from protocol import messages as m
 from protocol.constants import (

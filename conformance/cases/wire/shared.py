@@ -15,7 +15,7 @@ from conformance.client import HungUp, NoReply, Pending
 from conformance.errors import Finding
 from conformance.expectation import OK, Expect, Rerror, errno_name, spell
 from conformance.expectation import names as errno_names
-from conformance.links import Capability
+from conformance.transports import Capability
 from conformance.wire import Session, Wire
 from protocol.codec import frame
 from protocol.constants import GETATTR_ALL, NOTAG

@@ -18,8 +18,8 @@ from conformance.checks import equal, holds, one_of, require
 from conformance.client import HungUp, NoReply
 from conformance.errors import Finding, Undrivable
 from conformance.expectation import OK, Rerror, spell
-from conformance.links import Capability
-from conformance.links.socket import SocketLink
+from conformance.transports import Capability
+from conformance.transports.socket import SocketLink
 from conformance.wire import Session, Wire
 from protocol.codec import frame
 from protocol.constants import GETATTR_ALL, NOTAG, O_RDWR

@@ -16,7 +16,7 @@ from conformance.checks import between, equal, holds
 from conformance.client import HungUp
 from conformance.errors import InfrastructureError
 from conformance.expectation import OK, spell
-from conformance.links import Capability
+from conformance.transports import Capability
 from conformance.wire import Session, Wire
 from protocol.codec import frame
 from protocol.constants import (

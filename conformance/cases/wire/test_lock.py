@@ -16,7 +16,7 @@ from conformance.cases.wire import allowed, shared
 from conformance.checks import equal, holds, one_of, require_equal
 from conformance.errors import Undrivable
 from conformance.expectation import OK
-from conformance.links.base import Capability
+from conformance.transports.base import Capability
 from conformance.wire import Session, Wire
 from protocol.constants import (
     EBADF,

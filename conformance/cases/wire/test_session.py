@@ -15,8 +15,8 @@ from conformance.cases.wire import allowed, shared
 from conformance.checks import between, equal, holds, one_of
 from conformance.client import HungUp, NoReply
 from conformance.expectation import OK, Choice, spell
-from conformance.links import Capability
 from conformance.operations import FIRST_UNAME, UNAME
+from conformance.transports import Capability
 from conformance.wire import Wire
 from protocol.codec import frame
 from protocol.constants import (

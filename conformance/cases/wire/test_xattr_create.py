@@ -23,7 +23,7 @@ from conformance.cases.wire.xattrs import (
 )
 from conformance.checks import between, equal, holds
 from conformance.expectation import OK, Choice
-from conformance.links import Capability
+from conformance.transports import Capability
 from conformance.wire import Wire
 from protocol.constants import (
     E2BIG,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from conformance.links.device import Memory, Turns
+from conformance.virtio.device import Memory, Turns
 
 
 class Step(NamedTuple):

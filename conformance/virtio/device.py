@@ -2,7 +2,7 @@
 
 Rule of this module: a device is a set of registers and a memory; nothing here knows rings, frames or a transport.
 The roads to one are `qtest`, `vhost_user` and `guest_pci`; the drivers that work on any of them are in
-`conformance.links.queues`.
+`conformance.virtio.queues`.
 """
 
 from __future__ import annotations

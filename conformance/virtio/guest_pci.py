@@ -12,9 +12,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from conformance.links import guest_side
-from conformance.links.bus import Step
-from conformance.links.device import DeviceGone, RingTimeout, Turns
+from conformance.virtio import guest_pci_payload as guest_side
+from conformance.virtio.bus import Step
+from conformance.virtio.device import DeviceGone, RingTimeout, Turns
 from guests.access.shell import LineChannel, Shell
 from guests.errors import InfrastructureError
 from protocol.fields import Buffer

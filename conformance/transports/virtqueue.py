@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from conformance.errors import SuiteError, Undrivable
-from conformance.links.base import Capability, LinkClosed, LinkTimeout
-from conformance.links.device import Device, DeviceGone, RingTimeout
-from conformance.links.driver import PAGE, PLAIN, bring_up
-from conformance.links.queues import BadUsed, Segment, SplitQueue, Used
+from conformance.transports.base import Capability, LinkClosed, LinkTimeout
+from conformance.virtio.device import Device, DeviceGone, RingTimeout
+from conformance.virtio.driver import PAGE, PLAIN, bring_up
+from conformance.virtio.queues import BadUsed, Segment, SplitQueue, Used
 from protocol.constants import HDRSZ
 from protocol.fields import Buffer
 from protocol.messages import Rversion, Tversion

@@ -18,7 +18,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from conformance.links.device import DeviceGone, Refused, Rings, RingTimeout, Turns, step_by_step
+from conformance.virtio.device import DeviceGone, Refused, Rings, RingTimeout, Turns, step_by_step
 from protocol import vhost_user as vu
 from protocol.fields import Buffer
 from protocol.virtqueue import Feature, Status

@@ -10,8 +10,8 @@ import time
 from typing import NamedTuple
 
 from conformance.errors import InfrastructureError
-from conformance.links.bus import Bus, Step
-from conformance.links.device import DeviceGone, Rings, Turns
+from conformance.virtio.bus import Bus, Step
+from conformance.virtio.device import DeviceGone, Rings, Turns
 from protocol.virtqueue import Status
 
 _RESET_LIMIT = 5.0

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from conformance.links.device import Device, Memory, Rings, Turns
+from conformance.virtio.device import Device, Memory, Rings, Turns
 from protocol.virtqueue import (
     AVAIL_IDX,
     AVAIL_RING,

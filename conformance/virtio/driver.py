@@ -6,8 +6,8 @@ Source: virtio 1.3, 3.1.1 (Driver Requirements: Device Initialization).
 from __future__ import annotations
 
 from conformance.errors import Finding, InfrastructureError
-from conformance.links.device import Device, Memory
-from conformance.links.queues import PackedQueue, SplitQueue
+from conformance.virtio.device import Device, Memory
+from conformance.virtio.queues import PackedQueue, SplitQueue
 from protocol.virtqueue import Feature, Status
 
 PLAIN = Feature.VERSION_1.mask | Feature.MOUNT_TAG.mask

@@ -14,8 +14,8 @@ import socket
 import time
 from collections.abc import Sequence
 
-from conformance.links.bus import Step
-from conformance.links.device import DeviceGone, RingTimeout, Turns, step_by_step
+from conformance.virtio.bus import Step
+from conformance.virtio.device import DeviceGone, RingTimeout, Turns, step_by_step
 from protocol.fields import Buffer
 
 _ADDRESS, _DATA = 0xCF8, 0xCFC

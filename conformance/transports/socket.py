@@ -13,7 +13,7 @@ import struct
 import time
 from collections.abc import Sequence
 
-from conformance.links.base import Capability, LinkClosed, LinkTimeout
+from conformance.transports.base import Capability, LinkClosed, LinkTimeout
 from protocol.constants import HDRSZ
 from protocol.fields import Buffer
 
