@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from conformance.operations import Client
+from conformance.raw.operations import Client
 from conformance.servers import Server, ServerSpec, make
 from conformance.transports.virtqueue import RingLink
 from protocol import codec

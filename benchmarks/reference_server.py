@@ -8,7 +8,7 @@ the other, N times in turn with the order changing.  Printed are the median rate
 rounds' ratios; and the ratio of the processor time that the servers took for the same work (diod's by the reference
 server's, so that more is better here as well), which other load on the machine disturbs less.
 
-The client (`conformance.client`, in Python) costs the same on both sides and so draws ratios of rates towards 1; "bare"
+The client (`conformance.raw.client`, in Python) costs the same on both sides and so draws ratios of rates towards 1; "bare"
 workloads therefore send frames that were encoded beforehand and count replies without decoding them.  Goals, from the
 requirements: 0.7 of diod on small requests one at a time, a third with 32 in flight, 1.0 on bulk data in the largest
 messages of each (diod grants 64 KiB, the reference server 1 MiB).
@@ -28,7 +28,7 @@ from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
-from conformance.operations import Client
+from conformance.raw.operations import Client
 from conformance.servers import Server, ServerSpec, make
 from conformance.servers.programs import ReferenceServer
 from protocol import codec

@@ -30,14 +30,14 @@ from conformance.evidence.reports import DEFAULT as DEFAULT_REPORTS
 from conformance.evidence.reports import write_reports
 from conformance.mounting import MOUNTABLE
 from conformance.mounts import DEFAULT, MountOptions, for_all_cases, matrix, parse
+from conformance.raw.ring import ring
+from conformance.raw.wire import wire
 from conformance.reporter import RunReporter, send, take_over
-from conformance.ring import ring
 from conformance.runner import Runner
 from conformance.targets import kinds
 from conformance.targets.layers import default_layers, said_of_left_out
 from conformance.targets.roads import BELOW, chosen_link
 from conformance.targets.spec import Target, load
-from conformance.wire import wire
 from conformance.workers import Workers
 from guests.host import signals
 from guests.host.processes import clean_left_over, end_with_parent

@@ -13,9 +13,9 @@ from conformance.evidence.record import CaseResult
 from conformance.evidence_of import case_result
 from conformance.judge import judge
 from conformance.profiles.model import Lack, Setting, VersionOf
+from conformance.raw.health import lacking, told
+from conformance.raw.session import WireSession
 from conformance.targets.spec import Target
-from conformance.wire_health import lacking, told
-from conformance.wire_session import WireSession
 
 
 class WireRunner:

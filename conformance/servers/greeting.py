@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from conformance.errors import Finding, UsageError
-from conformance.expectation import OK, errno_name, spell
-from conformance.operations import Client
+from conformance.raw.expectation import OK, errno_name, spell
+from conformance.raw.operations import Client
 from conformance.transports.base import Link
 from protocol.fields import Dialect
 from protocol.messages import Rversion

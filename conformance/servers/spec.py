@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.errors import UsageError
-from conformance.operations import UNAME
+from conformance.raw.operations import UNAME
 from conformance.tables import problem
 
 Program = Literal["reference", "diod", "ganesha", "p9ufs", "crosvm-p9", "command", "external", "qtest",

@@ -157,7 +157,7 @@ def start(
     """A runner for a layer's cases, on something started; what could not start is `broken` and says so for every case.
     """
     if layer in BELOW:
-        from conformance.ring import RingRunner  # noqa: PLC0415
+        from conformance.raw.ring import RingRunner  # noqa: PLC0415
         from conformance.wire_runner import WireRunner  # noqa: PLC0415
 
         made_for = RingRunner if layer == "ring" else WireRunner

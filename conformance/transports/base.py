@@ -1,7 +1,7 @@
 """What a road for raw 9P frames must offer: the `Link` role.
 
 Rule of this module: a link moves frames and knows nothing of their meaning; tags, dialects and what is right
-or wrong belong to `conformance.client`. It must not import a client, a server or a target.
+or wrong belong to `conformance.raw.client`. It must not import a client, a server or a target.
 """
 
 from __future__ import annotations

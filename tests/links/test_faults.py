@@ -14,7 +14,7 @@ from conformance.cases import ring as ring_cases
 from conformance.cases.ring.test_random import _attempt
 from conformance.errors import Finding, Undrivable
 from conformance.ground import HostGround
-from conformance.ring import Ring, RingSession
+from conformance.raw.ring import Ring, RingSession
 from conformance.transports.virtqueue import RingLink
 from conformance.virtio.device import DeviceGone
 from guests.host.endings import OutOfMemory
@@ -112,8 +112,8 @@ def findings(id: str, *faults: str) -> list[BaseException]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSAY9_RING_SCALE", "100")
-    monkeypatch.setattr("conformance.ring.QUIET", 0.0)
-    monkeypatch.setattr("conformance.ring.ANSWER", 1.5)
+    monkeypatch.setattr("conformance.raw.ring.QUIET", 0.0)
+    monkeypatch.setattr("conformance.raw.ring.ANSWER", 1.5)
     monkeypatch.setattr("conformance.cases.ring.test_event.ANSWER", 0.05)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conformance.errors import InfrastructureError, SuiteError, UsageError
-from conformance.operations import Client
+from conformance.raw.operations import Client
 from conformance.servers import Server, ServerSpec, make
 from conformance.servers.back_ends import ReferenceDevice
 from conformance.servers.make import check

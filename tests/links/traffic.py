@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from conformance.errors import Undrivable
-from conformance.ring import Ring, RingSession
+from conformance.raw.ring import Ring, RingSession
 from conformance.servers.process import ServerProcess
 from conformance.virtio.device import DeviceGone, Rings
 from conformance.virtio.driver import PLAIN

@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 
-from conformance.client import Core
+from conformance.raw.client import Core
 from conformance.transports.socket import SocketLink
 from protocol.codec import decode, frame
 from protocol.messages import Rclunk, Tclunk

@@ -12,13 +12,13 @@ import pytest
 import conformance.cases.wire.test_message as messages
 from conformance.case import CASES, Case
 from conformance.checks import equal
-from conformance.client import NoReply
 from conformance.evidence.record import CaseResult
 from conformance.profiles.model import Lack, Profile
+from conformance.raw.client import NoReply
+from conformance.raw.session import WireSession
+from conformance.raw.wire import Wire
 from conformance.targets.spec import Target
-from conformance.wire import Wire
 from conformance.wire_runner import WireRunner
-from conformance.wire_session import WireSession
 from tests.mutants.proxy import Proxy
 from tests.wire.test_survival import case_of
 from tests.wire.wrong_server import HoldsALock
@@ -55,8 +55,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The servers here answer in milliseconds or never."""
-    monkeypatch.setattr("conformance.wire_session._ALIVE", 4.0)
-    monkeypatch.setattr("conformance.wire_health._WAIT", 1.0)
+    monkeypatch.setattr("conformance.raw.session._ALIVE", 4.0)
+    monkeypatch.setattr("conformance.raw.health._WAIT", 1.0)
 
 
 def run(runner: WireRunner, function: Callable[[Wire], None]) -> CaseResult:
@@ -110,7 +110,7 @@ def test_later_cases_would_be_charged_if_only_the_version_was_asked_for(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above can fail."""
-    monkeypatch.setattr("conformance.wire_session.serve", lambda *_: None)
+    monkeypatch.setattr("conformance.raw.session.serve", lambda *_: None)
     monkeypatch.setattr(WireSession, "_restartable", lambda self: False)
     runner = start("HoldsALock")
     run(runner, hangs)

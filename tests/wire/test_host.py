@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conformance.errors import Finding, InfrastructureError, Undrivable
-from conformance.host import HostDirectory
+from conformance.raw.host_directory import HostDirectory
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from typing import Any, Final
 import pytest
 
 from conformance.cases.wire.requests import MAKERS
-from conformance.client import Pending
-from conformance.operations import READDIR_HEADER, Client
+from conformance.raw.client import Pending
+from conformance.raw.operations import READDIR_HEADER, Client
 from protocol import messages
 from protocol.constants import (
     SETATTR_ATIME,

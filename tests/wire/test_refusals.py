@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from conformance.checks import collecting, ended, findings_of, gravest, report
-from conformance.client import WrongAnswer
 from conformance.errors import Finding, Undrivable
-from conformance.expectation import OK, Choice, Expect
+from conformance.raw.client import WrongAnswer
+from conformance.raw.expectation import OK, Choice, Expect
 from protocol.constants import EACCES, EINVAL, ENOENT, EOPNOTSUPP
 from protocol.messages import Rlerror, Rlopen, Tlopen
 

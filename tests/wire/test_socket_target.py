@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from conformance.errors import InfrastructureError, UsageError
+from conformance.raw.wire import Wire
 from conformance.servers.make import check as check_server
 from conformance.servers.spec import parse
 from conformance.targets.spec import load
-from conformance.wire import Wire
 from conformance.wire_runner import WireRunner
 from protocol.codec import decode, frame
 from protocol.messages import Rversion

@@ -16,8 +16,8 @@ import pytest
 from conformance.case import Case
 from conformance.errors import Finding
 from conformance.evidence.record import CaseResult
+from conformance.raw.wire import Wire
 from conformance.targets.spec import Target
-from conformance.wire import Wire
 from conformance.wire_runner import WireRunner
 from guests.host.endings import OutOfMemory
 
@@ -93,7 +93,7 @@ def test_death_is_charged_to_the_case_and_the_run_goes_on(
 def test_hanging_is_charged_to_the_case_and_the_run_goes_on(
     runner: WireRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("conformance.wire_session._ALIVE", 0.5)  # the fake answers in microseconds or never
+    monkeypatch.setattr("conformance.raw.session._ALIVE", 0.5)  # the fake answers in microseconds or never
     first = pid(runner)
     hung = run(runner, hangs)
     assert (hung.verdict, "a new session is not served" in hung.reason) == ("fail", True), hung.reason
@@ -131,7 +131,7 @@ def sent(runner: WireRunner, number: signal.Signals) -> CaseResult:
 def test_a_signal_that_somebody_else_sent_is_no_fault_of_the_server(
     runner: WireRunner, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("conformance.wire_session._ALIVE", 0.5)
+    monkeypatch.setattr("conformance.raw.session._ALIVE", 0.5)
     first = pid(runner)
     seen = sent(runner, number)
     assert (seen.verdict, seen.infrastructure, number.name in seen.reason) == ("error", True, True), seen.reason

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from conformance.ring import Ring
+from conformance.raw.ring import Ring
 from conformance.virtio.driver import PLAIN
 from conformance.virtio.queues import Segment
 from protocol.virtqueue import Feature

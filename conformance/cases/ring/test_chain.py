@@ -10,7 +10,7 @@ from conformance.case import case
 from conformance.cases.ring.shared import INDIRECT, PLAIN, both_layouts, pieces, room, running, scaled
 from conformance.checks import equal, require
 from conformance.errors import SuiteError, Undrivable
-from conformance.ring import ANSWER, Ring
+from conformance.raw.ring import ANSWER, Ring
 from conformance.virtio.queues import Segment
 from protocol.virtqueue import DESC_INDIRECT, DESC_NEXT, DESC_SIZE, DESC_WRITE, DESCRIPTOR, Descriptor, Feature
 

@@ -8,7 +8,7 @@ from conformance.case import case
 from conformance.cases.ring.shared import running
 from conformance.checks import equal, holds
 from conformance.errors import Undrivable
-from conformance.ring import Ring
+from conformance.raw.ring import Ring
 
 
 def _tag(ring: Ring) -> bytes:

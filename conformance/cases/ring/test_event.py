@@ -7,7 +7,7 @@ import time
 from conformance.case import case
 from conformance.cases.ring.shared import EVENTS, both_layouts, running, scaled
 from conformance.checks import holds
-from conformance.ring import ANSWER, QUIET, Ring
+from conformance.raw.ring import ANSWER, QUIET, Ring
 from protocol.virtqueue import AVAIL_NO_INTERRUPT
 
 

@@ -10,8 +10,8 @@ from conformance.case import case
 from conformance.cases.ring.shared import running
 from conformance.checks import between, equal
 from conformance.errors import Finding
-from conformance.expectation import spell
-from conformance.ring import ROOT, Ring
+from conformance.raw.expectation import spell
+from conformance.raw.ring import ROOT, Ring
 from protocol.codec import decode, encode
 from protocol.constants import O_CREAT, O_LARGEFILE, O_RDWR, O_TRUNC
 from protocol.messages import Rlcreate, Rread, Rwalk, Rwrite, Tlcreate, Tread, Twalk, Twrite

@@ -11,7 +11,7 @@ from conformance.case import case
 from conformance.cases.ring.shared import INDIRECT, PLAIN, running
 from conformance.checks import equal, holds, one_of
 from conformance.errors import Finding, TargetDied, Undrivable
-from conformance.ring import Outcome, Ring
+from conformance.raw.ring import Outcome, Ring
 from conformance.virtio.device import Rings
 from conformance.virtio.driver import go
 from conformance.virtio.queues import Segment

@@ -7,7 +7,7 @@ from typing import Any
 from conformance.case import case
 from conformance.cases.ring.shared import INDIRECT, PLAIN, running, scaled
 from conformance.errors import Finding, TargetDied, Undrivable
-from conformance.ring import Ring
+from conformance.raw.ring import Ring
 from conformance.virtio.device import DeviceGone
 from protocol.virtqueue import DESCRIPTOR, Descriptor, Feature
 

@@ -8,8 +8,8 @@ from conformance.case import case
 from conformance.cases.ring.shared import PLAIN, both_layouts, running, scaled
 from conformance.checks import equal, holds
 from conformance.errors import Undrivable
-from conformance.expectation import spell
-from conformance.ring import Ring
+from conformance.raw.expectation import spell
+from conformance.raw.ring import Ring
 from protocol.virtqueue import Feature, Status
 
 

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Final
 
 from conformance.errors import Undrivable
-from conformance.expectation import OK, spell
-from conformance.operations import CLIENT_ID, CREATING, FIRST_UNAME
+from conformance.raw.expectation import OK, spell
+from conformance.raw.operations import CLIENT_ID, CREATING, FIRST_UNAME
+from conformance.raw.wire import Session, Wire
 from conformance.transports import Capability
-from conformance.wire import Session, Wire
 from protocol import messages as m
 from protocol.constants import (
     GETATTR_ALL,

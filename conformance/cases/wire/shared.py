@@ -11,12 +11,12 @@ from typing import Any
 
 from conformance.cases.wire import allowed
 from conformance.checks import Octal, equal, holds, report
-from conformance.client import HungUp, NoReply, Pending
 from conformance.errors import Finding
-from conformance.expectation import OK, Expect, Rerror, errno_name, spell
-from conformance.expectation import names as errno_names
+from conformance.raw.client import HungUp, NoReply, Pending
+from conformance.raw.expectation import OK, Expect, Rerror, errno_name, spell
+from conformance.raw.expectation import names as errno_names
+from conformance.raw.wire import Session, Wire
 from conformance.transports import Capability
-from conformance.wire import Session, Wire
 from protocol.codec import frame
 from protocol.constants import GETATTR_ALL, NOTAG
 from protocol.fields import Qid

@@ -16,8 +16,8 @@ from conformance.case import case
 from conformance.cases.wire import allowed, shared
 from conformance.checks import Octal, between, equal, holds
 from conformance.errors import Undrivable
-from conformance.expectation import OK
-from conformance.wire import Wire
+from conformance.raw.expectation import OK
+from conformance.raw.wire import Wire
 from protocol.constants import (
     EINVAL,
     EISDIR,

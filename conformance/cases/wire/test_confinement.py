@@ -20,11 +20,11 @@ import pytest
 from conformance.case import case
 from conformance.cases.wire import allowed, shared
 from conformance.checks import between, holds, require
-from conformance.client import HungUp
 from conformance.errors import SuiteError, Undrivable
-from conformance.expectation import OK, Choice
-from conformance.operations import CREATING
-from conformance.wire import Session, Wire
+from conformance.raw.client import HungUp
+from conformance.raw.expectation import OK, Choice
+from conformance.raw.operations import CREATING
+from conformance.raw.wire import Session, Wire
 from protocol.constants import (
     EINVAL,
     ENAMETOOLONG,

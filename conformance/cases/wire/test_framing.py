@@ -15,12 +15,12 @@ import pytest
 from conformance.case import case
 from conformance.cases.wire import allowed, requests, shared
 from conformance.checks import equal, holds, one_of, require
-from conformance.client import HungUp, NoReply
 from conformance.errors import Finding, Undrivable
-from conformance.expectation import OK, Rerror, spell
+from conformance.raw.client import HungUp, NoReply
+from conformance.raw.expectation import OK, Rerror, spell
+from conformance.raw.wire import Session, Wire
 from conformance.transports import Capability
 from conformance.transports.socket import SocketLink
-from conformance.wire import Session, Wire
 from protocol.codec import frame
 from protocol.constants import GETATTR_ALL, NOTAG, O_RDWR
 from protocol.messages import (

@@ -13,11 +13,11 @@ import pytest
 from conformance.case import case
 from conformance.cases.wire import allowed, shared
 from conformance.checks import between, equal, holds
-from conformance.client import HungUp
 from conformance.errors import InfrastructureError
-from conformance.expectation import OK, spell
+from conformance.raw.client import HungUp
+from conformance.raw.expectation import OK, spell
+from conformance.raw.wire import Session, Wire
 from conformance.transports import Capability
-from conformance.wire import Session, Wire
 from protocol.codec import frame
 from protocol.constants import (
     EFBIG,

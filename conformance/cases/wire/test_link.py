@@ -14,9 +14,9 @@ import pytest
 from conformance.case import case
 from conformance.cases.wire import allowed, shared
 from conformance.checks import Octal, equal, holds
-from conformance.client import HungUp
-from conformance.expectation import OK, Choice
-from conformance.wire import Session, Wire
+from conformance.raw.client import HungUp
+from conformance.raw.expectation import OK, Choice
+from conformance.raw.wire import Session, Wire
 from protocol.constants import (
     EEXIST,
     EINVAL,

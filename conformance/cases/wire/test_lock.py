@@ -15,9 +15,9 @@ from conformance.case import case
 from conformance.cases.wire import allowed, shared
 from conformance.checks import equal, holds, one_of, require_equal
 from conformance.errors import Undrivable
-from conformance.expectation import OK
+from conformance.raw.expectation import OK
+from conformance.raw.wire import Session, Wire
 from conformance.transports.base import Capability
-from conformance.wire import Session, Wire
 from protocol.constants import (
     EBADF,
     EINVAL,

@@ -2,7 +2,7 @@
 
 What is at stake: a message that is not there takes a whole family of system calls from every guest. It is said once,
 here; the cases that need it are then undrivable, or unsupported where the target declares the lack. Whether a message
-is there was found before the first case (`conformance.wire_health`).
+is there was found before the first case (`conformance.raw.health`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import pytest
 
 from conformance.case import case
-from conformance.wire import Wire
-from conformance.wire_health import PROBES
+from conformance.raw.health import PROBES
+from conformance.raw.wire import Wire
 
 PAIRS = {"rename": ("Trenameat", "Trename"), "unlink": ("Tunlinkat", "Tremove")}
 """What Linux does by the first message, or by the second where the first is answered with EOPNOTSUPP."""

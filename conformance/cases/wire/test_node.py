@@ -14,8 +14,8 @@ import pytest
 from conformance.case import case
 from conformance.cases.wire import allowed, shared
 from conformance.checks import Octal, equal, holds
-from conformance.expectation import OK
-from conformance.wire import Wire
+from conformance.raw.expectation import OK
+from conformance.raw.wire import Wire
 from protocol.constants import EEXIST, EINVAL, EPERM
 from protocol.messages import Tmknod
 

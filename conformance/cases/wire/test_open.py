@@ -13,8 +13,8 @@ import pytest
 from conformance.case import case
 from conformance.cases.wire import allowed, shared
 from conformance.checks import Octal, between, equal, holds
-from conformance.expectation import OK, spell
-from conformance.wire import Wire
+from conformance.raw.expectation import OK, spell
+from conformance.raw.wire import Wire
 from protocol.constants import (
     EEXIST,
     EINVAL,

@@ -11,8 +11,8 @@ import pytest
 from conformance.case import case
 from conformance.cases.wire import allowed, shared
 from conformance.checks import equal
-from conformance.expectation import OK
-from conformance.wire import Session, Wire
+from conformance.raw.expectation import OK
+from conformance.raw.wire import Session, Wire
 from protocol.constants import (
     EEXIST,
     EINVAL,

@@ -13,11 +13,11 @@ import pytest
 from conformance.case import case
 from conformance.cases.wire import allowed, shared
 from conformance.checks import between, equal, holds, one_of
-from conformance.client import HungUp, NoReply
-from conformance.expectation import OK, Choice, spell
-from conformance.operations import FIRST_UNAME, UNAME
+from conformance.raw.client import HungUp, NoReply
+from conformance.raw.expectation import OK, Choice, spell
+from conformance.raw.operations import FIRST_UNAME, UNAME
+from conformance.raw.wire import Wire
 from conformance.transports import Capability
-from conformance.wire import Wire
 from protocol.codec import frame
 from protocol.constants import (
     EACCES,

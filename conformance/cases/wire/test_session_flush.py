@@ -11,8 +11,8 @@ import pytest
 from conformance.case import case
 from conformance.cases.wire import shared
 from conformance.checks import equal, holds, one_of, require
-from conformance.expectation import OK, spell
-from conformance.wire import Wire
+from conformance.raw.expectation import OK, spell
+from conformance.raw.wire import Wire
 from protocol.constants import (
     EINVAL,
     GETATTR_ALL,

@@ -11,8 +11,8 @@ import pytest
 from conformance.case import case
 from conformance.cases.wire import allowed, shared
 from conformance.checks import equal, holds
-from conformance.expectation import OK
-from conformance.wire import Wire
+from conformance.raw.expectation import OK
+from conformance.raw.wire import Wire
 from protocol.constants import (
     AT_REMOVEDIR,
     EEXIST,

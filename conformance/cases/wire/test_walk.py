@@ -13,9 +13,9 @@ import pytest
 from conformance.case import case
 from conformance.cases.wire import allowed, shared
 from conformance.checks import Octal, equal, holds, require_equal
-from conformance.client import HungUp
-from conformance.expectation import OK, spell
-from conformance.wire import Wire
+from conformance.raw.client import HungUp
+from conformance.raw.expectation import OK, spell
+from conformance.raw.wire import Wire
 from protocol.constants import (
     ELOOP,
     ENOENT,

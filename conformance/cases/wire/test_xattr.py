@@ -25,8 +25,8 @@ from conformance.cases.wire.xattrs import (
     with_attributes,
 )
 from conformance.checks import equal, holds
-from conformance.expectation import OK
-from conformance.wire import Session, Wire
+from conformance.raw.expectation import OK
+from conformance.raw.wire import Session, Wire
 from protocol.constants import ENODATA, O_RDONLY
 from protocol.messages import Rread, Tclunk, Tread, Twrite, Txattrcreate, Txattrwalk
 

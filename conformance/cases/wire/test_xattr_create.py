@@ -22,9 +22,9 @@ from conformance.cases.wire.xattrs import (
     with_attributes,
 )
 from conformance.checks import between, equal, holds
-from conformance.expectation import OK, Choice
+from conformance.raw.expectation import OK, Choice
+from conformance.raw.wire import Wire
 from conformance.transports import Capability
-from conformance.wire import Wire
 from protocol.constants import (
     E2BIG,
     EBADF,

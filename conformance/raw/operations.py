@@ -4,15 +4,15 @@ Rule of this module: a method builds the message, nothing more; what a caller le
 (`tests/wire/test_linux_defaults.py` compares it with recorded traffic). Linux adds bits of its own to the flags of
 Tlcreate, the mode of Tmkdir and the valid bits of Tsetattr; so do the methods here, unless they are called with
 `exact=True` by a case about what Linux does not send. Each `NAME(..., expect=)` waits and judges (see
-`conformance.client.Pending.result`); each `send_NAME(...)` returns at once with what is in flight.
+`conformance.raw.client.Pending.result`); each `send_NAME(...)` returns at once with what is in flight.
 """
 
 from __future__ import annotations
 
 import stat
 
-from conformance.client import Core, Pending
-from conformance.expectation import Expect
+from conformance.raw.client import Core, Pending
+from conformance.raw.expectation import Expect
 from protocol import messages as m
 from protocol.constants import (
     GETATTR_ALL,

@@ -16,11 +16,12 @@ import pytest
 
 from conformance.case import Case
 from conformance.checks import collecting, ended, findings_of, report, require
-from conformance.client import NoReply
 from conformance.errors import Finding, SuiteError, TargetDied, Undrivable
-from conformance.expectation import spell
-from conformance.operations import UNAME
-from conformance.ring_memory import WatchedMemory
+from conformance.raw.client import NoReply
+from conformance.raw.expectation import spell
+from conformance.raw.guarded_memory import WatchedMemory
+from conformance.raw.operations import UNAME
+from conformance.raw.session import WireOutcome, WireSession
 from conformance.servers.devices import DeviceServer
 from conformance.targets.spec import Target
 from conformance.trace import Crossed
@@ -28,7 +29,6 @@ from conformance.virtio.device import Device, DeviceGone, RingTimeout
 from conformance.virtio.driver import PLAIN, go, largest_queue, make_queue, negotiate
 from conformance.virtio.queues import BadUsed, PackedQueue, Segment, SplitQueue, Used
 from conformance.wire_runner import WireRunner
-from conformance.wire_session import WireOutcome, WireSession
 from protocol.codec import ProtocolError, decode, encode
 from protocol.constants import GETATTR_BASIC, NOFID, NOTAG
 from protocol.messages import Rattach, Rgetattr, Rlerror, Rversion, Tattach, Tgetattr, Tversion

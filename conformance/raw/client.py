@@ -2,7 +2,7 @@
 
 Rule of this module: everything that a server may do wrong towards one request shows here as a `Finding` that
 names what was asked, what was allowed and what was seen; a wrong use by a case is a `SuiteError`. The methods
-by message are in `conformance.operations`. It must not import servers, targets or pytest.
+by message are in `conformance.raw.operations`. It must not import servers, targets or pytest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, Generic, TypeVar, cast
 
 from conformance.checks import report
 from conformance.errors import Finding, SuiteError, Undrivable
-from conformance.expectation import OK, Expect, Rerror, allowed, errno_name, hexed, names, severity_of, spell
+from conformance.raw.expectation import OK, Expect, Rerror, allowed, errno_name, hexed, names, severity_of, spell
 from conformance.transports.base import Link, LinkClosed, LinkTimeout
 from protocol.codec import ProtocolError, decode, encode, header
 from protocol.constants import HDRSZ, NOTAG

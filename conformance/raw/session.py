@@ -18,18 +18,18 @@ from typing import Any
 
 from conformance.case import Case
 from conformance.checks import collecting, ended, findings_of
-from conformance.client import HungUp, NoReply
 from conformance.errors import Finding, InfrastructureError, TargetDied, Undrivable
 from conformance.ground import GroundLost, HostGround, served_place
-from conformance.host import HostDirectory
-from conformance.operations import Client
+from conformance.raw.client import HungUp, NoReply
+from conformance.raw.health import implemented, serve
+from conformance.raw.host_directory import HostDirectory
+from conformance.raw.operations import Client
+from conformance.raw.wire import HUNG_UP, Wire
 from conformance.servers import Server, make
 from conformance.servers import spec as server_spec
 from conformance.targets.spec import Target
 from conformance.trace import Crossed
 from conformance.transports.base import Capability, Link
-from conformance.wire import HUNG_UP, Wire
-from conformance.wire_health import implemented, serve
 
 _ALIVE = 10.0
 """Seconds within which each request of the work that follows a case must be answered."""

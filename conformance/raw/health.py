@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from conformance.client import HungUp, NeedsMessage, NoReply
 from conformance.errors import Finding, Unsupported
-from conformance.expectation import errno_name
-from conformance.operations import CLIENT_ID, CREATING, Client
 from conformance.profiles.model import Lack
+from conformance.raw.client import HungUp, NeedsMessage, NoReply
+from conformance.raw.expectation import errno_name
+from conformance.raw.operations import CLIENT_ID, CREATING, Client
 from protocol import messages as m
 from protocol.constants import (
     AT_REMOVEDIR,

@@ -1,6 +1,6 @@
 """What a wire case sees of a server (`Wire`): its directory on both sides, and as many connections as it wants.
 
-The server itself is `conformance.wire_session`'s. Rule of this module: it must not know a single requirement of the
+The server itself is `conformance.raw.session`'s. Rule of this module: it must not know a single requirement of the
 protocol; those are in the cases.
 """
 
@@ -18,22 +18,22 @@ import psutil
 import pytest
 
 from conformance.checks import report, require, require_equal
-from conformance.client import NeedsMessage, NoReply, Pending
 from conformance.errors import Finding, TargetDied, Undrivable
-from conformance.expectation import Expect
-from conformance.host import HostDirectory
-from conformance.operations import Client
+from conformance.raw.client import NeedsMessage, NoReply, Pending
+from conformance.raw.expectation import Expect
+from conformance.raw.health import lacking
+from conformance.raw.host_directory import HostDirectory
+from conformance.raw.operations import Client
 from conformance.trace import Crossed
 from conformance.transports.base import Capability, Link
 from conformance.transports.socket import SocketLink
-from conformance.wire_health import lacking
 from protocol.constants import O_RDONLY, O_RDWR
 from protocol.dirents import Dirent, decode_dirents
 from protocol.fields import Qid
 from protocol.registry import Message
 
 if TYPE_CHECKING:
-    from conformance.wire_session import WireSession
+    from conformance.raw.session import WireSession
 
 R = TypeVar("R", bound=Message)
 
