@@ -18,12 +18,12 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from conformance.mounts import LARGEST_MSIZE, MountOptions
 from conformance.targets.deployment import Progress
 from conformance.targets.guest_mount import mount_9p, unmount
 from conformance.targets.qemu import QemuDeployment
 from conformance.targets.qemu_vhost import VhostQemuDeployment
 from conformance.targets.spec import load
+from conformance.vfs.mount_options import LARGEST_MSIZE, MountOptions
 from guests.machines.qemu.machine import MachineSpec
 
 QEMUS = "qemu"

@@ -6,7 +6,6 @@ import traceback
 from typing import Any
 
 from conformance.case import MOUNTED, Case
-from conformance.compare import Comparison as Seen
 from conformance.decided import DecidedBy, Step, declared, derive
 from conformance.evidence.record import (
     Call,
@@ -18,11 +17,12 @@ from conformance.evidence.record import (
     SeenFinding,
 )
 from conformance.judge import Judged, Judgement
-from conformance.mounts import MountOptions
 from conformance.profiles.model import Known
-from conformance.share import Share
-from conformance.trace import Crossed
-from conformance.vantage import CallRecord, errno_name
+from conformance.vfs.compare import Comparison as Seen
+from conformance.vfs.mount_options import MountOptions
+from conformance.vfs.share import Share
+from conformance.vfs.trace import Crossed
+from conformance.vfs.vantage import CallRecord, errno_name
 
 _LONGEST = 160
 _LONGEST_TEXT = 1000

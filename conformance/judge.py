@@ -10,8 +10,8 @@ from conformance.case import Case
 from conformance.checks import findings_of, gravest
 from conformance.errors import Finding, InfrastructureError, Severity, Undrivable, Unsupported
 from conformance.profiles.model import Known, Lack
-from conformance.trace import Crossed
-from conformance.vantage import CallRecord, errno_name
+from conformance.vfs.trace import Crossed
+from conformance.vfs.vantage import CallRecord, errno_name
 
 Outcome = Literal["pass", "fail", "known", "fixed", "unsupported", "undrivable", "error"]
 

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from conformance.case import Case
 from conformance.errors import Finding, InfrastructureError, Undrivable
-from conformance.mounts import MountOptions
+from conformance.vfs.mount_options import MountOptions
 
 MOUNTABLE = "MOUNTABLE-001"
 """The case that judges whether the share can be mounted."""

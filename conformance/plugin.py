@@ -29,7 +29,6 @@ from conformance.evidence.record import CaseResult, Environment, RunWriter, load
 from conformance.evidence.reports import DEFAULT as DEFAULT_REPORTS
 from conformance.evidence.reports import write_reports
 from conformance.mounting import MOUNTABLE
-from conformance.mounts import DEFAULT, MountOptions, for_all_cases, matrix, parse
 from conformance.raw.ring import ring
 from conformance.raw.wire import wire
 from conformance.reporter import RunReporter, send, take_over
@@ -38,6 +37,7 @@ from conformance.targets import kinds
 from conformance.targets.layers import default_layers, said_of_left_out
 from conformance.targets.roads import BELOW, chosen_link
 from conformance.targets.spec import Target, load
+from conformance.vfs.mount_options import DEFAULT, MountOptions, for_all_cases, matrix, parse
 from conformance.workers import Workers
 from guests.host import signals
 from guests.host.processes import clean_left_over, end_with_parent
@@ -73,7 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def share(request: pytest.FixtureRequest) -> MountOptions:
-    """The share a case runs on; replaced by a `conformance.share.Share` when the case is called."""
+    """The share a case runs on; replaced by a `conformance.vfs.share.Share` when the case is called."""
     options: MountOptions = request.param
     return options
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from conformance import index
 from conformance.errors import UsageError
-from conformance.mounts import MountOptions, for_all_cases
 from conformance.targets import kinds
 from conformance.targets.layers import check_layers, check_options, default_layers
 from conformance.targets.spec import Target
+from conformance.vfs.mount_options import MountOptions, for_all_cases
 from guests.words import nearest, shown, unknown
 
 _MOUNT_WORDS = re.compile("cache|none|mmap|loose|readahead|fscache|msize|access|version|posixacl")

@@ -9,25 +9,25 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from conformance.alone import only_compares
 from conformance.case import Case
 from conformance.checks import collecting, findings_of, raise_all
 from conformance.errors import Finding, Findings, InfrastructureError, SuiteError, TargetDied, Undrivable, Unsupported
 from conformance.evidence.record import CaseResult
 from conformance.evidence_of import case_result
 from conformance.features import FEATURES
-from conformance.further import Further
 from conformance.ground import GroundLost
 from conformance.judge import judge, not_in_older
 from conformance.mounting import MountFailed, Unmountable
-from conformance.mounts import DEFAULT, MountOptions, rules_of
 from conformance.profiles.model import Setting, VersionOf
-from conformance.share import CACHED, Share
 from conformance.targets.deployment import Deployment
 from conformance.targets.nowhere import Nowhere
 from conformance.targets.spec import Target
-from conformance.trace import Crossed, parse
-from conformance.vantage import Vantage
+from conformance.vfs.extra_shares import Further
+from conformance.vfs.mount_options import DEFAULT, MountOptions, rules_of
+from conformance.vfs.share import CACHED, Share
+from conformance.vfs.trace import Crossed, parse
+from conformance.vfs.vantage import Vantage
+from conformance.vfs.without_outside import only_compares
 from guests.agent.link import CallHung, LinkLost
 
 Body = Callable[[Share], None]

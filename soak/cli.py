@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 import click
 
 from conformance.errors import UsageError
-from conformance.mounts import for_all_cases
 from conformance.preflight import check_environment, check_results
 from conformance.targets import kinds, spec
 from conformance.targets.layers import FLAGS
+from conformance.vfs.mount_options import for_all_cases
 from guests.words import shown, unknown
 from soak import journal as journals
 from soak.disturbances import KINDS

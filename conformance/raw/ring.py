@@ -24,7 +24,7 @@ from conformance.raw.operations import UNAME
 from conformance.raw.session import WireOutcome, WireSession
 from conformance.servers.devices import DeviceServer
 from conformance.targets.spec import Target
-from conformance.trace import Crossed
+from conformance.vfs.trace import Crossed
 from conformance.virtio.device import Device, DeviceGone, RingTimeout
 from conformance.virtio.driver import PLAIN, go, largest_queue, make_queue, negotiate
 from conformance.virtio.queues import BadUsed, PackedQueue, Segment, SplitQueue, Used

@@ -28,8 +28,8 @@ from conformance.raw.wire import HUNG_UP, Wire
 from conformance.servers import Server, make
 from conformance.servers import spec as server_spec
 from conformance.targets.spec import Target
-from conformance.trace import Crossed
 from conformance.transports.base import Capability, Link
+from conformance.vfs.trace import Crossed
 
 _ALIVE = 10.0
 """Seconds within which each request of the work that follows a case must be answered."""

@@ -24,9 +24,9 @@ from conformance.raw.expectation import Expect
 from conformance.raw.health import lacking
 from conformance.raw.host_directory import HostDirectory
 from conformance.raw.operations import Client
-from conformance.trace import Crossed
 from conformance.transports.base import Capability, Link
 from conformance.transports.socket import SocketLink
+from conformance.vfs.trace import Crossed
 from protocol.constants import O_RDONLY, O_RDWR
 from protocol.dirents import Dirent, decode_dirents
 from protocol.fields import Qid

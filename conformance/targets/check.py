@@ -19,12 +19,12 @@ from pydantic import ValidationError
 from conformance.case import CACHES
 from conformance.errors import UsageError
 from conformance.index import index
-from conformance.mounts import ACCESS, VERSIONS, MountOptions
 from conformance.servers.spec import ServerSpec, parse
 from conformance.tables import problem
 from conformance.targets.layers import check_layers, left_out
 from conformance.targets.security_models import MODELS
 from conformance.targets.spec import BackendTable, MachineTable, Profile, Target
+from conformance.vfs.mount_options import ACCESS, VERSIONS, MountOptions
 from guests.images.recipe import recipe_names
 from guests.words import nearest, shown, unknown
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from conformance.compare import Comparer
 from conformance.ground import GroundLost
-from conformance.mounts import MountOptions
 from conformance.targets.spec import Target
+from conformance.vfs.compare import Comparer
+from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink
 
 Progress = Callable[[str], None]

@@ -19,12 +19,12 @@ from typing import Any, Generic, TypeVar
 
 from conformance.errors import InfrastructureError
 from conformance.ground import GroundLost, HostGround, cache_place, lost, results_place, scratch_place
-from conformance.mounts import MountOptions
 from conformance.servers.containment import contain
 from conformance.targets.deployment import Progress
 from conformance.targets.guest_mount import mount_9p, mounted, unmount
 from conformance.targets.scratch import Scratch
 from conformance.targets.spec import Target
+from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink, LinkLost, LocalChannel
 from guests.host import paths
 from guests.host.endings import sent_signal, stopped

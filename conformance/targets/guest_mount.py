@@ -7,7 +7,7 @@ import re
 
 from conformance.errors import InfrastructureError, Undrivable
 from conformance.mounting import MountFailed
-from conformance.mounts import MountOptions
+from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink, CallHung, LinkLost
 
 MOUNT_LIMIT = 30.0

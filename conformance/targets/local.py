@@ -15,14 +15,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from conformance.compare import Comparer
 from conformance.errors import InfrastructureError, Undrivable
 from conformance.features import FEATURES
 from conformance.ground import GroundLost, HostGround, ended_by_another, results_place, scratch_place
-from conformance.mounts import MountOptions
 from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.scratch import Scratch
 from conformance.targets.spec import Target
+from conformance.vfs.compare import Comparer
+from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink, LocalChannel
 from guests.host.endings import sent_signal
 from guests.host.processes import dying_with_parent, end, reap

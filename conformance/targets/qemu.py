@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from conformance.compare import Comparer
 from conformance.errors import InfrastructureError, UsageError
-from conformance.mounts import MountOptions
 from conformance.targets import security_models
 from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.guest import TAGS, GuestDeployment
 from conformance.targets.second import Devices, SecondMachines
 from conformance.targets.spec import MachineTable, Target
+from conformance.vfs.compare import Comparer
+from conformance.vfs.mount_options import MountOptions
 from guests.host.progress import silent
 from guests.machines.qemu import private as private_qemu
 from guests.machines.qemu.machine import MachineSpec, QemuMachine, Share

@@ -14,12 +14,12 @@ from typing import Any
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
 from conformance.ground import GroundLost
-from conformance.mounts import MountOptions
 from conformance.targets.backends import Backends
 from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.guest import TAGS
 from conformance.targets.qemu import QemuDeployment
 from conformance.targets.spec import Target
+from conformance.vfs.mount_options import MountOptions
 from guests.machines.qemu.machine import MachineSpec
 
 _FIRST_SLOT = 0x10

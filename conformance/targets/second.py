@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from conformance.mounts import MountOptions
 from conformance.targets.deployment import Device, Place
+from conformance.vfs.mount_options import MountOptions
 
 if TYPE_CHECKING:
     from conformance.targets.qemu import QemuDeployment

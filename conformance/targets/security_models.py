@@ -6,7 +6,7 @@ model. Source: QEMU's manual, -fsdev security_model; hw/9pfs/9p-local.c.
 
 from __future__ import annotations
 
-from conformance.compare import Rule
+from conformance.vfs.compare import Rule
 
 MODELS = ("passthrough", "mapped-xattr", "mapped-file", "none")
 

@@ -15,7 +15,6 @@ from typing import Any
 from conformance.errors import InfrastructureError, Undrivable, UsageError
 from conformance.features import FEATURES
 from conformance.ground import GroundLost
-from conformance.mounts import MountOptions
 from conformance.servers.process import ServerProcess, free_port
 from conformance.servers.programs import ReferenceServer
 from conformance.servers.spec import parse
@@ -23,6 +22,7 @@ from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.guest import TAGS
 from conformance.targets.qemu import QemuDeployment
 from conformance.targets.spec import Target
+from conformance.vfs.mount_options import MountOptions
 from guests.machines.qemu.machine import MachineSpec
 
 HOST = "10.0.2.2"

@@ -12,16 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from conformance.compare import Comparer
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
 from conformance.ground import GroundLost, memory_place
-from conformance.mounts import MountOptions
 from conformance.targets import security_models
 from conformance.targets.backends import Backends
 from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.guest import TAGS, GuestDeployment
 from conformance.targets.spec import Target
+from conformance.vfs.compare import Comparer
+from conformance.vfs.mount_options import MountOptions
 from guests.host.files import remove_tree
 from guests.host.processes import Running, claim
 from guests.machines.uml.machine import Device as Backend

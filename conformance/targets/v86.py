@@ -18,11 +18,9 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
-from conformance.compare import Comparer
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
 from conformance.ground import GroundLost
-from conformance.mounts import MountOptions
 from conformance.servers.process import ServerProcess
 from conformance.targets import security_models
 from conformance.targets.check import backend_table
@@ -30,6 +28,8 @@ from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.guest import GuestDeployment
 from conformance.targets.nowhere import Nowhere
 from conformance.targets.spec import Target
+from conformance.vfs.compare import Comparer
+from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink
 from guests.host import paths
 from guests.host.endings import OutOfMemory

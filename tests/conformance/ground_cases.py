@@ -7,9 +7,9 @@ from pathlib import Path
 
 from conformance.case import CASES, Case, case
 from conformance.evidence.record import CaseResult
-from conformance.mounts import DEFAULT
 from conformance.runner import Runner
-from conformance.share import Share
+from conformance.vfs.mount_options import DEFAULT
+from conformance.vfs.share import Share
 
 Run = Callable[[Callable[[Share], None]], CaseResult]
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from conformance.alone import only_compares
 from conformance.case import Case
 from conformance.checks import equal, fields
 from conformance.errors import UsageError
-from conformance.mounts import DEFAULT
 from conformance.runner import Runner
-from conformance.share import Share
 from conformance.targets import kinds
 from conformance.targets.local import LocalDeployment
 from conformance.targets.nowhere import Nowhere
 from conformance.targets.spec import Target, load
+from conformance.vfs.mount_options import DEFAULT
+from conformance.vfs.share import Share
+from conformance.vfs.without_outside import only_compares
 
 WHY = "a vantage outside: nobody is there"
 

@@ -18,11 +18,11 @@ import pytest
 
 from conformance.case import CASES, case
 from conformance.evidence.record import CaseResult
-from conformance.mounts import DEFAULT
 from conformance.runner import Runner
-from conformance.share import Share
 from conformance.targets.local import LocalDeployment
 from conformance.targets.spec import load
+from conformance.vfs.mount_options import DEFAULT
+from conformance.vfs.share import Share
 from guests.agent.link import AgentLink, Reply
 
 LAYER = Path(__file__).with_name("fuse_passthrough.py")

@@ -18,13 +18,13 @@ import conformance
 import conformance.cases
 import reference_server.handlers
 from assay9.cases import load_cases
-from conformance.alone import reached
 from conformance.case import CACHES, Case
 from conformance.checks import CODES, fields
 from conformance.features import FEATURES
 from conformance.message_matrix import CALL_LAYERS, NEVER_SENT, lines, matrix
-from conformance.mounts import DEFAULT, parse
 from conformance.targets import spec
+from conformance.vfs.mount_options import DEFAULT, parse
+from conformance.vfs.without_outside import reached
 from protocol.fields import Dialect
 from protocol.messages import BY_NAME, Message
 

@@ -1,4 +1,4 @@
-"""conformance.compare: every kind of rule, each way round."""
+"""conformance.vfs.compare: every kind of rule, each way round."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from conformance.compare import RULES, Comparer, Rule
 from conformance.errors import SuiteError
+from conformance.vfs.compare import RULES, Comparer, Rule
 
 STAT = {
     "st_mode": 0o100644, "st_ino": 12, "st_dev": 1, "st_nlink": 1, "st_uid": 0, "st_gid": 0, "st_size": 5,

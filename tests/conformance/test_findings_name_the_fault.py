@@ -19,11 +19,11 @@ from assay9.cases import load_cases
 from conformance.case import CASES, Case
 from conformance.checks import fields
 from conformance.evidence.record import CaseResult
-from conformance.mounts import parse
 from conformance.runner import Runner
-from conformance.share import Share
 from conformance.targets.local import LocalDeployment
 from conformance.targets.spec import load
+from conformance.vfs.mount_options import parse
+from conformance.vfs.share import Share
 from guests.agent.link import AgentLink, CallError, Reply
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root: most cases have further users")

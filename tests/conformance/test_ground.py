@@ -20,11 +20,11 @@ from conformance.evidence.record import CaseResult
 from conformance.ground import SCRATCH_MB, GroundLost, HostGround, Place
 from conformance.runner import Runner
 from conformance.servers.process import ServerProcess
-from conformance.share import Share
 from conformance.targets import kinds
 from conformance.targets.local import LocalDeployment
 from conformance.targets.spec import load
 from conformance.targets.uml import UmlDeployment
+from conformance.vfs.share import Share
 from guests.host import endings
 from guests.images.recipe import load_recipe
 from guests.images.store import find_image

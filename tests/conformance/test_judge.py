@@ -11,8 +11,8 @@ from conformance.case import Case
 from conformance.errors import Finding, Findings, InfrastructureError, SuiteError, TargetDied, Undrivable, Unsupported
 from conformance.judge import Judgement, judge, not_in_older, one_line
 from conformance.profiles.model import Known, Lack
-from conformance.trace import Crossed
-from conformance.vantage import CallRecord
+from conformance.vfs.trace import Crossed
+from conformance.vfs.vantage import CallRecord
 
 CASE = Case(id="X-001", layer="vfs", family="x", requirement="r", source="s", severity="must", covers=("Tlock",),
             caches=("none",), cached_too=False, needs=("locks",), mount="", control=True, seconds=1.0,

@@ -15,12 +15,12 @@ from conformance.case import CASES, Case
 from conformance.evidence.record import CaseResult
 from conformance.library import load_cases
 from conformance.mounting import MOUNTABLE, MountFailed
-from conformance.mounts import DEFAULT, MountOptions, parse
 from conformance.runner import Runner
 from conformance.targets import guest_mount
 from conformance.targets.local import LocalDeployment
 from conformance.targets.spec import load
 from conformance.targets.uml import UmlDeployment
+from conformance.vfs.mount_options import DEFAULT, MountOptions, parse
 from guests.agent.link import AgentLink, CallHung
 from guests.images.recipe import load_recipe
 from guests.images.store import find_image

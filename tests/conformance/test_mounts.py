@@ -1,4 +1,4 @@
-"""conformance.mounts: what is asked for, how it is spelled, and whether /proc/mounts contradicts it."""
+"""conformance.vfs.mount_options: what is asked for, how it is spelled, and whether /proc/mounts contradicts it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from conformance.case import CACHES
 from conformance.errors import UsageError
-from conformance.mounts import DEFAULT, LARGEST_MSIZE, MountOptions, for_all_cases, matrix, parse
+from conformance.vfs.mount_options import DEFAULT, LARGEST_MSIZE, MountOptions, for_all_cases, matrix, parse
 
 BASE = "rw,sync,dirsync,relatime,access=client,trans=virtio"
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from conformance.runner import Runner
-from conformance.share import Share
 from conformance.targets import kinds, uml
 from conformance.targets.local import LocalDeployment
 from conformance.targets.qemu import QemuDeployment
 from conformance.targets.spec import load
+from conformance.vfs.share import Share
 from guests.agent.link import CallHung
 from guests.errors import InfrastructureError
 from guests.machines.qemu import private as private_qemu

@@ -1,8 +1,8 @@
-"""conformance.trace: what is read from tracefs, and what is left out."""
+"""conformance.vfs.trace: what is read from tracefs, and what is left out."""
 
 from __future__ import annotations
 
-from conformance.trace import parse
+from conformance.vfs.trace import parse
 
 HEADER = "# tracer: nop\n#\n# entries-in-buffer/entries-written: 6/6   #P:1\n"
 LINE = "          python3-312     [000] .....    17.100200: {}\n"

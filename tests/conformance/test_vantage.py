@@ -12,7 +12,7 @@ import pytest
 from conformance.checks import collecting, findings_of
 from conformance.errors import Finding
 from conformance.targets import security_models
-from conformance.vantage import Vantage
+from conformance.vfs.vantage import Vantage
 from guests.agent.link import AgentLink, LocalChannel
 
 

@@ -9,8 +9,8 @@ from errno import ENOTSUP
 from typing import Any
 
 from conformance.checks import equal
-from conformance.share import Share
-from conformance.vantage import Vantage
+from conformance.vfs.share import Share
+from conformance.vfs.vantage import Vantage
 
 
 @dataclass(frozen=True, slots=True)

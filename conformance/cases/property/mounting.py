@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 from conformance.checks import equal, require_equal
 from conformance.errors import SuiteError, Undrivable
-from conformance.share import Share
-from conformance.vantage import Vantage
+from conformance.vfs.share import Share
+from conformance.vfs.vantage import Vantage
 
 MS_REMOUNT, MS_BIND, MNT_DETACH = 32, 4096, 2
 FLAGS = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "strictatime": 1 << 24}

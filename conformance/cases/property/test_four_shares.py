@@ -9,8 +9,8 @@ from conformance.case import case
 from conformance.cases.property.mounting import must_succeed
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, has_pattern, plain
 from conformance.checks import equal, fields
-from conformance.mounts import parse
-from conformance.share import Share
+from conformance.vfs.mount_options import parse
+from conformance.vfs.share import Share
 from protocol.messages import Tlcreate, Trenameat, Twrite
 
 NEEDS = ["four-shares"]

@@ -11,7 +11,7 @@ from conformance.case import case
 from conformance.cases.property.mounting import must_succeed, said
 from conformance.checks import equal, fields, holds, one_of, require
 from conformance.errors import Undrivable
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tattach, Tlcreate, Twrite
 
 NEEDS = ["four-shares", "guest-root", "mount-tags"]

@@ -16,8 +16,8 @@ from conformance.cases.property.mounting import loop_mounted, must_run, tmpfs
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, WRITE_BACK, flush, has_pattern, outcome
 from conformance.checks import Errno, between, equal, fields, holds, one_of, require
 from conformance.errors import Undrivable
-from conformance.share import Share
-from conformance.vantage import Vantage
+from conformance.vfs.share import Share
+from conformance.vfs.vantage import Vantage
 from protocol.messages import Tlcreate, Tmkdir, Trenameat, Tsetattr, Tstatfs, Tsymlink, Tunlinkat, Twrite
 
 MIB = 1 << 20

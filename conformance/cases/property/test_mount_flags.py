@@ -19,7 +19,7 @@ from conformance.cases.property.mounting import bound
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
 from conformance.cases.vfs.test_exec import place, runs
 from conformance.checks import equal, fields, holds
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tgetattr, Tlopen, Tread, Twrite
 
 ST_NOSUID, ST_NODEV, ST_NOEXEC = 2, 4, 8

@@ -10,9 +10,9 @@ from conformance.cases.property.mounting import bound, said, tmpfs, unmounted
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
 from conformance.checks import between, equal, fields, holds
 from conformance.errors import Undrivable
-from conformance.share import Share
 from conformance.targets.deployment import Device
-from conformance.vantage import Vantage
+from conformance.vfs.share import Share
+from conformance.vfs.vantage import Vantage
 from protocol.messages import Tgetattr, Tlink, Treaddir, Trenameat, Tstatfs, Tunlinkat, Twalk
 
 

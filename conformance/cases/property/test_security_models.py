@@ -17,9 +17,9 @@ from conformance.case import case
 from conformance.cases.property.mounting import must_succeed, succeeded
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, plain
 from conformance.checks import equal, fields, holds
-from conformance.share import Share
 from conformance.targets.deployment import Device, SecurityModel
-from conformance.vantage import Vantage
+from conformance.vfs.share import Share
+from conformance.vfs.vantage import Vantage
 from protocol.messages import Tlcreate, Tmkdir, Tmknod, Trenameat, Tsetattr, Tsymlink, Tunlinkat
 
 NEEDS = ["qemu-machine"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from conformance.cases.vfs.outcomes import changes
 from conformance.cases.vfs.shared_errors import Operation, refuses_bad_paths
-from conformance.share import Share
+from conformance.vfs.share import Share
 
 
 @dataclass(frozen=True, slots=True)

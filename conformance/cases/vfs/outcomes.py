@@ -15,9 +15,9 @@ from typing import Any
 
 from conformance import checks
 from conformance.checks import Errno, equal, one_of
-from conformance.compare import Comparison
-from conformance.share import Share
-from conformance.vantage import Vantage
+from conformance.vfs.compare import Comparison
+from conformance.vfs.share import Share
+from conformance.vfs.vantage import Vantage
 
 DIRECT_CACHES = ("none",)
 """Cache modes in which every read asks the server: only there is a change outside seen at once inside."""

@@ -23,8 +23,8 @@ from typing import Any, Literal
 import pytest
 
 from conformance.checks import Errno, equal
-from conformance.share import Share
-from conformance.vantage import Vantage
+from conformance.vfs.share import Share
+from conformance.vfs.vantage import Vantage
 
 Kind = Literal["file", "directory", "symlink", "nothing"]
 USER = 1001

@@ -11,8 +11,8 @@ import pytest
 from conformance.case import case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
 from conformance.checks import equal
-from conformance.share import Share
-from conformance.vantage import Vantage
+from conformance.vfs.share import Share
+from conformance.vfs.vantage import Vantage
 from protocol.messages import Twalk
 
 AT_SYMLINK_NOFOLLOW, AT_EACCESS, AT_EMPTY_PATH = 0x100, 0x200, 0x1000

@@ -8,7 +8,7 @@ from errno import EACCES, EINVAL, ENODATA, EOPNOTSUPP, EPERM
 from conformance.case import case
 from conformance.cases.vfs.posix_acl import ACCESS, DEFAULT, Entry, acl, decode, encode
 from conformance.checks import equal, fields
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tlcreate, Tsetattr, Txattrcreate, Txattrwalk
 
 DIRECT = ("none", "readahead", "mmap")

@@ -10,8 +10,8 @@ import pytest
 from conformance.case import case
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
 from conformance.checks import equal, holds, require
-from conformance.share import Share
-from conformance.vantage import Vantage
+from conformance.vfs.share import Share
+from conformance.vfs.vantage import Vantage
 from protocol.messages import Tlcreate, Tread, Trenameat, Twrite
 
 RECORD = 32

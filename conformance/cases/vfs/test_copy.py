@@ -12,7 +12,7 @@ from conformance.case import case
 from conformance.cases.vfs.outcomes import flush, has_pattern, works_or
 from conformance.cases.vfs.test_open import make_node
 from conformance.checks import equal
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tlcreate, Tread, Twrite
 
 NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR

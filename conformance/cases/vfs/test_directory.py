@@ -19,7 +19,7 @@ from conformance.cases.vfs.shared_errors import (
     refuses_without_write_permission,
 )
 from conformance.checks import equal, fields, require_equal
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tmkdir, Tunlinkat
 
 MKDIR = Operation("mkdir", lambda v, path: v.mkdir(path), needs="nothing")

@@ -12,8 +12,8 @@ from conformance.case import case
 from conformance.cases.vfs.outcomes import flush
 from conformance.checks import equal, holds, require_equal
 from conformance.errors import Undrivable
-from conformance.share import Share
-from conformance.vantage import Vantage
+from conformance.vfs.share import Share
+from conformance.vfs.vantage import Vantage
 from protocol.messages import Tlopen, Tread, Treadlink
 
 ST_NOSUID, ST_NOEXEC = 2, 8

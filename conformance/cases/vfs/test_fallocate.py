@@ -11,7 +11,7 @@ from conformance.case import case
 from conformance.cases.vfs.outcomes import changes, flush, works_or
 from conformance.cases.vfs.test_open import make_node
 from conformance.checks import equal, fields
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tlcreate, Twrite
 
 KEEP_SIZE, PUNCH_HOLE, COLLAPSE, ZERO, INSERT, UNSHARE = 1, 2, 8, 16, 32, 64

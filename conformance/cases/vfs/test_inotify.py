@@ -11,7 +11,7 @@ import pytest
 
 from conformance.case import case
 from conformance.checks import equal, holds
-from conformance.share import Share
+from conformance.vfs.share import Share
 
 (IN_ACCESS, IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_CLOSE_NOWRITE, IN_OPEN, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE,
  IN_DELETE, IN_DELETE_SELF, IN_MOVE_SELF) = (1 << n for n in range(12))  # fmt: skip

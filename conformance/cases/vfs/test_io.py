@@ -11,7 +11,7 @@ import pytest
 from conformance.case import case
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, changes, flush, has_pattern, settled_times, uncached
 from conformance.checks import equal, fields
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tlopen, Tread, Twrite
 
 NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR

@@ -10,7 +10,7 @@ import pytest
 from conformance.case import case
 from conformance.cases.vfs.outcomes import works_or
 from conformance.checks import equal, fields
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tread, Twrite
 
 NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR

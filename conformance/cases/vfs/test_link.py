@@ -19,7 +19,7 @@ from conformance.cases.vfs.shared_errors import (
 )
 from conformance.checks import equal, fields
 from conformance.errors import Undrivable
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tgetattr, Tlink, Tunlinkat
 
 AT_SYMLINK_FOLLOW, AT_EMPTY_PATH = 0x400, 0x1000

@@ -11,7 +11,7 @@ import pytest
 from conformance.case import case
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, WRITE_BACK, flush, works_or
 from conformance.checks import equal, fields, holds
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tread, Twrite
 
 READ, WRITE, EXEC = 1, 2, 4

@@ -12,7 +12,7 @@ from conformance.case import case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
 from conformance.cases.vfs.outcomes import changes
 from conformance.checks import equal, fields, holds
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tsetattr, Twrite
 
 DIRECT = ("none", "readahead", "mmap")

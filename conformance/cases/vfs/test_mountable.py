@@ -10,7 +10,7 @@ import os
 from conformance.case import case
 from conformance.checks import equal
 from conformance.mounting import MOUNTABLE
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tlopen
 
 

@@ -12,8 +12,8 @@ import pytest
 from conformance.case import case
 from conformance.cases.vfs.outcomes import FRESH_NAMES, flush
 from conformance.checks import equal
-from conformance.share import Share
-from conformance.vantage import Vantage
+from conformance.vfs.share import Share
+from conformance.vfs.vantage import Vantage
 from protocol.messages import Tlcreate, Tlink, Tmkdir, Trenameat, Tsymlink, Tunlinkat, Twalk
 
 GOOD = {

@@ -20,7 +20,7 @@ from conformance.cases.vfs.shared_errors import (
     refuses_without_write_permission,
 )
 from conformance.checks import equal, fields, holds
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tgetattr, Tmknod, Tsetattr
 
 MKNOD = Operation("mknod", lambda v, path: v.mknod(path, stat.S_IFREG | 0o644), needs="nothing")

@@ -13,7 +13,7 @@ import pytest
 from conformance.case import case
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, changes, settled_times
 from conformance.checks import equal, fields
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tclunk, Tlcreate, Tlopen, Tread, Tsetattr, Twalk, Twrite
 
 NEW = os.O_CREAT | os.O_WRONLY

@@ -10,7 +10,7 @@ import pytest
 from conformance.case import case
 from conformance.cases.vfs.outcomes import flush, must_answer
 from conformance.checks import equal, fields
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tlcreate, Tlopen, Tread, Twrite
 
 ACCESS = {"rdonly": os.O_RDONLY, "wronly": os.O_WRONLY, "rdwr": os.O_RDWR}

@@ -14,7 +14,7 @@ from conformance.cases.vfs.outcomes import works_or
 from conformance.cases.vfs.test_open import make_node
 from conformance.checks import Octal, equal, fields, holds
 from conformance.errors import Undrivable
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tgetattr, Tlcreate, Tlopen, Tread, Treadlink, Twalk, Twrite
 
 O_PATH = os.O_PATH

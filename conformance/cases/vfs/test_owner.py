@@ -12,7 +12,7 @@ from conformance.case import case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
 from conformance.cases.vfs.outcomes import changes
 from conformance.checks import Octal, equal, fields
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tlcreate, Tmkdir, Tsetattr, Tsymlink
 
 DIRECT = ("none", "readahead", "mmap")

@@ -13,7 +13,7 @@ from conformance.case import case
 from conformance.cases.vfs.outcomes import FRESH_NAMES, flush
 from conformance.checks import Errno, equal, fields, holds
 from conformance.errors import SuiteError
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tlcreate, Tlopen, Tmkdir, Treaddir, Trenameat, Tunlinkat, Twalk
 
 PATH_MAX = 4096

@@ -10,8 +10,8 @@ import pytest
 from conformance.case import case
 from conformance.cases.vfs.outcomes import must_answer
 from conformance.checks import equal, fields
-from conformance.share import Share
-from conformance.vantage import Vantage
+from conformance.vfs.share import Share
+from conformance.vfs.vantage import Vantage
 from protocol.messages import Tlcreate, Tlopen, Trenameat, Tunlinkat
 
 DIRECT = ("none", "readahead", "mmap")

@@ -13,7 +13,7 @@ import pytest
 from conformance.case import case
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
 from conformance.checks import equal, holds, one_of, require, require_equal
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tlopen, Treaddir
 
 SMALL = "msize=4096"

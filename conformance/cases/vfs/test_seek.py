@@ -11,7 +11,7 @@ from conformance.case import case
 from conformance.cases.vfs.outcomes import FRESH_NAMES
 from conformance.cases.vfs.test_open import make_node
 from conformance.checks import Errno, equal, fields, holds, require
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tgetattr, Tread, Twrite
 
 SET, CUR, END, DATA, HOLE = os.SEEK_SET, os.SEEK_CUR, os.SEEK_END, os.SEEK_DATA, os.SEEK_HOLE

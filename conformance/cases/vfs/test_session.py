@@ -18,7 +18,7 @@ from conformance.case import case
 from conformance.cases.vfs.outcomes import has_pattern, outcome
 from conformance.checks import Errno, changes, equal, fields
 from conformance.errors import Undrivable
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import (
     Tattach,
     Tclunk,

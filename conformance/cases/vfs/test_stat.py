@@ -12,8 +12,8 @@ from conformance.case import case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
 from conformance.cases.vfs.outcomes import plain
 from conformance.checks import Octal, between, equal, fields, holds
-from conformance.share import Share
-from conformance.vantage import Vantage
+from conformance.vfs.share import Share
+from conformance.vfs.vantage import Vantage
 from protocol.messages import Tgetattr, Twalk
 
 SECOND = 10**9

@@ -12,7 +12,7 @@ import pytest
 from conformance.case import case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
 from conformance.checks import between, equal, holds
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tstatfs
 
 FIXED = ("f_blocks", "f_files", "f_namemax", "f_fsid", "f_bsize", "f_frsize")

@@ -18,7 +18,7 @@ from conformance.cases.vfs.shared_errors import (
     refuses_without_write_permission,
 )
 from conformance.checks import equal, fields
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Treadlink, Tsymlink, Twalk
 
 SYMLINK = Operation("symlink", lambda v, path: v.symlink("target", path), needs="nothing")

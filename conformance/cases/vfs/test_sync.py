@@ -12,7 +12,7 @@ from conformance.case import case
 from conformance.cases.vfs.outcomes import changes, earlier_errors_told, has_pattern, settled_times
 from conformance.cases.vfs.test_open import make_node
 from conformance.checks import equal, fields
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tfsync
 
 WAYS = pytest.mark.parametrize("way", ["fsync", "fdatasync"])

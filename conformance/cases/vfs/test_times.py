@@ -13,7 +13,7 @@ from conformance.case import case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
 from conformance.cases.vfs.outcomes import changes
 from conformance.checks import between, fields, holds
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tgetattr, Tsetattr
 
 SECOND = 10**9

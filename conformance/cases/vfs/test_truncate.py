@@ -12,8 +12,8 @@ from conformance.case import case
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, changes, flush, outcome, settled_times
 from conformance.cases.vfs.test_open import make_node
 from conformance.checks import Errno, equal, fields, one_of
-from conformance.share import Share
-from conformance.vantage import Vantage
+from conformance.vfs.share import Share
+from conformance.vfs.vantage import Vantage
 from protocol.messages import Tsetattr
 
 WAYS = pytest.mark.parametrize("way", ["truncate", "ftruncate"])

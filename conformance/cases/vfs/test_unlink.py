@@ -18,7 +18,7 @@ from conformance.cases.vfs.shared_errors import (
 )
 from conformance.checks import equal, fields
 from conformance.errors import Undrivable
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Tunlinkat
 
 AT_REMOVEDIR = 0x200

@@ -16,7 +16,7 @@ import pytest
 from conformance.case import case
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, earlier_errors_told, flush, has_pattern, works_or
 from conformance.checks import equal, fields, holds
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import (
     Tfsync,
     Tgetattr,

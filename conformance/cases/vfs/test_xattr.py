@@ -13,7 +13,7 @@ from conformance.case import case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
 from conformance.cases.vfs.outcomes import changes, outcome
 from conformance.checks import Errno, equal, one_of
-from conformance.share import Share
+from conformance.vfs.share import Share
 from protocol.messages import Txattrcreate, Txattrwalk
 
 XATTR_CREATE, XATTR_REPLACE = 1, 2

@@ -10,11 +10,11 @@ import contextlib
 
 from conformance.errors import InfrastructureError, TargetDied
 from conformance.ground import GroundLost
-from conformance.mounts import MountOptions, rules_of
-from conformance.share import Share
 from conformance.targets.deployment import Deployment, Device, Place
-from conformance.trace import NOTHING, Crossed, parse
-from conformance.vantage import Vantage
+from conformance.vfs.mount_options import MountOptions, rules_of
+from conformance.vfs.share import Share
+from conformance.vfs.trace import NOTHING, Crossed, parse
+from conformance.vfs.vantage import Vantage
 
 
 class Further:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from conformance.case import Case
 from conformance.checks import Octal, first_difference, judged, report_all
-from conformance.compare import Comparer, Comparison, Field
 from conformance.errors import Finding, Undrivable
-from conformance.mounts import VERSIONS, MountOptions
 from conformance.targets.deployment import Device
-from conformance.vantage import CallRecord, Vantage, errno_name
+from conformance.vfs.compare import Comparer, Comparison, Field
+from conformance.vfs.mount_options import VERSIONS, MountOptions
+from conformance.vfs.vantage import CallRecord, Vantage, errno_name
 
 if TYPE_CHECKING:
-    from conformance.further import Further
+    from conformance.vfs.extra_shares import Further
 
 CACHED = frozenset({"loose", "fscache"})
 _STALE = "cache={} keeps attributes in the guest until they are asked for again"

@@ -210,7 +210,7 @@ class Comparer:
         try:
             return self.rules[name]
         except KeyError:
-            raise SuiteError(f"no comparison rule for field {name!r}: add it to conformance/compare.py") from None
+            raise SuiteError(f"no comparison rule for field {name!r}: add it to conformance/vfs/compare.py") from None
 
     def _same_inode(self, inside: Mapping[str, Any], outside: Mapping[str, Any]) -> bool:
         prefix = "stx_" if "stx_ino" in inside else "st_"

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields, replace
 from itertools import product
 
 from conformance.case import CACHES
-from conformance.compare import Rule
 from conformance.errors import UsageError
+from conformance.vfs.compare import Rule
 from guests.words import shown, unknown
 
 LARGEST_MSIZE = 512_000
