@@ -17,10 +17,7 @@ from typing import Any
 
 import pytest
 
-from conformance import preflight
-from conformance.arguments import pytest_addoption, pytest_cmdline_main, pytest_load_initial_conftests
 from conformance.case import MOUNTED, Case
-from conformance.completeness import Completeness, case_of, mount_of, parameters_of, without_tracebacks
 from conformance.decided import declared
 from conformance.errors import Finding, InfrastructureError, SuiteError, UsageError
 from conformance.evidence.earlier import directory_name
@@ -28,17 +25,20 @@ from conformance.evidence.gate import exit_status
 from conformance.evidence.record import CaseResult, Environment, RunWriter, load_run
 from conformance.evidence.reports import DEFAULT as DEFAULT_REPORTS
 from conformance.evidence.reports import write_reports
-from conformance.mounting import MOUNTABLE
 from conformance.raw.ring import ring
 from conformance.raw.wire import wire
-from conformance.reporter import RunReporter, send, take_over
-from conformance.runner import Runner
+from conformance.run import preflight
+from conformance.run.arguments import pytest_addoption, pytest_cmdline_main, pytest_load_initial_conftests
+from conformance.run.completeness import Completeness, case_of, mount_of, parameters_of, without_tracebacks
+from conformance.run.mounted import Runner
+from conformance.run.mounting import MOUNTABLE
+from conformance.run.reporter import RunReporter, send, take_over
+from conformance.run.workers import Workers
 from conformance.targets import kinds
 from conformance.targets.layers import default_layers, said_of_left_out
 from conformance.targets.roads import BELOW, chosen_link
 from conformance.targets.spec import Target, load
 from conformance.vfs.mount_options import DEFAULT, MountOptions, for_all_cases, matrix, parse
-from conformance.workers import Workers
 from guests.host import signals
 from guests.host.processes import clean_left_over, end_with_parent
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from conformance.errors import UsageError
-from conformance.preflight import check_environment, check_results
+from conformance.run.preflight import check_environment, check_results
 from conformance.targets import kinds, spec
 from conformance.targets.layers import FLAGS
 from conformance.vfs.mount_options import for_all_cases

@@ -22,13 +22,13 @@ from conformance.raw.expectation import spell
 from conformance.raw.guarded_memory import WatchedMemory
 from conformance.raw.operations import UNAME
 from conformance.raw.session import WireOutcome, WireSession
+from conformance.run.raw import WireRunner
 from conformance.servers.devices import DeviceServer
 from conformance.targets.spec import Target
 from conformance.vfs.trace import Crossed
 from conformance.virtio.device import Device, DeviceGone, RingTimeout
 from conformance.virtio.driver import PLAIN, go, largest_queue, make_queue, negotiate
 from conformance.virtio.queues import BadUsed, PackedQueue, Segment, SplitQueue, Used
-from conformance.wire_runner import WireRunner
 from protocol.codec import ProtocolError, decode, encode
 from protocol.constants import GETATTR_BASIC, NOFID, NOTAG
 from protocol.messages import Rattach, Rgetattr, Rlerror, Rversion, Tattach, Tgetattr, Tversion

@@ -19,12 +19,12 @@ from typing import Any
 from conformance.case import Case
 from conformance.checks import collecting, ended, findings_of
 from conformance.errors import Finding, InfrastructureError, TargetDied, Undrivable
-from conformance.ground import GroundLost, HostGround, served_place
 from conformance.raw.client import HungUp, NoReply
 from conformance.raw.health import implemented, serve
 from conformance.raw.host_directory import HostDirectory
 from conformance.raw.operations import Client
 from conformance.raw.wire import HUNG_UP, Wire
+from conformance.run.ground import GroundLost, HostGround, served_place
 from conformance.servers import Server, make
 from conformance.servers import spec as server_spec
 from conformance.targets.spec import Target

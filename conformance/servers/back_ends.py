@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.ground import GroundLost
+from conformance.run.ground import GroundLost
 from conformance.servers.devices import MEGABYTES, SLOT, TAG, OverRings, QtestServer
 from conformance.servers.programs import ReferenceServer
 from conformance.servers.spec import ServerSpec

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from conformance.ground import GroundLost
+from conformance.run.ground import GroundLost
 from conformance.transports.base import Capability, Link
 from guests.host.endings import OutOfMemory
 

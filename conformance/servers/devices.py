@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from conformance.errors import Finding, InfrastructureError
-from conformance.ground import GroundLost
+from conformance.run.ground import GroundLost
 from conformance.servers.base import Server
 from conformance.servers.process import ServerProcess
 from conformance.servers.spec import ServerSpec

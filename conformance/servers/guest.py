@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from conformance.errors import InfrastructureError
-from conformance.ground import GroundLost
+from conformance.run.ground import GroundLost
 from conformance.servers.devices import OverRings
 from conformance.servers.spec import ServerSpec
 from conformance.targets.spec import MachineTable, Target

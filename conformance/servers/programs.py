@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.ground import GroundLost
+from conformance.run.ground import GroundLost
 from conformance.servers.fetched import CROSVM, P9UFS
 from conformance.servers.process import ServerProcess, free_port
 from conformance.servers.spec import ServerSpec

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from conformance.ground import GroundLost
+from conformance.run.ground import GroundLost
 from conformance.servers.process import ServerProcess
 from conformance.targets.check import backend_table
 from conformance.targets.guest import TAGS

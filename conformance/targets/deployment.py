@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from conformance.ground import GroundLost
+from conformance.run.ground import GroundLost
 from conformance.targets.spec import Target
 from conformance.vfs.compare import Comparer
 from conformance.vfs.mount_options import MountOptions

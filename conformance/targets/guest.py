@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from conformance.errors import InfrastructureError
-from conformance.ground import GroundLost, HostGround, cache_place, lost, results_place, scratch_place
+from conformance.run.ground import GroundLost, HostGround, cache_place, lost, results_place, scratch_place
 from conformance.servers.containment import contain
 from conformance.targets.deployment import Progress
 from conformance.targets.guest_mount import mount_9p, mounted, unmount

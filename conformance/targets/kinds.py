@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from conformance.case import Case
 from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.record import CaseResult
-from conformance.runner import Runner
+from conformance.run.mounted import Runner
 from conformance.servers.make import check as check_server
 from conformance.servers.spec import parse
 from conformance.targets.check import check_spec, check_target
@@ -158,7 +158,7 @@ def start(
     """
     if layer in BELOW:
         from conformance.raw.ring import RingRunner  # noqa: PLC0415
-        from conformance.wire_runner import WireRunner  # noqa: PLC0415
+        from conformance.run.raw import WireRunner  # noqa: PLC0415
 
         made_for = RingRunner if layer == "ring" else WireRunner
         on_wire = made_for(reached(target, options, layer), run_dir, options, worker)

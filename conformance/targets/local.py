@@ -17,7 +17,7 @@ from typing import Any
 
 from conformance.errors import InfrastructureError, Undrivable
 from conformance.features import FEATURES
-from conformance.ground import GroundLost, HostGround, ended_by_another, results_place, scratch_place
+from conformance.run.ground import GroundLost, HostGround, ended_by_another, results_place, scratch_place
 from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.scratch import Scratch
 from conformance.targets.spec import Target

@@ -13,7 +13,7 @@ from typing import Any
 
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
-from conformance.ground import GroundLost
+from conformance.run.ground import GroundLost
 from conformance.targets.backends import Backends
 from conformance.targets.deployment import Device, Place, Progress
 from conformance.targets.guest import TAGS

@@ -14,7 +14,7 @@ from typing import Any
 
 from conformance.errors import InfrastructureError, Undrivable, UsageError
 from conformance.features import FEATURES
-from conformance.ground import GroundLost
+from conformance.run.ground import GroundLost
 from conformance.servers.process import ServerProcess, free_port
 from conformance.servers.programs import ReferenceServer
 from conformance.servers.spec import parse

@@ -14,7 +14,7 @@ from typing import Any
 
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
-from conformance.ground import GroundLost, memory_place
+from conformance.run.ground import GroundLost, memory_place
 from conformance.targets import security_models
 from conformance.targets.backends import Backends
 from conformance.targets.deployment import Device, Place, Progress

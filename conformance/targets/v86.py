@@ -20,7 +20,7 @@ from typing import Any
 
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
-from conformance.ground import GroundLost
+from conformance.run.ground import GroundLost
 from conformance.servers.process import ServerProcess
 from conformance.targets import security_models
 from conformance.targets.check import backend_table

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 
 from conformance.errors import InfrastructureError, TargetDied
-from conformance.ground import GroundLost
+from conformance.run.ground import GroundLost
 from conformance.targets.deployment import Deployment, Device, Place
 from conformance.vfs.mount_options import MountOptions, rules_of
 from conformance.vfs.share import Share

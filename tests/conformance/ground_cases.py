@@ -7,7 +7,7 @@ from pathlib import Path
 
 from conformance.case import CASES, Case, case
 from conformance.evidence.record import CaseResult
-from conformance.runner import Runner
+from conformance.run.mounted import Runner
 from conformance.vfs.mount_options import DEFAULT
 from conformance.vfs.share import Share
 

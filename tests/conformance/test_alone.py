@@ -10,7 +10,7 @@ import pytest
 from conformance.case import Case
 from conformance.checks import equal, fields
 from conformance.errors import UsageError
-from conformance.runner import Runner
+from conformance.run.mounted import Runner
 from conformance.targets import kinds
 from conformance.targets.local import LocalDeployment
 from conformance.targets.nowhere import Nowhere

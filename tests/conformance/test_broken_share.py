@@ -18,7 +18,7 @@ import pytest
 
 from conformance.case import CASES, case
 from conformance.evidence.record import CaseResult
-from conformance.runner import Runner
+from conformance.run.mounted import Runner
 from conformance.targets.local import LocalDeployment
 from conformance.targets.spec import load
 from conformance.vfs.mount_options import DEFAULT

@@ -19,7 +19,7 @@ from assay9.cases import load_cases
 from conformance.case import CASES, Case
 from conformance.checks import fields
 from conformance.evidence.record import CaseResult
-from conformance.runner import Runner
+from conformance.run.mounted import Runner
 from conformance.targets.local import LocalDeployment
 from conformance.targets.spec import load
 from conformance.vfs.mount_options import parse

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from conformance.evidence.record import CaseResult
-from conformance.ground import SCRATCH_MB, GroundLost, HostGround, Place
-from conformance.runner import Runner
+from conformance.run.ground import SCRATCH_MB, GroundLost, HostGround, Place
+from conformance.run.mounted import Runner
 from conformance.servers.process import ServerProcess
 from conformance.targets import kinds
 from conformance.targets.local import LocalDeployment

@@ -1,4 +1,4 @@
-"""conformance.judge: from what happened to the verdict, every combination that tells two verdicts apart."""
+"""conformance.run.verdict: from what happened to the verdict, every combination that tells two verdicts apart."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from conformance.case import Case
 from conformance.errors import Finding, Findings, InfrastructureError, SuiteError, TargetDied, Undrivable, Unsupported
-from conformance.judge import Judgement, judge, not_in_older, one_line
 from conformance.profiles.model import Known, Lack
+from conformance.run.verdict import Judgement, judge, not_in_older, one_line
 from conformance.vfs.trace import Crossed
 from conformance.vfs.vantage import CallRecord
 

@@ -14,8 +14,8 @@ import pytest
 from conformance.case import CASES, Case
 from conformance.evidence.record import CaseResult
 from conformance.library import load_cases
-from conformance.mounting import MOUNTABLE, MountFailed
-from conformance.runner import Runner
+from conformance.run.mounted import Runner
+from conformance.run.mounting import MOUNTABLE, MountFailed
 from conformance.targets import guest_mount
 from conformance.targets.local import LocalDeployment
 from conformance.targets.spec import load

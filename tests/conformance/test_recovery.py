@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.runner import Runner
+from conformance.run.mounted import Runner
 from conformance.targets import kinds, uml
 from conformance.targets.local import LocalDeployment
 from conformance.targets.qemu import QemuDeployment

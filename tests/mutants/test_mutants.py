@@ -13,9 +13,9 @@ import pytest
 import conformance.cases.wire
 from conformance.case import CASES
 from conformance.evidence.record import CaseResult
+from conformance.run.raw import WireRunner
 from conformance.servers import ServerSpec, make
 from conformance.targets.spec import Target
-from conformance.wire_runner import WireRunner
 from tests.mutants.faults import FAULTS, Caught
 from tests.mutants.proxy import Fault, Proxy
 

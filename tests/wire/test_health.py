@@ -17,8 +17,8 @@ from conformance.profiles.model import Lack, Profile
 from conformance.raw.client import NoReply
 from conformance.raw.session import WireSession
 from conformance.raw.wire import Wire
+from conformance.run.raw import WireRunner
 from conformance.targets.spec import Target
-from conformance.wire_runner import WireRunner
 from tests.mutants.proxy import Proxy
 from tests.wire.test_survival import case_of
 from tests.wire.wrong_server import HoldsALock

@@ -17,8 +17,8 @@ from conformance.case import Case
 from conformance.errors import Finding
 from conformance.evidence.record import CaseResult
 from conformance.raw.wire import Wire
+from conformance.run.raw import WireRunner
 from conformance.targets.spec import Target
-from conformance.wire_runner import WireRunner
 from guests.host.endings import OutOfMemory
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="servers under test are contained, which takes root")

@@ -9,7 +9,7 @@ import os
 
 from conformance.case import case
 from conformance.checks import equal
-from conformance.mounting import MOUNTABLE
+from conformance.run.mounting import MOUNTABLE
 from conformance.vfs.share import Share
 from protocol.messages import Tlopen
 

@@ -16,8 +16,8 @@ from conformance.evidence.record import (
     LogExcerpt,
     SeenFinding,
 )
-from conformance.judge import Judged, Judgement
 from conformance.profiles.model import Known
+from conformance.run.verdict import Judged, Judgement
 from conformance.vfs.compare import Comparison as Seen
 from conformance.vfs.mount_options import MountOptions
 from conformance.vfs.share import Share

@@ -1,4 +1,4 @@
-"""Runs wire cases on one server and says what came of each; the counterpart of `conformance.runner`."""
+"""Runs wire cases on one server and says what came of each; the counterpart of `conformance.run.mounted`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from conformance.case import Case
 from conformance.errors import InfrastructureError
 from conformance.evidence.record import CaseResult
-from conformance.evidence_of import case_result
-from conformance.judge import judge
 from conformance.profiles.model import Lack, Setting, VersionOf
 from conformance.raw.health import lacking, told
 from conformance.raw.session import WireSession
+from conformance.run.evidence import case_result
+from conformance.run.verdict import judge
 from conformance.targets.spec import Target
 
 

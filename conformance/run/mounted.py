@@ -13,12 +13,12 @@ from conformance.case import Case
 from conformance.checks import collecting, findings_of, raise_all
 from conformance.errors import Finding, Findings, InfrastructureError, SuiteError, TargetDied, Undrivable, Unsupported
 from conformance.evidence.record import CaseResult
-from conformance.evidence_of import case_result
 from conformance.features import FEATURES
-from conformance.ground import GroundLost
-from conformance.judge import judge, not_in_older
-from conformance.mounting import MountFailed, Unmountable
 from conformance.profiles.model import Setting, VersionOf
+from conformance.run.evidence import case_result
+from conformance.run.ground import GroundLost
+from conformance.run.mounting import MountFailed, Unmountable
+from conformance.run.verdict import judge, not_in_older
 from conformance.targets.deployment import Deployment
 from conformance.targets.nowhere import Nowhere
 from conformance.targets.spec import Target
