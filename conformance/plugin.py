@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from conformance.case import MOUNTED, Case
-from conformance.decided import declared
+from conformance.cases.decided import declared
 from conformance.errors import Finding, InfrastructureError, SuiteError, UsageError
 from conformance.evidence.earlier import directory_name
 from conformance.evidence.gate import exit_status

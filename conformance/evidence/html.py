@@ -24,7 +24,7 @@ from jinja2 import Environment as Templates
 from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from conformance.decided import MEANING as DECIDED
+from conformance.cases.decided import MEANING as DECIDED
 from conformance.evidence.models import CaseResult, Comparison, Record
 from conformance.evidence.overview import (
     MEANING,

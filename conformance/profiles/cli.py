@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from conformance.cases.library import load_cases
 from conformance.evidence.record import load_run
-from conformance.library import load_cases
 from conformance.profiles import check as judging
 from conformance.targets import spec
 

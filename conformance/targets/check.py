@@ -17,8 +17,8 @@ from itertools import product
 from pydantic import ValidationError
 
 from conformance.case import CACHES
+from conformance.cases.index import index
 from conformance.errors import UsageError
-from conformance.index import index
 from conformance.servers.spec import ServerSpec, parse
 from conformance.tables import problem
 from conformance.targets.layers import check_layers, left_out

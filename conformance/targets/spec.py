@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from conformance import index
+from conformance.cases import index
 from conformance.errors import UsageError
 from conformance.profiles.load import component, own_profile
 from conformance.profiles.model import Known, Lack, Override, Owner, Profile, compose, version_matches

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import conformance.index
+import conformance.cases.index
 from conformance.evidence.record import load_run
 
 FAMILY = "link"
@@ -56,7 +56,7 @@ def test_with_v_there_is_a_line_for_each_case(tmp_path: Path) -> None:
 
 
 def cases_by_pytest(*arguments: str, where: Path) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "pytest", str(conformance.index.CASES), "--target", "reference", "--family", FAMILY]
+    argv = [sys.executable, "-m", "pytest", str(conformance.cases.index.CASES), "--target", "reference", "--family", FAMILY]
     quiet = ["-p", "no:hypothesispytest", "-p", "no:allure_pytest"]
     return subprocess.run([*argv, *quiet, *arguments], cwd=where, capture_output=True, text=True, check=False)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from conformance.case import CASES, Case
+from conformance.cases.library import load_cases
 from conformance.evidence.record import CaseResult
-from conformance.library import load_cases
 from conformance.run.mounted import Runner
 from conformance.run.mounting import MOUNTABLE, MountFailed
 from conformance.targets import guest_mount

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from conformance.cases.library import load_cases
 from conformance.evidence.models import CaseResult, Record, SeenFinding, Verdict
 from conformance.evidence.record import RunWriter
-from conformance.library import load_cases
 from conformance.profiles import check
 from conformance.profiles import load as profiles
 from conformance.profiles.cli import profile

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from conformance import decided
-from conformance.decided import DecidedBy, Step, derive
+from conformance.cases import decided
+from conformance.cases.decided import DecidedBy, Step, derive
 from conformance.evidence.models import CaseResult
 from conformance.evidence.record import load_run
 

@@ -1,7 +1,7 @@
 """Which cases there are, without importing them: ids, layers, families, parameters, the names that -k matches.
 
 Words that a user writes are checked against this before anything starts. Collecting all cases takes seconds, so it is
-done once for each state of the sources, in a process of its own (`python -m conformance.index`), and kept in the cache.
+done once for each state of the sources, in a process of its own (`python -m conformance.cases.index`), and kept in the cache.
 Layers and families are names of files and cost nothing.
 
 Rule of this module: it reads sources and the cache, and never imports a case into the process of a run, where pytest
@@ -93,7 +93,7 @@ def _read(file: Path) -> dict[str, Entry] | None:
 
 def _collected(file: Path | None) -> dict[str, Entry]:
     """Collect in another process, and keep what it says in `file`."""
-    argv = [sys.executable, "-m", "conformance.index"]
+    argv = [sys.executable, "-m", "conformance.cases.index"]
     done = subprocess.run(argv, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=300)
     try:
         loaded = json.loads(done.stdout)
