@@ -19,7 +19,7 @@ servers:
 	@./setup.sh --servers
 
 servers-more: setup
-	@.venv/bin/python -m conformance.servers.fetched
+	@.venv/bin/python -m conformance.sut.servers.fetched
 
 v86: setup
 	@./setup.sh --v86

@@ -67,7 +67,7 @@ def cli() -> None:
 @cli.command()
 def targets() -> None:
     """List the targets that have a TOML file here."""
-    from conformance.targets.spec import load, names  # noqa: PLC0415
+    from conformance.sut.spec import load, names  # noqa: PLC0415
 
     for name in names():
         target = load(name)

@@ -79,12 +79,12 @@ def run(
         "keep_guest": keep_guest, "address": address, "aname": aname, "export": export, "link": link,
     }  # fmt: skip
     with shown("checking what is asked for"):
-        from conformance.targets.spec import load  # noqa: PLC0415 - a second of imports that --help must not wait for
+        from conformance.sut.spec import load  # noqa: PLC0415 - a second of imports that --help must not wait for
 
         loaded = load(target)
         from conformance.cases import index  # noqa: PLC0415 - another, which an unknown target need not wait for
         from conformance.run import preflight  # noqa: PLC0415 - another, which an unknown target need not wait for
-        from conformance.targets.layers import default_layers  # noqa: PLC0415 - as above
+        from conformance.sut.layers import default_layers  # noqa: PLC0415 - as above
 
         preflight.check(preflight.Request(
             target=loaded, options=options, layers=layers, families=families, mounts=mounts, matrix=matrix == "all",

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from conformance.raw.operations import Client
-from conformance.servers import Server, ServerSpec, make
+from conformance.sut.servers import Server, ServerSpec, make
 from conformance.transports.virtqueue import RingLink
 from protocol import codec
 from protocol.constants import GETATTR_BASIC

@@ -34,10 +34,10 @@ from conformance.run.mounted import Runner
 from conformance.run.mounting import MOUNTABLE
 from conformance.run.reporter import RunReporter, send, take_over
 from conformance.run.workers import Workers
-from conformance.targets import kinds
-from conformance.targets.layers import default_layers, said_of_left_out
-from conformance.targets.roads import BELOW, chosen_link
-from conformance.targets.spec import Target, load
+from conformance.sut import kinds
+from conformance.sut.layers import default_layers, said_of_left_out
+from conformance.sut.spec import Target, load
+from conformance.sut.transport_choice import BELOW, chosen_link
 from conformance.vfs.mount_options import DEFAULT, MountOptions, for_all_cases, matrix, parse
 from guests.host import signals
 from guests.host.processes import clean_left_over, end_with_parent

@@ -13,8 +13,8 @@ import click
 
 from conformance.errors import UsageError
 from conformance.run.preflight import check_environment, check_results
-from conformance.targets import kinds, spec
-from conformance.targets.layers import FLAGS
+from conformance.sut import kinds, spec
+from conformance.sut.layers import FLAGS
 from conformance.vfs.mount_options import for_all_cases
 from guests.words import shown, unknown
 from soak import journal as journals

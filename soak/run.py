@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from conformance.errors import InfrastructureError, SuiteError, Undrivable, UsageError
-from conformance.targets import kinds, spec
-from conformance.targets.deployment import Deployment
+from conformance.sut import kinds, spec
+from conformance.sut.deployment import Deployment
 from conformance.vfs.mount_options import MountOptions, parse
 from guests.agent.link import AgentBug, CallHung, LinkLost, WorkerDied
 from guests.host import signals

@@ -11,7 +11,7 @@ import click
 from conformance.cases.library import load_cases
 from conformance.evidence.record import load_run
 from conformance.profiles import check as judging
-from conformance.targets import spec
+from conformance.sut import spec
 
 
 @click.group()

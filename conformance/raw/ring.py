@@ -23,8 +23,8 @@ from conformance.raw.guarded_memory import WatchedMemory
 from conformance.raw.operations import UNAME
 from conformance.raw.session import WireOutcome, WireSession
 from conformance.run.raw import WireRunner
-from conformance.servers.devices import DeviceServer
-from conformance.targets.spec import Target
+from conformance.sut.servers.qtest import DeviceServer
+from conformance.sut.spec import Target
 from conformance.vfs.trace import Crossed
 from conformance.virtio.device import Device, DeviceGone, RingTimeout
 from conformance.virtio.driver import PLAIN, go, largest_queue, make_queue, negotiate

@@ -19,9 +19,9 @@ from conformance.run.evidence import case_result
 from conformance.run.ground import GroundLost
 from conformance.run.mounting import MountFailed, Unmountable
 from conformance.run.verdict import judge, not_in_older
-from conformance.targets.deployment import Deployment
-from conformance.targets.nowhere import Nowhere
-from conformance.targets.spec import Target
+from conformance.sut.deployment import Deployment
+from conformance.sut.no_outside import Nowhere
+from conformance.sut.spec import Target
 from conformance.vfs.extra_shares import Further
 from conformance.vfs.mount_options import DEFAULT, MountOptions, rules_of
 from conformance.vfs.share import CACHED, Share

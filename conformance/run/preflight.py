@@ -17,9 +17,9 @@ from typing import Any
 
 from conformance.cases import index
 from conformance.errors import UsageError
-from conformance.targets import kinds
-from conformance.targets.layers import check_layers, check_options, default_layers
-from conformance.targets.spec import Target
+from conformance.sut import kinds
+from conformance.sut.layers import check_layers, check_options, default_layers
+from conformance.sut.spec import Target
 from conformance.vfs.mount_options import MountOptions, for_all_cases
 from guests.words import nearest, shown, unknown
 
@@ -32,7 +32,7 @@ class Request:
 
     target: Target
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What deployments get; the keys are those of `conformance.targets.layers.FLAGS`."""
+    """What deployments get; the keys are those of `conformance.sut.layers.FLAGS`."""
     layers: Sequence[str] = ()
     families: Sequence[str] = ()
     mounts: Sequence[str] = ()

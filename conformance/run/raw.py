@@ -15,7 +15,7 @@ from conformance.raw.health import lacking, told
 from conformance.raw.session import WireSession
 from conformance.run.evidence import case_result
 from conformance.run.verdict import judge
-from conformance.targets.spec import Target
+from conformance.sut.spec import Target
 
 
 class WireRunner:
@@ -43,7 +43,7 @@ class WireRunner:
             self.broken = e
 
     def environment(self) -> dict[str, Any]:
-        """See `conformance.targets.deployment.Deployment`."""
+        """See `conformance.sut.deployment.Deployment`."""
         lines = self.told()
         return self.session.versions() | ({"messages not implemented": "; ".join(lines)} if lines else {})
 

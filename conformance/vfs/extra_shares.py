@@ -10,7 +10,7 @@ import contextlib
 
 from conformance.errors import InfrastructureError, TargetDied
 from conformance.run.ground import GroundLost
-from conformance.targets.deployment import Deployment, Device, Place
+from conformance.sut.deployment import Deployment, Device, Place
 from conformance.vfs.mount_options import MountOptions, rules_of
 from conformance.vfs.share import Share
 from conformance.vfs.trace import NOTHING, Crossed, parse

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from assay9.run import run
-from conformance.targets.layers import FLAGS, default_layers, drivable
-from conformance.targets.spec import load, names
+from conformance.sut.layers import FLAGS, default_layers, drivable
+from conformance.sut.spec import load, names
 from guests.machines.qemu import check as qemu_check
 
 TEXT = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from assay9 import refusal
-from conformance.targets import spec
+from conformance.sut import spec
 from tests.cli.conftest import Command
 
 

@@ -11,10 +11,10 @@ from conformance.case import Case
 from conformance.checks import equal, fields
 from conformance.errors import UsageError
 from conformance.run.mounted import Runner
-from conformance.targets import kinds
-from conformance.targets.local import LocalDeployment
-from conformance.targets.nowhere import Nowhere
-from conformance.targets.spec import Target, load
+from conformance.sut import kinds
+from conformance.sut.local.deployment import LocalDeployment
+from conformance.sut.no_outside import Nowhere
+from conformance.sut.spec import Target, load
 from conformance.vfs.mount_options import DEFAULT
 from conformance.vfs.share import Share
 from conformance.vfs.without_outside import only_compares

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from conformance.errors import UsageError
-from conformance.targets import kinds
-from conformance.targets.backends import Backends
-from conformance.targets.layers import default_layers
-from conformance.targets.roads import links_of
-from conformance.targets.spec import load
+from conformance.sut import kinds
+from conformance.sut.backends import Backends
+from conformance.sut.layers import default_layers
+from conformance.sut.spec import load
+from conformance.sut.transport_choice import links_of
 
 
 def target(directory: Path, text: str) -> str:

@@ -19,8 +19,8 @@ import pytest
 from conformance.case import CASES, case
 from conformance.evidence.record import CaseResult
 from conformance.run.mounted import Runner
-from conformance.targets.local import LocalDeployment
-from conformance.targets.spec import load
+from conformance.sut.local.deployment import LocalDeployment
+from conformance.sut.spec import load
 from conformance.vfs.mount_options import DEFAULT
 from conformance.vfs.share import Share
 from guests.agent.link import AgentLink, Reply

@@ -22,7 +22,7 @@ from conformance.case import CACHES, Case
 from conformance.checks import CODES, fields
 from conformance.evidence.message_matrix import CALL_LAYERS, NEVER_SENT, lines, matrix
 from conformance.features import FEATURES
-from conformance.targets import spec
+from conformance.sut import spec
 from conformance.vfs.mount_options import DEFAULT, parse
 from conformance.vfs.without_outside import reached
 from protocol.fields import Dialect

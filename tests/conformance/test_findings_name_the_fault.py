@@ -20,8 +20,8 @@ from conformance.case import CASES, Case
 from conformance.checks import fields
 from conformance.evidence.record import CaseResult
 from conformance.run.mounted import Runner
-from conformance.targets.local import LocalDeployment
-from conformance.targets.spec import load
+from conformance.sut.local.deployment import LocalDeployment
+from conformance.sut.spec import load
 from conformance.vfs.mount_options import parse
 from conformance.vfs.share import Share
 from guests.agent.link import AgentLink, CallError, Reply

@@ -19,11 +19,11 @@ import pytest
 from conformance.evidence.record import CaseResult
 from conformance.run.ground import SCRATCH_MB, GroundLost, HostGround, Place
 from conformance.run.mounted import Runner
-from conformance.servers.process import ServerProcess
-from conformance.targets import kinds
-from conformance.targets.local import LocalDeployment
-from conformance.targets.spec import load
-from conformance.targets.uml import UmlDeployment
+from conformance.sut import kinds
+from conformance.sut.local.deployment import LocalDeployment
+from conformance.sut.process import ServerProcess
+from conformance.sut.spec import load
+from conformance.sut.uml.deployment import UmlDeployment
 from conformance.vfs.share import Share
 from guests.host import endings
 from guests.images.recipe import load_recipe

@@ -16,10 +16,10 @@ from conformance.cases.library import load_cases
 from conformance.evidence.record import CaseResult
 from conformance.run.mounted import Runner
 from conformance.run.mounting import MOUNTABLE, MountFailed
-from conformance.targets import guest_mount
-from conformance.targets.local import LocalDeployment
-from conformance.targets.spec import load
-from conformance.targets.uml import UmlDeployment
+from conformance.sut import guest_mount
+from conformance.sut.local.deployment import LocalDeployment
+from conformance.sut.spec import load
+from conformance.sut.uml.deployment import UmlDeployment
 from conformance.vfs.mount_options import DEFAULT, MountOptions, parse
 from guests.agent.link import AgentLink, CallHung
 from guests.images.recipe import load_recipe

@@ -12,7 +12,7 @@ from conformance.checks import CODES
 from conformance.errors import Finding, UsageError
 from conformance.profiles import load as profiles
 from conformance.profiles.model import Known, Profile, Setting, compose, matches, version_matches
-from conformance.targets import spec
+from conformance.sut import spec
 
 FOUND = Finding("size of 'f': 14, expected 10", "field:size", {"what": "size of 'f'", "seen": "14", "expected": "10"})
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from conformance.run.mounted import Runner
-from conformance.targets import kinds, uml
-from conformance.targets.local import LocalDeployment
-from conformance.targets.qemu import QemuDeployment
-from conformance.targets.spec import load
+from conformance.sut import kinds
+from conformance.sut.local.deployment import LocalDeployment
+from conformance.sut.qemu.deployment import QemuDeployment
+from conformance.sut.spec import load
+from conformance.sut.uml import deployment as uml
 from conformance.vfs.share import Share
 from guests.agent.link import CallHung
 from guests.errors import InfrastructureError

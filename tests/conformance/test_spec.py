@@ -1,4 +1,4 @@
-"""conformance.targets.spec: what a target's TOML may say, and how what is wrong in it is named."""
+"""conformance.sut.spec: what a target's TOML may say, and how what is wrong in it is named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from conformance.errors import UsageError
 from conformance.features import FEATURES
-from conformance.targets.spec import Target, load, names
+from conformance.sut.spec import Target, load, names
 
 GOOD = 'kind = "qemu"\ntitle = "a target"\n'
 KNOWN = '[[profile.known]]\ncase = "MODE-001"\nreason = "r"\nlink = "l"\nfinding = "errno"\n'

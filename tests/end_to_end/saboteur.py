@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from conformance.errors import InfrastructureError
-from conformance.targets import kinds
+from conformance.sut import kinds
 
 _WANTED = [part.partition(":")[::2] for part in os.environ.get("A9_SABOTAGE", "").split()]
 

@@ -73,7 +73,7 @@ class _Session(RingSession):
     """A session on the model, without a run's directory."""
 
     def __init__(self, model: ModelDevice) -> None:
-        from conformance.servers.spec import ServerSpec  # noqa: PLC0415
+        from conformance.sut.servers.spec import ServerSpec  # noqa: PLC0415
 
         self.server = cast(Any, _Server(model))
         self.spec = ServerSpec(program="external")

@@ -12,11 +12,11 @@ import pytest
 
 from conformance.errors import InfrastructureError, SuiteError, UsageError
 from conformance.raw.operations import Client
-from conformance.servers import Server, ServerSpec, make
-from conformance.servers.back_ends import ReferenceDevice
-from conformance.servers.make import check
-from conformance.targets.roads import chosen_link, links_of, reached
-from conformance.targets.spec import load
+from conformance.sut.servers import Server, ServerSpec, make
+from conformance.sut.servers.make import check
+from conformance.sut.servers.vhost_user import ReferenceDevice
+from conformance.sut.spec import load
+from conformance.sut.transport_choice import chosen_link, links_of, reached
 from conformance.transports.base import LinkClosed, LinkTimeout
 from conformance.transports.virtqueue import RingLink
 from conformance.virtio import guest_pci_payload as guest_side
@@ -222,7 +222,7 @@ def test_the_reference_device_in_qemu(tmp_path: Path) -> None:
 @pytest.mark.guest
 def test_a_guest_gets_its_device_back(tmp_path: Path) -> None:
     """As often as ASSAY9_GIVE_BACKS says; every fourth time over SSH."""
-    from conformance.servers.guest import GuestServer  # noqa: PLC0415
+    from conformance.sut.servers.guest_pci import GuestServer  # noqa: PLC0415
 
     server = GuestServer(ServerSpec(program="guest-pci"), tmp_path)
     server.start()

@@ -29,7 +29,7 @@ from typing import Any, cast
 
 from conformance.errors import Undrivable
 from conformance.raw.ring import Ring, RingSession
-from conformance.servers.process import ServerProcess
+from conformance.sut.process import ServerProcess
 from conformance.virtio.device import DeviceGone, Rings
 from conformance.virtio.driver import PLAIN
 from conformance.virtio.queues import PackedQueue, Segment, SplitQueue

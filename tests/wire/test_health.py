@@ -18,7 +18,7 @@ from conformance.raw.client import NoReply
 from conformance.raw.session import WireSession
 from conformance.raw.wire import Wire
 from conformance.run.raw import WireRunner
-from conformance.targets.spec import Target
+from conformance.sut.spec import Target
 from tests.mutants.proxy import Proxy
 from tests.wire.test_survival import case_of
 from tests.wire.wrong_server import HoldsALock

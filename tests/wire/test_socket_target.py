@@ -16,9 +16,9 @@ import pytest
 from conformance.errors import InfrastructureError, UsageError
 from conformance.raw.wire import Wire
 from conformance.run.raw import WireRunner
-from conformance.servers.make import check as check_server
-from conformance.servers.spec import parse
-from conformance.targets.spec import load
+from conformance.sut.servers.make import check as check_server
+from conformance.sut.servers.spec import parse
+from conformance.sut.spec import load
 from protocol.codec import decode, frame
 from protocol.messages import Rversion
 from tests.wire.test_survival import case_of

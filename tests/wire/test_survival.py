@@ -18,7 +18,7 @@ from conformance.errors import Finding
 from conformance.evidence.record import CaseResult
 from conformance.raw.wire import Wire
 from conformance.run.raw import WireRunner
-from conformance.targets.spec import Target
+from conformance.sut.spec import Target
 from guests.host.endings import OutOfMemory
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="servers under test are contained, which takes root")

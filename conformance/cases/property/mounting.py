@@ -1,6 +1,6 @@
 """Mounts that property cases make on the host, below the export; each is undone when its block ends.
 
-They live in the mount namespace of the run's own (see `conformance.targets.qemu`): nobody else sees
+They live in the mount namespace of the run's own (see `conformance.sut.qemu.deployment`): nobody else sees
 them, and a killed run leaves none.
 """
 

@@ -19,11 +19,11 @@ from typing import Any, Generic, TypeVar
 
 from conformance.errors import InfrastructureError
 from conformance.run.ground import GroundLost, HostGround, cache_place, lost, results_place, scratch_place
-from conformance.servers.containment import contain
-from conformance.targets.deployment import Progress
-from conformance.targets.guest_mount import mount_9p, mounted, unmount
-from conformance.targets.scratch import Scratch
-from conformance.targets.spec import Target
+from conformance.sut.containment import contain
+from conformance.sut.deployment import Progress
+from conformance.sut.guest_mount import mount_9p, mounted, unmount
+from conformance.sut.scratch import Scratch
+from conformance.sut.spec import Target
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink, LinkLost, LocalChannel
 from guests.host import paths

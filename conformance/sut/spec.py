@@ -15,7 +15,7 @@ from conformance.cases import index
 from conformance.errors import UsageError
 from conformance.profiles.load import component, own_profile
 from conformance.profiles.model import Known, Lack, Override, Owner, Profile, compose, version_matches
-from conformance.tables import problem, read, word
+from conformance.sut.tables import problem, read, word
 from guests.words import unknown
 
 __all__ = [
@@ -67,7 +67,7 @@ class Target(Strict):
     """What the target is made of, as far as profiles go: names in conformance/profiles, or TOML files of one's own."""
     machine: MachineTable = MachineTable()
     server: dict[str, Any] = {}
-    """Validated by the kind's own model (conformance.servers.spec)."""
+    """Validated by the kind's own model (conformance.sut.servers.spec)."""
     profile: Profile = Profile()
     """Once loaded: what the target's own [profile] declares, and then what its components do."""
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.targets import security_models
-from conformance.targets.deployment import Device, Place, Progress
-from conformance.targets.guest import TAGS, GuestDeployment
-from conformance.targets.second import Devices, SecondMachines
-from conformance.targets.spec import MachineTable, Target
+from conformance.sut.deployment import Device, Place, Progress
+from conformance.sut.linux_guest import TAGS, GuestDeployment
+from conformance.sut.qemu import security_models
+from conformance.sut.qemu.second_vm import Devices, SecondMachines
+from conformance.sut.spec import MachineTable, Target
 from conformance.vfs.compare import Comparer
 from conformance.vfs.mount_options import MountOptions
 from guests.host.progress import silent

@@ -88,7 +88,7 @@ class Fetched:
             tar.extractall(temporary / "root", members, filter="tar")
         if missing := [name for name in sorted(wanted) if not (temporary / "root" / name).exists()]:
             raise InfrastructureError(f"{self.title}: {', '.join(missing)} is not in Debian's {self.suite}",
-                                      "the package has changed: see conformance/servers/fetched.py")  # fmt: skip
+                                      "the package has changed: see conformance/sut/servers/fetched.py")  # fmt: skip
         archive.unlink()
         made = {"version": version, "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         (temporary / "manifest.json").write_text(json.dumps(made), encoding="utf-8")
@@ -138,7 +138,7 @@ ALL = (P9UFS, CROSVM)
 
 
 def main() -> None:
-    """`python -m conformance.servers.fetched`: have all of them in the cache."""
+    """`python -m conformance.sut.servers.fetched`: have all of them in the cache."""
     for one in ALL:
         one.ensure(lambda text: print(f"assay9: {text}", file=sys.stderr, flush=True))
         print(f"{one.name}: {one.version()}, {one.directory}")

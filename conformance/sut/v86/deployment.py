@@ -21,13 +21,13 @@ from typing import Any
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
 from conformance.run.ground import GroundLost
-from conformance.servers.process import ServerProcess
-from conformance.targets import security_models
-from conformance.targets.check import backend_table
-from conformance.targets.deployment import Device, Place, Progress
-from conformance.targets.guest import GuestDeployment
-from conformance.targets.nowhere import Nowhere
-from conformance.targets.spec import Target
+from conformance.sut.check import backend_table
+from conformance.sut.deployment import Device, Place, Progress
+from conformance.sut.linux_guest import GuestDeployment
+from conformance.sut.no_outside import Nowhere
+from conformance.sut.process import ServerProcess
+from conformance.sut.qemu import security_models
+from conformance.sut.spec import Target
 from conformance.vfs.compare import Comparer
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink

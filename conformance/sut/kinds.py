@@ -11,13 +11,13 @@ from conformance.case import Case
 from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.record import CaseResult
 from conformance.run.mounted import Runner
-from conformance.servers.make import check as check_server
-from conformance.servers.spec import parse
-from conformance.targets.check import check_spec, check_target
-from conformance.targets.deployment import Deployment, Progress
-from conformance.targets.layers import FLAGS, check_options
-from conformance.targets.roads import BELOW, chosen_link, reached
-from conformance.targets.spec import Target
+from conformance.sut.check import check_spec, check_target
+from conformance.sut.deployment import Deployment, Progress
+from conformance.sut.layers import FLAGS, check_options
+from conformance.sut.servers.make import check as check_server
+from conformance.sut.servers.spec import parse
+from conformance.sut.spec import Target
+from conformance.sut.transport_choice import BELOW, chosen_link, reached
 from guests.images.recipe import recipe_names
 from guests.machines.qemu import check as qemu_check
 from guests.machines.qemu import private as private_qemu
@@ -50,7 +50,7 @@ def check(target: Target, options: dict[str, Any], layers: Sequence[str] = ("vfs
 
 def _check_qemu(target: Target, options: dict[str, Any], layers: Sequence[str]) -> None:
     """Refuse a QEMU that is not there or cannot do what the run needs; each lack by name."""
-    from conformance.targets.qemu import find_program, security_model  # noqa: PLC0415
+    from conformance.sut.qemu.deployment import find_program, security_model  # noqa: PLC0415
 
     security_model(options.get("security_model"), target.machine)
     program = options.get("qemu") or target.machine.program
@@ -85,27 +85,27 @@ def _check_v86(target: Target, options: dict[str, Any]) -> None:
 def deployment(target: Target, run_dir: Path, progress: Progress, options: dict[str, Any]) -> Deployment:
     """The deployment of that target, not yet started."""
     if target.kind == "qemu" and target.server:
-        from conformance.targets.qemu_vhost import VhostQemuDeployment  # noqa: PLC0415
+        from conformance.sut.qemu.vhost_user import VhostQemuDeployment  # noqa: PLC0415
 
         return VhostQemuDeployment(target, run_dir, progress, options)
     if target.kind == "qemu":
-        from conformance.targets.qemu import QemuDeployment  # noqa: PLC0415
+        from conformance.sut.qemu.deployment import QemuDeployment  # noqa: PLC0415
 
         return QemuDeployment(target, run_dir, progress, options)
     if target.kind == "tcp":
-        from conformance.targets.tcp import TcpDeployment  # noqa: PLC0415
+        from conformance.sut.qemu.tcp import TcpDeployment  # noqa: PLC0415
 
         return TcpDeployment(target, run_dir, progress, options)
     if target.kind == "uml":
-        from conformance.targets.uml import UmlDeployment  # noqa: PLC0415
+        from conformance.sut.uml.deployment import UmlDeployment  # noqa: PLC0415
 
         return UmlDeployment(target, run_dir, progress, options)
     if target.kind == "v86":
-        from conformance.targets.v86 import V86Deployment  # noqa: PLC0415
+        from conformance.sut.v86.deployment import V86Deployment  # noqa: PLC0415
 
         return V86Deployment(target, run_dir, progress, options)
     if target.kind == "local":
-        from conformance.targets.local import LocalDeployment  # noqa: PLC0415
+        from conformance.sut.local.deployment import LocalDeployment  # noqa: PLC0415
 
         return LocalDeployment(target, run_dir, progress, options)
     raise UsageError(f"target {target.name} is of kind {target.kind}, which has no file system to mount")

@@ -1,6 +1,6 @@
 """The `[server]` table of a target: which server, how it is reached, what it is asked for.
 
-Rule of this module: data only; `conformance.servers.make` turns it into something that runs.
+Rule of this module: data only; `conformance.sut.servers.make` turns it into something that runs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.errors import UsageError
 from conformance.raw.operations import UNAME
-from conformance.tables import problem
+from conformance.sut.tables import problem
 
 Program = Literal["reference", "diod", "ganesha", "p9ufs", "crosvm-p9", "command", "external", "qtest",
                   "reference-in-qemu", "guest-pci", "vhost-user"]  # fmt: skip

@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from conformance.errors import InfrastructureError
 from conformance.run.ground import GroundLost, ended_by_another
-from conformance.servers.containment import contain
+from conformance.sut.containment import contain
 from guests.host.endings import OutOfMemory, how_ended, sent_signal, stopped
 from guests.host.processes import reap
 
@@ -50,7 +50,7 @@ class ServerProcess:
         own_network: bool = False,
         ignore_sigpipe: bool = False,
     ) -> None:
-        """Start it; it can write below `writable` and nowhere else (`conformance.servers.containment`), and has an
+        """Start it; it can write below `writable` and nowhere else (`conformance.sut.containment`), and has an
         empty file system of its own on each of `own_mounts`.
 
         Raises InfrastructureError when the program cannot be started so.

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.run.ground import GroundLost
-from conformance.servers.devices import MEGABYTES, SLOT, TAG, OverRings, QtestServer
-from conformance.servers.programs import ReferenceServer
-from conformance.servers.spec import ServerSpec
+from conformance.sut.servers.programs import ReferenceServer
+from conformance.sut.servers.qtest import MEGABYTES, SLOT, TAG, OverRings, QtestServer
+from conformance.sut.servers.spec import ServerSpec
 from conformance.transports.virtqueue import RingLink
 from conformance.virtio.device import Device, DeviceGone
 from conformance.virtio.vhost_user import VhostUserDevice

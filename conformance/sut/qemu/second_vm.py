@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from conformance.targets.deployment import Device, Place
+from conformance.sut.deployment import Device, Place
 from conformance.vfs.mount_options import MountOptions
 
 if TYPE_CHECKING:
-    from conformance.targets.qemu import QemuDeployment
+    from conformance.sut.qemu.deployment import QemuDeployment
 
 Devices = tuple[Device, ...]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from conformance.run.ground import GroundLost
-from conformance.targets.spec import Target
+from conformance.sut.spec import Target
 from conformance.vfs.compare import Comparer
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from conformance.errors import UsageError
-from conformance.targets.roads import BELOW, chosen_link, links_of
-from conformance.targets.spec import Target
+from conformance.sut.spec import Target
+from conformance.sut.transport_choice import BELOW, chosen_link, links_of
 
 MOUNTED = ("vfs", "property")
 """Layers whose cases need a mounted share."""

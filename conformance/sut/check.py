@@ -1,6 +1,6 @@
 """Every word of a target's TOML is checked against what exists, before anything starts.
 
-`conformance.targets.spec` has refused what is no table of a target; here is what needs more than the file: the cases
+`conformance.sut.spec` has refused what is no table of a target; here is what needs more than the file: the cases
 that there are, the guests, the mounts that can be asked for, the placeholders of a command, the tables that mean
 something for the target's kind. Each refusal is a UsageError of one line.
 """
@@ -19,11 +19,11 @@ from pydantic import ValidationError
 from conformance.case import CACHES
 from conformance.cases.index import index
 from conformance.errors import UsageError
-from conformance.servers.spec import ServerSpec, parse
-from conformance.tables import problem
-from conformance.targets.layers import check_layers, left_out
-from conformance.targets.security_models import MODELS
-from conformance.targets.spec import BackendTable, MachineTable, Profile, Target
+from conformance.sut.layers import check_layers, left_out
+from conformance.sut.qemu.security_models import MODELS
+from conformance.sut.servers.spec import ServerSpec, parse
+from conformance.sut.spec import BackendTable, MachineTable, Profile, Target
+from conformance.sut.tables import problem
 from conformance.vfs.mount_options import ACCESS, VERSIONS, MountOptions
 from guests.images.recipe import recipe_names
 from guests.words import nearest, shown, unknown

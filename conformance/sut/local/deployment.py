@@ -18,9 +18,9 @@ from typing import Any
 from conformance.errors import InfrastructureError, Undrivable
 from conformance.features import FEATURES
 from conformance.run.ground import GroundLost, HostGround, ended_by_another, results_place, scratch_place
-from conformance.targets.deployment import Device, Place, Progress
-from conformance.targets.scratch import Scratch
-from conformance.targets.spec import Target
+from conformance.sut.deployment import Device, Place, Progress
+from conformance.sut.scratch import Scratch
+from conformance.sut.spec import Target
 from conformance.vfs.compare import Comparer
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink, LocalChannel

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.run.ground import GroundLost
-from conformance.servers.greeting import check_greeting
-from conformance.servers.spec import ServerSpec
+from conformance.sut.servers.greeting import check_greeting
+from conformance.sut.servers.spec import ServerSpec
 from conformance.transports.base import Link
 from conformance.transports.socket import SocketLink, connect_tcp, connect_unix
 from guests.host.endings import OutOfMemory

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from conformance.errors import InfrastructureError
 from conformance.run.ground import GroundLost
-from conformance.servers.devices import OverRings
-from conformance.servers.spec import ServerSpec
-from conformance.targets.spec import MachineTable, Target
+from conformance.sut.servers.qtest import OverRings
+from conformance.sut.servers.spec import ServerSpec
+from conformance.sut.spec import MachineTable, Target
 from conformance.virtio import guest_pci_payload as guest_side
 from conformance.virtio.device import Device, DeviceGone
 from conformance.virtio.guest_pci import GuestBus, by_shell
@@ -29,8 +29,8 @@ class GuestServer(OverRings):
     patience = 20.0
 
     def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
-        from conformance.targets.guest import TAGS  # noqa: PLC0415 - it imports this package
-        from conformance.targets.qemu import QemuDeployment  # noqa: PLC0415 - as above
+        from conformance.sut.linux_guest import TAGS  # noqa: PLC0415 - it imports this package
+        from conformance.sut.qemu.deployment import QemuDeployment  # noqa: PLC0415 - as above
 
         self.spec, self.run_dir = spec, run_dir
         self.name = "QEMU"

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.run.ground import GroundLost
-from conformance.servers.fetched import CROSVM, P9UFS
-from conformance.servers.process import ServerProcess, free_port
-from conformance.servers.spec import ServerSpec
-from conformance.targets.scratch import Scratch
+from conformance.sut.process import ServerProcess, free_port
+from conformance.sut.scratch import Scratch
+from conformance.sut.servers.fetched import CROSVM, P9UFS
+from conformance.sut.servers.spec import ServerSpec
 from conformance.transports.base import Link
 from conformance.transports.socket import SocketLink, connect_tcp, connect_unix
 from guests.host.endings import OutOfMemory

@@ -13,10 +13,10 @@ from typing import Protocol
 
 from conformance.errors import Finding, InfrastructureError
 from conformance.run.ground import GroundLost
-from conformance.servers.base import Server
-from conformance.servers.process import ServerProcess
-from conformance.servers.spec import ServerSpec
-from conformance.targets.scratch import Scratch
+from conformance.sut.process import ServerProcess
+from conformance.sut.scratch import Scratch
+from conformance.sut.servers.base import Server
+from conformance.sut.servers.spec import ServerSpec
 from conformance.transports.base import Capability, Link
 from conformance.transports.virtqueue import RingLink
 from conformance.virtio.device import Device, DeviceGone
@@ -73,7 +73,7 @@ class QtestServer(OverRings):
 
     def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
         self.spec = spec
-        from conformance.targets.qemu import find_program  # noqa: PLC0415 - it imports this package
+        from conformance.sut.qemu.deployment import find_program  # noqa: PLC0415 - it imports this package
 
         self.program = find_program(str(spec.options.get("qemu", "qemu-system-x86_64")))
         self.legacy = bool(spec.options.get("legacy", False))
@@ -175,7 +175,7 @@ class QtestServer(OverRings):
 
     def version(self) -> str:
         """See Server."""
-        from conformance.targets.qemu import program_version  # noqa: PLC0415 - it imports this package
+        from conformance.sut.qemu.deployment import program_version  # noqa: PLC0415 - it imports this package
 
         with contextlib.suppress(InfrastructureError):
             return program_version(self.program)

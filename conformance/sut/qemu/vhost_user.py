@@ -14,11 +14,11 @@ from typing import Any
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
 from conformance.run.ground import GroundLost
-from conformance.targets.backends import Backends
-from conformance.targets.deployment import Device, Place, Progress
-from conformance.targets.guest import TAGS
-from conformance.targets.qemu import QemuDeployment
-from conformance.targets.spec import Target
+from conformance.sut.backends import Backends
+from conformance.sut.deployment import Device, Place, Progress
+from conformance.sut.linux_guest import TAGS
+from conformance.sut.qemu.deployment import QemuDeployment
+from conformance.sut.spec import Target
 from conformance.vfs.mount_options import MountOptions
 from guests.machines.qemu.machine import MachineSpec
 

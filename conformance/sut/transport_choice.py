@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from conformance.errors import UsageError
-from conformance.targets.spec import Target
+from conformance.sut.spec import Target
 from guests.words import unknown
 
 _VHOST_USER = ("vhost-user", "vhost-user-inband", "vhost-user-legacy")

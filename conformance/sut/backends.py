@@ -9,10 +9,10 @@ import tempfile
 from pathlib import Path
 
 from conformance.run.ground import GroundLost
-from conformance.servers.process import ServerProcess
-from conformance.targets.check import backend_table
-from conformance.targets.guest import TAGS
-from conformance.targets.spec import Target
+from conformance.sut.check import backend_table
+from conformance.sut.linux_guest import TAGS
+from conformance.sut.process import ServerProcess
+from conformance.sut.spec import Target
 from guests.host import paths
 from guests.host.endings import OutOfMemory
 from guests.host.processes import claim

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.servers.back_ends import ReferenceDevice, ReferenceInQemu, VhostUserServer
-from conformance.servers.base import Server
-from conformance.servers.devices import QtestServer
-from conformance.servers.external import ExternalServer
-from conformance.servers.greeting import check_greeting
-from conformance.servers.programs import (
+from conformance.sut.scratch import Scratch
+from conformance.sut.servers.base import Server
+from conformance.sut.servers.external import ExternalServer
+from conformance.sut.servers.greeting import check_greeting
+from conformance.sut.servers.programs import (
     CommandServer,
     CrosvmServer,
     DiodServer,
@@ -21,8 +20,9 @@ from conformance.servers.programs import (
     P9ufsServer,
     ReferenceServer,
 )
-from conformance.servers.spec import ServerSpec
-from conformance.targets.scratch import Scratch
+from conformance.sut.servers.qtest import QtestServer
+from conformance.sut.servers.spec import ServerSpec
+from conformance.sut.servers.vhost_user import ReferenceDevice, ReferenceInQemu, VhostUserServer
 from guests.words import shown
 
 SOCKET_PATH = 107
@@ -44,7 +44,7 @@ def make(spec: ServerSpec, run_dir: Path) -> Server:
         "vhost-user": VhostUserServer,
     }
     if spec.program == "guest-pci":
-        from conformance.servers.guest import GuestServer  # noqa: PLC0415 - it needs the targets, which import this
+        from conformance.sut.servers.guest_pci import GuestServer  # noqa: PLC0415 - it needs the targets, which import this
 
         return GuestServer(spec, run_dir)
     if spec.program == "reference" and spec.transport == "vhost-user":
