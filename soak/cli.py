@@ -18,8 +18,8 @@ from conformance.sut.layers import FLAGS
 from conformance.vfs.mount_options import for_all_cases
 from guests.words import shown, unknown
 from soak import journal as journals
-from soak.disturbances import KINDS
-from soak.disturbances import check as check_disturbances
+from soak.faults import KINDS
+from soak.faults import check as check_disturbances
 from soak.plan import Plan, duration, jobs_of, seconds_of
 from soak.report.text import text_of
 from soak.report.write import write

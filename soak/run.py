@@ -21,8 +21,8 @@ from guests.agent.link import AgentBug, CallHung, LinkLost, WorkerDied
 from guests.host import signals
 from guests.host.processes import clean_left_over
 from soak.artefacts import Artefacts
-from soak.disturbances import Scene
-from soak.disturber import Disturber
+from soak.faults import Scene
+from soak.injector import Disturber
 from soak.jobs import RunningJob
 from soak.journal import Iteration, Journal
 from soak.plan import Plan

@@ -15,14 +15,14 @@ from unittest import mock
 import pytest
 
 from conformance.errors import UsageError
-from soak import disturbances
+from soak import faults as disturbances
 from soak import journal as journals
-from soak.disturbances.host import Busy, Pause
-from soak.disturbances.inside import Signals
-from soak.disturbances.power import UNHEARD, promised
-from soak.disturbances.scene import Scene
-from soak.disturbances.space import fill
-from soak.disturber import Disturber
+from soak.faults.host import Busy, Pause
+from soak.faults.inside import Signals
+from soak.faults.power import UNHEARD, promised
+from soak.faults.scene import Scene
+from soak.faults.space import fill
+from soak.injector import Disturber
 from soak.inside import promises, storm
 from soak.journal import Journal
 from soak.judges import Record

@@ -12,7 +12,7 @@ from typing import Any
 
 from conformance.errors import InfrastructureError
 from guests.agent.link import CallError, LinkLost
-from soak.disturbances.scene import Scene
+from soak.faults.scene import Scene
 
 CHUNK = 64 << 20
 PATIENCE = 1800.0

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from guests.host.processes import dying_with_parent, end, start_time
-from soak.disturbances.scene import Scene
+from soak.faults.scene import Scene
 
 
 class Pause:

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from conformance.errors import UsageError
 from guests.words import unknown
-from soak.disturbances import host, inside, power, space
-from soak.disturbances.scene import Scene
+from soak.faults import host, inside, power, space
+from soak.faults.scene import Scene
 
 
 class Disturbance(Protocol):

@@ -6,7 +6,7 @@ import random
 import time
 from typing import Any
 
-from soak.disturbances.scene import Scene
+from soak.faults.scene import Scene
 from soak.program import InsideProgram
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from guests.agent.link import AgentBug, CallHung, LinkLost
 from guests.host.processes import start_time
-from soak.disturbances.scene import Scene
+from soak.faults.scene import Scene
 from soak.inside.promises import steps
 from soak.program import InsideProgram
 
