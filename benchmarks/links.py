@@ -26,7 +26,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from conformance.raw.operations import Client
-from conformance.sut.servers import Server, ServerSpec, make
+from conformance.sut.servers.base import Server
+from conformance.sut.servers.make import make
+from conformance.sut.servers.spec import ServerSpec
 from conformance.transports.virtqueue import RingLink
 from protocol import codec
 from protocol.constants import GETATTR_BASIC

@@ -29,8 +29,10 @@ from itertools import count
 from pathlib import Path
 
 from conformance.raw.operations import Client
-from conformance.sut.servers import Server, ServerSpec, make
+from conformance.sut.servers.base import Server
+from conformance.sut.servers.make import make
 from conformance.sut.servers.programs import ReferenceServer
+from conformance.sut.servers.spec import ServerSpec
 from protocol import codec
 from protocol.constants import O_EXCL, O_RDWR, TWRITE_HDRSZ
 from protocol.dirents import decode_dirents

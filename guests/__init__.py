@@ -1,12 +1,10 @@
-"""Guest images, the machines that run them, and the roads into them. Imports nothing else of this project.
-
-Where to look:
+"""Guest images, the machines that run them, and how they are reached. Imports of this project only the virtio layouts.
 
 - ``images``: recipes (TOML), ``build`` (mmdebstrap and what is done with its tar), ``store`` (the cache);
-- ``spec`` and ``argv``: a machine as data, and QEMU's command line as a pure function of it;
-- ``launch``: one start of QEMU; ``snapshot``: boot once and save; ``machine``: both, for the user;
-- ``resident`` and ``ssh``: the two roads in; ``agent`` and ``agentlink``: system calls by name over either;
-- ``console``: the serial log and its events, and a login there; ``qmp``: QEMU's control socket;
-- ``processes``, ``locks``, ``files``, ``paths``: nothing is left behind, whatever ends the run;
-- ``cli``, ``terminal``, ``doctor``, ``build_tools``: for people.
+- ``machines``: QEMU, User-Mode Linux and v86, each a machine with a console, snapshots where it has some;
+- ``access``: shells in a guest, over SSH, a console or the launcher of our own images;
+- ``agent``: system calls by name over either;
+- ``host``: processes, locks, files, paths and signals of this host: nothing is left behind, whatever ends the run;
+- ``cache``: artefacts that are built once and checked before use;
+- ``cli``, ``doctor``, ``build_tools``: for people.
 """

@@ -25,7 +25,7 @@ from conformance.errors import SuiteError
 from guests.errors import InfrastructureError
 from guests.host import paths
 
-CASES = Path(__file__).parent / "cases"
+CASES = Path(__file__).parent
 _KEPT = 8
 """Indexes kept in the cache: several checkouts may share it."""
 

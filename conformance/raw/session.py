@@ -25,8 +25,9 @@ from conformance.raw.host_directory import HostDirectory
 from conformance.raw.operations import Client
 from conformance.raw.wire import HUNG_UP, Wire
 from conformance.run.ground import GroundLost, HostGround, served_place
-from conformance.sut.servers import Server, make
 from conformance.sut.servers import spec as server_spec
+from conformance.sut.servers.base import Server
+from conformance.sut.servers.make import make
 from conformance.sut.spec import Target
 from conformance.transports.base import Capability, Link
 from conformance.vfs.trace import Crossed

@@ -23,7 +23,7 @@ __all__ = [
     "version_matches",
 ]  # fmt: skip
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent.parent / "targets"
 
 
 class Strict(BaseModel):

@@ -1,0 +1,1 @@
+"""How a guest is reached: SSH, a shell on a console, the launcher of our own images."""

@@ -1,0 +1,1 @@
+"""What is cached between runs: built once, checked before it is used, listed."""

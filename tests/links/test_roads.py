@@ -12,8 +12,9 @@ import pytest
 
 from conformance.errors import InfrastructureError, SuiteError, UsageError
 from conformance.raw.operations import Client
-from conformance.sut.servers import Server, ServerSpec, make
-from conformance.sut.servers.make import check
+from conformance.sut.servers.base import Server
+from conformance.sut.servers.make import check, make
+from conformance.sut.servers.spec import ServerSpec
 from conformance.sut.servers.vhost_user import ReferenceDevice
 from conformance.sut.spec import load
 from conformance.sut.transport_choice import chosen_link, links_of, reached

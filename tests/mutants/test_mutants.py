@@ -14,7 +14,8 @@ import conformance.cases.wire
 from conformance.case import CASES
 from conformance.evidence.record import CaseResult
 from conformance.run.raw import WireRunner
-from conformance.sut.servers import ServerSpec, make
+from conformance.sut.servers.make import make
+from conformance.sut.servers.spec import ServerSpec
 from conformance.sut.spec import Target
 from tests.mutants.faults import FAULTS, Caught
 from tests.mutants.proxy import Fault, Proxy

@@ -15,7 +15,7 @@ from conformance.errors import Undrivable
 from conformance.raw.expectation import OK, spell
 from conformance.raw.operations import CLIENT_ID, CREATING, FIRST_UNAME
 from conformance.raw.wire import Session, Wire
-from conformance.transports import Capability
+from conformance.transports.base import Capability
 from protocol import messages as m
 from protocol.constants import (
     GETATTR_ALL,

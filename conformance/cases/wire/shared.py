@@ -16,7 +16,7 @@ from conformance.raw.client import HungUp, NoReply, Pending
 from conformance.raw.expectation import OK, Expect, Rerror, errno_name, spell
 from conformance.raw.expectation import names as errno_names
 from conformance.raw.wire import Session, Wire
-from conformance.transports import Capability
+from conformance.transports.base import Capability
 from protocol.codec import frame
 from protocol.constants import GETATTR_ALL, NOTAG
 from protocol.fields import Qid

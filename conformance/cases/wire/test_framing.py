@@ -19,7 +19,7 @@ from conformance.errors import Finding, Undrivable
 from conformance.raw.client import HungUp, NoReply
 from conformance.raw.expectation import OK, Rerror, spell
 from conformance.raw.wire import Session, Wire
-from conformance.transports import Capability
+from conformance.transports.base import Capability
 from conformance.transports.socket import SocketLink
 from protocol.codec import frame
 from protocol.constants import GETATTR_ALL, NOTAG, O_RDWR

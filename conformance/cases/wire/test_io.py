@@ -17,7 +17,7 @@ from conformance.errors import InfrastructureError
 from conformance.raw.client import HungUp
 from conformance.raw.expectation import OK, spell
 from conformance.raw.wire import Session, Wire
-from conformance.transports import Capability
+from conformance.transports.base import Capability
 from protocol.codec import frame
 from protocol.constants import (
     EFBIG,

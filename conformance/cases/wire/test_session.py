@@ -17,7 +17,7 @@ from conformance.raw.client import HungUp, NoReply
 from conformance.raw.expectation import OK, Choice, spell
 from conformance.raw.operations import FIRST_UNAME, UNAME
 from conformance.raw.wire import Wire
-from conformance.transports import Capability
+from conformance.transports.base import Capability
 from protocol.codec import frame
 from protocol.constants import (
     EACCES,

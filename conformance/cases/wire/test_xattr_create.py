@@ -24,7 +24,7 @@ from conformance.cases.wire.xattrs import (
 from conformance.checks import between, equal, holds
 from conformance.raw.expectation import OK, Choice
 from conformance.raw.wire import Wire
-from conformance.transports import Capability
+from conformance.transports.base import Capability
 from protocol.constants import (
     E2BIG,
     EBADF,

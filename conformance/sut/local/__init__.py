@@ -1,0 +1,1 @@
+"""The target `local`: this host's own file system in the place of a share."""

@@ -1,0 +1,1 @@
+"""Targets with QEMU: its own device, a vhost-user back end, a server that its guest mounts over TCP."""

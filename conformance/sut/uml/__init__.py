@@ -1,0 +1,1 @@
+"""Targets with a User-Mode Linux guest."""

@@ -1,0 +1,1 @@
+"""Targets with the emulator v86."""

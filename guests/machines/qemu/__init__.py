@@ -1,0 +1,1 @@
+"""Guests under QEMU: its command line, its start, its snapshots, its control socket."""

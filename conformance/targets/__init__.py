@@ -1,1 +1,0 @@
-"""Targets: one TOML per implementation under test as deployed, and the code that brings each kind up."""
