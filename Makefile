@@ -30,6 +30,7 @@ conformance: setup
 
 test: setup
 	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check -q .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 	@.venv/bin/pytest tests -q -m "not long" $(ARGS)
@@ -40,6 +41,7 @@ test-long: setup
 check:
 	@./setup.sh --no-image
 	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check -q .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 	@.venv/bin/pytest tests -q -m "not guest and not long" $(ARGS)

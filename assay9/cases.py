@@ -20,13 +20,15 @@ from conformance.run import preflight
 @click.option("--layer", help="Only this layer.")
 @click.option("--family", help="Only this family.")
 @click.option("--matrix", "show_matrix", is_flag=True, help="Show 9P message by case instead.")
-@click.option("--proof", type=click.Path(path_type=Path), metavar="RUN",
-              help="With --matrix: how often each message crossed in that run, by its trace; exit status 1 when one "
-                   "that a case covers, and nobody says why not, never did.")  # fmt: skip
+@click.option(
+    "--proof",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="With --matrix: how often each message crossed in that run, by its trace; exit status 1 when one "
+    "that a case covers, and nobody says why not, never did.",
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def cases(
-    layer: str | None, family: str | None, show_matrix: bool, proof: Path | None, as_json: bool
-) -> None:
+def cases(layer: str | None, family: str | None, show_matrix: bool, proof: Path | None, as_json: bool) -> None:
     """List the cases: id, layer, family, severity, messages covered, requirement, source."""
     preflight.check_words((layer,) if layer else (), (family,) if family else ())
     if proof is not None and not show_matrix:
@@ -66,6 +68,16 @@ def cases(
 
 
 def _as_dict(c: Case) -> dict[str, object]:
-    return {"id": c.id, "layer": c.layer, "family": c.family, "severity": c.severity, "covers": c.covers,
-            "requirement": c.requirement, "source": c.source, "caches": c.caches, "needs": c.needs,
-            "function": c.location, "decided_by": decided.of_case(c.id)}  # fmt: skip
+    return {
+        "id": c.id,
+        "layer": c.layer,
+        "family": c.family,
+        "severity": c.severity,
+        "covers": c.covers,
+        "requirement": c.requirement,
+        "source": c.source,
+        "caches": c.caches,
+        "needs": c.needs,
+        "function": c.location,
+        "decided_by": decided.of_case(c.id),
+    }

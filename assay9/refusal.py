@@ -52,18 +52,23 @@ def unexpected(error: BaseException) -> str:
         named = f": {error.filename}" if error.filename else ""
         return f"assay9: the machine refuses a call: {error.strerror}{named}; {where}"
     said = " ".join(str(error).split())[:200]
-    return (f"assay9: internal error, a defect of assay9 and not of the target: {type(error).__name__}"
-            f"{f': {said}' if said else ''}; {where}")  # fmt: skip
+    return (
+        f"assay9: internal error, a defect of assay9 and not of the target: {type(error).__name__}"
+        f"{f': {said}' if said else ''}; {where}"
+    )
 
 
 def _keep(error: BaseException) -> Path | None:
     """Write the traceback beside the command line and versions; where."""
-    text = "\n".join([
-        f"assay9 {version('assay9')}, Python {platform.python_version()}, {platform.platform()}",
-        f"command: {' '.join(map(repr, sys.argv))}",
-        f"directory: {os.getcwd() if Path('.').exists() else '(removed)'}",
-        "", "".join(traceback.format_exception(error)),
-    ])  # fmt: skip
+    text = "\n".join(
+        [
+            f"assay9 {version('assay9')}, Python {platform.python_version()}, {platform.platform()}",
+            f"command: {' '.join(map(repr, sys.argv))}",
+            f"directory: {os.getcwd() if Path('.').exists() else '(removed)'}",
+            "",
+            "".join(traceback.format_exception(error)),
+        ]
+    )
     name = f"assay9-internal-error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     for directory in (Path(tempfile.gettempdir()), Path(".")):
         with contextlib.suppress(OSError):

@@ -15,56 +15,156 @@ from guests.host.activity import shown
 USAGE = 2
 
 _SELECT, _SHARE, _QEMU, _SERVER, _RUN = (
-    "Which cases", "The share", "A target with a guest", "A server or device of yours", "The run",
-)  # fmt: skip
+    "Which cases",
+    "The share",
+    "A target with a guest",
+    "A server or device of yours",
+    "The run",
+)
 option = functools.partial(click.option, cls=GroupedOption)
 
 
 @click.command(cls=GroupedCommand, context_settings={"ignore_unknown_options": True})
 @click.argument("target", type=WORD)
-@option("--layer", "layers", multiple=True, type=WORD, group=_SELECT,
-        help="Only this layer: vfs, property, wire, ring (repeatable). Default: all that the target can drive, or "
-             "those that its TOML names.")  # fmt: skip
-@option("--family", "families", multiple=True, type=WORD, group=_SELECT,
-        help="Only this family of cases, e.g. open (repeatable).")  # fmt: skip
-@option("-k", "expression", type=WORD, group=_SELECT, metavar="EXPRESSION",
-        help="Only cases whose ids or names match, as in pytest: OPEN-004, 'rename and not dir'.")  # fmt: skip
-@option("--all", "every", is_flag=True, group=_SELECT,
-        help="Also the cases that the guest's kernel decides alone: no server can fail them. -k finds them, too.")
-@option("--mount", "mounts", multiple=True, group=_SHARE, metavar="OPTIONS",
-        help="Mount so, e.g. cache=mmap,msize=8192,access=user,posixacl (repeatable).")  # fmt: skip
-@option("--mounts", "matrix", type=click.Choice(["default", "all"]), default="default", show_default=True, group=_SHARE,
-        help="all: every cache mode, msize, access mode and version.")  # fmt: skip
-@option("--control", type=click.Choice(["first", "never"]), group=_SHARE,
-        help="first (the default): a case must hold on the guest's native file system before it is tried.")  # fmt: skip
+@option(
+    "--layer",
+    "layers",
+    multiple=True,
+    type=WORD,
+    group=_SELECT,
+    help="Only this layer: vfs, property, wire, ring (repeatable). Default: all that the target can drive, or "
+    "those that its TOML names.",
+)
+@option(
+    "--family",
+    "families",
+    multiple=True,
+    type=WORD,
+    group=_SELECT,
+    help="Only this family of cases, e.g. open (repeatable).",
+)
+@option(
+    "-k",
+    "expression",
+    type=WORD,
+    group=_SELECT,
+    metavar="EXPRESSION",
+    help="Only cases whose ids or names match, as in pytest: OPEN-004, 'rename and not dir'.",
+)
+@option(
+    "--all",
+    "every",
+    is_flag=True,
+    group=_SELECT,
+    help="Also the cases that the guest's kernel decides alone: no server can fail them. -k finds them, too.",
+)
+@option(
+    "--mount",
+    "mounts",
+    multiple=True,
+    group=_SHARE,
+    metavar="OPTIONS",
+    help="Mount so, e.g. cache=mmap,msize=8192,access=user,posixacl (repeatable).",
+)
+@option(
+    "--mounts",
+    "matrix",
+    type=click.Choice(["default", "all"]),
+    default="default",
+    show_default=True,
+    group=_SHARE,
+    help="all: every cache mode, msize, access mode and version.",
+)
+@option(
+    "--control",
+    type=click.Choice(["first", "never"]),
+    group=_SHARE,
+    help="first (the default): a case must hold on the guest's native file system before it is tried.",
+)
 @option("--qemu", type=WORD, group=_QEMU, metavar="PATH", help="The QEMU to test instead of the target's own.")
-@option("--qemu-arg", "qemu_args", type=WORD, multiple=True, group=_QEMU, metavar="ARG",
-        help="A further argument for it, e.g. -L, then its directory (repeatable).")  # fmt: skip
-@option("--guest", "image", type=WORD, group=_QEMU, metavar="IMAGE",
-        help="The guest image instead of the target's: debian11, debian12, debian13.")  # fmt: skip
-@option("--security-model", type=WORD, group=_QEMU, metavar="MODEL",
-        help="QEMU's security model: passthrough, mapped-xattr, mapped-file, none.")  # fmt: skip
+@option(
+    "--qemu-arg",
+    "qemu_args",
+    type=WORD,
+    multiple=True,
+    group=_QEMU,
+    metavar="ARG",
+    help="A further argument for it, e.g. -L, then its directory (repeatable).",
+)
+@option(
+    "--guest",
+    "image",
+    type=WORD,
+    group=_QEMU,
+    metavar="IMAGE",
+    help="The guest image instead of the target's: debian11, debian12, debian13.",
+)
+@option(
+    "--security-model",
+    type=WORD,
+    group=_QEMU,
+    metavar="MODEL",
+    help="QEMU's security model: passthrough, mapped-xattr, mapped-file, none.",
+)
 @option("--keep-guest", is_flag=True, group=_QEMU, help="Leave the guest running at the end (assay9 guest ssh).")
-@option("--address", type=WORD, group=_SERVER, metavar="ADDRESS",
-        help="Of targets socket and vhost-user: HOST:PORT, or the path of a unix socket.")  # fmt: skip
+@option(
+    "--address",
+    type=WORD,
+    group=_SERVER,
+    metavar="ADDRESS",
+    help="Of targets socket and vhost-user: HOST:PORT, or the path of a unix socket.",
+)
 @option("--aname", type=WORD, group=_SERVER, metavar="NAME", help="The name to attach to.")
 @option("--export", type=WORD, group=_SERVER, metavar="DIR", help="The exported directory, if it is on this host.")
-@option("--link", type=WORD, group=_SERVER, metavar="LINK",
-        help="How the layers wire and ring reach the device: socket, qtest, qtest-legacy, guest-pci, vhost-user, "
-             "vhost-user-inband, vhost-user-legacy.")  # fmt: skip
-@option("--jobs", type=click.IntRange(1, 64), group=_RUN, metavar="N",
-        help="Guests or servers at a time. Default: one per core, at most four.")  # fmt: skip
-@option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, group=_RUN,
-        metavar="DIR", help="Where run directories go.")  # fmt: skip
+@option(
+    "--link",
+    type=WORD,
+    group=_SERVER,
+    metavar="LINK",
+    help="How the layers wire and ring reach the device: socket, qtest, qtest-legacy, guest-pci, vhost-user, "
+    "vhost-user-inband, vhost-user-legacy.",
+)
+@option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    group=_RUN,
+    metavar="N",
+    help="Guests or servers at a time. Default: one per core, at most four.",
+)
+@option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    group=_RUN,
+    metavar="DIR",
+    help="Where run directories go.",
+)
 @option("--allure", is_flag=True, group=_RUN, help="Write allure-results, too: some files for each case.")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def run(
-    target: str, layers: tuple[str, ...], families: tuple[str, ...], expression: str | None, every: bool,
-    mounts: tuple[str, ...], matrix: str, control: str | None, qemu: str | None, qemu_args: tuple[str, ...],
-    image: str | None, security_model: str | None, keep_guest: bool, address: str | None, aname: str | None,
-    export: str | None, link: str | None, jobs: int | None, results: Path, allure: bool,
+    target: str,
+    layers: tuple[str, ...],
+    families: tuple[str, ...],
+    expression: str | None,
+    every: bool,
+    mounts: tuple[str, ...],
+    matrix: str,
+    control: str | None,
+    qemu: str | None,
+    qemu_args: tuple[str, ...],
+    image: str | None,
+    security_model: str | None,
+    keep_guest: bool,
+    address: str | None,
+    aname: str | None,
+    export: str | None,
+    link: str | None,
+    jobs: int | None,
+    results: Path,
+    allure: bool,
     pytest_args: tuple[str, ...],
-) -> None:  # fmt: skip
+) -> None:
     """Run the cases on TARGET and write the evidence.
 
     TARGET is a name that `assay9 targets` lists, or the path of a TOML file of your own. Options that are not
@@ -75,9 +175,16 @@ def run(
     if target.startswith("-"):
         raise click.UsageError(f"a TARGET is wanted before options of pytest: assay9 run TARGET {target}")
     options: dict[str, Any] = {
-        "qemu": qemu, "qemu_args": qemu_args, "image": image, "security_model": security_model,
-        "keep_guest": keep_guest, "address": address, "aname": aname, "export": export, "link": link,
-    }  # fmt: skip
+        "qemu": qemu,
+        "qemu_args": qemu_args,
+        "image": image,
+        "security_model": security_model,
+        "keep_guest": keep_guest,
+        "address": address,
+        "aname": aname,
+        "export": export,
+        "link": link,
+    }
     with shown("checking what is asked for"):
         from conformance.sut.spec import load  # noqa: PLC0415 - a second of imports that --help must not wait for
 
@@ -86,10 +193,20 @@ def run(
         from conformance.run import preflight  # noqa: PLC0415 - another, which an unknown target need not wait for
         from conformance.sut.layers import default_layers  # noqa: PLC0415 - as above
 
-        preflight.check(preflight.Request(
-            target=loaded, options=options, layers=layers, families=families, mounts=mounts, matrix=matrix == "all",
-            control=control or "", expression=expression or "", jobs=jobs, results=results,
-        ))  # fmt: skip
+        preflight.check(
+            preflight.Request(
+                target=loaded,
+                options=options,
+                layers=layers,
+                families=families,
+                mounts=mounts,
+                matrix=matrix == "all",
+                control=control or "",
+                expression=expression or "",
+                jobs=jobs,
+                results=results,
+            )
+        )
         import conformance.plugin  # noqa: F401, PLC0415 - as above
     alone = keep_guest or loaded.server.get("program") == "vhost-user"  # somebody's device has one front end at a time
     # A layer is a folder: collecting only the wanted ones saves a second for each of the others.
@@ -97,8 +214,16 @@ def run(
     arguments = [*folders, f"--target={target}", f"--results={results}", f"--mounts={matrix}"]
     arguments += [f"--layer={one}" for one in layers] + [f"--family={one}" for one in families]
     arguments += [f"--mount={one}" for one in mounts] + [f"--qemu-arg={one}" for one in qemu_args]
-    given = {"--qemu": qemu, "--guest": image, "--security-model": security_model, "--address": address,
-             "--aname": aname, "--export": export, "--link": link, "--control": control}  # fmt: skip
+    given = {
+        "--qemu": qemu,
+        "--guest": image,
+        "--security-model": security_model,
+        "--address": address,
+        "--aname": aname,
+        "--export": export,
+        "--link": link,
+        "--control": control,
+    }
     arguments += [f"{name}={value}" for name, value in given.items() if value]
     arguments += ["-k", expression] if expression else []
     arguments += ["--all"] if every else []

@@ -57,8 +57,10 @@ def main() -> None:
                     shell.run(["stat", "/etc/passwd"])
                 through_exec = (time.perf_counter() - begun) / 3
                 ratios.append(through_exec / through_agent)
-                print(f"round {number}: agent {through_agent * 1000:.2f} ms, exec {through_exec * 1000:.1f} ms, "
-                      f"ratio {ratios[-1]:.0f}")  # fmt: skip
+                print(
+                    f"round {number}: agent {through_agent * 1000:.2f} ms, exec {through_exec * 1000:.1f} ms, "
+                    f"ratio {ratios[-1]:.0f}"
+                )
             print(f"median ratio {statistics.median(ratios):.0f} (min {min(ratios):.0f}, max {max(ratios):.0f})")
         finally:
             machine.stop()

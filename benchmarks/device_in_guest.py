@@ -74,10 +74,14 @@ subprocess.run("rm -rf tree big file", shell=True)
 ASKED: tuple[tuple[str, str, MountOptions], ...] = (
     ("stat", "calls/s", MountOptions()),
     ("create", "files/s", MountOptions()),
-    *((what, "MiB/s", MountOptions(cache=cache, msize=msize))
-      for cache in ("none", "mmap") for msize in (8192, LARGEST_MSIZE) for what in ("read", "write")),
+    *(
+        (what, "MiB/s", MountOptions(cache=cache, msize=msize))
+        for cache in ("none", "mmap")
+        for msize in (8192, LARGEST_MSIZE)
+        for what in ("read", "write")
+    ),
     ("untar", "trees/s", MountOptions(msize=LARGEST_MSIZE)),
-)  # fmt: skip
+)
 """What is measured (`create` is create, close and unlink), its unit, how the shares are mounted for it."""
 
 

@@ -8,10 +8,10 @@ the other, N times in turn with the order changing.  Printed are the median rate
 rounds' ratios; and the ratio of the processor time that the servers took for the same work (diod's by the reference
 server's, so that more is better here as well), which other load on the machine disturbs less.
 
-The client (`conformance.raw.client`, in Python) costs the same on both sides and so draws ratios of rates towards 1; "bare"
-workloads therefore send frames that were encoded beforehand and count replies without decoding them.  Goals, from the
-requirements: 0.7 of diod on small requests one at a time, a third with 32 in flight, 1.0 on bulk data in the largest
-messages of each (diod grants 64 KiB, the reference server 1 MiB).
+The client (`conformance.raw.client`, in Python) costs the same on both sides and so draws ratios of rates towards 1;
+"bare" workloads therefore send frames that were encoded beforehand and count replies without decoding them.  Goals,
+from the requirements: 0.7 of diod on small requests one at a time, a third with 32 in flight, 1.0 on bulk data in the
+largest messages of each (diod grants 64 KiB, the reference server 1 MiB).
 
 Then, of the reference server alone: the cost of a request with 10 fids against 100,000, and memory over N requests.
 """

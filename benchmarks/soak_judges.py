@@ -60,9 +60,11 @@ def main() -> None:
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 300
     few = ("idle", "saturated")
     for judge, shares, hosts, lengths in (
-        ("iterations", SLOW, tuple(machines()), (14, 40, 120)), ("stat", SLOW, tuple(machines()), (120,)),
-        ("memory of the device", GROW, few, (14, 40, 120)), ("descriptors of the device", GROW, few, (14, 120)),
-    ):  # fmt: skip
+        ("iterations", SLOW, tuple(machines()), (14, 40, 120)),
+        ("stat", SLOW, tuple(machines()), (120,)),
+        ("memory of the device", GROW, few, (14, 40, 120)),
+        ("descriptors of the device", GROW, few, (14, 120)),
+    ):
         print(f"\n{judge}, {seeds} records each\n\n| share | host | iterations | fail % | pass % | unknown % |")
         print("|---|---|---|---|---|---|")
         for words, share in shares.items():

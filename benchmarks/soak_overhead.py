@@ -94,9 +94,7 @@ def processor_time(pid: int) -> float:
     return float(times.user + times.system + mine.user + mine.system)
 
 
-def measured(
-    deployment: Any, tree: str, objects: list[str], watched: bool, guess: float
-) -> tuple[float, float]:
+def measured(deployment: Any, tree: str, objects: list[str], watched: bool, guess: float) -> tuple[float, float]:
     """Seconds that the guest itself took for one build by hand, and the processor time of it."""
     pid, call = deployment.processes()["device"], deployment.inside.call
     out = f"{deployment.control_root}/soak-overhead"
@@ -191,8 +189,11 @@ def account(target: str, pairs: int) -> None:
                         watching.kill()
                 costs.append(used[True] - used[False])
                 print(f"idle {used[False]:.2%} of a core, watched {used[True]:.2%}", flush=True)
-            print(f"the monitors, median of {pairs} pairs: {statistics.median(costs):.2%} of a core "
-                  f"({min(costs):.2%} to {max(costs):.2%})", flush=True)  # fmt: skip
+            print(
+                f"the monitors, median of {pairs} pairs: {statistics.median(costs):.2%} of a core "
+                f"({min(costs):.2%} to {max(costs):.2%})",
+                flush=True,
+            )
             argv, lines = ["python3", "-c", BLOCKS, TRACING, deployment.inside_root, "8"], []
             for _ in range(12):
                 said = deployment.inside.call("run", argv, timeout=120.0)
@@ -243,8 +244,11 @@ def main() -> None:
                 took = {watched: measured(deployment, tree, objects, watched, guess) for watched in order}
                 guess = min(guess, 0.9 * took[True][0], 0.9 * took[False][0])
                 ratios.append((took[True][0] / took[False][0], took[True][1] / took[False][1]))
-                print(f"unwatched {took[False][0]:.2f} s (processor {took[False][1]:.2f} s), "
-                      f"watched {took[True][0]:.2f} s ({took[True][1]:.2f} s)", flush=True)  # fmt: skip
+                print(
+                    f"unwatched {took[False][0]:.2f} s (processor {took[False][1]:.2f} s), "
+                    f"watched {took[True][0]:.2f} s ({took[True][1]:.2f} s)",
+                    flush=True,
+                )
         finally:
             deployment.stop()
     for words, place in (("time", 0), ("processor time", 1)):

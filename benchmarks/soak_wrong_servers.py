@@ -22,21 +22,32 @@ from tests.soak.runs import soaked
 
 FAULTS: dict[str, tuple[str, tuple[str, ...], str, dict[str, Any], dict[str, Any]]] = {
     "leak": ("1 KB a request", ("--leak", "1024"), "leak: memory", {"steps": 40}, {"seconds": 120.0}),
-    "flip": ("one byte in 10^8", ("--flip", "100000000"), "iterations", {"steps": 60, "repeat": 400},
-             {"seconds": 600.0}),
+    "flip": (
+        "one byte in 10^8",
+        ("--flip", "100000000"),
+        "iterations",
+        {"steps": 60, "repeat": 400},
+        {"seconds": 600.0},
+    ),
     "rename": ("one rename in 10,000", ("--lose-rename", "10000"), "iterations", {"steps": 600}, {"seconds": 1200.0}),
-    "slower": ("1 % an iteration", ("--slower", "0.01"), "slowdown: iterations", {"steps": 6, "workers": 1},
-               {"iterations": 200}),
-}  # fmt: skip
+    "slower": (
+        "1 % an iteration",
+        ("--slower", "0.01"),
+        "slowdown: iterations",
+        {"steps": 6, "workers": 1},
+        {"iterations": 200},
+    ),
+}
 
 
 def until(record: Record, moment: float) -> Record:
     """The record as it stood then."""
     return dataclasses.replace(
-        record, events=[e for e in record.events if e.at <= moment],
+        record,
+        events=[e for e in record.events if e.at <= moment],
         samples=[s for s in record.samples if s.at <= moment],
         iterations=[i for i in record.iterations if (i.ended_at or moment + 1) <= moment],
-    )  # fmt: skip
+    )
 
 
 def found_at(facts: Facts, name: str) -> tuple[float, str] | None:

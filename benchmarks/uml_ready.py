@@ -57,8 +57,10 @@ def main() -> None:
         for _ in range(times):
             ready, spent, trip = once(network)
             seen.append(ready)
-            print(f"{name:<13} first answer {ready:5.2f} s   processor {spent:5.2f} s   "
-                  f"round trip {trip * 1e3:6.2f} ms   load {os.getloadavg()[0]:.1f}")  # fmt: skip
+            print(
+                f"{name:<13} first answer {ready:5.2f} s   processor {spent:5.2f} s   "
+                f"round trip {trip * 1e3:6.2f} ms   load {os.getloadavg()[0]:.1f}"
+            )
         print(f"{name:<13} median {statistics.median(seen):.2f} s")
 
 

@@ -31,8 +31,9 @@ def main() -> None:
         before, begun = _processor(), time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "assay9", "run", target, "--layer", "wire", *further],
-            stdout=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+            stdout=subprocess.DEVNULL,
+            check=False,
+        )
         wall, spent = time.perf_counter() - begun, _processor() - before
         results = load_run(Path("results/latest")).results
         slowest, cases = max(results, key=lambda r: r.seconds), sum(r.seconds for r in results)

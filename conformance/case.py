@@ -91,11 +91,21 @@ def case(
         if layer not in LAYERS:
             raise SuiteError(f"case {id} stands in {path.parent}, which is no layer's folder")
         declared = Case(
-            id=id, layer=layer, family=family, requirement=requirement, source=source,
-            severity=severity, covers=tuple(c if isinstance(c, str) else c.__name__ for c in covers),
-            caches=tuple(caches), cached_too=cached_too, needs=tuple(needs), mount=mount,
-            control=control, seconds=seconds, function=function,
-        )  # fmt: skip
+            id=id,
+            layer=layer,
+            family=family,
+            requirement=requirement,
+            source=source,
+            severity=severity,
+            covers=tuple(c if isinstance(c, str) else c.__name__ for c in covers),
+            caches=tuple(caches),
+            cached_too=cached_too,
+            needs=tuple(needs),
+            mount=mount,
+            control=control,
+            seconds=seconds,
+            function=function,
+        )
         known = CASES.get(id)
         if known is not None and known.location != declared.location:
             raise SuiteError(f"case id {id} is declared twice: {known.location} and {declared.location}")

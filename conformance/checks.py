@@ -52,9 +52,15 @@ _CONTEXT = 16
 """Bytes or characters shown on each side of the first difference of long values."""
 
 _TYPES = {
-    stat.S_IFREG: "regular file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symbolic link", stat.S_IFIFO: "fifo",
-    stat.S_IFSOCK: "socket", stat.S_IFCHR: "character device", stat.S_IFBLK: "block device",
-}  # fmt: skip
+    stat.S_IFREG: "regular file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symbolic link",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "character device",
+    stat.S_IFBLK: "block device",
+}
+
 
 class Found(list[Finding]):
     """The findings of one case, and how many values were judged, right ones too."""
@@ -168,16 +174,25 @@ def one_of(what: str, seen: object, allowed: Collection[object], *, code: str = 
     return _check(
         seen in allowed,
         lambda: f"{what}: {shown(seen)}, expected one of {', '.join(shown(one) for one in allowed)}",
-        code, what, seen, allowed, values,
-    )  # fmt: skip
+        code,
+        what,
+        seen,
+        allowed,
+        values,
+    )
 
 
 def between(what: str, seen: Any, low: Any, high: Any, *, code: str = "value", **values: object) -> bool:
     """`low <= seen <= high`. Returns whether it is so."""
     return _check(
-        low <= seen <= high, lambda: f"{what}: {shown(seen)}, expected {shown(low)} to {shown(high)}", code, what, seen,
-        f"{low}..{high}", values,
-    )  # fmt: skip
+        low <= seen <= high,
+        lambda: f"{what}: {shown(seen)}, expected {shown(low)} to {shown(high)}",
+        code,
+        what,
+        seen,
+        f"{low}..{high}",
+        values,
+    )
 
 
 def holds(what: str, condition: object, *, seen: object = None, code: str = "value", **values: object) -> bool:
@@ -210,9 +225,13 @@ def _field(what: str, seen: Mapping[str, Any], name: str, expected: Any) -> bool
 
 
 def changes(
-    what: str, before: Mapping[str, Any], after: Mapping[str, Any], *, must: Collection[str] = (),
+    what: str,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    *,
+    must: Collection[str] = (),
     may: Collection[str] | None = (),
-) -> bool:  # fmt: skip
+) -> bool:
     """Between two stat results all the fields of `must` have changed, and no others but those of `may`, if it is given.
 
     `what` names the file and what was done: "'fred' by read(2)". Names go without their prefix. Each wrong field is a
@@ -273,9 +292,14 @@ def require(what: str, condition: object, *, seen: object = None, code: str = "v
 
 
 def _check(
-    ok: bool, text: Callable[[], str], code: str, what: str, seen: object, expected: object,
+    ok: bool,
+    text: Callable[[], str],
+    code: str,
+    what: str,
+    seen: object,
+    expected: object,
     values: Mapping[str, object],
-) -> bool:  # fmt: skip
+) -> bool:
     judged()
     if not ok:
         report(_finding(text(), code, what, seen, expected, values))

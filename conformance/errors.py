@@ -13,8 +13,15 @@ from typing import Literal
 from guests.errors import InfrastructureError, UsageError
 
 __all__ = [
-    "Finding", "Findings", "InfrastructureError", "SuiteError", "TargetDied", "Undrivable", "Unsupported", "UsageError",
-]  # fmt: skip
+    "Finding",
+    "Findings",
+    "InfrastructureError",
+    "SuiteError",
+    "TargetDied",
+    "Undrivable",
+    "Unsupported",
+    "UsageError",
+]
 
 
 Severity = Literal["must", "linux", "varies"]

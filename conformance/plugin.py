@@ -48,8 +48,13 @@ _CHOOSE_WHAT_IS_TESTED = frozenset({"image", "security_model", "address", "aname
 what another QEMU does otherwise is what one wants to know."""
 
 __all__ = [
-    "pytest_addoption", "pytest_cmdline_main", "pytest_load_initial_conftests", "ring", "share", "wire",
-]  # fmt: skip
+    "pytest_addoption",
+    "pytest_cmdline_main",
+    "pytest_load_initial_conftests",
+    "ring",
+    "share",
+    "wire",
+]
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest makes its cache
@@ -89,12 +94,16 @@ class RunPlugin:
         self.worker = worker["workerid"] if worker else "main"
         self.controls = worker is None
         self.options = {
-            "qemu": config.getoption("--qemu"), "qemu_args": tuple(config.getoption("--qemu-arg")),
-            "image": config.getoption("--guest"), "security_model": config.getoption("--security-model"),
-            "keep_guest": config.getoption("--keep-guest"), "address": config.getoption("--address"),
-            "aname": config.getoption("--aname"), "export": config.getoption("--export"),
+            "qemu": config.getoption("--qemu"),
+            "qemu_args": tuple(config.getoption("--qemu-arg")),
+            "image": config.getoption("--guest"),
+            "security_model": config.getoption("--security-model"),
+            "keep_guest": config.getoption("--keep-guest"),
+            "address": config.getoption("--address"),
+            "aname": config.getoption("--aname"),
+            "export": config.getoption("--export"),
             "link": config.getoption("--link"),
-        }  # fmt: skip
+        }
         if self.controls and not preflight.vouched():
             preflight.check(self._request())
         self.run_dir = Path(worker["assay9_run_dir"]) if worker else Path()
@@ -127,10 +136,17 @@ class RunPlugin:
         """The run as it is asked for, to be refused before anything starts."""
         option = self.config.getoption
         return preflight.Request(
-            target=self.target, options=self.options, layers=option("--layer"), families=option("--family"),
-            mounts=option("--mount"), matrix=option("--mounts") == "all", control=option("--control") or "",
-            expression=self.config.option.keyword, jobs=option("--jobs"), results=Path(option("--results")),
-        )  # fmt: skip
+            target=self.target,
+            options=self.options,
+            layers=option("--layer"),
+            families=option("--family"),
+            mounts=option("--mount"),
+            matrix=option("--mounts") == "all",
+            control=option("--control") or "",
+            expression=self.config.option.keyword,
+            jobs=option("--jobs"),
+            results=Path(option("--results")),
+        )
 
     # ---- which cases, with which mounts
 
@@ -206,10 +222,15 @@ class RunPlugin:
             for told in left_out:
                 self._progress(told)
             environment = Environment(
-                target=self.target.name, target_kind=self.target.kind, target_title=self.target.title,
-                started=datetime.now(UTC), command=_command_line(), host_kernel=platform.release(),
-                notes=left_out, asked={k: str(v) for k, v in self.options.items() if v and k in _CHOOSE_WHAT_IS_TESTED},
-            )  # fmt: skip
+                target=self.target.name,
+                target_kind=self.target.kind,
+                target_title=self.target.title,
+                started=datetime.now(UTC),
+                command=_command_line(),
+                host_kernel=platform.release(),
+                notes=left_out,
+                asked={k: str(v) for k, v in self.options.items() if v and k in _CHOOSE_WHAT_IS_TESTED},
+            )
             with signals.deferred():  # a directory that nobody knows of would be left
                 self.writer = RunWriter.create(Path(self.config.getoption("--results")).absolute(), environment)
                 self.run_dir = self.writer.run_dir
@@ -258,9 +279,14 @@ class RunPlugin:
         if key not in self.runners:
             assert self.writer is not None
             runner = self.runners[key] = kinds.start(
-                self.target, self.run_dir, self._progress, self.options, self.worker,
-                self.config.getoption("--control") != "never", layer,
-            )  # fmt: skip
+                self.target,
+                self.run_dir,
+                self._progress,
+                self.options,
+                self.worker,
+                self.config.getoption("--control") != "never",
+                layer,
+            )
             if isinstance(runner, Runner):
                 runner.unmountable.judged = self.mountable
             if runner.broken is not None:
@@ -333,9 +359,10 @@ class RunPlugin:
         by = signals.received()
         broke = pytest_status in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         record = self.writer.finish(
-            interrupted=broke and not stopped, interrupted_by=by.name if by is not None else "",
+            interrupted=broke and not stopped,
+            interrupted_by=by.name if by is not None else "",
             why_not_run=f"not run: {stopped.removeprefix('assay9: ')}" if stopped and by is None else "",
-        )  # fmt: skip
+        )
         unwritten = self._write_reports()
         # A signal that came after the record was kept changes the exit status only: every case has been judged.
         return signals.exit_status() or exit_status(record) or (3 if unwritten else 0)

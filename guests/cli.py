@@ -133,8 +133,12 @@ def build(names: tuple[str, ...], every: bool, again: bool, packages: tuple[str,
 @guest.command()
 @click.argument("name", default="debian12")
 @click.option("--share", "shares", multiple=True, metavar="TAG=DIR", help="Export DIR under the mount tag TAG.")
-@click.option("--security-model", type=click.Choice(get_args(SecurityModel)), show_default=True,
-              default="passthrough" if os.geteuid() == 0 else "mapped-xattr")  # fmt: skip
+@click.option(
+    "--security-model",
+    type=click.Choice(get_args(SecurityModel)),
+    show_default=True,
+    default="passthrough" if os.geteuid() == 0 else "mapped-xattr",
+)
 @click.option("--qemu", default="qemu-system-x86_64", show_default=True, help="The QEMU to use.")
 @click.option("--qemu-arg", "qemu_args", multiple=True, help="One more argument for QEMU.")
 @click.option("--memory", type=click.IntRange(64, 1 << 20), default=512, show_default=True, help="MiB.")
@@ -330,8 +334,11 @@ def _boot_v86(memory_mb: int) -> None:
             with shown_activity("starting v86") as say:
                 machine = running.enter_context(V86Machine(V86Spec(run_dir=run_dir, memory_mb=memory_mb), say))
                 shell = machine.shell()
-            click.echo(f"v86 {machine.version}, pid {machine.pid}; the share's mount tag is {V86_TAG}; "
-                       "a command on each line, an end of file ends the guest", err=True)  # fmt: skip
+            click.echo(
+                f"v86 {machine.version}, pid {machine.pid}; the share's mount tag is {V86_TAG}; "
+                "a command on each line, an end of file ends the guest",
+                err=True,
+            )
             for line in sys.stdin:
                 if line.strip():
                     result = shell.run(line.strip(), timeout=600.0)

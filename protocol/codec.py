@@ -179,8 +179,10 @@ def _make_decoder(cls: type[Message], dialect: Dialect) -> Decoder:
     if present and present[-1].late:
         # The frame of an old peer, which the one run of fixed-width fields would find too short.
         width = HDRSZ - 2 + struct.calcsize("<H" + "".join(field.kind.code for field in present[:-1]))
-        source.add(f"if len(frame) == {width}: frame = bytes(frame) + {present[-1].late.default:#x}.to_bytes("
-                   f"{struct.calcsize('<' + present[-1].kind.code)}, 'little')")  # fmt: skip
+        source.add(
+            f"if len(frame) == {width}: frame = bytes(frame) + {present[-1].late.default:#x}.to_bytes("
+            f"{struct.calcsize('<' + present[-1].kind.code)}, 'little')"
+        )
     at = str(HDRSZ - 2)
     codes, targets = "H", ["tag"]
     for fixed, variable in _runs(_present(cls, dialect)):
@@ -301,8 +303,7 @@ _ENCODERS: dict[Dialect, dict[type[Message], Encoder]] = {
     dialect: {cls: _make_encoder(cls, dialect) for cls in declared(dialect).values()} for dialect in Dialect
 }
 _DECODERS: dict[Dialect, dict[int, Decoder]] = {
-    dialect: {number: _make_decoder(cls, dialect) for number, cls in declared(dialect).items()}
-    for dialect in Dialect
+    dialect: {number: _make_decoder(cls, dialect) for number, cls in declared(dialect).items()} for dialect in Dialect
 }
 # The common case by itself: finding an enum's member in a dictionary takes longer than all else of it.
 _L = Dialect.L

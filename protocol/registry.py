@@ -50,9 +50,7 @@ class Registry:
         self.by_type: dict[int, type[Message]] = {}
         self.by_name: dict[str, type[Message]] = {}
 
-    def message(
-        self, number: int, family: str, dialects: Iterable[Dialect] = L_ONLY
-    ) -> Callable[[type[_M]], type[_M]]:
+    def message(self, number: int, family: str, dialects: Iterable[Dialect] = L_ONLY) -> Callable[[type[_M]], type[_M]]:
         """Declare the decorated class as message ``number``.
 
         Raises ``TypeError`` when the number or the name is taken, when the name's T or R does not fit the

@@ -65,14 +65,27 @@ class _Wrong(click.ClickException):
 @click.argument("directory", type=click.Path())
 @click.option("--unix", "unix_path", metavar="PATH", help="Listen on a unix socket.")
 @click.option("--tcp", "tcp_address", metavar="HOST:PORT", help=f"Listen on TCP (default: {DEFAULT_TCP}).")
-@click.option("--vhost-user", "vhost_user", multiple=True, metavar="PATH",
-              help="Be a virtio-9p device for a vhost-user front end at this socket (repeatable).")  # fmt: skip
+@click.option(
+    "--vhost-user",
+    "vhost_user",
+    multiple=True,
+    metavar="PATH",
+    help="Be a virtio-9p device for a vhost-user front end at this socket (repeatable).",
+)
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Its mount tag, one for each --vhost-user.")
-@click.option("--no-in-band", is_flag=True,
-              help="Offer no notifications in messages; User-Mode Linux takes them and is slower by them.")  # fmt: skip
-@click.option("--busy-poll", type=click.FloatRange(min=0), default=BUSY_POLL * 1e6, show_default=True,
-              metavar="MICROSECONDS",
-              help="How long a device that is asked often looks for the next request before it sleeps.")  # fmt: skip
+@click.option(
+    "--no-in-band",
+    is_flag=True,
+    help="Offer no notifications in messages; User-Mode Linux takes them and is slower by them.",
+)
+@click.option(
+    "--busy-poll",
+    type=click.FloatRange(min=0),
+    default=BUSY_POLL * 1e6,
+    show_default=True,
+    metavar="MICROSECONDS",
+    help="How long a device that is asked often looks for the next request before it sleeps.",
+)
 @click.option("--allow-remote", is_flag=True, help="Let --tcp be an address beyond this machine.")
 @click.option("--export", "exports", metavar="NAME=DIR", multiple=True, help="Offer DIR as aname NAME as well.")
 @click.option("--mapped", is_flag=True, help="Keep owners, modes and special files in extended attributes.")

@@ -15,10 +15,31 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-PROMPT = frozenset({
-    "bcachefs", "btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "iso9660", "jfs", "ntfs3", "overlay",
-    "ramfs", "reiserfs", "rootfs", "squashfs", "tmpfs", "udf", "vfat", "xfs", "zfs",
-})  # fmt: skip
+PROMPT = frozenset(
+    {
+        "bcachefs",
+        "btrfs",
+        "erofs",
+        "exfat",
+        "ext2",
+        "ext3",
+        "ext4",
+        "f2fs",
+        "iso9660",
+        "jfs",
+        "ntfs3",
+        "overlay",
+        "ramfs",
+        "reiserfs",
+        "rootfs",
+        "squashfs",
+        "tmpfs",
+        "udf",
+        "vfat",
+        "xfs",
+        "zfs",
+    }
+)
 """File systems that answer from memory or from a disk."""
 IN_MEMORY = frozenset({"ramfs", "rootfs", "tmpfs"})
 """Of these, those that answer from memory alone: no read of a file there waits for anything."""

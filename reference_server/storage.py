@@ -299,8 +299,7 @@ class Store(Protocol):
     """Whether it answers promptly, and shared with the stores that are offered beside it."""
 
     def root(self, client: Client) -> Node:
-        """The root, retained for the caller.  What is found and opened from there takes from what ``client`` may have.
-        """
+        """The root, retained for the caller.  What is opened from there counts against the limits of ``client``."""
         ...
 
     def close(self) -> None:

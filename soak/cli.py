@@ -33,8 +33,13 @@ EXPORT_MB = 8192
 
 EVERY = "5m"
 
-RESULTS = click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
-                       help="Where run directories go.")  # fmt: skip
+RESULTS = click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Where run directories go.",
+)
 
 
 class DefaultGroup(click.Group):
@@ -62,32 +67,62 @@ def soak() -> None:
 
 @soak.command()
 @click.argument("target")
-@click.option("--workload", "workloads", multiple=True, metavar="NAME",
-              help=f"What to run (repeatable): {', '.join(WORKLOADS)}.")  # fmt: skip
+@click.option(
+    "--workload", "workloads", multiple=True, metavar="NAME", help=f"What to run (repeatable): {', '.join(WORKLOADS)}."
+)
 @click.option("--for", "length", metavar="TIME", help="How long, e.g. 30m or 24h. Default: 24h.")
 @click.option("--iterations", type=click.IntRange(1), help="End after so many of each workload.")
 @click.option("--first", type=click.IntRange(0), default=0, help="Number of the first iteration, to see one again.")
 @click.option("--seed", type=int, help="Everything random depends on it; the report names it.")
-@click.option("--shares", type=click.IntRange(1, 4), default=1, show_default=True,
-              help="Spread the workloads over so many shares of the guest.")  # fmt: skip
+@click.option(
+    "--shares",
+    type=click.IntRange(1, 4),
+    default=1,
+    show_default=True,
+    help="Spread the workloads over so many shares of the guest.",
+)
 @click.option("--mount", default="", help="Mount so, e.g. cache=mmap,msize=512000.")
-@click.option("--sample", "sample_seconds", type=click.FloatRange(0.5), default=10.0, show_default=True,
-              help="Seconds between two looks of the monitors.")  # fmt: skip
-@click.option("--set", "settings", multiple=True, metavar="WORKLOAD.KEY=VALUE",
-              help="An option of a workload, e.g. tree.steps=1000 (repeatable).")  # fmt: skip
+@click.option(
+    "--sample",
+    "sample_seconds",
+    type=click.FloatRange(0.5),
+    default=10.0,
+    show_default=True,
+    help="Seconds between two looks of the monitors.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="WORKLOAD.KEY=VALUE",
+    help="An option of a workload, e.g. tree.steps=1000 (repeatable).",
+)
 @click.option("--unit", help="What one build is: auto, vmlinux, DIR or objects:N (short for --set kernel-build.unit=).")
-@click.option("--disturb", "disturbances", multiple=True, metavar="NAME",
-              help=f"Disturb it (repeatable): {', '.join(KINDS)}.")  # fmt: skip
+@click.option(
+    "--disturb", "disturbances", multiple=True, metavar="NAME", help=f"Disturb it (repeatable): {', '.join(KINDS)}."
+)
 @click.option("--disturb-every", metavar="TIME", help=f"Between two of them, on average. Default: {EVERY}.")
 @click.option("--qemu", type=click.Path(), help="The QEMU to test instead of the target's own.")
 @click.option("--image", help="The guest image instead of the target's own.")
 @RESULTS
 def run(
-    target: str, workloads: tuple[str, ...], length: str | None, iterations: int | None,
-    first: int, seed: int | None, shares: int,
-    mount: str, sample_seconds: float, settings: tuple[str, ...], unit: str | None,
-    disturbances: tuple[str, ...], disturb_every: str | None, qemu: str | None, image: str | None, results: Path,
-) -> None:  # fmt: skip
+    target: str,
+    workloads: tuple[str, ...],
+    length: str | None,
+    iterations: int | None,
+    first: int,
+    seed: int | None,
+    shares: int,
+    mount: str,
+    sample_seconds: float,
+    settings: tuple[str, ...],
+    unit: str | None,
+    disturbances: tuple[str, ...],
+    disturb_every: str | None,
+    qemu: str | None,
+    image: str | None,
+    results: Path,
+) -> None:
     """Start a run on TARGET (a name of `assay9 targets`, or the path of a TOML file)."""
     loaded = spec.load(target)
     options: dict[str, Any] = {k: v for k, v in (("qemu", qemu), ("image", image)) if v}
@@ -99,8 +134,10 @@ def run(
     check_disturbances(list(disturbances), loaded.kind, os.geteuid() == 0)
     if unit is not None:
         if KERNEL_BUILD.name not in names:
-            raise UsageError(f"--unit {shown(unit)} is of workload {KERNEL_BUILD.name}, which is not among those to "
-                             f"run: leave it out, or add --workload {KERNEL_BUILD.name}")  # fmt: skip
+            raise UsageError(
+                f"--unit {shown(unit)} is of workload {KERNEL_BUILD.name}, which is not among those to "
+                f"run: leave it out, or add --workload {KERNEL_BUILD.name}"
+            )
         settings = (*settings, f"{KERNEL_BUILD.name}.unit={unit}")
     chosen = settings_of(settings, names)
     for workload in found_workloads:
@@ -114,23 +151,34 @@ def run(
     if shares > 1 and loaded.kind == "local":
         raise UsageError(f"target {target} has one share: leave --shares out")
     if shares > len(names):
-        raise UsageError(f"--shares {shares}: {len(names)} workloads would leave some without work: name as many with "
-                         "--workload (the same one may be named again)")  # fmt: skip
+        raise UsageError(
+            f"--shares {shares}: {len(names)} workloads would leave some without work: name as many with "
+            "--workload (the same one may be named again)"
+        )
     if iterations is not None and first >= iterations:
-        raise UsageError(f"--first {first} --iterations {iterations}: iterations {first} up to {iterations} are none; "
-                         f"iteration {first} alone is --first {first} --iterations {first + 1}")  # fmt: skip
+        raise UsageError(
+            f"--first {first} --iterations {iterations}: iterations {first} up to {iterations} are none; "
+            f"iteration {first} alone is --first {first} --iterations {first + 1}"
+        )
     if disturb_every is not None and not disturbances:
         raise UsageError("--disturb-every says how often, and no --disturb says what: add one, or leave it out")
     seconds = seconds_of(length) if length is not None else None
     if seconds is None and iterations is None:
         seconds = 86400.0
     plan = Plan(
-        target=target, target_options=options, jobs=jobs_of(names, shares, chosen), mount=mount,
-        seed=secrets.randbelow(1 << 32) if seed is None else seed, seconds=seconds, iterations=iterations, first=first,
-        sample_seconds=sample_seconds, disturbances=list(disturbances),
+        target=target,
+        target_options=options,
+        jobs=jobs_of(names, shares, chosen),
+        mount=mount,
+        seed=secrets.randbelow(1 << 32) if seed is None else seed,
+        seconds=seconds,
+        iterations=iterations,
+        first=first,
+        sample_seconds=sample_seconds,
+        disturbances=list(disturbances),
         disturb_seconds=seconds_of(disturb_every or EVERY, "--disturb-every"),
         version=importlib.metadata.version("assay9"),
-    )  # fmt: skip
+    )
     check_environment()
     check_results(results)
     run_dir = results / f"soak-{time.strftime('%Y%m%d-%H%M%S')}-{loaded.name}"
@@ -181,8 +229,10 @@ def standing(journal: journals.Journal, running: bool) -> list[str]:
     """A few lines on how a run stands."""
     plan, finished = Plan.of(journal.plan), journal.events("finished")
     state = "running" if running else f"finished: {finished[-1].data['why']}" if finished else "stopped; can be resumed"
-    lines = [f"{journal.run_dir.name}  {state}",
-             f"  {plan.target}, seed {plan.seed}, {duration(active_seconds(journal))} of {plan.limit()}"]  # fmt: skip
+    lines = [
+        f"{journal.run_dir.name}  {state}",
+        f"  {plan.target}, seed {plan.seed}, {duration(active_seconds(journal))} of {plan.limit()}",
+    ]
     iterations = journal.iterations()
     for job in plan.jobs:
         mine = [i for i in iterations if i.workload == job.instance]

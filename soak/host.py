@@ -20,9 +20,17 @@ class Host:
     """One job of one session, seen from the host."""
 
     def __init__(
-        self, job: Job, deployment: Deployment, inside_root: str, outside: Path, directory: str, seed: int,
-        note: Callable[[str], None], kept: dict[str, Any], keep: Callable[[str, Any], None],
-    ) -> None:  # fmt: skip
+        self,
+        job: Job,
+        deployment: Deployment,
+        inside_root: str,
+        outside: Path,
+        directory: str,
+        seed: int,
+        note: Callable[[str], None],
+        kept: dict[str, Any],
+        keep: Callable[[str, Any], None],
+    ) -> None:
         self.job, self.deployment, self.seed = job, deployment, seed
         self.inside_root = inside_root
         """The job's own directory on the share, as the guest names it; emptied before each iteration."""

@@ -29,17 +29,32 @@ class RunningJob:
     """One job of one session. Not for several threads: only answers to the program are found in another one."""
 
     def __init__(
-        self, job: Job, plan: Plan, deployment: Deployment, roots: tuple[str, str],
-        journal: Journal, view: View, artefacts: Artefacts,
-    ) -> None:  # fmt: skip
+        self,
+        job: Job,
+        plan: Plan,
+        deployment: Deployment,
+        roots: tuple[str, str],
+        journal: Journal,
+        view: View,
+        artefacts: Artefacts,
+    ) -> None:
         self.job, self.plan, self.deployment = job, plan, deployment
         self.journal, self.view, self.artefacts = journal, view, artefacts
         self.workload = find(job.workload)
         inside, outside = roots
         name = f"{MARK}-{job.instance}"
         self.directory = f"{deployment.control_root}/soak-{job.instance}"
-        self.host = Host(job, deployment, f"{inside}/{name}", Path(outside) / name, self.directory, plan.seed,
-                         self._note, kept(journal, job.instance), self._keep)  # fmt: skip
+        self.host = Host(
+            job,
+            deployment,
+            f"{inside}/{name}",
+            Path(outside) / name,
+            self.directory,
+            plan.seed,
+            self._note,
+            kept(journal, job.instance),
+            self._keep,
+        )
         self.begun: tuple[int, int] | None = None
         """(number, row of the journal) of the iteration in progress."""
         self.ops, self.heard = 0.0, time.monotonic()
@@ -73,11 +88,15 @@ class RunningJob:
         """Prepare and start it. Raises InfrastructureError where the guest lacks what it needs."""
         self._need()
         config = {
-            **self.workload.options, **self.job.options, "name": self.job.instance, "seed": self.plan.seed,
-            "root": self.host.inside_root, "first": max(self.plan.first, self.journal.next_number(self.job.instance)),
+            **self.workload.options,
+            **self.job.options,
+            "name": self.job.instance,
+            "seed": self.plan.seed,
+            "root": self.host.inside_root,
+            "first": max(self.plan.first, self.journal.next_number(self.job.instance)),
             "kept": self.host.kept,
             **({"last": self.plan.iterations - 1} if self.plan.iterations is not None else {}),
-        }  # fmt: skip
+        }
         self._program = InsideProgram(self.deployment.inside, self.workload.module, self.directory, config)
         self._program.place()
         if self.workload.prepare is not None:

@@ -29,8 +29,15 @@ SCHEMA = 1
 
 FILE = "journal.sqlite"
 NO_PLACE = (
-    errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG,
-)  # fmt: skip
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EROFS,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)
 """What a place for results that was named wrongly answers; other errors are the machine's."""
 
 Row = TypeVar("Row")
@@ -127,14 +134,18 @@ class Journal:
     def event(self, kind: str, **data: Any) -> None:
         """Record that something happened."""
         with self._writing():
-            self._db.execute("INSERT INTO events (session, at, kind, data) VALUES (?, ?, ?, ?)",
-                             (self.session, time.time(), kind, _json(data)))  # fmt: skip
+            self._db.execute(
+                "INSERT INTO events (session, at, kind, data) VALUES (?, ?, ?, ?)",
+                (self.session, time.time(), kind, _json(data)),
+            )
 
     def begin(self, workload: str, number: int) -> int:
         """An iteration begins; the number that `end` wants."""
         with self._writing():
-            done = self._db.execute("INSERT INTO begun (session, at, workload, number) VALUES (?, ?, ?, ?)",
-                                    (self.session, time.time(), workload, number))  # fmt: skip
+            done = self._db.execute(
+                "INSERT INTO begun (session, at, workload, number) VALUES (?, ?, ?, ?)",
+                (self.session, time.time(), workload, number),
+            )
         return int(done.lastrowid or 0)
 
     def end(self, begun: int, outcome: Outcome, seconds: float, data: dict[str, Any]) -> None:
@@ -153,20 +164,26 @@ class Journal:
                 found = self._db.execute("SELECT id FROM series WHERE name = ?", (name,)).fetchone()
                 self._series[name] = int(found[0])
             packed = ",".join(f"{self._series[name]}:{value:.6g}" for name, value in values.items())
-            self._db.execute("INSERT INTO samples (session, at, vals) VALUES (?, ?, ?)",
-                             (self.session, round(time.time(), 2), packed))  # fmt: skip
+            self._db.execute(
+                "INSERT INTO samples (session, at, vals) VALUES (?, ?, ?)",
+                (self.session, round(time.time(), 2), packed),
+            )
 
     # ------------------------------------------------------------ reading
 
     def sessions(self) -> list[Session]:
         """Every session, oldest first."""
-        return self._read("SELECT id, at, data FROM sessions ORDER BY id",
-                          lambda i, at, data: Session(i, at, _loads(data)))  # fmt: skip
+        return self._read(
+            "SELECT id, at, data FROM sessions ORDER BY id", lambda i, at, data: Session(i, at, _loads(data))
+        )
 
     def events(self, *kinds: str, after: int = 0) -> list[Event]:
         """Every event of these kinds (of all kinds when none is named), oldest first."""
-        made = self._read("SELECT id, session, at, kind, data FROM events WHERE id > ? ORDER BY id",
-                          lambda i, s, at, kind, data: Event(i, s, at, kind, _loads(data)), after)  # fmt: skip
+        made = self._read(
+            "SELECT id, session, at, kind, data FROM events WHERE id > ? ORDER BY id",
+            lambda i, s, at, kind, data: Event(i, s, at, kind, _loads(data)),
+            after,
+        )
         return [event for event in made if not kinds or event.kind in kinds]
 
     def iterations(self) -> list[Iteration]:
@@ -256,8 +273,10 @@ def create(run_dir: Path, plan: dict[str, Any]) -> Journal:
             db.execute(statement)
         for name in _NAMES:
             for verb in ("UPDATE", "DELETE"):
-                db.execute(f"CREATE TRIGGER {name}_{verb.lower()} BEFORE {verb} ON {name} "
-                           f"BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END")  # fmt: skip
+                db.execute(
+                    f"CREATE TRIGGER {name}_{verb.lower()} BEFORE {verb} ON {name} "
+                    f"BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END"
+                )
         db.execute("INSERT INTO meta VALUES ('schema', ?), ('plan', ?)", (str(SCHEMA), _json(plan)))
         db.execute("COMMIT")
         db.close()
@@ -268,8 +287,9 @@ def create(run_dir: Path, plan: dict[str, Any]) -> Journal:
             raise UsageError(
                 f"no run can be recorded in {run_dir} ({e.strerror}): name another place with --results"
             ) from e
-        raise InfrastructureError(f"no journal can be made in {run_dir}: {e}", "name another place with --results") \
-            from e  # fmt: skip
+        raise InfrastructureError(
+            f"no journal can be made in {run_dir}: {e}", "name another place with --results"
+        ) from e
     return Journal(run_dir, db, lock)
 
 

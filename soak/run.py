@@ -121,8 +121,13 @@ class Runner:
         directory.mkdir(exist_ok=True)
         self._deployment = kinds.deployment(target, directory.absolute(), self.view.line, options)
         self._deployment.start()
-        self.journal.event("environment", **self._deployment.environment(), host_kernel=platform.release(),
-                           host_cpus=os.cpu_count(), guest=target.kind != "local")  # fmt: skip
+        self.journal.event(
+            "environment",
+            **self._deployment.environment(),
+            host_kernel=platform.release(),
+            host_cpus=os.cpu_count(),
+            guest=target.kind != "local",
+        )
         self._mark = self._deployment.mark()
 
     def _roots(self, share: int, options: MountOptions) -> tuple[str, str]:
@@ -141,17 +146,21 @@ class Runner:
         places = {share: self._roots(share, options) for share in sorted({j.share for j in self.plan.jobs})}
         self._jobs = []
         for job in self.plan.jobs:
-            made = RunningJob(job, self.plan, self.deployment, places[job.share],
-                              self.journal, self.view, self.artefacts)  # fmt: skip
+            made = RunningJob(
+                job, self.plan, self.deployment, places[job.share], self.journal, self.view, self.artefacts
+            )
             with self.view.phase(f"preparing workload {job.instance}"):
                 made.start()
             self._jobs.append(made)
         self._outside = Path(next(iter(places.values()))[1])
         self._identity = identity(self._outside)
         self._watching = Watching(
-            self.deployment, [inside for inside, _ in places.values()], self._outside, self.plan.sample_seconds,
+            self.deployment,
+            [inside for inside, _ in places.values()],
+            self._outside,
+            self.plan.sample_seconds,
             self._guest_mb,
-        )  # fmt: skip
+        )
 
     def _scene(self) -> Scene:
         """What a disturbance may use."""
@@ -160,8 +169,14 @@ class Runner:
             assert self._watching is not None
             return self._watching
 
-        return Scene(self.deployment, self._outside, lambda: self._jobs, watching, self._restart,
-                     lambda: self.deployment.mount(parse(self.plan.mount)))  # fmt: skip
+        return Scene(
+            self.deployment,
+            self._outside,
+            lambda: self._jobs,
+            watching,
+            self._restart,
+            lambda: self.deployment.mount(parse(self.plan.mount)),
+        )
 
     def _restart(self) -> None:
         """A fresh guest; the iterations in progress begin again. Raises as the guest does when it does not come."""

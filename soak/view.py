@@ -80,8 +80,9 @@ class View:
     def _show(self) -> None:
         if self._live is None:
             # a thread of rich's own draws it, also while the runner waits for a call to come back
-            self._live = Live(console=self._console, refresh_per_second=1 / OFTEN, transient=True,
-                              get_renderable=self._picture)  # fmt: skip
+            self._live = Live(
+                console=self._console, refresh_per_second=1 / OFTEN, transient=True, get_renderable=self._picture
+            )
             self._live.start()
         self._live.refresh()
 
@@ -144,6 +145,9 @@ class View:
 
 
 _NUMBERS = (
-    ("probe.stat_p50", "stat {:.1f} ms"), ("probe.stat_p99", "p99 {:.1f} ms"), ("msg.total", "{:.0f} messages/s"),
-    ("device.own_mb", "device {:.0f} MB"), ("device.fds", "{:.0f} descriptors"),
-)  # fmt: skip
+    ("probe.stat_p50", "stat {:.1f} ms"),
+    ("probe.stat_p99", "p99 {:.1f} ms"),
+    ("msg.total", "{:.0f} messages/s"),
+    ("device.own_mb", "device {:.0f} MB"),
+    ("device.fds", "{:.0f} descriptors"),
+)

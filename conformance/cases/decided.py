@@ -30,26 +30,82 @@ DECLARED = Path(__file__).with_name("decided.toml")
 LOOKUPS = frozenset({"Tattach", "Twalk", "Tgetattr", "Tclunk", "Txattrwalk", "Treadlink", "Tstatfs"})
 """Messages by which the guest learns about files before it decides: they change nothing and carry no content."""
 
-PREPARING = frozenset({
-    "create", "open", "openat", "mkdir", "symlink", "link", "mknod", "mkfifo", "close", "chmod", "fchmod", "chown",
-    "lchown", "fchown", "write", "pwrite", "makedirs",
-})  # fmt: skip
+PREPARING = frozenset(
+    {
+        "create",
+        "open",
+        "openat",
+        "mkdir",
+        "symlink",
+        "link",
+        "mknod",
+        "mkfifo",
+        "close",
+        "chmod",
+        "fchmod",
+        "chown",
+        "lchown",
+        "fchown",
+        "write",
+        "pwrite",
+        "makedirs",
+    }
+)
 """Calls that other cases judge, where this one goes on to assert something else."""
 
-VERIFYING = frozenset({
-    "stat", "lstat", "fstat", "statx", "statvfs", "slurp", "read", "pread", "listdir", "entries", "readlink",
-    "getxattr", "listxattr", "hash_file", "hash_fd", "exists", "close", "unlink", "rmdir",
-})  # fmt: skip
+VERIFYING = frozenset(
+    {
+        "stat",
+        "lstat",
+        "fstat",
+        "statx",
+        "statvfs",
+        "slurp",
+        "read",
+        "pread",
+        "listdir",
+        "entries",
+        "readlink",
+        "getxattr",
+        "listxattr",
+        "hash_file",
+        "hash_fd",
+        "exists",
+        "close",
+        "unlink",
+        "rmdir",
+    }
+)
 """Calls that, after a refusal by the guest's kernel, show that nothing changed: no request could have changed it."""
 _VERIFYING_MESSAGES = LOOKUPS | {"Tlopen", "Tread", "Treaddir", "Tunlinkat"}
 
 ASKING = frozenset({"access", "faccessat", "faccessat2", "attempts"})
 """Calls that the guest's kernel answers by mode, owner and type, unless the server refuses a message of theirs."""
 
-BY_ATTRIBUTES = frozenset({
-    "EACCES", "EPERM", "ENOTDIR", "EISDIR", "EEXIST", "ENOENT", "ELOOP", "ENOTEMPTY", "EROFS", "ETXTBSY", "EBUSY",
-    "ENXIO", "ENODEV", "ESPIPE", "EOVERFLOW", "ENODATA", "ERANGE", "ESTALE", "EADDRINUSE", "ECONNREFUSED",
-})  # fmt: skip
+BY_ATTRIBUTES = frozenset(
+    {
+        "EACCES",
+        "EPERM",
+        "ENOTDIR",
+        "EISDIR",
+        "EEXIST",
+        "ENOENT",
+        "ELOOP",
+        "ENOTEMPTY",
+        "EROFS",
+        "ETXTBSY",
+        "EBUSY",
+        "ENXIO",
+        "ENODEV",
+        "ESPIPE",
+        "EOVERFLOW",
+        "ENODATA",
+        "ERANGE",
+        "ESTALE",
+        "EADDRINUSE",
+        "ECONNREFUSED",
+    }
+)
 """Errnos that the guest's kernel gives for what a file is, not for what the call was given."""
 
 

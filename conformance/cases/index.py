@@ -1,8 +1,8 @@
 """Which cases there are, without importing them: ids, layers, families, parameters, the names that -k matches.
 
 Words that a user writes are checked against this before anything starts. Collecting all cases takes seconds, so it is
-done once for each state of the sources, in a process of its own (`python -m conformance.cases.index`), and kept in the cache.
-Layers and families are names of files and cost nothing.
+done once for each state of the sources, in a process of its own (`python -m conformance.cases.index`), and kept in the
+cache. Layers and families are names of files and cost nothing.
 
 Rule of this module: it reads sources and the cache, and never imports a case into the process of a run, where pytest
 has to import it first in order to rewrite its assertions.
@@ -85,8 +85,10 @@ def _file() -> Path | None:
 def _read(file: Path) -> dict[str, Entry] | None:
     try:
         loaded = json.loads(file.read_bytes())
-        return {one["id"]: Entry(**{**one, "parameters": tuple(one["parameters"]), "names": tuple(one["names"])})
-                for one in loaded}  # fmt: skip
+        return {
+            one["id"]: Entry(**{**one, "parameters": tuple(one["parameters"]), "names": tuple(one["names"])})
+            for one in loaded
+        }
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -102,8 +104,10 @@ def _collected(file: Path | None) -> dict[str, Entry]:
         raise SuiteError(f"the cases cannot be collected: {said[-1] if said else 'no output'}") from None
     if file is not None:
         _keep(file, done.stdout)
-    return {one["id"]: Entry(one["id"], one["layer"], one["family"], tuple(one["parameters"]), tuple(one["names"]))
-            for one in loaded}  # fmt: skip
+    return {
+        one["id"]: Entry(one["id"], one["layer"], one["family"], tuple(one["parameters"]), tuple(one["names"]))
+        for one in loaded
+    }
 
 
 def _keep(file: Path, text: bytes) -> None:
@@ -141,8 +145,18 @@ def _collect() -> Iterable[Entry]:
                     {case.id, f"{case.id}[{shown}]", *KeywordMatcher.from_item(item)._names}
                 )
 
-    quiet = ["-p", "no:hypothesispytest", "-p", "no:allure_pytest", "-p", "no:cacheprovider", "-p", "no:terminal",
-             "-p", "no:xdist"]  # fmt: skip
+    quiet = [
+        "-p",
+        "no:hypothesispytest",
+        "-p",
+        "no:allure_pytest",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:terminal",
+        "-p",
+        "no:xdist",
+    ]
     status = pytest.main([str(CASES), "--collect-only", "-o", "addopts=", *quiet], plugins=[Collector()])
     if status != pytest.ExitCode.OK:
         raise SystemExit(f"pytest ended with status {int(status)}")

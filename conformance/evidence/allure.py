@@ -21,15 +21,22 @@ from conformance.evidence.overview import HELD, Overview, overview, standing, vi
 
 SEVERITIES = {"must": "critical", "linux": "normal", "varies": "minor"}
 STATUSES: dict[Standing, str] = {
-    "pass": allure.Status.PASSED, "fail": allure.Status.FAILED, "fixed": allure.Status.FAILED,
-    "error": allure.Status.BROKEN, "known": allure.Status.SKIPPED, "varies": allure.Status.SKIPPED,
+    "pass": allure.Status.PASSED,
+    "fail": allure.Status.FAILED,
+    "fixed": allure.Status.FAILED,
+    "error": allure.Status.BROKEN,
+    "known": allure.Status.SKIPPED,
+    "varies": allure.Status.SKIPPED,
     "guest": allure.Status.PASSED,
-    "unsupported": allure.Status.SKIPPED, "undrivable": allure.Status.SKIPPED,
-}  # fmt: skip
+    "unsupported": allure.Status.SKIPPED,
+    "undrivable": allure.Status.SKIPPED,
+}
 _SKIPPED: dict[Standing, str] = {
-    "known": "Known failures", "varies": "Differences that may be",
-    "unsupported": "Declared lacks", "undrivable": "Could not be driven",
-}  # fmt: skip
+    "known": "Known failures",
+    "varies": "Differences that may be",
+    "unsupported": "Declared lacks",
+    "undrivable": "Could not be driven",
+}
 CATEGORIES: list[dict[str, Any]] = [
     {"name": "Unexpected failures and unexpected passes", "matchedStatuses": ["failed"]},
     {"name": "The suite or the infrastructure broke", "matchedStatuses": ["broken"]},
@@ -90,17 +97,33 @@ def _run_itself(seen: Overview) -> allure.TestResult:
     key = f"{e.target}\0the run itself"
     return allure.TestResult(
         uuid=str(uuid5(_SPACE, f"{key}\0{e.started.isoformat()}")),
-        historyId=hashlib.sha256(key.encode()).hexdigest()[:32], testCaseId=hashlib.sha256(b"run").hexdigest()[:32],
-        name="the run itself", fullName="run", titlePath=["run"], status=allure.Status.BROKEN, stage="finished",
-        start=at, stop=at,
+        historyId=hashlib.sha256(key.encode()).hexdigest()[:32],
+        testCaseId=hashlib.sha256(b"run").hexdigest()[:32],
+        name="the run itself",
+        fullName="run",
+        titlePath=["run"],
+        status=allure.Status.BROKEN,
+        stage="finished",
+        start=at,
+        stop=at,
         statusDetails=allure.StatusDetails(
             message=f"error: {'; '.join(seen.doubts_of_run)}",
             trace="\n".join(seen.troubles) or None,
         ),
-        labels=[allure.Label(name=name, value=value) for name, value in (
-            ("epic", "run"), ("feature", "run"), ("suite", "run"), ("severity", "critical"), ("tag", "error"),
-            ("host", e.target), ("framework", "assay9"), ("language", "python"))],
-    )  # fmt: skip
+        labels=[
+            allure.Label(name=name, value=value)
+            for name, value in (
+                ("epic", "run"),
+                ("feature", "run"),
+                ("suite", "run"),
+                ("severity", "critical"),
+                ("tag", "error"),
+                ("host", e.target),
+                ("framework", "assay9"),
+                ("language", "python"),
+            )
+        ],
+    )
 
 
 def _result(
@@ -130,14 +153,20 @@ def _result(
         labels=[
             allure.Label(name=name, value=value)
             for name, value in (
-                ("epic", result.layer), ("feature", result.family), ("story", result.case_id),
-                ("severity", SEVERITIES[result.severity]), ("suite", f"{result.layer}/{result.family}"),
-                ("tag", stand), ("host", environment.target), ("thread", result.worker),
-                ("framework", "assay9"), ("language", "python"),
+                ("epic", result.layer),
+                ("feature", result.family),
+                ("story", result.case_id),
+                ("severity", SEVERITIES[result.severity]),
+                ("suite", f"{result.layer}/{result.family}"),
+                ("tag", stand),
+                ("host", environment.target),
+                ("thread", result.worker),
+                ("framework", "assay9"),
+                ("language", "python"),
             )
         ],
         steps=list(_steps(result.calls, start)),
-    )  # fmt: skip
+    )
     if stand not in HELD:
         made.statusDetails = allure.StatusDetails(
             known=stand == "known", message=f"{stand}: {result.reason}", trace=result.details or None
@@ -174,9 +203,12 @@ def _steps(calls: list[Call], start: int) -> Iterator[allure.TestStepResult]:
         yield allure.TestStepResult(
             name=f"{who}: {call.op}({', '.join(call.args)}) = {call.result}",
             # A call that fails as its case demands is no failed step: the case alone is judged.
-            status=allure.Status.PASSED, stage="finished", start=round(at), stop=round(end),
+            status=allure.Status.PASSED,
+            stage="finished",
+            start=round(at),
+            stop=round(end),
             parameters=_parameters(values),
-        )  # fmt: skip
+        )
         at = end
 
 
@@ -210,11 +242,18 @@ def _properties(seen: Overview) -> Iterator[str]:
     """Lines of a Java properties file."""
     e = seen.record.environment
     for name, value in (
-        ("verdict", seen.sentence), ("fewer", seen.fewer),
-        ("target", e.target), ("version", e.target_version), ("guest", f"{e.guest_image} {e.guest_kernel}".strip()),
-        ("accelerator", e.accelerator), ("security_model", e.security_model), ("host", e.host_distribution),
-        ("host_kernel", e.host_kernel), ("assay9", f"{e.assay9_version} {e.assay9_commit}".strip()),
-        ("command", e.command), ("mounts", "; ".join(e.mounts)),
-    ):  # fmt: skip
+        ("verdict", seen.sentence),
+        ("fewer", seen.fewer),
+        ("target", e.target),
+        ("version", e.target_version),
+        ("guest", f"{e.guest_image} {e.guest_kernel}".strip()),
+        ("accelerator", e.accelerator),
+        ("security_model", e.security_model),
+        ("host", e.host_distribution),
+        ("host_kernel", e.host_kernel),
+        ("assay9", f"{e.assay9_version} {e.assay9_commit}".strip()),
+        ("command", e.command),
+        ("mounts", "; ".join(e.mounts)),
+    ):
         if value:
             yield f"{name}={visible(value).replace(chr(92), chr(92) * 2)}\n"

@@ -71,8 +71,19 @@ def changes(before: Record, after: Record) -> Changes:
             continue
         told = old if new is None or (old is not None and was in _BROKEN and now not in _BROKEN) else new
         assert told is not None
-        found.append(Change(_kind(was, now), told.id, told.mount, told.family, told.severity, told.requirement,
-                            was, now, other or told.reason))  # fmt: skip
+        found.append(
+            Change(
+                _kind(was, now),
+                told.id,
+                told.mount,
+                told.family,
+                told.severity,
+                told.requirement,
+                was,
+                now,
+                other or told.reason,
+            )
+        )
     return Changes(before, after, same, found)
 
 
@@ -115,8 +126,10 @@ def as_text(seen: Changes) -> str:
         lines.append(f"{kind}: {MEANING[kind]} ({count(len(listed), 'case')})")
         for change in listed:
             where = f" on {change.mount}" if change.mount else ""
-            lines.append(f"  {visible(change.id)}{where}: {change.before} -> {change.after}"
-                         f"{' [' + change.severity + ']' if kind == 'worse' else ''}")  # fmt: skip
+            lines.append(
+                f"  {visible(change.id)}{where}: {change.before} -> {change.after}"
+                f"{' [' + change.severity + ']' if kind == 'worse' else ''}"
+            )
             lines += [f"      {visible(change.reason)}"] if change.reason else []
         lines.append("")
     alone: tuple[Kind, ...] = ("only before", "only after")
@@ -146,17 +159,25 @@ def as_json(seen: Changes) -> dict[str, Any]:
 def _named(record: Record) -> dict[str, Any]:
     e = record.environment
     return {
-        "target": e.target, "target_version": e.target_version, "guest_image": e.guest_image,
-        "guest_kernel": e.guest_kernel, "started": e.started.isoformat(),
+        "target": e.target,
+        "target_version": e.target_version,
+        "guest_image": e.guest_image,
+        "guest_kernel": e.guest_kernel,
+        "started": e.started.isoformat(),
         "counts": {name: number for name, number in overview(record).counts.items() if number},
         "interrupted": record.interrupted,
-    }  # fmt: skip
+    }
 
 
 def _title(label: str, record: Record) -> str:
     e = record.environment
-    said = [e.target, e.target_version, e.guest_kernel and f"kernel {e.guest_kernel}",
-            f"{e.started:%Y-%m-%d %H:%M} UTC", count(len(record.results), "case")]  # fmt: skip
+    said = [
+        e.target,
+        e.target_version,
+        e.guest_kernel and f"kernel {e.guest_kernel}",
+        f"{e.started:%Y-%m-%d %H:%M} UTC",
+        count(len(record.results), "case"),
+    ]
     return f"{label}: {', '.join(visible(part) for part in said if part)}" + (
         " (interrupted)" if record.interrupted else ""
     )

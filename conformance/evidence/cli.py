@@ -17,12 +17,22 @@ from conformance.evidence.text import text
 
 @click.command()
 @click.argument("run", default="latest")
-@click.option("--kind", "kinds", multiple=True, type=click.Choice(list(REPORTS)),
-              help="Only this report (repeatable); without it all but allure.")  # fmt: skip
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(list(REPORTS)),
+    help="Only this report (repeatable); without it all but allure.",
+)
 @click.option("--print", "printed", is_flag=True, help="Print the text for a ticket instead of writing files.")
 @click.option("--gate", is_flag=True, help="End with the run's own exit status, for CI.")
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
-              help="Where run directories are.")  # fmt: skip
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Where run directories are.",
+)
 def report(run: str, kinds: tuple[str, ...], printed: bool, gate: bool, results: Path) -> None:
     """Make the reports of RUN again from its record, and print the summary.
 
@@ -51,8 +61,13 @@ def report(run: str, kinds: tuple[str, ...], printed: bool, gate: bool, results:
 @click.argument("before")
 @click.argument("after", default="latest")
 @click.option("--json", "as_data", is_flag=True, help="For programs.")
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
-              help="Where run directories are.")  # fmt: skip
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Where run directories are.",
+)
 def compare(before: str, after: str, as_data: bool, results: Path) -> None:
     """Show what changed from run BEFORE to run AFTER, case by case.
 

@@ -67,7 +67,10 @@ def earlier(run_dir: Path, environment: Environment, results: list[CaseResult]) 
     known_then: dict[str, list[str]] = then.get("known", {})
     judged_then = {case for case, stood in then["cases"].items() if case in now and stood in JUDGED}
     return Earlier(
-        run=name, started=datetime.fromisoformat(then["started"]), compared=common, judged_then=len(judged_then),
+        run=name,
+        started=datetime.fromisoformat(then["started"]),
+        compared=common,
+        judged_then=len(judged_then),
         judged_now=sum(judged for case, judged in now.items() if case in then["cases"]),
         no_longer=sorted(case for case in judged_then if not now[case]),
         known_otherwise=[
@@ -75,7 +78,7 @@ def earlier(run_dir: Path, environment: Environment, results: list[CaseResult]) 
             for r in results
             if r.verdict == "known" and known_then.get(_name(r)) and set(known_for(r)) - set(known_then[_name(r)])
         ],
-    )  # fmt: skip
+    )
 
 
 def _summaries(run_dir: Path, environment: Environment) -> Iterator[tuple[str, dict[str, Any]]]:

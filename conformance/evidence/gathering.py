@@ -56,9 +56,13 @@ def read_results(run_dir: Path, worker: str = "*") -> Iterator[CaseResult]:
 def not_run(selected: Selected, reason: str, details: str = "", worker: str = "main") -> CaseResult:
     """The `error` that stands for a case that ended without a result of its own."""
     return CaseResult(
-        **selected.model_dump(exclude={"node_id"}), verdict="error", infrastructure=True, reason=reason,
-        details=details, worker=worker,
-    )  # fmt: skip
+        **selected.model_dump(exclude={"node_id"}),
+        verdict="error",
+        infrastructure=True,
+        reason=reason,
+        details=details,
+        worker=worker,
+    )
 
 
 def _not_run(selected: Selected, reason: str) -> CaseResult:

@@ -42,8 +42,13 @@ def _git(checkout: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(
             ["git", "--no-optional-locks", "-C", str(checkout), *arguments],
-            capture_output=True, text=True, errors="replace", timeout=10, check=True, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=10,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()

@@ -43,18 +43,36 @@ _SEVERITIES = {
     "linux": "real Linux guests rely on it",
     "varies": "implementations legitimately differ",
 }
-_PAGE_IDS = frozenset({
-    "unexpected", "cases", "environment", "filter", "words", "deep", "family", "mount", "shown", "open", "close",
-    "list", "none", "reset", "shared",
-})  # fmt: skip
+_PAGE_IDS = frozenset(
+    {
+        "unexpected",
+        "cases",
+        "environment",
+        "filter",
+        "words",
+        "deep",
+        "family",
+        "mount",
+        "shown",
+        "open",
+        "close",
+        "list",
+        "none",
+        "reset",
+        "shared",
+    }
+)
 
 
 def html(record: Record) -> str:
     """The page."""
     templates = Templates(
         loader=PackageLoader("conformance.evidence", "templates"),
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     templates.filters.update(
         visible=lambda text: visible(str(text), keep="\n\t"), duration=duration, link=_link, plural=count
     )
@@ -68,16 +86,26 @@ def html(record: Record) -> str:
     source = _source(templates)
     script = source("report.js")
     return templates.get_template("report.html").render(
-        record=record, seen=seen, environment=record.environment, cases=cases,
-        standings=[s for s in STANDINGS if seen.counts[s]], meaning=MEANING,
+        record=record,
+        seen=seen,
+        environment=record.environment,
+        cases=cases,
+        standings=[s for s in STANDINGS if seen.counts[s]],
+        meaning=MEANING,
         verdict={0: "good", 1: "bad"}.get(seen.status, "doubt"),
-        took=elapsed(record), guest_seconds=sum(r.guest_seconds for r in record.results),
-        anchor_of=lambda result: anchors[id(result)], by_reason=by_reason, exhibits=_exhibits,
-        script=Markup(script), style=Markup(source("report.css")), severities=_SEVERITIES,
+        took=elapsed(record),
+        guest_seconds=sum(r.guest_seconds for r in record.results),
+        anchor_of=lambda result: anchors[id(result)],
+        by_reason=by_reason,
+        exhibits=_exhibits,
+        script=Markup(script),
+        style=Markup(source("report.css")),
+        severities=_SEVERITIES,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        argv=shlex.join(record.environment.argv), shared=embedded(packer.shared()),
+        argv=shlex.join(record.environment.argv),
+        shared=embedded(packer.shared()),
         several_mounts=not seen.one_mount,
-    )  # fmt: skip
+    )
 
 
 def write_html(record: Record, path: Path) -> None:
@@ -107,27 +135,41 @@ class _Packer:
         strings = _Strings()
         calls = [
             [
-                strings[c.vantage], strings[c.process], strings[c.op], [strings[a] for a in c.args],
-                strings[c.result], 1 if c.errno else 0, round(c.seconds * 1e6),
+                strings[c.vantage],
+                strings[c.process],
+                strings[c.op],
+                [strings[a] for a in c.args],
+                strings[c.result],
+                1 if c.errno else 0,
+                round(c.seconds * 1e6),
                 -1 if c.control_result is None else strings[c.control_result],
                 *([[strings[m] for m in c.messages]] if c.messages else []),
             ]
             for c in result.calls
-        ]  # fmt: skip
+        ]
         packed = {
-            "r": result.requirement, "o": result.source, "v": result.severity, "t": result.title,
-            "m": result.mount_shown or result.mount, "y": result.reason, "d": result.details,
+            "r": result.requirement,
+            "o": result.source,
+            "v": result.severity,
+            "t": result.title,
+            "m": result.mount_shown or result.mount,
+            "y": result.reason,
+            "d": result.details,
             "k": [result.known.reason, result.known.link] if result.known else None,
             "q": [
                 [f.code, f.text, f"{f.known.reason} ({f.known.component})" if f.known else ""] for f in result.findings
             ],
             "b": "" if result.decided_by == "server" else DECIDED[result.decided_by],
-            "w": result.worker, "e": [round(result.seconds, 4), round(result.guest_seconds, 4)],
-            "c": calls, "f": [self._comparison(c, strings) for c in result.comparisons],
-            "n": [result.covers, result.covers_ok], "g": [strings[m] for m in result.messages],
-            "h": result.message_counts, "l": [[x.source, x.text] for x in result.log_excerpts],
+            "w": result.worker,
+            "e": [round(result.seconds, 4), round(result.guest_seconds, 4)],
+            "c": calls,
+            "f": [self._comparison(c, strings) for c in result.comparisons],
+            "n": [result.covers, result.covers_ok],
+            "g": [strings[m] for m in result.messages],
+            "h": result.message_counts,
+            "l": [[x.source, x.text] for x in result.log_excerpts],
             "s": strings.all,
-        }  # fmt: skip
+        }
         return {key: value for key, value in packed.items() if value or key in ("c", "f", "s")}
 
     def _comparison(self, c: Comparison, strings: _Strings) -> list[Any]:
@@ -135,17 +177,22 @@ class _Packer:
         shape = tuple((f.name, f.rule) for f in c.fields)
         odd = {
             number: [
-                strings[f.outside], int(f.equal),
+                strings[f.outside],
+                int(f.equal),
                 -1 if f.tolerated is None else self._reasons.setdefault(f.tolerated, len(self._reasons)),
             ]
             for number, f in enumerate(c.fields)
             if f.inside != f.outside or not f.equal or f.tolerated is not None
-        }  # fmt: skip
+        }
         return [
-            c.after_call, strings[c.kind], strings[c.path], int(c.ok),
-            self._shapes.setdefault(shape, len(self._shapes)), [strings[f.inside] for f in c.fields],
+            c.after_call,
+            strings[c.kind],
+            strings[c.path],
+            int(c.ok),
+            self._shapes.setdefault(shape, len(self._shapes)),
+            [strings[f.inside] for f in c.fields],
             *([odd] if odd else []),
-        ]  # fmt: skip
+        ]
 
 
 class _Strings(dict[str, int]):

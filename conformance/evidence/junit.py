@@ -35,9 +35,10 @@ def junit(record: Record) -> bytes:
         suites.setdefault((result.layer, result.family), []).append(result)
     for (layer, family), results in suites.items():
         about = {
-            "name": _xml(f"{layer}.{family}"), "hostname": target,
+            "name": _xml(f"{layer}.{family}"),
+            "hostname": target,
             "timestamp": record.environment.started.isoformat(timespec="seconds"),
-        }  # fmt: skip
+        }
         totals = _totals(seen.families[layer, family], sum(r.seconds for r in results))
         suite = ET.SubElement(root, "testsuite", {**about, **totals})
         suite.extend(_case(result, seen) for result in results)
@@ -102,13 +103,17 @@ def _totals(counts: dict[Standing, int], seconds: float) -> dict[str, str]:
 
 def _case(result: CaseResult, seen: Overview) -> ET.Element:
     name = f"{result.id} {result.title}" + ("" if seen.one_mount else f" [{result.mount}]")
-    case = ET.Element("testcase", name=_xml(name), classname=_xml(f"{result.layer}.{result.family}"),
-                      time=f"{result.seconds:.3f}")  # fmt: skip
+    case = ET.Element(
+        "testcase", name=_xml(name), classname=_xml(f"{result.layer}.{result.family}"), time=f"{result.seconds:.3f}"
+    )
     properties = ET.SubElement(case, "properties")
     for key, value in (
-        ("requirement", result.requirement), ("source", result.source), ("severity", result.severity),
-        ("verdict", result.verdict), ("mount", result.mount_shown or result.mount),
-    ):  # fmt: skip
+        ("requirement", result.requirement),
+        ("source", result.source),
+        ("severity", result.severity),
+        ("verdict", result.verdict),
+        ("mount", result.mount_shown or result.mount),
+    ):
         ET.SubElement(properties, "property", name=key, value=_xml(value))
     stand = standing(result)
     if stand in _SKIPPED:

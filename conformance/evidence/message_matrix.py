@@ -13,11 +13,11 @@ CALL_LAYERS = ("vfs", "property")
 NEVER_SENT = {
     "Tlerror": "is no request: the number beside Rlerror's, which nobody sends (net/9p/client.c has no caller)",
     "Tauth": "v9fs never authenticates: p9_client_attach() is given no afid and sends NOFID"
-             " (fs/9p/v9fs.c v9fs_session_init, fs/9p/fid.c v9fs_fid_lookup_with_uid; net/9p/client.c has no"
-             " P9_TAUTH)",
+    " (fs/9p/v9fs.c v9fs_session_init, fs/9p/fid.c v9fs_fid_lookup_with_uid; net/9p/client.c has no"
+    " P9_TAUTH)",
     "Trename": "v9fs sends Trenameat, and Trename only to a server that answers that with EOPNOTSUPP"
-               " (fs/9p/vfs_inode.c v9fs_vfs_rename)",
-}  # fmt: skip
+    " (fs/9p/vfs_inode.c v9fs_vfs_rename)",
+}
 """T-message -> why no case that makes system calls can show it on a server that has all of 9P2000.L. The wire
 layer covers them. Tremove, in 9P2000.L a fallback of Tunlinkat in the same way (v9fs_remove), crosses on a mount as
 9P2000.u; Tflush when a process is killed in the midst of a call; Tversion and Tattach on a second mount."""

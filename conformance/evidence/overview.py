@@ -13,8 +13,16 @@ from conformance.evidence.looked import Looks, looks
 from conformance.evidence.models import CaseResult, KnownFailure, Record, Standing
 
 STANDINGS: tuple[Standing, ...] = (
-    "pass", "fail", "fixed", "error", "known", "varies", "guest", "unsupported", "undrivable",
-)  # fmt: skip
+    "pass",
+    "fail",
+    "fixed",
+    "error",
+    "known",
+    "varies",
+    "guest",
+    "unsupported",
+    "undrivable",
+)
 MEANING: dict[Standing, str] = {
     "pass": "the requirement holds",
     "fail": "the requirement does not hold, and nobody declared that",
@@ -225,8 +233,10 @@ class Overview:
         informed = sum(r.decided_by == "informed" for r in passed)
         said = []
         if informed or self.counts["guest"] or self.record.environment.left_out:
-            said.append(f"of {count(len(passed), 'pass', 'passes')} the device decided {len(passed) - informed:,}, "
-                        f"the guest's kernel {informed:,} on what the device answered")  # fmt: skip
+            said.append(
+                f"of {count(len(passed), 'pass', 'passes')} the device decided {len(passed) - informed:,}, "
+                f"the guest's kernel {informed:,} on what the device answered"
+            )
         if self.counts["guest"]:
             more = count(self.counts["guest"], "more pass was", "more passes were")
             said.append(f"{more} the guest's kernel's alone")

@@ -55,10 +55,25 @@ from conformance.evidence.models import (
 )
 
 __all__ = [
-    "SCHEMA_VERSION", "VERDICTS", "Call", "CaseResult", "Comparison", "Environment", "FieldComparison",
-    "KnownFailure", "LogExcerpt", "Record", "RuleKind", "RunWriter", "SeenFinding", "Selected", "Trouble", "Verdict",
-    "load_run", "read_json",
-]  # fmt: skip
+    "SCHEMA_VERSION",
+    "VERDICTS",
+    "Call",
+    "CaseResult",
+    "Comparison",
+    "Environment",
+    "FieldComparison",
+    "KnownFailure",
+    "LogExcerpt",
+    "Record",
+    "RuleKind",
+    "RunWriter",
+    "SeenFinding",
+    "Selected",
+    "Trouble",
+    "Verdict",
+    "load_run",
+    "read_json",
+]
 
 RECORD: Final = "record.json"
 _SYNC_SECONDS = 1.0
@@ -153,10 +168,14 @@ class RunWriter:
         with _disk(self.run_dir):
             gathered = gather(self.run_dir, reason)
         environment = gathered.environment.model_copy(update={"ended": datetime.now(UTC)})
-        record = gathered.model_copy(update={
-            "environment": environment, "interrupted": interrupted or bool(interrupted_by),
-            "interrupted_by": interrupted_by, "earlier": earlier(self.run_dir, environment, gathered.results),
-        })  # fmt: skip
+        record = gathered.model_copy(
+            update={
+                "environment": environment,
+                "interrupted": interrupted or bool(interrupted_by),
+                "interrupted_by": interrupted_by,
+                "earlier": earlier(self.run_dir, environment, gathered.results),
+            }
+        )
         path = self.run_dir / RECORD
         with _disk(path):
             _write(path, record.model_dump_json(exclude_none=True).encode())

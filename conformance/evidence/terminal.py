@@ -25,9 +25,16 @@ from conformance.evidence.overview import (
 )
 
 _STYLES: dict[Standing, str] = {
-    "pass": "green", "fail": "bold red", "fixed": "bold magenta", "error": "bold red", "known": "yellow",
-    "varies": "cyan", "guest": "dim", "unsupported": "dim", "undrivable": "dim",
-}  # fmt: skip
+    "pass": "green",
+    "fail": "bold red",
+    "fixed": "bold magenta",
+    "error": "bold red",
+    "known": "yellow",
+    "varies": "cyan",
+    "guest": "dim",
+    "unsupported": "dim",
+    "undrivable": "dim",
+}
 _LISTED = 30
 _NAMED = 5
 

@@ -147,11 +147,13 @@ def _unexpected(seen: Overview) -> Iterator[str]:
     for name, heading in (("fail", "FAILS"), ("fixed", "PASSES UNEXPECTEDLY")):
         results = seen[name]  # type: ignore[index]
         for result in results[:_LISTED]:
-            yield "\n".join([
-                _wrapped(f"{heading} {seen.name(result)}: {result.requirement}", "  ", "    "),
-                *_seen(result),
-                _wrapped(f"source: {result.source}", "    ", "      "),
-            ])  # fmt: skip
+            yield "\n".join(
+                [
+                    _wrapped(f"{heading} {seen.name(result)}: {result.requirement}", "  ", "    "),
+                    *_seen(result),
+                    _wrapped(f"source: {result.source}", "    ", "      "),
+                ]
+            )
         yield from _more(results)
 
 
@@ -222,6 +224,9 @@ def _paragraph(words: str) -> str:
 
 def _wrapped(words: str, first: str, rest: str | None = None) -> str:
     return textwrap.fill(
-        visible(words), WIDTH, initial_indent=first, subsequent_indent=first if rest is None else rest,
+        visible(words),
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=first if rest is None else rest,
         break_on_hyphens=False,
-    )  # fmt: skip
+    )

@@ -101,8 +101,19 @@ def _verdict(entry: Known, ids: list[str], records: Sequence[Record]) -> Verdict
     width = width_of(entry)
     if width == "wide":
         problems.append(f"is wide: it would mask {', '.join(masks[:6])}{' and more' if len(masks) > 6 else ''}")
-    return Verdict(entry, width, cases, seen.covered, seen.results, seen.applied, seen.passed, seen.hidden, masks,
-                   seen.unreached, tuple(problems))  # fmt: skip
+    return Verdict(
+        entry,
+        width,
+        cases,
+        seen.covered,
+        seen.results,
+        seen.applied,
+        seen.passed,
+        seen.hidden,
+        masks,
+        seen.unreached,
+        tuple(problems),
+    )
 
 
 def _names(pattern: str, case: str) -> bool:

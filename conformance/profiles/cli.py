@@ -21,8 +21,14 @@ def profile() -> None:
 
 @profile.command()
 @click.argument("target", required=False)
-@click.option("--run", "runs", type=click.Path(path_type=Path), multiple=True, metavar="RUN",
-              help="A run of that target: what its entries really cover (repeatable).")  # fmt: skip
+@click.option(
+    "--run",
+    "runs",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="RUN",
+    help="A run of that target: what its entries really cover (repeatable).",
+)
 @click.option("--all", "show_all", is_flag=True, help="Show every entry, also those that nothing is to be said of.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def check(target: str | None, runs: tuple[Path, ...], show_all: bool, as_json: bool) -> None:
@@ -32,8 +38,11 @@ def check(target: str | None, runs: tuple[Path, ...], show_all: bool, as_json: b
     with --run, those that never match or match much. Exit status 1 when there is one.
     """
     names = spec.names() if target is None else [target]
-    entries = {(e.component, e.reason, tuple(e.cases), tuple(e.codes)): e
-               for name in names for e in spec.load(name).profile.known}  # fmt: skip
+    entries = {
+        (e.component, e.reason, tuple(e.cases), tuple(e.codes)): e
+        for name in names
+        for e in spec.load(name).profile.known
+    }
     seen = judging.check(list(entries.values()), [c.id for c in load_cases()], [load_run(run) for run in runs])
     wrong = [one for one in seen if one.problems]
     if as_json:
@@ -64,7 +73,22 @@ def _lines(one: judging.Verdict, *, counted: bool) -> str:
 
 def _as_dict(one: judging.Verdict) -> dict[str, Any]:
     e = one.entry
-    return {"component": e.component, "owner": e.owner, "case": e.cases, "finding": e.codes, "values": e.values,
-            "reason": e.reason, "link": e.link, "where": e.where, "width": one.width, "masks": one.masks,
-            "covered": one.covered, "results": one.results, "applied": one.applied, "passed": one.passed,
-            "hidden": one.hidden, "unreached": one.unreached, "problems": one.problems}  # fmt: skip
+    return {
+        "component": e.component,
+        "owner": e.owner,
+        "case": e.cases,
+        "finding": e.codes,
+        "values": e.values,
+        "reason": e.reason,
+        "link": e.link,
+        "where": e.where,
+        "width": one.width,
+        "masks": one.masks,
+        "covered": one.covered,
+        "results": one.results,
+        "applied": one.applied,
+        "passed": one.passed,
+        "hidden": one.hidden,
+        "unreached": one.unreached,
+        "problems": one.problems,
+    }

@@ -215,8 +215,10 @@ def version_matches(version: str, wanted: str) -> bool:
     Empty comparisons match all; a version that is not known matches no others. Raises UsageError for what is none.
     """
     have = _numbers(version)
-    alternatives = [[_compared(have, part, wanted) for part in filter(None, one.split(","))]
-                    for one in wanted.replace(" ", "").split("|")]  # fmt: skip
+    alternatives = [
+        [_compared(have, part, wanted) for part in filter(None, one.split(","))]
+        for one in wanted.replace(" ", "").split("|")
+    ]
     return any(all(one) for one in alternatives)
 
 

@@ -343,9 +343,7 @@ class Core:
         """Expect no reply to `pending` any more."""
         self._waiting.pop(pending.tag, None)
 
-    def _frame(
-        self, timeout: float, pending: Pending[R] | None, limit: float | None = None
-    ) -> bytes | bytearray:
+    def _frame(self, timeout: float, pending: Pending[R] | None, limit: float | None = None) -> bytes | bytearray:
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise Finding("the case took longer than its limit", "slow")

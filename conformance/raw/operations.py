@@ -70,9 +70,7 @@ class Client(Core):
             self.msize = reply.msize
         return reply
 
-    def send_auth(
-        self, afid: int, uname: bytes = UNAME, aname: bytes = b"", n_uname: int = 0
-    ) -> Pending[m.Rauth]:
+    def send_auth(self, afid: int, uname: bytes = UNAME, aname: bytes = b"", n_uname: int = 0) -> Pending[m.Rauth]:
         """Send Tauth."""
         return self.send_as(m.Tauth(self.tag(), afid, uname, aname, n_uname), m.Rauth)
 
@@ -197,9 +195,7 @@ class Client(Core):
         count = self.msize - READDIR_HEADER if count is None else count
         return self.send_as(m.Treaddir(self.tag(), fid, offset, count), m.Rreaddir)
 
-    def readdir(
-        self, fid: int, offset: int = 0, count: int | None = None, *, expect: Expect = None
-    ) -> m.Rreaddir:
+    def readdir(self, fid: int, offset: int = 0, count: int | None = None, *, expect: Expect = None) -> m.Rreaddir:
         """Treaddir; without a count for as much as msize has room for."""
         return self.send_readdir(fid, offset, count).result(expect)
 
@@ -237,9 +233,7 @@ class Client(Core):
         """Send Tgetattr."""
         return self.send_as(m.Tgetattr(self.tag(), fid, request_mask), m.Rgetattr)
 
-    def getattr(
-        self, fid: int, request_mask: int = GETATTR_ALL, *, expect: Expect = None
-    ) -> m.Rgetattr:
+    def getattr(self, fid: int, request_mask: int = GETATTR_ALL, *, expect: Expect = None) -> m.Rgetattr:
         """Tgetattr."""
         return self.send_getattr(fid, request_mask).result(expect)
 
@@ -260,9 +254,7 @@ class Client(Core):
         (truncate(2)), unless the valid bits are meant exactly."""
         if not exact and valid not in (0, SETATTR_SIZE):
             valid |= SETATTR_CTIME
-        return self.send_as(
-            m.Tsetattr(self.tag(), fid, valid, mode, uid, gid, size, *atime, *mtime), m.Rsetattr
-        )
+        return self.send_as(m.Tsetattr(self.tag(), fid, valid, mode, uid, gid, size, *atime, *mtime), m.Rsetattr)
 
     def setattr(
         self,
@@ -290,9 +282,7 @@ class Client(Core):
         """Send Tsymlink."""
         return self.send_as(m.Tsymlink(self.tag(), fid, name, symtgt, gid), m.Rsymlink)
 
-    def symlink(
-        self, fid: int, name: bytes, symtgt: bytes, gid: int = 0, *, expect: Expect = None
-    ) -> m.Rsymlink:
+    def symlink(self, fid: int, name: bytes, symtgt: bytes, gid: int = 0, *, expect: Expect = None) -> m.Rsymlink:
         """Tsymlink."""
         return self.send_symlink(fid, name, symtgt, gid).result(expect)
 
@@ -344,13 +334,9 @@ class Client(Core):
         """Trename."""
         return self.send_rename(fid, dfid, name).result(expect)
 
-    def send_renameat(
-        self, olddirfid: int, oldname: bytes, newdirfid: int, newname: bytes
-    ) -> Pending[m.Rrenameat]:
+    def send_renameat(self, olddirfid: int, oldname: bytes, newdirfid: int, newname: bytes) -> Pending[m.Rrenameat]:
         """Send Trenameat."""
-        return self.send_as(
-            m.Trenameat(self.tag(), olddirfid, oldname, newdirfid, newname), m.Rrenameat
-        )
+        return self.send_as(m.Trenameat(self.tag(), olddirfid, oldname, newdirfid, newname), m.Rrenameat)
 
     def renameat(
         self,
@@ -370,9 +356,7 @@ class Client(Core):
         """Send Tunlinkat."""
         return self.send_as(m.Tunlinkat(self.tag(), dirfd, name, flags), m.Runlinkat)
 
-    def unlinkat(
-        self, dirfd: int, name: bytes, flags: int = 0, *, expect: Expect = None
-    ) -> m.Runlinkat:
+    def unlinkat(self, dirfd: int, name: bytes, flags: int = 0, *, expect: Expect = None) -> m.Runlinkat:
         """Tunlinkat."""
         return self.send_unlinkat(dirfd, name, flags).result(expect)
 
@@ -390,15 +374,11 @@ class Client(Core):
         """Send Txattrwalk."""
         return self.send_as(m.Txattrwalk(self.tag(), fid, newfid, name), m.Rxattrwalk)
 
-    def xattrwalk(
-        self, fid: int, newfid: int, name: bytes = b"", *, expect: Expect = None
-    ) -> m.Rxattrwalk:
+    def xattrwalk(self, fid: int, newfid: int, name: bytes = b"", *, expect: Expect = None) -> m.Rxattrwalk:
         """Txattrwalk; an empty name asks for the list of names."""
         return self.send_xattrwalk(fid, newfid, name).result(expect)
 
-    def send_xattrcreate(
-        self, fid: int, name: bytes, attr_size: int, flags: int = 0
-    ) -> Pending[m.Rxattrcreate]:
+    def send_xattrcreate(self, fid: int, name: bytes, attr_size: int, flags: int = 0) -> Pending[m.Rxattrcreate]:
         """Send Txattrcreate."""
         return self.send_as(m.Txattrcreate(self.tag(), fid, name, attr_size, flags), m.Rxattrcreate)
 
@@ -422,9 +402,7 @@ class Client(Core):
         client_id: bytes = CLIENT_ID,
     ) -> Pending[m.Rlock]:
         """Send Tlock."""
-        return self.send_as(
-            m.Tlock(self.tag(), fid, locktype, flags, start, length, proc_id, client_id), m.Rlock
-        )
+        return self.send_as(m.Tlock(self.tag(), fid, locktype, flags, start, length, proc_id, client_id), m.Rlock)
 
     def lock(
         self,
@@ -439,9 +417,7 @@ class Client(Core):
         expect: Expect = None,
     ) -> m.Rlock:
         """Tlock."""
-        sent = self.send_lock(
-            fid, locktype, start, length, flags=flags, proc_id=proc_id, client_id=client_id
-        )
+        sent = self.send_lock(fid, locktype, start, length, flags=flags, proc_id=proc_id, client_id=client_id)
         return sent.result(expect)
 
     def send_getlock(
@@ -455,9 +431,7 @@ class Client(Core):
         client_id: bytes = CLIENT_ID,
     ) -> Pending[m.Rgetlock]:
         """Send Tgetlock; without a type of UNLCK, as Linux does whatever it was asked (v9fs_file_getlock)."""
-        return self.send_as(
-            m.Tgetlock(self.tag(), fid, locktype, start, length, proc_id, client_id), m.Rgetlock
-        )
+        return self.send_as(m.Tgetlock(self.tag(), fid, locktype, start, length, proc_id, client_id), m.Rgetlock)
 
     def getlock(
         self,

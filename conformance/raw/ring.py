@@ -244,8 +244,12 @@ class Ring:
         """The reply that stands in a chain. Raises Finding when the used length is more than there is room."""
         room = [segment for segment in chain if segment.writable]
         most = sum(segment.length for segment in room)
-        require(f"used length is at most the {most} bytes that the chain has room for", used.length <= most,
-                seen=used.length, code="ring")  # fmt: skip
+        require(
+            f"used length is at most the {most} bytes that the chain has room for",
+            used.length <= most,
+            seen=used.length,
+            code="ring",
+        )
         data = b"".join(self.memory.read_many([(segment.address, segment.length) for segment in room]))
         return data[: used.length]
 

@@ -190,8 +190,13 @@ class WireSession:
                 wire.host.remove()
                 self._sweep()
         except OSError as error:
-            raised = raised or self._ground_lost(case, error) or InfrastructureError(
-                f"the case's directory cannot be removed: {error}", f"look at {self.server.export}")  # fmt: skip
+            raised = (
+                raised
+                or self._ground_lost(case, error)
+                or InfrastructureError(
+                    f"the case's directory cannot be removed: {error}", f"look at {self.server.export}"
+                )
+            )
         said = self.server.log(mark)[-4000:]
         return WireOutcome(raised, wire.crossed(), said, time.monotonic() - begun)
 
@@ -219,9 +224,7 @@ class WireSession:
             lost.__cause__ = raised
         return lost
 
-    def _after(
-        self, case: Case, raised: BaseException | None, mark: int, hurt: str = ""
-    ) -> BaseException | None:
+    def _after(self, case: Case, raised: BaseException | None, mark: int, hurt: str = "") -> BaseException | None:
         """What the case comes to, once the server has been looked at: one that it killed or hung is charged to it, and
         one that it may have hurt is started anew where that is ours to do, so that no later case is charged."""
         trouble = self.trouble()

@@ -20,12 +20,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--target", metavar="NAME", help="what to test: a name of conformance/targets or a TOML file")
     group.addoption("--layer", action="append", default=[], help="only this layer (repeatable)")
     group.addoption("--family", action="append", default=[], help="only this family, e.g. open (repeatable)")
-    group.addoption("--all", action="store_true", help="also the cases that the guest's kernel decides alone; -k finds "
-                    "them, too")  # fmt: skip
-    group.addoption("--mount", action="append", default=[], metavar="OPTIONS",
-                    help="mount so, e.g. cache=mmap,msize=8192,access=user,posixacl (repeatable)")  # fmt: skip
-    group.addoption("--mounts", choices=("default", "all"), default="default",
-                    help="default: cache=none and a subset in mmap and loose; all: the whole matrix")  # fmt: skip
+    group.addoption(
+        "--all", action="store_true", help="also the cases that the guest's kernel decides alone; -k finds them, too"
+    )
+    group.addoption(
+        "--mount",
+        action="append",
+        default=[],
+        metavar="OPTIONS",
+        help="mount so, e.g. cache=mmap,msize=8192,access=user,posixacl (repeatable)",
+    )
+    group.addoption(
+        "--mounts",
+        choices=("default", "all"),
+        default="default",
+        help="default: cache=none and a subset in mmap and loose; all: the whole matrix",
+    )
     group.addoption("--results", default="results", metavar="DIR", help="where run directories go")
     group.addoption("--qemu", metavar="PATH", help="the QEMU to test instead of the target's own")
     group.addoption("--qemu-arg", action="append", default=[], metavar="ARG", help="a further argument for it")
@@ -34,13 +44,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--address", metavar="ADDRESS", help="for target socket: HOST:PORT or a unix socket's path")
     group.addoption("--aname", help="for target socket: the name to attach to")
     group.addoption("--export", metavar="DIR", help="for target socket: the exported directory, if on this host")
-    group.addoption("--link", help="the road to the device for the layers wire and ring: qtest, qtest-legacy, "
-                    "guest-pci, vhost-user, vhost-user-inband, vhost-user-legacy")  # fmt: skip
+    group.addoption(
+        "--link",
+        help="the road to the device for the layers wire and ring: qtest, qtest-legacy, "
+        "guest-pci, vhost-user, vhost-user-inband, vhost-user-legacy",
+    )
     group.addoption("--jobs", type=int, metavar="N", help="guests or servers at a time (pytest-xdist's -n)")
     group.addoption("--allure", action="store_true", help="write allure-results, too: some files for each case")
     group.addoption("--keep-guest", action="store_true", help="leave the guest running at the end")
-    group.addoption("--control", choices=("first", "never"), default=None,
-                    help="first: a case must hold on the guest's native file system before it is tried")  # fmt: skip
+    group.addoption(
+        "--control",
+        choices=("first", "never"),
+        default=None,
+        help="first: a case must hold on the guest's native file system before it is tried",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

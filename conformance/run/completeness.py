@@ -135,11 +135,19 @@ def parameters_of(item: pytest.Item) -> str:
 def selected(node_id: str, case: Case, parameters: str, mount: str) -> Selected:
     """The entry of a case that is to be run."""
     return Selected(
-        node_id=node_id, id=f"{case.id}[{parameters}]" if parameters else case.id, case_id=case.id,
-        parameters=parameters, layer=case.layer, family=case.family, title=case.function.__name__,
-        requirement=case.requirement, source=case.source, severity=case.severity, mount=mount,
+        node_id=node_id,
+        id=f"{case.id}[{parameters}]" if parameters else case.id,
+        case_id=case.id,
+        parameters=parameters,
+        layer=case.layer,
+        family=case.family,
+        title=case.function.__name__,
+        requirement=case.requirement,
+        source=case.source,
+        severity=case.severity,
+        mount=mount,
         covers=list(case.covers),
-    )  # fmt: skip
+    )
 
 
 def _reason(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:

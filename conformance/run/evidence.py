@@ -29,10 +29,20 @@ _LONGEST_TEXT = 1000
 
 
 def case_result(
-    case: Case, parameters: str, mount: MountOptions | None, mount_line: str, judgement: Judgement,
-    raised: BaseException | None, share: Share | None, control: Share | None, crossed: Crossed | None,
-    excerpts: list[tuple[str, str]], seconds: float, guest_seconds: float, worker: str,
-) -> CaseResult:  # fmt: skip
+    case: Case,
+    parameters: str,
+    mount: MountOptions | None,
+    mount_line: str,
+    judgement: Judgement,
+    raised: BaseException | None,
+    share: Share | None,
+    control: Share | None,
+    crossed: Crossed | None,
+    excerpts: list[tuple[str, str]],
+    seconds: float,
+    guest_seconds: float,
+    worker: str,
+) -> CaseResult:
     """Everything that one case leaves."""
     calls = share.calls if share is not None else []
     controls = control.calls if control is not None else []
@@ -72,10 +82,11 @@ def case_result(
 def _finding(judged: Judged) -> SeenFinding:
     found = judged.finding
     return SeenFinding(
-        code=found.code, text=printable(str(found))[:_LONGEST_TEXT],
+        code=found.code,
+        text=printable(str(found))[:_LONGEST_TEXT],
         values={name: printable(value)[:_LONGEST] for name, value in found.values.items()},
         known=_known(judged.known) if judged.known is not None else None,
-    )  # fmt: skip
+    )
 
 
 def _known(entry: Known) -> KnownFailure:
@@ -87,8 +98,11 @@ def _known(entry: Known) -> KnownFailure:
 def _decided_by(case: Case, parameters: str, share: Share | None, crossed: Crossed | None) -> DecidedBy:
     if share is None or crossed is None or not crossed.numbered:
         return declared(case.id, parameters) if case.layer in MOUNTED else "server"
-    steps = [Step(c.op, errno_name(c.errno) if c.errno else "", crossed.by_call.get(c.number, ()))
-             for c in share.calls if c.vantage.startswith("inside")]  # fmt: skip
+    steps = [
+        Step(c.op, errno_name(c.errno) if c.errno else "", crossed.by_call.get(c.number, ()))
+        for c in share.calls
+        if c.vantage.startswith("inside")
+    ]
     return derive(steps, case.covers, {c.kind for c in share.comparisons})
 
 
@@ -97,13 +111,19 @@ def _call(index: int, record: CallRecord, controls: list[CallRecord], crossed: C
     if same is not None and (same.op, same.vantage, same.process) != (record.op, record.vantage, record.process):
         same = None
     return Call(
-        index=index, vantage=record.vantage, process=record.process, op=record.op,
+        index=index,
+        vantage=record.vantage,
+        process=record.process,
+        op=record.op,
         args=[shorten(a) for a in record.args] + [f"{k}={shorten(v)}" for k, v in record.kw.items()],
-        result=_result(record), errno=errno_name(record.errno) if record.errno else None,
-        seconds=record.seconds, control_result=_result(same) if same else None,
-        changes=bool(record.changed) and record.vantage.partition(" ")[0] != "control", compared=record.compared,
+        result=_result(record),
+        errno=errno_name(record.errno) if record.errno else None,
+        seconds=record.seconds,
+        control_result=_result(same) if same else None,
+        changes=bool(record.changed) and record.vantage.partition(" ")[0] != "control",
+        compared=record.compared,
         messages=list(crossed.by_call.get(record.number, ())) if crossed is not None and record.number else [],
-    )  # fmt: skip
+    )
 
 
 def _result(record: CallRecord) -> str:
@@ -114,13 +134,22 @@ def _result(record: CallRecord) -> str:
 
 def _comparison(seen: Seen) -> Comparison:
     return Comparison(
-        after_call=seen.after_call, kind=seen.kind, path=printable(seen.path), ok=seen.ok,
+        after_call=seen.after_call,
+        kind=seen.kind,
+        path=printable(seen.path),
+        ok=seen.ok,
         fields=[
-            FieldComparison(name=f.name, inside=shorten(f.inside), outside=shorten(f.outside), rule=f.rule,
-                            equal=f.equal, tolerated=f.tolerated)
+            FieldComparison(
+                name=f.name,
+                inside=shorten(f.inside),
+                outside=shorten(f.outside),
+                rule=f.rule,
+                equal=f.equal,
+                tolerated=f.tolerated,
+            )
             for f in seen.fields
         ],
-    )  # fmt: skip
+    )
 
 
 def shorten(value: Any) -> str:

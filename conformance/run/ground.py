@@ -2,8 +2,8 @@
 
 A case that failed on broken ground says nothing about the target: it is an error of the infrastructure, in one line
 with the remedy. The ground of a run is room and directories on this host (`HostGround`), the processes that nobody but
-the target may end (`guests.host.endings` tells a crash from a signal that was sent), the agents, and the guest's own disks
-(`guests.machines.base`). Rule of this module: it knows nothing of cases and verdicts.
+the target may end (`guests.host.endings` tells a crash from a signal that was sent), the agents, and the guest's own
+disks (`guests.machines.base`). Rule of this module: it knows nothing of cases and verdicts.
 """
 
 from __future__ import annotations
@@ -101,8 +101,9 @@ class HostGround:
 
     def keep(self, directories: Iterable[Path]) -> None:
         """Remember which directories these are; replaces what was kept before."""
-        self._kept = {directory: (seen.st_dev, seen.st_ino) for directory in directories
-                      if (seen := _stat(directory)) is not None}  # fmt: skip
+        self._kept = {
+            directory: (seen.st_dev, seen.st_ino) for directory in directories if (seen := _stat(directory)) is not None
+        }
 
     def without_room(self) -> GroundLost | None:
         """Where too little room is left, or None. Cheap: a system call for each place."""
@@ -114,8 +115,10 @@ class HostGround:
             seen = _stat(directory)
             if seen is None or (seen.st_dev, seen.st_ino) != identity:
                 how = "was removed" if seen is None else "was replaced by another"
-                return GroundLost(f"the exported directory {directory} {how} while it was in use",
-                                  "leave the scratch directory of a run alone; it is made anew")  # fmt: skip
+                return GroundLost(
+                    f"the exported directory {directory} {how} while it was in use",
+                    "leave the scratch directory of a run alone; it is made anew",
+                )
         return self.without_room()
 
 

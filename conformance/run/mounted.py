@@ -102,15 +102,29 @@ class Runner:
             raised = self._unmounted(case, mount, failed, own=share is None)
         known = self.target.profile.known_failures(case.id, parameters, self._setting(mount))
         judgement = judge(
-            case, raised, crossed, known,
+            case,
+            raised,
+            crossed,
+            known,
             tuple(lack for lack in self.target.profile.lacks if lack.feature in case.needs),
-            share.calls if share else [], not_in_older(case, mount.version),
-        )  # fmt: skip
+            share.calls if share else [],
+            not_in_older(case, mount.version),
+        )
         result = case_result(
-            case, parameters, mount, self._mount_line, judgement, raised, share, control, crossed,
+            case,
+            parameters,
+            mount,
+            self._mount_line,
+            judgement,
+            raised,
+            share,
+            control,
+            crossed,
             self.deployment.excerpts(mark) if mark is not None else [],
-            time.monotonic() - begun, self._guest_seconds() - spent, self.worker,
-        )  # fmt: skip
+            time.monotonic() - begun,
+            self._guest_seconds() - spent,
+            self.worker,
+        )
         return result, raised
 
     def environment(self) -> dict[str, Any]:
@@ -122,9 +136,10 @@ class Runner:
         if self._versions is None and self.broken is None:
             seen = self.environment()
             self._versions = {
-                "target": self.deployment.version, "kernel": str(seen.get("guest_kernel", "")),
+                "target": self.deployment.version,
+                "kernel": str(seen.get("guest_kernel", "")),
                 "hypervisor": str(seen.get("hypervisor", "")),
-            }  # fmt: skip
+            }
         return Setting(str(mount), self.deployment.security_model, self._versions or {})
 
     def run_item(
@@ -207,8 +222,19 @@ class Runner:
         outside = Vantage("outside", outside_link, outside_root)
         control = Vantage("control", d.control, f"{d.control_root}/{directory}")
         comparer = d.comparer.also(rules_of(mount))
-        share = Share(case, inside, outside, control, comparer, mount, traced=d.traced and not on_control,
-                      on_control=on_control, features=d.features, further=further, alone=alone)  # fmt: skip
+        share = Share(
+            case,
+            inside,
+            outside,
+            control,
+            comparer,
+            mount,
+            traced=d.traced and not on_control,
+            on_control=on_control,
+            features=d.features,
+            further=further,
+            alone=alone,
+        )
         share.mount_point, share.exported = (d.control_root,) * 2 if on_control else (d.inside_root, d.outside_root)
         share.dialects = tuple(self.target.profile.dialects)
         return share
@@ -348,8 +374,9 @@ def _breaks(raised: BaseException | None) -> bool:
     return isinstance(raised, InfrastructureError) and not (isinstance(raised, GroundLost) and not raised.restorable)
 
 
-OPTIMISTIC = frozenset({"xattr", "xattr-trusted", "xattr-security", "acl", "locks", "mknod",
-                        "rename-exchange", "tmpfile", "fallocate"})  # fmt: skip
+OPTIMISTIC = frozenset(
+    {"xattr", "xattr-trusted", "xattr-security", "acl", "locks", "mknod", "rename-exchange", "tmpfile", "fallocate"}
+)
 """Features of the protocol itself: every target is held to them unless its profile declares the lack."""
 
 

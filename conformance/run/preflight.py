@@ -98,8 +98,10 @@ def check_words(layers: Sequence[str], families: Sequence[str]) -> None:
             raise UsageError(unknown("family", family, index.families()))
         elsewhere = [layer for layer in index.layers() if family in index.families(layer)]
         if layers and not set(layers) & set(elsewhere):
-            raise UsageError(f"no family {family} in layer{'s' if len(layers) > 1 else ''} {', '.join(layers)}: "
-                             f"it belongs to {', '.join(elsewhere)}")  # fmt: skip
+            raise UsageError(
+                f"no family {family} in layer{'s' if len(layers) > 1 else ''} {', '.join(layers)}: "
+                f"it belongs to {', '.join(elsewhere)}"
+            )
 
 
 def _check_jobs(request: Request) -> None:
@@ -110,8 +112,10 @@ def _check_jobs(request: Request) -> None:
     if request.options.get("keep_guest"):
         raise UsageError("--keep-guest keeps one guest: leave --jobs out, or say --jobs 1")
     if request.target.server.get("program") == "vhost-user":
-        raise UsageError(f"--jobs {request.jobs}: the device of target {request.target.name} has one front end at a "
-                         "time: leave --jobs out, or say --jobs 1")  # fmt: skip
+        raise UsageError(
+            f"--jobs {request.jobs}: the device of target {request.target.name} has one front end at a "
+            "time: leave --jobs out, or say --jobs 1"
+        )
 
 
 def check_expression(expression: str, layers: Sequence[str], families: Sequence[str] = ()) -> None:
@@ -129,8 +133,11 @@ def check_expression(expression: str, layers: Sequence[str], families: Sequence[
         raise UsageError(f"-k {shown(expression)} is no expression: {error}") from None
     if re.search(r"\bnot\b", expression) or _MOUNT_WORDS.search(expression):
         return
-    matching = [entry for entry in index.index().values()
-                if compiled.evaluate(lambda word, names=entry.names, /, **_: _occurs(word, names))]
+    matching = [
+        entry
+        for entry in index.index().values()
+        if compiled.evaluate(lambda word, names=entry.names, /, **_: _occurs(word, names))
+    ]
     if any(entry.layer in layers and (not families or entry.family in families) for entry in matching):
         return
     which = f"no case of {', '.join(layers)}{' in family ' + ', '.join(families) if families else ''} matches"

@@ -75,9 +75,20 @@ class WireRunner:
         judgement = judge(case, lacking(profile.lacks, raised), crossed, known, lacks, [])
         excerpts = [("server log", log)] if log.strip() else []
         result = case_result(
-            case, parameters, None, "", judgement, raised, None, None, crossed, excerpts,
-            time.monotonic() - begun, 0.0, self.worker,
-        )  # fmt: skip
+            case,
+            parameters,
+            None,
+            "",
+            judgement,
+            raised,
+            None,
+            None,
+            crossed,
+            excerpts,
+            time.monotonic() - begun,
+            0.0,
+            self.worker,
+        )
         return result, raised
 
     def stop(self) -> None:

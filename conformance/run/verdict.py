@@ -49,9 +49,14 @@ def not_in_older(case: Case, version: str) -> tuple[str, ...]:
 
 
 def judge(
-    case: Case, raised: BaseException | None, crossed: Crossed | None, known: Sequence[Known],
-    lacks: tuple[Lack, ...], calls: list[CallRecord], without: tuple[str, ...] = (),
-) -> Judgement:  # fmt: skip
+    case: Case,
+    raised: BaseException | None,
+    crossed: Crossed | None,
+    known: Sequence[Known],
+    lacks: tuple[Lack, ...],
+    calls: list[CallRecord],
+    without: tuple[str, ...] = (),
+) -> Judgement:
     """The verdict of one case.
 
     `raised` is what the case ended with; `crossed` the messages seen, None where the target gives no trace;
@@ -86,8 +91,9 @@ def judge(
         what = f"this version of the protocol has no {', '.join(without)} ({summary(findings)})"
         return Judgement("undrivable", what, findings=findings)
     besides = f"; besides, {len(findings) - len(new)} declared" if len(new) < len(findings) else ""
-    return Judgement("fail", summary(new) + besides, findings=findings,
-                     severity=gravest((one.finding for one in new), case.severity))  # fmt: skip
+    return Judgement(
+        "fail", summary(new) + besides, findings=findings, severity=gravest((one.finding for one in new), case.severity)
+    )
 
 
 def _passed(
@@ -95,9 +101,7 @@ def _passed(
 ) -> Judgement:
     if lacks:
         return Judgement("fixed", f"declared to lack {lacks[0].feature}, and the case passes: update the profile")
-    if crossed is not None and (
-        missing := crossed.missing(tuple(name for name in case.covers if name not in without))
-    ):
+    if crossed is not None and (missing := crossed.missing(tuple(name for name in case.covers if name not in without))):
         return Judgement("undrivable", f"{', '.join(missing)} did not cross: the guest answered by itself")
     if known and not any(entry.sometimes for entry in known):
         return Judgement("fixed", f"declared a known failure and passes: remove the entry ({known[0].reason})")

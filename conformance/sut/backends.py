@@ -41,10 +41,13 @@ class Backends:
         self.stop()
         for number, socket in enumerate(self.sockets):
             socket.unlink(missing_ok=True)
-            self._running.append(ServerProcess(
-                [*launcher, *self._command(number)], self._log(number),
-                writable=[self._scratch, self._base, self._directory],
-            ))  # fmt: skip
+            self._running.append(
+                ServerProcess(
+                    [*launcher, *self._command(number)],
+                    self._log(number),
+                    writable=[self._scratch, self._base, self._directory],
+                )
+            )
         for backend, socket in zip(self._running, self.sockets, strict=True):
             backend.wait_until(socket.exists, _START)
 
@@ -100,8 +103,18 @@ class Backends:
         words = {"export": str(self._exports[number]), "socket": str(self.sockets[number]), "tag": TAGS[number]}
         if self._table.command:
             return [word.format(**words) for word in self._table.command]
-        return [sys.executable, "-m", "reference_server", "serve", words["export"], "--vhost-user", words["socket"],
-                "--tag", words["tag"], *self._table.arguments]  # fmt: skip
+        return [
+            sys.executable,
+            "-m",
+            "reference_server",
+            "serve",
+            words["export"],
+            "--vhost-user",
+            words["socket"],
+            "--tag",
+            words["tag"],
+            *self._table.arguments,
+        ]
 
 
 def _version() -> str:

@@ -103,8 +103,10 @@ def _check_machine(target: Target) -> None:
     for key in target.machine.model_fields_set:
         if key not in allowed:
             why = f"only {', '.join(allowed)}" if allowed else "no [machine] at all"
-            raise UsageError(f"machine.{key} means nothing for a target of kind {target.kind}"
-                             f"{' with a [server]' if kind != target.kind else ''}, which has {why}")  # fmt: skip
+            raise UsageError(
+                f"machine.{key} means nothing for a target of kind {target.kind}"
+                f"{' with a [server]' if kind != target.kind else ''}, which has {why}"
+            )
     if "image" in allowed and target.machine.image not in recipe_names():
         raise UsageError(unknown("guest image", target.machine.image, recipe_names()))
 
@@ -155,15 +157,18 @@ def check_spec(spec: ServerSpec) -> None:
     """The same for a server that is reached by raw frames, its `aname` and its options. Raises UsageError."""
     if spec.program == "command":
         if not spec.arguments:
-            raise UsageError("server.arguments: program 'command' wants the command line, with {unix} or {port}, "
-                             "and {export}")  # fmt: skip
+            raise UsageError(
+                "server.arguments: program 'command' wants the command line, with {unix} or {port}, and {export}"
+            )
         named = {name for word in spec.arguments for name in re.findall(r"\{(\w*)\}", word)}
         for name in sorted(named):
             _check_placeholder("server.arguments", name, COMMAND_PLACEHOLDERS)
         listens = "port" if spec.transport == "tcp" else "unix"
         if listens not in named:
-            raise UsageError(f"server.arguments: transport {spec.transport} wants {{{listens}}} in the command line, "
-                             "where the server is to listen")  # fmt: skip
+            raise UsageError(
+                f"server.arguments: transport {spec.transport} wants {{{listens}}} in the command line, "
+                "where the server is to listen"
+            )
         _check_program("server.arguments", spec.arguments[0])
     try:
         fields = [field for _, field, _, _ in string.Formatter().parse(spec.aname) if field is not None]

@@ -47,9 +47,7 @@ def contain(writable: Sequence[bytes], own: Sequence[bytes] = ()) -> None:
 
 def _set_attributes(path: bytes, flags: int, add: int, remove: int) -> None:
     attributes = struct.pack("QQQQ", add, remove, 0, 0)
-    done = _libc.syscall(
-        _SYS_MOUNT_SETATTR, _AT_FDCWD, path, flags, attributes, ctypes.c_size_t(len(attributes))
-    )
+    done = _libc.syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, path, flags, attributes, ctypes.c_size_t(len(attributes)))
     _check(done, "mount_setattr")
 
 

@@ -33,9 +33,12 @@ class Device:
 
     def __str__(self) -> str:
         """What sets it apart: readonly, mapped-xattr, multidevs=forbid."""
-        parts = [self.security_model, "readonly" if self.readonly else "",
-                 f"multidevs={self.multidevs}" if self.multidevs != "remap" else "",
-                 self.export if self.export != "directory" else ""]  # fmt: skip
+        parts = [
+            self.security_model,
+            "readonly" if self.readonly else "",
+            f"multidevs={self.multidevs}" if self.multidevs != "remap" else "",
+            self.export if self.export != "directory" else "",
+        ]
         return ",".join(filter(None, parts)) or "second"
 
 

@@ -46,8 +46,12 @@ def mount_9p(inside: AgentLink, directory: str, options: MountOptions, source: s
 
 
 def _failed(source: str, options: MountOptions, why: str) -> MountFailed:
-    return MountFailed(f"mounting {source} with {options} failed in the guest: {why}",
-                       "see the guest's console log; `assay9 guest ssh` to try by hand", str(options), why)  # fmt: skip
+    return MountFailed(
+        f"mounting {source} with {options} failed in the guest: {why}",
+        "see the guest's console log; `assay9 guest ssh` to try by hand",
+        str(options),
+        why,
+    )
 
 
 def _note(inside: AgentLink) -> None:

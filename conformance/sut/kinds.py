@@ -25,8 +25,9 @@ from guests.machines.v86 import program as v86_program
 from guests.words import unknown
 
 
-def check(target: Target, options: dict[str, Any], layers: Sequence[str] = ("vfs",),
-          flags: Mapping[str, str] = FLAGS) -> None:  # fmt: skip
+def check(
+    target: Target, options: dict[str, Any], layers: Sequence[str] = ("vfs",), flags: Mapping[str, str] = FLAGS
+) -> None:
     """Refuse, before anything slow starts, what cannot be: a word that names nothing, a missing program.
 
     `flags` has the options as the command spells them.
@@ -67,8 +68,12 @@ def _check_qemu(target: Target, options: dict[str, Any], layers: Sequence[str]) 
     if not needs:
         return
     try:
-        qemu_check.require(path, list(dict.fromkeys(needs)), [*target.machine.arguments, *options.get("qemu_args", ())],
-                           max(target.machine.memory_mb, options.get("memory_mb", 0)))  # fmt: skip
+        qemu_check.require(
+            path,
+            list(dict.fromkeys(needs)),
+            [*target.machine.arguments, *options.get("qemu_args", ())],
+            max(target.machine.memory_mb, options.get("memory_mb", 0)),
+        )
     except UsageError as error:
         if options.get("qemu") or options.get("qemu_args"):
             raise
@@ -77,8 +82,10 @@ def _check_qemu(target: Target, options: dict[str, Any], layers: Sequence[str]) 
 
 def _check_v86(target: Target, options: dict[str, Any]) -> None:
     if "packages" in options:
-        raise UsageError(f"target {target.name} cannot be soaked: too slow under v86, and no room for workloads; "
-                         "take one with QEMU or User-Mode Linux")  # fmt: skip
+        raise UsageError(
+            f"target {target.name} cannot be soaked: too slow under v86, and no room for workloads; "
+            "take one with QEMU or User-Mode Linux"
+        )
     v86_program.require_host()
 
 
@@ -151,11 +158,15 @@ class NotStarted:
 
 
 def start(
-    target: Target, run_dir: Path, progress: Progress, options: dict[str, Any], worker: str, control_first: bool,
+    target: Target,
+    run_dir: Path,
+    progress: Progress,
+    options: dict[str, Any],
+    worker: str,
+    control_first: bool,
     layer: str,
 ) -> CaseRunner:
-    """A runner for a layer's cases, on something started; what could not start is `broken` and says so for every case.
-    """
+    """A runner for a layer's cases on something started. What could not start is `broken`: each case says so."""
     if layer in BELOW:
         from conformance.raw.ring import RingRunner  # noqa: PLC0415
         from conformance.run.raw import WireRunner  # noqa: PLC0415

@@ -16,10 +16,19 @@ MOUNTED = ("vfs", "property")
 """Layers whose cases need a mounted share."""
 
 FLAGS = {
-    "qemu": "--qemu", "qemu_args": "--qemu-arg", "image": "--guest", "security_model": "--security-model",
-    "keep_guest": "--keep-guest", "address": "--address", "aname": "--aname", "export": "--export", "link": "--link",
-    "mount": "--mount", "mounts": "--mounts", "control": "--control",
-}  # fmt: skip
+    "qemu": "--qemu",
+    "qemu_args": "--qemu-arg",
+    "image": "--guest",
+    "security_model": "--security-model",
+    "keep_guest": "--keep-guest",
+    "address": "--address",
+    "aname": "--aname",
+    "export": "--export",
+    "link": "--link",
+    "mount": "--mount",
+    "mounts": "--mounts",
+    "control": "--control",
+}
 """Option of a run -> how the command line spells it (`assay9 soak` says --image for --guest)."""
 
 
@@ -39,8 +48,11 @@ def default_layers(target: Target) -> tuple[str, ...]:
 def left_out(target: Target) -> dict[str, str]:
     """Layers that a run without --layer leaves out though they can be driven, each with the reason."""
     default = default_layers(target)
-    return {layer: target.left_out.get(layer, "the target's TOML does not list it in `layers`")
-            for layer in drivable(target) if layer not in default}  # fmt: skip
+    return {
+        layer: target.left_out.get(layer, "the target's TOML does not list it in `layers`")
+        for layer in drivable(target)
+        if layer not in default
+    }
 
 
 def said_of_left_out(target: Target) -> list[str]:
@@ -63,8 +75,9 @@ def check_layers(target: Target, layers: Collection[str]) -> None:
         raise UsageError(f"no layer {layer}: {why} ({have})")
 
 
-def check_options(target: Target, layers: Collection[str], given: Mapping[str, Any],
-                  flags: Mapping[str, str] = FLAGS) -> None:  # fmt: skip
+def check_options(
+    target: Target, layers: Collection[str], given: Mapping[str, Any], flags: Mapping[str, str] = FLAGS
+) -> None:
     """Refuse an option that means nothing for a run of these layers on this target. Raises UsageError.
 
     `given` holds what the user gave; what is empty was not given.

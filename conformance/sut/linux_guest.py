@@ -71,8 +71,9 @@ class GuestDeployment(Generic[M]):
         self.launcher: tuple[str, ...] = ()
         """Words before a command that make it run in the mount namespace of the run."""
         self._machine: M | None = None
-        self._ground = HostGround([scratch_place(self._scratch.path), results_place(self.base),
-                                   cache_place(paths.cache_dir())])  # fmt: skip
+        self._ground = HostGround(
+            [scratch_place(self._scratch.path), results_place(self.base), cache_place(paths.cache_dir())]
+        )
         self._outside_channel: LocalChannel | None = None
         self._mounted: dict[int, tuple[MountOptions, str]] = {}
 
@@ -211,11 +212,15 @@ class GuestDeployment(Generic[M]):
             return None
         if (status := channel.status) is not None:
             how = sent_signal(status) or f"status {status}"
-            return GroundLost(f"the agent outside was ended by {how}, and the mount namespace of the run with it",
-                              "it is started anew; find who ended it")  # fmt: skip
+            return GroundLost(
+                f"the agent outside was ended by {how}, and the mount namespace of the run with it",
+                "it is started anew; find who ended it",
+            )
         if stopped(channel.pid):
-            return GroundLost(f"the agent outside is stopped: somebody sent process {channel.pid} SIGSTOP",
-                              "it is started anew; find who did")  # fmt: skip
+            return GroundLost(
+                f"the agent outside is stopped: somebody sent process {channel.pid} SIGSTOP",
+                "it is started anew; find who did",
+            )
         try:
             self._holder().call("getpid", timeout=self.answer_limit)
         except Exception as error:  # noqa: BLE001 - whatever it is, it makes no calls any more
@@ -240,8 +245,10 @@ class GuestDeployment(Generic[M]):
             return self._clock_lost()
         except OSError as error:
             if error.errno in _BROKEN:
-                return GroundLost(f"the guest's own file system at {self.control_root} fails: {error.strerror}",
-                                  "see the guest's console log; assay9 doctor --verify looks at its image")  # fmt: skip
+                return GroundLost(
+                    f"the guest's own file system at {self.control_root} fails: {error.strerror}",
+                    "see the guest's console log; assay9 doctor --verify looks at its image",
+                )
         except Exception:  # noqa: BLE001 - whatever it is, the guest answers no more
             return None
         return None

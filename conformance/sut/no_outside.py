@@ -16,8 +16,17 @@ class Nowhere(AgentLink):
         self.seconds = 0.0
         self.spawned = False
 
-    def send(self, op: str, args: tuple[Any, ...], kw: dict[str, Any], proc: str, timeout: float,
-             background: bool = False, look: str = "", marked: bool = False) -> int:  # fmt: skip
+    def send(
+        self,
+        op: str,
+        args: tuple[Any, ...],
+        kw: dict[str, Any],
+        proc: str,
+        timeout: float,
+        background: bool = False,
+        look: str = "",
+        marked: bool = False,
+    ) -> int:
         """See AgentLink; there is nobody to send to."""
         raise Undrivable(self.why)
 

@@ -62,10 +62,13 @@ class ServerProcess:
         with log.open("ab") as output:
             try:
                 self._process = subprocess.Popen(
-                    self.argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                    self.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
                     restore_signals=not ignore_sigpipe,  # Python itself ignores SIGPIPE
                     preexec_fn=_child_of(os.getpid(), own_network, _resolved(writable), _resolved(own_mounts)),  # noqa: PLW1509 - prctl needs it; no lock is held
-                )  # fmt: skip
+                )
             except (OSError, subprocess.SubprocessError) as error:
                 raise InfrastructureError(
                     f"{argv[0]} cannot be started in namespaces of its own: {error}",
@@ -107,9 +110,7 @@ class ServerProcess:
                 raise InfrastructureError(f"{death} while starting: {self.tail(400)}")
             if time.monotonic() > deadline:
                 self.stop()
-                raise InfrastructureError(
-                    f"{self.argv[0]} did not come up in {seconds:.0f} s: {self.tail(400)}"
-                )
+                raise InfrastructureError(f"{self.argv[0]} did not come up in {seconds:.0f} s: {self.tail(400)}")
             time.sleep(0.01)
 
     def tail(self, characters: int = _TAIL, since: int = 0) -> str:

@@ -19,9 +19,18 @@ from conformance.sut.tables import problem, read, word
 from guests.words import unknown
 
 __all__ = [
-    "BackendTable", "Known", "Lack", "MachineTable", "Override", "Profile", "Strict", "Target", "load", "names",
+    "BackendTable",
+    "Known",
+    "Lack",
+    "MachineTable",
+    "Override",
+    "Profile",
+    "Strict",
+    "Target",
+    "load",
+    "names",
     "version_matches",
-]  # fmt: skip
+]
 
 FOLDER = Path(__file__).parent.parent / "targets"
 

@@ -109,9 +109,7 @@ class Comparison:
 
     def changed_from(self, before: Comparison) -> set[str]:
         """Names of the fields whose value inside differs from `before`'s, without the st_ prefix."""
-        return {
-            _plain(name) for name, value in self.inside.items() if before.inside.get(name, value) != value
-        }
+        return {_plain(name) for name, value in self.inside.items() if before.inside.get(name, value) != value}
 
 
 class Comparer:
@@ -135,8 +133,14 @@ class Comparer:
         self._inside_of.clear()
         self._outside_of.clear()
 
-    def stat(self, path: str, inside: Mapping[str, Any], outside: Mapping[str, Any], kind: str = "stat",
-             tolerate: Mapping[str, str] | None = None) -> Comparison:  # fmt: skip
+    def stat(
+        self,
+        path: str,
+        inside: Mapping[str, Any],
+        outside: Mapping[str, Any],
+        kind: str = "stat",
+        tolerate: Mapping[str, str] | None = None,
+    ) -> Comparison:
         """Compare two stat or statx results. `tolerate` maps plain field names to a reason for this once."""
         fields = []
         for name in outside:
@@ -153,8 +157,9 @@ class Comparer:
             fields.append(Field(name, inside[name], outside[name], rule.kind, equal, shown))
         return Comparison(kind, path, tuple(fields), inside=dict(inside))
 
-    def statvfs(self, path: str, inside: Mapping[str, Any], outside: Mapping[str, Any],
-                outside_after: Mapping[str, Any]) -> Comparison:  # fmt: skip
+    def statvfs(
+        self, path: str, inside: Mapping[str, Any], outside: Mapping[str, Any], outside_after: Mapping[str, Any]
+    ) -> Comparison:
         """Compare statvfs: taken outside both before and after, since others use the host's disk too."""
         fields = []
         for name, value in inside.items():
@@ -187,8 +192,9 @@ class Comparer:
                 fields.append(Field(f"{name!r} ino", inode, host_inode, "identity", False))
         return Comparison("readdir", path, tuple(fields))
 
-    def values(self, kind: str, path: str, inside: Mapping[str, Any], outside: Mapping[str, Any],
-               rule: str = "value") -> Comparison:  # fmt: skip
+    def values(
+        self, kind: str, path: str, inside: Mapping[str, Any], outside: Mapping[str, Any], rule: str = "value"
+    ) -> Comparison:
         """Compare named values exactly (xattrs, link text, content hashes, existence)."""
         fields = []
         for n in sorted(inside.keys() | outside.keys()):

@@ -95,10 +95,17 @@ class Further:
         inside = Vantage("inside", d.inside, inside_root, process=process)
         outside = Vantage("outside", d.outside, outside_root, process=process)
         share = Share(
-            parent.case, inside, outside, parent.control, place.comparer.also(rules_of(mount)), mount,
-            traced=d.traced and process == "main", features=d.features, label=place.label, parent=parent,
-        )  # fmt: skip
+            parent.case,
+            inside,
+            outside,
+            parent.control,
+            place.comparer.also(rules_of(mount)),
+            mount,
+            traced=d.traced and process == "main",
+            features=d.features,
+            label=place.label,
+            parent=parent,
+        )
         share.export, share.mount_point, share.exported = place.export, place.inside_root, place.outside_root
         self._open.append((place, share))
         return share
-

@@ -80,9 +80,17 @@ class MountOptions:
 
 
 _CACHE_BITS = {
-    "0": "none", "00000000": "none", "1": "readahead", "00000001": "readahead", "5": "mmap", "00000005": "mmap",
-    "f": "loose", "0000000f": "loose", "8f": "fscache", "0000008f": "fscache",
-}  # fmt: skip
+    "0": "none",
+    "00000000": "none",
+    "1": "readahead",
+    "00000001": "readahead",
+    "5": "mmap",
+    "00000005": "mmap",
+    "f": "loose",
+    "0000000f": "loose",
+    "8f": "fscache",
+    "0000008f": "fscache",
+}
 """Linux 6.4 and later: enum p9_cache_shortcuts in fs/9p/v9fs.h, printed with %x."""
 
 DEFAULT = MountOptions()
@@ -133,14 +141,19 @@ def for_all_cases(text: str) -> MountOptions:
     """`parse`, for a mount that every case is to run on. Raises UsageError for one on which no case could run."""
     options = parse(text)
     if options.access.isdigit() and int(options.access) != 0:
-        raise UsageError(f"access={options.access} serves nobody else, and the suite's own process in the guest is "
-                         "root: use access=0 (MOUNT-006 tries other users)")  # fmt: skip
+        raise UsageError(
+            f"access={options.access} serves nobody else, and the suite's own process in the guest is "
+            "root: use access=0 (MOUNT-006 tries other users)"
+        )
     if options.version == "9p2000.u" and options.access == "client":
-        raise UsageError("version=9p2000.u has no access=client, Linux mounts with access=user: "
-                         "use version=9p2000.u,access=user")  # fmt: skip
+        raise UsageError(
+            "version=9p2000.u has no access=client, Linux mounts with access=user: use version=9p2000.u,access=user"
+        )
     if options.posixacl and options.access != "client":
-        raise UsageError(f"posixacl needs access=client and version=9p2000.L, Linux drops it with "
-                         f"access={options.access}: leave one of them out")  # fmt: skip
+        raise UsageError(
+            f"posixacl needs access=client and version=9p2000.L, Linux drops it with "
+            f"access={options.access}: leave one of them out"
+        )
     return options
 
 
@@ -160,9 +173,11 @@ _U_RULES = {
     "ctime_ns": Rule("informational", _U_NONE),
     "blocks": Rule("informational", _U_NONE),
     "nlink": Rule("informational", _U_NONE),
-    **{f"f_{name}": Rule("informational", "9P2000.u has no Tstatfs") for name in
-       ("blocks", "bfree", "bavail", "files", "ffree", "favail", "namemax", "fsid")},
-}  # fmt: skip
+    **{
+        f"f_{name}": Rule("informational", "9P2000.u has no Tstatfs")
+        for name in ("blocks", "bfree", "bavail", "files", "ffree", "favail", "namemax", "fsid")
+    },
+}
 
 
 def rules_of(options: MountOptions) -> dict[str, Rule]:

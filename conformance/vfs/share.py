@@ -45,10 +45,22 @@ class Share:
     """
 
     def __init__(
-        self, case: Case, inside: Vantage, outside: Vantage, control: Vantage, comparer: Comparer,
-        mount: MountOptions, *, traced: bool, on_control: bool = False, features: frozenset[str] = frozenset(),
-        label: str = "", parent: Share | None = None, further: Further | None = None, alone: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        case: Case,
+        inside: Vantage,
+        outside: Vantage,
+        control: Vantage,
+        comparer: Comparer,
+        mount: MountOptions,
+        *,
+        traced: bool,
+        on_control: bool = False,
+        features: frozenset[str] = frozenset(),
+        label: str = "",
+        parent: Share | None = None,
+        further: Further | None = None,
+        alone: bool = False,
+    ) -> None:
         self.case, self.mount, self.on_control, self.features = case, mount, on_control, features
         self.alone, self._one_sided = alone, alone or on_control
         self.inside, self.outside, self.control = inside, outside, control
@@ -238,9 +250,13 @@ class Share:
         else:
             text = f"{what} of {comparison.path!r}: inside {inside}, outside {outside}"
         values = {
-            "path": comparison.path, "field": what, "kind": comparison.kind, "inside": inside, "outside": outside,
+            "path": comparison.path,
+            "field": what,
+            "kind": comparison.kind,
+            "inside": inside,
+            "outside": outside,
             "after": after,
-        }  # fmt: skip
+        }
         return Finding(f"{text} ({comparison.kind} after {after})", code, values)
 
     def _observe(self, vantage: Vantage, record: CallRecord) -> None:
@@ -270,8 +286,9 @@ class Share:
         inside, outside = self._seen([path], kind)
         return self._judge(path, inside[0], outside[0], "statx" if kind == "statx" else "stat", tolerate)
 
-    def _seen(self, paths: list[str], kind: str,
-              already: Mapping[str, Any] | None = None) -> tuple[list[Any], list[Any]]:  # fmt: skip
+    def _seen(
+        self, paths: list[str], kind: str, already: Mapping[str, Any] | None = None
+    ) -> tuple[list[Any], list[Any]]:
         """What inside and outside show of `paths`, by the main processes: as root, whatever process the case uses.
 
         `already`: what inside has seen of them in the round trip of the call itself.
@@ -289,8 +306,7 @@ class Share:
             outside = self.outside.quietly("look", paths, kind)
         return inside, outside
 
-    def _judge(self, path: str, inside: Any, outside: Any, kind: str,
-               tolerate: Mapping[str, str] | None) -> Comparison:  # fmt: skip
+    def _judge(self, path: str, inside: Any, outside: Any, kind: str, tolerate: Mapping[str, str] | None) -> Comparison:
         if isinstance(inside, int) or isinstance(outside, int):
             seen = [errno_name(v) if isinstance(v, int) else "exists" for v in (inside, outside)]
             # Where links are kept as plain files, the host finds no way through one; "target" then says why.

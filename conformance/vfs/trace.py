@@ -43,8 +43,12 @@ class Crossed:
     def and_then(self, other: Crossed) -> Crossed:
         """Both, one after the other."""
         messages = (*self.messages, *other.messages)[:_SHOWN]
-        return replace(self, messages=messages, counts=dict(Counter(self.counts) + Counter(other.counts)),
-                       lost=self.lost or other.lost)  # fmt: skip
+        return replace(
+            self,
+            messages=messages,
+            counts=dict(Counter(self.counts) + Counter(other.counts)),
+            lost=self.lost or other.lost,
+        )
 
     def refused(self, call: int) -> frozenset[str]:
         """The errnos with which the server answered messages of that call."""

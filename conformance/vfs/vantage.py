@@ -81,9 +81,14 @@ class Vantage:
     """
 
     def __init__(
-        self, name: str, agent: AgentLink, root: str, observer: Observer | None = None,
-        process: str = "main", timeout: float = 30.0,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        agent: AgentLink,
+        root: str,
+        observer: Observer | None = None,
+        process: str = "main",
+        timeout: float = 30.0,
+    ) -> None:
         self.name, self.agent, self.root, self.process, self.timeout = name, agent, root, process, timeout
         self.observer = observer
         self.only_uid: int | None = None
@@ -162,9 +167,13 @@ class Vantage:
         return Pending(self, number, record, self.timeout)
 
     def spawn(
-        self, process: str, uid: int | None = None, gid: int | None = None, groups: Iterable[int] = (),
+        self,
+        process: str,
+        uid: int | None = None,
+        gid: int | None = None,
+        groups: Iterable[int] = (),
         umask: int = 0o022,
-    ) -> Vantage:  # fmt: skip
+    ) -> Vantage:
         """A further process at the same place, as another user if `uid` is given (gid defaults to uid)."""
         if self.only_uid is not None and uid not in (None, self.only_uid):
             raise Undrivable(f"the share is mounted so that user {self.only_uid} alone acts on it (option access)")
@@ -193,9 +202,11 @@ class Vantage:
         """What findings say of a call: named values that profiles can match."""
         arguments = [repr(a)[:60] for a in record.args] + [f"{k}={v!r}"[:60] for k, v in record.kw.items()]
         return {
-            "call": record.op, "arguments": ", ".join(arguments), "vantage": record.vantage,
+            "call": record.op,
+            "arguments": ", ".join(arguments),
+            "vantage": record.vantage,
             "process": record.process,
-        }  # fmt: skip
+        }
 
     def _spell(self, record: CallRecord) -> str:
         args = [repr(a)[:60] for a in record.args] + [f"{k}={v!r}"[:60] for k, v in record.kw.items()]

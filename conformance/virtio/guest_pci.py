@@ -200,9 +200,17 @@ class GuestBus:
         """See Bus: one question."""
         heads = turns.heads
         fields = guest_side.TURNS.pack(
-            turns.ring, turns.available, turns.used, turns.published, turns.seen, turns.size, len(heads),
-            int(timeout * 1000), doorbell.bar << 32 | doorbell.offset, doorbell.value,
-        )  # fmt: skip
+            turns.ring,
+            turns.available,
+            turns.used,
+            turns.published,
+            turns.seen,
+            turns.size,
+            len(heads),
+            int(timeout * 1000),
+            doorbell.bar << 32 | doorbell.offset,
+            doorbell.value,
+        )
         self.post(_IN_TURN, 0, 0, 0, fields + struct.pack(f"<{len(heads)}H", *heads))
         self.ask()
 

@@ -91,9 +91,14 @@ class ModernDevice:
 
     def offered(self) -> int:
         """See Device."""
-        low, high = self.bus.bar_steps([
-            self._step(0, 4, 0), self._step(4, 4), self._step(0, 4, 1), self._step(4, 4),
-        ])  # fmt: skip
+        low, high = self.bus.bar_steps(
+            [
+                self._step(0, 4, 0),
+                self._step(4, 4),
+                self._step(0, 4, 1),
+                self._step(4, 4),
+            ]
+        )
         return low | high << 32
 
     def accept(self, features: int) -> None:

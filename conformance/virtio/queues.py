@@ -85,10 +85,14 @@ def _indirect(chain: Sequence[Segment]) -> bytes:
     """An indirect table: 2.7.5.3; a packed one takes the same bytes for its `next` as an id that nobody reads."""
     last = len(chain) - 1
     return b"".join(
-        DESCRIPTOR.pack(s.address, s.length, (DESC_WRITE if s.writable else 0) | (DESC_NEXT if i < last else 0),
-                        i + 1 if i < last else 0)
+        DESCRIPTOR.pack(
+            s.address,
+            s.length,
+            (DESC_WRITE if s.writable else 0) | (DESC_NEXT if i < last else 0),
+            i + 1 if i < last else 0,
+        )
         for i, s in enumerate(chain)
-    )  # fmt: skip
+    )
 
 
 def _packed_indirect(chain: Sequence[Segment]) -> bytes:
@@ -98,8 +102,17 @@ def _packed_indirect(chain: Sequence[Segment]) -> bytes:
 class SplitQueue:
     """A split virtqueue."""
 
-    def __init__(self, device: Device, number: int, size: int, at: int, *, event_idx: bool = False,
-                 memory: Memory | None = None, keep: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self,
+        device: Device,
+        number: int,
+        size: int,
+        at: int,
+        *,
+        event_idx: bool = False,
+        memory: Memory | None = None,
+        keep: bool = False,
+    ) -> None:
         """`at`: where its rings go, aligned to 16, for a legacy device to 4096; `memory`: to write through;
         `keep`: descriptors of a chain that was used stay written for the next one of the same buffers."""
         self.device, self.number, self.size, self.event_idx = device, number, size, event_idx
@@ -192,8 +205,7 @@ class SplitQueue:
         if table is not None:
             memory.write(table, _indirect(chain))
             taken = [self._free.popleft()]
-            memory.write(base + DESC_SIZE * taken[0],
-                         DESCRIPTOR.pack(table, DESC_SIZE * len(chain), DESC_INDIRECT, 0))  # fmt: skip
+            memory.write(base + DESC_SIZE * taken[0], DESCRIPTOR.pack(table, DESC_SIZE * len(chain), DESC_INDIRECT, 0))
         else:
             taken = [self._free.popleft() for _ in chain]
             begun, run = taken[0], list[bytes]()
@@ -226,8 +238,15 @@ class SplitQueue:
         heads, self._waiting = self._waiting, []
         rings, published = self.rings, self.published
         self.published = (published + len(heads)) & 0xFFFF
-        turns = Turns(rings.driver + AVAIL_RING, rings.driver + AVAIL_IDX, rings.device + USED_IDX,
-                      published, self.seen, self.size, heads)  # fmt: skip
+        turns = Turns(
+            rings.driver + AVAIL_RING,
+            rings.driver + AVAIL_IDX,
+            rings.device + USED_IDX,
+            published,
+            self.seen,
+            self.size,
+            heads,
+        )
         self.device.in_turn(self.number, turns, timeout)
 
     def kick(self) -> None:
@@ -330,8 +349,10 @@ class PackedQueue:
             entries = [(table, DESC_SIZE * len(chain), DESC_INDIRECT)]
         else:
             last = len(chain) - 1
-            entries = [(s.address, s.length, (DESC_WRITE if s.writable else 0) | (DESC_NEXT if i < last else 0))
-                       for i, s in enumerate(chain)]  # fmt: skip
+            entries = [
+                (s.address, s.length, (DESC_WRITE if s.writable else 0) | (DESC_NEXT if i < last else 0))
+                for i, s in enumerate(chain)
+            ]
         first = self._slot
         head_flags = 0
         for i, (address, length, flags) in enumerate(entries):

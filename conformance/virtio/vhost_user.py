@@ -31,9 +31,12 @@ _USER = 0x7F00_0000_0000
 """What the front end says its own addresses are; not where the memory is mapped, which nobody needs to know."""
 _QUEUE_MAX = 256
 _WANTED = (
-    vu.ProtocolFeature.REPLY_ACK, vu.ProtocolFeature.CONFIG, vu.ProtocolFeature.RESET_DEVICE,
-    vu.ProtocolFeature.STATUS, vu.ProtocolFeature.MQ,
-)  # fmt: skip
+    vu.ProtocolFeature.REPLY_ACK,
+    vu.ProtocolFeature.CONFIG,
+    vu.ProtocolFeature.RESET_DEVICE,
+    vu.ProtocolFeature.STATUS,
+    vu.ProtocolFeature.MQ,
+)
 
 
 _INBAND = vu.ProtocolFeature.INBAND_NOTIFICATIONS.mask | vu.ProtocolFeature.BACKEND_REQ.mask
@@ -61,8 +64,7 @@ class SharedMemory:
 
     def regions(self) -> list[vu.MemoryRegion]:
         """For SET_MEM_TABLE: guest addresses from 0, the second part behind a hole."""
-        return [vu.MemoryRegion(0, _PART, _USER, 0),
-                vu.MemoryRegion(_PART + _GAP, _PART, _USER + 4 * _PART, _PART)]  # fmt: skip
+        return [vu.MemoryRegion(0, _PART, _USER, 0), vu.MemoryRegion(_PART + _GAP, _PART, _USER + 4 * _PART, _PART)]
 
     def user(self, address: int) -> int:
         """The front end's address of a guest address, also of one that there is not."""
@@ -382,13 +384,18 @@ class VhostUserDevice:
         steps = (
             (vu.Request.SET_VRING_NUM, vu.VRING_STATE.pack(vu.VringState(queue, size)), ()),
             (vu.Request.SET_VRING_BASE, vu.VRING_STATE.pack(vu.VringState(queue, base)), ()),
-            (vu.Request.SET_VRING_ADDR, vu.VRING_ADDRESS.pack(vu.VringAddress(
-                queue, 0, user(rings.descriptors), user(rings.device), user(rings.driver), 0)), ()),
+            (
+                vu.Request.SET_VRING_ADDR,
+                vu.VRING_ADDRESS.pack(
+                    vu.VringAddress(queue, 0, user(rings.descriptors), user(rings.device), user(rings.driver), 0)
+                ),
+                (),
+            ),
             (vu.Request.SET_VRING_CALL, number, call),
             (vu.Request.SET_VRING_ERR, number, error),
             (vu.Request.SET_VRING_KICK, number, kick),
             (vu.Request.SET_VRING_ENABLE, vu.VRING_STATE.pack(vu.VringState(queue, 1)), ()),
-        )  # fmt: skip
+        )
         self._started = True
         for request, body, descriptors in steps:
             try:

@@ -36,7 +36,9 @@ _GRACE = 15.0
 
 
 class PortShell(CopyingByRun):
-    """Programs over ports of the machine's console, one port each while it runs. Implements ``guests.access.shell.Shell``."""
+    """Programs over ports of the machine's console, one port each while it runs. Implements
+    ``guests.access.shell.Shell``.
+    """
 
     def __init__(self, start: Callable[[bytes], SocketLineChannel], alive: Callable[[], bool]) -> None:
         self._start, self._alive = start, alive

@@ -82,8 +82,17 @@ class AgentLink:
         self.spawned = False
         """Whether there may be further processes; `reap` ends them."""
 
-    def send(self, op: str, args: tuple[Any, ...], kw: dict[str, Any], proc: str, timeout: float,
-             background: bool = False, look: str = "", marked: bool = False) -> int:  # fmt: skip
+    def send(
+        self,
+        op: str,
+        args: tuple[Any, ...],
+        kw: dict[str, Any],
+        proc: str,
+        timeout: float,
+        background: bool = False,
+        look: str = "",
+        marked: bool = False,
+    ) -> int:
         """Send a request and return its number; `receive` gives its reply.
 
         In the background, a call of the main process does not keep it from making others. With `look` ("marked" in
@@ -93,8 +102,14 @@ class AgentLink:
         self._next += 1
         self._begun[self._next] = time.monotonic()
         self.spawned = self.spawned or op == "@spawn"
-        request: dict[str, Any] = {"id": self._next, "proc": proc, "op": op, "args": [encode(a) for a in args],
-                   "kw": {k: encode(v) for k, v in kw.items()}, "timeout": timeout}  # fmt: skip
+        request: dict[str, Any] = {
+            "id": self._next,
+            "proc": proc,
+            "op": op,
+            "args": [encode(a) for a in args],
+            "kw": {k: encode(v) for k, v in kw.items()},
+            "timeout": timeout,
+        }
         if background:
             request["background"] = True
         if look:
@@ -218,10 +233,13 @@ class LocalChannel:
         errors = stderr.open("ab") if stderr else None
         self._process = subprocess.Popen(
             [*prefix, sys.executable, "-I", str(AGENT)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors or subprocess.DEVNULL, bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors or subprocess.DEVNULL,
+            bufsize=0,
             start_new_session=True,  # Ctrl-C at a terminal is the run's to handle: the agent ends with its channel
             preexec_fn=prepare,  # noqa: PLW1509 - system calls only, and no thread of ours holds a lock meanwhile
-        )  # fmt: skip
+        )
         if errors:
             errors.close()
         self._buffer = b""

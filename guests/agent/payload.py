@@ -536,8 +536,21 @@ def map_touch_in_child(fd, length, prot, flags, touch, offset=0, data=b""):
 
 # ---------------------------------------------------------------- attributes
 
-STAT = ("mode", "ino", "dev", "nlink", "uid", "gid", "size", "blksize", "blocks", "rdev",
-        "atime_ns", "mtime_ns", "ctime_ns")  # fmt: skip
+STAT = (
+    "mode",
+    "ino",
+    "dev",
+    "nlink",
+    "uid",
+    "gid",
+    "size",
+    "blksize",
+    "blocks",
+    "rdev",
+    "atime_ns",
+    "mtime_ns",
+    "ctime_ns",
+)
 
 
 def stat_dict(s):
@@ -589,8 +602,19 @@ def statx(path: P, flags=0x100, mask=0xFFF, dir_fd=None):
     head = struct.unpack_from("=IIQIIIHxxQQQQ", buffer.raw, 0)
     times = [struct.unpack_from("=qI", buffer.raw, 64 + 16 * i) for i in range(4)]
     devices = struct.unpack_from("=IIIIQ", buffer.raw, 128)
-    names = ("stx_mask", "stx_blksize", "stx_attributes", "stx_nlink", "stx_uid", "stx_gid", "stx_mode",
-             "stx_ino", "stx_size", "stx_blocks", "stx_attributes_mask")  # fmt: skip
+    names = (
+        "stx_mask",
+        "stx_blksize",
+        "stx_attributes",
+        "stx_nlink",
+        "stx_uid",
+        "stx_gid",
+        "stx_mode",
+        "stx_ino",
+        "stx_size",
+        "stx_blocks",
+        "stx_attributes_mask",
+    )
     out = dict(zip(names, head))
     for name, (seconds, nanoseconds) in zip(("atime", "btime", "ctime", "mtime"), times):
         out["stx_%s_ns" % name] = seconds * 10**9 + nanoseconds
@@ -623,8 +647,22 @@ def look(paths, kind="lstat", mark=False):
 @op()
 def statvfs(path: P):
     s = os.statvfs(path)
-    seen = {n: getattr(s, n) for n in ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files",
-                                       "f_ffree", "f_favail", "f_flag", "f_namemax", "f_fsid")}  # fmt: skip
+    seen = {
+        n: getattr(s, n)
+        for n in (
+            "f_bsize",
+            "f_frsize",
+            "f_blocks",
+            "f_bfree",
+            "f_bavail",
+            "f_files",
+            "f_ffree",
+            "f_favail",
+            "f_flag",
+            "f_namemax",
+            "f_fsid",
+        )
+    }
     if NARROW:  # where f_fsid holds the first half only
         whole = statfs(path)
         seen["f_fsid"] = (whole["fsid0"] & 0xFFFFFFFF) | (whole["fsid1"] & 0xFFFFFFFF) << 32
@@ -642,8 +680,20 @@ def statfs(path: P):
     buffer = ctypes.create_string_buffer(256)
     check(libc.fstatfs64(path, buffer) if isinstance(path, int) else libc.statfs64(os.fsencode(path), buffer))
     values = struct.unpack_from("@llQQQQQiilll", buffer.raw)
-    names = ("f_type", "f_bsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "fsid0", "fsid1",
-             "f_namelen", "f_frsize", "f_flags")  # fmt: skip
+    names = (
+        "f_type",
+        "f_bsize",
+        "f_blocks",
+        "f_bfree",
+        "f_bavail",
+        "f_files",
+        "f_ffree",
+        "fsid0",
+        "fsid1",
+        "f_namelen",
+        "f_frsize",
+        "f_flags",
+    )
     return dict(zip(names, values))
 
 
@@ -825,12 +875,21 @@ def accept(fd):
 
 BAD_ADDRESS = ctypes.c_void_p(1)
 AT_BAD_ADDRESS = {
-    "mkdir": (BAD_ADDRESS, 0o755), "rmdir": (BAD_ADDRESS,), "unlink": (BAD_ADDRESS,), "chmod": (BAD_ADDRESS, 0o600),
-    "rename": (BAD_ADDRESS, BAD_ADDRESS), "link": (BAD_ADDRESS, BAD_ADDRESS), "symlink": (BAD_ADDRESS, BAD_ADDRESS),
-    "mkfifo": (BAD_ADDRESS, 0o644), "open": (BAD_ADDRESS, os.O_RDONLY), "truncate": (BAD_ADDRESS, ctypes.c_long(0)),
-    "chown": (BAD_ADDRESS, 0, 0), "access": (BAD_ADDRESS, 0), "chdir": (BAD_ADDRESS,),
+    "mkdir": (BAD_ADDRESS, 0o755),
+    "rmdir": (BAD_ADDRESS,),
+    "unlink": (BAD_ADDRESS,),
+    "chmod": (BAD_ADDRESS, 0o600),
+    "rename": (BAD_ADDRESS, BAD_ADDRESS),
+    "link": (BAD_ADDRESS, BAD_ADDRESS),
+    "symlink": (BAD_ADDRESS, BAD_ADDRESS),
+    "mkfifo": (BAD_ADDRESS, 0o644),
+    "open": (BAD_ADDRESS, os.O_RDONLY),
+    "truncate": (BAD_ADDRESS, ctypes.c_long(0)),
+    "chown": (BAD_ADDRESS, 0, 0),
+    "access": (BAD_ADDRESS, 0),
+    "chdir": (BAD_ADDRESS,),
     "readlink": (BAD_ADDRESS, BAD_ADDRESS, ctypes.c_size_t(9)),
-}  # fmt: skip
+}
 
 
 @op()
@@ -1066,8 +1125,12 @@ def lock_struct(kind, start, length, pid=0):
 
 def unlock_struct(raw):
     kind, _whence, start, length, pid = struct.unpack(FLOCK, raw)
-    return {"type": {fcntl.F_RDLCK: "r", fcntl.F_WRLCK: "w", fcntl.F_UNLCK: "u"}[kind],
-            "start": start, "length": length, "pid": pid}  # fmt: skip
+    return {
+        "type": {fcntl.F_RDLCK: "r", fcntl.F_WRLCK: "w", fcntl.F_UNLCK: "u"}[kind],
+        "start": start,
+        "length": length,
+        "pid": pid,
+    }
 
 
 @op()
@@ -1129,8 +1192,16 @@ def run(argv, timeout=60, stdin=b"", cwd=None, env=None):
     argv = [os.fsencode(a) for a in argv]
     if b"/" in argv[0]:
         argv[0] = under_root(argv[0])
-    done = subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
-                          cwd=None if cwd is None else under_root(cwd), env=env, check=False)  # fmt: skip
+    done = subprocess.run(
+        argv,
+        input=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=timeout,
+        cwd=None if cwd is None else under_root(cwd),
+        env=env,
+        check=False,
+    )
     return {"status": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
 
 
@@ -1454,8 +1525,11 @@ def trace_begin():
     if not TRACE_FDS:
         if not os.path.isdir(TRACE):
             os.mkdir(TRACE)
-        for name, value in (("buffer_size_kb", "4096"), ("events/9p/9p_client_req/enable", "1"),
-                            ("events/9p/9p_client_res/enable", "1")):  # fmt: skip
+        for name, value in (
+            ("buffer_size_kb", "4096"),
+            ("events/9p/9p_client_req/enable", "1"),
+            ("events/9p/9p_client_res/enable", "1"),
+        ):
             with open(os.path.join(TRACE, name), "w") as f:
                 f.write(value)
         TRACE_FDS["pipe"] = os.open(TRACE + "/trace_pipe", os.O_RDONLY | os.O_NONBLOCK)

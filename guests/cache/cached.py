@@ -1,7 +1,7 @@
 """The one way in which something is kept in the cache: made once, checked before it is used, made anew when damaged.
 
-Images, kernels, snapshots, emulators and private QEMUs are directories that appear whole (``guests.host.locks``) and whose
-contents are written down (``guests.cache.contents``). Each process checks a directory when it first uses it.
+Images, kernels, snapshots, emulators and private QEMUs are directories that appear whole (``guests.host.locks``) and
+whose contents are written down (``guests.cache.contents``). Each process checks a directory when it first uses it.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ class Cached:
             return "absent"
         if not self.recorded:
             # made before contents were written down: all that can be asked is whether the files are there
-            return next((f"{name} is gone or empty" for name in self.needed if not _has_bytes(self.directory / name)),
-                        None)  # fmt: skip
+            return next(
+                (f"{name} is gone or empty" for name in self.needed if not _has_bytes(self.directory / name)), None
+            )
         return contents.damage(self.directory, whole=whole)
 
     @property

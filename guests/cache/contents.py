@@ -120,8 +120,11 @@ def _outline(path: Path) -> dict[str, Any]:
         if seen.st_size > _END:
             file.seek(max(_END, seen.st_size - _END))
             ends += file.read(_END)
-    return {"size": seen.st_size, "executable": bool(seen.st_mode & stat.S_IXUSR),
-            "ends": hashlib.sha256(ends).hexdigest()}  # fmt: skip
+    return {
+        "size": seen.st_size,
+        "executable": bool(seen.st_mode & stat.S_IXUSR),
+        "ends": hashlib.sha256(ends).hexdigest(),
+    }
 
 
 def _difference(path: Path, name: str, said: dict[str, Any]) -> str | None:

@@ -32,8 +32,13 @@ class Activity:
     caller waits for a program or a guest.
     """
 
-    def __init__(self, picture: Callable[[], str], stream: TextIO | None = None, terminal: bool | None = None,
-                 plain: float = PLAIN) -> None:  # fmt: skip
+    def __init__(
+        self,
+        picture: Callable[[], str],
+        stream: TextIO | None = None,
+        terminal: bool | None = None,
+        plain: float = PLAIN,
+    ) -> None:
         self.stream = stream or sys.__stderr__ or sys.stderr
         self.terminal = self.stream.isatty() if terminal is None else terminal
         self._picture, self.plain = picture, plain
@@ -99,9 +104,14 @@ def _live(stream: TextIO, picture: Callable[[], str]) -> Live:
             return False
 
     console = Visible(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
-    return Live(console=console, refresh_per_second=1 / OFTEN, transient=True,
-                redirect_stdout=False, redirect_stderr=False,
-                get_renderable=lambda: Text(picture(), no_wrap=True, overflow="ellipsis"))  # fmt: skip
+    return Live(
+        console=console,
+        refresh_per_second=1 / OFTEN,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        get_renderable=lambda: Text(picture(), no_wrap=True, overflow="ellipsis"),
+    )
 
 
 @contextlib.contextmanager

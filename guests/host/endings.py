@@ -104,9 +104,11 @@ class OutOfMemory:
 def interference(what: str, sent: str, memory: OutOfMemory | None = None) -> tuple[str, str]:
     """What to say of a process that somebody else ended: the message and the remedy, one line each."""
     if memory is not None and sent == "SIGKILL" and memory.kills():
-        return (f"{what} was killed by SIGKILL, by the kernel for want of memory",
-                "free memory on this host, or run fewer workers (--jobs)")  # fmt: skip
-    return (f"{what} was ended by {sent}, which it does not send itself: not its own fault",
-            "find who sent it (the kernel's log tells of a lack of memory), then run again")  # fmt: skip
-
-
+        return (
+            f"{what} was killed by SIGKILL, by the kernel for want of memory",
+            "free memory on this host, or run fewer workers (--jobs)",
+        )
+    return (
+        f"{what} was ended by {sent}, which it does not send itself: not its own fault",
+        "find who sent it (the kernel's log tells of a lack of memory), then run again",
+    )

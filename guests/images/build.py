@@ -35,8 +35,15 @@ def build(recipe: Recipe, directory: Path, progress: Progress) -> None:
     started = time.monotonic()
     raw = directory / "raw.tar"
     hook = f'sh {_quoted(GUEST_FILES / "fetch-kernel")} {_quoted(recipe.kernel_package)} "$1"'
-    make_root(recipe.suite, recipe.all_packages, raw, name=f"image {recipe.name}", progress=progress,
-              space_mb=SCRATCH_SPACE_MB, options=[f"--customize-hook={hook}"])  # fmt: skip
+    make_root(
+        recipe.suite,
+        recipe.all_packages,
+        raw,
+        name=f"image {recipe.name}",
+        progress=progress,
+        space_mb=SCRATCH_SPACE_MB,
+        options=[f"--customize-hook={hook}"],
+    )
     keys = _make_keys(directory)
     with open_tar(raw) as tar:
         progress(f"image {recipe.name}: kernel and initramfs")

@@ -39,9 +39,16 @@ def require_tools(what: str) -> None:
 
 
 def make_root(
-    suite: str, packages: Sequence[str], output: Path, *, name: str, progress: Progress, space_mb: int,
-    variant: str = "minbase", options: Sequence[str] = (),
-) -> None:  # fmt: skip
+    suite: str,
+    packages: Sequence[str],
+    output: Path,
+    *,
+    name: str,
+    progress: Progress,
+    space_mb: int,
+    variant: str = "minbase",
+    options: Sequence[str] = (),
+) -> None:
     """Write the tar of a root of `suite` that holds `packages` to `output`, and mmdebstrap's log beside it.
 
     `options` are further ones of mmdebstrap, `space_mb` the most that it unpacks, `name` what progress and errors are

@@ -137,8 +137,10 @@ class GuestClock:
             self._once(-round(seen.offset * 1e9))
         seen = self.read()
         if abs(seen.offset) - seen.unsure > MOST_OFFSET:
-            raise InfrastructureError(f"the guest's clock cannot be set: it is off by {seen.offset:.3f} s again",
-                                      "see whether something in the guest sets it")  # fmt: skip
+            raise InfrastructureError(
+                f"the guest's clock cannot be set: it is off by {seen.offset:.3f} s again",
+                "see whether something in the guest sets it",
+            )
         return seen
 
     def rate(self, since: Reading | None = None, unsure: float | None = None) -> Rate:
@@ -159,8 +161,9 @@ class GuestClock:
         day, begun = self._host.time_ns(), self._host.monotonic_ns()
         guest_day, guest = self._tell(step_ns)
         half = (self._host.monotonic_ns() - begun) / 2
-        return Reading(host=(begun + half) / 1e9, guest=guest / 1e9, offset=(guest_day - day - half) / 1e9,
-                       unsure=half / 1e9)  # fmt: skip
+        return Reading(
+            host=(begun + half) / 1e9, guest=guest / 1e9, offset=(guest_day - day - half) / 1e9, unsure=half / 1e9
+        )
 
 
 def rate_between(first: Reading, last: Reading) -> Rate:

@@ -56,8 +56,7 @@ class Door:
     """Lets peers in as long as there is room, and none of them more often than there is room for others."""
 
     def __init__(self, connections: Pot, descriptors: Descriptors | None = None) -> None:
-        """``connections``: how many there may be.  ``descriptors``: those of the process, if anything else needs them.
-        """
+        """``connections``: at most so many.  ``descriptors``: those of the process, where something else needs them."""
         self._connections = connections
         self._descriptors = descriptors
         self._shares: dict[object, Share] = {}

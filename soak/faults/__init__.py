@@ -55,12 +55,16 @@ KINDS = {
         Kind("busy", "every core of this host is busy, and some memory taken", host.Busy),
         Kind("full", "the exported file system is full for some seconds", space.Full, guest=True, root=True),
         Kind("remount", "the share is unmounted and mounted between two iterations", space.Remount, guest=True),
-        Kind("power-cut", "the guest is killed and started again; what fsync promised must be there",
-             power.PowerCut, guest=True),
+        Kind(
+            "power-cut",
+            "the guest is killed and started again; what fsync promised must be there",
+            power.PowerCut,
+            guest=True,
+        ),
         Kind("guest-memory", "the guest's memory is nearly used up", inside.GuestMemory, guest=True),
         Kind("signals", "processes on the share are killed in the middle of their calls (Tflush)", inside.Signals),
     )
-}  # fmt: skip
+}
 
 
 def check(names: list[str], kind: str, is_root: bool) -> None:
@@ -71,8 +75,10 @@ def check(names: list[str], kind: str, is_root: bool) -> None:
         if KINDS[name].guest and kind == "local":
             raise UsageError(f"disturbance {name} needs a guest, which this target has not: take another target")
         if name == "full" and kind == "uml":
-            raise UsageError("disturbance full needs an export with a file system of its own, which a target of kind "
-                             "uml has not: leave it out, or take a target of kind qemu or tcp")  # fmt: skip
+            raise UsageError(
+                "disturbance full needs an export with a file system of its own, which a target of kind "
+                "uml has not: leave it out, or take a target of kind qemu or tcp"
+            )
         if KINDS[name].root and not is_root:
             raise UsageError(f"disturbance {name} needs root on this host: leave it out, or run as root")
 

@@ -81,8 +81,10 @@ class PowerCut:
                 if seen != digest:
                     broken.append(f"{file}: {place} {words(seen)}, promised {words(digest)}")
         if broken:
-            return {"failed": f"{len(broken)} promises of fsync broken, of {len(kept)} files: {broken[0]}",
-                    "broken": broken[:50]}  # fmt: skip
+            return {
+                "failed": f"{len(broken)} promises of fsync broken, of {len(kept)} files: {broken[0]}",
+                "broken": broken[:50],
+            }
         return {"found": f"{len(kept)} files are as fsync promised"}
 
     def undo(self) -> None:
@@ -90,8 +92,9 @@ class PowerCut:
         if self._program is not None and self._scene is not None:
             # killed with the guest, or still there when the run was interrupted before the cut
             with contextlib.suppress(*_GONE, OSError):
-                self._scene.deployment.inside.call("rmtree",
-                    f"{self._scene.deployment.inside_root}/{self._scene.directory('power-cut')}")  # fmt: skip
+                self._scene.deployment.inside.call(
+                    "rmtree", f"{self._scene.deployment.inside_root}/{self._scene.directory('power-cut')}"
+                )
             self._program = None
 
 

@@ -17,9 +17,14 @@ class Scene:
     """The first share of the run, its jobs, and the ways to hold and to restart them."""
 
     def __init__(
-        self, deployment: Deployment, outside: Path, jobs: Callable[[], list[RunningJob]],
-        watching: Callable[[], Watching], restart: Callable[[], None], remount: Callable[[], str],
-    ) -> None:  # fmt: skip
+        self,
+        deployment: Deployment,
+        outside: Path,
+        jobs: Callable[[], list[RunningJob]],
+        watching: Callable[[], Watching],
+        restart: Callable[[], None],
+        remount: Callable[[], str],
+    ) -> None:
         self.deployment, self.outside = deployment, outside
         """`outside`: the exported directory of the first share, as this process sees it."""
         self._jobs, self._watching = jobs, watching

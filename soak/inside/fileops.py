@@ -26,10 +26,23 @@ NOT_MAPPABLE = (errno.ENODEV, errno.EINVAL)
 """Answers of mmap where the mount has no shared writable mappings (9p with cache=none)."""
 
 WEIGHTS = {
-    "write": 8, "read": 8, "read_second": 4, "read_map": 4, "write_map": 4, "truncate": 3, "truncate_path": 1,
-    "punch": 3, "copy": 3, "write_direct": 3, "read_direct": 3, "append": 3, "reopen": 2, "sync": 2, "stat": 3,
+    "write": 8,
+    "read": 8,
+    "read_second": 4,
+    "read_map": 4,
+    "write_map": 4,
+    "truncate": 3,
+    "truncate_path": 1,
+    "punch": 3,
+    "copy": 3,
+    "write_direct": 3,
+    "read_direct": 3,
+    "append": 3,
+    "reopen": 2,
+    "sync": 2,
+    "stat": 3,
     "vector": 2,
-}  # fmt: skip
+}
 """How often each is chosen."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -215,8 +228,9 @@ class Exerciser:
         base = at // PAGE * PAGE
         data = content(op["seed"], end - at)
         try:
-            mapped = mmap.mmap(self._fds[number], end - base, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE,
-                               offset=base)  # fmt: skip
+            mapped = mmap.mmap(
+                self._fds[number], end - base, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=base
+            )
         except OSError as e:
             if e.errno in NOT_MAPPABLE:
                 raise NotOffered from e
@@ -245,8 +259,9 @@ class Exerciser:
 
     def do_punch(self, op: Operation, number: int) -> None:
         at, length = op["at"], op["length"]
-        if _libc.fallocate(self._fds[number], FALLOC_KEEP_SIZE | FALLOC_PUNCH_HOLE,
-                           ctypes.c_longlong(at), ctypes.c_longlong(length)):  # fmt: skip
+        if _libc.fallocate(
+            self._fds[number], FALLOC_KEEP_SIZE | FALLOC_PUNCH_HOLE, ctypes.c_longlong(at), ctypes.c_longlong(length)
+        ):
             number_of = ctypes.get_errno()
             if number_of in NOT_OFFERED:
                 raise NotOffered

@@ -19,12 +19,28 @@ def iterate(context: Context, rng: random.Random) -> dict[str, Any]:
     direct = rng.choice([0, 0, 1]) if block not in ("512-64k",) else 0
     report = os.path.join(context.keep, "fio.json")
     argv = [
-        "fio", "--name=soak", f"--directory={context.root}", f"--rw={how}", f"--size={size}m", "--numjobs=2",
-        f"--{'bsrange' if '-' in block else 'bs'}={block}", "--ioengine=psync", f"--direct={direct}",
-        "--verify=crc32c", "--do_verify=1", "--verify_fatal=1", "--verify_dump=0", "--fsync=64", "--end_fsync=1",
-        f"--randseed={rng.getrandbits(31)}", "--allrandrepeat=0", "--output-format=json", f"--output={report}",
-        "--thread=0", "--group_reporting=1",
-    ]  # fmt: skip
+        "fio",
+        "--name=soak",
+        f"--directory={context.root}",
+        f"--rw={how}",
+        f"--size={size}m",
+        "--numjobs=2",
+        f"--{'bsrange' if '-' in block else 'bs'}={block}",
+        "--ioengine=psync",
+        f"--direct={direct}",
+        "--verify=crc32c",
+        "--do_verify=1",
+        "--verify_fatal=1",
+        "--verify_dump=0",
+        "--fsync=64",
+        "--end_fsync=1",
+        f"--randseed={rng.getrandbits(31)}",
+        "--allrandrepeat=0",
+        "--output-format=json",
+        f"--output={report}",
+        "--thread=0",
+        "--group_reporting=1",
+    ]
     run(context, argv, context.keep, limit=1800)
     with open(report) as f:
         text = f.read()
@@ -34,8 +50,10 @@ def iterate(context: Context, rng: random.Random) -> dict[str, Any]:
     verified = sum(job["read"]["io_bytes"] for job in jobs)
     if not verified:
         raise Finding("fio verified nothing", text[-20000:], (report,))
-    return {"ops": round(sum(j["read"]["io_bytes"] + j["write"]["io_bytes"] for j in jobs) / 2**20),
-            "how": f"{how} {block} direct={direct}"}  # fmt: skip
+    return {
+        "ops": round(sum(j["read"]["io_bytes"] + j["write"]["io_bytes"] for j in jobs) / 2**20),
+        "how": f"{how} {block} direct={direct}",
+    }
 
 
 if __name__ == "__main__":

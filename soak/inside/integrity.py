@@ -23,8 +23,13 @@ FILES = 2
 SHRINK_SECONDS = 120.0
 
 
-def attempt(directory: str, ops: list[Operation], size: int, calls: Calls | None = None,
-            tick: Callable[[int], None] = lambda done: None) -> tuple[Finding | None, Exerciser]:  # fmt: skip
+def attempt(
+    directory: str,
+    ops: list[Operation],
+    size: int,
+    calls: Calls | None = None,
+    tick: Callable[[int], None] = lambda done: None,
+) -> tuple[Finding | None, Exerciser]:
     """Run a sequence on new files. The finding it ends with, if any, and the exerciser.
 
     A failing call is a finding too, unless there is no room: that is raised, because it says nothing of the share.
@@ -98,8 +103,9 @@ def explain(context: Context, ops: list[Operation], found: Finding, size: int, c
     whole = os.path.join(context.keep, f"sequence-{context.number}.json")
     save(whole, ops, size)
     if not fails(ops):
-        return Finding(found.what, f"{found.detail}\nnot seen again when the same {len(ops)} operations were repeated",
-                       (whole,))  # fmt: skip
+        return Finding(
+            found.what, f"{found.detail}\nnot seen again when the same {len(ops)} operations were repeated", (whole,)
+        )
     until = time.monotonic() + context.config.get("shrink_seconds", SHRINK_SECONDS)
     small = simpler(shrink(ops, fails, until), fails, until)
     minimal = os.path.join(context.keep, f"minimal-{context.number}.json")
@@ -107,8 +113,11 @@ def explain(context: Context, ops: list[Operation], found: Finding, size: int, c
     last, _ = attempt(context.root, small, size, calls)
     lines = [json.dumps(op) for op in small]
     detail = last.detail if last is not None else found.detail
-    return Finding(found.what, "\n".join([detail, f"{len(ops)} operations made {len(small)} in {ran} runs:", *lines]),
-                   (whole, minimal))  # fmt: skip
+    return Finding(
+        found.what,
+        "\n".join([detail, f"{len(ops)} operations made {len(small)} in {ran} runs:", *lines]),
+        (whole, minimal),
+    )
 
 
 def save(path: str, ops: list[Operation], size: int) -> None:

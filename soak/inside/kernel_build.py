@@ -21,9 +21,11 @@ from soak.inside.common import Context, Finding, digest, main
 from soak.inside.programs import Done, run
 
 BUILD = {
-    "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970", "KBUILD_BUILD_USER": "assay9",
-    "KBUILD_BUILD_HOST": "assay9", "KBUILD_BUILD_VERSION": "1",
-}  # fmt: skip
+    "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
+    "KBUILD_BUILD_USER": "assay9",
+    "KBUILD_BUILD_HOST": "assay9",
+    "KBUILD_BUILD_VERSION": "1",
+}
 """What would otherwise differ between two builds of one tree; the host builds with the same."""
 
 CALIBRATION = 4
@@ -119,8 +121,10 @@ class Build:
         done = run(self.context, ["make", f"-j{jobs}", *targets], self.tree, BUILD, check=False, progress=self._count)
         self.messages += done.err.decode(errors="replace").splitlines()
         if done.status:
-            raise Finding(f"make failed with status {done.status}", "make {}\n{}".format(
-                " ".join(targets[:40]), done.text[-8000:]))  # fmt: skip
+            raise Finding(
+                f"make failed with status {done.status}",
+                "make {}\n{}".format(" ".join(targets[:40]), done.text[-8000:]),
+            )
         return done
 
     def _count(self, output: bytes) -> None:
@@ -151,8 +155,9 @@ class Build:
         expected, wrong = self.sources, []
         if some is not None:
             wrong = self.context.ask(sources="linux")
-            expected = {p: h for p, h in self.sources.items()
-                        if h.startswith("symlink ") or not some.randrange(READ_AGAIN)}  # fmt: skip
+            expected = {
+                p: h for p, h in self.sources.items() if h.startswith("symlink ") or not some.randrange(READ_AGAIN)
+            }
         wrong = wrong or differing(self.tree, expected, lambda: self.context.alive(-1))
         if wrong:
             raise Finding(f"{len(wrong)} sources differ {when}", "\n".join(wrong[:50]))
@@ -209,8 +214,11 @@ class Build:
         wrong = [p for p in sorted({*objects, *reference["objects"]}) if objects.get(p) != reference["objects"].get(p)]
         if wrong:
             lines = [f"{p}: {objects.get(p)}, outside {reference['objects'].get(p)}" for p in wrong[:50]]
-            raise Finding(f"{len(wrong)} of {len(reference['objects'])} objects are not what a build outside makes",
-                          "\n".join(lines), tuple(self.keep(p) for p in wrong[:8] if p in objects))  # fmt: skip
+            raise Finding(
+                f"{len(wrong)} of {len(reference['objects'])} objects are not what a build outside makes",
+                "\n".join(lines),
+                tuple(self.keep(p) for p in wrong[:8] if p in objects),
+            )
         said = sorted(set(self.messages) - set(reference["messages"]))
         if said:
             raise Finding("the build said what the build outside did not", "\n".join(said[:50]))
@@ -235,8 +243,10 @@ def iterate(context: Context, rng: random.Random) -> dict[str, Any]:
             unpacked = time.monotonic()
             build.configure()
             took, configured = unpacked - begun, time.monotonic() - unpacked
-            context.note(f"{len(build.sources)} files unpacked on the share and compared in {took:.0f} s, "
-                         f"configured in {configured:.0f} s")  # fmt: skip
+            context.note(
+                f"{len(build.sources)} files unpacked on the share and compared in {took:.0f} s, "
+                f"configured in {configured:.0f} s"
+            )
         else:
             build.clean()
             build.messages = list(_ready["messages"])

@@ -27,16 +27,30 @@ class Done:
         return (self.out + self.err).decode(errors="replace")
 
 
-def run(context: Context, argv: list[str], cwd: str, env: dict[str, str] | None = None, check: bool = True,
-        progress: Callable[[bytes], Any] | None = None, limit: float = 0.0) -> Done:  # fmt: skip
+def run(
+    context: Context,
+    argv: list[str],
+    cwd: str,
+    env: dict[str, str] | None = None,
+    check: bool = True,
+    progress: Callable[[bytes], Any] | None = None,
+    limit: float = 0.0,
+) -> Done:
     """Run a program to its end. Raises Finding when it fails, unless `check` is off.
 
     `progress` gets its output as it comes; `limit` is in seconds (0: none), after which it is killed and a Finding.
     """
     begun = time.monotonic()
-    process = subprocess.Popen(argv, cwd=cwd, env={**SAFE, **(env or {})}, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-                               preexec_fn=die_with_parent)  # fmt: skip  # noqa: PLW1509 - no threads in here
+    process = subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env={**SAFE, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - no threads in here
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     out, err = bytearray(), bytearray()

@@ -78,8 +78,9 @@ def transfers(path: str, mode: str, exclusive: bool, rng: random.Random, out: in
         db.execute("UPDATE account SET amount = amount - ? WHERE id = ?", (amount, source))
         db.execute("UPDATE account SET amount = amount + ? WHERE id = ?", (amount, target))
         note = bytes([amount]) * rng.randrange(1, 3000)
-        number = db.execute("INSERT INTO transfer (source, target, amount, note) VALUES (?, ?, ?, ?)",
-                            (source, target, amount, note)).lastrowid  # fmt: skip
+        number = db.execute(
+            "INSERT INTO transfer (source, target, amount, note) VALUES (?, ?, ?, ?)", (source, target, amount, note)
+        ).lastrowid
         db.execute("COMMIT")
         os.write(out, struct.pack("<q", number or 0))
     db.close()
@@ -132,11 +133,16 @@ def judge(path: str, mode: str, exclusive: bool, last: int) -> int:
             check = [row[0] for row in db.execute("PRAGMA integrity_check")]
             total = db.execute("SELECT sum(amount) FROM account").fetchone()[0]
             newest, count = db.execute("SELECT coalesce(max(id), 0), count(*) FROM transfer").fetchone()
-            wrong = db.execute("SELECT count(*) FROM transfer WHERE note <> zeroblob(0) AND "
-                               "substr(note, 1, 1) <> substr(note, length(note), 1)").fetchone()[0]  # fmt: skip
+            wrong = db.execute(
+                "SELECT count(*) FROM transfer WHERE note <> zeroblob(0) AND "
+                "substr(note, 1, 1) <> substr(note, length(note), 1)"
+            ).fetchone()[0]
     except sqlite3.Error as e:
-        raise Finding(f"the database cannot be read after a kill in journal mode {mode}: {e}", path,
-                      (path, path + "-wal", path + "-journal")) from e  # fmt: skip
+        raise Finding(
+            f"the database cannot be read after a kill in journal mode {mode}: {e}",
+            path,
+            (path, path + "-wal", path + "-journal"),
+        ) from e
     if check != ["ok"]:
         raise Finding(f"integrity_check in journal mode {mode}: {check[0]}", "\n".join(check), (path,))
     if total != ACCOUNTS * EACH:

@@ -164,10 +164,13 @@ def guest() -> dict[str, float]:
     with open("/proc/loadavg") as f:
         load = f.read().split()
     return {
-        "guest.available_mb": memory["MemAvailable"], "guest.slab_mb": memory["Slab"],
-        "guest.unreclaimable_mb": memory["SUnreclaim"], "guest.dirty_mb": memory["Dirty"] + memory["Writeback"],
-        "guest.load1": float(load[0]), "guest.processes": float(load[3].split("/")[1]),
-    }  # fmt: skip
+        "guest.available_mb": memory["MemAvailable"],
+        "guest.slab_mb": memory["Slab"],
+        "guest.unreclaimable_mb": memory["SUnreclaim"],
+        "guest.dirty_mb": memory["Dirty"] + memory["Writeback"],
+        "guest.load1": float(load[0]),
+        "guest.processes": float(load[3].split("/")[1]),
+    }
 
 
 def main() -> None:

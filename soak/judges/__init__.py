@@ -18,8 +18,16 @@ from soak.judges.stalls import messages, stalls
 Judge = Callable[[Record], list[Judgement]]
 
 JUDGES: tuple[Judge, ...] = (
-    iterations, troubles, target, disturbances, leaks, slowdowns, stalls, messages, whole,
-)  # fmt: skip
+    iterations,
+    troubles,
+    target,
+    disturbances,
+    leaks,
+    slowdowns,
+    stalls,
+    messages,
+    whole,
+)
 
 
 def all_of(record: Record) -> list[Judgement]:

@@ -86,11 +86,19 @@ def leak(record: Record, watched: Watched, present: set[str]) -> Judgement:
     translated = Translated(record, watched.series, points)
     least = max(watched.least, watched.share * abs(whole.level)) + TRANSLATING * translated.mb
     fault = max(watched.fault, watched.fault_share * abs(whole.level)) + TRANSLATING * translated.mb
-    figures = {"per_hour": whole.slope * 3600, "low_per_hour": whole.low * 3600, "high_per_hour": whole.high * 3600,
-               "level": whole.level, "hours": whole.span / 3600, "at_most": whole.moved_at_most,
-               "fault": fault}  # fmt: skip
-    rate = (f"at most {whole.moved_at_most:+.2f} {watched.unit} in {hours(whole.span)} (a fault is {fault:+.2f}); "
-            f"{slope_of(whole, watched.unit)}")  # fmt: skip
+    figures = {
+        "per_hour": whole.slope * 3600,
+        "low_per_hour": whole.low * 3600,
+        "high_per_hour": whole.high * 3600,
+        "level": whole.level,
+        "hours": whole.span / 3600,
+        "at_most": whole.moved_at_most,
+        "fault": fault,
+    }
+    rate = (
+        f"at most {whole.moved_at_most:+.2f} {watched.unit} in {hours(whole.span)} (a fault is {fault:+.2f}); "
+        f"{slope_of(whole, watched.unit)}"
+    )
     if whole.moved_at_most <= fault:
         grown = min(whole.growth, whole.moved_at_most)
         words = "does not grow" if whole.surely <= 0 else f"grew by no more than {grown:.2f} {watched.unit}"
@@ -100,9 +108,16 @@ def leak(record: Record, watched: Watched, present: set[str]) -> Judgement:
 
 
 def growing(
-    name: str, watched: Watched, whole: Trend, late: Trend, least: float, fault: float, rate: str,
-    figures: dict[str, float], per: Requests,
-) -> Judgement:  # fmt: skip
+    name: str,
+    watched: Watched,
+    whole: Trend,
+    late: Trend,
+    least: float,
+    fault: float,
+    rate: str,
+    figures: dict[str, float],
+    per: Requests,
+) -> Judgement:
     """The judgement on a series that grew, or for which nobody can say that it did not."""
     late_rate = f"{late.slope * 3600:+.2f} an hour in the second half (at most {late.high * 3600:+.2f})"
     slowed = late.slope < whole.slope / LEVELS_OFF
@@ -119,8 +134,10 @@ def growing(
 
 def slope_of(found: Trend, unit: str) -> str:
     """The slope with its interval, and the level."""
-    return (f"{found.slope * 3600:+.2f} {unit} an hour (99 %: {found.low * 3600:+.2f} to {found.high * 3600:+.2f}), "
-            f"level {found.level:.1f}")  # fmt: skip
+    return (
+        f"{found.slope * 3600:+.2f} {unit} an hour (99 %: {found.low * 3600:+.2f} to {found.high * 3600:+.2f}), "
+        f"level {found.level:.1f}"
+    )
 
 
 def hours(seconds: float) -> str:

@@ -75,17 +75,18 @@ def _stretches(record: Record) -> list[Stretch]:
         last[sample.session] = sample.at
         crowd = (values.get("host.waiting", 0.0) + values.get("host.steal", 0.0)) / max(1.0, values.get("host.cpus", 1))
         load = math.log1p(crowd) + math.log(max(1e-6, values.get("host.yardstick_ms", 1.0)))
-        found.append(
-            Stretch(begin, sample.at, load, values.get("host.cpu_pressure"), values.get("host.io_pressure"))
-        )
+        found.append(Stretch(begin, sample.at, load, values.get("host.cpu_pressure"), values.get("host.io_pressure")))
     return found
 
 
 def pressure(load: Load, begin: float, end: float) -> str:
     """Words for how busy the host was."""
     cpu, io = load.cpu_pressure(begin, end), load.io_pressure(begin, end)
-    parts = [f"{share:.0%} of the time for {what}"
-             for share, what in ((cpu, "a processor"), (io, "I/O")) if share is not None]  # fmt: skip
+    parts = [
+        f"{share:.0%} of the time for {what}"
+        for share, what in ((cpu, "a processor"), (io, "I/O"))
+        if share is not None
+    ]
     return f"its tasks waited {' and '.join(parts)}" if parts else ""
 
 

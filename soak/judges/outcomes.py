@@ -36,8 +36,11 @@ def iterations(record: Record) -> list[Judgement]:
 
 def troubles(record: Record) -> list[Judgement]:
     """What the guest's console said: oops, hung task, 9p error, out of memory."""
-    excused = [(d.begin, (d.end or d.begin) + AFTERMATH) for d in record.disturbances()
-               if d.name in ("guest-memory", "power-cut", "pause")]  # fmt: skip
+    excused = [
+        (d.begin, (d.end or d.begin) + AFTERMATH)
+        for d in record.disturbances()
+        if d.name in ("guest-memory", "power-cut", "pause")
+    ]
     bad: list[tuple[str, str]] = []
     seen: list[tuple[str, str]] = []
     for event in record.kind("console"):

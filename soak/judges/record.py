@@ -87,8 +87,11 @@ class Record:
         """(seconds of work since the beginning, value) of a series; gaps between sessions take no time."""
         spans = self.disturbed() if undisturbed else []
         clock = self.clock()
-        return [(clock(s.at), s.values[name]) for s in self.samples
-                if name in s.values and not any(a <= s.at <= b for a, b in spans)]  # fmt: skip
+        return [
+            (clock(s.at), s.values[name])
+            for s in self.samples
+            if name in s.values and not any(a <= s.at <= b for a, b in spans)
+        ]
 
     def clock(self) -> Clock:
         """From seconds since 1970 to seconds of work since the beginning of the run."""
@@ -101,9 +104,10 @@ class Clock:
     def __init__(self, record: Record) -> None:
         last: dict[int, float] = {s.id: s.at for s in record.sessions}
         for number, at in (
-            *((e.session, e.at) for e in record.events), *((s.session, s.at) for s in record.samples),
+            *((e.session, e.at) for e in record.events),
+            *((s.session, s.at) for s in record.samples),
             *((i.session, i.ended_at or i.at) for i in record.iterations),
-        ):  # fmt: skip
+        ):
             last[number] = max(last.get(number, at), at)
         self._begins: list[float] = []
         self._offsets: list[float] = []

@@ -80,8 +80,10 @@ def judged(name: str, points: Timed, load: Load, per: str, level: str, units: st
     if found is None:
         return Judgement(name, "unknown", f"{len(points)} {units}, all of one moment")
     figures = figures_of(found)
-    rate = (f"{percent(found.growth, 0)} over the run, at most {percent(found.at_most, 0)} (a fault is {FAULT:+.0%}); "
-            f"{percent(found.slope)} {per} (99 %: {percent(found.low)} to {percent(found.high)}), {level}")  # fmt: skip
+    rate = (
+        f"{percent(found.growth, 0)} over the run, at most {percent(found.at_most, 0)} (a fault is {FAULT:+.0%}); "
+        f"{percent(found.slope)} {per} (99 %: {percent(found.low)} to {percent(found.high)}), {level}"
+    )
     if found.surely > math.log1p(LEAST / 5) and found.growth > math.log1p(LEAST):
         if why := excuse(found, points, load, blind):
             return Judgement(name, "unknown", f"{why}; slower by {rate}", figures)
@@ -127,9 +129,17 @@ def percent(logarithm: float, digits: int = 2) -> str:
 
 def figures_of(found: Trend) -> dict[str, float]:
     """The numbers of a judgement, as shares."""
+
     def share(logarithm: float) -> float:
         return math.expm1(min(logarithm, 50.0))
 
-    return {"share_per_step": share(found.slope), "low_per_step": share(found.low), "high_per_step": share(found.high),
-            "growth": share(found.growth), "surely": share(found.surely), "at_most": share(found.at_most),
-            "fault": FAULT, "points": float(found.points)}  # fmt: skip
+    return {
+        "share_per_step": share(found.slope),
+        "low_per_step": share(found.low),
+        "high_per_step": share(found.high),
+        "growth": share(found.growth),
+        "surely": share(found.surely),
+        "at_most": share(found.at_most),
+        "fault": FAULT,
+        "points": float(found.points),
+    }

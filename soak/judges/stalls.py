@@ -31,11 +31,14 @@ def stalls(record: Record) -> list[Judgement]:
 
 def silence(
     record: Record, load: Load, held_up: list[tuple[float, float]], series: str, what: str, limit: float, words: str
-) -> Judgement:  # fmt: skip
+) -> Judgement:
     """The judgement on a series of seconds since something was last heard."""
     name, spans = f"stall: {what}", record.disturbed()
-    ages = [(s.at, s.values[series]) for s in record.samples
-            if series in s.values and not any(a <= s.at <= b for a, b in spans)]  # fmt: skip
+    ages = [
+        (s.at, s.values[series])
+        for s in record.samples
+        if series in s.values and not any(a <= s.at <= b for a, b in spans)
+    ]
     if not ages:
         return Judgement(name, "unknown", "no undisturbed sample tells")
     bad = [(at, age) for at, age in ages if age >= limit]
@@ -51,9 +54,13 @@ def silence(
 def late(record: Record) -> list[tuple[float, float]]:
     """The times in which the runner itself did not come to its work: from one sample to the next, too late one."""
     every, spans = float(record.plan.get("sample_seconds", 10.0)), record.disturbed()
-    return [(a.at, b.at) for a, b in pairwise(record.samples)
-            if a.session == b.session and b.at - a.at > every + LATE
-            and not any(begin <= b.at and a.at <= end for begin, end in spans)]  # fmt: skip
+    return [
+        (a.at, b.at)
+        for a, b in pairwise(record.samples)
+        if a.session == b.session
+        and b.at - a.at > every + LATE
+        and not any(begin <= b.at and a.at <= end for begin, end in spans)
+    ]
 
 
 def excuse(load: Load, held_up: list[tuple[float, float]], begin: float, end: float) -> str:

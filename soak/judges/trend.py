@@ -95,8 +95,9 @@ def blocks_with_load(
     found: dict[int, list[tuple[float, float, float]]] = {}
     for point in points:
         found.setdefault(min(count - 1, int((point[0] - begin) / width)), []).append(point)
-    return [(median(p[0] for p in b), median(p[1] for p in b), median(p[2] for p in b))
-            for _, b in sorted(found.items())]  # fmt: skip
+    return [
+        (median(p[0] for p in b), median(p[1] for p in b), median(p[2] for p in b)) for _, b in sorted(found.items())
+    ]
 
 
 def trend(points: Points, confidence: float = 0.99, count: int = BLOCKS) -> Trend | None:
@@ -230,9 +231,17 @@ def _made(
     half = len(xs) // 2
     late, _ = _slope(xs[half:], ys[half:])
     return Trend(
-        slope=slope, low=low, high=high, level=median(ys), span=xs[-1] - xs[0], points=len(xs), late=late,
-        scatter=1.4826 * median(abs(r) for r in residuals), spread=max(ys) - min(ys), step=_stepped(ys, residuals),
-    )  # fmt: skip
+        slope=slope,
+        low=low,
+        high=high,
+        level=median(ys),
+        span=xs[-1] - xs[0],
+        points=len(xs),
+        late=late,
+        scatter=1.4826 * median(abs(r) for r in residuals),
+        spread=max(ys) - min(ys),
+        step=_stepped(ys, residuals),
+    )
 
 
 STEPPED = 0.75

@@ -66,8 +66,11 @@ class Facts:
         failed = [j for j in self.judgements if j.verdict == "fail"]
         unknown = [j for j in self.judgements if j.verdict == "unknown"]
         if failed:
-            return f"failed: {failed[0].name}, {failed[0].reason}" if len(failed) == 1 else \
-                f"failed for {len(failed)} reasons"  # fmt: skip
+            return (
+                f"failed: {failed[0].name}, {failed[0].reason}"
+                if len(failed) == 1
+                else f"failed for {len(failed)} reasons"
+            )
         if self.verdict == "unknown":
             vital = next((j for j in unknown if j.vital), None)
             return f"no verdict: {vital.name}, {vital.reason}" if vital else "no verdict"
@@ -87,14 +90,20 @@ def facts_of(name: str, record: Record) -> Facts:
     judgements = sorted(all_of(record), key=lambda j: (ORDER[j.verdict], j.verdict == "unknown" and not j.vital))
     environments = record.kind("environment")
     return Facts(
-        name=name, record=record, plan=plan, verdict=overall(judgements), judgements=judgements,
-        work=[work_of(record, workload) for workload in record.workloads()], troubles=troubles_of(record, plan),
+        name=name,
+        record=record,
+        plan=plan,
+        verdict=overall(judgements),
+        judgements=judgements,
+        work=[work_of(record, workload) for workload in record.workloads()],
+        troubles=troubles_of(record, plan),
         environment=dict(environments[-1].data) if environments else {},
         mounts=list(dict.fromkeys(str(e.data["line"]) for e in record.kind("mounted"))),
         notes=[f"{e.data.get('workload')}: {e.data.get('text')}" for e in record.kind("note")],
-        worked=record.clock().total, gaps=[float(e.data["gap_seconds"]) for e in record.kind("resumed")],
+        worked=record.clock().total,
+        gaps=[float(e.data["gap_seconds"]) for e in record.kind("resumed")],
         command=command(plan),
-    )  # fmt: skip
+    )
 
 
 def work_of(record: Record, workload: str) -> Work:
@@ -106,21 +115,40 @@ def work_of(record: Record, workload: str) -> Work:
         counts[str(i.outcome)] = counts.get(str(i.outcome), 0) + 1
     seconds = [i.seconds for i in passed] or [0.0]
     ops = sum(float(i.data.get("ops", 0)) for i in passed)
-    return Work(workload, counts, statistics.median(seconds), min(seconds), max(seconds), ops,
-                ops / sum(seconds) if sum(seconds) else 0.0)  # fmt: skip
+    return Work(
+        workload,
+        counts,
+        statistics.median(seconds),
+        min(seconds),
+        max(seconds),
+        ops,
+        ops / sum(seconds) if sum(seconds) else 0.0,
+    )
 
 
 def troubles_of(record: Record, plan: Plan) -> list[Trouble]:
     """Failed iterations, deaths of the target, messages of the guest's kernel, broken disturbances; oldest first."""
     made = [
-        Trouble(i.ended_at or i.at, f"{i.workload} {i.number}: {i.data.get('what', '')}", str(i.data.get("detail", "")),
-                tuple(i.data.get("artefacts", ())), replay(plan, i))
-        for i in record.iterations if i.outcome in ("fail", "error")
-    ]  # fmt: skip
+        Trouble(
+            i.ended_at or i.at,
+            f"{i.workload} {i.number}: {i.data.get('what', '')}",
+            str(i.data.get("detail", "")),
+            tuple(i.data.get("artefacts", ())),
+            replay(plan, i),
+        )
+        for i in record.iterations
+        if i.outcome in ("fail", "error")
+    ]
     for e in record.kind("trouble", "console"):
         text = str(e.data.get("what") or e.data.get("text") or "")
-        made.append(Trouble(e.at, f"{e.data.get('source')}: {text.splitlines()[0] if text else ''}", text,
-                            tuple(e.data.get("artefacts", ()))))  # fmt: skip
+        made.append(
+            Trouble(
+                e.at,
+                f"{e.data.get('source')}: {text.splitlines()[0] if text else ''}",
+                text,
+                tuple(e.data.get("artefacts", ())),
+            )
+        )
     for d in record.disturbances():
         if d.data.get("failed"):
             detail = "\n".join(str(line) for line in d.data.get("broken", ()))

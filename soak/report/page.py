@@ -16,8 +16,12 @@ from soak.report.plot import Plot, Span, legend, svg
 ROWS = 400
 """Rows of the iterations table; of longer ones the failures, the first and the last are shown."""
 
-_LATENCY = (("stat_p50", "stat, median"), ("stat_p99", "stat, p99"), ("sync_p50", "write + fsync, median"),
-            ("sync_p99", "write + fsync, p99"))  # fmt: skip
+_LATENCY = (
+    ("stat_p50", "stat, median"),
+    ("stat_p99", "stat, p99"),
+    ("sync_p50", "write + fsync, median"),
+    ("sync_p99", "write + fsync, p99"),
+)
 
 
 def plots_of(facts: Facts) -> list[Plot]:
@@ -31,34 +35,48 @@ def plots_of(facts: Facts) -> list[Plot]:
     def lines(**names: str) -> dict[str, Any]:
         return {shown: points for name, shown in names.items() if (points := line(name.replace("__", ".")))}
 
-    dots = {w: [(clock(i.ended_at or i.at), i.seconds) for i in record.ended(w) if i.outcome == "pass"]
-            for w in record.workloads()}  # fmt: skip
+    dots = {
+        w: [(clock(i.ended_at or i.at), i.seconds) for i in record.ended(w) if i.outcome == "pass"]
+        for w in record.workloads()
+    }
     bad = [(clock(i.ended_at or i.at), i.seconds) for i in record.iterations if i.outcome in ("fail", "error")]
-    rates = {w: [(clock(i.ended_at or i.at), float(i.data.get("ops", 0)) / i.seconds)
-                 for i in record.ended(w) if i.outcome == "pass" and i.seconds and i.data.get("ops")]
-             for w in record.workloads()}  # fmt: skip
+    rates = {
+        w: [
+            (clock(i.ended_at or i.at), float(i.data.get("ops", 0)) / i.seconds)
+            for i in record.ended(w)
+            if i.outcome == "pass" and i.seconds and i.data.get("ops")
+        ]
+        for w in record.workloads()
+    }
     made = [
         Plot("Time of an iteration", "s", dots={w: p for w, p in dots.items() if p}, bad=bad),
-        Plot("Latency of calls on the share", "ms",
-             {words: points for name, words in _LATENCY if (points := line(f"probe.{name}"))}),
+        Plot(
+            "Latency of calls on the share",
+            "ms",
+            {words: points for name, words in _LATENCY if (points := line(f"probe.{name}"))},
+        ),
         Plot("Longest call of each look", "ms", lines(probe__stat_max="stat", probe__sync_max="write + fsync")),
         Plot("9P messages", "a second", lines(msg__total="requests", msg__errors="replies that are errors")),
         Plot("Work", "units a second", dots={w: p for w, p in rates.items() if p}),
         Plot("Memory of the device", "MB", lines(device__own_mb="its own", hypervisor__own_mb="the hypervisor's own")),
         Plot("Descriptors and threads of the device", "", lines(device__fds="descriptors", device__threads="threads")),
         Plot("Processors", "cores", lines(device__cpu="device", runner__cpu="runner", host__others="others")),
-        Plot("Memory of the guest", "MB", lines(guest__available_mb="available", guest__slab_mb="slab",
-                                                guest__dirty_mb="dirty")),
+        Plot(
+            "Memory of the guest",
+            "MB",
+            lines(guest__available_mb="available", guest__slab_mb="slab", guest__dirty_mb="dirty"),
+        ),
         Plot("Room in the export", "MB", lines(export__free_mb="free")),
-    ]  # fmt: skip
+    ]
     return [plot for plot in made if not plot.empty]
 
 
 def spans_of(facts: Facts, clock: Clock) -> list[Span]:
     """What is shaded: disturbances, and restarts of the target."""
     spans = [Span(clock(d.begin), clock(d.end or d.begin + 60), d.name) for d in facts.record.disturbances()]
-    return spans + [Span(clock(e.at), clock(e.at) + 5, f"target: {e.data.get('what')}")
-                    for e in facts.record.kind("trouble")]  # fmt: skip
+    return spans + [
+        Span(clock(e.at), clock(e.at) + 5, f"target: {e.data.get('what')}") for e in facts.record.kind("trouble")
+    ]
 
 
 def rows_of(facts: Facts) -> tuple[list[dict[str, Any]], int]:
@@ -66,11 +84,18 @@ def rows_of(facts: Facts) -> tuple[list[dict[str, Any]], int]:
     clock, made = facts.record.clock(), []
     for i in facts.record.iterations:
         ops = float(i.data.get("ops", 0))
-        made.append({
-            "workload": i.workload, "number": i.number, "at": duration(clock(i.at)), "outcome": i.outcome or "cut off",
-            "seconds": f"{i.seconds:.1f}" if i.outcome else "", "ops": f"{ops:g}" if ops else "",
-            "rate": f"{ops / i.seconds:.1f}" if ops and i.seconds else "", "what": i.data.get("what", ""),
-        })  # fmt: skip
+        made.append(
+            {
+                "workload": i.workload,
+                "number": i.number,
+                "at": duration(clock(i.at)),
+                "outcome": i.outcome or "cut off",
+                "seconds": f"{i.seconds:.1f}" if i.outcome else "",
+                "ops": f"{ops:g}" if ops else "",
+                "rate": f"{ops / i.seconds:.1f}" if ops and i.seconds else "",
+                "what": i.data.get("what", ""),
+            }
+        )
     if len(made) <= ROWS:
         return made, 0
     odd = [row for row in made[100:-100] if row["outcome"] != "pass"]
@@ -82,9 +107,12 @@ def page_of(facts: Facts) -> str:
     """The page as text."""
     templates = Path(__file__).parent / "templates"
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=jinja2.FileSystemLoader(templates),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters.update(when=when, duration=duration)
     clock = facts.record.clock()
     spans = spans_of(facts, clock)
@@ -92,6 +120,13 @@ def page_of(facts: Facts) -> str:
     drawn = [(plot, svg(plot, facts.worked, spans), legend(plot)) for plot in plots_of(facts)]
     style = Markup((templates / "report.css").read_text(encoding="utf-8"))
     return environment.get_template("report.html").render(
-        facts=facts, plots=drawn, rows=rows, left_out=left_out, style=style, spans=spans, clock=clock,
-        disturbances=facts.record.disturbances(), sessions=facts.record.sessions,
-    )  # fmt: skip
+        facts=facts,
+        plots=drawn,
+        rows=rows,
+        left_out=left_out,
+        style=style,
+        spans=spans,
+        clock=clock,
+        disturbances=facts.record.disturbances(),
+        sessions=facts.record.sessions,
+    )

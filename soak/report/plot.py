@@ -94,11 +94,15 @@ def svg(plot: Plot, total: float, spans: Sequence[Span]) -> Markup:
     out = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(plot.title)}">']
     for span in spans:
         width = max(1.5, x(span.end) - x(span.begin))
-        out.append(f'<rect class="span" x="{x(span.begin):.1f}" y="{TOP}" width="{width:.1f}" height="{high}">'
-                   f"<title>{escape(span.label)}</title></rect>")  # fmt: skip
+        out.append(
+            f'<rect class="span" x="{x(span.begin):.1f}" y="{TOP}" width="{width:.1f}" height="{high}">'
+            f"<title>{escape(span.label)}</title></rect>"
+        )
     for value in ticks(top):
-        out.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
-                   f'<text class="y" x="{LEFT - 6}" y="{y(value) + 4:.1f}">{value:g}</text>')  # fmt: skip
+        out.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
+            f'<text class="y" x="{LEFT - 6}" y="{y(value) + 4:.1f}">{value:g}</text>'
+        )
     for at in time_ticks(total):
         out.append(f'<text class="x" x="{x(at):.1f}" y="{HEIGHT - 12}">{hours(at, total)}</text>')
     for number, points in enumerate(plot.lines.values()):

@@ -23,8 +23,10 @@ def text_of(facts: Facts) -> str:
         counts = ", ".join(f"{n} {outcome}" for outcome, n in sorted(work.counts.items())) or "none ended"
         line = f"{work.workload}: {counts}"
         if work.counts.get("pass"):
-            line += (f"; {duration(work.median_seconds)} each (median; {work.fastest:.1f} to {work.slowest:.1f} s),"
-                     f" {work.ops:.0f} units of work, {work.rate:.1f}/s")  # fmt: skip
+            line += (
+                f"; {duration(work.median_seconds)} each (median; {work.fastest:.1f} to {work.slowest:.1f} s),"
+                f" {work.ops:.0f} units of work, {work.rate:.1f}/s"
+            )
         head.append(line)
     kinds: dict[str, int] = {}
     for d in facts.record.disturbances():

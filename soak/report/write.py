@@ -20,20 +20,52 @@ SCHEMA = 1
 def json_of(facts: Facts) -> dict[str, Any]:
     """What report.json holds."""
     return {
-        "schema": SCHEMA, "run": facts.name, "verdict": facts.verdict, "sentence": facts.sentence(),
-        "judgements": [{"name": j.name, "verdict": j.verdict, "reason": j.reason, "figures": j.figures}
-                       for j in facts.judgements],
-        "plan": facts.plan.model_dump(), "command": facts.command, "environment": facts.environment,
-        "mounts": facts.mounts, "notes": facts.notes, "seconds": facts.worked, "gaps": facts.gaps,
-        "work": [{"workload": w.workload, "counts": w.counts, "median_seconds": w.median_seconds, "fastest": w.fastest,
-                  "slowest": w.slowest, "ops": w.ops, "rate": w.rate} for w in facts.work],
-        "iterations": [{"workload": i.workload, "number": i.number, "at": i.at, "outcome": i.outcome,
-                        "seconds": i.seconds, "data": i.data} for i in facts.record.iterations],
-        "disturbances": [{"number": d.number, "name": d.name, "begin": d.begin, "end": d.end, "data": d.data}
-                         for d in facts.record.disturbances()],
-        "troubles": [{"at": t.at, "what": t.what, "detail": t.detail, "artefacts": list(t.artefacts),
-                      "replay": t.replay} for t in facts.troubles],
-    }  # fmt: skip
+        "schema": SCHEMA,
+        "run": facts.name,
+        "verdict": facts.verdict,
+        "sentence": facts.sentence(),
+        "judgements": [
+            {"name": j.name, "verdict": j.verdict, "reason": j.reason, "figures": j.figures} for j in facts.judgements
+        ],
+        "plan": facts.plan.model_dump(),
+        "command": facts.command,
+        "environment": facts.environment,
+        "mounts": facts.mounts,
+        "notes": facts.notes,
+        "seconds": facts.worked,
+        "gaps": facts.gaps,
+        "work": [
+            {
+                "workload": w.workload,
+                "counts": w.counts,
+                "median_seconds": w.median_seconds,
+                "fastest": w.fastest,
+                "slowest": w.slowest,
+                "ops": w.ops,
+                "rate": w.rate,
+            }
+            for w in facts.work
+        ],
+        "iterations": [
+            {
+                "workload": i.workload,
+                "number": i.number,
+                "at": i.at,
+                "outcome": i.outcome,
+                "seconds": i.seconds,
+                "data": i.data,
+            }
+            for i in facts.record.iterations
+        ],
+        "disturbances": [
+            {"number": d.number, "name": d.name, "begin": d.begin, "end": d.end, "data": d.data}
+            for d in facts.record.disturbances()
+        ],
+        "troubles": [
+            {"at": t.at, "what": t.what, "detail": t.detail, "artefacts": list(t.artefacts), "replay": t.replay}
+            for t in facts.troubles
+        ],
+    }
 
 
 def write(journal: Journal) -> Facts:
@@ -44,8 +76,9 @@ def write(journal: Journal) -> Facts:
         _replace(journal.run_dir / "report.txt", text_of(facts))
         _replace(journal.run_dir / "report.html", page_of(facts))
     except OSError as e:
-        raise InfrastructureError(f"the report cannot be written: {e}",
-                                  f"make room, then `assay9 soak report {journal.run_dir}`") from e  # fmt: skip
+        raise InfrastructureError(
+            f"the report cannot be written: {e}", f"make room, then `assay9 soak report {journal.run_dir}`"
+        ) from e
     return facts
 
 

@@ -14,14 +14,22 @@ from soak.workloads.programs import PROGRAMS
 WORKLOADS = {
     w.name: w
     for w in (
-        Workload("tree", "several processes create, rename, link, unlink and list in the same directories",
-                 "soak.inside.tree", {"workers": 3, "steps": 300, "repeat": 1}),
+        Workload(
+            "tree",
+            "several processes create, rename, link, unlink and list in the same directories",
+            "soak.inside.tree",
+            {"workers": 3, "steps": 300, "repeat": 1},
+        ),
         KERNEL_BUILD,
-        Workload("integrity", "random reads, writes, maps, cuts and copies of two files against a model",
-                 "soak.inside.integrity", {"sequences": 10, "ops": 400, "size": 1 << 18, "shrink_seconds": 120}),
+        Workload(
+            "integrity",
+            "random reads, writes, maps, cuts and copies of two files against a model",
+            "soak.inside.integrity",
+            {"sequences": 10, "ops": 400, "size": 1 << 18, "shrink_seconds": 120},
+        ),
         *PROGRAMS,
     )
-}  # fmt: skip
+}
 DEFAULT = "kernel-build"
 """What runs when no workload is named."""
 

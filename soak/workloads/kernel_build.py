@@ -26,9 +26,15 @@ from soak.workloads.kind import Workload
 from soak.workloads.packages import BUILD
 
 OPTIONS: dict[str, Any] = {
-    "fresh": 0, "source": "6.12", "config": "tinyconfig", "unit": "auto", "unpack_every": 10, "unit_seconds": 180,
-    "jobs": 0, "check_seconds": 7200,
-}  # fmt: skip
+    "fresh": 0,
+    "source": "6.12",
+    "config": "tinyconfig",
+    "unit": "auto",
+    "unpack_every": 10,
+    "unit_seconds": 180,
+    "jobs": 0,
+    "check_seconds": 7200,
+}
 """`source`: a version of Debian's linux-source, a tree, a tarball. `config`: a target of make or a file.
 `unpack_every`: iterations between two unpacks (1: each). `unit_seconds`: what the calibration aims at.
 `jobs`: of make, 0 for one a processor. `check_seconds`: how long the build outside may take."""
@@ -43,9 +49,26 @@ as make reads it. All with their times, so that make finds them up to date. Comp
 compiler what it can do took 8 of the first iteration's 19 minutes without KVM."""
 UNITS = ("auto", "vmlinux", "objects:12")
 DIRECTORIES = (
-    "arch", "block", "certs", "crypto", "drivers", "fs", "init", "io_uring", "ipc", "kernel", "lib", "mm", "net",
-    "rust", "samples", "security", "sound", "usr", "virt",
-)  # fmt: skip
+    "arch",
+    "block",
+    "certs",
+    "crypto",
+    "drivers",
+    "fs",
+    "init",
+    "io_uring",
+    "ipc",
+    "kernel",
+    "lib",
+    "mm",
+    "net",
+    "rust",
+    "samples",
+    "security",
+    "sound",
+    "usr",
+    "virt",
+)
 """Directories of a kernel tree whose objects can be built."""
 CONFIGS = ("tinyconfig", "defconfig", "allnoconfig", "allyesconfig", "allmodconfig", "x86_64_defconfig")
 KEPT_DAYS = 14
@@ -82,11 +105,15 @@ def check(options: dict[str, Any]) -> None:
     config, source = str(options["config"]), str(options["source"])
     if is_file(config):
         if not Path(config).expanduser().is_file():
-            raise UsageError(f"kernel-build.config={config}: no such file: name a configuration, or a target of make "
-                             "such as tinyconfig")  # fmt: skip
+            raise UsageError(
+                f"kernel-build.config={config}: no such file: name a configuration, or a target of make "
+                "such as tinyconfig"
+            )
     elif not re.fullmatch(r"[a-z0-9_]+config", config):
-        raise UsageError(f"kernel-build.config={config}: {unknown('target of make', config, CONFIGS)} "
-                         "A configuration is named by its path.")  # fmt: skip
+        raise UsageError(
+            f"kernel-build.config={config}: {unknown('target of make', config, CONFIGS)} "
+            "A configuration is named by its path."
+        )
     if not VERSION.fullmatch(source) and not Path(source).expanduser().exists():
         raise UsageError(NO_SOURCE.format(source=shown(source)))
     if options["unpack_every"] < 1:
@@ -200,8 +227,11 @@ def _place(host: Host, archive: Path, config: str) -> dict[str, Any]:
     name = f"{MARK}-source-{seen[:12]}.tar"
     if not (export / name).is_file() or digest(str(export / name)) != seen:
         shutil.copyfile(archive, export / name)
-    more = {"archive": f"{inside}/{name}", "archive_digest": seen,
-            "sources": host.push("sources.json", archive.with_suffix(".json").read_bytes())}  # fmt: skip
+    more = {
+        "archive": f"{inside}/{name}",
+        "archive_digest": seen,
+        "sources": host.push("sources.json", archive.with_suffix(".json").read_bytes()),
+    }
     if is_file(config):
         more["config_file"] = host.push("config-of-user", Path(config).expanduser().read_bytes())
     return more
@@ -231,7 +261,16 @@ def collect(host: Host, data: dict[str, Any]) -> dict[str, bytes]:
 
 
 KERNEL_BUILD = Workload(
-    "kernel-build", "a kernel is unpacked, configured and built on the share; every object is compared",
-    "soak.inside.kernel_build", OPTIONS, programs=("gcc", "make", "bc", "flex", "bison", "tar"), packages=BUILD,
-    memory_mb=1024, prepare=prepare, answer=answer, collect=collect, check=check, quiet_seconds=1800.0,
-)  # fmt: skip
+    "kernel-build",
+    "a kernel is unpacked, configured and built on the share; every object is compared",
+    "soak.inside.kernel_build",
+    OPTIONS,
+    programs=("gcc", "make", "bc", "flex", "bison", "tar"),
+    packages=BUILD,
+    memory_mb=1024,
+    prepare=prepare,
+    answer=answer,
+    collect=collect,
+    check=check,
+    quiet_seconds=1800.0,
+)

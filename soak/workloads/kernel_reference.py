@@ -53,12 +53,29 @@ class ToolChain:
         environment = {**SAFE, **BUILD}
         if self.root is not None:
             (self.root / self.place.lstrip("/")).mkdir(parents=True, exist_ok=True)
-            apart = ["unshare", *(["--user", "--map-root-user"] if os.geteuid() != 0 else []), "--mount", "--pid",
-                     "--fork", "--kill-child=KILL", "--", "/bin/sh", "-c", ENTER, "sh"]  # fmt: skip
+            apart = [
+                "unshare",
+                *(["--user", "--map-root-user"] if os.geteuid() != 0 else []),
+                "--mount",
+                "--pid",
+                "--fork",
+                "--kill-child=KILL",
+                "--",
+                "/bin/sh",
+                "-c",
+                ENTER,
+                "sh",
+            ]
             argv = [*apart, *argv]
             environment |= {"ROOT": str(self.root), "TREE": str(tree), "PLACE": self.place}
-        done = subprocess.run(dying_with_parent(argv), cwd=tree, env=environment, stdin=subprocess.DEVNULL,
-                              capture_output=True, check=False)  # fmt: skip
+        done = subprocess.run(
+            dying_with_parent(argv),
+            cwd=tree,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
         return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
 
 

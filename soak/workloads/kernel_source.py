@@ -27,8 +27,16 @@ DESCRIBES = ("Kconfig", "Makefile", "Kbuild")
 """Files of these names, also with a suffix, say how to build. Kconfig files are all read, wherever they are."""
 
 
-WHOLE = ("scripts/", "kernel/configs/", "kernel/time/", "arch/x86/include/", "arch/x86/entry/", "include/asm-generic/",
-         "include/linux/atomic/", "include/uapi/asm-generic/")  # fmt: skip
+WHOLE = (
+    "scripts/",
+    "kernel/configs/",
+    "kernel/time/",
+    "arch/x86/include/",
+    "arch/x86/entry/",
+    "include/asm-generic/",
+    "include/linux/atomic/",
+    "include/uapi/asm-generic/",
+)
 """Directories that are taken whole: make looks whether headers exist, and scripts call each other."""
 
 NOBODY = ("scripts/coccinelle/", "scripts/gdb/", "tools/testing/")

@@ -15,25 +15,61 @@ from tests.cli.conftest import STARTED, Command, starts
 
 # No path in it can be written, by root either: a value that is taken must leave nothing outside the test's directory.
 WRONG = (
-    "", " ", "-1", "0", "nope", "99999999999999999999", "1e400", "/proc/nonexistent/x", "/proc", "/dev/null", "a\nb",
-    "\udcff", "\N{SNOWMAN}" * 300, "{", "%s", "x=y", "x.y=z", "\N{SUPERSCRIPT TWO}", "[", "latest",
-)  # fmt: skip
+    "",
+    " ",
+    "-1",
+    "0",
+    "nope",
+    "99999999999999999999",
+    "1e400",
+    "/proc/nonexistent/x",
+    "/proc",
+    "/dev/null",
+    "a\nb",
+    "\udcff",
+    "\N{SNOWMAN}" * 300,
+    "{",
+    "%s",
+    "x=y",
+    "x.y=z",
+    "\N{SUPERSCRIPT TWO}",
+    "[",
+    "latest",
+)
 
 NEEDED: dict[str, list[str]] = {
-    "run": ["reference"], "soak run": ["local"], "soak resume": ["latest"], "compare": ["a", "b"], "serve": ["."],
+    "run": ["reference"],
+    "soak run": ["local"],
+    "soak resume": ["latest"],
+    "compare": ["a", "b"],
+    "serve": ["."],
     "frames": ["nothing"],
-}  # fmt: skip
+}
 """What a command must be given besides."""
 FOR_OPTION: dict[str, list[str]] = {
-    "run --qemu": ["qemu"], "run --qemu-arg": ["qemu"], "run --guest": ["qemu"], "run --security-model": ["qemu"],
-    "run --mount": ["local"], "run --mounts": ["local"], "run --control": ["local"], "run --address": ["socket"],
-    "run --aname": ["socket", "--address", "127.0.0.1:1"], "run --export": ["socket", "--address", "127.0.0.1:1"],
-    "soak run --qemu": ["qemu"], "soak run --image": ["qemu"], "cases --proof": ["--matrix"],
-}  # fmt: skip
+    "run --qemu": ["qemu"],
+    "run --qemu-arg": ["qemu"],
+    "run --guest": ["qemu"],
+    "run --security-model": ["qemu"],
+    "run --mount": ["local"],
+    "run --mounts": ["local"],
+    "run --control": ["local"],
+    "run --address": ["socket"],
+    "run --aname": ["socket", "--address", "127.0.0.1:1"],
+    "run --export": ["socket", "--address", "127.0.0.1:1"],
+    "soak run --qemu": ["qemu"],
+    "soak run --image": ["qemu"],
+    "cases --proof": ["--matrix"],
+}
 """The same for an option that would mean nothing otherwise."""
 SLOW = {
-    "guest boot --qemu-arg", "run --qemu-arg", "profile check 0", "run --guest", "soak run --image", "soak run --qemu",
-}  # fmt: skip
+    "guest boot --qemu-arg",
+    "run --qemu-arg",
+    "profile check 0",
+    "run --guest",
+    "soak run --image",
+    "soak run --qemu",
+}
 """Each value costs a start of QEMU, or the reading of all profiles."""
 DONE = (0, 1, 2, 3, STARTED)
 LEFT_OUT = {"doctor"}
@@ -96,6 +132,18 @@ def test_wrong_values_are_refused_in_one_line(harmless: Command, command: str, p
 
 def test_every_command_is_tried() -> None:
     assert {command for command, _ in PLACES} >= {
-        "cases", "compare", "frames", "report", "run", "serve", "guest boot", "guest build", "guest console",
-        "guest ssh", "soak report", "soak resume", "soak run", "soak status",
-    }  # fmt: skip
+        "cases",
+        "compare",
+        "frames",
+        "report",
+        "run",
+        "serve",
+        "guest boot",
+        "guest build",
+        "guest console",
+        "guest ssh",
+        "soak report",
+        "soak resume",
+        "soak run",
+        "soak status",
+    }

@@ -118,8 +118,10 @@ TABLES: list[tuple[str, str]] = [
     ("name = 'x'", "name: a target is called as its file is"),
     ("layers = ['vsf']", "layers entry 1: unknown layer 'vsf': did you mean 'vfs'?"),
     ("layers = ['wire']\nkind = 'local'", "target mine: no layer wire"),
-    ("kind = 'local'\nlayers = ['vfs']\nleft_out = { ring = 'r' }",
-     "left_out.ring: a run without --layer has it, or cannot"),
+    (
+        "kind = 'local'\nlayers = ['vfs']\nleft_out = { ring = 'r' }",
+        "left_out.ring: a run without --layer has it, or cannot",
+    ),
     ("left_out = { vsf = 'r' }", "unknown layer 'vsf': did you mean 'vfs'?"),
     ("components = ['qemu-devcie']", "unknown component 'qemu-devcie': did you mean 'qemu-device'?"),
     ("components = ['none.toml']", "none.toml: a component is a TOML file, or one of"),
@@ -133,41 +135,67 @@ TABLES: list[tuple[str, str]] = [
     ("kind = 'local'\n[machine]\nmemory_mb = 1", "machine.memory_mb means nothing for a target of kind local"),
     ("kind = 'local'\n[server]\nprogram = 'reference'", "a target of kind local has no [server]"),
     ("kind = 'server'", "a target of kind server wants a [server] table"),
-    ("kind = 'server'\n[server]\nprogram = 'referense'",
-     "server.program: unknown word 'referense': did you mean 'reference'?"),
+    (
+        "kind = 'server'\n[server]\nprogram = 'referense'",
+        "server.program: unknown word 'referense': did you mean 'reference'?",
+    ),
     ("kind = 'server'\n[server]\nprogramm = 'x'", "unknown key 'server.programm': did you mean 'program'?"),
     ("kind = 'server'\n[server]\nprogram = 'reference'\ntransport = 'tpc'", "unknown word 'tpc': did you mean 'tcp'?"),
     ("kind = 'server'\n[server]\nprogram = 'reference'\nmsize = 1", "server.msize: input should be greater than"),
-    ("kind = 'server'\n[server]\nprogram = 'reference'\naname = '{exprot}'",
-     "server.aname: unknown placeholder '{exprot}': did you mean '{export}'?"),
-    ("kind = 'server'\n[server]\nprogram = 'ganesha'\noptions = { tcp_mszie = 1 }",
-     "server.options: unknown option 'tcp_mszie': did you mean 'tcp_msize'?"),
+    (
+        "kind = 'server'\n[server]\nprogram = 'reference'\naname = '{exprot}'",
+        "server.aname: unknown placeholder '{exprot}': did you mean '{export}'?",
+    ),
+    (
+        "kind = 'server'\n[server]\nprogram = 'ganesha'\noptions = { tcp_mszie = 1 }",
+        "server.options: unknown option 'tcp_mszie': did you mean 'tcp_msize'?",
+    ),
     ("kind = 'server'\n[server]\nprogram = 'command'", "wants the command line, with {unix} or {port}, and {export}"),
-    ("kind = 'server'\n[server]\nprogram = 'command'\narguments = ['true', '{unx}', '{export}']",
-     "server.arguments: unknown placeholder '{unx}': did you mean '{unix}'?"),
-    ("kind = 'server'\n[server]\nprogram = 'command'\narguments = ['true', '{export}']",
-     "transport unix wants {unix} in the command line"),
-    ("kind = 'server'\n[server]\nprogram = 'command'\narguments = ['/no/such', '{unix}']",
-     "server.arguments: '/no/such' is no program that can be run"),
-    ("kind = 'uml'\n[server]\ncommand = ['true', '{sokcet}']",
-     "server.command: unknown placeholder '{sokcet}': did you mean '{socket}'?"),
+    (
+        "kind = 'server'\n[server]\nprogram = 'command'\narguments = ['true', '{unx}', '{export}']",
+        "server.arguments: unknown placeholder '{unx}': did you mean '{unix}'?",
+    ),
+    (
+        "kind = 'server'\n[server]\nprogram = 'command'\narguments = ['true', '{export}']",
+        "transport unix wants {unix} in the command line",
+    ),
+    (
+        "kind = 'server'\n[server]\nprogram = 'command'\narguments = ['/no/such', '{unix}']",
+        "server.arguments: '/no/such' is no program that can be run",
+    ),
+    (
+        "kind = 'uml'\n[server]\ncommand = ['true', '{sokcet}']",
+        "server.command: unknown placeholder '{sokcet}': did you mean '{socket}'?",
+    ),
     ("kind = 'uml'\n[server]\ncommand = ['true', '{']", "server.command: '{': "),
     ("kind = 'uml'\n[server]\ncommand = ['/no/such']", "server.command: '/no/such' is no program that can be run"),
     ("kind = 'uml'\n[server]\nprogram = 'other'", "[server] wants program = 'reference', or a command"),
     ("kind = 'tcp'\n[server]\nprogram = 'diod'", "of kind tcp there is only 'reference'"),
     ("[profile]\nfeatures = ['xatr']", "profile.features entry 1: unknown feature 'xatr': did you mean 'xattr'?"),
-    ("[profile]\ndialects = ['9p2000.l']",
-     "profile.dialects entry 1: unknown word '9p2000.l': did you mean '9p2000.L'?"),
-    ("[[profile.lacks]]\nfeature = 'xatr'\nerrno = ['EIO']\nreason = 'r'",
-     "profile.lacks entry 1, feature: unknown feature 'xatr': did you mean 'xattr'?"),
-    ("[[profile.lacks]]\nfeature = 'xattr'\nerrno = ['ENOPE']\nreason = 'r'",
-     "profile.lacks entry 1, errno entry 1: unknown errno 'ENOPE': did you mean "),
-    ("[[profile.lacks]]\nfeature = 'xattr'\nerrno = []\nreason = 'r'",
-     "profile.lacks entry 1, errno: list should have"),
-    ("[[profile.rules]]\nfield = 'sise'\nrule = 'informational'\nreason = 'r'",
-     "profile.rules entry 1, field: unknown field 'sise': did you mean 'size'?"),
-    ("[[profile.rules]]\nfield = 'size'\nrule = 'informal'\nreason = 'r'",
-     "unknown word 'informal': did you mean 'inform"),
+    (
+        "[profile]\ndialects = ['9p2000.l']",
+        "profile.dialects entry 1: unknown word '9p2000.l': did you mean '9p2000.L'?",
+    ),
+    (
+        "[[profile.lacks]]\nfeature = 'xatr'\nerrno = ['EIO']\nreason = 'r'",
+        "profile.lacks entry 1, feature: unknown feature 'xatr': did you mean 'xattr'?",
+    ),
+    (
+        "[[profile.lacks]]\nfeature = 'xattr'\nerrno = ['ENOPE']\nreason = 'r'",
+        "profile.lacks entry 1, errno entry 1: unknown errno 'ENOPE': did you mean ",
+    ),
+    (
+        "[[profile.lacks]]\nfeature = 'xattr'\nerrno = []\nreason = 'r'",
+        "profile.lacks entry 1, errno: list should have",
+    ),
+    (
+        "[[profile.rules]]\nfield = 'sise'\nrule = 'informational'\nreason = 'r'",
+        "profile.rules entry 1, field: unknown field 'sise': did you mean 'size'?",
+    ),
+    (
+        "[[profile.rules]]\nfield = 'size'\nrule = 'informal'\nreason = 'r'",
+        "unknown word 'informal': did you mean 'inform",
+    ),
 ]
 
 KNOWN: list[tuple[str, str]] = [
@@ -226,21 +254,38 @@ def refused(assay9: Command, tmp_path: Path, text: str, said: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *(f"{key} = {value}" for key in ("layers", "left_out", "components", "machine", "server", "profile", "kind")
-          for value in ("5", "'x'", "[5]", "{ x = 5 }", "1979-05-27", "inf")),
-        *(f"[machine]\n{key} = {value}" for key in ("program", "image", "arguments", "memory_mb", "multidevs")
-          for value in ("[[]]", "{ x = 5 }", "1979-05-27", "nan")),
-        *(f"[profile]\n{key} = {value}" for key in ("features", "dialects", "lacks", "known", "rules")
-          for value in ("5", "'x'", "[5]", "{ x = 5 }", "[[]]")),
-        *(f"[[profile.known]]\nreason = 'r'\nlink = 'https://example.org'\n{key} = {value}"
-          for key in ("case", "finding", "values", "versions", "mount", "model", "sometimes", "owner", "unless")
-          for value in ("5", "[[]]", "[5]", "{ x = [5] }")),
-        *(f"kind = 'server'\n[server]\nprogram = 'command'\n{key} = {value}"
-          for key in ("arguments", "msize", "aname", "options", "transport") for value in ("-1", "[[]]", "{ x = [] }")),
-        *(f"kind = 'uml'\n[server]\n{key} = {value}" for key in ("command", "arguments", "program")
-          for value in ("-1", "[[]]", "{ x = [] }", "'{x'")),
+        *(
+            f"{key} = {value}"
+            for key in ("layers", "left_out", "components", "machine", "server", "profile", "kind")
+            for value in ("5", "'x'", "[5]", "{ x = 5 }", "1979-05-27", "inf")
+        ),
+        *(
+            f"[machine]\n{key} = {value}"
+            for key in ("program", "image", "arguments", "memory_mb", "multidevs")
+            for value in ("[[]]", "{ x = 5 }", "1979-05-27", "nan")
+        ),
+        *(
+            f"[profile]\n{key} = {value}"
+            for key in ("features", "dialects", "lacks", "known", "rules")
+            for value in ("5", "'x'", "[5]", "{ x = 5 }", "[[]]")
+        ),
+        *(
+            f"[[profile.known]]\nreason = 'r'\nlink = 'https://example.org'\n{key} = {value}"
+            for key in ("case", "finding", "values", "versions", "mount", "model", "sometimes", "owner", "unless")
+            for value in ("5", "[[]]", "[5]", "{ x = [5] }")
+        ),
+        *(
+            f"kind = 'server'\n[server]\nprogram = 'command'\n{key} = {value}"
+            for key in ("arguments", "msize", "aname", "options", "transport")
+            for value in ("-1", "[[]]", "{ x = [] }")
+        ),
+        *(
+            f"kind = 'uml'\n[server]\n{key} = {value}"
+            for key in ("command", "arguments", "program")
+            for value in ("-1", "[[]]", "{ x = [] }", "'{x'")
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_value_of_the_wrong_type(assay9: Command, tmp_path: Path, text: str) -> None:
     refused(assay9, tmp_path, text, "mine")
 
@@ -255,12 +300,20 @@ def test_a_file_that_is_no_toml(assay9: Command, tmp_path: Path, content: bytes,
 @pytest.mark.parametrize(
     "line",
     [
-        "run local", "run qemu", "run local -k not zzz", "run local -k loose", "run local --mount version=9p2000.u",
-        "run qemu --layer wire --link guest-pci --guest debian11", "run reference --layer ring",
-        "run local --results new/dir", "run qemu --mounts all --keep-guest", "soak local --workload tree",
-        "guest build", "guest boot",
+        "run local",
+        "run qemu",
+        "run local -k not zzz",
+        "run local -k loose",
+        "run local --mount version=9p2000.u",
+        "run qemu --layer wire --link guest-pci --guest debian11",
+        "run reference --layer ring",
+        "run local --results new/dir",
+        "run qemu --mounts all --keep-guest",
+        "soak local --workload tree",
+        "guest build",
+        "guest boot",
     ],
-)  # fmt: skip
+)
 def test_what_is_right_is_not_refused(assay9: Command, tmp_path: Path, line: str) -> None:
     command, expression, rest = line.partition(" -k ")
     seen = assay9(*command.split(" "), *(["-k", rest] if expression else []))
@@ -311,11 +364,14 @@ PROCESSES = [
 @pytest.mark.parametrize(("arguments", "said"), PROCESSES)
 def test_a_process_of_its_own_ends_at_once(arguments: list[str], said: str, tmp_path: Path) -> None:
     """Seconds are the processor's, whatever else it does; a guest, or pytest's workers, would take many more."""
-    (tmp_path / "mine.toml").write_text("title = 'm'\nkind = 'local'\n[[profile.known]]\ncase = 'NODE-9999'\n"
-                                        "finding = 'errno'\nreason = 'r'\nlink = 'https://example.org'\n")  # fmt: skip
+    (tmp_path / "mine.toml").write_text(
+        "title = 'm'\nkind = 'local'\n[[profile.known]]\ncase = 'NODE-9999'\n"
+        "finding = 'errno'\nreason = 'r'\nlink = 'https://example.org'\n"
+    )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-m", "assay9", *arguments], cwd=tmp_path, capture_output=True, text=True,
-                          check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "assay9", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 2, done
     assert said in done.stderr and len(done.stderr.splitlines()) == 1 and not done.stdout, done

@@ -38,10 +38,17 @@ def test_a_terminal_shows_each_phase_and_the_cases_that_run(tmp_path: Path) -> N
     assert status == 0, said
     record = load_run(tmp_path / "results" / "latest")
     total = len(record.results)
-    places = [said.index(words) for words in (
-        "checking what is asked for (", "collecting cases (", f"running {total} cases", f" of {total} cases",
-        "wire/link", "nothing unexpected",
-    )]  # fmt: skip
+    places = [
+        said.index(words)
+        for words in (
+            "checking what is asked for (",
+            "collecting cases (",
+            f"running {total} cases",
+            f" of {total} cases",
+            "wire/link",
+            "nothing unexpected",
+        )
+    ]
     assert places == sorted(places), said
     assert "\x1b[?25l" not in said, "the cursor is never hidden"
     assert "passed" not in said and "====" not in said, "pytest says nothing of its own"
@@ -56,7 +63,16 @@ def test_with_v_there_is_a_line_for_each_case(tmp_path: Path) -> None:
 
 
 def cases_by_pytest(*arguments: str, where: Path) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "pytest", str(conformance.cases.index.CASES), "--target", "reference", "--family", FAMILY]
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(conformance.cases.index.CASES),
+        "--target",
+        "reference",
+        "--family",
+        FAMILY,
+    ]
     quiet = ["-p", "no:hypothesispytest", "-p", "no:allure_pytest"]
     return subprocess.run([*argv, *quiet, *arguments], cwd=where, capture_output=True, text=True, check=False)
 

@@ -20,10 +20,12 @@ from tests.cli.conftest import Command
     [
         (ValueError("two\nlines"), "internal error, a defect of assay9 and not of the target: ValueError: two lines; "),
         (RecursionError(), "internal error, a defect of assay9 and not of the target: RecursionError; "),
-        (OSError(28, "No space left on device", "/somewhere"),
-         "the machine refuses a call: No space left on device: /somewhere; "),
+        (
+            OSError(28, "No space left on device", "/somewhere"),
+            "the machine refuses a call: No space left on device: /somewhere; ",
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_unexpected_error_is_one_line_and_a_file(
     assay9: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, said: str
 ) -> None:

@@ -19,10 +19,35 @@ ROOT_ID = 1
 MINOR = 31
 FOPEN_DIRECT_IO = 1
 SET_MODE, SET_UID, SET_GID, SET_SIZE, SET_ATIME, SET_MTIME, SET_ATIME_NOW, SET_MTIME_NOW = 1, 2, 4, 8, 16, 32, 128, 256
-(LOOKUP, FORGET, GETATTR, SETATTR, READLINK, SYMLINK, MKDIR, UNLINK, RMDIR, RENAME, LINK, OPEN, READ, WRITE, STATFS,
- RELEASE, FSYNC, FLUSH, INIT, OPENDIR, READDIR, RELEASEDIR, CREATE, INTERRUPT, DESTROY, BATCH_FORGET, RENAME2) = (
-    1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 25, 26, 27, 28, 29, 35, 36, 38, 42, 45
-)  # fmt: skip
+(
+    LOOKUP,
+    FORGET,
+    GETATTR,
+    SETATTR,
+    READLINK,
+    SYMLINK,
+    MKDIR,
+    UNLINK,
+    RMDIR,
+    RENAME,
+    LINK,
+    OPEN,
+    READ,
+    WRITE,
+    STATFS,
+    RELEASE,
+    FSYNC,
+    FLUSH,
+    INIT,
+    OPENDIR,
+    READDIR,
+    RELEASEDIR,
+    CREATE,
+    INTERRUPT,
+    DESTROY,
+    BATCH_FORGET,
+    RENAME2,
+) = (1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 25, 26, 27, 28, 29, 35, 36, 38, 42, 45)
 NO_REPLY = (FORGET, BATCH_FORGET, INTERRUPT)
 
 Fault = Callable[[dict[str, int]], None]
@@ -101,9 +126,25 @@ class Passthrough:
         a: dict[str, int] = {name: getattr(s, name) for name in dir(s) if name.startswith("st_")}
         self.fault(a)
         (atime, ans), (mtime, mns), (ctime, cns) = (divmod(a[f"st_{n}time_ns"], 10**9) for n in "amc")
-        return struct.pack("<QQQqqqIIIIIIIIII", a["st_ino"], a["st_size"], a["st_blocks"], atime, mtime, ctime,
-                           ans, mns, cns, a["st_mode"], a["st_nlink"], a["st_uid"], a["st_gid"], a["st_rdev"],
-                           a["st_blksize"], 0)  # fmt: skip
+        return struct.pack(
+            "<QQQqqqIIIIIIIIII",
+            a["st_ino"],
+            a["st_size"],
+            a["st_blocks"],
+            atime,
+            mtime,
+            ctime,
+            ans,
+            mns,
+            cns,
+            a["st_mode"],
+            a["st_nlink"],
+            a["st_uid"],
+            a["st_gid"],
+            a["st_rdev"],
+            a["st_blksize"],
+            0,
+        )
 
     def entry(self, node: int, name: bytes) -> bytes:
         """struct fuse_entry_out: valid for no time at all, so that the kernel always asks again."""
@@ -129,8 +170,10 @@ class Passthrough:
             os.truncate(path, size)
         if valid & (SET_ATIME | SET_MTIME):
             now = os.stat(path)
-            times = (atime * 10**9 + ans if valid & SET_ATIME else now.st_atime_ns,
-                     mtime * 10**9 + mns if valid & SET_MTIME else now.st_mtime_ns)  # fmt: skip
+            times = (
+                atime * 10**9 + ans if valid & SET_ATIME else now.st_atime_ns,
+                mtime * 10**9 + mns if valid & SET_MTIME else now.st_mtime_ns,
+            )
             os.utime(path, ns=times, follow_symlinks=False)
         return self.attr(node)
 
@@ -184,8 +227,18 @@ class Passthrough:
 
     def statfs(self, node: int) -> bytes:
         s = os.statvfs(self.paths[node])
-        return struct.pack("<QQQQQIIII24x", s.f_blocks, s.f_bfree, s.f_bavail, s.f_files, s.f_ffree, s.f_bsize,
-                           s.f_namemax, s.f_frsize, 0)  # fmt: skip
+        return struct.pack(
+            "<QQQQQIIII24x",
+            s.f_blocks,
+            s.f_bfree,
+            s.f_bavail,
+            s.f_files,
+            s.f_ffree,
+            s.f_bsize,
+            s.f_namemax,
+            s.f_frsize,
+            0,
+        )
 
     def readdir(self, node: int, body: bytes) -> bytes:
         _, offset, size = struct.unpack_from("<QQI", body)

@@ -37,9 +37,22 @@ def run(tmp_path: Path, body: Any, function: Any = None) -> tuple[str, str, Any]
     target = Target(name="alone", kind="local", title="alone")
     runner = Runner(target, Alone(target, tmp_path, lambda _: None, {}), False, "main")
     runner.deployment.start()
-    case = Case(id="X-001", layer="vfs", family="x", requirement="r", source="s", severity="must", covers=(),
-                caches=("none",), cached_too=False, needs=(), mount="", control=True, seconds=60.0,
-                function=function or body)  # fmt: skip
+    case = Case(
+        id="X-001",
+        layer="vfs",
+        family="x",
+        requirement="r",
+        source="s",
+        severity="must",
+        covers=(),
+        caches=("none",),
+        cached_too=False,
+        needs=(),
+        mount="",
+        control=True,
+        seconds=60.0,
+        function=function or body,
+    )
     try:
         result, _ = runner.run(case, "", DEFAULT, body)
         left = list(Path(runner.deployment.inside_root).iterdir())

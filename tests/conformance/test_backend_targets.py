@@ -24,9 +24,11 @@ def target(directory: Path, text: str) -> str:
 @pytest.mark.skipif(os.geteuid() != 0, reason="back ends run contained, which needs root")
 @pytest.mark.parametrize(
     ("text", "said"),
-    [('[server]\nprogram = "other"\n', "wants program = 'reference', or a command"),
-     ('[server]\ncomand = ["x"]\n', "did you mean 'command'")],
-)  # fmt: skip
+    [
+        ('[server]\nprogram = "other"\n', "wants program = 'reference', or a command"),
+        ('[server]\ncomand = ["x"]\n', "did you mean 'command'"),
+    ],
+)
 def test_a_server_table_that_names_no_back_end_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         Backends(load(target(tmp_path, text)), tmp_path, tmp_path, [tmp_path] * 4)

@@ -212,8 +212,10 @@ def test_no_plain_assertion_and_no_finding_without_a_code(path: Path) -> None:
 def test_plain_assertions_and_findings_without_a_code_are_seen() -> None:
     text = 'assert x == 1\nraise Finding("no")\nFinding("no", "colour")\nFinding("yes", "errno")\nTargetDied("yes")\n'
     assert list(unnamed(text, of_a_case=False)) == [
-        "line 1: assert", "line 2: Finding without a code", "line 3: code 'colour'",
-    ]  # fmt: skip
+        "line 1: assert",
+        "line 2: Finding without a code",
+        "line 3: code 'colour'",
+    ]
     narrows = "assert x is not None"
     assert list(unnamed(narrows, of_a_case=False)) == []
     assert list(unnamed(narrows, of_a_case=True)) == ["line 1: assert"]

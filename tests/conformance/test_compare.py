@@ -10,11 +10,33 @@ from conformance.errors import SuiteError
 from conformance.vfs.compare import RULES, Comparer, Rule
 
 STAT = {
-    "st_mode": 0o100644, "st_ino": 12, "st_dev": 1, "st_nlink": 1, "st_uid": 0, "st_gid": 0, "st_size": 5,
-    "st_blksize": 4096, "st_blocks": 8, "st_rdev": 0, "st_atime_ns": 1, "st_mtime_ns": 2, "st_ctime_ns": 3,
-}  # fmt: skip
-STATVFS = {"f_bsize": 4096, "f_frsize": 4096, "f_blocks": 1000, "f_bfree": 500, "f_bavail": 400, "f_files": 99,
-           "f_ffree": 50, "f_favail": 50, "f_flag": 0, "f_namemax": 255, "f_fsid": 7}  # fmt: skip
+    "st_mode": 0o100644,
+    "st_ino": 12,
+    "st_dev": 1,
+    "st_nlink": 1,
+    "st_uid": 0,
+    "st_gid": 0,
+    "st_size": 5,
+    "st_blksize": 4096,
+    "st_blocks": 8,
+    "st_rdev": 0,
+    "st_atime_ns": 1,
+    "st_mtime_ns": 2,
+    "st_ctime_ns": 3,
+}
+STATVFS = {
+    "f_bsize": 4096,
+    "f_frsize": 4096,
+    "f_blocks": 1000,
+    "f_bfree": 500,
+    "f_bavail": 400,
+    "f_files": 99,
+    "f_ffree": 50,
+    "f_favail": 50,
+    "f_flag": 0,
+    "f_namemax": 255,
+    "f_fsid": 7,
+}
 
 
 def test_equal_is_equal() -> None:

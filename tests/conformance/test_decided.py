@@ -77,10 +77,25 @@ def test_what_is_declared_are_cases_and_a_small_part_of_them() -> None:
 def test_what_the_guest_decides_alone_runs_when_it_is_asked_for(tmp_path: Path) -> None:
     def collected(*more: str) -> set[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "conformance/cases/vfs", "--collect-only", "-q", "-p", "no:cacheprovider",
-             "--target=reference-uml", "--family=seek", f"--results={tmp_path}", *more],
-            capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "conformance/cases/vfs",
+                "--collect-only",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "--target=reference-uml",
+                "--family=seek",
+                f"--results={tmp_path}",
+                *more,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parents[2],
+        )
         return {line for line in done.stdout.splitlines() if "::" in line}
 
     every = collected("--all")

@@ -183,13 +183,25 @@ def test_room_is_counted_in_bytes_and_in_inodes(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("status", "words", "sent"),
     [
-        (None, "", None), (0, "", None), (1, "", None), (-9, "", "SIGKILL"), (-15, "", "SIGTERM"), (-1, "", "SIGHUP"),
-        (-2, "", "SIGINT"), (-11, "", None), (-6, "", None), (-7, "", None), (-4, "", None), (-8, "", None),
-        (-13, "", None), (-31, "", None), (137, "", None),
+        (None, "", None),
+        (0, "", None),
+        (1, "", None),
+        (-9, "", "SIGKILL"),
+        (-15, "", "SIGTERM"),
+        (-1, "", "SIGHUP"),
+        (-2, "", "SIGINT"),
+        (-11, "", None),
+        (-6, "", None),
+        (-7, "", None),
+        (-4, "", None),
+        (-8, "", None),
+        (-13, "", None),
+        (-31, "", None),
+        (137, "", None),
         (0, "qemu-system-x86_64: terminating on signal 15 from pid 71 (bash)", "SIGTERM from process 71 (bash)"),
         (0, "qemu-system-x86_64: terminating on signal 2", "SIGINT"),
     ],
-)  # fmt: skip
+)
 def test_which_ends_are_somebody_elses_doing(status: int | None, words: str, sent: str | None) -> None:
     assert endings.sent_signal(status, words) == sent
 
@@ -259,13 +271,15 @@ def test_other_disks_and_the_share_are_not_the_suites_ground(tmp_path: Path, lin
 @pytest.mark.parametrize(
     ("event", "words"),
     [
-        ({"event": "BLOCK_IO_ERROR", "data": {"device": "state", "reason": "No space left on device"}},
-         "QEMU could not use the guest's own disk: No space left on device"),
+        (
+            {"event": "BLOCK_IO_ERROR", "data": {"device": "state", "reason": "No space left on device"}},
+            "QEMU could not use the guest's own disk: No space left on device",
+        ),
         ({"event": "SHUTDOWN", "data": {"guest": False, "reason": "host-signal"}}, "QEMU was ended by SIGTERM"),
         ({"event": "SHUTDOWN", "data": {"guest": True, "reason": "guest-reset"}}, ""),
         ({"event": "GUEST_PANICKED", "data": {"action": "pause"}}, ""),
     ],
-)  # fmt: skip
+)
 def test_qemu_tells_what_was_not_its_guests_doing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: dict[str, object], words: str
 ) -> None:
@@ -428,8 +442,9 @@ def test_a_guest_whose_clock_went_wrong_is_started_anew(uml: tuple[Run, UmlDeplo
     before = deployment.processes()
     assert is_error_of_ground(run(harmless), "the guest's clock runs 5.")
     assert run(harmless).verdict == "pass" and not set(before.values()) & set(deployment.processes().values())
-    deployment._clock_set = dataclasses.replace(deployment._clock_set, host=deployment._clock_set.host - 100,
-                                                guest=deployment._clock_set.guest - 100)  # fmt: skip
+    deployment._clock_set = dataclasses.replace(
+        deployment._clock_set, host=deployment._clock_set.host - 100, guest=deployment._clock_set.guest - 100
+    )
     deployment.inside.call("clock", 600_000_000)  # 0.6 s ahead, and it is set again in passing
     assert run(harmless).verdict == "pass"
     again = deployment._clock.read()

@@ -14,17 +14,35 @@ from conformance.run.verdict import Judgement, judge, not_in_older, one_line
 from conformance.vfs.trace import Crossed
 from conformance.vfs.vantage import CallRecord
 
-CASE = Case(id="X-001", layer="vfs", family="x", requirement="r", source="s", severity="must", covers=("Tlock",),
-            caches=("none",), cached_too=False, needs=("locks",), mount="", control=True, seconds=1.0,
-            function=lambda share: None)  # fmt: skip
+CASE = Case(
+    id="X-001",
+    layer="vfs",
+    family="x",
+    requirement="r",
+    source="s",
+    severity="must",
+    covers=("Tlock",),
+    caches=("none",),
+    cached_too=False,
+    needs=("locks",),
+    mount="",
+    control=True,
+    seconds=1.0,
+    function=lambda share: None,
+)
 KNOWN = Known(case="X-001", reason="a reason", link="https://example.org/1", finding="errno", values={"seen": "EAGAIN"})
 OTHER = Known(case="X-001", reason="another", link="https://example.org/2", finding="field:mtime_ns")
 LACK = Lack(feature="locks", errno=["EOPNOTSUPP"], reason="none here")
 CROSSED, NOT_CROSSED = Crossed(("Tlock",), {"Tlock": 1}, False), Crossed(("Twalk",), {"Twalk": 1}, False)
 
 
-def verdict(raised: BaseException | None = None, crossed: Crossed | None = CROSSED, known: tuple[Known, ...] = (),
-            lacks: tuple[Lack, ...] = (), calls: tuple[CallRecord, ...] = ()) -> Judgement:  # fmt: skip
+def verdict(
+    raised: BaseException | None = None,
+    crossed: Crossed | None = CROSSED,
+    known: tuple[Known, ...] = (),
+    lacks: tuple[Lack, ...] = (),
+    calls: tuple[CallRecord, ...] = (),
+) -> Judgement:
     return judge(CASE, raised, crossed, known, lacks, list(calls))
 
 
@@ -165,8 +183,13 @@ def answered(*messages: str, number: int = 1) -> Crossed:
 class TestLacks:
     """A declared lack: unsupported where all that failed is its errno, answered by the server to a call inside."""
 
-    def judged(self, raised: BaseException | None, *calls: CallRecord, crossed: Crossed | None = CROSSED,
-               known: tuple[Known, ...] = ()) -> str:  # fmt: skip
+    def judged(
+        self,
+        raised: BaseException | None,
+        *calls: CallRecord,
+        crossed: Crossed | None = CROSSED,
+        known: tuple[Known, ...] = (),
+    ) -> str:
         return verdict(raised, crossed, known, (LACK,), calls or (call(95),)).verdict
 
     def test_the_declared_errno_is_unsupported(self) -> None:

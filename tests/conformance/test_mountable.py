@@ -144,11 +144,20 @@ def test_a_mount_that_hangs_or_is_refused_is_told_from_one_that_the_kernel_does_
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("refuse", "mount: "), ("interrupt", "hung"), ("once", ""),
-        *[pytest.param(*more, marks=pytest.mark.long) for more in (
-            ("unknown", "mount: "), ("hang", "hung"), ("length", "hung"), ("crash", "was killed by SIGABRT"))],
+        ("refuse", "mount: "),
+        ("interrupt", "hung"),
+        ("once", ""),
+        *[
+            pytest.param(*more, marks=pytest.mark.long)
+            for more in (
+                ("unknown", "mount: "),
+                ("hang", "hung"),
+                ("length", "hung"),
+                ("crash", "was killed by SIGABRT"),
+            )
+        ],
     ],
-)  # fmt: skip
+)
 def test_a_device_that_cannot_be_mounted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, words: str
 ) -> None:

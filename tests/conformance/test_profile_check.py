@@ -22,16 +22,34 @@ IDS = ["OPEN-001", "OPEN-002", "LOCK-001"]
 
 
 def entry(**more: Any) -> Known:
-    declared = {"case": "OPEN-001", "reason": "r", "link": "https://example.org/1", "finding": "errno",
-                "values": {"call": "open", "seen": "EIO"}, **more}  # fmt: skip
+    declared = {
+        "case": "OPEN-001",
+        "reason": "r",
+        "link": "https://example.org/1",
+        "finding": "errno",
+        "values": {"call": "open", "seen": "EIO"},
+        **more,
+    }
     return Known.model_validate(declared)
 
 
 def result(verdict: Verdict = "known", *codes: str, seen: str = "EIO", **more: Any) -> CaseResult:
     found = [SeenFinding(code=code, text="t", values={"seen": seen, "call": "open"}) for code in codes]
-    return sample.record(1).results[0].model_copy(
-        update={"case_id": "OPEN-001", "id": "OPEN-001", "parameters": "", "mount": "cache=none", "verdict": verdict,
-                "findings": found, **more})  # fmt: skip
+    return (
+        sample.record(1)
+        .results[0]
+        .model_copy(
+            update={
+                "case_id": "OPEN-001",
+                "id": "OPEN-001",
+                "parameters": "",
+                "mount": "cache=none",
+                "verdict": verdict,
+                "findings": found,
+                **more,
+            }
+        )
+    )
 
 
 def record(*results: CaseResult) -> Record:
@@ -72,8 +90,9 @@ def test_how_narrow_an_entry_is(more: dict[str, Any], width: str) -> None:
 )
 def test_a_link_is_a_url_and_nothing_else(link: str, valid: bool) -> None:
     assert check.is_url(link) is valid
-    assert [p for p in judged(entry(link=link)).problems if "link" in p] == ([] if valid else [
-        f"its link is no URL: {link}"])  # fmt: skip
+    assert [p for p in judged(entry(link=link)).problems if "link" in p] == (
+        [] if valid else [f"its link is no URL: {link}"]
+    )
 
 
 class TestMasks:
@@ -87,8 +106,12 @@ class TestMasks:
 
     def test_one_of_a_code_alone_masks_all_that_has_the_code(self) -> None:
         assert set(judged(entry(values={})).masks) == {
-            "errno EIO", "errno EACCES", "errno EINVAL", "errno ENOENT", "errno success"
-        }  # fmt: skip
+            "errno EIO",
+            "errno EACCES",
+            "errno EINVAL",
+            "errno ENOENT",
+            "errno success",
+        }
         assert set(judged(entry(values={}, finding="field:*")).masks) >= {"field:size", "field:mtime_ns"}
 
     def test_what_it_is_for_is_not_masked(self) -> None:

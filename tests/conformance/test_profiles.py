@@ -184,9 +184,12 @@ class TestComponents:
         ("components", "device", "said"),
         [
             ('["qemu-devcie"]', "", "unknown component 'qemu-devcie': did you mean 'qemu-device'"),
-            ('["d.toml"]', 'title = "x"\nowner = "client"\n[[profile.known]]\ncase = "OPEN-001"\nreason = "r"\n'
-             'link = "l"\nfinding = "errno"\nunless = "v86-devise"',
-             "unknown component 'v86-devise': did you mean 'v86-device'?"),
+            (
+                '["d.toml"]',
+                'title = "x"\nowner = "client"\n[[profile.known]]\ncase = "OPEN-001"\nreason = "r"\n'
+                'link = "l"\nfinding = "errno"\nunless = "v86-devise"',
+                "unknown component 'v86-devise': did you mean 'v86-device'?",
+            ),
             ('["none.toml"]', "", "none.toml: a component is"),
             ('["d.toml"]', "title", "d.toml: not TOML"),
             ('["d.toml"]', 'title = "x"\nowner = "me"', "d.toml: owner"),

@@ -91,10 +91,16 @@ class TestCalls:
     def test_in_order_and_with_what_was_refused(self) -> None:
         crossed = parse(
             trace(
-                call(7), request("P9_TWALK", 0), reply("P9_RWALK", 0), request("P9_TLOPEN", 0),
-                reply("P9_TLOPEN", 0, -13), call(9), request("P9_TGETATTR", 0), reply("P9_RGETATTR", 0),
+                call(7),
+                request("P9_TWALK", 0),
+                reply("P9_RWALK", 0),
+                request("P9_TLOPEN", 0),
+                reply("P9_TLOPEN", 0, -13),
+                call(9),
+                request("P9_TGETATTR", 0),
+                reply("P9_RGETATTR", 0),
             )
-        )  # fmt: skip
+        )
         assert crossed.by_call == {7: ("Twalk", "Tlopen -> EACCES"), 9: ("Tgetattr",)}
         assert crossed.numbered
         assert (crossed.refused(7), crossed.refused(9), crossed.refused(8)) == ({"EACCES"}, set(), set())
@@ -107,21 +113,29 @@ class TestCalls:
     def test_of_two_processes_each_has_its_own(self) -> None:
         crossed = parse(
             trace(
-                call(7), f"55:{call(8)}", request("P9_TLOCK", 0), "55:" + request("P9_TWRITE", 1),
-                "99:" + request("P9_TWRITE", 2), "99:" + reply("P9_TWRITE", 2, -28), reply("P9_RLOCK", 0),
+                call(7),
+                f"55:{call(8)}",
+                request("P9_TLOCK", 0),
+                "55:" + request("P9_TWRITE", 1),
+                "99:" + request("P9_TWRITE", 2),
+                "99:" + reply("P9_TWRITE", 2, -28),
+                reply("P9_RLOCK", 0),
                 "55:" + reply("P9_TWRITE", 1, -5),
             )
-        )  # fmt: skip
+        )
         assert crossed.by_call == {7: ("Tlock",), 8: ("Twrite -> EIO",)}
         assert crossed.messages == ("Tlock", "Twrite -> EIO", "Twrite -> ENOSPC")
 
     def test_a_comparison_of_one_process_hides_nothing_of_another(self) -> None:
         crossed = parse(
             trace(
-                "tracing_mark_write: assay9 begin", request("P9_TGETATTR", 0), f"55:{call(8)}",
-                "55:" + request("P9_TWRITE", 1), "tracing_mark_write: assay9 end",
+                "tracing_mark_write: assay9 begin",
+                request("P9_TGETATTR", 0),
+                f"55:{call(8)}",
+                "55:" + request("P9_TWRITE", 1),
+                "tracing_mark_write: assay9 end",
             )
-        )  # fmt: skip
+        )
         assert crossed.by_call == {8: ("Twrite",)} and crossed.counts == {"Twrite": 1}
 
     def test_many_messages_of_a_call_are_cut_but_not_the_refused(self) -> None:

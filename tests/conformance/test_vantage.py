@@ -47,9 +47,13 @@ class TestFindings:
         (found,) = findings_of(raised.value)
         assert found.code == "errno" and str(found) == "outside: open('none', 0) failed with ENOENT"
         assert found.values == {
-            "call": "open", "arguments": "'none', 0", "vantage": "outside", "process": "main", "seen": "ENOENT",
+            "call": "open",
+            "arguments": "'none', 0",
+            "vantage": "outside",
+            "process": "main",
+            "seen": "ENOENT",
             "expected": "success",
-        }  # fmt: skip
+        }
 
     def test_one_of_the_suite_s_own_calls_too(self, outside: Vantage) -> None:
         with pytest.raises(OSError) as raised:
@@ -63,8 +67,9 @@ class TestFindings:
             assert outside.refuses(errno.EACCES, errno.EPERM).stat("fred") == 0
             assert outside.refuses(errno.ENOENT).stat("none") == errno.ENOENT
         assert [(f.code, f.values["call"], f.values["seen"], f.values["expected"]) for f in found] == [
-            ("errno", "open", "ENOENT", "EACCES"), ("errno", "stat", "success", "EACCES or EPERM"),
-        ]  # fmt: skip
+            ("errno", "open", "ENOENT", "EACCES"),
+            ("errno", "stat", "success", "EACCES or EPERM"),
+        ]
         assert str(found[0]) == "outside: open('none', 0) failed with ENOENT, expected EACCES (a man page)"
 
     def test_a_refusal_with_another_errno_may_be_lighter_than_none(self, outside: Vantage) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 DISPOSITION = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_CODE = '''
+_CODE = """
 import os, signal, sys
 moment, number, again = (os.environ.pop(name, "") for name in ("A9_MOMENT", "A9_SIGNAL", "A9_AGAIN"))
 fired = []
@@ -54,7 +54,7 @@ elif kind:
         if event == kind and what in repr(args[:2]):
             fire()
     sys.addaudithook(hook)
-'''
+"""
 
 
 def ordinary_signals() -> None:
@@ -71,17 +71,32 @@ def ignoring_interrupts() -> None:
 
 
 def signalled(
-    arguments: Sequence[str], moment: str, number: signal.Signals, cwd: Path, *, again: bool = False,
+    arguments: Sequence[str],
+    moment: str,
+    number: signal.Signals,
+    cwd: Path,
+    *,
+    again: bool = False,
     prepare: Callable[[], None] = ordinary_signals,
-) -> subprocess.CompletedProcess[str]:  # fmt: skip
+) -> subprocess.CompletedProcess[str]:
     """Run `assay9 ARGUMENTS`, which gets the signal at `moment`: "import MODULE", "open FILE", "exit", or an audit
     event and a part of its arguments ("subprocess.Popen mmdebstrap")."""
     place = cwd / "sitecustomize"
     place.mkdir(exist_ok=True)
     (place / "sitecustomize.py").write_text(_CODE)
     return subprocess.run(
-        [sys.executable, "-m", "assay9", *arguments], cwd=cwd, capture_output=True, text=True, timeout=600, check=False,
+        [sys.executable, "-m", "assay9", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
         preexec_fn=prepare,
-        env={**os.environ, "PYTHONPATH": str(place), "A9_MOMENT": moment, "A9_SIGNAL": str(int(number)),
-             "A9_AGAIN": "1" if again else ""},
-    )  # fmt: skip
+        env={
+            **os.environ,
+            "PYTHONPATH": str(place),
+            "A9_MOMENT": moment,
+            "A9_SIGNAL": str(int(number)),
+            "A9_AGAIN": "1" if again else "",
+        },
+    )

@@ -28,12 +28,30 @@ def broken_run(
     """Run some cases on target local with A9_SABOTAGE; what it said, and its record as all formats tell it."""
     (cwd / "tmp").mkdir(exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-m", "assay9", "run", "local", *OPTIONS, "-k", CASES, "--jobs", str(jobs), "-p", "saboteur",
-         *more],
-        cwd=cwd, capture_output=True, text=True, timeout=600, check=False, start_new_session=True,
+        [
+            sys.executable,
+            "-m",
+            "assay9",
+            "run",
+            "local",
+            *OPTIONS,
+            "-k",
+            CASES,
+            "--jobs",
+            str(jobs),
+            "-p",
+            "saboteur",
+            *more,
+        ],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        start_new_session=True,
         preexec_fn=prepare,
         env={**os.environ, "PYTHONPATH": str(HERE), "A9_SABOTAGE": sabotage, "TMPDIR": str(cwd / "tmp")},
-    )  # fmt: skip
+    )
     assert "Traceback" not in done.stderr
     assert "INTERNALERROR" not in done.stdout + done.stderr
     (run_dir,) = (d for d in (cwd / "results").iterdir() if d.is_dir() and not d.is_symlink() and d.name[0] != ".")
@@ -64,10 +82,11 @@ def test_what_keeps_cases_from_being_judged_is_an_error_of_theirs(tmp_path: Path
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("kill", "was killed by SIGKILL"), pytest.param("exit", "ended with status 0", marks=LONG),
+        ("kill", "was killed by SIGKILL"),
+        pytest.param("exit", "ended with status 0", marks=LONG),
         pytest.param("term", "ended by SIGTERM", marks=LONG),
     ],
-)  # fmt: skip
+)
 def test_a_worker_that_dies_is_replaced_and_its_case_run_once_more(tmp_path: Path, how: str, said: str) -> None:
     done, record, counts = broken_run(tmp_path, f"once-{how}:MODE-004")
     assert done.returncode == 3

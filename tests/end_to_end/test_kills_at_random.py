@@ -24,10 +24,13 @@ RUN = [sys.executable, "-m", "assay9", "run", "local", "--layer", "vfs", "--jobs
 def start(cwd: Path, *more: str) -> subprocess.Popen[bytes]:
     cwd.mkdir(exist_ok=True)
     return subprocess.Popen(
-        [*RUN, *more], cwd=cwd, stdout=subprocess.DEVNULL, stderr=(cwd / "stderr").open("wb"),
+        [*RUN, *more],
+        cwd=cwd,
+        stdout=subprocess.DEVNULL,
+        stderr=(cwd / "stderr").open("wb"),
         preexec_fn=ordinary_signals,  # noqa: PLW1509 - system calls only
         start_new_session=True,
-    )  # fmt: skip
+    )
 
 
 def runs(cwd: Path) -> list[Path]:

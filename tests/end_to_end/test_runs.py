@@ -21,8 +21,14 @@ CASE = "chmod_changes_only"
 
 
 def assay9(*arguments: str, cwd: Path, timeout: float = 900) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "assay9", *arguments], cwd=cwd, capture_output=True, text=True,
-                          timeout=timeout, check=False)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-m", "assay9", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
 
 
 def record_of(cwd: Path) -> Record:
@@ -67,8 +73,20 @@ def test_what_failed_last_is_kept_for_each_target(tmp_path: Path) -> None:
     (broken / "saboteur.py").write_text((Path(__file__).parent / "saboteur.py").read_text())
 
     def ran(target: str, *more: str) -> set[str]:
-        assay9("run", target, "--family", FAMILY, "-k", "MODE-002 or MODE-003", "--mount", "cache=none", "--jobs", "1",
-               *more, cwd=tmp_path)  # fmt: skip
+        assay9(
+            "run",
+            target,
+            "--family",
+            FAMILY,
+            "-k",
+            "MODE-002 or MODE-003",
+            "--mount",
+            "cache=none",
+            "--jobs",
+            "1",
+            *more,
+            cwd=tmp_path,
+        )
         return {r.case_id for r in record_of(tmp_path).results}
 
     with pytest.MonkeyPatch.context() as patched:
@@ -121,9 +139,12 @@ def started_run(cwd: Path, target: str = "qemu", jobs: int = 1) -> tuple[subproc
     """A run in a guest of which a first case has finished, and its processes."""
     run = subprocess.Popen(
         [sys.executable, "-m", "assay9", "run", target, "--layer", "vfs", "--jobs", str(jobs)],
-        cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True,
+        cwd=cwd,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
         preexec_fn=ordinary_signals,  # noqa: PLW1509 - system calls only
-    )  # fmt: skip
+    )
     deadline = time.monotonic() + 600
     while not any(p.stat().st_size for p in cwd.glob("results/*/cases-*.jsonl")):
         assert run.poll() is None

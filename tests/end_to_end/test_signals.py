@@ -41,7 +41,11 @@ SOAK = ["soak", "local", "--workload", "tree", "--iterations", "1000"]
     ],
 )
 def test_the_exit_status_says_which_signal_it_was(
-    arguments: list[str], moment: str, number: signal.Signals, again: bool, tmp_path: Path,
+    arguments: list[str],
+    moment: str,
+    number: signal.Signals,
+    again: bool,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if "build" in arguments:

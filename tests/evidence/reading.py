@@ -17,9 +17,13 @@ from conformance.evidence.reports import REPORTS, write_reports
 Counts = dict[str, int]
 SKIPPED = ("known", "varies", "unsupported", "undrivable")
 ALLURE = {
-    "pass": "passed", "guest": "passed", "error": "broken", "fail": "failed", "fixed": "failed",
+    "pass": "passed",
+    "guest": "passed",
+    "error": "broken",
+    "fail": "failed",
+    "fixed": "failed",
     **dict.fromkeys(SKIPPED, "skipped"),
-}  # fmt: skip
+}
 
 
 def read_back(run_dir: Path) -> tuple[Record, Counts, int]:
@@ -43,9 +47,10 @@ def read_back(run_dir: Path) -> tuple[Record, Counts, int]:
     _junit(run_dir / "junit.xml", counts, broken=bool(seen.doubts_of_run))
     _allure(run_dir / "allure-results", counts, broken=bool(seen.doubts_of_run))
     for text in (
-        " ".join((run_dir / "rti.txt").read_text().split()), (run_dir / "report.html").read_text(),
+        " ".join((run_dir / "rti.txt").read_text().split()),
+        (run_dir / "report.html").read_text(),
         summarise(record, run_dir, colour=False, width=1000),
-    ):  # fmt: skip
+    ):
         assert seen.sentence in text
     return record, counts, exit_status(record)
 

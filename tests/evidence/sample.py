@@ -38,19 +38,36 @@ FAMILIES = {
     "lock": ("A lock taken with {} is refused to the second process.", "fcntl(2); 9P2000.L Tlock"),
     "statfs": ("statvfs(3) agrees with the host for {}.", "POSIX statvfs; 9P2000.L Tstatfs"),
     "unlink": ("An unlinked file stays usable through {}.", "POSIX unlink; 9P2000.L Tunlinkat"),
-}  # fmt: skip
+}
 WORDS = ["O_EXCL", "0o4755", "UTIME_OMIT", "XATTR_REPLACE", "RENAME_NOREPLACE", "1000", "F_OFD_SETLK", "an empty name"]
 OPS = {
-    "create": ("Tlcreate", "3"), "chmod": ("Tsetattr", "None"), "write": ("Twrite", "4096"), "open": ("Tlopen", "4"),
-    "utimensat": ("Tsetattr", "None"), "setxattr": ("Txattrcreate", "None"), "rename": ("Trenameat", "None"),
-    "fsync": ("Tfsync", "None"), "read": ("Tread", "b'\\x00\\x01...' (4096 bytes)"), "close": ("Tclunk", "None"),
-}  # fmt: skip
+    "create": ("Tlcreate", "3"),
+    "chmod": ("Tsetattr", "None"),
+    "write": ("Twrite", "4096"),
+    "open": ("Tlopen", "4"),
+    "utimensat": ("Tsetattr", "None"),
+    "setxattr": ("Txattrcreate", "None"),
+    "rename": ("Trenameat", "None"),
+    "fsync": ("Tfsync", "None"),
+    "read": ("Tread", "b'\\x00\\x01...' (4096 bytes)"),
+    "close": ("Tclunk", "None"),
+}
 STAT = {
-    "mode": ("exact", 33206), "nlink": ("exact", 1), "uid": ("exact", 1000), "gid": ("exact", 0),
-    "size": ("exact", 4096), "blocks": ("exact", 8), "rdev": ("exact", 0), "atime_ns": ("exact", 0),
-    "mtime_ns": ("exact", 0), "ctime_ns": ("exact", 0), "ino": ("identity", 5), "dev": ("informational", 36),
-    "blksize": ("informational", 131072), "btime_ns": ("informational", 0),
-}  # fmt: skip
+    "mode": ("exact", 33206),
+    "nlink": ("exact", 1),
+    "uid": ("exact", 1000),
+    "gid": ("exact", 0),
+    "size": ("exact", 4096),
+    "blocks": ("exact", 8),
+    "rdev": ("exact", 0),
+    "atime_ns": ("exact", 0),
+    "mtime_ns": ("exact", 0),
+    "ctime_ns": ("exact", 0),
+    "ino": ("identity", 5),
+    "dev": ("informational", 36),
+    "blksize": ("informational", 131072),
+    "btime_ns": ("informational", 0),
+}
 TOLERATED = {
     "ino": "the guest derives it from qid.path, which a server may remap (QEMU multidevs)",
     "dev": "the guest gives every mount an anonymous device number of its own",
@@ -59,36 +76,70 @@ TOLERATED = {
 }
 REASONS: dict[Verdict, list[str]] = {
     "pass": [""],
-    "fail": ["inside and outside differ: after call 2 (chmod): fred: st_size: inside 0, outside 4096",
-             "inside: open('fred', 'O_RDWR') failed with EIO, expected ENOENT"],
-    "known": ["QEMU 7.2 gives 0 for f_files when the host's file system is larger than 2^32 inodes "
-              "(f_files: inside 0, outside 4294967296)"],
+    "fail": [
+        "inside and outside differ: after call 2 (chmod): fred: st_size: inside 0, outside 4096",
+        "inside: open('fred', 'O_RDWR') failed with EIO, expected ENOENT",
+    ],
+    "known": [
+        "QEMU 7.2 gives 0 for f_files when the host's file system is larger than 2^32 inodes "
+        "(f_files: inside 0, outside 4294967296)"
+    ],
     "fixed": ["declared a known failure and passes: remove the entry (readdir skips names of 255 bytes)"],
     "unsupported": ["xattr: this implementation has no Txattrwalk (EOPNOTSUPP seen)"],
-    "undrivable": ["host root", "Tlock did not cross: the guest answered by itself",
-                   "has no meaning with cache=none, only with mmap, loose"],
+    "undrivable": [
+        "host root",
+        "Tlock did not cross: the guest answered by itself",
+        "has no meaning with cache=none, only with mmap, loose",
+    ],
     "error": ["the guest did not answer within 30 s — look at console.log, then run it again"],
-}  # fmt: skip
+}
 WEIGHTS: dict[Verdict, int] = {
-    "pass": 440, "fail": 2, "known": 5, "fixed": 1, "unsupported": 12, "undrivable": 24, "error": 1,
-}  # fmt: skip
+    "pass": 440,
+    "fail": 2,
+    "known": 5,
+    "fixed": 1,
+    "unsupported": 12,
+    "undrivable": 24,
+    "error": 1,
+}
 
 
 def environment(target: str = "qemu") -> Environment:
     """An environment with every field in use."""
     return Environment(
-        target=target, target_kind="qemu", target_title="QEMU's own virtio-9p device (Debian's qemu-system-x86)",
+        target=target,
+        target_kind="qemu",
+        target_title="QEMU's own virtio-9p device (Debian's qemu-system-x86)",
         target_version="QEMU 7.2.22 (Debian 1:7.2+dfsg-7+deb12u16)",
-        argv=["/usr/bin/qemu-system-x86_64", "-machine", "pc,accel=tcg", "-m", "512", "-nographic",
-              "-fsdev", "local,id=share0,path=/tmp/run/export/share0,security_model=passthrough,multidevs=remap",
-              "-device", "virtio-9p-pci,fsdev=share0,mount_tag=share0"],
-        security_model="passthrough", guest_image="debian12", guest_image_hash="9b1c0e7a55d2",
-        guest_kernel="6.1.0-41-amd64", accelerator="tcg",
+        argv=[
+            "/usr/bin/qemu-system-x86_64",
+            "-machine",
+            "pc,accel=tcg",
+            "-m",
+            "512",
+            "-nographic",
+            "-fsdev",
+            "local,id=share0,path=/tmp/run/export/share0,security_model=passthrough,multidevs=remap",
+            "-device",
+            "virtio-9p-pci,fsdev=share0,mount_tag=share0",
+        ],
+        security_model="passthrough",
+        guest_image="debian12",
+        guest_image_hash="9b1c0e7a55d2",
+        guest_kernel="6.1.0-41-amd64",
+        accelerator="tcg",
         accelerator_reason="/dev/kvm is there, but a probe kernel did not boot on it within 10 s",
-        host_kernel="Linux 6.1.0-41-amd64 x86_64", host_distribution="Debian GNU/Linux 12 (bookworm)", host_cpus=2,
-        host_python="3.11.2", host_user="root", assay9_version="0.1.0", assay9_commit="1f8113ea446d75d83a00e63e",
-        command="assay9 run qemu --jobs 2", seed=20261120, started=STARTED,
-    )  # fmt: skip
+        host_kernel="Linux 6.1.0-41-amd64 x86_64",
+        host_distribution="Debian GNU/Linux 12 (bookworm)",
+        host_cpus=2,
+        host_python="3.11.2",
+        host_user="root",
+        assay9_version="0.1.0",
+        assay9_commit="1f8113ea446d75d83a00e63e",
+        command="assay9 run qemu --jobs 2",
+        seed=20261120,
+        started=STARTED,
+    )
 
 
 def results(cases: int = 60, calls: int = 8, seed: int = 1, mounts: bool = True) -> list[CaseResult]:
@@ -101,10 +152,18 @@ def results(cases: int = 60, calls: int = 8, seed: int = 1, mounts: bool = True)
         family = list(FAMILIES)[number % len(FAMILIES)]
         found.append(_result(rng, number, family, verdict, calls, mounts))
     if cases >= 10:
-        found[8] = found[8].model_copy(update={"verdict": "fail", "severity": "varies",
-                                               "reason": "seek past the end gives 0, elsewhere EOF"})  # fmt: skip
-        found[9] = found[9].model_copy(update={"requirement": HOSTILE, "reason": HOSTILE, "verdict": "fail",
-                                               "severity": "must", "details": HOSTILE})  # fmt: skip
+        found[8] = found[8].model_copy(
+            update={"verdict": "fail", "severity": "varies", "reason": "seek past the end gives 0, elsewhere EOF"}
+        )
+        found[9] = found[9].model_copy(
+            update={
+                "requirement": HOSTILE,
+                "reason": HOSTILE,
+                "verdict": "fail",
+                "severity": "must",
+                "details": HOSTILE,
+            }
+        )
         found[7] = found[7].model_copy(update={"verdict": "pass", "reason": "", "decided_by": "guest"})
     return found
 
@@ -112,9 +171,12 @@ def results(cases: int = 60, calls: int = 8, seed: int = 1, mounts: bool = True)
 def record(cases: int = 60, calls: int = 8, seed: int = 1, mounts: bool = True) -> Record:
     """The whole run, in memory."""
     found = results(cases, calls, seed, mounts)
-    made = environment().model_copy(update={
-        "ended": STARTED + timedelta(seconds=271), "mounts": {r.mount: r.mount_shown for r in found},
-    })  # fmt: skip
+    made = environment().model_copy(
+        update={
+            "ended": STARTED + timedelta(seconds=271),
+            "mounts": {r.mount: r.mount_shown for r in found},
+        }
+    )
     return Record(environment=made, counts=tally(found), selected=len(found), results=found)
 
 
@@ -154,21 +216,44 @@ def _result(rng: random.Random, number: int, family: str, verdict: Verdict, call
     bad = verdict in ("fail", "known")
     seen = [c for i in range(1, len(made) + 1, 2) for c in _compared(rng, i, bad and i == 1)]
     messages = [OPS[c.op][0] + (f" -> {c.errno}" if c.errno else "") for c in made if c.vantage == "inside"]
-    known = KnownFailure(reason="f_files is cut to 32 bits in v9fs_statfs",
-                         link="https://gitlab.com/qemu-project/qemu/-/issues/1") if verdict == "known" else None  # fmt: skip  # noqa: E501
+    known = (
+        KnownFailure(
+            reason="f_files is cut to 32 bits in v9fs_statfs", link="https://gitlab.com/qemu-project/qemu/-/issues/1"
+        )
+        if verdict == "known"
+        else None
+    )
     return CaseResult(
-        id=f"{case_id}[{parameters}]" if parameters else case_id, case_id=case_id, parameters=parameters,
-        layer="property" if family == "statfs" else "vfs", family=family,
-        title=f"test_{family}_{number}_keeps_its_promise", requirement=requirement.format(word), source=source,
-        severity=rng.choice(("must", "must", "linux")), mount=mount,
+        id=f"{case_id}[{parameters}]" if parameters else case_id,
+        case_id=case_id,
+        parameters=parameters,
+        layer="property" if family == "statfs" else "vfs",
+        family=family,
+        title=f"test_{family}_{number}_keeps_its_promise",
+        requirement=requirement.format(word),
+        source=source,
+        severity=rng.choice(("must", "must", "linux")),
+        mount=mount,
         mount_shown=f"share0 /mnt/share0 9p rw,sync,dirsync,access=client,msize=131072,trans=virtio,{mount} 0 0",
-        verdict=verdict, reason=rng.choice(REASONS[verdict]), infrastructure=verdict == "error",
-        details="Traceback (most recent call last):\n  File \"cases/vfs/test_open.py\", line 12\nFinding: ..." if bad else "",  # noqa: E501
-        known=known, seconds=round(sum(c.seconds for c in made) * 1.3, 4), ended=STARTED + timedelta(seconds=number / 4),  # noqa: E501
-        worker=f"gw{number % 2}", guest_seconds=round(sum(c.seconds for c in made), 4), calls=made, comparisons=seen,
-        covers=["Tlopen"], messages=messages, message_counts={m.split()[0]: 1 for m in messages}, covers_ok=True,
+        verdict=verdict,
+        reason=rng.choice(REASONS[verdict]),
+        infrastructure=verdict == "error",
+        details='Traceback (most recent call last):\n  File "cases/vfs/test_open.py", line 12\nFinding: ...'
+        if bad
+        else "",
+        known=known,
+        seconds=round(sum(c.seconds for c in made) * 1.3, 4),
+        ended=STARTED + timedelta(seconds=number / 4),
+        worker=f"gw{number % 2}",
+        guest_seconds=round(sum(c.seconds for c in made), 4),
+        calls=made,
+        comparisons=seen,
+        covers=["Tlopen"],
+        messages=messages,
+        message_counts={m.split()[0]: 1 for m in messages},
+        covers_ok=True,
         log_excerpts=[LogExcerpt("console: 9p", "9pnet: -- p9_read_work: recv error -5\n[  12.3] <1>")] if bad else [],
-    )  # fmt: skip
+    )
 
 
 def _call(rng: random.Random, index: int) -> Call:
@@ -176,10 +261,16 @@ def _call(rng: random.Random, index: int) -> Call:
     errno = "ENOENT" if rng.random() < 0.1 else None
     result = errno or OPS[op][1]
     return Call(
-        index=index, vantage="outside" if rng.random() < 0.15 else "inside", process=rng.choice(("main", "main", "fred")),  # noqa: E501
-        op=op, args=["'fred'", rng.choice(("0o640", "b'...'", "flags=577"))], result=result, errno=errno,
-        seconds=round(rng.random() / 100, 6), control_result="EACCES" if rng.random() < 0.02 else result,
-    )  # fmt: skip
+        index=index,
+        vantage="outside" if rng.random() < 0.15 else "inside",
+        process=rng.choice(("main", "main", "fred")),
+        op=op,
+        args=["'fred'", rng.choice(("0o640", "b'...'", "flags=577"))],
+        result=result,
+        errno=errno,
+        seconds=round(rng.random() / 100, 6),
+        control_result="EACCES" if rng.random() < 0.02 else result,
+    )
 
 
 def _compared(rng: random.Random, after: int, differs: bool) -> list[Comparison]:

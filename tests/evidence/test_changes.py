@@ -21,8 +21,9 @@ def pair() -> tuple[Record, Record]:
     passed = [n for n, result in enumerate(later) if result.verdict == "pass"]
     failed = next(n for n, result in enumerate(later) if result.verdict == "fail" and result.severity != "varies")
     for number, verdict in ((failed, "pass"), (passed[0], "fail"), (passed[1], "undrivable")):
-        later[number] = later[number].model_copy(update={"verdict": verdict, "reason": f"now {verdict}",
-                                                         "severity": "must"})  # fmt: skip
+        later[number] = later[number].model_copy(
+            update={"verdict": verdict, "reason": f"now {verdict}", "severity": "must"}
+        )
     return before, before.model_copy(update={"results": later})
 
 
@@ -30,8 +31,12 @@ def test_each_change_is_of_its_kind() -> None:
     before, after = pair()
     seen = changes(before, after)
     assert [len(seen.of(kind)) for kind in ("worse", "better", "otherwise", "only before", "only after")] == [
-        1, 1, 1, 1, 0
-    ]  # fmt: skip
+        1,
+        1,
+        1,
+        1,
+        0,
+    ]
     assert seen.same == 56
     (worse,), (better,) = seen.of("worse"), seen.of("better")
     assert (worse.before, worse.after, worse.reason) == ("pass", "fail", "now fail")

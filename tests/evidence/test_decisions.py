@@ -19,8 +19,16 @@ from tests.evidence import sample
 
 def result(number: int, **update: object) -> CaseResult:
     made = sample.record(1).results[0]
-    plain = {"id": f"OPEN-{number:03}", "case_id": f"OPEN-{number:03}", "verdict": "pass", "severity": "must",
-             "calls": [], "comparisons": [], "known": None, "reason": ""}  # fmt: skip
+    plain = {
+        "id": f"OPEN-{number:03}",
+        "case_id": f"OPEN-{number:03}",
+        "verdict": "pass",
+        "severity": "must",
+        "calls": [],
+        "comparisons": [],
+        "known": None,
+        "reason": "",
+    }
     return made.model_copy(update={**plain, **update})
 
 
@@ -61,8 +69,11 @@ def test_a_failure_is_one_whoever_decided() -> None:
 
 
 def test_known_failures_of_the_device_stand_apart_from_those_of_the_guest_s_client() -> None:
-    both = record(known(1, entry("device", "d")), known(2, entry("client", "c")),
-                  known(3, entry("client", "c"), entry("device", "d")))  # fmt: skip
+    both = record(
+        known(1, entry("device", "d")),
+        known(2, entry("client", "c")),
+        known(3, entry("client", "c"), entry("device", "d")),
+    )
     seen = overview(both)
     assert seen.whose == "2 of the device, 2 of the guest's client"
     grouped = {whose: [(e.reason, len(cases)) for e, cases in entries] for whose, entries in seen.known_by_owner()}
@@ -82,10 +93,17 @@ def compared(rule: str, equal: bool, tolerated: str | None = None) -> Comparison
 
 
 def test_how_closely_was_looked() -> None:
-    one = result(1, calls=[changing(), changing(compared=False), changing(changes=False)],
-                 comparisons=[compared("exact", True), compared("exact", False, "a reason"), compared("exact", False),
-                              compared("informational", False, "no rule"), compared("rescaled", False, "blocks"),
-                              ])  # fmt: skip
+    one = result(
+        1,
+        calls=[changing(), changing(compared=False), changing(changes=False)],
+        comparisons=[
+            compared("exact", True),
+            compared("exact", False, "a reason"),
+            compared("exact", False),
+            compared("informational", False, "no rule"),
+            compared("rescaled", False, "blocks"),
+        ],
+    )
     seen = looks([one])
     assert seen.sentence == (
         "1 of 2 changing calls have no comparison at that call; "

@@ -23,10 +23,20 @@ def run(results: Path, day: int, verdicts: dict[str, str], **about: Any) -> Reco
     made = sample.environment().model_copy(update={"started": sample.STARTED + timedelta(days=day), **about})
     writer = RunWriter.create(results, made)
     found = [
-        CaseResult(id=name, case_id=name, layer="vfs", family="x", title="t", requirement="r", source="s",
-                   severity="must", mount="cache=none", verdict=verdict)  # type: ignore[arg-type]
+        CaseResult(
+            id=name,
+            case_id=name,
+            layer="vfs",
+            family="x",
+            title="t",
+            requirement="r",
+            source="s",
+            severity="must",
+            mount="cache=none",
+            verdict=verdict,
+        )  # type: ignore[arg-type]
         for name, verdict in verdicts.items()
-    ]  # fmt: skip
+    ]
     writer.select(sample.selected(found))
     for result in found:
         writer.append(result)
@@ -69,9 +79,7 @@ def test_a_run_without_a_verdict_is_not_compared_with(tmp_path: Path) -> None:
         assert now.earlier is not None and now.earlier.judged_then == 4
 
 
-@pytest.mark.parametrize(
-    "other", [{"target": "diod"}, {"asked": {"image": "debian11"}}, {"interrupted_by": "SIGINT"}]
-)
+@pytest.mark.parametrize("other", [{"target": "diod"}, {"asked": {"image": "debian11"}}, {"interrupted_by": "SIGINT"}])
 def test_only_whole_runs_on_the_same_target_are_compared(tmp_path: Path, other: dict[str, Any]) -> None:
     run(tmp_path, 1, FULL, **other)
     assert run(tmp_path, 2, FEWER).earlier is None
@@ -101,9 +109,20 @@ def known(results: Path, day: int, code: str, link: str = "https://example.org/1
     entry = KnownFailure(reason="a reason", link=link, component="qemu-device")
     made = sample.environment().model_copy(update={"started": sample.STARTED + timedelta(days=day)})
     writer = RunWriter.create(results, made)
-    result = CaseResult(id="A", case_id="A", layer="vfs", family="x", title="t", requirement="r", source="s",
-                        severity="must", mount="cache=none", verdict="known", known=entry,
-                        findings=[SeenFinding(code=code, text="t", known=entry)])  # fmt: skip
+    result = CaseResult(
+        id="A",
+        case_id="A",
+        layer="vfs",
+        family="x",
+        title="t",
+        requirement="r",
+        source="s",
+        severity="must",
+        mount="cache=none",
+        verdict="known",
+        known=entry,
+        findings=[SeenFinding(code=code, text="t", known=entry)],
+    )
     writer.select(sample.selected([result]))
     writer.append(result)
     return writer.finish()

@@ -15,10 +15,19 @@ def made(*verdicts: str, **more: object) -> Record:
     results = []
     for number, told in enumerate(verdicts):
         verdict, _, severity = told.partition("/")
-        results.append(CaseResult(
-            id=f"X-{number}", case_id=f"X-{number}", layer="vfs", family="x", title="t", requirement="r", source="s",
-            severity=severity or "must", verdict=verdict,
-        ))  # type: ignore[arg-type]  # fmt: skip
+        results.append(
+            CaseResult(
+                id=f"X-{number}",
+                case_id=f"X-{number}",
+                layer="vfs",
+                family="x",
+                title="t",
+                requirement="r",
+                source="s",
+                severity=severity or "must",
+                verdict=verdict,
+            )
+        )  # type: ignore[arg-type]
     return Record(environment=Environment(target="x", started=sample.STARTED), results=results).model_copy(update=more)
 
 

@@ -23,8 +23,11 @@ _ORDER: tuple[DecidedBy, ...] = ("guest", "informed", "server")
 
 def steps_of(result: CaseResult) -> list[Step]:
     """The calls inside, each with its messages; the same call again and again once."""
-    made = [Step(c.op, c.errno or "", tuple(dict.fromkeys(c.messages))) for c in result.calls
-            if c.vantage.startswith("inside")]  # fmt: skip
+    made = [
+        Step(c.op, c.errno or "", tuple(dict.fromkeys(c.messages)))
+        for c in result.calls
+        if c.vantage.startswith("inside")
+    ]
     return [step for at, step in enumerate(made) if at == 0 or step != made[at - 1]]
 
 
@@ -40,8 +43,12 @@ def main(runs: list[Path]) -> None:
                 continue
             steps, kinds = steps_of(result), sorted({c.kind for c in result.comparisons})
             by = derive(steps, result.covers, kinds)
-            shown = {"id": result.id, "covers": result.covers, "comparisons": kinds,
-                     "steps": [[s.op, s.errno, list(s.messages)] for s in steps]}  # fmt: skip
+            shown = {
+                "id": result.id,
+                "covers": result.covers,
+                "comparisons": kinds,
+                "steps": [[s.op, s.errno, list(s.messages)] for s in steps],
+            }
             if result.id not in found or _ORDER.index(by) > _ORDER.index(found[result.id][0]):
                 found[result.id] = (by, shown)
     lists = {by: sorted(id for id, (seen, _) in found.items() if seen == by) for by in ("informed", "guest")}

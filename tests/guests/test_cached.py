@@ -42,8 +42,9 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 class Kind:
     """One kind of thing in the cache, whose making is replaced by writing its files."""
 
-    def __init__(self, ensure: Callable[[Callable[[str], None]], Path], module: object, maker: str,
-                 files: tuple[str, ...]) -> None:  # fmt: skip
+    def __init__(
+        self, ensure: Callable[[Callable[[str], None]], Path], module: object, maker: str, files: tuple[str, ...]
+    ) -> None:
         self._ensure, self.module, self.maker, self.files = ensure, module, maker, files
         self.made, self.said = 0, list[str]()
 
@@ -83,12 +84,16 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
         "image": Kind(lambda say: store.ensure_image("debian12", (), say).directory, store, "build", store.FILES),
         "snapshot": Kind(_snapshot, snapshot, "_make", ("state.qcow2",)),
         "uml": Kind(lambda say: kernel.ensure_kernel(say).directory, kernel, "_build", kernel.cached().needed),
-        "qemu11": Kind(lambda say: private_qemu.ensure_private_qemu(say).parent, private_qemu, "_make",
-                       private_qemu.cached().needed),
+        "qemu11": Kind(
+            lambda say: private_qemu.ensure_private_qemu(say).parent,
+            private_qemu,
+            "_make",
+            private_qemu.cached().needed,
+        ),
         "v86": Kind(lambda say: program.ensure_program(say).parents[2], program, "_fetch", program.cached().needed),
         "v86 root": Kind(lambda say: root.ensure_root(say).directory, root, "_make", root.cached().needed),
         "v86 state": Kind(_state, state, "_make", state.FILES),
-    }  # fmt: skip
+    }
     made = kinds[request.param]
 
     def fill(*given: object) -> None:
@@ -309,7 +314,7 @@ def test_the_doctor_finds_damage_and_looks_at_every_byte_on_request(private_cach
 def test_a_read_only_cache_is_one_line(private_cache: Path) -> None:
     """In a mount namespace of its own, so that nothing stays mounted whatever happens."""
     private_cache.mkdir(parents=True)
-    script = f"mount --bind {private_cache} {private_cache} && mount -o remount,ro,bind {private_cache} && exec \"$@\""
+    script = f'mount --bind {private_cache} {private_cache} && mount -o remount,ro,bind {private_cache} && exec "$@"'
     argv = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-m", "assay9", "guest", "build", "uml"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 3, done.stderr

@@ -24,8 +24,9 @@ def program(directory: Path, text: str) -> str:
 def without(directory: Path, option: str, *words: str) -> str:
     """The system's QEMU, whose list of that option lacks these words."""
     hidden = " ".join(f"-e '{word}'" for word in words)
-    return program(directory, f'case "$*" in *"{option} help"*) {QEMU} "$@" | grep -v {hidden};; '
-                              f'*) exec {QEMU} "$@";; esac')  # fmt: skip
+    return program(
+        directory, f'case "$*" in *"{option} help"*) {QEMU} "$@" | grep -v {hidden};; *) exec {QEMU} "$@";; esac'
+    )
 
 
 def test_the_systems_own_has_all() -> None:
@@ -63,8 +64,10 @@ def test_all_that_is_lacking_is_named_one_by_one(tmp_path: Path) -> None:
 def test_firmware_in_a_directory_of_the_users_is_found(tmp_path: Path) -> None:
     empty = tmp_path / "own"
     empty.mkdir()
-    qemu = program(tmp_path, f'case "$*" in *"-L {empty}"*"-L help"*) echo {empty};; *"-L help"*) echo /none;; '
-                             f'*) exec {QEMU} "$@";; esac')  # fmt: skip
+    qemu = program(
+        tmp_path,
+        f'case "$*" in *"-L {empty}"*"-L help"*) echo {empty};; *"-L help"*) echo /none;; *) exec {QEMU} "$@";; esac',
+    )
     with pytest.raises(UsageError, match=r"lacks file bios-256k\.bin .*; file kvmvapic\.bin .*; file pvh\.bin"):
         require(qemu, MACHINE, ["-L", str(empty)])
     for name in ("bios-256k.bin", "kvmvapic.bin", "pvh.bin"):
@@ -100,9 +103,13 @@ def test_a_qemu_that_prints_no_utf_8_is_taken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["-nosuch"], "-nosuch: invalid option"), (["-L"], "requires an argument"), (["-M", "pcx"], "unsupported machine"),
-     (["-device", "virtio-nothing"], "virtio-nothing")],
-)  # fmt: skip
+    [
+        (["-nosuch"], "-nosuch: invalid option"),
+        (["-L"], "requires an argument"),
+        (["-M", "pcx"], "unsupported machine"),
+        (["-device", "virtio-nothing"], "virtio-nothing"),
+    ],
+)
 def test_arguments_that_it_does_not_take_are_told(arguments: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=f"does not start with {' '.join(arguments)}: .*{said}"):
         require(QEMU, MACHINE, arguments)

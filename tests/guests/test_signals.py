@@ -20,8 +20,14 @@ HEAD = """
 def ends(program: str) -> tuple[int, str]:
     """The exit status of a program that sends signals to itself, and what it printed."""
     code = textwrap.dedent(HEAD) + textwrap.dedent(program)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False,
-                          preexec_fn=ordinary_signals)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        preexec_fn=ordinary_signals,
+    )
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stdout
 

@@ -17,17 +17,25 @@ from guests.machines.uml.spec import Device, Host, UmlSpec, uml_argv
 
 
 def host(directory: Path, tap: str = "") -> Host:
-    return Host(kernel=directory / "linux", initramfs=directory / "initramfs", root=directory / "root",
-                control=directory / "control", console_socket=directory / "console", directory=directory,
-                tap=tap)  # fmt: skip
+    return Host(
+        kernel=directory / "linux",
+        initramfs=directory / "initramfs",
+        root=directory / "root",
+        control=directory / "control",
+        console_socket=directory / "console",
+        directory=directory,
+        tap=tap,
+    )
 
 
 def test_the_console_is_the_first_device_and_shares_follow_in_their_order() -> None:
     spec = UmlSpec(run_dir=Path("/r"), devices=(Device(Path("/s/a")), Device(Path("/s/b"), virtio_id=4)), memory_mb=99)
     argv = uml_argv(spec, host(Path("/d")))
     assert [word for word in argv if word.startswith("virtio_uml")] == [
-        "virtio_uml.device=/d/console:3", "virtio_uml.device=/s/a:9", "virtio_uml.device=/s/b:4",
-    ]  # fmt: skip
+        "virtio_uml.device=/d/console:3",
+        "virtio_uml.device=/s/a:9",
+        "virtio_uml.device=/s/b:4",
+    ]
     assert argv[0] == "/d/linux" and "mem=99M" in argv and "ubd0r=/d/root" in argv and "ubd1=/d/control" in argv
     assert not any(word.startswith("vec0") for word in argv)
     assert any(word.startswith("vec0:transport=tap,ifname=t0") for word in uml_argv(spec, host(Path("/d"), "t0")))

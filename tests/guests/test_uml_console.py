@@ -218,8 +218,11 @@ def test_what_cannot_be_costs_the_guest_its_console_and_the_host_nothing(
             slot = driver.made[5] % SIZE
             at = PART * 5 + vq.DESC_SIZE * slot
             driver.memory[PART * 5 + 0x1000] = 1
-            address, flags, following = {"descriptor": (0x5000, vq.DESC_NEXT, 99), "address": (MEMORY, 0, 0),
-                                         "loop": (0x5000, vq.DESC_NEXT, slot)}[what]  # fmt: skip
+            address, flags, following = {
+                "descriptor": (0x5000, vq.DESC_NEXT, 99),
+                "address": (MEMORY, 0, 0),
+                "loop": (0x5000, vq.DESC_NEXT, slot),
+            }[what]
             vq.DESCRIPTOR.pack_into(driver.memory, at, address, 8, flags, following)
             available = PART * 5 + vq.split_layout(SIZE).available
             struct.pack_into("<H", driver.memory, available + vq.AVAIL_RING + 2 * slot, slot)

@@ -66,13 +66,15 @@ def _root(directory: Path) -> V86Root:
     return V86Root(directory)
 
 
-@pytest.mark.parametrize(
-    ("server", "own", "told"), [(Path("/s"), False, "/s"), (None, False, ""), (None, True, None)]
-)
+@pytest.mark.parametrize(("server", "own", "told"), [(Path("/s"), False, "/s"), (None, False, ""), (None, True, None)])
 def test_a_start_is_told_who_answers_for_the_share(
-    private_runtime: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: Path | None, own: bool,
+    private_runtime: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    server: Path | None,
+    own: bool,
     told: str | None,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(launch.V86Launch, "_spawn", lambda self, launcher: None)
     files = Files(program=Path("/p"), root=_root(tmp_path), initramfs=Path("/i"), control=Path("/c"))
     started = V86Launch(files, tmp_path / "log", 256, server=server, own_server=own, state=Path("/saved"))
@@ -109,8 +111,10 @@ def test_each_kind_of_machine_and_each_guest_has_a_state_of_its_own(private_cach
         made = _root(tmp_path)
         names = {
             state.state_directory(Path(where), made, memory, own_server=own)
-            for where in ("/a", "/b") for memory in (256, 512) for own in (True, False)
-        }  # fmt: skip
+            for where in ("/a", "/b")
+            for memory in (256, 512)
+            for own in (True, False)
+        }
         assert len(names) == 8
     finally:
         state.BIOS = before  # type: ignore[attr-defined,misc]

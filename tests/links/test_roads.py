@@ -240,8 +240,11 @@ def test_a_guest_gets_its_device_back(tmp_path: Path) -> None:
         client.close()
         for turn in range(int(os.environ.get("ASSAY9_GIVE_BACKS", "4"))):
             server.give_back()
-            done = shell.run("mkdir -p /mnt/share0 && mount -t 9p -o trans=virtio,version=9p2000.L share0 /mnt/share0"
-                             " && ls /mnt/share0 && umount /mnt/share0", timeout=PATIENT)  # fmt: skip
+            done = shell.run(
+                "mkdir -p /mnt/share0 && mount -t 9p -o trans=virtio,version=9p2000.L share0 /mnt/share0"
+                " && ls /mnt/share0 && umount /mnt/share0",
+                timeout=PATIENT,
+            )
             assert done.status == 0, (turn, done)
             server.take(over_ssh=turn % 4 == 0)
         talks(server)

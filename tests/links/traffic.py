@@ -187,8 +187,14 @@ class FrontEnd:
             ring.memory.write(playground, self._random.randbytes(512))
         if isinstance(queue, PackedQueue):
             self._allow_what_was_given_back(ring, queue)
-        where = [*(playground + step for step in (0, 1, 16, 64, 512)), ring.memory.end - 16, ring.memory.end, 0,
-                 0x7FFF_FFFF_0000, (1 << 64) - 16]  # fmt: skip
+        where = [
+            *(playground + step for step in (0, 1, 16, 64, 512)),
+            ring.memory.end - 16,
+            ring.memory.end,
+            0,
+            0x7FFF_FFFF_0000,
+            (1 << 64) - 16,
+        ]
         inside = [playground, playground + 64, playground + 512]
         for index in range(min(queue.size, 8)):
             writable = pick([0, 0, 2])

@@ -341,7 +341,8 @@ FAULTS: dict[type[Fault], Caught] = {
     ReaddirHangs: Caught("WIRE-DIR-010", "no reply to Treaddir.*another session is served meanwhile", {"over": 4096}),
     XattrTooLong: Caught("WIRE-XATTR-001", "beside the size in Rxattrwalk: 100, expected 101", {"size": 100}),
     CreatesOutsideWithTheFlag: Caught(
-        "WIRE-CONFINEMENT-002", "nothing outside the export is touched: made 'decoy/made'",
+        "WIRE-CONFINEMENT-002",
+        "nothing outside the export is touched: made 'decoy/made'",
         {"message": "Tlcreate", "how": "relative", "name": b"made"},
     ),
     CreatesOnlyWithTheFlag: Caught("WIRE-OPEN-050", "failed with ENOENT, expected success", severity="varies"),

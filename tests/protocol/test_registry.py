@@ -13,15 +13,51 @@ from protocol.registry import Message, Registry
 
 # Numbers from chaos/diod protocol.md and Linux include/net/9p/9p.h (enum p9_msg_t), written down once more.
 NUMBERS = {
-    "lerror": 6, "statfs": 8, "lopen": 12, "lcreate": 14, "symlink": 16, "mknod": 18, "rename": 20, "readlink": 22,
-    "getattr": 24, "setattr": 26, "xattrwalk": 30, "xattrcreate": 32, "readdir": 40, "fsync": 50, "lock": 52,
-    "getlock": 54, "link": 70, "mkdir": 72, "renameat": 74, "unlinkat": 76, "version": 100, "auth": 102,
-    "attach": 104, "flush": 108, "walk": 110, "read": 116, "write": 118, "clunk": 120, "remove": 122,
-}  # fmt: skip
+    "lerror": 6,
+    "statfs": 8,
+    "lopen": 12,
+    "lcreate": 14,
+    "symlink": 16,
+    "mknod": 18,
+    "rename": 20,
+    "readlink": 22,
+    "getattr": 24,
+    "setattr": 26,
+    "xattrwalk": 30,
+    "xattrcreate": 32,
+    "readdir": 40,
+    "fsync": 50,
+    "lock": 52,
+    "getlock": 54,
+    "link": 70,
+    "mkdir": 72,
+    "renameat": 74,
+    "unlinkat": 76,
+    "version": 100,
+    "auth": 102,
+    "attach": 104,
+    "flush": 108,
+    "walk": 110,
+    "read": 116,
+    "write": 118,
+    "clunk": 120,
+    "remove": 122,
+}
 
 FAMILIES = {
-    "session", "walk", "open", "io", "directory", "attributes", "link", "node", "rename", "unlink", "xattr", "lock",
-}  # fmt: skip
+    "session",
+    "walk",
+    "open",
+    "io",
+    "directory",
+    "attributes",
+    "link",
+    "node",
+    "rename",
+    "unlink",
+    "xattr",
+    "lock",
+}
 
 
 def test_every_message_of_the_protocol_and_no_other() -> None:
@@ -55,8 +91,14 @@ def test_messages_are_frozen_and_compare_by_value() -> None:
 
 def test_fields_stand_in_wire_order_after_the_tag() -> None:
     assert [field.name for field in Tlock.fields] == [
-        "fid", "locktype", "flags", "start", "length", "proc_id", "client_id",
-    ]  # fmt: skip
+        "fid",
+        "locktype",
+        "flags",
+        "start",
+        "length",
+        "proc_id",
+        "client_id",
+    ]
     assert [field.name for field in dataclasses.fields(Tread)] == ["tag", "fid", "offset", "count"]
 
 

@@ -89,9 +89,7 @@ def exchange(one: Path, two: Path) -> None:
         raise OSError(ctypes.get_errno(), "exchange")
 
 
-def requests(
-    peer: Peer, random_: random.Random, directory: bytes, enough: Callable[[], bool]
-) -> Iterator[Message]:  # fmt: skip
+def requests(peer: Peer, random_: random.Random, directory: bytes, enough: Callable[[], bool]) -> Iterator[Message]:
     """What a guest can do with what is called ``directory``, in any order, for a while, and until it is enough."""
     begun = time.monotonic()
     tag, root = peer.tag, peer.root

@@ -116,8 +116,10 @@ def test_golden_frames_can_be_described() -> None:
     [
         (m.Tlopen(1, 3, 0x8002), "Tlopen(fid=3, flags=RDWR|LARGEFILE)"),
         (m.Tlopen(1, 3, 0x80000000), "Tlopen(fid=3, flags=0x80000000)"),
-        (m.Tattach(1, 0, c.NOFID, b'a"b', b"", c.NONUNAME),
-         'Tattach(fid=0, afid=NOFID, uname="a\\"b", aname="", n_uname=NONUNAME)'),
+        (
+            m.Tattach(1, 0, c.NOFID, b'a"b', b"", c.NONUNAME),
+            'Tattach(fid=0, afid=NOFID, uname="a\\"b", aname="", n_uname=NONUNAME)',
+        ),
         (m.Twalk(1, 0, 1, (b"usr", b"\xff")), 'Twalk(fid=0, newfid=1, wnames=["usr", "\\xff"])'),
         (m.Rlerror(1, 2), "Rlerror ENOENT"),
         (m.Rlerror(1, 9999), "Rlerror 9999"),
@@ -127,10 +129,12 @@ def test_golden_frames_can_be_described() -> None:
         (m.Tgetattr(1, 2, 3), "Tgetattr(fid=2, request_mask=MODE|NLINK)"),
         (m.Rreaddir(1, encode_dirent(Qid(0, 0, 1), 1, 8, b"name")), 'Rreaddir(data=["name"])'),
         (m.Tunlinkat(1, 2, b"d", 0x200), 'Tunlinkat(dirfd=2, name="d", flags=REMOVEDIR)'),
-        (m.Tlock(1, 2, 1, 1, 0, 0, 5, b"me"),
-         'Tlock(fid=2, locktype=WRLCK, flags=BLOCK, start=0, length=0, proc_id=5, client_id="me")'),
+        (
+            m.Tlock(1, 2, 1, 1, 0, 0, 5, b"me"),
+            'Tlock(fid=2, locktype=WRLCK, flags=BLOCK, start=0, length=0, proc_id=5, client_id="me")',
+        ),
     ],
-)  # fmt: skip
+)
 def test_lines(message: Message, line: str) -> None:
     assert framelog.describe_message(message) == line
 

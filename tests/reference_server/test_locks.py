@@ -25,9 +25,15 @@ RD, WR, UN = c.LOCK_TYPE_RDLCK, c.LOCK_TYPE_WRLCK, c.LOCK_TYPE_UNLCK
 
 
 def lock(
-    peer: Peer, fid: int, type: int, start: int = 0, length: int = 0, process: int = 1, client: bytes = b"me",
+    peer: Peer,
+    fid: int,
+    type: int,
+    start: int = 0,
+    length: int = 0,
+    process: int = 1,
+    client: bytes = b"me",
     flags: int = 0,
-) -> int:  # fmt: skip
+) -> int:
     return peer.ok(m.Tlock(peer.tag(), fid, type, flags, start, length, process, client), m.Rlock).status
 
 

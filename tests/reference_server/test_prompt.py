@@ -48,8 +48,20 @@ def request_of(kind: type[Message], tag: int, fid: int, free: int) -> Message:
     values: dict[str, object] = {"tag": tag}
     for field in fields(kind)[1:]:
         values[field.name] = fid if field.name in ("fid", "dfid", "olddirfid", "newdirfid", "dirfd") else 0
-    sample = {"newfid": free, "name": b"n", "oldname": b"n", "newname": b"o", "wnames": (b"f",), "uname": b"",
-              "data": b"x", "aname": b"", "client_id": b"me", "symtgt": b"t", "version": b"9P2000.L", "afid": c.NOFID}
+    sample = {
+        "newfid": free,
+        "name": b"n",
+        "oldname": b"n",
+        "newname": b"o",
+        "wnames": (b"f",),
+        "uname": b"",
+        "data": b"x",
+        "aname": b"",
+        "client_id": b"me",
+        "symtgt": b"t",
+        "version": b"9P2000.L",
+        "afid": c.NOFID,
+    }
     values |= {name: value for name, value in sample.items() if name in values}
     if kind is m.Tattach:
         values["fid"] = free
@@ -223,13 +235,17 @@ def on_fuse(tmp_path: Path, export: Path) -> Iterator[tuple[subprocess.Popen[str
     mounted.mkdir()
     more.mkdir()
     apart = ["unshare", "--mount", "--propagation", "private", "--"]
-    daemon = subprocess.Popen([*apart, sys.executable, str(FUSE), str(export), str(mounted)],
-                              stdout=subprocess.PIPE, text=True)  # fmt: skip
+    daemon = subprocess.Popen(
+        [*apart, sys.executable, str(FUSE), str(export), str(mounted)], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert daemon.stdout is not None and daemon.stdout.readline() == "mounted\n"
         enter = ["nsenter", f"--mount=/proc/{daemon.pid}/ns/mnt", "--", sys.executable, "-m", "reference_server"]
-        server = subprocess.Popen([*enter, "serve", str(mounted), "--unix", path, "--export", f"more={more}"],
-                                  stdout=subprocess.PIPE, text=True)  # fmt: skip
+        server = subprocess.Popen(
+            [*enter, "serve", str(mounted), "--unix", path, "--export", f"more={more}"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         try:
             assert server.stdout is not None and server.stdout.readline().startswith("listening on ")
             yield daemon, mounted, path
@@ -263,8 +279,15 @@ def test_a_file_system_that_hangs_holds_nothing_else_of_the_connection(tmp_path:
         link.ask(m.Twalk(1, 0, 2, (b"f",)))
         daemon.send_signal(signal.SIGSTOP)
         eventually(lambda: "T" in Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()[0])
-        waiting = [m.Tread(10, 1, 0, 100), m.Twalk(11, 0, 3, (b"d",)), m.Tlopen(12, 2, 0), m.Tstatfs(13, 0),
-                   m.Tmkdir(14, 0, b"new", 0o755, 0), m.Twrite(15, 1, 0, b"C"), m.Tfsync(16, 1, 0)]  # fmt: skip
+        waiting = [
+            m.Tread(10, 1, 0, 100),
+            m.Twalk(11, 0, 3, (b"d",)),
+            m.Tlopen(12, 2, 0),
+            m.Tstatfs(13, 0),
+            m.Tmkdir(14, 0, b"new", 0o755, 0),
+            m.Twrite(15, 1, 0, b"C"),
+            m.Tfsync(16, 1, 0),
+        ]
         for request in waiting:
             link.send(request)
         assert isinstance(link.ask(m.Tgetattr(20, 9, c.GETATTR_BASIC)), m.Rgetattr), "another export"
@@ -304,5 +327,3 @@ class _Link:
             self.early.append(reply)
         assert not isinstance(reply, m.Rlerror), (request, reply)
         return reply
-
-

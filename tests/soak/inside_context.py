@@ -15,8 +15,16 @@ class Alone(Context):
     def __init__(self, directory: Path, answer: Callable[..., Any] | None = None, **config: Any) -> None:
         place = directory / "program"
         (place / "keep").mkdir(parents=True)
-        super().__init__({"root": str(directory / f"{MARK}-x"), "keep": str(place / "keep"), "dir": str(place),
-                          "out": str(place / "out.jsonl"), "name": "x", **config})  # fmt: skip
+        super().__init__(
+            {
+                "root": str(directory / f"{MARK}-x"),
+                "keep": str(place / "keep"),
+                "dir": str(place),
+                "out": str(place / "out.jsonl"),
+                "name": "x",
+                **config,
+            }
+        )
         self.notes: list[str] = []
         self._answer = answer
         self.fresh_root()

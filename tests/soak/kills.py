@@ -122,9 +122,14 @@ def any_ended(results: Path) -> bool:
     return found is not None and bool(rows(found)["ended"])
 
 
-def kill_often(results: Path, count: int, rng: random.Random, within: float,
-               told: Callable[[int, int], None] = lambda n, ended: None,
-               start: type[Started | Forked] = Started) -> int:  # fmt: skip
+def kill_often(
+    results: Path,
+    count: int,
+    rng: random.Random,
+    within: float,
+    told: Callable[[int, int], None] = lambda n, ended: None,
+    start: type[Started | Forked] = Started,
+) -> int:
     """Kill a runner `count` times, each at a random moment of its first `within` seconds; iterations that ended.
 
     Where the machine became so busy that none has ended, the last kill waits for one: without it nothing was shown.

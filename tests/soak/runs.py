@@ -68,13 +68,22 @@ def judged(name: str, verdict: str) -> Callable[[Record], bool]:
 
 def plan(*faults: str, options: dict[str, Any] | None = None, workload: str = "tree", **more: Any) -> Plan:
     """A run on target `local` through the wrong server with those faults."""
-    return Plan(target="local", target_options={"through": [sys.executable, str(SERVER), *faults]},
-                jobs=jobs_of([workload], 1, {workload: options or {}}),
-                **{"seed": 1, "sample_seconds": 0.5, **more})  # fmt: skip
+    return Plan(
+        target="local",
+        target_options={"through": [sys.executable, str(SERVER), *faults]},
+        jobs=jobs_of([workload], 1, {workload: options or {}}),
+        **{"seed": 1, "sample_seconds": 0.5, **more},
+    )
 
 
-def soaked(directory: Path, *faults: str, options: dict[str, Any] | None = None, workload: str = "tree",
-           until: Callable[[Record], bool] | None = None, **more: Any) -> tuple[Facts, float]:  # fmt: skip
+def soaked(
+    directory: Path,
+    *faults: str,
+    options: dict[str, Any] | None = None,
+    workload: str = "tree",
+    until: Callable[[Record], bool] | None = None,
+    **more: Any,
+) -> tuple[Facts, float]:
     """A run on target `local` through the wrong server with those faults; what it shows, and the seconds it took.
 
     It ends by its plan, or with `until` when that is true of its record.

@@ -73,14 +73,18 @@ def machines() -> dict[str, Machine]:
     return {
         "idle": Machine("idle", lambda at, whole, rng: abs(rng.gauss(0, 0.05))),
         "saturated": Machine("saturated", Wandering(6.0, 0.3), others=1.9),
-        "busier and busier": Machine("busier and busier", lambda at, whole, rng: 8 * at / whole * rng.uniform(0.8, 1.2),
-                                     others=1.9),
-        "less and less busy": Machine("less and less busy",
-                                      lambda at, whole, rng: 8 * (1 - at / whole) * rng.uniform(0.8, 1.2), others=1.9),
+        "busier and busier": Machine(
+            "busier and busier", lambda at, whole, rng: 8 * at / whole * rng.uniform(0.8, 1.2), others=1.9
+        ),
+        "less and less busy": Machine(
+            "less and less busy", lambda at, whole, rng: 8 * (1 - at / whole) * rng.uniform(0.8, 1.2), others=1.9
+        ),
         "a job comes in the middle": Machine(
-            "a job comes in the middle", lambda at, whole, rng: (6 if at > whole / 2 else 0.5) * rng.uniform(0.7, 1.3),
-            others=1.9),
-    }  # fmt: skip
+            "a job comes in the middle",
+            lambda at, whole, rng: (6 if at > whole / 2 else 0.5) * rng.uniform(0.7, 1.3),
+            others=1.9,
+        ),
+    }
 
 
 def run(share: Share, machine: Machine, iterations: int, seed: int, every: float = 10.0) -> Record:
@@ -95,19 +99,26 @@ def run(share: Share, machine: Machine, iterations: int, seed: int, every: float
     def look(at: float, full: bool) -> None:
         nonlocal held, fds, last
         seen = state["waiting"] * math.exp(rng.gauss(0, machine.seen))
-        values = {"host.waiting": seen, "host.cpus": float(CPUS), "host.yardstick_ms": 0.144 * rng.uniform(1, 1.03),
-                  "host.cpu_pressure": min(1.0, seen / 2), "host.io_pressure": machine.io}  # fmt: skip
+        values = {
+            "host.waiting": seen,
+            "host.cpus": float(CPUS),
+            "host.yardstick_ms": 0.144 * rng.uniform(1, 1.03),
+            "host.cpu_pressure": min(1.0, seen / 2),
+            "host.io_pressure": machine.io,
+        }
         if full:
             # memory wanders: what is freed is kept, and used again
             held = 0.95 * held + rng.gauss(0, 0.4)
             values |= {
-                "host.others": machine.others, "device.own_mb": 120 + held + share.leak_mb * at / 3600,
+                "host.others": machine.others,
+                "device.own_mb": 120 + held + share.leak_mb * at / 3600,
                 "device.fds": 30 + rng.choice((0, 0, 1, 2)) + math.floor(share.leak_fds * at / 3600),
                 "device.threads": 4.0,
                 "probe.stat_p50": 0.3 * stretched(share.computes) * slow(made) * rng.lognormvariate(0, 0.25),
                 "probe.sync_p50": 2.0 * stretched(share.computes) * slow(made) * rng.lognormvariate(0, 0.4),
-                "probe.age": rng.uniform(0, 10), "msg.total": 900.0,
-            }  # fmt: skip
+                "probe.age": rng.uniform(0, 10),
+                "msg.total": 900.0,
+            }
         samples.append(Sample(1, START + at, values))
 
     def stretched(computes: float) -> float:
@@ -132,7 +143,10 @@ def run(share: Share, machine: Machine, iterations: int, seed: int, every: float
         look(clock, False)
         made.append(Iteration(number, 1, "tree", number, START + begin, START + clock, "pass", took, {"ops": 900}))
         clock += 0.5
-    events = [Event(0, 1, START, "environment", {"guest": True}),
-              Event(1, 1, START + clock, "finished", {"why": "all iterations done"})]  # fmt: skip
-    return Record({"jobs": [{"instance": "tree"}], "sample_seconds": every}, [Session(1, START, {})], events, made,
-                  samples)  # fmt: skip
+    events = [
+        Event(0, 1, START, "environment", {"guest": True}),
+        Event(1, 1, START + clock, "finished", {"why": "all iterations done"}),
+    ]
+    return Record(
+        {"jobs": [{"instance": "tree"}], "sample_seconds": every}, [Session(1, START, {})], events, made, samples
+    )

@@ -156,8 +156,13 @@ def test_torn_files_are_seen(tmp_path: Path) -> None:
 
 
 def disturber(journal: Journal, names: list[str], seed: int = 1) -> Disturber:
-    plan = Plan(target="local", jobs=[Job(instance="tree", workload="tree")], seed=seed, disturbances=names,
-                disturb_seconds=100.0)  # fmt: skip
+    plan = Plan(
+        target="local",
+        jobs=[Job(instance="tree", workload="tree")],
+        seed=seed,
+        disturbances=names,
+        disturb_seconds=100.0,
+    )
     return Disturber(journal, plan, lambda: scene(0), View(io.StringIO()))
 
 
@@ -230,9 +235,13 @@ def test_a_disturbance_whose_call_fails_is_undone_and_a_finding(
 
 @pytest.mark.parametrize(
     ("name", "kind", "root", "said"),
-    [("pauze", "qemu", True, "did you mean 'pause'"), ("power-cut", "local", True, "needs a guest"),
-     ("full", "qemu", False, "needs root"), ("xyz", "qemu", True, "use one of busy")],
-)  # fmt: skip
+    [
+        ("pauze", "qemu", True, "did you mean 'pause'"),
+        ("power-cut", "local", True, "needs a guest"),
+        ("full", "qemu", False, "needs root"),
+        ("xyz", "qemu", True, "use one of busy"),
+    ],
+)
 def test_what_cannot_be_is_refused_before_anything_starts(name: str, kind: str, root: bool, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         disturbances.check([name], kind, root)
@@ -247,8 +256,14 @@ def test_pause_and_signals_on_a_real_share(tmp_path: Path, monkeypatch: pytest.M
         ends = [d.end for d in record.disturbances() if d.end is not None]
         return len(ends) >= 2 and any(i.outcome and i.at > ends[1] for i in record.iterations)
 
-    facts, _ = soaked(tmp_path, options={"steps": 20}, iterations=1_000_000, disturbances=["signals", "pause"],
-                      disturb_seconds=1.0, until=both)  # fmt: skip
+    facts, _ = soaked(
+        tmp_path,
+        options={"steps": 20},
+        iterations=1_000_000,
+        disturbances=["signals", "pause"],
+        disturb_seconds=1.0,
+        until=both,
+    )
     assert {d.name for d in facts.record.disturbances()[:2]} == {"signals", "pause"}
     # trends of so short a run say nothing, and the load of the machine is in them
     failed = [j for j in facts.judgements if j.verdict == "fail" and not j.name.startswith(("slowdown", "leak"))]
@@ -290,8 +305,15 @@ def test_time_that_runs_out_while_the_guest_is_silent_is_told_afterwards(
 
     monkeypatch.setattr(InsideProgram, "finish_soon", told)
     monkeypatch.setitem(disturbances.KINDS, "pause", disturbances.Kind("pause", "x", Silence))
-    made = Plan(target="local", jobs=jobs_of(["tree"], 1, {"tree": {"steps": 10}}), seconds=4.0, seed=1,
-                sample_seconds=0.5, disturbances=["pause"], disturb_seconds=1.0)  # fmt: skip
+    made = Plan(
+        target="local",
+        jobs=jobs_of(["tree"], 1, {"tree": {"steps": 10}}),
+        seconds=4.0,
+        seed=1,
+        sample_seconds=0.5,
+        disturbances=["pause"],
+        disturb_seconds=1.0,
+    )
     with journals.create(tmp_path / "run", made.model_dump()) as journal:
         Runner(journal, View(io.StringIO())).run()
         assert [e.data["why"] for e in journal.events("finished")] == ["time is up"]

@@ -160,8 +160,12 @@ def test_a_journal_where_nothing_can_be_written_is_read(tmp_path: Path) -> None:
     script = """mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" || exit 9
         "$2" -m assay9 soak status "$1/soak-1-local"; echo "status $?"
         "$2" -m assay9 soak resume "$1/soak-1-local"; echo "resume $?" """
-    done = subprocess.run(["unshare", "--mount", "--", "sh", "-c", script, "sh", str(tmp_path), sys.executable],
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        ["unshare", "--mount", "--", "sh", "-c", script, "sh", str(tmp_path), sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert "status 0" in done.stdout and "200 pass" in done.stdout, done.stderr
     assert "resume 2" in done.stdout and "cannot be written" in done.stderr and "Traceback" not in done.stderr
 

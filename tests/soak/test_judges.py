@@ -18,10 +18,14 @@ START = 1_800_000_000.0
 
 
 def record(
-    samples: int = 360, every: float = 10.0, values: dict[str, Callable[[float], float]] | None = None,
-    seconds: list[float] | None = None, events: tuple[tuple[float, str, dict[str, object]], ...] = (),
-    outcome: Outcome = "pass", **plan: object,
-) -> Record:  # fmt: skip
+    samples: int = 360,
+    every: float = 10.0,
+    values: dict[str, Callable[[float], float]] | None = None,
+    seconds: list[float] | None = None,
+    events: tuple[tuple[float, str, dict[str, object]], ...] = (),
+    outcome: Outcome = "pass",
+    **plan: object,
+) -> Record:
     """A run of an hour: series by functions of the time, iterations by how long each took."""
     made = [Sample(1, START + n * every, {k: f(n * every) for k, f in (values or {}).items()}) for n in range(samples)]
     at, iterations = START, []
@@ -29,15 +33,22 @@ def record(
         iterations.append(Iteration(number, 1, "tree", number, at, at + took, outcome, took, {"ops": 1, "what": "x"}))
         at += took + 1
     happened = [(0.0, "environment", {}), *events, (samples * every, "finished", {"why": "time is up"})]
-    return Record({"jobs": [{"instance": "tree"}], "sample_seconds": every, **plan}, [Session(1, START, {})],
-                  [Event(n, 1, START + at, kind, dict(data)) for n, (at, kind, data) in enumerate(happened)],
-                  iterations, made)  # fmt: skip
+    return Record(
+        {"jobs": [{"instance": "tree"}], "sample_seconds": every, **plan},
+        [Session(1, START, {})],
+        [Event(n, 1, START + at, kind, dict(data)) for n, (at, kind, data) in enumerate(happened)],
+        iterations,
+        made,
+    )
 
 
 LOAD: dict[str, Callable[[float], float]] = {
-    "host.waiting": lambda _: 0.2, "host.cpus": lambda _: 2.0, "host.yardstick_ms": lambda _: 0.15,
-    "host.cpu_pressure": lambda _: 0.1, "host.io_pressure": lambda _: 0.02,
-}  # fmt: skip
+    "host.waiting": lambda _: 0.2,
+    "host.cpus": lambda _: 2.0,
+    "host.yardstick_ms": lambda _: 0.15,
+    "host.cpu_pressure": lambda _: 0.1,
+    "host.io_pressure": lambda _: 0.02,
+}
 """A host that has little to do, as its monitor sees it."""
 
 
@@ -92,8 +103,10 @@ def test_a_descriptor_a_minute_is_a_leak() -> None:
 
 def test_a_restart_of_the_target_is_no_shrinking_and_no_leak() -> None:
     """Memory after the restart begins anew; the two stretches are not one line."""
-    grown = record(values={"device.own_mb": lambda t: 100 if t < 1800 else 150},
-                   events=((1795.0, "disturb", {"n": 0, "name": "power-cut"}), (1800.0, "recovered", {})))  # fmt: skip
+    grown = record(
+        values={"device.own_mb": lambda t: 100 if t < 1800 else 150},
+        events=((1795.0, "disturb", {"n": 0, "name": "power-cut"}), (1800.0, "recovered", {})),
+    )
     assert of(all_of(grown), "leak: memory of the device").verdict == "pass"
 
 
@@ -101,8 +114,14 @@ def test_a_restart_of_the_target_is_no_shrinking_and_no_leak() -> None:
 def test_too_little_data_is_unknown(samples: int) -> None:
     values = {"device.own_mb": noisy(100, 1000), "device.fds": noisy(5, 100)}
     found = all_of(record(samples, values=values, seconds=[60] * 3))
-    for name in ("leak: memory of the device", "leak: descriptors", "slowdown: iterations", "slowdown: latency of stat",
-                 "stall: the share", "messages"):  # fmt: skip
+    for name in (
+        "leak: memory of the device",
+        "leak: descriptors",
+        "slowdown: iterations",
+        "slowdown: latency of stat",
+        "stall: the share",
+        "messages",
+    ):
         assert of(found, name).verdict == "unknown", name
 
 
@@ -127,8 +146,11 @@ def test_latency_that_doubles_is_found() -> None:
 
 
 def test_a_disk_that_is_waited_for_more_and_more_explains_a_slowdown() -> None:
-    values = {**LOAD, "probe.sync_p50": lambda t: 2 * (1 + t / 3600) + (t % 7) / 10,
-              "host.io_pressure": lambda t: 0.8 * t / 3600}  # fmt: skip
+    values = {
+        **LOAD,
+        "probe.sync_p50": lambda t: 2 * (1 + t / 3600) + (t % 7) / 10,
+        "host.io_pressure": lambda t: 0.8 * t / 3600,
+    }
     found = of(all_of(record(values=values)), "slowdown: latency of write and fsync")
     assert found.verdict == "unknown" and "waited for I/O" in found.reason
 
@@ -162,14 +184,20 @@ def test_a_pass_states_what_would_have_been_a_fault() -> None:
 def test_memory_of_this_host_is_not_the_guests() -> None:
     """On target `local` the kernel inside is this host's; earlier journals hold its memory as the guest's."""
     growing = record(values={"guest.unreclaimable_mb": noisy(300, 400)})
-    here = dataclasses.replace(growing, events=[
-        dataclasses.replace(e, data={"target_version": "Linux 6.1"}) if e.kind == "environment" else e
-        for e in growing.events
-    ])  # fmt: skip
-    there = dataclasses.replace(growing, events=[
-        dataclasses.replace(e, data={"guest_image": "debian12"}) if e.kind == "environment" else e
-        for e in growing.events
-    ])  # fmt: skip
+    here = dataclasses.replace(
+        growing,
+        events=[
+            dataclasses.replace(e, data={"target_version": "Linux 6.1"}) if e.kind == "environment" else e
+            for e in growing.events
+        ],
+    )
+    there = dataclasses.replace(
+        growing,
+        events=[
+            dataclasses.replace(e, data={"guest_image": "debian12"}) if e.kind == "environment" else e
+            for e in growing.events
+        ],
+    )
     assert not [j for j in all_of(here) if "kernel memory" in j.name]
     assert of(all_of(there), "leak: kernel memory of the guest").verdict == "fail"
 
@@ -181,8 +209,10 @@ def test_growth_that_nobody_can_exclude_is_no_pass() -> None:
 
 def test_a_leak_that_the_second_half_leaves_open_is_no_pass() -> None:
     """`levels off` was said of any second half whose interval reached zero, however wide it was."""
-    found = of(all_of(record(values={"device.own_mb": lambda t: 100 + 30 * t / 3600 + 25 * math.sin(t / 200)})),
-               "leak: memory of the device")  # fmt: skip
+    found = of(
+        all_of(record(values={"device.own_mb": lambda t: 100 + 30 * t / 3600 + 25 * math.sin(t / 200)})),
+        "leak: memory of the device",
+    )
     assert found.verdict == "unknown"
 
 
@@ -191,8 +221,9 @@ def test_a_stall_is_found_unless_a_disturbance_explains_it() -> None:
         return 90.0 if 1000 <= t < 1100 else 1.0
 
     pause: tuple[tuple[float, str, dict[str, object]], ...] = (
-        (995.0, "disturb", {"n": 0, "name": "pause"}), (1100.0, "undone", {"n": 0}),
-    )  # fmt: skip
+        (995.0, "disturb", {"n": 0, "name": "pause"}),
+        (1100.0, "undone", {"n": 0}),
+    )
     assert of(all_of(record(values={"probe.age": age})), "stall: the share").verdict == "fail"
     assert of(all_of(record(values={"probe.age": age}, events=pause)), "stall: the share").verdict == "pass"
     full = {"probe.age": age, **LOAD, "host.io_pressure": lambda t: 0.97 if 900 < t < 1100 else 0.1}
@@ -283,8 +314,13 @@ def test_a_judge_that_breaks_says_unknown(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_gaps_between_sessions_take_no_time() -> None:
     made = record(samples=10)
-    later = Record(made.plan, [*made.sessions, Session(2, START + 10_000, {})], made.events, made.iterations,
-                   [*made.samples, Sample(2, START + 10_050, {"x": 1.0})])  # fmt: skip
+    later = Record(
+        made.plan,
+        [*made.sessions, Session(2, START + 10_000, {})],
+        made.events,
+        made.iterations,
+        [*made.samples, Sample(2, START + 10_050, {"x": 1.0})],
+    )
     clock = later.clock()
     first = max(i.ended_at or 0 for i in made.iterations) - START
     assert clock(START + 10_050) == pytest.approx(first + 50)

@@ -113,13 +113,20 @@ def test_a_log_is_read_by_whole_lines(tmp_path: Path) -> None:
 
 def test_histograms_of_the_kernel() -> None:
     """As Linux 6.1 prints them."""
-    text = ("# event histogram\n#\n{ type:        110, err:          0 } hitcount:          6\n"
-            "{ type:        110, err: 4294967294 } hitcount:         10\n"
-            "{ type:         24, err: 4294967294 } hitcount:          2\n")  # fmt: skip
+    text = (
+        "# event histogram\n#\n{ type:        110, err:          0 } hitcount:          6\n"
+        "{ type:        110, err: 4294967294 } hitcount:         10\n"
+        "{ type:         24, err: 4294967294 } hitcount:          2\n"
+    )
     counts = watch.parse(text)
     assert counts == {(110, 0): 6, (110, 4294967294): 10, (24, 4294967294): 2}
-    assert watch.rates(counts, 2.0) == {"msg.total": 9.0, "msg.errors": 6.0, "msg.T110": 8.0, "msg.T24": 1.0,
-                                        "msg.E2": 6.0}  # fmt: skip
+    assert watch.rates(counts, 2.0) == {
+        "msg.total": 9.0,
+        "msg.errors": 6.0,
+        "msg.T110": 8.0,
+        "msg.T24": 1.0,
+        "msg.E2": 6.0,
+    }
 
 
 def test_the_view_shows_what_a_person_wants_to_know() -> None:

@@ -25,13 +25,26 @@ EVIL = "<script>alert(1)</script>\x1b[31m"
 def journal(tmp_path: Path) -> Journal:
     """A run with a bit of everything."""
     names = ["tree", "integrity", "git", "tar"]
-    plan = Plan(target="qemu", jobs=jobs_of(names, 2, {"tree": {"steps": 7}}), seed=5, seconds=3600.0,
-                mount="cache=mmap", disturbances=["pause", "full"], version="1.2.3")  # fmt: skip
+    plan = Plan(
+        target="qemu",
+        jobs=jobs_of(names, 2, {"tree": {"steps": 7}}),
+        seed=5,
+        seconds=3600.0,
+        mount="cache=mmap",
+        disturbances=["pause", "full"],
+        version="1.2.3",
+    )
     made = journals.create(tmp_path / "soak-x", plan.model_dump())
     made._db.execute("PRAGMA synchronous = OFF")
     made.begin_session({})
-    made.event("environment", target_version="QEMU 9", accelerator="tcg", guest_image="debian12", guest_kernel="6.1",
-               argv=["qemu", "-m", "512"])  # fmt: skip
+    made.event(
+        "environment",
+        target_version="QEMU 9",
+        accelerator="tcg",
+        guest_image="debian12",
+        guest_kernel="6.1",
+        argv=["qemu", "-m", "512"],
+    )
     made.event("mounted", share=0, line="share0 /mnt/share0 9p rw")
     for number in range(ROWS // 2):
         for name in names:

@@ -48,8 +48,7 @@ def test_a_run_and_its_journal(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_can_be_resumed(tmp_path: Path, number: signal.Signals) -> None:
     args = ["local", "--for", "1h", "--workload", "tree", "--results", str(tmp_path), *QUICK]
-    process = subprocess.Popen(command(*args), stderr=subprocess.PIPE, text=True,
-                               preexec_fn=ordinary_signals)  # noqa: PLW1509 - system calls only
+    process = subprocess.Popen(command(*args), stderr=subprocess.PIPE, text=True, preexec_fn=ordinary_signals)  # noqa: PLW1509 - system calls only
     wait_for_iterations(tmp_path, 1)
     process.send_signal(number)
     process.communicate(timeout=300)

@@ -15,8 +15,16 @@ from soak.inside import common, tree
 
 def context(tmp_path: Path, **more: Any) -> common.Context:
     (tmp_path / "keep").mkdir()
-    config = {"root": str(tmp_path / "assay9-soak-x"), "dir": str(tmp_path), "out": str(tmp_path / "out"),
-              "keep": str(tmp_path / "keep"), "steps": 60, "workers": 2, "check_seconds": 20, **more}  # fmt: skip
+    config = {
+        "root": str(tmp_path / "assay9-soak-x"),
+        "dir": str(tmp_path),
+        "out": str(tmp_path / "out"),
+        "keep": str(tmp_path / "keep"),
+        "steps": 60,
+        "workers": 2,
+        "check_seconds": 20,
+        **more,
+    }
     made = common.Context(config)
     made.fresh_root()
     return made

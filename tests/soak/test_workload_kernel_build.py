@@ -39,12 +39,18 @@ vmlinux: init/ lib/ ; @cat init/main.o lib/one.o lib/two.o > $@
 def tree(directory: Path, extra: str = "") -> Path:
     made = directory / "mini"
     for name, text in {
-        "Makefile": MAKEFILE.replace("EXTRA", extra), "Kconfig": "", "scripts/x.sh": "true\n", "drivers/Kconfig": "",
+        "Makefile": MAKEFILE.replace("EXTRA", extra),
+        "Kconfig": "",
+        "scripts/x.sh": "true\n",
+        "drivers/Kconfig": "",
         "arch/arm/lib/memcpy.S": "",
-        "drivers/unused.c": "int unused;\n", "arch/arm/Kconfig": "", "include/linux/all.h": "#define ALL 1\n",
-        "init/main.c": '#include <generated/user.h>\nchar *user = USER;\n',
-        "lib/one.c": "#include <linux/all.h>\nint one = ALL;\n", "lib/two.c": "int two = 2;\n",
-    }.items():  # fmt: skip
+        "drivers/unused.c": "int unused;\n",
+        "arch/arm/Kconfig": "",
+        "include/linux/all.h": "#define ALL 1\n",
+        "init/main.c": "#include <generated/user.h>\nchar *user = USER;\n",
+        "lib/one.c": "#include <linux/all.h>\nint one = ALL;\n",
+        "lib/two.c": "int two = 2;\n",
+    }.items():
         path = made / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -63,8 +69,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def build(directory: Path, count: int = 1, extra: str = "", **options: object) -> list[Iteration]:
-    soaked(directory, options={"source": str(tree(directory, extra)), **options}, workload="kernel-build",
-           iterations=count)  # fmt: skip
+    soaked(
+        directory, options={"source": str(tree(directory, extra)), **options}, workload="kernel-build", iterations=count
+    )
     return iterations(directory)
 
 
@@ -184,4 +191,8 @@ def test_differing_sources_are_told_apart(tmp_path: Path) -> None:
     (made / "Kconfig").unlink()
     (made / "Kconfig").symlink_to("Makefile")
     assert {line.split(":")[0] for line in differing(str(made), said, lambda: None)} == {
-        "Kconfig", "init/main.c", "lib/one.c", "scripts/link"}  # fmt: skip
+        "Kconfig",
+        "init/main.c",
+        "lib/one.c",
+        "scripts/link",
+    }

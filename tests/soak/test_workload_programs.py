@@ -19,9 +19,12 @@ from tests.soak.inside_context import Alone
 
 @pytest.mark.parametrize(
     ("program", "iterate", "options"),
-    [("git", git_work.iterate, {"commits": 2}), ("sh", sqlite_work.iterate, {"kills": 1, "seconds": 0.3}),
-     ("tar", tar_work.iterate, {"entries": 60})],
-)  # fmt: skip
+    [
+        ("git", git_work.iterate, {"commits": 2}),
+        ("sh", sqlite_work.iterate, {"kills": 1, "seconds": 0.3}),
+        ("tar", tar_work.iterate, {"entries": 60}),
+    ],
+)
 def test_one_iteration_on_a_sound_file_system(
     tmp_path: Path, program: str, iterate: Callable[..., dict[str, Any]], options: dict[str, Any]
 ) -> None:

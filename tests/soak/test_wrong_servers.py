@@ -17,8 +17,10 @@ from soak.inside import common
 from soak.report.write import write
 from tests.soak.runs import Killing, judged, judgement, plan, soaked
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"),
-                                reason="mounts a file system in user space in a namespace: needs root")  # fmt: skip
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not os.path.exists("/dev/fuse"),
+    reason="mounts a file system in user space in a namespace: needs root",
+)
 
 
 def test_a_right_server_passes(tmp_path: Path) -> None:
@@ -27,8 +29,14 @@ def test_a_right_server_passes(tmp_path: Path) -> None:
 
 
 def test_a_leak_of_a_kilobyte_a_request(tmp_path: Path) -> None:
-    facts, _ = soaked(tmp_path, "--leak", "1024", options={"steps": 20}, iterations=1_000_000,
-                      until=judged("leak: memory of the device", "fail"))  # fmt: skip
+    facts, _ = soaked(
+        tmp_path,
+        "--leak",
+        "1024",
+        options={"steps": 20},
+        iterations=1_000_000,
+        until=judged("leak: memory of the device", "fail"),
+    )
     found = judgement(facts, "leak: memory of the device")
     assert found.verdict == "fail", found
     assert facts.verdict == "fail"
@@ -53,8 +61,14 @@ def test_slower_by_a_share_an_iteration(tmp_path: Path) -> None:
 
     How many iterations a judge needs for how much, on an idle and on a busy host, is tried in test_judges_power.
     """
-    facts, _ = soaked(tmp_path, "--slower", "0.3", options={"steps": 6, "workers": 1}, iterations=1_000_000,
-                      until=judged("slowdown: iterations", "fail"))  # fmt: skip
+    facts, _ = soaked(
+        tmp_path,
+        "--slower",
+        "0.3",
+        options={"steps": 6, "workers": 1},
+        iterations=1_000_000,
+        until=judged("slowdown: iterations", "fail"),
+    )
     found = judgement(facts, "slowdown: iterations")
     assert found.verdict == "fail", found
     assert found.figures["share_per_step"] > 0.05, found

@@ -135,9 +135,27 @@ class WrongServer(mfusepy.Operations):  # type: ignore[misc]
 
 
 CALLS = (
-    "getattr", "readdir", "mkdir", "rmdir", "unlink", "rename", "link", "symlink", "readlink", "create", "open", "read",
-    "write", "truncate", "fsync", "release", "chmod", "chown", "utimens", "statfs",
-)  # fmt: skip
+    "getattr",
+    "readdir",
+    "mkdir",
+    "rmdir",
+    "unlink",
+    "rename",
+    "link",
+    "symlink",
+    "readlink",
+    "create",
+    "open",
+    "read",
+    "write",
+    "truncate",
+    "fsync",
+    "release",
+    "chmod",
+    "chown",
+    "utimens",
+    "statfs",
+)
 for name in CALLS:
     setattr(WrongServer, name, counted(getattr(WrongServer, name)))
 
@@ -156,9 +174,20 @@ def main() -> None:
     sys.setswitchinterval(0.001)
     # nothing is cached: the kernel asks for everything, every time
     server = WrongServer(os.path.realpath(faults.export), faults)
-    mfusepy.FUSE(server, faults.mountpoint, foreground=True, nothreads=True,
-                 attr_timeout=0, entry_timeout=0, negative_timeout=0, direct_io=True, use_ino=True, allow_other=True,
-                 default_permissions=True, fsname="wrong")  # fmt: skip
+    mfusepy.FUSE(
+        server,
+        faults.mountpoint,
+        foreground=True,
+        nothreads=True,
+        attr_timeout=0,
+        entry_timeout=0,
+        negative_timeout=0,
+        direct_io=True,
+        use_ino=True,
+        allow_other=True,
+        default_permissions=True,
+        fsname="wrong",
+    )
 
 
 if __name__ == "__main__":

@@ -53,9 +53,7 @@ Piece = tuple[int, int, bool]
 class Driver:
     """Drives queue 0 of a device of its own."""
 
-    def __init__(
-        self, features: int = 0, size: int = 16, store: Store | None = None, busy_poll: float = 0.0
-    ) -> None:
+    def __init__(self, features: int = 0, size: int = 16, store: Store | None = None, busy_poll: float = 0.0) -> None:
         self.health = Health()
         exports = Exports(Export(store or MemoryStore()))
         self.device = Device("device", b"tag", lambda: Session(exports, OPERATIONS, health=self.health), busy_poll)
@@ -67,10 +65,7 @@ class Driver:
         os.ftruncate(number, SIZE)
         self.memory = mmap.mmap(number, SIZE)
         half = SIZE // 2
-        regions = [
-            Region(MemoryRegion(BASE + at, half, USER + at, at), number)
-            for at in (0, half)
-        ]  # fmt: skip
+        regions = [Region(MemoryRegion(BASE + at, half, USER + at, at), number) for at in (0, half)]
         os.close(number)
         self.device.set_memory(GuestMemory(regions))
         self.queue: Queue = self.device.queues[0]
@@ -121,9 +116,11 @@ class Driver:
         if table is not None:
             for index, (at, length, flags) in enumerate(entries):
                 more = DESC_NEXT if index + 1 < len(entries) and not self.packed else 0
-                DESCRIPTOR.pack_into(self.memory, table + DESC_SIZE * index, at, length, flags | more, index + 1) \
-                    if not self.packed else \
-                    DESCRIPTOR.pack_into(self.memory, table + DESC_SIZE * index, at, length, 0, flags)  # fmt: skip
+                DESCRIPTOR.pack_into(
+                    self.memory, table + DESC_SIZE * index, at, length, flags | more, index + 1
+                ) if not self.packed else DESCRIPTOR.pack_into(
+                    self.memory, table + DESC_SIZE * index, at, length, 0, flags
+                )
             entries = [(BASE + table, DESC_SIZE * len(entries), DESC_INDIRECT)]
         return self._offer_packed(pieces, entries) if self.packed else self._offer_split(pieces, entries)
 

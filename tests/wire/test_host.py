@@ -82,9 +82,10 @@ def test_what_is_gone_is_a_finding_that_names_it(
 
 
 @pytest.mark.parametrize(
-    ("call", "look"), [one for one in LOOKING if one[0] not in ("open", "setxattr")],
+    ("call", "look"),
+    [one for one in LOOKING if one[0] not in ("open", "setxattr")],
     ids=[call for call, _ in LOOKING if call not in ("open", "setxattr")],
-)  # fmt: skip
+)
 def test_what_cannot_be_looked_at_is_no_fault_of_the_target(
     host: HostDirectory, monkeypatch: pytest.MonkeyPatch, call: str, look: Callable[[HostDirectory], Any]
 ) -> None:

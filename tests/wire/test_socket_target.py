@@ -105,10 +105,29 @@ def test_an_unknown_tree(served: tuple[str, Path]) -> None:
 def test_a_run(served: tuple[str, Path], tmp_path: Path) -> None:
     address, export = served
     done = subprocess.run(
-        [sys.executable, "-m", "assay9", "run", "socket", "--layer", "wire", "--family", "node", "--jobs", "1",
-         "--results", str(tmp_path / "results"), f"--address={address}", f"--export={export}"],
-        capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "NO_COLOR": "1"},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "assay9",
+            "run",
+            "socket",
+            "--layer",
+            "wire",
+            "--family",
+            "node",
+            "--jobs",
+            "1",
+            "--results",
+            str(tmp_path / "results"),
+            f"--address={address}",
+            f"--export={export}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-500:]
     assert "nothing unexpected" in done.stdout
 
@@ -162,8 +181,10 @@ RVERSION = 'b"\\x15\\0\\0\\0\\x65\\xff\\xff\\0\\x20\\0\\0\\x08\\x009P2000.u"'
 def test_a_command_of_another_dialect_is_told_in_one_line_too(tmp_path: Path, reply: str, said: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "assay9", "run", str(command_target(tmp_path, reply)), "--results", str(tmp_path / "r")],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2, done.stderr
     assert "does not speak 9P2000.L: " in done.stderr and said in done.stderr
     assert len(done.stderr.splitlines()) == 1 and not done.stdout

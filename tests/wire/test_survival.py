@@ -49,18 +49,31 @@ def kills_unseen(wire: Wire) -> None:
 def case_of(function: Callable[[Wire], None]) -> Case:
     """`function` as a case, outside of the library."""
     return Case(
-        id=f"FAKE-{len(function.__name__):03}", layer="wire", family="fake", requirement=function.__doc__ or "",
-        source="-", severity="must", covers=(), caches=(), cached_too=False, needs=(), mount="", control=False,
-        seconds=20.0, function=function,
-    )  # fmt: skip
+        id=f"FAKE-{len(function.__name__):03}",
+        layer="wire",
+        family="fake",
+        requirement=function.__doc__ or "",
+        source="-",
+        severity="must",
+        covers=(),
+        caches=(),
+        cached_too=False,
+        needs=(),
+        mount="",
+        control=False,
+        seconds=20.0,
+        function=function,
+    )
 
 
 @pytest.fixture
 def runner(tmp_path: Path) -> Iterator[WireRunner]:
     target = Target(
-        name="fake", kind="server", title="dies and hangs",
+        name="fake",
+        kind="server",
+        title="dies and hangs",
         server={"program": "command", "arguments": [sys.executable, str(FAKE), "{unix}"]},
-    )  # fmt: skip
+    )
     made = WireRunner(target, tmp_path, {}, "main")
     made.start()
     assert made.broken is None, made.broken
@@ -77,9 +90,7 @@ def pid(runner: WireRunner) -> int | None:
 
 
 @pytest.mark.parametrize("fatal", [kills, kills_unseen])
-def test_death_is_charged_to_the_case_and_the_run_goes_on(
-    runner: WireRunner, fatal: Callable[[Wire], None]
-) -> None:
+def test_death_is_charged_to_the_case_and_the_run_goes_on(runner: WireRunner, fatal: Callable[[Wire], None]) -> None:
     first = pid(runner)
     assert run(runner, asks).verdict == "pass"
     assert pid(runner) == first

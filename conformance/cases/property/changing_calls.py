@@ -55,9 +55,19 @@ CHANGING_CALLS = (
 GROUPS: dict[str, list[ChangingCall]] = {"open": [], "attributes": [], "directory": [], "names": [], "xattr": []}
 """The calls by what they change: cases take a group at a time, because each needs a mount of its own."""
 
-_GROUP_OF = {"create": "open", "open": "open", "mkdir": "directory", "rmdir": "directory", "unlink": "names",
-             "rename": "names", "link": "names", "symlink": "names", "mkfifo": "names", "setxattr": "xattr",
-             "removexattr": "xattr"}  # fmt: skip
+_GROUP_OF = {
+    "create": "open",
+    "open": "open",
+    "mkdir": "directory",
+    "rmdir": "directory",
+    "unlink": "names",
+    "rename": "names",
+    "link": "names",
+    "symlink": "names",
+    "mkfifo": "names",
+    "setxattr": "xattr",
+    "removexattr": "xattr",
+}
 for _call in CHANGING_CALLS:
     GROUPS[_GROUP_OF.get(_call.name.partition("-")[0], "attributes")].append(_call)
 
@@ -89,8 +99,9 @@ def state(share: Share) -> dict[str, object]:
         path = f"d/{name}".rstrip("/")
         kept |= {
             f"{field.removeprefix('st_')} of {path!r}": value
-            for field, value in outside.quietly("lstat", path).items() if field != "st_atime_ns"
-        }  # fmt: skip
+            for field, value in outside.quietly("lstat", path).items()
+            if field != "st_atime_ns"
+        }
     kept["content of 'd/file'"] = outside.quietly("slurp", "d/file")
     kept["attributes of 'd/file'"] = outside.quietly("listxattr", "d/file")
     return kept

@@ -129,8 +129,13 @@ def test_unmounting_one(share: Share) -> None:
 def test_each_mounted_in_its_own_way(share: Share) -> None:
     """Four shares mounted at once with different cache modes and message sizes hold each what was written there.
     Source: mount(8): options belong to a mount; 9P: msize is negotiated session by session."""
-    shares = [share, *(share.beside(number, parse(text)) for number, text in
-                       ((1, "cache=mmap,msize=8192"), (2, "cache=loose"), (3, "cache=none,msize=4096")))]  # fmt: skip
+    shares = [
+        share,
+        *(
+            share.beside(number, parse(text))
+            for number, text in ((1, "cache=mmap,msize=8192"), (2, "cache=loose"), (3, "cache=none,msize=4096"))
+        ),
+    ]
     for number, one in enumerate(shares):
         one.inside.create("fred")
         fd = one.inside.open("fred", os.O_RDWR)

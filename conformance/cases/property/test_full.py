@@ -60,8 +60,12 @@ def same_on_both(share: Share, path: str, content: bytes) -> None:
 def begins(share: Share, path: str, content: bytes, least: int) -> None:
     """The file holds a beginning of `content`, at least so many bytes of it, on both sides."""
     length = len(share.outside.slurp(path, 8 * MIB))
-    holds(f"{path!r} outside holds the {least} bytes that write(2) took", length >= least, seen=f"{length} bytes",
-          code="content")  # fmt: skip
+    holds(
+        f"{path!r} outside holds the {least} bytes that write(2) took",
+        length >= least,
+        seen=f"{length} bytes",
+        code="content",
+    )
     same_on_both(share, path, content[:length])
 
 

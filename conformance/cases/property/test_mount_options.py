@@ -25,11 +25,26 @@ ONCE = ("none",)
 """These cases mount a share of their own: how the case's first one is mounted does not matter."""
 
 ASKED = [
-    "cache=none", "cache=readahead", "cache=mmap", "cache=loose", "cache=fscache", "msize=4096", "msize=8192",
-    "msize=65536", "msize=131072", f"msize={LARGEST_MSIZE}", "access=user", "access=any", "access=0", "access=1001",
-    "access=client", "version=9p2000.u,access=user", "posixacl", "cache=loose,msize=8192,posixacl",
+    "cache=none",
+    "cache=readahead",
+    "cache=mmap",
+    "cache=loose",
+    "cache=fscache",
+    "msize=4096",
+    "msize=8192",
+    "msize=65536",
+    "msize=131072",
+    f"msize={LARGEST_MSIZE}",
+    "access=user",
+    "access=any",
+    "access=0",
+    "access=1001",
+    "access=client",
+    "version=9p2000.u,access=user",
+    "posixacl",
+    "cache=loose,msize=8192,posixacl",
     "cache=mmap,access=user,msize=262144",
-]  # fmt: skip
+]
 
 
 @contextmanager

@@ -97,8 +97,13 @@ def test_no_rename_or_link_across(share: Share) -> None:
             share.inside.create(name, name.encode())
         for name in ("dir", "t/room"):
             share.inside.mkdir(name)
-        for source, target in (("fred", "t/fred"), ("t/barney", "barney"), ("dir", "t/dir"), ("t/room", "room"),
-                               ("fred", "t/barney")):  # fmt: skip
+        for source, target in (
+            ("fred", "t/fred"),
+            ("t/barney", "barney"),
+            ("dir", "t/dir"),
+            ("t/room", "room"),
+            ("fred", "t/barney"),
+        ):
             share.inside.refuses(EXDEV).rename(source, target)
         share.inside.refuses(EXDEV).link("fred", "t/fred")
         share.inside.refuses(EXDEV).link("t/barney", "barney")

@@ -151,8 +151,9 @@ def test_links_are_plain_files(share: Share, model: SecurityModel) -> None:
 
 @case("MODEL-005", needs=NEEDS, control=False, covers=[Tmknod], caches=DIRECT_CACHES)
 @pytest.mark.parametrize("model", MAPPED)
-@pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK],
-                         ids=["char", "block", "fifo", "socket"])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind", [stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK], ids=["char", "block", "fifo", "socket"]
+)
 def test_special_files_are_plain_files(share: Share, model: SecurityModel, kind: int) -> None:
     """In the mapped models the guest makes fifos, sockets and device nodes with their mode and number, and the host
     has plain empty files.

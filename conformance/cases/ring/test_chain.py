@@ -45,8 +45,11 @@ def test_header_split(ring: Ring, layout: int, cut: int) -> None:
     ring.right(ring.exchange([*pieces(ring, request, [cut]), ring.writable(4096)]))
 
 
-@pytest.mark.parametrize("lengths", [(1, 1, 1, 1, 1, 1, 1, 400), (3, 4, 400), (7, 153, 1), (11, 400), (159, 1, 64)],
-                         ids=lambda v: "-".join(map(str, v)))  # fmt: skip
+@pytest.mark.parametrize(
+    "lengths",
+    [(1, 1, 1, 1, 1, 1, 1, 400), (3, 4, 400), (7, 153, 1), (11, 400), (159, 1, 64)],
+    ids=lambda v: "-".join(map(str, v)),
+)
 @both_layouts
 @case("CHAIN-004")
 def test_reply_split(ring: Ring, layout: int, lengths: tuple[int, ...]) -> None:
@@ -133,8 +136,12 @@ def test_index_wraps(ring: Ring, layout: int) -> None:
             used = ring.collect()
             wanted -= len(used)
             lengths = {element.length for element in used}
-            require("equal requests have one used length, which is not 0", len(lengths) == 1 and 0 not in lengths,
-                    seen=lengths, code="ring")  # fmt: skip
+            require(
+                "equal requests have one used length, which is not 0",
+                len(lengths) == 1 and 0 not in lengths,
+                seen=lengths,
+                code="ring",
+            )
         left -= flock
     ring.serves()
 

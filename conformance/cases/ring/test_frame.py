@@ -58,8 +58,12 @@ def test_reply_does_not_fit(ring: Ring, room: int) -> None:
     ring.queue.publish()
     ring.queue.kick()
     seen = ring.fate(chain)
-    equal(f"bytes of a reply of 160 in room for {room}", len(seen.reply) if seen.kind == "processed" else 0, 0,
-          code="ring")  # fmt: skip
+    equal(
+        f"bytes of a reply of 160 in room for {room}",
+        len(seen.reply) if seen.kind == "processed" else 0,
+        0,
+        code="ring",
+    )
 
 
 @case("FRAME-004")

@@ -61,8 +61,14 @@ def test_loop(ring: Ring) -> None:
     """A chain that leads back to itself is refused.
     Source: virtio 1.3, 2.7.5 (no loops), 2.1.2 (DEVICE_NEEDS_RESET)."""
     out, back = _request(running(ring))
-    _bad(ring, [Descriptor(out.address, out.length, DESC_NEXT, 1),
-                Descriptor(back.address, back.length, DESC_WRITE | DESC_NEXT, 1)], back)  # fmt: skip
+    _bad(
+        ring,
+        [
+            Descriptor(out.address, out.length, DESC_NEXT, 1),
+            Descriptor(back.address, back.length, DESC_WRITE | DESC_NEXT, 1),
+        ],
+        back,
+    )
 
 
 @case("ILLEGAL-002")
@@ -70,9 +76,14 @@ def test_long_loop(ring: Ring) -> None:
     """A loop through all of the table but two entries is refused.  Source: virtio 1.3, 2.7.5."""
     out, back = _request(running(ring))
     size = ring.split.size - 2  # the last two entries are for the sound request behind it
-    _bad(ring, [Descriptor(out.address, out.length, DESC_NEXT, 1),
-                *(Descriptor(back.address, 8, DESC_WRITE | DESC_NEXT, (i + 1) % size) for i in range(1, size))],
-         back)  # fmt: skip
+    _bad(
+        ring,
+        [
+            Descriptor(out.address, out.length, DESC_NEXT, 1),
+            *(Descriptor(back.address, 8, DESC_WRITE | DESC_NEXT, (i + 1) % size) for i in range(1, size)),
+        ],
+        back,
+    )
 
 
 @pytest.mark.parametrize("beyond", [0, 1, 30000])
@@ -97,8 +108,11 @@ def test_writable_before_readable(ring: Ring) -> None:
     """Device-writable descriptors before readable ones are refused.  Source: virtio 1.3, 2.7.4.2 (the driver MUST place
     device-writable elements after any device-readable ones)."""
     out, back = _request(running(ring))
-    _bad(ring, [Descriptor(back.address, back.length, DESC_WRITE | DESC_NEXT, 1),
-                Descriptor(out.address, out.length, 0, 0)], back)  # fmt: skip
+    _bad(
+        ring,
+        [Descriptor(back.address, back.length, DESC_WRITE | DESC_NEXT, 1), Descriptor(out.address, out.length, 0, 0)],
+        back,
+    )
 
 
 @case("ILLEGAL-006")
@@ -123,8 +137,14 @@ def test_zero_length(ring: Ring, which: str) -> None:
     """Descriptors of no length make no request and no room: the chain is refused.  Source: intro(5), a message begins
     with size[4] type[1] tag[2], of which nothing is there, or has no room; virtio 1.3, 2.1.2."""
     out, back = _request(running(ring))
-    _bad(ring, [Descriptor(out.address, 0 if which != "writable" else out.length, DESC_NEXT, 1),
-                Descriptor(back.address, 0 if which != "readable" else back.length, DESC_WRITE, 0)], back)  # fmt: skip
+    _bad(
+        ring,
+        [
+            Descriptor(out.address, 0 if which != "writable" else out.length, DESC_NEXT, 1),
+            Descriptor(back.address, 0 if which != "readable" else back.length, DESC_WRITE, 0),
+        ],
+        back,
+    )
 
 
 def _request_at(out: Segment, back: Segment) -> list[Descriptor]:
@@ -190,8 +210,9 @@ def _table(ring: Ring, entries: list[Descriptor], room: int = 0) -> int:
 
 def _good_table(ring: Ring) -> tuple[int, Segment]:
     out, back = _request(ring)
-    return _table(ring, [Descriptor(out.address, out.length, DESC_NEXT, 1),
-                         Descriptor(back.address, back.length, DESC_WRITE, 0)]), back  # fmt: skip
+    return _table(
+        ring, [Descriptor(out.address, out.length, DESC_NEXT, 1), Descriptor(back.address, back.length, DESC_WRITE, 0)]
+    ), back
 
 
 @case("ILLEGAL-012")
@@ -208,8 +229,10 @@ def _indirect_and_next(ring: Ring) -> list[Descriptor]:
     running(ring, INDIRECT)
     table, _ = _good_table(ring)
     more = ring.writable(64)
-    return [Descriptor(table, 2 * DESC_SIZE, DESC_INDIRECT | DESC_NEXT, 1),
-            Descriptor(more.address, more.length, DESC_WRITE, 0)]  # fmt: skip
+    return [
+        Descriptor(table, 2 * DESC_SIZE, DESC_INDIRECT | DESC_NEXT, 1),
+        Descriptor(more.address, more.length, DESC_WRITE, 0),
+    ]
 
 
 @case("ILLEGAL-013")
@@ -239,8 +262,9 @@ def test_indirect_next_out_of_table(ring: Ring) -> None:
     """A `next` beyond an indirect table's end is refused, memory there or not.  Source: virtio 1.3, 2.7.5.3.1."""
     running(ring, INDIRECT)
     out, back = _request(ring)
-    table = _table(ring, [Descriptor(out.address, out.length, DESC_NEXT, 1),
-                          Descriptor(back.address, back.length, DESC_WRITE, 0)])  # fmt: skip
+    table = _table(
+        ring, [Descriptor(out.address, out.length, DESC_NEXT, 1), Descriptor(back.address, back.length, DESC_WRITE, 0)]
+    )
     _bad(ring, [Descriptor(table, DESC_SIZE, DESC_INDIRECT, 0)], back)
 
 
@@ -249,8 +273,13 @@ def test_indirect_loop(ring: Ring) -> None:
     """A loop in an indirect table is refused.  Source: virtio 1.3, 2.7.5.3."""
     running(ring, INDIRECT)
     out, back = _request(ring)
-    table = _table(ring, [Descriptor(out.address, out.length, DESC_NEXT, 1),
-                          Descriptor(back.address, back.length, DESC_WRITE | DESC_NEXT, 1)])  # fmt: skip
+    table = _table(
+        ring,
+        [
+            Descriptor(out.address, out.length, DESC_NEXT, 1),
+            Descriptor(back.address, back.length, DESC_WRITE | DESC_NEXT, 1),
+        ],
+    )
     _bad(ring, [Descriptor(table, 2 * DESC_SIZE, DESC_INDIRECT, 0)], back)
 
 

@@ -68,8 +68,13 @@ def test_random_invalid_chains(ring: Ring) -> None:
     found: list[Finding] = []
     any_chain: Any = st.lists(descriptor, min_size=1, max_size=6)
 
-    @settings(max_examples=scaled(300), deadline=None, database=None, derandomize=True,
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @settings(
+        max_examples=scaled(300),
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(any_chain, st.integers(0, _SIZE), st.integers(0, 3))
     def attempt(descriptors: list[tuple[int, int, int, int]], head: int, jump: int) -> None:
         try:

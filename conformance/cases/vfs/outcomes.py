@@ -79,7 +79,7 @@ def must_answer(vantage: Vantage, what: str, calls: Sequence[tuple[str, Sequence
 
 def changes(
     what: str, before: Comparison, after: Comparison, *, must: Collection[str] = (), may: Collection[str] | None = ()
-) -> bool:  # fmt: skip
+) -> bool:
     """See `conformance.checks.changes`, of what two comparisons of one file saw inside."""
     return checks.changes(what, before.inside, after.inside, must=must, may=may)
 
@@ -92,7 +92,7 @@ def plain(seen: Mapping[str, Any], *, but: Collection[str] = ()) -> dict[str, An
 
 def has_pattern(
     what: str, vantage: Vantage, file: str | int, length: int, seed: int = 0, offset: int | None = None
-) -> bool:  # fmt: skip
+) -> bool:
     """The file (a path, or a descriptor) holds `length` bytes of the agent's pattern `seed`, and no more.
 
     With `offset` these bytes stand there in the descriptor's file, and others may follow. What is wrong is looked at

@@ -107,9 +107,15 @@ def test_the_answer_is_what_open_says(share: Share) -> None:
 
 
 @case("ACCESS-005", covers=[Twalk])
-@pytest.mark.parametrize("call", [PathCall("access", (os.F_OK,)), PathCall("faccessat2", (os.R_OK,)),
-                                  PathCall("faccessat2", (os.F_OK, AT_SYMLINK_NOFOLLOW), follows=False)],
-                         ids=["access", "faccessat2", "nofollow"])  # fmt: skip
+@pytest.mark.parametrize(
+    "call",
+    [
+        PathCall("access", (os.F_OK,)),
+        PathCall("faccessat2", (os.R_OK,)),
+        PathCall("faccessat2", (os.F_OK, AT_SYMLINK_NOFOLLOW), follows=False),
+    ],
+    ids=["access", "faccessat2", "nofollow"],
+)
 def test_path_errors(share: Share, call: PathCall) -> None:
     """access(2) of a bad path fails with ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG or EACCES.
     Source: access(2) ERRORS."""

@@ -158,8 +158,13 @@ def test_a_file_has_no_default_acl(share: Share) -> None:
     acls_are(share, "fred")
 
 
-@case("ACL-011", covers=[Txattrwalk], needs=["acl", "guest-root", "passthrough-ownership"], mount="posixacl",
-      caches=("none",))  # fmt: skip
+@case(
+    "ACL-011",
+    covers=[Txattrwalk],
+    needs=["acl", "guest-root", "passthrough-ownership"],
+    mount="posixacl",
+    caches=("none",),
+)
 def test_the_hosts_acl_is_seen_and_enforced(share: Share) -> None:
     """An ACL that the host set is read inside and decides who may open the file.
     Source: fs/9p/acl.c v9fs_get_acl; acl(5)."""

@@ -82,8 +82,10 @@ def test_exclusive_creation_has_one_winner(share: Share, where: str) -> None:
     first, second = rivals(share, where)
     with share.without_comparison():
         wait = pace(share, first, where)
-        calls = [first.start("try_create_exclusively", "name", 60),
-                 second.start("try_create_exclusively", "name", 60, wait)]  # fmt: skip
+        calls = [
+            first.start("try_create_exclusively", "name", 60),
+            second.start("try_create_exclusively", "name", 60, wait),
+        ]
         won = [call.result() for call in calls]
     equal("names that both processes created with O_EXCL", set(won[0]) & set(won[1]), set())
     equal("names that one of them created", set(won[0]) | set(won[1]), set(range(60)))

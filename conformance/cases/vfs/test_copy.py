@@ -155,8 +155,9 @@ def test_sendfile_of_bad_descriptors(share: Share) -> None:
     share.inside.refuses(EBADF).sendfile(dst, share.inside.open("from", os.O_WRONLY), 0, 5)
     share.inside.refuses(EBADF).sendfile(share.inside.open("to"), src, 0, 5)
     share.inside.refuses(EINVAL).sendfile(share.inside.open("to", os.O_WRONLY | os.O_APPEND), src, 0, 5)
-    share.inside.refuses(EINVAL, ESPIPE, because="sendfile(2): in_fd must support mmap-like operations"
-                         ).sendfile(dst, reader, 0, 5)  # fmt: skip
+    share.inside.refuses(EINVAL, ESPIPE, because="sendfile(2): in_fd must support mmap-like operations").sendfile(
+        dst, reader, 0, 5
+    )
     equal("content of 'to' inside", share.inside.slurp("to"), b"", code="content")
 
 

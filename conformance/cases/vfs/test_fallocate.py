@@ -27,7 +27,7 @@ MODES = {
     "collapse": (COLLAPSE, BLOCK, BLOCK, DATA[:BLOCK] + DATA[2 * BLOCK :]),
     "insert": (INSERT, BLOCK, BLOCK, DATA[:BLOCK] + ZEROS + DATA[BLOCK:]),
     "unshare": (UNSHARE, 0, BLOCK, DATA),
-}  # fmt: skip
+}
 """What each mode must make of DATA where it works: (mode, offset, length, content)."""
 
 
@@ -64,16 +64,20 @@ def test_fallocate_of_bad_arguments(share: Share) -> None:
     share.inside.refuses(EBADF).fallocate(share.inside.open("fred"), 0, 0, 10)
     share.inside.refuses(EBADF).fallocate(987, 0, 0, 10)
     share.inside.refuses(EFBIG).fallocate(fd, 0, (1 << 63) - 10, 20)
-    share.inside.refuses(ESPIPE, ENODEV, because="fallocate(2) ENODEV, ESPIPE"
-                         ).fallocate(share.inside.open("pipe", os.O_RDWR), 0, 0, 10)  # fmt: skip
+    share.inside.refuses(ESPIPE, ENODEV, because="fallocate(2) ENODEV, ESPIPE").fallocate(
+        share.inside.open("pipe", os.O_RDWR), 0, 0, 10
+    )
     share.inside.refuses(EOPNOTSUPP, EINVAL).fallocate(fd, 1 << 20, 0, 10)
     equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
     share.same_stat("fred")
 
 
 @case("FALLOC-003", covers=[Twrite])
-@pytest.mark.parametrize(("offset", "length"), [(0, 100), (0, 10_000), (9000, 20_000), (50_000, 1)],
-                         ids=["inside", "to-end", "across-end", "beyond"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("offset", "length"),
+    [(0, 100), (0, 10_000), (9000, 20_000), (50_000, 1)],
+    ids=["inside", "to-end", "across-end", "beyond"],
+)
 def test_posix_fallocate(share: Share, offset: int, length: int) -> None:
     """posix_fallocate(3) makes the file at least offset + length long, keeps its bytes and adds zeros; the C
     library writes where the file system cannot allocate.

@@ -13,15 +13,42 @@ from conformance.case import case
 from conformance.checks import equal, holds
 from conformance.vfs.share import Share
 
-(IN_ACCESS, IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_CLOSE_NOWRITE, IN_OPEN, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE,
- IN_DELETE, IN_DELETE_SELF, IN_MOVE_SELF) = (1 << n for n in range(12))  # fmt: skip
+(
+    IN_ACCESS,
+    IN_MODIFY,
+    IN_ATTRIB,
+    IN_CLOSE_WRITE,
+    IN_CLOSE_NOWRITE,
+    IN_OPEN,
+    IN_MOVED_FROM,
+    IN_MOVED_TO,
+    IN_CREATE,
+    IN_DELETE,
+    IN_DELETE_SELF,
+    IN_MOVE_SELF,
+) = (1 << n for n in range(12))
 IN_ISDIR, IN_IGNORED, IN_ONLYDIR, IN_ALL = 0x40000000, 0x8000, 0x01000000, 0xFFF
 
 Events = list[tuple[int, str]]
-NAMES = {1 << n: name for n, name in enumerate((
-    "IN_ACCESS", "IN_MODIFY", "IN_ATTRIB", "IN_CLOSE_WRITE", "IN_CLOSE_NOWRITE", "IN_OPEN", "IN_MOVED_FROM",
-    "IN_MOVED_TO", "IN_CREATE", "IN_DELETE", "IN_DELETE_SELF", "IN_MOVE_SELF"))} | {
-    IN_IGNORED: "IN_IGNORED", IN_ISDIR: "IN_ISDIR"}  # fmt: skip
+NAMES = {
+    1 << n: name
+    for n, name in enumerate(
+        (
+            "IN_ACCESS",
+            "IN_MODIFY",
+            "IN_ATTRIB",
+            "IN_CLOSE_WRITE",
+            "IN_CLOSE_NOWRITE",
+            "IN_OPEN",
+            "IN_MOVED_FROM",
+            "IN_MOVED_TO",
+            "IN_CREATE",
+            "IN_DELETE",
+            "IN_DELETE_SELF",
+            "IN_MOVE_SELF",
+        )
+    )
+} | {IN_IGNORED: "IN_IGNORED", IN_ISDIR: "IN_ISDIR"}
 
 
 def spelt(seen: Events) -> list[str]:

@@ -64,8 +64,11 @@ def test_sequential_write_across_4_gib(share: Share) -> None:
 
 
 @case("IO-204", covers=[Twrite])
-@pytest.mark.parametrize("offset", [(1 << 44) - 4096, 1 << 44, 1 << 62, LARGEST - 4096, LARGEST - 1, LARGEST],
-                         ids=["16TiB-4096", "16TiB", "2^62", "max-4096", "max-1", "max"])  # fmt: skip
+@pytest.mark.parametrize(
+    "offset",
+    [(1 << 44) - 4096, 1 << 44, 1 << 62, LARGEST - 4096, LARGEST - 1, LARGEST],
+    ids=["16TiB-4096", "16TiB", "2^62", "max-4096", "max-1", "max"],
+)
 def test_write_near_the_largest_offset(share: Share, offset: int) -> None:
     """A write at the far end of what a file may be works or fails with EFBIG (EINVAL or EOVERFLOW where
     offset plus count passes 2^63) exactly as it does on the host, and a refused one leaves the file empty.
@@ -85,8 +88,9 @@ def test_write_near_the_largest_offset(share: Share, offset: int) -> None:
 
 
 @case("IO-205", covers=[Tread])
-@pytest.mark.parametrize("offset", [1 << 31, 1 << 32, 1 << 44, 1 << 62, LARGEST - 1],
-                         ids=["2^31", "2^32", "2^44", "2^62", "max-1"])  # fmt: skip
+@pytest.mark.parametrize(
+    "offset", [1 << 31, 1 << 32, 1 << 44, 1 << 62, LARGEST - 1], ids=["2^31", "2^32", "2^44", "2^62", "max-1"]
+)
 def test_read_far_past_the_end(share: Share, offset: int) -> None:
     """A read far past the end returns nothing, as on the host, and no bytes from an offset cut short.
     Source: POSIX read; pread(2)."""

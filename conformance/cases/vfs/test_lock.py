@@ -35,8 +35,9 @@ def still_waits(pending: Pending) -> None:
     returned = pending.finished(0.3)
     if returned:
         pending.result()
-    require("a call that waits for a lock does not return while another process holds it", not returned,
-            code="returned")  # fmt: skip
+    require(
+        "a call that waits for a lock does not return while another process holds it", not returned, code="returned"
+    )
 
 
 def is_granted(pending: Pending) -> None:

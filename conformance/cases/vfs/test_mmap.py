@@ -197,8 +197,9 @@ def test_mmap_of_what_cannot_be(share: Share) -> None:
     for flags in (PRIVATE, SHARED):
         share.inside.refuses(EACCES).mmap(writing, PAGE, READ, flags)
     share.inside.refuses(EACCES).mmap(reading, PAGE, READ | WRITE, SHARED)
-    share.inside.refuses(EOVERFLOW, EINVAL, because="Linux mm/mmap.c file_mmap_ok()"
-                         ).mmap(reading, PAGE, READ, PRIVATE, -PAGE)  # fmt: skip
+    share.inside.refuses(EOVERFLOW, EINVAL, because="Linux mm/mmap.c file_mmap_ok()").mmap(
+        reading, PAGE, READ, PRIVATE, -PAGE
+    )
 
 
 @case("MMAP-011", caches=FRESH_NAMES)

@@ -121,8 +121,9 @@ def test_chmod_follows_symbolic_links(share: Share) -> None:
 
 
 @case("MODE-010", covers=[Tsetattr], needs=["host-root"])
-@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK],
-                         ids=["fifo", "socket", "char", "block"])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK], ids=["fifo", "socket", "char", "block"]
+)
 def test_chmod_of_special_files(share: Share, kind: int) -> None:
     """chmod(2) changes the mode of a fifo, a socket or a device node that the host made, without opening it.
     Source: POSIX chmod; known defect: lf-edge/eve#4186, ENXIO on non-regular files after the fix of

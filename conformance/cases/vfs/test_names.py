@@ -17,14 +17,38 @@ from conformance.vfs.vantage import Vantage
 from protocol.messages import Tlcreate, Tlink, Tmkdir, Trenameat, Tsymlink, Tunlinkat, Twalk
 
 GOOD = {
-    "one-byte": "a", "bytes-255": "n" * 255, "utf8-255": "\u00e9" * 127 + "x", "three-dots": "...",
-    "dot-first": ".hidden", "dot-last": "last.", "dash": "-rf", "space": " ", "spaces": " leading and trailing ",
-    "tab": "a\tb", "newline": "a\nb", "return": "a\rb", "escape": "\x1b[31m", "soh": "\x01", "delete": "\x7f",
-    "backslash": "a\\b", "quotes": "'\"`", "shell": "$(x) *?[a]~;|&<>", "colon": "c:name", "percent": "%s%n%d",
-    "comma": "a=b,c", "utf8": "gr\u00fc\u00dfe", "cjk": "\u65e5\u672c\u8a9e", "emoji": "\U0001f600",
-    "byte-ff": "\udcff", "byte-80": "\udc80", "overlong": "\udcc0\udcaf", "surrogate": "\udced\udca0\udc80",
-    "cut-utf8": "abc\udce6\udc97", "latin1": "caf\udce9", "bytes-ff-255": "\udcff" * 255,
-}  # fmt: skip
+    "one-byte": "a",
+    "bytes-255": "n" * 255,
+    "utf8-255": "\u00e9" * 127 + "x",
+    "three-dots": "...",
+    "dot-first": ".hidden",
+    "dot-last": "last.",
+    "dash": "-rf",
+    "space": " ",
+    "spaces": " leading and trailing ",
+    "tab": "a\tb",
+    "newline": "a\nb",
+    "return": "a\rb",
+    "escape": "\x1b[31m",
+    "soh": "\x01",
+    "delete": "\x7f",
+    "backslash": "a\\b",
+    "quotes": "'\"`",
+    "shell": "$(x) *?[a]~;|&<>",
+    "colon": "c:name",
+    "percent": "%s%n%d",
+    "comma": "a=b,c",
+    "utf8": "gr\u00fc\u00dfe",
+    "cjk": "\u65e5\u672c\u8a9e",
+    "emoji": "\U0001f600",
+    "byte-ff": "\udcff",
+    "byte-80": "\udc80",
+    "overlong": "\udcc0\udcaf",
+    "surrogate": "\udced\udca0\udc80",
+    "cut-utf8": "abc\udce6\udc97",
+    "latin1": "caf\udce9",
+    "bytes-ff-255": "\udcff" * 255,
+}
 """A name of every sort that some server has got wrong; surrogate escapes stand for bytes that are no UTF-8."""
 
 MAKERS: dict[str, Callable[[Any, str], Any]] = {
@@ -71,8 +95,9 @@ def test_a_name_made_outside(share: Share, name: str) -> None:
 
 
 @case("NAMES-003", covers=[Tmkdir, Tsymlink, Tlink, Trenameat, Tlcreate])
-@pytest.mark.parametrize("name", [GOOD["bytes-255"], GOOD["bytes-ff-255"], GOOD["newline"]],
-                         ids=["bytes-255", "bytes-ff-255", "newline"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", [GOOD["bytes-255"], GOOD["bytes-ff-255"], GOOD["newline"]], ids=["bytes-255", "bytes-ff-255", "newline"]
+)
 def test_every_call_takes_the_name(share: Share, name: str) -> None:
     """mkdir(2), symlink(2), link(2), rename(2) and open(2) make the same name, of 255 bytes too, and below a
     directory of that name as well.  Source: POSIX NAME_MAX; 9P2000.L: each message carries name[s]."""
@@ -105,10 +130,16 @@ def test_too_long_a_name(share: Share, length: int) -> None:
 @case("NAMES-006")
 @pytest.mark.parametrize(
     ("maker", "dot", "dotdot", "empty"),
-    [("create", EEXIST, EEXIST, ENOENT), ("mkdir", EEXIST, EEXIST, ENOENT), ("symlink", EEXIST, EEXIST, ENOENT),
-     ("link", EEXIST, EEXIST, ENOENT), ("mknod", EEXIST, EEXIST, ENOENT), ("rename", EBUSY, EBUSY, ENOENT)],
+    [
+        ("create", EEXIST, EEXIST, ENOENT),
+        ("mkdir", EEXIST, EEXIST, ENOENT),
+        ("symlink", EEXIST, EEXIST, ENOENT),
+        ("link", EEXIST, EEXIST, ENOENT),
+        ("mknod", EEXIST, EEXIST, ENOENT),
+        ("rename", EBUSY, EBUSY, ENOENT),
+    ],
     ids=["create", "mkdir", "symlink", "link", "mknod", "rename"],
-)  # fmt: skip
+)
 def test_names_that_stand_for_something_else(share: Share, maker: str, dot: int, dotdot: int, empty: int) -> None:
     """ ".", "..", "/" and the empty name cannot be made: EEXIST (rename: EBUSY) and ENOENT; nothing changes.
     Source: path_resolution(7); POSIX 4.13; open(2) EEXIST with O_EXCL; Linux fs/namei.c: LAST_NORM is demanded;

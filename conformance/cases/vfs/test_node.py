@@ -27,8 +27,13 @@ MKNOD = Operation("mknod", lambda v, path: v.mknod(path, stat.S_IFREG | 0o644), 
 MKFIFO = Operation("mkfifo", lambda v, path: v.mkfifo(path), needs="nothing")
 BIND = Operation("bind", lambda v, path: v.bind_socket(path), needs="nothing")
 
-KINDS = {"fifo": stat.S_IFIFO, "socket": stat.S_IFSOCK, "char": stat.S_IFCHR, "block": stat.S_IFBLK,
-         "regular": stat.S_IFREG}  # fmt: skip
+KINDS = {
+    "fifo": stat.S_IFIFO,
+    "socket": stat.S_IFSOCK,
+    "char": stat.S_IFCHR,
+    "block": stat.S_IFBLK,
+    "regular": stat.S_IFREG,
+}
 DEVICES = ("char", "block")
 NULL = os.makedev(1, 3)
 
@@ -70,7 +75,7 @@ def test_mknod_makes_a_node(share: Share, kind: str) -> None:
 @case("NODE-002", covers=[Tmknod], needs=["mknod"])
 @pytest.mark.parametrize(
     "numbers", [(0, 1), (1, 3), (255, 255), (256, 256), (4095, 1048575)], ids=["0-1", "1-3", "255", "256", "max"]
-)  # fmt: skip
+)
 def test_device_numbers(share: Share, numbers: tuple[int, int]) -> None:
     """mknod(2) keeps the device number of a node, up to the largest that Linux knows.
     Source: mknod(2), makedev(3); 9P2000.L Tmknod major[4] minor[4]; Linux: 12 bits and 20 bits."""
@@ -274,9 +279,12 @@ def test_a_socket_after_its_listener(share: Share) -> None:
 def test_bind_at_a_taken_name(share: Share, kind: str) -> None:
     """bind(2) at a name that is taken fails with EADDRINUSE, whatever is there, and changes nothing.
     Source: bind(2) EADDRINUSE; Linux net/unix/af_unix.c: EEXIST becomes EADDRINUSE."""
-    {"file": lambda: share.inside.create("sock", b"abc"), "directory": lambda: share.inside.mkdir("sock"),
-     "symlink": lambda: share.inside.symlink("nowhere", "sock"),
-     "fifo": lambda: share.outside.mkfifo("sock")}[kind]()  # fmt: skip
+    {
+        "file": lambda: share.inside.create("sock", b"abc"),
+        "directory": lambda: share.inside.mkdir("sock"),
+        "symlink": lambda: share.inside.symlink("nowhere", "sock"),
+        "fifo": lambda: share.outside.mkfifo("sock"),
+    }[kind]()
     before = share.same_stat("sock")
     share.inside.refuses(EADDRINUSE).bind_socket("sock")
     changes("'sock' by bind(2) that failed", before, share.same_stat("sock"))

@@ -210,12 +210,31 @@ def test_creat_through_a_dangling_link(share: Share) -> None:
 @case("OPEN-016")
 @pytest.mark.parametrize(
     ("name", "wanted"),
-    [("nobody", ENOENT), ("", ENOENT), ("nodir/fred", ENOENT), ("dangling", ENOENT), ("file/fred", ENOTDIR),
-     ("file/", ENOTDIR), ("loop", ELOOP), ("loop/fred", ELOOP), ("n" * 256, ENAMETOOLONG),
-     ("d/" * 2048 + "x", ENAMETOOLONG)],
-    ids=["missing", "empty", "missing-dir", "dangling", "below-file", "slash-file", "loop", "below-loop",
-         "256", "pathmax"],
-)  # fmt: skip
+    [
+        ("nobody", ENOENT),
+        ("", ENOENT),
+        ("nodir/fred", ENOENT),
+        ("dangling", ENOENT),
+        ("file/fred", ENOTDIR),
+        ("file/", ENOTDIR),
+        ("loop", ELOOP),
+        ("loop/fred", ELOOP),
+        ("n" * 256, ENAMETOOLONG),
+        ("d/" * 2048 + "x", ENAMETOOLONG),
+    ],
+    ids=[
+        "missing",
+        "empty",
+        "missing-dir",
+        "dangling",
+        "below-file",
+        "slash-file",
+        "loop",
+        "below-loop",
+        "256",
+        "pathmax",
+    ],
+)
 def test_open_of_a_name_that_cannot_be(share: Share, name: str, wanted: int) -> None:
     """open(2) of a name that leads nowhere fails with the errno of path resolution, and makes nothing.
     Source: open(2) ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG; path_resolution(7)."""
@@ -231,9 +250,10 @@ def test_open_of_a_name_that_cannot_be(share: Share, name: str, wanted: int) -> 
 
 @case("OPEN-017")
 @pytest.mark.parametrize(
-    "flags", [os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_RDONLY | os.O_TRUNC],
+    "flags",
+    [os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_RDONLY | os.O_TRUNC],
     ids=["wronly", "rdwr", "creat", "trunc"],
-)  # fmt: skip
+)
 def test_open_of_a_directory_for_writing(share: Share, flags: int) -> None:
     """open(2) of a directory for writing, with O_CREAT or O_TRUNC fails with EISDIR.
     Source: open(2) EISDIR; POSIX open."""

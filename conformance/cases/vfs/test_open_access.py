@@ -22,8 +22,12 @@ def test_access_modes_against_permissions(share: Share) -> None:
     """open(2) for reading, writing or both works for owner, group member and others exactly where the mode of
     the file gives that class the bits, and fails with EACCES elsewhere.
     Source: path_resolution(7) "Permissions"; POSIX 4.5 File Access Permissions; open(2) EACCES."""
-    people = {"owner": (1001, 2001, ()), "group": (1002, 2001, ()), "member": (1003, 1003, (2001,)),
-              "other": (1004, 1004, ())}  # fmt: skip
+    people = {
+        "owner": (1001, 2001, ()),
+        "group": (1002, 2001, ()),
+        "member": (1003, 1003, (2001,)),
+        "other": (1004, 1004, ()),
+    }
     users = {n: share.inside.spawn(n, uid=uid, gid=gid, groups=groups) for n, (uid, gid, groups) in people.items()}
     share.inside.create("fred", b"abc", 0o666)
     share.inside.chown("fred", 1001, 2001)
@@ -32,14 +36,17 @@ def test_access_modes_against_permissions(share: Share) -> None:
         share.inside.close(share.inside.open("fred", os.O_RDWR))  # root may always
         for name, user in users.items():
             bits = mode >> {"owner": 6, "other": 0}.get(name, 3) & 7
-            opens = [("open", ("fred", flags), 0 if bits & NEEDS[access] == NEEDS[access] else EACCES)
-                     for access, flags in ACCESS.items()]  # fmt: skip
+            opens = [
+                ("open", ("fred", flags), 0 if bits & NEEDS[access] == NEEDS[access] else EACCES)
+                for access, flags in ACCESS.items()
+            ]
             must_answer(user, f"by the class {name} on mode {mode:#o}", opens)
 
 
 @case("OPEN-202")
-@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDONLY | os.O_CREAT, os.O_WRONLY | os.O_TRUNC],
-                         ids=["rdonly", "creat", "trunc"])  # fmt: skip
+@pytest.mark.parametrize(
+    "flags", [os.O_RDONLY, os.O_RDONLY | os.O_CREAT, os.O_WRONLY | os.O_TRUNC], ids=["rdonly", "creat", "trunc"]
+)
 def test_no_search_permission_on_the_way(share: Share, flags: int) -> None:
     """open(2) below a directory that the user may not search fails with EACCES, and the file stays as it is.
     Source: open(2) EACCES "search permission is denied for one of the directories in the path prefix"."""
@@ -67,8 +74,9 @@ def test_creat_without_write_permission_on_the_directory(share: Share) -> None:
 
 
 @case("OPEN-204")
-@pytest.mark.parametrize("access", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR | os.O_CREAT],
-                         ids=["rdonly", "wronly", "creat"])  # fmt: skip
+@pytest.mark.parametrize(
+    "access", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR | os.O_CREAT], ids=["rdonly", "wronly", "creat"]
+)
 def test_trunc_without_write_permission(share: Share, access: int) -> None:
     """open(O_TRUNC) of a file that the user may only read fails with EACCES and empties nothing.
     Source: POSIX open "O_TRUNC"; open(2) EACCES; Linux fs/namei.c may_open()."""

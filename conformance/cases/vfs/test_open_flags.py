@@ -23,8 +23,9 @@ ST_NOATIME = 1024
 
 @case("OPEN-101", covers=[Twalk])
 @pytest.mark.parametrize("kind", ["link", "dangling"])
-@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_CREAT | os.O_WRONLY],
-                         ids=["rdonly", "wronly", "creat"])  # fmt: skip
+@pytest.mark.parametrize(
+    "flags", [os.O_RDONLY, os.O_WRONLY, os.O_CREAT | os.O_WRONLY], ids=["rdonly", "wronly", "creat"]
+)
 def test_nofollow_on_a_link(share: Share, kind: str, flags: int) -> None:
     """open(O_NOFOLLOW) of a symbolic link fails with ELOOP, also with O_CREAT, and leaves link and target
     alone.
@@ -261,8 +262,11 @@ def test_open_of_a_socket(share: Share) -> None:
 
 
 @case("OPEN-120", covers=[Tlcreate, Tlopen, Tread])
-@pytest.mark.parametrize("flag", [os.O_NOCTTY, os.O_NONBLOCK, os.O_CLOEXEC, 0o100000, 0o20000],
-                         ids=["noctty", "nonblock", "cloexec", "largefile", "async"])  # fmt: skip
+@pytest.mark.parametrize(
+    "flag",
+    [os.O_NOCTTY, os.O_NONBLOCK, os.O_CLOEXEC, 0o100000, 0o20000],
+    ids=["noctty", "nonblock", "cloexec", "largefile", "async"],
+)
 def test_flags_without_meaning_for_a_file(share: Share, flag: int) -> None:
     """O_NOCTTY, O_NONBLOCK, O_CLOEXEC, O_LARGEFILE and O_ASYNC make no difference to a regular file.
     Source: open(2), each flag: for terminals, fifos, sockets or the descriptor only; they travel in

@@ -62,8 +62,9 @@ def test_fchown(share: Share) -> None:
     """fchown(2) works on files opened in any mode and on directories.  Source: POSIX fchown."""
     share.inside.create("fred", b"abc")
     share.inside.mkdir("d")
-    for i, (name, flags) in enumerate([("fred", os.O_RDONLY), ("fred", os.O_WRONLY), ("fred", os.O_RDWR),
-                                       ("d", os.O_RDONLY | os.O_DIRECTORY)]):  # fmt: skip
+    for i, (name, flags) in enumerate(
+        [("fred", os.O_RDONLY), ("fred", os.O_WRONLY), ("fred", os.O_RDWR), ("d", os.O_RDONLY | os.O_DIRECTORY)]
+    ):
         fd = share.inside.open(name, flags)
         share.inside.fchown(fd, 1001 + i, 2001 + i)
         fields(f"{name!r}", share.same_stat(name).inside, uid=1001 + i, gid=2001 + i)
@@ -115,8 +116,9 @@ def test_fchownat(share: Share) -> None:
 
 
 @case("OWNER-007", needs=["guest-root"])
-@pytest.mark.parametrize("call", [PathCall("chown", (1001, 1001)), PathCall("lchown", (1001, 1001), follows=False)],
-                         ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "call", [PathCall("chown", (1001, 1001)), PathCall("lchown", (1001, 1001), follows=False)], ids=str
+)
 def test_path_errors(share: Share, call: PathCall) -> None:
     """chown(2), lchown(2) of a bad path fail with ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG or EACCES.
     Source: chown(2) ERRORS."""
@@ -124,8 +126,9 @@ def test_path_errors(share: Share, call: PathCall) -> None:
 
 
 @case("OWNER-008", needs=["guest-root", "host-root"], covers=[Tsetattr])
-@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK],
-                         ids=["fifo", "socket", "char", "block"])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK], ids=["fifo", "socket", "char", "block"]
+)
 def test_chown_of_special_files(share: Share, kind: int) -> None:
     """chown(2) changes the owner of a fifo, a socket or a device node that the host made, without opening it.
     Source: POSIX chown; known defect: lf-edge/eve#4186, ENXIO on non-regular files after the fix of

@@ -238,9 +238,23 @@ def test_a_component_changes_its_kind_outside(share: Share) -> None:
 @case("PATHS-010", severity="linux")
 @pytest.mark.parametrize(
     "call",
-    ["open", "mkdir", "rmdir", "unlink", "rename", "link", "symlink", "mkfifo", "chmod", "chown", "truncate", "access",
-     "readlink", "chdir"],
-)  # fmt: skip
+    [
+        "open",
+        "mkdir",
+        "rmdir",
+        "unlink",
+        "rename",
+        "link",
+        "symlink",
+        "mkfifo",
+        "chmod",
+        "chown",
+        "truncate",
+        "access",
+        "readlink",
+        "chdir",
+    ],
+)
 def test_a_path_at_a_bad_address(share: Share, call: str) -> None:
     """The call fails with EFAULT where its path is mapped nowhere, and changes nothing.
     Source: the call's man page, EFAULT; Linux fs/namei.c getname()."""

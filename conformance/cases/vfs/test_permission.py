@@ -47,8 +47,10 @@ def test_opening_files(share: Share, who: str) -> None:
         mode = sum((given if s == shift else rest) << s for s in (6, 3, 0))
         with share.without_comparison():
             share.inside.chmod("fred", mode)
-        opens = [("open", ("fred", flags), 0 if given & needed == needed else EACCES)
-                 for flags, needed in ((READ, 4), (WRITE, 2), (os.O_RDWR, 6))]  # fmt: skip
+        opens = [
+            ("open", ("fred", flags), 0 if given & needed == needed else EACCES)
+            for flags, needed in ((READ, 4), (WRITE, 2), (os.O_RDWR, 6))
+        ]
         must_answer(user, f"by the class {who} on mode {mode:#o}", opens)
     share.same_stat("fred")
 
@@ -73,8 +75,12 @@ def test_using_directories(share: Share, who: str) -> None:
         if change:
             changing += [("unlink", ("d/fred",)), ("rename", ("d/fred", "d/barney"))]
         else:
-            changing += [("rename", ("d/new", "d/newer")), ("rmdir", ("d/sub",)), ("unlink", ("d/link",)),
-                         ("unlink", ("d/newer",))]  # fmt: skip
+            changing += [
+                ("rename", ("d/new", "d/newer")),
+                ("rmdir", ("d/sub",)),
+                ("unlink", ("d/link",)),
+                ("unlink", ("d/newer",)),
+            ]
         what = f"by the class {who} with the bits {given} of the directory"
         must_answer(user, what, [*looking, *((op, args, change) for op, args in changing)])
     share.inside.chmod("d", 0o755)

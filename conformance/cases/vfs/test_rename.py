@@ -265,7 +265,7 @@ def test_rename_onto_a_directory_the_host_put_a_file_into(share: Share) -> None:
     ("old", "new", "wanted"),
     [("dir", "file", ENOTDIR), ("file", "dir", EISDIR), ("link", "dir", EISDIR), ("dir", "link", ENOTDIR)],
     ids=["dir-file", "file-dir", "link-dir", "dir-link"],
-)  # fmt: skip
+)
 def test_rename_of_unlike_kinds(share: Share, old: str, new: str, wanted: int) -> None:
     """rename(2) of a directory onto anything else fails with ENOTDIR, of anything else onto a directory with
     EISDIR; a symbolic link is what it is, not what it points to.
@@ -462,8 +462,12 @@ def test_renameat_below_two_descriptors(share: Share) -> None:
     flags = os.O_RDONLY | os.O_DIRECTORY
     source, target = share.inside.open("from", flags), share.inside.open("to", flags)
     file = share.inside.open("from/fred")
-    for old, new, wanted in ((987, target, EBADF), (source, 987, EBADF), (file, target, ENOTDIR),
-                             (source, file, ENOTDIR)):  # fmt: skip
+    for old, new, wanted in (
+        (987, target, EBADF),
+        (source, 987, EBADF),
+        (file, target, ENOTDIR),
+        (source, file, ENOTDIR),
+    ):
         share.inside.refuses(wanted).renameat(old, "fred", new, "george")
     share.inside.renameat(source, "fred", target, "george")
     equal("names in 'from'", share.same_directory("from"), [], code="names")

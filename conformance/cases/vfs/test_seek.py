@@ -139,8 +139,11 @@ def test_data_and_hole_of_a_sparse_file(share: Share, made: str) -> None:
             equal("errno of SEEK_DATA past the last data", Errno(e.errno or 0), Errno(ENXIO), code="errno")
             break
         hole = share.inside.lseek(fd, data, HOLE)
-        require(f"from {position} data comes first and a hole after it, in the file",
-                position <= data < hole <= 4 * MIB, seen=f"data at {data}, hole at {hole}")  # fmt: skip
+        require(
+            f"from {position} data comes first and a hole after it, in the file",
+            position <= data < hole <= 4 * MIB,
+            seen=f"data at {data}, hole at {hole}",
+        )
         covered.append((data, hole))
         position = hole
     for start in islands:

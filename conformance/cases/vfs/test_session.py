@@ -165,11 +165,22 @@ def test_umount_of_a_busy_share(share: Share) -> None:
 
 
 CHANGES: dict[str, tuple[Any, ...]] = {
-    "create": ("new",), "overwrite": ("fred", b"x"), "mkdir": ("new",), "rmdir": ("dir",), "unlink": ("fred",),
-    "symlink": ("target", "new"), "mkfifo": ("new",), "chmod": ("fred", 0o600), "chown": ("fred", 1, 1),
-    "truncate": ("fred", 0), "utimensat": ("fred", 1, 1), "setxattr": ("fred", "user.x", b"1"),
-    "link": ("fred", "new"), "rename": ("fred", "new"), "mknod": ("new", 0o100644),
-}  # fmt: skip
+    "create": ("new",),
+    "overwrite": ("fred", b"x"),
+    "mkdir": ("new",),
+    "rmdir": ("dir",),
+    "unlink": ("fred",),
+    "symlink": ("target", "new"),
+    "mkfifo": ("new",),
+    "chmod": ("fred", 0o600),
+    "chown": ("fred", 1, 1),
+    "truncate": ("fred", 0),
+    "utimensat": ("fred", 1, 1),
+    "setxattr": ("fred", "user.x", b"1"),
+    "link": ("fred", "new"),
+    "rename": ("fred", "new"),
+    "mknod": ("new", 0o100644),
+}
 
 
 @case("SESSION-006", covers=[Tattach], needs=["remount"], control=False)
@@ -260,8 +271,14 @@ def test_access_for_one_user(share: Share) -> None:
         share.inside.refuses(EPERM).open(f"{WHERE}/scratch/fred")
 
 
-@case("SESSION-010", covers=[Tremove], needs=["remount"], control=False, caches=("none",),
-      mount="version=9p2000.u,access=user")  # fmt: skip
+@case(
+    "SESSION-010",
+    covers=[Tremove],
+    needs=["remount"],
+    control=False,
+    caches=("none",),
+    mount="version=9p2000.u,access=user",
+)
 def test_the_older_dialect_removes(share: Share) -> None:
     """On a share mounted as 9P2000.u files and directories are made, renamed, listed and removed.
     Source: remove(5); Linux fs/9p/vfs_inode.c v9fs_remove(): Tremove where the dialect has no Tunlinkat."""

@@ -23,9 +23,14 @@ DIRECT = ("none", "readahead", "mmap")
 """Cache modes in which every stat asks the server again: what the host changed is seen at once."""
 
 NODES = {
-    "regular": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK, "fifo": stat.S_IFIFO,
-    "socket": stat.S_IFSOCK, "char": stat.S_IFCHR, "block": stat.S_IFBLK,
-}  # fmt: skip
+    "regular": stat.S_IFREG,
+    "directory": stat.S_IFDIR,
+    "symlink": stat.S_IFLNK,
+    "fifo": stat.S_IFIFO,
+    "socket": stat.S_IFSOCK,
+    "char": stat.S_IFCHR,
+    "block": stat.S_IFBLK,
+}
 
 
 def make(vantage: Vantage, kind: str, name: str) -> None:
@@ -89,8 +94,14 @@ def test_fstat_is_stat(share: Share) -> None:
     Source: POSIX fstat; open(2) O_PATH: fstat is among the calls that such a descriptor allows."""
     share.inside.create("fred", b"12345")
     share.inside.mkdir("d")
-    for name, flags in (("fred", os.O_RDONLY), ("fred", os.O_WRONLY), ("fred", os.O_RDWR), ("fred", os.O_PATH),
-                        ("d", os.O_RDONLY | os.O_DIRECTORY), ("d", os.O_PATH)):  # fmt: skip
+    for name, flags in (
+        ("fred", os.O_RDONLY),
+        ("fred", os.O_WRONLY),
+        ("fred", os.O_RDWR),
+        ("fred", os.O_PATH),
+        ("d", os.O_RDONLY | os.O_DIRECTORY),
+        ("d", os.O_PATH),
+    ):
         fd = share.inside.open(name, flags)
         what = f"fstat(2) of {name!r} opened with {flags:#o}, compared with stat(2),"
         fields(what, share.inside.fstat(fd), **plain(share.inside.stat(name)))
@@ -181,10 +192,18 @@ def test_blocks_of_data_and_of_holes(share: Share) -> None:
     share.outside.truncate("hole", 1 << 20)
     full, hole = share.inside.stat("full"), share.inside.stat("hole")
     fields("'full', compared with 'hole',", full, size=hole["st_size"])
-    holds("a file of 1 MiB has 2,048 blocks or more", full["st_blocks"] >= 2048, seen=full["st_blocks"],
-          code="field:blocks")  # fmt: skip
-    holds("a hole of 1 MiB has fewer than 2,048 blocks", hole["st_blocks"] < 2048, seen=hole["st_blocks"],
-          code="field:blocks")  # fmt: skip
+    holds(
+        "a file of 1 MiB has 2,048 blocks or more",
+        full["st_blocks"] >= 2048,
+        seen=full["st_blocks"],
+        code="field:blocks",
+    )
+    holds(
+        "a hole of 1 MiB has fewer than 2,048 blocks",
+        hole["st_blocks"] < 2048,
+        seen=hole["st_blocks"],
+        code="field:blocks",
+    )
     share.same_stat("full")
     share.same_stat("hole")
 

@@ -25,12 +25,22 @@ SYMLINK = Operation("symlink", lambda v, path: v.symlink("target", path), needs=
 READLINK = Operation("readlink", lambda v, path: v.readlink(path), needs="symlink")
 
 TARGETS = {
-    "relative": "dir/fred", "absolute": "/etc/hostname", "up": "../../fred", "dot": ".", "slash": "dir/",
-    "slashes": "//dir///fred//", "space": " leading and trailing ", "newline": "one\ntwo",
-    "controls": "\x01\x1b[31m\x7f", "utf8": "gr\u00fc\u00dfe/\u65e5\u672c", "not-utf8": "\udcff\udcfe/\udc80",
-    "long-name": "n" * 300, **{f"length-{n}": "t" * n for n in (1, 59, 60, 255, 256)},
-    "length-1024": "t/" * 512, "length-4095": "t/" * 2047 + "t",
-}  # fmt: skip
+    "relative": "dir/fred",
+    "absolute": "/etc/hostname",
+    "up": "../../fred",
+    "dot": ".",
+    "slash": "dir/",
+    "slashes": "//dir///fred//",
+    "space": " leading and trailing ",
+    "newline": "one\ntwo",
+    "controls": "\x01\x1b[31m\x7f",
+    "utf8": "gr\u00fc\u00dfe/\u65e5\u672c",
+    "not-utf8": "\udcff\udcfe/\udc80",
+    "long-name": "n" * 300,
+    **{f"length-{n}": "t" * n for n in (1, 59, 60, 255, 256)},
+    "length-1024": "t/" * 512,
+    "length-4095": "t/" * 2047 + "t",
+}
 """ext4 keeps up to 59 bytes in the inode, a longer text in a block; 4095 is PATH_MAX without the NUL."""
 
 BOOT_ID = "proc/sys/kernel/random/boot_id"

@@ -176,8 +176,9 @@ def test_futimens(share: Share) -> None:
     """futimens(3) works on files opened in any mode and on directories.  Source: POSIX futimens."""
     share.inside.create("fred")
     share.inside.mkdir("d")
-    for i, (name, flags) in enumerate([("fred", os.O_RDONLY), ("fred", os.O_WRONLY), ("fred", os.O_RDWR),
-                                       ("d", os.O_RDONLY | os.O_DIRECTORY)]):  # fmt: skip
+    for i, (name, flags) in enumerate(
+        [("fred", os.O_RDONLY), ("fred", os.O_WRONLY), ("fred", os.O_RDWR), ("d", os.O_RDONLY | os.O_DIRECTORY)]
+    ):
         fd = share.inside.open(name, flags)
         share.inside.futimens(fd, OLD + i * SECOND, OLDER + i * SECOND)
         share.inside.close(fd)
@@ -211,9 +212,11 @@ def test_directories_and_relative_names(share: Share) -> None:
 
 
 @case("TIME-013")
-@pytest.mark.parametrize("call", [PathCall("utimensat", (OLD, OLD)),
-                                  PathCall("utimensat", (OLD, OLD, AT_SYMLINK_NOFOLLOW), follows=False)],
-                         ids=["follow", "nofollow"])  # fmt: skip
+@pytest.mark.parametrize(
+    "call",
+    [PathCall("utimensat", (OLD, OLD)), PathCall("utimensat", (OLD, OLD, AT_SYMLINK_NOFOLLOW), follows=False)],
+    ids=["follow", "nofollow"],
+)
 def test_path_errors(share: Share, call: PathCall) -> None:
     """utimensat(2) of a bad path fails with ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG or EACCES.
     Source: utimensat(2) ERRORS."""

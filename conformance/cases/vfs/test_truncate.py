@@ -120,8 +120,11 @@ def test_equal_length(share: Share, way: str) -> None:
 
 @case("TRUNC-007", covers=[Tsetattr])
 @WAYS
-@pytest.mark.parametrize("length", [2 * GIB - 1, 2 * GIB, 4 * GIB - 1, 4 * GIB, 4 * GIB + 1, 1 << 43],
-                         ids=["2^31-1", "2^31", "2^32-1", "2^32", "2^32+1", "2^43"])  # fmt: skip
+@pytest.mark.parametrize(
+    "length",
+    [2 * GIB - 1, 2 * GIB, 4 * GIB - 1, 4 * GIB, 4 * GIB + 1, 1 << 43],
+    ids=["2^31-1", "2^31", "2^32-1", "2^32", "2^32+1", "2^43"],
+)
 def test_large_lengths(share: Share, way: str, length: int) -> None:
     """Lengths of 2 GiB, 4 GiB and more are set as asked, seen on both sides, and undone.
     Source: POSIX truncate, off_t of 64 bits; 9P2000.L Tsetattr size[8]."""
@@ -175,11 +178,20 @@ def test_negative_length(share: Share, way: str) -> None:
 @case("TRUNC-010")
 @pytest.mark.parametrize(
     ("name", "wanted"),
-    [("nobody", ENOENT), ("", ENOENT), ("nodir/x", ENOENT), ("dangling", ENOENT), ("file/x", ENOTDIR),
-     ("file/", ENOTDIR), ("loop", ELOOP), ("n" * 256, ENAMETOOLONG), ("dir", EISDIR), ("pipe", EINVAL)],
-    ids=["missing", "empty", "missing-dir", "dangling", "below-file", "slash-file", "loop", "256", "directory",
-         "fifo"],
-)  # fmt: skip
+    [
+        ("nobody", ENOENT),
+        ("", ENOENT),
+        ("nodir/x", ENOENT),
+        ("dangling", ENOENT),
+        ("file/x", ENOTDIR),
+        ("file/", ENOTDIR),
+        ("loop", ELOOP),
+        ("n" * 256, ENAMETOOLONG),
+        ("dir", EISDIR),
+        ("pipe", EINVAL),
+    ],
+    ids=["missing", "empty", "missing-dir", "dangling", "below-file", "slash-file", "loop", "256", "directory", "fifo"],
+)
 def test_truncate_of_what_cannot_be(share: Share, name: str, wanted: int) -> None:
     """truncate(2) of a name that leads nowhere, of a directory or a fifo fails with the errno for it and
     makes nothing.
@@ -223,8 +235,13 @@ def test_ftruncate_of_a_descriptor_not_for_writing(share: Share) -> None:
     share.inside.mkdir("dir")
     make_node(share, "fifo", "pipe")
     bad = share.inside.refuses(EBADF, EINVAL)
-    for fd in (share.inside.open("fred"), share.inside.open("fred", os.O_PATH), share.inside.open("dir"),
-               share.inside.open("pipe", os.O_RDWR), 987):  # fmt: skip
+    for fd in (
+        share.inside.open("fred"),
+        share.inside.open("fred", os.O_PATH),
+        share.inside.open("dir"),
+        share.inside.open("pipe", os.O_RDWR),
+        987,
+    ):
         bad.ftruncate(fd, 0)
     equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
 

@@ -275,8 +275,12 @@ def test_through_descriptors(share: Share) -> None:
     Source: fsetxattr(2), fgetxattr(2), flistxattr(2), fremovexattr(2); open(2) O_PATH."""
     share.inside.create("fred")
     share.inside.mkdir("d")
-    for name, flags in (("fred", os.O_RDONLY), ("fred", os.O_WRONLY), ("fred", os.O_RDWR),
-                        ("d", os.O_RDONLY | os.O_DIRECTORY)):  # fmt: skip
+    for name, flags in (
+        ("fred", os.O_RDONLY),
+        ("fred", os.O_WRONLY),
+        ("fred", os.O_RDWR),
+        ("d", os.O_RDONLY | os.O_DIRECTORY),
+    ):
         fd = share.inside.open(name, flags)
         share.inside.fsetxattr(fd, "user.a", b"through fd")
         equal(
@@ -422,8 +426,16 @@ def test_sticky_directories(share: Share) -> None:
 
 
 @case("XATTR-025", covers=[Txattrwalk], needs=["xattr"])
-@pytest.mark.parametrize("call", [PathCall("setxattr", ("user.a", b"1")), PathCall("getxattr", ("user.a",)),
-                                  PathCall("listxattr"), PathCall("removexattr", ("user.a",))], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "call",
+    [
+        PathCall("setxattr", ("user.a", b"1")),
+        PathCall("getxattr", ("user.a",)),
+        PathCall("listxattr"),
+        PathCall("removexattr", ("user.a",)),
+    ],
+    ids=str,
+)
 def test_path_errors(share: Share, call: PathCall) -> None:
     """The calls on attributes of a bad path fail with ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG or EACCES.
     Source: setxattr(2) ERRORS: "the errors documented in stat(2) can also occur"."""

@@ -2,8 +2,8 @@
 the server that answers so or the text that asks for it.
 
 Rule of this module: sets and their sources, nothing else. That a request is refused is what a case demands; an errno
-outside its set is reported beside it, as `varies` (`conformance.raw.expectation.Choice`), and can be argued for here, with
-a source. Errnos that Linux acts on or that its callers know are named in the cases themselves.
+outside its set is reported beside it, as `varies` (`conformance.raw.expectation.Choice`), and can be argued for here,
+with a source. Errnos that Linux acts on or that its callers know are named in the cases themselves.
 """
 
 from __future__ import annotations

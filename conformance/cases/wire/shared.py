@@ -266,9 +266,15 @@ def in_a_file(wire: Wire, send: SendName) -> None:
 
 
 def refused_or_hung_up(
-    wire: Wire, client: Session, raw: bytes, tag: int, errnos: frozenset[int] = allowed.MALFORMED, *,
-    also: tuple[type[Message], ...] = (), remark: str = "",
-) -> Message | Rerror | None:  # fmt: skip
+    wire: Wire,
+    client: Session,
+    raw: bytes,
+    tag: int,
+    errnos: frozenset[int] = allowed.MALFORMED,
+    *,
+    also: tuple[type[Message], ...] = (),
+    remark: str = "",
+) -> Message | Rerror | None:
     """Send one whole frame that is no sound request: an error reply or the end of the connection must follow.
 
     `also` are replies that are as good as a refusal. A sound request sent after it tells at once when the first

@@ -51,12 +51,20 @@ MTIME = SETATTR_MTIME | SETATTR_MTIME_SET
 def _agree(reply: Rgetattr, host: os.stat_result, only: str = "") -> None:
     """Every basic field of a reply (or those that end with `only`) is what the host's lstat says."""
     wanted = {
-        "mode": host.st_mode, "uid": host.st_uid, "gid": host.st_gid, "nlink": host.st_nlink, "rdev": host.st_rdev,
-        "size": host.st_size, "blocks": host.st_blocks,
-        "atime_sec": host.st_atime_ns // 10**9 & U64, "atime_nsec": host.st_atime_ns % 10**9,
-        "mtime_sec": host.st_mtime_ns // 10**9 & U64, "mtime_nsec": host.st_mtime_ns % 10**9,
-        "ctime_sec": host.st_ctime_ns // 10**9 & U64, "ctime_nsec": host.st_ctime_ns % 10**9,
-    }  # fmt: skip
+        "mode": host.st_mode,
+        "uid": host.st_uid,
+        "gid": host.st_gid,
+        "nlink": host.st_nlink,
+        "rdev": host.st_rdev,
+        "size": host.st_size,
+        "blocks": host.st_blocks,
+        "atime_sec": host.st_atime_ns // 10**9 & U64,
+        "atime_nsec": host.st_atime_ns % 10**9,
+        "mtime_sec": host.st_mtime_ns // 10**9 & U64,
+        "mtime_nsec": host.st_mtime_ns % 10**9,
+        "ctime_sec": host.st_ctime_ns // 10**9 & U64,
+        "ctime_nsec": host.st_ctime_ns % 10**9,
+    }
     if not stat.S_ISCHR(host.st_mode) and not stat.S_ISBLK(host.st_mode):
         del wanted["rdev"]  # means nothing then
     for name, value in wanted.items():
@@ -116,8 +124,13 @@ def test_every_field(wire: Wire, kind: str) -> None:
 def _valid(reply: Rgetattr, wanted: int) -> bool:
     """All of those bits are set in valid."""
     missing = shared.Hex(wanted & ~reply.valid)
-    return equal("basic fields that were asked for and are not in valid of Rgetattr", missing, shared.Hex(0),
-                 code="field:valid", call="Tgetattr")  # fmt: skip
+    return equal(
+        "basic fields that were asked for and are not in valid of Rgetattr",
+        missing,
+        shared.Hex(0),
+        code="field:valid",
+        call="Tgetattr",
+    )
 
 
 @pytest.mark.parametrize("mask", [0, GETATTR_MODE, GETATTR_SIZE, GETATTR_BASIC, GETATTR_ALL, U64], ids=shared.label)
@@ -469,9 +482,15 @@ def test_all_at_once(wire: Wire) -> None:
     client, host = wire.client, wire.host
     host.file(b"fred", b"abcdef")
     client.setattr(
-        client.walk_to(b"fred"), SETATTR_MODE | SETATTR_UID | SETATTR_GID | SETATTR_SIZE | ATIME | MTIME,
-        mode=stat.S_IFREG | 0o604, uid=7, gid=8, size=2, atime=(100, 1), mtime=(200, 2),
-    )  # fmt: skip
+        client.walk_to(b"fred"),
+        SETATTR_MODE | SETATTR_UID | SETATTR_GID | SETATTR_SIZE | ATIME | MTIME,
+        mode=stat.S_IFREG | 0o604,
+        uid=7,
+        gid=8,
+        size=2,
+        atime=(100, 1),
+        mtime=(200, 2),
+    )
     shared.mode_is(wire, b"fred", 0o604)
     _has(wire, b"fred", uid=7, gid=8, size=2, atime_ns=100 * 10**9 + 1, mtime_ns=200 * 10**9 + 2)
 

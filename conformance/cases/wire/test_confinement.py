@@ -184,8 +184,20 @@ def _through(client: Session, fid: int) -> Iterator[tuple[str, Message]]:
     yield "Tlopen", Tlopen(client.tag(), fid, O_RDONLY)
 
 
-THROUGH = ["Twalk", "Tmkdir", "Tmknod", "Tsymlink", "Tlink", "Trename", "Trenameat", "Trenameat from", "Tunlinkat",
-           "Tsetattr", "Tlcreate", "Tlopen"]  # fmt: skip
+THROUGH = [
+    "Twalk",
+    "Tmkdir",
+    "Tmknod",
+    "Tsymlink",
+    "Tlink",
+    "Trename",
+    "Trenameat",
+    "Trenameat from",
+    "Tunlinkat",
+    "Tsetattr",
+    "Tlcreate",
+    "Tlopen",
+]
 
 
 def _use(client: Session, fid: int, wanted: str) -> None:
@@ -370,8 +382,12 @@ def _storm(wire: Wire, client: Session, rounds: int, requests: Callable[[int], l
         due = {request.tag for request in batch}
         while due:
             reply = client.next_reply()
-            require("each reply has the tag of a request that was not answered yet", reply.tag in due, seen=reply.tag,
-                    code="reply")  # fmt: skip
+            require(
+                "each reply has the tag of a request that was not answered yet",
+                reply.tag in due,
+                seen=reply.tag,
+                code="reply",
+            )
             due.remove(reply.tag)
     client.getattr(client.root)
     wire.still_serves()
@@ -391,11 +407,15 @@ def test_rename_while_the_path_is_used(wire: Wire) -> None:
     def batch(number: int) -> list[Message]:
         new = client.fid()
         return [
-            Tgetattr(1, fred, GETATTR_ALL), Twalk(2, directory, new, (b"fred",)),
-            Trename(3, directory, client.root, b"dir%d" % number), Tgetattr(4, fred, GETATTR_ALL),
-            Twalk(5, fred, client.fid(), ()), Tsetattr(6, fred, SETATTR_MODE, 0o600, 0, 0, 0, 0, 0, 0, 0),
-            Trename(7, fred, directory, b"fred%d" % (number % 2)), Tgetattr(8, directory, GETATTR_ALL),
-        ]  # fmt: skip
+            Tgetattr(1, fred, GETATTR_ALL),
+            Twalk(2, directory, new, (b"fred",)),
+            Trename(3, directory, client.root, b"dir%d" % number),
+            Tgetattr(4, fred, GETATTR_ALL),
+            Twalk(5, fred, client.fid(), ()),
+            Tsetattr(6, fred, SETATTR_MODE, 0o600, 0, 0, 0, 0, 0, 0, 0),
+            Trename(7, fred, directory, b"fred%d" % (number % 2)),
+            Tgetattr(8, directory, GETATTR_ALL),
+        ]
 
     _storm(wire, client, 150, batch)
     other.getattr(other.root)
@@ -413,10 +433,15 @@ def test_two_requests_change_one_fid(wire: Wire) -> None:
     def batch(number: int) -> list[Message]:
         fid = client.fid()
         return [
-            Twalk(1, client.root, fid, ()), Tlcreate(2, fid, b"made%d" % number, O_RDWR | CREATING, 0o644, 0),
-            Twalk(3, fid, fid, (b"dir",)), Trename(4, fid, client.root, b"moved%d" % number), Tlopen(5, fid, O_RDONLY),
-            Tclunk(6, fid), Tgetattr(7, fid, GETATTR_ALL), Tclunk(8, fid),
-        ]  # fmt: skip
+            Twalk(1, client.root, fid, ()),
+            Tlcreate(2, fid, b"made%d" % number, O_RDWR | CREATING, 0o644, 0),
+            Twalk(3, fid, fid, (b"dir",)),
+            Trename(4, fid, client.root, b"moved%d" % number),
+            Tlopen(5, fid, O_RDONLY),
+            Tclunk(6, fid),
+            Tgetattr(7, fid, GETATTR_ALL),
+            Tclunk(8, fid),
+        ]
 
     _storm(wire, client, 100, batch)
 
@@ -436,9 +461,12 @@ def test_open_and_clunk_storm(wire: Wire) -> None:
         for index, fid in enumerate(fids):
             tag = index * 10
             made += [
-                Twalk(tag + 1, client.root, fid, (b"fred",)), Tlopen(tag + 2, fid, O_RDWR), Tread(tag + 3, fid, 0, 100),
-                Twrite(tag + 4, fid, 0, b"y"), Tclunk(tag + 5, fid),
-            ]  # fmt: skip
+                Twalk(tag + 1, client.root, fid, (b"fred",)),
+                Tlopen(tag + 2, fid, O_RDWR),
+                Tread(tag + 3, fid, 0, 100),
+                Twrite(tag + 4, fid, 0, b"y"),
+                Tclunk(tag + 5, fid),
+            ]
         return made
 
     _storm(wire, client, 100, batch)

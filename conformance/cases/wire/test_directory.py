@@ -60,9 +60,14 @@ def test_entries(wire: Wire) -> None:
     """Treaddir gives every entry once, with the qid.path that a walk gives and its type, or DT_UNKNOWN.  Source:
     chaos/diod protocol.md, readdir; QEMU leaves qid.type and qid.version 0."""
     client, host = wire.client, wire.host
-    wanted = {host.file(b"file"): DT_REG, host.directory(b"dir"): DT_DIR, host.symlink(b"link", b"x"): DT_LNK,
-              host.fifo(b"fifo"): DT_FIFO, host.device(b"char", 1, 3): DT_CHR,
-              host.device(b"block", 7, 0, block=True): DT_BLK}  # fmt: skip
+    wanted = {
+        host.file(b"file"): DT_REG,
+        host.directory(b"dir"): DT_DIR,
+        host.symlink(b"link", b"x"): DT_LNK,
+        host.fifo(b"fifo"): DT_FIFO,
+        host.device(b"char", 1, 3): DT_CHR,
+        host.device(b"block", 7, 0, block=True): DT_BLK,
+    }
     wanted[host.socket(b"socket")] = DT_SOCK
     found = {entry.name: entry for entry in client.entries(client.open()) if entry.name not in HERE}
     _complete(list(found), set(wanted))

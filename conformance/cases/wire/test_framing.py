@@ -62,9 +62,7 @@ def test_last_byte_missing(wire: Wire, name: str) -> None:
     before = shared.tree(wire)
     also = (Rversion,) if name == "Tversion" else (Rflush,) if name == "Tflush" else ()
     remark = f"{name} without its last byte"
-    reply = shared.refused_or_hung_up(
-        wire, client, shared.cut(request), request.tag, ANSWERS, also=also, remark=remark
-    )
+    reply = shared.refused_or_hung_up(wire, client, shared.cut(request), request.tag, ANSWERS, also=also, remark=remark)
     shared.unchanged(wire, before)
     requests.require_served(wire, name, hung_up=reply is None)
 
@@ -141,8 +139,9 @@ def test_number_of_names_that_lies(wire: Wire, count: int) -> None:
     raw[15:17] = struct.pack("<H", count)
     also = (BY_NAME["Rwalk"],) if count < 3 else ()
     answers = ANSWERS | allowed.TOO_MANY_NAMES
-    reply = shared.refused_or_hung_up(wire, client, bytes(raw), requests.TAG, answers, also=also,
-                                      remark=f"Twalk of 3 names that claims {count}")  # fmt: skip
+    reply = shared.refused_or_hung_up(
+        wire, client, bytes(raw), requests.TAG, answers, also=also, remark=f"Twalk of 3 names that claims {count}"
+    )
     if reply is not None and also and isinstance(reply, also):
         equal("qids in Rwalk for the names that were claimed", len(reply.wqids), count)  # type: ignore[attr-defined]
 
@@ -184,10 +183,16 @@ def test_reply_sent_by_a_client(wire: Wire, name: str) -> None:
     lives.  Source: intro(5): only T-messages go to the server; diod asserted (diod#110, diod#137)."""
     client = wire.client
     body = {
-        "Rversion": b"\0\x20\0\0" + struct.pack("<H", 8) + b"9P2000.L", "Rwalk": struct.pack("<H", 1) + bytes(13),
-        "Rread": struct.pack("<I", 3) + b"abc", "Rlerror": struct.pack("<I", 5), "Rwrite": struct.pack("<I", 5),
-        "Rattach": bytes(13), "Rlopen": bytes(17), "Rgetattr": bytes(153), "Rreaddir": struct.pack("<I", 0),
-    }.get(name, b"")  # fmt: skip
+        "Rversion": b"\0\x20\0\0" + struct.pack("<H", 8) + b"9P2000.L",
+        "Rwalk": struct.pack("<H", 1) + bytes(13),
+        "Rread": struct.pack("<I", 3) + b"abc",
+        "Rlerror": struct.pack("<I", 5),
+        "Rwrite": struct.pack("<I", 5),
+        "Rattach": bytes(13),
+        "Rlopen": bytes(17),
+        "Rgetattr": bytes(153),
+        "Rreaddir": struct.pack("<I", 0),
+    }.get(name, b"")
     raw = shared.resized(struct.pack("<IBH", 0, BY_NAME[name].type, requests.TAG) + body)
     try:
         client.send_raw(raw, name)
@@ -366,9 +371,16 @@ def test_version_string_of_any_length(wire: Wire, length: int) -> None:
     wire.still_serves()
 
 
-@pytest.mark.parametrize("raw", [
-    b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", bytes(64), b"\xff" * 64,
-], ids=["http", "ssh", "zeros", "ones"])  # fmt: skip
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        bytes(64),
+        b"\xff" * 64,
+    ],
+    ids=["http", "ssh", "zeros", "ones"],
+)
 @case("WIRE-FRAMING-041")
 def test_no_9p_at_all(wire: Wire, raw: bytes) -> None:
     """Bytes of another protocol do no harm.  Source: intro(5); ports are scanned."""

@@ -28,9 +28,20 @@ from protocol.constants import (
 from protocol.messages import Rreadlink, Tlink, Treadlink, Tsymlink
 
 TARGETS = [
-    b"fred", b"a/b/c", b"/absolute/path", b"../../..", b"/", b".", b"..", b"/assay9-nothing/x", b"\xff\xfe", b"a\nb",
-    b" ", b"x" * 255, b"long/" * 819,
-]  # fmt: skip
+    b"fred",
+    b"a/b/c",
+    b"/absolute/path",
+    b"../../..",
+    b"/",
+    b".",
+    b"..",
+    b"/assay9-nothing/x",
+    b"\xff\xfe",
+    b"a\nb",
+    b" ",
+    b"x" * 255,
+    b"long/" * 819,
+]
 """What a link may say: it need not exist, lead anywhere, or be text."""
 
 

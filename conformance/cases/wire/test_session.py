@@ -148,7 +148,7 @@ def test_unknown_dialect_is_answered_unknown(wire: Wire, version: bytes) -> None
         (GOOGLE + b".2", {GOOGLE + b".2", GOOGLE + b".1", GOOGLE + b".0", L, b"9P2000", b"unknown"}),
     ],
     ids=["base", "u", "Q", "google"],
-)  # fmt: skip
+)
 @case("WIRE-SESSION-006", covers=[Tversion], severity="linux")
 def test_other_dialect_is_not_answered_with_L(wire: Wire, version: bytes, answers: set[bytes]) -> None:
     """A dialect other than 9P2000.L is answered with itself, with one it contains, or with `unknown`; a server
@@ -227,9 +227,16 @@ def test_version_keeps_its_tag(wire: Wire) -> None:
     equal("tag of the reply to Tversion with tag 7", reply.tag, 7, code="reply")
 
 
-@pytest.mark.parametrize("request_", [
-    Tattach(1, 1, NOFID, UNAME, b"", 0), Tgetattr(1, 1, GETATTR_ALL), Tflush(1, 2), Tread(1, 1, 0, 10),
-], ids=["Tattach", "Tgetattr", "Tflush", "Tread"])  # fmt: skip
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Tattach(1, 1, NOFID, UNAME, b"", 0),
+        Tgetattr(1, 1, GETATTR_ALL),
+        Tflush(1, 2),
+        Tread(1, 1, 0, 10),
+    ],
+    ids=["Tattach", "Tgetattr", "Tflush", "Tread"],
+)
 @case("WIRE-SESSION-010")
 def test_message_before_version(wire: Wire, request_: Tattach | Tgetattr | Tflush | Tread) -> None:
     """A request before any Tversion is answered with an error or ends the connection, or is served; it does no

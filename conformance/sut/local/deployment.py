@@ -81,8 +81,16 @@ class LocalDeployment:
     def _mount_through(self) -> tuple[str, ...]:
         """Start the file system in user space, in a mount namespace of its own; how to enter that."""
         Path(self.inside_root).mkdir(exist_ok=True)
-        argv = ["unshare", "--mount", "--propagation", "private", "--",
-                *self._through, self.outside_root, self.inside_root]  # fmt: skip
+        argv = [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "--",
+            *self._through,
+            self.outside_root,
+            self.inside_root,
+        ]
         with (self._base / "through.log").open("ab") as log:
             self._server = subprocess.Popen(dying_with_parent(argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         limit, mounts = time.monotonic() + 30, Path(f"/proc/{self._server.pid}/mounts")
@@ -147,7 +155,7 @@ class LocalDeployment:
     def ground_lost(self, *, answers: bool = True) -> GroundLost | None:
         """See Deployment."""
         for name, channel in self._channels.items():
-            if (ended := ended_by_another(f"the agent {name}", sent_signal(channel.status), self._ground.memory)):
+            if ended := ended_by_another(f"the agent {name}", sent_signal(channel.status), self._ground.memory):
                 return ended
         served = reap(self._server) if self._server is not None else None
         return ended_by_another("the server", sent_signal(served), self._ground.memory) or self._ground.lost()

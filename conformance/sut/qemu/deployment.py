@@ -33,8 +33,13 @@ class QemuDeployment(GuestDeployment[QemuMachine]):
     """One machine with four shares; `share0` is the one that cases run on, unless they ask for another."""
 
     def __init__(
-        self, target: Target, run_dir: Path, progress: Progress, options: dict[str, Any], devices: Devices = (),
-    ) -> None:  # fmt: skip
+        self,
+        target: Target,
+        run_dir: Path,
+        progress: Progress,
+        options: dict[str, Any],
+        devices: Devices = (),
+    ) -> None:
         table = target.machine
         self.qemu = find_program(options.get("qemu") or table.program, progress)
         version, model = program_version(self.qemu), security_model(options.get("security_model"), table)
@@ -51,8 +56,13 @@ class QemuDeployment(GuestDeployment[QemuMachine]):
             image=options.get("image") or table.image,
             run_dir=self.base,
             shares=tuple(
-                Share(tag=tag, path=self._given(export, device), multidevs=device.multidevs, readonly=device.readonly,
-                      security_model=cast(SecurityModel, device.security_model))
+                Share(
+                    tag=tag,
+                    path=self._given(export, device),
+                    multidevs=device.multidevs,
+                    readonly=device.readonly,
+                    security_model=cast(SecurityModel, device.security_model),
+                )
                 for tag, export, device in zip(TAGS, self.exports, self.devices, strict=True)
             ),
             qemu=self.qemu,
@@ -60,7 +70,7 @@ class QemuDeployment(GuestDeployment[QemuMachine]):
             memory_mb=max(table.memory_mb, options.get("memory_mb", 0)),
             extra_packages=tuple(options.get("packages", ())),
             keep=bool(options.get("keep_guest")),
-        )  # fmt: skip
+        )
         self.version, self.image = version, self.spec.image
         self.inside_root, self.outside_root = self.mount_point(0), str(self.exports[0])
         self.comparer = self._comparer_for(self.security_model)
@@ -115,15 +125,19 @@ class QemuDeployment(GuestDeployment[QemuMachine]):
         """
         image = self._scratch.path / "export.ext4"
         call = self.outside.call
-        for argv in (["truncate", "-s", f"{megabytes}M", str(image)],
-                     ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1", str(image)],
-                     ["mount", "-o", "loop", str(image), str(self.exports[0])],
-                     ["rmdir", f"{self.exports[0]}/lost+found"]):  # fmt: skip
+        for argv in (
+            ["truncate", "-s", f"{megabytes}M", str(image)],
+            ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1", str(image)],
+            ["mount", "-o", "loop", str(image), str(self.exports[0])],
+            ["rmdir", f"{self.exports[0]}/lost+found"],
+        ):
             done = call("run", argv, timeout=300.0)
             if done["status"] != 0:
                 said = done["stderr"].decode(errors="replace").strip()
-                raise InfrastructureError(f"no file system of its own for the export: {argv[0]}: {said}",
-                                          "it needs root, loop devices and room in /var/tmp")  # fmt: skip
+                raise InfrastructureError(
+                    f"no file system of its own for the export: {argv[0]}: {said}",
+                    "it needs root, loop devices and room in /var/tmp",
+                )
         self.host_view = f"/proc/{namespace}/root"
 
     def environment(self) -> dict[str, Any]:
@@ -141,10 +155,15 @@ class QemuDeployment(GuestDeployment[QemuMachine]):
         """A share of this machine, mounted so."""
         line = self._mount(number, options)
         return Place(
-            label=label, deployment=self, inside_root=self.mount_point(number), outside_root=str(self.exports[number]),
-            export=str(self.spec.shares[number].path), mount_line=line,
-            comparer=self._comparer_for(self.devices[number].security_model), in_second_machine=in_second_machine,
-        )  # fmt: skip
+            label=label,
+            deployment=self,
+            inside_root=self.mount_point(number),
+            outside_root=str(self.exports[number]),
+            export=str(self.spec.shares[number].path),
+            mount_line=line,
+            comparer=self._comparer_for(self.devices[number].security_model),
+            in_second_machine=in_second_machine,
+        )
 
     def beside(self, number: int, options: MountOptions) -> Place:
         """See Deployment."""
@@ -171,8 +190,10 @@ class QemuDeployment(GuestDeployment[QemuMachine]):
             name = machine.name
             machine.leave()
             self._scratch.leave()
-            self.progress(f"guest {name} is left running, its exports in {self._scratch.path}; "
-                          f"`assay9 guest ssh {name}`, and `assay9 guest clean` ends it")  # fmt: skip
+            self.progress(
+                f"guest {name} is left running, its exports in {self._scratch.path}; "
+                f"`assay9 guest ssh {name}`, and `assay9 guest clean` ends it"
+            )
         else:
             super().stop()
 
@@ -211,8 +232,9 @@ def find_program(name: str, progress: Progress = silent) -> str:
 def program_version(program: str) -> str:
     """`7.2.22` of `qemu-system-x86_64 --version`."""
     try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, errors="replace", timeout=30,
-                              check=True)  # fmt: skip
+        done = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, errors="replace", timeout=30, check=True
+        )
     except (OSError, subprocess.SubprocessError) as e:
         raise InfrastructureError(f"{program} --version fails: {e}", "name a working QEMU with --qemu PATH") from None
     found = re.search(r"version (\S+)", done.stdout)

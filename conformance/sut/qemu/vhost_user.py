@@ -37,8 +37,9 @@ class VhostQemuDeployment(QemuDeployment):
         self._backends = Backends(target, self.base, self._scratch.path, self.exports)
         self.hypervisor, self.version = f"QEMU {self.version}", self._backends.version
         memory = f"memory-backend-memfd,id=mem,size={self.spec.memory_mb}M,share=on"
-        self.spec = replace(self.spec, qemu_args=("-object", memory, "-machine", "memory-backend=mem",
-                                                  *self.spec.qemu_args))  # fmt: skip
+        self.spec = replace(
+            self.spec, qemu_args=("-object", memory, "-machine", "memory-backend=mem", *self.spec.qemu_args)
+        )
 
     def machine_spec(self, launcher: tuple[str, ...]) -> MachineSpec:
         """See QemuDeployment."""
@@ -54,9 +55,16 @@ class VhostQemuDeployment(QemuDeployment):
             where = {"type": "unix", "data": {"path": str(socket)}}
             backend = {"type": "socket", "data": {"addr": where, "server": False}}
             self.machine.qmp("chardev-add", id=f"v{number}", backend=backend)
-            self.machine.qmp("device_add", driver="vhost-user-test-device-pci", id=f"p{number}", chardev=f"v{number}",
-                             addr=f"{_FIRST_SLOT + number:#x}", num_vqs=1, config_size=_CONFIG_SIZE,
-                             **{"virtio-id": 9})  # fmt: skip
+            self.machine.qmp(
+                "device_add",
+                driver="vhost-user-test-device-pci",
+                id=f"p{number}",
+                chardev=f"v{number}",
+                addr=f"{_FIRST_SLOT + number:#x}",
+                num_vqs=1,
+                config_size=_CONFIG_SIZE,
+                **{"virtio-id": 9},
+            )
         super()._connect()
         deadline, tags = time.monotonic() + _PLUG, "cat /sys/bus/virtio/drivers/9pnet_virtio/virtio*/mount_tag"
         found = b""
@@ -66,13 +74,19 @@ class VhostQemuDeployment(QemuDeployment):
                 return
             self.inside.call("sleep", 0.1)
         # No error of the machine's: a device with which the guest's driver cannot agree is found by mounting it.
-        self.progress(f"the guest found {found.decode(errors='replace').split()} of {', '.join(TAGS)} within "
-                      f"{_PLUG:.0f} s: what is missing cannot be mounted")  # fmt: skip
+        self.progress(
+            f"the guest found {found.decode(errors='replace').split()} of {', '.join(TAGS)} within "
+            f"{_PLUG:.0f} s: what is missing cannot be mounted"
+        )
 
     def environment(self) -> dict[str, Any]:
         """See Deployment."""
-        return {**super().environment(), "target_version": self._backends.title, "hypervisor": self.hypervisor,
-                "server_argv": self._backends.argv}  # fmt: skip
+        return {
+            **super().environment(),
+            "target_version": self._backends.title,
+            "hypervisor": self.hypervisor,
+            "server_argv": self._backends.argv,
+        }
 
     def another(self, device: Device, options: MountOptions) -> Place:
         """See Deployment."""

@@ -40,8 +40,14 @@ class ExternalServer:
         Raises InfrastructureError when nobody listens; UsageError when 9P2000.L is not spoken there, or the tree
         cannot be attached.
         """
-        check_greeting(self.spec.address, self.connect, msize=self.spec.msize, aname=self.aname,
-                       uname=self.spec.uname.encode(), hint="name the tree to test with --aname")  # fmt: skip
+        check_greeting(
+            self.spec.address,
+            self.connect,
+            msize=self.spec.msize,
+            aname=self.aname,
+            uname=self.spec.uname.encode(),
+            hint="name the tree to test with --aname",
+        )
 
     def connect(self) -> Link:
         """See Server."""

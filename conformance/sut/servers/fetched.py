@@ -78,8 +78,16 @@ class Fetched:
     def _make(self, temporary: Path, progress: Progress) -> None:
         require_tools(f"fetching {self.title}")
         begun, archive = time.monotonic(), temporary / "root.tar"
-        make_root(self.suite, self.packages, archive, name=self.name, progress=progress, space_mb=self.space_mb,
-                  variant="apt", options=[*self.options, *self._hooks()])  # fmt: skip
+        make_root(
+            self.suite,
+            self.packages,
+            archive,
+            name=self.name,
+            progress=progress,
+            space_mb=self.space_mb,
+            variant="apt",
+            options=[*self.options, *self._hooks()],
+        )
         wanted = {f"usr/bin/{program}" for program in self.programs} | {_LOADER}
         wanted |= {f"{_LIBRARIES}/{library}" for library in self.libraries}
         with tarfile.open(archive) as tar:
@@ -87,8 +95,10 @@ class Fetched:
             members = [m for m in tar.getmembers() if m.name.removeprefix("./") in wanted]
             tar.extractall(temporary / "root", members, filter="tar")
         if missing := [name for name in sorted(wanted) if not (temporary / "root" / name).exists()]:
-            raise InfrastructureError(f"{self.title}: {', '.join(missing)} is not in Debian's {self.suite}",
-                                      "the package has changed: see conformance/sut/servers/fetched.py")  # fmt: skip
+            raise InfrastructureError(
+                f"{self.title}: {', '.join(missing)} is not in Debian's {self.suite}",
+                "the package has changed: see conformance/sut/servers/fetched.py",
+            )
         archive.unlink()
         made = {"version": version, "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         (temporary / "manifest.json").write_text(json.dumps(made), encoding="utf-8")
@@ -97,8 +107,10 @@ class Fetched:
     def _hooks(self) -> list[str]:
         if not self.source:
             return []
-        return [f"--customize-hook=copy-in {SOURCES / self.source} /",
-                f'--customize-hook=chroot "$1" sh /{self.source}/build.sh']  # fmt: skip
+        return [
+            f"--customize-hook=copy-in {SOURCES / self.source} /",
+            f'--customize-hook=chroot "$1" sh /{self.source}/build.sh',
+        ]
 
 
 def _package_version(tar: tarfile.TarFile, package: str) -> str:

@@ -36,10 +36,14 @@ class GuestServer(OverRings):
         self.name = "QEMU"
         self.aname = b""
         given = spec.options
-        table = MachineTable.model_validate({
-            "program": given.get("qemu", "qemu-system-x86_64"), "image": given.get("image", "debian12"),
-            "security_model": given.get("security_model", "passthrough"), "arguments": spec.arguments,
-        })  # fmt: skip
+        table = MachineTable.model_validate(
+            {
+                "program": given.get("qemu", "qemu-system-x86_64"),
+                "image": given.get("image", "debian12"),
+                "security_model": given.get("security_model", "passthrough"),
+                "arguments": spec.arguments,
+            }
+        )
         self._target = Target(name="qemu", kind="qemu", title="a guest with raw access to a device", machine=table)
         self._make = QemuDeployment
         self._tag = TAGS[0]

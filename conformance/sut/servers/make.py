@@ -97,8 +97,14 @@ def _check_command(spec: ServerSpec) -> None:
         server = CommandServer(spec, scratch.path)
         try:
             server.start()
-            check_greeting(server.name, server.connect, msize=spec.msize, aname=server.aname,
-                           uname=spec.uname.encode(), hint="server.aname names the tree")  # fmt: skip
+            check_greeting(
+                server.name,
+                server.connect,
+                msize=spec.msize,
+                aname=server.aname,
+                uname=spec.uname.encode(),
+                hint="server.aname names the tree",
+            )
         finally:
             server.stop()
     finally:

@@ -157,11 +157,7 @@ class ReferenceServer(_Started):
 
     def command(self) -> list[str]:
         """See _Started."""
-        where = (
-            ["--unix", self.socket_path]
-            if self.spec.transport == "unix"
-            else ["--tcp", f"127.0.0.1:{self.port}"]
-        )
+        where = ["--unix", self.socket_path] if self.spec.transport == "unix" else ["--tcp", f"127.0.0.1:{self.port}"]
         return [sys.executable, "-m", "reference_server", "serve", str(self.exported), *where, *self.spec.arguments]
 
     def version(self) -> str:
@@ -180,9 +176,22 @@ class DiodServer(_Started):
         """See _Started."""
         where = self.socket_path if self.spec.transport == "unix" else f"127.0.0.1:{self.port}"
         return [
-            "diod", "-f", "-n", "-c", "/dev/null", "-U", "root", "-S", "-L", "stderr",
-            "-e", str(self.exported), "-l", where, *self.spec.arguments,
-        ]  # fmt: skip
+            "diod",
+            "-f",
+            "-n",
+            "-c",
+            "/dev/null",
+            "-U",
+            "root",
+            "-S",
+            "-L",
+            "stderr",
+            "-e",
+            str(self.exported),
+            "-l",
+            where,
+            *self.spec.arguments,
+        ]
 
     def version(self) -> str:
         """See Server."""
@@ -204,14 +213,23 @@ class GaneshaServer(_Started):
         recovery.mkdir(exist_ok=True)
         config.write_text(
             _GANESHA.format(
-                port=self.port, msize=self.spec.options.get("tcp_msize", 1048576), export=self.exported,
+                port=self.port,
+                msize=self.spec.options.get("tcp_msize", 1048576),
+                export=self.exported,
                 recovery=recovery,
             )
         )
         return [
-            "ganesha.nfsd", "-F", "-L", str(self.run_dir / "server.log"), "-f", str(config),
-            "-p", str(self.run_dir / "ganesha.pid"), *self.spec.arguments,
-        ]  # fmt: skip
+            "ganesha.nfsd",
+            "-F",
+            "-L",
+            str(self.run_dir / "server.log"),
+            "-f",
+            str(config),
+            "-p",
+            str(self.run_dir / "ganesha.pid"),
+            *self.spec.arguments,
+        ]
 
     def version(self) -> str:
         """See Server."""
@@ -303,8 +321,12 @@ def _package_version(package: str) -> str:
     try:
         done = subprocess.run(
             ["dpkg-query", "-W", "-f", "${Version}", package],
-            capture_output=True, text=True, errors="replace", timeout=20, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=20,
+            check=False,
+        )
     except OSError:
         return ""
     found = re.search(r"\d+(\.\d+)*", done.stdout)

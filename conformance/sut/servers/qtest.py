@@ -103,10 +103,24 @@ class QtestServer(OverRings):
 
     def _command(self, path: Path) -> list[str]:
         return [
-            self.program, "-M", "pc", "-accel", "tcg", "-m", str(MEGABYTES), "-nodefaults", "-no-user-config",
-            "-display", "none", "-qtest", f"unix:{path},server=on,wait=off", "-qtest-log", "/dev/null",
-            *self.devices(), *self.spec.arguments,
-        ]  # fmt: skip
+            self.program,
+            "-M",
+            "pc",
+            "-accel",
+            "tcg",
+            "-m",
+            str(MEGABYTES),
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-qtest",
+            f"unix:{path},server=on,wait=off",
+            "-qtest-log",
+            "/dev/null",
+            *self.devices(),
+            *self.spec.arguments,
+        ]
 
     def devices(self) -> list[str]:
         """QEMU's arguments for the device in `SLOT`, and for a processor that does nothing."""
@@ -114,9 +128,12 @@ class QtestServer(OverRings):
         only = "disable-modern=on,disable-legacy=off" if self.legacy else "disable-legacy=on,disable-modern=off"
         packed = ",packed=on" if self.spec.options.get("packed", True) else ""
         return [
-            "-S", "-fsdev", f"local,id=f,path={self.export},security_model={model}",
-            "-device", f"virtio-9p-pci,fsdev=f,mount_tag={TAG.decode()},addr={SLOT:#x},{only}{packed}",
-        ]  # fmt: skip
+            "-S",
+            "-fsdev",
+            f"local,id=f,path={self.export},security_model={model}",
+            "-device",
+            f"virtio-9p-pci,fsdev=f,mount_tag={TAG.decode()},addr={SLOT:#x},{only}{packed}",
+        ]
 
     def _open(self, path: Path) -> None:
         deadline = time.monotonic() + _START

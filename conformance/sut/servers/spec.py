@@ -13,8 +13,19 @@ from conformance.errors import UsageError
 from conformance.raw.operations import UNAME
 from conformance.sut.tables import problem
 
-Program = Literal["reference", "diod", "ganesha", "p9ufs", "crosvm-p9", "command", "external", "qtest",
-                  "reference-in-qemu", "guest-pci", "vhost-user"]  # fmt: skip
+Program = Literal[
+    "reference",
+    "diod",
+    "ganesha",
+    "p9ufs",
+    "crosvm-p9",
+    "command",
+    "external",
+    "qtest",
+    "reference-in-qemu",
+    "guest-pci",
+    "vhost-user",
+]
 
 
 class ServerSpec(BaseModel):

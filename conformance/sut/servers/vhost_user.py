@@ -131,9 +131,17 @@ class ReferenceDevice(_FrontEnd, ReferenceServer):
     def command(self) -> list[str]:
         """See ReferenceServer."""
         return [
-            sys.executable, "-m", "reference_server", "serve", str(self.exported),
-            "--vhost-user", self.socket_path, "--tag", TAG.decode(), *self.spec.arguments,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "reference_server",
+            "serve",
+            str(self.exported),
+            "--vhost-user",
+            self.socket_path,
+            "--tag",
+            TAG.decode(),
+            *self.spec.arguments,
+        ]
 
     def _path(self) -> str:
         return self.socket_path
@@ -184,12 +192,17 @@ class ReferenceInQemu(QtestServer):
     def devices(self) -> list[str]:
         """See QtestServer."""
         return [
-            "-bios", str(self.run_dir / "halt.rom"), "-machine", "memory-backend=mem",
-            "-object", f"memory-backend-memfd,id=mem,size={MEGABYTES}M,share=on",
-            "-chardev", f"socket,id=back,path={self._back.socket_path}",
-            "-device", "vhost-user-test-device-pci,virtio-id=9,num_vqs=1,chardev=back,"
-            f"config_size={_CONFIG_SIZE},addr={SLOT:#x}",
-        ]  # fmt: skip
+            "-bios",
+            str(self.run_dir / "halt.rom"),
+            "-machine",
+            "memory-backend=mem",
+            "-object",
+            f"memory-backend-memfd,id=mem,size={MEGABYTES}M,share=on",
+            "-chardev",
+            f"socket,id=back,path={self._back.socket_path}",
+            "-device",
+            f"vhost-user-test-device-pci,virtio-id=9,num_vqs=1,chardev=back,config_size={_CONFIG_SIZE},addr={SLOT:#x}",
+        ]
 
     def death(self) -> str | None:
         """See Server."""

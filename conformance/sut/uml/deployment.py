@@ -93,10 +93,15 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
         """See Deployment."""
         line = self._mount(number, options)
         return Place(
-            label=TAGS[number], deployment=self, inside_root=self.mount_point(number),
-            outside_root=str(self.exports[number]), export=str(self.exports[number]), mount_line=line,
-            comparer=self.comparer, in_second_machine=False,
-        )  # fmt: skip
+            label=TAGS[number],
+            deployment=self,
+            inside_root=self.mount_point(number),
+            outside_root=str(self.exports[number]),
+            export=str(self.exports[number]),
+            mount_line=line,
+            comparer=self.comparer,
+            in_second_machine=False,
+        )
 
     def another(self, device: Device, options: MountOptions) -> Place:
         """See Deployment."""

@@ -75,9 +75,12 @@ class V86Deployment(GuestDeployment[V86Machine]):
             self.outside = self._contained
             self._server.start(self.launcher)
             host = {"host-root", "mount-namespace", "passthrough-ownership"}
-        spec = V86Spec(run_dir=self.base, server=self._server.socket if self._server else None,
-                       launcher=self.launcher,
-                       memory_mb=self.target.machine.memory_mb)  # fmt: skip
+        spec = V86Spec(
+            run_dir=self.base,
+            server=self._server.socket if self._server else None,
+            launcher=self.launcher,
+            memory_mb=self.target.machine.memory_mb,
+        )
         self._machine = V86Machine(spec, self.progress)
         self._machine.start()
         self._connect()
@@ -183,10 +186,18 @@ class Server:
         self.socket.unlink(missing_ok=True)
         words = {"export": str(self._export), "socket": str(self.socket), "tag": TAG}
         command = [word.format(**words) for word in self._table.command] or [
-            sys.executable, "-m", "reference_server", "serve", words["export"], "--unix", words["socket"],
-            *self._table.arguments]  # fmt: skip
-        self._process = ServerProcess([*launcher, *command], self._log,
-                                      writable=[self._scratch, self._base, self._directory])  # fmt: skip
+            sys.executable,
+            "-m",
+            "reference_server",
+            "serve",
+            words["export"],
+            "--unix",
+            words["socket"],
+            *self._table.arguments,
+        ]
+        self._process = ServerProcess(
+            [*launcher, *command], self._log, writable=[self._scratch, self._base, self._directory]
+        )
         self._process.wait_until(self.socket.exists, _START)
 
     def processes(self) -> dict[str, int]:

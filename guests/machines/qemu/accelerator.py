@@ -41,8 +41,9 @@ def qemu_version(qemu: str) -> str:
     """The first line of ``--version``; raises InfrastructureError when the program does not run."""
     path = find_qemu(qemu)
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace", timeout=20,
-                              check=False)  # fmt: skip
+        done = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, errors="replace", timeout=20, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InfrastructureError(f"{path} --version does not run: {error}", "name a QEMU with --qemu PATH") from error
     if done.returncode != 0:

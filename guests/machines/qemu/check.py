@@ -115,8 +115,23 @@ def _data_directories(arguments: Sequence[str]) -> Iterator[str]:
 
 def _dry_start(program: str, arguments: Sequence[str], memory_mb: int) -> str:
     """Start a machine that is stopped and has no devices of ours; why QEMU refuses, or nothing."""
-    argv = [program, "-M", "pc", "-accel", "tcg", "-m", str(memory_mb), "-nodefaults", "-no-user-config",
-            "-display", "none", "-S", "-qmp", "stdio", *arguments]  # fmt: skip
+    argv = [
+        program,
+        "-M",
+        "pc",
+        "-accel",
+        "tcg",
+        "-m",
+        str(memory_mb),
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-S",
+        "-qmp",
+        "stdio",
+        *arguments,
+    ]
     process = _start(argv, stdin=subprocess.PIPE)
     said = _outcome(process, b'{"execute": "qmp_capabilities"}{"execute": "quit"}')
     if process.returncode == 0:

@@ -266,8 +266,9 @@ def launch(
     while True:
         attempts -= 1
         try:
-            return Launch(spec, accelerator, image, logs=logs, state=state, restore=restore,
-                          kernel_arguments=kernel_arguments)  # fmt: skip
+            return Launch(
+                spec, accelerator, image, logs=logs, state=state, restore=restore, kernel_arguments=kernel_arguments
+            )
         except PortTaken:
             if attempts == 0:
                 raise

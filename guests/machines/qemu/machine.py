@@ -180,8 +180,10 @@ class QemuMachine(AnyMachine[Launch]):
         for event in self.events():
             if event["event"] == "BLOCK_IO_ERROR":
                 why = event["data"].get("reason", "an I/O error")
-                return InfrastructureError(f"QEMU could not use the guest's own disk: {why}",
-                                           "free some space in the cache, or set XDG_CACHE_HOME")  # fmt: skip
+                return InfrastructureError(
+                    f"QEMU could not use the guest's own disk: {why}",
+                    "free some space in the cache, or set XDG_CACHE_HOME",
+                )
             if event["event"] == "SHUTDOWN" and event["data"].get("reason") == "host-signal":
                 # The event comes before QEMU has ended: only then is it known which signal it was.
                 sent = None if self._launch is None else self._launch.sent_signal(_ENDING)

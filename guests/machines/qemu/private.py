@@ -31,7 +31,7 @@ PACKAGES = ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabio
 PROGRAM = "qemu-system-x86_64"
 """The script that runs it, by its name in the directory."""
 _KEPT = ("usr/bin/qemu-system-x86_64", "usr/lib/x86_64-linux-gnu/", "usr/share/qemu/", "usr/share/seabios/")
-_HOOK = f"sed -n 's/ {SUITE} main/ {BACKPORTS} main/p' \"$1/etc/apt/sources.list\" >> \"$1/etc/apt/sources.list\""
+_HOOK = f'sed -n \'s/ {SUITE} main/ {BACKPORTS} main/p\' "$1/etc/apt/sources.list" >> "$1/etc/apt/sources.list"'
 """The mirror is mmdebstrap's own choice; its backports are taken from the same place."""
 _SCRIPT = """#!/bin/sh
 # QEMU {version}, from the cache: its own loader, libraries, modules and firmware
@@ -80,8 +80,16 @@ def ensure_private_qemu(progress: Progress = silent, rebuild: bool = False) -> P
 def _make(temporary: Path, target: Path, progress: Progress) -> None:
     started = time.monotonic()
     archive = temporary / "root.tar"
-    make_root(SUITE, [f"{package}/{BACKPORTS}" for package in PACKAGES], archive, name=NAME, progress=progress,
-              space_mb=SPACE_MB, variant="apt", options=[f"--setup-hook={_HOOK}"])  # fmt: skip
+    make_root(
+        SUITE,
+        [f"{package}/{BACKPORTS}" for package in PACKAGES],
+        archive,
+        name=NAME,
+        progress=progress,
+        space_mb=SPACE_MB,
+        variant="apt",
+        options=[f"--setup-hook={_HOOK}"],
+    )
     _unpack(archive, temporary / "root")
     archive.unlink()
     script = temporary / PROGRAM
@@ -105,6 +113,7 @@ def _version(root: Path) -> str:
     argv = [str(library / "ld-linux-x86-64.so.2"), "--library-path", str(library), str(root / _KEPT[0]), "--version"]
     done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=60)
     if done.returncode != 0:
-        raise InfrastructureError(f"the fetched QEMU does not run: {done.stderr.strip()[:300]}",
-                                  "a host with another C library or processor?")  # fmt: skip
+        raise InfrastructureError(
+            f"the fetched QEMU does not run: {done.stderr.strip()[:300]}", "a host with another C library or processor?"
+        )
     return str(done.stdout).split("version", 1)[1].split()[0]

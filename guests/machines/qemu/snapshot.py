@@ -101,8 +101,9 @@ def _make(spec: MachineSpec, accelerator: str, image: Image, directory: Path, pr
     _create_disk(blank, spec.control_mb)
     kernel_arguments: tuple[str, ...] = ()
     for boots_left in reversed(range(_BOOTS)):
-        booting = launch(booted, accelerator, image, logs=logs, state=blank, restore=False,
-                         kernel_arguments=kernel_arguments)  # fmt: skip
+        booting = launch(
+            booted, accelerator, image, logs=logs, state=blank, restore=False, kernel_arguments=kernel_arguments
+        )
         try:
             booting.wait_ready(BOOT_LIMIT)
             try:
@@ -159,8 +160,9 @@ def _known_frequency(booting: Launch) -> tuple[str, ...]:
     """
     shell = booting.connect()
     try:
-        taken = re.findall(r"tsc: (?:Detected|Refined TSC clocksource calibration:?) ([\d.]+) MHz",
-                           shell.run("dmesg", 60.0).stdout)  # fmt: skip
+        taken = re.findall(
+            r"tsc: (?:Detected|Refined TSC clocksource calibration:?) ([\d.]+) MHz", shell.run("dmesg", 60.0).stdout
+        )
     finally:
         shell.close()
     if not taken:

@@ -43,8 +43,16 @@ _OBJECTS = 947
 """Files that the compiler makes with this fragment, to show how far a build is."""
 _STEPS = 10
 
-_TOOLS = {"gcc": "gcc", "make": "make", "flex": "flex", "bison": "bison", "bc": "bc", "xz": "xz-utils",
-          "dpkg-deb": "dpkg", "apt-get": "apt"}  # fmt: skip
+_TOOLS = {
+    "gcc": "gcc",
+    "make": "make",
+    "flex": "flex",
+    "bison": "bison",
+    "bc": "bc",
+    "xz": "xz-utils",
+    "dpkg-deb": "dpkg",
+    "apt-get": "apt",
+}
 """Program -> the Debian package that brings it."""
 
 _CONFIGURE = (
@@ -53,13 +61,26 @@ _CONFIGURE = (
     ("make", "ARCH=um", "O={objects}", "olddefconfig"),
 )
 _MAKE = ("nice", "make", "ARCH=um", "O={objects}", "-j{jobs}", "linux")
-_NOT_NEEDED = ("drivers/gpu/drm/amd/include", "drivers/gpu/drm/*/*.c", "sound/*/*.c", "drivers/net/ethernet/*/*.c",
-               "drivers/media/*/*.c", "drivers/staging/*/*.c", "tools/testing/selftests", "Documentation/*/*",
-               )  # fmt: skip
+_NOT_NEEDED = (
+    "drivers/gpu/drm/amd/include",
+    "drivers/gpu/drm/*/*.c",
+    "sound/*/*.c",
+    "drivers/net/ethernet/*/*.c",
+    "drivers/media/*/*.c",
+    "drivers/staging/*/*.c",
+    "tools/testing/selftests",
+    "Documentation/*/*",
+)
 """Not unpacked: half of the sources, and nothing that this kernel is compiled from."""
 
-_WANTED = ("CONFIG_NET_9P_VIRTIO=y", "CONFIG_VIRTIO_UML=y", "CONFIG_VIRTIO_CONSOLE=y", "CONFIG_9P_FS=y",
-           "CONFIG_SQUASHFS=y", "CONFIG_EVENT_TRACING=y")  # fmt: skip
+_WANTED = (
+    "CONFIG_NET_9P_VIRTIO=y",
+    "CONFIG_VIRTIO_UML=y",
+    "CONFIG_VIRTIO_CONSOLE=y",
+    "CONFIG_9P_FS=y",
+    "CONFIG_SQUASHFS=y",
+    "CONFIG_EVENT_TRACING=y",
+)
 """What the configuration must say when it is made: kconfig drops what it does not know without a word."""
 
 
@@ -111,8 +132,13 @@ def missing_tools() -> list[str]:
     """Debian packages that a build needs and that are not installed."""
     missing = {package for program, package in _TOOLS.items() if shutil.which(program) is None}
     if "gcc" not in missing:
-        probe = subprocess.run(["gcc", "-E", "-x", "c", "-", "-o", "/dev/null"], input=b"#include <stdio.h>\n",
-                               capture_output=True, check=False, timeout=60)  # fmt: skip
+        probe = subprocess.run(
+            ["gcc", "-E", "-x", "c", "-", "-o", "/dev/null"],
+            input=b"#include <stdio.h>\n",
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
         missing |= {"libc6-dev"} if probe.returncode else set()
     return sorted(missing)
 
@@ -120,8 +146,9 @@ def missing_tools() -> list[str]:
 def require_tools() -> None:
     """Raise InfrastructureError that names in one line what a build needs and this machine lacks."""
     if missing := missing_tools():
-        raise InfrastructureError(f"building the UML kernel needs {', '.join(missing)}",
-                                  f"apt-get install {' '.join(missing)}")  # fmt: skip
+        raise InfrastructureError(
+            f"building the UML kernel needs {', '.join(missing)}", f"apt-get install {' '.join(missing)}"
+        )
 
 
 def _build(directory: Path, progress: Progress) -> None:
@@ -139,16 +166,20 @@ def _build(directory: Path, progress: Progress) -> None:
             _run([word.format(**words) for word in step], source, log)
         config = (scratch / "objects/.config").read_text(encoding="ascii").splitlines()
         if lacking := [line for line in _WANTED if line not in config]:
-            raise InfrastructureError(f"{SOURCE_PACKAGE} {version} cannot be configured: no {', '.join(lacking)}",
-                                      f"correct {FRAGMENT.name}")  # fmt: skip
+            raise InfrastructureError(
+                f"{SOURCE_PACKAGE} {version} cannot be configured: no {', '.join(lacking)}", f"correct {FRAGMENT.name}"
+            )
         progress(f"kernel {NAME}: compiling {version} (4 to 8 minutes on two idle cores, once)")
         _compile([word.format(**words) for word in _MAKE], source, log, progress)
         shutil.copyfile(scratch / "objects/linux", directory / "linux")
         (directory / "linux").chmod(0o755)
         shutil.copyfile(scratch / "objects/.config", directory / "config")
         release = (scratch / "objects/include/config/kernel.release").read_text(encoding="ascii").strip()
-    manifest = {"source": f"{SOURCE_PACKAGE} {version}", "release": release,
-                "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}  # fmt: skip
+    manifest = {
+        "source": f"{SOURCE_PACKAGE} {version}",
+        "release": release,
+        "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
     (directory / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     progress(f"kernel {NAME}: built in {time.monotonic() - started:.0f} s, Linux {release}")
 
@@ -180,8 +211,15 @@ def _run(argv: list[str], where: Path, log: Path) -> None:
     """Run one step; InfrastructureError with its last words when it fails."""
     with log.open("ab") as out:
         begin = out.tell()
-        done = subprocess.run(dying_with_parent(argv), cwd=where, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                              check=False, timeout=BUILD_LIMIT)  # fmt: skip
+        done = subprocess.run(
+            dying_with_parent(argv),
+            cwd=where,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            check=False,
+            timeout=BUILD_LIMIT,
+        )
     if done.returncode != 0:
         with log.open("rb") as said:
             said.seek(begin)
@@ -194,9 +232,17 @@ def _compile(argv: list[str], where: Path, log: Path, progress: Progress) -> Non
     lines: list[str] = []
     with (
         log.open("a", encoding="utf-8") as out,
-        subprocess.Popen(dying_with_parent(argv), cwd=where, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                         stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True) as make,
-    ):  # fmt: skip
+        subprocess.Popen(
+            dying_with_parent(argv),
+            cwd=where,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as make,
+    ):
         timer = threading.Timer(BUILD_LIMIT, make.kill)
         timer.start()
         try:

@@ -108,8 +108,10 @@ class UmlLaunch:
     def connect(self, limit: float = 30.0) -> SshShell:
         """An SSH connection, through the machine's own network namespace. Raises InfrastructureError without one."""
         if not self.tap:
-            raise InfrastructureError("this guest has no network for SSH: that needs root and /dev/net/tun",
-                                      "use the machine's shell(), which goes over its console")  # fmt: skip
+            raise InfrastructureError(
+                "this guest has no network for SSH: that needs root and /dev/net/tun",
+                "use the machine's shell(), which goes over its console",
+            )
         connection = self._through_namespace(time.monotonic() + limit)
         return SshShell(22, self.image.key, self.image.known_host, limit, connection=connection)
 
@@ -172,9 +174,13 @@ class UmlLaunch:
         argv = ["prlimit", "--core=0", "--", *self.spec.launcher, *_apart(bool(self.tap)), *argv]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                dying_with_parent(argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                dying_with_parent(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
                 env={**os.environ, "TMPDIR": str(self._memory)},
-            )  # fmt: skip
+            )
         self._state = self._state.with_process(self.process.pid)
         self._state.write()
 
@@ -215,5 +221,18 @@ def _apart(network: bool) -> tuple[str, ...]:
     rootless = () if os.geteuid() == 0 else ("--user", "--map-root-user")
     net = ("--net",) if network else ()
     # A shell is the namespace's first process: the kernel, when it panics, aborts, which a first process cannot.
-    return ("unshare", *rootless, *net, "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL", "--",
-            "sh", "-c", '"$@"; exit $?', "sh")  # fmt: skip
+    return (
+        "unshare",
+        *rootless,
+        *net,
+        "--mount",
+        "--pid",
+        "--mount-proc",
+        "--fork",
+        "--kill-child=KILL",
+        "--",
+        "sh",
+        "-c",
+        '"$@"; exit $?',
+        "sh",
+    )

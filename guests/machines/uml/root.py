@@ -19,12 +19,14 @@ def initramfs(image: Image) -> bytes:
     """The initramfs that switches to the image's root, with our PID 1 put beside what is there."""
     busybox = cpio_member(image.initramfs.read_bytes(), _BUSYBOX)
     directories = ("bin", "dev", "lower", "overlay", "root")
-    return cpio([
-        *(Entry(name, 0o040755) for name in directories),
-        Entry("init", 0o100755, (GUEST_FILES / "initramfs-init").read_bytes()),
-        Entry("assay9-uml", 0o100755, (GUEST_FILES / "resident").read_bytes()),
-        Entry(_BUSYBOX, 0o100755, busybox),
-    ])  # fmt: skip
+    return cpio(
+        [
+            *(Entry(name, 0o040755) for name in directories),
+            Entry("init", 0o100755, (GUEST_FILES / "initramfs-init").read_bytes()),
+            Entry("assay9-uml", 0o100755, (GUEST_FILES / "resident").read_bytes()),
+            Entry(_BUSYBOX, 0o100755, busybox),
+        ]
+    )
 
 
 def cpio_member(archive: bytes, wanted: str) -> bytes:
@@ -50,8 +52,22 @@ def control_disk(path: Path, megabytes: int) -> None:
     """An empty ext4 in a sparse file. Raises InfrastructureError."""
     with path.open("wb") as file:
         file.truncate(megabytes << 20)
-    argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-L", "control", "-E", "lazy_itable_init=1,nodiscard",
-            "-O", "^resize_inode", str(path)]  # fmt: skip
+    argv = [
+        "mke2fs",
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-m",
+        "0",
+        "-L",
+        "control",
+        "-E",
+        "lazy_itable_init=1,nodiscard",
+        "-O",
+        "^resize_inode",
+        str(path),
+    ]
     try:
         done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=60)
     except FileNotFoundError:

@@ -48,9 +48,17 @@ class V86Launch:
     """A running machine. Make one, ``wait_ready``, and ``stop`` it; it cannot be started again."""
 
     def __init__(
-        self, files: Files, log: Path, memory_mb: int, *, server: Path | None, own_server: bool,
-        state: Path | None = None, save: Path | None = None, launcher: tuple[str, ...] = (),
-    ) -> None:  # fmt: skip
+        self,
+        files: Files,
+        log: Path,
+        memory_mb: int,
+        *,
+        server: Path | None,
+        own_server: bool,
+        state: Path | None = None,
+        save: Path | None = None,
+        launcher: tuple[str, ...] = (),
+    ) -> None:
         """Start it. When this raises InfrastructureError nothing is left running or lying about.
 
         ``server`` is the socket of the 9P server that answers for the share; with ``own_server`` v86 does itself.
@@ -65,13 +73,25 @@ class V86Launch:
             self._files.mkdir(mode=0o700)
             self._lines = self._files / "lines"
             config = self._files / "config.json"
-            config.write_text(json.dumps({
-                "v86": str(files.program), "bios": str(BIOS), "kernel": str(files.root.kernel),
-                "initramfs": str(files.initramfs), "root": str(files.root.root), "control": str(files.control),
-                "cmdline": COMMAND_LINE, "memory_mb": memory_mb, "lines": str(self._lines),
-                "server": None if own_server else str(server or ""),
-                "state": None if state is None else str(state), "save": None if save is None else str(save),
-            }), encoding="utf-8")  # fmt: skip
+            config.write_text(
+                json.dumps(
+                    {
+                        "v86": str(files.program),
+                        "bios": str(BIOS),
+                        "kernel": str(files.root.kernel),
+                        "initramfs": str(files.initramfs),
+                        "root": str(files.root.root),
+                        "control": str(files.control),
+                        "cmdline": COMMAND_LINE,
+                        "memory_mb": memory_mb,
+                        "lines": str(self._lines),
+                        "server": None if own_server else str(server or ""),
+                        "state": None if state is None else str(state),
+                        "save": None if save is None else str(save),
+                    }
+                ),
+                encoding="utf-8",
+            )
             self.argv = ["node", str(MACHINE), str(config)]
             self._spawn(launcher)
         except BaseException:
@@ -153,8 +173,12 @@ class V86Launch:
         """One process, that the kernel ends with the thread that starts it: nothing of it can stay."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                dying_with_parent(["prlimit", "--core=0", "--", *launcher, *self.argv]), stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True, env={**os.environ, "NODE_OPTIONS": ""},
-            )  # fmt: skip
+                dying_with_parent(["prlimit", "--core=0", "--", *launcher, *self.argv]),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "NODE_OPTIONS": ""},
+            )
         self._state = self._state.with_process(self.process.pid)
         self._state.write()

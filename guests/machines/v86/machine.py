@@ -61,13 +61,25 @@ class V86Machine(PortMachine[V86Launch]):
         require_host()
         libraries, self._root = ensure_program(self._progress), ensure_root(self._progress)
         own, memory = self.spec.server is None, self.spec.memory_mb
-        saved = ensure_state(libraries, self._root, memory, own_server=own, progress=self._progress,
-                             log=self.logs["console"].with_name("snapshot-console.log"), rebuild=anew)  # fmt: skip
+        saved = ensure_state(
+            libraries,
+            self._root,
+            memory,
+            own_server=own,
+            progress=self._progress,
+            log=self.logs["console"].with_name("snapshot-console.log"),
+            rebuild=anew,
+        )
         self._mark()
         return V86Launch(
-            files_of(saved, libraries, self._root), self.logs["console"], memory, server=self.spec.server,
-            own_server=own, state=saved / "machine", launcher=self.spec.launcher,
-        )  # fmt: skip
+            files_of(saved, libraries, self._root),
+            self.logs["console"],
+            memory,
+            server=self.spec.server,
+            own_server=own,
+            state=saved / "machine",
+            launcher=self.spec.launcher,
+        )
 
     def doubt(self) -> None:
         """See AnyMachine."""

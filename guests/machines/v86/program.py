@@ -79,26 +79,48 @@ def ensure_program(progress: Progress = silent, rebuild: bool = False) -> Path:
 def _fetch(temporary: Path, progress: Progress) -> None:
     started = time.monotonic()
     progress(f"v86: npm install v86@{VERSION} (seconds with a near registry)")
-    argv = ["npm", "install", "--prefix", str(temporary), "--no-audit", "--no-fund", "--ignore-scripts",
-            "--no-update-notifier", f"v86@{VERSION}"]  # fmt: skip
+    argv = [
+        "npm",
+        "install",
+        "--prefix",
+        str(temporary),
+        "--no-audit",
+        "--no-fund",
+        "--ignore-scripts",
+        "--no-update-notifier",
+        f"v86@{VERSION}",
+    ]
     # npm keeps a cache and logs at home, which may be read-only or nobody's
     environment = {**os.environ, "npm_config_cache": str(temporary / ".npm")}
     try:
         done = subprocess.run(
-            dying_with_parent(argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            cwd=temporary, env=environment, check=False, timeout=_LIMIT,
-        )  # fmt: skip
+            dying_with_parent(argv),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            cwd=temporary,
+            env=environment,
+            check=False,
+            timeout=_LIMIT,
+        )
     except subprocess.TimeoutExpired:
-        raise InfrastructureError(f"npm install v86@{VERSION} took longer than {_LIMIT:.0f} s",
-                                  "check the network and npm's registry, then retry") from None  # fmt: skip
+        raise InfrastructureError(
+            f"npm install v86@{VERSION} took longer than {_LIMIT:.0f} s",
+            "check the network and npm's registry, then retry",
+        ) from None
     if done.returncode != 0:
         told = [line for line in done.stderr.splitlines() if "npm error" in line or "npm ERR!" in line]
-        raise InfrastructureError(f"npm install v86@{VERSION} failed: {(told or [done.stderr.strip()])[0][:300]}",
-                                  "check the network and npm's registry, then retry")  # fmt: skip
+        raise InfrastructureError(
+            f"npm install v86@{VERSION} failed: {(told or [done.stderr.strip()])[0][:300]}",
+            "check the network and npm's registry, then retry",
+        )
     lock = json.loads((temporary / "package-lock.json").read_text(encoding="utf-8"))
     integrity = lock["packages"]["node_modules/v86"].get("integrity")
     if integrity != INTEGRITY:
-        raise InfrastructureError(f"v86 {VERSION} from npm is not the package that this project knows ({integrity})",
-                                  "check npm's registry; a new version is pinned in guests/machines/v86/program.py")  # fmt: skip
+        raise InfrastructureError(
+            f"v86 {VERSION} from npm is not the package that this project knows ({integrity})",
+            "check npm's registry; a new version is pinned in guests/machines/v86/program.py",
+        )
     shutil.rmtree(temporary / ".npm", ignore_errors=True)
     progress(f"v86: {VERSION} fetched in {time.monotonic() - started:.0f} s")

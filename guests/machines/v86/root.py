@@ -45,7 +45,7 @@ SPACE_MB = 2500
 LIMIT = 1800.0
 
 GUEST_FILES = Path(__file__).with_name("guest")
-_SECURITY = "sed -i /security/d \"$1/etc/apt/sources.list\""
+_SECURITY = 'sed -i /security/d "$1/etc/apt/sources.list"'
 """The guest meets nobody but the suite, and the archive's i386 part of it was broken for days when this was written."""
 
 
@@ -75,16 +75,25 @@ class V86Root:
 
     def initramfs(self) -> bytes:
         """The initramfs: what is cached, and our own init and PID 1 as they are in this checkout."""
-        return self.modules.read_bytes() + cpio([
-            Entry("init", 0o100755, (GUEST_FILES / "initramfs-init").read_bytes()),
-            Entry("assay9-v86", 0o100755, (GUEST_FILES / "resident").read_bytes()),
-        ])  # fmt: skip
+        return self.modules.read_bytes() + cpio(
+            [
+                Entry("init", 0o100755, (GUEST_FILES / "initramfs-init").read_bytes()),
+                Entry("assay9-v86", 0o100755, (GUEST_FILES / "resident").read_bytes()),
+            ]
+        )
 
 
 def directory() -> Path:
     """Where it is in the cache, once made. The name covers every input that lies in this checkout."""
-    inputs = (SUITE, KERNEL_PACKAGE, PACKAGES, BOOT_MODULES, MODULES, _SECURITY,
-              (IMAGE_FILES / "fetch-kernel").read_bytes())  # fmt: skip
+    inputs = (
+        SUITE,
+        KERNEL_PACKAGE,
+        PACKAGES,
+        BOOT_MODULES,
+        MODULES,
+        _SECURITY,
+        (IMAGE_FILES / "fetch-kernel").read_bytes(),
+    )
     return paths.cache_dir() / f"{NAME}-root-{hashlib.sha256(repr(inputs).encode()).hexdigest()[:12]}"
 
 
@@ -126,8 +135,11 @@ def _make(temporary: Path, progress: Progress) -> None:
         (temporary / "modules.cpio").write_bytes(_modules(kernel))
         _squash(tar, kernel, temporary / "root.squashfs")
     archive.unlink()
-    made = {"release": kernel.release, "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "build_id": secrets.token_hex(6)}  # fmt: skip
+    made = {
+        "release": kernel.release,
+        "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "build_id": secrets.token_hex(6),
+    }
     (temporary / "manifest.json").write_text(json.dumps(made), encoding="utf-8")
     progress(f"v86: guest made in {time.monotonic() - started:.0f} s, kernel {kernel.release}")
 
@@ -137,21 +149,36 @@ def _mmdebstrap(scratch: Path, archive: Path, log: Path) -> None:
     # Killed by itself mmdebstrap leaves mounts and children behind; its namespaces end with one process.
     apart = ("unshare", *rootless, "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL", "--")
     # x86-64 runs i386 by itself; what would be asked for otherwise is a package that only finds that out.
-    argv = [*apart, "mmdebstrap", "--mode=root", "--variant=minbase", "--architectures=i386", "--skip=check/qemu",
-            f"--include={','.join(PACKAGES)}", "--format=tar", "--aptopt=Acquire::Retries 3",
-            f"--setup-hook={_SECURITY}",
-            f"--customize-hook=sh '{IMAGE_FILES / 'fetch-kernel'}' {KERNEL_PACKAGE} \"$1\""]  # fmt: skip
+    argv = [
+        *apart,
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=minbase",
+        "--architectures=i386",
+        "--skip=check/qemu",
+        f"--include={','.join(PACKAGES)}",
+        "--format=tar",
+        "--aptopt=Acquire::Retries 3",
+        f"--setup-hook={_SECURITY}",
+        f"--customize-hook=sh '{IMAGE_FILES / 'fetch-kernel'}' {KERNEL_PACKAGE} \"$1\"",
+    ]
     argv += [f"--dpkgopt=path-exclude=/usr/share/{kind}/*" for kind in ("doc", "locale", "man", "info")]
     with log.open("wb") as out:
         done = subprocess.run(
-            dying_with_parent([*argv, SUITE, str(archive)]), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-            env={**os.environ, "TMPDIR": str(scratch)}, check=False, timeout=LIMIT,
-        )  # fmt: skip
+            dying_with_parent([*argv, SUITE, str(archive)]),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, "TMPDIR": str(scratch)},
+            check=False,
+            timeout=LIMIT,
+        )
     if done.returncode != 0:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
         told = [line for line in lines if line.startswith(("E: ", "Err:"))] or lines or ["it said nothing"]
-        raise InfrastructureError(f"mmdebstrap {SUITE} for i386 failed: {told[0][:300]}",
-                                  "check the network and the proxy of apt, then retry")  # fmt: skip
+        raise InfrastructureError(
+            f"mmdebstrap {SUITE} for i386 failed: {told[0][:300]}", "check the network and the proxy of apt, then retry"
+        )
 
 
 def _kernel(tar: tarfile.TarFile) -> KernelFiles:
@@ -171,12 +198,14 @@ def _kernel(tar: tarfile.TarFile) -> KernelFiles:
 def _modules(kernel: KernelFiles) -> bytes:
     directories = ("bin", "dev", "proc", "sys", "modules", "lower", "overlay", "root")
     order = "".join(f"{name}\n" for name, _ in kernel.boot_modules)
-    return cpio([
-        *(Entry(name, 0o040755) for name in directories),
-        Entry("bin/busybox", 0o100755, kernel.busybox),
-        *(Entry(f"modules/{name}", 0o100644, data) for name, data in kernel.boot_modules),
-        Entry("modules/order", 0o100644, order.encode()),
-    ])  # fmt: skip
+    return cpio(
+        [
+            *(Entry(name, 0o040755) for name in directories),
+            Entry("bin/busybox", 0o100755, kernel.busybox),
+            *(Entry(f"modules/{name}", 0o100644, data) for name, data in kernel.boot_modules),
+            Entry("modules/order", 0o100644, order.encode()),
+        ]
+    )
 
 
 def _squash(tar: tarfile.TarFile, kernel: KernelFiles, output: Path) -> None:
@@ -187,5 +216,6 @@ def _squash(tar: tarfile.TarFile, kernel: KernelFiles, output: Path) -> None:
             write_root(tar, kernel, Keys(b"", b"", b"", b""), tool.stdin.write)
         _, said = tool.communicate()
     if tool.returncode != 0:
-        raise InfrastructureError(f"mksquashfs failed: {said.decode(errors='replace').strip()[-300:]}",
-                                  "free some space in the cache")  # fmt: skip
+        raise InfrastructureError(
+            f"mksquashfs failed: {said.decode(errors='replace').strip()[-300:]}", "free some space in the cache"
+        )

@@ -34,8 +34,9 @@ CONTROL_MB = 512
 
 def state_directory(program: Path, root: V86Root, memory_mb: int, *, own_server: bool) -> Path:
     """Where the state of such a machine is in the cache, once saved."""
-    seen = hashlib.sha256(repr((str(program), root.manifest["build_id"], memory_mb, own_server, CONTROL_MB,
-                                COMMAND_LINE)).encode())  # fmt: skip
+    seen = hashlib.sha256(
+        repr((str(program), root.manifest["build_id"], memory_mb, own_server, CONTROL_MB, COMMAND_LINE)).encode()
+    )
     for path in (*sorted(GUEST_FILES.iterdir()), BIOS):
         seen.update(path.read_bytes())
     return paths.cache_dir() / f"v86-state-{seen.hexdigest()[:12]}"
@@ -46,8 +47,9 @@ def current_names(snapshots: bool) -> set[str]:
     names = {program_directory().name, root_directory().name}
     program, root = find_program(), find_root()
     if snapshots and program is not None and root is not None:
-        names |= {state_directory(program, root, memory, own_server=own).name for own in (True, False)
-                  for memory in MEMORIES}  # fmt: skip
+        names |= {
+            state_directory(program, root, memory, own_server=own).name for own in (True, False) for memory in MEMORIES
+        }
     return names
 
 
@@ -63,9 +65,15 @@ def cached_state(program: Path, root: V86Root, memory_mb: int, *, own_server: bo
 
 
 def ensure_state(
-    program: Path, root: V86Root, memory_mb: int, *, own_server: bool, progress: Progress, log: Path,
+    program: Path,
+    root: V86Root,
+    memory_mb: int,
+    *,
+    own_server: bool,
+    progress: Progress,
+    log: Path,
     rebuild: bool = False,
-) -> Path:  # fmt: skip
+) -> Path:
     """The directory of a saved machine, booted and saved first when the cache lacks it or it is damaged.
 
     ``log`` is for what that boot has to say. Raises InfrastructureError.
@@ -88,8 +96,14 @@ def _make(
     started = time.monotonic()
     (temporary / "initramfs").write_bytes(root.initramfs())
     control_disk(temporary / "control", CONTROL_MB)
-    launch = V86Launch(files_of(temporary, program, root), log, memory_mb, server=None,
-                       own_server=own_server, save=temporary / "machine")  # fmt: skip
+    launch = V86Launch(
+        files_of(temporary, program, root),
+        log,
+        memory_mb,
+        server=None,
+        own_server=own_server,
+        save=temporary / "machine",
+    )
     try:
         launch.wait_saved(BOOT_LIMIT)
     finally:
