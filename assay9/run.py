@@ -106,6 +106,13 @@ option = functools.partial(click.option, cls=GroupedOption)
     metavar="MODEL",
     help="QEMU's security model: passthrough, mapped-xattr, mapped-file, none.",
 )
+@option(
+    "--access",
+    type=WORD,
+    group=_QEMU,
+    metavar="WAY",
+    help="How the guest is reached: ssh (the default), or launcher: faster, and only in the suite's own images.",
+)
 @option("--keep-guest", is_flag=True, group=_QEMU, help="Leave the guest running at the end (assay9 guest ssh).")
 @option(
     "--address",
@@ -155,6 +162,7 @@ def run(
     qemu_args: tuple[str, ...],
     image: str | None,
     security_model: str | None,
+    access: str | None,
     keep_guest: bool,
     address: str | None,
     aname: str | None,
@@ -179,6 +187,7 @@ def run(
         "qemu_args": qemu_args,
         "image": image,
         "security_model": security_model,
+        "access": access,
         "keep_guest": keep_guest,
         "address": address,
         "aname": aname,
@@ -218,6 +227,7 @@ def run(
         "--qemu": qemu,
         "--guest": image,
         "--security-model": security_model,
+        "--access": access,
         "--address": address,
         "--aname": aname,
         "--export": export,

@@ -99,6 +99,7 @@ class RunPlugin:
             "image": config.getoption("--guest"),
             "security_model": config.getoption("--security-model"),
             "keep_guest": config.getoption("--keep-guest"),
+            "access": config.getoption("--access"),
             "address": config.getoption("--address"),
             "aname": config.getoption("--aname"),
             "export": config.getoption("--export"),

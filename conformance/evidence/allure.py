@@ -248,6 +248,7 @@ def _properties(seen: Overview) -> Iterator[str]:
         ("version", e.target_version),
         ("guest", f"{e.guest_image} {e.guest_kernel}".strip()),
         ("accelerator", e.accelerator),
+        ("access", e.access),
         ("security_model", e.security_model),
         ("host", e.host_distribution),
         ("host_kernel", e.host_kernel),

@@ -244,6 +244,8 @@ class Environment(_Model):
     accelerator: Text = ""
     accelerator_reason: Text = ""
     """Why this one, e.g. that a probe on /dev/kvm did not boot."""
+    access: Text = ""
+    """How the guest was reached, e.g. SSH to root@127.0.0.1:2222."""
     mounts: dict[Text, Text] = {}
     """As asked for -> the line of /proc/mounts; gathered from the results."""
     other: dict[Text, Text] = {}

@@ -68,6 +68,8 @@ def _tested(seen: Overview) -> Iterator[str]:
     said += [f", guest kernel {e.guest_kernel}"] if e.guest_kernel else []
     if e.accelerator:
         said.append(f", under {e.accelerator}" + (f" ({e.accelerator_reason})" if e.accelerator_reason else ""))
+    if e.access:
+        said.append(f", reached by {e.access}")
     if e.security_model:
         said.append(f", security model {e.security_model}")
     host = ", ".join(part for part in (e.host_distribution, e.host_kernel) if part)

@@ -51,6 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--jobs", type=int, metavar="N", help="guests or servers at a time (pytest-xdist's -n)")
     group.addoption("--allure", action="store_true", help="write allure-results, too: some files for each case")
+    group.addoption("--access", metavar="WAY", help="how a guest under QEMU is reached: ssh (the default), launcher")
     group.addoption("--keep-guest", action="store_true", help="leave the guest running at the end")
     group.addoption(
         "--control",

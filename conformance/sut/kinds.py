@@ -51,9 +51,10 @@ def check(
 
 def _check_qemu(target: Target, options: dict[str, Any], layers: Sequence[str]) -> None:
     """Refuse a QEMU that is not there or cannot do what the run needs; each lack by name."""
-    from conformance.sut.qemu.deployment import find_program, security_model  # noqa: PLC0415
+    from conformance.sut.qemu.deployment import access, find_program, security_model  # noqa: PLC0415
 
     security_model(options.get("security_model"), target.machine)
+    access(options.get("access"))
     program = options.get("qemu") or target.machine.program
     if program == private_qemu.NAME:  # what we fetch ourselves is never missing, and has all that is needed
         return

@@ -21,6 +21,7 @@ FLAGS = {
     "image": "--guest",
     "security_model": "--security-model",
     "keep_guest": "--keep-guest",
+    "access": "--access",
     "address": "--address",
     "aname": "--aname",
     "export": "--export",
@@ -101,8 +102,9 @@ def _meaningless(target: Target, layers: Collection[str], link: str | None) -> I
     if not qemu:
         yield from _each(("qemu", "qemu_args"), f"{name} runs no QEMU (its kind is {target.kind})")
         yield "keep_guest", f"{name} starts no guest that could stay (its kind is {target.kind})"
+        yield "access", f"there is one way into {name} (its kind is {target.kind})"
     elif not mounted:
-        yield "keep_guest", only_below
+        yield from _each(("keep_guest", "access"), only_below)
         if link is not None and link.startswith("vhost-user"):
             yield from _each(("qemu", "qemu_args"), f"--link {link} leads past QEMU")
     if target.kind not in ("qemu", "tcp", "uml"):

@@ -28,7 +28,7 @@ S = TypeVar("S", bound=Started)
 
 
 class AnyMachine(ABC, Generic[S]):
-    """A machine and the roads into it.
+    """A machine and the ways into it.
 
     Not for several threads at once, and ``start`` belongs in a thread that lives as long as the machine: the kernel
     of the host ends the guest when the thread that started it ends.
@@ -56,6 +56,11 @@ class AnyMachine(ABC, Generic[S]):
     @abstractmethod
     def why_dead(self) -> str:
         """One line: what is known about a machine that is not alive."""
+
+    @property
+    @abstractmethod
+    def reached_by(self) -> str:
+        """How the agent in the guest is reached, for the record: SSH, the launcher, a console."""
 
     @abstractmethod
     def agent_channel(self) -> LineChannel:

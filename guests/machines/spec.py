@@ -11,6 +11,8 @@ from typing import Literal
 SecurityModel = Literal["passthrough", "none", "mapped-xattr", "mapped-file"]
 Multidevs = Literal["remap", "forbid", "warn"]
 Accelerator = Literal["auto", "kvm", "tcg"]
+Access = Literal["ssh", "launcher"]
+"""How a guest with a network is reached; ``docs/decisions/0002-access.md``."""
 
 DEFAULT_TAGS = ("share0", "share1", "share2", "share3")
 """Mount tags of the default set: four shares, the most that a property case uses at once."""
@@ -61,5 +63,7 @@ class MachineSpec:
     """Let the guest out: 10.0.2.2 is this host's 127.0.0.1 then, and what the host can reach is reached."""
     keep: bool = False
     """Let the machine outlive this process (``assay9 guest boot``)."""
+    access: Access = "ssh"
+    """How the agent in the guest is reached: SSH as in any guest, or the launcher of the suite's own images."""
     agent: Path | None = None
     """The agent's source; None means ``guests/agent/payload.py``."""

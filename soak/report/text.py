@@ -15,7 +15,8 @@ def text_of(facts: Facts) -> str:
     version = str(env.get("target_version", "")) or "unknown version"
     guest = f", guest {env.get('guest_image', '')} {env.get('guest_kernel', '')}" if env.get("guest_image") else ""
     speed = f" under {env['accelerator']}" if env.get("accelerator") else ""
-    head.append(f"{plan.target}: {version}{speed}{guest}")
+    reached = f", reached by {env['access']}" if env.get("access") else ""
+    head.append(f"{plan.target}: {version}{speed}{guest}{reached}")
     begun = when(sessions[0].at) if sessions else "never"
     more = f", {len(sessions)} sessions" if len(sessions) > 1 else ""
     head.append(f"{begun}: {duration(facts.worked)} of work{more}; seed {plan.seed}, assay9 {plan.version}")

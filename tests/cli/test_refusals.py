@@ -53,6 +53,8 @@ COMMAND_LINES: list[tuple[str, str]] = [
     ("run reference --mount cache=none", "--mount means nothing here: the layers wire mount nothing"),
     ("run reference --mounts all", "--mounts means nothing here"),
     ("run reference --control never", "--control means nothing here"),
+    ("run qemu --access console", "unknown access 'console'"),
+    ("run reference-uml --access ssh", "--access means nothing here: there is one way into target reference-uml"),
     ("run local --keep-guest", "--keep-guest means nothing here: target local starts no guest that could stay"),
     ("run local --address 127.0.0.1:1", "--address means nothing here: target local is no server of yours"),
     ("run reference --export /", "--export means nothing here: target reference is started by the suite itself"),

@@ -129,6 +129,7 @@ def environment(target: str = "qemu") -> Environment:
         guest_kernel="6.1.0-41-amd64",
         accelerator="tcg",
         accelerator_reason="/dev/kvm is there, but a probe kernel did not boot on it within 10 s",
+        access="SSH to root@127.0.0.1:40022",
         host_kernel="Linux 6.1.0-41-amd64 x86_64",
         host_distribution="Debian GNU/Linux 12 (bookworm)",
         host_cpus=2,

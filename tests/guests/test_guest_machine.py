@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -17,6 +18,7 @@ from guests.errors import InfrastructureError
 from guests.host.processes import clean_left_over, read_states, start_time
 from guests.machines.clock import MOST_OFFSET, GuestClock, over
 from guests.machines.qemu.machine import DEFAULT_TAGS, MachineSpec, QemuMachine, Share
+from guests.machines.spec import Access
 from tests.waiting import PATIENT, eventually
 
 pytestmark = pytest.mark.guest
@@ -105,9 +107,9 @@ def test_files_go_in_and_come_out_unchanged(machine: QemuMachine, tmp_path: Path
     assert (tmp_path / "back").read_bytes() == content
 
 
-@pytest.mark.parametrize("road", ["resident", "ssh"])
-def test_an_agent_answers_on_either_road(machine: QemuMachine, road: str) -> None:
-    first, second = (machine.agent_channel(road) for _ in range(2))  # type: ignore[arg-type]
+@pytest.mark.parametrize("access", get_args(Access))
+def test_an_agent_answers_by_either_access(machine: QemuMachine, access: Access) -> None:
+    first, second = (machine.agent_channel(access) for _ in range(2))
     first.send(b"one\n")
     second.send(b"two\n")
     assert (second.recv_line(30), first.recv_line(30)) == (b"owt", b"eno")

@@ -118,7 +118,8 @@ class LocalDeployment:
 
     def environment(self) -> dict[str, Any]:
         """See Deployment."""
-        return {"target_version": f"Linux {platform.release()}", "guest_kernel": platform.release()}
+        kernel = platform.release()
+        return {"target_version": f"Linux {kernel}", "guest_kernel": kernel, "access": "processes of this host"}
 
     def mount(self, options: MountOptions) -> str:
         """See Deployment."""

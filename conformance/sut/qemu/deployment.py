@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.sut.deployment import Device, Place, Progress
@@ -23,7 +23,7 @@ from conformance.vfs.mount_options import MountOptions
 from guests.host.progress import silent
 from guests.machines.qemu import private as private_qemu
 from guests.machines.qemu.machine import MachineSpec, QemuMachine, Share
-from guests.machines.spec import SecurityModel
+from guests.machines.spec import Access, SecurityModel
 from guests.words import unknown
 
 ODD_NAME = "a name, with=odd 'characters' \N{LATIN SMALL LETTER U WITH DIAERESIS}"
@@ -70,6 +70,7 @@ class QemuDeployment(GuestDeployment[QemuMachine]):
             memory_mb=max(table.memory_mb, options.get("memory_mb", 0)),
             extra_packages=tuple(options.get("packages", ())),
             keep=bool(options.get("keep_guest")),
+            access=access(options.get("access")),
         )
         self.version, self.image = version, self.spec.image
         self.inside_root, self.outside_root = self.mount_point(0), str(self.exports[0])
@@ -148,6 +149,7 @@ class QemuDeployment(GuestDeployment[QemuMachine]):
             "guest_image": self.spec.image,
             "guest_kernel": self.kernel,
             "accelerator": self.machine.accelerator,
+            "access": self.machine.reached_by,
             "security_model": self.security_model,
         }
 
@@ -212,6 +214,13 @@ def security_model(asked: str | None, table: MachineTable) -> SecurityModel:
     if asked == "passthrough" and os.geteuid() != 0:
         raise UsageError("security model passthrough needs root on the host: use mapped-xattr, or run as root")
     return cast(SecurityModel, asked)
+
+
+def access(asked: str | None) -> Access:
+    """How the guest is reached: SSH, unless the command line says otherwise. Raises UsageError."""
+    if asked not in (None, *get_args(Access)):
+        raise UsageError(unknown("access", str(asked), get_args(Access)))
+    return cast(Access, asked or "ssh")
 
 
 def find_program(name: str, progress: Progress = silent) -> str:

@@ -87,6 +87,7 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
             "guest_image": self._root,
             "guest_kernel": self.kernel,
             "accelerator": self.machine.accelerator,
+            "access": self.machine.reached_by,
         }
 
     def beside(self, number: int, options: MountOptions) -> Place:

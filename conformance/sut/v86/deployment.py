@@ -98,6 +98,7 @@ class V86Deployment(GuestDeployment[V86Machine]):
             "guest_image": "debian12 (i386)",
             "guest_kernel": self.kernel,
             "accelerator": self.machine.accelerator,
+            "access": self.machine.reached_by,
         }
 
     def mount_point(self, number: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from guests.access.launcher import SocketLineChannel
 from guests.access.shell import LineChannel, Shell
@@ -22,11 +22,9 @@ from guests.machines.qemu.accelerator import choose_accelerator, find_qemu
 from guests.machines.qemu.argv import MAX_SHARES
 from guests.machines.qemu.launch import Launch, PortTaken, launch, require_free_port
 from guests.machines.qemu.snapshot import Snapshot, cached_snapshot, ensure_snapshot
-from guests.machines.spec import DEFAULT_TAGS, MachineSpec, Share
+from guests.machines.spec import DEFAULT_TAGS, Access, MachineSpec, Share
 
 __all__ = ["DEFAULT_TAGS", "MachineSpec", "QemuMachine", "Share"]
-
-Road = Literal["resident", "ssh"]
 
 AGENT_IN_GUEST = "/root/agent.py"
 
@@ -153,15 +151,22 @@ class QemuMachine(AnyMachine[Launch]):
             self._shell = self._started().connect()
         return self._shell
 
-    def agent_channel(self, road: Road = "resident") -> LineChannel:
+    @property
+    def reached_by(self) -> str:
+        """See AnyMachine."""
+        if self.spec.access == "launcher":
+            return "the launcher of the suite's own image"
+        return f"SSH to root@127.0.0.1:{self.ssh_port}"
+
+    def agent_channel(self, access: Access | None = None) -> LineChannel:
         """Start an agent in the guest, pushed anew, and return its standard input and output.
 
-        ``resident`` is the fast road (see ``guests.access.launcher``), ``ssh`` the one that every guest has.
+        It is reached as ``MachineSpec.access`` says, unless ``access`` does.
         """
         source = self.spec.agent or AGENT
         if not source.is_file():
             raise InfrastructureError(f"no agent at {source}", "name one with MachineSpec.agent")
-        if road == "resident":
+        if (access or self.spec.access) == "launcher":
             return self.python_channel(source)
         shell = self.shell()
         shell.push(source, AGENT_IN_GUEST)

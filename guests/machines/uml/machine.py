@@ -9,7 +9,8 @@ from guests.host.progress import Progress, silent
 from guests.images.recipe import load_recipe
 from guests.images.store import Image, cached_image, ensure_image
 from guests.machines.console_machine import PortMachine
-from guests.machines.qemu.machine import AGENT_IN_GUEST, Road
+from guests.machines.qemu.machine import AGENT_IN_GUEST
+from guests.machines.spec import Access
 from guests.machines.uml import kernel
 from guests.machines.uml.kernel import UmlKernel, ensure_kernel
 from guests.machines.uml.launch import UmlLaunch
@@ -19,7 +20,7 @@ __all__ = ["Device", "UmlMachine", "UmlSpec"]
 
 
 class UmlMachine(PortMachine[UmlLaunch]):
-    """One User-Mode Linux kernel and the roads into it: lines of its console, and SSH where there is a network."""
+    """One User-Mode Linux kernel and the ways into it: lines of its console, and SSH where there is a network."""
 
     accelerator = "uml"
     program = "User-Mode Linux"
@@ -74,9 +75,14 @@ class UmlMachine(PortMachine[UmlLaunch]):
             self._ssh = self._started().connect()
         return self._ssh
 
-    def agent_channel(self, road: Road = "resident") -> LineChannel:
+    @property
+    def reached_by(self) -> str:
+        """See AnyMachine."""
+        return "lines of its console"
+
+    def agent_channel(self, access: Access | None = None) -> LineChannel:
         """Start an agent in the guest and return its standard input and output: over the console, or over SSH."""
-        if road == "resident":
+        if access != "ssh":
             return self.resident_channel()
         self.ssh().push(self.agent, AGENT_IN_GUEST)
         return self.ssh().open_channel(["python3", "-u", AGENT_IN_GUEST])

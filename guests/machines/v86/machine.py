@@ -37,7 +37,7 @@ class V86Spec:
 
 
 class V86Machine(PortMachine[V86Launch]):
-    """One machine under v86 and the roads into it."""
+    """One machine under v86 and the ways into it."""
 
     accelerator = "v86"
     program = "v86"
@@ -88,6 +88,11 @@ class V86Machine(PortMachine[V86Launch]):
             cached_state(emulator.build(), self._root, memory, own_server=own).doubt()
         emulator.cached().doubt()
         root.cached().doubt()
+
+    @property
+    def reached_by(self) -> str:
+        """See AnyMachine."""
+        return "lines of its console"
 
     def agent_channel(self) -> LineChannel:
         """Start an agent in the guest and return its standard input and output."""
