@@ -113,6 +113,14 @@ option = functools.partial(click.option, cls=GroupedOption)
     metavar="WAY",
     help="How the guest is reached: ssh (the default), or launcher: faster, and only in the suite's own images.",
 )
+@option(
+    "--build-id",
+    type=WORD,
+    group=_RUN,
+    metavar="TEXT",
+    help="The change under test, for the record: a commit, the number of a gate or build.",
+)
+@option("--base", type=WORD, group=_RUN, metavar="TEXT", help="What that change is based on, for the record.")
 @option("--keep-guest", is_flag=True, group=_QEMU, help="Leave the guest running at the end (assay9 guest ssh).")
 @option(
     "--address",
@@ -171,6 +179,8 @@ def run(
     jobs: int | None,
     results: Path,
     allure: bool,
+    build_id: str | None,
+    base: str | None,
     pytest_args: tuple[str, ...],
 ) -> None:
     """Run the cases on TARGET and write the evidence.
@@ -233,6 +243,8 @@ def run(
         "--export": export,
         "--link": link,
         "--control": control,
+        "--build-id": build_id,
+        "--base": base,
     }
     arguments += [f"{name}={value}" for name, value in given.items() if value]
     arguments += ["-k", expression] if expression else []

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shlex
 import sys
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,13 @@ from typing import Any
 import pytest
 
 from conformance.case import MOUNTED, Case
+from conformance.cases import index
 from conformance.cases.decided import declared
 from conformance.errors import Finding, InfrastructureError, SuiteError, UsageError
 from conformance.evidence.earlier import directory_name
 from conformance.evidence.gate import exit_status
-from conformance.evidence.record import CaseResult, Environment, RunWriter, load_run
+from conformance.evidence.models import CaseResult, Environment, Machine, Scope
+from conformance.evidence.record import RunWriter, load_run
 from conformance.evidence.reports import DEFAULT as DEFAULT_REPORTS
 from conformance.evidence.reports import write_reports
 from conformance.raw.ring import ring
@@ -33,10 +37,11 @@ from conformance.run.completeness import Completeness, case_of, mount_of, parame
 from conformance.run.mounted import Runner
 from conformance.run.mounting import MOUNTABLE
 from conformance.run.reporter import RunReporter, send, take_over
+from conformance.run.tested import job_url
 from conformance.run.workers import Workers
 from conformance.sut import kinds
-from conformance.sut.layers import default_layers, said_of_left_out
-from conformance.sut.spec import Target, load
+from conformance.sut.layers import default_layers, drivable, said_of_left_out
+from conformance.sut.spec import Target, files_of, load
 from conformance.sut.transport_choice import BELOW, chosen_link
 from conformance.vfs.mount_options import DEFAULT, MountOptions, for_all_cases, matrix, parse
 from guests.host import signals
@@ -225,11 +230,17 @@ class RunPlugin:
             environment = Environment(
                 target=self.target.name,
                 target_kind=self.target.kind,
-                target_title=self.target.title,
+                target_title=self._title(),
                 started=datetime.now(UTC),
                 command=_command_line(),
                 host_kernel=platform.release(),
                 notes=left_out,
+                job_url=job_url(os.environ),
+                build_id=self.config.getoption("--build-id") or "",
+                base=self.config.getoption("--base") or "",
+                profiles=files_of(self.config.getoption("--target")),
+                declared=len(self.target.profile.known),
+                scope=self._scope(),
                 asked={k: str(v) for k, v in self.options.items() if v and k in _CHOOSE_WHAT_IS_TESTED},
             )
             with signals.deferred():  # a directory that nobody knows of would be left
@@ -241,6 +252,25 @@ class RunPlugin:
         else:
             self.writer = RunWriter.attach(self.run_dir, self.worker)
             signals.working()
+
+    def _title(self) -> str:
+        """What the target's TOML calls it; it speaks of its own QEMU, and not of one that took its place."""
+        qemu = self.options["qemu"]
+        return f"target {self.target.name} with {qemu} in place of its own QEMU" if qemu else self.target.title
+
+    def _scope(self) -> Scope:
+        """What this run was asked to run, and what there is beyond that."""
+        option, layers = self.config.getoption, self._layers()
+        beyond = [layer for layer in drivable(self.target) if layer not in layers]
+        functions = Counter(entry.layer for entry in index.index().values()) if beyond else Counter[str]()
+        return Scope(
+            layers=layers,
+            layers_not_run={layer: functions[layer] for layer in beyond},
+            families=option("--family"),
+            expression=self.config.option.keyword,
+            mounts=["all"] if option("--mounts") == "all" else option("--mount"),
+            mounts_in_matrix=len(matrix()),
+        )
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -264,6 +294,9 @@ class RunPlugin:
         assert self.writer is not None
         signals.check()  # what the signal reached, too, may be why the case failed
         self.writer.append(result)
+        if self.facts and (machines := self._machines()) != self.facts["machines"]:  # a second one was started
+            self.facts["machines"] = machines
+            self.writer.describe(self.facts)
         self.completeness.judged(pyfuncitem.nodeid)
         named = f"{result.id} on {result.mount}" if result.mount else result.id
         pyfuncitem.user_properties += [("assay9", result.verdict), ("assay9-case", named)]
@@ -293,16 +326,23 @@ class RunPlugin:
             if runner.broken is not None:
                 self.writer.trouble(str(runner.broken))
             else:
-                seen = runner.environment()
-                argv = " ".join(map(str, seen.get("argv", [])))
-                # What was started first describes the run; what the others are is told beside it.
-                road: dict[str, Any] = {}
-                if key != "mount":
-                    road = {f"{layer}: link": chosen_link(self.target, self.options.get("link"), layer)}
-                    road |= {f"{layer}: argv": argv} if argv else {}
-                self.facts = {**seen, **self.facts, **road, "left_out": self.left_out}
-                self.writer.describe(self.facts)
+                self._describe(key, runner)
         return self.runners[key]
+
+    def _describe(self, key: str, runner: kinds.CaseRunner) -> None:
+        """Add what was started to the record: a machine with a mounted share describes the run before all others."""
+        assert self.writer is not None
+        seen = {**runner.environment(), **runner.captured()}
+        seen.pop("server_argv", None)  # `machines` has it
+        if key != "mount":
+            seen[f"{key}: link"] = chosen_link(self.target, self.options.get("link"), key)
+        self.facts = {**self.facts, **seen} if key == "mount" else {**seen, **self.facts}
+        self.facts |= {"left_out": self.left_out, "machines": self._machines()}
+        self.writer.describe(self.facts)
+
+    def _machines(self) -> dict[str, Machine]:
+        """Everything that this worker has started."""
+        return {name: machine for runner in self.runners.values() for name, machine in runner.machines.items()}
 
     def _progress(self, text: str) -> None:
         """Say what is being done, or what was."""
@@ -430,7 +470,7 @@ def _as_outcome(result: CaseResult, raised: BaseException | None) -> None:
 
 
 def _command_line() -> str:
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def _own_cache(config: pytest.Config, target: str) -> None:

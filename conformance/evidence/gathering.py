@@ -95,19 +95,24 @@ def _environment(run_dir: Path, damage: list[str]) -> Environment:
     return _merged(whole, described)
 
 
+_OF_EACH_WORKER = frozenset({"argv", "notes", "machines", "other", "exported", "left_out", "access"})
+"""Facts that differ from worker to worker by nature: directories, ports and pids of their own."""
+
+
 def _merged(whole: Environment, described: Mapping[str, dict[str, Any]]) -> Environment:
-    """The first worker's facts, the further ones' command lines, and a note on whatever else differs."""
+    """The first worker's facts, everybody's machines, and a note on whatever else differs."""
     first: dict[str, Any] = {}
-    notes, argv = list(whole.notes), dict(whole.other_argv)
+    notes, machines = list(whole.notes), dict(whole.model_dump()["machines"])
     for worker, facts in described.items():
+        machines |= facts.get("machines", {})
         if not first:
             first = facts
             continue
-        argv[worker] = facts.get("argv", [])
-        for name in sorted(facts.keys() - {"argv", "notes"}):
-            if facts[name] != first.get(name):
-                notes.append(f"{worker}: {name} is {facts[name]}, elsewhere {first.get(name, 'not known')}")
-    update = {**first, "other_argv": argv, "notes": [*notes, *first.get("notes", [])]}
+        for name in sorted(facts.keys() - _OF_EACH_WORKER):
+            if name in first and facts[name] != first[name]:
+                notes.append(f"{worker}: {name} is {facts[name]}, elsewhere {first[name]}")
+    missing = {k: v for facts in described.values() for k, v in facts.items() if k not in first}
+    update = {**missing, **first, "machines": machines, "notes": [*notes, *first.get("notes", [])]}
     return Environment.model_validate({**whole.model_dump(), **update})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +21,7 @@ def with_host_facts(environment: Environment) -> Environment:
         "host_kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "host_distribution": _distribution(),
         "host_cpus": os.cpu_count() or 0,
+        "host_cpu_model": _cpu_model(),
         "host_python": platform.python_version(),
         "host_user": "root" if os.geteuid() == 0 else f"uid {os.geteuid()}",
         "assay9_version": _version(),
@@ -59,6 +61,16 @@ def _distribution() -> str:
         return platform.freedesktop_os_release().get("PRETTY_NAME", "")
     except OSError:
         return ""
+
+
+def _cpu_model() -> str:
+    """As Linux names it; elsewhere what the platform knows."""
+    try:
+        said = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor()
+    found = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", said, re.M)
+    return " ".join(found[1].split()) if found else platform.machine()
 
 
 def _version() -> str:

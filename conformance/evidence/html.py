@@ -74,7 +74,11 @@ def html(record: Record) -> str:
         lstrip_blocks=True,
     )
     templates.filters.update(
-        visible=lambda text: visible(str(text), keep="\n\t"), duration=duration, link=_link, plural=count
+        visible=lambda text: visible(str(text), keep="\n\t"),
+        duration=duration,
+        link=_link,
+        plural=count,
+        shell=shlex.join,
     )
     seen = overview(record)
     packer = _Packer()

@@ -1,4 +1,7 @@
-"""The models of a run record, schema version 2 (1 had no selection, and counted a difference that may be as a failure).
+"""The models of a run record, schema version 3. Records of older versions are read.
+
+Version 1 had no selection, and counted a difference that may be as a failure; version 2 did not say which programs,
+file system and profiles were tested, which machine ran a case, and what was left out.
 
 Rule of this module: everything a report shows stands in these models, so that any report can be derived again
 years later from the run directory alone. Strings are kept as shown to people: shortened by the caller, and
@@ -10,11 +13,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Verdict = Literal["pass", "fail", "known", "fixed", "unsupported", "undrivable", "error"]
 VERDICTS: tuple[Verdict, ...] = ("pass", "fail", "known", "fixed", "unsupported", "undrivable", "error")
@@ -117,6 +120,62 @@ class LogExcerpt:
     text: str
 
 
+class Program(_Model):
+    """A program that took part, by its bytes while it ran."""
+
+    path: Text
+    sha256: Text = ""
+    version: Text = ""
+    """All that `--version` says."""
+    package: Text = ""
+    """Name and version of the package that owns the file; empty where none does."""
+    libraries: dict[Text, Text] = {}
+    """Those that it loaded from elsewhere than the system's directories: path -> SHA-256."""
+
+
+class Machine(_Model):
+    """A machine, or a server without one, as it was started."""
+
+    argv: list[Text] = []
+    server_argv: list[Text] = []
+    """Of the 9P server where that is another process."""
+
+
+class Exported(_Model):
+    """The file system that the exported directory lies on."""
+
+    path: Text
+    mount_point: Text = ""
+    type: Text = ""
+    """ext4, zfs, tmpfs, ..."""
+    source: Text = ""
+    """The device or dataset."""
+    options: Text = ""
+    properties: dict[Text, Text] = {}
+    """Of a ZFS dataset."""
+
+
+class Scope(_Model):
+    """What the run was asked to run, and what there is beyond that."""
+
+    layers: list[Text] = []
+    layers_not_run: dict[Text, int] = {}
+    """Layers that the target could have driven -> their number of case functions."""
+    families: list[Text] = []
+    """--family; empty for all."""
+    expression: Text = ""
+    """-k; empty for all."""
+    mounts: list[Text] = []
+    """--mount, or "all"; empty for the default set."""
+    mounts_in_matrix: int = 0
+    """Mounts that --mounts all would have tried."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether --family or -k chose among the cases."""
+        return bool(self.families or self.expression)
+
+
 class KnownFailure(_Model):
     """The profile's entry that declares the failure."""
 
@@ -201,6 +260,8 @@ class CaseResult(_Model):
     ended: datetime | None = None
     """When; `RunWriter.append` says so where the caller did not."""
     worker: Text = "main"
+    machines: list[Text] = []
+    """Names in `Environment.machines` of those that the case ran on."""
     guest_seconds: float = 0.0
     """Of `seconds`, what the guest itself spent executing the calls."""
     decided_by: Literal["server", "informed", "guest"] = "server"
@@ -235,8 +296,21 @@ class Environment(_Model):
     """Of the device or hypervisor under test, as it names itself."""
     argv: list[Text] = []
     """How it was started, whole."""
-    other_argv: dict[Text, list[Text]] = {}
-    """The same of further workers, by worker."""
+    machines: dict[Text, Machine] = {}
+    """Every machine and server that was started, by the name that cases give it: `gw0`, `gw0 readonly`, `gw1 wire`."""
+    programs: dict[Text, Program] = {}
+    """By role: device (what serves the share), hypervisor (where that is another program)."""
+    build_id: Text = ""
+    """The change under test, as --build-id names it."""
+    base: Text = ""
+    """What that change is based on, as --base names it."""
+    exported: Exported | None = None
+    profiles: dict[Text, Text] = {}
+    """The target's TOML and the profiles that it is composed of, by path -> SHA-256."""
+    declared: int = 0
+    """Known failures that these declare."""
+    scope: Scope | None = None
+    """None in records before schema version 3."""
     security_model: Text = ""
     guest_image: Text = ""
     guest_image_hash: Text = ""
@@ -253,6 +327,7 @@ class Environment(_Model):
     host_kernel: Text = ""
     host_distribution: Text = ""
     host_cpus: int = 0
+    host_cpu_model: Text = ""
     host_python: Text = ""
     host_user: Text = ""
     """root or not: what the suite could drive depends on it."""
@@ -260,6 +335,9 @@ class Environment(_Model):
     assay9_commit: Text = ""
     """Of the checkout; ends in -dirty where files differ from it. Empty for an installed package."""
     command: Text = ""
+    """Quoted for a shell."""
+    job_url: Text = ""
+    """The page of the CI job, where its environment tells."""
     asked: dict[Text, Text] = {}
     """Options of the run that choose what is tested, e.g. another guest: only runs that agree in these are compared."""
     seed: int | None = None
@@ -269,6 +347,16 @@ class Environment(_Model):
     """Cases that did not run because the guest's kernel decides them alone."""
     notes: list[Text] = []
     """What else a reader should know, e.g. a worker whose guest differs from the first one's."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, value: Any) -> Any:
+        """Schema version 2 had the command lines of further workers only, in `other_argv`."""
+        if isinstance(value, dict) and "other_argv" in value:
+            value = dict(value)
+            older = value.pop("other_argv")
+            value.setdefault("machines", {name: {"argv": argv} for name, argv in older.items() if argv})
+        return value
 
 
 class Trouble(_Model):

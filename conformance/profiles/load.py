@@ -39,11 +39,14 @@ def component(name: str, asked_by: Path) -> Component:
 
     Raises UsageError, one line.
     """
-    if name.endswith(".toml"):
-        return _read((asked_by.parent / name).absolute())
-    if name not in names():
+    if not name.endswith(".toml") and name not in names():
         raise UsageError(f"{asked_by}: {unknown('component', name, names())}")
-    return _read(FOLDER / f"{name}.toml")
+    return _read(component_file(name, asked_by))
+
+
+def component_file(name: str, asked_by: Path) -> Path:
+    """The TOML file of a component, see `component`."""
+    return (asked_by.parent / name).absolute() if name.endswith(".toml") else FOLDER / f"{name}.toml"
 
 
 @functools.cache

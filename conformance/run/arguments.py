@@ -49,6 +49,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the road to the device for the layers wire and ring: qtest, qtest-legacy, "
         "guest-pci, vhost-user, vhost-user-inband, vhost-user-legacy",
     )
+    group.addoption("--build-id", metavar="TEXT", help="the change under test: a commit, a gate's or a build's number")
+    group.addoption("--base", metavar="TEXT", help="what that change is based on")
     group.addoption("--jobs", type=int, metavar="N", help="guests or servers at a time (pytest-xdist's -n)")
     group.addoption("--allure", action="store_true", help="write allure-results, too: some files for each case")
     group.addoption("--access", metavar="WAY", help="how a guest under QEMU is reached: ssh (the default), launcher")

@@ -42,6 +42,7 @@ def case_result(
     seconds: float,
     guest_seconds: float,
     worker: str,
+    machines: list[str],
 ) -> CaseResult:
     """Everything that one case leaves."""
     calls = share.calls if share is not None else []
@@ -67,6 +68,7 @@ def case_result(
         seconds=round(seconds, 4),
         guest_seconds=round(max(guest_seconds, 0.0), 4),
         worker=worker,
+        machines=machines,
         decided_by=_decided_by(case, parameters, share, crossed),
         unreached=max(0, len(controls) - len(calls)) if judgement.findings else 0,
         calls=[_call(i, c, controls, crossed) for i, c in enumerate(calls, 1)],

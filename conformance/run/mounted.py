@@ -12,12 +12,13 @@ from typing import Any
 from conformance.case import Case
 from conformance.checks import collecting, findings_of, raise_all
 from conformance.errors import Finding, Findings, InfrastructureError, SuiteError, TargetDied, Undrivable, Unsupported
-from conformance.evidence.record import CaseResult
+from conformance.evidence.models import CaseResult, Machine
 from conformance.features import FEATURES
 from conformance.profiles.model import Setting, VersionOf
 from conformance.run.evidence import case_result
 from conformance.run.ground import GroundLost
 from conformance.run.mounting import MountFailed, Unmountable
+from conformance.run.tested import exported, machine_of, programs
 from conformance.run.verdict import judge, not_in_older
 from conformance.sut.deployment import Deployment
 from conformance.sut.no_outside import Nowhere
@@ -50,6 +51,7 @@ class Runner:
         """The directory of a case on the control file system that is to be removed when the next one begins."""
         self._versions: dict[VersionOf, str] | None = None
         self.broken: InfrastructureError | None = None
+        self.machines: dict[str, Machine] = {}
 
     def run(
         self, case: Case, parameters: str, mount: MountOptions, body: Body
@@ -124,12 +126,30 @@ class Runner:
             time.monotonic() - begun,
             self._guest_seconds() - spent,
             self.worker,
+            self._machines_of(further),
         )
         return result, raised
 
     def environment(self) -> dict[str, Any]:
         """What the deployment says of itself."""
         return self.deployment.environment()
+
+    def captured(self) -> dict[str, Any]:
+        """See CaseRunner."""
+        seen = self.environment()
+        self.machines[self.worker] = machine_of(seen)
+        own, served = seen.get("argv", []), seen.get("server_argv", [])
+        argv = {"device": served, "hypervisor": own} if served else {"device": own}
+        there = exported(self.deployment.outside, self.deployment.outside_root)
+        found: dict[str, Any] = {"exported": there} if there is not None else {}
+        return found | {"programs": programs(argv, self.deployment.processes())}
+
+    def _machines_of(self, further: Further) -> list[str]:
+        """Names of the machines that a case ran on; second ones are kept when they are first met."""
+        names = [self.worker, *(f"{self.worker} {label}" for label in further.machines)]
+        for name, seen in zip(names[1:], further.machines.values(), strict=True):
+            self.machines.setdefault(name, machine_of(seen))
+        return names
 
     def _setting(self, mount: MountOptions) -> Setting:
         """What the entries of profiles are compared with."""

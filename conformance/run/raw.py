@@ -9,11 +9,12 @@ from typing import Any
 
 from conformance.case import Case
 from conformance.errors import InfrastructureError
-from conformance.evidence.record import CaseResult
+from conformance.evidence.models import CaseResult, Machine
 from conformance.profiles.model import Lack, Setting, VersionOf
 from conformance.raw.health import lacking, told
 from conformance.raw.session import WireSession
 from conformance.run.evidence import case_result
+from conformance.run.tested import machine_of, programs
 from conformance.run.verdict import judge
 from conformance.sut.spec import Target
 
@@ -28,6 +29,7 @@ class WireRunner:
         self.target, self.worker = target, worker
         self.session = self._session(target, run_dir, options)
         self.broken: InfrastructureError | None = None
+        self.machines: dict[str, Machine] = {}
         self._version = self._hypervisor = ""
 
     def _session(self, target: Target, run_dir: Path, options: dict[str, Any]) -> WireSession:
@@ -46,6 +48,12 @@ class WireRunner:
         """See `conformance.sut.deployment.Deployment`."""
         lines = self.told()
         return self.session.versions() | ({"messages not implemented": "; ".join(lines)} if lines else {})
+
+    def captured(self) -> dict[str, Any]:
+        """See CaseRunner."""
+        seen, pid = self.session.versions(), self.session.server.pid()
+        self.machines[f"{self.worker} {self.argument}"] = machine_of(seen)
+        return {"programs": programs({"device": seen["argv"]}, {"device": pid} if pid else {})}
 
     def told(self) -> list[str]:
         """What the run must say of the server: a line for each message that it does not implement."""
@@ -88,6 +96,7 @@ class WireRunner:
             time.monotonic() - begun,
             0.0,
             self.worker,
+            list(self.machines),
         )
         return result, raised
 

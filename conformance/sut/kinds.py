@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from conformance.case import Case
 from conformance.errors import InfrastructureError, UsageError
-from conformance.evidence.record import CaseResult
+from conformance.evidence.models import CaseResult, Machine
 from conformance.run.mounted import Runner
 from conformance.sut.check import check_spec, check_target
 from conformance.sut.deployment import Deployment, Progress
@@ -125,8 +125,14 @@ class CaseRunner(Protocol):
     broken: InfrastructureError | None
     """Why nothing can run any more."""
 
+    machines: dict[str, Machine]
+    """What was started so far, by the names that results give it."""
+
     def environment(self) -> dict[str, Any]:
         """What the evidence says of the deployment."""
+
+    def captured(self) -> dict[str, Any]:
+        """What was found on the machine of what runs now: fields of `Environment` that cost a second to fill."""
 
     def run_item(
         self, case: Case, parameters: str, function: Callable[..., None], arguments: dict[str, Any]
@@ -143,8 +149,13 @@ class NotStarted:
     def __init__(self, why: InfrastructureError) -> None:
         self.broken: InfrastructureError | None = why
         self._why = why
+        self.machines: dict[str, Machine] = {}
 
     def environment(self) -> dict[str, Any]:
+        """Nothing is known."""
+        return {}
+
+    def captured(self) -> dict[str, Any]:
         """Nothing is known."""
         return {}
 

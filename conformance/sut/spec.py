@@ -6,6 +6,7 @@ reached by raw frames); the models here hold what all share. A misspelt key is r
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from conformance.cases import index
 from conformance.errors import UsageError
-from conformance.profiles.load import component, own_profile
+from conformance.profiles.load import component, component_file, own_profile
 from conformance.profiles.model import Known, Lack, Override, Owner, Profile, compose, version_matches
 from conformance.sut.tables import problem, read, word
 from guests.words import unknown
@@ -86,17 +87,35 @@ def names() -> list[str]:
     return sorted(p.stem for p in FOLDER.glob("*.toml"))
 
 
+def files_of(name_or_path: str) -> dict[str, str]:
+    """The target's TOML and those of its components: path -> SHA-256. Raises UsageError as `load` does."""
+    path = _path(name_or_path)
+    components = load(name_or_path).components
+    files = [path, *(component_file(name, path) for name in components)]
+    return {_shown(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def _shown(file: Path) -> str:
+    """As a reader finds it: in the suite, or on the user's machine."""
+    suite = FOLDER.parent.parent
+    return str(file.relative_to(suite)) if file.is_relative_to(suite) else str(file)
+
+
+def _path(name_or_path: str) -> Path:
+    own = name_or_path.endswith(".toml") or "/" in name_or_path
+    return Path(name_or_path) if own else FOLDER / f"{name_or_path}.toml"
+
+
 def load(name_or_path: str) -> Target:
     """The target of that name, or of a TOML file's path, with what its components declare.
 
     Raises UsageError, one line.
     """
-    own = name_or_path.endswith(".toml") or "/" in name_or_path
-    path = Path(name_or_path) if own else FOLDER / f"{name_or_path}.toml"
+    path = _path(name_or_path)
     try:
         table = read(path)
     except FileNotFoundError:
-        if own:
+        if path.parent != FOLDER:
             raise UsageError(f"no file {path}: a target is a TOML file, or a name of `assay9 targets`") from None
         raise UsageError(unknown("target", name_or_path, names())) from None
     if "name" in table:

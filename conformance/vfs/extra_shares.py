@@ -7,6 +7,7 @@ the share's label; the messages that cross there count as the case's.
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 from conformance.errors import InfrastructureError, TargetDied
 from conformance.run.ground import GroundLost
@@ -23,6 +24,8 @@ class Further:
     def __init__(self, deployment: Deployment, directory: str) -> None:
         self._deployment, self._directory = deployment, directory
         self._open: list[tuple[Place, Share]] = []
+        self.machines: dict[str, dict[str, Any]] = {}
+        """Second machines that the case used: label -> what each says of itself."""
 
     def beside(self, parent: Share, number: int, mount: MountOptions, *, keep: bool = False) -> Share:
         """A further share of the same guest; with `keep` the case's directory there as it is."""
@@ -82,6 +85,8 @@ class Further:
         inside_root, outside_root = (f"{r}/{self._directory}" for r in (place.inside_root, place.outside_root))
         # In a machine of its own, the agents' main processes; else further ones, whose names are below this share.
         process = "main" if place.in_second_machine else place.label
+        if place.in_second_machine:
+            self.machines[place.label] = d.environment()
         if process == "main":
             d.outside.call("fresh_root", outside_root)
             d.inside.call("setroot", inside_root)

@@ -147,8 +147,10 @@ class QemuDeployment(GuestDeployment[QemuMachine]):
             "target_version": f"QEMU {self.version}",
             "argv": [str(a) for a in self.machine.argv],
             "guest_image": self.spec.image,
+            "guest_image_hash": self.machine.image_digest,
             "guest_kernel": self.kernel,
             "accelerator": self.machine.accelerator,
+            "accelerator_reason": self.machine.accelerator_reason,
             "access": self.machine.reached_by,
             "security_model": self.security_model,
         }

@@ -51,14 +51,14 @@ def qemu_version(qemu: str) -> str:
     return next(iter(done.stdout.splitlines()), f"{path} says nothing of its version")
 
 
-def choose_accelerator(wanted: str, image: Image, qemu: str, progress: Progress = silent) -> str:
-    """``kvm`` or ``tcg``. ``auto`` takes KVM where the probe boots; ``kvm`` insists."""
+def choose_accelerator(wanted: str, image: Image, qemu: str, progress: Progress = silent) -> tuple[str, str]:
+    """``kvm`` or ``tcg``, and why. ``auto`` takes KVM where the probe boots; ``kvm`` insists."""
     if wanted == "tcg":
-        return "tcg"
+        return "tcg", "it was asked for"
     works, why = kvm_works(image, qemu, progress)
     if wanted == "kvm" and not works:
         raise InfrastructureError(f"KVM was asked for and does not work: {why}", "use accelerator auto or tcg")
-    return "kvm" if works else "tcg"
+    return ("kvm", why) if works else ("tcg", f"no KVM: {why}")
 
 
 def kvm_works(image: Image, qemu: str, progress: Progress = silent, again: bool = False) -> tuple[bool, str]:

@@ -46,8 +46,8 @@ class QemuMachine(AnyMachine[Launch]):
         run_dir = spec.run_dir.absolute()
         self.logs = {"console": run_dir / "console.log", "qemu": run_dir / "qemu.log"}
         self.console = ConsoleWatch(self.logs["console"])
-        self.accelerator = ""
-        """``kvm`` or ``tcg``, once started."""
+        self.accelerator = self.accelerator_reason = ""
+        """``kvm`` or ``tcg``, and why, once started."""
 
     def start(self) -> None:
         """Restore the guest from its snapshot; make the image and the snapshot first where they are absent.
@@ -99,6 +99,11 @@ class QemuMachine(AnyMachine[Launch]):
         if self._launch is not None:
             self._launch.leave()
             self._launch = None
+
+    @property
+    def image_digest(self) -> str:
+        """The hash that names the guest's image; empty before the machine is started."""
+        return "" if self._image is None else self._image.digest
 
     @property
     def pid(self) -> int:
@@ -214,7 +219,9 @@ class QemuMachine(AnyMachine[Launch]):
         if self._image is None:
             self._image = ensure_image(self.spec.image, self.spec.extra_packages, self._progress)
         if not self.accelerator:
-            self.accelerator = choose_accelerator(self.spec.accelerator, self._image, self.spec.qemu, self._progress)
+            self.accelerator, self.accelerator_reason = choose_accelerator(
+                self.spec.accelerator, self._image, self.spec.qemu, self._progress
+            )
         self._snapshot, made = ensure_snapshot(self.spec, self.accelerator, self._image, self._progress, rebuild)
         return made
 

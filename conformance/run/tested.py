@@ -1,0 +1,202 @@
+"""What was tested, as it is found on the machine: programs by their bytes, the exported file system, the CI job.
+
+A name that a target's TOML claims proves nothing. What is kept here was read while the thing ran: the file that the
+process executes, the libraries that it has loaded from beside it, the package that owns that file and did not lose it.
+Everything is best effort: what cannot be read stays empty, and no run fails for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from conformance.errors import InfrastructureError, Undrivable
+from conformance.evidence.models import Exported, Machine, Program
+from guests.agent.link import AgentLink
+
+_OF_THE_SYSTEM: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/libexec")
+"""Libraries here come with the distribution; those of a build of one's own lie beside the program."""
+_DPKG: Final = Path("/var/lib/dpkg/info")
+_SHORT: Final = 10.0
+"""Seconds that a program has to say its version."""
+_LAUNCHERS: Final = frozenset({"nsenter", "chroot", "env", "setsid", "unshare"})
+
+
+def machine_of(environment: Mapping[str, Any]) -> Machine:
+    """The machine that a deployment describes."""
+    return Machine(argv=environment.get("argv", []), server_argv=environment.get("server_argv", []))
+
+
+def programs(argv: Mapping[str, Sequence[str]], processes: Mapping[str, int]) -> dict[str, Program]:
+    """Role (device, server, hypervisor) -> the program; `processes` are pids on this host, where they are known.
+
+    `argv` names the programs whose process is not known.
+    """
+    found: dict[str, Program] = {}
+    for role, pid in processes.items():
+        with contextlib.suppress(OSError):
+            found[role] = _running(pid)
+    for role, words in argv.items():
+        path = program_of(words)
+        if role not in found and path is not None:
+            with contextlib.suppress(OSError):
+                found[role] = _program(path, path, {})
+    return found
+
+
+def program_of(argv: Sequence[str]) -> Path | None:
+    """The program that a command line starts, behind what only launches it."""
+    words = list(argv)
+    while words and Path(words[0]).name in _LAUNCHERS:
+        if "--" not in words:
+            return None
+        words = words[words.index("--") + 1 :]
+    path = shutil.which(words[0]) if words else None
+    return Path(path).resolve() if path else None
+
+
+def _running(pid: int) -> Program:
+    shown = Path(os.readlink(f"/proc/{pid}/exe"))
+    if _interprets(shown):  # its libraries are no part of what it runs
+        return _program(shown, Path(f"/proc/{pid}/exe"), {})
+    maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
+    beside = {
+        path: digest_of(Path(f"/proc/{pid}/root{path}"))
+        for path in sorted(set(re.findall(r"(/\S+\.so[.\d]*)$", maps, re.M)))
+        if not path.startswith(_OF_THE_SYSTEM)
+    }
+    return _program(shown, Path(f"/proc/{pid}/exe"), beside)
+
+
+def _program(shown: Path, readable: Path, libraries: dict[str, str]) -> Program:
+    return Program(
+        path=str(shown),
+        sha256=digest_of(readable),
+        version=_version(shown),
+        package=_package(shown, readable),
+        libraries=libraries,
+    )
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file; empty where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _interprets(program: Path) -> bool:
+    return program.name.startswith(("python", "node", "perl", "ruby"))
+
+
+@functools.cache
+def _version(program: Path) -> str:
+    """All that `--version` says; empty for an interpreter, whose version is not that of what it runs."""
+    return "" if _interprets(program) else _said([str(program), "--version"])
+
+
+@functools.cache
+def _package(shown: Path, readable: Path) -> str:
+    """Name and version of the package that the file belongs to and has not been changed since; else empty."""
+    owner = _said(["dpkg-query", "-S", str(shown)]) or _said(["dpkg-query", "-S", str(shown).removeprefix("/usr")])
+    if not owner:
+        return _said(["rpm", "-qf", str(shown)]) if shutil.which("rpm") else ""
+    name = owner.partition(": ")[0].partition(",")[0]
+    version = _said(["dpkg-query", "-W", "-f", "${Version}", name])
+    plain = name.partition(":")[0]
+    sums = [file for stem in (name, plain) if (file := _DPKG / f"{stem}.md5sums").is_file()]
+    sums += sorted(_DPKG.glob(f"{plain}:*.md5sums"))
+    if not sums or not version:
+        return ""
+    listed = {path: digest for digest, path in _listed(sums[0])}
+    with contextlib.suppress(OSError), readable.open("rb") as program:
+        own = hashlib.file_digest(program, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if own in (listed.get(str(shown).lstrip("/")), listed.get(str(shown).removeprefix("/usr/"))):
+            return f"{plain} {version}"
+    return f"{plain} {version}, but the file is not the package's"
+
+
+def _listed(sums: Path) -> Iterator[tuple[str, str]]:
+    for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
+        digest, _, path = line.partition("  ")
+        yield digest, path
+
+
+def _said(argv: list[str]) -> str:
+    """What a program prints, stripped; empty where it fails or takes long."""
+    try:
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_SHORT,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()[:2000] if done.returncode == 0 else ""
+
+
+def exported(outside: AgentLink, root: str) -> Exported | None:
+    """The file system below an exported directory, as the machine of `outside` says; None where it does not say."""
+    try:
+        found = _mounted(outside.call("slurp", "/proc/self/mountinfo", 1 << 20), root)
+    except (OSError, InfrastructureError, Undrivable):  # a share that nothing outside the guest can look at
+        return None
+    if found is None or found.type != "zfs":
+        return found
+    properties = _zfs(outside, found.source)
+    return found.model_copy(update={"properties": properties})
+
+
+def _mounted(mountinfo: bytes, root: str) -> Exported | None:
+    """The last mount of the longest path that leads to `root`: proc_pid_mountinfo(5)."""
+    best: Exported | None = None
+    longest = -1
+    for line in mountinfo.decode(errors="replace").splitlines():
+        left, _, right = line.partition(" - ")
+        first, second = left.split(), right.split()
+        if len(first) < 6 or len(second) < 3:
+            continue
+        where = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), first[4])
+        if (root + "/").startswith(where.rstrip("/") + "/") and len(where) >= longest:
+            longest = len(where)
+            options = ",".join(dict.fromkeys([*first[5].split(","), *second[2].split(",")]))
+            best = Exported(path=root, mount_point=where, type=second[0], source=second[1], options=options)
+    return best
+
+
+_ZFS_TOLD = "acltype,aclinherit,aclmode,atime,devices,exec,setuid,xattr,recordsize,compression,quota,casesensitivity"
+
+
+def _zfs(outside: AgentLink, dataset: str) -> dict[str, str]:
+    """The properties of a ZFS dataset that a share shows; those that this ZFS does not know are left out."""
+    try:
+        done: dict[str, Any] = outside.call("run", ["zfs", "get", "-H", "-o", "property,value", "all", dataset])
+    except (OSError, InfrastructureError):
+        return {}
+    told = _ZFS_TOLD.split(",")
+    pairs = (line.split("\t", 1) for line in done["stdout"].decode(errors="replace").splitlines() if "\t" in line)
+    return {name: value for name, value in pairs if name in told}
+
+
+def job_url(environ: Mapping[str, str]) -> str:
+    """The page of the CI job that runs this, where its environment tells: GitHub, GitLab, Jenkins, Cirrus, Buildbot."""
+    if {"GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID"} <= environ.keys():
+        server, repository, run = (environ[f"GITHUB_{name}"] for name in ("SERVER_URL", "REPOSITORY", "RUN_ID"))
+        return f"{server}/{repository}/actions/runs/{run}"
+    if "CIRRUS_TASK_ID" in environ:
+        return f"https://cirrus-ci.com/task/{environ['CIRRUS_TASK_ID']}"
+    return next((environ[name] for name in ("CI_JOB_URL", "BUILD_URL", "BUILDBOT_BUILD_URL") if environ.get(name)), "")
