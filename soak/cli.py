@@ -20,6 +20,7 @@ from guests.words import shown, unknown
 from soak import journal as journals
 from soak.faults import KINDS
 from soak.faults import check as check_disturbances
+from soak.judges import ACCEPTABLE
 from soak.plan import Plan, duration, jobs_of, seconds_of
 from soak.report.text import text_of
 from soak.report.write import write
@@ -102,6 +103,12 @@ def soak() -> None:
     "--disturb", "disturbances", multiple=True, metavar="NAME", help=f"Disturb it (repeatable): {', '.join(KINDS)}."
 )
 @click.option("--disturb-every", metavar="TIME", help=f"Between two of them, on average. Default: {EVERY}.")
+@click.option(
+    "--accept-unknown",
+    multiple=True,
+    type=click.Choice(ACCEPTABLE),
+    help="Let the run pass though this judge cannot tell, as in a short run (repeatable).",
+)
 @click.option("--qemu", type=click.Path(), help="The QEMU to test instead of the target's own.")
 @click.option("--image", help="The guest image instead of the target's own.")
 @RESULTS
@@ -119,6 +126,7 @@ def run(
     unit: str | None,
     disturbances: tuple[str, ...],
     disturb_every: str | None,
+    accept_unknown: tuple[str, ...],
     qemu: str | None,
     image: str | None,
     results: Path,
@@ -177,6 +185,7 @@ def run(
         sample_seconds=sample_seconds,
         disturbances=list(disturbances),
         disturb_seconds=seconds_of(disturb_every or EVERY, "--disturb-every"),
+        accept_unknown=list(dict.fromkeys(accept_unknown)),
         version=importlib.metadata.version("assay9"),
     )
     check_environment()

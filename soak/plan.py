@@ -37,6 +37,8 @@ class Plan(BaseModel):
     sample_seconds: float = 10.0
     disturbances: list[str] = []
     disturb_seconds: float = 300.0
+    accept_unknown: list[str] = []
+    """Judges that may be unable to tell while the run passes."""
     artefact_mb: int = 256
     version: str = ""
 

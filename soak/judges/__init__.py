@@ -1,11 +1,13 @@
 """What a run shows, as pure functions over its record. One that lacks data says `unknown`, never `pass`.
 
 A judge is a function `Record -> list[Judgement]`; `all_of` asks each of them and turns one that breaks into
-`unknown`, too.
+`unknown`, too. A run passes where every judgement is a pass; the user may accept that judges of `ACCEPTABLE` cannot
+tell, because the run is short or the target shows them nothing.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from soak.judges.disturbed import disturbances
@@ -29,26 +31,34 @@ JUDGES: tuple[Judge, ...] = (
     whole,
 )
 
+ACCEPTABLE = ("leaks", "slowdowns", "stalls", "messages")
+"""Judges of numbers over time, which `--accept-unknown` names. What the others look at every run must show."""
+
 
 def all_of(record: Record) -> list[Judgement]:
     """Every judgement, in the order of the judges."""
     found: list[Judgement] = []
+    accepted = record.plan.get("accept_unknown", ())
     for judge in JUDGES:
         try:
-            found += judge(record)
+            found += [
+                dataclasses.replace(
+                    j, judge=judge.__name__, accepted=j.verdict == "unknown" and judge.__name__ in accepted
+                )
+                for j in judge(record)
+            ]
         except Exception as e:  # noqa: BLE001 - a judge that breaks has judged nothing
             found.append(Judgement(judge.__name__, "unknown", f"the judge itself failed: {e!r}"))
     return found
 
 
 def overall(judgements: list[Judgement]) -> Verdict:
-    """`fail` where one fails; `pass` where all that matter pass; else `unknown`."""
+    """`fail` where one fails; `pass` where each passes, or is unknown and that is accepted; else `unknown`."""
     if any(j.verdict == "fail" for j in judgements):
         return "fail"
-    vital = [j for j in judgements if j.vital]
-    if not vital or any(j.verdict == "unknown" for j in vital):
+    if any(j.verdict == "unknown" and not j.accepted for j in judgements):
         return "unknown"
-    return "pass"
+    return "pass" if any(j.verdict == "pass" for j in judgements) else "unknown"
 
 
-__all__ = ["JUDGES", "Judgement", "Record", "Verdict", "all_of", "overall"]
+__all__ = ["ACCEPTABLE", "JUDGES", "Judgement", "Record", "Verdict", "all_of", "overall"]

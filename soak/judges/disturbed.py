@@ -19,9 +19,9 @@ def disturbances(record: Record) -> list[Judgement]:
         left = [d for d in mine if d.end is None]
         if failed:
             why = f"{len(failed)} of {len(mine)} times: {failed[0].data['failed']}"
-            made.append(Judgement(title, "fail", why, vital=True))
+            made.append(Judgement(title, "fail", why))
         elif left and finished:
-            made.append(Judgement(title, "unknown", f"{len(left)} of {len(mine)} were not undone", vital=True))
+            made.append(Judgement(title, "unknown", f"{len(left)} of {len(mine)} were not undone"))
         elif not mine:
             made.append(Judgement(title, "unknown", "it never came to it"))
         elif not (whole := [d for d in mine if not d.data.get("skipped")]):

@@ -21,16 +21,16 @@ def iterations(record: Record) -> list[Judgement]:
         if counts["fail"]:
             first = next(i for i in mine if i.outcome == "fail")
             why = f"{counts['fail']} of {len(mine)} failed, first number {first.number}: {first.data.get('what')}"
-            made.append(Judgement(name, "fail", why, figures, vital=True))
+            made.append(Judgement(name, "fail", why, figures))
         elif counts["error"]:
             first = next(i for i in mine if i.outcome == "error")
             why = f"{counts['error']} of {len(mine)} broke by no fault of the share: {first.data.get('what')}"
-            made.append(Judgement(name, "unknown", why, figures, vital=True))
+            made.append(Judgement(name, "unknown", why, figures))
         elif not counts["pass"]:
-            made.append(Judgement(name, "unknown", "none was completed", figures, vital=True))
+            made.append(Judgement(name, "unknown", "none was completed", figures))
         else:
             cut = f", {counts['cut']} cut off by a disturbance" if counts["cut"] else ""
-            made.append(Judgement(name, "pass", f"{counts['pass']} passed{cut}", figures, vital=True))
+            made.append(Judgement(name, "pass", f"{counts['pass']} passed{cut}", figures))
     return made
 
 
@@ -51,11 +51,11 @@ def troubles(record: Record) -> list[Judgement]:
         kind, text = bad[0]
         line = text.splitlines()[0][:120] if text else ""
         why = f"{len(bad)} messages of the guest's kernel, the first is {kind}: {line}"
-        return [Judgement("console", "fail", why, {"messages": float(len(bad))}, vital=True)]
+        return [Judgement("console", "fail", why, {"messages": float(len(bad))})]
     if not record.samples:
-        return [Judgement("console", "unknown", "nobody looked", vital=True)]
+        return [Judgement("console", "unknown", "nobody looked")]
     more = f" ({len(seen)} that a disturbance explains or that are no finding)" if seen else ""
-    return [Judgement("console", "pass", f"silent{more}", vital=True)]
+    return [Judgement("console", "pass", f"silent{more}")]
 
 
 def target(record: Record) -> list[Judgement]:
@@ -64,14 +64,14 @@ def target(record: Record) -> list[Judgement]:
     deaths = [event for event in troubles if event.data.get("source") != "ground"]
     if deaths:
         why = f"{len(deaths)} times it died or hung, the first time: {deaths[0].data.get('what')}"
-        return [Judgement("target", "fail", why, {"times": float(len(deaths))}, vital=True)]
+        return [Judgement("target", "fail", why, {"times": float(len(deaths))})]
     if troubles:
         first = troubles[0].data.get("what")
         why = f"{len(troubles)} times what it stands on was broken, by no fault of its own: {first}"
-        return [Judgement("target", "unknown", why, {"times": float(len(troubles))}, vital=True)]
+        return [Judgement("target", "unknown", why, {"times": float(len(troubles))})]
     if not record.kind("environment"):
-        return [Judgement("target", "unknown", "it never started", vital=True)]
-    return [Judgement("target", "pass", "it never died or hung", vital=True)]
+        return [Judgement("target", "unknown", "it never started")]
+    return [Judgement("target", "pass", "it never died or hung")]
 
 
 def whole(record: Record) -> list[Judgement]:
@@ -80,4 +80,4 @@ def whole(record: Record) -> list[Judgement]:
     more = f" in {sessions} sessions" if sessions > 1 else ""
     if finished:
         return [Judgement("the run", "pass", f"{finished[-1].data['why']}{more}")]
-    return [Judgement("the run", "unknown", f"not finished{more}", vital=True)]
+    return [Judgement("the run", "unknown", f"not finished{more}")]

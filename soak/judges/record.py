@@ -22,8 +22,10 @@ class Judgement:
     verdict: Verdict
     reason: str
     figures: dict[str, float] = field(default_factory=dict)
-    vital: bool = False
-    """While this one is unknown, the run as a whole is."""
+    judge: str = ""
+    """Which judge it is of."""
+    accepted: bool = False
+    """The user accepts that this one is unknown; any other unknown keeps the run from passing."""
 
 
 @dataclass(frozen=True, slots=True)

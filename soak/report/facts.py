@@ -72,22 +72,26 @@ class Facts:
                 else f"failed for {len(failed)} reasons"
             )
         if self.verdict == "unknown":
-            vital = next((j for j in unknown if j.vital), None)
-            return f"no verdict: {vital.name}, {vital.reason}" if vital else "no verdict"
+            first = next((j for j in unknown if not j.accepted), None)
+            return f"no verdict: {first.name}, {first.reason}" if first else "no verdict"
         done = sum(w.counts.get("pass", 0) for w in self.work)
         words = f"{done} iterations in {duration(self.worked)} without a finding"
         return words + self.open_questions()
 
     def open_questions(self) -> str:
         """How many judgements are neither: a pass does not speak for them."""
-        count = sum(1 for j in self.judgements if j.verdict == "unknown")
-        return f", {count} {'question' if count == 1 else 'questions'} open" if count else ""
+        unknown = [j for j in self.judgements if j.verdict == "unknown"]
+        if not unknown:
+            return ""
+        accepted = sum(1 for j in unknown if j.accepted)
+        how = f" ({accepted} of them accepted)" if 0 < accepted < len(unknown) else " (accepted)" if accepted else ""
+        return f", {len(unknown)} {'question' if len(unknown) == 1 else 'questions'} open{how}"
 
 
 def facts_of(name: str, record: Record) -> Facts:
     """Judge a record and gather what the reports say."""
     plan = Plan.of(record.plan)
-    judgements = sorted(all_of(record), key=lambda j: (ORDER[j.verdict], j.verdict == "unknown" and not j.vital))
+    judgements = sorted(all_of(record), key=lambda j: (ORDER[j.verdict], j.accepted))
     environments = record.kind("environment")
     return Facts(
         name=name,
@@ -175,6 +179,8 @@ def command(plan: Plan, *, only: Iteration | None = None) -> str:
     for name in plan.disturbances:
         words += ["--disturb", name]
     words += ["--disturb-every", f"{plan.disturb_seconds:.0f}s"] if plan.disturbances else []
+    for judge in plan.accept_unknown:
+        words += ["--accept-unknown", judge]
     return shlex.join(words)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from soak.judges import ACCEPTABLE
 from soak.plan import duration
 from soak.report.facts import Facts, when
 
@@ -34,7 +35,7 @@ def text_of(facts: Facts) -> str:
         kinds[d.name] = kinds.get(d.name, 0) + 1
     if kinds:
         head.append("disturbed by: " + ", ".join(f"{name} ({n})" for name, n in sorted(kinds.items())))
-    tail = [f"replay: {facts.command}"]
+    tail = [*remedy(facts), f"replay: {facts.command}"]
     lines = [cut(line) for line in head]
     room = LINES - len(lines) - len(tail)
     reasons = [f"{j.verdict:<8} {j.name}: {j.reason}" for j in facts.judgements]
@@ -42,6 +43,15 @@ def text_of(facts: Facts) -> str:
         lost = len(reasons) - room + 1
         reasons = [*reasons[: room - 1], f"... and {lost} more, see the report"]
     return "\n".join([*lines, *(cut(r) for r in reasons), *tail]) + "\n"
+
+
+def remedy(facts: Facts) -> list[str]:
+    """What lets a run pass that only judges of numbers over time keep from it."""
+    judges = {j.judge for j in facts.judgements if j.verdict == "unknown" and not j.accepted}
+    if facts.verdict != "unknown" or not judges <= set(ACCEPTABLE):
+        return []
+    options = " ".join(f"--accept-unknown {judge}" for judge in ACCEPTABLE if judge in judges)
+    return [f"a longer run can tell; one that need not: {options}"]
 
 
 def cut(line: str) -> str:

@@ -16,9 +16,12 @@ from typing import Any
 from assay9.start import main
 from soak import journal as journals
 from soak.inside.common import die_with_parent
+from soak.judges import ACCEPTABLE
 from tests.waiting import eventually
 
 QUICK = ["--set", "tree.steps=20", "--set", "tree.workers=2", "--sample", "0.5"]
+ACCEPT = [word for judge in ACCEPTABLE for word in ("--accept-unknown", judge)]
+"""Runs of these tests are too short for a judgement on what changes over time."""
 TABLES = ("meta", "sessions", "events", "begun", "ended", "series", "samples")
 
 Rows = dict[str, list[tuple[Any, ...]]]
@@ -109,7 +112,9 @@ def time_of_one(results: Path, start: type[Started | Forked] = Started) -> float
     begun = time.monotonic()
     results.mkdir()
     said = results / "said"
-    process = start(said, "local", "--iterations", "1", "--workload", "tree", "--results", str(results), *QUICK)
+    process = start(
+        said, "local", "--iterations", "1", "--workload", "tree", "--results", str(results), *QUICK, *ACCEPT
+    )
     while process.poll() is None:
         time.sleep(0.01)
     assert process.poll() == 0, said.read_text(errors="replace")

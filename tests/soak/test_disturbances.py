@@ -268,8 +268,8 @@ def test_pause_and_signals_on_a_real_share(tmp_path: Path, monkeypatch: pytest.M
     # trends of so short a run say nothing, and the load of the machine is in them
     failed = [j for j in facts.judgements if j.verdict == "fail" and not j.name.startswith(("slowdown", "leak"))]
     assert not failed
-    vital = {j.name: j.verdict for j in facts.judgements if j.vital}
-    assert vital["iterations of tree"] == vital["target"] == vital["console"] == "pass", facts.judgements
+    seen = {j.name: j.verdict for j in facts.judgements}
+    assert seen["iterations of tree"] == seen["target"] == seen["console"] == "pass", facts.judgements
 
 
 class Silence:

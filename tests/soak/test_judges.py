@@ -262,8 +262,18 @@ def test_the_console(kind: str, verdict: str) -> None:
 def test_a_failed_iteration_fails_and_a_broken_one_leaves_no_verdict() -> None:
     assert overall(all_of(record(outcome="fail"))) == "fail"
     assert overall(all_of(record(outcome="error"))) == "unknown"
-    assert overall(all_of(record())) == "pass"
-    assert overall(all_of(record(seconds=[]))) == "unknown"
+    numbers = {"leaks", "slowdowns", "stalls", "messages"}
+    assert overall(all_of(record(accept_unknown=numbers))) == "pass"
+    assert overall(all_of(record(seconds=[], accept_unknown=numbers))) == "unknown"
+
+
+@pytest.mark.parametrize("judge", ["leaks", "slowdowns", "stalls", "messages"])
+def test_a_judge_that_cannot_tell_keeps_a_run_from_passing(judge: str) -> None:
+    """Unless the user accepts it: nothing was sampled here."""
+    others = {"leaks", "slowdowns", "stalls", "messages"} - {judge}
+    found = all_of(record(accept_unknown=others))
+    assert overall(found) == "unknown"
+    assert {j.judge for j in found if j.verdict == "unknown" and not j.accepted} == {judge}
 
 
 def test_a_target_that_died_fails() -> None:

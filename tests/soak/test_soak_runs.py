@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 import signal
 import subprocess
 import time
@@ -19,7 +20,7 @@ from soak.cli import soak as soak_command
 from soak.jobs import RunningJob
 from soak.run import ATTEMPTS, Runner
 from tests.end_to_end.moments import ordinary_signals
-from tests.soak.kills import QUICK, command, kill_often, time_of_one
+from tests.soak.kills import ACCEPT, QUICK, command, kill_often, time_of_one
 from tests.soak.runs import soaked
 
 
@@ -33,8 +34,10 @@ def run_dir(results: Path) -> Path:
 
 
 def test_a_run_and_its_journal(tmp_path: Path) -> None:
-    done = soak("local", "--iterations", "2", "--seed", "1", "--results", str(tmp_path), "--workload", "tree", *QUICK)
+    some = ["--iterations", "2", "--seed", "1", "--results", str(tmp_path), "--workload", "tree", *QUICK]
+    done = soak("local", *some, *ACCEPT)
     assert done.returncode == 0, done.stderr
+    assert re.search(r"PASS, \d+ questions open \(accepted\)", done.stdout)
     with journals.open_existing(run_dir(tmp_path), writable=False) as journal:
         assert [(i.number, i.outcome) for i in journal.iterations()] == [(0, "pass"), (1, "pass")]
         assert [e.kind for e in journal.events()][-2:] == ["finished", "session-ended"]
@@ -43,6 +46,15 @@ def test_a_run_and_its_journal(tmp_path: Path) -> None:
     assert again.returncode == 2
     assert "is finished (all iterations done)" in again.stderr
     assert "2 pass" in soak("status", "--results", str(tmp_path)).stdout
+
+
+def test_a_run_whose_judges_cannot_tell_is_no_pass(tmp_path: Path) -> None:
+    """It was: `PASS, 6 questions open`, exit status 0."""
+    some = ["--iterations", "1", "--seed", "1", "--results", str(tmp_path), "--workload", "tree", *QUICK]
+    done = soak("local", *some, "--accept-unknown", "leaks")
+    assert done.returncode == 3, done.stdout
+    assert re.search(r"UNKNOWN, \d+ questions open \(\d+ of them accepted\)", done.stdout)
+    assert "--accept-unknown slowdowns" in done.stdout and "PASS" not in done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -176,5 +188,7 @@ def test_a_target_that_does_not_come_back(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.guest
 def test_a_run_in_a_guest(tmp_path: Path) -> None:
-    done = soak("qemu", "--iterations", "1", "--workload", "tree", "--results", str(tmp_path), *QUICK, limit=900)
+    done = soak(
+        "qemu", "--iterations", "1", "--workload", "tree", "--results", str(tmp_path), *QUICK, *ACCEPT, limit=900
+    )
     assert done.returncode == 0, done.stderr
