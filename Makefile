@@ -1,4 +1,7 @@
 # The two commands: `make conformance` and `make test`. Both do all the set-up first.
+# Tests wait as much as they compute, so more of them than processors run at a time.
+PARALLEL = -n 3 --dist loadgroup
+
 .PHONY: help setup servers servers-more v86 conformance test test-long check lock
 
 help:
@@ -33,7 +36,7 @@ test: setup
 	@.venv/bin/ruff format --check -q .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
-	@.venv/bin/pytest tests -q -m "not long" $(ARGS)
+	@.venv/bin/pytest tests -q $(PARALLEL) -m "not long" $(ARGS)
 
 test-long: setup
 	@.venv/bin/pytest tests -q -m long $(ARGS)
@@ -44,7 +47,7 @@ check:
 	@.venv/bin/ruff format --check -q .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
-	@.venv/bin/pytest tests -q -m "not guest and not long" $(ARGS)
+	@.venv/bin/pytest tests -q $(PARALLEL) -m "not guest and not long" $(ARGS)
 
 lock:
 	@.venv/bin/pip freeze --exclude-editable | grep -v '^-e' > requirements.lock
