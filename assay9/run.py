@@ -268,8 +268,8 @@ def _pytest(arguments: list[str], more: tuple[str, ...]) -> int:
         click.echo(f"assay9: {' '.join(' '.join(lines).split())[:400]}", err=True)
 
     config.print_usage_error = say
-    # hypothesis and allure have no part in a run, and cost seconds at its start and end
-    own = ["-p", "no:hypothesispytest", "-p", "no:allure_pytest", "-q", "--no-header", "--tb=no", "-rN"]
+    # hypothesis has no part in a run, and costs a second at its start and end
+    own = ["-p", "no:hypothesispytest", "-q", "--no-header", "--tb=no", "-rN"]
     status = int(pytest.main([*arguments, *own, *more]))
     return USAGE if status == pytest.ExitCode.USAGE_ERROR else status
 

@@ -149,8 +149,6 @@ def _collect() -> Iterable[Entry]:
         "-p",
         "no:hypothesispytest",
         "-p",
-        "no:allure_pytest",
-        "-p",
         "no:cacheprovider",
         "-p",
         "no:terminal",

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from allure_commons import model2 as allure
+from allure_commons.logger import AllureFileLogger
 
 from conformance.evidence.models import Call, CaseResult, Comparison, Record, Standing
 from conformance.evidence.overview import HELD, Overview, overview, standing, visible
@@ -50,21 +51,19 @@ _SPACE = UUID("6e1a4f0c-2f0b-5c55-9c7e-0b9a55a79000")
 
 def write_allure(record: Record, directory: Path) -> None:
     """Write the allure-results of a record; those of other runs in the directory stay."""
-    directory.mkdir(parents=True, exist_ok=True)
+    writer = AllureFileLogger(directory)
     seen = overview(record)
     clock: dict[str, int] = {}
     for result in record.results:
-        made, files = _result(result, seen, clock)
-        for name, text in files:
-            (directory / name).write_text(text, encoding="utf-8", errors="backslashreplace")
-        name = made.file_pattern.format(prefix=made.uuid)
-        (directory / name).write_text(json.dumps(_plain(made), ensure_ascii=False), encoding="utf-8")
+        made, texts = _result(result, seen, clock)
+        for attachment, text in zip(made.attachments, texts, strict=True):
+            writer.report_attached_data(text.encode("utf-8", "backslashreplace"), attachment.source)
+        writer.report_result(made)
     of_run = _run_itself(seen)
-    name = of_run.file_pattern.format(prefix=of_run.uuid)
     if seen.doubts_of_run:
-        (directory / name).write_text(json.dumps(_plain(of_run), ensure_ascii=False), encoding="utf-8")
+        writer.report_result(of_run)
     else:
-        (directory / name).unlink(missing_ok=True)
+        (directory / of_run.file_pattern).unlink(missing_ok=True)
     (directory / "categories.json").write_text(json.dumps(CATEGORIES, indent=1))
     (directory / "environment.properties").write_text("".join(_properties(seen)), encoding="utf-8")
 
@@ -95,76 +94,53 @@ def _run_itself(seen: Overview) -> allure.TestResult:
     e = seen.record.environment
     at = round((e.ended or e.started).timestamp() * 1000)
     key = f"{e.target}\0the run itself"
-    return allure.TestResult(
-        uuid=str(uuid5(_SPACE, f"{key}\0{e.started.isoformat()}")),
-        historyId=hashlib.sha256(key.encode()).hexdigest()[:32],
-        testCaseId=hashlib.sha256(b"run").hexdigest()[:32],
+    return _test(
+        key,
+        e.started.isoformat(),
+        testCaseId=_digest("run"),
         name="the run itself",
         fullName="run",
         titlePath=["run"],
         status=allure.Status.BROKEN,
-        stage="finished",
         start=at,
         stop=at,
         statusDetails=allure.StatusDetails(
             message=f"error: {'; '.join(seen.doubts_of_run)}",
             trace="\n".join(seen.troubles) or None,
         ),
-        labels=[
-            allure.Label(name=name, value=value)
-            for name, value in (
-                ("epic", "run"),
-                ("feature", "run"),
-                ("suite", "run"),
-                ("severity", "critical"),
-                ("tag", "error"),
-                ("host", e.target),
-                ("framework", "assay9"),
-                ("language", "python"),
-            )
-        ],
+        labels=_labels(epic="run", feature="run", suite="run", severity="critical", tag="error", host=e.target),
     )
 
 
-def _result(
-    result: CaseResult, seen: Overview, clock: dict[str, int]
-) -> tuple[allure.TestResult, list[tuple[str, str]]]:
+def _result(result: CaseResult, seen: Overview, clock: dict[str, int]) -> tuple[allure.TestResult, list[str]]:
+    """The result, and the text of each of its attachments."""
     environment = seen.record.environment
-    key = f"{environment.target}\0{result.id}\0{result.mount}"
-    once = f"{environment.started.isoformat()}\0{result.worker}\0{result.ended}"
-    uuid = str(uuid5(_SPACE, f"{key}\0{once}"))
     stand = standing(result)
     start, stop = _times(result, seen, clock)
-    made = allure.TestResult(
-        uuid=uuid,
-        historyId=hashlib.sha256(key.encode()).hexdigest()[:32],
-        testCaseId=hashlib.sha256(f"{result.case_id}\0{result.title}".encode()).hexdigest()[:32],
+    made = _test(
+        f"{environment.target}\0{result.id}\0{result.mount}",
+        f"{environment.started.isoformat()}\0{result.worker}\0{result.ended}",
+        testCaseId=_digest(f"{result.case_id}\0{result.title}"),
         name=f"{result.id} {result.title}" + ("" if seen.one_mount else f" [{result.mount}]"),
         fullName=f"{result.layer}.{result.family}.{result.title}",
         titlePath=[result.layer, result.family],
         description=f"{result.requirement}\n\nSource: {result.source}",
         status=STATUSES[stand],
-        stage="finished",
         start=start,
         stop=stop,
         parameters=_parameters(
             {"parameters": result.parameters, "mount": result.mount, "mounted as": result.mount_shown}
         ),
-        labels=[
-            allure.Label(name=name, value=value)
-            for name, value in (
-                ("epic", result.layer),
-                ("feature", result.family),
-                ("story", result.case_id),
-                ("severity", SEVERITIES[result.severity]),
-                ("suite", f"{result.layer}/{result.family}"),
-                ("tag", stand),
-                ("host", environment.target),
-                ("thread", result.worker),
-                ("framework", "assay9"),
-                ("language", "python"),
-            )
-        ],
+        labels=_labels(
+            epic=result.layer,
+            feature=result.family,
+            story=result.case_id,
+            severity=SEVERITIES[result.severity],
+            suite=f"{result.layer}/{result.family}",
+            tag=stand,
+            host=environment.target,
+            thread=result.worker,
+        ),
         steps=list(_steps(result.calls, start)),
     )
     if stand not in HELD:
@@ -173,12 +149,29 @@ def _result(
         )
     if result.known and result.known.link:
         made.links.append(allure.Link(type="issue", url=result.known.link, name=result.known.reason))
-    files = []
-    for number, (name, text) in enumerate(_attachments(result)):
-        source = f"{uuid5(_SPACE, f'{uuid}{number}')}-attachment.txt"
-        made.attachments.append(allure.Attachment(name=name, source=source, type="text/plain"))
-        files.append((source, text))
-    return made, files
+    attached = list(_attachments(result))
+    made.attachments = [
+        allure.Attachment(name=name, source=f"{uuid5(_SPACE, f'{made.uuid}{n}')}-attachment.txt", type="text/plain")
+        for n, (name, _) in enumerate(attached)
+    ]
+    return made, [text for _, text in attached]
+
+
+def _test(key: str, once: str, **fields: Any) -> allure.TestResult:
+    """A finished test; `key` names it in every run, `once` this run of it."""
+    uuid = str(uuid5(_SPACE, f"{key}\0{once}"))
+    made = allure.TestResult(uuid=uuid, historyId=_digest(key), stage="finished", **fields)
+    # Allure's writer names a file by a random number: the reports derived again would stand beside the first.
+    made.file_pattern = allure.TEST_CASE_PATTERN.format(prefix=uuid)
+    return made
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def _labels(**labels: str) -> list[allure.Label]:
+    return [allure.Label(name=n, value=v) for n, v in {**labels, "framework": "assay9", "language": "python"}.items()]
 
 
 def _times(result: CaseResult, seen: Overview, clock: dict[str, int]) -> tuple[int, int]:
@@ -227,15 +220,6 @@ def _attachments(result: CaseResult) -> Iterator[tuple[str, str]]:
 
 def _parameters(values: dict[str, str]) -> list[allure.Parameter]:
     return [allure.Parameter(name=name, value=value) for name, value in values.items() if value]
-
-
-def _plain(item: Any) -> Any:
-    """An allure model as JSON wants it, without what is not set. (attr.asdict takes ten times as long.)"""
-    if isinstance(item, list):
-        return [_plain(i) for i in item]
-    if hasattr(item, "__attrs_attrs__"):
-        return {k: _plain(v) for k, v in vars(item).items() if v is not None and v != []}
-    return item
 
 
 def _properties(seen: Overview) -> Iterator[str]:

@@ -8,7 +8,8 @@ says which, and why.
 from __future__ import annotations
 
 from pathlib import Path
-from xml.etree import ElementTree as ET
+
+from junitparser import Error, Failure, JUnitXml, Properties, Property, Skipped, SystemOut, TestCase, TestSuite
 
 from conformance.evidence.models import CaseResult, Comparison, Record, Standing
 from conformance.evidence.overview import HELD, Overview, elapsed, overview, standing, visible
@@ -16,39 +17,27 @@ from conformance.evidence.overview import HELD, Overview, elapsed, overview, sta
 _SKIPPED: tuple[Standing, ...] = ("known", "varies", "unsupported", "undrivable")
 
 
-def junit(record: Record) -> bytes:
-    """The XML document."""
-    seen = overview(record)
-    took = elapsed(record)
-    spent = took if took is not None else sum(r.seconds for r in record.results)
-    target = _xml(record.environment.target)
-    run = _run_itself(seen)
-    totals = _totals(seen.counts, spent)
-    if run is not None:
-        # The totals count what stands below them, also for readers that look at nothing else.
-        totals |= {name: str(int(totals[name]) + int(run.get(name, "0"))) for name in ("tests", "errors")}
-    root = ET.Element("testsuites", {"name": f"assay9 {target}", **totals})
-    if run is not None:
-        root.append(run)
-    suites: dict[tuple[str, str], list[CaseResult]] = {}
-    for result in record.results:
-        suites.setdefault((result.layer, result.family), []).append(result)
-    for (layer, family), results in suites.items():
-        about = {
-            "name": _xml(f"{layer}.{family}"),
-            "hostname": target,
-            "timestamp": record.environment.started.isoformat(timespec="seconds"),
-        }
-        totals = _totals(seen.families[layer, family], sum(r.seconds for r in results))
-        suite = ET.SubElement(root, "testsuite", {**about, **totals})
-        suite.extend(_case(result, seen) for result in results)
-    ET.indent(root)
-    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True))
-
-
 def write_junit(record: Record, path: Path) -> None:
     """Write the XML document."""
-    path.write_bytes(junit(record))
+    seen = overview(record)
+    target = _xml(record.environment.target)
+    root = JUnitXml(f"assay9 {target}")
+    if seen.doubts_of_run or seen.fewer:
+        root.append(_run_itself(seen))
+    families: dict[tuple[str, str], list[CaseResult]] = {}
+    for result in record.results:
+        families.setdefault((result.layer, result.family), []).append(result)
+    for (layer, family), results in families.items():
+        suite = TestSuite(_xml(f"{layer}.{family}"))
+        suite.hostname = target
+        suite.timestamp = record.environment.started.isoformat(timespec="seconds")
+        suite.extend(_case(result, seen) for result in results)
+        root.append(suite)
+    root.update_statistics()
+    took = elapsed(record)
+    if took is not None:
+        root.time = round(took, 3)
+    root.write(str(path))
 
 
 def evidence_text(result: CaseResult) -> str:
@@ -76,37 +65,22 @@ def _differences(comparison: Comparison) -> list[str]:
     ]
 
 
-def _run_itself(seen: Overview) -> ET.Element | None:
-    """A test case that stands for the run, where something is to be said of it that no case shows."""
-    if not seen.doubts_of_run and not seen.fewer:
-        return None
-    errors = "1" if seen.doubts_of_run else "0"
-    suite = ET.Element("testsuite", name="run", tests="1", failures="0", errors=errors, skipped="0", time="0")
-    case = ET.SubElement(suite, "testcase", name="the run itself", classname="run", time="0")
+def _run_itself(seen: Overview) -> TestSuite:
+    """A test case that stands for the run: what is to be said of it and no case shows."""
+    suite = TestSuite("run")
+    case = TestCase("the run itself", "run", 0)
     if seen.doubts_of_run:
-        error = ET.SubElement(case, "error", message=_xml("; ".join(seen.doubts_of_run)), type="infrastructure")
-        error.text = _xml("\n".join(seen.troubles))
+        case.append(_outcome(Error, "; ".join(seen.doubts_of_run), "infrastructure", "\n".join(seen.troubles)))
     if seen.fewer:
-        ET.SubElement(case, "system-out").text = _xml(seen.fewer_named(len(seen.record.results)))
+        case.append(SystemOut(_xml(seen.fewer_named(len(seen.record.results)))))
+    suite.append(case)
     return suite
 
 
-def _totals(counts: dict[Standing, int], seconds: float) -> dict[str, str]:
-    return {
-        "tests": str(sum(counts.values())),
-        "failures": str(counts["fail"] + counts["fixed"]),
-        "errors": str(counts["error"]),
-        "skipped": str(sum(counts[s] for s in _SKIPPED)),
-        "time": f"{seconds:.3f}",
-    }
-
-
-def _case(result: CaseResult, seen: Overview) -> ET.Element:
+def _case(result: CaseResult, seen: Overview) -> TestCase:
     name = f"{result.id} {result.title}" + ("" if seen.one_mount else f" [{result.mount}]")
-    case = ET.Element(
-        "testcase", name=_xml(name), classname=_xml(f"{result.layer}.{result.family}"), time=f"{result.seconds:.3f}"
-    )
-    properties = ET.SubElement(case, "properties")
+    case = TestCase(_xml(name), _xml(f"{result.layer}.{result.family}"), round(result.seconds, 3))
+    properties = Properties()
     for key, value in (
         ("requirement", result.requirement),
         ("source", result.source),
@@ -114,20 +88,28 @@ def _case(result: CaseResult, seen: Overview) -> ET.Element:
         ("verdict", result.verdict),
         ("mount", result.mount_shown or result.mount),
     ):
-        ET.SubElement(properties, "property", name=key, value=_xml(value))
+        properties.add_property(Property(key, _xml(value)))
+    case.append(properties)
     stand = standing(result)
     if stand in _SKIPPED:
         link = f" ({result.known.link})" if result.known and result.known.link else ""
-        ET.SubElement(case, "skipped", message=_xml(f"{stand}: {result.reason}{link}"), type=stand)
+        case.append(_outcome(Skipped, f"{stand}: {result.reason}{link}", stand))
     elif stand not in HELD:
         kind = "infrastructure" if result.infrastructure else "suite" if stand == "error" else stand
-        tag = "error" if stand == "error" else "failure"
-        outcome = ET.SubElement(case, tag, message=_xml(result.reason), type=kind)
-        outcome.text = _xml(f"{evidence_text(result)}\n{result.details}".rstrip())
+        text = f"{evidence_text(result)}\n{result.details}".rstrip()
+        case.append(_outcome(Error if stand == "error" else Failure, result.reason, kind, text))
     if stand not in HELD and result.log_excerpts:
-        lines = "\n".join(f"--- {e.source}\n{e.text}" for e in result.log_excerpts)
-        ET.SubElement(case, "system-out").text = _xml(lines)
+        case.append(SystemOut(_xml("\n".join(f"--- {e.source}\n{e.text}" for e in result.log_excerpts))))
     return case
+
+
+def _outcome(
+    kind: type[Error | Failure | Skipped], message: str, type_: str, text: str = ""
+) -> Error | Failure | Skipped:
+    outcome = kind(_xml(message), type_)
+    if text:
+        outcome.text = _xml(text)
+    return outcome
 
 
 def _xml(text: str) -> str:

@@ -73,7 +73,7 @@ def cases_by_pytest(*arguments: str, where: Path) -> subprocess.CompletedProcess
         "--family",
         FAMILY,
     ]
-    quiet = ["-p", "no:hypothesispytest", "-p", "no:allure_pytest"]
+    quiet = ["-p", "no:hypothesispytest"]
     return subprocess.run([*argv, *quiet, *arguments], cwd=where, capture_output=True, text=True, check=False)
 
 
