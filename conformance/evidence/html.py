@@ -1,19 +1,16 @@
 """The report as one HTML page that needs nothing else: no network, no other file, no server.
 
 Rule of this module: the verdict and everything a reader must see is plain HTML, made here by the template.
-The evidence of each case is embedded as JSON, one element per case, and becomes HTML only when somebody
-opens the case, so that a thousand cases of forty calls stay usable.
-
-The JSON is packed, or a page of that size would not fit in a mail: strings that recur within a case are kept
-once (`s`) and named by number; what comparisons have in common (field names, rules, reasons of tolerated
-differences) is kept once for the page. `templates/report.js` is the other end of `_Packer`.
+The evidence is embedded as the JSON of the results, one element per family, compressed with gzip: a page of that
+size would not fit in a mail otherwise. `templates/report.js` decompresses it (`DecompressionStream`) and makes HTML
+of a case when somebody opens it, so that a thousand cases of forty calls stay usable.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
-import json
 import re
 import shlex
 from collections.abc import Callable
@@ -23,6 +20,7 @@ from typing import Any
 from jinja2 import Environment as Templates
 from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
+from pydantic import TypeAdapter
 
 from conformance.cases.decided import MEANING as DECIDED
 from conformance.evidence.models import CaseResult, Comparison, Record
@@ -38,6 +36,7 @@ from conformance.evidence.overview import (
     visible,
 )
 
+_RESULTS = TypeAdapter(list[CaseResult])
 _SEVERITIES = {
     "must": "the specification is broken, data lost or confinement broken",
     "linux": "real Linux guests rely on it",
@@ -59,7 +58,6 @@ _PAGE_IDS = frozenset(
         "list",
         "none",
         "reset",
-        "shared",
     }
 )
 
@@ -81,11 +79,9 @@ def html(record: Record) -> str:
         shell=shlex.join,
     )
     seen = overview(record)
-    packer = _Packer()
-    cases = [
-        (number, result, standing(result), embedded(packer.case(result)))
-        for number, result in enumerate(record.results)
-    ]
+    families: dict[str, list[CaseResult]] = {}
+    for result in record.results:
+        families.setdefault(f"{result.layer}/{result.family}", []).append(result)
     anchors = _anchors(record)
     source = _source(templates)
     script = source("report.js")
@@ -93,7 +89,10 @@ def html(record: Record) -> str:
         record=record,
         seen=seen,
         environment=record.environment,
-        cases=cases,
+        families=families,
+        evidence=evidence,
+        standing=standing,
+        decided=DECIDED,
         standings=[s for s in STANDINGS if seen.counts[s]],
         meaning=MEANING,
         verdict={0: "good", 1: "bad"}.get(seen.status, "doubt"),
@@ -107,7 +106,6 @@ def html(record: Record) -> str:
         severities=_SEVERITIES,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         argv=shlex.join(record.environment.argv),
-        shared=embedded(packer.shared()),
         several_mounts=not seen.one_mount,
     )
 
@@ -117,99 +115,11 @@ def write_html(record: Record, path: Path) -> None:
     path.write_text(html(record), encoding="utf-8", errors="backslashreplace")
 
 
-def embedded(value: Any) -> Markup:
-    """JSON that is safe within a script element: no `<` means no end tag and no comment can begin."""
-    made = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return Markup(made.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
-
-
-class _Packer:
-    """Packs cases for the page; what they share is gathered meanwhile."""
-
-    def __init__(self) -> None:
-        self._shapes: dict[tuple[tuple[str, str], ...], int] = {}
-        self._reasons: dict[str, int] = {}
-
-    def shared(self) -> dict[str, Any]:
-        """What the packed cases refer to. Asked for last."""
-        return {"shapes": [list(shape) for shape in self._shapes], "reasons": list(self._reasons)}
-
-    def case(self, result: CaseResult) -> dict[str, Any]:
-        """The evidence of one case; keys are single letters, absent where there is nothing."""
-        strings = _Strings()
-        calls = [
-            [
-                strings[c.vantage],
-                strings[c.process],
-                strings[c.op],
-                [strings[a] for a in c.args],
-                strings[c.result],
-                1 if c.errno else 0,
-                round(c.seconds * 1e6),
-                -1 if c.control_result is None else strings[c.control_result],
-                *([[strings[m] for m in c.messages]] if c.messages else []),
-            ]
-            for c in result.calls
-        ]
-        packed = {
-            "r": result.requirement,
-            "o": result.source,
-            "v": result.severity,
-            "t": result.title,
-            "m": result.mount_shown or result.mount,
-            "y": result.reason,
-            "d": result.details,
-            "k": [result.known.reason, result.known.link] if result.known else None,
-            "q": [
-                [f.code, f.text, f"{f.known.reason} ({f.known.component})" if f.known else ""] for f in result.findings
-            ],
-            "b": "" if result.decided_by == "server" else DECIDED[result.decided_by],
-            "w": result.worker,
-            "e": [round(result.seconds, 4), round(result.guest_seconds, 4)],
-            "c": calls,
-            "f": [self._comparison(c, strings) for c in result.comparisons],
-            "n": [result.covers, result.covers_ok],
-            "g": [strings[m] for m in result.messages],
-            "h": result.message_counts,
-            "l": [[x.source, x.text] for x in result.log_excerpts],
-            "s": strings.all,
-        }
-        return {key: value for key, value in packed.items() if value or key in ("c", "f", "s")}
-
-    def _comparison(self, c: Comparison, strings: _Strings) -> list[Any]:
-        """[after call, kind, path, ok, shape, values inside, {field: what is not plainly equal}]."""
-        shape = tuple((f.name, f.rule) for f in c.fields)
-        odd = {
-            number: [
-                strings[f.outside],
-                int(f.equal),
-                -1 if f.tolerated is None else self._reasons.setdefault(f.tolerated, len(self._reasons)),
-            ]
-            for number, f in enumerate(c.fields)
-            if f.inside != f.outside or not f.equal or f.tolerated is not None
-        }
-        return [
-            c.after_call,
-            strings[c.kind],
-            strings[c.path],
-            int(c.ok),
-            self._shapes.setdefault(shape, len(self._shapes)),
-            [strings[f.inside] for f in c.fields],
-            *([odd] if odd else []),
-        ]
-
-
-class _Strings(dict[str, int]):
-    """Strings by number, numbered as they are met."""
-
-    def __missing__(self, text: str) -> int:
-        number = self[text] = len(self)
-        return number
-
-    @property
-    def all(self) -> list[str]:
-        """The strings in the order of their numbers."""
-        return list(self)
+def evidence(results: list[CaseResult]) -> str:
+    """Results as JSON, compressed with gzip, in base64."""
+    data = _RESULTS.dump_json(results)
+    # The time in the header of gzip would make each derivation of a report another file.
+    return base64.b64encode(gzip.compress(data, mtime=0)).decode()
 
 
 def _anchors(record: Record) -> dict[int, str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from conformance.evidence.gate import exit_status, summarise
 from conformance.evidence.models import Record
@@ -53,6 +56,12 @@ def read_back(run_dir: Path) -> tuple[Record, Counts, int]:
     ):
         assert seen.sentence in text
     return record, counts, exit_status(record)
+
+
+def embedded(page: str) -> dict[str, list[dict[str, Any]]]:
+    """The results that an HTML report holds, by family."""
+    packed = re.findall(r'<script type="application/gzip" data-family="([^"]+)">([^<]+)</script>', page)
+    return {family: json.loads(gzip.decompress(base64.b64decode(text))) for family, text in packed}
 
 
 def _some(counts: Counts) -> Counts:

@@ -18,7 +18,7 @@ from conformance.evidence.record import RunWriter, load_run
 from conformance.evidence.reports import REPORTS, write_reports
 from conformance.evidence.text import text
 from tests.evidence import sample
-from tests.evidence.reading import read_back
+from tests.evidence.reading import embedded, read_back
 
 CASES = 120
 
@@ -78,6 +78,17 @@ def test_page_holds_hostile_names_as_text(run: Path) -> None:
     source = (run / "report.html").read_text()
     assert sample.HOSTILE not in source, "it would be markup"
     assert source.count("<script") == source.count("</script>")
+
+
+def test_page_holds_the_evidence_of_every_case(run: Path) -> None:
+    source = (run / "report.html").read_text()
+    assert source.count('class="case"') == CASES
+    held = embedded(source)
+    record = load_run(run)
+    assert sum(len(results) for results in held.values()) == CASES
+    for family, results in held.items():
+        of_family = [r for r in record.results if f"{r.layer}/{r.family}" == family]
+        assert results == [r.model_dump(mode="json") for r in of_family]
 
 
 def test_junit_counts_as_the_record_does(run: Path) -> None:

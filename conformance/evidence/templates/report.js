@@ -3,7 +3,6 @@
 // nothing here builds HTML from strings, because file names on a share may be anything.
 (() => {
   const $ = (id) => document.getElementById(id);
-  const shared = JSON.parse($("shared").textContent);
   const cases = [...document.querySelectorAll(".case")];
 
   // ---- making elements
@@ -35,71 +34,98 @@
     return el("a", { href: address, rel: "noreferrer" }, address);
   }
 
-  // ---- one case
+  // ---- the evidence: one compressed element per family, an array of results
 
-  function render(details) {
-    const body = details.querySelector(".body");
-    if (body.firstChild) return;
-    const data = JSON.parse(details.querySelector("script").textContent);
-    const s = data.s;
-    const [seconds, guest] = data.e || [0, 0];
-    body.append(facts([
-      ["requires", data.r], ["source", data.o], ["severity", data.v], ["function", data.t], ["why", data.y],
-      ["known", data.k && el("span", null, data.k[0], " ", data.k[1] ? link(data.k[1]) : null)],
-      ["mounted", data.m && el("code", null, data.m)],
-      ["took", `${seconds} s` + (guest ? `, of which the guest executed calls ${guest} s` : "") + `, worker ${data.w || "main"}`],
-      ["covers", covers(data)], ["decided by", data.b],
-    ]));
-    if (data.q) {
-      body.append(el("h4", null, "Findings"), el("ul", { class: "plain" }, ...data.q.map(([code, text, known]) =>
-        el("li", null, el("code", null, code), " ", text, known ? el("span", { class: "quiet" }, " known: " + known) : null))));
+  const families = new Map();
+  function resultsOf(family) {
+    if (!families.has(family)) {
+      const packed = document.querySelector(`script[data-family="${CSS.escape(family)}"]`).textContent;
+      families.set(family, decompressed(packed));
     }
-    if (data.c.length || data.f.length) {
-      body.append(el("h4", null, "Calls, and what was compared after them"), calls(data, s));
-    }
-    if (data.g) body.append(el("h4", null, "9P messages that crossed"), ...messages(data, s));
-    for (const [source, text] of data.l || []) {
-      body.append(el("h4", null, "Log: " + source), el("pre", null, text));
-    }
-    if (data.d) body.append(el("h4", null, "Details"), el("pre", null, data.d));
+    return families.get(family);
+  }
+  async function decompressed(packed) {
+    const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+  }
+  async function resultOf(details) {
+    return (await resultsOf(details.dataset.family))[details.dataset.n];
   }
 
-  function covers(data) {
-    if (!data.n || !data.n[0].length) return null;
-    const [names, ok] = data.n;
+  // ---- one case
+
+  async function render(details) {
+    const body = details.querySelector(".body");
+    if (body.dataset.rendered) return;
+    body.dataset.rendered = "yes";
+    try {
+      show(body, await resultOf(details));
+    } catch (error) {
+      body.append(el("p", null, `The evidence cannot be shown (${error}); record.json beside this page holds the same.`));
+    }
+  }
+  function show(body, result) {
+    const { known, seconds, guest_seconds: guest } = result;
+    const mounted = result.mount_shown || result.mount;
+    body.append(facts([
+      ["requires", result.requirement], ["source", result.source], ["severity", result.severity],
+      ["function", result.title], ["why", result.reason],
+      ["known", known && el("span", null, known.reason, " ", known.link ? link(known.link) : null)],
+      ["mounted", mounted && el("code", null, mounted)],
+      ["took", `${rounded(seconds)} s` + (guest ? `, of which the guest executed calls ${rounded(guest)} s` : "") + `, worker ${result.worker}`],
+      ["covers", covers(result)], ["decided by", body.dataset.decided],
+    ]));
+    if (result.findings.length) {
+      body.append(el("h4", null, "Findings"), el("ul", { class: "plain" }, ...result.findings.map((f) =>
+        el("li", null, el("code", null, f.code), " ", f.text,
+          f.known ? el("span", { class: "quiet" }, ` known: ${f.known.reason} (${f.known.component})`) : null))));
+    }
+    if (result.calls.length || result.comparisons.length) {
+      body.append(el("h4", null, "Calls, and what was compared after them"), calls(result));
+    }
+    if (result.messages.length) body.append(el("h4", null, "9P messages that crossed"), ...messages(result));
+    for (const { source, text } of result.log_excerpts) {
+      body.append(el("h4", null, "Log: " + source), el("pre", null, text));
+    }
+    if (result.details) body.append(el("h4", null, "Details"), el("pre", null, result.details));
+  }
+  function rounded(seconds) {
+    return Math.round(seconds * 1e4) / 1e4;
+  }
+
+  function covers({ covers: names, covers_ok: ok }) {
+    if (!names.length) return null;
     const said = ok === null ? ["", " (this target gives no trace)"] : ok ? ["ok", " crossed"] : ["bad", " did not all cross"];
     return el("span", null, names.join(", "), el("span", { class: said[0] }, said[1]));
   }
 
-  function calls(data, s) {
-    const control = data.c.some((c) => c[7] >= 0);
+  function calls(result) {
     const head = ["#", "process", "call", "inside", "outside", "control", "µs"];
     const rows = [];
     const after = new Map();
-    for (const comparison of data.f) {
-      if (!after.has(comparison[0])) after.set(comparison[0], []);
-      after.get(comparison[0]).push(comparison);
+    for (const comparison of result.comparisons) {
+      if (!after.has(comparison.after_call)) after.set(comparison.after_call, []);
+      after.get(comparison.after_call).push(comparison);
     }
     const looks = (index) => {
       const found = after.get(index);
       after.delete(index);
       if (!found) return;
-      const cell = el("td", { colspan: 6 }, ...found.map((c) => look(c, s)));
-      rows.push(el("tr", { class: "looks" }, el("td"), cell));
+      rows.push(el("tr", { class: "looks" }, el("td"), el("td", { colspan: 6 }, ...found.map(look))));
     };
     looks(0);
-    data.c.forEach(([vantage, process, op, args, result, failed, micros, onControl, crossed], at) => {
-      const where = s[vantage];
+    result.calls.forEach((call, at) => {
       const value = (name) => {
-        const mine = where === name || (name === "inside" && !["inside", "outside", "control"].includes(where));
-        if (mine) return el("td", { class: failed ? "errno" : "" }, s[result]);
-        if (name !== "control" || onControl < 0) return el("td");
-        return el("td", { class: onControl !== result ? "odd" : "" }, s[onControl]);
+        const mine = call.vantage === name || (name === "inside" && !["inside", "outside", "control"].includes(call.vantage));
+        if (mine) return el("td", { class: call.errno ? "errno" : "" }, call.result);
+        if (name !== "control" || call.control_result === null) return el("td");
+        return el("td", { class: call.control_result !== call.result ? "odd" : "" }, call.control_result);
       };
+      const micros = Math.round(call.seconds * 1e6);
       rows.push(el("tr", null,
-        el("td", { class: "n" }, String(at + 1)), el("td", { class: "who" }, s[process]),
-        el("td", null, `${s[op]}(${args.map((a) => s[a]).join(", ")})`,
-          crossed ? el("div", { class: "quiet" }, crossed.map((m) => s[m]).join(", ")) : null),
+        el("td", { class: "n" }, String(at + 1)), el("td", { class: "who" }, call.process),
+        el("td", null, `${call.op}(${call.args.join(", ")})`,
+          call.messages.length ? el("div", { class: "quiet" }, call.messages.join(", ")) : null),
         value("inside"), value("outside"), value("control"), el("td", { class: "us" }, micros ? micros.toLocaleString("en") : "")));
       looks(at + 1);
     });
@@ -109,21 +135,19 @@
       el("tbody", null, ...rows));
   }
 
-  function look([, kind, path, ok, shape, inside, odd], s) {
-    const fields = shared.shapes[shape];
-    const tolerated = Object.values(odd || {}).filter(([, , reason]) => reason >= 0).length;
-    const summary = el("summary", null, `compared ${s[kind]} of `, el("code", null, s[path]), ": ",
+  function look({ kind, path, ok, fields }) {
+    const tolerated = fields.filter((f) => f.tolerated !== null).length;
+    const summary = el("summary", null, `compared ${kind} of `, el("code", null, path), ": ",
       el("b", null, ok ? "agrees" : "differs"),
       ` (${fields.length} ${fields.length === 1 ? "field" : "fields"}${tolerated ? `, ${tolerated} tolerated` : ""})`);
     const details = el("details", { class: ok ? "look" : "look wrong" }, summary);
     const fill = () => {
       if (details.querySelector("table")) return;
-      const rows = fields.map(([name, rule], i) => {
-        const [outside, equal, reason] = (odd && odd[i]) || [inside[i], 1, -1];
-        const judged = reason >= 0 ? `tolerated: ${shared.reasons[reason]}` : equal ? "equal" : "differs";
+      const rows = fields.map((f) => {
+        const judged = f.tolerated !== null ? `tolerated: ${f.tolerated}` : f.equal ? "equal" : "differs";
         return el("tr", { class: judged === "differs" ? "wrong" : "" },
-          el("th", { scope: "row" }, name), value(name, s[inside[i]]), value(name, s[outside]),
-          el("td", { class: "judged" }, rule), el("td", { class: "judged" }, judged));
+          el("th", { scope: "row" }, f.name), value(f.name, f.inside), value(f.name, f.outside),
+          el("td", { class: "judged" }, f.rule), el("td", { class: "judged" }, judged));
       });
       details.append(el("table", { class: "fields" },
         el("thead", null, el("tr", null, ...["field", "inside", "outside", "rule", "judged"].map((h) => el("th", { scope: "col" }, h)))),
@@ -158,20 +182,21 @@
     return date.toISOString().slice(0, 19).replace("T", " ") + "." + String(rest).padStart(9, "0");
   }
 
-  function messages(data, s) {
+  function messages(result) {
     const runs = [];
-    for (const number of data.g) {
+    for (const message of result.messages) {
       const last = runs[runs.length - 1];
-      if (last && last[0] === number) last[1] += 1;
-      else runs.push([number, 1]);
+      if (last && last[0] === message) last[1] += 1;
+      else runs.push([message, 1]);
     }
-    const counts = Object.entries(data.h || {}).sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, n]) => `${name} ${n}`);
-    const total = Object.values(data.h || {}).reduce((a, b) => a + b, 0);
-    const left = total > data.g.length ? ` (the first ${data.g.length} of ${total} in order)` : "";
+    const crossed = Object.entries(result.message_counts).sort(([a], [b]) => (a < b ? -1 : 1));
+    const total = crossed.reduce((sum, [, n]) => sum + n, 0);
+    const kept = result.messages.length;
+    const left = total > kept ? ` (the first ${kept} of ${total} in order)` : "";
     return [
-      counts.length ? el("p", { class: "quiet" }, counts.join(", ") + left) : null,
-      el("div", { class: "msgs" }, ...runs.flatMap(([number, times]) => [
-        el("span", { class: s[number].includes("->") ? "errno" : "" }, s[number] + (times > 1 ? ` ×${times}` : "")), " "])),
+      crossed.length ? el("p", { class: "quiet" }, crossed.map(([name, n]) => `${name} ${n}`).join(", ") + left) : null,
+      el("div", { class: "msgs" }, ...runs.flatMap(([message, times]) => [
+        el("span", { class: message.includes("->") ? "errno" : "" }, message + (times > 1 ? ` ×${times}` : "")), " "])),
     ].filter(Boolean);
   }
 
@@ -179,19 +204,23 @@
 
   const words = $("words"), deep = $("deep"), family = $("family"), mount = $("mount");
   const verdicts = [...document.querySelectorAll("input[name=verdict]")];
-  const haystacks = new Map();
-  function haystack(details) {
-    const key = deep.checked ? "deep" : "text";
-    if (!haystacks.has(details)) haystacks.set(details, {});
-    const kept = haystacks.get(details);
-    if (!(key in kept)) {
-      const text = details.querySelector("summary").textContent;
-      kept[key] = (deep.checked ? text + details.querySelector("script").textContent : text).toLowerCase();
-    }
-    return kept[key];
+  const texts = new Map(), evidence = new Map();
+  function kept(map, details, make) {
+    if (!map.has(details)) map.set(details, make().toLowerCase());
+    return map.get(details);
   }
-  function apply() {
+  async function haystacks() {
+    const ofSummary = (c) => kept(texts, c, () => c.querySelector("summary").textContent);
+    if (!deep.checked) return ofSummary;
+    const results = new Map(await Promise.all(cases.map(async (c) => [c, await resultOf(c)])));
+    return (c) => ofSummary(c) + kept(evidence, c, () => JSON.stringify(results.get(c)));
+  }
+  let applied = 0;
+  async function apply() {
+    const turn = ++applied;
     const sought = words.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const haystack = sought.length ? await haystacks() : null;
+    if (turn !== applied) return;
     const chosen = verdicts.filter((v) => v.checked).map((v) => v.value);
     let shown = 0;
     for (const details of cases) {
@@ -226,11 +255,11 @@
   // ---- opening
 
   cases.forEach((c) => c.addEventListener("toggle", () => { if (c.open) render(c); }));
-  function arrive() {
+  async function arrive() {
     const sought = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (!sought || !sought.classList.contains("case")) return;
     if (sought.hidden) choose("", "");
-    render(sought);
+    await render(sought);
     sought.open = true;
     sought.scrollIntoView();
   }
