@@ -14,7 +14,7 @@ from typing import cast, get_args
 
 import click
 
-from guests.access.ssh import SshShell
+from guests.access.ssh import image_shell
 from guests.access.terminal import attach
 from guests.errors import InfrastructureError, UsageError
 from guests.host import paths
@@ -211,7 +211,7 @@ def ssh(name: str | None, command: tuple[str, ...]) -> None:
     """Open a shell in a running machine, or run COMMAND there (its exit status is passed on)."""
     state = _running(name)
     if command:
-        shell = SshShell(state.ssh_port, Path(state.key), Path(state.known_host))
+        shell = image_shell(state.ssh_port, Path(state.key), Path(state.known_host))
         try:
             result = shell.run(" ".join(command), timeout=3600.0)
         finally:

@@ -1,4 +1,4 @@
-"""A shell in the guest over SSH (paramiko), with the image's own keys on both sides."""
+"""A shell on another machine over SSH (paramiko); for guests of our images with the image's keys on both sides."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shlex
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import paramiko
@@ -17,85 +17,23 @@ from guests.access.launcher import LineBuffer
 from guests.access.shell import CopyingByRun, LineChannel, Result
 from guests.errors import InfrastructureError
 
-BANNER_POLL = 0.02
-"""Seconds between attempts to get the banner."""
-
-
-def wait_for_banner(port: int, limit: float, still_wanted: Callable[[], bool]) -> None:
-    """Return when something at 127.0.0.1:``port`` says ``SSH-``.
-
-    QEMU's port forwarding accepts connections before the guest listens, so connecting proves nothing.
-    ``still_wanted`` is asked between attempts; when it says False (the machine died) waiting ends.
-    Raises InfrastructureError when ``limit`` seconds pass.
-    """
-    deadline = time.monotonic() + limit
-    while time.monotonic() < deadline and still_wanted():
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=1.0) as attempt:
-                attempt.settimeout(max(min(2.0, deadline - time.monotonic()), 0.05))
-                if attempt.recv(4) == b"SSH-":
-                    return
-        except OSError:
-            pass
-        time.sleep(BANNER_POLL)
-    if still_wanted():
-        raise InfrastructureError(
-            f"the guest did not answer SSH on 127.0.0.1:{port} within {limit:.0f} s",
-            "look at the console log of the run; `assay9 guest console` logs in there",
-        )
-
 
 class SshShell(CopyingByRun):
-    """One SSH connection as root. Implements ``guests.access.shell.Shell``."""
+    """One SSH connection. Implements ``guests.access.shell.Shell``."""
 
-    def __init__(
-        self, port: int, key: Path, known_host: Path, limit: float = 30.0, connection: socket.socket | None = None
-    ) -> None:
-        """Connect to 127.0.0.1:``port``, or take a ``connection`` to the guest's sshd over.
+    def __init__(self, transport: paramiko.Transport, where: str, owners: Sequence[paramiko.SSHClient] = ()) -> None:
+        """Over a ``transport`` that is authenticated; ``where`` names the machine in messages.
 
-        ``key``: our private key; ``known_host``: the guest's public one.
+        ``owners``: its client and those of the jump hosts that carry it, which are closed with it.
         """
-        self.port = port
-        self._transport: paramiko.Transport | None = None
-        kind, blob = known_host.read_text(encoding="ascii").split()[:2]
-        expected = paramiko.Ed25519Key(data=base64.b64decode(blob))
-        assert kind == "ssh-ed25519"
-        try:
-            if connection is None:
-                connection = socket.create_connection(("127.0.0.1", port), timeout=limit)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            transport = paramiko.Transport(connection)
-            self._transport = transport
-            transport.banner_timeout = transport.auth_timeout = transport.handshake_timeout = limit
-            transport.start_client(timeout=limit)
-            if transport.get_remote_server_key() != expected:
-                raise InfrastructureError(
-                    f"127.0.0.1:{port} shows another SSH host key than this image's",
-                    "another program has the port, or the snapshot is of another image: `assay9 guest clean`",
-                )
-            transport.auth_publickey("root", paramiko.Ed25519Key.from_private_key_file(str(key)))
-        except paramiko.AuthenticationException as error:
-            self.close()
-            raise InfrastructureError(
-                f"the guest refused the key {key}",
-                "image and snapshot do not belong together: `assay9 guest clean`, then run again",
-            ) from error
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            self.close()
-            if connection is not None:
-                connection.close()
-            raise InfrastructureError(
-                f"SSH to 127.0.0.1:{port} failed: {error or type(error).__name__}",
-                "look at the console log of the run; `assay9 guest console` logs in there",
-            ) from error
-        except BaseException:
-            self.close()
-            raise
+        self.where = where
+        self._transport = transport
+        self._owners = owners
 
     @property
     def alive(self) -> bool:
         """The connection stands, as far as this side can know."""
-        return self._transport is not None and self._transport.is_active()
+        return self._transport.is_active()
 
     def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
         """See ``Shell.run``."""
@@ -106,7 +44,8 @@ class SshShell(CopyingByRun):
             status = channel.recv_exit_status()
             if status == -1 and self._lost():
                 raise InfrastructureError(
-                    f"the SSH connection to the guest was lost during {_shown(argv)}", "restore the machine"
+                    f"the SSH connection to {self.where} was lost during {_shown(argv)}",
+                    "see the network, and whether the machine still runs",
                 )
         finally:
             channel.close()
@@ -118,9 +57,11 @@ class SshShell(CopyingByRun):
 
     def close(self) -> None:
         """See ``Shell.close``."""
-        if self._transport is not None:
+        with contextlib.suppress(Exception):
+            self._transport.close()
+        for owner in self._owners:
             with contextlib.suppress(Exception):
-                self._transport.close()
+                owner.close()
 
     def _lost(self) -> bool:
         """Whether a missing exit status comes of a lost connection, not of a signal that killed the command.
@@ -134,7 +75,6 @@ class SshShell(CopyingByRun):
 
     def _exec(self, argv: Sequence[str] | str, timeout: float) -> paramiko.Channel:
         command = argv if isinstance(argv, str) else shlex.join(argv)
-        assert self._transport is not None
         # exec_command waits for the guest's answer without any limit: closing the connection ends that.
         expired = threading.Event()
 
@@ -149,11 +89,54 @@ class SshShell(CopyingByRun):
             channel.exec_command(command)
         except (paramiko.SSHException, OSError, EOFError) as error:
             if expired.is_set():
-                raise TimeoutError(f"the guest did not start {_shown(argv)} within {timeout:g} s") from error
-            raise InfrastructureError(f"the SSH connection to the guest is lost: {error or 'closed'}") from error
+                raise TimeoutError(f"{self.where} did not start {_shown(argv)} within {timeout:g} s") from error
+            raise InfrastructureError(f"the SSH connection to {self.where} is lost: {error or 'closed'}") from error
         finally:
             timer.cancel()
         return channel
+
+
+def image_shell(
+    port: int, key: Path, known_host: Path, limit: float = 30.0, connection: socket.socket | None = None
+) -> SshShell:
+    """A shell as root in a guest of one of the suite's images: at 127.0.0.1:``port``, or over a ``connection`` to it.
+
+    ``key``: our private key; ``known_host``: the guest's public one. Raises InfrastructureError.
+    """
+    where = f"127.0.0.1:{port}"
+    kind, blob = known_host.read_text(encoding="ascii").split()[:2]
+    expected = paramiko.Ed25519Key(data=base64.b64decode(blob))
+    assert kind == "ssh-ed25519"
+    transport: paramiko.Transport | None = None
+    try:
+        if connection is None:
+            connection = socket.create_connection(("127.0.0.1", port), timeout=limit)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        transport = paramiko.Transport(connection)
+        transport.banner_timeout = transport.auth_timeout = transport.handshake_timeout = limit
+        transport.start_client(timeout=limit)
+        if transport.get_remote_server_key() != expected:
+            raise InfrastructureError(
+                f"{where} shows another SSH host key than this image's",
+                "another program has the port, or the snapshot is of another image: `assay9 guest clean`",
+            )
+        transport.auth_publickey("root", paramiko.Ed25519Key.from_private_key_file(str(key)))
+    except BaseException as error:
+        for one in (transport, connection):
+            if one is not None:
+                one.close()
+        if isinstance(error, paramiko.AuthenticationException):
+            raise InfrastructureError(
+                f"the guest refused the key {key}",
+                "image and snapshot do not belong together: `assay9 guest clean`, then run again",
+            ) from error
+        if isinstance(error, paramiko.SSHException | OSError | EOFError):
+            raise InfrastructureError(
+                f"SSH to {where} failed: {error or type(error).__name__}",
+                "look at the console log of the run; `assay9 guest console` logs in there",
+            ) from error
+        raise
+    return SshShell(transport, f"the guest at {where}")
 
 
 def _shown(argv: Sequence[str] | str) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 from guests.access import launcher as resident
 from guests.access.launcher import LineBuffer, SocketLineChannel, connect
-from guests.access.ssh import SshShell
+from guests.access.ssh import image_shell
 from guests.errors import InfrastructureError
 from guests.images.build import _make_keys
 from guests.images.recipe import GUEST_FILES
@@ -111,12 +111,12 @@ def test_another_program_on_the_ssh_port_is_one_line(keys: Path) -> None:
         serving(lambda connection: connection.sendall(b"220 mail ready\r\n" * 200)) as port,
         pytest.raises(InfrastructureError, match=f"SSH to 127.0.0.1:{port} failed"),
     ):
-        SshShell(port, keys / "id_ed25519", keys / "known_host", limit=5.0)
+        image_shell(port, keys / "id_ed25519", keys / "known_host", limit=5.0)
 
 
 def test_nobody_on_the_ssh_port_is_one_line(keys: Path) -> None:
     with pytest.raises(InfrastructureError, match=r"SSH to 127\.0\.0\.1:1 failed"):
-        SshShell(1, keys / "id_ed25519", keys / "known_host", limit=2.0)
+        image_shell(1, keys / "id_ed25519", keys / "known_host", limit=2.0)
 
 
 def test_the_key_files_are_private(keys: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from guests.access import launcher as resident
 from guests.access.launcher import SocketLineChannel
-from guests.access.ssh import SshShell
+from guests.access.ssh import SshShell, image_shell
 from guests.errors import InfrastructureError
 from guests.host import paths
 from guests.host.endings import how_ended, last_words, sent_signal
@@ -143,7 +143,7 @@ class Launch:
 
     def connect(self, limit: float = 30.0) -> SshShell:
         """An SSH connection to the guest."""
-        return SshShell(self.ssh_port, self.image.key, self.image.known_host, limit)
+        return image_shell(self.ssh_port, self.image.key, self.image.known_host, limit)
 
     def runs(self) -> bool:
         """QEMU has not ended."""

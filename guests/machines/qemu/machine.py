@@ -8,6 +8,7 @@ from typing import Any
 
 from guests.access.launcher import SocketLineChannel
 from guests.access.shell import LineChannel, Shell
+from guests.agent.hosts import agent_over
 from guests.agent.link import AGENT
 from guests.errors import InfrastructureError
 from guests.host.endings import OutOfMemory, interference
@@ -25,8 +26,6 @@ from guests.machines.qemu.snapshot import Snapshot, cached_snapshot, ensure_snap
 from guests.machines.spec import DEFAULT_TAGS, Access, MachineSpec, Share
 
 __all__ = ["DEFAULT_TAGS", "MachineSpec", "QemuMachine", "Share"]
-
-AGENT_IN_GUEST = "/root/agent.py"
 
 READY_LIMIT = 60.0
 """Seconds that a restored guest has to answer; it takes one or two."""
@@ -173,9 +172,7 @@ class QemuMachine(AnyMachine[Launch]):
             raise InfrastructureError(f"no agent at {source}", "name one with MachineSpec.agent")
         if (access or self.spec.access) == "launcher":
             return self.python_channel(source)
-        shell = self.shell()
-        shell.push(source, AGENT_IN_GUEST)
-        return shell.open_channel(["python3", "-u", AGENT_IN_GUEST])
+        return agent_over(self.shell(), source=source)
 
     def python_channel(self, source: Path) -> LineChannel:
         """Run a Python file of the host in the guest, by the resident; the channel is its standard input and output."""

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from guests.access.launcher import SocketLineChannel
-from guests.access.ssh import SshShell
+from guests.access.ssh import SshShell, image_shell
 from guests.build_tools import user_namespace_problem
 from guests.errors import InfrastructureError
 from guests.host import paths
@@ -113,7 +113,7 @@ class UmlLaunch:
                 "use the machine's shell(), which goes over its console",
             )
         connection = self._through_namespace(time.monotonic() + limit)
-        return SshShell(22, self.image.key, self.image.known_host, limit, connection=connection)
+        return image_shell(22, self.image.key, self.image.known_host, limit, connection=connection)
 
     def runs(self) -> bool:
         """The kernel has not ended."""

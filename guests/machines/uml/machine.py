@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from guests.access.shell import LineChannel
 from guests.access.ssh import SshShell
+from guests.agent.hosts import agent_over
 from guests.errors import InfrastructureError
 from guests.host.progress import Progress, silent
 from guests.images.recipe import load_recipe
 from guests.images.store import Image, cached_image, ensure_image
 from guests.machines.console_machine import PortMachine
-from guests.machines.qemu.machine import AGENT_IN_GUEST
 from guests.machines.spec import Access
 from guests.machines.uml import kernel
 from guests.machines.uml.kernel import UmlKernel, ensure_kernel
@@ -84,5 +84,4 @@ class UmlMachine(PortMachine[UmlLaunch]):
         """Start an agent in the guest and return its standard input and output: over the console, or over SSH."""
         if access != "ssh":
             return self.resident_channel()
-        self.ssh().push(self.agent, AGENT_IN_GUEST)
-        return self.ssh().open_channel(["python3", "-u", AGENT_IN_GUEST])
+        return agent_over(self.ssh(), source=self.agent)

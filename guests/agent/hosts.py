@@ -1,0 +1,147 @@
+"""Machines on which a run does things: this one, or another over SSH. Both start agents and run commands alike."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from guests.access.destination import Destination, connect
+from guests.access.shell import LineChannel, Result, Shell
+from guests.access.ssh import SshShell
+from guests.agent.link import AGENT, LocalChannel
+from guests.errors import InfrastructureError
+
+PYTHONS = ("python3", "/usr/local/bin/python3", *(f"python3.{minor}" for minor in range(14, 7, -1)))
+"""Where an interpreter is looked for, the first that is there is taken: FreeBSD's packages have no plain `python3`."""
+
+_TAKE = """\
+import os
+left, parts = {size}, []
+while left:
+    part = os.read(0, left)
+    if not part: raise SystemExit("the agent did not arrive")
+    left -= len(part)
+    parts.append(part)
+exec(compile(b"".join(parts), "agent", "exec"))
+"""
+"""Takes a program from standard input and becomes it: nothing is left on the machine's disk."""
+
+
+class Host(Protocol):
+    """A machine on which a run does things."""
+
+    where: str
+    """How messages name it."""
+    local: bool
+    """Whether it is the machine on which the suite runs."""
+
+    @property
+    def alive(self) -> bool:
+        """The connection stands, as far as this side can know."""
+        ...
+
+    def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
+        """See ``guests.access.shell.Shell``."""
+        ...
+
+    def start_agent(self) -> LineChannel:
+        """Start an agent there; the channel is its standard input and output. Raises InfrastructureError."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection; never raises."""
+        ...
+
+
+class LocalHost:
+    """This machine, as the user who runs the suite."""
+
+    where = "this host"
+    local = True
+    alive = True
+
+    def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
+        """See Host."""
+        words = ["/bin/sh", "-c", argv] if isinstance(argv, str) else list(argv)
+        try:
+            program = subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            )
+        except OSError as error:
+            return Result(127, "", f"{words[0]}: {error.strerror}")
+        with program:
+            try:
+                out, err = program.communicate(stdin, timeout)
+            except subprocess.TimeoutExpired:
+                raise TimeoutError(f"{shlex.join(words)[:80]} ran into its time limit") from None
+            finally:
+                if program.poll() is None:
+                    os.killpg(program.pid, signal.SIGKILL)
+        # as a shell has it, and SSH: a program that was killed ends with 128 + the signal's number
+        status = program.returncode if program.returncode >= 0 else 128 - program.returncode
+        return Result(status, out.decode("utf-8", "surrogateescape"), err.decode("utf-8", "surrogateescape"))
+
+    def start_agent(self) -> LineChannel:
+        """See Host."""
+        return LocalChannel()
+
+    def close(self) -> None:
+        """See Host."""
+
+
+class SshHost:
+    """Another machine, over one SSH connection: commands and agents are channels of it."""
+
+    local = False
+
+    def __init__(self, shell: SshShell) -> None:
+        self._shell = shell
+        self.where = shell.where
+        self._python = ""
+
+    @property
+    def alive(self) -> bool:
+        """See Host."""
+        return self._shell.alive
+
+    def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
+        """See Host. A command line is one of /bin/sh, whatever the user's shell is there."""
+        words = ["/bin/sh", "-c", argv] if isinstance(argv, str) else argv
+        return self._shell.run(words, timeout, stdin)
+
+    def start_agent(self) -> LineChannel:
+        """See Host."""
+        self._python = self._python or self._find_python()
+        return agent_over(self._shell, self._python)
+
+    def _find_python(self) -> str:
+        found = self.run(f"for p in {' '.join(PYTHONS)}; do command -v $p && exit; done; exit 1")
+        if not found.ok:
+            raise InfrastructureError(
+                f"{self.where} has no Python: none of {', '.join(PYTHONS)}", "install Python 3.8 or later there"
+            )
+        return found.stdout.strip()
+
+    def close(self) -> None:
+        """See Host."""
+        self._shell.close()
+
+
+def agent_over(shell: Shell, python: str = "python3", source: Path = AGENT) -> LineChannel:
+    """Start an agent on the machine of ``shell``; the channel is its standard input and output."""
+    program = source.read_bytes()
+    take = base64.b64encode(_TAKE.format(size=len(program)).encode()).decode()  # one line, for any shell
+    channel = shell.open_channel([python, "-u", "-c", f"import base64;exec(base64.b64decode('{take}'))"])
+    channel.send(program)
+    return channel
+
+
+def reach(destination: Destination | None, config: Path | None = None) -> Host:
+    """That machine over SSH, or this one for None. Raises as ``guests.access.destination.connect`` does."""
+    return LocalHost() if destination is None else SshHost(connect(destination, config))
