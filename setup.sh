@@ -64,6 +64,6 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
 fi
 
 # So that what names no case is refused at once, also the first time (docs/command-line.md).
-.venv/bin/python -c 'from conformance.cases import index; index.warm()' || fail "the cases cannot be collected (see above)"
+.venv/bin/python -c 'from conformance.catalogue import index; index.warm()' || fail "the cases cannot be collected (see above)"
 
 [ -n "${1:-}" ] || .venv/bin/assay9 guest build

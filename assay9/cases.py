@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from conformance.case import Case
-from conformance.cases import decided
-from conformance.cases.library import load_cases
+from conformance.catalogue import decided
+from conformance.catalogue.library import load_cases
 from conformance.errors import UsageError
-from conformance.evidence.message_matrix import CALL_LAYERS, NEVER_SENT, lines, matrix, never_sent
 from conformance.evidence.record import load_run
+from conformance.reports.message_matrix import CALL_LAYERS, NEVER_SENT, lines, matrix, never_sent
 from conformance.run import preflight
 
 

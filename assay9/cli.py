@@ -17,12 +17,12 @@ USAGE, INFRASTRUCTURE = 2, 3
 
 ELSEWHERE = {
     "cases": "assay9.cases",
-    "compare": "conformance.evidence.cli",
+    "compare": "conformance.reports.cli",
     "doctor": "assay9.doctor",
     "frames": "reference_server.cli",
     "guest": "guests.cli",
-    "profile": "conformance.profiles.cli",
-    "report": "conformance.evidence.cli",
+    "profile": "assay9.profile",
+    "report": "conformance.reports.cli",
     "run": "assay9.run",
     "serve": "reference_server.cli",
     "soak": "soak.cli",

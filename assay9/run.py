@@ -208,7 +208,7 @@ def run(
         from conformance.sut.spec import load  # noqa: PLC0415 - a second of imports that --help must not wait for
 
         loaded = load(target)
-        from conformance.cases import index  # noqa: PLC0415 - another, which an unknown target need not wait for
+        from conformance.catalogue import index  # noqa: PLC0415 - another, which an unknown target need not wait for
         from conformance.run import preflight  # noqa: PLC0415 - another, which an unknown target need not wait for
         from conformance.sut.layers import default_layers  # noqa: PLC0415 - as above
 

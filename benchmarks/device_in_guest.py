@@ -18,11 +18,11 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from conformance.sut.deployment import Progress
 from conformance.sut.guest_mount import mount_9p, unmount
 from conformance.sut.qemu.deployment import QemuDeployment
 from conformance.sut.qemu.vhost_user import VhostQemuDeployment
 from conformance.sut.spec import load
+from conformance.vfs.deployment import Progress
 from conformance.vfs.mount_options import LARGEST_MSIZE, MountOptions
 from guests.machines.qemu.machine import MachineSpec
 

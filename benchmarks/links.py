@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from conformance.raw.operations import Client
-from conformance.sut.servers.base import Server
+from conformance.raw.server import Server
 from conformance.sut.servers.make import make
 from conformance.sut.servers.spec import ServerSpec
 from conformance.transports.virtqueue import RingLink

@@ -29,7 +29,7 @@ from itertools import count
 from pathlib import Path
 
 from conformance.raw.operations import Client
-from conformance.sut.servers.base import Server
+from conformance.raw.server import Server
 from conformance.sut.servers.make import make
 from conformance.sut.servers.programs import ReferenceServer
 from conformance.sut.servers.spec import ServerSpec

@@ -30,7 +30,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from conformance.sut import kinds, spec
-from conformance.sut.deployment import Deployment
+from conformance.vfs.deployment import Deployment
 from conformance.vfs.mount_options import parse
 from guests.agent.link import CallError
 from soak import journal as journals

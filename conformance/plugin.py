@@ -20,26 +20,26 @@ from typing import Any
 import pytest
 
 from conformance.case import MOUNTED, Case
-from conformance.cases import index
-from conformance.cases.decided import declared
+from conformance.catalogue import index
+from conformance.catalogue.decided import declared
 from conformance.errors import Finding, InfrastructureError, SuiteError, UsageError
 from conformance.evidence.earlier import directory_name
 from conformance.evidence.gate import exit_status
 from conformance.evidence.models import CaseResult, Environment, Machine, Scope
 from conformance.evidence.record import RunWriter, load_run
-from conformance.evidence.reports import DEFAULT as DEFAULT_REPORTS
-from conformance.evidence.reports import write_reports
+from conformance.pytest_session.arguments import pytest_addoption, pytest_cmdline_main, pytest_load_initial_conftests
+from conformance.pytest_session.completeness import Completeness, case_of, mount_of, parameters_of, without_tracebacks
+from conformance.pytest_session.reporter import RunReporter, send, take_over
+from conformance.pytest_session.workers import Workers
 from conformance.raw.ring import ring
 from conformance.raw.wire import wire
+from conformance.reports.write import DEFAULT as DEFAULT_REPORTS
+from conformance.reports.write import write_reports
 from conformance.run import preflight
-from conformance.run.arguments import pytest_addoption, pytest_cmdline_main, pytest_load_initial_conftests
-from conformance.run.completeness import Completeness, case_of, mount_of, parameters_of, without_tracebacks
 from conformance.run.mounted import Runner
 from conformance.run.mounting import MOUNTABLE
-from conformance.run.reporter import RunReporter, send, take_over
+from conformance.run.start import CaseRunner, NotStarted, start
 from conformance.run.tested import job_url
-from conformance.run.workers import Workers
-from conformance.sut import kinds
 from conformance.sut.layers import default_layers, drivable, said_of_left_out
 from conformance.sut.spec import Target, files_of, load
 from conformance.sut.transport_choice import BELOW, chosen_link
@@ -117,7 +117,7 @@ class RunPlugin:
         """Where a worker sends what it has to say."""
         self.reporter: RunReporter | None = None
         self.writer: RunWriter | None = None
-        self.runners: dict[str, kinds.CaseRunner] = {}
+        self.runners: dict[str, CaseRunner] = {}
         """By layer; all layers that need a mount have the same."""
         self.facts: dict[str, Any] = {}
         self.counts: dict[str, int] = {}
@@ -284,7 +284,7 @@ class RunPlugin:
         if case is None:
             return None
         runner = self._runner(case.layer)
-        if runner.broken is not None and (isinstance(runner, kinds.NotStarted) or not self.counts):
+        if runner.broken is not None and (isinstance(runner, NotStarted) or not self.counts):
             # What could not even start judges nothing: say so once instead of in a thousand cases.
             self.completeness.not_run(pyfuncitem.nodeid)
             pyfuncitem.session.shouldstop = f"assay9: {runner.broken}"
@@ -308,11 +308,11 @@ class RunPlugin:
         """Another case is about to run: not after a signal whose exception some library code has swallowed."""
         signals.check()
 
-    def _runner(self, layer: str) -> kinds.CaseRunner:
+    def _runner(self, layer: str) -> CaseRunner:
         key = layer if layer in BELOW else "mount"
         if key not in self.runners:
             assert self.writer is not None
-            runner = self.runners[key] = kinds.start(
+            runner = self.runners[key] = start(
                 self.target,
                 self.run_dir,
                 self._progress,
@@ -329,7 +329,7 @@ class RunPlugin:
                 self._describe(key, runner)
         return self.runners[key]
 
-    def _describe(self, key: str, runner: kinds.CaseRunner) -> None:
+    def _describe(self, key: str, runner: CaseRunner) -> None:
         """Add what was started to the record: a machine with a mounted share describes the run before all others."""
         assert self.writer is not None
         seen = {**runner.environment(), **runner.captured()}
@@ -443,9 +443,9 @@ class RunPlugin:
             terminalreporter.write(self._summary())
 
     def _summary(self) -> str:
-        from conformance.evidence.gate import summarise  # noqa: PLC0415 - rich is slow to import in workers
+        from conformance.reports.terminal import summary  # noqa: PLC0415 - rich is slow to import in workers
 
-        return summarise(load_run(self.run_dir), self.run_dir)
+        return summary(load_run(self.run_dir), self.run_dir)
 
 
 def _by_guest_alone(item: pytest.Item) -> bool:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guests.build_tools import missing_build_packages, user_namespace_problem
-from guests.cache.inventory import everything
 from guests.errors import InfrastructureError, UsageError
 from guests.host import paths
 from guests.host.processes import read_states
 from guests.images.recipe import load_recipe
 from guests.images.store import BUILD_SPACE_MB, find_image
+from guests.inventory import everything
 from guests.machines.qemu.accelerator import find_qemu, kvm_works, qemu_version
 from guests.machines.qemu.check import MACHINE, SHARES, require
 from guests.machines.qemu.private import find_private_qemu

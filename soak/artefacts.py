@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from conformance.sut.deployment import Deployment
+from conformance.vfs.deployment import Deployment
 from guests.agent.link import CallError
 from soak.program import InsideProgram
 

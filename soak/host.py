@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conformance.sut.deployment import Deployment
+from conformance.vfs.deployment import Deployment
 from guests.host import paths
 from soak.inside.common import digest_of, manifest
 from soak.plan import Job

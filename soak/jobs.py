@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.errors import InfrastructureError
-from conformance.sut.deployment import Deployment
+from conformance.vfs.deployment import Deployment
 from guests.agent.link import CallHung, LinkLost
 from soak.artefacts import Artefacts
 from soak.host import Answer, Host, look_outside

@@ -15,7 +15,7 @@ from typing import Any
 
 from conformance.errors import InfrastructureError, SuiteError, Undrivable, UsageError
 from conformance.sut import kinds, spec
-from conformance.sut.deployment import Deployment
+from conformance.vfs.deployment import Deployment
 from conformance.vfs.mount_options import MountOptions, parse
 from guests.agent.link import AgentBug, CallHung, LinkLost, WorkerDied
 from guests.host import signals

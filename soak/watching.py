@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from conformance.sut.deployment import Deployment
+from conformance.vfs.deployment import Deployment
 from soak.monitors import Monitor
 from soak.monitors.hostside import ExportMonitor, HostMonitor, LogWatch
 from soak.monitors.inside import InsideMonitor

@@ -1,5 +1,4 @@
-"""What a run leaves: the record (collected while it runs) and the reports (derived from it afterwards).
+"""What a run leaves: the record, collected while it runs, and what follows from it: counts, the gate, changes.
 
-`models` and `record` collect; `gate`, `junit`, `allure`, `html` and `text` present, from a `Record` alone.
 Nothing here imports targets, guests' machines or pytest.
 """

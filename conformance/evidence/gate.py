@@ -14,8 +14,6 @@ absence of failures says nothing. 2 (usage) is decided before there is a record.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from conformance.evidence.models import CaseResult, Record
 from conformance.evidence.overview import overview
 
@@ -31,13 +29,3 @@ def unexpected(record: Record) -> list[CaseResult]:
     """The results that make the status 1."""
     seen = overview(record)
     return [*seen["fail"], *seen["fixed"]]
-
-
-def summarise(record: Record, run_dir: Path, *, colour: bool | None = None, width: int | None = None) -> str:
-    """What a terminal shows at the end of a run: families by verdict, the unexpected, where the results are.
-
-    `colour` None means: as standard output takes it.
-    """
-    from conformance.evidence.terminal import summary  # noqa: PLC0415 - rich is slow to import, and the rest is pure
-
-    return summary(record, run_dir, colour=colour, width=width)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.errors import UsageError
 from conformance.profiles.model import Known, Owner, Profile, VersionOf
-from conformance.sut.tables import problem, read
+from conformance.tables import problem, read
 from guests.words import unknown
 
 FOLDER = Path(__file__).parent

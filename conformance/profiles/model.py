@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from conformance.checks import CODES
 from conformance.errors import Finding, UsageError
 from conformance.features import FEATURES
-from conformance.sut.tables import word
+from conformance.tables import word
 from conformance.vfs.compare import RULES, Rule, RuleKind
 from guests.words import unknown
 from protocol.constants import ERRNO_NAMES

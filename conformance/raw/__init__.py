@@ -1,1 +1,1 @@
-"""What the wire and ring layers work with: a raw 9P client, virtqueues, the sessions of a case."""
+"""What the wire and ring layers work with: a raw 9P client, virtqueues, what a case gets."""

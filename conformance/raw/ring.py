@@ -1,31 +1,25 @@
-"""The ring layer's fixture and session: one virtio device, and memory that is checked after every case.
+"""The ring layer's fixture: one virtio device, and memory that is checked after every case.
 
-`RingSession` is a `WireSession` whose cases get a `Ring`. Rule of this module: it must not know a single requirement
-on devices; those are in the cases.
+`conformance.run.ring` keeps the device. Rule of this module: it must not know a single requirement on devices; those
+are in the cases.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
-from conformance.case import Case
-from conformance.checks import collecting, ended, findings_of, report, require
+from conformance.checks import report, require
 from conformance.errors import Finding, SuiteError, TargetDied, Undrivable
 from conformance.raw.client import NoReply
 from conformance.raw.expectation import spell
 from conformance.raw.guarded_memory import WatchedMemory
 from conformance.raw.operations import UNAME
-from conformance.raw.session import WireOutcome, WireSession
-from conformance.run.raw import WireRunner
-from conformance.sut.servers.qtest import DeviceServer
-from conformance.sut.spec import Target
-from conformance.vfs.trace import Crossed
+from conformance.raw.server import DeviceSession
 from conformance.virtio.device import Device, DeviceGone, RingTimeout
 from conformance.virtio.driver import PLAIN, go, largest_queue, make_queue, negotiate
 from conformance.virtio.queues import BadUsed, PackedQueue, Segment, SplitQueue, Used
@@ -50,7 +44,7 @@ QUIET = 0.15
 """Seconds that a device which has nothing more to do is watched for what it must not do."""
 _LOOK = 0.05
 """Seconds after which a sound request is sent behind an illegal one that nothing has come of yet."""
-_DYING = 0.3
+DYING = 0.3
 """Seconds that a process which hung up on us may still need to be dead."""
 _GAP = 48
 """Bytes between two buffers, which must stay as they are."""
@@ -72,7 +66,7 @@ class Outcome:
 class Ring:
     """One case's view of a device."""
 
-    def __init__(self, owner: RingSession, device: Device, seconds: float) -> None:
+    def __init__(self, owner: DeviceSession, device: Device, seconds: float) -> None:
         self._owner = owner
         self.device = device
         self.memory = WatchedMemory(device.memory)
@@ -146,7 +140,7 @@ class Ring:
         """Reset, with memory as at a case's beginning; what the device has written until now is looked at first."""
         self.device.reset()
         if (trespass := self.memory.trespass()) is not None:
-            report(_trespassed(trespass))
+            report(trespassed(trespass))
         self._fresh()
 
     def _fresh(self) -> None:
@@ -155,7 +149,7 @@ class Ring:
 
     def death(self, gone: DeviceGone) -> str:
         """How the device died, in words, where more is known of it than `gone` says."""
-        time.sleep(_DYING)
+        time.sleep(DYING)
         return self._owner.server.death() or str(gone)
 
     def revive(self) -> None:
@@ -430,66 +424,9 @@ class Ring:
         return available_bytes(self.split.size)
 
 
-class RingSession(WireSession):
-    """One worker's device."""
-
-    def device_server(self) -> DeviceServer:
-        """The server as one with a device. Undrivable where it has none."""
-        if not hasattr(self.server, "device"):
-            raise Undrivable("no rings: this target's link is a socket")
-        return cast(DeviceServer, self.server)
-
-    def probe(self) -> None:
-        """Learn whether a small piece of work succeeds on the device; which messages it has, no ring case asks."""
-        self._works = True
-        self._works = self.trouble() is None
-        self._works = self._alive() and self._works
-
-    def run(self, case: Case, parameters: str, body: Callable[[Any], None]) -> WireOutcome:
-        """Run `body` on the device, reset, with its memory filled; what it kills or leaves hanging is charged to it."""
-        begun, mark = time.monotonic(), self.server.log_size()
-        ring: Ring | None = None
-        raised: BaseException | None = None
-        with collecting() as found:
-            try:
-                ring = Ring(self, self.device_server().device(), case.seconds * self.patience)
-                body(ring)
-            except DeviceGone as error:
-                time.sleep(_DYING)
-                how = self.server.death() or str(error)
-                raised = TargetDied(how, values={"how": how})
-            except Exception as error:  # noqa: BLE001 - every end of a case is judged by the caller
-                raised = error
-        raised = ended(found, raised)
-        if ring is not None:
-            raised = self._checked(ring, raised)
-        if not isinstance(raised, Undrivable):
-            raised = self._after(case, raised, mark)
-        lines = ring.lines if ring is not None else []
-        crossed = Crossed(tuple(lines), {}, lost=False)
-        return WireOutcome(raised, crossed, self.server.log(mark)[-4000:], time.monotonic() - begun)
-
-    def _checked(self, ring: Ring, raised: BaseException | None) -> BaseException | None:
-        try:
-            trespass = ring.memory.trespass()
-        except DeviceGone:
-            return raised
-        if trespass is None:
-            return raised
-        return ended([_trespassed(trespass), *findings_of(raised)], None if findings_of(raised) else raised)
-
-
-def _trespassed(what: str) -> Finding:
+def trespassed(what: str) -> Finding:
+    """The finding that a device wrote where it may not."""
     return Finding(what, "ring", {"what": "memory", "seen": "written", "expected": "untouched"})
-
-
-class RingRunner(WireRunner):
-    """One worker's device, and verdicts on what cases do to it."""
-
-    argument = "ring"
-
-    def _session(self, target: Target, run_dir: Path, options: dict[str, Any]) -> WireSession:
-        return RingSession(target, run_dir, options)
 
 
 @pytest.fixture
@@ -498,4 +435,4 @@ def ring() -> Ring:
     return cast(Ring, None)
 
 
-__all__ = ["Ring", "RingRunner", "RingSession", "ring"]
+__all__ = ["Ring", "ring"]

@@ -1,6 +1,6 @@
 """What a wire case sees of a server (`Wire`): its directory on both sides, and as many connections as it wants.
 
-The server itself is `conformance.raw.session`'s. Rule of this module: it must not know a single requirement of the
+The server itself is `conformance.run.session`'s. Rule of this module: it must not know a single requirement of the
 protocol; those are in the cases.
 """
 
@@ -12,13 +12,14 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 import psutil
 import pytest
 
 from conformance.checks import report, require, require_equal
 from conformance.errors import Finding, TargetDied, Undrivable
+from conformance.raw import server
 from conformance.raw.client import NeedsMessage, NoReply, Pending
 from conformance.raw.expectation import Expect
 from conformance.raw.health import lacking
@@ -31,9 +32,6 @@ from protocol.constants import O_RDONLY, O_RDWR
 from protocol.dirents import Dirent, decode_dirents
 from protocol.fields import Qid
 from protocol.registry import Message
-
-if TYPE_CHECKING:
-    from conformance.raw.session import WireSession
 
 R = TypeVar("R", bound=Message)
 
@@ -99,7 +97,7 @@ class Session(Client):
 class Wire:
     """One case's view of a server: its directory on both sides, and as many connections as it wants."""
 
-    def __init__(self, owner: WireSession, directory: str, seconds: float) -> None:
+    def __init__(self, owner: server.Session, directory: str, seconds: float) -> None:
         self._owner = owner
         self._directory = directory
         self._clients: list[Client] = []
@@ -181,7 +179,7 @@ class Wire:
         if how is None:
             return
         needs = NeedsMessage(name, how)
-        if lacking(self._owner.target.profile.lacks, needs) is not needs:
+        if lacking(self._owner.lacks, needs) is not needs:
             raise needs
         seen = how.removeprefix("answered ")
         report(Finding(f"{name}: not implemented, {how}", "errno", {"call": name, "what": name, "seen": seen}))

@@ -6,7 +6,7 @@ import traceback
 from typing import Any
 
 from conformance.case import MOUNTED, Case
-from conformance.cases.decided import DecidedBy, Step, declared, derive
+from conformance.catalogue.decided import DecidedBy, Step, declared, derive
 from conformance.evidence.record import (
     Call,
     CaseResult,

@@ -14,15 +14,15 @@ from conformance.checks import collecting, findings_of, raise_all
 from conformance.errors import Finding, Findings, InfrastructureError, SuiteError, TargetDied, Undrivable, Unsupported
 from conformance.evidence.models import CaseResult, Machine
 from conformance.features import FEATURES
+from conformance.ground import GroundLost
 from conformance.profiles.model import Setting, VersionOf
 from conformance.run.evidence import case_result
-from conformance.run.ground import GroundLost
-from conformance.run.mounting import MountFailed, Unmountable
+from conformance.run.mounting import Unmountable
 from conformance.run.tested import exported, machine_of, programs
 from conformance.run.verdict import judge, not_in_older
-from conformance.sut.deployment import Deployment
 from conformance.sut.no_outside import Nowhere
 from conformance.sut.spec import Target
+from conformance.vfs.deployment import Deployment, MountFailed
 from conformance.vfs.extra_shares import Further
 from conformance.vfs.mount_options import DEFAULT, MountOptions, rules_of
 from conformance.vfs.share import CACHED, Share

@@ -10,19 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from conformance.case import Case
-from conformance.errors import Finding, InfrastructureError, Undrivable
+from conformance.errors import Finding, Undrivable
+from conformance.vfs.deployment import MountFailed
 from conformance.vfs.mount_options import MountOptions
 
 MOUNTABLE = "MOUNTABLE-001"
 """The case that judges whether the share can be mounted."""
-
-
-class MountFailed(InfrastructureError):
-    """The guest could not mount a share, or hung while it tried; whose fault it is shows on a fresh machine."""
-
-    def __init__(self, message: str, remedy: str, options: str, why: str) -> None:
-        super().__init__(message, remedy)
-        self.options, self.why = options, why
 
 
 class Unmountable:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conformance.cases import index
+from conformance.catalogue import index
 from conformance.errors import UsageError
 from conformance.sut import kinds
 from conformance.sut.layers import check_layers, check_options, default_layers

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from conformance.run.ground import GroundLost
+from conformance.ground import GroundLost
 from conformance.sut.check import backend_table
 from conformance.sut.linux_guest import TAGS
 from conformance.sut.process import ServerProcess

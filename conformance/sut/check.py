@@ -17,13 +17,13 @@ from itertools import product
 from pydantic import ValidationError
 
 from conformance.case import CACHES
-from conformance.cases.index import index
+from conformance.catalogue.index import index
 from conformance.errors import UsageError
 from conformance.sut.layers import check_layers, left_out
 from conformance.sut.qemu.security_models import MODELS
 from conformance.sut.servers.spec import ServerSpec, parse
 from conformance.sut.spec import BackendTable, MachineTable, Profile, Target
-from conformance.sut.tables import problem
+from conformance.tables import problem
 from conformance.vfs.mount_options import ACCESS, VERSIONS, MountOptions
 from guests.images.recipe import recipe_names
 from guests.words import nearest, shown, unknown

@@ -6,7 +6,7 @@ import contextlib
 import re
 
 from conformance.errors import InfrastructureError, Undrivable
-from conformance.run.mounting import MountFailed
+from conformance.vfs.deployment import MountFailed
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink, CallHung, LinkLost
 

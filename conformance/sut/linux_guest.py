@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from conformance.errors import InfrastructureError
-from conformance.run.ground import GroundLost, HostGround, cache_place, lost, results_place, scratch_place
+from conformance.ground import GroundLost, HostGround, cache_place, lost, results_place, scratch_place
 from conformance.sut.containment import contain
-from conformance.sut.deployment import Progress
 from conformance.sut.guest_mount import mount_9p, mounted, unmount
 from conformance.sut.scratch import Scratch
 from conformance.sut.spec import Target
+from conformance.vfs.deployment import Progress
 from conformance.vfs.mount_options import MountOptions
+from guests.agent.clock import GuestClock, rate_between, wrong_clock
 from guests.agent.link import AgentLink, LinkLost, LocalChannel
 from guests.host import paths
 from guests.host.endings import sent_signal, stopped
 from guests.machines.base import AnyMachine
-from guests.machines.clock import GuestClock, rate_between, wrong_clock
 from guests.machines.spec import DEFAULT_TAGS
 
 TAGS = DEFAULT_TAGS
@@ -46,7 +46,7 @@ M = TypeVar("M", bound=AnyMachine[Any])
 
 
 def tell(link: AgentLink, step_ns: int) -> tuple[int, int]:
-    """The clocks of the agent's machine, for `guests.machines.clock`."""
+    """The clocks of the agent's machine, for `guests.agent.clock`."""
     day, monotonic = link.call("clock", step_ns)
     return day, monotonic
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from conformance.errors import InfrastructureError
-from conformance.run.ground import GroundLost, ended_by_another
+from conformance.ground import GroundLost, ended_by_another
 from conformance.sut.containment import contain
 from guests.host.endings import OutOfMemory, how_ended, sent_signal, stopped
 from guests.host.processes import reap

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from conformance.cases import index
+from conformance.catalogue import index
 from conformance.errors import UsageError
 from conformance.profiles.load import component, component_file, own_profile
 from conformance.profiles.model import Known, Lack, Override, Owner, Profile, compose, version_matches
-from conformance.sut.tables import problem, read, word
+from conformance.tables import problem, read, word
 from guests.words import unknown
 
 __all__ = [

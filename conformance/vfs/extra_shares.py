@@ -10,8 +10,8 @@ import contextlib
 from typing import Any
 
 from conformance.errors import InfrastructureError, TargetDied
-from conformance.run.ground import GroundLost
-from conformance.sut.deployment import Deployment, Device, Place
+from conformance.ground import GroundLost
+from conformance.vfs.deployment import Deployment, Device, Place
 from conformance.vfs.mount_options import MountOptions, rules_of
 from conformance.vfs.share import Share
 from conformance.vfs.trace import NOTHING, Crossed, parse

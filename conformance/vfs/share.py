@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from conformance.case import Case
 from conformance.checks import Octal, first_difference, judged, report_all
 from conformance.errors import Finding, Undrivable
-from conformance.sut.deployment import Device
 from conformance.vfs.compare import Comparer, Comparison, Field
+from conformance.vfs.deployment import Device
 from conformance.vfs.mount_options import VERSIONS, MountOptions
 from conformance.vfs.vantage import CallRecord, Vantage, errno_name
 

@@ -32,7 +32,7 @@ def connect(
     """Start ``source`` in the guest; the socket is its standard input and output.
 
     Tries until the guest answers. The guest's clock is left alone: what sets it in passing sets it wrong by what the
-    way takes (see ``guests.machines.clock``). Raises InfrastructureError when ``limit`` seconds pass, the token is
+    way takes (see ``guests.agent.clock``). Raises InfrastructureError when ``limit`` seconds pass, the token is
     refused, or
     ``still_wanted`` says that the machine is gone.
     """

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from guests.access.shell import LineChannel
+from guests.agent.clock import WrongClock
 from guests.errors import InfrastructureError
 from guests.host.processes import reap
-from guests.machines.clock import WrongClock
 
 AGENT = Path(__file__).with_name("payload.py")
 _SHARE = 0.95

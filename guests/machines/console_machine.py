@@ -9,12 +9,12 @@ from typing import Protocol, TypeVar
 from guests.access.console_shell import PortShell
 from guests.access.launcher import SocketLineChannel
 from guests.access.shell import LineChannel, Shell
+from guests.agent.clock import PROGRAM, WrongClock, check_and_set
 from guests.agent.link import AGENT
 from guests.errors import InfrastructureError
 from guests.host.processes import clean_left_over
 from guests.host.progress import Progress
 from guests.machines.base import AnyMachine, Started
-from guests.machines.clock import PROGRAM, WrongClock, check_and_set
 from guests.machines.console import ConsoleWatch
 
 

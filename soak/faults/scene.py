@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conformance.sut.deployment import Deployment
+from conformance.vfs.deployment import Deployment
 from soak.inside.common import MARK
 from soak.jobs import RunningJob
 from soak.program import InsideProgram

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.sut.deployment import Deployment
+from conformance.vfs.deployment import Deployment
 from soak.program import InsideProgram
 
 

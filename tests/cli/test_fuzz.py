@@ -10,7 +10,7 @@ import pytest
 
 import reference_server.cli
 from assay9.cli import cli
-from conformance.cases.index import index
+from conformance.catalogue.index import index
 from tests.cli.conftest import STARTED, Command, starts
 
 # No path in it can be written, by root either: a value that is taken must leave nothing outside the test's directory.

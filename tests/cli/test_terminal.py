@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import conformance.cases.index
+import conformance.catalogue.index
 from conformance.evidence.record import load_run
 
 FAMILY = "link"
@@ -67,7 +67,7 @@ def cases_by_pytest(*arguments: str, where: Path) -> subprocess.CompletedProcess
         sys.executable,
         "-m",
         "pytest",
-        str(conformance.cases.index.CASES),
+        str(conformance.catalogue.index.CASES),
         "--target",
         "reference",
         "--family",

@@ -20,8 +20,8 @@ import reference_server.handlers
 from assay9.cases import load_cases
 from conformance.case import CACHES, Case
 from conformance.checks import CODES, fields
-from conformance.evidence.message_matrix import CALL_LAYERS, NEVER_SENT, lines, matrix
 from conformance.features import FEATURES
+from conformance.reports.message_matrix import CALL_LAYERS, NEVER_SENT, lines, matrix
 from conformance.sut import spec
 from conformance.vfs.mount_options import DEFAULT, parse
 from conformance.vfs.without_outside import reached

@@ -1,4 +1,4 @@
-"""conformance.cases.decided: who decides a case, from the messages of its calls; and what is declared of it."""
+"""conformance.catalogue.decided: who decides a case, from the messages of its calls; and what is declared of it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from conformance.cases.decided import DecidedBy, Step, _declared, declared, derive, of_case
-from conformance.cases.library import load_cases
+from conformance.catalogue.decided import DecidedBy, Step, _declared, declared, derive, of_case
+from conformance.catalogue.library import load_cases
 from tests.golden.record_decided import RECORDED
 
 CREATED = Step("create", "", ("Twalk -> ENOENT", "Twalk", "Tlcreate", "Tclunk"))

@@ -17,18 +17,18 @@ from pathlib import Path
 import pytest
 
 from conformance.evidence.record import CaseResult
-from conformance.run.ground import SCRATCH_MB, GroundLost, HostGround, Place
+from conformance.ground import SCRATCH_MB, GroundLost, HostGround, Place
 from conformance.run.mounted import Runner
-from conformance.sut import kinds
+from conformance.run.start import start
 from conformance.sut.local.deployment import LocalDeployment
 from conformance.sut.process import ServerProcess
 from conformance.sut.spec import load
 from conformance.sut.uml.deployment import UmlDeployment
 from conformance.vfs.share import Share
+from guests.agent.clock import MOST_OFFSET
 from guests.host import endings
 from guests.images.recipe import load_recipe
 from guests.images.store import find_image
-from guests.machines.clock import MOST_OFFSET
 from guests.machines.console import ConsoleWatch
 from guests.machines.qemu.machine import MachineSpec, QemuMachine
 from guests.machines.uml.kernel import find_kernel
@@ -157,7 +157,7 @@ def test_a_full_scratch_file_system_is_an_error_and_the_run_goes_on_with_room(sm
 @needs_root
 def test_a_scratch_file_system_without_room_is_told_before_anything_starts(small: Path, tmp_path: Path) -> None:
     filling = fill(small)
-    runner = kinds.start(load("local"), tmp_path, lambda _: None, {}, "main", False, "vfs")
+    runner = start(load("local"), tmp_path, lambda _: None, {}, "main", False, "vfs")
     filling.unlink()
     assert isinstance(runner.broken, GroundLost) and "ASSAY9_SCRATCH" in str(runner.broken)
     assert not list(small.iterdir())

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 
 from conformance.case import CASES, Case
-from conformance.cases.library import load_cases
+from conformance.catalogue.library import load_cases
 from conformance.evidence.record import CaseResult
 from conformance.run.mounted import Runner
-from conformance.run.mounting import MOUNTABLE, MountFailed
+from conformance.run.mounting import MOUNTABLE
 from conformance.sut import guest_mount
 from conformance.sut.local.deployment import LocalDeployment
 from conformance.sut.spec import load
 from conformance.sut.uml.deployment import UmlDeployment
+from conformance.vfs.deployment import MountFailed
 from conformance.vfs.mount_options import DEFAULT, MountOptions, parse
 from guests.agent.link import AgentLink, CallHung
 from guests.images.recipe import load_recipe

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from conformance.cases.library import load_cases
+from assay9.profile import profile
+from conformance.catalogue.library import load_cases
 from conformance.evidence.models import CaseResult, Record, SeenFinding, Verdict
 from conformance.evidence.record import RunWriter
 from conformance.profiles import check
 from conformance.profiles import load as profiles
-from conformance.profiles.cli import profile
 from conformance.profiles.model import Known
 from tests.evidence import sample
 

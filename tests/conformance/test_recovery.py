@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conformance.run.mounted import Runner
-from conformance.sut import kinds
+from conformance.run.start import start as start_runner
 from conformance.sut.local.deployment import LocalDeployment
 from conformance.sut.qemu.deployment import QemuDeployment
 from conformance.sut.spec import load
@@ -170,7 +170,7 @@ def test_a_target_that_fails_halfway_up_leaves_nothing_and_ends_the_run(
     monkeypatch.setenv("ASSAY9_SCRATCH", str(tmp_path))  # its stop is another, and removes nothing
     monkeypatch.setattr(LocalDeployment, "start", start)
     monkeypatch.setattr(LocalDeployment, "stop", stop)
-    runner = kinds.start(load("local"), tmp_path, lambda _: None, {}, "main", False, "vfs")
+    runner = start_runner(load("local"), tmp_path, lambda _: None, {}, "main", False, "vfs")
     assert stopped and runner.broken is not None
     assert f"local did not start: {type(raised).__name__}: {raised}" in str(runner.broken)
 
@@ -186,7 +186,7 @@ def test_no_room_for_the_memory_of_a_guest_is_told_once_and_leaves_nothing(
     scratch.mkdir()
     monkeypatch.setenv("ASSAY9_SCRATCH", str(scratch))
     monkeypatch.setattr(uml, "memory_root", no_room)
-    runner = kinds.start(load("reference-uml"), tmp_path, lambda _: None, {}, "main", False, "vfs")
+    runner = start_runner(load("reference-uml"), tmp_path, lambda _: None, {}, "main", False, "vfs")
     assert "/dev/shm has 1 MB free" in str(runner.broken)
     assert not list(scratch.iterdir())
 
@@ -201,7 +201,7 @@ def test_a_hypervisor_that_cannot_be_had_is_told_once_and_leaves_nothing(
     scratch.mkdir()
     monkeypatch.setenv("ASSAY9_SCRATCH", str(scratch))
     monkeypatch.setattr(private_qemu, "ensure_private_qemu", no_network)
-    runner = kinds.start(load("qemu-next"), tmp_path, lambda _: None, {}, "main", False, "vfs")
+    runner = start_runner(load("qemu-next"), tmp_path, lambda _: None, {}, "main", False, "vfs")
     assert str(runner.broken) == "mmdebstrap trixie failed — check the network"
     assert not list(scratch.iterdir())
     runner.stop()

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from conformance.run.reporter import Course, Messages, send
+from conformance.pytest_session.reporter import Course, Messages, send
 
 NODE = "conformance/cases/vfs/test_open.py::test_creat[cache=none]"
 

@@ -11,11 +11,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from conformance.evidence.gate import exit_status, summarise
+from conformance.evidence.gate import exit_status
 from conformance.evidence.models import Record
 from conformance.evidence.overview import STANDINGS, overview
 from conformance.evidence.record import load_run
-from conformance.evidence.reports import REPORTS, write_reports
+from conformance.reports.terminal import summary as terminal_summary
+from conformance.reports.write import REPORTS, write_reports
 
 Counts = dict[str, int]
 SKIPPED = ("known", "varies", "unsupported", "undrivable")
@@ -46,13 +47,13 @@ def read_back(run_dir: Path) -> tuple[Record, Counts, int]:
         assert _some(dict(Counter(summary["cases"].values()))) == counts
     assert _text((run_dir / "rti.txt").read_text()) == counts
     assert _html((run_dir / "report.html").read_text()) == counts
-    assert _text(summarise(record, run_dir, colour=False, width=200)) == counts
+    assert _text(terminal_summary(record, run_dir, colour=False, width=200)) == counts
     _junit(run_dir / "junit.xml", counts, broken=bool(seen.doubts_of_run))
     _allure(run_dir / "allure-results", counts, broken=bool(seen.doubts_of_run))
     for text in (
         " ".join((run_dir / "rti.txt").read_text().split()),
         (run_dir / "report.html").read_text(),
-        summarise(record, run_dir, colour=False, width=1000),
+        terminal_summary(record, run_dir, colour=False, width=1000),
     ):
         assert seen.sentence in text
     return record, counts, exit_status(record)

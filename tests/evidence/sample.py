@@ -294,7 +294,7 @@ def _compared(rng: random.Random, after: int, differs: bool) -> list[Comparison]
 
 
 if __name__ == "__main__":
-    from conformance.evidence.reports import write_reports
+    from conformance.reports.write import write_reports
 
     made = write(Path(sys.argv[1]), *(int(a) for a in sys.argv[2:]))
     write_reports(made)

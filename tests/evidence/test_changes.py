@@ -8,9 +8,9 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from conformance.evidence.changes import as_text, changes
-from conformance.evidence.cli import compare
 from conformance.evidence.models import KnownFailure, Record, SeenFinding
 from conformance.evidence.record import RunWriter
+from conformance.reports.cli import compare
 from tests.evidence import sample
 
 

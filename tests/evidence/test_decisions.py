@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from conformance.evidence.gate import exit_status, summarise
-from conformance.evidence.html import html
+from conformance.evidence.gate import exit_status
 from conformance.evidence.looked import looks
 from conformance.evidence.models import Call, CaseResult, Comparison, FieldComparison, KnownFailure, Record, SeenFinding
 from conformance.evidence.overview import overview
-from conformance.evidence.text import text
+from conformance.reports.html import html
+from conformance.reports.terminal import summary as terminal_summary
+from conformance.reports.text import text
 from tests.evidence import sample
 from tests.evidence.reading import embedded
 
@@ -116,7 +117,7 @@ def test_how_closely_was_looked() -> None:
     assert looks([]).sentence == ""
 
 
-@pytest.mark.parametrize("show", [text, html, lambda seen: summarise(seen, Path("run"))])
+@pytest.mark.parametrize("show", [text, html, lambda seen: terminal_summary(seen, Path("run"))])
 def test_every_report_says_who_decided(show: Callable[[Record], str]) -> None:
     said = " ".join(unescape(show(record(result(1, decided_by="informed"), left_out=3))).split())
     assert "the guest's kernel 1 on what the device answered" in said

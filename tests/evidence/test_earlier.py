@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from conformance.evidence.gate import summarise
 from conformance.evidence.models import CaseResult, KnownFailure, Record, SeenFinding
 from conformance.evidence.overview import overview
 from conformance.evidence.record import RunWriter
-from conformance.evidence.reports import write_reports
+from conformance.reports.terminal import summary as terminal_summary
+from conformance.reports.write import write_reports
 from tests.evidence import sample
 from tests.evidence.reading import read_back
 
@@ -137,5 +137,5 @@ def test_a_known_case_that_fails_for_another_reason_is_named(tmp_path: Path) -> 
     line = "1 known case fails for another reason than in"
     assert overview(now).otherwise.startswith(line) and "content (qemu-device: a reason)" in overview(now).otherwise
     assert line in " ".join((name / "rti.txt").read_text().split())
-    assert line in " ".join(summarise(now, name).split()) and line in (name / "report.html").read_text()
+    assert line in " ".join(terminal_summary(now, name).split()) and line in (name / "report.html").read_text()
     assert overview(known(tmp_path, 4, "content", "https://example.org/2")).otherwise.startswith(line)

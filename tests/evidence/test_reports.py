@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.evidence.cli import report
 from conformance.evidence.overview import STANDINGS, overview
 from conformance.evidence.record import RunWriter, load_run
-from conformance.evidence.reports import REPORTS, write_reports
-from conformance.evidence.text import text
+from conformance.reports.cli import report
+from conformance.reports.text import text
+from conformance.reports.write import REPORTS, write_reports
 from tests.evidence import sample
 from tests.evidence.reading import embedded, read_back
 

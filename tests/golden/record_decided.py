@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from conformance.cases import decided
-from conformance.cases.decided import DecidedBy, Step, derive
+from conformance.catalogue import decided
+from conformance.catalogue.decided import DecidedBy, Step, derive
 from conformance.evidence.models import CaseResult
 from conformance.evidence.record import load_run
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from guests.access.launcher import SocketLineChannel
+from guests.agent import clock
+from guests.agent.clock import MOST_OFFSET, GuestClock, Rate, WrongClock, check_and_set
 from guests.agent.link import AgentLink, CallHung, LocalChannel
 from guests.errors import InfrastructureError
-from guests.machines import clock
-from guests.machines.clock import MOST_OFFSET, GuestClock, Rate, WrongClock, check_and_set
 from guests.machines.console_machine import PortMachine
 
 

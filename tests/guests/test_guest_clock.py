@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from guests.agent.clock import WrongClock
 from guests.images.recipe import load_recipe
 from guests.images.store import find_image
-from guests.machines.clock import WrongClock
 from guests.machines.qemu import snapshot
 from guests.machines.qemu.launch import Launch
 from guests.machines.qemu.machine import MachineSpec, QemuMachine

@@ -14,9 +14,9 @@ from typing import get_args
 
 import pytest
 
+from guests.agent.clock import MOST_OFFSET, GuestClock, over
 from guests.errors import InfrastructureError
 from guests.host.processes import clean_left_over, read_states, start_time
-from guests.machines.clock import MOST_OFFSET, GuestClock, over
 from guests.machines.qemu.machine import DEFAULT_TAGS, MachineSpec, QemuMachine, Share
 from guests.machines.spec import Access
 from tests.waiting import PATIENT, eventually

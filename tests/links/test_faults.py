@@ -13,8 +13,9 @@ from conformance.case import CASES, Case
 from conformance.cases import ring as ring_cases
 from conformance.cases.ring.test_random import _attempt
 from conformance.errors import Finding, Undrivable
-from conformance.raw.ring import Ring, RingSession
-from conformance.run.ground import HostGround
+from conformance.ground import HostGround
+from conformance.raw.ring import Ring
+from conformance.run.ring import RingSession
 from conformance.transports.virtqueue import RingLink
 from conformance.virtio.device import DeviceGone
 from guests.host.endings import OutOfMemory

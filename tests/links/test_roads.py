@@ -12,7 +12,7 @@ import pytest
 
 from conformance.errors import InfrastructureError, SuiteError, UsageError
 from conformance.raw.operations import Client
-from conformance.sut.servers.base import Server
+from conformance.raw.server import Server
 from conformance.sut.servers.make import check, make
 from conformance.sut.servers.spec import ServerSpec
 from conformance.sut.servers.vhost_user import ReferenceDevice

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from conformance.errors import Undrivable
-from conformance.raw.ring import Ring, RingSession
+from conformance.raw.ring import Ring
+from conformance.run.ring import RingSession
 from conformance.sut.process import ServerProcess
 from conformance.virtio.device import DeviceGone, Rings
 from conformance.virtio.driver import PLAIN

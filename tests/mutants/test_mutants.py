@@ -13,7 +13,7 @@ import pytest
 import conformance.cases.wire
 from conformance.case import CASES
 from conformance.evidence.record import CaseResult
-from conformance.run.raw import WireRunner
+from conformance.run.wire import WireRunner
 from conformance.sut.servers.make import make
 from conformance.sut.servers.spec import ServerSpec
 from conformance.sut.spec import Target

@@ -15,9 +15,9 @@ from conformance.checks import equal
 from conformance.evidence.record import CaseResult
 from conformance.profiles.model import Lack, Profile
 from conformance.raw.client import NoReply
-from conformance.raw.session import WireSession
 from conformance.raw.wire import Wire
-from conformance.run.raw import WireRunner
+from conformance.run.session import WireSession
+from conformance.run.wire import WireRunner
 from conformance.sut.spec import Target
 from tests.mutants.proxy import Proxy
 from tests.wire.test_survival import case_of
@@ -55,7 +55,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The servers here answer in milliseconds or never."""
-    monkeypatch.setattr("conformance.raw.session._ALIVE", 4.0)
+    monkeypatch.setattr("conformance.run.session._ALIVE", 4.0)
     monkeypatch.setattr("conformance.raw.health._WAIT", 1.0)
 
 
@@ -110,7 +110,7 @@ def test_later_cases_would_be_charged_if_only_the_version_was_asked_for(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above can fail."""
-    monkeypatch.setattr("conformance.raw.session.serve", lambda *_: None)
+    monkeypatch.setattr("conformance.run.session.serve", lambda *_: None)
     monkeypatch.setattr(WireSession, "_restartable", lambda self: False)
     runner = start("HoldsALock")
     run(runner, hangs)

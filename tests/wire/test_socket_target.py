@@ -15,7 +15,7 @@ import pytest
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.raw.wire import Wire
-from conformance.run.raw import WireRunner
+from conformance.run.wire import WireRunner
 from conformance.sut.servers.make import check as check_server
 from conformance.sut.servers.spec import parse
 from conformance.sut.spec import load

@@ -17,7 +17,7 @@ from conformance.case import Case
 from conformance.errors import Finding
 from conformance.evidence.record import CaseResult
 from conformance.raw.wire import Wire
-from conformance.run.raw import WireRunner
+from conformance.run.wire import WireRunner
 from conformance.sut.spec import Target
 from guests.host.endings import OutOfMemory
 
@@ -104,7 +104,7 @@ def test_death_is_charged_to_the_case_and_the_run_goes_on(runner: WireRunner, fa
 def test_hanging_is_charged_to_the_case_and_the_run_goes_on(
     runner: WireRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("conformance.raw.session._ALIVE", 0.5)  # the fake answers in microseconds or never
+    monkeypatch.setattr("conformance.run.session._ALIVE", 0.5)  # the fake answers in microseconds or never
     first = pid(runner)
     hung = run(runner, hangs)
     assert (hung.verdict, "a new session is not served" in hung.reason) == ("fail", True), hung.reason
@@ -142,7 +142,7 @@ def sent(runner: WireRunner, number: signal.Signals) -> CaseResult:
 def test_a_signal_that_somebody_else_sent_is_no_fault_of_the_server(
     runner: WireRunner, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("conformance.raw.session._ALIVE", 0.5)
+    monkeypatch.setattr("conformance.run.session._ALIVE", 0.5)
     first = pid(runner)
     seen = sent(runner, number)
     assert (seen.verdict, seen.infrastructure, number.name in seen.reason) == ("error", True, True), seen.reason

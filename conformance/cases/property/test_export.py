@@ -12,7 +12,7 @@ from conformance.cases.property.mounting import must_succeed, said
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, plain
 from conformance.checks import equal, fields
 from conformance.errors import Undrivable
-from conformance.sut.deployment import Device, Export
+from conformance.vfs.deployment import Device, Export
 from conformance.vfs.share import Share
 from protocol.messages import Tattach, Tgetattr, Tlcreate
 

@@ -10,7 +10,7 @@ from conformance.cases.property.mounting import bound, said, tmpfs, unmounted
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
 from conformance.checks import between, equal, fields, holds
 from conformance.errors import Undrivable
-from conformance.sut.deployment import Device
+from conformance.vfs.deployment import Device
 from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
 from protocol.messages import Tgetattr, Tlink, Treaddir, Trenameat, Tstatfs, Tunlinkat, Twalk

@@ -12,7 +12,7 @@ from conformance.cases.property.changing_calls import GROUPS, populate, state, u
 from conformance.cases.property.mounting import succeeded
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
 from conformance.checks import equal, holds
-from conformance.sut.deployment import Device
+from conformance.vfs.deployment import Device
 from conformance.vfs.share import Share
 from protocol.messages import Tgetattr, Tlock, Tlopen, Tread, Treaddir, Treadlink, Tstatfs, Txattrwalk
 

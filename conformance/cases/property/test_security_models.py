@@ -17,7 +17,7 @@ from conformance.case import case
 from conformance.cases.property.mounting import must_succeed, succeeded
 from conformance.cases.vfs.outcomes import DIRECT_CACHES, plain
 from conformance.checks import equal, fields, holds
-from conformance.sut.deployment import Device, SecurityModel
+from conformance.vfs.deployment import Device, SecurityModel
 from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
 from protocol.messages import Tlcreate, Tmkdir, Tmknod, Trenameat, Tsetattr, Tsymlink, Tunlinkat

@@ -17,11 +17,11 @@ from typing import Any
 
 from conformance.errors import InfrastructureError, Undrivable
 from conformance.features import FEATURES
-from conformance.run.ground import GroundLost, HostGround, ended_by_another, results_place, scratch_place
-from conformance.sut.deployment import Device, Place, Progress
+from conformance.ground import GroundLost, HostGround, ended_by_another, results_place, scratch_place
 from conformance.sut.scratch import Scratch
 from conformance.sut.spec import Target
 from conformance.vfs.compare import Comparer
+from conformance.vfs.deployment import Device, Place, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink, LocalChannel
 from guests.host.endings import sent_signal

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.sut.deployment import Device, Place, Progress
 from conformance.sut.linux_guest import TAGS, GuestDeployment
 from conformance.sut.qemu import security_models
 from conformance.sut.qemu.second_vm import Devices, SecondMachines
 from conformance.sut.spec import MachineTable, Target
 from conformance.vfs.compare import Comparer
+from conformance.vfs.deployment import Device, Place, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.host.progress import silent
 from guests.machines.qemu import private as private_qemu

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from conformance.sut.deployment import Device, Place
+from conformance.vfs.deployment import Device, Place
 from conformance.vfs.mount_options import MountOptions
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ from typing import Any
 
 from conformance.errors import InfrastructureError, Undrivable, UsageError
 from conformance.features import FEATURES
-from conformance.run.ground import GroundLost
-from conformance.sut.deployment import Device, Place, Progress
+from conformance.ground import GroundLost
 from conformance.sut.linux_guest import TAGS
 from conformance.sut.process import ServerProcess, free_port
 from conformance.sut.qemu.deployment import QemuDeployment
 from conformance.sut.servers.programs import ReferenceServer
 from conformance.sut.servers.spec import parse
 from conformance.sut.spec import Target
+from conformance.vfs.deployment import Device, Place, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.machines.qemu.machine import MachineSpec
 

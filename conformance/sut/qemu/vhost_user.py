@@ -13,12 +13,12 @@ from typing import Any
 
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
-from conformance.run.ground import GroundLost
+from conformance.ground import GroundLost
 from conformance.sut.backends import Backends
-from conformance.sut.deployment import Device, Place, Progress
 from conformance.sut.linux_guest import TAGS
 from conformance.sut.qemu.deployment import QemuDeployment
 from conformance.sut.spec import Target
+from conformance.vfs.deployment import Device, Place, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.machines.qemu.machine import MachineSpec
 

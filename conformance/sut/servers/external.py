@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.run.ground import GroundLost
+from conformance.ground import GroundLost
 from conformance.sut.servers.greeting import check_greeting
 from conformance.sut.servers.spec import ServerSpec
 from conformance.transports.base import Link

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from conformance.errors import InfrastructureError
-from conformance.run.ground import GroundLost
+from conformance.ground import GroundLost
 from conformance.sut.servers.qtest import OverRings
 from conformance.sut.servers.spec import ServerSpec
 from conformance.sut.spec import MachineTable, Target

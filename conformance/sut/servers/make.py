@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
+from conformance.raw.server import Server
 from conformance.sut.scratch import Scratch
-from conformance.sut.servers.base import Server
 from conformance.sut.servers.external import ExternalServer
 from conformance.sut.servers.greeting import check_greeting
 from conformance.sut.servers.programs import (

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.run.ground import GroundLost
+from conformance.ground import GroundLost
 from conformance.sut.process import ServerProcess, free_port
 from conformance.sut.scratch import Scratch
 from conformance.sut.servers.fetched import CROSVM, P9UFS

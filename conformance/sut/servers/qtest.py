@@ -9,13 +9,11 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import Protocol
 
 from conformance.errors import Finding, InfrastructureError
-from conformance.run.ground import GroundLost
+from conformance.ground import GroundLost
 from conformance.sut.process import ServerProcess
 from conformance.sut.scratch import Scratch
-from conformance.sut.servers.base import Server
 from conformance.sut.servers.spec import ServerSpec
 from conformance.transports.base import Capability, Link
 from conformance.transports.virtqueue import RingLink
@@ -29,16 +27,6 @@ TAG = b"assay9"
 _START = 20.0
 SLOT = 4
 MEGABYTES = 256
-
-
-class DeviceServer(Server, Protocol):
-    """A server whose road is a virtio device: raw rings, too."""
-
-    tag: bytes | None
-    """The mount tag that its configuration space must tell, where that is known."""
-
-    def device(self) -> Device:
-        """The device, reset. The same road is used again: what an earlier call gave is no longer to be used."""
 
 
 class OverRings:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.errors import UsageError
 from conformance.raw.operations import UNAME
-from conformance.sut.tables import problem
+from conformance.tables import problem
 
 Program = Literal[
     "reference",

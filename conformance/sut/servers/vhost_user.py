@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.run.ground import GroundLost
+from conformance.ground import GroundLost
 from conformance.sut.servers.programs import ReferenceServer
 from conformance.sut.servers.qtest import MEGABYTES, SLOT, TAG, OverRings, QtestServer
 from conformance.sut.servers.spec import ServerSpec

@@ -14,13 +14,13 @@ from typing import Any
 
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
-from conformance.run.ground import GroundLost, memory_place
+from conformance.ground import GroundLost, memory_place
 from conformance.sut.backends import Backends
-from conformance.sut.deployment import Device, Place, Progress
 from conformance.sut.linux_guest import TAGS, GuestDeployment
 from conformance.sut.qemu import security_models
 from conformance.sut.spec import Target
 from conformance.vfs.compare import Comparer
+from conformance.vfs.deployment import Device, Place, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.host.files import remove_tree
 from guests.host.processes import Running, claim

@@ -20,15 +20,15 @@ from typing import Any
 
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
-from conformance.run.ground import GroundLost
+from conformance.ground import GroundLost
 from conformance.sut.check import backend_table
-from conformance.sut.deployment import Device, Place, Progress
 from conformance.sut.linux_guest import GuestDeployment
 from conformance.sut.no_outside import Nowhere
 from conformance.sut.process import ServerProcess
 from conformance.sut.qemu import security_models
 from conformance.sut.spec import Target
 from conformance.vfs.compare import Comparer
+from conformance.vfs.deployment import Device, Place, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink
 from guests.host import paths

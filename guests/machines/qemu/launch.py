@@ -17,13 +17,13 @@ from typing import Any
 from guests.access import launcher as resident
 from guests.access.launcher import SocketLineChannel
 from guests.access.ssh import SshShell, image_shell
+from guests.agent.clock import PROGRAM, GuestClock, Rate, check_and_set, over
 from guests.errors import InfrastructureError
 from guests.host import paths
 from guests.host.endings import how_ended, last_words, sent_signal
 from guests.host.files import remove_tree
 from guests.host.processes import claim, dying_with_parent, end, reap
 from guests.images.store import Image
-from guests.machines.clock import PROGRAM, GuestClock, Rate, check_and_set, over
 from guests.machines.qemu.accelerator import find_qemu
 from guests.machines.qemu.argv import Host, qemu_argv
 from guests.machines.qemu.qmp import Qmp

@@ -8,6 +8,7 @@ from typing import Any
 
 from guests.access.launcher import SocketLineChannel
 from guests.access.shell import LineChannel, Shell
+from guests.agent.clock import WrongClock
 from guests.agent.hosts import agent_over
 from guests.agent.link import AGENT
 from guests.errors import InfrastructureError
@@ -17,7 +18,6 @@ from guests.host.progress import Progress, silent
 from guests.images.recipe import load_recipe
 from guests.images.store import Image, cached_image, ensure_image
 from guests.machines.base import AnyMachine
-from guests.machines.clock import WrongClock
 from guests.machines.console import ConsoleLogin, ConsoleWatch
 from guests.machines.qemu.accelerator import choose_accelerator, find_qemu
 from guests.machines.qemu.argv import MAX_SHARES

@@ -15,13 +15,13 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from guests.agent.clock import WrongClock
 from guests.cache.cached import Cached
 from guests.errors import InfrastructureError
 from guests.host import paths
 from guests.host.files import remove_tree, require_space
 from guests.host.progress import Progress
 from guests.images.store import Image
-from guests.machines.clock import WrongClock
 from guests.machines.qemu.accelerator import qemu_identity, qemu_version
 from guests.machines.qemu.argv import SNAPSHOT_NAME, snapshot_key
 from guests.machines.qemu.launch import Launch, launch

@@ -9,10 +9,11 @@ import click
 
 from conformance.errors import UsageError
 from conformance.evidence.changes import as_json, as_text, changes
-from conformance.evidence.gate import exit_status, summarise
+from conformance.evidence.gate import exit_status
 from conformance.evidence.record import load_run
-from conformance.evidence.reports import DEFAULT, REPORTS, write_reports
-from conformance.evidence.text import text
+from conformance.reports.terminal import summary as terminal_summary
+from conformance.reports.text import text
+from conformance.reports.write import DEFAULT, REPORTS, write_reports
 
 
 @click.command()
@@ -51,7 +52,7 @@ def report(run: str, kinds: tuple[str, ...], printed: bool, gate: bool, results:
         click.echo(text(record, run_dir.absolute()), nl=False)
     else:
         written = write_reports(run_dir, kinds or DEFAULT)
-        click.echo(summarise(record, run_dir), nl=False)
+        click.echo(terminal_summary(record, run_dir), nl=False)
         for path in written:
             click.echo(f"wrote {path}")
     raise SystemExit(exit_status(record) if gate else 0)

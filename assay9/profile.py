@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from conformance.cases.library import load_cases
+from conformance.catalogue.library import load_cases
 from conformance.evidence.record import load_run
 from conformance.profiles import check as judging
 from conformance.sut import spec

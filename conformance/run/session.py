@@ -19,14 +19,14 @@ from typing import Any
 from conformance.case import Case
 from conformance.checks import collecting, ended, findings_of
 from conformance.errors import Finding, InfrastructureError, TargetDied, Undrivable
+from conformance.ground import GroundLost, HostGround, served_place
 from conformance.raw.client import HungUp, NoReply
 from conformance.raw.health import implemented, serve
 from conformance.raw.host_directory import HostDirectory
 from conformance.raw.operations import Client
+from conformance.raw.server import Server
 from conformance.raw.wire import HUNG_UP, Wire
-from conformance.run.ground import GroundLost, HostGround, served_place
 from conformance.sut.servers import spec as server_spec
-from conformance.sut.servers.base import Server
 from conformance.sut.servers.make import make
 from conformance.sut.spec import Target
 from conformance.transports.base import Capability, Link
@@ -58,6 +58,7 @@ class WireSession:
         self.target = target
         self.spec = server_spec.parse(target.server).for_user(options or {})
         self.features = frozenset(target.profile.features)
+        self.lacks = target.profile.lacks
         self.base = Path(tempfile.mkdtemp(prefix="server-", dir=run_dir))
         """The server's own directory: its export, its log, and beside the export what must not be reached."""
         self.server: Server = make(self.spec, self.base)

@@ -1,8 +1,8 @@
 """Which cases there are, without importing them: ids, layers, families, parameters, the names that -k matches.
 
 Words that a user writes are checked against this before anything starts. Collecting all cases takes seconds, so it is
-done once for each state of the sources, in a process of its own (`python -m conformance.cases.index`), and kept in the
-cache. Layers and families are names of files and cost nothing.
+done once for each state of the sources, in a process of its own (`python -m conformance.catalogue.index`), and kept in
+the cache. Layers and families are names of files and cost nothing.
 
 Rule of this module: it reads sources and the cache, and never imports a case into the process of a run, where pytest
 has to import it first in order to rewrite its assertions.
@@ -25,7 +25,7 @@ from conformance.errors import SuiteError
 from guests.errors import InfrastructureError
 from guests.host import paths
 
-CASES = Path(__file__).parent
+CASES = Path(__file__).parent.parent / "cases"
 _KEPT = 8
 """Indexes kept in the cache: several checkouts may share it."""
 
@@ -95,7 +95,7 @@ def _read(file: Path) -> dict[str, Entry] | None:
 
 def _collected(file: Path | None) -> dict[str, Entry]:
     """Collect in another process, and keep what it says in `file`."""
-    argv = [sys.executable, "-m", "conformance.cases.index"]
+    argv = [sys.executable, "-m", "conformance.catalogue.index"]
     done = subprocess.run(argv, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=300)
     try:
         loaded = json.loads(done.stdout)

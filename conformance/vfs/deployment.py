@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from conformance.run.ground import GroundLost
-from conformance.sut.spec import Target
+from conformance.errors import InfrastructureError
+from conformance.ground import GroundLost
 from conformance.vfs.compare import Comparer
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink
@@ -19,6 +18,14 @@ from guests.agent.link import AgentLink
 Progress = Callable[[str], None]
 Export = Literal["directory", "symlink", "odd-name"]
 SecurityModel = Literal["", "passthrough", "mapped-xattr", "mapped-file", "none"]
+
+
+class MountFailed(InfrastructureError):
+    """The guest could not mount a share, or hung while it tried; whose fault it is shows on a fresh machine."""
+
+    def __init__(self, message: str, remedy: str, options: str, why: str) -> None:
+        super().__init__(message, remedy)
+        self.options, self.why = options, why
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +157,3 @@ class Deployment(Protocol):
 
     def stop(self) -> None:
         """End everything that was started, in order."""
-
-
-Maker = Callable[[Target, Path, Progress, dict[str, Any]], Deployment]
-"""(target, run directory, progress, options of the command line) -> deployment, not yet started."""

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from conformance.errors import InfrastructureError
-from conformance.evidence.allure import write_allure
-from conformance.evidence.html import write_html
-from conformance.evidence.junit import write_junit
 from conformance.evidence.models import Record
 from conformance.evidence.record import load_run
-from conformance.evidence.text import write_text
+from conformance.reports.allure import write_allure
+from conformance.reports.html import write_html
+from conformance.reports.junit import write_junit
+from conformance.reports.text import write_text
 
 REPORTS: dict[str, tuple[str, Callable[[Record, Path], None]]] = {
     "html": ("report.html", write_html),

@@ -22,7 +22,7 @@ from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import TypeAdapter
 
-from conformance.cases.decided import MEANING as DECIDED
+from conformance.catalogue.decided import MEANING as DECIDED
 from conformance.evidence.models import CaseResult, Comparison, Record
 from conformance.evidence.overview import (
     MEANING,
@@ -65,7 +65,7 @@ _PAGE_IDS = frozenset(
 def html(record: Record) -> str:
     """The page."""
     templates = Templates(
-        loader=PackageLoader("conformance.evidence", "templates"),
+        loader=PackageLoader("conformance.reports", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

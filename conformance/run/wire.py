@@ -12,8 +12,8 @@ from conformance.errors import InfrastructureError
 from conformance.evidence.models import CaseResult, Machine
 from conformance.profiles.model import Lack, Setting, VersionOf
 from conformance.raw.health import lacking, told
-from conformance.raw.session import WireSession
 from conformance.run.evidence import case_result
+from conformance.run.session import WireSession
 from conformance.run.tested import machine_of, programs
 from conformance.run.verdict import judge
 from conformance.sut.spec import Target
@@ -45,7 +45,7 @@ class WireRunner:
             self.broken = e
 
     def environment(self) -> dict[str, Any]:
-        """See `conformance.sut.deployment.Deployment`."""
+        """See `conformance.vfs.deployment.Deployment`."""
         lines = self.told()
         return self.session.versions() | ({"messages not implemented": "; ".join(lines)} if lines else {})
 

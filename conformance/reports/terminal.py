@@ -40,7 +40,10 @@ _NAMED = 5
 
 
 def summary(record: Record, run_dir: Path, *, colour: bool | None = None, width: int | None = None) -> str:
-    """See `gate.summarise`."""
+    """What a terminal shows at the end of a run: families by verdict, the unexpected, where the results are.
+
+    `colour` None means: as standard output takes it.
+    """
     if colour is None:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     width = width or max(60, min(shutil.get_terminal_size((100, 24)).columns, 140))

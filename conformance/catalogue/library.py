@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-import conformance.cases
 from conformance.case import CASES, Case
 
-FOLDER = Path(conformance.cases.__file__).parent
+FOLDER = Path(__file__).parent.parent / "cases"
 
 
 def load_cases() -> list[Case]:

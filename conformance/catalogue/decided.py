@@ -3,8 +3,8 @@
 A case whose only point is that the guest's kernel refuses a bad argument can't be failed by any server. Who decides is
 derived from the messages of each call, as the guest's trace tells them: an errno that the case asserts is the server's
 where the server answered a message of that very call with it. What no trace tells counts as the server's, so that no
-case is left out by mistake. `conformance/cases/decided.toml` declares the cases that are not the server's, as they were
-recorded; a test derives them again.
+case is left out by mistake. `decided.toml` beside this module declares the cases that are not the server's, as they
+were recorded; a test derives them again.
 """
 
 from __future__ import annotations

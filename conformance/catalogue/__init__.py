@@ -1,0 +1,1 @@
+"""Which cases there are, and who decides each: known without running one."""

@@ -1,0 +1,133 @@
+"""What the layers wire and ring stand on: the roles of a server, and of the session that keeps it running.
+
+`conformance.sut` implements the servers, `conformance.run` the sessions. Rule of this module: how a server is started
+and reached, never what it answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from conformance.ground import GroundLost
+from conformance.profiles.model import Lack
+from conformance.transports.base import Capability, Link
+from conformance.virtio.device import Device
+from guests.host.endings import OutOfMemory
+
+
+class Server(Protocol):
+    """A 9P server with one exported directory."""
+
+    name: str
+    aname: bytes
+    """What Tattach names to reach it."""
+    capabilities: frozenset[Capability]
+    """Of the road to it."""
+
+    @property
+    def export(self) -> Path | None:
+        """The exported directory as this host names it, which may change with each start; None where it is not on
+        this host."""
+
+    def start(self) -> None:
+        """Bring it up and wait until it takes connections. Raises InfrastructureError."""
+
+    def connect(self) -> Link:
+        """A new connection. Raises InfrastructureError when nobody listens."""
+
+    def death(self) -> str | None:
+        """How the process ended, or None while it runs (or is not ours to watch)."""
+
+    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
+        """That somebody else ended or stopped what was started for it, or broke what that stands on; None where all
+        holds, or nothing of it is ours to watch."""
+
+    def pid(self) -> int | None:
+        """The process, where it is ours."""
+
+    def stop(self) -> None:
+        """End it and remove what it left; may be called twice."""
+
+    def version(self) -> str:
+        """The program's own version, e.g. 1.0.24."""
+
+    def argv(self) -> list[str]:
+        """How it was started; empty when it is not ours."""
+
+    def log_size(self) -> int:
+        """Bytes that it has said so far."""
+
+    def log(self, since: int = 0) -> str:
+        """What it has said after its first `since` bytes, at most the last 20,000 of them."""
+
+
+class DeviceServer(Server, Protocol):
+    """A server that is reached through a virtio device: raw rings, too."""
+
+    tag: bytes | None
+    """The mount tag that its configuration space must hold, where that is known."""
+
+    def device(self) -> Device:
+        """The device, reset. The same transport is used again: what an earlier call gave is no longer to be used."""
+
+
+class Settings(Protocol):
+    """How a client has to speak to the server."""
+
+    @property
+    def msize(self) -> int:
+        """What cases propose unless they are about msize, in bytes."""
+
+    @property
+    def msize_max(self) -> int:
+        """The most that the server is known to grant or to survive, in bytes."""
+
+    @property
+    def reads_rerror(self) -> bool:
+        """Whether the errno of an error is read from an Rerror, too."""
+
+    @property
+    def uname(self) -> str:
+        """The user that Tattach names."""
+
+
+class Session(Protocol):
+    """Keeps one server running for one case after the other."""
+
+    base: Path
+    """The session's own directory, in which the export is."""
+    features: frozenset[str]
+    """What the target declares to have (`conformance.features`)."""
+    capabilities: frozenset[Capability]
+    missing: dict[str, str]
+    """The messages that the server does not implement, and how it answered them."""
+
+    @property
+    def server(self) -> Server:
+        """The server that runs now."""
+
+    @property
+    def spec(self) -> Settings:
+        """How to speak to it."""
+
+    @property
+    def lacks(self) -> Sequence[Lack]:
+        """What the target declares that it lacks."""
+
+    def connect(self) -> Link:
+        """A new connection. Raises InfrastructureError when nobody listens."""
+
+    def trouble(self) -> str | None:
+        """Why the server no longer serves, or None when a small piece of work succeeds on it."""
+
+    def recover(self) -> None:
+        """After a death or a hang: the same server, started anew."""
+
+
+class DeviceSession(Session, Protocol):
+    """Keeps one virtio device for one ring case after the other."""
+
+    def device_server(self) -> DeviceServer:
+        """The server as one with a device. Undrivable where it has none."""

@@ -1,0 +1,1 @@
+"""Reports of a run, each derived from its record alone: terminal, text, HTML, JUnit, Allure."""

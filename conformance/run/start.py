@@ -1,0 +1,103 @@
+"""From a layer to the runner of its cases, brought up on a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from conformance.case import Case
+from conformance.errors import InfrastructureError
+from conformance.evidence.models import CaseResult, Machine
+from conformance.run.mounted import Runner
+from conformance.run.ring import RingRunner
+from conformance.run.wire import WireRunner
+from conformance.sut import kinds
+from conformance.sut.spec import Target
+from conformance.sut.transport_choice import BELOW, reached
+from conformance.vfs.deployment import Progress
+
+
+class CaseRunner(Protocol):
+    """What runs the cases of one worker: on a share (`Runner`) or on a server (`WireRunner`)."""
+
+    broken: InfrastructureError | None
+    """Why nothing can run any more."""
+
+    machines: dict[str, Machine]
+    """What was started so far, by the names that results give it."""
+
+    def environment(self) -> dict[str, Any]:
+        """What the evidence says of the deployment."""
+
+    def captured(self) -> dict[str, Any]:
+        """What was found on the machine of what runs now: fields of `Environment` that cost a second to fill."""
+
+    def run_item(
+        self, case: Case, parameters: str, function: Callable[..., None], arguments: dict[str, Any]
+    ) -> tuple[CaseResult, BaseException | None]:
+        """Run a case's function with its arguments; its evidence, and what it raised."""
+
+    def stop(self) -> None:
+        """End everything that was started."""
+
+
+class NotStarted:
+    """The runner of a target that there is nothing to start of: a hypervisor that cannot be fetched."""
+
+    def __init__(self, why: InfrastructureError) -> None:
+        self.broken: InfrastructureError | None = why
+        self._why = why
+        self.machines: dict[str, Machine] = {}
+
+    def environment(self) -> dict[str, Any]:
+        """Nothing is known."""
+        return {}
+
+    def captured(self) -> dict[str, Any]:
+        """Nothing is known."""
+        return {}
+
+    def run_item(
+        self, case: Case, parameters: str, function: Callable[..., None], arguments: dict[str, Any]
+    ) -> tuple[CaseResult, BaseException | None]:
+        """No case runs."""
+        raise self._why
+
+    def stop(self) -> None:
+        """Nothing was started."""
+
+
+def start(
+    target: Target,
+    run_dir: Path,
+    progress: Progress,
+    options: dict[str, Any],
+    worker: str,
+    control_first: bool,
+    layer: str,
+) -> CaseRunner:
+    """A runner for a layer's cases on something started. What could not start is `broken`: each case says so."""
+    if layer in BELOW:
+        made_for = RingRunner if layer == "ring" else WireRunner
+        on_wire = made_for(reached(target, options, layer), run_dir, options, worker)
+        on_wire.start()
+        if worker in ("main", "gw0"):  # the others' servers are the same
+            for line in on_wire.told():
+                progress(line)
+        return on_wire
+    try:
+        made = kinds.deployment(target, run_dir, progress, options)
+    except InfrastructureError as e:
+        return NotStarted(e)
+    runner = Runner(target, made, control_first, worker)
+    try:
+        made.start()
+    except Exception as e:  # noqa: BLE001 - whatever it is, nothing of it may stay, and no case can run
+        unexpected = f"{target.name} did not start: {type(e).__name__}: {e}"
+        runner.broken = e if isinstance(e, InfrastructureError) else InfrastructureError(unexpected)
+        made.stop()
+    except BaseException:
+        made.stop()
+        raise
+    return runner
