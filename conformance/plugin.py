@@ -27,6 +27,7 @@ from conformance.evidence.earlier import directory_name
 from conformance.evidence.gate import exit_status
 from conformance.evidence.models import CaseResult, Environment, Machine, Scope
 from conformance.evidence.record import RunWriter, load_run
+from conformance.ground import GroundLost
 from conformance.pytest_session.arguments import pytest_addoption, pytest_cmdline_main, pytest_load_initial_conftests
 from conformance.pytest_session.completeness import Completeness, case_of, mount_of, parameters_of, without_tracebacks
 from conformance.pytest_session.reporter import RunReporter, send, take_over
@@ -292,14 +293,16 @@ class RunPlugin:
         arguments = {n: pyfuncitem.funcargs[n] for n in pyfuncitem._fixtureinfo.argnames}
         result, raised = runner.run_item(case, parameters_of(pyfuncitem), pyfuncitem.function, arguments)
         assert self.writer is not None
+        if isinstance(raised, GroundLost) and raised.restorable and runner.broken is None:
+            self.writer.trouble(f"{raised}; met in {_named(result)}, which is run once more")
+            result, raised = runner.run_item(case, parameters_of(pyfuncitem), pyfuncitem.function, arguments)
         signals.check()  # what the signal reached, too, may be why the case failed
         self.writer.append(result)
         if self.facts and (machines := self._machines()) != self.facts["machines"]:  # a second one was started
             self.facts["machines"] = machines
             self.writer.describe(self.facts)
         self.completeness.judged(pyfuncitem.nodeid)
-        named = f"{result.id} on {result.mount}" if result.mount else result.id
-        pyfuncitem.user_properties += [("assay9", result.verdict), ("assay9-case", named)]
+        pyfuncitem.user_properties += [("assay9", result.verdict), ("assay9-case", _named(result))]
         self.counts[result.verdict] = self.counts.get(result.verdict, 0) + 1
         _as_outcome(result, raised)
         return True
@@ -446,6 +449,10 @@ class RunPlugin:
         from conformance.reports.terminal import summary  # noqa: PLC0415 - rich is slow to import in workers
 
         return summary(load_run(self.run_dir), self.run_dir)
+
+
+def _named(result: CaseResult) -> str:
+    return f"{result.id} on {result.mount}" if result.mount else result.id
 
 
 def _by_guest_alone(item: pytest.Item) -> bool:

@@ -82,8 +82,13 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
-    """Let --jobs mean pytest-xdist's -n, before xdist looks; -n itself wins."""
+    """Let --jobs mean pytest-xdist's -n, before xdist looks; -n itself wins.
+
+    One job is a worker, too: a case that ends its process must not end the run. With -s or --pdb, which no worker has,
+    and --keep-guest, whose guest outlives its worker, cases run in this process.
+    """
     jobs, option = config.getoption("--jobs"), config.option
     if jobs is not None and getattr(option, "numprocesses", 0) is None and not hasattr(config, "workerinput"):
-        option.numprocesses = jobs if jobs > 1 else None
+        here = jobs == 1 and (option.usepdb or option.capture == "no" or option.keep_guest)
+        option.numprocesses = None if here else jobs
     return (yield)

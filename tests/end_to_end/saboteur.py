@@ -53,6 +53,9 @@ def saboteur(request: pytest.FixtureRequest) -> Iterator[None]:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if _due(f"parent-{number.name}", where):
             os.kill(os.getppid(), number)
+    if _due("agent", where):
+        runners = request.config.pluginmanager.getplugin("assay9-run").runners  # type: ignore[union-attr]
+        os.kill(runners["mount"].deployment._channels["outside"].pid, signal.SIGKILL)
     if _due("exit", where):
         os._exit(0)
     if _due("interrupt", where):

@@ -95,6 +95,25 @@ def test_a_worker_that_dies_is_replaced_and_its_case_run_once_more(tmp_path: Pat
     assert said in trouble.text and "while it ran MODE-004 on cache=none, which is run once more" in trouble.text
 
 
+def test_a_case_that_lost_its_ground_is_run_once_more(tmp_path: Path) -> None:
+    """Somebody kills the agent outside: what the case then says is of nobody's server, and of nothing after that."""
+    done, record, counts = broken_run(tmp_path, "once-agent:MODE-004", jobs=1)
+    assert done.returncode == 3
+    assert set(counts) == {"pass"}
+    (trouble,) = record.troubles
+    assert "the agent outside was ended by SIGKILL" in trouble.text and "met in MODE-004 on cache=none" in trouble.text
+
+
+@pytest.mark.parametrize("how", ["exit", "kill"])
+def test_one_job_is_a_worker_too(tmp_path: Path, how: str) -> None:
+    """A case that ended its process ended the run, once with exit status 0 and no report."""
+    done, record, counts = broken_run(tmp_path, f"{how}:MODE-004", jobs=1)
+    assert done.returncode == 3
+    (reason,) = errors(record).values()
+    assert "2 workers died in this case" in reason
+    assert counts["error"] == 1 and counts["pass"] == len(record.results) - 1
+
+
 def test_two_deaths_end_the_case_and_not_the_run(tmp_path: Path) -> None:
     done, record, counts = broken_run(tmp_path, "kill:MODE-004")
     assert done.returncode == 3

@@ -11,8 +11,8 @@ from tests.end_to_end.moments import ignoring_interrupts, signalled
 
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 STATUS = {INT: 130, TERM: 143, HUP: 143}
-RUN = ["run", "local", "--layer", "vfs", "--family", "mode", "-k", "MODE-002", "--jobs", "1"]
-RUN_BY_WORKERS = [*RUN[:-1], "2"]
+RUN = ["run", "local", "--layer", "vfs", "--family", "mode", "-k", "MODE-002", "--jobs", "1", "-s"]
+RUN_BY_WORKERS = [*RUN[:-2], "2"]
 SOAK = ["soak", "local", "--workload", "tree", "--iterations", "1000"]
 
 
