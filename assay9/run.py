@@ -113,14 +113,6 @@ option = functools.partial(click.option, cls=GroupedOption)
     metavar="WAY",
     help="How the guest is reached: ssh (the default), or launcher: faster, and only in the suite's own images.",
 )
-@option(
-    "--build-id",
-    type=WORD,
-    group=_RUN,
-    metavar="TEXT",
-    help="The change under test, for the record: a commit, the number of a gate or build.",
-)
-@option("--base", type=WORD, group=_RUN, metavar="TEXT", help="What that change is based on, for the record.")
 @option("--keep-guest", is_flag=True, group=_QEMU, help="Leave the guest running at the end (assay9 guest ssh).")
 @option(
     "--address",
@@ -155,6 +147,14 @@ option = functools.partial(click.option, cls=GroupedOption)
     metavar="DIR",
     help="Where run directories go.",
 )
+@option(
+    "--build-id",
+    type=WORD,
+    group=_RUN,
+    metavar="TEXT",
+    help="The change under test, for the record: a commit, the number of a gate or build.",
+)
+@option("--base", type=WORD, group=_RUN, metavar="TEXT", help="What that change is based on, for the record.")
 @option("--allure", is_flag=True, group=_RUN, help="Write allure-results, too: some files for each case.")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def run(
