@@ -12,7 +12,7 @@ from conformance.evidence.changes import as_json, as_text, changes
 from conformance.evidence.gate import exit_status
 from conformance.evidence.record import load_run
 from conformance.reports.terminal import summary as terminal_summary
-from conformance.reports.text import text
+from conformance.reports.ticket.text import text
 from conformance.reports.write import DEFAULT, REPORTS, write_reports
 
 
@@ -26,6 +26,8 @@ from conformance.reports.write import DEFAULT, REPORTS, write_reports
     help="Only this report (repeatable); without it all but allure.",
 )
 @click.option("--print", "printed", is_flag=True, help="Print the text for a ticket instead of writing files.")
+@click.option("--full", is_flag=True, help="With --print: all of it, without the limit of 120 lines.")
+@click.option("--soak", metavar="RUN", help="Add the result of a soak run to the text for a ticket.")
 @click.option("--gate", is_flag=True, help="End with the run's own exit status, for CI.")
 @click.option(
     "--results",
@@ -34,7 +36,9 @@ from conformance.reports.write import DEFAULT, REPORTS, write_reports
     show_default=True,
     help="Where run directories are.",
 )
-def report(run: str, kinds: tuple[str, ...], printed: bool, gate: bool, results: Path) -> None:
+def report(
+    run: str, kinds: tuple[str, ...], printed: bool, full: bool, soak: str | None, gate: bool, results: Path
+) -> None:
     """Make the reports of RUN again from its record, and print the summary.
 
     RUN is a run's directory, its name in the results directory, a target (its newest run), or `latest`. A run that
@@ -43,15 +47,19 @@ def report(run: str, kinds: tuple[str, ...], printed: bool, gate: bool, results:
     \b
     assay9 report                         the newest run
     assay9 report latest --print          the text for a ticket, on standard output
+    assay9 report qemu --soak soak-20260101-180000-qemu --kind rti
     assay9 report results/20260101T000000Z-qemu --kind junit
     assay9 report --kind allure           allure-results, some files for each case
     """
     run_dir = find_run(run, results)
     record = load_run(run_dir)
+    soaked = find_run(soak, results) if soak else None
+    if full and not printed:
+        raise UsageError("--full is for --print: rti.txt itself keeps to 120 lines")
     if printed:
-        click.echo(text(record, run_dir.absolute()), nl=False)
+        click.echo(text(record, run_dir.absolute(), whole=full, soak=soaked), nl=False)
     else:
-        written = write_reports(run_dir, kinds or DEFAULT)
+        written = write_reports(run_dir, kinds or DEFAULT, soak=soaked)
         click.echo(terminal_summary(record, run_dir), nl=False)
         for path in written:
             click.echo(f"wrote {path}")

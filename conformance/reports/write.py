@@ -13,7 +13,7 @@ from conformance.evidence.record import load_run
 from conformance.reports.allure import write_allure
 from conformance.reports.html import write_html
 from conformance.reports.junit import write_junit
-from conformance.reports.text import write_text
+from conformance.reports.ticket.text import write_text
 
 REPORTS: dict[str, tuple[str, Callable[[Record, Path], None]]] = {
     "html": ("report.html", write_html),
@@ -26,8 +26,8 @@ DEFAULT = ("html", "rti", "junit")
 """Those that every run gets. Allure's are two or three files a case: only who asks for them gets them."""
 
 
-def write_reports(run_dir: Path, kinds: tuple[str, ...] = DEFAULT) -> list[Path]:
-    """Write reports of `kinds` into the run directory; where they are.
+def write_reports(run_dir: Path, kinds: tuple[str, ...] = DEFAULT, *, soak: Path | None = None) -> list[Path]:
+    """Write reports of `kinds` into the run directory; where they are. The ticket's text has a block on a soak run.
 
     Raises UsageError where `run_dir` is no run, InfrastructureError where the disk refuses; the record is left as
     it is in any case, and the reports that could be written are written.
@@ -37,6 +37,8 @@ def write_reports(run_dir: Path, kinds: tuple[str, ...] = DEFAULT) -> list[Path]
     refused: OSError | None = None
     for kind in kinds:
         name, write = REPORTS[kind]
+        if kind == "rti" and soak is not None:
+            write = partial(write_text, soak=soak)
         try:
             _whole(run_dir / name, partial(write, record))
         except OSError as e:

@@ -16,6 +16,7 @@ from conformance.evidence.models import Record
 from conformance.evidence.overview import STANDINGS, overview
 from conformance.evidence.record import load_run
 from conformance.reports.terminal import summary as terminal_summary
+from conformance.reports.ticket.text import text
 from conformance.reports.write import REPORTS, write_reports
 
 Counts = dict[str, int]
@@ -45,17 +46,18 @@ def read_back(run_dir: Path) -> tuple[Record, Counts, int]:
         assert _some(written["counts"]) == _some(summary["counts"]) == counts
         assert summary["exit_status"] == seen.status
         assert _some(dict(Counter(summary["cases"].values()))) == counts
-    assert _text((run_dir / "rti.txt").read_text()) == counts
+    assert _ticket((run_dir / "rti.txt").read_text(encoding="ascii")) == counts
+    assert _text(text(record, whole=True)) == counts
     assert _html((run_dir / "report.html").read_text()) == counts
     assert _text(terminal_summary(record, run_dir, colour=False, width=200)) == counts
     _junit(run_dir / "junit.xml", counts, broken=bool(seen.doubts_of_run))
     _allure(run_dir / "allure-results", counts, broken=bool(seen.doubts_of_run))
-    for text in (
+    for said in (
         " ".join((run_dir / "rti.txt").read_text().split()),
         (run_dir / "report.html").read_text(),
         terminal_summary(record, run_dir, colour=False, width=1000),
     ):
-        assert seen.sentence in text
+        assert seen.sentence in said
     return record, counts, exit_status(record)
 
 
@@ -81,6 +83,25 @@ def _text(text: str) -> Counts:
         if names and set(names) <= set(STANDINGS):
             return _some(dict(zip(names, map(int, totals[0][1:]), strict=True)))
     raise AssertionError(f"no heading in {text}")
+
+
+def _ticket(ticket: str) -> Counts:
+    """The counts of the first paragraph of rti.txt."""
+    head = " ".join(ticket.split("\n\n", maxsplit=1)[0].split())
+    words = {
+        "pass": "pass",
+        "FAIL": "fail",
+        "declared to fail and PASS": "fixed",
+        "errors": "error",
+        "fail as declared": "known",
+        "may differ": "varies",
+        "decided by the guest's kernel alone": "guest",
+        "declared lacks": "unsupported",
+        "not drivable": "undrivable",
+    }
+    found = {standing: re.findall(rf"(\d+) {said}[ ,.]", head) for said, standing in words.items()}
+    assert all(len(numbers) < 2 for numbers in found.values()), head
+    return _some({standing: int(numbers[0]) for standing, numbers in found.items() if numbers})
 
 
 def _html(page: str) -> Counts:

@@ -11,6 +11,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from conformance.evidence.models import Exported, Program, Scope
 from conformance.evidence.overview import tally
 from conformance.evidence.record import (
     Call,
@@ -109,7 +110,30 @@ def environment(target: str = "qemu") -> Environment:
     return Environment(
         target=target,
         target_kind="qemu",
-        target_title="QEMU's own virtio-9p device (Debian's qemu-system-x86)",
+        target_title="QEMU's own virtio-9p device",
+        programs={
+            "device": Program(
+                path="/usr/bin/qemu-system-x86_64",
+                sha256="1493008b" * 8,
+                version="QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright (c) 2003-2022",
+                package="qemu-system-x86 1:7.2+dfsg-7+deb12u18+b3",
+            )
+        },
+        build_id="gate 7",
+        base="v7.2.22",
+        exported=Exported(
+            path="/tank/share",
+            mount_point="/tank",
+            type="zfs",
+            source="tank",
+            options="rw",
+            properties={"setuid": "off"},
+        ),
+        profiles={"conformance/targets/qemu.toml": "0a3f46aa" * 8},
+        declared=94,
+        scope=Scope(layers=["vfs", "property"], layers_not_run={"wire": 398, "ring": 82}, mounts_in_matrix=25),
+        job_url="https://ci.example.org/job/7",
+        host_cpu_model="AMD EPYC",
         target_version="QEMU 7.2.22 (Debian 1:7.2+dfsg-7+deb12u16)",
         argv=[
             "/usr/bin/qemu-system-x86_64",

@@ -14,7 +14,7 @@ from conformance.evidence.models import Call, CaseResult, Comparison, FieldCompa
 from conformance.evidence.overview import overview
 from conformance.reports.html import html
 from conformance.reports.terminal import summary as terminal_summary
-from conformance.reports.text import text
+from conformance.reports.ticket.text import text
 from tests.evidence import sample
 from tests.evidence.reading import embedded
 
@@ -80,8 +80,8 @@ def test_known_failures_of_the_device_stand_apart_from_those_of_the_guest_s_clie
     assert seen.whose == "2 of the device, 2 of the guest's client"
     grouped = {whose: [(e.reason, len(cases)) for e, cases in entries] for whose, entries in seen.known_by_owner()}
     assert grouped == {"of the device": [("d", 2)], "of the guest's client": [("c", 2)]}
-    assert "Of the device:\n" in text(both) and "Of the guest's client:\n" in text(both)
-    assert "https://example.org (a function)" in text(both)
+    assert "KNOWN FAILURES OF THE DEVICE" in text(both) and "KNOWN FAILURES OF THE GUEST'S CLIENT" in text(both)
+    assert "https://example.org" in text(both, whole=True)
     assert "Of the device</h3>" in html(both)
 
 
@@ -112,7 +112,7 @@ def test_how_closely_was_looked() -> None:
         "1 of 2 differences of exact fields were let pass with a reason"
     )
     assert seen.reasons == (("a reason", 1, ("st_size",)), ("blocks", 1, ("st_size",)))
-    assert "1 difference of st_size: a reason" in text(record(one))
+    assert "1 difference of st_size: a reason" in text(record(one), whole=True)
     assert "1 of st_size: a reason" in html(record(one))
     assert looks([]).sentence == ""
 
@@ -125,8 +125,12 @@ def test_every_report_says_who_decided(show: Callable[[Record], str]) -> None:
 
 def test_undeclared_findings_are_listed_one_by_one() -> None:
     new = [SeenFinding(code="field:size", text=f"size of {n}: 1, expected 2") for n in range(7)]
-    said = text(record(result(1, verdict="fail", findings=[entry("device", "declared"), *new])))
-    assert said.count("field:size: size of ") == 5 and "... and 2 more findings" in said and "declared" not in said
+    said = text(record(result(1, verdict="fail", findings=[entry("device", "the reason of an entry"), *new])))
+    assert (
+        said.count("field:size: size of ") == 5
+        and "... and 2 more findings" in said
+        and "the reason of an entry" not in said
+    )
 
 
 def test_the_page_has_findings_and_the_messages_of_each_call() -> None:

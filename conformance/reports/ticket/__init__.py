@@ -1,0 +1,4 @@
+"""`rti.txt`, the text for a ticket: what an approver reads of a run, and nothing else.
+
+`layout` knows columns and the limit of lines; each other module writes some sections of it.
+"""

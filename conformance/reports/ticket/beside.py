@@ -1,0 +1,174 @@
+"""INSIDE AND OUTSIDE: one `stat` and one `df` of the run beside each other, as people type them by hand."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from conformance.evidence.models import CaseResult, Comparison, FieldComparison
+from conformance.evidence.overview import Overview
+from conformance.reports.ticket.layout import Section, ascii_only, wrapped
+
+_STAT = (
+    ("Size", "size"),
+    ("Blocks", "blocks"),
+    ("IO Block", "blksize"),
+    ("Device", "dev"),
+    ("Inode", "ino"),
+    ("Links", "nlink"),
+    ("Mode", "mode"),
+    ("Uid/Gid", "uid/gid"),
+    ("Access", "atime_ns"),
+    ("Modify", "mtime_ns"),
+    ("Change", "ctime_ns"),
+    ("Birth", "btime_ns"),
+)
+_DF = (
+    ("Block size", "f_frsize"),
+    ("Total", "f_blocks"),
+    ("Free", "f_bfree"),
+    ("Available", "f_bavail"),
+    ("Inodes", "f_files"),
+)
+_IN_BLOCKS = frozenset({"f_blocks", "f_bfree", "f_bavail"})
+
+Look = tuple[CaseResult, Comparison]
+
+
+def beside(seen: Overview) -> list[Section]:
+    """One look at a file and one at the file system; none where nothing was compared."""
+    found: dict[str, Look] = {}
+    looks = 0
+    for result in seen.record.results:
+        for comparison in result.comparisons:
+            looks += comparison.kind in ("stat", "statx")
+            kind = "df" if comparison.kind == "statvfs" else "stat"
+            if comparison.kind in ("stat", "statx", "statvfs") and _better((result, comparison), found.get(kind)):
+                found[kind] = result, comparison
+    sections = []
+    if (look := found.get("stat")) is not None:
+        heading = f"INSIDE AND OUTSIDE, one of {looks:,} looks at a file: {_where(look)}"
+        sections.append(Section(heading, [*_stat_lines(look[1]), *_notes(look[1])]))
+    if (look := found.get("df")) is not None:
+        sections.append(Section(f"AND OF THE FILE SYSTEM, {_where(look)}", list(_df_lines(look[1])), tight=True))
+    return sections
+
+
+def _better(look: Look, than: Look | None) -> bool:
+    return than is None or _worth(look) > _worth(than)
+
+
+def _worth(look: Look) -> tuple[bool, ...]:
+    """A difference that nobody explains tells most; then a regular file with a birth time, in a case that passed.
+
+    Of looks at the file system the plain one is shown, on the share itself.
+    """
+    result, comparison = look
+    fields = {_plain(field.name): field for field in comparison.fields}
+    mode = fields.get("mode")
+    regular = mode is None or (mode.outside.isdigit() and stat.S_ISREG(int(mode.outside)))
+    return (
+        not comparison.ok and result.verdict == "fail",
+        len(fields) > 8,
+        result.verdict == "pass",
+        regular,
+        "btime_ns" in fields and fields["btime_ns"].outside not in ("0", ""),
+        ":" not in comparison.path and result.family in ("stat", "statfs"),
+        result.mount == "cache=none",
+    )
+
+
+def _where(look: Look) -> str:
+    result, comparison = look
+    where = f" on {result.mount}" if result.mount else ""
+    after = f" after call {comparison.after_call}" if comparison.after_call else ""
+    made = next((call for call in result.calls if call.index == comparison.after_call), None)
+    did = f" ({made.vantage}: {made.op} {' '.join(made.args)[:40]})" if made is not None else ""
+    return f"{result.id}{where}, {comparison.path}{after}{did}"
+
+
+def _stat_lines(comparison: Comparison) -> Iterator[str]:
+    fields = {_plain(field.name): field for field in comparison.fields}
+    yield _row("", "inside (guest)", "outside (host)", "")
+    for label, name in _STAT:
+        if name == "uid/gid":
+            pair = [fields.get("uid"), fields.get("gid")]
+            if all(pair):
+                uid, gid = pair
+                assert uid is not None and gid is not None
+                inside, outside = f"{uid.inside}/{gid.inside}", f"{uid.outside}/{gid.outside}"
+                yield _row(label, inside, outside, _mark(uid) or _mark(gid))
+            continue
+        field = fields.get(name)
+        if field is None:
+            yield from [_row(label, "-", "not asked for by this look", "")] if name == "btime_ns" else []
+            continue
+        yield _row(label, _shown(name, field.inside), _shown(name, field.outside), _mark(field))
+
+
+def _df_lines(comparison: Comparison) -> Iterator[str]:
+    fields = {field.name: field for field in comparison.fields}
+    sizes = fields.get("f_frsize")
+    yield _row("", "inside (guest)", "outside (host)", "")
+    for label, name in _DF:
+        if (field := fields.get(name)) is None:
+            continue
+        inside, outside = field.inside, field.outside
+        mark = "" if field.equal else _mark(field)
+        if name in _IN_BLOCKS and sizes is not None:
+            numbers = [_bytes(field.inside, sizes.inside), _bytes(field.outside, sizes.outside)]
+            if None not in numbers:
+                one, other = (number or 0 for number in numbers)
+                inside, outside = f"{one:,} bytes", f"{other:,} bytes"
+                same = abs(one - other) <= int(sizes.inside)
+                mark = "< 1 block" if same and field.tolerated else mark
+        yield _row(label, inside, outside, mark)
+
+
+def _bytes(blocks: str, size: str) -> int | None:
+    return int(blocks) * int(size) if blocks.isdigit() and size.isdigit() else None
+
+
+def _row(label: str, inside: str, outside: str, mark: str) -> str:
+    return ascii_only(f"  {label:<12} {inside[:26]:<26} {outside[:26]:<26} {mark}".rstrip())[:78]
+
+
+def _mark(field: FieldComparison) -> str:
+    """DIFFERS, or a mark that says why a difference is none."""
+    if field.tolerated is None:
+        return "" if field.equal else "DIFFERS"
+    return {"identity": "(**)", "informational": "(*)"}.get(field.rule, "(***)")
+
+
+def _notes(comparison: Comparison) -> Iterator[str]:
+    """What the marks of these fields mean."""
+    marks = {_mark(field): field.tolerated for field in comparison.fields}
+    said = {
+        "(*)": "(*) shown, not judged",
+        "(**)": "(**) numbers of the guest's own: equal stayed equal",
+        "(***)": f"(***) let pass: {marks.get('(***)')}",
+    }
+    if shown := [text for mark, text in said.items() if mark in marks]:
+        yield from wrapped("; ".join(shown), "  ")
+
+
+def _shown(name: str, value: str) -> str:
+    if not value.lstrip("-").isdigit():
+        return value
+    if name == "mode":
+        return f"{int(value):07o} {stat.filemode(int(value))}"
+    if name.endswith("_ns"):
+        number = int(value)
+        if number == 0 and name == "btime_ns":
+            return "-"
+        try:
+            day = datetime.fromtimestamp(number // 10**9, UTC)
+        except (OverflowError, ValueError, OSError):
+            return value
+        return f"{day:%b %d %H:%M:%S}.{number % 10**9:09d}"
+    return value
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("stx_").removeprefix("st_")

@@ -1,0 +1,219 @@
+"""The verdict in numbers, SCOPE, what is not supported, what may differ and what could not be driven."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from conformance.evidence.models import CaseResult
+from conformance.evidence.overview import Overview, by_reason, count
+from conformance.reports.message_matrix import CALL_LAYERS, NEVER_SENT
+from conformance.reports.ticket.layout import Section, labelled, named, sentence, wrapped
+from protocol.messages import BY_NAME
+
+_REQUESTS = tuple(name for name in BY_NAME if name.startswith("T") and name != "Tlerror")
+_ANSWERED = re.compile(r"(T\w+)(?: -> (\w+))?")
+_FEW = 5
+_REFUSALS = frozenset({"EOPNOTSUPP", "ENOSYS"})
+
+
+def verdict(seen: Overview, against: list[str]) -> Section:
+    """The first thing an approver reads; `against` says how the run compares with an earlier one."""
+    e, counts = seen.record.environment, seen.counts
+    declared = severities(seen["known"])
+    wrong = counts["fail"] + counts["fixed"]
+    whole = {
+        True: "Run complete",
+        False: "The run did not come to its end",
+    }[not (seen.record.interrupted or seen.not_run)]
+    numbers = [
+        f"{wrong} unexpected",
+        counts["fail"] and f"{counts['fail']} FAIL ({severities(seen['fail'])})",
+        counts["fixed"] and f"{counts['fixed']} declared to fail and PASS",
+        f"{counts['error']} errors",
+        f"{counts['pass']} pass",
+        counts["known"] and f"{counts['known']} fail as declared ({declared})",
+        counts["varies"] and f"{counts['varies']} may differ",
+        counts["unsupported"] and f"{counts['unsupported']} declared lacks",
+        counts["guest"] and f"{counts['guest']} decided by the guest's kernel alone",
+        counts["undrivable"] and f"{counts['undrivable']} not drivable",
+    ]
+    total = count(len(seen.record.results), "case")
+    version = f", {e.target_version}" if e.target_version else ""
+    lines = wrapped(
+        f"VERDICT: {seen.sentence}. {e.target_title or e.target}{version}, {total}: "
+        f"{sentence(str(n) for n in numbers if n)}. {whole}. Gate: exit status {seen.status}."
+    )
+    for said in against:
+        lines += wrapped(said)
+    return Section("", lines)
+
+
+def severities(results: Iterable[CaseResult]) -> str:
+    """`73 must, 12 linux`."""
+    found = Counter(result.severity for result in results)
+    return sentence(f"{found[name]} {name}" for name in ("must", "linux", "varies") if found[name])
+
+
+def scope(seen: Overview) -> Section:
+    """What ran, what did not, on which mounts, and how closely it was looked."""
+    results = seen.record.results
+    layers = Counter(result.layer for result in results)
+    families = len({(result.layer, result.family) for result in results})
+    ran = sentence(f"{layer} {number}" for layer, number in layers.items())
+    lines = labelled("run", f"cases of layers {ran}, in {count(families, 'family', 'families')}")
+    lines += labelled("not run", _not_run(seen))
+    mounts = Counter(result.mount for result in results if result.mount)
+    listed = [f"{mount} {number}" for mount, number in mounts.most_common()]
+    lines += labelled("mounts", sentence(listed[:4]) + (f" and {len(listed) - 4} more" if len(listed) > 4 else ""))
+    lines += labelled("looked", _looked(seen))
+    lines += labelled("9P", _messages(seen))
+    lines += labelled("decided", _decided(seen))
+    return Section("SCOPE", lines, least=8) if results else Section("")
+
+
+def _not_run(seen: Overview) -> str:
+    e = seen.record.environment
+    parts = []
+    if e.scope is not None:
+        parts += [f"layer {name} ({number} case functions)" for name, number in e.scope.layers_not_run.items()]
+        if e.scope.partial:
+            chosen = [f"family {name}" for name in e.scope.families]
+            chosen += [f"-k {e.scope.expression!r}"] if e.scope.expression else []
+            parts.append(f"all that is not chosen by {sentence(chosen)}")
+        if "vfs" in e.scope.layers and e.scope.mounts != ["all"]:
+            asked = sentence(e.scope.mounts) or "the default set"
+            parts.append(f"mounts: {asked}, not the {e.scope.mounts_in_matrix} of --mounts all")
+    parts += [f"{e.left_out} cases that the guest's kernel decides alone"] if e.left_out else []
+    parts += [f"{count(seen.not_run, 'case')} selected and without a result"] if seen.not_run else []
+    return sentence(parts, "; ")
+
+
+def _looked(seen: Overview) -> str:
+    results = seen.record.results
+    calls = sum(len(result.calls) for result in results)
+    comparisons = sum(len(result.comparisons) for result in results)
+    fields = sum(len(c.fields) for result in results for c in result.comparisons)
+    held = sum(any(call.control_result is not None for call in result.calls) for result in results)
+    parts = [f"{calls:,} calls"] if calls else []
+    if comparisons:
+        parts.append(f"{comparisons:,} comparisons inside against outside, {fields:,} fields judged")
+        if seen.looks.differing:
+            let, differing = seen.looks.let_pass, seen.looks.differing
+            parts.append(f"{differing:,} times an exact field differed, {let:,} of them let pass with a reason")
+        if seen.looks.uncompared:
+            missing, changing = seen.looks.uncompared, seen.looks.changing
+            parts.append(f"{missing:,} of {changing:,} changing calls compared only at the next look")
+    if held:
+        parts.append(f"{held} cases first held on the guest's own file system")
+    return sentence(parts, "; ")
+
+
+def _decided(seen: Overview) -> str:
+    """Who decided the passes."""
+    passed = seen["pass"]
+    informed = sum(result.decided_by == "informed" for result in passed)
+    if not passed or not (informed or seen.counts["guest"]):
+        return ""
+    parts = [
+        f"the device {len(passed) - informed:,} passes, the guest's kernel {informed:,} on what the device answered"
+    ]
+    parts += [f"{seen.counts['guest']} by that kernel alone"] if seen.counts["guest"] else []
+    return sentence(parts)
+
+
+def _messages(seen: Overview) -> str:
+    inside, raw = _crossed(seen, mounted=True), _crossed(seen, mounted=False)
+    total = sum(inside.values()) + sum(raw.values())
+    if not total:
+        return "this target gives no trace: which messages crossed is not known" if seen.record.results else ""
+    requests = [name for name in _REQUESTS if inside[name] or raw[name]]
+    parts = [f"{total:,} messages seen to cross, {len(requests)} of the {len(_REQUESTS)} requests of 9P2000.L"]
+    if raw and (only := [name for name in _REQUESTS if raw[name] and not inside[name]]) and inside:
+        parts.append(f"{sentence(only)} from raw frames only, not from the guest's kernel")
+    demand = sum(not result.covers for result in seen["pass"])
+    parts += [f"{demand} of the {len(seen['pass'])} passes demand no message"] if demand else []
+    return sentence(parts, "; ")
+
+
+def _crossed(seen: Overview, *, mounted: bool) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for result in seen.record.results:
+        if (result.layer in CALL_LAYERS) is mounted:
+            counted.update(result.message_counts)
+    return counted
+
+
+def unsupported(seen: Overview, *, whole: bool) -> Section:
+    """Operations that this implementation lacks, by message, as one would say it in a ticket."""
+    refused: Counter[str] = Counter()
+    answered: Counter[str] = Counter()
+    for result in seen.record.results:
+        for call in result.calls:
+            for message in call.messages:
+                if (found := _ANSWERED.match(message)) is not None:
+                    answered[found[1]] += 1
+                    refused[found[1]] += found[2] in _REFUSALS
+    lines: list[str] = []
+    lacking = [name for name, number in refused.items() if number == answered[name] > 0]
+    if lacking:
+        lines += wrapped(f"{sentence(sorted(lacking))}: refused each time", "  ", "    ")
+    for name, value in seen.record.environment.other.items():
+        if name == "messages not implemented":
+            lines += wrapped(f"by raw frames: {value}", "  ", "    ")
+    for reason, having in by_reason(seen["unsupported"]):
+        ids = named(r.case_id for r in having)
+        why = reason if whole else first_sentence(reason, 70)
+        lines += wrapped(f"{why}: {count(len(having), 'case')}, {ids}", "  ", "    ")
+    crossed = _crossed(seen, mounted=True) + _crossed(seen, mounted=False)
+    if crossed and (
+        xattr := [name for name in ("Txattrwalk", "Txattrcreate") if crossed[name] and name not in lacking]
+    ):
+        numbers = sentence(f"{name} crossed {crossed[name]:,} times" for name in xattr)
+        lines += wrapped(f"Extended attributes are supported: {numbers}", "  ", "    ")
+    if crossed and (never := [name for name in _REQUESTS if not crossed[name]]):
+        why = "this guest's kernel never sends them" if all(name in NEVER_SENT for name in never) else "not tested"
+        lines += wrapped(f"Never seen: {sentence(never)}: {why}", "  ", "    ")
+    return Section("NOT SUPPORTED BY THIS IMPLEMENTATION, or not seen", lines, least=4)
+
+
+def varying(seen: Overview, *, whole: bool) -> Section:
+    """Differences between implementations that no rule forbids: each, or where there are many their ids."""
+    groups: dict[str, list[CaseResult]] = {}
+    for result in seen["varies"]:
+        groups.setdefault(result.case_id, []).append(result)
+    lines: list[str] = []
+    if len(groups) > _FEW and not whole:
+        lines = wrapped(named((r.case_id for r in seen["varies"]), 1000), "  ")
+        groups.clear()
+    for results in groups.values():
+        number = f" ({len(results)})" if len(results) > 1 else ""
+        said = f"{results[0].case_id}{number}: {first_sentence(results[0].requirement, 64)}"
+        lines += wrapped(said, "  ", "    ")
+    return Section(f"MAY DIFFER ({len(seen['varies'])}): recorded, never a failure", lines, least=2, tight=True)
+
+
+def undrivable(seen: Overview, *, whole: bool) -> Section:
+    """What this guest, link or host cannot express: by reason, with the cases in the whole text."""
+    lines: list[str] = []
+    if not whole:
+        groups = by_reason(seen["undrivable"])
+        parts = [f"{len(having)} {first_sentence(reason, 44)}" for reason, having in groups[:_FEW]]
+        parts += [f"and {len(groups) - _FEW} reasons more"] if len(groups) > _FEW else []
+        heading = f"NOT DRIVABLE HERE ({len(seen['undrivable'])})"
+        return Section(heading, wrapped(sentence(parts, "; "), "  "), least=2, tight=True)
+    for reason, having in by_reason(seen["undrivable"]):
+        said = f"{count(len(having), 'case')}: {reason}; {named((r.case_id for r in having), 1000)}"
+        lines += wrapped(said, "  ", "    ")
+    return Section(f"NOT DRIVABLE HERE ({len(seen['undrivable'])})", lines, least=2)
+
+
+def first_sentence(text: str, most: int) -> str:
+    """The beginning of a text up to the end of its first sentence, cut between words where that is too long."""
+    text = " ".join(text.split())
+    found = re.match(r"(.+?[^.A-Z])\.(?: |$)", text)
+    text = found[1] if found else text.removesuffix(".")
+    if len(text) <= most:
+        return text
+    return text[: most - 3].rsplit(" ", 1)[0].rstrip(",;:") + "..."

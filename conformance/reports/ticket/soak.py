@@ -1,0 +1,77 @@
+"""SOAK: what a soak run's report.json says, as lines of the ticket. Read as data: the soak itself is not needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from conformance.errors import UsageError
+from conformance.evidence.overview import count, duration
+from conformance.reports.ticket.layout import Section, labelled, sentence
+
+_SCHEMA = 1
+_FEW = 4
+
+
+def soak(run_dir: Path, *, whole: bool) -> Section:
+    """The block; `whole` has the reason of every question that is open.
+
+    Raises UsageError where `run_dir` holds no report of a soak run."""
+    path = run_dir / "report.json"
+    try:
+        data = json.loads(path.read_bytes())
+        assert isinstance(data, dict)
+    except FileNotFoundError:
+        raise UsageError(f"no soak report {path}: `assay9 soak report {run_dir}` makes it") from None
+    except (OSError, ValueError, RecursionError, AssertionError):
+        raise UsageError(f"{path} is no report of a soak run: `assay9 soak report {run_dir}` makes it anew") from None
+    if data.get("schema", 0) > _SCHEMA:
+        raise UsageError(f"{path} has schema {data['schema']}, this assay9 reads up to {_SCHEMA}: use a newer one")
+    try:
+        return Section("SOAK", _lines(run_dir, data, whole), least=6)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise UsageError(f"{path} is damaged: `assay9 soak report {run_dir}` makes it anew") from None
+
+
+def _lines(run_dir: Path, data: dict[str, Any], whole: bool) -> list[str]:
+    judgements: list[dict[str, Any]] = data["judgements"]
+    by = {verdict: [j for j in judgements if j["verdict"] == verdict] for verdict in ("fail", "unknown", "pass")}
+    loaded = sum(
+        float(i["seconds"]) for i in data.get("iterations", []) if i.get("outcome") in ("pass", "fail", "error")
+    )
+    jobs = max(1, len(data["work"]))
+    lines = labelled("run", f"{data['run']}: {_verdict(data['verdict'], len(by['unknown']), len(judgements))}")
+    lines += labelled("target", sentence([data["plan"]["target"], str(data["environment"].get("target_version", ""))]))
+    lines += labelled(
+        "load", f"{duration(loaded / jobs)} of load in each of {count(jobs, 'workload')}, set-up and gaps not counted"
+    )
+    for work in data["work"]:
+        counts = sentence(f"{number} {outcome}" for outcome, number in sorted(work["counts"].items()))
+        units = f", {work['ops']:,.0f} units of work" if work.get("ops") else ""
+        lines += labelled("", f"{work['workload']}: {counts or 'none ended'}{units}")
+    faults = sorted({d["name"] for d in data.get("disturbances", [])})
+    lines += labelled("faults", sentence(faults) or "none injected")
+    for judgement in [*by["fail"], *(by["unknown"] if whole else [])]:
+        what = "FAIL" if judgement["verdict"] == "fail" else "open"
+        lines += labelled(what, f"{judgement['name']}: {judgement['reason']}")
+    if not whole:
+        names = [str(j["name"]) for j in by["unknown"]]
+        more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+        lines += labelled("open", sentence(names[:_FEW]) + more)
+    lines += labelled("hold", sentence(str(j["name"]) for j in by["pass"]))
+    journal = next((file for file in (run_dir / "journal.sqlite", run_dir / "journal.db") if file.exists()), None)
+    if journal is not None:
+        with journal.open("rb") as file:
+            lines += labelled("journal", hashlib.file_digest(file, "sha256").hexdigest())
+    return lines
+
+
+def _verdict(verdict: str, unknown: int, total: int) -> str:
+    if verdict == "fail":
+        return "FAIL"
+    if verdict == "pass" and not unknown:
+        return "PASS"
+    what = "nothing wrong was seen" if verdict == "pass" else "no verdict"
+    return f"{what}, {unknown} of {total} questions open"

@@ -1,0 +1,72 @@
+"""`rti.txt`: verdict, what was tested, scope, what was seen, failures by owner, soak, how to see it again.
+
+Everything else is in the HTML page; `full` puts it here, too, and lifts the limit of lines.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from conformance.evidence.models import Record
+from conformance.evidence.overview import Overview, overview
+from conformance.reports.ticket import beside, failures, full, scope, tested
+from conformance.reports.ticket.layout import LINES, Section, fitted
+from conformance.reports.ticket.soak import soak as soak_block
+
+_DETAIL = (60, 40, 30, 25, 20, 16, 13, 10, 8, 6, 4, 3, 2, 1)
+"""Entries of known failures that are told with their reasons: as many as there is room for."""
+
+
+def text(record: Record, run_dir: Path | None = None, *, whole: bool = False, soak: Path | None = None) -> str:
+    """The text. `run_dir` names the place of the evidence; `soak` is the directory of a soak run to add.
+
+    Raises UsageError where `soak` is no soak run.
+    """
+    seen = overview(record)
+    for detailed in (None,) if whole else _DETAIL:
+        made = fitted(_sections(seen, run_dir, soak, detailed), None)
+        if whole or made.count("\n") <= LINES:
+            return made
+    return fitted(_sections(seen, run_dir, soak, 0), LINES)
+
+
+def _sections(seen: Overview, run_dir: Path | None, soak: Path | None, detailed: int | None) -> list[Section]:
+    """All of them; of so many known failures the reason, None for the whole text."""
+    whole = detailed is None
+    block = (
+        [soak_block(soak, whole=whole)]
+        if soak is not None
+        else [Section("SOAK", ["  none given (--soak RUN adds one)"])]
+    )
+    return [
+        scope.verdict(seen, _against(seen)),
+        failures.unexpected(seen, {}),
+        failures.errors(seen),
+        tested.tested(seen),
+        scope.scope(seen),
+        *beside.beside(seen),
+        scope.unsupported(seen, whole=whole),
+        *failures.known(seen, detailed),
+        scope.varying(seen, whole=whole),
+        scope.undrivable(seen, whole=whole),
+        *([full.table(seen), full.let_pass(seen), full.machines(seen)] if whole else []),
+        *block,
+        tested.reproduce(seen, failures.one_case(seen)),
+        tested.kept_at(seen, run_dir),
+    ]
+
+
+def write_text(record: Record, path: Path, *, soak: Path | None = None) -> None:
+    """Write the text; the evidence is said to be where `path` is."""
+    path.write_text(text(record, path.absolute().parent, soak=soak), encoding="ascii")
+
+
+def _against(seen: Overview) -> list[str]:
+    earlier = seen.record.earlier
+    if earlier is None:
+        return ["Against an earlier run: none of this target is here; no baseline was given."]
+    return [
+        f"Against {earlier.run}: of {earlier.compared:,} cases that both selected, {earlier.judged_then:,} judged the "
+        f"target then and {earlier.judged_now:,} now; {len(earlier.no_longer)} no longer, "
+        f"{len(earlier.known_otherwise)} known for another reason."
+    ]
