@@ -111,8 +111,12 @@ class RunPlugin:
             "export": config.getoption("--export"),
             "link": config.getoption("--link"),
         }
-        if self.controls and not preflight.vouched():
-            preflight.check(self._request())
+        if self.controls:
+            if not preflight.vouched():
+                preflight.check(self._request())
+            for option, file in (("--junitxml", config.option.xmlpath), ("--log-file", config.option.log_file)):
+                if file:  # words of pytest's own, of which it would complain when the run is over
+                    preflight.check_file(Path(file), option)
         self.run_dir = Path(worker["assay9_run_dir"]) if worker else Path()
         self.messages = str(worker["assay9_messages"]) if worker else ""
         """Where a worker sends what it has to say."""

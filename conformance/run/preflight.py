@@ -170,14 +170,29 @@ def check_environment() -> None:
 
 def check_results(results: Path) -> None:
     """Refuse a directory for results in which no file can be made. Raises UsageError. It is left as it was found."""
-    made: list[Path] = []
-    what = f"--results {shown(str(results))}"
+    _check_can_be_made(results, f"--results {shown(str(results))}")
+
+
+def check_file(file: Path, option: str) -> None:
+    """Refuse a file that an option names and that cannot be written. Raises UsageError. It is left as it was found."""
+    what = f"{option} {shown(str(file))}"
     try:
-        missing = [path for path in (results, *results.parents) if not path.exists()]
+        if file.exists():
+            file.open("ab").close()
+            return
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{what}: it cannot be written ({_why(error)})") from None
+    _check_can_be_made(file.parent, what)
+
+
+def _check_can_be_made(directory: Path, what: str) -> None:
+    made: list[Path] = []
+    try:
+        missing = [path for path in (directory, *directory.parents) if not path.exists()]
         for path in reversed(missing):
             path.mkdir()
             made.append(path)
-        _check_writable(results, what)
+        _check_writable(directory, what)
     except (OSError, ValueError) as error:
         raise UsageError(f"{what}: nothing can be written there ({_why(error)})") from None
     finally:

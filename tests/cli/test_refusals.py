@@ -355,6 +355,12 @@ PROCESSES = [
     (["run", "./mine.toml"], "unknown case 'NODE-9999'"),
     (["run", "local", "--layr", "vfs"], "unknown option '--layr': did you mean '--layer'?"),
     (["run", "local", "--maxfail=x"], "argument --maxfail: invalid int value: 'x'"),
+    (
+        ["run", "local", "--junitxml", "/proc/x/junit.xml"],
+        "/proc/x/junit.xml': nothing can be written",
+    ),
+    (["run", "local", "--junitxml", "mine.toml/junit.xml"], "--junitxml 'mine.toml/junit.xml': nothing can be written"),
+    (["run", "local", "--log-file", "/proc/version"], "--log-file '/proc/version': it cannot be written"),
     (["run", "local", "-m", "slow"], "-m chooses by marks, which cases do not have"),
     (["run", "local", "-W", "nonsense"], "nonsense"),
     (["run", "local", "test_open.py"], "no file test_open.py: after the target come only options"),
