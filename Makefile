@@ -8,12 +8,12 @@ help:
 	@echo "make conformance  set everything up, then test QEMU's virtio-9p (all layers)"
 	@echo "make test         set everything up, then the project's own tests, one guest booted"
 	@echo "make test-long    set everything up, then the long proofs that make test leaves out (marker: long)"
-	@echo "make check        lint, types, import contracts, self-tests without a guest (seconds)"
+	@echo "make check        lint, words, types, import contracts, self-tests without a guest (seconds)"
 	@echo "make setup        only the set-up"
 	@echo "make servers      setup, and diod and nfs-ganesha for the wire layer's targets of these names"
 	@echo "make servers-more  setup, and p9ufs and crosvm's server in the cache, for targets p9ufs and crosvm-p9"
 	@echo "make v86          setup, and the emulator v86 with its guest, for targets v86 and reference-v86"
-	@echo "make lock         write requirements.lock anew"
+	@echo "make lock         write requirements.lock again"
 
 setup:
 	@./setup.sh
@@ -34,6 +34,7 @@ conformance: setup
 test: setup
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check -q .
+	@.venv/bin/codespell
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 	@.venv/bin/pytest tests -q $(PARALLEL) -m "not long" $(ARGS)
@@ -45,6 +46,7 @@ check:
 	@./setup.sh --no-image
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check -q .
+	@.venv/bin/codespell
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 	@.venv/bin/pytest tests -q $(PARALLEL) -m "not guest and not long" $(ARGS)

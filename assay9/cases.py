@@ -25,7 +25,7 @@ from conformance.run import preflight
     type=click.Path(path_type=Path),
     metavar="RUN",
     help="With --matrix: how often each message crossed in that run, by its trace; exit status 1 when one "
-    "that a case covers, and nobody says why not, never did.",
+    "that a case covers never did, unless a declared reason explains it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def cases(layer: str | None, family: str | None, show_matrix: bool, proof: Path | None, as_json: bool) -> None:

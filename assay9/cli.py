@@ -1,4 +1,4 @@
-"""The command `assay9`: composes the packages, holds nothing else."""
+"""The command `assay9`: composes the packages and contains nothing else."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def cli() -> None:
     """Conformance and soak tests for virtio-9p (9P2000.L) shares.
 
     \b
-    assay9 doctor                    what this machine has and lacks
+    assay9 doctor                    what this machine has, and what is missing
     assay9 run qemu                  every VFS call from a guest, on QEMU's own virtio-9p
-    assay9 run qemu -k rename -x     pytest's own habits work
+    assay9 run qemu -k rename -x     pytest's own options work
     assay9 run diod --layer wire     raw 9P against a server
     assay9 cases --matrix            which 9P message is covered by which case
-    assay9 report latest             the reports of a run, again
+    assay9 report latest             write the reports of a run again
 
     Exit status: 0 nothing unexpected, 1 unexpected failure or unexpected pass, 2 usage,
     3 the infrastructure failed (worth a retry), 130 and 143 interrupted.
@@ -97,13 +97,13 @@ def main() -> int:
     except InfrastructureError as e:
         click.echo(f"assay9: {e}", err=True)
         return INFRASTRUCTURE
-    except BrokenPipeError:  # whoever reads the output has seen enough: `assay9 cases | head`
+    except BrokenPipeError:  # the reader of the output closed it: `assay9 cases | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as e:
         ended = e.code
     except Exception as e:
-        # The one place that stands between a defect of ours and the user. What breaks because of a signal is none.
+        # The one place where a defect of ours becomes a line for the user. What a signal breaks is not a defect.
         if signals.received() is not None:
             raise
         click.echo(unexpected(e), err=True)
@@ -112,5 +112,5 @@ def main() -> int:
 
 
 def _in_a_thread(seen: threading.ExceptHookArgs) -> None:
-    """What nobody expected in another thread: the command goes on, and the line says what it lacks."""
+    """Report an unexpected exception of another thread in one line; the command goes on."""
     click.echo(unexpected(seen.exc_value or RuntimeError("a thread ended")), err=True)

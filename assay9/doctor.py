@@ -1,4 +1,4 @@
-"""`assay9 doctor`: what this machine has and lacks, and what to do about it."""
+"""`assay9 doctor`: what this machine has, what is missing, and what to do about it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ SERVERS = PACKAGES.with_name("packages-servers.apt")
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Without the probe that boots a kernel under KVM.")
-@click.option("--verify", is_flag=True, help="Look at every byte of what the cache holds (seconds).")
+@click.option("--quick", is_flag=True, help="Skip the probe that boots a kernel under KVM.")
+@click.option("--verify", is_flag=True, help="Check every byte in the cache (seconds).")
 def doctor(quick: bool, verify: bool) -> None:
-    """Say what this machine has and lacks for a run, each lack with its remedy.
+    """Show what this machine has for a run and what is missing, each missing thing with its remedy.
 
     Exit status 0 when a default run can start, 3 when something that it needs is missing.
     """
     missing = False
-    with shown("looking at this machine"):
+    with shown("checking this machine"):
         seen = [*packages(PACKAGES), *packages(SERVERS, needed=False), *probes(quick=quick, verify=verify)]
     for probe in seen:
-        mark = "ok  " if probe.ok else "LACK" if probe.needed else "note"
-        click.echo(f"{mark}  {probe.name:<22} {probe.detail}")
+        mark = "ok" if probe.ok else "missing" if probe.needed else "note"
+        click.echo(f"{mark:<7}  {probe.name:<22} {probe.detail}")
         if not probe.ok and probe.remedy:
-            click.echo(f"      {'':<22} -> {probe.remedy}")
+            click.echo(f"         {'':<22} -> {probe.remedy}")
         missing = missing or (probe.needed and not probe.ok)
     raise SystemExit(3 if missing else 0)
 

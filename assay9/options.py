@@ -1,4 +1,4 @@
-"""Options of commands: shown in groups by --help, and refused in one line where a value is none at all."""
+"""Command options: --help shows them in groups, and an empty value is refused in one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 
 class Word(click.ParamType[str]):
-    """A word of the user's: not empty, one line."""
+    """A string on the command line: not empty, one line."""
 
     name = "text"
 
@@ -16,9 +16,9 @@ class Word(click.ParamType[str]):
         """See click.ParamType."""
         text = str(value)
         if not text.strip():
-            self.fail("a value is wanted, and none is given", param, ctx)
+            self.fail("the value is empty: give one", param, ctx)
         if "\0" in text or "\n" in text:
-            self.fail(f"{text!r} is no word on one line", param, ctx)
+            self.fail(f"{text!r} has more than one line", param, ctx)
         return text
 
 

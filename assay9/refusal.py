@@ -1,4 +1,4 @@
-"""What the user sees when something goes wrong: one line, and for what nobody expected a file with the details."""
+"""What the user sees when something goes wrong: one line, and a file with the details of an unexpected error."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def refused(error: click.ClickException) -> str:
 
 
 def _spelt(error: click.BadParameter) -> str:
-    """The option or argument as the command line has it."""
+    """The option or argument as the command line spells it."""
     names = error.param.opts if isinstance(error.param, click.Option) else [str(error.param_hint or "the argument")]
     return max(names, key=len)
 
 
 def unexpected(error: BaseException) -> str:
-    """One line for an exception that nobody expected. Its traceback is kept in a file, which the line names."""
+    """One line for an unexpected exception. Its traceback is kept in a file, which the line names."""
     kept = _keep(error)
-    where = f"the details are in {kept}" if kept else "its details could not be kept: no directory can be written"
+    where = f"the details are in {kept}" if kept else "its details could not be kept: no directory is writable"
     if isinstance(error, OSError) and error.strerror:
         named = f": {error.filename}" if error.filename else ""
-        return f"assay9: the machine refuses a call: {error.strerror}{named}; {where}"
+        return f"assay9: a system call failed: {error.strerror}{named}; {where}"
     said = " ".join(str(error).split())[:200]
     return (
         f"assay9: internal error, a defect of assay9 and not of the target: {type(error).__name__}"
@@ -59,7 +59,7 @@ def unexpected(error: BaseException) -> str:
 
 
 def _keep(error: BaseException) -> Path | None:
-    """Write the traceback beside the command line and versions; where."""
+    """Write the traceback with the command line and the versions; the path of that file."""
     text = "\n".join(
         [
             f"assay9 {version('assay9')}, Python {platform.python_version()}, {platform.platform()}",

@@ -1,4 +1,4 @@
-"""`assay9 run`: check what is asked for, then hand it to pytest."""
+"""`assay9 run`: check the request, then pass it to pytest."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ option = functools.partial(click.option, cls=GroupedOption)
     multiple=True,
     type=WORD,
     group=_SELECT,
-    help="Only this layer: vfs, property, wire, ring (repeatable). Default: all that the target can drive, or "
+    help="Only this layer: vfs, property, wire, ring (repeatable). Default: all layers of the target, or "
     "those that its TOML names.",
 )
 @option(
@@ -56,7 +56,7 @@ option = functools.partial(click.option, cls=GroupedOption)
     "every",
     is_flag=True,
     group=_SELECT,
-    help="Also the cases that the guest's kernel decides alone: no server can fail them. -k finds them, too.",
+    help="Include the cases that the guest's kernel decides alone: no server can fail them. -k selects them, too.",
 )
 @option(
     "--mount",
@@ -64,7 +64,7 @@ option = functools.partial(click.option, cls=GroupedOption)
     multiple=True,
     group=_SHARE,
     metavar="OPTIONS",
-    help="Mount so, e.g. cache=mmap,msize=8192,access=user,posixacl (repeatable).",
+    help="Mount options, e.g. cache=mmap,msize=8192,access=user,posixacl (repeatable).",
 )
 @option(
     "--mounts",
@@ -79,7 +79,7 @@ option = functools.partial(click.option, cls=GroupedOption)
     "--control",
     type=click.Choice(["first", "never"]),
     group=_SHARE,
-    help="first (the default): a case must hold on the guest's native file system before it is tried.",
+    help="first (the default): a case must hold on the guest's native file system before it runs on the share.",
 )
 @option("--qemu", type=WORD, group=_QEMU, metavar="PATH", help="The QEMU to test instead of the target's own.")
 @option(
@@ -89,7 +89,7 @@ option = functools.partial(click.option, cls=GroupedOption)
     multiple=True,
     group=_QEMU,
     metavar="ARG",
-    help="A further argument for it, e.g. -L, then its directory (repeatable).",
+    help="One more argument for QEMU, e.g. -L, then its directory (repeatable).",
 )
 @option(
     "--guest",
@@ -119,7 +119,7 @@ option = functools.partial(click.option, cls=GroupedOption)
     type=WORD,
     group=_SERVER,
     metavar="ADDRESS",
-    help="Of targets socket and vhost-user: HOST:PORT, or the path of a unix socket.",
+    help="For targets socket and vhost-user: HOST:PORT, or the path of a unix socket.",
 )
 @option("--aname", type=WORD, group=_SERVER, metavar="NAME", help="The name to attach to.")
 @option("--export", type=WORD, group=_SERVER, metavar="DIR", help="The exported directory, if it is on this host.")
@@ -136,7 +136,7 @@ option = functools.partial(click.option, cls=GroupedOption)
     type=click.IntRange(1, 64),
     group=_RUN,
     metavar="N",
-    help="Guests or servers at a time. Default: one per core, at most four.",
+    help="Guests or servers that run at a time. Default: one per core, at most four.",
 )
 @option(
     "--results",
@@ -145,7 +145,7 @@ option = functools.partial(click.option, cls=GroupedOption)
     show_default=True,
     group=_RUN,
     metavar="DIR",
-    help="Where run directories go.",
+    help="The directory for run directories.",
 )
 @option(
     "--build-id",
@@ -155,7 +155,7 @@ option = functools.partial(click.option, cls=GroupedOption)
     help="The change under test, for the record: a commit, the number of a gate or build.",
 )
 @option("--base", type=WORD, group=_RUN, metavar="TEXT", help="What that change is based on, for the record.")
-@option("--allure", is_flag=True, group=_RUN, help="Write allure-results, too: some files for each case.")
+@option("--allure", is_flag=True, group=_RUN, help="Write allure-results, too: several files for each case.")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def run(
     target: str,
@@ -188,10 +188,10 @@ def run(
     TARGET is a name that `assay9 targets` lists, or the path of a TOML file of your own. Options that are not
     listed here are pytest's: -x, --lf, -v, --co, --durations=10, ...
 
-    Everything is checked before anything starts: what names nothing ends with exit status 2 and one line.
+    Everything is checked before anything starts: a name that does not exist ends with exit status 2 and one line.
     """
     if target.startswith("-"):
-        raise click.UsageError(f"a TARGET is wanted before options of pytest: assay9 run TARGET {target}")
+        raise click.UsageError(f"give a TARGET before options of pytest: assay9 run TARGET {target}")
     options: dict[str, Any] = {
         "qemu": qemu,
         "qemu_args": qemu_args,
@@ -204,7 +204,7 @@ def run(
         "export": export,
         "link": link,
     }
-    with shown("checking what is asked for"):
+    with shown("checking the command line"):
         from conformance.sut.spec import load  # noqa: PLC0415 - a second of imports that --help must not wait for
 
         loaded = load(target)
@@ -227,7 +227,7 @@ def run(
             )
         )
         import conformance.plugin  # noqa: F401, PLC0415 - as above
-    alone = keep_guest or loaded.server.get("program") == "vhost-user"  # somebody's device has one front end at a time
+    alone = keep_guest or loaded.server.get("program") == "vhost-user"  # a device has one front end at a time
     # A layer is a folder: collecting only the wanted ones saves a second for each of the others.
     folders = [str(index.CASES / layer) for layer in layers or default_layers(loaded)]
     arguments = [*folders, f"--target={target}", f"--results={results}", f"--mounts={matrix}"]
@@ -262,7 +262,7 @@ def _pytest(arguments: list[str], more: tuple[str, ...]) -> int:
 
     def say(e: pytest.UsageError, file: TextIO) -> None:
         """In place of pytest's own, which prints a usage text of several lines."""
-        said = next((str(text) for text in e.args if text), "pytest refuses these options")
+        said = next((str(text) for text in e.args if text), "pytest does not accept these options")
         _, _, wrong = said.rpartition(": error: ")
         lines = [line for line in wrong.splitlines() if not line.startswith(("  inifile:", "  rootdir:"))]
         click.echo(f"assay9: {' '.join(' '.join(lines).split())[:400]}", err=True)

@@ -1,4 +1,4 @@
-"""Where the program starts: signals are taken over first, and decide the exit status last.
+"""Where the program starts: signal handlers come first, and a signal decides the exit status.
 
 Nothing slow is imported above `main`: a signal while click, pytest or pydantic are being imported must end the program
 with its status and without a traceback. (`import re` of the installed script is all that comes before.)
@@ -29,10 +29,10 @@ def _status() -> int:
     except KeyboardInterrupt:
         return 130
     except BaseException as error:
-        # Whatever broke because of the signal: a pipe that was cut, a child that ended by the same Ctrl-C.
+        # The signal broke this: a pipe that closed, a child that the same Ctrl-C ended.
         if signals.received() is not None:
             return 0
-        if isinstance(error, Exception):  # most likely an installation that is not whole
+        if isinstance(error, Exception):  # most likely an incomplete installation
             sys.stderr.write(f"assay9: cannot start: {type(error).__name__}: {error}; run ./setup.sh again\n")
             return 3
         raise

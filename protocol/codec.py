@@ -29,7 +29,7 @@ class EncodeError(ValueError):
 
 
 class Header(NamedTuple):
-    """What stands at the start of every frame."""
+    """The fields at the start of every frame."""
 
     size: int
     """Length of the whole frame in bytes, these four included."""
@@ -75,7 +75,7 @@ def decode(frame: Buffer, dialect: Dialect = Dialect.L) -> Message:
     """The message that the one whole ``frame`` holds.  A payload is a view of ``frame``: copy it to keep it.
 
     Raises ProtocolError, and nothing else, for any other bytes: a size field that disagrees with the length,
-    a type that the dialect lacks, fields that end early or leave bytes over, a vector of more than sixteen.
+    a type that the dialect does not have, fields that end early or leave bytes over, a vector of more than sixteen.
     What is allocated is bounded by the length of the frame, whatever its counts claim.
     """
     view = frame if type(frame) is memoryview else memoryview(frame)

@@ -15,14 +15,14 @@ from protocol.fields import Absent, Dialect, Field, Kind, Late, u16
 
 @dataclass_transform(frozen_default=True)
 class _Declared:
-    """Tells type checkers that what derives from it is made a dataclass, by ``Registry.message``."""
+    """Shows type checkers that a class derived from it becomes a dataclass, by ``Registry.message``."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Message(_Declared):
-    """One 9P message, request or reply.  Fields stand in wire order, ``tag`` first."""
+    """One 9P message, request or reply.  Its fields are in wire order, ``tag`` first."""
 
     type: ClassVar[int]
     """type[1] on the wire."""
@@ -96,21 +96,21 @@ def _fields_of(cls: type[Message]) -> tuple[Field, ...]:
         marks: tuple[Any, ...] = getattr(hints[name], "__metadata__", ())
         kinds = [mark for mark in marks if isinstance(mark, Kind)]
         absents = [mark for mark in marks if isinstance(mark, Absent)]
-        lates = [mark for mark in marks if isinstance(mark, Late)]
+        late = [mark for mark in marks if isinstance(mark, Late)]
         if len(kinds) != 1:
             raise TypeError(f"{cls.__name__}.{name} is of no known kind")
         if found and found[-1].kind is Kind.DATA:
             raise TypeError(f"{cls.__name__}.{found[-1].name}: data must be the last field")
-        found.append(Field(name, kinds[0], absents[0] if absents else None, lates[0] if lates else None))
+        found.append(Field(name, kinds[0], absents[0] if absents else None, late[0] if late else None))
     if any(field.late and (field is not found[-1] or not all(f.kind.fixed for f in found)) for field in found):
         raise TypeError(f"{cls.__name__}: only the last of fixed-width fields may be late")
     return tuple(found)
 
 
 def _give_quick_init(cls: type[Message]) -> None:
-    """Set the slots directly instead of through ``object.__setattr__``: halves the price of making a message.
+    """Set the slots directly instead of through ``object.__setattr__``: this halves the cost of making a message.
 
-    A server makes two messages for every request, so the price shows.  The parameters stay those of
+    A server makes two messages for every request, so the cost shows.  The parameters stay those of
     ``dataclasses``.
     """
     names = ["tag", *(field.name for field in cls.fields)]

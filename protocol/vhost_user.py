@@ -3,7 +3,7 @@
 The rule of this module: layouts only, each declared once, as a class of annotated fields; sockets and descriptors are
 the business of the transports.  Integers are in the host's order, which here is little-endian.
 
-Source: QEMU's docs/interop/vhost-user.rst; the names of its sections stand with the declarations.
+Source: QEMU's docs/interop/vhost-user.rst; the declarations name its sections.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Generic, NamedTuple, TypeVar, get_type_hints
 from protocol.fields import Buffer, Kind, u32, u64
 
 if sys.byteorder != "little":
-    raise ImportError("vhost-user messages are in the host's byte order; only little-endian hosts were thought of")
+    raise ImportError("vhost-user messages are in the host's byte order; only little-endian hosts are supported")
 
 
 class Malformed(Exception):
@@ -67,7 +67,7 @@ DESCRIPTORS_MAX = 8
 
 
 class Header(NamedTuple):
-    """What stands before every body."""
+    """The header before every body."""
 
     request: u32
     flags: u32
@@ -111,7 +111,7 @@ class MemoryRegion(NamedTuple):
 
 
 class ConfigHead(NamedTuple):
-    """What stands before the bytes of a virtio device config space message."""
+    """The fields before the bytes of a virtio device config space message."""
 
     offset: u32
     size: u32
@@ -215,7 +215,7 @@ class ProtocolFeature(enum.IntEnum):
 
 
 class Request(enum.IntEnum):
-    """What a front end asks.  Those that this project has no use for are left out; they are refused alike."""
+    """Requests of a front end.  Those that this project does not use are left out and refused."""
 
     GET_FEATURES = 1
     SET_FEATURES = 2

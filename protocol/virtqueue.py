@@ -1,10 +1,10 @@
 """Virtqueues and the numbers around them: ring layouts, descriptor flags, feature and status bits.
 
-The rule of this module: what stands in shared memory and where, told once, for the device and for the drivers of the
-suite alike; nothing here reads or writes memory.  Integers are little-endian (VERSION_1; legacy devices use the
+The rule of this module: it declares the layout of shared memory once, for the device and for the suite's drivers;
+nothing here reads or writes memory.  Integers are little-endian (VERSION_1; legacy devices use the
 guest's order, which on every host that this project runs on is the same).
 
-Source: virtio 1.3; the section stands with each declaration.  The 9P device has no section of its own: its
+Source: virtio 1.3; each declaration names its section.  The 9P device has no section of its own: its
 configuration space and feature bit are those of Linux's include/uapi/linux/virtio_9p.h.
 """
 
@@ -118,11 +118,11 @@ AVAIL_FLAGS = 0
 AVAIL_IDX = 2
 """Offset of ``idx``, u16, there."""
 AVAIL_RING = 4
-"""Offset of the u16 heads; behind the last stands ``used_event``, u16."""
+"""Offset of the u16 heads; ``used_event``, u16, follows the last."""
 USED_IDX = 2
 """Offset of ``idx``, u16, in the used ring (2.7.8)."""
 USED_RING = 4
-"""Offset of the elements; behind the last stands ``avail_event``, u16."""
+"""Offset of the elements; ``avail_event``, u16, follows the last."""
 USED_ELEMENT = struct.Struct("<II")
 """struct virtq_used_elem: head of the chain, bytes written."""
 
@@ -186,7 +186,7 @@ TAG_MAX = 0xFFFF
 
 def config_space(tag: bytes) -> bytes:
     """struct virtio_9p_config: le16 length of the tag, then its bytes.  Raises ValueError for a tag without bytes,
-    with a NUL, or longer than its length field tells.
+    with a NUL, or longer than its length field can express.
     """
     if not 0 < len(tag) <= TAG_MAX or 0 in tag:
         raise ValueError(f"a tag has 1 to {TAG_MAX} bytes and no NUL; this one has {len(tag)}")

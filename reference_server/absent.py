@@ -1,14 +1,14 @@
-"""Files whose descriptor was given up: how each is found again, and when that must not be left for later.
+"""Files whose descriptor was given up: how each is found again, and when it has to be reopened at once.
 
-The rule of this module: what is found has to be the very file, or the request fails with ESTALE.  A file is known by
-device, inode number, type, and what tells a number that is used again from its first use: the generation in its handle,
-or its time of birth.
+The rule of this module: a lookup finds the very same file, or the request fails with ESTALE.  A file is identified by
+device, inode number, type, and what distinguishes a reused inode number from its first use: the generation in its
+handle, or its time of birth.
 
 A file is found by its handle (name_to_handle_at(2)), where the process may open handles and the file is on the mount of
 the export's root: one that is reached through another mount may be read-only there, which a handle does not know.
-Else, and for files other than directories first, by the path that the kernel told when the descriptor was given up,
-walked beneath the root by openat2(2) without following a link.  (A file other than a directory that was opened by its
-handle may have no name as far as the kernel knows, and Tremove and Trename by its fid need one.)
+Otherwise, and for files other than directories first, by the path that the kernel reported when the descriptor was
+given up, walked beneath the root by openat2(2) without following a link.  (A file other than a directory that was
+opened by its handle may have no name as far as the kernel knows, and Tremove and Trename by its fid need one.)
 
 A name that goes by a request of a client (unlink, rmdir, rename over it, rename) takes no file from a fid: whatever
 stands absent for it is opened before.  Directories that a client renames take the paths below them along.  What a
@@ -34,9 +34,9 @@ from reference_server.identity import Identity
 PATH_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 CONFINED = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_MAGICLINKS | linux.RESOLVE_NO_SYMLINKS
 _NO_LASTING_HANDLES = (b"fuse", b"overlay")
-"""How file systems are called whose handles are good only as long as the kernel remembers the file, if at all."""
+"""Types of file systems whose handles are valid only while the kernel caches the file, or never."""
 _NO_LASTING_BIRTH = (b"overlay",)
-"""Written to for the first time, a file moves to the upper layer, where it is younger."""
+"""The first write moves a file to the upper layer, where it has a later birth time."""
 _ANY = -1
 _MOUNTS = 256
 """Mounts whose file system is remembered."""
@@ -72,11 +72,11 @@ class Whereabouts(NamedTuple):
 
 
 class Absentee(Cached, Protocol):
-    """A node, as far as this module looks at it."""
+    """The part of a node that this module uses."""
 
     descriptor: Descriptor | None
     where: Whereabouts | None
-    """What ``descriptor`` is found by when it is None; None for a file that is lost."""
+    """How to find the file again while ``descriptor`` is None; None for a file that is lost."""
 
 
 class Places:
@@ -117,7 +117,7 @@ class Places:
             return None, 0
 
     def close(self) -> None:
-        """Nothing is found again from now on."""
+        """End all lookups."""
         self._root = self._mount_fd = None
 
     def _top(self) -> Descriptor:
@@ -174,7 +174,7 @@ class Places:
                 node.descriptor = None
 
     def forget(self, node: Absentee) -> None:
-        """``node`` is no more; the cache knows already."""
+        """``node`` is gone; the cache knows already."""
         with self._lock:
             if node.descriptor is None and node.where is not None:
                 self._strike(node.where.inode, node)
@@ -291,7 +291,7 @@ class Places:
                 continue
             if self._is(fd, where):
                 return fd
-        raise OSError(failure, "the file is not to be found any more")
+        raise OSError(failure, "the file cannot be found any more")
 
     def _by_path(self, where: Whereabouts) -> int:
         folder = where.folder.path if where.folder is not None else None
@@ -357,7 +357,7 @@ class Places:
         return inode in self._going or _ANY in self._going
 
     def _change(self, act: Callable[[list[os.stat_result | None]], None], *names: tuple[Descriptor, bytes]) -> None:
-        """Run ``act``, told what has ``names``, which those files are losing."""
+        """Run ``act`` with the stat of the files that hold ``names`` and are about to lose them."""
         found = [_found(*name) for name in names]
         while True:
             inodes = [one.st_ino for one in found if one is not None]
@@ -417,7 +417,7 @@ class Places:
                     self._moves += 1
 
     def _below(self, directory: Descriptor, name: bytes) -> bytes | None:
-        """The path of ``name`` in ``directory`` from the root, None when the kernel does not tell it."""
+        """The path of ``name`` in ``directory`` from the root, None when the kernel does not report it."""
         try:
             if os.path.samestat(os.fstat(directory), os.fstat(self._top())):
                 return name
@@ -478,7 +478,7 @@ def _found(directory: Descriptor, name: bytes) -> os.stat_result | None:
     try:
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
     except OSError:
-        return None  # whatever is wrong, the act itself will say it
+        return None  # the act itself reports what is wrong
 
 
 def _same(one: os.stat_result | None, two: os.stat_result | None) -> bool:

@@ -1,7 +1,6 @@
 """The commands ``serve`` and ``frames``.
 
-The rule of this module: it reads the command line, puts the parts together and says in one line what is wrong
-with what it was given.
+The rule of this module: it reads the command line, composes the parts and reports a wrong argument in one line.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ from reference_server.virtio.patience import BUSY_POLL
 DEFAULT_TCP = "127.0.0.1:5640"
 
 FAILED = 1
-"""Exit status: what was served or sent again did not go as it should."""
+"""Exit status: a request failed unexpectedly, or a replayed reply differs."""
 UNAVAILABLE = 3
-"""Exit status: this machine does not let it be done now; nothing is wrong with the command."""
+"""Exit status: this machine cannot do it now; the command itself is correct."""
 _BUSY = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
@@ -52,7 +51,7 @@ def _ended(text: str, status: int) -> SystemExit:
 
 
 class _Wrong(click.ClickException):
-    """The command line asks for what cannot be had: exit status 2, in one line."""
+    """The command line asks for something impossible: exit status 2, in one line."""
 
     exit_code = 2
 
@@ -76,7 +75,7 @@ class _Wrong(click.ClickException):
 @click.option(
     "--no-in-band",
     is_flag=True,
-    help="Offer no notifications in messages; User-Mode Linux takes them and is slower by them.",
+    help="Do not offer in-band notifications: User-Mode Linux accepts them, and they slow it down.",
 )
 @click.option(
     "--busy-poll",
@@ -84,10 +83,10 @@ class _Wrong(click.ClickException):
     default=BUSY_POLL * 1e6,
     show_default=True,
     metavar="MICROSECONDS",
-    help="How long a device that is asked often looks for the next request before it sleeps.",
+    help="How long a busy device polls for the next request before it sleeps.",
 )
-@click.option("--allow-remote", is_flag=True, help="Let --tcp be an address beyond this machine.")
-@click.option("--export", "exports", metavar="NAME=DIR", multiple=True, help="Offer DIR as aname NAME as well.")
+@click.option("--allow-remote", is_flag=True, help="Allow a --tcp address that other machines can reach.")
+@click.option("--export", "exports", metavar="NAME=DIR", multiple=True, help="Export DIR under the aname NAME, too.")
 @click.option("--mapped", is_flag=True, help="Keep owners, modes and special files in extended attributes.")
 @click.option("--readonly", is_flag=True, help="Refuse every change with EROFS.")
 @click.option(
@@ -114,7 +113,7 @@ class _Wrong(click.ClickException):
     default=Shared.fids,
     show_default=True,
     metavar="N",
-    help="Most fids of all clients together; one gets at most as many as it leaves to the others.",
+    help="The maximum number of fids of all clients; one client gets at most as many as it leaves to the others.",
 )
 def serve(
     directory: str,
@@ -154,11 +153,11 @@ def serve(
     mount -t 9p -o trans=unix,version=9p2000.L,aname=/ /run/share.sock /mnt
     From a QEMU guest with user networking the host is 10.0.2.2; aname chooses the export.
 
-    Whoever can connect can act as any user: listen where only those can who may. TCP is therefore loopback only
-    unless --allow-remote is given, and a unix socket is its owner's (mode 0600).
+    A client that connects can act as any user: listen where only trusted clients connect. TCP is therefore loopback
+    only unless --allow-remote is given, and a unix socket is its owner's (mode 0600).
 
-    Exit status: 0 interrupted, 1 a request met an exception that the server did not expect, 2 usage, 3 the address is
-    taken or the machine is short of something.
+    Exit status: 0 interrupted, 1 a request raised an exception that the server did not expect, 2 usage, 3 the address
+    is in use or the machine is out of a resource.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     limits = Limits(lock_wait=lock_wait)
@@ -205,7 +204,7 @@ def serve(
 
 
 _REMEDY = {
-    errno.ENOENT: "make its directory, or choose another path",
+    errno.ENOENT: "create its directory, or choose another path",
     errno.EEXIST: "remove it, or choose another path",
     errno.EADDRINUSE: "end that server, or choose another address",
     None: "choose one of 107 bytes at most",  # what Python raises for a path that fits no socket's address
@@ -218,7 +217,7 @@ def _unavailable(address: str, error: OSError) -> BaseException:
 
 
 class _Both:
-    """Two observers in one."""
+    """An observer that passes everything to two others."""
 
     def __init__(self, one: Observer, two: Observer) -> None:
         self._observers = (one, two)
@@ -237,9 +236,9 @@ def _observer(log_frames: bool, record: str | None, stack: ExitStack) -> Observe
     if record is None:
         return printer
     try:
-        # Not with the umask of the exports: what crossed is nobody else's to read.
+        # Not with the umask of the exports: only the owner may read the traffic.
         number = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        # without a buffer: what a killed server had in it would be lost, and that is what one wants to see
+        # unbuffered: the frames before a kill are the ones of interest, and a buffer would lose them
         file = stack.enter_context(os.fdopen(number, "wb", buffering=0))
         recorder = framelog.Recorder(file)
     except OSError as error:
@@ -329,7 +328,7 @@ def _bind_tcp(text: str, allow_remote: bool) -> tuple[socket.socket, str]:
         return tcp.bind(host, port, remote=allow_remote)
     except tcp.NotLoopback as error:
         raise _Wrong(
-            f"{error}: whoever reaches it could act as any user on the export; give --allow-remote if that is meant"
+            f"{error}: any client that reaches it can act as any user on the export; add --allow-remote to allow that"
         ) from error
     except ValueError as error:
         raise _Wrong(f"cannot listen on {text}: it is not HOST:PORT ({error})") from error
@@ -354,21 +353,21 @@ def _raise_descriptor_limit() -> None:
 
 @click.command()
 @click.argument("record", type=click.Path())
-@click.option("--replay", "address", metavar="ADDRESS", help="Send them again to HOST:PORT or a socket's path.")
+@click.option("--replay", "address", metavar="ADDRESS", help="Send the requests again to HOST:PORT or a socket path.")
 @click.option("--timeout", type=float, default=10.0, show_default=True, metavar="SECONDS")
 def frames(record: str, address: str | None, timeout: float) -> None:
-    """Print what is in RECORD, a line for each exchange; or send it again and print what differs.
+    """Print RECORD, one line for each exchange; or send its requests again and print what differs.
 
     \b
     assay9 serve DIR --record r.9p                 keeps every frame, malformed ones included
     assay9 frames r.9p                             prints them as strace does
-    assay9 frames r.9p --replay 127.0.0.1:5640     asks another server the same
+    assay9 frames r.9p --replay 127.0.0.1:5640     sends the same requests to another server
 
-    A line is: seconds since the record began, session, request = reply. Replayed, two answers agree when they are of
-    one type and, if errors, of one errno: qids and times need not be the same in another tree. A record that is still
-    being written, or whose server was killed, is read as far as it goes.
+    A line is: seconds since the record began, session, request = reply. In a replay, two replies agree when they have
+    the same type and, if they are errors, the same errno: qids and times may differ in another tree. A record that is
+    still being written, or whose server was killed, is read up to its last whole frame.
 
-    Exit status: 0 printed, or nothing differs; 1 something differs; 2 usage; 3 nobody answers at ADDRESS.
+    Exit status: 0 printed, or nothing differs; 1 something differs; 2 usage; 3 no server answers at ADDRESS.
     """
     try:
         with open(record, "rb") as file:
@@ -376,7 +375,7 @@ def frames(record: str, address: str | None, timeout: float) -> None:
     except framelog.NotARecord as error:
         raise _Wrong(f"{record}: {error}") from error
     except BrokenPipeError:
-        if address is None:  # `| head` has seen enough
+        if address is None:  # the reader closed the pipe, as `| head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
         raise _ended(f"{address}: hung up", UNAVAILABLE) from None
@@ -410,7 +409,7 @@ def _frames(record: BinaryIO, address: str | None, timeout: float) -> int:
 
 
 def _whole(record: BinaryIO) -> Iterator[framelog.Record]:
-    """Every whole frame of a record; a part of one at its end is said, and no fault."""
+    """Every whole frame of a record; a partial frame at its end is reported and is no error."""
     try:
         yield from framelog.read(record)
     except framelog.EndsWithinFrame as error:

@@ -24,7 +24,7 @@ from reference_server.shares import Pot
 
 _close = os.close  # at the end of the process the module may be gone before the last descriptor
 RELEASED = 1 << 30
-"""Added to ``pins`` of a node that is no more."""
+"""Added to ``pins`` of a node that is gone."""
 KEPT = 1 << 29
 """In ``pins`` of a node that keeps its descriptor because the file would not be found again."""
 _BATCH = 32
@@ -36,7 +36,7 @@ _AHEAD = 1024
 
 
 class Descriptor(int):
-    """An open descriptor, which closes when nobody refers to it any more.
+    """An open descriptor, which closes with the last reference to it.
 
     To use one, keep the reference (a local variable, an argument) until the system call has returned: another thread
     may take it out of the cache at any moment, and a number that was closed may stand for another file at once.
@@ -48,21 +48,21 @@ class Descriptor(int):
         try:  # noqa: SIM105 - once for each walk, and three times as fast as contextlib.suppress
             _close(self)
         except OSError:
-            pass  # nobody is there to hear of it: 9P has no answer for errors of closing
+            pass  # 9P has no reply that could carry an error of close(2)
 
 
 class Outcome(Enum):
-    """What came of asking a node to give its descriptor up."""
+    """The outcome of asking a node to give its descriptor up."""
 
     GONE = 1
     BUSY = 2
-    """Somebody is about to use it; ask again later."""
+    """It is about to be used; ask again later."""
     PINNED = 3
     """It would not be found again."""
 
 
 class Cached(Protocol):
-    """Whoever holds a descriptor that can be given up."""
+    """A holder of a descriptor that can be given up."""
 
     used: bool
     """Set at each use, taken back by the cache."""
@@ -70,7 +70,7 @@ class Cached(Protocol):
     """While it is not 0 the descriptor stays.  Changed with the lock held."""
 
     def give_up(self) -> Outcome:
-        """Let the descriptor go, if it can be had again.  Called without the lock."""
+        """Close the descriptor, if the file can be opened again.  Called without the lock."""
         ...
 
 
@@ -134,7 +134,7 @@ class Descriptors:
                 continue
             with self.lock:
                 if node not in self.cached:
-                    continue  # it is no more
+                    continue  # it is gone
                 looks -= 1
                 del self.cached[node]
                 if node.pins:

@@ -19,7 +19,7 @@ class Refused(Exception):
 
 
 class WouldBlock(Exception):
-    """Raised by a store that was told not to wait: the same call has to be made again where waiting is
+    """Raised by a store that was asked not to wait: the caller repeats the call where waiting is
     allowed.
     """
 

@@ -69,7 +69,7 @@ class Fid:
     def __init__(self, number: int, node: Node, caller: Caller, readonly: bool) -> None:
         self.number = number
         self.node = node
-        """Never another: a request that makes the number stand for something else makes another fid."""
+        """Fixed: a request that binds the number to something else makes another fid."""
         self.caller = caller
         self.readonly = readonly
         """The export admits no change."""
@@ -83,7 +83,7 @@ class Fid:
         """Clunked while in use: the last user releases it."""
 
     def release(self) -> None:
-        """Give up what it holds.  Errors of closing are nobody's any more and are dropped."""
+        """Close what it holds.  Errors of close(2) are dropped: there is no request that could carry them."""
         try:
             if self.file is not None:
                 self.file.close()
@@ -94,7 +94,7 @@ class Fid:
 
 
 class Rule(NamedTuple):
-    """In which states a request may use a fid, and what it is told otherwise."""
+    """The states in which a request may use a fid, and the errno otherwise."""
 
     states: int
     refusals: dict[int, int]
@@ -112,7 +112,7 @@ def _rule(states: int, changes: bool = False, **refusals: int) -> Rule:
 
 
 LEGAL: dict[tuple[type[Message], str], Rule] = {
-    # Linux walks from open fids since 5.11, against walk(5); everybody gave in (diod#81, hugelgupf ede3efe).
+    # Linux walks from open fids since 5.11, against walk(5); servers allow it (diod#81, hugelgupf ede3efe).
     (m.Twalk, "fid"): _rule(ANY_FILE),
     (m.Tclunk, "fid"): _rule(ANY_FILE | XATTR_READ | XATTR_WRITE),
     (m.Tremove, "fid"): _rule(ANY_FILE, changes=True),
@@ -244,7 +244,7 @@ class FidTable:
             self._count(made, 1)
 
     def opened(self, fid: Fid, file: OpenFile | None, directory: OpenDirectory | None) -> None:
-        """``fid`` is open from now on.  Raises Refused when it is by now, or is none any more."""
+        """Mark ``fid`` as open.  Raises Refused when it is open already, or no longer bound."""
         with self._lock:
             self._demand_path(fid)
             fid.file, fid.directory = file, directory

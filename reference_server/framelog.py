@@ -1,7 +1,7 @@
-"""Frames on paper: a compact record of what crossed, and a line of text for each exchange.
+"""Recorded frames: a compact file of the traffic, and a line of text for each exchange.
 
 The rule of this module: a record holds the frames as they were, malformed ones included, so that it can be
-sent again (:mod:`reference_server.replay`); what they mean is worked out when somebody reads it.
+sent again (:mod:`reference_server.replay`); their meaning is worked out by the reader.
 
 A record is a file that begins with :data:`MAGIC`; then, for each frame, ``microseconds[4] session[2]
 direction[1] length[4] frame[length]``, little-endian, the microseconds counted from the frame before it.
@@ -41,7 +41,7 @@ class NotARecord(ValueError):
 
 
 class EndsWithinFrame(ValueError):
-    """The record ends in the middle of a frame: it is being written at this moment, or its writer was ended then."""
+    """The record ends in the middle of a frame: it is still being written, or its writer was killed."""
 
 
 class Record(NamedTuple):

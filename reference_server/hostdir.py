@@ -105,7 +105,7 @@ class HostDirectory:
             try:
                 fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._fd)
             except PermissionError:
-                # Judged anew, perhaps as another user: whoever opened it may go on reading.
+                # Reopening would check permissions again, perhaps as another user: the opener may go on reading.
                 os.lseek(self._fd, 0, os.SEEK_SET)
             else:
                 os.close(self._fd)

@@ -33,7 +33,7 @@ class HostFile:
     __slots__ = ("_inode", "_node", "_nowait", "_number", "_slow_write", "fd", "readable", "store", "writable")
 
     def __init__(self, node: HostNode, fd: int, flags: int) -> None:
-        """``node`` was told of it (:meth:`HostNode.begin_use`)."""
+        """The caller has called :meth:`HostNode.begin_use` of ``node``."""
         access = flags & os.O_ACCMODE
         self._node = node
         self.store = node.store
@@ -145,7 +145,7 @@ class HostDescriber:
 
     def __call__(self, directory: int, name: bytes, inode: int, kind: int) -> tuple[int, int, int]:
         if self._own_path is not None and name == b"..":
-            # What lies above the export is not the guest's to know.
+            # The guest must not learn about anything above the export.
             return qid_type_of_entry(kind), self._own_path, kind
         if kind == DT_UNKNOWN:
             kind = self._look(directory, name)

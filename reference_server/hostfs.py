@@ -1,6 +1,6 @@
 """A directory of the host as a store.
 
-The rule of this module: nothing is opened by a path that a guest had a hand in.  A step is one component,
+The rule of this module: nothing is opened by a path that a guest supplied.  A step is one component,
 taken from the descriptor of the directory it stands in, without following links; what was found is held by an
 O_PATH descriptor, which names the inode whatever becomes of its names.  Every later act goes through that
 descriptor (/proc/self/fd), so that nothing can be swapped between a check and its use.  Only regular files
@@ -35,7 +35,7 @@ from reference_server.shares import Client, Share
 from reference_server.storage import Attributes, Caller, Changes, FileSystemInfo, Node, OpenFile
 
 _TRIES = 16
-"""How often an act is tried that a rename on the host can disturb."""
+"""How often an operation is retried that races with a rename on the host."""
 _OMIT = (0, linux.UTIME_OMIT)
 _OPEN = 2
 """Descriptors that an open file takes: its own, and the node's."""

@@ -1,7 +1,7 @@
-"""What a guest may use up, and the errno that tells it so.
+"""How much of each resource a guest may use, and the errno beyond that.
 
-The rule of this module: every amount that a guest can drive has a line here, :class:`Limits` what one client may use
-up, :class:`Shared` what all of them together may.
+The rule of this module: every amount that a guest controls has a line here, in :class:`Limits` for one client, in
+:class:`Shared` for all clients together.
 """
 
 from __future__ import annotations

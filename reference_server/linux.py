@@ -79,7 +79,7 @@ _HANDLE_HEAD = struct.Struct("Ii")
 
 
 class Identity(NamedTuple):
-    """What tells a file from every other, as far as statx(2) knows, and how it stands just now."""
+    """What identifies a file, as far as statx(2) reports it, and its present state."""
 
     device: int
     inode: int
@@ -263,7 +263,7 @@ def setfsgid(gid: int) -> bool:
 
 
 def setgroups(groups: tuple[int, ...]) -> None:
-    """setgroups(2) for the calling thread only, unlike glibc's, which tells every thread."""
+    """setgroups(2) for the calling thread only, unlike glibc's, which acts on every thread."""
     number = _SYS_SETGROUPS.get(platform.machine())
     if number is None:
         raise OSError(f"setgroups: system call number unknown on {platform.machine()}")

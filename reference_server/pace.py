@@ -1,9 +1,9 @@
 """Whether file systems answer promptly.
 
-The rule of this module: what is not known to be prompt is not, and nobody is asked who might not answer.  A local file
-system answers from memory or from a disk of this host.  One that asks another process or another machine lets a request
-wait for as long as that likes, and most of them cannot say beforehand that it will (no RWF_NOWAIT): no request to it
-may run where others wait behind it.
+The rule of this module: a file system counts as slow unless it is known to be prompt, and no call is made that might
+block.  A local file system answers from memory or from a disk of this host.  One that asks another process or another
+machine lets a request wait for as long as that likes, and most of them cannot say beforehand that it will (no
+RWF_NOWAIT): no request to it may run where others wait behind it.
 
 Source: proc(5), mountinfo and fdinfo.
 """

@@ -63,7 +63,7 @@ def version(found: Stat) -> int:
     """qid.version: from the change time, which every change of content moves, and the size.
 
     The modification time would not do: a program can set it back.  Two writes within one tick of the kernel's
-    clock that leave the size alone cannot be told apart from outside (since Linux 6.13 the file systems tick
+    clock that leave the size alone cannot be distinguished from outside (since Linux 6.13 the file systems tick
     on demand).
     """
     changed = found.st_ctime_ns

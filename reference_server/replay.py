@@ -77,7 +77,7 @@ class _Link:
         try:
             self._sock.sendall(frame)
         except ConnectionError:
-            return  # the missing replies will be told
+            return  # the missing replies are reported as differences
 
     def reply(self, tag: int) -> bytes | None:
         """The reply with ``tag``, read past others that come first."""

@@ -1,8 +1,8 @@
-"""What all clients draw on, so that no one of them can leave nothing to the others.
+"""Resources that all clients share, so that none of them can exhaust what the others need.
 
-The rule of this module: a client may hold as much as is left, and never more.  One that is alone gets half of
-everything; each further one that takes all it can gets half of what is left then; and whoever holds little still gets
-something when others hold much.  No number of clients has to be known in advance.
+The rule of this module: a client may hold as much as is left, and never more.  A single client gets half of
+everything; each further client that takes all it can gets half of the rest; and a client that holds little still gets
+something when others hold much.  The number of clients need not be known in advance.
 
 Source: the dynamic threshold by which switches share a buffer between ports (Choudhury and Hahne, "Dynamic Queue
 Length Thresholds for Shared-Memory Packet Switches", IEEE/ACM Transactions on Networking 6(2), 1998), with alpha = 1.
@@ -16,14 +16,14 @@ from reference_server.limits import Shared
 
 
 class Pot:
-    """So many of something."""
+    """A number of units of one resource."""
 
     def __init__(self, size: int, lock: Lock) -> None:
         self.size = size
         self.left = size
-        """How many nobody holds."""
+        """Units that no client holds."""
         self.lock = lock
-        """Held by whoever takes or gives."""
+        """Held while units are taken or given back."""
 
     def share(self) -> Share:
         """A new client's part, empty."""

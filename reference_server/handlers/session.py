@@ -17,7 +17,7 @@ UNKNOWN = b"unknown"
 
 @handles(Tversion, touches=False)
 def version(call: Call, request: Tversion) -> Reply:
-    """Begin anew: everything of the session before it is released first, running requests included.
+    """Start the session over: everything before it is released first, running requests included.
 
     The only dialect served is 9P2000.L; a longer name that begins with it and a period is met by it, any
     other is answered ``unknown``, 9P2000 and 9P2000.u included.  version(5)

@@ -1,4 +1,4 @@
-"""Who may come in.
+"""Which peers may connect.
 
 The rule of this module: a peer that is turned away costs one line in the log now and then, never a traceback, and
 takes no room from those that are served.
@@ -24,7 +24,7 @@ _UCRED = struct.Struct("3i")
 
 
 class Sparing:
-    """Says one thing at most every so many seconds, and how often it was left unsaid."""
+    """Logs one message at most every so many seconds, with the number of messages it left out."""
 
     def __init__(self, seconds: float = _QUIET, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -45,15 +45,15 @@ class Sparing:
         log.warning("%s%s", text, more)
 
     def close(self) -> None:
-        """Say how often the last thing was left unsaid."""
+        """Log how many messages were left out since the last one."""
         with self._lock:
             if self._unsaid:
-                log.warning("the last line stands for %d more", self._unsaid)
+                log.warning("the last line was left out %d more times", self._unsaid)
             self._unsaid = 0
 
 
 class Door:
-    """Lets peers in as long as there is room, and none of them more often than there is room for others."""
+    """Admits peers while there is room, and no peer with more connections than it leaves to the others."""
 
     def __init__(self, connections: Pot, descriptors: Descriptors | None = None) -> None:
         """``connections``: at most so many.  ``descriptors``: those of the process, where something else needs them."""
@@ -84,7 +84,7 @@ class Door:
             raise
 
     def make_room(self) -> None:
-        """Descriptors are so short that nobody can be let in."""
+        """Free descriptors: there are too few to admit a peer."""
         if self._descriptors is not None:
             self._descriptors.shrink()
 

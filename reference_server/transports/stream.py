@@ -24,7 +24,7 @@ from reference_server.transports.admission import Door, Sparing
 log = logging.getLogger("reference_server")
 
 _CHUNK = 64 * 1024
-"""Bytes asked of the socket when nothing is known of what comes; more would only have to be moved about."""
+"""Bytes to read when the next frame's length is unknown; more would only have to be copied."""
 _JOINED = 32 * 1024
 """Replies up to this many bytes in all are joined for one send; longer ones are gathered (sendmsg)."""
 _IOV_MAX = 1024
@@ -77,7 +77,7 @@ class Connection:
             while end - start >= HDRSZ:
                 size = int.from_bytes(memory[start : start + 4], "little")
                 if size < HDRSZ:
-                    return  # no way to tell where the next frame begins
+                    return  # nothing says where the next frame begins
                 if size > session.msize:
                     break
                 if size > end - start:
@@ -286,14 +286,18 @@ class Listener:
                 if self._closed:
                     return
                 # Descriptors or memory are short; the peer waits in the queue meanwhile.
-                self._refused.warn(f"{self.name}: a peer has to wait: {error.strerror}")
+                self._refused.warn(f"{self.name}: accept failed, a peer waits: {error.strerror}")
                 self._door.make_room()
                 time.sleep(_ACCEPT_PAUSE)
                 continue
             try:
                 if not self._begin(sock):
                     return
-            except (OSError, MemoryError, RuntimeError) as error:  # no room, no memory, no thread: this peer's loss
+            except (
+                OSError,
+                MemoryError,
+                RuntimeError,
+            ) as error:  # no room, no memory, no thread: this peer is turned away
                 sock.close()
                 self._refused.warn(f"{self.name}: a peer was turned away: {error}")
 

@@ -1,6 +1,6 @@
 """Listening on TCP.
 
-The rule of this module: loopback only, unless told otherwise in so many words, because whoever can connect
+The rule of this module: loopback only, unless the caller allows remote addresses, because whoever can connect
 can act as any user.
 """
 
@@ -19,7 +19,7 @@ class NotLoopback(ValueError):
 def parse_address(text: str) -> tuple[str, int]:
     """``HOST:PORT``, ``[V6]:PORT``, ``HOST`` or ``:PORT``; loopback and 9P's port where left out.
 
-    Raises ValueError for a port that is none.
+    Raises ValueError for a port that does not exist.
     """
     host, colon, port = text.rpartition(":")
     if not colon or port.endswith("]"):

@@ -14,7 +14,7 @@ import stat
 def bind(path: str) -> socket.socket:
     """A socket bound to ``path``.  A dead socket left there by an earlier server is replaced.
 
-    Raises OSError: EADDRINUSE when somebody listens there, EEXIST when the path is something else.
+    Raises OSError: EADDRINUSE when a server listens there, EEXIST when the path is something else.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -45,11 +45,11 @@ def _clear(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise FileExistsError(errno.EEXIST, "exists and is no socket", path)
+        raise FileExistsError(errno.EEXIST, "exists and is not a socket", path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
             return
-    raise OSError(errno.EADDRINUSE, "somebody listens there already", path)
+    raise OSError(errno.EADDRINUSE, "a server listens there already", path)

@@ -46,12 +46,12 @@ PROTOCOL_FEATURES = sum(
     )
 )
 FRESH = (0, 0x8000_8000)
-"""Bases of a driver that begins anew; any other goes on where a queue was stopped, as QEMU does after a pause."""
+"""Bases of a driver that starts over; any other base continues a stopped queue, as QEMU does after a pause."""
 _ACK = struct.pack("<Q", 1)
 _REPLY_TIMEOUT = struct.pack("ll", 10, 0)
 """Seconds that a front end may let a reply wait before it is given up (struct timeval)."""
 _POLL = 0.001
-"""Seconds between looks at queues that have no way to tell of a kick."""
+"""Seconds between polls of queues without a kick descriptor."""
 _ACCEPT_PAUSE = 0.5
 
 
@@ -64,11 +64,11 @@ class _Line:
     err: int = -1
     started: bool = False
     polled: bool = False
-    """Whether nothing tells of its kicks."""
+    """Whether the queue has no kick descriptor and has to be polled."""
 
 
 class _Gone(Exception):
-    """The front end is not to be served any more.  The text says why; empty when it left in good order."""
+    """The connection ends.  The text says why; empty when the front end closed it in good order."""
 
 
 class _FrontEnd:
@@ -112,13 +112,14 @@ class _FrontEnd:
                 self._run(queue)
 
     def leaves(self) -> bool:
-        """Whether it has hung up, though not all that it said before was heard: who comes now is its successor."""
+        """Whether it has closed its end, though messages before that are still unread: the next connection succeeds
+        it."""
         poll = select.poll()
         poll.register(self._sock, select.POLLRDHUP)
         return bool(poll.poll(0))
 
     def close(self) -> None:
-        """Forget everything that the front end gave."""
+        """Release everything that the front end passed."""
         self._device.reset()
         self._device.memory = GuestMemory()
         self._device.when_broken = lambda: None
@@ -183,7 +184,8 @@ class _FrontEnd:
                 self._ask(vu.BackendRequest.CONFIG_CHANGE, b"")
 
     def _ask(self, request: vu.BackendRequest, body: bytes) -> None:
-        """A request of ours.  A front end that takes none in loses it: its channel must not hold up the device."""
+        """Send a back-end request.  It is lost when the front end does not read: its channel must not block the
+        device."""
         if self._back >= 0:
             with contextlib.suppress(OSError):
                 os.write(self._back, vu.pack_message(request, body))
@@ -349,7 +351,7 @@ class _FrontEnd:
     def _config(self, body: bytes) -> bytes:
         asked, _ = vu.unpack_config(body)
         if asked.offset + asked.size > vu.CONFIG_MAX:
-            return vu.pack_config(asked.offset, b"", asked.flags)  # as the protocol wants errors told
+            return vu.pack_config(asked.offset, b"", asked.flags)  # how the protocol reports an error
         data = self._device.config[asked.offset : asked.offset + asked.size]
         return vu.pack_config(asked.offset, data.ljust(asked.size, b"\0"), asked.flags)
 
@@ -361,7 +363,7 @@ class _FrontEnd:
             self._reset()
         else:
             # Queues that were stopped one by one may go on where they were: so does QEMU after a pause, and the
-            # session with it.  One that begins anew gets a session of its own (SET_VRING_BASE).
+            # session with it.  A queue that starts over gets a session of its own (SET_VRING_BASE).
             device.status = 0
             device.broken = False
 
@@ -384,7 +386,7 @@ class _FrontEnd:
         return self._device.queues[index]
 
     def _stopped(self, index: int) -> Queue:
-        """A queue that is about to be told its place: what is still running there ends."""
+        """A queue whose address is about to be set: requests that still run there end."""
         queue = self._queue(index)
         if queue.ring is not None:
             self._device.stop(queue)

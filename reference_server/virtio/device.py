@@ -29,7 +29,7 @@ from reference_server.virtio.rings import Chain, InOrder, PackedRing, Ring, Ring
 log = logging.getLogger("reference_server")
 
 QUEUES = 16
-"""How many request queues are offered.  9P drivers use the first; all lead to the one session."""
+"""The number of request queues offered.  9P drivers use the first; all of them lead to one session."""
 OFFERED = (
     Feature.MOUNT_TAG.mask
     | Feature.ANY_LAYOUT.mask
@@ -39,21 +39,21 @@ OFFERED = (
     | Feature.RING_PACKED.mask
     | Feature.IN_ORDER.mask
 )
-"""What a driver may choose from."""
+"""The features that a driver may accept."""
 _SCATTERED = 4096
 """A Twrite beyond this many bytes is written from where it lies; less is cheaper to copy."""
 _WRITE_HEAD = struct.Struct("<IBHIQI")
 _BATCH = 512
 """Requests that one queue is served before the front end and the other queues are looked at again."""
 _SIGNAL_EVERY = 32
-"""Replies after which the driver is told of them while more requests wait."""
+"""Replies after which the driver is notified while more requests wait."""
 _DRAIN = 10.0
 """Seconds that stopping a queue waits for requests under way, before they are given up."""
 _RLERROR = struct.Struct("<IBHI")
 
 
 class Queue:
-    """One virtqueue, as far as the transport told of it."""
+    """One virtqueue, as far as the transport configured it."""
 
     def __init__(self, index: int, signal: Callable[[Queue], None]) -> None:
         self.index = index
@@ -105,7 +105,7 @@ class _Answer:
         self.device.answer(self, head, count)
 
     def later(self) -> Outlet:
-        """It lasts."""
+        """The chain stays valid until it is answered: the same outlet."""
         self.device.late.add(self)
         return self
 
@@ -181,7 +181,7 @@ class Device:
         return queue.base
 
     def fresh(self) -> None:
-        """A driver begins anew: with a session of its own."""
+        """A driver starts over, with a session of its own."""
         if self._used and not any(queue.ring for queue in self.queues):
             self.new_session()
 
@@ -212,14 +212,14 @@ class Device:
         self._used = False
 
     def close(self) -> None:
-        """For good."""
+        """Release everything; the device cannot be used again."""
         self.reset()
         self._session.close()
         self._pool.close()
         self.memory = GuestMemory()
 
     def fail(self, rule: str) -> None:
-        """The driver broke ``rule``: only a reset helps now (2.1.2)."""
+        """The driver broke ``rule``: the device needs a reset (2.1.2)."""
         with self._lock:
             if self.broken:
                 return
@@ -350,7 +350,7 @@ class Device:
                     return
                 size, placed = len(error), 0
             if data[4] == Rversion.type:
-                # Nobody answers what waited for the end of a request that the new session forgot.
+                # No reply goes to a flush that waited for a request which the new session forgot.
                 for left in [one for one in self.late if one is not answer and not one.worked]:
                     self._give_back(left)
             self._finish(answer, size + placed)

@@ -1,8 +1,8 @@
-"""Looking for the next request for a moment before waiting to be told of it (busy polling).
+"""Busy polling: look for the next request for a moment before waiting for its notification.
 
-A driver that waits for a reply before it asks again asks soon. To sleep in between costs it a notification, and us to
-be woken: more than most requests themselves. So who was woken soon after falling asleep looks for a while the next
-time, and who was not does not: a quiet guest costs nothing. KVM decides the same way (halt_poll_ns, its
+A driver that waits for a reply before its next request sends that request soon. Sleeping in between costs it a
+notification and us a wake-up: more than most requests themselves. So a thread that was woken soon after it fell asleep
+polls the next time, and any other does not: a quiet guest costs nothing. KVM decides the same way (halt_poll_ns, its
 halt-polling.rst); vhost-net has it as VHOST_SET_VRING_BUSYLOOP_TIMEOUT.
 
 The rule of this module: it knows no queue.
@@ -19,17 +19,18 @@ BUSY_POLL = 400e-6
 
 
 class Patience:
-    """When to look, and for how long, on one thread."""
+    """When one thread polls, and for how long."""
 
     def __init__(self, most: float) -> None:
-        """``most``: seconds to look for at a time; 0 never looks. On one processor it never does: nobody else runs."""
+        """``most``: seconds to poll at a time; 0 never polls. On one processor it never polls: the driver could not
+        run."""
         self._most = most if len(os.sched_getaffinity(0)) > 1 else 0.0
         self._asleep: float | None = None
-        """Since when it waits to be told."""
+        """When it began to wait for a notification."""
         self._hopes = False
 
     def woken(self) -> None:
-        """There is something to do, be it told of or not."""
+        """A request arrived, with or without a notification."""
         if self._asleep is not None:
             self._hopes = time.monotonic() - self._asleep < self._most
             self._asleep = None

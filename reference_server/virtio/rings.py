@@ -104,16 +104,16 @@ class Ring(Protocol):
         ...
 
     def must_signal(self) -> bool:
-        """Whether the driver wants to be told of what was pushed since this was last asked."""
+        """Whether the driver wants a notification of what was pushed since the last call."""
         ...
 
     def base(self) -> int:
-        """Where it stands, as SET_VRING_BASE would tell it."""
+        """Its position, as the number of SET_VRING_BASE."""
         ...
 
 
 class _Gathered:
-    """The spans of one chain, as its descriptors tell them."""
+    """The spans of one chain, from its descriptors."""
 
     __slots__ = ("readable", "writable")
 
@@ -186,8 +186,8 @@ class SplitRing:
         return self._waiting() != 0
 
     def _waiting(self) -> int:
-        """How many buffers wait.  The one place that reads avail.idx; what cannot be it tells and does not take over,
-        so that whoever looks next meets it again.
+        """How many buffers wait.  The one place that reads avail.idx; an impossible value is reported and not taken
+        over, so that the next call meets it again.
         """
         if self._seen == self._next:
             index = self._avail[1]
@@ -439,7 +439,7 @@ class InOrder:
         return chain
 
     def push(self, chain: Chain) -> None:
-        """See Ring: it is told when all before it are."""
+        """See Ring: a chain is used once all chains before it are."""
         chain.done = True
         while self._waiting and self._waiting[0].done:
             self._ring.push(self._waiting.popleft())

@@ -22,7 +22,7 @@ COMMAND_LINES: list[tuple[str, str]] = [
     ("run ./none.toml", "no file none.toml: a target is a TOML file"),
     ("run .", "unknown target '.'"),
     ("run /", "/ cannot be read as a TOML file: Is a directory"),
-    ("run --nope", "a TARGET is wanted before options of pytest"),
+    ("run --nope", "give a TARGET before options of pytest"),
     ("run local --layer vsf", "unknown layer 'vsf': did you mean 'vfs'?"),
     ("run reference --layer vfs", "target reference: no layer vfs: nothing mounts it (it has wire, ring)"),
     ("run local --layer wire", "target local: no layer wire: raw frames do not reach it (it has vfs, property)"),

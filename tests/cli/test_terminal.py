@@ -41,7 +41,7 @@ def test_a_terminal_shows_each_phase_and_the_cases_that_run(tmp_path: Path) -> N
     places = [
         said.index(words)
         for words in (
-            "checking what is asked for (",
+            "checking the command line (",
             "collecting cases (",
             f"running {total} cases",
             f" of {total} cases",

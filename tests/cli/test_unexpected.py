@@ -22,7 +22,7 @@ from tests.cli.conftest import Command
         (RecursionError(), "internal error, a defect of assay9 and not of the target: RecursionError; "),
         (
             OSError(28, "No space left on device", "/somewhere"),
-            "the machine refuses a call: No space left on device: /somewhere; ",
+            "a system call failed: No space left on device: /somewhere; ",
         ),
     ],
 )
