@@ -20,7 +20,7 @@ def missing_build_packages() -> list[str]:
 
 
 def require_build_tools() -> None:
-    """Raise InfrastructureError that names in one line what a build needs and this machine lacks."""
+    """Raise InfrastructureError, one line that names what a build needs and this machine does not have."""
     missing = missing_build_packages()
     if missing:
         raise InfrastructureError(

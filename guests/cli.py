@@ -54,20 +54,20 @@ def guest() -> None:
     """Guest images and machines by hand.
 
     \b
-    assay9 guest build debian11               build an image (a minute), or find it in the cache
-    assay9 guest boot --share work=/tmp/work  start a machine that stays
+    assay9 guest build debian11               build an image (a minute) unless the cache has it
+    assay9 guest boot --share work=/tmp/work  start a machine and keep it running
     assay9 guest ssh                          a shell in it
     assay9 guest ssh uname -a                 one command in it
-    assay9 guest console                      its serial console, for when SSH is silent
-    assay9 guest clean                        end it, remove what is outdated
+    assay9 guest console                      its serial console, when SSH does not answer
+    assay9 guest clean                        stop it and remove outdated files
 
-    Runs start machines of their own; they never use one that was started here.
+    Runs start their own machines; they never use one that was started here.
     """
 
 
 @guest.command("list")
 def list_() -> None:
-    """Show the guest images, built or not, and the machines that run."""
+    """List the guest images, built or not, and the running machines."""
     click.echo(f"{'IMAGE':<10} {'BUILT':<12} {'KERNEL':<24} {'MB':>5}  WHAT")
     for name in recipe_names():
         recipe = load_recipe(name)
@@ -97,8 +97,8 @@ def list_() -> None:
 @guest.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "every", is_flag=True, help="Build all of them.")
-@click.option("--again", is_flag=True, help="Build even when the cache has it, for newer packages.")
-@click.option("--package", "packages", multiple=True, help="One more package: makes an image of its own.")
+@click.option("--again", is_flag=True, help="Build even if the cache has it, for newer packages.")
+@click.option("--package", "packages", multiple=True, help="One more Debian package; the result is a separate image.")
 def build(names: tuple[str, ...], every: bool, again: bool, packages: tuple[str, ...]) -> None:
     """Build guest images NAME... (default: debian12) into the cache.
 
@@ -116,9 +116,9 @@ def build(names: tuple[str, ...], every: bool, again: bool, packages: tuple[str,
         raise UsageError(f"--all builds {names[0]} as well: leave the names out")
     for package in packages:
         if not _PACKAGE.fullmatch(package):
-            raise UsageError(f"--package {shown(package)}: the name of a Debian package is wanted")
+            raise UsageError(f"--package {shown(package)}: give the name of a Debian package")
     if packages and any(name in _FURTHER for name in names):
-        raise UsageError(f"--package means nothing for {names[0]}, which is no image of Debian packages")
+        raise UsageError(f"--package does not apply to {names[0]}, which is not an image of Debian packages")
     for name in buildable if every else names or ("debian12",):
         with shown_activity(f"building {name}") as say:
             for line in clean_left_over():
@@ -154,20 +154,20 @@ def boot(
     accelerator: str,
     port: int | None,
 ) -> None:
-    """Start a machine with image NAME that stays until `assay9 guest clean`.
+    """Start a machine with image NAME; it runs until `assay9 guest clean`.
 
     \b
     In the guest, a share is mounted with
       mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt
 
-    NAME may be v86: a shell in a guest of 32 bits under v86, on this terminal, ended with it.
+    NAME may be v86: a shell in a 32-bit guest under v86, on this terminal; the guest ends with the shell.
     """
     if name not in (*recipe_names(), V86):
         raise UsageError(unknown("guest image", name, (*recipe_names(), V86)))
     if name == V86:
         for given, option in ((shares, "--share"), (qemu_args, "--qemu-arg"), (port, "--port")):
             if given:
-                raise UsageError(f"{option} means nothing for v86, which has one share of its own and no network")
+                raise UsageError(f"{option} does not apply to v86, which has one share of its own and no network")
         _boot_v86(memory)
         return
     found_shares = tuple(_share(text, security_model) for text in shares)
@@ -200,7 +200,7 @@ def boot(
     click.echo(f"{machine.name}: {name} under {machine.accelerator.upper()}, pid {machine.pid}")
     click.echo(f"  ssh      assay9 guest ssh -m {machine.name}      (127.0.0.1:{machine.ssh_port})")
     click.echo(f"  console  assay9 guest console -m {machine.name}  (log: {machine.logs['console']})")
-    click.echo("  end it   assay9 guest clean")
+    click.echo("  stop it  assay9 guest clean")
     machine.leave()
 
 
@@ -232,10 +232,10 @@ def ssh(name: str | None, command: tuple[str, ...]) -> None:
 
 @guest.command()
 @click.option("-m", "--machine", "name", help="Which machine, when several run.")
-@click.option("-c", "--command", help="Log in, run this one command, print what it prints.")
+@click.option("-c", "--command", help="Log in, run this one command, print its output.")
 @click.option("--log", is_flag=True, help="Print the console's log and end.")
 def console(name: str | None, command: str | None, log: bool) -> None:
-    """Join the terminal with a machine's serial console; Ctrl-] leaves it.
+    """Connect the terminal to a machine's serial console; Ctrl-] leaves it.
 
     Root is logged in there, so it works when SSH does not. It may be the machine of a running run.
     """
@@ -256,10 +256,10 @@ def console(name: str | None, command: str | None, log: bool) -> None:
 
 
 @guest.command()
-@click.option("--snapshots", is_flag=True, help="Remove all snapshots, too: the next start boots again.")
+@click.option("--snapshots", is_flag=True, help="Remove all snapshots, too: the next start boots the guest again.")
 @click.option("--all", "everything", is_flag=True, help="Remove all images, snapshots, kernels and QEMUs, too.")
 def clean(snapshots: bool, everything: bool) -> None:
-    """End kept and left-over machines, and remove images, snapshots, UML kernels and private QEMUs that are outdated.
+    """Stop kept and left-over machines; remove outdated images, snapshots, UML kernels and private QEMUs.
 
     Machines of runs that are still running are left alone.
     """
@@ -314,7 +314,7 @@ def _share(text: str, security_model: str) -> Share:
     """`TAG=DIR` as a share. Raises UsageError."""
     tag, equals, path = text.partition("=")
     if not equals or not tag or not path:
-        raise UsageError(f"--share {shown(text)}: TAG=DIR is wanted")
+        raise UsageError(f"--share {shown(text)}: give TAG=DIR")
     return Share(tag=tag, path=Path(path).absolute(), security_model=cast(SecurityModel, security_model))
 
 
@@ -328,7 +328,7 @@ def _v86(progress: Progress, rebuild: bool) -> Path:
 
 
 def _boot_v86(memory_mb: int) -> None:
-    """A guest for as long as its shell lasts: commands from standard input, one a line."""
+    """A guest that lives as long as its shell: commands from standard input, one a line."""
     with _boot_directory() as run_dir:
         with contextlib.ExitStack() as running:
             with shown_activity("starting v86") as say:
@@ -336,7 +336,7 @@ def _boot_v86(memory_mb: int) -> None:
                 shell = machine.shell()
             click.echo(
                 f"v86 {machine.version}, pid {machine.pid}; the share's mount tag is {V86_TAG}; "
-                "a command on each line, an end of file ends the guest",
+                "type one command on each line; end of file stops the guest",
                 err=True,
             )
             for line in sys.stdin:
@@ -363,4 +363,4 @@ def _boot_directory() -> Iterator[Path]:
 
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _FURTHER: dict[str, Callable[..., Path]] = {UML: _uml_kernel, QEMU11: ensure_private_qemu, V86: _v86}
-"""What is built here and is no guest image."""
+"""Artefacts that are built here and are not guest images."""

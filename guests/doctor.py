@@ -1,4 +1,4 @@
-"""What this machine has and lacks for running guests: one function per question, each with a remedy."""
+"""What this machine has for running guests and what is missing: one function per question, each with a remedy."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Finding:
     remedy: str = ""
     """What to do about it when not ``ok``."""
     needed: bool = True
-    """Whether a run cannot start without it; else it is only worth knowing."""
+    """Whether a run cannot start without it."""
 
 
 def probes(qemu: str = DEFAULT_QEMU, quick: bool = False, verify: bool = False) -> list[Finding]:
     """All questions asked. ``quick`` leaves out what takes seconds: booting a kernel under KVM.
 
-    ``verify`` has every byte of the cache looked at.
+    ``verify`` checks every byte of the cache.
     """
     asked: list[Callable[[], Finding]] = [
         host_system,
@@ -71,7 +71,7 @@ def probes(qemu: str = DEFAULT_QEMU, quick: bool = False, verify: bool = False) 
 
 
 def host_system() -> Finding:
-    """Guests are x86-64 Linux; under TCG another host would do, but it has not been tried."""
+    """Guests are x86-64 Linux; another host with TCG has not been tried."""
     system, machine = platform.system(), platform.machine()
     ok = system == "Linux" and machine == "x86_64"
     return Finding("host", ok, f"{system} {platform.release()} on {machine}", "use an x86-64 Linux machine")
@@ -83,7 +83,7 @@ def qemu_program(qemu: str) -> Finding:
     try:
         require(str(find_qemu(qemu)), [*MACHINE, *SHARES])
     except UsageError as error:
-        return Finding("QEMU", False, str(error), "build it with what is named, or name another with --qemu PATH")
+        return Finding("QEMU", False, str(error), "build QEMU with that, or name another with --qemu PATH")
     return Finding("QEMU", True, said)
 
 
@@ -117,7 +117,7 @@ def disk_space() -> Finding:
     free = shutil.disk_usage(where).free // 1_000_000
     wanted = 500 if _image_there() else BUILD_SPACE_MB
     remedy = "free some space there, or set XDG_CACHE_HOME to a larger file system"
-    return Finding("disk space", free >= wanted, f"{free} MB free in {where}, {wanted} wanted", remedy)
+    return Finding("disk space", free >= wanted, f"{free} MB free in {where}, {wanted} needed", remedy)
 
 
 def image_built() -> Finding:
@@ -161,7 +161,7 @@ def v86() -> Finding:
 
 
 def host_root() -> Finding:
-    """Some cases need root on the host; without it they say so and the others run."""
+    """Some cases need root on the host; without it they are undrivable and the others run."""
     if os.geteuid() == 0:
         return Finding("host root", True, "you are root", needed=False)
     detail = "you are not root: cases that mount on the host or change owners there will be undrivable"
@@ -182,12 +182,12 @@ def left_over() -> Finding:
 
 def kvm(qemu: str, quick: bool) -> Finding:
     """KVM really boots a kernel. Without it everything works under TCG, five times slower."""
-    remedy = "nothing need be done: TCG is used"
+    remedy = "nothing to do: TCG is used"
     device = Path("/dev/kvm")
     if not device.exists():
         return Finding("KVM", False, "no /dev/kvm", remedy, needed=False)
     if not os.access(device, os.R_OK | os.W_OK):
-        remedy = "add yourself to the group kvm, or go on with TCG"
+        remedy = "add yourself to the group kvm, or continue with TCG"
         return Finding("KVM", False, "no permission to use /dev/kvm", remedy, needed=False)
     image = find_image(load_recipe(DEFAULT_IMAGE))
     if quick or image is None:
@@ -197,17 +197,17 @@ def kvm(qemu: str, quick: bool) -> Finding:
 
 
 def cache(verify: bool) -> Finding:
-    """What the cache holds is what was put there. Damage is no lack: a run makes anew what it needs."""
+    """The cache holds what was put there. Damage is only a note: a run repairs what it needs."""
     found = list(everything())
     states = {cached.what: state for cached in found if (state := cached.state(whole=verify)) is not None}
     if states:
         damaged = "; ".join(f"{what}: {state}" for what, state in states.items())
-        remedy = "nothing need be done: the next run that needs it makes it anew"
+        remedy = "nothing to do: the next run that needs it makes it again"
         return Finding("cache", False, f"damaged: {damaged}", remedy, needed=False)
-    how = "every byte" if verify else "sizes and ends; --verify looks at every byte"
+    how = "every byte" if verify else "sizes and ends; --verify checks every byte"
     older = sum(not cached.recorded for cached in found)
-    also = f"; {older} of an earlier version, whose contents the next use writes down" if older else ""
-    detail = f"{len(found) - older} entries are as they were made ({how}){also}"
+    also = f"; {older} of an earlier version, whose contents the next use records" if older else ""
+    detail = f"{len(found) - older} entries are intact ({how}){also}"
     return Finding("cache", True, detail, needed=False)
 
 
@@ -216,7 +216,7 @@ def _image_there() -> bool:
 
 
 def _answered(question: Callable[[], Finding]) -> Finding:
-    """A question that fails is an answer, too."""
+    """The answer, or the error as an answer."""
     try:
         return question()
     except InfrastructureError as error:

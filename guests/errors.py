@@ -1,4 +1,4 @@
-"""What this package raises: the machine, SSH or a disk failed, or the user asked for what cannot be.
+"""The exceptions of this package: the machine, SSH or a disk failed, or the user's request is impossible.
 
 Neither is ever about the share under test.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class InfrastructureError(Exception):
-    """Something beneath the test broke: the guest, SSH, a package, a disk.
+    """Something under the test broke: the guest, SSH, a package, a disk.
 
     Never an ``AssertionError``: pytest and Allure must show it as *broken*, not as *failed*, and a run
     that ends with it exits 3 (worth a retry).
@@ -25,7 +25,7 @@ class InfrastructureError(Exception):
 
 
 class UsageError(Exception):
-    """The user asked for what cannot be: an unknown word, a missing file. One line with the remedy; exit status 2."""
+    """The user's request is impossible: an unknown word, a missing file. One line with the remedy; exit status 2."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))

@@ -1,4 +1,4 @@
-"""Everything that the cache holds now, as `guests.cache.cached.Cached`, whoever made it."""
+"""Everything in the cache, as `guests.cache.cached.Cached`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from guests.machines.v86.state import FILES as STATE_FILES
 
 
 def everything() -> Iterator[Cached]:
-    """What is there, of this checkout or an earlier one; nothing is made or changed."""
+    """Every entry, of this checkout or an earlier one; nothing is made or changed."""
     for directory in sorted(paths.images_dir().glob("[!.]*")):
         yield Cached(f"image {directory.name}", directory, FILES)
     for directory in sorted(paths.snapshots_dir().glob("[!.]*")):

@@ -1,4 +1,4 @@
-"""What is said about a word that names nothing: the nearest one that does. The project's only "did you mean"."""
+"""The message for an unknown word, with the nearest known one. The project's only "did you mean"."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import difflib
 from collections.abc import Iterable
 
 _MANY = 30
-"""Valid words that a message lists; where there are more it says how many."""
+"""The most valid words that a message lists; of more it gives the count."""
 
 
 def nearest(word: str, valid: Iterable[str]) -> str | None:
-    """The valid word that `word` most probably stands for, or None where no word is near."""
+    """The valid word nearest to `word`, or None where none is near."""
     folded = {one.casefold(): one for one in sorted(valid)}
     near = difflib.get_close_matches(word.casefold(), folded, 1, 0.6)
     return folded[near[0]] if near else None
 
 
 def unknown(what: str, word: str, valid: Iterable[str], see: str = "") -> str:
-    """One line that refuses `word`: `unknown layer 'vsf': did you mean 'vfs'?`, or the words that there are.
+    """One line that refuses `word`: `unknown layer 'vsf': did you mean 'vfs'?`, or the list of valid words.
 
     `see` says where to find them when they are too many to list.
     """
@@ -30,7 +30,7 @@ def unknown(what: str, word: str, valid: Iterable[str], see: str = "") -> str:
     elif len(words) <= _MANY:
         hint = f"use one of {', '.join(words)}"
     else:
-        hint = f"it is none of the {len(words)} that there are{f' ({see})' if see else ''}"
+        hint = f"there are {len(words)} valid ones{f' ({see})' if see else ''}"
     return f"unknown {what} {shown(word)}: {hint}"
 
 

@@ -1,4 +1,4 @@
-"""`assay9 soak`: start a run, resume it, see how it stands, have its report."""
+"""`assay9 soak`: start a run, resume it, show its state, write its reports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from conformance.vfs.mount_options import for_all_cases
 from guests.words import shown, unknown
 from soak import journal as journals
 from soak.faults import KINDS
-from soak.faults import check as check_disturbances
+from soak.faults import check as check_faults
 from soak.judges import ACCEPTABLE
 from soak.plan import Plan, duration, jobs_of, seconds_of
 from soak.report.text import text_of
@@ -39,7 +39,7 @@ RESULTS = click.option(
     type=click.Path(path_type=Path),
     default=Path("results"),
     show_default=True,
-    help="Where run directories go.",
+    help="The directory for run directories.",
 )
 
 
@@ -60,9 +60,9 @@ def soak() -> None:
     \b
     assay9 soak qemu --for 24h               the default workload on QEMU's virtio-9p
     assay9 soak qemu --workload tree --workload integrity --iterations 20
-    assay9 soak resume latest                go on after kill -9 or a power cut
-    assay9 soak status latest                how it stands
-    assay9 soak report latest                the report, made anew from the journal
+    assay9 soak resume latest                continue after kill -9 or a power cut
+    assay9 soak status latest                show its state
+    assay9 soak report latest                write the reports again from the journal
     """
 
 
@@ -71,25 +71,25 @@ def soak() -> None:
 @click.option(
     "--workload", "workloads", multiple=True, metavar="NAME", help=f"What to run (repeatable): {', '.join(WORKLOADS)}."
 )
-@click.option("--for", "length", metavar="TIME", help="How long, e.g. 30m or 24h. Default: 24h.")
-@click.option("--iterations", type=click.IntRange(1), help="End after so many of each workload.")
-@click.option("--first", type=click.IntRange(0), default=0, help="Number of the first iteration, to see one again.")
-@click.option("--seed", type=int, help="Everything random depends on it; the report names it.")
+@click.option("--for", "length", metavar="TIME", help="Length of the run, e.g. 30m or 24h. Default: 24h.")
+@click.option("--iterations", type=click.IntRange(1), help="End after this many iterations of each workload.")
+@click.option("--first", type=click.IntRange(0), default=0, help="Number of the first iteration, to repeat one.")
+@click.option("--seed", type=int, help="The seed of everything random; the report names it.")
 @click.option(
     "--shares",
     type=click.IntRange(1, 4),
     default=1,
     show_default=True,
-    help="Spread the workloads over so many shares of the guest.",
+    help="Spread the workloads over this many shares of the guest.",
 )
-@click.option("--mount", default="", help="Mount so, e.g. cache=mmap,msize=512000.")
+@click.option("--mount", default="", help="Mount options, e.g. cache=mmap,msize=512000.")
 @click.option(
     "--sample",
     "sample_seconds",
     type=click.FloatRange(0.5),
     default=10.0,
     show_default=True,
-    help="Seconds between two looks of the monitors.",
+    help="Seconds between two samples of the monitors.",
 )
 @click.option(
     "--set",
@@ -100,14 +100,14 @@ def soak() -> None:
 )
 @click.option("--unit", help="What one build is: auto, vmlinux, DIR or objects:N (short for --set kernel-build.unit=).")
 @click.option(
-    "--disturb", "disturbances", multiple=True, metavar="NAME", help=f"Disturb it (repeatable): {', '.join(KINDS)}."
+    "--fault", "faults", multiple=True, metavar="NAME", help=f"Inject this fault (repeatable): {', '.join(KINDS)}."
 )
-@click.option("--disturb-every", metavar="TIME", help=f"Between two of them, on average. Default: {EVERY}.")
+@click.option("--fault-every", metavar="TIME", help=f"Mean time between two faults. Default: {EVERY}.")
 @click.option(
     "--accept-unknown",
     multiple=True,
     type=click.Choice(ACCEPTABLE),
-    help="Let the run pass though this judge cannot tell, as in a short run (repeatable).",
+    help="Let the run pass while this judge says unknown, as in a short run (repeatable).",
 )
 @click.option("--qemu", type=click.Path(), help="The QEMU to test instead of the target's own.")
 @click.option("--image", help="The guest image instead of the target's own.")
@@ -124,8 +124,8 @@ def run(
     sample_seconds: float,
     settings: tuple[str, ...],
     unit: str | None,
-    disturbances: tuple[str, ...],
-    disturb_every: str | None,
+    faults: tuple[str, ...],
+    fault_every: str | None,
     accept_unknown: tuple[str, ...],
     qemu: str | None,
     image: str | None,
@@ -135,16 +135,16 @@ def run(
     loaded = spec.load(target)
     options: dict[str, Any] = {k: v for k, v in (("qemu", qemu), ("image", image)) if v}
     if loaded.kind == "server":
-        raise UsageError(f"target {target} is of kind {loaded.kind}, which has no share to mount: take one that has")
+        raise UsageError(f"target {target} is of kind {loaded.kind}, which has no share to mount: take another target")
     for_all_cases(mount)
     names = list(workloads) or [DEFAULT]
     found_workloads = [find(name) for name in names]
-    check_disturbances(list(disturbances), loaded.kind, os.geteuid() == 0)
+    check_faults(list(faults), loaded.kind, os.geteuid() == 0)
     if unit is not None:
         if KERNEL_BUILD.name not in names:
             raise UsageError(
-                f"--unit {shown(unit)} is of workload {KERNEL_BUILD.name}, which is not among those to "
-                f"run: leave it out, or add --workload {KERNEL_BUILD.name}"
+                f"--unit {shown(unit)} applies to workload {KERNEL_BUILD.name}, which is not selected: "
+                f"leave it out, or add --workload {KERNEL_BUILD.name}"
             )
         settings = (*settings, f"{KERNEL_BUILD.name}.unit={unit}")
     chosen = settings_of(settings, names)
@@ -154,22 +154,22 @@ def run(
     if loaded.kind != "local":
         options["packages"] = sorted({package for w in found_workloads for package in w.packages})
         options["memory_mb"] = max(w.memory_mb for w in found_workloads)
-        options["export_mb"] = EXPORT_MB if "full" in disturbances else 0
+        options["export_mb"] = EXPORT_MB if "full" in faults else 0
     kinds.check(loaded, options, flags={**FLAGS, "image": "--image"})
     if shares > 1 and loaded.kind == "local":
         raise UsageError(f"target {target} has one share: leave --shares out")
     if shares > len(names):
         raise UsageError(
-            f"--shares {shares}: {len(names)} workloads would leave some without work: name as many with "
+            f"--shares {shares}: {len(names)} workloads leave some shares idle: name at least as many with "
             "--workload (the same one may be named again)"
         )
     if iterations is not None and first >= iterations:
         raise UsageError(
-            f"--first {first} --iterations {iterations}: iterations {first} up to {iterations} are none; "
+            f"--first {first} --iterations {iterations} selects no iteration; "
             f"iteration {first} alone is --first {first} --iterations {first + 1}"
         )
-    if disturb_every is not None and not disturbances:
-        raise UsageError("--disturb-every says how often, and no --disturb says what: add one, or leave it out")
+    if fault_every is not None and not faults:
+        raise UsageError("--fault-every has no effect without --fault: add one, or leave it out")
     seconds = seconds_of(length) if length is not None else None
     if seconds is None and iterations is None:
         seconds = 86400.0
@@ -183,8 +183,8 @@ def run(
         iterations=iterations,
         first=first,
         sample_seconds=sample_seconds,
-        disturbances=list(disturbances),
-        disturb_seconds=seconds_of(disturb_every or EVERY, "--disturb-every"),
+        faults=list(faults),
+        fault_seconds=seconds_of(fault_every or EVERY, "--fault-every"),
         accept_unknown=list(dict.fromkeys(accept_unknown)),
         version=importlib.metadata.version("assay9"),
     )
@@ -202,7 +202,7 @@ def run(
 @click.argument("run_name", metavar="RUN")
 @RESULTS
 def resume(run_name: str, results: Path) -> None:
-    """Go on with RUN after it was killed or interrupted: same journal, same seed, a fresh guest."""
+    """Continue RUN after it was killed or interrupted: same journal, same seed, a fresh guest."""
     with journals.open_existing(found(run_name, results), writable=True) as journal:
         check_resumable(journal)
         work(journal)
@@ -213,7 +213,7 @@ def resume(run_name: str, results: Path) -> None:
 @click.option("--follow", is_flag=True, help="Show it again every few seconds until it ends.")
 @RESULTS
 def status(run_name: str, follow: bool, results: Path) -> None:
-    """Say how RUN stands."""
+    """Show the state of RUN."""
     run_dir = found(run_name, results)
     while True:
         with journals.open_existing(run_dir, writable=False) as journal:
@@ -229,13 +229,13 @@ def status(run_name: str, follow: bool, results: Path) -> None:
 @click.argument("run_name", metavar="RUN", default="latest")
 @RESULTS
 def report(run_name: str, results: Path) -> None:
-    """Make the reports of RUN anew from its journal, also while it runs; print the text block."""
+    """Write the reports of RUN again from its journal, also while it runs; print the text block."""
     with journals.open_existing(found(run_name, results), writable=False) as journal:
         raise SystemExit(conclude(journal))
 
 
 def standing(journal: journals.Journal, running: bool) -> list[str]:
-    """A few lines on how a run stands."""
+    """The state of a run in a few lines."""
     plan, finished = Plan.of(journal.plan), journal.events("finished")
     state = "running" if running else f"finished: {finished[-1].data['why']}" if finished else "stopped; can be resumed"
     lines = [
@@ -263,7 +263,7 @@ def work(journal: journals.Journal) -> NoReturn:
 
 
 def conclude(journal: journals.Journal) -> int:
-    """Write the reports and say what they say; the exit status."""
+    """Write the reports and print their verdict; the exit status."""
     facts = write(journal)
     click.echo(text_of(facts), nl=False)
     click.echo(f"report: {journal.run_dir / 'report.html'}", err=True)
@@ -280,26 +280,26 @@ def found(name: str, results: Path) -> Path:
     for path in (Path(name), results / name):
         if path.is_dir():
             return path
-    raise UsageError(f"no run {name!r} here or in {results}: `ls {results}` shows those there are")
+    raise UsageError(f"no run {name!r} here or in {results}: `ls {results}` lists the runs")
 
 
 def settings_of(settings: tuple[str, ...], workloads: list[str]) -> dict[str, dict[str, Any]]:
-    """`tree.steps=1000` as {"tree": {"steps": 1000}}. Raises UsageError, also for a workload that is not to run."""
+    """`tree.steps=1000` as {"tree": {"steps": 1000}}. Raises UsageError, also for a workload that is not selected."""
     made: dict[str, dict[str, Any]] = {}
     for text in settings:
         place, equals, value = text.partition("=")
         name, dot, key = place.partition(".")
         if not (equals and dot and key):
-            raise UsageError(f"--set {shown(text)}: WORKLOAD.KEY=VALUE is wanted, e.g. tree.steps=1000")
+            raise UsageError(f"--set {shown(text)}: give WORKLOAD.KEY=VALUE, e.g. tree.steps=1000")
         known = find(name).options
         if key not in known:
             raise UsageError(f"--set {shown(text)}: {unknown(f'option of {name}', key, known)}")
         if name not in workloads:
-            raise UsageError(f"--set {shown(text)}: workload {name} is not among those to run: add --workload {name}")
+            raise UsageError(f"--set {shown(text)}: workload {name} is not selected: add --workload {name}")
         whole = value.isascii() and value.isdigit()
         if isinstance(known[key], int) and not whole:
-            raise UsageError(f"--set {shown(text)}: a whole number is wanted, e.g. {name}.{key}={known[key]}")
+            raise UsageError(f"--set {shown(text)}: give a whole number, e.g. {name}.{key}={known[key]}")
         if not value:
-            raise UsageError(f"--set {shown(text)}: a value is wanted, e.g. {name}.{key}={known[key]}")
+            raise UsageError(f"--set {shown(text)}: give a value, e.g. {name}.{key}={known[key]}")
         made.setdefault(name, {})[key] = int(value) if isinstance(known[key], int) else value
     return made

@@ -85,7 +85,7 @@ class RunningJob:
         return self._asked is not None
 
     def start(self) -> None:
-        """Prepare and start it. Raises InfrastructureError where the guest lacks what it needs."""
+        """Prepare and start it. Raises InfrastructureError where the guest does not have a program it needs."""
         self._need()
         config = {
             **self.workload.options,
@@ -105,7 +105,7 @@ class RunningJob:
         self.heard = time.monotonic()
 
     def poll(self, now: float) -> None:
-        """Take what it said. Raises CallHung when it has said nothing for too long."""
+        """Read its new lines. Raises CallHung when it was silent for too long."""
         while not self._said.empty():
             self._note(self._said.get())
         for event in self.program.poll():
@@ -125,7 +125,7 @@ class RunningJob:
             self.poll(time.monotonic())
             if not self.done:
                 raise LinkLost(
-                    f"the program of workload {self.job.instance} ended unasked: {self.program.last_words()}"
+                    f"the program of workload {self.job.instance} ended unexpectedly: {self.program.last_words()}"
                 )
 
     def kill(self) -> None:
@@ -137,7 +137,7 @@ class RunningJob:
             if self.deployment.inside.call("which", program) is None:
                 raise InfrastructureError(
                     f"the guest has no {program}, which workload {self.job.workload} needs",
-                    f"take an image that has it (packages: {' '.join(self.workload.packages) or program}), "
+                    f"take an image with it (packages: {' '.join(self.workload.packages) or program}), "
                     "or another --workload",
                 )
 
@@ -176,7 +176,7 @@ class RunningJob:
         if question.keys() == {"path", "manifest"}:
             return look_outside
         if self.workload.answer is None:
-            raise InfrastructureError(f"workload {self.job.workload} asks its host and has no one to answer")
+            raise InfrastructureError(f"workload {self.job.workload} asks its host part, and it has none")
         return self.workload.answer
 
     def _ended(self, event: dict[str, Any]) -> None:

@@ -38,11 +38,11 @@ NO_PLACE = (
     errno.ELOOP,
     errno.ENAMETOOLONG,
 )
-"""What a place for results that was named wrongly answers; other errors are the machine's."""
+"""Errnos of a wrong results directory; other errors are the machine's."""
 
 Row = TypeVar("Row")
 Outcome = Literal["pass", "fail", "error", "cut"]
-"""`cut`: ended by what a disturbance must cause (no space left while the export is full); judges nothing."""
+"""`cut`: ended by the expected effect of a fault (ENOSPC while the export is full); not judged."""
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -58,6 +58,9 @@ CREATE TABLE series (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE samples (id INTEGER PRIMARY KEY, session INTEGER NOT NULL REFERENCES sessions, at REAL NOT NULL,
                       vals TEXT NOT NULL);
 """
+# Journals of version 0.1.0 have these names; what is read carries today's.
+_EARLIER_KINDS = {"disturb": "fault", "disturb-data": "fault-data"}  # codespell:ignore
+_EARLIER_PLAN = {"disturbances": "faults", "disturb_seconds": "fault_seconds"}  # codespell:ignore
 _NAMES = ("meta", "sessions", "events", "begun", "ended", "series", "samples")
 
 
@@ -120,7 +123,7 @@ class Journal:
         found = self._read("SELECT value FROM meta WHERE key = 'plan'", _loads)
         if not found:
             raise damaged(self.run_dir / FILE, ValueError("it holds no plan"))
-        return found[0]
+        return {_EARLIER_PLAN.get(key, key): value for key, value in found[0].items()}
 
     # ------------------------------------------------------------ writing
 
@@ -181,7 +184,7 @@ class Journal:
         """Every event of these kinds (of all kinds when none is named), oldest first."""
         made = self._read(
             "SELECT id, session, at, kind, data FROM events WHERE id > ? ORDER BY id",
-            lambda i, s, at, kind, data: Event(i, s, at, kind, _loads(data)),
+            lambda i, s, at, kind, data: Event(i, s, at, _EARLIER_KINDS.get(str(kind), str(kind)), _loads(data)),
             after,
         )
         return [event for event in made if not kinds or event.kind in kinds]
@@ -265,7 +268,7 @@ def create(run_dir: Path, plan: dict[str, Any]) -> Journal:
     try:
         run_dir.mkdir(parents=True)
         lock = _lock(run_dir)
-        # made whole under another name, so that nobody ever sees half of it, also after kill -9
+        # written under another name first, so that no reader ever sees half of it, also after kill -9
         new = run_dir / f".{FILE}.new"
         db = sqlite3.connect(new, isolation_level=None)
         db.execute("BEGIN IMMEDIATE")
@@ -285,10 +288,10 @@ def create(run_dir: Path, plan: dict[str, Any]) -> Journal:
     except (OSError, sqlite3.OperationalError) as e:
         if isinstance(e, OSError) and e.errno in NO_PLACE:
             raise UsageError(
-                f"no run can be recorded in {run_dir} ({e.strerror}): name another place with --results"
+                f"{run_dir} cannot be created ({e.strerror}): name another directory with --results"
             ) from e
         raise InfrastructureError(
-            f"no journal can be made in {run_dir}: {e}", "name another place with --results"
+            f"the journal in {run_dir} cannot be created: {e}", "name another directory with --results"
         ) from e
     return Journal(run_dir, db, lock)
 
@@ -300,7 +303,7 @@ def open_existing(run_dir: Path, *, writable: bool) -> Journal:
     """
     path = run_dir / FILE
     if not path.is_file():
-        raise UsageError(f"{run_dir} is no soak run (it has no {FILE}): see `assay9 soak status` for those there are")
+        raise UsageError(f"{run_dir} is not a soak run (it has no {FILE}): name another directory")
     try:
         lock = _lock(run_dir) if writable else None
     except OSError as e:
@@ -324,9 +327,9 @@ def open_existing(run_dir: Path, *, writable: bool) -> Journal:
 
 
 def damaged(path: Path, why: Exception) -> UsageError:
-    """What is said of a journal that does not hold what was written to it."""
+    """The error for a journal that does not hold what was written to it."""
     return UsageError(
-        f"the journal {path} is damaged or no journal of a soak run ({why}): copy it from a backup, or begin another "
+        f"the journal {path} is damaged or is not a journal of a soak run ({why}): restore a backup, or start another "
         f"run; `sqlite3 {path.name} .recover` shows what is left of it"
     )
 
@@ -338,7 +341,7 @@ def in_use(run_dir: Path) -> bool:
     except UsageError:
         return True
     except OSError:
-        return False  # nobody can lock it where it is
+        return False  # it cannot be locked on that file system
     return False
 
 
@@ -363,15 +366,15 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _only_read(path: Path) -> sqlite3.Connection:
-    # where nothing can be written SQLite cannot make the index of the WAL either; nobody changes the file, so it may
-    # be taken as it is
+    # SQLite cannot create the index of the WAL in a read-only directory; no process changes the file, so it is read
+    # as it is
     return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
 
 
 def _loads(text: str) -> dict[str, Any]:
     made = json.loads(text)
     if not isinstance(made, dict):
-        raise ValueError(f"{text[:40]!r} is no JSON object")
+        raise ValueError(f"{text[:40]!r} is not a JSON object")
     return made
 
 

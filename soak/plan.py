@@ -35,10 +35,10 @@ class Plan(BaseModel):
     first: int = 0
     """Number of the first iteration: to see one of another run again."""
     sample_seconds: float = 10.0
-    disturbances: list[str] = []
-    disturb_seconds: float = 300.0
+    faults: list[str] = []
+    fault_seconds: float = 300.0
     accept_unknown: list[str] = []
-    """Judges that may be unable to tell while the run passes."""
+    """Judges that may say `unknown` while the run passes."""
     artefact_mb: int = 256
     version: str = ""
 
@@ -63,7 +63,7 @@ class Plan(BaseModel):
 
 
 def jobs_of(workloads: list[str], shares: int, options: dict[str, dict[str, Any]]) -> list[Job]:
-    """A job for each workload named, spread over the shares; repeated names are told apart by a number."""
+    """A job for each workload named, spread over the shares; a number distinguishes repeated names."""
     made: list[Job] = []
     for place, name in enumerate(workloads):
         before = workloads[:place].count(name)
@@ -80,10 +80,10 @@ def seconds_of(text: str, option: str = "--for") -> float:
     """`90`, `45s`, `30m`, `24h`, `1h30m` or `2d` as seconds, more than none. Raises UsageError."""
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
     if not parts or "".join(n + u for n, u in parts) != text:
-        raise UsageError(f"{option} {shown(text)}: a time such as 30m, 24h or 1h30m is wanted")
+        raise UsageError(f"{option} {shown(text)}: give a time such as 30m, 24h or 1h30m")
     seconds = sum(float(n) * _UNITS[u] for n, u in parts)
     if seconds <= 0 or seconds > LONGEST:
-        raise UsageError(f"{option} {shown(text)}: more than 0s and at most ten years is wanted")
+        raise UsageError(f"{option} {shown(text)}: give more than 0s and at most ten years")
     return seconds
 
 

@@ -50,7 +50,7 @@ class InsideProgram:
         self._pid = call("start_program", ["/bin/sh", "-c", line])
 
     def poll(self) -> list[dict[str, Any]]:
-        """What it said since the last time. One call to the agent, unless it said much."""
+        """Its new lines since the last poll. One call to the agent, unless there are many."""
         data = b""
         try:
             if self._fd < 0:
@@ -62,7 +62,7 @@ class InsideProgram:
                 if len(part) < 1 << 16:
                     break
         except CallError:
-            self._fd = -1  # not that far yet, or the agent was told to close all it has open
+            self._fd = -1  # the file is not there yet, or the agent was asked to close its descriptors
         *lines, self._rest = (self._rest + data).split(b"\n")
         events: list[dict[str, Any]] = [json.loads(line) for line in lines]
         self.done = self.done or any(event["e"] == "done" for event in events)

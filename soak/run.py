@@ -22,7 +22,7 @@ from guests.host import signals
 from guests.host.processes import clean_left_over
 from soak.artefacts import Artefacts
 from soak.faults import Scene
-from soak.injector import Disturber
+from soak.injector import Injector
 from soak.jobs import RunningJob
 from soak.journal import Iteration, Journal
 from soak.plan import Plan
@@ -58,7 +58,7 @@ class Runner:
         self.artefacts = Artefacts(journal.run_dir / "artefacts", self.plan.artefact_mb)
         self._jobs: list[RunningJob] = []
         self._watching: Watching | None = None
-        self._disturber: Disturber | None = None
+        self._injector: Injector | None = None
         self._outside = Path()
         self._identity = (0, 0)
         self._guest_mb = 0
@@ -88,7 +88,7 @@ class Runner:
                     self.view.line(line)
                 self._start_target()
             self._start_jobs()
-            self._disturber = Disturber(self.journal, self.plan, self._scene, self.view)
+            self._injector = Injector(self.journal, self.plan, self._scene, self.view)
             why = self._loop(time.monotonic() - spent)
             self.journal.event("finished", why=why)
         except KeyboardInterrupt:
@@ -163,7 +163,7 @@ class Runner:
         )
 
     def _scene(self) -> Scene:
-        """What a disturbance may use."""
+        """What a fault may use of this run."""
 
         def watching() -> Watching:
             assert self._watching is not None
@@ -186,18 +186,18 @@ class Runner:
             self._start_jobs()
 
     def _recover(self, why: str) -> None:
-        """The target died or hangs: a fresh guest, and the iterations in progress begin again."""
+        """The target crashed or hangs: start a fresh guest; the iterations in progress begin again."""
         begun = time.monotonic()
-        if self._disturber is not None:
-            self._disturber.abandon(f"the target failed meanwhile: {why}")
+        if self._injector is not None:
+            self._injector.abandon(f"the target failed meanwhile: {why}")
         self.artefacts.save_console(self.deployment, self._mark, f"trouble-{self.journal.session}")
-        lost = self.deployment.ground_lost(answers=False)  # somebody else may have ended it
+        lost = self.deployment.ground_lost(answers=False)  # another process may have ended it
         self.journal.event("trouble", source="target" if lost is None else "ground", what=str(lost or why))
         self.view.trouble(str(lost or why))
         self._recoveries += 1
         if self._recoveries > ATTEMPTS:
             raise InfrastructureError(
-                f"the target does not come back: {why}", f"see {self.journal.run_dir}; then `assay9 soak resume`"
+                f"the target does not start again: {why}", f"see {self.journal.run_dir}; then `assay9 soak resume`"
             )
         try:
             self._restart()
@@ -211,25 +211,25 @@ class Runner:
     def _loop(self, began: float) -> str:
         """Until there is nothing more to do; why it ended."""
         limit = None if self.plan.seconds is None else began + self.plan.seconds
-        told = False
+        asked = False
         while True:
             signals.check()
             now = time.monotonic()
             over = limit is not None and now >= limit
-            if over and self._disturber is not None:
-                self._disturber.enough = True
+            if over and self._injector is not None:
+                self._injector.enough = True
             if limit is not None and now >= limit + GRACE:
                 return "time is up"
             if self.failed() >= TOO_MANY:
                 return f"{self.failed()} iterations failed"
             try:
-                if over and not told and not self._silent:  # a guest that is paused now is told when it goes on
+                if over and not asked and not self._silent:  # a guest that is paused now is asked when it goes on
                     for job in self._jobs:
                         job.program.finish_soon()
-                    told = True
+                    asked = True
                 self._poll(now)
             except GUEST_GONE as e:
-                told = False  # those that begin again know of nothing
+                asked = False  # programs that start again have not been asked
                 self._recover(str(e))
             if all(job.done for job in self._jobs):
                 return "time is up" if over else "all iterations done"
@@ -238,8 +238,8 @@ class Runner:
 
     @property
     def _silent(self) -> bool:
-        """A disturbance keeps the guest from answering."""
-        return self._disturber is not None and self._disturber.silent
+        """A fault keeps the guest from answering."""
+        return self._injector is not None and self._injector.silent
 
     def _pace(self) -> float:
         return min(SLOWEST, max(POLL, min((job.took for job in self._jobs), default=0.0) / 30))
@@ -249,8 +249,8 @@ class Runner:
         return self._failed + self.view.counts.get("fail", 0)
 
     def _poll(self, now: float) -> None:
-        assert self._disturber is not None
-        self._disturber.tick(now)
+        assert self._injector is not None
+        self._injector.tick(now)
         if self._watching is not None:
             self._watching.load.look()
         if self._silent:
@@ -272,7 +272,7 @@ class Runner:
     def _health(self) -> None:
         if identity(self._outside) != self._identity:
             raise InfrastructureError(
-                f"the exported directory {self._outside} is gone", "see who removes it; then `assay9 soak resume`"
+                f"the exported directory {self._outside} is gone", "find out what removes it; then `assay9 soak resume`"
             )
         if trouble := self.deployment.trouble():
             raise LinkLost(trouble)
@@ -306,9 +306,9 @@ class Runner:
             self.journal.sample(self._watching.load.sample())
 
     def _stop(self) -> None:
-        if self._disturber is not None:
+        if self._injector is not None:
             with contextlib.suppress(InfrastructureError):
-                self._disturber.abandon("the session ended")
+                self._injector.abandon("the session ended")
         ends = [job.kill for job in self._jobs] + ([self._watching.kill] if self._watching else [])
         try:
             with self.view.phase("stopping the target"):

@@ -42,13 +42,13 @@ class View:
         self._last: dict[str, str] = {}
         """What to say of the newest iteration of each job."""
         self._trouble = ""
-        self._disturbance = ""
+        self._fault = ""
         self.latest: dict[str, float] = {}
         """The newest numbers of the monitors."""
         self._shown: list[str] = []
         """The state as it was at the last `tick`."""
         self._phase, self._begun = "", 0.0
-        """What is being done that no `tick` tells of, and since when."""
+        """The present phase, which no `tick` reports, and its start."""
 
     def line(self, text: str) -> None:
         """A line that stays."""
@@ -60,17 +60,17 @@ class View:
         """Show that this is being done, until it is."""
         outer, self._phase, self._begun = (self._phase, self._begun), what, time.monotonic()
         over = threading.Event()
-        told = threading.Thread(target=self._go_on_telling, args=(over, what, self._begun), daemon=True)
+        telling = threading.Thread(target=self._go_on_telling, args=(over, what, self._begun), daemon=True)
         if self._terminal:
             self._show()
         else:
-            told.start()
+            telling.start()
         try:
             yield
         finally:
             over.set()
-            if told.is_alive():
-                told.join()
+            if telling.is_alive():
+                telling.join()
             self._phase, self._begun = outer
 
     def _go_on_telling(self, over: threading.Event, what: str, begun: float) -> None:
@@ -97,11 +97,11 @@ class View:
         self._trouble = text.splitlines()[0] if text else ""
         self.line(f"{time.strftime('%H:%M:%S')}  TROUBLE  {self._trouble}")
 
-    def disturbance(self, name: str) -> None:
-        """A disturbance began (its name) or is over (no name)."""
-        self._disturbance = name
+    def fault(self, name: str) -> None:
+        """A fault began (its name) or is over (no name)."""
+        self._fault = name
         if name:
-            self.line(f"{time.strftime('%H:%M:%S')}  disturbance {name}")
+            self.line(f"{time.strftime('%H:%M:%S')}  fault {name}")
 
     def iteration(self, instance: str, number: int, outcome: str, seconds: float, data: dict[str, Any]) -> None:
         """An iteration ended."""
@@ -133,7 +133,7 @@ class View:
             lines.append(f"{name}: {now}" + (f" ({self._last[name]})" if name in self._last else ""))
         numbers = [words.format(self.latest[key]) for key, words in _NUMBERS if key in self.latest]
         lines += [", ".join(numbers)] if numbers else []
-        lines += [f"disturbance: {self._disturbance}"] if self._disturbance else []
+        lines += [f"fault: {self._fault}"] if self._fault else []
         lines += [f"last trouble: {self._trouble}"] if self._trouble and self._terminal else []
         return lines
 

@@ -225,7 +225,7 @@ def version_matches(version: str, wanted: str) -> bool:
 def _compared(have: tuple[int, ...], part: str, wanted: str) -> bool:
     match = re.fullmatch(r"(>=|<=|==|<|>)(\d+(?:\.\d+)*)", part)
     if match is None:
-        raise UsageError(f"versions = {wanted!r}: comparisons such as '>=7.2,<9' are wanted")
+        raise UsageError(f"versions = {wanted!r}: give comparisons such as '>=7.2,<9'")
     width = max(len(have), len(_numbers(match[2])))
     a, b = ((*n, *([0] * width))[:width] for n in (have, _numbers(match[2])))
     return bool(have) and {">=": a >= b, "<=": a <= b, "==": a == b, "<": a < b, ">": a > b}[match[1]]

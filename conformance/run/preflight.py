@@ -108,7 +108,7 @@ def _check_jobs(request: Request) -> None:
     if request.jobs is None or request.jobs == 1:
         return
     if request.jobs < 1:
-        raise UsageError(f"--jobs {request.jobs}: a number of jobs, 1 or more, is wanted")
+        raise UsageError(f"--jobs {request.jobs}: give a number of jobs, 1 or more")
     if request.options.get("keep_guest"):
         raise UsageError("--keep-guest keeps one guest: leave --jobs out, or say --jobs 1")
     if request.target.server.get("program") == "vhost-user":
@@ -161,11 +161,11 @@ def check_environment() -> None:
     scratch = os.environ.get("ASSAY9_SCRATCH")
     if scratch is not None:
         if not os.path.isabs(scratch):
-            raise UsageError(f"ASSAY9_SCRATCH={shown(scratch)}: the absolute path of a directory is wanted")
+            raise UsageError(f"ASSAY9_SCRATCH={shown(scratch)}: give the absolute path of a directory")
         _check_writable(Path(scratch), f"ASSAY9_SCRATCH={shown(scratch)}")
     scale = os.environ.get("ASSAY9_RING_SCALE", "1")
     if not (scale.isascii() and scale.isdigit()):
-        raise UsageError(f"ASSAY9_RING_SCALE={shown(scale)}: a whole number is wanted")
+        raise UsageError(f"ASSAY9_RING_SCALE={shown(scale)}: give a whole number")
 
 
 def check_results(results: Path) -> None:

@@ -104,7 +104,7 @@ def _check_machine(target: Target) -> None:
         if key not in allowed:
             why = f"only {', '.join(allowed)}" if allowed else "no [machine] at all"
             raise UsageError(
-                f"machine.{key} means nothing for a target of kind {target.kind}"
+                f"machine.{key} does not apply to a target of kind {target.kind}"
                 f"{' with a [server]' if kind != target.kind else ''}, which has {why}"
             )
     if "image" in allowed and target.machine.image not in recipe_names():

@@ -79,7 +79,7 @@ def check_layers(target: Target, layers: Collection[str]) -> None:
 def check_options(
     target: Target, layers: Collection[str], given: Mapping[str, Any], flags: Mapping[str, str] = FLAGS
 ) -> None:
-    """Refuse an option that means nothing for a run of these layers on this target. Raises UsageError.
+    """Refuse an option that does not apply to a run of these layers on this target. Raises UsageError.
 
     `given` holds what the user gave; what is empty was not given.
     """

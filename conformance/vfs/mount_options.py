@@ -125,7 +125,7 @@ def _value(name: str, value: str, equals: str) -> object:
     number = int(value) if value.isascii() and value.isdigit() else None
     if name == "msize":
         if number is None or not 4096 <= number <= _HIGHEST_MSIZE:
-            raise UsageError(f"msize={shown(value)}: a number of bytes, 4096 or more, is wanted")
+            raise UsageError(f"msize={shown(value)}: give a number of bytes, 4096 or more")
         return number
     if name == "access":
         if value not in ACCESS and (number is None or number > _HIGHEST_UID):

@@ -1,4 +1,4 @@
-"""The fast road into a guest: the resident in the snapshot starts an agent on a TCP connection.
+"""The fast channel into a guest: the launcher in the snapshot starts an agent on a TCP connection.
 
 See ``images/guest/resident`` for the protocol. Compared with an agent under SSH (measured, TCG): ready 2 s
 earlier, and a round trip takes 1 ms instead of 3. The image's token stands for SSH's key: other users of
@@ -31,8 +31,8 @@ def connect(
 ) -> socket.socket:
     """Start ``source`` in the guest; the socket is its standard input and output.
 
-    Tries until the guest answers. The guest's clock is left alone: what sets it in passing sets it wrong by what the
-    way takes (see ``guests.agent.clock``). Raises InfrastructureError when ``limit`` seconds pass, the token is
+    Tries until the guest answers. The guest's clock is left alone: a setting in the request would be wrong by the
+    time it takes to arrive (see ``guests.agent.clock``). Raises InfrastructureError when ``limit`` seconds pass, the token is
     refused, or
     ``still_wanted`` says that the machine is gone.
     """
@@ -40,7 +40,7 @@ def connect(
         secret = token.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
         why = f"the image's token cannot be read: {error}"
-        raise InfrastructureError(why, "run again: a damaged image is built anew") from error
+        raise InfrastructureError(why, "run again: a damaged image is built again") from error
     deadline = time.monotonic() + limit
     refused = 0
     while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""What one can do inside a guest, whatever the road to it is."""
+"""Commands and files in a guest, over any channel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Result:
     """How a command ended. Output that is not UTF-8 keeps its bytes as surrogates (``surrogateescape``)."""
 
     status: int
-    """Exit status; 128 + signal number, or -1, when the road tells of no status."""
+    """Exit status; 128 + signal number; -1 when the channel reports none."""
     stdout: str
     stderr: str
 
@@ -51,7 +51,7 @@ class Shell(Protocol):
 
     @property
     def alive(self) -> bool:
-        """The connection stands, as far as this side can know."""
+        """The connection is up, as far as this side knows."""
         ...
 
     def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:

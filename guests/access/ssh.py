@@ -32,7 +32,7 @@ class SshShell(CopyingByRun):
 
     @property
     def alive(self) -> bool:
-        """The connection stands, as far as this side can know."""
+        """The connection is up, as far as this side knows."""
         return self._transport.is_active()
 
     def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:

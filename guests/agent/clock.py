@@ -1,7 +1,7 @@
 """The guest's clock against this host's: how far it is off, how fast it runs, and setting it.
 
 The kernel of a guest counts time with a counter whose speed it measures while it boots. On a busy host that can go
-wrong by several times, and ``tsc=reliable`` then lets the wrong speed stand for good; a saved machine keeps it. Times
+wrong by several times, and ``tsc=reliable`` then keeps the wrong speed; a saved machine keeps it, too. Times
 in evidence are wrong then, and limits in the guest end calls too early. So the speed is a precondition.
 
 Both clocks cannot be read at once: the guest's is read between two readings of the host's, and half the time between
@@ -36,7 +36,7 @@ while True:
             time.clock_settime_ns(time.CLOCK_REALTIME, time.time_ns() + int(line))
         os.write(1, b"%d %d\\n" % (time.time_ns(), time.clock_gettime_ns(time.CLOCK_MONOTONIC)))
 """
-"""Runs in the guest: for each line it tells its clocks, and before that moves its time of day by the nanoseconds in it.
+"""Runs in the guest: for each line it moves its time of day by the nanoseconds in it, and then reports its clocks.
 The same as the op ``clock`` of the agent."""
 
 _SURE = 0.002
@@ -45,7 +45,7 @@ _TRIES = 20
 _STEP = 0.05
 """Seconds between two readings while the rate is measured."""
 _ENOUGH = 20.0
-"""Seconds after which a rate that is not known well enough is left at what is known of it."""
+"""Seconds after which the measurement of a rate ends with the precision it has."""
 
 
 class WrongClock(InfrastructureError):
@@ -139,7 +139,7 @@ class GuestClock:
         if abs(seen.offset) - seen.unsure > MOST_OFFSET:
             raise InfrastructureError(
                 f"the guest's clock cannot be set: it is off by {seen.offset:.3f} s again",
-                "see whether something in the guest sets it",
+                "check whether a program in the guest sets it",
             )
         return seen
 
@@ -182,16 +182,16 @@ def over(channel: LineChannel, limit: float = 60.0) -> Tell:
         try:
             day, monotonic = channel.recv_line(limit).split()
         except TimeoutError:
-            raise InfrastructureError(f"the guest did not tell its time within {limit:.0f} s") from None
+            raise InfrastructureError(f"the guest did not report its time within {limit:.0f} s") from None
         return int(day), int(monotonic)
 
     return tell
 
 
 def check_and_set(channel: LineChannel) -> Rate:
-    """See that the clock of a guest that runs ``PROGRAM`` runs as it should, and set it. Closes the channel.
+    """Check the rate of a guest's clock (the guest runs ``PROGRAM``), and set it. Closes the channel.
 
-    Raises WrongClock, whose remedy is to boot the guest anew, and InfrastructureError.
+    Raises WrongClock, whose remedy is to boot the guest again, and InfrastructureError.
     """
     try:
         clock = GuestClock(over(channel))
@@ -205,5 +205,5 @@ def check_and_set(channel: LineChannel) -> Rate:
 
 
 def wrong_clock(rate: Rate) -> WrongClock:
-    """What to say of a guest whose clock runs wrong."""
+    """The error for a guest whose clock runs at the wrong rate."""
     return WrongClock(f"the guest's clock runs {rate}", "its kernel measured it on a busy machine: run again")

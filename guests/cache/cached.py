@@ -1,7 +1,7 @@
-"""The one way in which something is kept in the cache: made once, checked before it is used, made anew when damaged.
+"""Entries of the cache: each is made once, checked before use, and made again when it is damaged.
 
 Images, kernels, snapshots, emulators and private QEMUs are directories that appear whole (``guests.host.locks``) and
-whose contents are written down (``guests.cache.contents``). Each process checks a directory when it first uses it.
+whose contents are recorded (``guests.cache.contents``). Each process checks a directory when it first uses it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from guests.host.locks import appearing, exclusive
 from guests.host.progress import Progress
 
 _trusted: set[Path] = set()
-"""What this process has found sound, or has made."""
-_made_anew: set[Path] = set()
-"""What this process has made anew because it was damaged: done once."""
+"""Directories that this process has checked or made."""
+_repaired: set[Path] = set()
+"""Directories that this process has repaired: each is repaired once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +31,16 @@ class Cached:
     """For messages: "image debian12"."""
     directory: Path
     needed: tuple[str, ...]
-    """Files without which it is of no use, by their names in the directory."""
+    """Files that must be there, by their names in the directory."""
     limit: float = 1800.0
     """Seconds to wait for another run that is making it."""
 
     def state(self, *, whole: bool = False) -> str | None:
-        """``"absent"``, what is damaged in a few words, or None for a sound one. ``whole`` looks at every byte."""
+        """``"absent"``, the damage in a few words, or None where it is sound. ``whole`` checks every byte."""
         if not self.directory.is_dir():
             return "absent"
         if not self.recorded:
-            # made before contents were written down: all that can be asked is whether the files are there
+            # made by a version that recorded no contents: only the presence of the files can be checked
             return next(
                 (f"{name} is gone or empty" for name in self.needed if not _has_bytes(self.directory / name)), None
             )
@@ -48,18 +48,19 @@ class Cached:
 
     @property
     def recorded(self) -> bool:
-        """Its contents were written down. They are not in a directory that an earlier version made."""
+        """Its contents are recorded. They are not in a directory that an earlier version made."""
         return contents.listed(self.directory)
 
     def usable(self) -> bool:
-        """It is there, and nothing is seen to be wrong with it. For lists and ``doctor``: it changes nothing."""
+        """It is there and no damage is seen. For lists and ``doctor``: it changes nothing."""
         return self.state() is None
 
     def ensure(self, make: Callable[[Path], None], progress: Progress, *, rebuild: bool = False) -> bool:
-        """Have it in the cache; ``make`` fills an empty directory when it is absent, damaged or to be rebuilt.
+        """Make sure that the cache has it; ``make`` fills an empty directory when it is absent, damaged or to be
+        rebuilt.
 
         Returns whether it was made. Raises InfrastructureError when it cannot be made, or is damaged again after it
-        was made anew in this process.
+        was repaired in this process.
         """
         if not rebuild and self._sound(progress):
             return False
@@ -70,14 +71,14 @@ class Cached:
             state = None if rebuild else self.state(whole=True)
             damaged = state if state != "absent" else None
             if damaged:
-                if self.directory in _made_anew:
+                if self.directory in _repaired:
                     raise InfrastructureError(
-                        f"{self.what} in the cache is damaged again, soon after it was made anew: {damaged}",
-                        f"the disk of {self.directory.parent} is not to be trusted, or something else writes there",
+                        f"{self.what} in the cache is damaged again, soon after it was repaired: {damaged}",
+                        f"the disk of {self.directory.parent} may be failing, or another program writes there",
                     )
-                progress(f"{self.what} in the cache is damaged ({damaged}): making it anew")
+                progress(f"{self.what} in the cache is damaged ({damaged}): making it again")
             for left in self.directory.parent.glob(f".{self.directory.name}.tmp-*"):
-                remove_tree(left)  # of a run that was killed: whoever makes it has the lock, and that is us
+                remove_tree(left)  # of a run that was killed: we hold the lock, so no other process is making it
             try:
                 with appearing(self.directory) as temporary:
                     make(temporary)
@@ -89,28 +90,28 @@ class Cached:
                 if not damaged:
                     raise
                 raise InfrastructureError(
-                    f"{self.what} in the cache is damaged ({damaged}), and could not be made anew: {error.message}",
+                    f"{self.what} in the cache is damaged ({damaged}), and making it again failed: {error.message}",
                     error.remedy,
                 ) from error
             if damaged:
-                _made_anew.add(self.directory)
+                _repaired.add(self.directory)
         _trusted.add(self.directory)
         return True
 
     def doubt(self) -> None:
-        """Look at every byte before the next use: something that was read from it was wrong."""
+        """Check every byte before the next use: data read from it was wrong."""
         _trusted.discard(self.directory)
         (self.directory / contents.VERIFIED).unlink(missing_ok=True)
 
     def _sound(self, progress: Progress) -> bool:
-        """Whether it can be used as it is. What was made before contents were written down has them written now."""
+        """Whether it can be used as it is. Contents that an earlier version did not record are recorded now."""
         if self.directory in _trusted and self.directory.is_dir():
             return True
         whole = self.recorded and contents.verification_due(self.directory)
         if self.state(whole=whole) is not None:
             return False
         if not self.recorded:
-            progress(f"{self.what} is from an earlier version: writing down what it contains")
+            progress(f"{self.what} is from an earlier version: recording its contents")
             contents.write_contents(self.directory)
         elif whole:
             contents.mark_verified(self.directory)

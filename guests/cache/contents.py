@@ -1,9 +1,9 @@
-"""What a directory of the cache contains, written down when it is made and compared before it is used.
+"""The contents of a cache directory: recorded when it is made, compared before it is used.
 
 ``contents.json`` lists every file with its size, whether it can be executed, a hash of its two ends and a hash of the
-whole, and every symbolic link with its target. All but the last hash are cheap enough to be looked at in each run;
+whole, and every symbolic link with its target. All but the last hash are cheap enough to be checked in each run;
 they show what is cut, empty, removed or overwritten from the start. The hashes of the whole show the rest, and are
-looked at once a day.
+checked once a day.
 
 Pure of any knowledge of what is cached; see ``guests.cache.cached`` for that.
 """
@@ -23,18 +23,18 @@ from guests.errors import InfrastructureError
 
 CONTENTS = "contents.json"
 VERIFIED = ".verified"
-"""Its time of modification says when all hashes were last looked at."""
+"""Its modification time is when all hashes were last checked."""
 UNLISTED = frozenset({CONTENTS, VERIFIED, "used"})
-"""Files that change while a directory is in use, and say nothing of what it contains."""
+"""Files that change while a directory is in use and are not part of its contents."""
 VERIFY_AFTER = 86_400.0
 """Seconds after which the whole hashes are due again."""
 _FORMAT = 1
 _END = 4096
-"""Bytes at the beginning and at the end of a file whose hash is looked at each time."""
+"""Bytes at the beginning and at the end of a file whose hash is checked each time."""
 
 
 def write_contents(directory: Path) -> None:
-    """Write down what ``directory`` contains now. Raises OSError."""
+    """Record what ``directory`` contains now. Raises OSError."""
     files, links = {}, {}
     for name in _names(directory):
         path = directory / name
@@ -49,12 +49,12 @@ def write_contents(directory: Path) -> None:
 
 
 def listed(directory: Path) -> bool:
-    """Whether somebody has written down what it contains."""
+    """Whether its contents are recorded."""
     return (directory / CONTENTS).exists()
 
 
 def damage(directory: Path, *, whole: bool) -> str | None:
-    """What differs from what was written down, in a few words, or None. ``whole`` looks at every byte."""
+    """The difference from the record in a few words, or None. ``whole`` checks every byte."""
     try:
         contents = json.loads((directory / CONTENTS).read_text(encoding="utf-8"))
         files, links = contents["files"], contents["links"]
@@ -78,7 +78,7 @@ def damage(directory: Path, *, whole: bool) -> str | None:
 
 
 def verification_due(directory: Path) -> bool:
-    """Whether no whole look was taken within a day, or none is known of."""
+    """Whether no whole check was made within a day."""
     try:
         age = time.time() - (directory / VERIFIED).stat().st_mtime
     except OSError:
@@ -87,7 +87,7 @@ def verification_due(directory: Path) -> bool:
 
 
 def mark_verified(directory: Path) -> None:
-    """Remember that all hashes were just found right; not a word where the cache cannot be written."""
+    """Record that all hashes are correct now; silent where the cache is not writable."""
     with contextlib.suppress(OSError):
         (directory / VERIFIED).touch()
         os.utime(directory / VERIFIED)
@@ -100,7 +100,7 @@ def read_manifest(directory: Path, remedy: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InfrastructureError(f"{directory / 'manifest.json'} cannot be read: {error}", remedy) from None
     if not isinstance(loaded, dict):
-        raise InfrastructureError(f"{directory / 'manifest.json'} holds no table", remedy)
+        raise InfrastructureError(f"{directory / 'manifest.json'} holds no JSON object", remedy)
     return loaded
 
 

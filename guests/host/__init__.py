@@ -1,1 +1,1 @@
-"""This host: its processes, locks, ports, paths and signals; nothing is left behind."""
+"""This host's processes, locks, ports, paths and signals; nothing is left behind."""

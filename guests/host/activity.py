@@ -1,4 +1,4 @@
-"""What a person sees while something takes long: on a terminal no five seconds of silence, elsewhere a line a minute.
+"""Progress for a person: on a terminal at least every five seconds, elsewhere a line a minute.
 
 On a terminal one line at the bottom changes as the work goes on, and lines that are said stay above it. Elsewhere (a
 pipe, a log of CI) lines are printed as they are said, and once a minute what is being done at that time.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 PLAIN = 60.0
-"""Seconds between two plain lines on what is being done."""
+"""Seconds between two plain progress lines."""
 OFTEN = 0.5
 """Seconds between two pictures on a terminal."""
 
@@ -53,12 +53,12 @@ class Activity:
         if self._live is not None:
             self._live.console.print(text, soft_wrap=True)
         else:
-            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            with contextlib.suppress(OSError, ValueError):  # the reader is gone
                 self.stream.write(f"{text}\n")
                 self.stream.flush()
 
     def heard(self) -> None:
-        """Somebody else has said something: no plain line is due for a while."""
+        """Another line was printed: no progress line is due for a while."""
         self._said_at = time.monotonic()
 
     def __enter__(self) -> Activity:
@@ -116,7 +116,7 @@ def _live(stream: TextIO, picture: Callable[[], str]) -> Live:
 
 @contextlib.contextmanager
 def shown(doing: str = "", stream: TextIO | None = None, terminal: bool | None = None) -> Iterator[Progress]:
-    """A function for lines on what is being done; the last one is shown with its time until the block ends."""
+    """A function for progress lines; the last one is shown with its time until the block ends."""
     now: tuple[str, float] = (doing, time.monotonic())
 
     def picture() -> str:

@@ -1,4 +1,4 @@
-"""How a process ended, in words, and whether somebody else ended it.
+"""How a process ended, in words, and whether another process ended it.
 
 A program that crashes is killed by a signal that its own fault raised (SIGSEGV, SIGABRT, SIGBUS, ...). SIGKILL,
 SIGTERM, SIGHUP, SIGINT and SIGQUIT are sent: by a person, by another program, or by the kernel when memory runs out.
@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 
 SENT = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT})
-"""Signals that no fault of a program raises."""
+"""Signals that a crashing program does not raise itself."""
 
 _TERMINATED = re.compile(r"terminating on signal (\d+)(?: from pid (\d+) \((.*?)\))?")
 """QEMU, which handles SIGTERM, SIGINT and SIGHUP and ends with status 0. Source: its system/runstate.c."""
@@ -50,10 +50,10 @@ def how_ended(what: str, process: subprocess.Popen[bytes] | None, words: str) ->
 
 
 def sent_signal(status: int | None, words: str = "", *, by_shell: bool = False) -> str | None:
-    """The signal by which somebody else ended a process: its name, and who sent it where that is known; else None.
+    """The signal with which another process ended it: its name, and the sender where it is known; else None.
 
-    ``status`` is as ``subprocess`` has it, None while the process runs; ``words`` is the last that the program said.
-    With ``by_shell`` a status above 128 is a shell's word for a signal that ended its child.
+    ``status`` is that of ``subprocess``, None while the process runs; ``words`` is the program's last output.
+    With ``by_shell`` a status above 128 is a shell's report of a signal that ended its child.
     """
     if status is None:
         return None
@@ -72,7 +72,7 @@ def stopped(pid: int) -> bool:
 
 
 class OutOfMemory:
-    """Counts the processes that the kernel has killed for want of memory since this object was made."""
+    """Counts the processes that the kernel's OOM killer has killed since this object was made."""
 
     def __init__(self) -> None:
         self._before = self._count()
@@ -102,13 +102,13 @@ class OutOfMemory:
 
 
 def interference(what: str, sent: str, memory: OutOfMemory | None = None) -> tuple[str, str]:
-    """What to say of a process that somebody else ended: the message and the remedy, one line each."""
+    """The message and the remedy for a process that another process ended, one line each."""
     if memory is not None and sent == "SIGKILL" and memory.kills():
         return (
-            f"{what} was killed by SIGKILL, by the kernel for want of memory",
+            f"{what} was killed by SIGKILL: the kernel was out of memory",
             "free memory on this host, or run fewer workers (--jobs)",
         )
     return (
-        f"{what} was ended by {sent}, which it does not send itself: not its own fault",
-        "find who sent it (the kernel's log tells of a lack of memory), then run again",
+        f"{what} was ended by {sent}, which it does not send itself",
+        "find the sender (see the kernel's log for out of memory), then run again",
     )

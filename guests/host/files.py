@@ -1,4 +1,4 @@
-"""Removing trees and asking for room."""
+"""Removing trees, and checking for free space."""
 
 from __future__ import annotations
 

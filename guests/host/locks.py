@@ -1,4 +1,4 @@
-"""One builder at a time per cached thing, and directories that appear whole or not at all."""
+"""One builder at a time for each cache entry, and directories that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from guests.host.progress import Progress
 
 @contextmanager
 def exclusive(path: Path, what: str, progress: Progress, limit: float = 1800.0) -> Iterator[None]:
-    """Hold the lock file ``path``; wait up to ``limit`` seconds for whoever holds it.
+    """Hold the lock file ``path``; wait up to ``limit`` seconds for its present holder.
 
     A flock goes away with its holder, so a killed builder leaves no stale lock.
     """
     deadline = time.monotonic() + limit
     with path.open("a") as handle:
-        told = False
+        waiting = False
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if not told:
+                if not waiting:
                     progress(f"waiting: another run is making {what}")
-                    told = True
+                    waiting = True
                 if time.monotonic() > deadline:
                     raise InfrastructureError(
                         f"another run has been making {what} for {limit:.0f} s", f"end it, then remove {path}"

@@ -51,12 +51,12 @@ def _made(path: Path) -> Path:
         raise InfrastructureError(f"cannot create {path}: {error.strerror}", remedy) from error
     # Even a run whose images are all there writes here: locks, and each machine's copy of its disk.
     if not os.access(path, os.W_OK | os.X_OK):
-        raise InfrastructureError(f"{path} cannot be written (read-only, or somebody else's)", remedy)
+        raise InfrastructureError(f"{path} is not writable (read-only, or another user's)", remedy)
     return path
 
 
 def _private(path: Path) -> Path:
-    """Create with mode 0700, or insist that it is ours: /tmp is shared with strangers."""
+    """Create it with mode 0700, or check that it is ours: other users share /tmp."""
     try:
         path.mkdir(mode=0o700, parents=False, exist_ok=True)
         found = path.lstat()

@@ -1,8 +1,8 @@
-"""Processes that must not outlive the run, also when the run is ended with ``kill -9``.
+"""Processes that must not outlive the run, even when ``kill -9`` ends the run.
 
-Two nets: the child asks the kernel to be killed when its parent dies (PR_SET_PDEATHSIG, through setpriv),
+Two safeguards: the child asks the kernel to be killed when its parent dies (PR_SET_PDEATHSIG, through setpriv),
 and a state file names pid *and start time* of each machine, so that the next run ends what is left. A pid
-alone proves nothing: it may belong to somebody else by now.
+alone proves nothing: it may belong to another process by now.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def start_time(pid: int) -> int | None:
 
 
 def exiting(pid: int) -> bool:
-    """Whether ``pid`` is on its way out or waits to be reaped. Source: proc(5), and PF_EXITING of linux/sched.h."""
+    """Whether ``pid`` is exiting or waits to be reaped. Source: proc(5), and PF_EXITING of linux/sched.h."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -154,7 +154,7 @@ def clean_left_over(also_kept: bool = False) -> list[str]:
     ``also_kept`` ends kept machines as well. Only processes named by our own state files, with the start
     time written there, are touched.
     """
-    told: list[str] = []
+    reported: list[str] = []
     for state in read_states():
         if state.keep and state.alive:
             if not also_kept:
@@ -163,13 +163,13 @@ def clean_left_over(also_kept: bool = False) -> list[str]:
             continue
         if state.alive:
             end_tree(state.pid, state.start)
-            told.append(f"ended machine {state.name} (pid {state.pid}), left by an earlier run")
+            reported.append(f"ended machine {state.name} (pid {state.pid}), left by an earlier run")
         for directory in state.temporary:
             if Path(directory).exists():
                 remove_tree(Path(directory))
-                told.append(f"removed {directory}, left by an earlier run")
+                reported.append(f"removed {directory}, left by an earlier run")
         state.file.unlink(missing_ok=True)
-    return told
+    return reported
 
 
 def dying_with_parent(argv: list[str]) -> list[str]:
@@ -178,7 +178,7 @@ def dying_with_parent(argv: list[str]) -> list[str]:
 
 
 def end_with_parent() -> None:
-    """From now on the end of the process that started this one counts as SIGTERM (Linux; prctl(2))."""
+    """From now on the death of the process that started this one sends SIGTERM (Linux; prctl(2))."""
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:  # it ended before the line above

@@ -1,4 +1,4 @@
-"""How long-running work tells what it is doing: one short line at a time to a function of the caller's."""
+"""How long-running work reports progress: one short line at a time to a function of the caller's."""
 
 from __future__ import annotations
 

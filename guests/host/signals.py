@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP: the one place that decides what they do, for every command and every worker.
+"""Handling of SIGINT, SIGTERM and SIGHUP, for every command and every worker.
 
 Rules:
 
@@ -147,7 +147,7 @@ def _handle(number: int, _frame: FrameType | None) -> None:
     if _state.phase is _Phase.IDLE or time.monotonic() - _state.at > PATIENCE:
         os._exit(exit_status() or 0)
     if again and not _state.quiet:
-        _say("still ending what was started, and keeping results; after a minute, a further signal ends it at once")
+        _say("still stopping processes and writing results; after a minute, another signal ends it at once")
     if _state.phase is _Phase.WORKING and not _state.raised:
         _state.raised = True
         raise Interrupted(seen.name)

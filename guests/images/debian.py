@@ -31,7 +31,7 @@ mounts and processes are put where they end with one process. Without root it th
 
 
 def require_tools(what: str) -> None:
-    """Raises InfrastructureError where this host lacks what building `what` needs."""
+    """Raises InfrastructureError where this host does not have what building `what` needs."""
     if missing := missing_build_packages():
         raise InfrastructureError(f"{what} needs {', '.join(missing)}", f"apt-get install {' '.join(missing)}")
     if os.geteuid() != 0 and (problem := user_namespace_problem()):
@@ -112,7 +112,7 @@ def _explained(suite: str, variant: str, lines: list[str]) -> InfrastructureErro
     elif "is expired" in text:
         remedy = "the mirror's copy of the release is too old, or this host's clock is wrong"
     elif "resolve" in text or "onnect" in text or "Failed to fetch" in text:
-        remedy = "the package archive was not reached: check the network and the proxy of apt, then retry"
+        remedy = "the package archive is not reachable: check the network and the proxy of apt, then retry"
     elif "signature" in text or "NO_PUBKEY" in text:
         remedy = "install a newer debian-archive-keyring"
     else:

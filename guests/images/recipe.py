@@ -31,7 +31,7 @@ BASE_PACKAGES = (
     "cachefilesd",  # the daemon behind cache=fscache; not started
     "login",  # the console: a separate package in Debian 13
 )
-"""In every image, whatever the recipe says."""
+"""In every image, for any recipe."""
 
 MODULES = (
     "9p",
@@ -55,7 +55,7 @@ MODULES = (
     "crc32c-intel",
     "lz4_decompress",
 )
-"""Kernel modules kept, with all they depend on. A name that a kernel lacks or has built in is skipped."""
+"""Kernel modules kept, with all they depend on. A name that a kernel does not have, or has built in, is skipped."""
 
 BOOT_MODULES = ("virtio_pci", "virtio_blk", "squashfs", "overlay")
 """Loaded by the initramfs, to reach the root file system."""
@@ -98,7 +98,7 @@ class Recipe(BaseModel):
 
 
 def _meaning(source: Path) -> bytes:
-    """A module's syntax tree without docstrings: rewording a comment must not cost everybody a build."""
+    """A module's syntax tree without docstrings: a reworded comment must not cause a build."""
     tree = ast.parse(source.read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):

@@ -59,7 +59,7 @@ class Image:
 
     @property
     def token(self) -> Path:
-        """What the resident in the guest wants to hear; see ``guests.access.launcher``."""
+        """What the launcher in the guest expects; see ``guests.access.launcher``."""
         return self.directory / "token"
 
     @property
@@ -87,7 +87,7 @@ def find_image(recipe: Recipe) -> Image | None:
 def ensure_image(
     name: str, extra_packages: Iterable[str] = (), progress: Progress = silent, rebuild: bool = False
 ) -> Image:
-    """The image called ``name``, built first when the cache lacks it, it is damaged or ``rebuild`` is set."""
+    """The image called ``name``; it is built when it is absent or damaged, or when ``rebuild`` is set."""
     recipe = load_recipe(name, tuple(extra_packages))
     cached = cached_image(recipe)
 
@@ -105,7 +105,7 @@ def ensure_image(
 
 
 def _forget_outdated(present: Image, progress: Progress) -> None:
-    """Remove images of the same name that nobody has used for a while."""
+    """Remove images of the same name that have not been used for a while."""
     for directory in paths.images_dir().glob(f"{present.name}-*"):
         used = directory / "used"
         if directory == present.directory or not used.exists():

@@ -1,4 +1,4 @@
-"""What every machine has: QEMU's, User-Mode Linux's and v86's. One start of it, its console, an end."""
+"""The base of all machines (QEMU, User-Mode Linux, v86): start, console, stop."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class AnyMachine(ABC, Generic[S]):
         """Start the guest and return when it answers. Raises InfrastructureError; nothing is left then."""
 
     def runs(self) -> bool:
-        """What runs the guest has not ended. Cheap, and says nothing of the guest."""
+        """The program that runs the guest has not ended. Cheap; it says nothing about the guest."""
         return self._launch is not None and self._launch.runs()
 
     @abstractmethod
@@ -72,29 +72,29 @@ class AnyMachine(ABC, Generic[S]):
         """The pid on the host of what runs the guest; 0 when it is not started or has ended."""
 
     def ground_lost(self, memory: OutOfMemory) -> InfrastructureError | None:
-        """What has failed beneath the machine since its start, and is the fault of neither its guest nor a device.
+        """A failure under the machine since its start that neither its guest nor a device caused.
 
-        That is: somebody else ended or stopped it, or one of its own disks failed. None when nothing of that is seen.
+        That is: another process ended or stopped it, or one of its own disks failed. None when neither is seen.
         """
         sent = None if self._launch is None else self._launch.sent_signal()
         if sent is not None:
             return InfrastructureError(*interference(self.program, sent, memory))
         if self.pid and stopped(self.pid):
-            why = f"{self.program} is stopped: somebody sent process {self.pid} SIGSTOP"
-            return InfrastructureError(why, f"find who did; kill -CONT {self.pid} lets it go on")
+            why = f"{self.program} is stopped: process {self.pid} got SIGSTOP"
+            return InfrastructureError(why, f"find the sender; kill -CONT {self.pid} continues it")
         if (said := self.console.own_disk_failure(self._begun)) is not None:
             return InfrastructureError(
-                f"the guest's own disk failed ({said}): what the guest does says nothing about the share",
+                f"the guest's own disk failed ({said}): its behaviour says nothing about the share",
                 "the image in the cache, or the disk under it, is damaged or full: assay9 doctor --verify",
             )
         return None
 
     @abstractmethod
     def doubt(self) -> None:
-        """Have every byte that the machine is started from looked at before the next start."""
+        """Check every byte that the machine starts from before the next start."""
 
     def restore(self) -> None:
-        """A fresh guest, whatever became of the present one. The logs go on."""
+        """Replace the guest by a fresh one. The logs continue."""
         self.stop()
         self.start()
 
@@ -122,7 +122,7 @@ class AnyMachine(ABC, Generic[S]):
         return self._started().argv
 
     def _mark(self) -> None:
-        """What the console's log has from here on is of this start."""
+        """Remember the present end of the console's log as the begin of this start."""
         self._begun = self.console.mark()
 
     def _started(self) -> S:

@@ -1,6 +1,6 @@
-"""The serial console: a log that is watched for the kernel's complaints, and a login for when SSH is silent.
+"""The serial console: a log that is watched for kernel errors, and a login for a guest whose SSH does not answer.
 
-QEMU itself writes the log, so that nothing is lost while nobody reads, and a position in it is a point in
+QEMU itself writes the log, so that nothing is lost while it is not read, and a position in it is a point in
 time: ``mark`` before a case, ``since`` after it.
 """
 
@@ -20,7 +20,7 @@ from guests.errors import InfrastructureError
 Kind = Literal["panic", "oops", "bug", "warning", "hung-task", "lockup", "9p", "memory", "disk"]
 
 DEADLY: frozenset[Kind] = frozenset({"panic", "oops", "bug", "lockup"})
-"""After one of these the guest is not to be trusted: restore it."""
+"""After one of these the guest is not trusted: restore it."""
 
 _PATTERNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("panic", re.compile(r"Kernel panic - not syncing")),
@@ -63,7 +63,7 @@ no disk in the guest, and a case's loop devices have other names. Texts from fs/
 _HARMLESS = re.compile(
     r"Installing (v9fs|9P2000)|FS-Cache: |9p: Installing|WARNING: (CPU:\d+ )?PID: 0 .*tsc|Kernel command line"
 )
-"""What a healthy boot says."""
+"""Messages of a healthy boot."""
 
 _LONG: frozenset[Kind] = frozenset({"panic", "oops", "bug", "warning", "hung-task", "lockup", "memory"})
 """Kinds whose message goes on over following lines (registers, call trace)."""
@@ -160,7 +160,7 @@ class ConsoleWatch:
         return None if found is None else " ".join(found[0].split())
 
     def since(self, mark: int) -> list[ConsoleEvent]:
-        """The kernel's complaints written after ``mark``, oldest first."""
+        """The kernel's errors written after ``mark``, oldest first."""
         return find_events(self.text_since(mark), mark)
 
 

@@ -41,7 +41,7 @@ class PortMachine(AnyMachine[L]):
     ready_limit: float
     """Seconds that a guest has to answer."""
     saved = False
-    """Whether it is restored from a saved machine, which may have to be made anew."""
+    """Whether it is restored from a saved machine, which may have to be made again."""
 
     def __init__(self, run_dir: Path, agent: Path | None, progress: Progress) -> None:
         """``run_dir``: where its log goes; ``agent``: the agent's source, None for our own."""
@@ -51,10 +51,10 @@ class PortMachine(AnyMachine[L]):
         self.console = ConsoleWatch(self.logs["console"])
 
     @abstractmethod
-    def _begin(self, anew: bool) -> L:
+    def _begin(self, rebuild: bool) -> L:
         """Fetch and build what is absent, ``_mark`` the log, and launch. Raises InfrastructureError.
 
-        ``anew``: boot and save the machine again, where it is restored from a saved one.
+        ``rebuild``: boot and save the machine again, where it is restored from a saved one.
         """
 
     def start(self) -> None:
@@ -68,15 +68,15 @@ class PortMachine(AnyMachine[L]):
             self._progress(line)
         self.logs["console"].parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._start_once(anew=False)
+            self._start_once(rebuild=False)
         except WrongClock as error:
             if not self.saved:
                 raise
-            self._progress(f"the saved machine cannot be used ({error.message}): making it anew")
-            self._start_once(anew=True)
+            self._progress(f"the saved machine cannot be used ({error.message}): making it again")
+            self._start_once(rebuild=True)
 
-    def _start_once(self, anew: bool) -> None:
-        self._launch = self._begin(anew)
+    def _start_once(self, rebuild: bool) -> None:
+        self._launch = self._begin(rebuild)
         try:
             self._launch.wait_ready(self.ready_limit)
             check_and_set(self._launch.run_python(PROGRAM))

@@ -36,7 +36,7 @@ class MachineSpec:
     """One virtual machine.
 
     ``qemu_args`` are appended to QEMU's arguments and are part of the snapshot's key: they may change what
-    the guest sees. ``host_args`` are appended too, but are the caller's word that the guest cannot see them
+    the guest sees. ``host_args`` are appended, too; the caller asserts that the guest cannot see them
     (``-trace``, ``-D``), so that they do not cost a new snapshot.
     """
 
@@ -60,7 +60,7 @@ class MachineSpec:
     launcher: tuple[str, ...] = ()
     """Words before QEMU's own command that end in its execution, such as ``nsenter --mount=... --``."""
     reaches_host: bool = False
-    """Let the guest out: 10.0.2.2 is this host's 127.0.0.1 then, and what the host can reach is reached."""
+    """Give the guest access to the network: 10.0.2.2 is this host's 127.0.0.1, and it reaches what the host reaches."""
     keep: bool = False
     """Let the machine outlive this process (``assay9 guest boot``)."""
     access: Access = "ssh"

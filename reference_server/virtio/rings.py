@@ -160,7 +160,7 @@ class SplitRing:
     def __init__(self, memory: GuestMemory, size: int, at: RingAddress, features: int, base: int) -> None:
         """Raises Broken when it does not lie as 2.7 wants it."""
         if not 0 < size <= QUEUE_SIZE_MAX or size & (size - 1):
-            raise Broken(f"a split queue of {size}: a power of two up to {QUEUE_SIZE_MAX} is wanted (2.7)")
+            raise Broken(f"a split queue of {size}: the size must be a power of two up to {QUEUE_SIZE_MAX} (2.7)")
         self._memory, self._size = memory, size
         self._table = memory.ring(at.descriptors, table_bytes(size), DESC_ALIGN, "the descriptor table")
         self._avail = memory.ring(at.driver, available_bytes(size), AVAIL_ALIGN, "the available ring").cast("H")
@@ -302,7 +302,7 @@ class PackedRing:
         ``base`` is the driver's offset and wrap counter in its lower half, the device's in its upper.
         """
         if not 0 < size <= QUEUE_SIZE_MAX:
-            raise Broken(f"a packed queue of {size}: up to {QUEUE_SIZE_MAX} is wanted (2.8)")
+            raise Broken(f"a packed queue of {size}: {QUEUE_SIZE_MAX} is the maximum (2.8)")
         self._memory, self._size = memory, size
         self._ring = memory.ring(at.descriptors, table_bytes(size), DESC_ALIGN, "the descriptor ring")
         self._flags = self._ring.cast("H")[7::8]

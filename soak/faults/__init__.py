@@ -1,8 +1,8 @@
-"""What is done to a target while it works, so that its trouble shows: each a start and an undo, always undone.
+"""Fault injection: what the soak does to a target while it works. Each fault has a start and an undo.
 
-A disturbance begins, is asked again and again whether it is over, and is undone: also when the run is interrupted.
-What it does dies with the session: the processes that it starts or stops end with the runner, what it mounts and
-fills belongs to the run and is removed. So after kill -9 nothing is left, and `resume` records that.
+A fault begins, is polled until it is over, and is undone, also when the run is interrupted. Its effects end with the
+session: the processes that it starts or stops end with the runner, and what it mounts and fills belongs to the run
+and is removed. So nothing is left after kill -9, and `resume` records that.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from soak.faults import host, inside, power, space
 from soak.faults.scene import Scene
 
 
-class Disturbance(Protocol):
-    """One disturbance, from its beginning to its end."""
+class Fault(Protocol):
+    """One fault, from its beginning to its end."""
 
     silent: bool
-    """The guest cannot answer meanwhile: nobody is to ask it."""
+    """The guest cannot answer meanwhile: the runner does not call it."""
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
-        """Start it; what to record of it."""
+        """Start it; the data to record."""
 
     def tick(self, now: float) -> dict[str, Any] | None:
-        """None while it goes on (`now` is monotonic). Over: what it found; `failed` in it is a finding."""
+        """None while it goes on (`now` is monotonic). When it is over: its result; `failed` in it is a finding."""
 
     def undo(self) -> None:
-        """Undo it, in whatever state it is; a second call does nothing."""
+        """Undo it in any state; a second call does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What the command line says of a disturbance, and what it needs."""
+    """A fault's description for the command line, and its needs."""
 
     name: str
     title: str
-    make: Callable[[], Disturbance]
+    make: Callable[[], Fault]
     guest: bool = False
     """Needs a guest (no meaning on target `local`)."""
     root: bool = False
@@ -68,19 +68,19 @@ KINDS = {
 
 
 def check(names: list[str], kind: str, is_root: bool) -> None:
-    """Raise UsageError for what there is not, or cannot be on this target."""
+    """Raise UsageError for a fault that does not exist or that this target cannot have."""
     for name in names:
         if name not in KINDS:
-            raise UsageError(unknown("disturbance", name, KINDS))
+            raise UsageError(unknown("fault", name, KINDS))
         if KINDS[name].guest and kind == "local":
-            raise UsageError(f"disturbance {name} needs a guest, which this target has not: take another target")
+            raise UsageError(f"fault {name} needs a guest, and this target has none: take another target")
         if name == "full" and kind == "uml":
             raise UsageError(
-                "disturbance full needs an export with a file system of its own, which a target of kind "
-                "uml has not: leave it out, or take a target of kind qemu or tcp"
+                "fault full needs an export with a file system of its own, and a target of kind "
+                "uml has none: leave it out, or take a target of kind qemu or tcp"
             )
         if KINDS[name].root and not is_root:
-            raise UsageError(f"disturbance {name} needs root on this host: leave it out, or run as root")
+            raise UsageError(f"fault {name} needs root on this host: leave it out, or run as root")
 
 
-__all__ = ["KINDS", "Disturbance", "Kind", "Scene", "check"]
+__all__ = ["KINDS", "Fault", "Kind", "Scene", "check"]

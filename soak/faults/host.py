@@ -1,4 +1,4 @@
-"""Disturbances of this host and of the process that serves the share."""
+"""Faults of this host and of the process that serves the share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from soak.faults.scene import Scene
 
 
 class Pause:
-    """SIGSTOP, some seconds, SIGCONT. A guest must wait, and go on as if nothing had been."""
+    """SIGSTOP, some seconds, SIGCONT. The guest must wait, and continue without an error."""
 
     silent = True
 
@@ -28,7 +28,7 @@ class Pause:
         self._until = 0.0
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
-        """See Disturbance."""
+        """See Fault."""
         seconds = rng.uniform(1, 8)
         processes = scene.deployment.processes()
         pid = processes.get("device", 0)
@@ -40,11 +40,11 @@ class Pause:
         return {"pid": pid, "seconds": seconds}
 
     def tick(self, now: float) -> dict[str, Any] | None:
-        """See Disturbance."""
+        """See Fault."""
         return {} if now >= self._until else None
 
     def undo(self) -> None:
-        """See Disturbance."""
+        """See Fault."""
         pid, self._pid = self._pid, 0
         if pid and start_time(pid) == self._start:
             with contextlib.suppress(ProcessLookupError):
@@ -57,21 +57,21 @@ class DropCaches:
     silent = False
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
-        """See Disturbance."""
+        """See Fault."""
         before = psutil.virtual_memory().available
         try:
-            # dirty pages stay; writing everything back first would be a disturbance of its own
+            # dirty pages stay: a full writeback would be a different fault
             Path("/proc/sys/vm/drop_caches").write_text("3")
         except OSError as e:
             return {"skipped": f"/proc/sys/vm/drop_caches: {e.strerror}"}
         return {"freed_mb": round((psutil.virtual_memory().available - before) / 2**20)}
 
     def tick(self, now: float) -> dict[str, Any] | None:
-        """See Disturbance."""
+        """See Fault."""
         return {}
 
     def undo(self) -> None:
-        """See Disturbance: nothing is left of it."""
+        """See Fault: there is nothing to undo."""
 
 
 _BURN = "while True: pass"
@@ -88,7 +88,7 @@ class Busy:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
-        """See Disturbance."""
+        """See Fault."""
         seconds, cores = rng.uniform(10, 30), os.cpu_count() or 1
         memory = min(1 << 30, psutil.virtual_memory().available // 4)
         self._until = time.monotonic() + seconds
@@ -97,10 +97,10 @@ class Busy:
         return {"seconds": seconds, "processes": cores, "memory_mb": memory >> 20}
 
     def tick(self, now: float) -> dict[str, Any] | None:
-        """See Disturbance."""
+        """See Fault."""
         return {} if now >= self._until else None
 
     def undo(self) -> None:
-        """See Disturbance."""
+        """See Fault."""
         while self._processes:
             end(self._processes.pop())

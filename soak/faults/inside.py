@@ -1,4 +1,4 @@
-"""Disturbances that a program in the guest makes."""
+"""Faults that a program in the guest makes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from soak.program import InsideProgram
 
 
 class _Program:
-    """A program that works for some seconds and then says what it did."""
+    """A program that works for some seconds and then reports what it did."""
 
     silent = False
     module = name = ""
@@ -21,18 +21,18 @@ class _Program:
         self._limit = 0.0
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
-        """See Disturbance."""
+        """See Fault."""
         config = self.configuration(rng)
         self._limit = time.monotonic() + config["seconds"] * 2 + 120
         self._program = scene.program(self.module, self.name, **config)
         return config
 
     def configuration(self, rng: random.Random) -> dict[str, Any]:
-        """What the program is told."""
+        """The program's configuration."""
         raise NotImplementedError
 
     def tick(self, now: float) -> dict[str, Any] | None:
-        """See Disturbance."""
+        """See Fault."""
         assert self._program is not None
         for event in self._program.poll():
             if event["e"] == "over":
@@ -40,16 +40,16 @@ class _Program:
         if now > self._limit:
             return {"failed": f"its processes hang on the share: {self._program.last_words()[-300:]}"}
         if not self._program.running():
-            # a last look: it may have ended between the two
+            # poll once more: it may have ended between the two calls
             events = self._program.poll()
             over = next((e for e in events if e["e"] == "over"), {})
             return {key: value for key, value in over.items() if key != "e"} or {
-                "found": f"ended early: {self._program.last_words()[-300:] or 'killed, as it offered itself to be'}"
+                "found": f"ended early: {self._program.last_words()[-300:] or 'killed by the OOM killer, as intended'}"
             }
         return None
 
     def undo(self) -> None:
-        """See Disturbance."""
+        """See Fault."""
         if self._program is not None:
             self._program.kill()
 

@@ -1,4 +1,4 @@
-"""The guest loses its power: what fsync promised before must be there afterwards."""
+"""The guest loses power: data that fsync confirmed before must be there afterwards."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ _GONE = (LinkLost, CallHung, AgentBug)
 
 
 PATIENCE = 120.0
-"""Seconds until the first promise; without one by then the power is cut all the same."""
+"""Seconds to wait for the first promise; after that the power is cut without one."""
 UNHEARD = 20
-"""Steps that the program may have made between the last that we heard of and its end."""
+"""Steps that the program may have made after the last one that it reported."""
 
 
 class PowerCut:
-    """Kills the guest while a program promises (writes, fsyncs, says so), starts another, and holds it to them.
+    """Kills the guest while a program makes promises (it writes, fsyncs and reports), starts another, and checks them.
 
-    The guest comes back as every guest of a run does: restored from the snapshot, which knows nothing of the share.
+    The new guest is restored from the snapshot, as every guest of a run; the snapshot was made before the share
+    existed.
     """
 
     silent = False
@@ -41,7 +42,7 @@ class PowerCut:
         self._seed, self._steps = 0, 0
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
-        """See Disturbance."""
+        """See Fault."""
         seconds, self._seed = rng.uniform(3, 12), rng.getrandbits(32)
         self._scene = scene
         self._program = scene.program("soak.inside.promises", "power-cut", seed=self._seed)
@@ -49,7 +50,7 @@ class PowerCut:
         return {"seconds": seconds, "seed": self._seed}
 
     def tick(self, now: float) -> dict[str, Any] | None:
-        """See Disturbance."""
+        """See Fault."""
         assert self._scene is not None and self._program is not None
         for event in self._program.poll():
             self._steps = event["steps"]
@@ -88,7 +89,7 @@ class PowerCut:
         return {"found": f"{len(kept)} files are as fsync promised"}
 
     def undo(self) -> None:
-        """See Disturbance."""
+        """See Fault."""
         if self._program is not None and self._scene is not None:
             # killed with the guest, or still there when the run was interrupted before the cut
             with contextlib.suppress(*_GONE, OSError):
@@ -99,7 +100,7 @@ class PowerCut:
 
 
 def promised(seed: int, count: int) -> dict[str, bytes | None]:
-    """What files must hold after so many steps (None: must not be there), without those that steps unheard touch."""
+    """The expected files after so many steps (None: absent), without the files that unreported steps touch."""
     contents: dict[str, bytes] = {}
     made = steps(seed, contents)
     seen: set[str] = set()
@@ -111,7 +112,7 @@ def promised(seed: int, count: int) -> dict[str, bytes | None]:
 
 
 def kill_at_once(pid: int) -> None:
-    """SIGKILL, and wait until it is gone: no word to the guest."""
+    """SIGKILL, and wait until it is gone: the guest gets no notice."""
     if not pid:
         return
     started = start_time(pid)
@@ -131,5 +132,5 @@ def seen_outside(path: Path) -> str | None:
 
 
 def words(digest: str | None) -> str:
-    """What a report says of a digest."""
+    """A digest in a report."""
     return "no file" if digest is None else digest[:12]

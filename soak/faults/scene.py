@@ -1,4 +1,4 @@
-"""What disturbances may use of a run."""
+"""The part of a run that faults may use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Scene:
         self._jobs, self._watching = jobs, watching
         self._probe_held = False
         self.restart = restart
-        """A fresh guest after it was killed, with the jobs going on where they were."""
+        """Start a fresh guest after it was killed; the jobs continue."""
         self.remount = remount
         """Unmount and mount the first share; only while everything is at rest. Its new line of /proc/mounts."""
 
@@ -40,7 +40,7 @@ class Scene:
 
     def program(self, module: str, name: str, **config: Any) -> InsideProgram:
         """Start a program of `soak.inside` in the guest, beside the jobs."""
-        place = f"{self.deployment.control_root}/soak-disturb-{name}"
+        place = f"{self.deployment.control_root}/soak-fault-{name}"
         config["root"] = f"{self.deployment.inside_root}/{self.directory(name)}"
         program = InsideProgram(self.deployment.inside, module, place, config)
         program.place()
@@ -48,13 +48,13 @@ class Scene:
         return program
 
     def hold(self) -> None:
-        """Ask every workload on the first share to rest at its next opportunity."""
+        """Ask every workload on the first share to pause after its present iteration."""
         self._probe_held = False
         for job in self.on_first():
             job.program.hold()
 
     def at_rest(self) -> bool:
-        """Whether everything that works there does. The probe goes on until the last workload rests."""
+        """Whether everything that works there has paused. The probe goes on until the last workload has."""
         if not all(job.held or job.done for job in self.on_first()):
             return False
         if not self._probe_held:
@@ -63,20 +63,20 @@ class Scene:
         return self._watching().inside.held
 
     def release(self) -> None:
-        """Let it go on."""
+        """Let the workloads continue."""
         for job in self.on_first():
             job.held = False
             job.program.release()
         self._watching().inside.release()
 
     def forget_descriptors(self) -> None:
-        """The agent has closed all it had open."""
+        """The agent has closed its descriptors: forget them."""
         for job in self._jobs():
             job.program.forget()
         self._watching().inside.forget()
 
     def no_space(self, expected: bool) -> None:
-        """From now on jobs may (or may no longer) fail for want of room."""
+        """Whether jobs may fail with ENOSPC from now on."""
         for job in self.on_first():
             job.expect_no_space(expected)
 

@@ -1,4 +1,4 @@
-"""Disturbances of the share itself: its file system full, unmounted and mounted."""
+"""Faults of the share itself: its file system full, unmounted and mounted."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from soak.faults.scene import Scene
 
 CHUNK = 64 << 20
 PATIENCE = 1800.0
-"""Seconds that the iterations in progress have to come to rest; a long build may need them."""
+"""Seconds that the iterations in progress have to end; a long build may need them."""
 
 
 class Full:
-    """The exported file system has no byte left for some seconds; a write with fsync must say so.
+    """The exported file system is full for some seconds; a write with fsync must report ENOSPC.
 
-    Iterations that fail meanwhile for want of room are `cut`. Only on an export with a file system of its own:
-    the runner makes one when this disturbance is asked for.
+    Iterations that fail with ENOSPC meanwhile are `cut`. Only on an export with a file system of its own:
+    the runner makes one when this fault is selected.
     """
 
     silent = False
@@ -35,9 +35,9 @@ class Full:
         self._data: dict[str, Any] = {}
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
-        """See Disturbance."""
+        """See Fault."""
         if os.stat(scene.outside).st_dev == os.stat("/var/tmp").st_dev:
-            return {"skipped": "the export has no file system of its own, and this host's is nobody's to fill"}
+            return {"skipped": "the export has no file system of its own, and a run must not fill this host's"}
         seconds = rng.uniform(5, 15)
         self._scene, self._filler = scene, scene.outside / scene.directory("filler")
         scene.no_space(True)
@@ -47,7 +47,7 @@ class Full:
         return {"seconds": seconds, "taken_mb": taken >> 20}
 
     def _try(self) -> dict[str, Any]:
-        """Whether the guest is told that there is no room."""
+        """Whether the guest gets ENOSPC."""
         assert self._scene is not None
         name = self._scene.directory("no-room")
         inside, call = f"{self._scene.deployment.inside_root}/{name}", self._scene.deployment.inside.call
@@ -60,25 +60,25 @@ class Full:
                 call("close", fd)
         except CallError as e:
             if e.errno in (errno.ENOSPC, errno.EDQUOT):
-                return {"found": "the guest was told: no space left"}
+                return {"found": "the guest got ENOSPC"}
             return {"failed": f"a full file system gives {errno.errorcode.get(e.errno or 0)}, not ENOSPC"}
         finally:
             with contextlib.suppress(CallError):
                 call("unlink", inside)
         if room(self._scene.outside) < 1 << 20:
-            return {"failed": "a write of 1 MiB and its fsync succeeded where there was no room"}
-        return {"found": "a workload gave room back at that moment: nothing to see"}
+            return {"failed": "a write of 1 MiB and its fsync succeeded on a full file system"}
+        return {"found": "a workload freed space at that moment: not judged"}
 
     def tick(self, now: float) -> dict[str, Any] | None:
-        """See Disturbance."""
+        """See Fault."""
         if self._scene is None or now >= self._until:
             return self._data
         with contextlib.suppress(OSError):
-            fill(self._filler)  # what workloads have given back meanwhile
+            fill(self._filler)  # the space that workloads have freed meanwhile
         return None
 
     def undo(self) -> None:
-        """See Disturbance."""
+        """See Fault."""
         if self._scene is not None:
             self._filler.unlink(missing_ok=True)
             self._scene.no_space(False)
@@ -86,7 +86,7 @@ class Full:
 
 
 def fill(path: Path) -> int:
-    """Make a file as large as there is room, in steps that become smaller; its size."""
+    """Fill the file system with one file, in ever smaller steps; the file's size."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         size, step = os.fstat(fd).st_size, CHUNK
@@ -104,7 +104,7 @@ def fill(path: Path) -> int:
 
 
 def room(path: Path) -> int:
-    """Bytes that are free there, also for root."""
+    """Free bytes there, for root."""
     found = os.statvfs(path)
     return found.f_bfree * found.f_frsize
 
@@ -123,13 +123,13 @@ class Remount:
         self._begun = 0.0
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
-        """See Disturbance."""
+        """See Fault."""
         self._scene, self._begun = scene, time.monotonic()
         scene.hold()
         return {}
 
     def tick(self, now: float) -> dict[str, Any] | None:
-        """See Disturbance."""
+        """See Fault."""
         assert self._scene is not None
         if self._scene.at_rest():
             waited = time.monotonic() - self._begun
@@ -142,17 +142,17 @@ class Remount:
             try:
                 line = self._scene.remount()
             except InfrastructureError as e:
-                # what is mounted now, and whether anything is, nobody knows: a fresh guest is the only safe undo
+                # the state of the mount is unknown: a fresh guest is the only safe undo
                 raise LinkLost(f"the share could not be unmounted and mounted again: {e}{self._holders()}") from e
             self._scene.forget_descriptors()
             if call("slurp", path) != content:
-                return {"failed": "a file written before the remount reads otherwise after it", "waited": waited}
+                return {"failed": "a file written before the remount reads differently after it", "waited": waited}
             call("unlink", path)
-            return {"line": line, "found": "what was written before was there after", "waited": waited}
-        return {"skipped": "the workloads came to no rest"} if now > self._begun + PATIENCE else None
+            return {"line": line, "found": "the data written before is there after it", "waited": waited}
+        return {"skipped": "the workloads did not pause"} if now > self._begun + PATIENCE else None
 
     def _holders(self) -> str:
-        """Who in the guest has something of the share open, for the record."""
+        """The processes in the guest that have files of the share open, for the record."""
         assert self._scene is not None
         root, call = self._scene.deployment.inside_root, self._scene.deployment.inside.call
         done = call("run", ["sh", "-c", HOLDERS, "sh", root], timeout=60.0)
@@ -165,10 +165,10 @@ class Remount:
                     call("slurp", f"/proc/{process}/cmdline").replace(b"\0", b" ").decode(errors="replace")[:80]
                 )
         said = [f"{line} ({who.get(line.split('/')[2], 'gone')})" for line in found]
-        return "; held by " + "; ".join(said[:8]) if said else "; no process of the guest has anything of it open"
+        return "; held by " + "; ".join(said[:8]) if said else "; no process of the guest has a file of it open"
 
     def undo(self) -> None:
-        """See Disturbance."""
+        """See Fault."""
         if self._scene is not None:
             self._scene.release()
             self._scene = None

@@ -1,6 +1,6 @@
 """What every program inside the guest shares: its configuration, its reports, and how a finding is said.
 
-A program is started once for a session and repeats its iteration until told to stop. It appends JSON lines to a
+A program is started once for a session and repeats its iteration until asked to stop. It appends JSON lines to a
 file on the guest's own file system, never on the share under test; the runner reads them from there:
 
     {"e": "begin", "n": 3}
@@ -57,7 +57,7 @@ class Context:
         os.write(self._out, json.dumps(event).encode() + b"\n")
 
     def alive(self, ops: float) -> None:
-        """Say every few seconds that work goes on: a stall shows as the lack of it. Negative: no count of its own.
+        """Report every few seconds that work goes on: a stall is the absence of reports. Negative: no count of its own.
 
         `ops` is the work done so far in this iteration, in the workload's own unit (calls, objects, MiB).
         """
@@ -136,7 +136,7 @@ def main(iterate: Callable[[Context, random.Random], dict[str, Any]]) -> None:
     """Run iterations as the configuration file (the only argument) says."""
     with open(sys.argv[1]) as f:
         config = json.load(f)
-    die_with_parent()  # the runner's agent: without it nobody reads us
+    die_with_parent()  # the runner's agent: without it there is no reader
     context = Context(config)
     number = config["first"]
     while number <= config.get("last", 1 << 62):

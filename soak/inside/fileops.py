@@ -21,7 +21,7 @@ PAGE = 4096
 FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE = 1, 2
 """include/uapi/linux/falloc.h"""
 NOT_OFFERED = (errno.EOPNOTSUPP, errno.ENOSYS)
-"""Answers of a file system that lacks an operation; it is counted then, not judged."""
+"""Errnos of a file system without an operation; it is counted then, not judged."""
 NOT_MAPPABLE = (errno.ENODEV, errno.EINVAL)
 """Answers of mmap where the mount has no shared writable mappings (9p with cache=none)."""
 

@@ -130,7 +130,7 @@ def iterate(context: Context, rng: random.Random) -> dict[str, Any]:
     for place in (shared.place, clone):
         shared.git("fsck", "--full", "--strict", cwd=place)
         if status := shared.git("status", "--porcelain", cwd=place):
-            raise Finding("git sees changes that nobody made", status)
+            raise Finding("git sees changes that the workload did not make", status)
         compare(place, shared.files)
     return {"ops": shared.commits, "files": len(shared.files)}
 

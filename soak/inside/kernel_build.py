@@ -2,7 +2,7 @@
 
 The host has built the same tree with the same tool chain on its own disk. Every object, and vmlinux where that is
 the unit, must have the same hash; the compiler must have said nothing else; the sources must be as they were.
-Between two iterations everything that the build made is removed, or the tree is unpacked anew.
+Between two iterations everything that the build made is removed, or the tree is unpacked again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BUILD = {
 """What would otherwise differ between two builds of one tree; the host builds with the same."""
 
 CALIBRATION = 4
-"""Objects of the call of make that tells what a call and what an object costs."""
+"""Objects of the calibrating call of make, which measures the cost of a call and of an object."""
 LEAST = 12
 """Objects in the smallest unit that the calibration may choose."""
 STARTING = 60
@@ -38,7 +38,7 @@ READ_AGAIN = 10
 """One in so many sources is read again inside after a build (all of them are, outside)."""
 
 _ready: dict[str, Any] = {}
-"""Of this process: the files of the configured tree. A new process unpacks anew: the share may have been cut off."""
+"""Of this process: the files of the configured tree. A new process unpacks again: the share may have been cut off."""
 
 
 def files_below(tree: str) -> set[str]:
@@ -221,7 +221,7 @@ class Build:
             )
         said = sorted(set(self.messages) - set(reference["messages"]))
         if said:
-            raise Finding("the build said what the build outside did not", "\n".join(said[:50]))
+            raise Finding("the build printed messages that the build outside did not", "\n".join(said[:50]))
         return len(objects)
 
     def keep(self, path: str) -> str:

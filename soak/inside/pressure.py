@@ -1,4 +1,4 @@
-"""For the disturbance guest-memory: takes memory until little is left, keeps it for a while, gives it back.
+"""For the fault guest-memory: takes memory until little is left, keeps it for a while, gives it back.
 
 It offers itself first to the kernel's OOM killer, so that no workload is killed in its place.
 """

@@ -127,7 +127,7 @@ def killed(context: Context, path: str, mode: str, exclusive: bool, rng: random.
 
 
 def judge(path: str, mode: str, exclusive: bool, last: int) -> int:
-    """Open the database anew, as the next process would; the number of transfers in it."""
+    """Open the database again, as the next process would; the number of transfers in it."""
     try:
         with contextlib.closing(opened(path, mode, exclusive)) as db:
             check = [row[0] for row in db.execute("PRAGMA integrity_check")]

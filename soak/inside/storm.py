@@ -1,4 +1,4 @@
-"""For the disturbance signals: processes that read, write, sync and list are killed at random moments.
+"""For the fault signals: processes that read, write, sync and list are killed at random moments.
 
 Linux's client sends Tflush when a process that waits for a reply is killed (wait_event_killable in p9_client_rpc).
 Afterwards the share must serve as before, every process must be gone, and what an untouched process wrote be right.
@@ -59,7 +59,7 @@ def torn(root: str, count: int) -> str:
             with open(path, "rb") as f:
                 found = f.read()
             if found.strip(bytes([65 + number % 26])):
-                return f"{path} holds bytes that nobody wrote"
+                return f"{path} holds bytes that no process wrote"
     return ""
 
 

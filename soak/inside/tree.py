@@ -201,7 +201,7 @@ def iterate(context: Context, rng: random.Random) -> dict[str, Any]:
         if "what" in one:
             raise Finding(one["what"], "process {}, step {}\n{}".format(worker, one["step"], one["detail"]))
     lines = judge(context.root, said, context.config.get("repeat", 1))
-    if context.config.get("judged", 1):  # 0: nobody is there to look from outside
+    if context.config.get("judged", 1):  # 0: there is no vantage outside
         context.look_outside("", digest_of(lines))
     counts: dict[str, int] = {}
     for one in said:

@@ -1,4 +1,4 @@
-"""What a run shows, as pure functions over its record. One that lacks data says `unknown`, never `pass`.
+"""The judgement of a run, as pure functions over its record. A judge without data says `unknown`, never `pass`.
 
 A judge is a function `Record -> list[Judgement]`; `all_of` asks each of them and turns one that breaks into
 `unknown`, too. A run passes where every judgement is a pass; the user may accept that judges of `ACCEPTABLE` cannot
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from soak.judges.disturbed import disturbances
+from soak.judges.faults import faults
 from soak.judges.leaks import leaks
 from soak.judges.outcomes import iterations, target, troubles, whole
 from soak.judges.record import Judgement, Record, Verdict
@@ -23,7 +23,7 @@ JUDGES: tuple[Judge, ...] = (
     iterations,
     troubles,
     target,
-    disturbances,
+    faults,
     leaks,
     slowdowns,
     stalls,

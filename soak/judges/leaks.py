@@ -1,4 +1,4 @@
-"""Memory, descriptors and threads that only grow: slope after warm-up, with its confidence, not two points.
+"""Leaks: memory, descriptors and threads that only grow, by the slope after warm-up and its confidence interval.
 
 A pass says that the series does not grow by what would be a fault over the time that was judged: the whole interval,
 of all of it or of its second half, lies below that. Whatever is between is `unknown`, with the interval that was had.
@@ -38,7 +38,7 @@ class Watched:
     share: float = 0.02
     fault_share: float = 0.1
     always: bool = False
-    """Said to be unknown where it was never seen, not left out."""
+    """Whether a series that was never sampled is judged `unknown` instead of left out."""
 
 
 WATCHED = (
@@ -75,14 +75,16 @@ def leak(record: Record, watched: Watched, present: set[str]) -> Judgement:
     """Whether that series grows."""
     name = f"leak: {watched.what}"
     if watched.series not in present:
-        return Judgement(name, "unknown", f"{watched.series} was never seen: the target names no process of this host")
+        return Judgement(
+            name, "unknown", f"{watched.series} was never sampled: the target names no process of this host"
+        )
     segments = unbroken(record, watched.series)
     warm = [segment[int(len(segment) * WARM_UP) :] for segment in segments]
     points = max(warm, key=len, default=[])
     whole = trend(points)
     late = trend(points[len(points) // 2 :])
     if len(points) < FEWEST or whole is None or late is None:
-        return Judgement(name, "unknown", f"{len(points)} samples after warm-up, {FEWEST} are the fewest that tell")
+        return Judgement(name, "unknown", f"{len(points)} samples after warm-up, at least {FEWEST} are needed")
     translated = Translated(record, watched.series, points)
     least = max(watched.least, watched.share * abs(whole.level)) + TRANSLATING * translated.mb
     fault = max(watched.fault, watched.fault_share * abs(whole.level)) + TRANSLATING * translated.mb
@@ -118,7 +120,7 @@ def growing(
     figures: dict[str, float],
     per: Requests,
 ) -> Judgement:
-    """The judgement on a series that grew, or for which nobody can say that it did not."""
+    """The judgement on a series that grew, or whose growth cannot be excluded."""
     late_rate = f"{late.slope * 3600:+.2f} an hour in the second half (at most {late.high * 3600:+.2f})"
     slowed = late.slope < whole.slope / LEVELS_OFF
     # what it would be over the whole time, had it gone on as in the second half
@@ -129,7 +131,7 @@ def growing(
         return Judgement(name, "fail", grows, figures)
     if whole.surely <= 0:
         return Judgement(name, "unknown", f"it varies too much to exclude a fault: {rate}", figures)
-    return Judgement(name, "unknown", f"it grew, and whether that goes on is not sure: {rate}; {late_rate}", figures)
+    return Judgement(name, "unknown", f"it grew, and whether it continues is uncertain: {rate}; {late_rate}", figures)
 
 
 def slope_of(found: Trend, unit: str) -> str:
@@ -153,7 +155,7 @@ def unbroken(record: Record, series: str) -> list[list[tuple[float, float]]]:
     cuts = [clock(e.at) for e in record.kind("recovered")] + [clock(s.at) for s in record.sessions[1:]]
     parts: list[list[tuple[float, float]]] = [[]]
     waiting = sorted(cuts)
-    for x, y in record.series(series, undisturbed=False):
+    for x, y in record.series(series, quiet=False):
         while waiting and x >= waiting[0]:
             waiting.pop(0)
             parts.append([])
@@ -181,7 +183,7 @@ class Translated:
 
     def __init__(self, record: Record, series: str, points: list[tuple[float, float]]) -> None:
         name = series.replace(".own_mb", ".translated_mb")
-        found = [y for x, y in record.series(name, undisturbed=False) if points[0][0] <= x <= points[-1][0]]
+        found = [y for x, y in record.series(name, quiet=False) if points[0][0] <= x <= points[-1][0]]
         self.mb = max(found) - min(found) if found and name != series else 0.0
 
     def __str__(self) -> str:

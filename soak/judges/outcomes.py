@@ -1,4 +1,4 @@
-"""What the iterations, the consoles and the target itself came to."""
+"""The outcomes of the iterations, the consoles and the target."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def iterations(record: Record) -> list[Judgement]:
             made.append(Judgement(name, "fail", why, figures))
         elif counts["error"]:
             first = next(i for i in mine if i.outcome == "error")
-            why = f"{counts['error']} of {len(mine)} broke by no fault of the share: {first.data.get('what')}"
+            why = f"{counts['error']} of {len(mine)} failed for a reason outside the share: {first.data.get('what')}"
             made.append(Judgement(name, "unknown", why, figures))
         elif not counts["pass"]:
             made.append(Judgement(name, "unknown", "none was completed", figures))
         else:
-            cut = f", {counts['cut']} cut off by a disturbance" if counts["cut"] else ""
+            cut = f", {counts['cut']} cut off by a fault" if counts["cut"] else ""
             made.append(Judgement(name, "pass", f"{counts['pass']} passed{cut}", figures))
     return made
 
@@ -38,7 +38,7 @@ def troubles(record: Record) -> list[Judgement]:
     """What the guest's console said: oops, hung task, 9p error, out of memory."""
     excused = [
         (d.begin, (d.end or d.begin) + AFTERMATH)
-        for d in record.disturbances()
+        for d in record.faults()
         if d.name in ("guest-memory", "power-cut", "pause")
     ]
     bad: list[tuple[str, str]] = []
@@ -53,13 +53,13 @@ def troubles(record: Record) -> list[Judgement]:
         why = f"{len(bad)} messages of the guest's kernel, the first is {kind}: {line}"
         return [Judgement("console", "fail", why, {"messages": float(len(bad))})]
     if not record.samples:
-        return [Judgement("console", "unknown", "nobody looked")]
-    more = f" ({len(seen)} that a disturbance explains or that are no finding)" if seen else ""
+        return [Judgement("console", "unknown", "the console was not watched")]
+    more = f" ({len(seen)} that a fault explains or that are not findings)" if seen else ""
     return [Judgement("console", "pass", f"silent{more}")]
 
 
 def target(record: Record) -> list[Judgement]:
-    """Whether the target stayed up: every restart that no disturbance asked for is a finding."""
+    """Whether the target stayed up: every restart without an injected fault is a finding."""
     troubles = record.kind("trouble")
     deaths = [event for event in troubles if event.data.get("source") != "ground"]
     if deaths:
@@ -67,7 +67,7 @@ def target(record: Record) -> list[Judgement]:
         return [Judgement("target", "fail", why, {"times": float(len(deaths))})]
     if troubles:
         first = troubles[0].data.get("what")
-        why = f"{len(troubles)} times what it stands on was broken, by no fault of its own: {first}"
+        why = f"{len(troubles)} times the suite or this host broke it, not the target itself: {first}"
         return [Judgement("target", "unknown", why, {"times": float(len(troubles))})]
     if not record.kind("environment"):
         return [Judgement("target", "unknown", "it never started")]
@@ -75,7 +75,7 @@ def target(record: Record) -> list[Judgement]:
 
 
 def whole(record: Record) -> list[Judgement]:
-    """How the run itself went: cut off or whole."""
+    """Whether the run itself was complete."""
     finished, sessions = record.kind("finished"), len(record.sessions)
     more = f" in {sessions} sessions" if sessions > 1 else ""
     if finished:

@@ -11,7 +11,7 @@ from soak.journal import Event, Iteration, Journal, Sample, Session
 Verdict = Literal["pass", "fail", "unknown"]
 
 AFTERMATH = 20.0
-"""Seconds after the end of a disturbance, or of a restart, in which times and numbers still tell of it."""
+"""Seconds after the end of a fault or a restart in which times and numbers still show its effects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
-class Disturbance:
-    """One disturbance as recorded; `end` is None while nothing says that it was undone."""
+class Fault:
+    """One fault as recorded; `end` is None while nothing says that it was undone."""
 
     number: int
     name: str
@@ -67,27 +67,28 @@ class Record:
         """The names of the jobs."""
         return [str(job["instance"]) for job in self.plan.get("jobs", [])]
 
-    def disturbances(self) -> list[Disturbance]:
-        """Every disturbance that began."""
+    def faults(self) -> list[Fault]:
+        """Every fault that began."""
         ends = {e.data["n"]: e for e in self.kind("undone")}
-        begins = {e.data["n"]: e.data for e in self.kind("disturb-data")}
+        begins = {e.data["n"]: e.data for e in self.kind("fault-data")}
         made = []
-        for e in self.kind("disturb"):
+        for e in self.kind("fault"):
             end = ends.get(e.data["n"])
             data = {**e.data, **begins.get(e.data["n"], {}), **(end.data if end else {})}
-            begin = e.at + float(data.get("waited", 0.0))  # until the workloads had come to rest nothing was disturbed
-            made.append(Disturbance(e.data["n"], e.data["name"], begin, end.at if end else None, data))
+            begin = e.at + float(data.get("waited", 0.0))  # until the workloads had come to rest no fault was injected
+            made.append(Fault(e.data["n"], e.data["name"], begin, end.at if end else None, data))
         return made
 
-    def disturbed(self) -> list[tuple[float, float]]:
-        """Spans of time of which judges of times and numbers make nothing: disturbances, restarts, starts."""
-        spans = [(d.begin, (d.end or d.begin + 3600.0) + AFTERMATH) for d in self.disturbances()]
+    def excluded(self) -> list[tuple[float, float]]:
+        """Spans of time that judges of times and numbers leave out: faults, restarts, starts."""
+        spans = [(d.begin, (d.end or d.begin + 3600.0) + AFTERMATH) for d in self.faults()]
         spans += [(e.at - 60.0, e.at + AFTERMATH) for e in self.kind("trouble", "recovered")]
         return sorted(spans)
 
-    def series(self, name: str, undisturbed: bool = True) -> list[tuple[float, float]]:
-        """(seconds of work since the beginning, value) of a series; gaps between sessions take no time."""
-        spans = self.disturbed() if undisturbed else []
+    def series(self, name: str, quiet: bool = True) -> list[tuple[float, float]]:
+        """(seconds of work since the beginning, value) of a series; gaps between sessions take no time. `quiet`:
+        without the samples in `excluded`."""
+        spans = self.excluded() if quiet else []
         clock = self.clock()
         return [
             (clock(s.at), s.values[name])

@@ -41,7 +41,7 @@ def slowdowns(record: Record) -> list[Judgement]:
 def iteration_time(record: Record, load: Load, workload: str) -> Judgement:
     """Whether its iterations take longer; the logarithm of the time, so that a slope is a share an iteration."""
     name = f"slowdown: iterations of {workload}"
-    spans = record.disturbed()
+    spans = record.excluded()
     whole = [i for i in record.ended(workload) if i.outcome == "pass" and i.seconds > 0]
     calm = [i for i in whole if not any(i.at <= end and begin <= (i.ended_at or i.at) for begin, end in spans)]
     kept = calm[1:] if len(calm) > FIRST_KEPT else calm
@@ -50,7 +50,7 @@ def iteration_time(record: Record, load: Load, workload: str) -> Judgement:
         end = i.ended_at or i.at
         points.append((float(i.number), math.log(i.seconds), load.during(i.at, end), (i.at, end)))
     if len(points) < FEWEST:
-        return Judgement(name, "unknown", f"{len(points)} undisturbed iterations, {FEWEST} are the fewest that tell")
+        return Judgement(name, "unknown", f"{len(points)} iterations without a fault, at least {FEWEST} are needed")
     level = f"median {median(i.seconds for i in kept):.1f} s, {len(points)} of them"
     return judged(name, points, load, "an iteration", level, "iterations", 240)
 
@@ -58,18 +58,18 @@ def iteration_time(record: Record, load: Load, workload: str) -> Judgement:
 def latency(record: Record, load: Load, kind: str, words: str) -> Judgement:
     """Whether the probe's median of that call rises."""
     name, series = f"slowdown: latency of {words}", f"probe.{kind}_p50"
-    spans, clock = record.disturbed(), record.clock()
+    spans, clock = record.excluded(), record.clock()
     seen = [s for s in record.samples if s.values.get(series, 0) > 0 and not any(a <= s.at <= b for a, b in spans)]
     seen = seen[len(seen) // 10 :]
     if len(seen) < 24:
-        return Judgement(name, "unknown", f"{len(seen)} undisturbed looks, 24 are the fewest that tell")
+        return Judgement(name, "unknown", f"{len(seen)} samples without a fault, at least 24 are needed")
     every = float(record.plan.get("sample_seconds", 10.0))
     points: Timed = [
         (clock(s.at) / 3600, math.log(s.values[series]), load.during(s.at - every, s.at), (s.at - every, s.at))
         for s in seen
     ]
     level = f"median {median(s.values[series] for s in seen):.2f} ms"
-    return judged(name, points, load, "an hour", level, "looks", 60)
+    return judged(name, points, load, "an hour", level, "samples", 60)
 
 
 def judged(name: str, points: Timed, load: Load, per: str, level: str, units: str, count: int) -> Judgement:
@@ -78,7 +78,7 @@ def judged(name: str, points: Timed, load: Load, per: str, level: str, units: st
     blind = len(known) < KNOWN * len(points)
     found = adjusted([(x, y, 0.0 if blind else z or 0.0) for x, y, z, _ in (points if blind else known)], count=count)
     if found is None:
-        return Judgement(name, "unknown", f"{len(points)} {units}, all of one moment")
+        return Judgement(name, "unknown", f"{len(points)} {units}, all at one moment")
     figures = figures_of(found)
     rate = (
         f"{percent(found.growth, 0)} over the run, at most {percent(found.at_most, 0)} (a fault is {FAULT:+.0%}); "
@@ -93,7 +93,7 @@ def judged(name: str, points: Timed, load: Load, per: str, level: str, units: st
     if found.step and found.growth > math.log1p(LEAST):
         return Judgement(name, "unknown", f"{STEP}: {rate}", figures)
     busy = "" if blind else pressure(load, points[0][3][0], points[-1][3][1])
-    needed = f"about {more(found, len(points))} {units} would tell"
+    needed = f"about {more(found, len(points))} {units} are needed"
     why = f"they scatter too much to exclude it, {needed}" + (f"; on the host {busy}" if busy else "")
     return Judgement(name, "unknown", f"{why}: {rate}", figures)
 
@@ -104,7 +104,7 @@ def excuse(found: Trend, points: Timed, load: Load, blind: bool) -> str:
         return "how busy the host was is not recorded"
     waited = [load.io_pressure(*when) for *_, when in points]
     if (risen := rise(waited)) > MORE_IO:
-        return f"the host waited for I/O {risen:.0%} of the time more at the end than at the beginning"
+        return f"the host waited for I/O {risen:.0%} more of the time at the end than at the beginning"
     if found.step:
         return STEP
     if found.late < found.slope / STEADY:

@@ -1,4 +1,4 @@
-"""Silence where there should be work, and messages that do not add up."""
+"""Stalls: no sign of work, and replies with unexpected errors."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def silence(
     record: Record, load: Load, held_up: list[tuple[float, float]], series: str, what: str, limit: float, words: str
 ) -> Judgement:
     """The judgement on a series of seconds since something was last heard."""
-    name, spans = f"stall: {what}", record.disturbed()
+    name, spans = f"stall: {what}", record.excluded()
     ages = [
         (s.at, s.values[series])
         for s in record.samples
         if series in s.values and not any(a <= s.at <= b for a, b in spans)
     ]
     if not ages:
-        return Judgement(name, "unknown", "no undisturbed sample tells")
+        return Judgement(name, "unknown", "no sample outside faults")
     bad = [(at, age) for at, age in ages if age >= limit]
     figures = {"longest": max(age for _, age in ages), "fault": limit}
     if not bad:
@@ -53,7 +53,7 @@ def silence(
 
 def late(record: Record) -> list[tuple[float, float]]:
     """The times in which the runner itself did not come to its work: from one sample to the next, too late one."""
-    every, spans = float(record.plan.get("sample_seconds", 10.0)), record.disturbed()
+    every, spans = float(record.plan.get("sample_seconds", 10.0)), record.excluded()
     return [
         (a.at, b.at)
         for a, b in pairwise(record.samples)
@@ -66,22 +66,22 @@ def late(record: Record) -> list[tuple[float, float]]:
 def excuse(load: Load, held_up: list[tuple[float, float]], begin: float, end: float) -> str:
     """Why silence in that time need not be the share's fault; nothing where it is."""
     if any(a <= end and begin <= b for a, b in held_up):
-        return "the suite itself did not run then: the host slept, or its processors were taken"
+        return "the suite itself did not run then: the host slept, or its processors were busy"
     if (waited := load.io_pressure(begin, end)) is not None and waited >= FULL:
         return f"tasks of the host waited for I/O {waited:.0%} of that time"
     return ""
 
 
 def messages(record: Record) -> list[Judgement]:
-    """Replies with errors that nobody asked for. Requests without any reply are stalls."""
+    """Replies with errors that no workload provokes. Requests without any reply are stalls."""
     if not (points := record.series("msg.total")):
-        return [Judgement("messages", "unknown", "no undisturbed count of the guest (has it the 9p tracepoints?)")]
+        return [Judgement("messages", "unknown", "no count from the guest: its kernel may have no 9p tracepoints")]
     return [errors(record, median(y for _, y in points))]
 
 
 def errors(record: Record, total: float) -> Judgement:
     """Replies with EIO and its like, among those that were counted: a second of some samples."""
-    spans = record.disturbed()
+    spans = record.excluded()
     times = [s.at for s in record.samples if "msg.total" in s.values]
     seconds = median(b - a for a, b in pairwise(times)) if len(times) > 1 else 10.0
     counts: dict[int, float] = {}

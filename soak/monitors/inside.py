@@ -12,7 +12,7 @@ class InsideMonitor:
     """The newest that the program said; a sample of it is given once."""
 
     def __init__(self, deployment: Deployment, roots: list[str], seconds: float, guest: bool = True) -> None:
-        # without a guest its memory and load are this host's, and nobody may take them for a guest's
+        # without a guest its memory and load are this host's, and must not be shown as a guest's
         config: dict[str, Any] = {"roots": roots, "seconds": seconds, "guest": guest}
         directory = f"{deployment.control_root}/soak-watch"
         self._program = InsideProgram(deployment.inside, "soak.inside.watch", directory, config)

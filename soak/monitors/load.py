@@ -1,7 +1,7 @@
 """How busy this host is, from the kernel's own accounts: what an iteration on it had to wait for.
 
-Processor time that others use cannot tell: on a host whose processors are all in use it stays the same however many
-tasks want them. Pressure (the share of time in which some task waited) and the run queue (how many waited) do.
+Processor time that others use does not show it: on a host whose processors are all in use it stays the same however
+many tasks want them. Pressure (the share of time in which some task waited) and the run queue (how many waited) do.
 Sources: Documentation/accounting/psi.rst; Documentation/scheduler/sched-stats.rst; proc(5), loadavg.
 """
 
@@ -26,8 +26,8 @@ class LoadMonitor:
     host.cpu_pressure, host.io_pressure: the share of time in which at least one task waited for a processor, for I/O.
     host.waiting: tasks that waited for a processor, on average. host.cpus: how many processors there are.
     host.steal: cores that a hypervisor below gave to others.
-    host.yardstick_ms: processor time that a fixed computation takes: clock rate, caches, theft that nobody reports.
-    A source that this kernel does not have gives no number.
+    host.yardstick_ms: processor time that a fixed computation takes: clock rate, caches, steal time that is not
+    reported. A source that this kernel does not have gives no number.
     """
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
@@ -44,7 +44,7 @@ class LoadMonitor:
         return time.monotonic() - self._sampled
 
     def restart(self) -> None:
-        """Begin anew: what is sampled next is what happened from now on."""
+        """Start over: the next sample covers the time from now on."""
         self._queue.clear()
         self._sampled = time.monotonic()
         self._last = self._totals()

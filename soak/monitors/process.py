@@ -2,7 +2,7 @@
 
 `own_mb` is the resident memory without the guest's (what the guest touches is not the device's) and without the
 buffer of translated code that QEMU keeps where there is no KVM (`translated_mb`): it fills up to 1 GiB, then QEMU
-begins it anew.
+starts it over.
 Sources: proc(5), smaps; QEMU's tcg/region.c, size_code_gen_buffer.
 """
 

@@ -1,1 +1,1 @@
-"""The reports of a run, derived from its journal alone: page, JSON, text. They can be made anew at any time."""
+"""The reports of a run, derived from its journal alone: page, JSON, text. They can be written again at any time."""

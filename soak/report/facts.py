@@ -49,7 +49,7 @@ class Facts:
     plan: Plan
     verdict: Verdict
     judgements: list[Judgement]
-    """Failures first, then what nobody knows, then the rest."""
+    """Failures first, then `unknown`, then the rest."""
     work: list[Work]
     troubles: list[Trouble]
     environment: dict[str, Any]
@@ -131,7 +131,7 @@ def work_of(record: Record, workload: str) -> Work:
 
 
 def troubles_of(record: Record, plan: Plan) -> list[Trouble]:
-    """Failed iterations, deaths of the target, messages of the guest's kernel, broken disturbances; oldest first."""
+    """Failed iterations, crashes of the target, messages of the guest's kernel, failed faults; oldest first."""
     made = [
         Trouble(
             i.ended_at or i.at,
@@ -153,15 +153,15 @@ def troubles_of(record: Record, plan: Plan) -> list[Trouble]:
                 tuple(e.data.get("artefacts", ())),
             )
         )
-    for d in record.disturbances():
+    for d in record.faults():
         if d.data.get("failed"):
             detail = "\n".join(str(line) for line in d.data.get("broken", ()))
-            made.append(Trouble(d.begin, f"disturbance {d.name}: {d.data['failed']}", detail))
+            made.append(Trouble(d.begin, f"fault {d.name}: {d.data['failed']}", detail))
     return sorted(made, key=lambda t: t.at)
 
 
 def command(plan: Plan, *, only: Iteration | None = None) -> str:
-    """The command line that asks for this run again, or for one of its iterations alone."""
+    """The command line that repeats this run, or one of its iterations alone."""
     words = ["assay9", "soak", plan.target]
     for job in plan.jobs:
         if only is not None and job.instance != only.workload:
@@ -176,9 +176,9 @@ def command(plan: Plan, *, only: Iteration | None = None) -> str:
         return shlex.join([*words, "--first", str(only.number), "--iterations", str(only.number + 1)])
     words += ["--for", f"{plan.seconds:.0f}s"] if plan.seconds is not None else []
     words += ["--iterations", str(plan.iterations)] if plan.iterations is not None else []
-    for name in plan.disturbances:
-        words += ["--disturb", name]
-    words += ["--disturb-every", f"{plan.disturb_seconds:.0f}s"] if plan.disturbances else []
+    for name in plan.faults:
+        words += ["--fault", name]
+    words += ["--fault-every", f"{plan.fault_seconds:.0f}s"] if plan.faults else []
     for judge in plan.accept_unknown:
         words += ["--accept-unknown", judge]
     return shlex.join(words)

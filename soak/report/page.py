@@ -30,7 +30,7 @@ def plots_of(facts: Facts) -> list[Plot]:
     every = {name for sample in record.samples for name in sample.values}
 
     def line(name: str) -> list[tuple[float, float]]:
-        return record.series(name, undisturbed=False) if name in every else []
+        return record.series(name, quiet=False) if name in every else []
 
     def lines(**names: str) -> dict[str, Any]:
         return {shown: points for name, shown in names.items() if (points := line(name.replace("__", ".")))}
@@ -72,8 +72,8 @@ def plots_of(facts: Facts) -> list[Plot]:
 
 
 def spans_of(facts: Facts, clock: Clock) -> list[Span]:
-    """What is shaded: disturbances, and restarts of the target."""
-    spans = [Span(clock(d.begin), clock(d.end or d.begin + 60), d.name) for d in facts.record.disturbances()]
+    """What is shaded: faults, and restarts of the target."""
+    spans = [Span(clock(d.begin), clock(d.end or d.begin + 60), d.name) for d in facts.record.faults()]
     return spans + [
         Span(clock(e.at), clock(e.at) + 5, f"target: {e.data.get('what')}") for e in facts.record.kind("trouble")
     ]
@@ -127,6 +127,6 @@ def page_of(facts: Facts) -> str:
         style=style,
         spans=spans,
         clock=clock,
-        disturbances=facts.record.disturbances(),
+        faults=facts.record.faults(),
         sessions=facts.record.sessions,
     )

@@ -1,4 +1,4 @@
-"""Plots as inline SVG: a few lines or dots over the time that the run worked, disturbances shaded."""
+"""Plots as inline SVG: a few lines or dots over the time that the run worked, faults shaded."""
 
 from __future__ import annotations
 

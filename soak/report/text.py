@@ -31,10 +31,10 @@ def text_of(facts: Facts) -> str:
             )
         head.append(line)
     kinds: dict[str, int] = {}
-    for d in facts.record.disturbances():
+    for d in facts.record.faults():
         kinds[d.name] = kinds.get(d.name, 0) + 1
     if kinds:
-        head.append("disturbed by: " + ", ".join(f"{name} ({n})" for name, n in sorted(kinds.items())))
+        head.append("faults: " + ", ".join(f"{name} ({n})" for name, n in sorted(kinds.items())))
     tail = [*remedy(facts), f"replay: {facts.command}"]
     lines = [cut(line) for line in head]
     room = LINES - len(lines) - len(tail)

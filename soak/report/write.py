@@ -13,8 +13,8 @@ from soak.report.facts import Facts, facts_of
 from soak.report.page import page_of
 from soak.report.text import text_of
 
-SCHEMA = 1
-"""Version of report.json."""
+SCHEMA = 2
+"""Version of report.json. 2: `faults` is the former `disturbances`."""  # codespell:ignore
 
 
 def json_of(facts: Facts) -> dict[str, Any]:
@@ -57,9 +57,9 @@ def json_of(facts: Facts) -> dict[str, Any]:
             }
             for i in facts.record.iterations
         ],
-        "disturbances": [
+        "faults": [
             {"number": d.number, "name": d.name, "begin": d.begin, "end": d.end, "data": d.data}
-            for d in facts.record.disturbances()
+            for d in facts.record.faults()
         ],
         "troubles": [
             {"at": t.at, "what": t.what, "detail": t.detail, "artefacts": list(t.artefacts), "replay": t.replay}
@@ -69,7 +69,7 @@ def json_of(facts: Facts) -> dict[str, Any]:
 
 
 def write(journal: Journal) -> Facts:
-    """Make the three files anew. Raises InfrastructureError where they cannot be written."""
+    """Write the three files. Raises InfrastructureError where they cannot be written."""
     facts = facts_of(journal.run_dir.name, Record.of(journal))
     try:
         _replace(journal.run_dir / "report.json", json.dumps(json_of(facts), indent=1, default=str))

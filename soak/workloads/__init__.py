@@ -1,4 +1,4 @@
-"""What a soak makes a share do; each workload says what runs inside and how its iterations are judged.
+"""The workloads of a soak; each declares what runs inside and how its iterations are judged.
 
 The programs themselves are in `soak.inside`, because they run in the guest; here is what the runner must know.
 """

@@ -1,4 +1,4 @@
-"""The host's part of the workload `kernel-build`: sources, the build outside, what the guest is told."""
+"""The host's part of the workload `kernel-build`: sources, the build outside, the guest's configuration."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def unit_of(asked: str, accelerator: str) -> tuple[list[str], int]:
         return list(POOL), -1
     if counted := re.fullmatch(r"objects:(\d+)", asked):
         if not int(counted[1]):
-            raise UsageError("--unit objects:0: at least one object is wanted")
+            raise UsageError("--unit objects:0: give at least one object")
         return list(POOL), int(counted[1])
     names = asked.replace(",", " ").split()
     if not names or any(n.startswith(("/", "-", ".")) or "=" in n or ".." in n.split("/") for n in names):

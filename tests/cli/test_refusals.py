@@ -40,7 +40,7 @@ COMMAND_LINES: list[tuple[str, str]] = [
     # mounts
     ("run local --mount cahce=none", "unknown mount option 'cahce': did you mean 'cache'?"),
     ("run local --mount cache=lose", "unknown cache mode 'lose': did you mean 'loose'?"),
-    ("run local --mount msize=4k", "msize='4k': a number of bytes, 4096 or more, is wanted"),
+    ("run local --mount msize=4k", "msize='4k': give a number of bytes, 4096 or more"),
     ("run local --mount version=9p2000", "unknown version '9p2000': did you mean '9p2000."),
     ("run local --mount access=1001", "use access=0"),
     ("run local --mount cache=none --mounts all", "--mount and --mounts all exclude each other"),
@@ -68,7 +68,7 @@ COMMAND_LINES: list[tuple[str, str]] = [
     ("run qemu --keep-guest --jobs 2", "--keep-guest keeps one guest: leave --jobs out"),
     # what must be there
     ("run qemu --qemu /nonexistent/qemu", "/nonexistent/qemu is no program that can be run"),
-    ("run qemu --qemu /bin/true", "/bin/true is no QEMU"),
+    ("run qemu --qemu /bin/true", "/bin/true is not a QEMU"),
     ("run qemu --qemu-arg=-nosuch", "does not start with -nosuch: qemu-system-x86_64: -nosuch: invalid option"),
     ("run qemu --guest debain11", "unknown guest image 'debain11': did you mean 'debian11'?"),
     ("run qemu --security-model passthru", "unknown security model 'passthru': did you mean 'passthrough'?"),
@@ -76,8 +76,8 @@ COMMAND_LINES: list[tuple[str, str]] = [
     ("run socket --address 127.0.0.1:1 --export /nonexistent", "--export /nonexistent is no directory"),
     ("run socket --address 127.0.0.1:99999", "HOST:PORT has a port from 1 to 65535, '99999' is none"),
     ("run socket --address 127.0.0.1:http", "HOST:PORT has a port from 1 to 65535, 'http' is none"),
-    ("run socket --address /nonexistent/s", "nothing is there; HOST:PORT, or a unix socket's path is wanted"),
-    ("run vhost-user --address 127.0.0.1:1", "nothing is there; the path of a unix socket is wanted"),
+    ("run socket --address /nonexistent/s", "it does not exist; give HOST:PORT, or a unix socket's path"),
+    ("run vhost-user --address 127.0.0.1:1", "it does not exist; give the path of a unix socket"),
     (f"run socket --address /{'x' * 110}", "the path of a unix socket has at most 107 bytes"),
     ("run local --results /proc/results", "--results '/proc/results': nothing can be written there"),
     ("run local --results /dev/null/results", "--results '/dev/null/results': nothing can be written there"),
@@ -133,8 +133,8 @@ TABLES: list[tuple[str, str]] = [
     ("[machine]\nsecurity_model = 'mapped'", "machine.security_model: unknown word 'mapped': did you mean 'mapped-"),
     ("[machine]\nmultidevs = 'remp'", "machine.multidevs: unknown word 'remp': did you mean 'remap'?"),
     ("[machine]\nmemory_mb = 'much'", "machine.memory_mb: input should be a valid integer"),
-    ("kind = 'uml'\n[machine]\nprogram = 'qemu'", "machine.program means nothing for a target of kind uml"),
-    ("kind = 'local'\n[machine]\nmemory_mb = 1", "machine.memory_mb means nothing for a target of kind local"),
+    ("kind = 'uml'\n[machine]\nprogram = 'qemu'", "machine.program does not apply to a target of kind uml"),
+    ("kind = 'local'\n[machine]\nmemory_mb = 1", "machine.memory_mb does not apply to a target of kind local"),
     ("kind = 'local'\n[server]\nprogram = 'reference'", "a target of kind local has no [server]"),
     ("kind = 'server'", "a target of kind server wants a [server] table"),
     (
@@ -210,8 +210,14 @@ KNOWN: list[tuple[str, str]] = [
     ("case = 'MODE-001'\nmount = 'cache=lose*'", "no mount is called 'cache=lose*': did you mean 'loose'?"),
     ("case = 'MODE-001'\nmodel = 'maped-*'", "unknown security model 'maped-*': did you mean 'mapped-"),
     ("case = 'MODE-001'\nguest = 'debian12'", "unknown key 'profile.known entry 1, guest'"),
-    ("case = 'MODE-001'\nversions = '>>7'", "profile.known entry 1, versions: versions = '>>7': comparisons such as"),
-    ("case = 'MODE-001'\nkernel = '6.12'", "profile.known entry 1, kernel: versions = '6.12': comparisons such as"),
+    (
+        "case = 'MODE-001'\nversions = '>>7'",
+        "profile.known entry 1, versions: versions = '>>7': give comparisons such as",
+    ),
+    (
+        "case = 'MODE-001'\nkernel = '6.12'",
+        "profile.known entry 1, kernel: versions = '6.12': give comparisons",
+    ),
     ("case = 'MODE-001'\nunless = 'v86-devise'", "unknown component 'v86-devise': did you mean 'v86-device'?"),
     ("case = 'MODE-001'\nfinding = ['errnoo']", "unknown finding code 'errnoo': did you mean 'errno'?"),
     ("case = 'MODE-001'\nfinding = []", "profile.known entry 1, finding: no finding code is named"),
@@ -334,9 +340,9 @@ def test_a_target_that_needs_root_says_so(assay9: Command, monkeypatch: pytest.M
     ("name", "value", "said"),
     [
         ("ASSAY9_SCRATCH", "/proc/nowhere", "ASSAY9_SCRATCH='/proc/nowhere': nothing can be written there"),
-        ("ASSAY9_SCRATCH", "here", "ASSAY9_SCRATCH='here': the absolute path of a directory is wanted"),
-        ("ASSAY9_SCRATCH", "", "ASSAY9_SCRATCH='': the absolute path of a directory is wanted"),
-        ("ASSAY9_RING_SCALE", "ten", "ASSAY9_RING_SCALE='ten': a whole number is wanted"),
+        ("ASSAY9_SCRATCH", "here", "ASSAY9_SCRATCH='here': give the absolute path of a directory"),
+        ("ASSAY9_SCRATCH", "", "ASSAY9_SCRATCH='': give the absolute path of a directory"),
+        ("ASSAY9_RING_SCALE", "ten", "ASSAY9_RING_SCALE='ten': give a whole number"),
     ],
 )
 def test_a_variable_of_the_environment(

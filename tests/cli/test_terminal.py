@@ -87,7 +87,7 @@ def test_pytest_itself_takes_jobs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--jobs", "0"], "--jobs 0: a number of jobs, 1 or more, is wanted"),
+        (["--jobs", "0"], "--jobs 0: give a number of jobs, 1 or more"),
         (["--layr", "wire"], "unknown option '--layr': did you mean '--layer'?"),
         (["--layer", "wier"], "unknown layer 'wier': did you mean 'wire'?"),
         (["-k", "NOSUCHCASE"], "matches -k 'NOSUCHCASE'"),

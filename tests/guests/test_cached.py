@@ -1,4 +1,4 @@
-"""What the cache keeps is checked before it is used: damage of any kind has it made anew, once, with one line."""
+"""What the cache keeps is checked before it is used: damage of any kind has it made again, once, with one line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BIG = 3 * contents._END
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has used nothing yet."""
     monkeypatch.setattr(caching, "_trusted", set())
-    monkeypatch.setattr(caching, "_made_anew", set())
+    monkeypatch.setattr(caching, "_repaired", set())
 
 
 class Kind:
@@ -59,7 +59,7 @@ class Kind:
     def use(self) -> Path:
         """As the first use in a run of its own does."""
         caching._trusted.clear()
-        caching._made_anew.clear()
+        caching._repaired.clear()
         return self._ensure(self.said.append)
 
 
@@ -130,7 +130,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_is_damaged_is_made_anew_once_with_one_line(kind: Kind, damage: str) -> None:
+def test_what_is_damaged_is_made_again_once_with_one_line(kind: Kind, damage: str) -> None:
     do, words = DAMAGES[damage]
     kind.use()
     for name in kind.files:
@@ -211,7 +211,7 @@ def test_damage_that_comes_back_ends_in_one_line() -> None:
     assert entry().ensure(filled, print)
     cut(entry().directory / "file")
     entry().doubt()
-    with pytest.raises(InfrastructureError, match=r"damaged again, soon after it was made anew.*not to be trusted"):
+    with pytest.raises(InfrastructureError, match=r"damaged again, soon after it was repaired.*may be failing"):
         entry().ensure(filled, print)
 
 
@@ -225,7 +225,7 @@ def test_damage_that_cannot_be_repaired_says_both() -> None:
     with pytest.raises(InfrastructureError) as raised:
         entry().ensure(no_network, print)
     assert str(raised.value) == (
-        "a thing in the cache is damaged (file is gone), and could not be made anew: "
+        "a thing in the cache is damaged (file is gone), and making it again failed: "
         "the package archive was not reached — check the network"
     )
 

@@ -204,10 +204,10 @@ class Saved(PortMachine):  # type: ignore[type-arg]
 
     def __init__(self, run_dir: Path, speeds: list[float], saved: bool) -> None:
         super().__init__(run_dir, None, self_say.append)
-        self.saved, self.speeds, self.anew = saved, speeds, list[bool]()
+        self.saved, self.speeds, self.rebuilds = saved, speeds, list[bool]()
 
-    def _begin(self, anew: bool) -> Started:
-        self.anew.append(anew)
+    def _begin(self, rebuild: bool) -> Started:
+        self.rebuilds.append(rebuild)
         return Started(self.speeds.pop(0))
 
     def doubt(self) -> None: ...
@@ -237,21 +237,21 @@ class Started:
         self.stopped = True
 
 
-def test_a_saved_machine_whose_clock_runs_wrong_is_made_anew_once(private_runtime: Path, tmp_path: Path) -> None:
+def test_a_saved_machine_whose_clock_runs_wrong_is_made_again_once(private_runtime: Path, tmp_path: Path) -> None:
     self_say.clear()
     machine = Saved(tmp_path, [5.7, 1.0], saved=True)
     machine.start()
-    assert machine.anew == [False, True]
-    assert [line for line in self_say if "times as fast as this host's" in line and "making it anew" in line]
+    assert machine.rebuilds == [False, True]
+    assert [line for line in self_say if "times as fast as this host's" in line and "making it again" in line]
     machine.stop()
     worse = Saved(tmp_path, [5.7, 5.7], saved=True)
     with pytest.raises(WrongClock):
         worse.start()
-    assert worse.anew == [False, True] and not worse.pid
+    assert worse.rebuilds == [False, True] and not worse.pid
 
 
 def test_a_machine_that_is_booted_and_runs_wrong_is_one_line(private_runtime: Path, tmp_path: Path) -> None:
     machine = Saved(tmp_path, [5.7], saved=False)
     with pytest.raises(WrongClock, match="the guest's clock runs"):
         machine.start()
-    assert machine.anew == [False]
+    assert machine.rebuilds == [False]

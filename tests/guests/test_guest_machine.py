@@ -231,7 +231,7 @@ def test_a_runner_killed_with_9_takes_its_machine_along(spec: MachineSpec, tmp_p
     assert not any(name in state.name for state in read_states())
 
 
-def test_a_snapshot_gone_bad_is_made_anew(spec: MachineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_snapshot_is_made_again(spec: MachineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     machine = QemuMachine(replace(spec, run_dir=spec.run_dir.with_name("run5"), control_mb=64), told.append)
     machine.start()

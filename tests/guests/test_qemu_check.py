@@ -86,10 +86,10 @@ def test_the_older_qemu_has_no_device_for_back_ends() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("exit 0", "it says 'nothing'"),
-        ("echo GNU something", "it says 'GNU something'"),
-        (r"printf '\377\376\n'", "is no QEMU"),
-        ("echo oh no >&2; exit 1", "it says 'oh no'"),
+        ("exit 0", "--version prints 'nothing'"),
+        ("echo GNU something", "--version prints 'GNU something'"),
+        (r"printf '\377\376\n'", "is not a QEMU"),
+        ("echo oh no >&2; exit 1", "--version prints 'oh no'"),
     ],
 )
 def test_what_is_no_qemu_is_said_to_be_none(text: str, said: str, tmp_path: Path) -> None:

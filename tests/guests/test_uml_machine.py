@@ -86,7 +86,7 @@ def test_the_whole_tree_ends_and_nothing_is_left(tmp_path: Path) -> None:
     assert not list(Path("/dev/shm").glob(f"assay9-{name}"))
 
 
-def test_a_guest_that_ends_by_itself_is_told_and_can_be_had_anew(tmp_path: Path) -> None:
+def test_a_guest_that_ends_by_itself_is_reported_and_can_be_restored(tmp_path: Path) -> None:
     machine = UmlMachine(UmlSpec(run_dir=tmp_path, network=False))
     machine.start()
     try:

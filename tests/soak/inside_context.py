@@ -10,7 +10,7 @@ from soak.inside.common import MARK, Context, manifest
 
 
 class Alone(Context):
-    """A context whose outside sees the same as inside, or answers as told."""
+    """A context whose outside sees the same as inside, or answers as configured."""
 
     def __init__(self, directory: Path, answer: Callable[..., Any] | None = None, **config: Any) -> None:
         place = directory / "program"

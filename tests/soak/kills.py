@@ -56,7 +56,8 @@ def check(before: Rows, run_dir: Path) -> Rows:
 
 
 class Started:
-    """The command line in a process of its own: `assay9 soak ...`. What it says goes to a file, made anew."""
+    """The command line in a process of its own: `assay9 soak ...`. What it says goes to a file, which is
+    overwritten."""
 
     def __init__(self, said: Path, *args: str) -> None:
         with said.open("wb") as file:
@@ -132,7 +133,7 @@ def kill_often(
     count: int,
     rng: random.Random,
     within: float,
-    told: Callable[[int, int], None] = lambda n, ended: None,
+    progress: Callable[[int, int], None] = lambda n, ended: None,
     start: type[Started | Forked] = Started,
 ) -> int:
     """Kill a runner `count` times, each at a random moment of its first `within` seconds; iterations that ended.
@@ -158,5 +159,5 @@ def kill_often(
             run_dir = next((p.parent for p in results.glob(f"soak-*/{journals.FILE}")), None)
         if run_dir is not None:
             known = check(known, run_dir)
-            told(number + 1, len(known["ended"]))
+            progress(number + 1, len(known["ended"]))
     return len(known.get("ended", []))

@@ -33,16 +33,16 @@ class UntilThen(Runner):
 
     def __init__(self, journal: journals.Journal, until: Callable[[Record], bool]) -> None:
         super().__init__(journal, View(io.StringIO()))
-        self._until, self._look, self._told = until, time.monotonic() + LOOK, False
+        self._until, self._look, self._asked = until, time.monotonic() + LOOK, False
         self._limit = time.monotonic() + ENOUGH
 
     def _poll(self, now: float) -> None:
         super()._poll(now)
-        if self._told or now < self._look or self._silent:
+        if self._asked or now < self._look or self._silent:
             return
         self._look = now + LOOK
         if now > self._limit or self._until(Record.of(self.journal)):
-            self._told = True
+            self._asked = True
             for job in self._jobs:
                 job.program.finish_soon()
 

@@ -1,4 +1,4 @@
-"""The journal keeps what it was told, whatever happens to who tells it."""
+"""The journal keeps everything written to it, even when its writer is killed."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ def test_another_schema_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no soak run"):
+    with pytest.raises(UsageError, match="is not a soak run"):
         journals.open_existing(tmp_path, writable=False)
     (tmp_path / journals.FILE).write_bytes(b"this is not a database, it only has its name" * 100)
-    with pytest.raises(UsageError, match="no journal of a soak run"):
+    with pytest.raises(UsageError, match="not a journal of a soak run"):
         journals.open_existing(tmp_path, writable=False)
 
 

@@ -102,10 +102,10 @@ def test_a_descriptor_a_minute_is_a_leak() -> None:
 
 
 def test_a_restart_of_the_target_is_no_shrinking_and_no_leak() -> None:
-    """Memory after the restart begins anew; the two stretches are not one line."""
+    """Memory starts over after the restart; the two stretches are not one line."""
     grown = record(
         values={"device.own_mb": lambda t: 100 if t < 1800 else 150},
-        events=((1795.0, "disturb", {"n": 0, "name": "power-cut"}), (1800.0, "recovered", {})),
+        events=((1795.0, "fault", {"n": 0, "name": "power-cut"}), (1800.0, "recovered", {})),
     )
     assert of(all_of(grown), "leak: memory of the device").verdict == "pass"
 
@@ -170,7 +170,7 @@ def test_an_interval_that_allows_a_fault_is_no_pass() -> None:
     found = of(all_of(record(samples=60, values=values)), "slowdown: latency of stat")
     assert found.verdict == "unknown", found
     assert found.figures["at_most"] > found.figures["fault"] == 0.25
-    assert "looks would tell" in found.reason and "a fault is +25%" in found.reason
+    assert "samples are needed" in found.reason and "a fault is +25%" in found.reason
 
 
 def test_a_pass_states_what_would_have_been_a_fault() -> None:
@@ -216,12 +216,12 @@ def test_a_leak_that_the_second_half_leaves_open_is_no_pass() -> None:
     assert found.verdict == "unknown"
 
 
-def test_a_stall_is_found_unless_a_disturbance_explains_it() -> None:
+def test_a_stall_is_found_unless_a_fault_explains_it() -> None:
     def age(t: float) -> float:
         return 90.0 if 1000 <= t < 1100 else 1.0
 
     pause: tuple[tuple[float, str, dict[str, object]], ...] = (
-        (995.0, "disturb", {"n": 0, "name": "pause"}),
+        (995.0, "fault", {"n": 0, "name": "pause"}),
         (1100.0, "undone", {"n": 0}),
     )
     assert of(all_of(record(values={"probe.age": age})), "stall: the share").verdict == "fail"
@@ -284,31 +284,29 @@ def test_a_target_that_died_fails() -> None:
 def test_a_target_that_somebody_else_ended_has_no_verdict() -> None:
     ground = (5.0, "trouble", {"source": "ground", "what": "QEMU was ended by SIGKILL"})
     found = of(all_of(record(events=(ground,))), "target")
-    assert found.verdict == "unknown" and "by no fault of its own: QEMU was ended by SIGKILL" in found.reason
+    assert found.verdict == "unknown" and "not the target itself: QEMU was ended by SIGKILL" in found.reason
     own = (9.0, "trouble", {"source": "target", "what": "QEMU was killed by SIGSEGV"})
     found = of(all_of(record(events=(ground, own))), "target")
     assert found.verdict == "fail" and "1 times it died" in found.reason and "SIGSEGV" in found.reason
 
 
-def test_waiting_for_rest_disturbs_nothing() -> None:
-    made = record(
-        events=((100.0, "disturb", {"n": 0, "name": "remount"}), (700.0, "undone", {"n": 0, "waited": 590.0}))
-    )
-    (seen,) = made.disturbances()
+def test_waiting_for_rest_injects_nothing() -> None:
+    made = record(events=((100.0, "fault", {"n": 0, "name": "remount"}), (700.0, "undone", {"n": 0, "waited": 590.0})))
+    (seen,) = made.faults()
     assert (seen.begin, seen.end) == (START + 690, START + 700)
 
 
-def test_a_disturbance_that_was_not_undone_or_found_something() -> None:
-    begun = (5.0, "disturb", {"n": 0, "name": "full"})
-    assert of(all_of(record(events=(begun,), disturbances=["full"])), "disturbance full").verdict == "unknown"
+def test_a_fault_that_was_not_undone_or_found_something() -> None:
+    begun = (5.0, "fault", {"n": 0, "name": "full"})
+    assert of(all_of(record(events=(begun,), faults=["full"])), "fault full").verdict == "unknown"
     skipped = (9.0, "undone", {"n": 0, "skipped": "the session ended"})
-    found = of(all_of(record(events=(begun, skipped), disturbances=["full"])), "disturbance full")
-    assert (found.verdict, found.reason) == ("unknown", "never to its end: the session ended")
-    whole = ((20.0, "disturb", {"n": 1, "name": "full"}), (25.0, "undone", {"n": 1, "found": "no space left"}))
-    found = of(all_of(record(events=(begun, skipped, *whole), disturbances=["full"])), "disturbance full")
-    assert (found.verdict, found.reason) == ("pass", "once, undone; 1 times not to its end; no space left")
+    found = of(all_of(record(events=(begun, skipped), faults=["full"])), "fault full")
+    assert (found.verdict, found.reason) == ("unknown", "it was never completed: the session ended")
+    whole = ((20.0, "fault", {"n": 1, "name": "full"}), (25.0, "undone", {"n": 1, "found": "no space left"}))
+    found = of(all_of(record(events=(begun, skipped, *whole), faults=["full"])), "fault full")
+    assert (found.verdict, found.reason) == ("pass", "once, undone; 1 times not completed; no space left")
     bad = (9.0, "undone", {"n": 0, "failed": "EIO, not ENOSPC"})
-    found = of(all_of(record(events=(begun, bad), disturbances=["full"])), "disturbance full")
+    found = of(all_of(record(events=(begun, bad), faults=["full"])), "fault full")
     assert (found.verdict, found.reason) == ("fail", "1 of 1 times: EIO, not ENOSPC")
 
 

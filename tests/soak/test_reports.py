@@ -31,7 +31,7 @@ def journal(tmp_path: Path) -> Journal:
         seed=5,
         seconds=3600.0,
         mount="cache=mmap",
-        disturbances=["pause", "full"],
+        faults=["pause", "full"],
         version="1.2.3",
     )
     made = journals.create(tmp_path / "soak-x", plan.model_dump())
@@ -55,7 +55,7 @@ def journal(tmp_path: Path) -> Journal:
             else:
                 made.end(row, "pass", 1.0 + number / 100, {"ops": 100})
         made.sample({"probe.stat_p50": 1.0, "device.own_mb": 100.0 + number, "device.fds": 30.0, "msg.total": 10.0})
-    made.event("disturb", n=0, name="pause")
+    made.event("fault", n=0, name="pause")
     made.event("undone", n=0)
     made.event("console", source="console: oops", text=EVIL)
     made.begin_session({})
@@ -75,7 +75,7 @@ def test_the_text_block_fits_a_ticket(journal: Journal) -> None:
     verdicts = [line.split()[0] for line in lines[first:-1] if not line.startswith("...")]
     assert verdicts == sorted(verdicts, key=["fail", "unknown", "pass"].index), "failures come first"
     assert lines[-1].startswith("replay: assay9 soak qemu --workload tree --set tree.steps=7 ")
-    assert "--seed 5" in lines[-1] and "--disturb full" in lines[-1] and "--shares 2" in lines[-1]
+    assert "--seed 5" in lines[-1] and "--fault full" in lines[-1] and "--shares 2" in lines[-1]
 
 
 def test_the_page_is_one_file_and_nothing_in_it_is_taken_for_markup(journal: Journal) -> None:

@@ -91,27 +91,27 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path) -> None:
         (["local", "--workload", "tre"], "unknown workload 'tre': did you mean 'tree'?"),
         (["locl"], "unknown target 'locl': did you mean 'local'?"),
         (["diod"], "has no share to mount"),
-        (["local", "--for", "soon"], "--for 'soon': a time such as"),
-        (["local", "--for", "0m"], "--for '0m': more than 0s"),
-        (["local", "--for", ""], "--for '': a time such as"),
-        (["local", "--disturb", "pause", "--disturb-every", "often"], "--disturb-every 'often': a time such as"),
-        (["local", "--disturb-every", "3m"], "no --disturb says what"),
+        (["local", "--for", "soon"], "--for 'soon': give a time such as"),
+        (["local", "--for", "0m"], "--for '0m': give more than 0s"),
+        (["local", "--for", ""], "--for '': give a time such as"),
+        (["local", "--fault", "pause", "--fault-every", "often"], "--fault-every 'often': give a time such as"),
+        (["local", "--fault-every", "3m"], "--fault-every has no effect without --fault"),
         (["local", "--set", "tree.stepz=3"], "unknown option of tree 'stepz': did you mean 'steps'?"),
-        (["local", "--workload", "tree", "--set", "tree.steps=many"], "a whole number is wanted, e.g. tree.steps=300"),
-        (["local", "--workload", "tree", "--set", "tree.steps=-3"], "a whole number is wanted"),
+        (["local", "--workload", "tree", "--set", "tree.steps=many"], "give a whole number, e.g. tree.steps=300"),
+        (["local", "--workload", "tree", "--set", "tree.steps=-3"], "give a whole number"),
         (["local", "--workload", "tree", "--set", "git.commits=3"], "add --workload git"),
-        (["local", "--workload", "tree", "--set", "steps=3"], "WORKLOAD.KEY=VALUE is wanted"),
+        (["local", "--workload", "tree", "--set", "steps=3"], "give WORKLOAD.KEY=VALUE"),
         (["local", "--shares", "2"], "has one share"),
-        (["qemu", "--workload", "tree", "--shares", "3"], "1 workloads would leave some without work"),
+        (["qemu", "--workload", "tree", "--shares", "3"], "1 workloads leave some shares idle"),
         (["local", "--first", "9", "--iterations", "9"], "iteration 9 alone is --first 9 --iterations 10"),
         (["local", "--unit", "nope"], "--unit 'nope': unknown unit 'nope': "),
         (["local", "--unit", "libs"], "--unit 'libs': unknown unit 'libs': did you mean 'lib'?"),
         (["local", "--unit", "lib,kernle"], "did you mean 'kernel'?"),
         (["local", "--unit", "vmlinux.o"], "did you mean 'vmlinux'?"),
-        (["local", "--unit", "objects:0"], "at least one object is wanted"),
+        (["local", "--unit", "objects:0"], "give at least one object"),
         (["local", "--unit", "../lib"], "directories of the tree"),
         (["local", "--unit", "lib/../../etc"], "directories of the tree"),
-        (["local", "--workload", "tree", "--unit", "lib"], "--unit 'lib' is of workload kernel-build"),
+        (["local", "--workload", "tree", "--unit", "lib"], "--unit 'lib' applies to workload kernel-build"),
         (["local", "--set", "kernel-build.config=tinyconfg"], "did you mean 'tinyconfig'?"),
         (["local", "--set", "kernel-build.config=/nowhere"], "/nowhere: no such file"),
         (["local", "--set", "kernel-build.source=/nowhere"], "no kernel source '/nowhere'"),
@@ -157,14 +157,14 @@ def test_an_export_that_vanishes_is_one_line(tmp_path: Path) -> None:
         assert not journal.events("finished"), "it can be resumed"
 
 
-def test_a_program_that_the_guest_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_the_guest_does_not_have_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = RunningJob.start
 
-    def lacking(job: RunningJob) -> None:
+    def without_the_program(job: RunningJob) -> None:
         monkeypatch.setattr(job, "workload", dataclasses.replace(job.workload, programs=("gcc-of-nobody",)))
         started(job)
 
-    monkeypatch.setattr(RunningJob, "start", lacking)
+    monkeypatch.setattr(RunningJob, "start", without_the_program)
     with pytest.raises(InfrastructureError, match="the guest has no gcc-of-nobody, which workload tree needs — take"):
         soaked(tmp_path, iterations=1)
     with journals.open_existing(tmp_path / "run", writable=False) as journal:
@@ -178,7 +178,7 @@ def test_a_target_that_does_not_come_back(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(RunningJob, "check", gone)
     monkeypatch.setattr(Runner, "_restart", gone)
     with pytest.raises(
-        InfrastructureError, match=r"does not come back: after the restart: .* then `assay9 soak resume`"
+        InfrastructureError, match=r"does not start again: after the restart: .* then `assay9 soak resume`"
     ):
         soaked(tmp_path, iterations=1000)
     with journals.open_existing(tmp_path / "run", writable=False) as journal:

@@ -113,4 +113,4 @@ def test_replay_by_hand(tmp_path: Path) -> None:
     sequence.write_text(json.dumps({"size": SIZE, "ops": ops}))
     argv = [sys.executable, "-m", "soak.inside.integrity", "--replay", str(sequence), str(tmp_path)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stdout[:27]) == (0, "20 operations, nothing wron")
+    assert (done.returncode, done.stdout[:27]) == (0, "20 operations, nothing wron")  # codespell:ignore wron

@@ -30,7 +30,7 @@ lib/: lib/one.o lib/two.o
 vmlinux: init/ lib/ ; @cat init/main.o lib/one.o lib/two.o > $@
 %.o: %.c
 	@echo "  CC      $@"
-	@gcc -Iinclude -c -o $@ $<
+	@gcc -I include -c -o $@ $<
 	@echo 'deps := $< include/linux/all.h' > $(dir $@).$(notdir $@).cmd
 	EXTRA
 """
@@ -178,7 +178,7 @@ def test_no_such_source(tmp_path: Path) -> None:
         archive_of(str(tmp_path / "empty"), tmp_path, print)
 
 
-def test_differing_sources_are_told_apart(tmp_path: Path) -> None:
+def test_differing_sources_are_distinguished(tmp_path: Path) -> None:
     made = tree(tmp_path)
     chosen = [str(p.relative_to(made)) for p in sorted(made.rglob("*")) if not p.is_dir()]
     said = pack(made, chosen, tmp_path / "all.tar")

@@ -166,7 +166,7 @@ def test_a_kill_for_want_of_memory_is_called_so(
     (tmp_path / "vmstat").write_text("pgfault 9\noom_kill 5\n")
     seen = sent(runner, signal.SIGKILL)
     assert (seen.verdict, seen.infrastructure) == ("error", True)
-    assert "by the kernel for want of memory" in seen.reason and "--jobs" in seen.reason
+    assert "the kernel was out of memory" in seen.reason and "--jobs" in seen.reason
 
 
 def test_an_export_that_somebody_removes_is_made_anew(runner: WireRunner) -> None:

@@ -87,7 +87,7 @@ def _check_address(spec: ServerSpec) -> None:
         raise UsageError(f"--address {shown(address)}: the path of a unix socket has at most {SOCKET_PATH} bytes")
     if not Path(address).exists():
         wanted = "HOST:PORT, or a unix socket's path" if spec.program == "external" else "the path of a unix socket"
-        raise UsageError(f"--address {shown(address)}: nothing is there; {wanted} is wanted")
+        raise UsageError(f"--address {shown(address)}: it does not exist; give {wanted}")
 
 
 def _check_command(spec: ServerSpec) -> None:

@@ -15,7 +15,7 @@ from guests.host.progress import Progress, silent
 from guests.images.store import Image
 
 PROBE_LIMIT = 10.0
-"""Seconds that the probe guest has to say its word; with a working KVM it takes about one."""
+"""Seconds that the probe guest has to report; with a working KVM it takes about one."""
 
 
 def qemu_identity(qemu: str) -> str:
@@ -48,23 +48,23 @@ def qemu_version(qemu: str) -> str:
         raise InfrastructureError(f"{path} --version does not run: {error}", "name a QEMU with --qemu PATH") from error
     if done.returncode != 0:
         raise InfrastructureError(f"{path} --version failed: {done.stderr.strip()}", "name a QEMU with --qemu PATH")
-    return next(iter(done.stdout.splitlines()), f"{path} says nothing of its version")
+    return next(iter(done.stdout.splitlines()), f"{path} prints no version")
 
 
 def choose_accelerator(wanted: str, image: Image, qemu: str, progress: Progress = silent) -> tuple[str, str]:
     """``kvm`` or ``tcg``, and why. ``auto`` takes KVM where the probe boots; ``kvm`` insists."""
     if wanted == "tcg":
-        return "tcg", "it was asked for"
+        return "tcg", "requested"
     works, why = kvm_works(image, qemu, progress)
     if wanted == "kvm" and not works:
-        raise InfrastructureError(f"KVM was asked for and does not work: {why}", "use accelerator auto or tcg")
+        raise InfrastructureError(f"accelerator kvm does not work: {why}", "use accelerator auto or tcg")
     return ("kvm", why) if works else ("tcg", f"no KVM: {why}")
 
 
 def kvm_works(image: Image, qemu: str, progress: Progress = silent, again: bool = False) -> tuple[bool, str]:
     """Whether a kernel boots under KVM here, and what was seen.
 
-    Remembered per host kernel, QEMU binary and image; ``again`` asks anew.
+    Remembered per host kernel, QEMU binary and image; ``again`` probes again.
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False, "no /dev/kvm" if not Path("/dev/kvm").exists() else "no permission to use /dev/kvm"
@@ -109,7 +109,7 @@ def _probe(image: Image, qemu: str) -> tuple[bool, str]:
             if process.poll() is not None:
                 said += process.stdout.read() or b""
                 words = said.decode("utf-8", "replace").strip().splitlines()
-                return b"ASSAY9-PROBE-OK" in said, words[-1][:200] if words else "QEMU ended without a word"
+                return b"ASSAY9-PROBE-OK" in said, words[-1][:200] if words else "QEMU ended without output"
             time.sleep(0.05)
         return False, f"a guest under KVM did not boot within {PROBE_LIMIT:.0f} s"
     finally:

@@ -56,7 +56,7 @@ def qemu_argv(
         *("-name", "assay9"),
         *("-display", "none", "-no-reboot"),
         *("-kernel", str(host.kernel), "-initrd", str(host.initramfs), "-append", command_line),
-        # Nobody writes the image, and QEMUs that start at the same moment sometimes refuse each other its lock.
+        # No process writes the image, and QEMUs that start at the same moment sometimes refuse each other its lock.
         *("-drive", f"if=none,id=root,format=raw,readonly=on,file.locking=off,file={_escaped(host.root)}"),
         *("-drive", f"if=none,id=state,format=qcow2,cache=unsafe,discard=unmap,file={_escaped(host.state)}"),
         *(

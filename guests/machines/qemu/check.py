@@ -1,4 +1,4 @@
-"""Whether a QEMU can do what a machine of ours needs: asked of the program itself, before anything starts.
+"""Whether a QEMU has what a machine needs: the program itself is asked before anything starts.
 
 Rule of this module: QEMU is started only to list what it has (`-device help`) or, stopped, to see whether it takes its
 arguments; a tenth of a second in all. What it prints may be anything, also no UTF-8.
@@ -48,16 +48,16 @@ MACHINE = (
 )
 """What every machine with a guest needs."""
 SHARES = (Need("-device", "virtio-9p-pci", "the shares, virtfs: configure --enable-virtfs"),)
-"""What QEMU's own virtio-9p device takes."""
+"""What QEMU's own virtio-9p device needs."""
 BACK_ENDS = (Need("-device", "vhost-user-test-device-pci", "the shares' back ends: QEMU 11 or later"),)
-"""What it takes to plug in devices that are other processes'."""
+"""What devices in other processes need."""
 QTEST = (
     Need("-M", "pc", "the machine: target x86_64-softmmu"),
     Need("-accel", "tcg", "a machine whose processor never runs: configure --enable-tcg"),
     Need("-L", "bios-256k.bin", "firmware of SeaBIOS: name its directory with -L"),
     Need("-L", "kvmvapic.bin", "firmware of QEMU's pc-bios: name its directory with -L"),
 )
-"""What a machine takes that is driven over qtest and boots nothing."""
+"""What a machine needs that is driven over qtest and boots nothing."""
 
 
 def version(program: str) -> str:
@@ -66,18 +66,18 @@ def version(program: str) -> str:
     found = re.search(r"QEMU emulator version (\S+)", said)
     if found is None:
         line = next((line for line in said.splitlines() if line.strip()), "nothing")
-        raise UsageError(f"{program} is no QEMU: asked for its version it says {shown(line)}; name another with --qemu")
+        raise UsageError(f"{program} is not a QEMU: --version prints {shown(line)}; name another with --qemu")
     return found[1]
 
 
 def require(program: str, needs: Sequence[Need], arguments: Sequence[str] = (), memory_mb: int = 512) -> None:
-    """Refuse a QEMU that lacks something, each lack by name, or that does not take these further arguments.
+    """Refuse a QEMU without something that is needed, each by name, or that does not accept these further arguments.
 
     Raises UsageError, one line.
     """
-    lacking = [need for need, there in _answers(program, needs, arguments).items() if not there]
-    if lacking:
-        each = "; ".join(f"{_spelt(need)} ({need.use})" for need in lacking)
+    missing = [need for need, there in _answers(program, needs, arguments).items() if not there]
+    if missing:
+        each = "; ".join(f"{_spelt(need)} ({need.use})" for need in missing)
         raise UsageError(f"QEMU {version(program)} at {program} lacks {each}; name another with --qemu")
     refused = _dry_start(program, arguments, memory_mb)
     if refused:
@@ -137,8 +137,8 @@ def _dry_start(program: str, arguments: Sequence[str], memory_mb: int) -> str:
     if process.returncode == 0:
         return ""
     lines = [line for line in said.splitlines() if line.strip() and not line.startswith("{")]
-    told = [line for line in lines if "module" not in line and "warning:" not in line] or lines
-    return told[0].strip()[:300] if told else f"it ends with status {process.returncode}"
+    reasons = [line for line in lines if "module" not in line and "warning:" not in line] or lines
+    return reasons[0].strip()[:300] if reasons else f"it ends with status {process.returncode}"
 
 
 def _said(argv: list[str]) -> str:

@@ -41,10 +41,10 @@ _PORT_ATTEMPTS = 5
 
 
 class PortTaken(InfrastructureError):
-    """Nobody can listen where SSH is to be forwarded from."""
+    """QEMU cannot listen on the port that is forwarded to SSH."""
 
     def __init__(self, port: int, why: str = "is taken") -> None:
-        super().__init__(f"port {port} on 127.0.0.1 {why}", "choose another, or none: a free one is taken then")
+        super().__init__(f"port {port} on 127.0.0.1 {why}", "choose another, or leave it out: a free one is used then")
 
 
 class Launch:
@@ -65,7 +65,7 @@ class Launch:
 
         ``kernel_arguments`` are further words for a kernel that is booted.
 
-        When this raises, nothing is left running or lying about.
+        When this raises, no process and no file is left.
         """
         self.spec = spec
         self.image = image
@@ -158,7 +158,7 @@ class Launch:
         return how_ended("QEMU", self.process, self._last_words())
 
     def sent_signal(self, within: float = 0.0) -> str | None:
-        """The signal by which somebody else ended QEMU, or None. ``within`` seconds it may still take to end."""
+        """The signal with which another process ended QEMU, or None. ``within`` seconds it may still take to end."""
         if self.process is None:
             return None
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -239,7 +239,7 @@ def require_free_port(port: int) -> None:
             probe.listen()
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
-            raise PortTaken(port, "is taken" if taken else f"cannot be had: {error.strerror}") from None
+            raise PortTaken(port, "is taken" if taken else f"cannot be used: {error.strerror}") from None
 
 
 def _free_ports(count: int) -> list[int]:

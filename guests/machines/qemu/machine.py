@@ -1,4 +1,4 @@
-"""A virtual machine: restored from a snapshot, watched, ended without leaving anything behind."""
+"""A virtual machine: restored from a snapshot, watched, and stopped without leaving anything behind."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ READY_LIMIT = 60.0
 
 
 class QemuMachine(AnyMachine[Launch]):
-    """One QEMU process and the roads into its guest."""
+    """One QEMU process and the channels into its guest."""
 
     program = "QEMU"
 
@@ -71,7 +71,7 @@ class QemuMachine(AnyMachine[Launch]):
             # whose counter has another speed on this host.
             if made or not (isinstance(error, WrongClock) or _about_restoring(error)):
                 raise
-            self._progress(f"the snapshot cannot be used ({error.message}): making it anew")
+            self._progress(f"the snapshot cannot be used ({error.message}): making it again")
             self._prepare(rebuild=True)
             self._start_once()
 
@@ -127,7 +127,7 @@ class QemuMachine(AnyMachine[Launch]):
         return not self.panicked() and self._launch is not None and self._launch.runs()
 
     def panicked(self) -> bool:
-        """The guest's kernel told QEMU that it panicked. QEMU's exit status does not tell: it is 0 then."""
+        """The guest's kernel reported a panic to QEMU. QEMU's exit status does not show it: it is 0 then."""
         return any(event["event"] == "GUEST_PANICKED" for event in self.events())
 
     def why_dead(self) -> str:
@@ -163,7 +163,7 @@ class QemuMachine(AnyMachine[Launch]):
         return f"SSH to root@127.0.0.1:{self.ssh_port}"
 
     def agent_channel(self, access: Access | None = None) -> LineChannel:
-        """Start an agent in the guest, pushed anew, and return its standard input and output.
+        """Start an agent in the guest, push it, and return its standard input and output.
 
         It is reached as ``MachineSpec.access`` says, unless ``access`` does.
         """
@@ -183,7 +183,7 @@ class QemuMachine(AnyMachine[Launch]):
         return ConsoleLogin(self._started().console_socket, limit)
 
     def ground_lost(self, memory: OutOfMemory) -> InfrastructureError | None:
-        """See AnyMachine. QEMU itself tells of a signal that it handled, and of a disk that it cannot write."""
+        """See AnyMachine. QEMU itself reports a signal that it handled, and a disk that it cannot write."""
         for event in self.events():
             if event["event"] == "BLOCK_IO_ERROR":
                 why = event["data"].get("reason", "an I/O error")

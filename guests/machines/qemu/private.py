@@ -66,7 +66,7 @@ def manifest() -> dict[str, Any]:
 
 
 def ensure_private_qemu(progress: Progress = silent, rebuild: bool = False) -> Path:
-    """The program, fetched first when the cache lacks it or it is damaged. Raises InfrastructureError."""
+    """The program; it is fetched when the cache does not have it or it is damaged. Raises InfrastructureError."""
     target = directory()
 
     def make(temporary: Path) -> None:

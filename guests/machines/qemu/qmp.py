@@ -14,7 +14,7 @@ from guests.errors import InfrastructureError
 class Qmp:
     """One connection. Not for several threads at once.
 
-    Nobody reads events in the background: they wait in the socket and are taken in by ``execute`` and
+    No thread reads events in the background: they wait in the socket and are read by ``execute`` and
     ``events``; also those that QEMU sent just before it ended.
     """
 

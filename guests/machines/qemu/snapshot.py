@@ -38,7 +38,7 @@ MOST_SNAPSHOTS = 12
 
 
 _BOOTS = 3
-"""Boots for one snapshot: a clock may go wrong, and the second boot is told what the first measured wrongly."""
+"""Boots for one snapshot: a clock may go wrong, and the second boot gets the frequency that the first mismeasured."""
 
 WARM_UP = "cat /usr/sbin/sshd /bin/bash > /dev/null; sync"
 """Run before saving: what a restored guest needs first is then in its memory."""
@@ -67,7 +67,7 @@ def ensure_snapshot(
 ) -> tuple[Snapshot, bool]:
     """The snapshot for machines like ``spec``, and whether it was made now.
 
-    It is made by booting a machine when the cache lacks it, when it is damaged, or to ``rebuild`` it. The logs of that
+    It is made by booting a machine when it is absent, damaged, or to be rebuilt. The logs of that
     boot are in the run's directory. Raises InfrastructureError.
     """
     cached = cached_snapshot(spec, accelerator, image)
@@ -153,7 +153,7 @@ def _save(booting: Launch, state: Path) -> None:
 
 
 def _known_frequency(booting: Launch) -> tuple[str, ...]:
-    """What spares the next boot the measurement that went wrong in this one: the counter's true frequency.
+    """The counter's true frequency, so that the next boot skips the measurement that went wrong in this one.
 
     The kernel says which frequency it took; its clock is wrong by as much as that is. Source: tsc_early_khz in the
     kernel's Documentation/admin-guide/kernel-parameters.txt (commit bd35c77e32e4; kernels without it ignore the word).
@@ -181,7 +181,7 @@ def _create_disk(path: Path, size_mb: int) -> None:
 
 
 def _forget_oldest() -> None:
-    """Keep the cache from growing without end: each odd set of QEMU arguments makes a snapshot of its own."""
+    """Bound the cache: each set of QEMU arguments makes a snapshot of its own."""
     found = [entry for entry in paths.snapshots_dir().iterdir() if not entry.name.startswith(".")]
     found.sort(key=lambda entry: max(entry.stat().st_mtime, _mtime(entry / "used")), reverse=True)
     for entry in found[MOST_SNAPSHOTS - 1 :]:

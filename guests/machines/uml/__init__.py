@@ -3,7 +3,7 @@
 - ``kernel``: builds it from Debian's kernel sources, once, into the cache (``kernel.fragment`` says with what);
 - ``spec`` and ``argv``: a machine as data, and its command line as a pure function;
 - ``backend``, ``ring``, ``console``: a vhost-user back end that is the guest's virtio-console device, and so the
-  road to the agent;
+  channel to the agent;
 - ``guest``: what runs in there; ``root``: its initramfs and disks; ``launch`` and ``machine``: one start of it, and
   the role that QEMU's machine has, too.
 """

@@ -1,7 +1,7 @@
 """A vhost-user back end for one device of one guest: the messages, and the rings that they set up.
 
-The rule of this module: it knows the protocol and no device. A `Device` says what it is and is told of kicks; sockets
-and waiting belong to who drives both (`console.ConsoleServer`).
+The rule of this module: it knows the protocol and no device. A `Device` describes itself and is notified of kicks;
+sockets and waiting belong to the caller (`console.ConsoleServer`).
 
 Source: QEMU's docs/interop/vhost-user.rst; the order in which User-Mode Linux sends them: virtio_uml.c.
 """
@@ -66,7 +66,7 @@ class Backend:
         return bool(data)
 
     def close(self) -> None:
-        """Give everything up that the front end passed."""
+        """Release everything that the front end passed."""
         for queue in self.device.queues:
             queue.close()
         for descriptor in (*self._descriptors, self._back):
@@ -85,7 +85,7 @@ class Backend:
         else:
             reply, failed = self._perform(request, body, descriptors), False
         for descriptor in descriptors:
-            os.close(descriptor)  # what nobody took
+            os.close(descriptor)  # not used by the message
         if reply is None and head.flags & vu.NEED_REPLY:
             reply = vu.NUMBER.pack(vu.Number(int(failed)))
         if reply is not None:

@@ -110,7 +110,7 @@ class ConsoleServer:
         return ours
 
     def _free(self, limit: float, still_wanted: Callable[[], bool]) -> _Port:
-        """A port that the guest has open and nobody uses."""
+        """A free port that the guest has open."""
         deadline = time.monotonic() + limit
         while True:
             free = next((p for p in self._ports if p.guest_open and p.socket is None), None)
@@ -122,7 +122,7 @@ class ConsoleServer:
                 busy = sum(p.socket is not None for p in self._ports)
                 raise InfrastructureError(
                     f"the guest opened no port within {limit:.0f} s ({busy} of {PORTS} are in use)",
-                    "look at its console log",
+                    "see its console log",
                 )
             self._state.wait(min(0.2, limit))
 
@@ -152,7 +152,7 @@ class ConsoleServer:
                 end.close()
 
     def _serve(self) -> None:
-        """Move what can be moved; a guest that makes no sense loses its console."""
+        """Move what can be moved; a guest that breaks the protocol loses its console."""
         try:
             with self._state:
                 self._send_control()
@@ -342,7 +342,7 @@ class ConsoleServer:
         port.to_host.clear()
 
     def _forget(self) -> None:
-        """The guest is gone: every road into it ends."""
+        """The guest is gone: every channel into it ends."""
         with self._state:
             backend, self._backend = self._backend, None
             for queue in self.queues:

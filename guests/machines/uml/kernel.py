@@ -1,6 +1,6 @@
 """The User-Mode Linux kernel: built from Debian's sources with ``kernel.fragment``, kept in the cache.
 
-Debian's own package user-mode-linux has no NET_9P_VIRTIO, so there is no way round building one: some minutes, once.
+Debian's own package user-mode-linux has no NET_9P_VIRTIO, so the kernel has to be built: some minutes, once.
 The cache's key covers the fragment and the commands here, not the state of the package archive: what was built
 stays usable without network.
 """
@@ -118,7 +118,7 @@ def find_kernel() -> UmlKernel | None:
 
 
 def ensure_kernel(progress: Progress = silent, rebuild: bool = False) -> UmlKernel:
-    """The kernel, built first when the cache lacks it or it is damaged. Raises InfrastructureError."""
+    """The kernel; it is built when the cache does not have it or it is damaged. Raises InfrastructureError."""
 
     def make(directory: Path) -> None:
         require_tools()
@@ -144,7 +144,7 @@ def missing_tools() -> list[str]:
 
 
 def require_tools() -> None:
-    """Raise InfrastructureError that names in one line what a build needs and this machine lacks."""
+    """Raise InfrastructureError, one line that names what a build needs and this machine does not have."""
     if missing := missing_tools():
         raise InfrastructureError(
             f"building the UML kernel needs {', '.join(missing)}", f"apt-get install {' '.join(missing)}"
@@ -165,9 +165,9 @@ def _build(directory: Path, progress: Progress) -> None:
         for step in _CONFIGURE:
             _run([word.format(**words) for word in step], source, log)
         config = (scratch / "objects/.config").read_text(encoding="ascii").splitlines()
-        if lacking := [line for line in _WANTED if line not in config]:
+        if missing := [line for line in _WANTED if line not in config]:
             raise InfrastructureError(
-                f"{SOURCE_PACKAGE} {version} cannot be configured: no {', '.join(lacking)}", f"correct {FRAGMENT.name}"
+                f"{SOURCE_PACKAGE} {version} cannot be configured: no {', '.join(missing)}", f"correct {FRAGMENT.name}"
             )
         progress(f"kernel {NAME}: compiling {version} (4 to 8 minutes on two idle cores, once)")
         _compile([word.format(**words) for word in _MAKE], source, log, progress)
@@ -227,8 +227,8 @@ def _run(argv: list[str], where: Path, log: Path) -> None:
 
 
 def _compile(argv: list[str], where: Path, log: Path, progress: Progress) -> None:
-    """Run make and tell how far it is, with the time that is still to go."""
-    begun, made, told = time.monotonic(), 0, 0
+    """Run make and report progress with the estimated time left."""
+    begun, made, reported = time.monotonic(), 0, 0
     lines: list[str] = []
     with (
         log.open("a", encoding="utf-8") as out,
@@ -251,8 +251,8 @@ def _compile(argv: list[str], where: Path, log: Path, progress: Progress) -> Non
                 out.write(line)
                 lines = [*lines[-40:], line.rstrip()]
                 made += line.startswith("  CC ")
-                if made * _STEPS // _OBJECTS > told:
-                    told = made * _STEPS // _OBJECTS
+                if made * _STEPS // _OBJECTS > reported:
+                    reported = made * _STEPS // _OBJECTS
                     left = (time.monotonic() - begun) / made * max(0, _OBJECTS - made)
                     progress(f"kernel {NAME}: {min(99, 100 * made // _OBJECTS)}% compiled, about {left:.0f} s to go")
         except BaseException:
@@ -265,8 +265,8 @@ def _compile(argv: list[str], where: Path, log: Path, progress: Progress) -> Non
 
 
 def _failed(argv: list[str], lines: list[str]) -> InfrastructureError:
-    """One line about a step that failed, the compiler's own complaint first."""
-    told = [line for line in lines if re.search(r"error:|\*\*\*|^E: |No space left|not found", line)]
-    where = (told or lines or ["it said nothing"])[0][:300]
+    """One line about a failed step, the compiler's own error first."""
+    errors = [line for line in lines if re.search(r"error:|\*\*\*|^E: |No space left|not found", line)]
+    where = (errors or lines or ["it printed nothing"])[0][:300]
     remedy = "free some space in TMPDIR (default /var/tmp)" if "No space left" in where else "see the words above"
     return InfrastructureError(f"{' '.join(argv[:3])} failed: {where}", remedy)

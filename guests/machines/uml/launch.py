@@ -42,7 +42,7 @@ class UmlLaunch:
     """A running guest. Make one, ``wait_ready``, and ``stop`` it; it cannot be started again."""
 
     def __init__(self, spec: UmlSpec, kernel: UmlKernel, image: Image, log: Path) -> None:
-        """Start it. When this raises InfrastructureError nothing is left running or lying about."""
+        """Start it. When this raises InfrastructureError, no process and no file is left."""
         if len(spec.devices) > MAX_DEVICES:
             raise InfrastructureError(f"{len(spec.devices)} devices", f"a machine has room for {MAX_DEVICES}")
         self.spec, self.image, self.log = spec, image, log
@@ -129,7 +129,7 @@ class UmlLaunch:
         return how_ended("User-Mode Linux", self.process, last_words(self.log, self._log_from))
 
     def sent_signal(self) -> str | None:
-        """The signal by which somebody else ended the kernel, or None. A shell may stand between (see `_apart`)."""
+        """The signal with which another process ended the kernel, or None. A shell may be its parent (see `_apart`)."""
         if self.process is None:
             return None
         if self.process.poll() is None and not self.pid:
@@ -144,7 +144,7 @@ class UmlLaunch:
             self.process.kill()
             self.process.wait()
             for pid, started in tree:
-                # With a PID namespace they are gone with its first process; without one each must be told.
+                # With a PID namespace they end with its first process; without one each must be killed.
                 if started is not None and start_time(pid) == started:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, 9)

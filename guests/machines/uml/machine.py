@@ -47,7 +47,7 @@ class UmlMachine(PortMachine[UmlLaunch]):
             raise InfrastructureError("the guest was never started")
         return self._kernel
 
-    def _begin(self, anew: bool) -> UmlLaunch:
+    def _begin(self, rebuild: bool) -> UmlLaunch:
         self._kernel = self._kernel or ensure_kernel(self._progress)
         self._image = self._image or ensure_image(self.spec.image, self.spec.extra_packages, self._progress)
         self._mark()

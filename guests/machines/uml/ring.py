@@ -19,7 +19,7 @@ from protocol.vhost_user import MemoryRegion
 
 
 class Broken(Exception):
-    """What the guest put in its ring cannot be."""
+    """The guest's ring is invalid."""
 
 
 class Memory:
@@ -113,7 +113,7 @@ class Queue:
         self._used_idx.value = (index + 1) & 0xFFFF
 
     def signal(self) -> None:
-        """Tell the driver. Always: Python has no fence that would make looking at its wishes safe."""
+        """Notify the driver. Always: without a memory fence its suppression flag cannot be read safely."""
         try:
             os.write(self.call, b"\1\0\0\0\0\0\0\0")
         except OSError as error:
@@ -125,7 +125,7 @@ class Queue:
         return bool(self._available[vq.AVAIL_FLAGS // 2] & vq.AVAIL_NO_INTERRUPT)
 
     def close(self) -> None:
-        """Give its descriptors and its memory up."""
+        """Release its descriptors and its memory."""
         for descriptor in (self.kick, self.call):
             if descriptor >= 0:
                 os.close(descriptor)

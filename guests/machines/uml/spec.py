@@ -60,15 +60,15 @@ class Host:
 
 
 def uml_argv(spec: UmlSpec, host: Host) -> list[str]:
-    """The kernel's command line. Raises InfrastructureError for a path that cannot stand in it."""
+    """The kernel's command line. Raises InfrastructureError for a path that it cannot contain."""
     devices = [(host.console_socket, VIRTIO_ID_CONSOLE), *((d.socket, d.virtio_id) for d in spec.devices)]
     files = (host.initramfs, host.root, host.control, host.directory, *(path for path, _ in devices))
     for path in files:
         # The kernel cuts its command line at spaces, a disk's name at commas and colons, a device's at colons.
         if set(str(path)) & set(' ,:"\\'):
             raise InfrastructureError(
-                f"User-Mode Linux cannot be told of {path}",
-                "a path without spaces, commas, colons, quotes and backslashes is wanted",
+                f"the command line of User-Mode Linux cannot contain {path}",
+                "choose a path without spaces, commas, colons, quotes and backslashes",
             )
     argv = [
         str(host.kernel),

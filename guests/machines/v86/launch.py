@@ -27,8 +27,8 @@ COMMAND_LINE = (
     "console=ttyS0 rdinit=/init quiet panic=-1 tsc=reliable no_timer_check mitigations=off random.trust_cpu=on"
     " cryptomgr.notests nowatchdog rcupdate.rcu_cpu_stall_timeout=120 possible_cpus=1"
 )
-"""One processor is all that v86 has. For the second one that its BIOS tells of, the kernel's memory of each processor
-is not there, and to make an instance of its tracing faults on it."""
+"""v86 has one processor. Its BIOS reports a second one, whose per-processor memory does not exist: making a tracing
+instance would fault on it."""
 _POLL = 0.02
 
 
@@ -59,7 +59,7 @@ class V86Launch:
         save: Path | None = None,
         launcher: tuple[str, ...] = (),
     ) -> None:
-        """Start it. When this raises InfrastructureError nothing is left running or lying about.
+        """Start it. When this raises InfrastructureError, no process and no file is left.
 
         ``server`` is the socket of the 9P server that answers for the share; with ``own_server`` v86 does itself.
         """
@@ -153,7 +153,7 @@ class V86Launch:
         return how_ended("v86", self.process, last_words(self.log, self._log_from))
 
     def sent_signal(self) -> str | None:
-        """The signal by which somebody else ended the emulator, or None."""
+        """The signal with which another process ended the emulator, or None."""
         if self.process is None:
             return None
         reap(self.process)

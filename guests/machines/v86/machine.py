@@ -57,7 +57,7 @@ class V86Machine(PortMachine[V86Launch]):
             raise InfrastructureError("the guest was never started")
         return self._root
 
-    def _begin(self, anew: bool) -> V86Launch:
+    def _begin(self, rebuild: bool) -> V86Launch:
         require_host()
         libraries, self._root = ensure_program(self._progress), ensure_root(self._progress)
         own, memory = self.spec.server is None, self.spec.memory_mb
@@ -68,7 +68,7 @@ class V86Machine(PortMachine[V86Launch]):
             own_server=own,
             progress=self._progress,
             log=self.logs["console"].with_name("snapshot-console.log"),
-            rebuild=anew,
+            rebuild=rebuild,
         )
         self._mark()
         return V86Launch(

@@ -30,14 +30,14 @@ _LIMIT = 300.0
 
 
 def missing_packages(fetched: bool) -> list[str]:
-    """Debian packages that are wanting on this host; npm is only asked for while v86 is not ``fetched``."""
+    """Debian packages that are missing on this host; npm is needed only until v86 is ``fetched``."""
     wanted = {program: package for program, package in PACKAGES.items() if program == "node" or not fetched}
     missing = [package for program, package in wanted.items() if shutil.which(program) is None]
     return missing + ([] if BIOS.is_file() else ["seabios"])
 
 
 def require_host() -> None:
-    """Raise InfrastructureError, one line, when this host lacks what v86 needs."""
+    """Raise InfrastructureError, one line, when this host does not have what v86 needs."""
     if missing := missing_packages(find_program() is not None):
         raise InfrastructureError(f"v86 needs {', '.join(missing)}", f"apt-get install {' '.join(missing)}")
 
@@ -64,13 +64,13 @@ def find_program() -> Path | None:
 
 
 def ensure_program(progress: Progress = silent, rebuild: bool = False) -> Path:
-    """The folder with libv86.mjs, fetched first when the cache lacks it. Raises InfrastructureError."""
+    """The folder with libv86.mjs; it is fetched when the cache does not have it. Raises InfrastructureError."""
 
     def make(temporary: Path) -> None:
         require_host()
         _fetch(temporary, progress)
         if not (temporary / _BUILD / "libv86.mjs").is_file():
-            raise InfrastructureError("the package v86 has no build/libv86.mjs", "another version of it is wanted")
+            raise InfrastructureError("the package v86 has no build/libv86.mjs", "install another version")
 
     cached().ensure(make, progress, rebuild=rebuild)
     return build()
@@ -90,7 +90,7 @@ def _fetch(temporary: Path, progress: Progress) -> None:
         "--no-update-notifier",
         f"v86@{VERSION}",
     ]
-    # npm keeps a cache and logs at home, which may be read-only or nobody's
+    # npm keeps a cache and logs in the home directory, which may be read-only or missing
     environment = {**os.environ, "npm_config_cache": str(temporary / ".npm")}
     try:
         done = subprocess.run(
@@ -110,9 +110,9 @@ def _fetch(temporary: Path, progress: Progress) -> None:
             "check the network and npm's registry, then retry",
         ) from None
     if done.returncode != 0:
-        told = [line for line in done.stderr.splitlines() if "npm error" in line or "npm ERR!" in line]
+        errors = [line for line in done.stderr.splitlines() if "npm error" in line or "npm ERR!" in line]
         raise InfrastructureError(
-            f"npm install v86@{VERSION} failed: {(told or [done.stderr.strip()])[0][:300]}",
+            f"npm install v86@{VERSION} failed: {(errors or [done.stderr.strip()])[0][:300]}",
             "check the network and npm's registry, then retry",
         )
     lock = json.loads((temporary / "package-lock.json").read_text(encoding="utf-8"))

@@ -46,7 +46,7 @@ LIMIT = 1800.0
 
 GUEST_FILES = Path(__file__).with_name("guest")
 _SECURITY = 'sed -i /security/d "$1/etc/apt/sources.list"'
-"""The guest meets nobody but the suite, and the archive's i386 part of it was broken for days when this was written."""
+"""The guest talks to the suite only, and the archive's i386 part was broken for days when this was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def find_root() -> V86Root | None:
 
 
 def ensure_root(progress: Progress = silent, rebuild: bool = False) -> V86Root:
-    """The guest, made first when the cache lacks it or it is damaged. Raises InfrastructureError."""
+    """The guest; it is made when the cache does not have it or it is damaged. Raises InfrastructureError."""
 
     def make(temporary: Path) -> None:
         require_build_tools()
@@ -148,7 +148,7 @@ def _mmdebstrap(scratch: Path, archive: Path, log: Path) -> None:
     rootless = () if os.geteuid() == 0 else ("--user", "--map-root-user", "--map-auto")
     # Killed by itself mmdebstrap leaves mounts and children behind; its namespaces end with one process.
     apart = ("unshare", *rootless, "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL", "--")
-    # x86-64 runs i386 by itself; what would be asked for otherwise is a package that only finds that out.
+    # x86-64 runs i386 code itself; without this option mmdebstrap wants a package that only detects that.
     argv = [
         *apart,
         "mmdebstrap",
@@ -175,9 +175,10 @@ def _mmdebstrap(scratch: Path, archive: Path, log: Path) -> None:
         )
     if done.returncode != 0:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        told = [line for line in lines if line.startswith(("E: ", "Err:"))] or lines or ["it said nothing"]
+        errors = [line for line in lines if line.startswith(("E: ", "Err:"))] or lines or ["it printed nothing"]
         raise InfrastructureError(
-            f"mmdebstrap {SUITE} for i386 failed: {told[0][:300]}", "check the network and the proxy of apt, then retry"
+            f"mmdebstrap {SUITE} for i386 failed: {errors[0][:300]}",
+            "check the network and apt's proxy, then retry",
         )
 
 

@@ -74,9 +74,9 @@ def ensure_state(
     log: Path,
     rebuild: bool = False,
 ) -> Path:
-    """The directory of a saved machine, booted and saved first when the cache lacks it or it is damaged.
+    """The directory of a saved machine; it is booted and saved when the cache does not have it or it is damaged.
 
-    ``log`` is for what that boot has to say. Raises InfrastructureError.
+    ``log`` gets that boot's output. Raises InfrastructureError.
     """
     cached = cached_state(program, root, memory_mb, own_server=own_server)
 

@@ -1,4 +1,4 @@
-"""Disturbances: scheduled from the seed, always undone, and right about what they find."""
+"""Faults: scheduled from the seed, always undone, and right about what they find."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from unittest import mock
 import pytest
 
 from conformance.errors import UsageError
-from soak import faults as disturbances
+from soak import faults
 from soak import journal as journals
 from soak.faults.host import Busy, Pause
 from soak.faults.inside import Signals
 from soak.faults.power import UNHEARD, promised
 from soak.faults.scene import Scene
 from soak.faults.space import fill
-from soak.injector import Disturber
+from soak.injector import Injector
 from soak.inside import promises, storm
 from soak.journal import Journal
 from soak.judges import Record
@@ -44,7 +44,7 @@ class FakeDeployment:
 
 
 def scene(pid: int) -> Scene:
-    """Only what host disturbances look at."""
+    """Only what host faults look at."""
     made = object.__new__(Scene)
     made.deployment = cast(Any, FakeDeployment(pid))
     return made
@@ -155,25 +155,25 @@ def test_torn_files_are_seen(tmp_path: Path) -> None:
     assert "w1" in storm.torn(str(tmp_path), 2)
 
 
-def disturber(journal: Journal, names: list[str], seed: int = 1) -> Disturber:
+def injector(journal: Journal, names: list[str], seed: int = 1) -> Injector:
     plan = Plan(
         target="local",
         jobs=[Job(instance="tree", workload="tree")],
         seed=seed,
-        disturbances=names,
-        disturb_seconds=100.0,
+        faults=names,
+        fault_seconds=100.0,
     )
-    return Disturber(journal, plan, lambda: scene(0), View(io.StringIO()))
+    return Injector(journal, plan, lambda: scene(0), View(io.StringIO()))
 
 
-def test_every_disturbance_comes_once_before_any_comes_again(tmp_path: Path) -> None:
-    names = list(disturbances.KINDS)
+def test_every_fault_comes_once_before_any_comes_again(tmp_path: Path) -> None:
+    names = list(faults.KINDS)
     with journals.create(tmp_path / "run", {}) as journal:
         journal.begin_session({})
-        made = disturber(journal, names)
+        made = injector(journal, names)
         order = [made.chosen(n) for n in range(3 * len(names))]
-        assert order == [disturber(journal, names).chosen(n) for n in range(3 * len(names))]
-        assert order != [disturber(journal, names, seed=2).chosen(n) for n in range(3 * len(names))]
+        assert order == [injector(journal, names).chosen(n) for n in range(3 * len(names))]
+        assert order != [injector(journal, names, seed=2).chosen(n) for n in range(3 * len(names))]
     for turn in range(3):
         assert sorted(order[turn * len(names) : (turn + 1) * len(names)]) == sorted(names)
 
@@ -181,17 +181,17 @@ def test_every_disturbance_comes_once_before_any_comes_again(tmp_path: Path) -> 
 def test_what_a_killed_session_left_is_recorded_as_undone(tmp_path: Path) -> None:
     with journals.create(tmp_path / "run", {}) as journal:
         journal.begin_session({})
-        journal.event("disturb", n=0, name="pause")
+        journal.event("fault", n=0, name="pause")
         journal.event("undone", n=0)
-        journal.event("disturb", n=1, name="busy")
+        journal.event("fault", n=1, name="busy")
         journal.begin_session({})
-        made = disturber(journal, ["pause", "busy"])
+        made = injector(journal, ["pause", "busy"])
         assert [e.data["n"] for e in journal.events("undone")] == [0, 1]
         assert made._number == 2
 
 
 class Failing:
-    """A disturbance one of whose calls fails."""
+    """A fault one of whose calls fails."""
 
     silent = False
     undone = 0
@@ -217,15 +217,15 @@ class Failing:
 
 
 @pytest.mark.parametrize("where", ["begin", "tick", "undo"])
-def test_a_disturbance_whose_call_fails_is_undone_and_a_finding(
+def test_a_fault_whose_call_fails_is_undone_and_a_finding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    kind = disturbances.Kind("pause", "x", lambda: Failing(where))
-    monkeypatch.setitem(disturbances.KINDS, "pause", kind)
+    kind = faults.Kind("pause", "x", lambda: Failing(where))
+    monkeypatch.setitem(faults.KINDS, "pause", kind)
     Failing.undone = 0
     with journals.create(tmp_path / "run", {}) as journal:
         journal.begin_session({})
-        made = disturber(journal, ["pause"])
+        made = injector(journal, ["pause"])
         for _ in range(1 if where == "begin" else 2):
             made.tick(time.monotonic() + 1000)
         (undone,) = journal.events("undone")
@@ -244,7 +244,7 @@ def test_a_disturbance_whose_call_fails_is_undone_and_a_finding(
 )
 def test_what_cannot_be_is_refused_before_anything_starts(name: str, kind: str, root: bool, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        disturbances.check([name], kind, root)
+        faults.check([name], kind, root)
 
 
 @needs_fuse
@@ -253,18 +253,18 @@ def test_pause_and_signals_on_a_real_share(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Signals, "configuration", lambda *_: {"seconds": 3, "seed": 1, "processes": 4})
 
     def both(record: Record) -> bool:
-        ends = [d.end for d in record.disturbances() if d.end is not None]
+        ends = [d.end for d in record.faults() if d.end is not None]
         return len(ends) >= 2 and any(i.outcome and i.at > ends[1] for i in record.iterations)
 
     facts, _ = soaked(
         tmp_path,
         options={"steps": 20},
         iterations=1_000_000,
-        disturbances=["signals", "pause"],
-        disturb_seconds=1.0,
+        faults=["signals", "pause"],
+        fault_seconds=1.0,
         until=both,
     )
-    assert {d.name for d in facts.record.disturbances()[:2]} == {"signals", "pause"}
+    assert {d.name for d in facts.record.faults()[:2]} == {"signals", "pause"}
     # trends of so short a run say nothing, and the load of the machine is in them
     failed = [j for j in facts.judgements if j.verdict == "fail" and not j.name.startswith(("slowdown", "leak"))]
     assert not failed
@@ -276,7 +276,7 @@ class Silence:
     """The guest does not answer from its first moment until after the run's time is up."""
 
     until = 0.0
-    told: ClassVar[list[float]] = []
+    asked: ClassVar[list[float]] = []
 
     def __init__(self) -> None:
         self.silent = True
@@ -293,28 +293,28 @@ class Silence:
         self.silent = False
 
 
-def test_time_that_runs_out_while_the_guest_is_silent_is_told_afterwards(
+def test_a_silent_guest_is_asked_to_finish_once_it_answers_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run ended within a pause, asked the paused guest to finish, and gave it up after 45 s."""
     real = InsideProgram.finish_soon
 
-    def told(self: InsideProgram) -> None:
-        Silence.told.append(time.monotonic())
+    def asked(self: InsideProgram) -> None:
+        Silence.asked.append(time.monotonic())
         real(self)
 
-    monkeypatch.setattr(InsideProgram, "finish_soon", told)
-    monkeypatch.setitem(disturbances.KINDS, "pause", disturbances.Kind("pause", "x", Silence))
+    monkeypatch.setattr(InsideProgram, "finish_soon", asked)
+    monkeypatch.setitem(faults.KINDS, "pause", faults.Kind("pause", "x", Silence))
     made = Plan(
         target="local",
         jobs=jobs_of(["tree"], 1, {"tree": {"steps": 10}}),
         seconds=4.0,
         seed=1,
         sample_seconds=0.5,
-        disturbances=["pause"],
-        disturb_seconds=1.0,
+        faults=["pause"],
+        fault_seconds=1.0,
     )
     with journals.create(tmp_path / "run", made.model_dump()) as journal:
         Runner(journal, View(io.StringIO())).run()
         assert [e.data["why"] for e in journal.events("finished")] == ["time is up"]
-    assert Silence.told and min(Silence.told) >= Silence.until
+    assert Silence.asked and min(Silence.asked) >= Silence.until

@@ -1,4 +1,4 @@
-"""Disturbances: each undone, and what each promised to find true was true."""
+"""Faults: each was undone, and its check of the target succeeded."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections import Counter
 from soak.judges.record import Judgement, Record
 
 
-def disturbances(record: Record) -> list[Judgement]:
-    """One judgement for each kind that was asked for."""
+def faults(record: Record) -> list[Judgement]:
+    """One judgement for each selected kind."""
     made = []
-    seen = record.disturbances()
+    seen = record.faults()
     finished = bool(record.kind("finished"))
-    for name in record.plan.get("disturbances", []):
+    for name in record.plan.get("faults", []):
         mine = [d for d in seen if d.name == name]
-        title = f"disturbance {name}"
+        title = f"fault {name}"
         failed = [d for d in mine if d.data.get("failed")]
         left = [d for d in mine if d.end is None]
         if failed:
@@ -23,13 +23,13 @@ def disturbances(record: Record) -> list[Judgement]:
         elif left and finished:
             made.append(Judgement(title, "unknown", f"{len(left)} of {len(mine)} were not undone"))
         elif not mine:
-            made.append(Judgement(title, "unknown", "it never came to it"))
+            made.append(Judgement(title, "unknown", "it was never injected"))
         elif not (whole := [d for d in mine if not d.data.get("skipped")]):
-            made.append(Judgement(title, "unknown", f"never to its end: {mine[0].data['skipped']}"))
+            made.append(Judgement(title, "unknown", f"it was never completed: {mine[0].data['skipped']}"))
         else:
             found = Counter(str(d.data["found"]) for d in whole if d.data.get("found"))
             often = "once, undone" if len(whole) == 1 else f"{len(whole)} times, undone each time"
-            often += f"; {len(mine) - len(whole)} times not to its end" if len(whole) < len(mine) else ""
+            often += f"; {len(mine) - len(whole)} times not completed" if len(whole) < len(mine) else ""
             words = often + (f"; {found.most_common(1)[0][0]}" if found else "")
             made.append(Judgement(title, "pass", words))
     return made
