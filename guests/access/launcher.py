@@ -32,8 +32,8 @@ def connect(
     """Start ``source`` in the guest; the socket is its standard input and output.
 
     Tries until the guest answers. The guest's clock is left alone: a setting in the request would be wrong by the
-    time it takes to arrive (see ``guests.agent.clock``). Raises InfrastructureError when ``limit`` seconds pass, the token is
-    refused, or
+    time it takes to arrive (see ``guests.agent.clock``). Raises InfrastructureError when ``limit`` seconds pass, the
+    token is refused, or
     ``still_wanted`` says that the machine is gone.
     """
     try:
