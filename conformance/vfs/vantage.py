@@ -1,7 +1,7 @@
 """A vantage: a place from which system calls are made (inside, outside, control). All three have one API.
 
 The API is the agent's table of ops: `inside.chmod("fred", 0o640)` performs the op `chmod` of
-`guests/agent/payload.py` there and returns its value or raises OSError. Nothing is declared a second time here.
+`guests/agent/payload/` there and returns its value or raises OSError. Nothing is declared a second time here.
 """
 
 from __future__ import annotations

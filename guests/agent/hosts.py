@@ -14,7 +14,8 @@ from typing import Protocol
 from guests.access.destination import Destination, connect
 from guests.access.shell import LineChannel, Result, Shell
 from guests.access.ssh import SshShell
-from guests.agent.link import AGENT, LocalChannel
+from guests.agent.link import LocalChannel
+from guests.agent.packing import agent_source
 from guests.errors import InfrastructureError
 
 PYTHONS = ("python3", "/usr/local/bin/python3", *(f"python3.{minor}" for minor in range(14, 7, -1)))
@@ -133,9 +134,12 @@ class SshHost:
         self._shell.close()
 
 
-def agent_over(shell: Shell, python: str = "python3", source: Path = AGENT) -> LineChannel:
-    """Start an agent on the machine of ``shell``; the channel is its standard input and output."""
-    program = source.read_bytes()
+def agent_over(shell: Shell, python: str = "python3", source: Path | None = None) -> LineChannel:
+    """Start an agent on the machine of ``shell``; the channel is its standard input and output.
+
+    ``source``: a program that stands for our own agent.
+    """
+    program = source.read_bytes() if source else agent_source()
     take = base64.b64encode(_TAKE.format(size=len(program)).encode()).decode()  # one line, for any shell
     channel = shell.open_channel([python, "-u", "-c", f"import base64;exec(base64.b64decode('{take}'))"])
     channel.send(program)

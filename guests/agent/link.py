@@ -1,11 +1,10 @@
 """The caller's side of the agent: one request at a time or several in flight, over any line channel.
 
-A channel carries lines to an `agent.py` and back; over SSH, a local pipe or a virtio console alike.
+A channel carries lines to an agent and back; over SSH, a local pipe or a virtio console alike.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -20,10 +19,12 @@ from typing import Any
 
 from guests.access.shell import LineChannel
 from guests.agent.clock import WrongClock
+from guests.agent.ops import returns
+from guests.agent.packing import agent_file
+from guests.agent.wire import as_declared, decode, encode, errno_number
 from guests.errors import InfrastructureError
 from guests.host.processes import reap
 
-AGENT = Path(__file__).with_name("payload.py")
 _SHARE = 0.95
 """Of a call's limit must be over on this host, too, when the agent in the guest says that it is."""
 _GRACE = 15.0  # seconds past a call's own limit until the agent itself counts as lost
@@ -39,6 +40,10 @@ class WorkerDied(Exception):
 
 class LinkLost(InfrastructureError):
     """The agent itself no longer answers: the guest died or hangs, or SSH broke."""
+
+
+class Refused(InfrastructureError):
+    """The agent cannot work on its machine."""
 
 
 class AgentBug(Exception):
@@ -75,8 +80,8 @@ class AgentLink:
         self._channel = channel
         self._next = 0
         self._replies: dict[int, dict[str, Any]] = {}
-        self._begun: dict[int, float] = {}
-        """When each request was sent, by this host's monotonic clock: limits count on it."""
+        self._sent: dict[int, tuple[str, float]] = {}
+        """The op of each request, and when it was sent by this host's monotonic clock: limits count on it."""
         self.seconds = 0.0
         """What the agent itself has spent on all its calls so far, decoding requests and writing replies included."""
         self.spawned = False
@@ -100,7 +105,7 @@ class AgentLink:
         marked call is named in the trace by its number.
         """
         self._next += 1
-        self._begun[self._next] = time.monotonic()
+        self._sent[self._next] = op, time.monotonic()
         self.spawned = self.spawned or op == "@spawn"
         request: dict[str, Any] = {
             "id": self._next,
@@ -125,7 +130,7 @@ class AgentLink:
     def receive(self, number: int, timeout: float) -> Reply:
         """Wait for the reply to request `number`.
 
-        Raises CallError (the call's errno), CallHung, WorkerDied, LinkLost or AgentBug; WrongClock where the
+        Raises CallError (the call's errno), CallHung, WorkerDied, LinkLost, Refused or AgentBug; WrongClock where the
         agent says that a call hung whose limit is not over by this host's clock.
         """
         deadline = time.monotonic() + timeout + _GRACE
@@ -136,17 +141,17 @@ class AgentLink:
                 raise LinkLost(f"the agent did not answer within {timeout + _GRACE:.0f} s") from e
             except (EOFError, OSError, InfrastructureError) as e:
                 raise LinkLost(f"the agent's channel closed: {e}") from e
-            reply = json.loads(line)
-            self._replies[reply["id"]] = reply
+            self._keep(line)
         reply = self._replies.pop(number)
-        taken = time.monotonic() - self._begun.pop(number, 0.0)
+        op, sent = self._sent.pop(number)
+        taken = time.monotonic() - sent
         if "hung" in reply and taken < _SHARE * timeout:
             raise WrongClock(
                 f"the guest counts {timeout:.0f} s as over after {taken:.1f} s: its clock runs too fast",
                 "its kernel measured it on a busy machine: run again",
             )
         self.seconds += reply.get("s", 0.0) + reply.get("o", 0.0)
-        return _judge(reply, timeout)
+        return _judge(op, reply, timeout)
 
     def ready(self, number: int, within: float) -> bool:
         """Whether the reply to `number` is here, or comes within so many seconds."""
@@ -156,13 +161,20 @@ class AgentLink:
             if left <= 0:
                 return False
             try:
-                reply = json.loads(self._channel.recv_line(left))
+                line = self._channel.recv_line(left)
             except TimeoutError:
                 return False
             except (EOFError, OSError, InfrastructureError) as e:
                 raise LinkLost(f"the agent's channel closed: {e}") from e
-            self._replies[reply["id"]] = reply
+            self._keep(line)
         return True
+
+    def _keep(self, line: bytes) -> None:
+        """Keep a reply until it is wanted. Raises Refused where the agent cannot work on its machine."""
+        reply = json.loads(line)
+        if "refused" in reply:
+            raise Refused(reply["refused"], "run the suite in a guest of one of these architectures")
+        self._replies[reply["id"]] = reply
 
     def call(self, op: str, *args: Any, proc: str = "main", timeout: float = 30.0, **kw: Any) -> Any:
         """One call; its value. Raises as `receive` does."""
@@ -179,11 +191,12 @@ class AgentLink:
         self._channel.close()
 
 
-def _judge(reply: dict[str, Any], timeout: float) -> Reply:
+def _judge(op: str, reply: dict[str, Any], timeout: float) -> Reply:
     changed, seconds = tuple(reply.get("changed", ())), reply.get("s", 0.0)
-    seen = tuple((name, value) for name, value in reply["seen"]) if "seen" in reply else None
+    seen = tuple((name, decode(value)) for name, value in reply["seen"]) if "seen" in reply else None
     if "errno" in reply:
-        error = CallError(reply["errno"], reply.get("text") or os.strerror(reply["errno"]))
+        number = errno_number(reply["errno"])
+        error = CallError(number, reply.get("text") or os.strerror(number))
         error.changed, error.seconds, error.seen = changed, seconds, seen
         raise error
     if "hung" in reply:
@@ -192,33 +205,13 @@ def _judge(reply: dict[str, Any], timeout: float) -> Reply:
         raise WorkerDied(_death(reply["died"]))
     if "bug" in reply:
         raise AgentBug(reply["bug"])
-    return Reply(decode(reply.get("v")), changed, seconds, seen)
+    return Reply(as_declared(returns(op), decode(reply.get("v"))), changed, seconds, seen)
 
 
 def _death(status: int | None) -> str:
     if status is not None and os.WIFSIGNALED(status):
         return f"the calling process was killed by signal {os.WTERMSIG(status)}"
     return f"the calling process ended with wait status {status}"
-
-
-def encode(value: Any) -> Any:
-    """Python values as the agent's JSON: bytes become {"b64": ...}."""
-    if isinstance(value, bytes | bytearray | memoryview):
-        return {"b64": base64.b64encode(value).decode()}
-    if isinstance(value, list | tuple):
-        return [encode(v) for v in value]
-    return value
-
-
-def decode(value: Any) -> Any:
-    """The reverse of `encode`, through lists and dictionaries."""
-    if isinstance(value, dict):
-        if len(value) == 1 and "b64" in value:
-            return base64.b64decode(value["b64"])
-        return {k: decode(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [decode(v) for v in value]
-    return value
 
 
 class LocalChannel:
@@ -232,7 +225,7 @@ class LocalChannel:
     ) -> None:
         errors = stderr.open("ab") if stderr else None
         self._process = subprocess.Popen(
-            [*prefix, sys.executable, "-I", str(AGENT)],
+            [*prefix, sys.executable, "-I", str(agent_file())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors or subprocess.DEVNULL,

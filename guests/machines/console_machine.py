@@ -10,7 +10,7 @@ from guests.access.console_shell import PortShell
 from guests.access.launcher import SocketLineChannel
 from guests.access.shell import LineChannel, Shell
 from guests.agent.clock import PROGRAM, WrongClock, check_and_set
-from guests.agent.link import AGENT
+from guests.agent.packing import agent_file
 from guests.errors import InfrastructureError
 from guests.host.processes import clean_left_over
 from guests.host.progress import Progress
@@ -46,7 +46,7 @@ class PortMachine(AnyMachine[L]):
     def __init__(self, run_dir: Path, agent: Path | None, progress: Progress) -> None:
         """``run_dir``: where its log goes; ``agent``: the agent's source, None for our own."""
         self._progress = progress
-        self.agent = agent or AGENT
+        self.agent = agent or agent_file()
         self.logs = {"console": run_dir.absolute() / "console.log"}
         self.console = ConsoleWatch(self.logs["console"])
 

@@ -66,4 +66,4 @@ class MachineSpec:
     access: Access = "ssh"
     """How the agent in the guest is reached: SSH as in any guest, or the launcher of the suite's own images."""
     agent: Path | None = None
-    """The agent's source; None means ``guests/agent/payload.py``."""
+    """The agent's source; None means our own."""

@@ -110,7 +110,7 @@ def field(name: str, value: Any) -> Callable[[Any], Any]:
 
 def damaged(seen: Any) -> Any:
     """A file's content with one other byte, or its size and hash."""
-    return [seen[0], "0" * 64] if isinstance(seen, list) else seen[:70_000] + b"?" + seen[70_001:]
+    return (seen[0], "0" * 64) if isinstance(seen, tuple) else seen[:70_000] + b"?" + seen[70_001:]
 
 
 ACL = bytes.fromhex("0200000001000600ffffffff04000400ffffffff20000000ffffffff")

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from guests import doctor
-from guests.agent.link import AGENT
+from guests.agent.packing import agent_source
 from guests.cli import guest
 from guests.errors import InfrastructureError
 from guests.images.initramfs import Entry, cpio
@@ -135,7 +135,7 @@ def _agent(pointer_bytes: int, monkeypatch: pytest.MonkeyPatch) -> types.ModuleT
     real = struct.calcsize
     monkeypatch.setattr(struct, "calcsize", lambda text: pointer_bytes if text == "P" else real(text))
     module = types.ModuleType("agent")
-    exec(compile(AGENT.read_text(), str(AGENT), "exec"), module.__dict__)
+    exec(compile(agent_source(), "agent.py", "exec"), module.__dict__)
     monkeypatch.undo()
     return module
 
@@ -143,7 +143,9 @@ def _agent(pointer_bytes: int, monkeypatch: pytest.MonkeyPatch) -> types.ModuleT
 def test_on_32_bits_the_agent_asks_for_times_of_64(monkeypatch: pytest.MonkeyPatch) -> None:
     """Source: arch/x86/entry/syscalls/syscall_32.tbl; struct __timespec64 of glibc 2.34."""
     narrow = _agent(4, monkeypatch)
-    assert narrow.NR == {"statx": 383, "renameat2": 353, "faccessat2": 439, "syncfs": 344, "getdents64": 220}
+    assert narrow.architecture("x86_64", narrow.NARROW) == "i386"
+    numbers = dict(zip(narrow.CALLS, narrow.NUMBERS["i386"], strict=True))
+    assert (numbers["statx"], numbers["renameat2"], numbers["syncfs"], numbers["getdents64"]) == (383, 353, 344, 220)
     assert (narrow.UTIMENSAT, narrow.FUTIMENS) == ("__utimensat64", "__futimens64")
     assert [name for name, _ in narrow.Timespec._fields_] == ["sec", "nsec", "pad"]
     assert narrow.Timespec._fields_[0][1] is ctypes.c_longlong

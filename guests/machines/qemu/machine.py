@@ -10,7 +10,7 @@ from guests.access.launcher import SocketLineChannel
 from guests.access.shell import LineChannel, Shell
 from guests.agent.clock import WrongClock
 from guests.agent.hosts import agent_over
-from guests.agent.link import AGENT
+from guests.agent.packing import agent_file
 from guests.errors import InfrastructureError
 from guests.host.endings import OutOfMemory, interference
 from guests.host.processes import clean_left_over
@@ -167,7 +167,7 @@ class QemuMachine(AnyMachine[Launch]):
 
         It is reached as ``MachineSpec.access`` says, unless ``access`` does.
         """
-        source = self.spec.agent or AGENT
+        source = self.spec.agent or agent_file()
         if not source.is_file():
             raise InfrastructureError(f"no agent at {source}", "name one with MachineSpec.agent")
         if (access or self.spec.access) == "launcher":

@@ -41,7 +41,7 @@ class UmlSpec:
     network: bool = True
     """Have a TAP for SSH where that can be: as root, with /dev/net/tun."""
     agent: Path | None = None
-    """The agent's source; None means ``guests/agent/payload.py``."""
+    """The agent's source; None means our own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class V86Spec:
     launcher: tuple[str, ...] = ()
     """Words before the emulator's own command that end in its execution, such as ``nsenter --mount=... --``."""
     agent: Path | None = None
-    """The agent's source; None means ``guests/agent/payload.py``."""
+    """The agent's source; None means our own."""
 
 
 class V86Machine(PortMachine[V86Launch]):

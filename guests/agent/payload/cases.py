@@ -1,0 +1,95 @@
+"""How a case begins and ends."""
+
+from __future__ import annotations
+
+import os
+
+from guests.agent.payload.content import write_text
+from guests.agent.payload.declare import OPS, op
+from guests.agent.payload.directories import DIRS, closedir, rmtree
+from guests.agent.payload.maps import MAPS
+from guests.agent.payload.state import FD_PATHS, HERE, KEPT, open_descriptors
+from guests.agent.payload.trace import TRACE_FDS, trace_begin, trace_end
+
+
+@op()
+def setroot(path: str) -> None:
+    """Relative names of this worker are taken below `path` from now on."""
+    HERE.root = os.fsencode(path)
+    release_root()
+
+
+def release_root() -> None:
+    """Hold the root open no longer."""
+    if HERE.root_fd is not None:
+        os.close(HERE.root_fd)
+        HERE.root_fd = None
+
+
+@op()
+def reset() -> None:
+    """Give the worker back as it was: descriptors, maps and streams closed, umask 022, cwd /."""
+    release_root()
+    for handle in list(MAPS):
+        MAPS.pop(handle)[0].close()
+    for handle in list(DIRS):
+        closedir(handle)
+    for fd in open_descriptors():
+        if fd > 2 and fd not in KEPT:
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+    FD_PATHS.clear()
+    os.umask(0o022)
+    os.chdir("/")
+
+
+@op()
+def fresh_root(path: str) -> None:
+    """Begin a case: this process as new, and an empty directory `path` (mode 0777) that relative names are below."""
+    reset()
+    setroot("/")
+    rmtree(os.fsencode(path))
+    os.mkdir(path)
+    os.chmod(path, 0o777)
+    setroot(path)
+
+
+@op()
+def begin_case(path: str, drop_caches: bool = False, remove: str | None = None, trace: bool = False) -> None:
+    """Begin a case on a share: names below `path`, which is held, and nothing traced yet where there is tracing.
+
+    `remove`: a directory of the control file system that is no longer wanted. `drop_caches`: the guest still knows
+    earlier cases' files by inode number, which the host has used again, so that dentries and inodes are dropped;
+    several times, because the kernel gives a dentry that was used lately a second chance.
+    """
+    reset()
+    if remove is not None:
+        rmtree(os.fsencode(remove))
+    setroot(path)
+    for _ in range(3 if drop_caches else 0):
+        write_text(b"/proc/sys/vm/drop_caches", "2")
+    HERE.root_fd = os.open(path, os.O_PATH | os.O_DIRECTORY)
+    if trace:
+        trace_begin()
+
+
+@op()
+def end_case() -> str | None:
+    """End a case on a share: what was traced, None where there is no tracing; this process as new."""
+    traced = trace_end() if TRACE_FDS else None
+    reset()
+    return traced
+
+
+@op()
+def drop_root(path: str) -> None:
+    """End a case: this process as new, and its directory gone."""
+    reset()
+    rmtree(os.fsencode(path))
+
+
+@op()
+def ops() -> list[str]:
+    return sorted(OPS)

@@ -1,0 +1,239 @@
+"""The agent's main loop."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from guests.agent.payload.answering import answer
+from guests.agent.payload.cases import reset
+from guests.agent.payload.declare import SPOILING
+from guests.agent.payload.directories import DIRS
+from guests.agent.payload.maps import MAPS
+from guests.agent.payload.state import KEPT
+from guests.agent.payload.worker import Worker, identity_of
+
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from guests.agent.payload.values import Identity
+
+MOST_PARKED = 4
+"""Processes of one user that are kept."""
+
+
+class Agent:
+    """Requests in, replies out, every call bounded.
+
+    Calls of "main" are made here, in the loop's own thread: under an emulator without hardware help each
+    change of process costs milliseconds. A second thread watches: when a call overruns its limit, it answers for
+    it and forks a successor, which has only the watching thread and takes over the channels; this process waits
+    for the stuck call and does nothing more. Background requests (`start`) have a thread each.
+    """
+
+    def __init__(self, source: int, sink: int) -> None:
+        self.source, self.sink = source, sink
+        self.lines: list[bytes] = []
+        self.buffer = b""
+        self.workers: dict[str, Worker] = {}
+        self.specs: dict[str, dict[str, Any]] = {}
+        self.parked: dict[Identity, list[Worker]] = {}
+        """Processes that are as new, by who they are."""
+        self.dead: dict[str, int | None] = {}
+        """Wait status of each process that died between calls, until its next call is answered with it."""
+        self.current: tuple[int, float] | None = None
+        """Number and deadline of the call being made."""
+        self.background: dict[int, float] = {}
+        """Deadline of each background request, by number."""
+        self.lock = threading.Lock()
+        self.succeeded = False
+        self.spent = 0.0
+        """Seconds that no reply has reported yet."""
+        KEPT.update((source, sink))
+
+    def say(self, reply: dict[str, Any]) -> None:
+        """Send a reply."""
+        self.send(json.dumps(reply).encode() + b"\n")
+
+    def send(self, data: bytes) -> None:
+        """Send whole lines, those of one thread at a time."""
+        with self.lock:
+            while data:
+                data = data[os.write(self.sink, data) :]
+
+    def run(self) -> None:
+        """Serve until the caller closes the channel."""
+        gc.freeze()  # what is there is left alone: processes that are forked share it for longer
+        threading.Thread(target=self.watch, daemon=True).start()
+        self.loop()
+
+    def watch(self) -> None:
+        """Answer for calls that overrun their limits: the life of the second thread."""
+        while True:
+            time.sleep(0.2)
+            now, current = time.monotonic(), self.current
+            for number, deadline in list(self.background.items()):
+                if deadline <= now and self.background.pop(number, 0.0):
+                    self.say({"id": number, "hung": True})
+            if current is not None and current[1] <= now and current is self.current:
+                self.succeeded = True
+                successor = os.fork()
+                if successor == 0:
+                    self.succeed(current[0])
+                os.waitpid(successor, 0)
+                os._exit(0)
+
+    def succeed(self, hung: int) -> NoReturn:
+        """In the successor of a stuck agent: answer for the call and go on."""
+        self.lock, self.current, self.background, self.succeeded = threading.Lock(), None, {}, False
+        MAPS.clear()
+        DIRS.clear()
+        reset()
+        self.say({"id": hung, "hung": True})
+        self.run()
+        os._exit(0)
+
+    def drop(self, name: str, reply: dict[str, Any] | None = None) -> int | None:
+        """End a further process, answer what it was asked with `reply` or its death; its wait status."""
+        w = self.workers.pop(name)
+        status = w.end()
+        for number, _deadline in w.waiting:
+            self.say(dict(reply or {"died": status}, id=number))
+        return status
+
+    def hire(self, name: str) -> Worker:
+        """A further process of that name: a parked one, or a new one."""
+        spec = self.specs.get(name, {})
+        parked = self.parked.get(identity_of(spec), [])
+        while parked:
+            w = parked.pop()
+            if w.again(spec):
+                return w
+            w.end()
+        return Worker(spec)
+
+    def reap(self) -> None:
+        """Every process but this one ends, or is as new."""
+        for name in list(self.workers):
+            w = self.workers[name]
+            parked = self.parked.setdefault(w.identity, [])
+            if len(parked) < MOST_PARKED and w.park():
+                parked.append(self.workers.pop(name))
+            else:
+                self.drop(name)
+        self.specs, self.dead = {}, {}
+
+    def loop(self) -> None:
+        """Take requests until the caller closes the channel, and relay what the further processes answer."""
+        since = time.monotonic()
+        while True:
+            while self.lines:
+                since = self.take(self.lines.pop(0), since)
+            now = time.monotonic()
+            self.spent += now - since
+            for name, w in list(self.workers.items()):
+                if w.waiting and w.waiting[0][1] <= now:
+                    self.drop(name, {"hung": True})
+            part, ready = self.wait(now)
+            since = time.monotonic()
+            for name in ready:
+                self.relay(name)
+            if part is None:
+                continue
+            if not part:
+                self.end()
+                return
+            *lines, self.buffer = (self.buffer + part).split(b"\n")
+            self.lines += lines
+
+    def wait(self, now: float) -> tuple[bytes | None, list[str]]:
+        """Wait for the caller and the further processes: what the caller sent, None for nothing yet, and whose answer
+        is there."""
+        if not self.workers:  # reading waits as well, for one system call less
+            return os.read(self.source, 1 << 20), []
+        deadlines = [w.waiting[0][1] for w in self.workers.values() if w.waiting]
+        channels = {w.channel.fileno(): name for name, w in self.workers.items()}
+        limit = min(deadlines) - now if deadlines else None
+        ready = select.select([self.source, *channels], [], [], limit)[0]
+        part = os.read(self.source, 1 << 20) if self.source in ready else None
+        return part, [channels[fd] for fd in ready if fd != self.source]
+
+    def end(self) -> None:
+        """End every further process."""
+        for name in list(self.workers):
+            self.drop(name)
+        for parked in self.parked.values():
+            for w in parked:
+                w.end()
+
+    def relay(self, name: str) -> None:
+        """Pass on what a further process answered, or that it died."""
+        w = self.workers[name]
+        try:
+            part = w.channel.recv(1 << 20)
+        except OSError:
+            part = b""
+        if not part:
+            asked, status = w.waiting, self.drop(name)
+            if not asked:
+                self.dead[name] = status
+            return
+        *lines, w.buffer = (w.buffer + part).split(b"\n")
+        for line in lines:
+            w.waiting.pop(0)
+            self.send(line + b"\n")
+
+    def take(self, line: bytes, since: float) -> float:
+        """Perform one request, or pass it on; the time until which a reply reports what was spent, `since` at first."""
+        request = json.loads(line)
+        name, op_name, limit = request.get("proc", "main"), request["op"], request.get("timeout", 30)
+        if op_name == "@reap":
+            self.reap()
+            self.say({"id": request["id"], "v": None})
+        elif op_name in ("@spawn", "@kill"):
+            if name in self.workers:
+                self.drop(name)
+            self.dead.pop(name, None)
+            if op_name == "@spawn":
+                self.specs[name] = request["kw"]
+            self.say({"id": request["id"], "v": None})
+        elif name in self.dead:
+            self.say({"id": request["id"], "died": self.dead.pop(name)})
+        elif name != "main":
+            self.pass_on(name, request, line, limit)
+        elif request.get("background"):
+            self.background[request["id"]] = time.monotonic() + limit
+            threading.Thread(target=self.answer_later, args=(request,), daemon=True).start()
+        else:
+            self.current = (request["id"], since + limit)
+            reply, since = answer(request, since)
+            if self.succeeded:
+                time.sleep(1e9)  # the successor has answered; this process is over
+            self.current = None
+            reply["o"], self.spent = round(self.spent, 6), 0.0
+            self.say(reply)
+        return since
+
+    def pass_on(self, name: str, request: dict[str, Any], line: bytes, limit: float) -> None:
+        """Give a request to the further process that it is for."""
+        if name not in self.workers:
+            self.workers[name] = self.hire(name)
+        w = self.workers[name]
+        w.spoiled = w.spoiled or request["op"] in SPOILING
+        begins = max([time.monotonic(), *[deadline for _, deadline in w.waiting]])
+        w.waiting.append((request["id"], begins + limit))
+        try:
+            w.channel.sendall(line + b"\n")
+        except OSError:
+            self.drop(name)
+
+    def answer_later(self, request: dict[str, Any]) -> None:
+        """Answer a background request, unless its limit is over by then."""
+        reply, _ = answer(request, time.monotonic())
+        if self.background.pop(request["id"], None):
+            self.say(reply)

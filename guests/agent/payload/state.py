@@ -1,0 +1,33 @@
+"""What the agent keeps between calls, beside what the kernel keeps for it."""
+
+from __future__ import annotations
+
+import os
+
+
+class Place:
+    """Where relative names of this process are taken below."""
+
+    root = b"/"
+    root_fd: int | None = None
+    """The root held open during a case: its dentry stays, and each call walks one name less over the wire."""
+
+
+HERE = Place()
+FD_PATHS: dict[int, bytes | None] = {}
+"""The path that each descriptor was opened by, where one is known."""
+CHANGED: list[str] = []
+"""Paths that the call being made changes."""
+KEPT: set[int] = set()
+"""Descriptors that `reset` leaves open: the channels to the caller and to the other processes."""
+
+
+def under_root(path: str | bytes) -> bytes:
+    """A path name as the kernel gets it: a relative one is below the root, an empty one stays empty."""
+    raw = os.fsencode(path)
+    return raw if raw.startswith(b"/") or HERE.root == b"" or not raw else os.path.join(HERE.root, raw)
+
+
+def open_descriptors() -> list[int]:
+    """The descriptors that this process has open; some may be closed by now."""
+    return [int(name) for name in os.listdir("/proc/self/fd")]

@@ -1,0 +1,36 @@
+"""The types of what ops take and return, for the type checker alone: nothing here exists where the agent runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Literal, TypedDict, TypeVar, Union
+
+    PathName = bytes
+    """A parameter that is a path name: callers give text or bytes, and `perform` puts relative ones below the root."""
+    Attributes = dict[str, int]
+    """Fields of struct stat, statx, statfs or statvfs by name; times in nanoseconds under `..._ns`."""
+    Time = Union[int, Literal["now", "omit"], list[int]]
+    """Nanoseconds since 1970, UTIME_NOW, UTIME_OMIT, or [seconds, nanoseconds] as they are."""
+    LockKind = Literal["r", "w", "u"]
+    """A shared or exclusive record lock, or none."""
+
+    class Lock(TypedDict):
+        """A record lock as fcntl(F_GETLK) has it."""
+
+        type: LockKind
+        start: int
+        length: int
+        pid: int
+
+    class Ended(TypedDict):
+        """How a program ended; a negative status is a signal's number."""
+
+        status: int
+        stdout: bytes
+        stderr: bytes
+
+    Identity = tuple[Union[int, None], Union[int, None], tuple[int, ...]]
+    """User, group and further groups of a process; None for the agent's own."""
+    Function = TypeVar("Function")

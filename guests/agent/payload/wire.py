@@ -1,0 +1,41 @@
+"""Values as they cross the wire to the caller."""
+
+from __future__ import annotations
+
+import base64
+import errno
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Errno(int):
+    """An error number of this platform, 0 for none. It crosses the wire by name: numbers differ between platforms."""
+
+
+def errno_name(number: int) -> str:
+    """The name of an error number here; the number itself, as text, where it has none."""
+    return errno.errorcode.get(number, str(number))
+
+
+def encode(value: Any) -> Any:
+    """A value as JSON has it: bytes become {"b64": ...}, error numbers {"errno": name}."""
+    if isinstance(value, Errno):
+        return {"errno": errno_name(value)} if value else 0
+    if isinstance(value, (bytes, bytearray)):
+        return {"b64": base64.b64encode(value).decode()}
+    if isinstance(value, (list, tuple)):
+        return [encode(v) for v in value]
+    if isinstance(value, dict):
+        return {k: encode(v) for k, v in value.items()}
+    return value
+
+
+def decode(value: Any) -> Any:
+    """An argument as the op gets it."""
+    if isinstance(value, dict) and len(value) == 1 and "b64" in value:
+        return base64.b64decode(value["b64"])
+    if isinstance(value, list):
+        return [decode(v) for v in value]
+    return value

@@ -1,0 +1,143 @@
+"""The further processes that answer requests: another user, another umask, a second process."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from guests.agent.payload.answering import answer
+from guests.agent.payload.state import FD_PATHS, HERE, KEPT, open_descriptors
+from guests.agent.payload.trace import TRACE_FDS
+
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from guests.agent.payload.values import Identity
+
+PARK_LIMIT = 2.0
+"""Seconds that a process has to close what it has open before it is killed instead."""
+
+
+def serve_requests(channel: socket.socket, root: bytes) -> NoReturn:
+    """Serve requests on `channel` until it closes: the life of a further process."""
+    HERE.root, HERE.root_fd = root, None  # the descriptor was the agent's
+    KEPT.clear()
+    KEPT.update([channel.fileno(), *TRACE_FDS.values()])
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    buffer = b""
+    while True:
+        while b"\n" not in buffer:
+            part = channel.recv(1 << 20)
+            if not part:
+                os._exit(0)
+            buffer += part
+        line, buffer = buffer.split(b"\n", 1)
+        request = json.loads(line)
+        if request["op"] == "@again":
+            HERE.root = os.fsencode(request["root"])
+            os.umask(request["umask"])
+        else:
+            reply, _ = answer(request, time.monotonic())
+            channel.sendall(json.dumps(reply).encode() + b"\n")
+
+
+def identity_of(spec: dict[str, Any]) -> Identity:
+    """What of a further process cannot be changed later: its user and groups."""
+    return spec.get("uid"), spec.get("gid"), tuple(spec.get("groups", ()))
+
+
+def root_of(spec: dict[str, Any]) -> bytes:
+    """The root of a further process: the agent's own where none is given."""
+    return os.fsencode(spec["root"]) if "root" in spec else HERE.root
+
+
+class Worker:
+    """The agent's view of one further process.
+
+    A fork is dear: under User-Mode Linux 17 ms of processor time, for pages that must be copied. So a process that has
+    done nothing that cannot be undone is parked when its case ends, and another case gets it, as the main one.
+    """
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.identity, self.spoiled = identity_of(spec), False
+        ours, theirs = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _become(spec, theirs.fileno())
+            serve_requests(theirs, root_of(spec))
+        theirs.close()
+        self.channel, self.buffer = ours, b""
+        self.waiting: list[tuple[int, float]] = []
+        """Number and deadline of the requests it has not answered, in order."""
+        KEPT.add(ours.fileno())
+
+    def park(self) -> bool:
+        """Make it as new for another of its kind (see `identity_of`); False where that cannot be, or is not soon
+        done."""
+        if self.spoiled or self.waiting:
+            return False
+        try:
+            self.channel.settimeout(PARK_LIMIT)
+            self.channel.sendall(b'{"id":0,"op":"reset","args":[],"kw":{}}\n')
+            said = self.channel.recv(1 << 16)
+            self.channel.settimeout(None)
+        except OSError:
+            return False
+        return said.endswith(b"\n") and b'"v": null' in said
+
+    def again(self, spec: dict[str, Any]) -> bool:
+        """Bring it back with a root and umask of `spec`; False where it died meanwhile."""
+        if select.select([self.channel], [], [], 0)[0]:
+            return False
+        asked = {"op": "@again", "root": os.fsdecode(root_of(spec)), "umask": spec.get("umask", 0o022)}
+        try:
+            self.channel.sendall(json.dumps(asked).encode() + b"\n")
+        except OSError:
+            return False
+        return True
+
+    def end(self) -> int | None:
+        """Kill it; the wait status, or None where it is stuck in the kernel and does not die."""
+        KEPT.discard(self.channel.fileno())
+        self.channel.close()
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+            for attempt in range(1000):
+                os.sched_yield()  # most often all that it needs to be gone
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    return status
+                time.sleep(0.002 if attempt > 3 else 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass  # it is an earlier agent's child (see Agent.succeed)
+        return None
+
+
+def _become(spec: dict[str, Any], channel: int) -> None:
+    """In a process just forked: none of the agent's other descriptors, whose locks and ends of fifos are its own; the
+    user, the groups and the umask of `spec`."""
+    for name in [name for name in TRACE_FDS if name != "marker"]:
+        del TRACE_FDS[name]
+    keep = {0, 1, 2, channel, *TRACE_FDS.values()}
+    for fd in open_descriptors():
+        if fd not in keep:
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+    FD_PATHS.clear()
+    os.dup2(os.open("/dev/null", os.O_RDWR), 0)
+    os.dup2(2, 1)
+    os.setsid()
+    os.umask(spec.get("umask", 0o022))
+    os.chdir("/")
+    if "uid" in spec:
+        uid, gid = spec["uid"], spec.get("gid", spec["uid"])
+        os.setgroups(spec.get("groups", []))
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)

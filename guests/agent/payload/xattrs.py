@@ -1,0 +1,67 @@
+"""Extended attributes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import TYPE_CHECKING
+
+from guests.agent.payload.declare import op
+from guests.agent.payload.machine import check, libc
+
+if TYPE_CHECKING:
+    from guests.agent.payload.values import PathName
+
+
+@op(changes=("path",))
+def setxattr(path: PathName, name: str | bytes, value: bytes, flags: int = 0, follow_symlinks: bool = True) -> None:
+    os.setxattr(path, name, value, flags, follow_symlinks=follow_symlinks)
+
+
+@op()
+def getxattr(path: PathName, name: str | bytes, follow_symlinks: bool = True) -> bytes:
+    return os.getxattr(path, name, follow_symlinks=follow_symlinks)
+
+
+@op()
+def listxattr(path: PathName, follow_symlinks: bool = True) -> list[str]:
+    return sorted(os.listxattr(path, follow_symlinks=follow_symlinks))
+
+
+@op(changes=("path",))
+def removexattr(path: PathName, name: str | bytes, follow_symlinks: bool = True) -> None:
+    os.removexattr(path, name, follow_symlinks=follow_symlinks)
+
+
+@op(changes=("fd",))
+def fsetxattr(fd: int, name: str | bytes, value: bytes, flags: int = 0) -> None:
+    os.setxattr(fd, name, value, flags)
+
+
+@op()
+def fgetxattr(fd: int, name: str | bytes) -> bytes:
+    return os.getxattr(fd, name)
+
+
+@op(changes=("fd",))
+def fremovexattr(fd: int, name: str | bytes) -> None:
+    os.removexattr(fd, name)
+
+
+@op()
+def flistxattr(fd: int) -> list[str]:
+    return sorted(os.listxattr(fd))
+
+
+@op()
+def getxattr_size(path: PathName, name: str | bytes, size: int) -> int:
+    """getxattr(2) with a buffer of `size` bytes: the length it returns."""
+    buffer = ctypes.create_string_buffer(max(size, 1))
+    return check(libc.getxattr(os.fsencode(path), os.fsencode(name), buffer, ctypes.c_size_t(size)))
+
+
+@op()
+def listxattr_size(path: PathName, size: int) -> int:
+    """listxattr(2) with a buffer of `size` bytes: the length it returns."""
+    buffer = ctypes.create_string_buffer(max(size, 1))
+    return check(libc.listxattr(os.fsencode(path), buffer, ctypes.c_size_t(size)))

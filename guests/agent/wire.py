@@ -1,0 +1,51 @@
+"""Values of the agent's wire on the caller's side: `guests.agent.payload.wire` is the other end."""
+
+from __future__ import annotations
+
+import base64
+import errno
+from typing import Any
+
+ALIASES = {"ENOATTR": "ENODATA"}
+"""Names that other platforms have for what Linux names otherwise. Source: FreeBSD's sys/errno.h, "Attribute not
+found"; xattr(7) has ENODATA for that."""
+
+
+def errno_number(name: str) -> int:
+    """The number on this host of an error that another platform names; where it has no name here, a number as text.
+
+    Raises ValueError for a name that this host does not have.
+    """
+    known = getattr(errno, ALIASES.get(name, name), None)
+    return int(name) if known is None else int(known)
+
+
+def encode(value: Any) -> Any:
+    """Python values as the agent's JSON: bytes become {"b64": ...}."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"b64": base64.b64encode(value).decode()}
+    if isinstance(value, list | tuple):
+        return [encode(v) for v in value]
+    return value
+
+
+def decode(value: Any) -> Any:
+    """The reverse, through lists and dictionaries; an error's name becomes its number on this host."""
+    if isinstance(value, dict):
+        if len(value) == 1 and "b64" in value:
+            return base64.b64decode(value["b64"])
+        if len(value) == 1 and "errno" in value:
+            return errno_number(value["errno"])
+        return {k: decode(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [decode(v) for v in value]
+    return value
+
+
+def as_declared(returns: str, value: Any) -> Any:
+    """A decoded value of an op that is annotated to return `returns`: JSON has lists for tuples."""
+    if returns.startswith("tuple["):
+        return tuple(value)
+    if returns.startswith("list[tuple["):
+        return [tuple(row) for row in value]
+    return value

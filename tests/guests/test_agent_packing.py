@@ -1,0 +1,121 @@
+"""The agent's modules are joined to one file that Python 3.8 and later run."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from guests.agent.link import AgentLink, LocalChannel, Refused
+from guests.agent.packing import PAYLOAD, agent_file, agent_source, module_tree, ordered_modules
+from guests.agent.payload.machine import CALLS, NUMBERS, architecture
+
+MODULES = ordered_modules()
+OLDEST = (3, 8)
+PYTHONS = [f"python{OLDEST[0]}.{minor}" for minor in range(OLDEST[1], 15)]
+
+
+def defined(name: str) -> Iterator[str]:
+    """The names that a module defines at its top level, imports left out."""
+    for node in module_tree(name).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        for target in targets:
+            yield from (n.id for n in ast.walk(target) if isinstance(n, ast.Name))
+
+
+def test_every_module_is_joined_after_those_that_it_imports() -> None:
+    assert {f"{name}.py" for name in MODULES} == {p.name for p in PAYLOAD.glob("*.py")} - {"__init__.py"}
+    text = agent_source().decode()
+    assert "guests.agent.payload." not in text.split("\n", 1)[1]
+    assert MODULES.index("declare") < MODULES.index("looking") < MODULES.index("loop") < MODULES.index("__main__")
+
+
+def test_a_name_stands_for_one_thing_in_the_joined_file() -> None:
+    """Two modules with one name each would change each other's meaning; so would a library's name."""
+    counted = Counter(n for name in MODULES for n in set(defined(name)))
+    libraries = {
+        a.name for name in MODULES for n in module_tree(name).body if isinstance(n, ast.Import) for a in n.names
+    }
+    assert [name for name, times in counted.items() if times > 1 or name in libraries] == []
+
+
+def test_the_agent_imports_the_standard_library_alone() -> None:
+    for node in ast.walk(ast.parse(agent_source())):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+        assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_is_for_the_type_checker_stands_in_annotations_alone(name: str) -> None:
+    tree = module_tree(name)
+    guarded = [n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+    typed = {a.asname or a.name for n in guarded for i in ast.walk(n) if isinstance(i, ast.ImportFrom) for a in i.names}
+    notes: set[int] = set()
+    for node in ast.walk(tree):
+        for part in (getattr(node, "annotation", None), getattr(node, "returns", None)):
+            notes |= {id(n) for n in ast.walk(part)} if part is not None else set()
+    rest = [n for top in tree.body if top not in guarded for n in ast.walk(top)]
+    assert [n.id for n in rest if isinstance(n, ast.Name) and n.id in typed and id(n) not in notes] == []
+
+
+def test_the_syntax_is_that_of_the_oldest_python() -> None:
+    ast.parse(agent_source(), feature_version=OLDEST)
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_agent_answers_under_every_python_that_is_here(python: str, tmp_path: Path) -> None:
+    program = shutil.which(python)
+    if program is None or subprocess.run([program, "-c", ""], capture_output=True, check=False).returncode:
+        pytest.skip(f"no {python} here")
+    calls = [
+        ("setroot", [str(tmp_path)]),
+        ("create", ["fred", {"b64": "YQ=="}]),
+        ("listdir", ["."]),
+        ("lstat", ["none"]),
+    ]
+    asked = [{"id": i, "op": op, "args": args, "kw": {}} for i, (op, args) in enumerate(calls)]
+    text = "".join(json.dumps(request) + "\n" for request in asked)
+    argv = [program, "-I", str(agent_file())]
+    done = subprocess.run(argv, input=text, capture_output=True, text=True, check=True)
+    replies = [json.loads(line) for line in done.stdout.splitlines()]
+    assert replies[2]["v"] == ["fred"]
+    assert replies[3]["errno"] == "ENOENT"
+
+
+def test_a_process_of_32_bits_has_its_own_numbers_under_a_kernel_of_64() -> None:
+    assert architecture("x86_64", narrow=True) == architecture("i686", narrow=True) == "i386"
+    assert {architecture(machine, narrow=False) for machine in ("x86_64", "amd64")} == {"x86_64"}
+    assert {architecture(machine, narrow=False) for machine in ("aarch64", "arm64")} == {"aarch64"}
+    assert architecture("riscv64", narrow=False) == "riscv64"
+    assert all(len(numbers) == len(CALLS) for numbers in NUMBERS.values())
+
+
+@pytest.mark.parametrize(
+    ("machine", "narrow"), [("s390x", False), ("armv7l", True), ("aarch64", True), ("ppc64le", False)]
+)
+def test_another_architecture_is_refused_in_one_line(machine: str, narrow: bool) -> None:
+    with pytest.raises(ValueError, match=rf"^the agent has no system call numbers for {machine} .* x86_64, i386"):
+        architecture(machine, narrow)
+
+
+def test_its_caller_raises_the_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "agent.py"
+    elsewhere.write_bytes(agent_source().replace(b"os.uname().machine", b"'s390x'"))
+    monkeypatch.setattr("guests.agent.link.agent_file", lambda: elsewhere)
+    link = AgentLink(LocalChannel())
+    with pytest.raises(Refused) as refused:
+        link.call("getpid")
+    link.close()
+    assert "s390x" in str(refused.value) and "\n" not in str(refused.value)
