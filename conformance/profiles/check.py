@@ -118,7 +118,7 @@ def _verdict(entry: Known, ids: list[str], records: Sequence[Record]) -> Verdict
 
 def _names(pattern: str, case: str) -> bool:
     """Whether a pattern with parameters is about the case, whatever its parameters."""
-    return Known.model_construct(case=pattern.partition("[")[0]).names(case, "")
+    return Known.model_construct(case=pattern.partition("[")[0], finding="", reason="", link="").names(case, "")
 
 
 def _look(entry: Known, result: CaseResult, seen: _Seen) -> None:

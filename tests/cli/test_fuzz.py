@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
-import reference_server.cli
 from assay9.cli import cli
 from conformance.catalogue.index import index
 from tests.cli.conftest import STARTED, Command, starts
@@ -109,7 +109,7 @@ def harmless(assay9: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     """The command, which can neither serve nor touch what others have in the cache."""
     index()  # from the cache that there is
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(reference_server.cli.logging, "basicConfig", starts)
+    monkeypatch.setattr(logging, "basicConfig", starts)
     return assay9
 
 

@@ -77,8 +77,8 @@ class Passthrough:
             READLINK: lambda node, body, who: os.readlink(self.paths[node]),
             SYMLINK: self.symlink,
             MKDIR: self.mkdir,
-            UNLINK: lambda node, body, who: self.nothing(os.unlink(self.child(node, body[:-1]))),
-            RMDIR: lambda node, body, who: self.nothing(os.rmdir(self.child(node, body[:-1]))),
+            UNLINK: lambda node, body, who: self.nothing(os.unlink, self.child(node, body[:-1])),
+            RMDIR: lambda node, body, who: self.nothing(os.rmdir, self.child(node, body[:-1])),
             RENAME: lambda node, body, who: self.rename(node, body, 8),
             RENAME2: lambda node, body, who: self.rename(node, body, 16),
             LINK: self.link,
@@ -86,8 +86,8 @@ class Passthrough:
             READ: lambda node, body, who: self.read(body),
             WRITE: lambda node, body, who: self.write(body),
             STATFS: lambda node, body, who: self.statfs(node),
-            RELEASE: lambda node, body, who: self.nothing(os.close(struct.unpack_from("<Q", body)[0])),
-            FSYNC: lambda node, body, who: self.nothing(os.fsync(struct.unpack_from("<Q", body)[0])),
+            RELEASE: lambda node, body, who: self.nothing(os.close, struct.unpack_from("<Q", body)[0]),
+            FSYNC: lambda node, body, who: self.nothing(os.fsync, struct.unpack_from("<Q", body)[0]),
             FLUSH: lambda node, body, who: b"",
             INIT: lambda node, body, who: struct.pack(
                 "<IIIIHHIIHHI28x", 7, MINOR, struct.unpack_from("<4I", body)[2], 0, 16, 12, 65536, 1, 0, 0, 0
@@ -117,7 +117,9 @@ class Passthrough:
     def child(self, node: int, name: bytes) -> bytes:
         return os.path.join(self.paths[node], name)
 
-    def nothing(self, _: object) -> bytes:
+    def nothing(self, call: Callable[..., object], *arguments: object) -> bytes:
+        """Make a call whose answer is empty."""
+        call(*arguments)
         return b""
 
     def attributes(self, path: bytes) -> bytes:

@@ -17,8 +17,8 @@ import pytest
 import conformance
 import conformance.cases
 import reference_server.handlers
-from assay9.cases import load_cases
 from conformance.case import CACHES, Case
+from conformance.catalogue.library import load_cases
 from conformance.checks import CODES, fields
 from conformance.features import FEATURES
 from conformance.reports.message_matrix import CALL_LAYERS, NEVER_SENT, lines, matrix

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from assay9.cases import load_cases
 from conformance.case import CASES, Case
+from conformance.catalogue.library import load_cases
 from conformance.checks import fields
 from conformance.evidence.record import CaseResult
 from conformance.run.mounted import Runner

@@ -312,7 +312,7 @@ needs_uml = [
 def marked(function: object) -> object:
     """A test that needs a User-Mode Linux guest."""
     for mark in needs_uml:
-        function = mark(function)  # type: ignore[operator]
+        function = mark(function)
     return function
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from conformance.case import CASES, Case
 from conformance.catalogue.library import load_cases
+from conformance.errors import Undrivable
 from conformance.evidence.record import CaseResult
 from conformance.run.mounted import Runner
 from conformance.run.mounting import MOUNTABLE
@@ -112,7 +113,7 @@ def test_a_mount_that_hangs_or_is_refused_is_told_from_one_that_the_kernel_does_
 
         def __init__(self) -> None: ...
 
-        def call(self, op: str, *args: object, **named: object) -> object:  # type: ignore[override]
+        def call(self, op: str, *args: object, **named: object) -> object:
             if op == "write_text":
                 self.log += f"{args[1]}\n9pnet: unknown before\n{args[1]}\n"
             if op == "run" and args[0] == ["dmesg"]:
@@ -134,7 +135,7 @@ def test_a_mount_that_hangs_or_is_refused_is_told_from_one_that_the_kernel_does_
         with pytest.raises(MountFailed):
             mount()
         link.after = "9p: Unknown cache mode or invalid value tmpfs\n"
-        with pytest.raises(guest_mount.Undrivable, match="Unknown cache mode"):
+        with pytest.raises(Undrivable, match="Unknown cache mode"):
             mount()
 
 

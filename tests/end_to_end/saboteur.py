@@ -54,7 +54,7 @@ def saboteur(request: pytest.FixtureRequest) -> Iterator[None]:
         if _due(f"parent-{number.name}", where):
             os.kill(os.getppid(), number)
     if _due("agent", where):
-        runners = request.config.pluginmanager.getplugin("assay9-run").runners  # type: ignore[union-attr]
+        runners = request.config.pluginmanager.getplugin("assay9-run").runners
         os.kill(runners["mount"].deployment._channels["outside"].pid, signal.SIGKILL)
     if _due("exit", where):
         os._exit(0)

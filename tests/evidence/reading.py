@@ -36,7 +36,7 @@ def read_back(run_dir: Path) -> tuple[Record, Counts, int]:
     write_reports(run_dir, tuple(REPORTS))
     record = load_run(run_dir)
     seen = overview(record)
-    counts = {standing: number for standing, number in seen.counts.items() if number}
+    counts: Counts = {standing: number for standing, number in seen.counts.items() if number}
     total = sum(counts.values())
     assert total == len(record.results)
     assert record.selected in (None, total), "a case that was selected has no result, or has two"

@@ -21,7 +21,7 @@ from tests.evidence.reading import embedded
 
 def result(number: int, **update: object) -> CaseResult:
     made = sample.record(1).results[0]
-    plain = {
+    plain: dict[str, object] = {
         "id": f"OPEN-{number:03}",
         "case_id": f"OPEN-{number:03}",
         "verdict": "pass",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from conformance.evidence.models import CaseResult, KnownFailure, Record, SeenFinding
+from conformance.evidence.models import CaseResult, KnownFailure, Record, SeenFinding, Verdict
 from conformance.evidence.overview import overview
 from conformance.evidence.record import RunWriter
 from conformance.reports.terminal import summary as terminal_summary
@@ -33,8 +33,8 @@ def run(results: Path, day: int, verdicts: dict[str, str], **about: Any) -> Reco
             source="s",
             severity="must",
             mount="cache=none",
-            verdict=verdict,
-        )  # type: ignore[arg-type]
+            verdict=cast(Verdict, verdict),
+        )
         for name, verdict in verdicts.items()
     ]
     writer.select(sample.selected(found))

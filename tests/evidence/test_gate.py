@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
 
+from conformance.errors import Severity
 from conformance.evidence.gate import exit_status, unexpected
-from conformance.evidence.models import CaseResult, Earlier, Environment, Record, Trouble
+from conformance.evidence.models import CaseResult, Earlier, Environment, Record, Trouble, Verdict
 from tests.evidence import sample
 
 
@@ -24,10 +26,10 @@ def made(*verdicts: str, **more: object) -> Record:
                 title="t",
                 requirement="r",
                 source="s",
-                severity=severity or "must",
-                verdict=verdict,
+                severity=cast(Severity, severity or "must"),
+                verdict=cast(Verdict, verdict),
             )
-        )  # type: ignore[arg-type]
+        )
     return Record(environment=Environment(target="x", started=sample.STARTED), results=results).model_copy(update=more)
 
 

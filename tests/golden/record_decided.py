@@ -18,6 +18,7 @@ from conformance.evidence.models import CaseResult
 from conformance.evidence.record import load_run
 
 RECORDED = Path(__file__).with_name("decided.jsonl")
+_DECLARED: tuple[DecidedBy, ...] = ("informed", "guest")
 _ORDER: tuple[DecidedBy, ...] = ("guest", "informed", "server")
 
 
@@ -51,11 +52,13 @@ def main(runs: list[Path]) -> None:
             }
             if result.id not in found or _ORDER.index(by) > _ORDER.index(found[result.id][0]):
                 found[result.id] = (by, shown)
-    lists = {by: sorted(id for id, (seen, _) in found.items() if seen == by) for by in ("informed", "guest")}
+    lists: dict[DecidedBy, list[str]] = {
+        by: sorted(id for id, (seen, _) in found.items() if seen == by) for by in _DECLARED
+    }
     with decided.DECLARED.open("w", encoding="utf-8") as file:
         file.write("# Cases that the guest's kernel decides: written by tests/golden/record_decided.py.\n")
         for by, ids in lists.items():
-            file.write(f"\n# Decided by {decided.MEANING[by]}.\n{by} = [\n")  # type: ignore[index]
+            file.write(f"\n# Decided by {decided.MEANING[by]}.\n{by} = [\n")
             file.writelines(f"    {json.dumps(id)},\n" for id in ids)
             file.write("]\n")
     with RECORDED.open("w", encoding="utf-8") as file:

@@ -7,6 +7,7 @@ import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def agent() -> Iterator[AgentLink]:
     link.close()
 
 
-def hired(agent: AgentLink, root: Path, **spec: object) -> int:
+def hired(agent: AgentLink, root: Path, **spec: Any) -> int:
     """A process "second" of that specification; its process id."""
     agent.call("@spawn", proc="second", root=str(root), **spec)
     pid = agent.call("getpid", proc="second")

@@ -114,6 +114,11 @@ def cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
+def overwrite(path: Path) -> None:
+    """Other bytes, as many."""
+    path.write_bytes(os.urandom(path.stat().st_size))
+
+
 def flip(path: Path) -> None:
     """One byte in the middle is another: size and ends are as they were."""
     content = bytearray(path.read_bytes())
@@ -125,7 +130,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "removed": (Path.unlink, "is gone"),
     "empty": (lambda path: os.truncate(path, 0), "has 0 bytes instead of"),
     "cut": (cut, "bytes instead of"),
-    "overwritten": (lambda path: path.write_bytes(os.urandom(path.stat().st_size)), "is not what was written"),
+    "overwritten": (overwrite, "is not what was written"),
 }
 
 

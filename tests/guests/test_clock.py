@@ -210,6 +210,10 @@ class Saved(PortMachine):  # type: ignore[type-arg]
         self.rebuilds.append(rebuild)
         return Started(self.speeds.pop(0))
 
+    @property
+    def reached_by(self) -> str:
+        return "the launcher"
+
     def doubt(self) -> None: ...
 
     def agent_channel(self) -> SocketLineChannel:

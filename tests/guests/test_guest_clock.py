@@ -12,6 +12,7 @@ from guests.images.recipe import load_recipe
 from guests.images.store import find_image
 from guests.machines.qemu import snapshot
 from guests.machines.qemu.launch import Launch
+from guests.machines.qemu.launch import launch as real
 from guests.machines.qemu.machine import MachineSpec, QemuMachine
 
 pytestmark = [pytest.mark.guest, pytest.mark.long]
@@ -36,7 +37,6 @@ def test_a_wrong_clock_is_seen_before_it_is_saved_and_told_right_in_the_next_boo
     spec: MachineSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[tuple[str, ...]] = []
-    real = snapshot.launch
 
     def launch(*given: Any, kernel_arguments: tuple[str, ...], **named: Any) -> Launch:
         told.append(kernel_arguments)
@@ -56,7 +56,6 @@ def test_a_saved_wrong_clock_is_discarded_when_it_is_restored(
     spec: MachineSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As an earlier version saved it, that did not look."""
-    real = snapshot.launch
 
     def launch(*given: Any, kernel_arguments: tuple[str, ...], **named: Any) -> Launch:
         return real(*given, kernel_arguments=(f"tsc_early_khz={WRONG}",), **named)
@@ -75,8 +74,6 @@ def test_a_saved_wrong_clock_is_discarded_when_it_is_restored(
 
 
 def test_a_clock_that_stays_wrong_is_one_line(spec: MachineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = snapshot.launch
-
     def launch(*given: Any, kernel_arguments: tuple[str, ...], **named: Any) -> Launch:
         return real(*given, kernel_arguments=(f"tsc_early_khz={WRONG}",), **named)
 

@@ -119,7 +119,7 @@ def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_the_second_builder_waits_says_so_and_gives_up(tmp_path: Path) -> None:
-    lock, told = tmp_path / "lock", []
+    lock, told = tmp_path / "lock", list[str]()
     with exclusive(lock, "image x", silent):
         started = time.monotonic()
         with (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import shutil
+import struct
 import types
 from pathlib import Path
 
@@ -103,21 +104,20 @@ def test_an_emulator_that_ends_is_told_with_its_last_words(
         started.stop()
 
 
-def test_each_kind_of_machine_and_each_guest_has_a_state_of_its_own(private_cache: Path, tmp_path: Path) -> None:
+def test_each_kind_of_machine_and_each_guest_has_a_state_of_its_own(
+    private_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bios = tmp_path / "bios"
     bios.write_bytes(b"bios")
-    state.BIOS, before = bios, state.BIOS  # type: ignore[attr-defined,misc]
-    try:
-        made = _root(tmp_path)
-        names = {
-            state.state_directory(Path(where), made, memory, own_server=own)
-            for where in ("/a", "/b")
-            for memory in (256, 512)
-            for own in (True, False)
-        }
-        assert len(names) == 8
-    finally:
-        state.BIOS = before  # type: ignore[attr-defined,misc]
+    monkeypatch.setattr(state, "BIOS", bios)
+    made = _root(tmp_path)
+    names = {
+        state.state_directory(Path(where), made, memory, own_server=own)
+        for where in ("/a", "/b")
+        for memory in (256, 512)
+        for own in (True, False)
+    }
+    assert len(names) == 8
 
 
 def test_cleaning_removes_an_older_v86_and_keeps_this_one(private_cache: Path) -> None:
@@ -130,8 +130,6 @@ def test_cleaning_removes_an_older_v86_and_keeps_this_one(private_cache: Path) -
 
 def _agent(pointer_bytes: int, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     """The agent as a machine with pointers of that size loads it."""
-    import struct  # noqa: PLC0415
-
     real = struct.calcsize
     monkeypatch.setattr(struct, "calcsize", lambda text: pointer_bytes if text == "P" else real(text))
     module = types.ModuleType("agent")
@@ -162,9 +160,9 @@ def test_by_statx_the_agent_sees_what_it_sees_by_stat(monkeypatch: pytest.Monkey
         assert wide.narrow_stat(path, None, 0) == op(path)
         plain = wide.lstat(path)
         assert wide.narrow_stat(path, None, wide.AT_SYMLINK_NOFOLLOW) == plain
-        wide.NARROW = True
+        monkeypatch.setattr(wide, "NARROW", True)
         assert wide.identity(path) == (plain["st_mode"], plain["st_ino"], plain["st_dev"])
-        wide.NARROW = False
+        monkeypatch.setattr(wide, "NARROW", False)
         assert wide.identity(path) == (plain["st_mode"], plain["st_ino"], plain["st_dev"])
     descriptor = wide.open_(str(tmp_path / "file").encode())
     assert wide.narrow_stat(b"", descriptor, wide.AT_EMPTY_PATH) == wide.fstat(descriptor)

@@ -164,11 +164,13 @@ class FrontEnd:
             return
         message = codec.decode(reply)
         assert not (isinstance(message, m.Rread) and SECRET in bytes(message.data)), "the decoy was read"
-        failed = isinstance(message, m.Rlerror)
-        self.counts[c.ERRNO_NAMES[message.ecode] if failed else type(message).__name__] += 1
+        answer = c.ERRNO_NAMES[message.ecode] if isinstance(message, m.Rlerror) else type(message).__name__
+        self.counts[answer] += 1
         if len(frame) >= c.HDRSZ:
             assert reply[5:7] == frame[5:7], "another tag"
-            assert failed or reply[4] == frame[4] + 1, f"{type(message).__name__} to a request of type {frame[4]}"
+            assert isinstance(message, m.Rlerror) or reply[4] == frame[4] + 1, (
+                f"{type(message).__name__} to a request of type {frame[4]}"
+            )
 
     # ---- what nobody may do
 

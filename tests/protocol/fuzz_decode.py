@@ -15,7 +15,7 @@ import sys
 import tracemalloc
 from pathlib import Path
 
-import atheris  # type: ignore[import-not-found,unused-ignore]
+import atheris
 
 with atheris.instrument_imports(include=["protocol"]):
     from protocol import codec, dirents

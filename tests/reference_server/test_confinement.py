@@ -45,7 +45,7 @@ def outside(tmp_path: Path) -> Path:
 
 def portrait(path: Path) -> dict[str, tuple[object, ...]]:
     """All that can be seen of a tree."""
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for folder, folders, files in os.walk(path):
         for name in [".", *folders, *files]:
             full = os.path.join(folder, name)

@@ -382,7 +382,10 @@ def test_a_remove_that_fails_clunks_all_the_same(peer: Peer) -> None:
 def test_unlink(peer: Peer) -> None:
     peer.ok(m.Tmkdir(peer.tag(), peer.root, b"d", 0o755, 0), m.Rmkdir)
     create(peer, b"f")
-    unlink = lambda name, flags=0: m.Tunlinkat(peer.tag(), peer.root, name, flags)  # noqa: E731
+
+    def unlink(name: bytes, flags: int = 0) -> m.Tunlinkat:
+        return m.Tunlinkat(peer.tag(), peer.root, name, flags)
+
     assert peer.error(unlink(b"d")) == c.EISDIR
     assert peer.error(unlink(b"f", c.AT_REMOVEDIR)) == c.ENOTDIR
     assert peer.error(unlink(b"no")) == c.ENOENT

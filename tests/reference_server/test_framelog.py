@@ -147,7 +147,10 @@ def test_malformed_frames_say_why() -> None:
 
 def test_exchanges_are_paired_by_tag() -> None:
     lines = Lines()
-    feed = lambda at, sent, message: list(lines.feed(Record(at, 1, sent, codec.frame(message))))  # noqa: E731
+
+    def feed(at: float, sent: bool, message: Message) -> list[str]:
+        return list(lines.feed(Record(at, 1, sent, codec.frame(message))))
+
     assert feed(0.0, False, m.Tclunk(1, 5)) == feed(0.1, False, m.Tclunk(2, 6)) == []
     assert feed(0.2, True, m.Rclunk(2)) == ["    0.100000   1     2 Tclunk(fid=6) = Rclunk() <0.100000>"]
     assert feed(0.3, True, m.Rclunk(9)) == ["    0.300000   1     9 (no request) = Rclunk()"]

@@ -174,7 +174,10 @@ def test_linux_asks_about_unlck(peer: Peer) -> None:
 
 def test_nonsense(peer: Peer) -> None:
     fid = create(peer, b"f")
-    tlock = lambda *rest: m.Tlock(peer.tag(), fid, *rest, 1, b"")  # noqa: E731
+
+    def tlock(kind: int, flags: int, start: int, length: int) -> m.Tlock:
+        return m.Tlock(peer.tag(), fid, kind, flags, start, length, 1, b"")
+
     assert peer.error(tlock(3, 0, 0, 0)) == c.EINVAL
     assert peer.error(tlock(WR, 0, 1 << 63, 0)) == c.EINVAL
     assert peer.error(tlock(WR, 0, 1, (1 << 63))) == c.EINVAL

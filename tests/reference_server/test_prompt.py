@@ -253,7 +253,8 @@ def on_fuse(tmp_path: Path, export: Path) -> Iterator[tuple[subprocess.Popen[str
             daemon.send_signal(signal.SIGCONT)
             server.send_signal(signal.SIGTERM)
             assert server.wait(PATIENT) == 0
-            server.stdout.close()
+            if server.stdout is not None:
+                server.stdout.close()
     finally:
         daemon.kill()
         daemon.wait()

@@ -19,7 +19,7 @@ from reference_server.limits import Limits, Shared
 from reference_server.memfs import MemoryFile, MemoryStore
 from reference_server.session import Health, Outlet, Session
 from reference_server.shares import Commons
-from reference_server.storage import Caller
+from reference_server.storage import Caller, Pieces
 from tests.reference_server.conftest import MakePeer
 from tests.reference_server.peer import Peer, _Outlet
 from tests.reference_server.requests import create, set_xattr
@@ -108,7 +108,9 @@ def test_a_new_version_releases_everything(connect: MakePeer, memfs: MemoryStore
 
 
 def test_attach(peer: Peer, connect: MakePeer, memfs: MemoryStore) -> None:
-    attach = lambda fid, afid=c.NOFID, aname=b"": m.Tattach(peer.tag(), fid, afid, b"u", aname, 0)  # noqa: E731
+    def attach(fid: int, afid: int = c.NOFID, aname: bytes = b"") -> m.Tattach:
+        return m.Tattach(peer.tag(), fid, afid, b"u", aname, 0)
+
     peer.ok(attach(1), m.Rattach)
     assert peer.error(attach(1)) == c.EINVAL
     assert peer.error(attach(c.NOFID)) == c.EINVAL
@@ -313,7 +315,7 @@ class SlowFile(MemoryFile):
         assert self.gate.wait(10)
         return super().read_into(views, offset, wait)
 
-    def write(self, data: Buffer, offset: int, caller: Caller, wait: bool) -> int:
+    def write(self, data: Buffer | Pieces, offset: int, caller: Caller, wait: bool) -> int:
         if not wait:
             raise WouldBlock
         return super().write(data, offset, caller, wait)

@@ -64,7 +64,10 @@ def test_an_xattr_must_arrive_whole(peer: Peer) -> None:
 def test_xattr_names_and_flags(peer: Peer) -> None:
     create(peer, b"f")
     fid = peer.walk(b"f")
-    xattrcreate = lambda name, size=0, flags=0: m.Txattrcreate(peer.tag(), fid, name, size, flags)  # noqa: E731
+
+    def xattrcreate(name: bytes, size: int = 0, flags: int = 0) -> m.Txattrcreate:
+        return m.Txattrcreate(peer.tag(), fid, name, size, flags)
+
     assert peer.error(xattrcreate(b"")) == c.ERANGE
     assert peer.error(xattrcreate(b"user." + b"x" * 251)) == c.ERANGE
     assert peer.error(xattrcreate(b"user.\0")) == c.EINVAL

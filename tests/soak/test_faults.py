@@ -81,7 +81,7 @@ def test_a_paused_process_goes_on_also_when_it_is_abandoned() -> None:
 
 
 def test_the_probe_looks_on_until_every_workload_rests() -> None:
-    jobs = [mock.Mock(held=False, done=False, job=mock.Mock(share=share)) for share in (0, 0, 1)]
+    jobs: list[Any] = [mock.Mock(held=False, done=False, job=mock.Mock(share=share)) for share in (0, 0, 1)]
     probe = mock.Mock(held=False)
     made = Scene(mock.Mock(), Path(), lambda: jobs, lambda: mock.Mock(inside=probe), mock.Mock(), mock.Mock())
     made.hold()

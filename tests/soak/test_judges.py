@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -22,7 +22,7 @@ def record(
     every: float = 10.0,
     values: dict[str, Callable[[float], float]] | None = None,
     seconds: list[float] | None = None,
-    events: tuple[tuple[float, str, dict[str, object]], ...] = (),
+    events: tuple[tuple[float, str, Mapping[str, object]], ...] = (),
     outcome: Outcome = "pass",
     **plan: object,
 ) -> Record:
@@ -32,7 +32,11 @@ def record(
     for number, took in enumerate(seconds if seconds is not None else [60.0] * 30):
         iterations.append(Iteration(number, 1, "tree", number, at, at + took, outcome, took, {"ops": 1, "what": "x"}))
         at += took + 1
-    happened = [(0.0, "environment", {}), *events, (samples * every, "finished", {"why": "time is up"})]
+    happened: list[tuple[float, str, Mapping[str, object]]] = [
+        (0.0, "environment", {}),
+        *events,
+        (samples * every, "finished", {"why": "time is up"}),
+    ]
     return Record(
         {"jobs": [{"instance": "tree"}], "sample_seconds": every, **plan},
         [Session(1, START, {})],

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,10 +25,11 @@ class LosesTheTail(Calls):
     """A write that crosses a page boundary loses its last byte."""
 
     @staticmethod
-    def pwrite(fd: int, data: bytes, at: int) -> int:
-        crosses = at // PAGE != (at + len(data) - 1) // PAGE and len(data) > 1
-        os.pwrite(fd, data[:-1] + b"\0" if crosses else data, at)
-        return len(data)
+    def pwrite(fd: int, data: Any, at: int, /) -> int:
+        written = bytes(data)
+        crosses = at // PAGE != (at + len(written) - 1) // PAGE and len(written) > 1
+        os.pwrite(fd, written[:-1] + b"\0" if crosses else written, at)
+        return len(written)
 
 
 class CutsBadly(Calls):
@@ -45,12 +47,15 @@ class CopiesShort(Calls):
     """copy_file_range says that it copied more than it did."""
 
     @staticmethod
-    def copy_file_range(src: int, dst: int, count: int, at: int, to: int) -> int:
+    def copy_file_range(
+        src: int, dst: int, count: int, offset_src: int | None = None, offset_dst: int | None = None
+    ) -> int:
+        assert offset_dst is not None
         if count > 1:
-            os.copy_file_range(src, dst, count - 1, at, to)
-            os.pwrite(dst, b"\0", to + count - 1)
+            os.copy_file_range(src, dst, count - 1, offset_src, offset_dst)
+            os.pwrite(dst, b"\0", offset_dst + count - 1)
             return count
-        return os.copy_file_range(src, dst, count, at, to)
+        return os.copy_file_range(src, dst, count, offset_src, offset_dst)
 
 
 class FailsSometimes(Calls):
@@ -59,7 +64,7 @@ class FailsSometimes(Calls):
     def __init__(self) -> None:
         self.count = 0
 
-    def pread(self, fd: int, length: int, at: int) -> bytes:  # type: ignore[override]
+    def pread(self, fd: int, length: int, at: int, /) -> bytes:
         self.count += 1
         if self.count % 50 == 0:
             raise OSError(5, "Input/output error")

@@ -37,8 +37,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def begin(fault: str = "Right", profile: Profile | None = None, **server: object) -> WireRunner:
         command = {"program": "command", "arguments": [sys.executable, str(WRONG), fault, "{unix}", "{export}"]}
-        made_of = {"server": server or command, "profile": profile or Profile()}
-        target = Target(name="wrong", kind="server", title=fault, **made_of)
+        target = Target(
+            name="wrong", kind="server", title=fault, server=server or command, profile=profile or Profile()
+        )
         directory = tmp_path / str(len(made))
         directory.mkdir()
         runner = WireRunner(target, directory, {}, "main")

@@ -119,7 +119,7 @@ class Silent(Client):
         self._number += 1
         return self._number
 
-    def send_as(self, request: Message, reply_type: type[Any]) -> Pending[Any]:
+    def send_as(self, request: Message, reply_type: type[Any], *, again: bool = False) -> Pending[Any]:
         return Pending(self, request, reply_type)
 
     def walk_to(self, *names: bytes) -> int:
