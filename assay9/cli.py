@@ -16,6 +16,8 @@ from guests.host import signals
 USAGE, INFRASTRUCTURE = 2, 3
 
 ELSEWHERE = {
+    "baseline": "conformance.reports.cli",
+    "gate": "conformance.reports.cli",
     "cases": "assay9.cases",
     "compare": "conformance.reports.cli",
     "doctor": "assay9.doctor",

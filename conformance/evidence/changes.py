@@ -8,21 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
+from conformance.evidence.baseline import held
 from conformance.evidence.models import CaseResult, Record, Standing
-from conformance.evidence.overview import count, known_for, overview, standing, visible
+from conformance.evidence.moves import LEVEL, MEANING, Kind, kind_of
+from conformance.evidence.overview import count, known_for, overview, visible
 
-Kind = Literal["worse", "better", "otherwise", "only before", "only after"]
-MEANING: dict[Kind, str] = {
-    "worse": "the requirement held, and does not any more",
-    "better": "the requirement did not hold, and does now",
-    "otherwise": "neither: driven, declared or refused in another way, or known for another reason",
-    "only before": "in the first run only",
-    "only after": "in the second run only",
-}
-_HOLDS = {"pass", "fixed"}
-_BROKEN = {"fail", "known", "varies"}
 SCHEMA_VERSION = 1
 
 
@@ -63,17 +55,17 @@ def changes(before: Record, after: Record) -> Changes:
     found, same = [], 0
     for key in [*first, *(key for key in second if key not in first)]:
         old, new = first.get(key), second.get(key)
-        was = None if old is None else _held(old)
-        now = None if new is None else _held(new)
+        was = None if old is None else held(old)
+        now = None if new is None else held(new)
         other = _known_otherwise(old, new)
         if was == now and not other:
             same += 1
             continue
-        told = old if new is None or (old is not None and was in _BROKEN and now not in _BROKEN) else new
+        told = old if new is None or (was is not None and now is not None and LEVEL[was] < LEVEL[now]) else new
         assert told is not None
         found.append(
             Change(
-                _kind(was, now),
+                kind_of(was, now),
                 told.id,
                 told.mount,
                 told.family,
@@ -87,12 +79,6 @@ def changes(before: Record, after: Record) -> Changes:
     return Changes(before, after, same, found)
 
 
-def _held(result: CaseResult) -> Standing:
-    """Its standing; a pass is a pass, whoever decided it."""
-    stands = standing(result)
-    return "pass" if stands == "guest" else stands
-
-
 def _known_otherwise(old: CaseResult | None, new: CaseResult | None) -> str:
     """How a case that is known in both runs now fails for another reason; empty where it does not."""
     if old is None or new is None or not (old.verdict == new.verdict == "known" and old.findings and new.findings):
@@ -102,14 +88,6 @@ def _known_otherwise(old: CaseResult | None, new: CaseResult | None) -> str:
     gone = [said for key, said in was.items() if key not in now]
     parts = [f"now {', '.join(more)}" if more else "", f"no more {', '.join(gone)}" if gone else ""]
     return f"known for another reason: {'; '.join(filter(None, parts))}" if more or gone else ""
-
-
-def _kind(was: Standing | None, now: Standing | None) -> Kind:
-    if was is None or now is None:
-        return "only after" if was is None else "only before"
-    if was in _HOLDS and now in _BROKEN:
-        return "worse"
-    return "better" if was in _BROKEN and now in _HOLDS else "otherwise"
 
 
 def _by_case(record: Record) -> dict[tuple[str, str], CaseResult]:
@@ -124,13 +102,12 @@ def as_text(seen: Changes) -> str:
         if not (listed := seen.of(kind)):
             continue
         lines.append(f"{kind}: {MEANING[kind]} ({count(len(listed), 'case')})")
-        for change in listed:
-            where = f" on {change.mount}" if change.mount else ""
-            lines.append(
-                f"  {visible(change.id)}{where}: {change.before} -> {change.after}"
-                f"{' [' + change.severity + ']' if kind == 'worse' else ''}"
-            )
-            lines += [f"      {visible(change.reason)}"] if change.reason else []
+        for reason, those in _by_reason(listed):
+            lines += [f"  {visible(reason)}"] if reason else []
+            for change in those:
+                where = f" on {change.mount}" if change.mount else ""
+                gravity = f" [{change.severity}]" if kind == "worse" else ""
+                lines.append(f"    {visible(change.id)}{where}: {change.before} -> {change.after}{gravity}")
         lines.append("")
     alone: tuple[Kind, ...] = ("only before", "only after")
     for kind in alone:
@@ -143,6 +120,14 @@ def as_text(seen: Changes) -> str:
     counts = ", ".join(f"{len(seen.of(kind))} {kind}" for kind in told)
     lines.append(f"{counts}, {seen.same} the same")
     return "\n".join(lines) + "\n"
+
+
+def _by_reason(listed: list[Change]) -> list[tuple[str, list[Change]]]:
+    """Changes that give one reason together, the most frequent reason first."""
+    grouped: dict[str, list[Change]] = defaultdict(list)
+    for change in listed:
+        grouped[change.reason].append(change)
+    return sorted(grouped.items(), key=lambda item: -len(item[1]))
 
 
 def as_json(seen: Changes) -> dict[str, Any]:

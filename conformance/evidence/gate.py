@@ -2,7 +2,8 @@
 
 | what the record holds, first line that fits                                         | status |
 |--------------------------------------------------------------------------------------|--------|
-| a `fail` whose severity is not `varies`, or a `fixed` (declared failure that passes)  | 1      |
+| a `fail` whose severity is not `varies`, a `fixed` (declared failure that passes), or | 1      |
+| an `unstable` case                                                                   |        |
 | an `error`, be it the suite's or the infrastructure's; or a failure of the            |        |
 | infrastructure outside any case; or nothing ran; or nothing that ran could be judged  |        |
 | (all `undrivable`); or the run was interrupted; or entries of the record are lost     | 3      |
@@ -14,8 +15,12 @@ absence of failures says nothing. 2 (usage) is decided before there is a record.
 
 from __future__ import annotations
 
-from conformance.evidence.models import CaseResult, Record
-from conformance.evidence.overview import overview
+from dataclasses import dataclass
+
+from conformance.evidence.baseline import Baseline, Key, held
+from conformance.evidence.models import CaseResult, Record, Standing
+from conformance.evidence.moves import kind_of
+from conformance.evidence.overview import Overview, count, overview, standing
 
 NOTHING_UNEXPECTED, UNEXPECTED, INCONCLUSIVE = 0, 1, 3
 
@@ -28,4 +33,95 @@ def exit_status(record: Record) -> int:
 def unexpected(record: Record) -> list[CaseResult]:
     """The results that make the status 1."""
     seen = overview(record)
-    return [*seen["fail"], *seen["fixed"]]
+    return [*seen["fail"], *seen["fixed"], *seen["unstable"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """One case on one mount that is worse than in the baseline, or unexpected where that does not have it."""
+
+    key: Key
+    was: Standing | None
+    """None: the baseline does not have the case."""
+    now: Standing | None
+    """None: the run does not have it."""
+    reason: str
+    infrastructure: bool = False
+    """The machine, SSH or a disk broke, or the case did not run: says nothing of the target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a run comes to beside a baseline."""
+
+    status: int
+    why: str
+    """In one line."""
+    worse: list[Regression]
+    better: list[Key]
+    same: int
+    not_asked: int
+    """Cases of the baseline that the run was not asked to run (-k, --family)."""
+    judged: int
+    baseline: str
+    """Its title; empty where none was given."""
+
+
+def gate(record: Record, baseline: Baseline | None, min_judged: int = 0) -> Gate:
+    """Judge a run: beside a baseline where there is one, else by the table above.
+
+    Beside a baseline the status is 1 where a case is worse, or passes though it is declared to fail; 3 where nothing is
+    worse and evidence is missing by the fault of a machine; 0 otherwise, also where failures are there that the
+    baseline has, too. `min_judged` is the number of cases that have to judge the target, whatever a baseline says.
+    """
+    seen = overview(record)
+    if baseline is None:
+        worse = [Regression(r.key, None, standing(r), r.reason) for r in unexpected(record)]
+        worse += [Regression(r.key, None, "error", r.reason, r.infrastructure) for r in seen["error"]]
+        better: list[Key] = []
+        status, same, not_asked, why = seen.status, 0, 0, seen.sentence
+    else:
+        worse, better, same, not_asked = _beside(record, baseline.standings)
+        status, why = _status(record, seen, worse)
+    if status == NOTHING_UNEXPECTED and seen.judged < min_judged:
+        status, why = INCONCLUSIVE, f"no verdict: {seen.judged:,} cases judged the target, --min-judged {min_judged}"
+    title = baseline.title if baseline is not None else ""
+    return Gate(status, why, worse, better, same, not_asked, seen.judged, title)
+
+
+def _beside(record: Record, then: dict[Key, Standing]) -> tuple[list[Regression], list[Key], int, int]:
+    """Regressions, improvements, the number of cases that stand as before, and of those that were not asked for."""
+    now = {result.key: result for result in record.results}
+    worse: list[Regression] = []
+    better: list[Key] = []
+    same = 0
+    for key, result in now.items():
+        stood, was = held(result), then.get(key)
+        kind = kind_of(was, stood)
+        new_and_wrong = was is None and stood in ("fail", "fixed", "unstable", "error")
+        if kind == "worse" or stood == "fixed" or new_and_wrong:
+            worse.append(Regression(key, was, stood, result.reason, result.infrastructure and stood == "error"))
+        elif kind == "better":
+            better.append(key)
+        else:
+            same += was is not None
+    missing = [key for key in then if key not in now]
+    scope = record.environment.scope
+    if scope is not None and scope.partial:
+        return worse, better, same, len(missing)
+    worse += [Regression(key, then[key], None, "the run does not have it") for key in missing]
+    return worse, better, same, 0
+
+
+def _status(record: Record, seen: Overview, worse: list[Regression]) -> tuple[int, str]:
+    """The exit status beside a baseline, and the one line that says why."""
+    ours = [one for one in worse if not one.infrastructure]
+    if record.interrupted_by:
+        return seen.status, f"no verdict: the run was interrupted by {record.interrupted_by}"
+    if ours:
+        return UNEXPECTED, f"{count(len(ours), 'case is', 'cases are')} worse than in the baseline"
+    lost = len(worse)
+    doubts = seen.doubts_of_run + ([f"{count(lost, 'case')} lost to the infrastructure"] if lost else [])
+    if doubts:
+        return INCONCLUSIVE, f"no verdict: {', '.join(doubts)}"
+    return NOTHING_UNEXPECTED, "nothing is worse than in the baseline"

@@ -19,9 +19,20 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 SCHEMA_VERSION = 3
 
-Verdict = Literal["pass", "fail", "known", "fixed", "unsupported", "undrivable", "error"]
-VERDICTS: tuple[Verdict, ...] = ("pass", "fail", "known", "fixed", "unsupported", "undrivable", "error")
-Standing = Literal["pass", "fail", "fixed", "error", "known", "varies", "guest", "unsupported", "undrivable"]
+Verdict = Literal["pass", "fail", "known", "fixed", "unsupported", "undrivable", "unstable", "error"]
+VERDICTS: tuple[Verdict, ...] = (
+    "pass",
+    "fail",
+    "known",
+    "fixed",
+    "unsupported",
+    "undrivable",
+    "unstable",
+    "error",
+)
+Standing = Literal[
+    "pass", "fail", "fixed", "unstable", "error", "known", "varies", "guest", "unsupported", "undrivable"
+]
 """A verdict as reports count it, see `conformance.evidence.overview.standing`."""
 RuleKind = Literal["exact", "identity", "rescaled", "informational"]
 Severity = Literal["must", "linux", "varies"]
@@ -262,6 +273,8 @@ class CaseResult(_Model):
     worker: Text = "main"
     machines: list[Text] = []
     """Names in `Environment.machines` of those that the case ran on."""
+    tries: list[Text] = []
+    """Of a case that was run several times: how each ended, in order (`run --repeat`, `--retry-failed`)."""
     guest_seconds: float = 0.0
     """Of `seconds`, what the guest itself spent executing the calls."""
     decided_by: Literal["server", "informed", "guest"] = "server"

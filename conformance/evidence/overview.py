@@ -16,6 +16,7 @@ STANDINGS: tuple[Standing, ...] = (
     "pass",
     "fail",
     "fixed",
+    "unstable",
     "error",
     "known",
     "varies",
@@ -27,6 +28,7 @@ MEANING: dict[Standing, str] = {
     "pass": "the requirement holds",
     "fail": "the requirement does not hold, and nobody declared that",
     "fixed": "declared a known failure, and passes: the declaration must go",
+    "unstable": "ended now one way, now another: never a pass",
     "error": "the suite or the infrastructure broke: neither pass nor fail",
     "known": "fails as a profile of the target declares",
     "varies": "differs where implementations legitimately do: recorded, never failed",
@@ -36,7 +38,7 @@ MEANING: dict[Standing, str] = {
 }
 HELD: frozenset[Standing] = frozenset({"pass", "guest"})
 """Standings of cases whose requirement holds, whoever decided that."""
-JUDGED: frozenset[Standing] = frozenset({"pass", "fail", "fixed", "known", "varies", "unsupported"})
+JUDGED: frozenset[Standing] = frozenset({"pass", "fail", "fixed", "unstable", "known", "varies", "unsupported"})
 """Standings of cases that judged the target: with another target they could have ended otherwise."""
 FEWEST_JUDGED = 0.05
 """A run in which a smaller share of the cases judged the target has no verdict."""
@@ -116,7 +118,7 @@ class Overview:
         """The gate's exit status, see `gate`."""
         if self.record.interrupted_by:
             return 130 if self.record.interrupted_by == "SIGINT" else 143
-        if self.counts["fail"] or self.counts["fixed"]:
+        if self.counts["fail"] or self.counts["fixed"] or self.counts["unstable"]:
             return 1
         return 3 if self.doubts else 0
 
@@ -199,6 +201,8 @@ class Overview:
             wrong.append(count(self.counts["fail"], "unexpected failure"))
         if self.counts["fixed"]:
             wrong.append(count(self.counts["fixed"], "unexpected pass", "unexpected passes"))
+        if self.counts["unstable"]:
+            wrong.append(count(self.counts["unstable"], "unstable case"))
         if wrong:
             return f"{' and '.join(wrong)}; {judged}" + (f"; besides, {doubts}" if doubts else "")
         if doubts:

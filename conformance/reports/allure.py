@@ -25,6 +25,7 @@ STATUSES: dict[Standing, str] = {
     "pass": allure.Status.PASSED,
     "fail": allure.Status.FAILED,
     "fixed": allure.Status.FAILED,
+    "unstable": allure.Status.FAILED,
     "error": allure.Status.BROKEN,
     "known": allure.Status.SKIPPED,
     "varies": allure.Status.SKIPPED,

@@ -1,4 +1,4 @@
-"""The commands `assay9 report`, the reports of a run made anew from its record, and `assay9 compare`, two runs."""
+"""The commands that read records: `assay9 report`, `compare`, `gate` and `baseline`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,25 @@ from pathlib import Path
 
 import click
 
-from conformance.errors import UsageError
+from conformance.errors import InfrastructureError, UsageError
+from conformance.evidence.baseline import baseline_of, load_baseline, save
 from conformance.evidence.changes import as_json, as_text, changes
 from conformance.evidence.gate import exit_status
+from conformance.evidence.gate import gate as judge
+from conformance.evidence.overview import count, overview
 from conformance.evidence.record import load_run
+from conformance.reports.beside import labels, side_by_side, verdict_text
 from conformance.reports.terminal import summary as terminal_summary
 from conformance.reports.ticket.text import text
 from conformance.reports.write import DEFAULT, REPORTS, write_reports
+
+_RESULTS = click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Where run directories are.",
+)
 
 
 @click.command()
@@ -29,13 +41,7 @@ from conformance.reports.write import DEFAULT, REPORTS, write_reports
 @click.option("--full", is_flag=True, help="With --print: all of it, without the limit of 120 lines.")
 @click.option("--soak", metavar="RUN", help="Add the result of a soak run to the text for a ticket.")
 @click.option("--gate", is_flag=True, help="End with the run's own exit status, for CI.")
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Where run directories are.",
-)
+@_RESULTS
 def report(
     run: str, kinds: tuple[str, ...], printed: bool, full: bool, soak: str | None, gate: bool, results: Path
 ) -> None:
@@ -67,26 +73,103 @@ def report(
 
 
 @click.command()
-@click.argument("before")
-@click.argument("after", default="latest")
-@click.option("--json", "as_data", is_flag=True, help="For programs.")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Where run directories are.",
+    "--fail-on",
+    type=click.Choice(["worse", "change"]),
+    help="Exit status 1 where a case is worse in a later run than in the first, or stands otherwise at all.",
 )
-def compare(before: str, after: str, as_data: bool, results: Path) -> None:
-    """Show what changed from run BEFORE to run AFTER, case by case.
+@click.option("--json", "as_data", is_flag=True, help="For programs; of two runs.")
+@_RESULTS
+def compare(runs: tuple[str, ...], fail_on: str | None, as_data: bool, results: Path) -> None:
+    """Show what two or more RUNs make of the same cases.
 
-    Each is a run's directory, its name in the results directory, a target (its newest run), or `latest`.
+    Each is a run's directory, its name in the results directory, a target (its newest run), or `latest`, which also
+    stands for the second run where one is named. Of two runs each change is listed; of more, families are the rows,
+    runs the columns, and cases that do not stand alike in all of them follow, those with one reason together.
 
     \b
     assay9 compare qemu qemu-next        what a newer QEMU does better, worse, or otherwise
+    assay9 compare before after --fail-on worse    exit status 1 where something got worse
+    assay9 compare qemu diod ganesha     implementations beside each other
     """
-    seen = changes(*(load_run(find_run(name, results)) for name in (before, after)))
-    click.echo(json.dumps(as_json(seen), indent=2) if as_data else as_text(seen), nl=as_data)
+    names = runs if len(runs) > 1 else (*runs, "latest")
+    records = [load_run(find_run(name, results)) for name in names]
+    seen = [changes(records[0], later) for later in records[1:]]
+    if as_data and len(records) > 2:
+        raise UsageError("--json is of two runs: name the two, or leave it out")
+    if as_data:
+        click.echo(json.dumps(as_json(seen[0]), indent=2))
+    else:
+        click.echo(as_text(seen[0]) if len(records) == 2 else side_by_side(records, labels(records)), nl=False)
+    failing = {"worse": any(one.of("worse") for one in seen), "change": any(one.differing for one in seen)}
+    raise SystemExit(1 if fail_on is not None and failing[fail_on] else 0)
+
+
+@click.command()
+@click.argument("run", default="latest")
+@click.option(
+    "--baseline",
+    metavar="RUN|FILE",
+    help="Judge beside this run, or this file of `assay9 baseline save`: what failed there already is no regression.",
+)
+@click.option(
+    "--min-judged",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Fewer cases than this that judged the target are no verdict (exit status 3).",
+)
+@_RESULTS
+def gate(run: str, baseline: str | None, min_judged: int, results: Path) -> None:
+    """Judge RUN for CI, and say why in a screenful.
+
+    Exit status: 0 nothing regressed; 1 a case is worse than in the baseline (it passed and is now known, failing, not
+    drivable, an error or missing), fails and is new, is unstable, or passes though it is declared to fail; 2 wrong
+    usage, no such run or baseline; 3 nothing is worse, but the machine broke or too few cases judged the target: try
+    again; 130, 143 the run was interrupted. Without --baseline every undeclared failure counts.
+
+    \b
+    assay9 baseline save qemu qemu.baseline.json    once, and commit the file
+    assay9 run qemu; assay9 gate qemu --baseline qemu.baseline.json
+    """
+    record = load_run(find_run(run, results))
+    beside = load_baseline(_baseline(baseline, results)) if baseline else None
+    seen = judge(record, beside, min_judged)
+    click.echo(verdict_text(record, seen), nl=False)
+    raise SystemExit(seen.status)
+
+
+@click.group()
+def baseline() -> None:
+    """Keep how the cases of a run stood, to judge later runs beside it (`assay9 gate`)."""
+
+
+@baseline.command("save")
+@click.argument("run")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--force", is_flag=True, help="Save it though the run is not whole.")
+@_RESULTS
+def baseline_save(run: str, file: Path, force: bool, results: Path) -> None:
+    """Save RUN as the baseline FILE: JSON, one case a line, made to be committed.
+
+    A run that was interrupted, or whose machine broke, is refused: what it lacks, no later run could lose.
+    """
+    record = load_run(find_run(run, results))
+    seen = overview(record)
+    if (doubts := seen.doubts) and not force:
+        raise UsageError(f"{run} is no baseline: {', '.join(doubts)}; run it again, or add --force")
+    made = baseline_of(record)
+    try:
+        save(made, file)
+    except OSError as e:
+        raise InfrastructureError(f"{file} cannot be written: {e.strerror}", "name another FILE") from None
+    click.echo(f"{file}: {count(len(made.standings), 'case')} of {made.title}")
+
+
+def _baseline(name: str, results: Path) -> Path:
+    """A file, or the directory of a run."""
+    return Path(name) if Path(name).is_file() else find_run(name, results)
 
 
 def find_run(name: str, results: Path) -> Path:

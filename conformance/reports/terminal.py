@@ -28,6 +28,7 @@ _STYLES: dict[Standing, str] = {
     "pass": "green",
     "fail": "bold red",
     "fixed": "bold magenta",
+    "unstable": "bold magenta",
     "error": "bold red",
     "known": "yellow",
     "varies": "cyan",
@@ -84,7 +85,7 @@ def _table(seen: Overview) -> Table:
 
 
 def _listing(console: Console, seen: Overview) -> None:
-    for name in ("fail", "fixed"):
+    for name in ("fail", "fixed", "unstable"):
         results = seen[name]
         if results:
             console.print()

@@ -27,6 +27,7 @@ ALLURE = {
     "error": "broken",
     "fail": "failed",
     "fixed": "failed",
+    "unstable": "failed",
     **dict.fromkeys(SKIPPED, "skipped"),
 }
 
@@ -77,7 +78,7 @@ def _text(text: str) -> Counts:
     totals = [line for line in lines if line[:1] == ["total"]]
     if not totals:
         return {}
-    short = {"unsupp": "unsupported", "undriv": "undrivable"}
+    short = {"unsup": "unsupported", "undrv": "undrivable", "unstb": "unstable"}
     for line in lines:
         names = [short.get(word, word) for word in line if word != "family"]
         if names and set(names) <= set(STANDINGS):
@@ -92,6 +93,7 @@ def _ticket(ticket: str) -> Counts:
         "pass": "pass",
         "FAIL": "fail",
         "declared to fail and PASS": "fixed",
+        "UNSTABLE": "unstable",
         "errors": "error",
         "fail as declared": "known",
         "may differ": "varies",
@@ -121,7 +123,7 @@ def _junit(path: Path, counts: Counts, broken: bool) -> None:
     assert bool([c for c in of_run if c.find("error") is not None]) == broken
     expected = {
         "tests": sum(counts.values()) + len(of_run),
-        "failures": counts.get("fail", 0) + counts.get("fixed", 0),
+        "failures": sum(counts.get(s, 0) for s in ("fail", "fixed", "unstable")),
         "errors": counts.get("error", 0) + broken,
         "skipped": sum(counts.get(s, 0) for s in SKIPPED),
     }

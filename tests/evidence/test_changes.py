@@ -31,15 +31,16 @@ def test_each_change_is_of_its_kind() -> None:
     before, after = pair()
     seen = changes(before, after)
     assert [len(seen.of(kind)) for kind in ("worse", "better", "otherwise", "only before", "only after")] == [
+        2,
         1,
-        1,
-        1,
+        0,
         1,
         0,
     ]
     assert seen.same == 56
-    (worse,), (better,) = seen.of("worse"), seen.of("better")
+    (worse, undriven), (better,) = seen.of("worse"), seen.of("better")
     assert (worse.before, worse.after, worse.reason) == ("pass", "fail", "now fail")
+    assert (undriven.before, undriven.after) == ("pass", "undrivable")
     assert (better.before, better.after) == ("fail", "pass")
     assert better.reason not in ("", "now pass"), "what was wrong before says what was repaired"
     assert changes(after, before).of("only after") and not changes(before, before).differing
@@ -49,7 +50,7 @@ def test_text_has_no_control_characters_and_ends_with_the_counts() -> None:
     before, after = pair()
     told = as_text(changes(before, after))
     assert all(line.isprintable() for line in told.splitlines())
-    assert told.endswith("1 worse, 1 better, 1 otherwise, 56 the same\n")
+    assert told.endswith("2 worse, 1 better, 0 otherwise, 56 the same\n")
 
 
 def test_command_takes_targets_and_gives_json(tmp_path: Path) -> None:

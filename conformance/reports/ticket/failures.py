@@ -28,7 +28,10 @@ def unexpected(seen: Overview, judged: dict[tuple[str, str], str]) -> Section:
         lines += _told("FAIL", name, ids, text, results, judged)
     for (name, ids, text), results in _alike(seen["fixed"]).items():
         lines += _told("PASSES", name, ids, text, results, judged)
-    return Section(f"UNEXPECTED ({len(seen['fail']) + len(seen['fixed'])})", lines, least=12)
+    for (name, ids, text), results in _alike(seen["unstable"]).items():
+        lines += _told("UNSTABLE", name, ids, text, results, judged)
+    number = len(seen["fail"]) + len(seen["fixed"]) + len(seen["unstable"])
+    return Section(f"UNEXPECTED ({number})", lines, least=12)
 
 
 def _alike(results: Iterable[CaseResult]) -> dict[tuple[str, str, str], list[CaseResult]]:
@@ -132,7 +135,7 @@ def _entry(entry: KnownFailure, results: list[CaseResult], *, full: bool) -> lis
 
 def one_case(seen: Overview) -> str:
     """The id of the case that a reader would want to run alone: the first unexpected one, else a known one."""
-    for results in (seen["fail"], seen["fixed"], seen["known"]):
+    for results in (seen["fail"], seen["fixed"], seen["unstable"], seen["known"]):
         if results:
             return shlex.quote(results[0].case_id)
     return ""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from conformance.evidence.overview import MEANING, STANDINGS, Overview, count
-from conformance.reports.ticket.layout import Section, command, sentence, wrapped
+from conformance.reports.ticket.layout import WIDTH, Section, command, sentence, wrapped
 
-_SHORT = {"unsupported": "unsupp", "undrivable": "undriv"}
+_SHORT = {"unsupported": "unsup", "undrivable": "undrv", "unstable": "unstb"}
 
 
 def table(seen: Overview) -> Section:
@@ -17,8 +17,9 @@ def table(seen: Overview) -> Section:
     rows = [("", headings)]
     rows += [(names[f], {s: str(counts[s] or ".") for s in shown}) for f, counts in seen.families.items()]
     rows += [("total", {s: str(seen.counts[s]) for s in shown})]
+    first = min(first, WIDTH - 2 - sum(max(4, len(heading)) + 1 for heading in headings.values()))
     lines = [
-        f"  {name:<{first}}" + "".join(f" {cells[s]:>{max(4, len(headings[s]))}}" for s in shown)
+        f"  {name[:first]:<{first}}" + "".join(f" {cells[s]:>{max(4, len(headings[s]))}}" for s in shown)
         for name, cells in rows
     ]
     for s in shown:

@@ -22,7 +22,7 @@ def verdict(seen: Overview, against: list[str]) -> Section:
     """The first thing an approver reads; `against` says how the run compares with an earlier one."""
     e, counts = seen.record.environment, seen.counts
     declared = severities(seen["known"])
-    wrong = counts["fail"] + counts["fixed"]
+    wrong = counts["fail"] + counts["fixed"] + counts["unstable"]
     whole = {
         True: "Run complete",
         False: "The run did not come to its end",
@@ -31,6 +31,7 @@ def verdict(seen: Overview, against: list[str]) -> Section:
         f"{wrong} unexpected",
         counts["fail"] and f"{counts['fail']} FAIL ({severities(seen['fail'])})",
         counts["fixed"] and f"{counts['fixed']} declared to fail and PASS",
+        counts["unstable"] and f"{counts['unstable']} UNSTABLE",
         f"{counts['error']} errors",
         f"{counts['pass']} pass",
         counts["known"] and f"{counts['known']} fail as declared ({declared})",

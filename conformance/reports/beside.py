@@ -1,0 +1,137 @@
+"""Runs beside each other as text: the gate's screenful, and the table of families by implementations."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from conformance.evidence.baseline import held, name_of
+from conformance.evidence.gate import Gate, Regression
+from conformance.evidence.models import CaseResult, Record, Standing
+from conformance.evidence.moves import LEVEL
+from conformance.evidence.overview import count, visible
+
+_LISTED = 12
+_CASES = 4
+_LETTERS: dict[Standing, str] = {
+    "known": "k",
+    "varies": "v",
+    "unsupported": "u",
+    "fail": "FAIL",
+    "fixed": "FIXED",
+    "unstable": "unstable",
+    "undrivable": "n",
+    "error": "error",
+}
+_REASON = 160
+
+
+def verdict_text(record: Record, seen: Gate) -> str:
+    """The gate's verdict: one line, then what is worse, those with one reason together."""
+    e = record.environment
+    version = f" ({e.target_version})" if e.target_version else ""
+    beside = f" beside {seen.baseline}" if seen.baseline else ""
+    lines = [
+        f"gate: exit status {seen.status}: {seen.why}",
+        f"  {e.target}{version} of {e.started:%Y-%m-%d %H:%M} UTC{beside}",
+    ]
+    numbers = [f"{len(seen.worse)} worse", f"{len(seen.better)} better", f"{seen.same:,} as before"]
+    numbers = numbers if seen.baseline else [f"{len(seen.worse)} unexpected"]
+    numbers += [f"{count(seen.not_asked, 'case')} of the baseline not asked for"] if seen.not_asked else []
+    lines.append(f"  {', '.join(numbers)}; {seen.judged:,} cases judged the target")
+    groups: dict[tuple[str, str], list[Regression]] = defaultdict(list)
+    for one in seen.worse:
+        move = (
+            f"{one.was} -> {one.now or 'missing'}" if one.was else f"{one.now} (new)" if seen.baseline else str(one.now)
+        )
+        groups[move, one.reason].append(one)
+    order = sorted(groups.items(), key=lambda item: (_gravity(item[1][0]), -len(item[1])))
+    for (move, reason), having in order[:_LISTED]:
+        lines.append(f"  {move}: {_some(name_of(one.key) for one in having)}")
+        lines += [f"      {_cut(reason)}"] if reason else []
+    if len(order) > _LISTED:
+        rest = sum(len(having) for _, having in order[_LISTED:])
+        lines.append(f"  ... and {count(rest, 'case')} more, for {count(len(order) - _LISTED, 'other reason')}")
+    if seen.better:
+        lines.append(f"  better: {_some(map(name_of, seen.better))}; `assay9 baseline save` keeps that")
+    return "\n".join(map(visible, lines)) + "\n"
+
+
+def _gravity(one: Regression) -> int:
+    return 0 if one.now is None else LEVEL[one.now]
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - _CASES:,} more" if len(listed) > _CASES else ""
+    return ", ".join(listed[:_CASES]) + more
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _REASON else f"{text[: _REASON - 3]}..."
+
+
+def labels(records: Sequence[Record]) -> list[str]:
+    """What tells the runs apart in a heading: the target, and what else differs where that is not enough."""
+    names = [record.environment.target for record in records]
+    if len(set(names)) == len(names):
+        return names
+    versions = [f"{r.environment.target} {r.environment.target_version}".strip() for r in records]
+    if len(set(versions)) == len(versions):
+        return versions
+    return [f"{r.environment.target} {r.environment.started:%m-%d %H:%M:%S}" for r in records]
+
+
+def side_by_side(records: Sequence[Record], names: Sequence[str]) -> str:
+    """Families down, runs across; then the cases that do not stand alike, those with one reason together."""
+    families = dict.fromkeys((r.layer, r.family) for record in records for r in record.results)
+    tables = [_by_family(record) for record in records]
+    rows = [["", *names]]
+    rows += [["/".join(f), *(_cell(table.get(f, Counter())) for table in tables)] for f in families]
+    rows.append(["total", *(_cell(sum(table.values(), Counter())) for table in tables)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        f"{row[0]:<{widths[0]}}  " + "  ".join(f"{c:>{w}}" for c, w in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    ]
+    legend = "passes of cases that judged it; k known failures, v may differ, u declared lacks, n not drivable"
+    lines += ["", legend, "", *_telling(records, names)]
+    return "\n".join(line.rstrip() for line in map(visible, lines)) + "\n"
+
+
+def _by_family(record: Record) -> dict[tuple[str, str], Counter[Standing]]:
+    found: dict[tuple[str, str], Counter[Standing]] = defaultdict(Counter)
+    for result in record.results:
+        found[result.layer, result.family][held(result)] += 1
+    return found
+
+
+def _cell(counts: Counter[Standing]) -> str:
+    """`38 2k 1FAIL`; a dot where the run has no such case."""
+    if not counts:
+        return "."
+    marks = [f"{counts[standing]}{letter}" for standing, letter in _LETTERS.items() if counts[standing]]
+    return " ".join([str(counts["pass"]), *marks])
+
+
+def _telling(records: Sequence[Record], names: Sequence[str]) -> list[str]:
+    """Cases that at least two runs have and that do not stand alike in all of these."""
+    tables = [{result.key: result for result in record.results} for record in records]
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for key in dict.fromkeys(key for table in tables for key in table):
+        seen = [table.get(key) for table in tables]
+        there = [result for result in seen if result is not None]
+        if len(there) < 2 or len({held(result) for result in there}) < 2:
+            continue
+        worst = min(there, key=lambda result: LEVEL[held(result)])
+        stands = ", ".join(f"{name} {held(r)}" for name, r in zip(names, seen, strict=True) if r is not None)
+        groups[stands, _why(worst)].append(name_of(key))
+    lines = [f"{count(sum(map(len, groups.values())), 'case does', 'cases do')} not stand alike:"] if groups else []
+    for (stands, reason), cases in sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1]))):
+        lines += [f"  {stands}: {_some(cases)}", f"      {_cut(reason)}"]
+    return lines
+
+
+def _why(result: CaseResult) -> str:
+    """The entry's reason of a known case: its own has the values of that one case beside it."""
+    return result.known.reason if result.known is not None else result.reason
