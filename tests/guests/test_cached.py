@@ -323,5 +323,5 @@ def test_a_read_only_cache_is_one_line(private_cache: Path) -> None:
     argv = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-m", "assay9", "guest", "build", "uml"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 3, done.stderr
-    assert done.stderr.count("\n") == 1 and f"{private_cache} cannot be written" in done.stderr
+    assert done.stderr.count("\n") == 1 and f"{private_cache} is not writable" in done.stderr
     assert "XDG_CACHE_HOME" in done.stderr

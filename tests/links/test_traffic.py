@@ -1,4 +1,4 @@
-"""A short spell of random ring traffic; docs/device-model.md tells of the long one."""
+"""A short spell of random ring traffic; benchmarks/results/device.md has the long one."""
 
 from __future__ import annotations
 

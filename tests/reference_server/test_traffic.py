@@ -1,4 +1,4 @@
-"""A short spell of random traffic; docs/reference-server.md tells of the long one."""
+"""A short spell of random traffic; benchmarks/results/reference-server.md has the long one."""
 
 from __future__ import annotations
 

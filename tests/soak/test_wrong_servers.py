@@ -1,6 +1,6 @@
 """Deliberately wrong servers between inside and outside: each is found, and a right one is not accused.
 
-Rates are scaled so that seconds suffice; the real ones, and how long they took, are in docs/soak.md
+Rates are scaled so that seconds suffice; the real ones, and how long they took, are in benchmarks/results/soak.md
 (`benchmarks/soak_wrong_servers.py`).
 """
 
