@@ -69,11 +69,11 @@ def cli() -> None:
 @cli.command()
 def targets() -> None:
     """List the targets that have a TOML file here."""
-    from conformance.sut.spec import load, names  # noqa: PLC0415
+    from conformance.sut.load import load, names  # noqa: PLC0415
 
     for name in names():
         target = load(name)
-        click.echo(f"{name:<16} {target.kind:<7} {target.title}")
+        click.echo(f"{name:<16} {target.kind:<16} {target.title}")
 
 
 def main() -> int:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
+
+from conformance.sut.options import GUEST, SERVER
+from conformance.sut.registry import flags
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Word(click.ParamType[str]):
@@ -46,3 +52,16 @@ class GroupedCommand(click.Command):
         for heading, records in groups.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
+
+
+def options_of_kinds(function: F) -> F:
+    """Add the options that the kinds of targets declare, sorted by their headings."""
+    declared = sorted(flags().values(), key=lambda one: (GUEST, SERVER).index(one.flag.group))
+    for one in reversed(declared):  # click turns the order of decorators round
+        shape: dict[str, Any] = {"is_flag": True} if one.switch else {"type": WORD, "multiple": one.many}
+        metavar = {} if one.switch else {"metavar": one.flag.metavar}
+        add = click.option(
+            one.flag.name, one.key, cls=GroupedOption, group=one.flag.group, help=one.flag.help, **shape, **metavar
+        )
+        function = add(function)
+    return function

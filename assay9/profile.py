@@ -11,7 +11,7 @@ import click
 from conformance.catalogue.library import load_cases
 from conformance.evidence.record import load_run
 from conformance.profiles import check as judging
-from conformance.sut import spec
+from conformance.sut.load import load, names
 
 
 @click.group()
@@ -37,11 +37,9 @@ def check(target: str | None, runs: tuple[Path, ...], show_all: bool, as_json: b
     Named are entries for no case, without a valid link, so wide that another fault of their cases would be masked, and,
     with --run, those that never match or match much. Exit status 1 when there is one.
     """
-    names = spec.names() if target is None else [target]
+    chosen = names() if target is None else [target]
     entries = {
-        (e.component, e.reason, tuple(e.cases), tuple(e.codes)): e
-        for name in names
-        for e in spec.load(name).profile.known
+        (e.component, e.reason, tuple(e.cases), tuple(e.codes)): e for name in chosen for e in load(name).profile.known
     }
     seen = judging.check(list(entries.values()), [c.id for c in load_cases()], [load_run(run) for run in runs])
     wrong = [one for one in seen if one.problems]

@@ -5,22 +5,19 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import click
 
-from assay9.options import WORD, GroupedCommand, GroupedOption
+from assay9.options import WORD, GroupedCommand, GroupedOption, options_of_kinds
+from conformance.sut.layers import default_layers
+from conformance.sut.load import load
+from conformance.sut.registry import flags
 from guests.host.activity import shown
 
 USAGE = 2
 
-_SELECT, _SHARE, _QEMU, _SERVER, _RUN = (
-    "Which cases",
-    "The share",
-    "A target with a guest",
-    "A server or device of yours",
-    "The run",
-)
+_SELECT, _SHARE, _RUN = "Which cases", "The share", "The run"
 option = functools.partial(click.option, cls=GroupedOption)
 
 
@@ -81,56 +78,7 @@ option = functools.partial(click.option, cls=GroupedOption)
     group=_SHARE,
     help="first (the default): a case must hold on the guest's native file system before it runs on the share.",
 )
-@option("--qemu", type=WORD, group=_QEMU, metavar="PATH", help="The QEMU to test instead of the target's own.")
-@option(
-    "--qemu-arg",
-    "qemu_args",
-    type=WORD,
-    multiple=True,
-    group=_QEMU,
-    metavar="ARG",
-    help="One more argument for QEMU, e.g. -L, then its directory (repeatable).",
-)
-@option(
-    "--guest",
-    "image",
-    type=WORD,
-    group=_QEMU,
-    metavar="IMAGE",
-    help="The guest image instead of the target's: debian11, debian12, debian13.",
-)
-@option(
-    "--security-model",
-    type=WORD,
-    group=_QEMU,
-    metavar="MODEL",
-    help="QEMU's security model: passthrough, mapped-xattr, mapped-file, none.",
-)
-@option(
-    "--access",
-    type=WORD,
-    group=_QEMU,
-    metavar="WAY",
-    help="How the guest is reached: ssh (the default), or launcher: faster, and only in the suite's own images.",
-)
-@option("--keep-guest", is_flag=True, group=_QEMU, help="Leave the guest running at the end (assay9 guest ssh).")
-@option(
-    "--address",
-    type=WORD,
-    group=_SERVER,
-    metavar="ADDRESS",
-    help="For targets socket and vhost-user: HOST:PORT, or the path of a unix socket.",
-)
-@option("--aname", type=WORD, group=_SERVER, metavar="NAME", help="The name to attach to.")
-@option("--export", type=WORD, group=_SERVER, metavar="DIR", help="The exported directory, if it is on this host.")
-@option(
-    "--link",
-    type=WORD,
-    group=_SERVER,
-    metavar="LINK",
-    help="How the layers wire and ring reach the device: socket, qtest, qtest-legacy, guest-pci, vhost-user, "
-    "vhost-user-inband, vhost-user-legacy.",
-)
+@options_of_kinds
 @option(
     "--jobs",
     type=click.IntRange(1, 64),
@@ -166,22 +114,13 @@ def run(
     mounts: tuple[str, ...],
     matrix: str,
     control: str | None,
-    qemu: str | None,
-    qemu_args: tuple[str, ...],
-    image: str | None,
-    security_model: str | None,
-    access: str | None,
-    keep_guest: bool,
-    address: str | None,
-    aname: str | None,
-    export: str | None,
-    link: str | None,
     jobs: int | None,
     results: Path,
     allure: bool,
     build_id: str | None,
     base: str | None,
     pytest_args: tuple[str, ...],
+    **given: str | tuple[str, ...] | bool | None,
 ) -> None:
     """Run the cases on TARGET and write the evidence.
 
@@ -192,64 +131,40 @@ def run(
     """
     if target.startswith("-"):
         raise click.UsageError(f"give a TARGET before options of pytest: assay9 run TARGET {target}")
-    options: dict[str, Any] = {
-        "qemu": qemu,
-        "qemu_args": qemu_args,
-        "image": image,
-        "security_model": security_model,
-        "access": access,
-        "keep_guest": keep_guest,
-        "address": address,
-        "aname": aname,
-        "export": export,
-        "link": link,
-    }
+    known = flags()
+    options = {name: given[one.key] for name, one in known.items()}
     with shown("checking the command line"):
-        from conformance.sut.spec import load  # noqa: PLC0415 - a second of imports that --help must not wait for
-
         loaded = load(target)
-        from conformance.catalogue import index  # noqa: PLC0415 - another, which an unknown target need not wait for
-        from conformance.run import preflight  # noqa: PLC0415 - another, which an unknown target need not wait for
-        from conformance.sut.layers import default_layers  # noqa: PLC0415 - as above
+        from conformance.catalogue import index  # noqa: PLC0415 - a second, which an unknown target need not wait for
+        from conformance.run import preflight  # noqa: PLC0415 - as above
 
-        preflight.check(
-            preflight.Request(
-                target=loaded,
-                options=options,
-                layers=layers,
-                families=families,
-                mounts=mounts,
-                matrix=matrix == "all",
-                control=control or "",
-                expression=expression or "",
-                jobs=jobs,
-                results=results,
-            )
+        request = preflight.Request(
+            target=loaded,
+            options=options,
+            layers=layers,
+            families=families,
+            mounts=mounts,
+            matrix=matrix == "all",
+            control=control or "",
+            expression=expression or "",
+            jobs=jobs,
+            results=results,
         )
+        alone = preflight.check(request)
         import conformance.plugin  # noqa: F401, PLC0415 - as above
-    alone = keep_guest or loaded.server.get("program") == "vhost-user"  # a device has one front end at a time
     # A layer is a folder: collecting only the wanted ones saves a second for each of the others.
     folders = [str(index.CASES / layer) for layer in layers or default_layers(loaded)]
     arguments = [*folders, f"--target={target}", f"--results={results}", f"--mounts={matrix}"]
     arguments += [f"--layer={one}" for one in layers] + [f"--family={one}" for one in families]
-    arguments += [f"--mount={one}" for one in mounts] + [f"--qemu-arg={one}" for one in qemu_args]
-    given = {
-        "--qemu": qemu,
-        "--guest": image,
-        "--security-model": security_model,
-        "--access": access,
-        "--address": address,
-        "--aname": aname,
-        "--export": export,
-        "--link": link,
-        "--control": control,
-        "--build-id": build_id,
-        "--base": base,
-    }
-    arguments += [f"{name}={value}" for name, value in given.items() if value]
+    arguments += [f"--mount={one}" for one in mounts]
+    for name, value in options.items():
+        flag = known[name].flag.name
+        words = value if isinstance(value, tuple) else (value,)
+        arguments += [flag if word is True else f"{flag}={word}" for word in words if word]
+    named = {"--control": control, "--build-id": build_id, "--base": base}
+    arguments += [f"{name}={value}" for name, value in named.items() if value]
     arguments += ["-k", expression] if expression else []
     arguments += ["--all"] if every else []
-    arguments += ["--keep-guest"] if keep_guest else []
     arguments += ["--allure"] if allure else []
     arguments += [f"--jobs={1 if alone else jobs or default_jobs()}"]
     with preflight.vouch():

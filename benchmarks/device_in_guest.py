@@ -19,12 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from conformance.sut.guest_mount import mount_9p, unmount
-from conformance.sut.qemu.deployment import QemuDeployment
-from conformance.sut.qemu.vhost_user import VhostQemuDeployment
-from conformance.sut.spec import load
+from conformance.sut.load import load
+from conformance.sut.qemu_vhost_user.deployment import VhostQemuDeployment
+from conformance.sut.qemu_vhost_user.tables import VhostUserTarget
 from conformance.vfs.deployment import Progress
 from conformance.vfs.mount_options import LARGEST_MSIZE, MountOptions
-from guests.machines.qemu.machine import MachineSpec
+from guests.machines.qemu.machine import MachineSpec, Share
 
 QEMUS = "qemu"
 """The mount tag of QEMU's own device."""
@@ -88,10 +88,8 @@ ASKED: tuple[tuple[str, str, MountOptions], ...] = (
 class Pair(VhostQemuDeployment):
     """The reference device's shares, and one of QEMU's own beside them."""
 
-    def machine_spec(self, launcher: tuple[str, ...]) -> MachineSpec:
-        """See QemuDeployment."""
-        spec = QemuDeployment.machine_spec(self, launcher)
-        return replace(spec, shares=(replace(spec.shares[3], tag=QEMUS),))
+    def _machine_spec(self) -> MachineSpec:
+        return replace(super()._machine_spec(), shares=(Share(QEMUS, self.exports[3]),))
 
     def rate(self, tag: str, what: str, options: MountOptions, count: int, mebibytes: int) -> float:
         """How much of it a second on that share. Raises InfrastructureError when it cannot be mounted."""
@@ -129,8 +127,10 @@ def main() -> None:
     parser.add_argument("--tree", type=Path, default=Path(sysconfig.get_paths()["stdlib"]))
     options = parser.parse_args()
     silent: Progress = lambda line: None  # noqa: E731
+    target = load("reference-qemu")
+    assert isinstance(target, VhostUserTarget)
     with tempfile.TemporaryDirectory() as directory:
-        machine = Pair(load("reference-qemu"), Path(directory), silent, {})
+        machine = Pair(target, Path(directory), silent)
         try:
             machine.start()
             archive = Path(machine.outside_root) / "tree.tar"

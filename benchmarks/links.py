@@ -22,13 +22,20 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from conformance.raw.operations import Client
 from conformance.raw.server import Server
-from conformance.sut.servers.make import make
-from conformance.sut.servers.spec import ServerSpec
+from conformance.run.wire import maker
+from conformance.sut.asked import asked_of
+from conformance.sut.load import load
+from conformance.sut.qemu.qtest import QtestServer
+from conformance.sut.servers.front_ends import reference_device
+from conformance.sut.servers.programs import ReferenceServer
+from conformance.sut.servers.tables import ReferenceTable
 from conformance.transports.virtqueue import RingLink
 from protocol import codec
 from protocol.constants import GETATTR_BASIC
@@ -37,12 +44,12 @@ from protocol.messages import Rgetattr, Tgetattr
 MOST = 64
 """Requests in flight."""
 
-SPECS: dict[str, ServerSpec] = {
-    "qtest": ServerSpec(program="qtest"),
-    "qtest-legacy": ServerSpec(program="qtest", options={"legacy": True}),
-    "vhost-user": ServerSpec(program="reference", transport="vhost-user"),
-    "socket": ServerSpec(program="reference"),
-    "guest-pci": ServerSpec(program="guest-pci"),
+MAKERS: dict[str, Callable[[Path], Server]] = {
+    "qtest": QtestServer,
+    "qtest-legacy": partial(QtestServer, legacy=True),
+    "vhost-user": partial(reference_device, "vhost-user", ()),
+    "socket": partial(ReferenceServer, ReferenceTable()),
+    "guest-pci": maker(asked_of(load("qemu"), {"link": "guest-pci"}, ["wire"]), "wire"),
 }
 
 
@@ -117,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=2000)
-    parser.add_argument("--link", action="append", choices=sorted(SPECS), default=[])
+    parser.add_argument("--link", action="append", choices=sorted(MAKERS), default=[])
     options = parser.parse_args()
     names = options.link or ["qtest", "vhost-user", "socket"]
     with tempfile.TemporaryDirectory(prefix="assay9-links-", dir="/var/tmp") as folder:
@@ -126,7 +133,7 @@ def main() -> None:
             for name in names:
                 base = Path(folder) / name
                 base.mkdir()
-                servers[name] = make(SPECS[name], base)
+                servers[name] = MAKERS[name](base)
                 servers[name].start()
             seen: dict[str, list[Seen]] = {name: [] for name in names}
             for _ in range(options.rounds):

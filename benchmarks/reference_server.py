@@ -32,7 +32,7 @@ from conformance.raw.operations import Client
 from conformance.raw.server import Server
 from conformance.sut.servers.make import make
 from conformance.sut.servers.programs import ReferenceServer
-from conformance.sut.servers.spec import ServerSpec
+from conformance.sut.servers.tables import DiodTable, ReferenceTable
 from protocol import codec
 from protocol.constants import O_EXCL, O_RDWR, TWRITE_HDRSZ
 from protocol.dirents import decode_dirents
@@ -258,12 +258,14 @@ class OtherReference(ReferenceServer):
 
 def start(stack: ExitStack, name: str, folder: Path, title: str = "", checkout: str = "") -> Peer:
     """A server of ``folder/export``, contained."""
-    spec = ServerSpec(program=name, aname="{export}" if name == "diod" else "")
+    server: Server
     if checkout:
-        server: Server = OtherReference(spec, folder)
+        server = OtherReference(ReferenceTable(), folder)
         OtherReference.checkout = os.path.abspath(checkout)
+    elif name == "diod":
+        server = make(DiodTable(program="diod", aname="{export}"), folder)
     else:
-        server = make(spec, folder)
+        server = make(ReferenceTable(), folder)
     stack.callback(server.stop)
     server.start()
     return Peer(title or name, server, MSIZE[name])

@@ -29,7 +29,10 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from conformance.sut import kinds, spec
+from conformance.sut.asked import asked_of
+from conformance.sut.load import load
+from conformance.sut.options import Load
+from conformance.sut.registry import kind_of
 from conformance.vfs.deployment import Deployment
 from conformance.vfs.mount_options import parse
 from guests.agent.link import CallError
@@ -100,7 +103,7 @@ def measured(deployment: Any, tree: str, objects: list[str], watched: bool, gues
     out = f"{deployment.control_root}/soak-overhead"
     watching = None
     if watched:
-        watching = Watching(deployment, [deployment.inside_root], Path(deployment.outside_root), 10.0, 512)
+        watching = Watching(deployment, [deployment.inside_root], deployment.outside_here(), 10.0)
     time.sleep(5)  # its program starts; the same wait without it
     call("start_program", ["/usr/bin/python3", f"{out}.py", tree, out, *objects])
     begun, used = time.monotonic(), processor_time(pid)
@@ -151,6 +154,12 @@ os.unlink(path)
 """
 
 
+def deployment_of(name: str, directory: Path, needs: Load | None = None) -> Deployment:
+    """That target, not yet started."""
+    target = load(name)
+    return kind_of(target).deployment(asked_of(target, {}, load=needs), directory, print)
+
+
 def inside(deployment: Deployment) -> tuple[float, float]:
     """Processor time of the whole guest and of what watches in it, in ticks."""
     call = deployment.inside.call
@@ -170,7 +179,7 @@ def inside(deployment: Deployment) -> tuple[float, float]:
 def account(target: str, pairs: int) -> None:
     """What the monitors take of a core, in a guest that does nothing else."""
     with tempfile.TemporaryDirectory() as directory:
-        deployment = kinds.deployment(spec.load(target), Path(directory), print, {})
+        deployment = deployment_of(target, Path(directory))
         try:
             deployment.start()
             deployment.mount(parse(""))
@@ -180,9 +189,7 @@ def account(target: str, pairs: int) -> None:
                 for watched in (True, False):
                     watching = None
                     if watched:
-                        watching = Watching(
-                            deployment, [deployment.inside_root], Path(deployment.outside_root), 10.0, 512
-                        )
+                        watching = Watching(deployment, [deployment.inside_root], deployment.outside_here(), 10.0)
                     time.sleep(15)  # its program starts
                     used[watched] = idle(deployment, watching)
                     if watching is not None:
@@ -228,8 +235,8 @@ def main() -> None:
     pairs = int(sys.argv[2]) if len(sys.argv) > 2 else 12
     with tempfile.TemporaryDirectory() as directory:
         kind = find("kernel-build")
-        options = {"packages": sorted(kind.packages), "memory_mb": kind.memory_mb}
-        deployment = kinds.deployment(spec.load(target), Path(directory), print, options)
+        needs = Load(packages=tuple(sorted(kind.packages)), memory_mb=kind.memory_mb)
+        deployment = deployment_of(target, Path(directory), needs)
         try:
             deployment.start()
             deployment.mount(parse(""))

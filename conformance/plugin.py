@@ -41,17 +41,16 @@ from conformance.run.mounted import Runner
 from conformance.run.mounting import MOUNTABLE
 from conformance.run.start import CaseRunner, NotStarted, start
 from conformance.run.tested import job_url
-from conformance.sut.layers import default_layers, drivable, said_of_left_out
-from conformance.sut.spec import Target, files_of, load
-from conformance.sut.transport_choice import BELOW, chosen_link
+from conformance.sut.asked import asked_of
+from conformance.sut.layers import BELOW, chosen_link, default_layers, drivable, said_of_left_out
+from conformance.sut.load import files_of, load
+from conformance.sut.registry import flags, kind_of
+from conformance.sut.spec import Target
 from conformance.vfs.mount_options import DEFAULT, MountOptions, for_all_cases, matrix, parse
 from guests.host import signals
 from guests.host.processes import clean_left_over, end_with_parent
 
 CASES = Path(__file__).parent / "cases"
-_CHOOSE_WHAT_IS_TESTED = frozenset({"image", "security_model", "address", "aname", "export", "link"})
-"""Options that make a run on the same target one that is not compared with others. --qemu and its arguments do not:
-what another QEMU does otherwise is what one wants to know."""
 
 __all__ = [
     "pytest_addoption",
@@ -95,22 +94,12 @@ class RunPlugin:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.target: Target = load(config.getoption("--target"))
+        self.kind = kind_of(self.target)
         self.mounts = [for_all_cases(text) for text in config.getoption("--mount")]
         worker = getattr(config, "workerinput", None)
         self.worker = worker["workerid"] if worker else "main"
         self.controls = worker is None
-        self.options = {
-            "qemu": config.getoption("--qemu"),
-            "qemu_args": tuple(config.getoption("--qemu-arg")),
-            "image": config.getoption("--guest"),
-            "security_model": config.getoption("--security-model"),
-            "keep_guest": config.getoption("--keep-guest"),
-            "access": config.getoption("--access"),
-            "address": config.getoption("--address"),
-            "aname": config.getoption("--aname"),
-            "export": config.getoption("--export"),
-            "link": config.getoption("--link"),
-        }
+        self.given = {name: config.getoption(one.key) for name, one in flags().items()}
         if self.controls:
             if not preflight.vouched():
                 preflight.check(self._request())
@@ -148,7 +137,7 @@ class RunPlugin:
         option = self.config.getoption
         return preflight.Request(
             target=self.target,
-            options=self.options,
+            options=self.given,
             layers=option("--layer"),
             families=option("--family"),
             mounts=option("--mount"),
@@ -204,7 +193,7 @@ class RunPlugin:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         layers, families = self._layers(), self.config.getoption("--family")
         named = self.config.option.keyword or any("::" in word for word in self.config.args)
-        every = self.config.getoption("--all") or named or self.target.kind == "local"
+        every = self.config.getoption("--all") or named or self.kind.every_case
         kept: list[pytest.Item] = []
         dropped: list[pytest.Item] = []
         for item in items:
@@ -246,7 +235,11 @@ class RunPlugin:
                 profiles=files_of(self.config.getoption("--target")),
                 declared=len(self.target.profile.known),
                 scope=self._scope(),
-                asked={k: str(v) for k, v in self.options.items() if v and k in _CHOOSE_WHAT_IS_TESTED},
+                asked={
+                    name: str(self.given[name])
+                    for name, one in flags().items()
+                    if one.flag.chooses and self.given[name]
+                },
             )
             with signals.deferred():  # a directory that nobody knows of would be left
                 self.writer = RunWriter.create(Path(self.config.getoption("--results")).absolute(), environment)
@@ -258,9 +251,14 @@ class RunPlugin:
             self.writer = RunWriter.attach(self.run_dir, self.worker)
             signals.working()
 
+    def _asked(self) -> dict[str, str]:
+        """The options that choose what is tested: runs with other ones are not compared with this run."""
+        chosen = {name: self.given[name] for name, one in flags().items() if one.flag.chooses}
+        return {name: str(value) for name, value in chosen.items() if value}
+
     def _title(self) -> str:
         """What the target's TOML calls it; it speaks of its own QEMU, and not of one that took its place."""
-        qemu = self.options["qemu"]
+        qemu = self.given["qemu"]
         return f"target {self.target.name} with {qemu} in place of its own QEMU" if qemu else self.target.title
 
     def _scope(self) -> Scope:
@@ -320,10 +318,9 @@ class RunPlugin:
         if key not in self.runners:
             assert self.writer is not None
             runner = self.runners[key] = start(
-                self.target,
+                asked_of(self.target, self.given, self._layers()),
                 self.run_dir,
                 self._progress,
-                self.options,
                 self.worker,
                 self.config.getoption("--control") != "never",
                 layer,
@@ -342,7 +339,7 @@ class RunPlugin:
         seen = {**runner.environment(), **runner.captured()}
         seen.pop("server_argv", None)  # `machines` has it
         if key != "mount":
-            seen[f"{key}: link"] = chosen_link(self.target, self.options.get("link"), key)
+            seen[f"{key}: link"] = chosen_link(self.target, self.given["link"], key)
         self.facts = {**self.facts, **seen} if key == "mount" else {**seen, **self.facts}
         self.facts |= {"left_out": self.left_out, "machines": self._machines()}
         self.writer.describe(self.facts)

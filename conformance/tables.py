@@ -8,16 +8,24 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from conformance.errors import UsageError
-from guests.words import shown, unknown
+from guests.words import nearest, shown, unknown
 
 _TAGS = frozenset({"str", "int", "bool", "float", "list[str]"})
 """What pydantic puts into a place to say which type of a union it tried."""
+
+
+class Strict(BaseModel):
+    """A table whose unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -48,24 +56,77 @@ def word(what: str, valid: Iterable[str] | Callable[[], Iterable[str]]) -> After
     return AfterValidator(check)
 
 
-def problem(error: ValidationError, root: type[BaseModel], prefix: str = "") -> str:
-    """The first thing that is wrong, with its place and, for a misspelt word, the nearest valid one."""
+def problem(error: ValidationError, root: Any, prefix: str = "") -> str:
+    """The first thing that is wrong, with its place and, for a misspelt word, the nearest valid one.
+
+    `root` is what was validated: a model, or a union of models that one of their keys tells apart.
+    """
     # a key that is misspelt is also one that is missing: name what was written
     found = next((one for one in error.errors() if one["type"] == "extra_forbidden"), error.errors()[0])
-    loc = tuple(part for part in found["loc"] if part not in _TAGS)
-    where = _place(loc, prefix)
-    if found["type"] == "extra_forbidden":
-        inner = _table_at(loc[:-1], root)
-        key = str(loc[-1])
-        keys = [name for name, field in inner.model_fields.items() if not field.exclude]
-        return unknown("key", key, keys).replace(shown(key), shown(where), 1)
+    extra = found["type"] == "extra_forbidden"
+    parents, last = (found["loc"][:-1], found["loc"][-1:]) if extra else (found["loc"], ())
+    at = _follow(parents, root)
+    where = _place((*at.place, *last), prefix)
+    if extra:
+        return _no_key(str(last[0]), where, at)
     if found["type"] == "literal_error":
         valid = re.findall(r"'([^']*)'", str(found["ctx"]["expected"]))
         return f"{where}: {unknown('word', str(found['input']), valid)}"
     if found["type"] == "missing":
         return f"{where} is missing"
+    if found["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return _no_member(found, at.place, prefix)
     message = str(found["msg"]).removeprefix("Value error, ")
     return f"{where}: {message[:1].lower()}{message[1:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class _At:
+    """Where an error is."""
+
+    place: tuple[int | str, ...]
+    """The keys that lead there, as the file has them."""
+    model: type[BaseModel] | None
+    tag: str
+    """The value that chose the model among `others`, "" where there was no choice."""
+    others: tuple[type[BaseModel], ...]
+
+
+def _follow(loc: Sequence[int | str], root: Any) -> _At:
+    """Walk down the models; pydantic puts the values that choose among models into its places, a file does not."""
+    place: list[int | str] = []
+    models, tag = _models_in(root), ""
+    others: tuple[type[BaseModel], ...] = ()
+    for part in loc:
+        chosen = next((model for model in models if part in _words_of(model)), None) if len(models) > 1 else None
+        if chosen is not None:
+            others, models, tag = models, (chosen,), str(part)
+        elif part not in _TAGS:
+            place.append(part)
+            if isinstance(part, str) and models and part in models[0].model_fields:
+                models, tag, others = _models_in(models[0].model_fields[part].annotation), "", ()
+    return _At(tuple(place), models[0] if len(models) == 1 else None, tag, others)
+
+
+def _no_key(key: str, where: str, at: _At) -> str:
+    keys = [name for name, field in at.model.model_fields.items() if not field.exclude] if at.model is not None else []
+    if any(key in other.model_fields for other in at.others):
+        return f"{where} does not apply to {shown(at.tag)}, which has {', '.join(sorted(keys))}"
+    return unknown("key", key, keys).replace(shown(key), shown(where), 1)
+
+
+def _no_member(found: ErrorDetails, place: tuple[int | str, ...], prefix: str) -> str:
+    """No model of a union is meant: the key that tells them apart is missing, misspelt, or has another value."""
+    key = str(found["ctx"]["discriminator"]).strip("'")
+    where = _place((*place, key), prefix)
+    if found["type"] == "union_tag_invalid":
+        valid = re.findall(r"'([^']*)'", str(found["ctx"]["expected_tags"]))
+        return f"{where}: {unknown('word', str(found['ctx']['tag']), valid)}"
+    written = found["input"] if isinstance(found["input"], dict) else {}
+    for word in written:
+        if nearest(str(word), [key]) is not None:
+            return unknown("key", str(word), [key]).replace(shown(str(word)), shown(_place((*place, word), prefix)), 1)
+    return f"{where} is missing"
 
 
 def _place(loc: Sequence[int | str], prefix: str) -> str:
@@ -79,15 +140,13 @@ def _place(loc: Sequence[int | str], prefix: str) -> str:
     return said
 
 
-def _table_at(loc: Sequence[int | str], root: type[BaseModel]) -> type[BaseModel]:
-    table = root
-    for part in loc:
-        if isinstance(part, str) and part in table.model_fields:
-            table = _model_in(table.model_fields[part].annotation) or table
-    return table
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _models_in(annotation: Any) -> tuple[type[BaseModel], ...]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((model for inner in get_args(annotation) if (model := _model_in(inner)) is not None), None)
+        return (annotation,)
+    return tuple(model for inner in get_args(annotation) for model in _models_in(inner))
+
+
+def _words_of(model: type[BaseModel]) -> set[Any]:
+    """The values of its keys that can have a few only: what it can be told by."""
+    fields = model.model_fields.values()
+    return {word for field in fields if get_origin(field.annotation) is Literal for word in get_args(field.annotation)}

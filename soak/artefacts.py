@@ -47,6 +47,6 @@ class Artefacts:
         with contextlib.suppress(OSError):
             for number, (source, text) in enumerate(deployment.excerpts(mark)):
                 self._write(folder, f"console-{number}.txt", f"{source}\n{text}\n".encode())
-            for log in getattr(getattr(deployment, "_machine", None), "logs", {}).values():
+            for log in deployment.logs().values():
                 if log.is_file():
                     self._write(folder, log.name, log.read_bytes()[-(1 << 18) :])

@@ -6,15 +6,19 @@ import importlib.metadata
 import os
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from conformance.errors import UsageError
 from conformance.run.preflight import check_environment, check_results
-from conformance.sut import kinds, spec
-from conformance.sut.layers import FLAGS
+from conformance.sut.asked import asked_of, check
+from conformance.sut.kind import CAPABILITIES
+from conformance.sut.load import load
+from conformance.sut.options import Load
+from conformance.sut.registry import flags, kind_of
 from conformance.vfs.mount_options import for_all_cases
 from guests.words import shown, unknown
 from soak import journal as journals
@@ -41,6 +45,17 @@ RESULTS = click.option(
     show_default=True,
     help="The directory for run directories.",
 )
+
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def options_of_kinds(function: F) -> F:
+    """Add the options that kinds declare for soak runs."""
+    for one in flags().values():
+        if one.flag.soak:
+            function = click.option(one.flag.name, one.key, metavar=one.flag.metavar, help=one.flag.help)(function)
+    return function
 
 
 class DefaultGroup(click.Group):
@@ -109,8 +124,7 @@ def soak() -> None:
     type=click.Choice(ACCEPTABLE),
     help="Let the run pass while this judge says unknown, as in a short run (repeatable).",
 )
-@click.option("--qemu", type=click.Path(), help="The QEMU to test instead of the target's own.")
-@click.option("--image", help="The guest image instead of the target's own.")
+@options_of_kinds
 @RESULTS
 def run(
     target: str,
@@ -127,19 +141,20 @@ def run(
     faults: tuple[str, ...],
     fault_every: str | None,
     accept_unknown: tuple[str, ...],
-    qemu: str | None,
-    image: str | None,
     results: Path,
+    **given: str | tuple[str, ...] | bool | None,
 ) -> None:
     """Start a run on TARGET (a name of `assay9 targets`, or the path of a TOML file)."""
-    loaded = spec.load(target)
-    options: dict[str, Any] = {k: v for k, v in (("qemu", qemu), ("image", image)) if v}
-    if loaded.kind == "server":
+    loaded = load(target)
+    kind = kind_of(loaded)
+    if not kind.mounts:
         raise UsageError(f"target {target} is of kind {loaded.kind}, which has no share to mount: take another target")
+    if "soak" not in kind.capabilities:
+        raise UsageError(f"target {target} cannot be soaked: it lacks {CAPABILITIES['soak']}; take another target")
     for_all_cases(mount)
     names = list(workloads) or [DEFAULT]
     found_workloads = [find(name) for name in names]
-    check_faults(list(faults), loaded.kind, os.geteuid() == 0)
+    check_faults(list(faults), kind, os.geteuid() == 0)
     if unit is not None:
         if KERNEL_BUILD.name not in names:
             raise UsageError(
@@ -151,12 +166,14 @@ def run(
     for workload in found_workloads:
         if workload.check is not None:
             workload.check({**workload.options, **chosen.get(workload.name, {})})
-    if loaded.kind != "local":
-        options["packages"] = sorted({package for w in found_workloads for package in w.packages})
-        options["memory_mb"] = max(w.memory_mb for w in found_workloads)
-        options["export_mb"] = EXPORT_MB if "full" in faults else 0
-    kinds.check(loaded, options, flags={**FLAGS, "image": "--image"})
-    if shares > 1 and loaded.kind == "local":
+    options = {name: value for name, one in flags().items() if (value := given.get(one.key))}
+    needs = Load(
+        packages=tuple(sorted({package for w in found_workloads for package in w.packages})),
+        memory_mb=max(w.memory_mb for w in found_workloads),
+        export_mb=EXPORT_MB if "full" in faults else 0,
+    )
+    check(asked_of(loaded, options, load=needs))
+    if shares > 1 and "several-shares" not in kind.capabilities:
         raise UsageError(f"target {target} has one share: leave --shares out")
     if shares > len(names):
         raise UsageError(
@@ -175,7 +192,8 @@ def run(
         seconds = 86400.0
     plan = Plan(
         target=target,
-        target_options=options,
+        options=options,
+        load=needs,
         jobs=jobs_of(names, shares, chosen),
         mount=mount,
         seed=secrets.randbelow(1 << 32) if seed is None else seed,

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.errors import UsageError
+from conformance.sut.options import Load
 from guests.words import shown
 
 
@@ -26,7 +27,10 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     target: str
-    target_options: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    """What the command line asked of the target, by the fields of its kind's options."""
+    load: Load = Load()
+    """What the workloads need of it."""
     jobs: list[Job] = Field(min_length=1)
     mount: str = ""
     seed: int

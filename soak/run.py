@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from conformance.errors import InfrastructureError, SuiteError, Undrivable, UsageError
-from conformance.sut import kinds, spec
+from conformance.sut.asked import asked_of, check
+from conformance.sut.load import load
+from conformance.sut.registry import kind_of
 from conformance.vfs.deployment import Deployment
 from conformance.vfs.mount_options import MountOptions, parse
 from guests.agent.link import AgentBug, CallHung, LinkLost, WorkerDied
@@ -61,7 +63,6 @@ class Runner:
         self._injector: Injector | None = None
         self._outside = Path()
         self._identity = (0, 0)
-        self._guest_mb = 0
         self._deployment: Deployment | None = None
         self._mark: Any = None
         self._recoveries = 0
@@ -112,21 +113,19 @@ class Runner:
     # ------------------------------------------------------------ the target
 
     def _start_target(self) -> None:
-        target = spec.load(self.plan.target)
-        options = self.plan.target_options
-        kinds.check(target, options)
-        if target.kind != "local":
-            self._guest_mb = max(target.machine.memory_mb, int(options.get("memory_mb", 0)))
+        target = load(self.plan.target)
+        asked = asked_of(target, self.plan.options, load=self.plan.load)
+        check(asked)
         directory = self.journal.run_dir / f"session-{self.journal.session}"
         directory.mkdir(exist_ok=True)
-        self._deployment = kinds.deployment(target, directory.absolute(), self.view.line, options)
+        self._deployment = kind_of(target).deployment(asked, directory.absolute(), self.view.line)
         self._deployment.start()
         self.journal.event(
             "environment",
             **self._deployment.environment(),
             host_kernel=platform.release(),
             host_cpus=os.cpu_count(),
-            guest=target.kind != "local",
+            guest=self._deployment.guest_mb > 0,
         )
         self._mark = self._deployment.mark()
 
@@ -134,7 +133,7 @@ class Runner:
         """Where that share is inside and outside, mounted."""
         if share == 0:
             line = self.deployment.mount(options)
-            outside = getattr(self.deployment, "host_view", "") + self.deployment.outside_root
+            outside = str(self.deployment.outside_here())
             self.journal.event("mounted", share=0, line=line, outside=outside)
             return self.deployment.inside_root, outside
         place = self.deployment.beside(share, options)
@@ -159,7 +158,6 @@ class Runner:
             [inside for inside, _ in places.values()],
             self._outside,
             self.plan.sample_seconds,
-            self._guest_mb,
         )
 
     def _scene(self) -> Scene:

@@ -17,13 +17,11 @@ from soak.monitors.process import ProcessMonitor
 class Watching:
     """The monitors of one start of the target; after a restart there is a new one.
 
-    `guest_mb` is the memory of the guest; 0 where the kernel inside is this host's, whose memory is not judged.
+    Where the kernel inside is this host's (`guest_mb` is 0), its memory is not judged.
     """
 
-    def __init__(
-        self, deployment: Deployment, inside_roots: list[str], export: Path, seconds: float, guest_mb: int
-    ) -> None:
-        processes = deployment.processes()
+    def __init__(self, deployment: Deployment, inside_roots: list[str], export: Path, seconds: float) -> None:
+        processes, guest_mb = deployment.processes(), deployment.guest_mb
         self.inside = InsideMonitor(deployment, inside_roots, seconds, guest=guest_mb > 0)
         self.load = LoadMonitor()
         self._monitors: list[Monitor] = [
@@ -34,8 +32,7 @@ class Watching:
             ExportMonitor(export),
             self.inside,
         ]
-        logs: dict[str, Path] = getattr(getattr(deployment, "machine", None), "logs", {})
-        self._logs = {name: LogWatch(path) for name, path in logs.items() if name != "console"}
+        self._logs = {name: LogWatch(path) for name, path in deployment.logs().items() if name != "console"}
 
     def sample(self) -> dict[str, float]:
         """The numbers of all monitors; one whose source is gone gives none."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from conformance.sut.registry import flags
 from guests.words import unknown
 
 
@@ -37,24 +39,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="default: cache=none and a subset in mmap and loose; all: the whole matrix",
     )
     group.addoption("--results", default="results", metavar="DIR", help="where run directories go")
-    group.addoption("--qemu", metavar="PATH", help="the QEMU to test instead of the target's own")
-    group.addoption("--qemu-arg", action="append", default=[], metavar="ARG", help="a further argument for it")
-    group.addoption("--guest", metavar="IMAGE", help="the guest image instead of the target's (debian11, ...)")
-    group.addoption("--security-model", help="QEMU's security_model instead of the target's")
-    group.addoption("--address", metavar="ADDRESS", help="for target socket: HOST:PORT or a unix socket's path")
-    group.addoption("--aname", help="for target socket: the name to attach to")
-    group.addoption("--export", metavar="DIR", help="for target socket: the exported directory, if on this host")
-    group.addoption(
-        "--link",
-        help="the road to the device for the layers wire and ring: qtest, qtest-legacy, "
-        "guest-pci, vhost-user, vhost-user-inband, vhost-user-legacy",
-    )
+    for one in flags().values():
+        more: dict[str, Any] = {"metavar": one.flag.metavar or None}
+        if one.many:
+            more |= {"action": "append", "default": []}
+        elif one.switch:
+            more = {"action": "store_true"}
+        group.addoption(one.flag.name, dest=one.key, help=one.flag.help, **more)
     group.addoption("--build-id", metavar="TEXT", help="the change under test: a commit, a gate's or a build's number")
     group.addoption("--base", metavar="TEXT", help="what that change is based on")
     group.addoption("--jobs", type=int, metavar="N", help="guests or servers at a time (pytest-xdist's -n)")
     group.addoption("--allure", action="store_true", help="write allure-results, too: some files for each case")
-    group.addoption("--access", metavar="WAY", help="how a guest under QEMU is reached: ssh (the default), launcher")
-    group.addoption("--keep-guest", action="store_true", help="leave the guest running at the end")
     group.addoption(
         "--control",
         choices=("first", "never"),

@@ -24,7 +24,11 @@ class Server(Protocol):
     aname: bytes
     """What Tattach names to reach it."""
     capabilities: frozenset[Capability]
-    """Of the road to it."""
+    """Of the transport to it."""
+
+    @property
+    def spec(self) -> Settings:
+        """How a client has to speak to it."""
 
     @property
     def export(self) -> Path | None:

@@ -17,10 +17,12 @@ from typing import Any
 
 from conformance.catalogue import index
 from conformance.errors import UsageError
-from conformance.sut import kinds
-from conformance.sut.layers import check_layers, check_options, default_layers
+from conformance.sut.asked import asked_of
+from conformance.sut.asked import check as check_asked
+from conformance.sut.layers import check_layers, default_layers
+from conformance.sut.registry import kind_of
 from conformance.sut.spec import Target
-from conformance.vfs.mount_options import MountOptions, for_all_cases
+from conformance.vfs.mount_options import for_all_cases
 from guests.words import nearest, shown, unknown
 
 _MOUNT_WORDS = re.compile("cache|none|mmap|loose|readahead|fscache|msize|access|version|posixacl")
@@ -32,7 +34,7 @@ class Request:
 
     target: Target
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What deployments get; the keys are those of `conformance.sut.layers.FLAGS`."""
+    """By the fields of the kinds' options models; what is empty was not given."""
     layers: Sequence[str] = ()
     families: Sequence[str] = ()
     mounts: Sequence[str] = ()
@@ -64,8 +66,11 @@ def vouched() -> bool:
     return _vouched
 
 
-def check(request: Request) -> list[MountOptions]:
-    """Refuse what cannot be; the mounts asked for. Raises UsageError or InfrastructureError, one line."""
+def check(request: Request) -> str:
+    """Refuse what cannot be; why one worker alone can have the target, empty where several can.
+
+    Raises UsageError or InfrastructureError, one line.
+    """
     target = request.target
     check_environment()
     check_words(request.layers, request.families)
@@ -76,16 +81,20 @@ def check(request: Request) -> list[MountOptions]:
     except UsageError as error:
         raise UsageError(f"target {target.name}: {error}") from None
     check_words(layers, request.families)
-    given = {**request.options, "mount": request.mounts, "mounts": request.matrix, "control": request.control}
-    check_options(target, layers, given)
+    asked = asked_of(target, request.options, layers)
+    if not asked.use.mounted:
+        for flag, given in (("--mount", mounts), ("--mounts", request.matrix), ("--control", request.control)):
+            if given:
+                raise UsageError(f"{flag} means nothing here: {asked.use.mounts_nothing}")
     if mounts and request.matrix:
         raise UsageError("--mount and --mounts all exclude each other: --mounts all has every mount")
-    _check_jobs(request)
+    alone = kind_of(target).one_at_a_time(target, asked.options)
+    _check_jobs(request.jobs, alone)
     if request.expression:
         check_expression(request.expression, layers, request.families)
-    kinds.check(target, dict(request.options), layers)
+    check_asked(asked)
     check_results(request.results)
-    return mounts
+    return alone
 
 
 def check_words(layers: Sequence[str], families: Sequence[str]) -> None:
@@ -104,18 +113,13 @@ def check_words(layers: Sequence[str], families: Sequence[str]) -> None:
             )
 
 
-def _check_jobs(request: Request) -> None:
-    if request.jobs is None or request.jobs == 1:
+def _check_jobs(jobs: int | None, alone: str) -> None:
+    if jobs is None or jobs == 1:
         return
-    if request.jobs < 1:
-        raise UsageError(f"--jobs {request.jobs}: give a number of jobs, 1 or more")
-    if request.options.get("keep_guest"):
-        raise UsageError("--keep-guest keeps one guest: leave --jobs out, or say --jobs 1")
-    if request.target.server.get("program") == "vhost-user":
-        raise UsageError(
-            f"--jobs {request.jobs}: the device of target {request.target.name} has one front end at a "
-            "time: leave --jobs out, or say --jobs 1"
-        )
+    if jobs < 1:
+        raise UsageError(f"--jobs {jobs}: give a number of jobs, 1 or more")
+    if alone:
+        raise UsageError(f"--jobs {jobs}: {alone}: leave --jobs out, or say --jobs 1")
 
 
 def check_expression(expression: str, layers: Sequence[str], families: Sequence[str] = ()) -> None:

@@ -15,9 +15,8 @@ from conformance.checks import collecting, ended, findings_of
 from conformance.errors import TargetDied, Undrivable
 from conformance.raw.ring import DYING, Ring, trespassed
 from conformance.raw.server import DeviceServer
-from conformance.run.session import WireOutcome, WireSession
+from conformance.run.session import Make, WireOutcome, WireSession
 from conformance.run.wire import WireRunner
-from conformance.sut.spec import Target
 from conformance.vfs.trace import Crossed
 from conformance.virtio.device import DeviceGone
 
@@ -74,7 +73,7 @@ class RingSession(WireSession):
 class RingRunner(WireRunner):
     """One worker's device, and verdicts on what cases do to it."""
 
-    argument = "ring"
+    argument = layer = "ring"
 
-    def _session(self, target: Target, run_dir: Path, options: dict[str, Any]) -> WireSession:
-        return RingSession(target, run_dir, options)
+    def _session(self, make: Make, run_dir: Path) -> WireSession:
+        return RingSession(make, run_dir, self.target.profile)

@@ -20,17 +20,18 @@ from conformance.case import Case
 from conformance.checks import collecting, ended, findings_of
 from conformance.errors import Finding, InfrastructureError, TargetDied, Undrivable
 from conformance.ground import GroundLost, HostGround, served_place
+from conformance.profiles.model import Profile
 from conformance.raw.client import HungUp, NoReply
 from conformance.raw.health import implemented, serve
 from conformance.raw.host_directory import HostDirectory
 from conformance.raw.operations import Client
 from conformance.raw.server import Server
 from conformance.raw.wire import HUNG_UP, Wire
-from conformance.sut.servers import spec as server_spec
-from conformance.sut.servers.make import make
-from conformance.sut.spec import Target
 from conformance.transports.base import Capability, Link
 from conformance.vfs.trace import Crossed
+
+Make = Callable[[Path], Server]
+"""Makes a server, not yet started, whose files go into that directory."""
 
 _ALIVE = 10.0
 """Seconds within which each request of the work that follows a case must be answered."""
@@ -54,14 +55,12 @@ class WireSession:
     patience: float = 1.0
     """How many times longer than elsewhere a case may take, where each step crosses into a guest."""
 
-    def __init__(self, target: Target, run_dir: Path, options: dict[str, Any] | None = None) -> None:
-        self.target = target
-        self.spec = server_spec.parse(target.server).for_user(options or {})
-        self.features = frozenset(target.profile.features)
-        self.lacks = target.profile.lacks
+    def __init__(self, make: Make, run_dir: Path, profile: Profile = Profile()) -> None:  # noqa: B008 - frozen
+        self.features, self.lacks = frozenset(profile.features), profile.lacks
         self.base = Path(tempfile.mkdtemp(prefix="server-", dir=run_dir))
         """The server's own directory: its export, its log, and beside the export what must not be reached."""
-        self.server: Server = make(self.spec, self.base)
+        self.server: Server = make(self.base)
+        self.spec = self.server.spec
         self.capabilities = self.server.capabilities
         self.patience = getattr(self.server, "patience", 1.0)
         self._ground = HostGround([served_place(self.base)])

@@ -12,9 +12,9 @@ from conformance.evidence.models import CaseResult, Machine
 from conformance.run.mounted import Runner
 from conformance.run.ring import RingRunner
 from conformance.run.wire import WireRunner
-from conformance.sut import kinds
-from conformance.sut.spec import Target
-from conformance.sut.transport_choice import BELOW, reached
+from conformance.sut.kind import Asked
+from conformance.sut.layers import BELOW
+from conformance.sut.registry import kind_of
 from conformance.vfs.deployment import Progress
 
 
@@ -69,25 +69,19 @@ class NotStarted:
 
 
 def start(
-    target: Target,
-    run_dir: Path,
-    progress: Progress,
-    options: dict[str, Any],
-    worker: str,
-    control_first: bool,
-    layer: str,
+    asked: Asked[Any, Any], run_dir: Path, progress: Progress, worker: str, control_first: bool, layer: str
 ) -> CaseRunner:
     """A runner for a layer's cases on something started. What could not start is `broken`: each case says so."""
+    target = asked.target
     if layer in BELOW:
-        made_for = RingRunner if layer == "ring" else WireRunner
-        on_wire = made_for(reached(target, options, layer), run_dir, options, worker)
+        on_wire = (RingRunner if layer == "ring" else WireRunner)(asked, run_dir, worker)
         on_wire.start()
         if worker in ("main", "gw0"):  # the others' servers are the same
             for line in on_wire.told():
                 progress(line)
         return on_wire
     try:
-        made = kinds.deployment(target, run_dir, progress, options)
+        made = kind_of(target).deployment(asked, run_dir, progress)
     except InfrastructureError as e:
         return NotStarted(e)
     runner = Runner(target, made, control_first, worker)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from conformance.case import Case
-from conformance.errors import InfrastructureError
+from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.models import CaseResult, Machine
 from conformance.profiles.model import Lack, Setting, VersionOf
 from conformance.raw.health import lacking, told
 from conformance.run.evidence import case_result
-from conformance.run.session import WireSession
+from conformance.run.session import Make, WireSession
 from conformance.run.tested import machine_of, programs
 from conformance.run.verdict import judge
-from conformance.sut.spec import Target
+from conformance.sut.kind import Asked
+from conformance.sut.layers import chosen_link
+from conformance.sut.registry import kind_of
 
 
 class WireRunner:
@@ -25,15 +28,17 @@ class WireRunner:
     argument = "wire"
     """The cases' fixture that the real one takes the place of."""
 
-    def __init__(self, target: Target, run_dir: Path, options: dict[str, Any], worker: str) -> None:
-        self.target, self.worker = target, worker
-        self.session = self._session(target, run_dir, options)
+    layer = "wire"
+
+    def __init__(self, asked: Asked[Any, Any], run_dir: Path, worker: str) -> None:
+        self.target, self.worker = asked.target, worker
+        self.session = self._session(maker(asked, self.layer), run_dir)
         self.broken: InfrastructureError | None = None
         self.machines: dict[str, Machine] = {}
         self._version = self._hypervisor = ""
 
-    def _session(self, target: Target, run_dir: Path, options: dict[str, Any]) -> WireSession:
-        return WireSession(target, run_dir, options)
+    def _session(self, make: Make, run_dir: Path) -> WireSession:
+        return WireSession(make, run_dir, self.target.profile)
 
     def start(self) -> None:
         """Bring the server up; where that fails, every case says so."""
@@ -103,6 +108,15 @@ class WireRunner:
     def stop(self) -> None:
         """End the server."""
         self.session.stop()
+
+
+def maker(asked: Asked[Any, Any], layer: str) -> Make:
+    """What makes the server of a target in a directory. Raises UsageError where raw frames do not reach it."""
+    kind = kind_of(asked.target)
+    transport = chosen_link(asked.target, asked.options.link, layer)
+    if transport is None:
+        raise UsageError(f"target {asked.target.name} is of kind {kind.name}: raw frames do not reach it")
+    return partial(kind.server, asked, transport)
 
 
 def needed(lacks: Sequence[Lack], case: Case, parameters: str, missing: Mapping[str, str]) -> tuple[Lack, ...]:

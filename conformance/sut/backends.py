@@ -6,13 +6,13 @@ import contextlib
 import shlex
 import sys
 import tempfile
+from importlib.metadata import version as version_of
 from pathlib import Path
 
 from conformance.ground import GroundLost
-from conformance.sut.check import backend_table
+from conformance.sut.backend_table import BackendTable
 from conformance.sut.linux_guest import TAGS
 from conformance.sut.process import ServerProcess
-from conformance.sut.spec import Target
 from guests.host import paths
 from guests.host.endings import OutOfMemory
 from guests.host.processes import claim
@@ -24,15 +24,14 @@ _START = 60.0
 class Backends:
     """One process for each share, contained: they can write their exports, the run directory and nothing else."""
 
-    def __init__(self, target: Target, base: Path, scratch: Path, exports: list[Path]) -> None:
-        """Raises UsageError, one line, for a [server] that names no back end."""
-        self._table = backend_table(target)
+    def __init__(self, table: BackendTable, base: Path, scratch: Path, exports: list[Path]) -> None:
+        self._table = table
         self._base, self._scratch, self._exports = base, scratch, exports
         # a socket's path holds 107 bytes, which a run directory easily is longer than
         self._directory = Path(tempfile.mkdtemp(prefix="v-", dir=paths.runtime_dir()))
         self._claim = claim(self._directory.name, (self._directory,), keep=False)
         self.sockets = [self._directory / tag for tag in TAGS]
-        self.version = "" if self._table.command else _version()
+        self.version = "" if self._table.command else version_of("assay9")
         self.title = f"reference device {self.version}" if self.version else shlex.join(self._table.command)
         self._running: list[ServerProcess] = []
 
@@ -55,6 +54,10 @@ class Backends:
     def argv(self) -> list[str]:
         """How the first share's was started."""
         return self._running[0].argv if self._running else []
+
+    def source(self, number: int) -> tuple[str, str]:
+        """See Serving."""
+        return TAGS[number], "trans=virtio"
 
     def processes(self) -> dict[str, int]:
         """As Deployment.processes has it: `device` serves the first share."""
@@ -115,9 +118,3 @@ class Backends:
             words["tag"],
             *self._table.arguments,
         ]
-
-
-def _version() -> str:
-    from importlib.metadata import version  # noqa: PLC0415
-
-    return version("assay9")

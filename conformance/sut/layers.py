@@ -1,49 +1,62 @@
-"""Which layers a target can drive, which of them its default run has, and which options mean something for a run.
+"""Which layers a target can drive, which of them its default run has, and by which transport.
 
-Rule of this module: pure; nothing is looked at but the target's TOML and the words of the command line.
+Rule of this module: pure; nothing is looked at but the target's TOML, its kind and the words of the command line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from conformance.errors import UsageError
+from conformance.sut.kind import Use
+from conformance.sut.registry import kind_of
 from conformance.sut.spec import Target
-from conformance.sut.transport_choice import BELOW, chosen_link, links_of
+from guests.words import unknown
 
 MOUNTED = ("vfs", "property")
 """Layers whose cases need a mounted share."""
+BELOW = ("wire", "ring")
+"""Layers that need a transport instead of a mount."""
 
-FLAGS = {
-    "qemu": "--qemu",
-    "qemu_args": "--qemu-arg",
-    "image": "--guest",
-    "security_model": "--security-model",
-    "keep_guest": "--keep-guest",
-    "access": "--access",
-    "address": "--address",
-    "aname": "--aname",
-    "export": "--export",
-    "link": "--link",
-    "mount": "--mount",
-    "mounts": "--mounts",
-    "control": "--control",
-}
-"""Option of a run -> how the command line spells it (`assay9 soak` says --image for --guest)."""
+
+def links_of(target: Target) -> tuple[str, ...]:
+    """The transports by which raw frames reach a target, the default first; none where they cannot."""
+    return kind_of(target).transports(target)
+
+
+def chosen_link(target: Target, asked: str | None, layer: str = "wire") -> str | None:
+    """The transport to use; None where the target has none. Raises UsageError for one that it does not have.
+
+    The layer ring needs virtqueues, which a socket does not have.
+    """
+    links = links_of(target)
+    if asked is not None and asked not in links:
+        raise UsageError(f"target {target.name}: {unknown('link', asked, links)}")
+    if layer == "ring":
+        links = tuple(link for link in links if link != "socket")
+        if asked == "socket":
+            raise UsageError(f"layer ring needs virtqueues, which --link socket has not: use one of {', '.join(links)}")
+    return asked or (links[0] if links else None)
+
+
+def use_of(target: Target, layers: Collection[str], asked: str | None = None) -> Use:
+    """What a run of these layers uses of a target. Raises UsageError for a transport that it does not have."""
+    below = tuple(layer for layer in layers if layer in BELOW)
+    links = [chosen_link(target, asked, layer) for layer in below] or [chosen_link(target, asked)]
+    return Use(tuple(layer for layer in layers if layer in MOUNTED), below, links[0])
 
 
 def drivable(target: Target) -> tuple[str, ...]:
-    """The layers that some road leads to, in the order in which a run has them."""
-    mounted = () if target.kind == "server" else MOUNTED
+    """The layers that can be driven, in the order in which a run has them."""
     links = links_of(target)
     ring = any(link != "socket" for link in links)
+    mounted = MOUNTED if kind_of(target).mounts else ()
     return (*mounted, *(("wire",) if links else ()), *(("ring",) if ring else ()))
 
 
 def default_layers(target: Target) -> tuple[str, ...]:
     """The layers of a run that names none: all that can be driven, unless the target's TOML says which."""
-    return tuple(target.layers) or drivable(target)
+    return target.layers or drivable(target)
 
 
 def left_out(target: Target) -> dict[str, str]:
@@ -61,7 +74,7 @@ def said_of_left_out(target: Target) -> list[str]:
     return [f"layer {layer} is left out: {why} (--layer {layer} runs it)" for layer, why in left_out(target).items()]
 
 
-def check_layers(target: Target, layers: Collection[str]) -> None:
+def check_layers(target: Target, layers: Sequence[str]) -> None:
     """Refuse a layer that the target cannot drive. Raises UsageError."""
     can = drivable(target)
     for layer in layers:
@@ -74,62 +87,3 @@ def check_layers(target: Target, layers: Collection[str]) -> None:
             why = "no runner drives it"
         have = f"it has {', '.join(can)}" if can else "it has none"
         raise UsageError(f"no layer {layer}: {why} ({have})")
-
-
-def check_options(
-    target: Target, layers: Collection[str], given: Mapping[str, Any], flags: Mapping[str, str] = FLAGS
-) -> None:
-    """Refuse an option that does not apply to a run of these layers on this target. Raises UsageError.
-
-    `given` holds what the user gave; what is empty was not given.
-    """
-    asked = given.get("link")
-    links = [chosen_link(target, asked, layer) for layer in BELOW if layer in layers] or [chosen_link(target, asked)]
-    link = links[0]
-    for option, why in _meaningless(target, layers, link):
-        if given.get(option):
-            raise UsageError(f"{flags[option]} means nothing here: {why}")
-
-
-def _meaningless(target: Target, layers: Collection[str], link: str | None) -> Iterator[tuple[str, str]]:
-    """Each option that means nothing, and why."""
-    mounted = [layer for layer in layers if layer in MOUNTED]
-    below = [layer for layer in layers if layer in BELOW]
-    name = f"target {target.name}"
-    program = target.server.get("program")
-    only_below = f"the layers {_and(below)} mount nothing"
-    qemu = target.kind in ("qemu", "tcp")
-    if not qemu:
-        yield from _each(("qemu", "qemu_args"), f"{name} runs no QEMU (its kind is {target.kind})")
-        yield "keep_guest", f"{name} starts no guest that could stay (its kind is {target.kind})"
-        yield "access", f"there is one way into {name} (its kind is {target.kind})"
-    elif not mounted:
-        yield from _each(("keep_guest", "access"), only_below)
-        if link is not None and link.startswith("vhost-user"):
-            yield from _each(("qemu", "qemu_args"), f"--link {link} leads past QEMU")
-    if target.kind not in ("qemu", "tcp", "uml"):
-        guest = "the guest under v86 is one of its own" if target.kind == "v86" else f"its kind is {target.kind}"
-        yield "image", f"{name} has no guest to choose ({guest})"
-    elif not mounted and link != "guest-pci":
-        yield "image", f"the layers {_and(below)} boot no guest over {link}"
-    if target.kind != "qemu" or target.server:
-        yield "security_model", f"{name} does not serve from QEMU's own device"
-    elif not mounted and link is not None and link.startswith("vhost-user"):
-        yield "security_model", f"--link {link} leads past QEMU"
-    if program not in ("external", "vhost-user"):
-        ours = f"{name} is started by the suite itself"
-        yield from _each(("address", "aname", "export"), ours if program else f"{name} is no server of yours")
-    if not links_of(target):
-        yield "link", f"raw frames do not reach {name}"
-    elif not below:
-        yield "link", "it is for the layers wire and ring; add --layer wire or --layer ring"
-    if not mounted:
-        yield from _each(("mount", "mounts", "control"), only_below)
-
-
-def _each(options: Sequence[str], why: str) -> Iterator[tuple[str, str]]:
-    return ((option, why) for option in options)
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join(words)

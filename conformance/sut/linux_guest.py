@@ -17,13 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from conformance.errors import InfrastructureError
+from conformance.errors import InfrastructureError, Undrivable
+from conformance.features import FEATURES
 from conformance.ground import GroundLost, HostGround, cache_place, lost, results_place, scratch_place
 from conformance.sut.containment import contain
 from conformance.sut.guest_mount import mount_9p, mounted, unmount
 from conformance.sut.scratch import Scratch
+from conformance.sut.serving import Serving
 from conformance.sut.spec import Target
-from conformance.vfs.deployment import Progress
+from conformance.vfs.compare import Comparer
+from conformance.vfs.deployment import Device, Place, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.clock import GuestClock, rate_between, wrong_clock
 from guests.agent.link import AgentLink, LinkLost, LocalChannel
@@ -57,6 +60,16 @@ class GuestDeployment(Generic[M]):
     outside: AgentLink
     inside: AgentLink
     control: AgentLink
+    version: str
+    image: str
+    security_model: str
+    inside_root: str
+    outside_root: str
+    comparer: Comparer
+    host_view = ""
+    """What to put before a path of outside to see it from this process: a mount of the run's namespace."""
+    guest_mb = 0
+    """Memory of the guest in MiB."""
     control_root = "/control/assay9"
     answer_limit = 5.0
     """Seconds that a guest has to answer at all."""
@@ -71,6 +84,8 @@ class GuestDeployment(Generic[M]):
         self.launcher: tuple[str, ...] = ()
         """Words before a command that make it run in the mount namespace of the run."""
         self._machine: M | None = None
+        self._serving: Serving | None = None
+        """What serves the shares, where it is not the hypervisor."""
         self._ground = HostGround(
             [scratch_place(self._scratch.path), results_place(self.base), cache_place(paths.cache_dir())]
         )
@@ -137,21 +152,60 @@ class GuestDeployment(Generic[M]):
         last, where = self._mounted.pop(number, None), self.mount_point(number)
         if last is None or last[0] != options or mounted(self.inside, where) != last[1]:
             unmount(self.inside, where)
-            last = (options, mount_9p(self.inside, where, options, *self.road(number)))
+            last = (options, mount_9p(self.inside, where, options, *self.source(number)))
         self._mounted[number] = last
         return last[1]
 
-    def road(self, number: int) -> tuple[str, str]:
+    def source(self, number: int) -> tuple[str, str]:
         """See Deployment."""
-        return TAGS[number], "trans=virtio"
+        return self._serving.source(number) if self._serving is not None else (TAGS[number], "trans=virtio")
+
+    def processes(self) -> dict[str, int]:
+        """See Deployment."""
+        pid = self._machine.pid if self._machine is not None else 0
+        if self._serving is None:
+            return {"device": pid} if pid else {}
+        return self._serving.processes() | ({"hypervisor": pid} if pid else {})
+
+    def logs(self) -> dict[str, Path]:
+        """See Deployment."""
+        return dict(self._machine.logs) if self._machine is not None else {}
+
+    def another(self, device: Device, options: MountOptions) -> Place:
+        """See Deployment."""
+        raise Undrivable(FEATURES["qemu-machine"])
+
+    def discard(self, place: Place) -> None:
+        """See Deployment."""
+
+    def beside(self, number: int, options: MountOptions) -> Place:
+        """See Deployment."""
+        line = self._mount(number, options)
+        outside = str(self._directories()[number])
+        return Place(
+            label=TAGS[number],
+            deployment=self,
+            inside_root=self.mount_point(number),
+            outside_root=outside,
+            export=outside,
+            mount_line=line,
+            comparer=self.comparer,
+            in_second_machine=False,
+        )
+
+    def environment(self) -> dict[str, Any]:
+        """See Deployment."""
+        raise NotImplementedError
 
     def mark(self) -> Any:
         """See Deployment."""
-        return self.machine.console.mark()
+        return self.machine.console.mark(), self._serving.mark() if self._serving is not None else None
 
     def excerpts(self, mark: Any) -> list[tuple[str, str]]:
         """See Deployment."""
-        return [(f"console: {event.kind}", event.text) for event in self.machine.console.since(mark)]
+        console, serving = mark
+        said = [(f"console: {event.kind}", event.text) for event in self.machine.console.since(console)]
+        return [*said, *(self._serving.excerpts(serving) if self._serving is not None else [])]
 
     def death(self) -> str | None:
         """See Deployment."""
@@ -159,7 +213,7 @@ class GuestDeployment(Generic[M]):
 
     def _server_death(self) -> str | None:
         """How a device ended that is a process of its own, or None."""
-        return None
+        return self._serving.death() if self._serving is not None else None
 
     def trouble(self) -> str | None:
         """See Deployment."""
@@ -174,6 +228,10 @@ class GuestDeployment(Generic[M]):
         except Exception as e:  # noqa: BLE001 - whatever it is, the guest does not serve
             return f"the guest's agent does not serve: {e}"
         return None
+
+    def outside_here(self) -> Path:
+        """See Deployment."""
+        return Path(self.host_view + self.outside_root)
 
     def keep_time(self) -> None:
         """See Deployment."""
@@ -195,16 +253,12 @@ class GuestDeployment(Generic[M]):
     def ground_lost(self, *, answers: bool = True) -> GroundLost | None:
         """See Deployment."""
         return (
-            self._servers_lost()
+            (self._serving.ground_lost(self._ground.memory) if self._serving is not None else None)
             or (lost(self._machine.ground_lost(self._ground.memory)) if self._machine is not None else None)
             or self._ground.lost()
             or self._agent_outside_lost()
             or (self._guest_lost() if answers else None)
         )
-
-    def _servers_lost(self) -> GroundLost | None:
-        """The same for devices that are processes of their own."""
-        return None
 
     def _agent_outside_lost(self) -> GroundLost | None:
         channel = self._outside_channel
@@ -280,11 +334,9 @@ class GuestDeployment(Generic[M]):
         machine, self._machine = self._machine, None
         if machine is not None:
             machine.stop()
-        self._end_servers()
+        if self._serving is not None:
+            self._serving.remove()
         self._scratch.remove()
-
-    def _end_servers(self) -> None:
-        """End the devices that are processes of their own."""
 
     def _close_links(self) -> None:
         for link in self._links():

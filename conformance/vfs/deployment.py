@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from conformance.errors import InfrastructureError
@@ -88,6 +89,8 @@ class Deployment(Protocol):
     """How the first share keeps owners and modes, "" where there is no such choice."""
     comparer: Comparer
     """The comparison rules of the first share: the target's own, and those of its security model."""
+    guest_mb: int
+    """Memory of the guest in MiB; 0 where the kernel inside is this host's."""
 
     def start(self) -> None:
         """Bring everything up, nothing mounted yet. Raises InfrastructureError or UsageError."""
@@ -101,10 +104,16 @@ class Deployment(Protocol):
         Raises Undrivable where this guest's kernel has no such option, InfrastructureError otherwise.
         """
 
-    def road(self, number: int) -> tuple[str, str]:
+    def source(self, number: int) -> tuple[str, str]:
         """What a guest mounts share `number` by: the source (a mount tag, an address) and the transport's options.
 
         Raises Undrivable where there is none."""
+
+    def outside_here(self) -> Path:
+        """The exported directory of the first share, as this process sees it."""
+
+    def logs(self) -> dict[str, Path]:
+        """Log files of this host that what runs now writes, by name; `console` is the guest's."""
 
     def beside(self, number: int, options: MountOptions) -> Place:
         """Mount a further share (1 to 3) of the same guest. Raises Undrivable where there is none."""

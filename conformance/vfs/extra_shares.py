@@ -31,9 +31,9 @@ class Further:
         """A further share of the same guest; with `keep` the case's directory there as it is."""
         return self._share(parent, self._deployment.beside(number, mount), mount, keep=keep)
 
-    def road(self, number: int) -> tuple[str, str]:
+    def source(self, number: int) -> tuple[str, str]:
         """See Deployment."""
-        return self._deployment.road(number)
+        return self._deployment.source(number)
 
     def another(self, parent: Share, device: Device, mount: MountOptions) -> Share:
         """A share with another device."""

@@ -204,11 +204,11 @@ class Share:
             raise Undrivable("this file system has no further share beside it")
         return self._further.beside(self, number, mount or self.mount, keep=keep)
 
-    def road(self, number: int) -> tuple[str, str]:
+    def source(self, number: int) -> tuple[str, str]:
         """What a further share (1 to 3) is mounted by: mount(2)'s source, and the options that name the transport."""
         if self._further is None:
             raise Undrivable("this file system has no further share beside it")
-        return self._further.road(number)
+        return self._further.source(number)
 
     def another(self, device: Device, mount: MountOptions | None = None) -> Share:
         """A share with that device, in a second machine."""

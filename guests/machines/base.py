@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
 
 from guests.access.shell import LineChannel
@@ -35,6 +36,8 @@ class AnyMachine(ABC, Generic[S]):
     """
 
     console: ConsoleWatch
+    logs: dict[str, Path]
+    """What a start of it writes on the host, by name; `console` is the guest's."""
     program: str
     """What runs the guest, for messages."""
     _launch: S | None = None

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from conformance.errors import UsageError
+from conformance.sut.kind import CAPABILITIES, Capability
+from conformance.sut.registry import AnyKind
 from guests.words import unknown
 from soak.faults import host, inside, power, space
 from soak.faults.scene import Scene
@@ -41,8 +43,8 @@ class Kind:
     name: str
     title: str
     make: Callable[[], Fault]
-    guest: bool = False
-    """Needs a guest (no meaning on target `local`)."""
+    needs: Capability | None = None
+    """What the target's kind must be able to do."""
     root: bool = False
     """Needs root on this host."""
 
@@ -53,31 +55,32 @@ KINDS = {
         Kind("pause", "the process that serves the share is stopped for some seconds", host.Pause),
         Kind("drop-caches", "this host forgets its page cache", host.DropCaches, root=True),
         Kind("busy", "every core of this host is busy, and some memory taken", host.Busy),
-        Kind("full", "the exported file system is full for some seconds", space.Full, guest=True, root=True),
-        Kind("remount", "the share is unmounted and mounted between two iterations", space.Remount, guest=True),
+        Kind(
+            "full", "the exported file system is full for some seconds", space.Full, needs="own-file-system", root=True
+        ),
+        Kind("remount", "the share is unmounted and mounted between two iterations", space.Remount, needs="guest"),
         Kind(
             "power-cut",
             "the guest is killed and started again; what fsync promised must be there",
             power.PowerCut,
-            guest=True,
+            needs="power-cut",
         ),
-        Kind("guest-memory", "the guest's memory is nearly used up", inside.GuestMemory, guest=True),
+        Kind("guest-memory", "the guest's memory is nearly used up", inside.GuestMemory, needs="guest"),
         Kind("signals", "processes on the share are killed in the middle of their calls (Tflush)", inside.Signals),
     )
 }
 
 
-def check(names: list[str], kind: str, is_root: bool) -> None:
-    """Raise UsageError for a fault that does not exist or that this target cannot have."""
+def check(names: list[str], kind: AnyKind, is_root: bool) -> None:
+    """Raise UsageError for a fault that does not exist or that a target of this kind cannot have."""
     for name in names:
         if name not in KINDS:
             raise UsageError(unknown("fault", name, KINDS))
-        if KINDS[name].guest and kind == "local":
-            raise UsageError(f"fault {name} needs a guest, and this target has none: take another target")
-        if name == "full" and kind == "uml":
+        need = KINDS[name].needs
+        if need is not None and need not in kind.capabilities:
             raise UsageError(
-                "fault full needs an export with a file system of its own, and a target of kind "
-                "uml has none: leave it out, or take a target of kind qemu or tcp"
+                f"fault {name} needs {CAPABILITIES[need]}, and a target of kind {kind.name} has none: "
+                "leave it out, or take another target"
             )
         if KINDS[name].root and not is_root:
             raise UsageError(f"fault {name} needs root on this host: leave it out, or run as root")

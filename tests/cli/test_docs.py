@@ -9,15 +9,15 @@ import pytest
 from click.testing import CliRunner
 
 from assay9.run import run
-from conformance.sut.layers import FLAGS, default_layers, drivable
-from conformance.sut.spec import load, names
+from conformance.sut.layers import default_layers, drivable
+from conformance.sut.load import load, names
 from guests.machines.qemu import check as qemu_check
 
 TEXT = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
 
 
 def test_every_option_of_a_run_is_in_the_table() -> None:
-    names = {max(p.opts, key=len) for p in run.params if isinstance(p, click.Option)} | set(FLAGS.values())
+    names = {max(p.opts, key=len) for p in run.params if isinstance(p, click.Option)}
     assert [name for name in sorted(names) if f"`{name}`" not in TEXT] == []
 
 
@@ -25,7 +25,7 @@ def test_help_shows_every_option_of_a_run_under_its_heading() -> None:
     said = CliRunner().invoke(run, ["--help"]).output
     headings = ["Which cases:", "The share:", "A target with a guest:", "A server or device of yours:", "The run:"]
     assert [line for line in said.splitlines() if line in headings] == headings
-    for name in ("--security-model", "--link", "--export", "--address", "--aname", "--guest", "--jobs", "--control"):
+    for name in ("--security-model", "--link", "--export", "--address", "--aname", "--image", "--jobs", "--control"):
         assert f"  {name} " in said
 
 

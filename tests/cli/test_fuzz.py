@@ -49,7 +49,7 @@ NEEDED: dict[str, list[str]] = {
 FOR_OPTION: dict[str, list[str]] = {
     "run --qemu": ["qemu"],
     "run --qemu-arg": ["qemu"],
-    "run --guest": ["qemu"],
+    "run --image": ["qemu"],
     "run --security-model": ["qemu"],
     "run --mount": ["local"],
     "run --mounts": ["local"],
@@ -66,7 +66,7 @@ SLOW = {
     "guest boot --qemu-arg",
     "run --qemu-arg",
     "profile check 0",
-    "run --guest",
+    "run --image",
     "soak run --image",
     "soak run --qemu",
 }

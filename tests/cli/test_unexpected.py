@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from assay9 import refusal
-from conformance.sut import spec
+from conformance.sut import load
 from tests.cli.conftest import Command
 
 
@@ -32,7 +32,7 @@ def test_an_unexpected_error_is_one_line_and_a_file(
     def fails() -> list[str]:
         raise error
 
-    monkeypatch.setattr(spec, "names", fails)
+    monkeypatch.setattr(load, "names", fails)
     monkeypatch.setattr(refusal, "tempfile", SimpleNamespace(gettempdir=lambda: str(tmp_path)))
     seen = assay9("targets")
     assert seen.status == 3
@@ -55,7 +55,7 @@ def test_an_unexpected_error_in_a_thread_is_one_line_too(
         return []
 
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # given back afterwards
-    monkeypatch.setattr(spec, "names", names)
+    monkeypatch.setattr(load, "names", names)
     monkeypatch.setattr(refusal, "tempfile", SimpleNamespace(gettempdir=lambda: str(tmp_path)))
     seen = assay9("targets")
     assert "ValueError: in a thread; the details are in " in seen.one_line()
@@ -67,7 +67,7 @@ def test_where_no_details_can_be_kept_the_line_says_so(
     def fails() -> list[str]:
         raise ValueError("x")
 
-    monkeypatch.setattr(spec, "names", fails)
+    monkeypatch.setattr(load, "names", fails)
     monkeypatch.setattr(refusal, "tempfile", SimpleNamespace(gettempdir=lambda: "/proc/nowhere"))
     monkeypatch.chdir("/proc")
     assert "its details could not be kept" in assay9("targets").one_line()

@@ -11,13 +11,13 @@ from conformance.case import Case
 from conformance.checks import equal, fields
 from conformance.errors import UsageError
 from conformance.run.mounted import Runner
-from conformance.sut import kinds
 from conformance.sut.local.deployment import LocalDeployment
+from conformance.sut.local.tables import LocalTarget
 from conformance.sut.no_outside import Nowhere
-from conformance.sut.spec import Target, load
 from conformance.vfs.mount_options import DEFAULT
 from conformance.vfs.share import Share
 from conformance.vfs.without_outside import only_compares
+from tests.targets import asked
 
 WHY = "a vantage outside: nobody is there"
 
@@ -34,8 +34,8 @@ class Alone(LocalDeployment):
 
 
 def run(tmp_path: Path, body: Any, function: Any = None) -> tuple[str, str, Any]:
-    target = Target(name="alone", kind="local", title="alone")
-    runner = Runner(target, Alone(target, tmp_path, lambda _: None, {}), False, "main")
+    target = LocalTarget(name="alone", kind="local", title="alone")
+    runner = Runner(target, Alone(target, tmp_path, lambda _: None), False, "main")
     runner.deployment.start()
     case = Case(
         id="X-001",
@@ -131,8 +131,12 @@ def test_helpers_of_the_case_library_are_looked_into() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [({"image": "debian11"}, "--guest means nothing"), ({"packages": []}, "cannot be soaked")]
+    ("options", "said"),
+    [
+        ({"image": "debian11"}, "--image means nothing here: target v86 has no guest to choose"),
+        ({"qemu": "x"}, "runs no QEMU"),
+    ],
 )
 def test_options_that_mean_nothing_under_v86_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        kinds.check(load("v86"), options)
+        asked("v86", **options)

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from conformance.errors import UsageError
-from conformance.sut import kinds
+from conformance.sut.asked import check
 from conformance.sut.backends import Backends
-from conformance.sut.layers import default_layers
-from conformance.sut.spec import load
-from conformance.sut.transport_choice import links_of
+from conformance.sut.layers import default_layers, links_of
+from conformance.sut.load import load
+from conformance.sut.uml.tables import UmlTarget
+from tests.targets import asked, loaded
 
 
 def target(directory: Path, text: str) -> str:
@@ -31,13 +32,15 @@ def target(directory: Path, text: str) -> str:
 )
 def test_a_server_table_that_names_no_back_end_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        Backends(load(target(tmp_path, text)), tmp_path, tmp_path, [tmp_path] * 4)
+        load(target(tmp_path, text))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="back ends run contained, which needs root")
 def test_any_back_end_can_be_named_by_its_command(tmp_path: Path) -> None:
     text = '[server]\nprogram = "mine"\ncommand = ["mine", "--dir={export}", "{socket}", "{tag}"]\n'
-    made = Backends(load(target(tmp_path, text)), tmp_path, tmp_path, [tmp_path / str(n) for n in range(4)])
+    made = Backends(
+        loaded(target(tmp_path, text), UmlTarget).server, tmp_path, tmp_path, [tmp_path / str(n) for n in range(4)]
+    )
     try:
         assert made._command(2) == ["mine", f"--dir={tmp_path}/2", str(made.sockets[2]), "share2"]
         assert made.version == "" and made.title.startswith("mine ")
@@ -51,7 +54,7 @@ def test_any_back_end_can_be_named_by_its_command(tmp_path: Path) -> None:
 def test_without_root_it_is_refused_and_says_why(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(UsageError, match="needs root: a server under test runs contained"):
-        kinds.check(load(name), {})
+        check(asked(name))
 
 
 def test_a_back_end_of_its_own_command_is_driven_through_its_mount_alone(tmp_path: Path) -> None:

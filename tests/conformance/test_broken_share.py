@@ -19,11 +19,13 @@ import pytest
 from conformance.case import CASES, case
 from conformance.evidence.record import CaseResult
 from conformance.run.mounted import Runner
+from conformance.sut.load import load
 from conformance.sut.local.deployment import LocalDeployment
-from conformance.sut.spec import load
+from conformance.sut.local.tables import LocalOptions, LocalTarget
 from conformance.vfs.mount_options import DEFAULT
 from conformance.vfs.share import Share
 from guests.agent.link import AgentLink, Reply
+from tests.targets import loaded
 
 LAYER = Path(__file__).with_name("fuse_passthrough.py")
 FAULTS = {
@@ -93,7 +95,9 @@ def run(deployment: LocalDeployment, declared: Any, control_first: bool = True) 
 def through_fuse(tmp_path: Path, declared: Any, fault: str) -> CaseResult:
     """The case's result on a share behind the FUSE layer with that fault."""
     mountpoint = tmp_path / "inside"
-    deployment = LocalDeployment(load("local"), tmp_path, print, {"inside_root": str(mountpoint)})
+    deployment = LocalDeployment(
+        loaded("local", LocalTarget), tmp_path, print, LocalOptions(inside_root=str(mountpoint))
+    )
     with layered(deployment, mountpoint, fault):
         return run(deployment, declared)
 
@@ -144,7 +148,7 @@ class LyingLink(AgentLink):
 def test_an_agent_that_lies_is_caught(
     tmp_path: Path, declared: Any, field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deployment = LocalDeployment(load("local"), tmp_path, print, {})
+    deployment = LocalDeployment(loaded("local", LocalTarget), tmp_path, print)
     start = deployment.start
 
     def start_lying() -> None:

@@ -22,7 +22,7 @@ from conformance.catalogue.library import load_cases
 from conformance.checks import CODES, fields
 from conformance.features import FEATURES
 from conformance.reports.message_matrix import CALL_LAYERS, NEVER_SENT, lines, matrix
-from conformance.sut import spec
+from conformance.sut.load import load, names
 from conformance.vfs.mount_options import DEFAULT, parse
 from conformance.vfs.without_outside import reached
 from protocol.fields import Dialect
@@ -157,10 +157,10 @@ def test_cases_that_make_calls_take_the_share(library: list[Case]) -> None:
             assert "share" in inspect.signature(c.function).parameters, c.id
 
 
-@pytest.mark.parametrize("target", spec.names())
+@pytest.mark.parametrize("target", names())
 def test_known_failures_name_cases(target: str, library: list[Case]) -> None:
     ids = {c.id for c in library}
-    profile = spec.load(target).profile
+    profile = load(target).profile
     named = {name.partition("[")[0] for k in profile.known for name in k.cases}
     assert {name for name in named if not fnmatch.filter(ids, name)} == set()
     assert {lack.feature for lack in profile.lacks} <= set(FEATURES)

@@ -20,11 +20,13 @@ from conformance.catalogue.library import load_cases
 from conformance.checks import fields
 from conformance.evidence.record import CaseResult
 from conformance.run.mounted import Runner
+from conformance.sut.load import load
 from conformance.sut.local.deployment import LocalDeployment
-from conformance.sut.spec import load
+from conformance.sut.local.tables import LocalTarget
 from conformance.vfs.mount_options import parse
 from conformance.vfs.share import Share
 from guests.agent.link import AgentLink, CallError, Reply
+from tests.targets import loaded
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root: most cases have further users")
 
@@ -79,7 +81,7 @@ class LyingLink(AgentLink):
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     load_cases()
-    deployment = LocalDeployment(load("local"), tmp_path_factory.mktemp("local"), print, {})
+    deployment = LocalDeployment(loaded("local", LocalTarget), tmp_path_factory.mktemp("local"), print)
     runner = Runner(load("local"), deployment, False, "main")
     deployment.start()
     yield runner

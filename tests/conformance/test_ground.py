@@ -20,10 +20,12 @@ from conformance.evidence.record import CaseResult
 from conformance.ground import SCRATCH_MB, GroundLost, HostGround, Place
 from conformance.run.mounted import Runner
 from conformance.run.start import start
+from conformance.sut.load import load
 from conformance.sut.local.deployment import LocalDeployment
+from conformance.sut.local.tables import LocalTarget
 from conformance.sut.process import ServerProcess
-from conformance.sut.spec import load
 from conformance.sut.uml.deployment import UmlDeployment
+from conformance.sut.uml.tables import UmlTarget
 from conformance.vfs.share import Share
 from guests.agent.clock import MOST_OFFSET
 from guests.host import endings
@@ -33,6 +35,7 @@ from guests.machines.console import ConsoleWatch
 from guests.machines.qemu.machine import MachineSpec, QemuMachine
 from guests.machines.uml.kernel import find_kernel
 from tests.conformance.ground_cases import Run, harmless, on
+from tests.targets import asked, loaded
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root: mounts, and servers under test are contained")
 
@@ -49,7 +52,7 @@ def is_error_of_ground(seen: CaseResult, words: str) -> bool:
 
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[tuple[Run, LocalDeployment]]:
-    deployment = LocalDeployment(load("local"), tmp_path, print, {})
+    deployment = LocalDeployment(loaded("local", LocalTarget), tmp_path, print)
     deployment.start()
     runner = Runner(load("local"), deployment, control_first=False, worker="main")
     yield on(runner), deployment
@@ -132,7 +135,7 @@ def fill(directory: Path) -> Path:
 
 @needs_root
 def test_a_full_scratch_file_system_is_an_error_and_the_run_goes_on_with_room(small: Path, tmp_path: Path) -> None:
-    deployment = LocalDeployment(load("local"), tmp_path, print, {})
+    deployment = LocalDeployment(loaded("local", LocalTarget), tmp_path, print)
     deployment.start()
     runner = Runner(load("local"), deployment, control_first=False, worker="main")
     run = on(runner)
@@ -157,7 +160,7 @@ def test_a_full_scratch_file_system_is_an_error_and_the_run_goes_on_with_room(sm
 @needs_root
 def test_a_scratch_file_system_without_room_is_told_before_anything_starts(small: Path, tmp_path: Path) -> None:
     filling = fill(small)
-    runner = start(load("local"), tmp_path, lambda _: None, {}, "main", False, "vfs")
+    runner = start(asked("local"), tmp_path, lambda _: None, "main", False, "vfs")
     filling.unlink()
     assert isinstance(runner.broken, GroundLost) and "ASSAY9_SCRATCH" in str(runner.broken)
     assert not list(small.iterdir())
@@ -318,7 +321,7 @@ def marked(function: object) -> object:
 
 @pytest.fixture(scope="module")
 def uml(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, UmlDeployment]]:
-    deployment = UmlDeployment(load("reference-uml"), tmp_path_factory.mktemp("run"), print, {})
+    deployment = UmlDeployment(loaded("reference-uml", UmlTarget), tmp_path_factory.mktemp("run"), print)
     runner = Runner(load("reference-uml"), deployment, control_first=False, worker="main")
     try:
         deployment.start()
@@ -394,7 +397,7 @@ def test_a_damaged_image_is_an_error_not_26_failures_and_is_built_anew(
 
     monkeypatch.setattr("guests.images.store.build", build)
     told: list[str] = []
-    deployment = UmlDeployment(load("reference-uml"), tmp_path, told.append, {})
+    deployment = UmlDeployment(loaded("reference-uml", UmlTarget), tmp_path, told.append)
     runner = Runner(load("reference-uml"), deployment, control_first=False, worker="main")
     run = on(runner)
     root = cache / "images" / image.directory.name / "root.squashfs"

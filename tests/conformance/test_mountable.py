@@ -18,9 +18,11 @@ from conformance.evidence.record import CaseResult
 from conformance.run.mounted import Runner
 from conformance.run.mounting import MOUNTABLE
 from conformance.sut import guest_mount
+from conformance.sut.backend_table import BackendTable
 from conformance.sut.local.deployment import LocalDeployment
-from conformance.sut.spec import load
+from conformance.sut.local.tables import LocalTarget
 from conformance.sut.uml.deployment import UmlDeployment
+from conformance.sut.uml.tables import UmlTarget
 from conformance.vfs.deployment import MountFailed
 from conformance.vfs.mount_options import DEFAULT, MountOptions, parse
 from guests.agent.link import AgentLink, CallHung
@@ -28,6 +30,7 @@ from guests.images.recipe import load_recipe
 from guests.images.store import find_image
 from guests.machines.uml.kernel import find_kernel
 from tests.conformance.ground_cases import declared, harmless
+from tests.targets import loaded
 
 MMAP = parse("cache=mmap")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root: servers under test are contained")
@@ -58,10 +61,10 @@ class Local(LocalDeployment):
 
 @pytest.fixture
 def runner(tmp_path: Path) -> Iterator[tuple[Runner, Local]]:
-    deployment = Local(load("local"), tmp_path, print, {})
+    deployment = Local(loaded("local", LocalTarget), tmp_path, print)
     deployment.attempts = deployment.recovered = 0
     deployment.start()
-    made = Runner(load("local"), deployment, control_first=False, worker="main")
+    made = Runner(loaded("local", LocalTarget), deployment, control_first=False, worker="main")
     yield made, deployment
     made.stop()
 
@@ -168,8 +171,9 @@ def test_a_device_that_cannot_be_mounted(
     program = str(Path(__file__).with_name("mount_faults.py"))
     root = str(Path(__file__).parents[2])
     argv = ["env", f"PYTHONPATH={root}", sys.executable, program, fault, "{export}", "{socket}", "{tag}"]
-    target = load("reference-uml").model_copy(update={"server": {"program": "command", "command": argv}})
-    deployment = UmlDeployment(target, tmp_path, print, {})
+    back_end = BackendTable(program="command", command=tuple(argv))
+    target = loaded("reference-uml", UmlTarget).model_copy(update={"server": back_end})
+    deployment = UmlDeployment(target, tmp_path, print)
     runner = Runner(target, deployment, control_first=False, worker="main")
     try:
         deployment.start()

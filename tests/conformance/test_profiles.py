@@ -12,7 +12,7 @@ from conformance.checks import CODES
 from conformance.errors import Finding, UsageError
 from conformance.profiles import load as profiles
 from conformance.profiles.model import Known, Profile, Setting, compose, matches, version_matches
-from conformance.sut import spec
+from conformance.sut.load import load
 
 FOUND = Finding("size of 'f': 14, expected 10", "field:size", {"what": "size of 'f'", "seen": "14", "expected": "10"})
 
@@ -162,11 +162,11 @@ class TestComponents:
             assert {known.component for known in component.profile.known} <= {name}
 
     def test_a_target_has_what_its_components_declare(self) -> None:
-        target = spec.load("qemu")
+        target = load("qemu")
         assert {known.component for known in target.profile.known} == {"qemu-device", "linux-client"}
         assert {known.owner for known in target.profile.known if known.component == "linux-client"} == {"client"}
         assert {known.version_of for known in target.profile.known if known.component == "linux-client"} == {"kernel"}
-        assert spec.load("qemu-next").profile == target.profile
+        assert load("qemu-next").profile == target.profile
 
     def test_one_s_own_target_names_components_and_adds_to_them(self, tmp_path: Path) -> None:
         (tmp_path / "mine.toml").write_text(
@@ -176,7 +176,7 @@ class TestComponents:
         (tmp_path / "device.toml").write_text(
             'title = "mine"\nowner = "device"\n[[profile.lacks]]\nfeature = "xattr"\nerrno = ["EPERM"]\nreason = "r"\n'
         )
-        profile = spec.load(str(tmp_path / "mine.toml")).profile
+        profile = load(str(tmp_path / "mine.toml")).profile
         assert profile.lacks[0].feature == "xattr" and profile.known[0].component == "mine"
         assert [known.component for known in profile.known[1:]] == ["linux-client"] * (len(profile.known) - 1)
 
@@ -200,7 +200,7 @@ class TestComponents:
         (tmp_path / "d.toml").write_text(device)
         (tmp_path / "mine.toml").write_text(f'kind = "qemu"\ntitle = "mine"\ncomponents = {components}\n')
         with pytest.raises(UsageError) as e:
-            spec.load(str(tmp_path / "mine.toml"))
+            load(str(tmp_path / "mine.toml"))
         assert said in str(e.value) and "\n" not in str(e.value)
 
     def test_a_dialect_that_one_component_lacks_is_lacking(self) -> None:

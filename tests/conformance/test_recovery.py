@@ -10,23 +10,26 @@ from pathlib import Path
 
 import pytest
 
+from conformance.run import start as starting
 from conformance.run.mounted import Runner
-from conformance.run.start import start as start_runner
+from conformance.sut.load import load
 from conformance.sut.local.deployment import LocalDeployment
+from conformance.sut.local.tables import LocalTarget
 from conformance.sut.qemu.deployment import QemuDeployment
-from conformance.sut.spec import load
+from conformance.sut.qemu.tables import QemuTarget
 from conformance.sut.uml import deployment as uml
 from conformance.vfs.share import Share
 from guests.agent.link import CallHung
 from guests.errors import InfrastructureError
 from guests.machines.qemu import private as private_qemu
 from tests.conformance.ground_cases import Run, harmless, on
+from tests.targets import asked, loaded
 from tests.waiting import PATIENT
 
 
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[Run]:
-    deployment = LocalDeployment(load("local"), tmp_path, print, {})
+    deployment = LocalDeployment(loaded("local", LocalTarget), tmp_path, print)
     deployment.start()
     runner = Runner(load("local"), deployment, control_first=False, worker="main")
     yield on(runner)
@@ -63,7 +66,7 @@ def test_a_process_that_dies_is_a_finding(local: Run, before: bool) -> None:
 
 @pytest.fixture(scope="module")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, QemuDeployment]]:
-    deployment = QemuDeployment(load("qemu"), tmp_path_factory.mktemp("run"), print, {})
+    deployment = QemuDeployment(loaded("qemu", QemuTarget), tmp_path_factory.mktemp("run"), print)
     runner = Runner(load("qemu"), deployment, control_first=False, worker="main")
     try:
         deployment.start()
@@ -170,7 +173,7 @@ def test_a_target_that_fails_halfway_up_leaves_nothing_and_ends_the_run(
     monkeypatch.setenv("ASSAY9_SCRATCH", str(tmp_path))  # its stop is another, and removes nothing
     monkeypatch.setattr(LocalDeployment, "start", start)
     monkeypatch.setattr(LocalDeployment, "stop", stop)
-    runner = start_runner(load("local"), tmp_path, lambda _: None, {}, "main", False, "vfs")
+    runner = starting.start(asked("local"), tmp_path, lambda _: None, "main", False, "vfs")
     assert stopped and runner.broken is not None
     assert f"local did not start: {type(raised).__name__}: {raised}" in str(runner.broken)
 
@@ -186,7 +189,7 @@ def test_no_room_for_the_memory_of_a_guest_is_told_once_and_leaves_nothing(
     scratch.mkdir()
     monkeypatch.setenv("ASSAY9_SCRATCH", str(scratch))
     monkeypatch.setattr(uml, "memory_root", no_room)
-    runner = start_runner(load("reference-uml"), tmp_path, lambda _: None, {}, "main", False, "vfs")
+    runner = starting.start(asked("reference-uml"), tmp_path, lambda _: None, "main", False, "vfs")
     assert "/dev/shm has 1 MB free" in str(runner.broken)
     assert not list(scratch.iterdir())
 
@@ -201,7 +204,7 @@ def test_a_hypervisor_that_cannot_be_had_is_told_once_and_leaves_nothing(
     scratch.mkdir()
     monkeypatch.setenv("ASSAY9_SCRATCH", str(scratch))
     monkeypatch.setattr(private_qemu, "ensure_private_qemu", no_network)
-    runner = start_runner(load("qemu-next"), tmp_path, lambda _: None, {}, "main", False, "vfs")
+    runner = starting.start(asked("qemu-next"), tmp_path, lambda _: None, "main", False, "vfs")
     assert str(runner.broken) == "mmdebstrap trixie failed — check the network"
     assert not list(scratch.iterdir())
     runner.stop()

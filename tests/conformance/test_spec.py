@@ -8,7 +8,8 @@ import pytest
 
 from conformance.errors import UsageError
 from conformance.features import FEATURES
-from conformance.sut.spec import Target, load, names
+from conformance.sut.load import load, names
+from conformance.sut.spec import Target
 
 GOOD = 'kind = "qemu"\ntitle = "a target"\n'
 KNOWN = '[[profile.known]]\ncase = "MODE-001"\nreason = "r"\nlink = "l"\nfinding = "errno"\n'

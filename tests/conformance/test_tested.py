@@ -14,8 +14,8 @@ import pytest
 from conformance.errors import Undrivable
 from conformance.evidence.models import Environment
 from conformance.run.tested import exported, job_url, program_of, programs
+from conformance.sut.load import files_of
 from conformance.sut.no_outside import Nowhere
-from conformance.sut.spec import files_of
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from conformance.errors import InfrastructureError
-from conformance.sut import kinds
+from conformance.sut.local.kind import Local
 
 _WANTED = [part.partition(":")[::2] for part in os.environ.get("A9_SABOTAGE", "").split()]
 
@@ -81,7 +81,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         def broken(*_: object) -> None:
             raise InfrastructureError("no guest for you", "buy one")
 
-        kinds.deployment = broken  # type: ignore[assignment]
+        Local.deployment = broken  # type: ignore[assignment]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -30,7 +30,7 @@ SOAK = ["soak", "local", "--workload", "tree", "--iterations", "1000"]
         (SOAK, "sqlite3.connect journal", INT, False),
         (SOAK, "subprocess.Popen unshare", TERM, True),
         (RUN, "import pytest", INT, False),
-        (RUN, "import conformance.sut.kinds", TERM, True),
+        (RUN, "import conformance.run.start", TERM, True),
         (RUN, "open environment.json", INT, False),
         (RUN, "open cases-main.jsonl", HUP, True),
         (RUN, "open record.json", INT, True),

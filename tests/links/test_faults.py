@@ -16,6 +16,7 @@ from conformance.errors import Finding, Undrivable
 from conformance.ground import HostGround
 from conformance.raw.ring import Ring
 from conformance.run.ring import RingSession
+from conformance.sut.servers.tables import ClientTable
 from conformance.transports.virtqueue import RingLink
 from guests.host.endings import OutOfMemory
 from tests.links.model import TAG, ModelDevice
@@ -73,10 +74,8 @@ class _Session(RingSession):
     """A session on the model, without a run's directory."""
 
     def __init__(self, model: ModelDevice) -> None:
-        from conformance.sut.servers.spec import ServerSpec  # noqa: PLC0415
-
         self.server = cast(Any, _Server(model))
-        self.spec = ServerSpec(program="external")
+        self.spec = ClientTable()
         self.capabilities = RingLink.capabilities
         self.missing = {}
         self._works = False

@@ -13,11 +13,18 @@ import pytest
 from conformance.errors import InfrastructureError, SuiteError, UsageError
 from conformance.raw.operations import Client
 from conformance.raw.server import Server
-from conformance.sut.servers.make import check, make
-from conformance.sut.servers.spec import ServerSpec
-from conformance.sut.servers.vhost_user import ReferenceDevice
-from conformance.sut.spec import load
-from conformance.sut.transport_choice import chosen_link, links_of, reached
+from conformance.run.wire import maker
+from conformance.sut.asked import check
+from conformance.sut.layers import chosen_link, links_of
+from conformance.sut.load import load
+from conformance.sut.qemu.deployment import QemuDeployment
+from conformance.sut.qemu.guest_pci import GuestServer
+from conformance.sut.qemu.qtest import QtestServer
+from conformance.sut.qemu.tables import QemuTarget
+from conformance.sut.qemu_vhost_user.qtest import ReferenceInQemu
+from conformance.sut.servers.front_ends import reference_device
+from conformance.sut.servers.tables import VhostUserTable
+from conformance.sut.servers.vhost_user import ReferenceDevice, VhostUserServer
 from conformance.transports.base import LinkClosed, LinkTimeout
 from conformance.transports.virtqueue import RingLink
 from conformance.virtio import guest_pci_payload as guest_side
@@ -30,6 +37,7 @@ from protocol.constants import GETATTR_BASIC
 from protocol.messages import Rgetattr, Tgetattr
 from protocol.virtqueue import Feature
 from tests.links.model import ModelDevice
+from tests.targets import asked, loaded
 from tests.waiting import PATIENT
 
 
@@ -45,9 +53,9 @@ def talks(server: Server) -> None:
         client.close()
 
 
-@pytest.mark.parametrize("options", [{}, {"legacy": True}], ids=["modern", "legacy"])
-def test_qemu_over_qtest(tmp_path: Path, options: dict[str, bool]) -> None:
-    server = make(ServerSpec(program="qtest", options=dict(options)), tmp_path)
+@pytest.mark.parametrize("legacy", [False, True], ids=["modern", "legacy"])
+def test_qemu_over_qtest(tmp_path: Path, legacy: bool) -> None:
+    server = QtestServer(tmp_path, legacy=legacy)
     server.start()
     try:
         talks(server)
@@ -58,8 +66,7 @@ def test_qemu_over_qtest(tmp_path: Path, options: dict[str, bool]) -> None:
 
 
 def test_notifications_in_messages(tmp_path: Path) -> None:
-    spec = ServerSpec(program="reference", transport="vhost-user", options={"inband": True})
-    server = ReferenceDevice(spec, tmp_path)
+    server = reference_device("vhost-user-inband", (), tmp_path)
     server.start()
     try:
         talks(server)
@@ -77,8 +84,7 @@ def test_notifications_in_messages(tmp_path: Path) -> None:
 
 
 def test_a_driver_from_before_virtio_1(tmp_path: Path) -> None:
-    spec = ServerSpec(program="reference", transport="vhost-user", options={"legacy": True})
-    server = ReferenceDevice(spec, tmp_path)
+    server = reference_device("vhost-user-legacy", (), tmp_path)
     server.start()
     try:
         talks(server)
@@ -150,19 +156,19 @@ def test_lines_into_a_guest() -> None:
     assert len(guest_side.packed(b"\xa5" * (1 << 20))) < 8192
 
 
-def test_links_of_targets() -> None:
+def test_links_of_targets(tmp_path: Path) -> None:
     assert links_of(load("qemu"))[0] == "qtest"
     assert chosen_link(load("reference"), "vhost-user") == "vhost-user"
-    assert reached(load("qemu"), {"link": "guest-pci"}).server["program"] == "guest-pci"
-    assert reached(load("qemu"), {"link": "qtest-legacy"}).server["options"]["legacy"]
-    assert reached(load("reference-qemu"), {}).server["program"] == "reference-in-qemu"
-    assert reached(load("reference-uml"), {}).server["transport"] == "vhost-user"
+    assert isinstance(maker(asked("qemu", ("wire",), link="guest-pci"), "wire")(tmp_path), GuestServer)
+    legacy = maker(asked("qemu", ("wire",), link="qtest-legacy"), "wire")(tmp_path)
+    assert isinstance(legacy, QtestServer) and legacy.legacy
+    assert isinstance(maker(asked("reference-uml", ("wire",)), "wire")(tmp_path), ReferenceDevice)
     with pytest.raises(UsageError, match="did you mean 'qtest'"):
         chosen_link(load("qemu"), "qtst")
     with pytest.raises(UsageError, match="raw frames do not reach it"):
-        reached(load("local"), {})
+        maker(asked("local"), "wire")
     with pytest.raises(UsageError, match="--address PATH"):
-        make(ServerSpec(program="vhost-user"), Path())
+        VhostUserServer(VhostUserTable(program="vhost-user"))
 
 
 @pytest.mark.parametrize(
@@ -202,19 +208,19 @@ def test_a_back_end_that_lies(tmp_path: Path, says: bytes | None, seen: str) -> 
 
 def test_addresses_without_a_back_end(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing is there"):
-        check(ServerSpec(program="vhost-user", address=str(tmp_path / "nothing")))
+        check(asked("vhost-user", ("wire",), address=str(tmp_path / "nothing")))
     (tmp_path / "file").touch()
     with pytest.raises(InfrastructureError, match="no vhost-user back end answers at"):
-        check(ServerSpec(program="vhost-user", address=str(tmp_path / "file")))
+        check(asked("vhost-user", ("wire",), address=str(tmp_path / "file")))
 
 
 @pytest.mark.guest
 def test_the_reference_device_in_qemu(tmp_path: Path) -> None:
-    server = make(ServerSpec(program="reference-in-qemu", options={"qemu": "qemu11"}), tmp_path)
+    server = ReferenceInQemu(tmp_path, reference_device("vhost-user", (), tmp_path))
     server.start()
     try:
         talks(server)
-        assert server.pid() != server.process.pid  # type: ignore[attr-defined]
+        assert server.process is not None and server.pid() != server.process.pid
     finally:
         server.stop()
     assert server.death() is not None
@@ -223,9 +229,7 @@ def test_the_reference_device_in_qemu(tmp_path: Path) -> None:
 @pytest.mark.guest
 def test_a_guest_gets_its_device_back(tmp_path: Path) -> None:
     """As often as ASSAY9_GIVE_BACKS says; every fourth time over SSH."""
-    from conformance.sut.servers.guest_pci import GuestServer  # noqa: PLC0415
-
-    server = GuestServer(ServerSpec(program="guest-pci"), tmp_path)
+    server = GuestServer(lambda: QemuDeployment(loaded("qemu", QemuTarget), tmp_path, print))
     server.start()
     try:
         talks(server)

@@ -14,11 +14,11 @@ import conformance.cases.wire
 from conformance.case import CASES
 from conformance.evidence.record import CaseResult
 from conformance.run.wire import WireRunner
-from conformance.sut.servers.make import make
-from conformance.sut.servers.spec import ServerSpec
-from conformance.sut.spec import Target
+from conformance.sut.servers.programs import ReferenceServer
+from conformance.sut.servers.tables import ReferenceTable
 from tests.mutants.faults import FAULTS, Caught
 from tests.mutants.proxy import Fault, Proxy
+from tests.targets import served
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="servers under test are contained, which takes root")
 
@@ -32,7 +32,7 @@ class Bench:
         for path in WIRE_CASES.glob("test_*.py"):
             importlib.import_module(f"conformance.cases.wire.{path.stem}")
         self.directory = directory
-        self.server = make(ServerSpec(program="reference"), directory)
+        self.server = ReferenceServer(ReferenceTable(), directory)
         self.server.start()
 
     def run(self, fault: type[Fault], caught: Caught) -> CaseResult:
@@ -41,10 +41,9 @@ class Bench:
         address.unlink(missing_ok=True)
         export = self.server.export
         assert export is not None
-        proxy = Proxy(fault, self.server.socket_path, address, export)  # type: ignore[attr-defined]
-        spec = {"program": "external", "address": str(address), "export": str(self.server.export)}
-        target = Target(name="mutant", kind="server", title=fault.__name__, server=spec)
-        runner = WireRunner(target, self.directory, {}, "main")
+        proxy = Proxy(fault, self.server.socket_path, address, export)
+        asked = served(fault.__name__, program="external", address=str(address), export=str(self.server.export))
+        runner = WireRunner(asked, self.directory, "main")
         # The server behind the proxy is ours and contained: cases may tempt it with what lies beside its export.
         runner.session.base = export.parent
         runner.session.server.pid = self.server.pid  # type: ignore[method-assign]

@@ -70,7 +70,7 @@ def plan(*faults: str, options: dict[str, Any] | None = None, workload: str = "t
     """A run on target `local` through the wrong server with those faults."""
     return Plan(
         target="local",
-        target_options={"through": [sys.executable, str(SERVER), *faults]},
+        options={"through": [sys.executable, str(SERVER), *faults]},
         jobs=jobs_of([workload], 1, {workload: options or {}}),
         **{"seed": 1, "sample_seconds": 0.5, **more},
     )

@@ -15,6 +15,7 @@ from unittest import mock
 import pytest
 
 from conformance.errors import UsageError
+from conformance.sut.registry import kinds
 from soak import faults
 from soak import journal as journals
 from soak.faults.host import Busy, Pause
@@ -237,14 +238,15 @@ def test_a_fault_whose_call_fails_is_undone_and_a_finding(
     ("name", "kind", "root", "said"),
     [
         ("pauze", "qemu", True, "did you mean 'pause'"),
-        ("power-cut", "local", True, "needs a guest"),
+        ("power-cut", "local", True, "needs a guest that can be killed"),
+        ("full", "uml", True, "needs an export with a file system of its own, and a target of kind uml has none"),
         ("full", "qemu", False, "needs root"),
         ("xyz", "qemu", True, "use one of busy"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(name: str, kind: str, root: bool, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        faults.check([name], kind, root)
+        faults.check([name], kinds()[kind], root)
 
 
 @needs_fuse

@@ -18,8 +18,8 @@ from conformance.raw.client import NoReply
 from conformance.raw.wire import Wire
 from conformance.run.session import WireSession
 from conformance.run.wire import WireRunner
-from conformance.sut.spec import Target
 from tests.mutants.proxy import Proxy
+from tests.targets import served
 from tests.wire.test_survival import case_of
 from tests.wire.wrong_server import HoldsALock
 
@@ -37,12 +37,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def begin(fault: str = "Right", profile: Profile | None = None, **server: object) -> WireRunner:
         command = {"program": "command", "arguments": [sys.executable, str(WRONG), fault, "{unix}", "{export}"]}
-        target = Target(
-            name="wrong", kind="server", title=fault, server=server or command, profile=profile or Profile()
-        )
         directory = tmp_path / str(len(made))
         directory.mkdir()
-        runner = WireRunner(target, directory, {}, "main")
+        runner = WireRunner(served(fault, profile, **(server or command)), directory, "main")
         made.append(runner)
         runner.start()
         assert runner.broken is None, runner.broken

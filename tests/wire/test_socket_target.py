@@ -16,11 +16,10 @@ import pytest
 from conformance.errors import InfrastructureError, UsageError
 from conformance.raw.wire import Wire
 from conformance.run.wire import WireRunner
-from conformance.sut.servers.make import check as check_server
-from conformance.sut.servers.spec import parse
-from conformance.sut.spec import load
+from conformance.sut.asked import check as check_asked
 from protocol.codec import decode, frame
 from protocol.messages import Rversion
+from tests.targets import asked
 from tests.wire.test_survival import case_of
 
 
@@ -44,7 +43,7 @@ def answering(address: Path, reply: Callable[[bytes], bytes]) -> Iterator[None]:
 
 
 def check(target: str = "socket", **options: str) -> None:
-    check_server(parse(load(target).server).for_user(options))
+    check_asked(asked(target, ("wire",), **options))
 
 
 def test_no_address() -> None:
@@ -80,7 +79,7 @@ def test_an_export_that_is_none(tmp_path: Path) -> None:
 
 
 def test_address_for_another_target() -> None:
-    with pytest.raises(UsageError, match="--address has no meaning"):
+    with pytest.raises(UsageError, match="--address means nothing here: target reference is started by"):
         check("reference", address="127.0.0.1:5640")
 
 
@@ -141,7 +140,7 @@ def test_what_cannot_be_looked_at_is_undrivable(served: tuple[str, Path], tmp_pa
     def asks(wire: Wire) -> None:
         wire.client.getattr(wire.root)
 
-    runner = WireRunner(load("socket"), tmp_path, {"address": served[0]}, "main")
+    runner = WireRunner(asked("socket", ("wire",), address=served[0]), tmp_path, "main")
     runner.start()
     said = {f: runner.run_item(case_of(f), "", f, {"wire": None})[0] for f in (looks, asks)}
     runner.stop()
@@ -195,4 +194,4 @@ def test_a_command_that_does_not_come_up_says_its_last_words(tmp_path: Path) -> 
     target = command_target(tmp_path, "raw")
     (tmp_path / "server.py").write_text("raise SystemExit('cannot listen there')\n")
     with pytest.raises(InfrastructureError, match="cannot listen there"):
-        check_server(parse(load(str(target)).server))
+        check(str(target))

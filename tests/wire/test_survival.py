@@ -18,8 +18,8 @@ from conformance.errors import Finding
 from conformance.evidence.record import CaseResult
 from conformance.raw.wire import Wire
 from conformance.run.wire import WireRunner
-from conformance.sut.spec import Target
 from guests.host.endings import OutOfMemory
+from tests.targets import served
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="servers under test are contained, which takes root")
 
@@ -68,13 +68,8 @@ def case_of(function: Callable[[Wire], None]) -> Case:
 
 @pytest.fixture
 def runner(tmp_path: Path) -> Iterator[WireRunner]:
-    target = Target(
-        name="fake",
-        kind="server",
-        title="dies and hangs",
-        server={"program": "command", "arguments": [sys.executable, str(FAKE), "{unix}"]},
-    )
-    made = WireRunner(target, tmp_path, {}, "main")
+    asked = served("dies and hangs", program="command", arguments=[sys.executable, str(FAKE), "{unix}"])
+    made = WireRunner(asked, tmp_path, "main")
     made.start()
     assert made.broken is None, made.broken
     yield made

@@ -58,7 +58,7 @@ def mounted(share: Share, options: str = "", flags: int = 0) -> Iterator[str]:
 
 def road_to(share: Share) -> tuple[str, str]:
     """Source and options by which the second share is mounted."""
-    source, transport = share.road(1)
+    source, transport = share.source(1)
     return source, f"{transport},version=9p2000.L"
 
 
@@ -94,7 +94,7 @@ def test_mount_and_umount(share: Share) -> None:
     root's fid is clunked at the end."""
     with mounted(share, "cache=none") as export:
         line = line_of_mount(share) or ["", "", "", ""]
-        equal("source and type of the mount in /proc/mounts", (line[0], line[2]), (share.road(1)[0], "9p"))
+        equal("source and type of the mount in /proc/mounts", (line[0], line[2]), (share.source(1)[0], "9p"))
         share.inside.mkdir(f"{WHERE}/scratch")
         share.inside.create(f"{WHERE}/scratch/fred", b"abc")
         equal("content outside", share.outside.slurp(f"{export}/scratch/fred"), b"abc", code="content")
@@ -133,7 +133,7 @@ def test_message_sizes(share: Share, msize: int) -> None:
         line = line_of_mount(share) or ["", "", "", ""]
         shown = next((int(o.split("=")[1]) for o in line[3].split(",") if o.startswith("msize=")), None)
         if shown is not None:
-            equal("msize in /proc/mounts", shown, min(msize, 512_000) if share.road(1)[0] == TAG else msize)
+            equal("msize in /proc/mounts", shown, min(msize, 512_000) if share.source(1)[0] == TAG else msize)
         share.inside.mkdir(f"{WHERE}/scratch")
         fd = share.inside.open(f"{WHERE}/scratch/fred", os.O_RDWR | os.O_CREAT)
         share.inside.write_pattern(fd, 300_000, seed=3, chunk=300_000)

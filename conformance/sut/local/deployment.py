@@ -18,8 +18,8 @@ from typing import Any
 from conformance.errors import InfrastructureError, Undrivable
 from conformance.features import FEATURES
 from conformance.ground import GroundLost, HostGround, ended_by_another, results_place, scratch_place
+from conformance.sut.local.tables import LocalOptions, LocalTarget
 from conformance.sut.scratch import Scratch
-from conformance.sut.spec import Target
 from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Device, Place, Progress
 from conformance.vfs.mount_options import MountOptions
@@ -31,12 +31,20 @@ from guests.host.processes import dying_with_parent, end, reap
 class LocalDeployment:
     """Inside and outside are two agents of this host on one directory."""
 
-    def __init__(self, target: Target, run_dir: Path, progress: Progress, options: dict[str, Any]) -> None:
+    guest_mb = 0
+
+    def __init__(
+        self,
+        target: LocalTarget,
+        run_dir: Path,
+        progress: Progress,
+        options: LocalOptions = LocalOptions(),  # noqa: B008 - frozen
+    ) -> None:
         self.target, self.run_dir = target, run_dir
         self._scratch = Scratch()
         self._base = self._scratch.path
         self.outside_root = str(self._base / "export")
-        self.inside_root = str(options.get("inside_root") or self.outside_root)
+        self.inside_root = options.inside_root or self.outside_root
         self.control_root = str(self._base / "control")
         root = {"host-root", "guest-root", "passthrough-ownership", "mount-namespace"} if os.geteuid() == 0 else set()
         self.features = frozenset(root | set(target.profile.features))
@@ -46,7 +54,7 @@ class LocalDeployment:
         self._links: list[AgentLink] = []
         self._channels: dict[str, LocalChannel] = {}
         self._ground = HostGround([scratch_place(self._scratch.path), results_place(run_dir)])
-        self._through: tuple[str, ...] = tuple(options.get("through", ()))
+        self._through = options.through
         self._server: subprocess.Popen[bytes] | None = None
         if self._through:
             self.inside_root = str(self._base / "mounted")
@@ -101,7 +109,7 @@ class LocalDeployment:
             time.sleep(0.02)
         return ("nsenter", f"--mount=/proc/{self._server.pid}/ns/mnt", "--")
 
-    def road(self, number: int) -> tuple[str, str]:
+    def source(self, number: int) -> tuple[str, str]:
         """See Deployment."""
         raise Undrivable(FEATURES["four-shares"])
 
@@ -128,6 +136,14 @@ class LocalDeployment:
     def processes(self) -> dict[str, int]:
         """See Deployment."""
         return {"device": self._server.pid} if self._server is not None else {}
+
+    def outside_here(self) -> Path:
+        """See Deployment."""
+        return Path(self.outside_root)
+
+    def logs(self) -> dict[str, Path]:
+        """See Deployment."""
+        return {}
 
     def mark(self) -> Any:
         """See Deployment."""

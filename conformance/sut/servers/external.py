@@ -5,13 +5,12 @@ Rule of this module: it is never started nor ended from here.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.ground import GroundLost
 from conformance.sut.servers.greeting import check_greeting
-from conformance.sut.servers.spec import ServerSpec
+from conformance.sut.servers.tables import ExternalTable
 from conformance.transports.base import Link
 from conformance.transports.socket import SocketLink, connect_tcp, connect_unix
 from guests.host.endings import OutOfMemory
@@ -22,13 +21,13 @@ class ExternalServer:
 
     capabilities = SocketLink.capabilities
 
-    def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
+    def __init__(self, spec: ExternalTable, run_dir: Path) -> None:
         if not spec.address:
             raise UsageError("say where the server listens: --address HOST:PORT, or a unix socket's path")
         self.spec = spec
         self.name = f"socket {spec.address}"
         self.export = Path(spec.export).resolve() if spec.export else None
-        self.aname = os.fsencode(spec.aname.format(export=self.export or ""))
+        self.aname = spec.attached(self.export)
 
     def start(self) -> None:
         """See Server."""

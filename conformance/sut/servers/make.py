@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.raw.server import Server
@@ -20,77 +21,83 @@ from conformance.sut.servers.programs import (
     P9ufsServer,
     ReferenceServer,
 )
-from conformance.sut.servers.qtest import QtestServer
-from conformance.sut.servers.spec import ServerSpec
-from conformance.sut.servers.vhost_user import ReferenceDevice, ReferenceInQemu, VhostUserServer
+from conformance.sut.servers.tables import (
+    ClientTable,
+    CommandTable,
+    CrosvmTable,
+    DiodTable,
+    ExternalTable,
+    GaneshaTable,
+    P9ufsTable,
+    ReferenceTable,
+    RunningTable,
+    VhostUserTable,
+)
+from conformance.sut.servers.vhost_user import Variant, VhostUserServer
 from guests.words import shown
 
 SOCKET_PATH = 107
 """Bytes of a unix socket's path, at most (sun_path of unix(7) has room for one more, its end)."""
 
 
-def make(spec: ServerSpec, run_dir: Path) -> Server:
+_PROGRAMS: dict[type[ClientTable], Callable[[Any, Path], Server]] = {
+    ReferenceTable: ReferenceServer,
+    DiodTable: DiodServer,
+    GaneshaTable: GaneshaServer,
+    P9ufsTable: P9ufsServer,
+    CrosvmTable: CrosvmServer,
+    CommandTable: CommandServer,
+    ExternalTable: ExternalServer,
+}
+
+
+def make(spec: ClientTable, run_dir: Path, transport: str = "socket") -> Server:
     """The server, not yet started. `run_dir` takes its log, its configuration and its export."""
-    makers: dict[str, Callable[[ServerSpec, Path], Server]] = {
-        "reference": ReferenceServer,
-        "diod": DiodServer,
-        "ganesha": GaneshaServer,
-        "p9ufs": P9ufsServer,
-        "crosvm-p9": CrosvmServer,
-        "command": CommandServer,
-        "external": ExternalServer,
-        "qtest": QtestServer,
-        "reference-in-qemu": ReferenceInQemu,
-        "vhost-user": VhostUserServer,
-    }
-    if spec.program == "guest-pci":
-        from conformance.sut.servers.guest_pci import GuestServer  # noqa: PLC0415 - it needs the targets, which import this
-
-        return GuestServer(spec, run_dir)
-    if spec.program == "reference" and spec.transport == "vhost-user":
-        return ReferenceDevice(spec, run_dir)
-    return makers[spec.program](spec, run_dir)
+    if isinstance(spec, VhostUserTable):
+        return VhostUserServer(spec, Variant.of(transport))
+    return _PROGRAMS[type(spec)](spec, run_dir)
 
 
-def check(spec: ServerSpec) -> None:
+def check(spec: ClientTable) -> None:
     """Refuse, before anything starts, a server that cannot be had.
 
     Raises UsageError where the user did not say enough, InfrastructureError where the program is missing or nobody
-    answers at an external server's address.
+    answers at the address of one that runs already.
     """
-    if spec.export and not Path(spec.export).is_dir():
-        raise UsageError(f"--export {spec.export} is no directory: name what the server exports, or leave it out")
-    if spec.address and spec.program not in ("external", "vhost-user"):
-        raise UsageError(f"--address has no meaning for a server that the suite starts itself ({spec.program})")
-    if spec.address:
-        _check_address(spec)
-    if spec.program == "external":
+    if isinstance(spec, RunningTable):
+        if spec.export and not Path(spec.export).is_dir():
+            raise UsageError(f"--export {spec.export} is no directory: name what the server exports, or leave it out")
+        if spec.address:
+            _check_address(spec)
+    if isinstance(spec, ExternalTable):
         ExternalServer(spec, Path()).check()
-    if spec.program == "vhost-user":
-        VhostUserServer(spec, Path()).check()
-    if spec.program == "command":
+    if isinstance(spec, VhostUserTable):
+        VhostUserServer(spec).check()
+    if isinstance(spec, CommandTable):
         _check_command(spec)
-    program = {"diod": DiodServer, "ganesha": GaneshaServer}.get(spec.program)
+    program = DiodServer if isinstance(spec, DiodTable) else GaneshaServer if isinstance(spec, GaneshaTable) else None
     if program is not None and shutil.which(program.program) is None:
         raise InfrastructureError(f"{program.program} is not installed", program.remedy())
 
 
-def _check_address(spec: ServerSpec) -> None:
+def _check_address(spec: RunningTable) -> None:
     """Refuse what is neither HOST:PORT nor the path of a unix socket. Raises UsageError."""
     address = spec.address
     _, colon, port = address.rpartition(":")
-    if "/" not in address and colon and spec.program == "external":
+    if "/" not in address and colon and isinstance(spec, ExternalTable):
         if not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
             raise UsageError(f"--address {shown(address)}: HOST:PORT has a port from 1 to 65535, {shown(port)} is none")
         return
     if len(os.fsencode(address)) > SOCKET_PATH:
         raise UsageError(f"--address {shown(address)}: the path of a unix socket has at most {SOCKET_PATH} bytes")
     if not Path(address).exists():
-        wanted = "HOST:PORT, or a unix socket's path" if spec.program == "external" else "the path of a unix socket"
+        wanted = (
+            "HOST:PORT, or a unix socket's path" if isinstance(spec, ExternalTable) else "the path of a unix socket"
+        )
         raise UsageError(f"--address {shown(address)}: it does not exist; give {wanted}")
 
 
-def _check_command(spec: ServerSpec) -> None:
+def _check_command(spec: CommandTable) -> None:
     """Start it once, to see that it comes up and speaks 9P2000.L. Raises UsageError or InfrastructureError."""
     scratch = Scratch()
     try:

@@ -11,14 +11,24 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from conformance.errors import InfrastructureError, UsageError
+from conformance.errors import InfrastructureError
 from conformance.ground import GroundLost
 from conformance.sut.process import ServerProcess, free_port
 from conformance.sut.scratch import Scratch
 from conformance.sut.servers.fetched import CROSVM, P9UFS
-from conformance.sut.servers.spec import ServerSpec
+from conformance.sut.servers.tables import (
+    CommandTable,
+    CrosvmTable,
+    DiodTable,
+    GaneshaTable,
+    P9ufsTable,
+    ReferenceTable,
+    StartedTable,
+)
 from conformance.transports.base import Link
 from conformance.transports.socket import SocketLink, connect_tcp, connect_unix
 from guests.host.endings import OutOfMemory
@@ -26,23 +36,28 @@ from guests.host.endings import OutOfMemory
 _START = 20.0
 
 
-class _Started:
+S = TypeVar("S", bound=StartedTable)
+
+
+class _Started(Generic[S]):
     """What all of them have in common: one process, one directory for its files, one address."""
 
+    name = ""
+    """What the server is called."""
     program = ""
+    """What must be installed, empty where nothing must."""
     package = ""
     capabilities = SocketLink.capabilities
     own_network = False
     own_file_system = False
     """The export is a file system that is mounted in the server's mount namespace only."""
 
-    def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
-        self.spec = spec
-        self.name: str = spec.program
+    def __init__(self, spec: S, run_dir: Path) -> None:
+        self.spec: S = spec
         self.run_dir = run_dir
         self.exported = run_dir / "export"
         """The exported directory as the server names it."""
-        self.aname = os.fsencode(spec.aname.format(export=self.exported))
+        self.aname = spec.attached(self.exported)
         self._short: Scratch | None = None
         self.socket_path = ""
         self.port = 0
@@ -152,8 +167,10 @@ class _Started:
         return ""
 
 
-class ReferenceServer(_Started):
+class ReferenceServer(_Started[ReferenceTable]):
     """The project's own server, started as a user would."""
+
+    name = "reference"
 
     def command(self) -> list[str]:
         """See _Started."""
@@ -162,15 +179,13 @@ class ReferenceServer(_Started):
 
     def version(self) -> str:
         """See Server."""
-        from importlib.metadata import version  # noqa: PLC0415
-
-        return version("assay9")
+        return version_of("assay9")
 
 
-class DiodServer(_Started):
+class DiodServer(_Started[DiodTable]):
     """diod of the Debian package: every user is root, no authentication, one export."""
 
-    program, package = "diod", "diod"
+    name, program, package = "diod", "diod", "diod"
 
     def command(self) -> list[str]:
         """See _Started."""
@@ -198,10 +213,10 @@ class DiodServer(_Started):
         return _package_version("diod")
 
 
-class GaneshaServer(_Started):
+class GaneshaServer(_Started[GaneshaTable]):
     """nfs-ganesha's 9P front end over its VFS back end, with a network and an export of its own."""
 
-    program, package = "ganesha.nfsd", "nfs-ganesha nfs-ganesha-vfs"
+    name, program, package = "ganesha", "ganesha.nfsd", "nfs-ganesha nfs-ganesha-vfs"
     own_network = True
     # It opens files by handle, through whatever mount of the file system it meets first: the read-only one of /.
     own_file_system = True
@@ -214,7 +229,7 @@ class GaneshaServer(_Started):
         config.write_text(
             _GANESHA.format(
                 port=self.port,
-                msize=self.spec.options.get("tcp_msize", 1048576),
+                msize=self.spec.tcp_msize,
                 export=self.exported,
                 recovery=recovery,
             )
@@ -236,10 +251,10 @@ class GaneshaServer(_Started):
         return _package_version("nfs-ganesha")
 
 
-class P9ufsServer(_Started):
+class P9ufsServer(_Started[P9ufsTable]):
     """p9ufs of Debian 13: hugelgupf/p9's server of a directory, in Go. It has no unix socket that can be named."""
 
-    program = ""
+    name = "p9ufs"
 
     def start(self) -> None:
         """See Server."""
@@ -255,8 +270,10 @@ class P9ufsServer(_Started):
         return P9UFS.version()
 
 
-class CrosvmServer(_Started):
-    """crosvm's own server as a process; `released = true` among its options: without Debian's patch."""
+class CrosvmServer(_Started[CrosvmTable]):
+    """crosvm's own server as a process; with `released = true` without Debian's patch."""
+
+    name = "crosvm-p9"
 
     def start(self) -> None:
         """See Server."""
@@ -265,7 +282,7 @@ class CrosvmServer(_Started):
 
     def command(self) -> list[str]:
         """See _Started."""
-        program = "crosvm-p9-released" if self.spec.options.get("released") else "crosvm-p9"
+        program = "crosvm-p9-released" if self.spec.released else "crosvm-p9"
         return [*CROSVM.argv(program), str(self.exported), self.socket_path, *self.spec.arguments]
 
     def version(self) -> str:
@@ -273,12 +290,10 @@ class CrosvmServer(_Started):
         return CROSVM.version()
 
 
-class CommandServer(_Started):
+class CommandServer(_Started[CommandTable]):
     """Any server that a target's TOML spells out: started, contained, watched and ended like the others."""
 
-    def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
-        if not spec.arguments:
-            raise UsageError("program 'command' needs arguments: a command line with {unix} or {port}, and {export}")
+    def __init__(self, spec: CommandTable, run_dir: Path) -> None:
         super().__init__(spec, run_dir)
         self.name = Path(spec.arguments[0]).name
         self.program = spec.arguments[0]

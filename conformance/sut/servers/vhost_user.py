@@ -1,30 +1,45 @@
-"""vhost-user back ends as servers: one that somebody else runs, and the reference's own device, alone and in QEMU.
+"""vhost-user back ends as servers: one that somebody else runs, and the reference's own device.
 
 Rule of this module: how a back end is started and reached; the front end is `conformance.virtio.vhost_user`, or QEMU's.
 """
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.ground import GroundLost
+from conformance.sut.servers.devices import TAG, OverRings
 from conformance.sut.servers.programs import ReferenceServer
-from conformance.sut.servers.qtest import MEGABYTES, SLOT, TAG, OverRings, QtestServer
-from conformance.sut.servers.spec import ServerSpec
+from conformance.sut.servers.tables import ReferenceTable, VhostUserTable
 from conformance.transports.virtqueue import RingLink
 from conformance.virtio.device import Device, DeviceGone
 from conformance.virtio.vhost_user import VhostUserDevice
 from guests.host.endings import OutOfMemory
 
 
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What the front end does otherwise than Linux's drivers do."""
+
+    inband: bool = False
+    """Notifications in messages, where the back end offers them."""
+    legacy: bool = False
+    """A driver from before virtio 1."""
+
+    @staticmethod
+    def of(transport: str) -> Variant:
+        """The variant that a transport's name says: vhost-user-inband, vhost-user-legacy."""
+        return Variant(inband=transport.endswith("-inband"), legacy=transport.endswith("-legacy"))
+
+
 class _FrontEnd(OverRings):
     """What has a back end at a socket: one connection, made when it is first wanted and again after it broke."""
 
-    spec: ServerSpec
+    variant: Variant
     tag: bytes | None = None
     _device: VhostUserDevice | None = None
 
@@ -44,10 +59,7 @@ class _FrontEnd(OverRings):
             except DeviceGone:
                 self.hang_up()
         try:
-            told = self.spec.options
-            self._device = VhostUserDevice(
-                self._path(), inband=bool(told.get("inband")), legacy=bool(told.get("legacy"))
-            )
+            self._device = VhostUserDevice(self._path(), inband=self.variant.inband, legacy=self.variant.legacy)
         except (OSError, DeviceGone) as error:
             raise InfrastructureError(
                 f"no vhost-user back end answers at {self._path()}: {error}", "start the device, then run again"
@@ -69,13 +81,13 @@ _served: dict[str, _FrontEnd] = {}
 class VhostUserServer(_FrontEnd):
     """A back end at a socket of the user's; never started nor ended from here."""
 
-    def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
+    def __init__(self, spec: VhostUserTable, variant: Variant = Variant()) -> None:
         if not spec.address:
             raise UsageError("say where the vhost-user back end listens: --address PATH of its unix socket")
-        self.spec = spec
+        self.spec, self.variant = spec, variant
         self.name = f"vhost-user {spec.address}"
         self.export = Path(spec.export).resolve() if spec.export else None
-        self.aname = os.fsencode(spec.aname.format(export=self.export or ""))
+        self.aname = spec.attached(self.export)
 
     def check(self) -> None:
         """Refuse in one line, before a run begins, what is no back end of a 9P device. Raises InfrastructureError."""
@@ -123,8 +135,9 @@ class ReferenceDevice(_FrontEnd, ReferenceServer):
 
     capabilities = RingLink.capabilities
 
-    def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
+    def __init__(self, spec: ReferenceTable, run_dir: Path, variant: Variant = Variant()) -> None:
         ReferenceServer.__init__(self, spec, run_dir)
+        self.variant = variant
         self.name = "reference device"
         self.tag = TAG
 
@@ -163,64 +176,3 @@ class ReferenceDevice(_FrontEnd, ReferenceServer):
     def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
         """See Server."""
         return ReferenceServer.ground_lost(self, memory)
-
-
-_RESET_VECTOR = b"\xf4\xeb\xfd"
-"""hlt, and hlt again: interrupts are off after a reset, so the processor never does anything."""
-_ROM = 1 << 16
-_CONFIG_SIZE = 2 + 32
-
-
-class ReferenceInQemu(QtestServer):
-    """The project's own device as a PCI function of QEMU (vhost-user-test-device-pci, since 11.0), driven over qtest.
-
-    QEMU starts a vhost device only while its machine runs, so that the processor cannot be stopped as it is for
-    QEMU's own device: it runs a ROM that halts it.
-    """
-
-    def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
-        super().__init__(spec, run_dir)
-        self.name = "reference device in QEMU"
-        self._back = ReferenceDevice(spec.model_copy(update={"arguments": []}), run_dir)
-
-    def start(self) -> None:
-        """See Server."""
-        self._back.start()
-        (self.run_dir / "halt.rom").write_bytes(_RESET_VECTOR.rjust(_ROM - 13, b"\xf4").ljust(_ROM, b"\xf4"))
-        super().start()
-
-    def devices(self) -> list[str]:
-        """See QtestServer."""
-        return [
-            "-bios",
-            str(self.run_dir / "halt.rom"),
-            "-machine",
-            "memory-backend=mem",
-            "-object",
-            f"memory-backend-memfd,id=mem,size={MEGABYTES}M,share=on",
-            "-chardev",
-            f"socket,id=back,path={self._back.socket_path}",
-            "-device",
-            f"vhost-user-test-device-pci,virtio-id=9,num_vqs=1,chardev=back,config_size={_CONFIG_SIZE},addr={SLOT:#x}",
-        ]
-
-    def death(self) -> str | None:
-        """See Server."""
-        return self._back.death() or super().death()
-
-    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        """See Server."""
-        return self._back.ground_lost(memory) or super().ground_lost(memory)
-
-    def pid(self) -> int | None:
-        """See Server: the device's process, not QEMU's."""
-        return self._back.pid()
-
-    def stop(self) -> None:
-        """See Server."""
-        super().stop()
-        self._back.stop()
-
-    def version(self) -> str:
-        """See Server."""
-        return self._back.version()

@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from conformance.errors import Undrivable
-from conformance.features import FEATURES
-from conformance.ground import GroundLost, memory_place
+from conformance.ground import memory_place
 from conformance.sut.backends import Backends
+from conformance.sut.guest_tables import GuestOptions
 from conformance.sut.linux_guest import TAGS, GuestDeployment
+from conformance.sut.options import Load
 from conformance.sut.qemu import security_models
-from conformance.sut.spec import Target
+from conformance.sut.uml.tables import UmlTarget
 from conformance.vfs.compare import Comparer
-from conformance.vfs.deployment import Device, Place, Progress
-from conformance.vfs.mount_options import MountOptions
+from conformance.vfs.deployment import Progress
 from guests.host.files import remove_tree
 from guests.host.processes import Running, claim
 from guests.machines.uml.machine import Device as Backend
@@ -32,16 +31,25 @@ from guests.machines.uml.memory import memory_root
 class UmlDeployment(GuestDeployment[UmlMachine]):
     """One guest with four shares, each a back end process of its own."""
 
-    def __init__(self, target: Target, run_dir: Path, progress: Progress, options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        target: UmlTarget,
+        run_dir: Path,
+        progress: Progress,
+        options: GuestOptions = GuestOptions(),  # noqa: B008 - frozen
+        load: Load | None = None,
+    ) -> None:
         super().__init__(target, run_dir, progress)
         self.exports = [self._scratch.path / tag for tag in TAGS]
-        self._backends = Backends(target, self.base, self._scratch.path, self.exports)
+        self._backends = Backends(target.server, self.base, self._scratch.path, self.exports)
+        self._serving = self._backends
+        self.guest_mb = target.machine.memory_mb
         self._memory: Path | None = None
         self._claim: Running | None = None
-        self._root = options.get("image") or target.machine.image
+        self._root = options.image or target.machine.image
         self.image = f"uml-{self._root}"
         """Not the image's name alone: the kernel is another, and known failures are mostly the kernel's."""
-        self._packages = tuple(options.get("packages", ()))
+        self._packages = load.packages if load is not None else ()
         self.version = self._backends.version
         self.inside_root, self.outside_root = self.mount_point(0), str(self.exports[0])
         self.security_model = ""
@@ -55,7 +63,7 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
             path.mkdir(parents=True, exist_ok=True)
             os.chmod(path, 0o755)
         if self._memory is None:
-            self._memory = Path(tempfile.mkdtemp(prefix="assay9-", dir=memory_root(self.target.machine.memory_mb)))
+            self._memory = Path(tempfile.mkdtemp(prefix="assay9-", dir=memory_root(self.guest_mb)))
             self._claim = claim(f"memory-{self._memory.name}", (self._memory,), keep=False)
             self._ground.places += (memory_place(self._memory),)
         self.outside, _ = self._agent_outside(self._memory)
@@ -65,7 +73,7 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
             devices=tuple(Backend(socket) for socket in self._backends.sockets),
             image=self._root,
             extra_packages=self._packages,
-            memory_mb=self.target.machine.memory_mb,
+            memory_mb=self.guest_mb,
             launcher=self.launcher,
             memory_dir=self._memory,
             network=False,
@@ -90,54 +98,15 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
             "access": self.machine.reached_by,
         }
 
-    def beside(self, number: int, options: MountOptions) -> Place:
-        """See Deployment."""
-        line = self._mount(number, options)
-        return Place(
-            label=TAGS[number],
-            deployment=self,
-            inside_root=self.mount_point(number),
-            outside_root=str(self.exports[number]),
-            export=str(self.exports[number]),
-            mount_line=line,
-            comparer=self.comparer,
-            in_second_machine=False,
-        )
-
-    def another(self, device: Device, options: MountOptions) -> Place:
-        """See Deployment."""
-        raise Undrivable(FEATURES["qemu-machine"])
-
-    def discard(self, place: Place) -> None:
-        """See Deployment."""
-
-    def processes(self) -> dict[str, int]:
-        """See Deployment."""
-        guest = self._machine.pid if self._machine is not None else 0
-        return self._backends.processes() | ({"hypervisor": guest} if guest else {})
-
-    def mark(self) -> Any:
-        """See Deployment."""
-        return super().mark(), self._backends.mark()
-
-    def excerpts(self, mark: Any) -> list[tuple[str, str]]:
-        """See Deployment."""
-        return [*super().excerpts(mark[0]), *self._backends.excerpts(mark[1])]
-
-    def _server_death(self) -> str | None:
-        return self._backends.death()
-
     def _restart(self) -> None:
         """A device that died cannot be had back by its guest: both are started anew."""
         self.machine.stop()
         self._backends.start(self.launcher)
         self.machine.start()
 
-    def _servers_lost(self) -> GroundLost | None:
-        return self._backends.ground_lost(self._ground.memory)
-
-    def _end_servers(self) -> None:
-        self._backends.remove()
+    def stop(self) -> None:
+        """See Deployment."""
+        super().stop()
         if self._memory is not None and self._claim is not None:
             remove_tree(self._memory)
             self._claim.file.unlink(missing_ok=True)

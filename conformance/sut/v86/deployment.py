@@ -21,14 +21,14 @@ from typing import Any
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
 from conformance.ground import GroundLost
-from conformance.sut.check import backend_table
+from conformance.sut.backend_table import BackendTable
 from conformance.sut.linux_guest import GuestDeployment
 from conformance.sut.no_outside import Nowhere
 from conformance.sut.process import ServerProcess
 from conformance.sut.qemu import security_models
-from conformance.sut.spec import Target
+from conformance.sut.v86.tables import V86Target
 from conformance.vfs.compare import Comparer
-from conformance.vfs.deployment import Device, Place, Progress
+from conformance.vfs.deployment import Place, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink
 from guests.host import paths
@@ -47,10 +47,14 @@ class V86Deployment(GuestDeployment[V86Machine]):
 
     answer_limit = 20.0  # a guest under v86 is slow, and the processor may be shared
 
-    def __init__(self, target: Target, run_dir: Path, progress: Progress, options: dict[str, Any]) -> None:
+    def __init__(self, target: V86Target, run_dir: Path, progress: Progress) -> None:
         super().__init__(target, run_dir, progress)
         self._export = self._scratch.path / TAG
-        self._server = Server(target, self.base, self._scratch.path, self._export) if target.server else None
+        self._server = (
+            Server(target.server, self.base, self._scratch.path, self._export) if target.server is not None else None
+        )
+        self._serving = self._server
+        self.guest_mb = target.machine.memory_mb
         self.image = "debian12"
         """Its kernel's, by which known failures of Linux's client go; that it is of 32 bits is the target's name."""
         self.version = self._server.version if self._server else VERSION
@@ -79,7 +83,7 @@ class V86Deployment(GuestDeployment[V86Machine]):
             run_dir=self.base,
             server=self._server.socket if self._server else None,
             launcher=self.launcher,
-            memory_mb=self.target.machine.memory_mb,
+            memory_mb=self.guest_mb,
         )
         self._machine = V86Machine(spec, self.progress)
         self._machine.start()
@@ -105,7 +109,7 @@ class V86Deployment(GuestDeployment[V86Machine]):
         """See GuestDeployment: there is one."""
         return MOUNT_POINT
 
-    def road(self, number: int) -> tuple[str, str]:
+    def source(self, number: int) -> tuple[str, str]:
         """See Deployment."""
         if number:
             raise Undrivable(FEATURES["four-shares"])
@@ -115,43 +119,11 @@ class V86Deployment(GuestDeployment[V86Machine]):
         """See Deployment."""
         raise Undrivable(FEATURES["four-shares"])
 
-    def another(self, device: Device, options: MountOptions) -> Place:
-        """See Deployment."""
-        raise Undrivable(FEATURES["qemu-machine"])
-
-    def discard(self, place: Place) -> None:
-        """See Deployment."""
-
-    def processes(self) -> dict[str, int]:
-        """See Deployment."""
-        guest = self._machine.pid if self._machine is not None else 0
-        if self._server is None:
-            return {"device": guest} if guest else {}
-        return self._server.processes() | ({"hypervisor": guest} if guest else {})
-
-    def mark(self) -> Any:
-        """See Deployment."""
-        return super().mark(), self._server.mark() if self._server else 0
-
-    def excerpts(self, mark: Any) -> list[tuple[str, str]]:
-        """See Deployment."""
-        return [*super().excerpts(mark[0]), *(self._server.excerpts(mark[1]) if self._server else [])]
-
-    def _server_death(self) -> str | None:
-        return self._server.death() if self._server else None
-
     def _restart(self) -> None:
         self.machine.stop()
         if self._server is not None:
             self._server.start(self.launcher)
         self.machine.start()
-
-    def _servers_lost(self) -> GroundLost | None:
-        return self._server.ground_lost(self._ground.memory) if self._server is not None else None
-
-    def _end_servers(self) -> None:
-        if self._server is not None:
-            self._server.remove()
 
     def _holder(self) -> AgentLink:
         assert self._contained is not None, "asked only where there is an agent"
@@ -164,9 +136,8 @@ class V86Deployment(GuestDeployment[V86Machine]):
 class Server:
     """The process behind handle9p: the reference server, or another by its command; contained."""
 
-    def __init__(self, target: Target, base: Path, scratch: Path, export: Path) -> None:
-        """Raises UsageError, one line, for a [server] that names none."""
-        self._table = backend_table(target)
+    def __init__(self, table: BackendTable, base: Path, scratch: Path, export: Path) -> None:
+        self._table = table
         # a socket's path holds 107 bytes, which a run directory easily is longer than
         self._directory = Path(tempfile.mkdtemp(prefix="s-", dir=paths.runtime_dir()))
         self._claim = claim(self._directory.name, (self._directory,), keep=False)
@@ -200,6 +171,10 @@ class Server:
             [*launcher, *command], self._log, writable=[self._scratch, self._base, self._directory]
         )
         self._process.wait_until(self.socket.exists, _START)
+
+    def source(self, number: int) -> tuple[str, str]:
+        """See Serving."""
+        return TAG, "trans=virtio"
 
     def processes(self) -> dict[str, int]:
         """As Deployment.processes has it."""

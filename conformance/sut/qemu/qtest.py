@@ -1,70 +1,46 @@
-"""Virtio devices as servers: QEMU's over qtest, anybody's vhost-user back end, the reference's own.
-
-Rule of this module: how a device is started and reached; its rings are driven by `conformance.transports`.
-"""
+"""A device of QEMU as a server of raw frames: QEMU runs under qtest, and its processor is never started."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from conformance.errors import Finding, InfrastructureError
+from conformance.errors import InfrastructureError
 from conformance.ground import GroundLost
 from conformance.sut.process import ServerProcess
+from conformance.sut.qemu.program import find_program, program_version
 from conformance.sut.scratch import Scratch
-from conformance.sut.servers.spec import ServerSpec
-from conformance.transports.base import Capability, Link
-from conformance.transports.virtqueue import RingLink
+from conformance.sut.servers.devices import TAG, OverRings
+from conformance.sut.servers.tables import ClientTable
 from conformance.virtio.device import Device, DeviceGone
 from conformance.virtio.pci import LegacyDevice, ModernDevice
 from conformance.virtio.qtest import QtestBus
 from guests.host.endings import OutOfMemory
 
-TAG = b"assay9"
-"""The mount tag of devices that the suite starts."""
 _START = 20.0
 SLOT = 4
 MEGABYTES = 256
 
 
-class OverRings:
-    """What servers behind a device have in common."""
-
-    capabilities: frozenset[Capability] = RingLink.capabilities
-    name = ""
-    patience = 1.0
-
-    def device(self) -> Device:
-        """See DeviceServer."""
-        raise NotImplementedError
-
-    def death(self) -> str | None:
-        """See Server."""
-        return None
-
-    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        """See Server."""
-        return None
-
-    def connect(self) -> Link:
-        """See Server."""
-        try:
-            return RingLink(self.device())
-        except (DeviceGone, Finding) as error:
-            raise InfrastructureError(f"{self.name}: {error}") from None
-
-
 class QtestServer(OverRings):
     """QEMU's own virtio-9p device, in a machine whose processor is never started."""
 
-    def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
-        self.spec = spec
-        from conformance.sut.qemu.deployment import find_program  # noqa: PLC0415 - it imports this package
-
-        self.program = find_program(str(spec.options.get("qemu", "qemu-system-x86_64")))
-        self.legacy = bool(spec.options.get("legacy", False))
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        qemu: str = "qemu-system-x86_64",
+        arguments: Sequence[str] = (),
+        security_model: str = "passthrough",
+        legacy: bool = False,
+        packed: bool = True,
+    ) -> None:
+        self.spec = ClientTable()
+        self.program = find_program(qemu)
+        self.arguments, self.security_model, self.legacy, self.packed = arguments, security_model, legacy, packed
         self.name = "QEMU"
         self.aname = b""
         self.tag: bytes | None = TAG
@@ -107,18 +83,17 @@ class QtestServer(OverRings):
             "-qtest-log",
             "/dev/null",
             *self.devices(),
-            *self.spec.arguments,
+            *self.arguments,
         ]
 
     def devices(self) -> list[str]:
         """QEMU's arguments for the device in `SLOT`, and for a processor that does nothing."""
-        model = str(self.spec.options.get("security_model", "passthrough"))
         only = "disable-modern=on,disable-legacy=off" if self.legacy else "disable-legacy=on,disable-modern=off"
-        packed = ",packed=on" if self.spec.options.get("packed", True) else ""
+        packed = ",packed=on" if self.packed else ""
         return [
             "-S",
             "-fsdev",
-            f"local,id=f,path={self.export},security_model={model}",
+            f"local,id=f,path={self.export},security_model={self.security_model}",
             "-device",
             f"virtio-9p-pci,fsdev=f,mount_tag={TAG.decode()},addr={SLOT:#x},{only}{packed}",
         ]
@@ -180,8 +155,6 @@ class QtestServer(OverRings):
 
     def version(self) -> str:
         """See Server."""
-        from conformance.sut.qemu.deployment import program_version  # noqa: PLC0415 - it imports this package
-
         with contextlib.suppress(InfrastructureError):
             return program_version(self.program)
         return ""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from conformance.errors import InfrastructureError
 from conformance.ground import GroundLost
-from conformance.sut.servers.qtest import OverRings
-from conformance.sut.servers.spec import ServerSpec
-from conformance.sut.spec import MachineTable, Target
+from conformance.sut.linux_guest import TAGS
+from conformance.sut.qemu.deployment import QemuDeployment
+from conformance.sut.servers.devices import OverRings
+from conformance.sut.servers.tables import ClientTable
 from conformance.virtio import guest_pci_payload as guest_side
 from conformance.virtio.device import Device, DeviceGone
 from conformance.virtio.guest_pci import GuestBus, by_shell
@@ -20,7 +21,6 @@ from guests.host.endings import OutOfMemory
 from guests.machines.qemu.machine import QemuMachine
 
 _PROGRAM = Path(guest_side.__file__)
-_log = logging.getLogger(__name__)
 
 
 class GuestServer(OverRings):
@@ -28,26 +28,14 @@ class GuestServer(OverRings):
 
     patience = 20.0
 
-    def __init__(self, spec: ServerSpec, run_dir: Path) -> None:
-        from conformance.sut.linux_guest import TAGS  # noqa: PLC0415 - it imports this package
-        from conformance.sut.qemu.deployment import QemuDeployment  # noqa: PLC0415 - as above
-
-        self.spec, self.run_dir = spec, run_dir
+    def __init__(self, make: Callable[[], QemuDeployment], *, legacy: bool = False) -> None:
+        """`make` gives a deployment that is not yet started; each start takes another one."""
+        self.spec = ClientTable()
         self.name = "QEMU"
         self.aname = b""
-        given = spec.options
-        table = MachineTable.model_validate(
-            {
-                "program": given.get("qemu", "qemu-system-x86_64"),
-                "image": given.get("image", "debian12"),
-                "security_model": given.get("security_model", "passthrough"),
-                "arguments": spec.arguments,
-            }
-        )
-        self._target = Target(name="qemu", kind="qemu", title="a guest with raw access to a device", machine=table)
-        self._make = QemuDeployment
-        self._tag = TAGS[0]
-        self.tag: bytes | None = self._tag.encode()
+        self.tag: bytes | None = TAGS[0].encode()
+        self._legacy = legacy
+        self._make = make
         self._deployment: QemuDeployment | None = None
         self._bus: GuestBus | None = None
         self._device: Device | None = None
@@ -59,7 +47,7 @@ class GuestServer(OverRings):
 
     def start(self) -> None:
         """See Server."""
-        self._deployment = self._make(self._target, self.run_dir, _log.info, {})
+        self._deployment = self._make()
         try:
             self._deployment.start()
             self.take()
@@ -82,8 +70,8 @@ class GuestServer(OverRings):
         machine = self._machine()
         try:
             channel = by_shell(machine.shell()) if over_ssh else machine.python_channel(_PROGRAM)
-            self._bus = GuestBus(channel, self._tag)
-            self._device = LegacyDevice(self._bus) if self.spec.options.get("legacy") else ModernDevice(self._bus)
+            self._bus = GuestBus(channel, TAGS[0])
+            self._device = LegacyDevice(self._bus) if self._legacy else ModernDevice(self._bus)
         except DeviceGone as error:
             raise InfrastructureError(str(error)) from None
         return self._device

@@ -1,0 +1,46 @@
+"""[server] of a target whose devices are back ends of this host: the reference server's, or any by its command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Annotated
+
+from pydantic import AfterValidator, model_validator
+
+from conformance.errors import UsageError
+from conformance.sut.servers.tables import placeholders
+from conformance.tables import Strict
+from guests.words import shown
+
+
+def _word(text: str) -> str:
+    return placeholders(text, ("export", "socket", "tag"))
+
+
+class BackendTable(Strict):
+    """One process for each share."""
+
+    program: str = "reference"
+    command: tuple[Annotated[str, AfterValidator(_word)], ...] = ()
+    """argv of another back end; {export}, {socket} and {tag} are filled in."""
+    arguments: tuple[str, ...] = ()
+    """Further arguments for the reference server."""
+
+    @model_validator(mode="after")
+    def _some(self) -> BackendTable:
+        if self.program != "reference" and not self.command:
+            raise ValueError("[server] wants program = 'reference', or a command")
+        return self
+
+
+def check_program(place: str, program: str) -> None:
+    """Refuse what cannot be run. Raises UsageError."""
+    if shutil.which(program) is None:
+        raise UsageError(f"{place}: {shown(program)} is no program that can be run")
+
+
+def check_root(target: str) -> None:
+    """Refuse to start a server under test without root. Raises UsageError."""
+    if os.geteuid() != 0:
+        raise UsageError(f"target {target} needs root: a server under test runs contained (try sudo)")

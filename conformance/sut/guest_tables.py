@@ -1,0 +1,36 @@
+"""What the tables of several kinds with a guest have in common, and the options of the command line for them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from conformance.sut.options import Flag, RunOptions
+from conformance.tables import Strict, word
+from guests.images.recipe import recipe_names
+
+IMAGE = word("guest image", recipe_names)
+
+
+class GuestTable(Strict):
+    """[machine] of a guest that the suite has an image for."""
+
+    image: Annotated[str, IMAGE] = "debian12"
+    memory_mb: int = Field(default=512, ge=1)
+
+
+class GuestOptions(RunOptions):
+    """A guest with another image."""
+
+    image: Annotated[
+        Annotated[str, IMAGE] | None,
+        Flag(
+            "--image",
+            "The guest image instead of the target's: debian11, debian12, debian13.",
+            "has no guest to choose",
+            metavar="IMAGE",
+            chooses=True,
+            soak=True,
+        ),
+    ] = None

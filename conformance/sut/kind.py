@@ -1,0 +1,110 @@
+"""What a kind of target is: one class in a package of its own, which registers itself.
+
+A kind says what a TOML of it may hold (`model`), which options a run on it has (`options`), what it can do
+(`capabilities`, `transports`), what it must have before anything starts (`check`), and how it is brought up
+(`deployment` for a mounted share, `server` for raw frames). See docs/adding-a-target.md.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
+
+from conformance.errors import UsageError
+from conformance.profiles.model import Owner
+from conformance.sut.options import Load, RunOptions
+from conformance.sut.spec import Target
+
+if TYPE_CHECKING:  # half a second, which --help and `assay9 targets` need not wait for
+    from conformance.raw.server import Server
+    from conformance.vfs.deployment import Deployment, Progress
+
+T = TypeVar("T", bound=Target)
+O = TypeVar("O", bound=RunOptions)  # noqa: E741 - of `Kind`
+
+Capability = Literal["guest", "soak", "several-shares", "own-file-system", "power-cut"]
+CAPABILITIES: dict[Capability, str] = {
+    "guest": "a guest of its own",
+    "soak": "a guest that is fast enough, and has room, for workloads",
+    "several-shares": "more than one share",
+    "own-file-system": "an export with a file system of its own",
+    "power-cut": "a guest that can be killed and started again",
+}
+"""What a kind may be able to do -> what it is, as messages say it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a run uses of a target: decides which options mean something."""
+
+    mounted: tuple[str, ...] = ("vfs",)
+    """The layers that need a mounted share."""
+    below: tuple[str, ...] = ()
+    """The layers that raw frames or rings drive."""
+    link: str | None = None
+    """The transport of the layers below; the default one where there is none of them, None where none can be."""
+
+    @property
+    def mounts_nothing(self) -> str:
+        """Why an option for a mounted share means nothing."""
+        return f"the layers {' and '.join(self.below)} mount nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Generic[T, O]):
+    """What a run asks of a target."""
+
+    target: T
+    options: O
+    use: Use = Use()
+    load: Load | None = None
+    """The needs of a soak run; None for a run of cases."""
+
+
+class Kind(ABC, Generic[T, O]):
+    """One kind of target."""
+
+    name: ClassVar[str]
+    """As `kind` in a TOML."""
+    title: ClassVar[str]
+    """What it is, in one line, for `docs/adding-a-target.md`."""
+    model: type[T]
+    """What a TOML of this kind may say."""
+    options: type[O]
+    """What a run on it may ask for."""
+    mounts: ClassVar[bool] = True
+    """Whether there is a share to mount: the layers vfs and property."""
+    capabilities: ClassVar[frozenset[Capability]] = frozenset()
+    owner: ClassVar[Owner] = "device"
+    """Whose fault a known failure is that the target's own [profile] declares."""
+    every_case: ClassVar[bool] = False
+    """It judges the suite: cases that no server can fail run, too."""
+
+    def transports(self, target: T) -> tuple[str, ...]:
+        """The ways by which raw frames reach it, the default first; none where they cannot."""
+        return ()
+
+    def unused(self, target: T, use: Use) -> Iterator[tuple[str, str]]:
+        """Options of this kind (their fields) that mean nothing for such a use, each with the reason."""
+        yield from ()
+
+    def check_target(self, target: T) -> None:
+        """Refuse what is wrong in a TOML and needs more than the file to see. Raises UsageError."""
+
+    def check(self, asked: Asked[T, O]) -> None:
+        """Refuse a run for which something is missing. Raises UsageError or InfrastructureError, one line."""
+
+    def one_at_a_time(self, target: T, options: O) -> str:
+        """Why two workers cannot have it at the same time; empty where they can."""
+        return ""
+
+    @abstractmethod
+    def deployment(self, asked: Asked[T, O], run_dir: Path, progress: Progress) -> Deployment:
+        """What brings a share up, not yet started. Raises UsageError where there is no share to mount."""
+
+    def server(self, asked: Asked[T, O], transport: str, directory: Path) -> Server:
+        """What answers raw frames by that transport, not yet started; its files go into `directory`."""
+        raise UsageError(f"target {asked.target.name} is of kind {self.name}: raw frames do not reach it")

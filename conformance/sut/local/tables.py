@@ -1,0 +1,23 @@
+"""What a target of kind `local` may say, and what tests may ask of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from conformance.sut.options import RunOptions
+from conformance.sut.spec import Target
+
+
+class LocalTarget(Target):
+    """There is nothing to say of it."""
+
+    kind: Literal["local"]
+
+
+class LocalOptions(RunOptions):
+    """What tests put between inside and outside; the command line has none of it."""
+
+    through: tuple[str, ...] = ()
+    """argv of a file system in user space: it is given the exported directory and a mount point."""
+    inside_root: str = ""
+    """Another directory for inside than the exported one."""

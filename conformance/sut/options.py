@@ -1,0 +1,93 @@
+"""What a run may ask of a target beyond its TOML: options of the command line, each declared once.
+
+A kind's options are a model; a field with a `Flag` is an option of `assay9 run`, of pytest and, where it says so, of
+`assay9 soak`. A field without one is for code that starts a deployment itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args
+
+from conformance.tables import Strict
+
+GUEST, SERVER = "A target with a guest", "A server or device of yours"
+"""Headings of --help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """How the command line spells an option, and what is said where it means nothing."""
+
+    name: str
+    """With its dashes: --qemu."""
+    help: str
+    elsewhere: str
+    """What is so of a target whose kind does not have the option: "runs no QEMU"."""
+    metavar: str = ""
+    group: str = GUEST
+    chooses: bool = False
+    """It chooses what is tested: runs with another value are not compared with each other."""
+    soak: bool = False
+    """`assay9 soak` has it, too."""
+
+
+class RunOptions(Strict):
+    """The options that every kind has; a kind adds its own. What the user did not give has its default."""
+
+    link: Annotated[
+        str | None,
+        Flag(
+            "--link",
+            "How the layers wire and ring reach the device: socket, qtest, qtest-legacy, guest-pci, vhost-user, "
+            "vhost-user-inband, vhost-user-legacy.",
+            "is not reached by raw frames",
+            metavar="LINK",
+            group=SERVER,
+            chooses=True,
+        ),
+    ] = None
+
+
+class Load(Strict):
+    """What a soak run needs of a target. A deployment that is started for cases gets none."""
+
+    packages: tuple[str, ...] = ()
+    """Debian packages that the workloads need in the guest."""
+    memory_mb: int = 0
+    """The least memory of the guest, in MiB."""
+    export_mb: int = 0
+    """Size in MiB of a file system of its own for the first export; 0: a plain directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One field of an options model that the command line has."""
+
+    field: str
+    flag: Flag
+    many: bool
+    """It can be given several times."""
+    switch: bool
+    """It takes no value."""
+
+    @property
+    def key(self) -> str:
+        """Under what name click and pytest keep it."""
+        return self.flag.name.removeprefix("--").replace("-", "_")
+
+
+def declared(model: type[RunOptions]) -> Iterator[Declared]:
+    """The options of the command line that a model has, in the order of their declaration."""
+    for name, field in model.model_fields.items():
+        for flag in field.metadata:
+            if isinstance(flag, Flag):
+                shape: Any = field.annotation
+                yield Declared(name, flag, many=tuple in (shape, *_origins(shape)), switch=shape is bool)
+
+
+def _origins(annotation: Any) -> Iterator[Any]:
+    yield getattr(annotation, "__origin__", None)
+    for inner in get_args(annotation):
+        yield from _origins(inner)

@@ -1,0 +1,144 @@
+"""A guest under QEMU with four exported directories; what serves them is a matter of the deployment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from conformance.errors import InfrastructureError
+from conformance.sut.linux_guest import TAGS, GuestDeployment
+from conformance.sut.options import Load
+from conformance.sut.qemu import security_models
+from conformance.sut.qemu.program import find_program, program_version
+from conformance.sut.qemu.tables import MachineOptions, MachineTarget
+from conformance.vfs.compare import Comparer
+from conformance.vfs.deployment import Progress
+from guests.machines.qemu.machine import MachineSpec, QemuMachine
+from guests.machines.spec import Access
+
+
+class QemuGuest(GuestDeployment[QemuMachine]):
+    """One machine; its first share is the one that cases run on, unless they ask for another."""
+
+    def __init__(
+        self,
+        target: MachineTarget,
+        run_dir: Path,
+        progress: Progress,
+        options: MachineOptions = MachineOptions(),  # noqa: B008 - frozen
+        load: Load | None = None,
+    ) -> None:
+        table, load = target.machine, load or Load()
+        self.qemu = find_program(options.qemu or table.program, progress)
+        self.version = program_version(self.qemu)
+        self.hypervisor = f"QEMU {self.version}"
+        super().__init__(target, run_dir, progress)  # makes directories, so what may be refused comes before
+        self.exports = [self._scratch.path / tag for tag in TAGS]
+        self.spec = MachineSpec(
+            image=options.image or table.image,
+            run_dir=self.base,
+            shares=(),
+            qemu=self.qemu,
+            qemu_args=(*table.arguments, *options.qemu_args),
+            memory_mb=max(table.memory_mb, load.memory_mb),
+            extra_packages=load.packages,
+            keep=options.keep_guest,
+            access=cast(Access, options.access or "ssh"),
+        )
+        self.image, self.guest_mb = self.spec.image, self.spec.memory_mb
+        self.security_model = ""
+        self.inside_root, self.outside_root = self.mount_point(0), str(self.exports[0])
+        self.comparer = self.comparer_for("passthrough")
+        self._room_mb = load.export_mb
+        self._keep = options.keep_guest
+
+    def comparer_for(self, model: str) -> Comparer:
+        """The comparison rules of a share with that security model."""
+        rules = security_models.rules(model, os.geteuid() == 0)
+        return Comparer({**rules, **self.target.profile.overrides()})
+
+    def _directories(self) -> Sequence[Path]:
+        return self.exports
+
+    def _bring_up(self) -> None:
+        for path in self.exports:
+            path.mkdir(parents=True, exist_ok=True)
+            os.chmod(path, 0o755)
+        root = os.geteuid() == 0
+        self.outside, namespace = self._agent_outside(contained=root)
+        if self._room_mb:
+            self._own_file_system(self._room_mb, namespace)
+        self._machine = QemuMachine(self._machine_spec(), progress=self.progress)
+        self._machine.start()
+        self._connect()
+        host = {"host-root", "mount-namespace"} if root else set()
+        guest = {"guest-root", "remount", "four-shares"} | ({"trace"} if self.traced else set())
+        self.features = frozenset(host | guest | self._served() | set(self.target.profile.features))
+
+    def _served(self) -> set[str]:
+        """The features that depend on what serves the shares."""
+        return {"mount-tags", "passthrough-ownership"}
+
+    def _machine_spec(self) -> MachineSpec:
+        """The machine as it is started, by the launcher where the run has a mount namespace."""
+        return replace(self.spec, launcher=self.launcher)
+
+    def _own_file_system(self, megabytes: int, namespace: int) -> None:
+        """Give the first export a file system of its own, which only the mount namespace of the run has.
+
+        It can be filled without harm to this host. Its image is a sparse file below the scratch directory.
+        """
+        image = self._scratch.path / "export.ext4"
+        call = self.outside.call
+        for argv in (
+            ["truncate", "-s", f"{megabytes}M", str(image)],
+            ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1", str(image)],
+            ["mount", "-o", "loop", str(image), str(self.exports[0])],
+            ["rmdir", f"{self.exports[0]}/lost+found"],
+        ):
+            done = call("run", argv, timeout=300.0)
+            if done["status"] != 0:
+                said = done["stderr"].decode(errors="replace").strip()
+                raise InfrastructureError(
+                    f"no file system of its own for the export: {argv[0]}: {said}",
+                    "it needs root, loop devices and room in /var/tmp",
+                )
+        self.host_view = f"/proc/{namespace}/root"
+
+    def environment(self) -> dict[str, Any]:
+        """See Deployment."""
+        own: dict[str, Any] = {"target_version": self.hypervisor}
+        if self._serving is not None:
+            own = {
+                "target_version": self._serving.title,
+                "hypervisor": self.hypervisor,
+                "server_argv": self._serving.argv,
+            }
+        return {
+            "argv": [str(a) for a in self.machine.argv],
+            "guest_image": self.spec.image,
+            "guest_image_hash": self.machine.image_digest,
+            "guest_kernel": self.kernel,
+            "accelerator": self.machine.accelerator,
+            "accelerator_reason": self.machine.accelerator_reason,
+            "access": self.machine.reached_by,
+            **own,
+        }
+
+    def stop(self) -> None:
+        """See Deployment."""
+        if self._keep and (machine := self._machine) is not None:
+            self._machine = None
+            self._close_links()
+            name = machine.name
+            machine.leave()
+            self._scratch.leave()
+            self.progress(
+                f"guest {name} is left running, its exports in {self._scratch.path}; "
+                f"`assay9 guest ssh {name}`, and `assay9 guest clean` ends it"
+            )
+        else:
+            super().stop()

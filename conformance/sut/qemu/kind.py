@@ -1,0 +1,63 @@
+"""Kind `qemu`: a guest under QEMU, and QEMU's own virtio-9p device under test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from conformance.sut.kind import Asked
+from conformance.sut.qemu.program import security_model
+from conformance.sut.qemu.tables import DeviceOptions, QemuTarget
+from conformance.sut.qemu.under_qemu import UnderQemu
+from conformance.sut.registry import register
+from guests.host.progress import silent
+from guests.machines.qemu import check as qemu_check
+
+if TYPE_CHECKING:
+    from conformance.raw.server import Server
+    from conformance.vfs.deployment import Deployment, Progress
+
+
+class Qemu(UnderQemu[QemuTarget, DeviceOptions]):
+    """See the module."""
+
+    name = "qemu"
+    title = "a guest under QEMU, with QEMU's own virtio-9p device under test"
+    model, options = QemuTarget, DeviceOptions
+    needs = qemu_check.SHARES
+
+    def transports(self, target: QemuTarget) -> tuple[str, ...]:
+        """See Kind."""
+        return ("qtest", "qtest-legacy", "guest-pci")
+
+    def check(self, asked: Asked[QemuTarget, DeviceOptions]) -> None:
+        """See Kind."""
+        security_model(asked.options.security_model, asked.target.machine.security_model)
+        super().check(asked)
+
+    def deployment(self, asked: Asked[QemuTarget, DeviceOptions], run_dir: Path, progress: Progress) -> Deployment:
+        """See Kind."""
+        from conformance.sut.qemu.deployment import QemuDeployment  # noqa: PLC0415 - see conformance.sut.kind
+
+        return QemuDeployment(asked.target, run_dir, progress, asked.options, asked.load)
+
+    def server(self, asked: Asked[QemuTarget, DeviceOptions], transport: str, directory: Path) -> Server:
+        """See Kind."""
+        from conformance.sut.qemu.deployment import QemuDeployment  # noqa: PLC0415 - see conformance.sut.kind
+        from conformance.sut.qemu.guest_pci import GuestServer  # noqa: PLC0415 - as above
+        from conformance.sut.qemu.qtest import QtestServer  # noqa: PLC0415 - as above
+
+        machine, options = asked.target.machine, asked.options
+        alone = options.model_copy(update={"keep_guest": False})
+        if transport == "guest-pci":
+            return GuestServer(lambda: QemuDeployment(asked.target, directory, silent, alone))
+        return QtestServer(
+            directory,
+            qemu=options.qemu or machine.program,
+            arguments=(*machine.arguments, *options.qemu_args),
+            security_model=options.security_model or machine.security_model,
+            legacy=transport == "qtest-legacy",
+        )
+
+
+register(Qemu())

@@ -1,0 +1,75 @@
+"""Targets of kind `qemu-vhost-user`: QEMU's guest, but the 9P devices are vhost-user back ends of this host.
+
+The machine is restored without them (a snapshot cannot hold a vhost-user device) and each is plugged in afterwards,
+as vhost-user-test-device-pci, which QEMU has since 11: any virtio device, told by its number.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from conformance.sut.backends import Backends
+from conformance.sut.linux_guest import TAGS
+from conformance.sut.options import Load
+from conformance.sut.qemu.guest import QemuGuest
+from conformance.sut.qemu.tables import MachineOptions
+from conformance.sut.qemu_vhost_user.tables import VhostUserTarget
+from conformance.vfs.deployment import Progress
+
+_FIRST_SLOT = 0x10
+_CONFIG_SIZE = 34
+"""At least 2 + the tag's length, or Linux traces in p9_virtio_probe."""
+_PLUG = 20.0
+"""Seconds that the guest has to find a device."""
+
+
+class VhostQemuDeployment(QemuGuest):
+    """One machine of QEMU without any virtio-9p device of its own; its four are plugged in."""
+
+    def __init__(
+        self,
+        target: VhostUserTarget,
+        run_dir: Path,
+        progress: Progress,
+        options: MachineOptions = MachineOptions(),  # noqa: B008 - frozen
+        load: Load | None = None,
+    ) -> None:
+        super().__init__(target, run_dir, progress, options, load)
+        self._backends = Backends(target.server, self.base, self._scratch.path, self.exports)
+        self._serving, self.version = self._backends, self._backends.version
+        memory = f"memory-backend-memfd,id=mem,size={self.spec.memory_mb}M,share=on"
+        self.spec = replace(
+            self.spec, qemu_args=("-object", memory, "-machine", "memory-backend=mem", *self.spec.qemu_args)
+        )
+
+    def _connect(self) -> None:
+        self._backends.start(self.launcher)
+        for number, socket in enumerate(self._backends.sockets):
+            where = {"type": "unix", "data": {"path": str(socket)}}
+            backend = {"type": "socket", "data": {"addr": where, "server": False}}
+            self.machine.qmp("chardev-add", id=f"v{number}", backend=backend)
+            self.machine.qmp(
+                "device_add",
+                driver="vhost-user-test-device-pci",
+                id=f"p{number}",
+                chardev=f"v{number}",
+                addr=f"{_FIRST_SLOT + number:#x}",
+                num_vqs=1,
+                config_size=_CONFIG_SIZE,
+                **{"virtio-id": 9},
+            )
+        super()._connect()
+        deadline, tags = time.monotonic() + _PLUG, "cat /sys/bus/virtio/drivers/9pnet_virtio/virtio*/mount_tag"
+        found = b""
+        while time.monotonic() < deadline:
+            found = self.inside.call("run", ["sh", "-c", tags])["stdout"]
+            if all(tag.encode() in found for tag in TAGS):
+                return
+            self.inside.call("sleep", 0.1)
+        # No error of the machine's: a device with which the guest's driver cannot agree is found by mounting it.
+        self.progress(
+            f"the guest found {found.decode(errors='replace').split()} of {', '.join(TAGS)} within "
+            f"{_PLUG:.0f} s: what is missing cannot be mounted"
+        )

@@ -1,0 +1,17 @@
+"""What a target of kind `uml` may say."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from conformance.sut.backend_table import BackendTable
+from conformance.sut.guest_tables import GuestTable
+from conformance.sut.spec import Target
+
+
+class UmlTarget(Target):
+    """The back ends are `server`."""
+
+    kind: Literal["uml"]
+    machine: GuestTable = GuestTable()
+    server: BackendTable = BackendTable()
