@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from conformance.evidence.models import CaseResult, KnownFailure
 from conformance.evidence.overview import OWNERS, Overview, by_reason, count
-from conformance.reports.ticket.layout import WIDTH, Section, named, sentence, wrapped
-from conformance.reports.ticket.scope import first_sentence
+from conformance.reports.ticket.layout import WIDTH, Section, first_sentence, named, sentence, wrapped
 
 _GRAVE = frozenset({"content", "escape", "changed", "died", "killed"})
 """Codes of findings in which data or another file is harmed, or something died."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import textwrap
 import unicodedata
@@ -107,3 +108,13 @@ def named(ids: Iterable[str], most: int = 8) -> str:
         families.setdefault(stem, []).append(number)
     shown = ", ".join(f"{stem}-{' '.join(numbers)}" for stem, numbers in families.items())
     return f"{shown} +{len(seen) - most}" if len(seen) > most else shown
+
+
+def first_sentence(text: str, most: int) -> str:
+    """The beginning of a text up to the end of its first sentence, cut between words where that is too long."""
+    text = " ".join(text.split())
+    found = re.match(r"(.+?[^.A-Z])\.(?: |$)", text)
+    text = found[1] if found else text.removesuffix(".")
+    if len(text) <= most:
+        return text
+    return text[: most - 3].rsplit(" ", 1)[0].rstrip(",;:") + "..."

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from conformance.evidence.models import CaseResult
 from conformance.evidence.overview import Overview, by_reason, count
 from conformance.reports.message_matrix import CALL_LAYERS, NEVER_SENT
-from conformance.reports.ticket.layout import Section, labelled, named, sentence, wrapped
+from conformance.reports.ticket.layout import Section, first_sentence, labelled, named, sentence, wrapped
 from protocol.messages import BY_NAME
 
 _REQUESTS = tuple(name for name in BY_NAME if name.startswith("T") and name != "Tlerror")
 _ANSWERED = re.compile(r"(T\w+)(?: -> (\w+))?")
-_FEW = 5
+_FEW, _MOST = 5, 3
 _REFUSALS = frozenset({"EOPNOTSUPP", "ENOSYS"})
 
 
@@ -71,7 +71,7 @@ def scope(seen: Overview) -> Section:
     lines += labelled("looked", _looked(seen))
     lines += labelled("9P", _messages(seen))
     lines += labelled("decided", _decided(seen))
-    return Section("SCOPE", lines, least=8) if results else Section("")
+    return Section("SCOPE", lines) if results else Section("")
 
 
 def _not_run(seen: Overview) -> str:
@@ -99,13 +99,13 @@ def _looked(seen: Overview) -> str:
     held = sum(any(call.control_result is not None for call in result.calls) for result in results)
     parts = [f"{calls:,} calls"] if calls else []
     if comparisons:
-        parts.append(f"{comparisons:,} comparisons inside against outside, {fields:,} fields judged")
+        parts.append(f"{comparisons:,} comparisons inside against outside of {fields:,} fields")
         if seen.looks.differing:
             let, differing = seen.looks.let_pass, seen.looks.differing
-            parts.append(f"{differing:,} times an exact field differed, {let:,} of them let pass with a reason")
+            parts.append(f"{let:,} of {differing:,} differences of exact fields let pass with a reason")
         if seen.looks.uncompared:
             missing, changing = seen.looks.uncompared, seen.looks.changing
-            parts.append(f"{missing:,} of {changing:,} changing calls compared only at the next look")
+            parts.append(f"{missing:,} of {changing:,} changing calls not compared at once")
     if held:
         parts.append(f"{held} cases first held on the guest's own file system")
     return sentence(parts, "; ")
@@ -200,21 +200,11 @@ def undrivable(seen: Overview, *, whole: bool) -> Section:
     lines: list[str] = []
     if not whole:
         groups = by_reason(seen["undrivable"])
-        parts = [f"{len(having)} {first_sentence(reason, 44)}" for reason, having in groups[:_FEW]]
-        parts += [f"and {len(groups) - _FEW} reasons more"] if len(groups) > _FEW else []
+        parts = [f"{len(having)} {first_sentence(reason, 44)}" for reason, having in groups[:_MOST]]
+        parts += [f"and {len(groups) - _MOST} reasons more"] if len(groups) > _MOST else []
         heading = f"NOT DRIVABLE HERE ({len(seen['undrivable'])})"
         return Section(heading, wrapped(sentence(parts, "; "), "  "), least=2, tight=True)
     for reason, having in by_reason(seen["undrivable"]):
         said = f"{count(len(having), 'case')}: {reason}; {named((r.case_id for r in having), 1000)}"
         lines += wrapped(said, "  ", "    ")
     return Section(f"NOT DRIVABLE HERE ({len(seen['undrivable'])})", lines, least=2)
-
-
-def first_sentence(text: str, most: int) -> str:
-    """The beginning of a text up to the end of its first sentence, cut between words where that is too long."""
-    text = " ".join(text.split())
-    found = re.match(r"(.+?[^.A-Z])\.(?: |$)", text)
-    text = found[1] if found else text.removesuffix(".")
-    if len(text) <= most:
-        return text
-    return text[: most - 3].rsplit(" ", 1)[0].rstrip(",;:") + "..."

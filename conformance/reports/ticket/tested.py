@@ -11,7 +11,7 @@ from pathlib import Path
 
 from conformance.evidence.models import Environment, Program
 from conformance.evidence.overview import Overview, duration, elapsed
-from conformance.reports.ticket.layout import Section, command, labelled, sentence, wrapped
+from conformance.reports.ticket.layout import Section, command, first_sentence, labelled, sentence, wrapped
 
 _NOTE = 140
 _DEVICE = re.compile(r"virtio-9p|vhost-user")
@@ -34,16 +34,16 @@ def tested(seen: Overview) -> Section:
     lines += labelled("when", _when(seen))
     for note in e.notes:
         lines += labelled("note", note[:_NOTE] + ("..." if len(note) > _NOTE else ""))
-    return Section("WHAT WAS TESTED", lines, least=12)
+    return Section("WHAT WAS TESTED", lines)
 
 
 def _program(role: str, program: Program) -> Iterator[str]:
-    yield from labelled(role, sentence([program.path, program.package and f"package {program.package}"]))
+    yield from labelled(role, program.path + (f" ({program.package})" if program.package else ""))
     said = program.version.splitlines()
     if said and not program.package:
         yield from labelled("", f"says: {said[0]}")
     if program.sha256:
-        yield from labelled("", f"sha256 {program.sha256}")
+        yield from labelled("sha256", program.sha256)
     if program.libraries:
         number = len(program.libraries)
         yield from labelled(
@@ -67,9 +67,15 @@ def _guest(e: Environment) -> str:
     image = f"{e.guest_image} image {e.guest_image_hash}" if e.guest_image_hash else e.guest_image
     cpus = _option(e.argv, "-smp")
     memory = _option(e.argv, "-m")
-    speed = e.accelerator.upper() + (f" ({e.accelerator_reason})" if e.accelerator_reason else "")
+    speed = e.accelerator.upper() + (f" ({first_sentence(e.accelerator_reason, 60)})" if e.accelerator_reason else "")
     parts = [image, e.guest_kernel and f"Linux {e.guest_kernel}", cpus and f"{cpus} vCPU", memory and f"{memory} MB"]
-    return sentence([*parts, speed if e.accelerator else "", f"reached by {e.access}" if e.access else ""])
+    return sentence(
+        [
+            *parts,
+            speed if e.accelerator else "",
+            f"reached by {e.access.rpartition(':')[0] or e.access}" if e.access else "",
+        ]
+    )
 
 
 def _option(argv: list[str], flag: str) -> str:
@@ -145,9 +151,9 @@ def _alone(words: list[str]) -> list[str]:
     for word in words:
         if skip:
             skip = False
-        elif word in ("-k", "--family", "--jobs"):
+        elif word in ("-k", "--family", "--jobs", "--build-id", "--base"):
             skip = True
-        elif not word.startswith(("-k=", "--family=", "--jobs=")):
+        elif not word.startswith(("-k=", "--family=", "--jobs=", "--build-id=", "--base=")):
             kept.append(word)
     return kept
 
