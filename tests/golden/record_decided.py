@@ -2,7 +2,7 @@
 
 Writes `conformance/decided.toml` and, beside this file, `decided.jsonl`: the calls and messages that show it, one line
 for a case, by which `tests/conformance/test_decided.py` derives it again. A case is the server's when one run says so.
-Give runs with `--all` of guests with different kernels.
+Give runs with `--all` of guests with different kernels. What is written of cases that no run has stays as it is.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def steps_of(result: CaseResult) -> list[Step]:
 def main(runs: list[Path]) -> None:
     """Write both files."""
     found: dict[str, tuple[DecidedBy, dict[str, Any]]] = {}
+    written = {line["id"]: line for line in map(json.loads, RECORDED.read_text().splitlines())}
     for run in runs:
         results = load_run(run).results
         if not any(call.messages for result in results for call in result.calls):
@@ -52,6 +53,9 @@ def main(runs: list[Path]) -> None:
             }
             if result.id not in found or _ORDER.index(by) > _ORDER.index(found[result.id][0]):
                 found[result.id] = (by, shown)
+    for id, line in written.items():
+        if id not in found:
+            found[id] = (decided.declared(id), line)
     lists: dict[DecidedBy, list[str]] = {
         by: sorted(id for id, (seen, _) in found.items() if seen == by) for by in _DECLARED
     }
