@@ -170,10 +170,13 @@ class AgentLink:
         return True
 
     def _keep(self, line: bytes) -> None:
-        """Keep a reply until it is wanted. Raises Refused where the agent cannot work on its machine."""
+        """Keep a reply until it is wanted. Raises Refused where the agent cannot work on its machine, AgentBug where it
+        raised what no request did."""
         reply = json.loads(line)
         if "refused" in reply:
             raise Refused(reply["refused"], "run the suite in a guest of one of these architectures")
+        if "crash" in reply:
+            raise AgentBug(f"the agent ended: {reply['crash']}")
         self._replies[reply["id"]] = reply
 
     def call(self, op: str, *args: Any, proc: str = "main", timeout: float = 30.0, **kw: Any) -> Any:

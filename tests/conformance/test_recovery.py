@@ -64,6 +64,24 @@ def test_a_process_that_dies_is_a_finding(local: Run, before: bool) -> None:
     assert local(harmless).verdict == "pass"
 
 
+@pytest.mark.parametrize("which", ["main", "another"])
+def test_a_crash_of_the_agent_is_a_fault_of_the_suite(local: Run, which: str) -> None:
+    """Its silence was taken for a target that no longer answers."""
+
+    def crashes(share: Share) -> None:
+        share.inside.create("before", b"content")
+        if which == "main":
+            share.inside.agent._channel.send(b"no request\n")
+            share.inside.stat("before")
+        else:
+            share.inside.spawn("other", uid=-7).getpid()
+
+    crashed = local(crashes)
+    assert (crashed.verdict, crashed.infrastructure) == ("error", False), crashed.reason
+    assert ("JSONDecodeError" if which == "main" else "OverflowError") in crashed.reason
+    assert local(harmless).verdict == "pass"
+
+
 @pytest.fixture(scope="module")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, QemuDeployment]]:
     deployment = QemuDeployment(loaded("qemu", QemuTarget), tmp_path_factory.mktemp("run"), print)

@@ -16,7 +16,7 @@ from guests.agent.payload.declare import SPOILING
 from guests.agent.payload.directories import DIRS
 from guests.agent.payload.maps import MAPS
 from guests.agent.payload.state import KEPT
-from guests.agent.payload.worker import Worker, identity_of
+from guests.agent.payload.worker import CRASHED, Worker, crash_of, identity_of
 
 if TYPE_CHECKING:
     from typing import Any, NoReturn
@@ -69,8 +69,19 @@ class Agent:
     def run(self) -> None:
         """Serve until the caller closes the channel."""
         gc.freeze()  # what is there is left alone: processes that are forked share it for longer
+        threading.excepthook = lambda args: self.crash(args.exc_value)
         threading.Thread(target=self.watch, daemon=True).start()
-        self.loop()
+        try:
+            self.loop()
+        except Exception as e:
+            self.crash(e)
+
+    def crash(self, error: BaseException | None) -> NoReturn:
+        """Say what no request raised, and end: it is a fault of the agent, and silence would look like the guest's."""
+        try:
+            self.say(crash_of(error))
+        finally:
+            os._exit(CRASHED)
 
     def watch(self) -> None:
         """Answer for calls that overrun their limits: the life of the second thread."""
@@ -185,7 +196,8 @@ class Agent:
             return
         *lines, w.buffer = (w.buffer + part).split(b"\n")
         for line in lines:
-            w.waiting.pop(0)
+            if w.waiting and not line.startswith(b'{"crash"'):
+                w.waiting.pop(0)
             self.send(line + b"\n")
 
     def take(self, line: bytes, since: float) -> float:

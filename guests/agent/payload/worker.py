@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 from guests.agent.payload.answering import answer
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
 PARK_LIMIT = 2.0
 """Seconds that a process has to close what it has open before it is killed instead."""
+
+CRASHED = 70
+"""Exit status of a process of the agent that raised what no request did (EX_SOFTWARE of sysexits.h)."""
+
+
+def crash_of(error: BaseException | None) -> dict[str, str]:
+    """The last line of a process that raised what no request did."""
+    return {"crash": "".join(traceback.format_exception(type(error), error, error.__traceback__) if error else ())}
 
 
 def serve_requests(channel: socket.socket, root: bytes) -> NoReturn:
@@ -68,8 +77,13 @@ class Worker:
         ours, theirs = socket.socketpair()
         self.pid = os.fork()
         if self.pid == 0:
-            _become(spec, theirs.fileno())
-            serve_requests(theirs, root_of(spec))
+            try:
+                _become(spec, theirs.fileno())
+                serve_requests(theirs, root_of(spec))
+            except BaseException as e:
+                theirs.sendall(json.dumps(crash_of(e)).encode() + b"\n")
+            finally:
+                os._exit(CRASHED)
         theirs.close()
         self.channel, self.buffer = ours, b""
         self.waiting: list[tuple[int, float]] = []
