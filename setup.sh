@@ -1,21 +1,21 @@
 #!/bin/sh
-# Set up a checkout: system packages (packages.apt), the virtual environment in .venv, the guest image.
+# Set up a checkout: system packages (assay9/packages.apt), the virtual environment in .venv, the guest image.
 # Quick when everything is there. `setup.sh --no-image` leaves the image out; `setup.sh --servers` adds the servers of
-# packages-servers.apt, which only the wire layer's targets diod and ganesha need, `setup.sh --v86` what the targets v86
-# and reference-v86 need (packages-v86.apt).
+# assay9/packages-servers.apt, which only the wire layer's targets diod and ganesha need, `setup.sh --v86` what the targets v86
+# and reference-v86 need (assay9/packages-v86.apt).
 set -eu
 cd "$(dirname "$0")"
 
 say() { echo "setup: $*"; }
 fail() { echo "setup: $*" >&2; exit 3; }
 
-lists=packages.apt
+lists=assay9/packages.apt
 offline=""
 if [ "${1:-}" = --servers ]; then
-    lists="packages.apt packages-servers.apt"
+    lists="$lists assay9/packages-servers.apt"
     offline="SYSTEMD_OFFLINE=1"  # their packages would start a service; the suite starts its own, contained
 elif [ "${1:-}" = --v86 ]; then
-    lists="packages.apt packages-v86.apt"
+    lists="$lists assay9/packages-v86.apt"
 fi
 
 missing=""
