@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 from conformance.errors import Severity, SuiteError
 
 Layer = Literal["ring", "wire", "vfs", "property", "sequence", "application"]
+About = Literal["behaviour", "agreement"]
 LAYERS: tuple[Layer, ...] = ("ring", "wire", "vfs", "property", "sequence", "application")
 MOUNTED = frozenset({"vfs", "property"})
 """Layers whose cases make system calls on a share that is mounted."""
@@ -34,6 +35,8 @@ class Case:
     `cached_too` puts the case into the default run's subset for cache=mmap and cache=loose;
     `needs` the features without which the case cannot be driven (see `conformance.features`);
     `mount` names mount options that the case must have beside the cache mode ("posixacl");
+    `about` what is judged: "behaviour" what calls do and what inside shows of it, "agreement" that inside and outside
+    show the same: such a case cannot be driven where nothing outside can look at the files;
     `control` whether the same function must pass on a native file system first;
     `seconds` bounds the whole case.
     """
@@ -49,6 +52,7 @@ class Case:
     cached_too: bool
     needs: tuple[str, ...]
     mount: str
+    about: About
     control: bool
     seconds: float
     function: Callable[..., Any] = field(repr=False, compare=False)
@@ -71,6 +75,7 @@ def case(
     cached_too: bool = False,
     needs: Iterable[str] = (),
     mount: str = "",
+    about: About = "behaviour",
     control: bool = True,
     seconds: float = 60.0,
 ) -> Callable[[_F], _F]:
@@ -102,6 +107,7 @@ def case(
             cached_too=cached_too,
             needs=tuple(needs),
             mount=mount,
+            about=about,
             control=control,
             seconds=seconds,
             function=function,

@@ -25,10 +25,9 @@ from conformance.sut.spec import Target
 from conformance.vfs.deployment import Deployment, MountFailed
 from conformance.vfs.extra_shares import Further
 from conformance.vfs.mount_options import DEFAULT, MountOptions, rules_of
-from conformance.vfs.share import CACHED, Share
+from conformance.vfs.share import CACHED, Mounted, Share
 from conformance.vfs.trace import Crossed, parse
 from conformance.vfs.vantage import Vantage
-from conformance.vfs.without_outside import only_compares
 from guests.agent.link import CallHung, LinkLost
 
 Body = Callable[[Share], None]
@@ -203,7 +202,7 @@ class Runner:
                 raise Undrivable(FEATURES[feature])
         outside = getattr(self.deployment, "outside", None)
         self._nowhere = outside if isinstance(outside, Nowhere) else None
-        if self._nowhere is not None and only_compares(case.function):
+        if self._nowhere is not None and case.about == "agreement":
             raise Undrivable(self._nowhere.why)
         if mount.cache not in case.caches:
             raise Undrivable(f"has no meaning with cache={mount.cache}, only with {', '.join(case.caches)}")
@@ -238,26 +237,20 @@ class Runner:
             drop = mount.cache in CACHED and "remount" in d.features
             inside_link.call("begin_case", inside_root, drop_caches=drop, remove=self._spent_control, trace=d.traced)
             self._spent_control = None
-        inside = Vantage("inside", inside_link, inside_root)
-        outside = Vantage("outside", outside_link, outside_root)
-        control = Vantage("control", d.control, f"{d.control_root}/{directory}")
-        comparer = d.comparer.also(rules_of(mount))
-        share = Share(
-            case,
-            inside,
-            outside,
-            control,
-            comparer,
+        mounted = Mounted(
+            Vantage("inside", inside_link, inside_root),
+            Vantage("outside", outside_link, outside_root),
+            Vantage("control", d.control, f"{d.control_root}/{directory}"),
             mount,
+            d.control_root if on_control else d.inside_root,
+            d.control_root if on_control else d.outside_root,
+            d.comparer.also(rules_of(mount)),
             traced=d.traced and not on_control,
-            on_control=on_control,
             features=d.features,
-            further=further,
-            alone=alone,
+            sides="control" if on_control else "inside" if alone else "both",
+            dialects=tuple(self.target.profile.dialects),
         )
-        share.mount_point, share.exported = (d.control_root,) * 2 if on_control else (d.inside_root, d.outside_root)
-        share.dialects = tuple(self.target.profile.dialects)
-        return share
+        return Share(case, mounted, further)
 
     def _on_control(self, body: Body, control: Share) -> None:
         """The case must hold on a native file system of the same guest, or it is the case that is wrong."""

@@ -8,7 +8,7 @@ are made here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from conformance.errors import SuiteError
@@ -96,20 +96,11 @@ class Comparison:
     fields: tuple[Field, ...]
     after_call: int = 0
     """How many calls of the case had been made."""
-    inside: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def ok(self) -> bool:
         """No field differs without a reason."""
         return all(f.ok for f in self.fields)
-
-    def differences(self) -> str:
-        """The unexplained differences, one line."""
-        return "; ".join(f"{f.name}: inside {f.inside!r}, outside {f.outside!r}" for f in self.fields if not f.ok)
-
-    def changed_from(self, before: Comparison) -> set[str]:
-        """Names of the fields whose value inside differs from `before`'s, without the st_ prefix."""
-        return {_plain(name) for name, value in self.inside.items() if before.inside.get(name, value) != value}
 
 
 class Comparer:
@@ -155,7 +146,7 @@ class Comparer:
             if rule.kind == "identity" and equal and inside[name] != outside[name]:
                 shown = rule.reason
             fields.append(Field(name, inside[name], outside[name], rule.kind, equal, shown))
-        return Comparison(kind, path, tuple(fields), inside=dict(inside))
+        return Comparison(kind, path, tuple(fields))
 
     def statvfs(
         self, path: str, inside: Mapping[str, Any], outside: Mapping[str, Any], outside_after: Mapping[str, Any]
@@ -175,7 +166,7 @@ class Comparer:
                 if low - slack <= value * unit_in <= high + slack:
                     tolerated = f"{rule.reason}: {value * unit_in} against {low}..{high}"
             fields.append(Field(name, value, seen, rule.kind, equal, tolerated))
-        return Comparison("statvfs", path, tuple(fields), inside=dict(inside))
+        return Comparison("statvfs", path, tuple(fields))
 
     def entries(self, path: str, inside: Iterable[list[Any]], outside: Iterable[list[Any]]) -> Comparison:
         """Compare directories as [name, inode, type, device] lists: same names, same types, inode identity."""
@@ -202,7 +193,7 @@ class Comparer:
             equal = n in inside and n in outside and inside[n] == outside[n]
             why = used.reason if used.kind == "informational" and not equal else None
             fields.append(Field(n, inside.get(n), outside.get(n), used.kind, equal, why))
-        return Comparison(kind, path, tuple(fields), inside=dict(inside))
+        return Comparison(kind, path, tuple(fields))
 
     def judges(self, name: str) -> bool:
         """Whether a difference in that field is a finding here."""

@@ -13,7 +13,7 @@ from conformance.errors import InfrastructureError, TargetDied
 from conformance.ground import GroundLost
 from conformance.vfs.deployment import Deployment, Device, Place
 from conformance.vfs.mount_options import MountOptions, rules_of
-from conformance.vfs.share import Share
+from conformance.vfs.share import Mounted, Share
 from conformance.vfs.trace import NOTHING, Crossed, parse
 from conformance.vfs.vantage import Vantage
 
@@ -55,11 +55,11 @@ class Further:
 
     def charged(self, raised: BaseException | None) -> BaseException | None:
         """What the case ended with; the death of a second machine is the case's doing, not the infrastructure's."""
-        for place, share in self._open:
+        for place, _ in self._open:
             if place.in_second_machine and isinstance(raised, InfrastructureError):
                 trouble = place.deployment.trouble()
                 if trouble is not None:
-                    return TargetDied(f"{share.label}: {trouble} ({raised})", values={"seen": trouble})
+                    return TargetDied(f"{place.label}: {trouble} ({raised})", values={"seen": trouble})
         return raised
 
     def tidy(self, *, hung: bool) -> None:
@@ -97,20 +97,19 @@ class Further:
             d.outside.call("@spawn", proc=process, root=outside_root)
             if not keep:
                 d.outside.call("fresh_root", outside_root, proc=process)
-        inside = Vantage("inside", d.inside, inside_root, process=process)
-        outside = Vantage("outside", d.outside, outside_root, process=process)
-        share = Share(
-            parent.case,
-            inside,
-            outside,
+        mounted = Mounted(
+            Vantage("inside", d.inside, inside_root, process=process),
+            Vantage("outside", d.outside, outside_root, process=process),
             parent.control,
-            place.comparer.also(rules_of(mount)),
             mount,
+            place.inside_root,
+            place.outside_root,
+            place.comparer.also(rules_of(mount)),
             traced=d.traced and process == "main",
             features=d.features,
+            export=place.export,
             label=place.label,
-            parent=parent,
         )
-        share.export, share.mount_point, share.exported = place.export, place.inside_root, place.outside_root
+        share = Share(parent.case, mounted, parent=parent)
         self._open.append((place, share))
         return share

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import posixpath
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from conformance.case import Case
 from conformance.checks import Octal, first_difference, judged, report_all
 from conformance.errors import Finding, Undrivable
 from conformance.vfs.compare import Comparer, Comparison, Field
 from conformance.vfs.deployment import Device
+from conformance.vfs.look import Look, Stat, T, Tolerated
 from conformance.vfs.mount_options import VERSIONS, MountOptions
 from conformance.vfs.vantage import CallRecord, Vantage, errno_name
 
@@ -33,121 +35,156 @@ _MOVING = 5
 """Looks at statvfs: on a file system that others write, too, counts go up and down between two of them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """What a case's share stands on: where it is mounted and exported, who makes calls there, how it is judged."""
+
+    inside: Vantage
+    outside: Vantage
+    control: Vantage
+    mount: MountOptions
+    mount_point: str
+    exported: str
+    """The exported directory, as outside names it."""
+    comparer: Comparer
+    traced: bool
+    """Whether the trace of the guest's kernel says which messages crossed."""
+    features: frozenset[str] = frozenset()
+    sides: Literal["both", "inside", "control"] = "both"
+    """inside: nothing outside can look at the files. control: this is a native file system of the guest."""
+    export: str = ""
+    """The path that the hypervisor exports, where it is not `exported`: a symbolic link, an odd name."""
+    label: str = ""
+    """"" for the case's own share; further ones say which they are."""
+    dialects: tuple[str, ...] = VERSIONS
+    """Versions of the protocol that the target declares to speak."""
+
+
 class Share:
     """One case's directory on the share.
 
-    `inside`, `outside` and `control` make calls; relative names are taken below the case's own
-    directory. After every call that changes something, inside or outside, the changed paths and their parents are
-    looked at from both sides and compared; each field that differs without a reason becomes a finding
-    when the case ends, or where the case asks for the comparison. On the control file system (`on_control`) there is
-    only one side and nothing to compare; nor is there where nothing outside can look at the files (`alone`): what is
-    asked for by `same_...` is then what inside shows.
+    `inside`, `outside` and `control` make calls; relative names are taken below the case's own directory. After every
+    call that changes something, inside or outside, the changed paths and their parents are looked at from both sides
+    and compared; each field that differs without a reason becomes a finding when the case ends. `stat`, `content`,
+    `directory` and the like look at both sides; `same` states that a look agrees. Where there is one side only, the
+    control file system or a share that nothing outside can look at (`alone`), nothing is compared.
     """
 
     def __init__(
-        self,
-        case: Case,
-        inside: Vantage,
-        outside: Vantage,
-        control: Vantage,
-        comparer: Comparer,
-        mount: MountOptions,
-        *,
-        traced: bool,
-        on_control: bool = False,
-        features: frozenset[str] = frozenset(),
-        label: str = "",
-        parent: Share | None = None,
-        further: Further | None = None,
-        alone: bool = False,
+        self, case: Case, mounted: Mounted, further: Further | None = None, parent: Share | None = None
     ) -> None:
-        self.case, self.mount, self.on_control, self.features = case, mount, on_control, features
-        self.alone, self._one_sided = alone, alone or on_control
-        self.inside, self.outside, self.control = inside, outside, control
-        self.label = label
-        """"" for the case's own share; further ones say which they are."""
+        self.case, self.mounted, self.mount = case, mounted, mounted.mount
+        self.inside, self.outside, self.control = mounted.inside, mounted.outside, mounted.control
+        self.on_control, self.alone = mounted.sides == "control", mounted.sides == "inside"
         self.calls: list[CallRecord] = [] if parent is None else parent.calls
         self.comparisons: list[Comparison] = [] if parent is None else parent.comparisons
-        self.export = self.exported = self.mount_point = ""
-        """What the hypervisor was told to export, the directory that is, and where the guest mounts it."""
-        self.dialects: tuple[str, ...] = VERSIONS
-        """Versions of the protocol that the target declares to speak."""
-        self._comparer, self._traced, self._further = comparer, traced, further
+        self._one_sided = mounted.sides != "both"
+        self._comparer, self._further = mounted.comparer, further
         self._comparing = True
         self._reported: set[tuple[str, str, str]] = set() if parent is None else parent._reported
         self._inode_at: dict[str, tuple[int, int]] = {}
-        comparer.forget_inodes()
-        for vantage in (inside, outside, control):
+        self._comparer.forget_inodes()
+        for vantage in (self.inside, self.outside, self.control):
             vantage.observer = self._observe
         if not self._one_sided:
-            outside.hides = comparer.hides
+            self.outside.hides = self._comparer.hides
         # the trace of a second machine is read for itself
-        inside.marked = traced if parent is None else parent.inside.marked and parent.inside.agent is inside.agent
-        inside.only_uid = None if on_control else mount.only_uid
+        if parent is None:
+            self.inside.marked = mounted.traced
+        else:
+            self.inside.marked = parent.inside.marked and parent.inside.agent is self.inside.agent
+        self.inside.only_uid = None if self.on_control else self.mount.only_uid
         self._looking(True)
 
-    # ---- comparisons a case asks for; each returns what was seen inside, and reports each field that differs
+    # ---- looks: what both sides show now
 
-    def same_stat(self, path: str, kind: str = "lstat", tolerate: Mapping[str, str] | None = None) -> Comparison:
-        """stat (or kind="statx") of `path` agrees inside and outside, field by field. A missing file ends the case."""
-        seen = self._demand(self._compare_stat(path, kind, tolerate))
-        if "exists" in seen.inside:
-            both = {field.name: (field.inside, field.outside) for field in seen.fields}["exists"]
-            text = f"{path!r} is not there on both sides: inside {both[0]}, outside {both[1]}"
-            raise Finding(text, "exists", {"path": path, "call": kind, "inside": both[0], "outside": both[1]})
-        return seen
+    def stat(self, path: str, kind: str = "lstat") -> Look[Stat]:
+        """stat (or kind="statx") of `path`."""
+        (inside,), (outside,) = self._seen([path], kind)
+        shown = "statx" if kind == "statx" else "stat"
+        missing = None
+        if isinstance(inside, int) or isinstance(outside, int):
+            ours, theirs = (errno_name(side) if isinstance(side, int) else "exists" for side in (inside, outside))
+            text = f"{path!r} is not there on both sides: inside {ours}, outside {theirs}"
+            missing = Finding(text, "exists", {"path": path, "call": kind, "inside": ours, "outside": theirs})
+        return Look(inside, outside, lambda tolerated: self._judge(path, inside, outside, shown, tolerated), missing)
 
-    def same_content(self, path: str) -> tuple[int, str]:
-        """The file's bytes are the same on both sides: (size, sha256)."""
+    def content(self, path: str) -> Look[tuple[int, str]]:
+        """The file's bytes: (size, sha256)."""
         inside = self.inside.quietly("hash_file", path)
         outside = inside if self._one_sided else self.outside.quietly("hash_file", path)
+        ours, theirs = ((size, digest) for size, digest in (inside, outside))
+        return Look(ours, theirs, lambda _: self._judge_content(path, inside, outside))
+
+    def directory(self, path: str = ".") -> Look[list[str]]:
+        """The names in a directory, sorted; compared with file types and inode identities."""
+        inside = self.inside.quietly("entries", path)
+        outside = inside if self._one_sided else self.outside.quietly("entries", path)
+        ours, theirs = ([name for name, *_ in side] for side in (inside, outside))
+        return Look(ours, theirs, lambda _: self._comparer.entries(path, inside, outside))
+
+    def link(self, path: str) -> Look[str]:
+        """A symbolic link's text."""
+        inside = str(self.inside.quietly("readlink", path))
+        outside = inside if self._one_sided else self._link_outside(path)
+        both = {"target": inside}, {"target": outside}
+        return Look(inside, outside, lambda _: self._comparer.values("link", path, *both, "target"))
+
+    def xattrs(self, path: str, prefix: str = "user.") -> Look[dict[str, bytes]]:
+        """The names and values of the extended attributes whose names begin with `prefix`."""
+        inside = self._xattrs(self.inside, path, prefix)
+        outside = inside if self._one_sided else self._comparer.shown(self._xattrs(self.outside, path, prefix))
+        return Look(inside, outside, lambda _: self._comparer.values("xattr", path, inside, outside))
+
+    def statvfs(self, path: str = ".") -> Look[Stat]:
+        """statvfs; compared in bytes, and within what the host's disk moved meanwhile."""
+        host = self.inside if self.alone else self.outside
+        before = host.quietly("statvfs", path)
+        inside = self.inside.quietly("statvfs", path)
+        after = host.quietly("statvfs", path)
+        return Look(
+            inside,
+            before,
+            lambda _: self._comparer.statvfs(path, inside, before, after),
+            again=partial(self.statvfs, path),
+        )
+
+    # ---- assertions: each field that differs is a finding
+
+    def same(self, look: Look[T], tolerate: Tolerated | None = None) -> T:
+        """Both sides showed the same; what inside showed. A file that is missing on either side ends the case.
+
+        Where there is one side only, nothing is compared: a case whose point is that the two agree declares so
+        (`about="agreement"`).
+        """
+        comparison = look.compare(tolerate or {})
+        for _ in range(_MOVING - 1):
+            if comparison.ok or look.again is None:
+                break
+            look = look.again()
+            comparison = look.compare(tolerate or {})
+        if not self.alone:  # then there was nothing to compare with
+            comparison = replace(comparison, after_call=comparison.after_call or len(self.calls))
+            self.comparisons.append(comparison)
+            report_all(self._differences(comparison))
+        if look.missing is not None:
+            raise look.missing
+        return look.inside
+
+    def _judge_content(self, path: str, inside: list[Any], outside: list[Any]) -> Comparison:
         ours, theirs = ({"size": size, "sha256": digest} for size, digest in (inside, outside))
         if inside != outside:
             at, here, there = self._first_difference(path)
             if here and there:
                 name = f"bytes from {at}"
                 ours, theirs = {"size": inside[0], name: here}, {"size": outside[0], name: there}
-        self._demand(self._comparer.values("content", path, ours, theirs))
-        return inside[0], inside[1]
+        return self._comparer.values("content", path, ours, theirs)
 
     def _first_difference(self, path: str) -> tuple[int, bytes, bytes]:
         """Where the two sides differ first, and their bytes there; none where one file begins the other."""
         ours, theirs = (side.quietly("slurp", path, _LOOKED_AT) for side in (self.inside, self.outside))
         at = first_difference(ours, theirs)
         return at, ours[at : at + _DIFFERENT], theirs[at : at + _DIFFERENT]
-
-    def same_directory(self, path: str = ".") -> list[str]:
-        """The same names, file types and inode identities on both sides; the names, sorted."""
-        inside = self.inside.quietly("entries", path)
-        if not self._one_sided:
-            self._demand(self._comparer.entries(path, inside, self.outside.quietly("entries", path)))
-        return [name for name, *_ in inside]
-
-    def same_link(self, path: str) -> str:
-        """A symbolic link's text is the same on both sides."""
-        inside = self.inside.quietly("readlink", path)
-        outside = inside if self._one_sided else self._link_outside(path)
-        self._demand(self._comparer.values("link", path, {"target": inside}, {"target": outside}, "target"))
-        return str(inside)
-
-    def same_xattrs(self, path: str, prefix: str = "user.") -> dict[str, bytes]:
-        """The extended attributes whose names begin with `prefix` have the same names and values."""
-        inside = self._xattrs(self.inside, path, prefix)
-        outside = inside if self._one_sided else self._comparer.shown(self._xattrs(self.outside, path, prefix))
-        self._demand(self._comparer.values("xattr", path, inside, outside))
-        return inside
-
-    def same_statvfs(self, path: str = ".") -> Comparison:
-        """statvfs agrees: block counts as bytes, and within what the host's disk moved meanwhile."""
-        host = self.inside if self.alone else self.outside
-        for _ in range(_MOVING):
-            before = host.quietly("statvfs", path)
-            inside = self.inside.quietly("statvfs", path)
-            after = host.quietly("statvfs", path)
-            seen = self._comparer.statvfs(path, inside, before, after)
-            if seen.ok:
-                break
-        return self._demand(seen)
 
     def gone(self, path: str) -> None:
         """No side has `path` any more."""
@@ -167,7 +204,7 @@ class Share:
 
     def need(self, feature: str, why: str) -> None:
         """End the case as undrivable unless the deployment has `feature`."""
-        if feature not in self.features:
+        if feature not in self.mounted.features:
             raise Undrivable(f"{feature}: {why}")
 
     # ---- what the host does that some security models cannot show
@@ -222,7 +259,7 @@ class Share:
         """Compare after every call from now on, or not."""
         self._comparing = on
         if self.inside.process == "main" and not self._one_sided:
-            self.inside.look = ("marked" if self._traced else "plain") if on else ""
+            self.inside.look = ("marked" if self.mounted.traced else "plain") if on else ""
 
     def settle(self) -> None:
         """Report each field in which the comparisons after calls found a difference; once, however often it was seen.
@@ -260,8 +297,8 @@ class Share:
         return Finding(f"{text} ({comparison.kind} after {after})", code, values)
 
     def _observe(self, vantage: Vantage, record: CallRecord) -> None:
-        if self.label:
-            record.vantage = f"{vantage.name} ({self.label})"
+        if self.mounted.label:
+            record.vantage = f"{vantage.name} ({self.mounted.label})"
         self.calls.append(record)
         if self._one_sided or record.trouble or vantage.name == "control" or not self._comparing:
             return
@@ -280,11 +317,7 @@ class Share:
 
     def _look(self, paths: list[str], already: dict[str, Any]) -> None:
         for path, ours, theirs in zip(paths, *self._seen(paths, "lstat", already), strict=True):
-            self.comparisons.append(self._judge(path, ours, theirs, "stat", None))
-
-    def _compare_stat(self, path: str, kind: str, tolerate: Mapping[str, str] | None) -> Comparison:
-        inside, outside = self._seen([path], kind)
-        return self._judge(path, inside[0], outside[0], "statx" if kind == "statx" else "stat", tolerate)
+            self.comparisons.append(self._judge(path, ours, theirs, "stat", {}))
 
     def _seen(
         self, paths: list[str], kind: str, already: Mapping[str, Any] | None = None
@@ -296,17 +329,17 @@ class Share:
         if already and all(path in already for path in paths):
             inside = [already[path] for path in paths]
         else:
-            inside = self.inside.quietly("look", paths, kind, mark=self._traced)
+            inside = self.inside.quietly("look", paths, kind, mark=self.mounted.traced)
         if self._one_sided:
             return inside, inside
         outside = self.outside.quietly("look", paths, kind)
         if any(_atime(ours) != _atime(theirs) for ours, theirs in zip(inside, outside, strict=True)):
             # Another program of the host may have read a directory of ours between the two looks: look once more.
-            inside = self.inside.quietly("look", paths, kind, mark=self._traced)
+            inside = self.inside.quietly("look", paths, kind, mark=self.mounted.traced)
             outside = self.outside.quietly("look", paths, kind)
         return inside, outside
 
-    def _judge(self, path: str, inside: Any, outside: Any, kind: str, tolerate: Mapping[str, str] | None) -> Comparison:
+    def _judge(self, path: str, inside: Any, outside: Any, kind: str, tolerated: Tolerated) -> Comparison:
         if isinstance(inside, int) or isinstance(outside, int):
             seen = [errno_name(v) if isinstance(v, int) else "exists" for v in (inside, outside)]
             # Where links are kept as plain files, the host finds no way through one; "target" then says why.
@@ -318,7 +351,7 @@ class Share:
         else:
             prefix = "stx_" if kind == "statx" else "st_"
             self._inode_at[path] = (outside[prefix + "dev"], outside[prefix + "ino"])
-            found = self._comparer.stat(path, inside, outside, kind, {**self._stale_fields(), **(tolerate or {})})
+            found = self._comparer.stat(path, inside, outside, kind, {**self._stale_fields(), **tolerated})
         return replace(found, path=self._shown(path), after_call=len(self.calls))
 
     def _stale_fields(self) -> dict[str, str]:
@@ -330,15 +363,8 @@ class Share:
             return dict.fromkeys(("size", "blocks", "mtime_ns", "ctime_ns"), reason)
         return {}
 
-    def _demand(self, comparison: Comparison) -> Comparison:
-        if not self.alone:  # then there was nothing to compare with
-            comparison = replace(comparison, after_call=comparison.after_call or len(self.calls))
-            self.comparisons.append(comparison)
-            report_all(self._differences(comparison))
-        return comparison
-
     def _shown(self, path: str) -> str:
-        return f"{self.label}: {path}" if self.label else path
+        return f"{self.mounted.label}: {path}" if self.mounted.label else path
 
     def _relative(self, vantage: Vantage, path: str) -> str | None:
         root = vantage.root.rstrip("/")

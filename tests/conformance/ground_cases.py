@@ -17,7 +17,7 @@ Run = Callable[[Callable[[Share], None]], CaseResult]
 def harmless(share: Share) -> None:
     """What any case may do."""
     share.inside.create("fred", b"content")
-    assert share.same_content("fred")[0] == 7
+    assert share.same(share.content("fred"))[0] == 7
 
 
 def declared(body: Callable[[Share], None]) -> Case:

@@ -24,9 +24,9 @@ from conformance.features import FEATURES
 from conformance.reports.message_matrix import CALL_LAYERS, NEVER_SENT, lines, matrix
 from conformance.sut.load import load, names
 from conformance.vfs.mount_options import DEFAULT, parse
-from conformance.vfs.without_outside import reached
 from protocol.fields import Dialect
 from protocol.messages import BY_NAME, Message
+from tests.conformance.source_of_cases import reached, states_agreement
 
 CASES_FOLDER = Path(conformance.cases.__file__).parent
 HANDLERS_FOLDER = Path(reference_server.handlers.__file__).parent
@@ -184,13 +184,19 @@ def judges(function: Any) -> bool:
     ]
     named = any(isinstance(f, ast.Name) and f.id in CHECKS for f in calls)
     methods = {f.attr for f in calls if isinstance(f, ast.Attribute)}
-    return named or bool(methods & {"refuses", "gone"}) or any(name.startswith("same_") for name in methods)
+    return named or bool(methods & {"refuses", "gone", "same"})
 
 
 @pytest.mark.parametrize("layer", CALL_LAYERS)
 def test_every_case_compares_something(layer: str, library: list[Case]) -> None:
     without = [c.id for c in library if c.layer == layer and not any(map(judges, reached(c.function)))]
     assert without == []
+
+
+def test_a_case_that_states_an_agreement_declares_so(library: list[Case]) -> None:
+    """Where nothing outside can look at the files, it would hold whatever the target does."""
+    stating = {c.id for c in library if any(map(states_agreement, reached(c.function)))}
+    assert stating == {c.id for c in library if c.about == "agreement"}
 
 
 def test_a_case_that_compares_nothing_is_seen() -> None:

@@ -384,7 +384,7 @@ def test_a_file_that_is_gone_on_both_sides_is_a_finding(runner: Runner) -> None:
     def body(share: Share) -> None:
         share.inside.create("fred")
         share.outside.unlink("fred")
-        fields("'fred'", share.same_stat("fred").inside, nlink=1)
+        fields("'fred'", share.same(share.stat("fred")), nlink=1)
 
     judged = runner.run(CASES["STAT-009"], "", parse(""), body)[0]
     assert (judged.verdict, judged.findings[0].code) == ("fail", "exists"), judged.reason

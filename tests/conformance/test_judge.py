@@ -26,6 +26,7 @@ CASE = Case(
     cached_too=False,
     needs=("locks",),
     mount="",
+    about="behaviour",
     control=True,
     seconds=1.0,
     function=lambda share: None,

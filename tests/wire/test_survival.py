@@ -60,6 +60,7 @@ def case_of(function: Callable[[Wire], None]) -> Case:
         cached_too=False,
         needs=(),
         mount="",
+        about="behaviour",
         control=False,
         seconds=20.0,
         function=function,

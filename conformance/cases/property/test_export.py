@@ -20,7 +20,7 @@ NEEDS = ["qemu-machine"]
 BY_NAME: list[Export] = ["symlink", "odd-name"]
 
 
-@case("EXPORT-001", needs=NEEDS, covers=[Tlcreate, Tgetattr], control=False)
+@case("EXPORT-001", needs=NEEDS, covers=[Tlcreate, Tgetattr], control=False, about="agreement")
 @pytest.mark.parametrize("export", BY_NAME)
 def test_export_by_another_name(share: Share, export: Export) -> None:
     """A directory exported through a symbolic link, or under a name with spaces, commas and letters of two bytes, is
@@ -32,11 +32,11 @@ def test_export_by_another_name(share: Share, export: Export) -> None:
     there.inside.mkdir("d")
     there.inside.symlink("guest", "link")
     there.inside.rename("guest", "d/guest")
-    equal("names in the case's directory", there.same_directory("."), ["d", "host", "link"], code="names")
-    there.same_content("d/guest")
-    there.same_content("host")
+    equal("names in the case's directory", there.same(there.directory(".")), ["d", "host", "link"], code="names")
+    there.same(there.content("d/guest"))
+    there.same(there.content("host"))
     for name in (".", "d", "d/guest", "host"):
-        there.same_stat(name)
+        there.same(there.stat(name))
     there.inside.unlink("host")
     there.gone("host")
 
@@ -47,34 +47,41 @@ def test_the_root_is_the_directory(share: Share) -> None:
     owner and times are the directory's, and "." in it is itself.
     Source: known defect: diod#17, lstat and stat mixed; 9P2000 attach(5): the root is a directory."""
     there = share.another(Device(export="symlink"))
-    fields("what the device was told to export", there.outside.lstat(there.export), type=stat.S_IFLNK)
-    root, real = there.inside.lstat(there.mount_point), there.outside.lstat(there.exported)
+    fields("what the device was told to export", there.outside.lstat(there.mounted.export), type=stat.S_IFLNK)
+    root, real = there.inside.lstat(there.mounted.mount_point), there.outside.lstat(there.mounted.exported)
     wanted = {name: value for name, value in plain(real).items() if name in ("mode", "uid", "gid", "nlink", "mtime_ns")}
     fields("the root inside, compared with the directory outside,", root, **wanted)
     fields("the root inside", root, type=stat.S_IFDIR)
-    fields("'.' in the root inside", there.inside.lstat(f"{there.mount_point}/."), ino=root["st_ino"])
+    fields("'.' in the root inside", there.inside.lstat(f"{there.mounted.mount_point}/."), ino=root["st_ino"])
 
 
-@case("EXPORT-003", needs=NEEDS, covers=[Tlcreate], control=False, caches=DIRECT_CACHES)
+@case(
+    "EXPORT-003",
+    needs=NEEDS,
+    covers=[Tlcreate],
+    control=False,
+    caches=DIRECT_CACHES,
+    about="agreement",
+)
 def test_the_link_is_followed_once(share: Share) -> None:
     """When the symbolic link that was exported is pointed elsewhere, the share goes on with the directory that it
     named when the device started; nothing of the other directory is ever seen.
     Source: 9P2000 attach(5): the root's fid stands for one file until it is clunked; known defects: those of servers
     that follow links on the host (CVE-2016-9602)."""
     there = share.another(Device(export="symlink"))
-    other = f"{there.exported}-elsewhere"
+    other = f"{there.mounted.exported}-elsewhere"
     there.outside.mkdir(other)
     try:
-        there.outside.unlink(there.export)
-        there.outside.symlink(other, there.export)
+        there.outside.unlink(there.mounted.export)
+        there.outside.symlink(other, there.mounted.export)
         there.inside.create("fred", b"content")
         equal("content of 'fred' outside", there.outside.slurp("fred"), b"content", code="content")
         equal("names in the directory that the link names now", there.outside.listdir(other), [], code="escape")
-        there.inside.listdir(there.mount_point)
-        there.same_directory(".")
+        there.inside.listdir(there.mounted.mount_point)
+        there.same(there.directory("."))
     finally:
-        there.outside.unlink(there.export)
-        there.outside.symlink(there.exported, there.export)
+        there.outside.unlink(there.mounted.export)
+        there.outside.symlink(there.mounted.exported, there.mounted.export)
         there.outside.rmtree(other)
 
 
@@ -84,11 +91,11 @@ def test_the_directory_is_moved_and_replaced(share: Share) -> None:
     guest's files are found where it went and none in the new one.
     Source: hw/9pfs/9p-local.c local_init opens the root once; rename(2): open descriptors follow the directory."""
     there = share.another(Device(export="odd-name"))
-    moved, case_directory = f"{there.exported}-moved", os.path.basename(there.outside.root)
+    moved, case_directory = f"{there.mounted.exported}-moved", os.path.basename(there.outside.root)
     there.inside.create("before", b"before")
     with there.without_comparison():
-        there.outside.rename(there.exported, moved)
-        there.outside.mkdir(there.exported)
+        there.outside.rename(there.mounted.exported, moved)
+        there.outside.mkdir(there.mounted.exported)
         try:
             fd = there.inside.open("before", os.O_RDWR)
             there.inside.create("after", b"after")
@@ -98,11 +105,16 @@ def test_the_directory_is_moved_and_replaced(share: Share) -> None:
             equal("names where the directory went", names, ["after", "before"], code="names")
             content = there.outside.slurp(f"{moved}/{case_directory}/before")
             equal("content of 'before' where the directory went", content, b"BEFORE", code="content")
-            equal("names in the directory that took its name", there.outside.listdir(there.exported), [], code="escape")
+            equal(
+                "names in the directory that took its name",
+                there.outside.listdir(there.mounted.exported),
+                [],
+                code="escape",
+            )
         finally:
-            there.outside.rmtree(there.exported)
-            there.outside.rename(moved, there.exported)
-    equal("names in the case's directory", there.same_directory("."), ["after", "before"], code="names")
+            there.outside.rmtree(there.mounted.exported)
+            there.outside.rename(moved, there.mounted.exported)
+    equal("names in the case's directory", there.same(there.directory(".")), ["after", "before"], code="names")
 
 
 @case("EXPORT-005", needs=["four-shares", "mount-namespace"], covers=[Tlcreate], control=False, caches=DIRECT_CACHES)
@@ -113,7 +125,7 @@ def test_a_mount_over_the_export_is_not_seen(share: Share) -> None:
     there = share.beside(1)
     there.inside.create("before", b"before")
     with there.without_comparison():
-        done = there.outside.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "assay9", there.exported])
+        done = there.outside.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "assay9", there.mounted.exported])
         if done["status"] != 0:
             raise Undrivable(f"mounting a tmpfs on the host: {said(done)}")
         try:
@@ -121,16 +133,23 @@ def test_a_mount_over_the_export_is_not_seen(share: Share) -> None:
             there.inside.create("after")
             equal(
                 "names on the file system mounted over the export",
-                there.outside.listdir(there.exported),
+                there.outside.listdir(there.mounted.exported),
                 [],
                 code="escape",
             )
         finally:
-            there.outside.run(["umount", "-l", there.exported])
-    equal("names in the case's directory", there.same_directory("."), ["after", "before"], code="names")
+            there.outside.run(["umount", "-l", there.mounted.exported])
+    equal("names in the case's directory", there.same(there.directory(".")), ["after", "before"], code="names")
 
 
-@case("EXPORT-006", needs=["four-shares"], covers=[Tattach], control=False, caches=DIRECT_CACHES)
+@case(
+    "EXPORT-006",
+    needs=["four-shares"],
+    covers=[Tattach],
+    control=False,
+    caches=DIRECT_CACHES,
+    about="agreement",
+)
 def test_what_changed_while_unmounted(share: Share) -> None:
     """What the host changed in the exported directory while the guest had it unmounted is what the guest finds.
     Source: 9P2000 attach(5): nothing of an earlier session is kept."""
@@ -138,7 +157,7 @@ def test_what_changed_while_unmounted(share: Share) -> None:
     there.inside.create("fred", b"old")
     there.inside.mkdir("gone")
     with there.without_comparison():
-        must_succeed("umount", there.inside.run(["umount", there.mount_point]))
+        must_succeed("umount", there.inside.run(["umount", there.mounted.mount_point]))
         there.outside.overwrite("fred", b"new and longer")
         there.outside.rmdir("gone")
         there.outside.create("made", b"meanwhile")
@@ -149,5 +168,5 @@ def test_what_changed_while_unmounted(share: Share) -> None:
         b"new and longer",
         code="content",
     )
-    equal("names in the case's directory", again.same_directory("."), ["fred", "made"], code="names")
-    again.same_stat("fred")
+    equal("names in the case's directory", again.same(again.directory(".")), ["fred", "made"], code="names")
+    again.same(again.stat("fred"))

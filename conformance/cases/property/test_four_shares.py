@@ -21,7 +21,7 @@ def four(share: Share) -> list[Share]:
     return [share, *(share.beside(number) for number in (1, 2, 3))]
 
 
-@case("FOUR-001", needs=NEEDS, covers=[Tlcreate, Twrite], control=False)
+@case("FOUR-001", needs=NEEDS, covers=[Tlcreate, Twrite], control=False, about="agreement")
 def test_same_names_different_content(share: Share) -> None:
     """Files of one name, made inside on four shares, hold each what was written to it, on both sides.
     Source: 9P2000 attach(5): a session names one tree; the ticket's four shares on one guest."""
@@ -33,7 +33,7 @@ def test_same_names_different_content(share: Share) -> None:
         one.inside.fsync(fd)
         one.inside.close(fd)
     for number, one in enumerate(shares):
-        equal(f"names on share {number}", one.same_directory("."), ["fred", f"only-on-{number}"], code="names")
+        equal(f"names on share {number}", one.same(one.directory(".")), ["fred", f"only-on-{number}"], code="names")
         equal(
             f"content of 'fred' on share {number} inside",
             one.inside.slurp("fred"),
@@ -42,7 +42,7 @@ def test_same_names_different_content(share: Share) -> None:
         )
         outside = one.outside.slurp("fred")
         equal(f"content of 'fred' on share {number} outside", outside, b"share %d" % number * 1000, code="content")
-        one.same_stat("fred")
+        one.same(one.stat("fred"))
 
 
 @case("FOUR-002", needs=NEEDS, covers=[Trenameat], control=False)
@@ -62,9 +62,9 @@ def test_changes_stay_where_they_are_made(share: Share) -> None:
     changed.chmod("barney", 0o600)
     changed.unlink("barney")
     changed.create("new")
-    equal("names on share 2", shares[2].same_directory("."), ["d", "new"], code="names")
+    equal("names on share 2", shares[2].same(shares[2].directory(".")), ["d", "new"], code="names")
     for number, one, was in zip((0, 1, 3), others, before, strict=True):
-        equal(f"names on share {number}", one.same_directory("."), ["barney", "d", "fred"], code="names")
+        equal(f"names on share {number}", one.same(one.directory(".")), ["barney", "d", "fred"], code="names")
         for name, stat in zip(("fred", "barney", "d"), was, strict=True):
             fields(f"{name!r} on share {number} outside, compared with before,", one.outside.lstat(name), **plain(stat))
         equal(f"content of 'barney' on share {number} inside", one.inside.slurp("barney"), b"content", code="content")
@@ -80,8 +80,8 @@ def test_no_rename_or_link_from_one_to_another(share: Share) -> None:
     first.inside.refuses(EXDEV).rename("fred", f"{second.inside.root}/fred")
     first.inside.refuses(EXDEV).link("fred", f"{second.inside.root}/fred")
     first.inside.refuses(EXDEV).rename(f"{second.inside.root}/barney", "barney")
-    equal("names on the first share", first.same_directory("."), ["fred"], code="names")
-    equal("names on the second share", second.same_directory("."), ["barney"], code="names")
+    equal("names on the first share", first.same(first.directory(".")), ["fred"], code="names")
+    equal("names on the second share", second.same(second.directory(".")), ["barney"], code="names")
 
 
 @case("FOUR-004", needs=NEEDS, covers=[Twrite], control=False, caches=DIRECT_CACHES)
@@ -111,7 +111,7 @@ def test_unmounting_one(share: Share) -> None:
         one.inside.setlk(fds[-1], "w", 0, 10)
         one.inside.write(fds[-1], b"before")
     shares[3].inside.create("kept", b"kept")
-    must_succeed("umount", share.inside.run(["umount", shares[3].mount_point]))
+    must_succeed("umount", share.inside.run(["umount", shares[3].mounted.mount_point]))
     for number, (one, fd) in enumerate(zip(shares[:3], fds, strict=True)):
         equal(f"bytes that write() on share {number} wrote", one.inside.write(fd, b" and after"), 10)
         content = one.inside.pread(fd, 100, 0)
@@ -159,7 +159,7 @@ def test_host_changes_show_on_one_share_only(share: Share) -> None:
     for number, one in enumerate(shares):
         content, names = (b"changed", ["fred", "new"]) if number == 1 else (b"%d" % number, ["fred"])
         equal(f"content of 'fred' on share {number}", one.inside.slurp("fred"), content, code="content")
-        equal(f"names on share {number}", one.same_directory("."), names, code="names")
+        equal(f"names on share {number}", one.same(one.directory(".")), names, code="names")
 
 
 @case("FOUR-008", needs=NEEDS, control=False, caches=DIRECT_CACHES)

@@ -27,7 +27,9 @@ def line_in_fstab(share: Share, options: str = OPTIONS) -> Iterator[Share]:
     there = share.beside(1)
     must_unmount(share, there)
     before = share.inside.read_text(FSTAB) if "fstab" in share.inside.listdir("/etc") else ""
-    share.inside.write_text(FSTAB, f"{before.rstrip()}\n{there.label} {there.mount_point} 9p {options} 0 0\n".lstrip())
+    share.inside.write_text(
+        FSTAB, f"{before.rstrip()}\n{there.mounted.label} {there.mounted.mount_point} 9p {options} 0 0\n".lstrip()
+    )
     try:
         yield there
     finally:
@@ -38,15 +40,15 @@ def line_in_fstab(share: Share, options: str = OPTIONS) -> Iterator[Share]:
 
 def must_unmount(share: Share, there: Share) -> None:
     """Unmount as the system does."""
-    must_succeed("umount", share.inside.run(["umount", there.mount_point]))
+    must_succeed("umount", share.inside.run(["umount", there.mounted.mount_point]))
 
 
 def shown(share: Share, there: Share) -> dict[str, str]:
     """The mount options of /proc/mounts, split; empty when it is not mounted there."""
-    lines = [m for m in share.inside.mounts() if m[1] == there.mount_point]
+    lines = [m for m in share.inside.mounts() if m[1] == there.mounted.mount_point]
     if not lines:
         return {}
-    equal("source and type in /proc/mounts", (lines[-1][0], lines[-1][2]), (there.label, "9p"))
+    equal("source and type in /proc/mounts", (lines[-1][0], lines[-1][2]), (there.mounted.label, "9p"))
     return dict(option.partition("=")[::2] for option in lines[-1][3].split(","))
 
 
@@ -62,7 +64,7 @@ def test_mount_by_directory(share: Share) -> None:
     mount(8).
     Source: fstab(5), mount(8); Documentation/filesystems/9p.rst; illumos issue 13380, the ticket's fstab."""
     with line_in_fstab(share) as there:
-        must_mount(share, there.mount_point)
+        must_mount(share, there.mounted.mount_point)
         options = shown(share, there)
         missing = sorted({"rw", "relatime", "dirsync"} - options.keys())
         equal("options of the line that /proc/mounts does not show", missing, [], code="mount")
@@ -75,34 +77,48 @@ def test_mount_by_directory(share: Share) -> None:
             )
 
 
-@case("FSTAB-002", needs=NEEDS, covers=[Tlcreate, Twrite], control=False, caches=EVERY_CACHE_ONCE)
+@case(
+    "FSTAB-002",
+    needs=NEEDS,
+    covers=[Tlcreate, Twrite],
+    control=False,
+    caches=EVERY_CACHE_ONCE,
+    about="agreement",
+)
 def test_share_mounted_by_fstab_serves(share: Share) -> None:
     """A share mounted by the ticket's line takes files, directories and changes from both sides.
     Source: POSIX open, mkdir, rename, chmod, truncate; illumos issue 13380, the ticket's procedure with stat and df on
     both sides."""
     with line_in_fstab(share) as there:
-        must_mount(share, there.mount_point)
+        must_mount(share, there.mounted.mount_point)
         there.inside.create("guest", b"from the guest", 0o640)
         there.outside.create("host", b"from the host")
         there.inside.mkdir("d")
         there.inside.rename("guest", "d/guest")
         there.inside.chmod("d/guest", 0o604)
         there.inside.truncate("d/guest", 4)
-        equal("names in the case's directory", there.same_directory("."), ["d", "host"], code="names")
+        equal("names in the case's directory", there.same(there.directory(".")), ["d", "host"], code="names")
         equal("content of 'host' inside", there.inside.slurp("host"), b"from the host", code="content")
         equal("content of 'd/guest' outside", there.outside.slurp("d/guest"), b"from", code="content")
         for name in (".", "d", "d/guest", "host"):
-            there.same_stat(name)
-        there.same_statvfs(".")
+            there.same(there.stat(name))
+        there.same(there.statvfs("."))
 
 
-@case("FSTAB-003", needs=NEEDS, covers=[Tlcreate, Twrite], control=False, caches=EVERY_CACHE_ONCE)
+@case(
+    "FSTAB-003",
+    needs=NEEDS,
+    covers=[Tlcreate, Twrite],
+    control=False,
+    caches=EVERY_CACHE_ONCE,
+    about="agreement",
+)
 def test_cache_of_the_fstab_line(share: Share) -> None:
     """With the line's cache=mmap a file can be mapped shared and writable, and after munmap(2) and close(2), or
     msync(2), the host has what was stored.
     Source: Documentation/filesystems/9p.rst, cache=mmap; mmap(2), msync(2)."""
     with line_in_fstab(share) as there:
-        must_mount(share, there.mount_point)
+        must_mount(share, there.mounted.mount_point)
         there.inside.create("fred", bytes(10_000))
         fd = there.inside.open("fred", os.O_RDWR)
         handle = there.inside.mmap(fd, 10_000, 3, 1)  # PROT_READ|PROT_WRITE, MAP_SHARED
@@ -112,7 +128,7 @@ def test_cache_of_the_fstab_line(share: Share) -> None:
         equal("bytes outside after msync(2)", stored, b"stored through the mapping", code="content")
         there.inside.munmap(handle)
         there.inside.close(fd)
-        there.same_content("fred")
+        there.same(there.content("fred"))
 
 
 @case("FSTAB-004", needs=NEEDS, covers=[Tattach], control=False, caches=EVERY_CACHE_ONCE)
@@ -127,7 +143,7 @@ def test_mount_all(share: Share) -> None:
         first = shown(share, there)
         require("mount -a mounts the share", first, seen="no line in /proc/mounts", code="mount")
         must_mount(share, "-a")
-        lines = [m for m in share.inside.mounts() if m[1] == there.mount_point]
+        lines = [m for m in share.inside.mounts() if m[1] == there.mounted.mount_point]
         equal("number of mounts there after a second mount -a", len(lines), 1, code="mount")
         there.inside.create("fred", b"content")
         must_unmount(share, there)
@@ -137,18 +153,25 @@ def test_mount_all(share: Share) -> None:
         equal("mount options after a new mount", shown(share, there), first, code="mount")
 
 
-@case("FSTAB-005", needs=NEEDS, covers=[Tlcreate], control=False, caches=EVERY_CACHE_ONCE)
+@case(
+    "FSTAB-005",
+    needs=NEEDS,
+    covers=[Tlcreate],
+    control=False,
+    caches=EVERY_CACHE_ONCE,
+    about="agreement",
+)
 def test_access_client_of_the_fstab_line(share: Share) -> None:
     """With the line's access=client and uname=root every user of the guest works under her own id: her files are
     hers, and others' closed ones stay closed.
     Source: Documentation/filesystems/9p.rst, access=client: permission is checked on the client."""
     with line_in_fstab(share) as there:
-        must_mount(share, there.mount_point)
+        must_mount(share, there.mounted.mount_point)
         bob, carol = there.inside.spawn("bob", uid=1001), there.inside.spawn("carol", uid=1002)
         bob.create("of bob", b"secret", 0o600)
         fields("'of bob' inside", there.inside.lstat("of bob"), uid=1001)
         carol.refuses(EACCES).open("of bob", os.O_RDONLY)
-        there.same_stat("of bob")
+        there.same(there.stat("of bob"))
         equal("content of her own file", bob.slurp("of bob"), b"secret", code="content")
 
 

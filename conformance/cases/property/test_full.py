@@ -92,7 +92,13 @@ def progress(idle: int) -> None:
     holds("a write(2) that takes nothing fails", not idle, seen=f"{idle} returned 0", call="write")
 
 
-@case("FULL-001", needs=["mount-namespace"], covers=[Tlcreate, Twrite], caches=DIRECT)
+@case(
+    "FULL-001",
+    needs=["mount-namespace"],
+    covers=[Tlcreate, Twrite],
+    caches=DIRECT,
+    about="agreement",
+)
 def test_no_block_left(share: Share) -> None:
     """On a file system without free blocks write(2) fails with ENOSPC, again and again; all that it had taken before
     is there on both sides, as is every other file.
@@ -108,7 +114,7 @@ def test_no_block_left(share: Share) -> None:
         share.inside.close(fd)
         begins(share, "t/big", content, written)
         same_on_both(share, "t/before", data(5000, 1))
-        share.same_stat("t/big")
+        share.same(share.stat("t/big"))
 
 
 @case("FULL-002", needs=["mount-namespace"], covers=[Twrite], caches=DIRECT)
@@ -159,7 +165,7 @@ def test_filling_holes(share: Share) -> None:
             has_pattern(f"the piece at {place}", share.inside, fd, CHUNK, place, offset=place)
             for at in (place - 1, place + CHUNK):
                 equal(f"byte {at}, beside a piece", share.inside.pread(fd, 1, at), b"\0", code="content")
-        equal("size of 't/sparse'", share.same_content("t/sparse")[0], 8 * MIB, code="field:size")
+        equal("size of 't/sparse'", share.same(share.content("t/sparse"))[0], 8 * MIB, code="field:size")
 
 
 @case("FULL-004", needs=["mount-namespace"], covers=[Twrite, Tunlinkat, Trenameat, Tsetattr], caches=DIRECT)
@@ -184,7 +190,7 @@ def test_what_needs_no_room_goes_on(share: Share) -> None:
         same_on_both(share, "t/again", content[: MIB // 2])
 
 
-@case("FULL-005", needs=["mount-namespace"], covers=[Twrite], caches=DIRECT)
+@case("FULL-005", needs=["mount-namespace"], covers=[Twrite], caches=DIRECT, about="agreement")
 def test_room_that_the_host_makes(share: Share) -> None:
     """A descriptor whose write(2) failed with ENOSPC writes on when the host has made room.
     Source: write(2) ENOSPC describes the file system's state, not the descriptor's."""
@@ -195,10 +201,10 @@ def test_room_that_the_host_makes(share: Share) -> None:
         share.outside.unlink("t/ballast")
         equal("bytes that write(2) wrote once there was room", share.inside.write(fd, data(CHUNK)), CHUNK)
         share.inside.close(fd)
-        share.same_content("t/big")
+        share.same(share.content("t/big"))
 
 
-@case("FULL-006", needs=["mount-namespace"], covers=[Tstatfs], caches=DIRECT)
+@case("FULL-006", needs=["mount-namespace"], covers=[Tstatfs], caches=DIRECT, about="agreement")
 def test_statvfs_of_a_full_file_system(share: Share) -> None:
     """statvfs(3) of a full file system says so: no block is available, and after the file is gone all are again.
     Source: statvfs(3) f_bavail; the ticket's df inside and outside."""
@@ -209,11 +215,11 @@ def test_statvfs_of_a_full_file_system(share: Share) -> None:
         fields("the full file system", full, bfree=0, bavail=0)
         size = full["f_blocks"] * full["f_frsize"]
         between("size of the file system of 1 MiB", size, MIB - full["f_frsize"] + 1, MIB, code="field:blocks")
-        share.same_statvfs("t")
+        share.same(share.statvfs("t"))
         share.inside.unlink("t/big")
         fields("the file system emptied again", share.inside.statvfs("t"), bavail=empty["f_bavail"])
         holds("blocks are available on an empty file system", empty["f_bavail"] > 0, code="field:bavail")
-        share.same_statvfs("t")
+        share.same(share.statvfs("t"))
 
 
 @case("FULL-007", needs=["mount-namespace"], covers=[Tlcreate, Tmkdir, Tsymlink], cached_too=True)
@@ -241,13 +247,13 @@ def test_no_inode_left(share: Share) -> None:
         share.inside.refuses(ENOSPC).mkdir("t/dir")
         share.inside.refuses(ENOSPC).symlink("f0", "t/link")
         share.inside.refuses(ENOSPC).open("t/new", os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        equal("names in 't'", share.same_directory("t"), sorted(made), code="names")
+        equal("names in 't'", share.same(share.directory("t")), sorted(made), code="names")
         share.inside.unlink(f"t/{made[0]}")
         share.inside.mkdir("t/dir")
         share.inside.refuses(ENOSPC).create("t/one-too-many")
         equal(
             "names in 't' after one made room for one",
-            share.same_directory("t"),
+            share.same(share.directory("t")),
             sorted([*made[1:], "dir"]),
             code="names",
         )

@@ -45,13 +45,13 @@ def test_read_only_mount_refuses_changes(share: Share, group: str) -> None:
             unchanged(share, before, str(call))
 
 
-@case("ROMOUNT-002", needs=["mount-namespace"], covers=[Tlopen, Tread])
+@case("ROMOUNT-002", needs=["mount-namespace"], covers=[Tlopen, Tread], about="agreement")
 def test_read_only_mount_is_read(share: Share) -> None:
     """What the host has mounted read-only can be listed, opened for reading, and read, and agrees with the host.
     Source: mount(8) ro."""
     populate(share.outside)
     with bound(share, "d", "ro"):
-        equal("names in 'd'", share.same_directory("d"), ["dir", "file", "link", "other"], code="names")
+        equal("names in 'd'", share.same(share.directory("d")), ["dir", "file", "link", "other"], code="names")
         fd = share.inside.open("d/file", os.O_RDONLY)
         equal("content of 'd/file' inside", share.inside.read(fd, 100), b"content", code="content")
         share.inside.close(fd)
@@ -60,7 +60,7 @@ def test_read_only_mount_is_read(share: Share) -> None:
             text = share.inside.readlink("d/link")
             equal("text of the symbolic link 'd/link' inside", text, "file", code="field:target")
         for name in ("d", "d/file", "d/dir", "d/link"):
-            share.same_stat(name)
+            share.same(share.stat(name))
 
 
 @case("ROMOUNT-003", needs=["mount-namespace"], covers=[Twrite], caches=DIRECT_CACHES)
@@ -81,7 +81,7 @@ def test_read_only_for_a_while(share: Share) -> None:
     equal("content of 'd/file' outside", content, b"written before and after", code="content")
 
 
-@case("NOSUID-001", needs=["mount-namespace"], covers=[Tgetattr])
+@case("NOSUID-001", needs=["mount-namespace"], covers=[Tgetattr], about="agreement")
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o6711], ids=oct)
 def test_nosuid_mount_keeps_the_bits(share: Share, mode: int) -> None:
     """On a host mount with nosuid the set-user-ID and set-group-ID bits are set, kept and shown as elsewhere.
@@ -95,10 +95,16 @@ def test_nosuid_mount_keeps_the_bits(share: Share, mode: int) -> None:
         share.outside.chmod("d/host", mode)
         for name in ("d/guest", "d/host"):
             fields(f"{name!r} inside", share.inside.stat(name), permissions=mode)
-            share.same_stat(name)
+            share.same(share.stat(name))
 
 
-@case("NOSUID-002", needs=["mount-namespace", "guest-root"], covers=[Tlopen, Tread], severity="linux")
+@case(
+    "NOSUID-002",
+    needs=["mount-namespace", "guest-root"],
+    covers=[Tlopen, Tread],
+    severity="linux",
+    about="agreement",
+)
 def test_nosuid_mount_of_the_host_is_the_hosts(share: Share) -> None:
     """A set-user-ID program on a host mount with nosuid runs in the guest as the guest's own mount says.
     Source: mount(8) nosuid is a flag of a mount, and the guest's is another one; execve(2)."""
@@ -113,7 +119,13 @@ def test_nosuid_mount_of_the_host_is_the_hosts(share: Share) -> None:
         runs("a set-user-ID program", bob, ["d/id", "-u"], expected)
 
 
-@case("NODEV-001", needs=["mount-namespace", "host-root"], covers=[Tgetattr], cached_too=True)
+@case(
+    "NODEV-001",
+    needs=["mount-namespace", "host-root"],
+    covers=[Tgetattr],
+    cached_too=True,
+    about="agreement",
+)
 def test_nodev_mount_shows_devices(share: Share) -> None:
     """Device nodes on a host mount with nodev show their type and device numbers inside.
     Source: mount(8) nodev: only access through them is refused."""
@@ -124,7 +136,7 @@ def test_nodev_mount_shows_devices(share: Share) -> None:
         for name, kind, device in (("d/char", stat.S_IFCHR, (1, 5)), ("d/block", stat.S_IFBLK, (259, 70_000))):
             seen = share.inside.lstat(name)
             fields(f"{name!r} inside", seen, type=kind, rdev=os.makedev(*device))
-            share.same_stat(name)
+            share.same(share.stat(name))
 
 
 @case("NODEV-002", needs=["mount-namespace", "host-root", "guest-root"], severity="linux")
@@ -144,7 +156,13 @@ def test_device_of_a_nodev_mount_is_the_guests(share: Share) -> None:
         equal("bytes that write() to the zero device wrote", share.inside.write(fd, b"swallowed"), 9)
 
 
-@case("NOEXEC-001", needs=["mount-namespace"], covers=[Tlopen, Tread], severity="linux")
+@case(
+    "NOEXEC-001",
+    needs=["mount-namespace"],
+    covers=[Tlopen, Tread],
+    severity="linux",
+    about="agreement",
+)
 def test_noexec_mount_of_the_host_is_the_hosts(share: Share) -> None:
     """A program on a host mount with noexec is executed in the guest as the guest's own mount says, and its mode
     shows who may.
@@ -153,12 +171,12 @@ def test_noexec_mount_of_the_host_is_the_hosts(share: Share) -> None:
     share.outside.chmod("d", 0o777)
     with bound(share, "d", "noexec"):
         place(share, "cat", "d/cat")
-        share.same_stat("d/cat")
+        share.same(share.stat("d/cat"))
         if not flags_inside(share, "d") & ST_NOEXEC:
             runs("d/cat", share.inside, ["d/cat"], b"hello", stdin=b"hello")
 
 
-@case("NOATIME-001", needs=["mount-namespace"], covers=[Tread], caches=DIRECT_CACHES)
+@case("NOATIME-001", needs=["mount-namespace"], covers=[Tread], caches=DIRECT_CACHES, about="agreement")
 def test_noatime_mount(share: Share) -> None:
     """Reading inside leaves the access time alone where the host's mount has noatime, of files, directories and
     links.
@@ -168,10 +186,17 @@ def test_noatime_mount(share: Share) -> None:
         _read_all(share)
         for name in ("d", "d/file", "d/link"):
             fields(f"{name!r} outside", share.outside.lstat(name), atime_ns=LONG_AGO)
-            share.same_stat(name)
+            share.same(share.stat(name))
 
 
-@case("NOATIME-002", needs=["mount-namespace"], covers=[Tread], caches=DIRECT_CACHES, severity="linux")
+@case(
+    "NOATIME-002",
+    needs=["mount-namespace"],
+    covers=[Tread],
+    caches=DIRECT_CACHES,
+    severity="linux",
+    about="agreement",
+)
 def test_strictatime_mount(share: Share) -> None:
     """Reading inside moves the access time of a file and of a directory where the host's mount has strictatime,
     and inside shows the new one.
@@ -184,7 +209,7 @@ def test_strictatime_mount(share: Share) -> None:
             holds(
                 f"atime of {name!r} outside moves when it is read", atime > LONG_AGO, seen=atime, code="field:atime_ns"
             )
-            share.same_stat(name)
+            share.same(share.stat(name))
 
 
 def _old_tree(share: Share) -> None:

@@ -21,7 +21,13 @@ def identities(vantage: Vantage, paths: list[str]) -> list[tuple[int, int]]:
     return [(seen["st_dev"], seen["st_ino"]) for seen in (vantage.lstat(path) for path in paths)]
 
 
-@case("NESTED-001", needs=["mount-namespace"], covers=[Twalk, Treaddir, Tgetattr], cached_too=True)
+@case(
+    "NESTED-001",
+    needs=["mount-namespace"],
+    covers=[Twalk, Treaddir, Tgetattr],
+    cached_too=True,
+    about="agreement",
+)
 def test_content_of_a_nested_mount(share: Share) -> None:
     """A directory on which the host has mounted a file system shows that file system's content: names, attributes
     and bytes, made on either side.
@@ -31,11 +37,11 @@ def test_content_of_a_nested_mount(share: Share) -> None:
         share.outside.create("t/host", b"made outside")
         share.inside.create("t/guest", b"made inside")
         share.inside.mkdir("t/dir")
-        equal("names in 't'", share.same_directory("t"), ["dir", "guest", "host"], code="names")
+        equal("names in 't'", share.same(share.directory("t")), ["dir", "guest", "host"], code="names")
         equal("content of 't/host' inside", share.inside.slurp("t/host"), b"made outside", code="content")
         for name in ("t", "t/host", "t/dir"):
-            share.same_stat(name, tolerate={"atime_ns": "listing marks it"})
-        equal("names in the case's directory", share.same_directory("."), ["t"], code="names")
+            share.same(share.stat(name), tolerate={"atime_ns": "listing marks it"})
+        equal("names in the case's directory", share.same(share.directory(".")), ["t"], code="names")
 
 
 @case("NESTED-002", needs=["mount-namespace"], covers=[Tgetattr])
@@ -71,7 +77,7 @@ def test_hard_links_in_a_nested_mount(share: Share) -> None:
         share.inside.link("t/one", "t/two")
         first, second = identities(share.inside, ["t/one", "t/two"])
         equal("st_dev and st_ino of 't/two', compared with 't/one'", second, first, code="field:ino")
-        fields("'t/two'", share.same_stat("t/two").inside, nlink=2)
+        fields("'t/two'", share.same(share.stat("t/two")), nlink=2)
 
 
 @case("NESTED-004", needs=["mount-namespace"], covers=[Treaddir, Tgetattr], cached_too=True)
@@ -107,8 +113,8 @@ def test_no_rename_or_link_across(share: Share) -> None:
             share.inside.refuses(EXDEV).rename(source, target)
         share.inside.refuses(EXDEV).link("fred", "t/fred")
         share.inside.refuses(EXDEV).link("t/barney", "barney")
-        equal("names in the case's directory", share.same_directory("."), ["dir", "fred", "t"], code="names")
-        equal("names in 't'", share.same_directory("t"), ["barney", "room"], code="names")
+        equal("names in the case's directory", share.same(share.directory(".")), ["dir", "fred", "t"], code="names")
+        equal("names in 't'", share.same(share.directory("t")), ["barney", "room"], code="names")
         equal("content of 't/barney' inside", share.inside.slurp("t/barney"), b"t/barney", code="content")
 
 
@@ -129,14 +135,14 @@ def test_statvfs_of_a_nested_mount(share: Share) -> None:
     Source: statvfs(3): "the filesystem that contains" the path; the ticket's df on nested datasets."""
     with tmpfs(share, "t", "size=4m"):
         share.inside.create("t/fred", bytes(1 << 20))
-        nested = share.same_statvfs("t/fred").inside
+        nested = share.same(share.statvfs("t/fred"))
         for name, most in (("f_blocks", 4 << 20), ("f_bfree", 3 << 20)):
             size = nested[name] * nested["f_frsize"]
             between(f"{name} below the nested mount, in bytes,", size, 0, most, code=f"field:{name.removeprefix('f_')}")
-        whole = share.same_statvfs(".").inside
+        whole = share.same(share.statvfs("."))
         size = whole["f_blocks"] * whole["f_frsize"]
         holds("the export is larger than 8 MiB", size > 8 << 20, seen=size, code="field:blocks")
-        identity = share.same_statvfs("t").inside["f_fsid"]
+        identity = share.same(share.statvfs("t"))["f_fsid"]
         holds(
             "the nested mount has an f_fsid of its own", identity != whole["f_fsid"], seen=identity, code="field:fsid"
         )
@@ -179,7 +185,7 @@ def test_open_files_outlive_the_mount(share: Share) -> None:
         equal("content read after that write", share.inside.pread(fd, 100, 0), b"CONTENT", code="content")
 
 
-@case("NESTED-010", needs=["mount-namespace"], covers=[Twalk], cached_too=True)
+@case("NESTED-010", needs=["mount-namespace"], covers=[Twalk], cached_too=True, about="agreement")
 def test_mounts_in_mounts(share: Share) -> None:
     """Three file systems in one another are crossed by one path and left by "..", and the working directory has its
     path's name.
@@ -192,7 +198,7 @@ def test_mounts_in_mounts(share: Share) -> None:
         share.inside.chdir("a/b/c")
         equal("working directory inside", share.inside.getcwd(), f"{share.inside.root}/a/b/c")
         share.inside.chdir("/")
-        share.same_stat("a/b/c/deep")
+        share.same(share.stat("a/b/c/deep"))
         different = len(set(identities(share.inside, [".", "a", "a/b", "a/b/c"])))
         equal("number of different directories of four", different, 4, code="field:ino")
 
@@ -206,11 +212,17 @@ def test_one_read_only_among_writable(share: Share) -> None:
         share.inside.refuses(EROFS).mkdir("b/dir")
         share.inside.create("a/fred", b"content")
         share.inside.create("fred", b"content")
-        equal("names in 'a'", share.same_directory("a"), ["fred"], code="names")
-        equal("names in 'b', which is read-only,", share.same_directory("b"), [], code="names")
+        equal("names in 'a'", share.same(share.directory("a")), ["fred"], code="names")
+        equal("names in 'b', which is read-only,", share.same(share.directory("b")), [], code="names")
 
 
-@case("NESTED-012", needs=["qemu-machine", "mount-namespace"], control=False, caches=DIRECT_CACHES)
+@case(
+    "NESTED-012",
+    needs=["qemu-machine", "mount-namespace"],
+    control=False,
+    caches=DIRECT_CACHES,
+    about="agreement",
+)
 def test_multidevs_forbid(share: Share) -> None:
     """A device with multidevs=forbid refuses what lies on another file system with ENODEV, and serves the rest.
     Source: QEMU's manual, -fsdev multidevs=forbid; hw/9pfs/9p.c stat_to_qid."""
@@ -224,4 +236,4 @@ def test_multidevs_forbid(share: Share) -> None:
             there.inside.refuses(ENODEV, another="varies").create("t/new")
         equal("content of 'fred' inside", there.inside.slurp("fred"), b"content", code="content")
         equal("names in 't' outside", there.outside.listdir("t"), ["hidden"], code="names")
-    there.same_stat("t")
+    there.same(there.stat("t"))

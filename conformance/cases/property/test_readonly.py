@@ -35,21 +35,27 @@ def test_changes_are_refused(share: Share, group: str) -> None:
         unchanged(there, before, str(call))
 
 
-@case("RDONLY-002", needs=NEEDS, control=False, covers=[Tlopen, Tread, Treaddir, Treadlink, Tgetattr])
+@case(
+    "RDONLY-002",
+    needs=NEEDS,
+    control=False,
+    covers=[Tlopen, Tread, Treaddir, Treadlink, Tgetattr],
+    about="agreement",
+)
 def test_everything_can_be_read(share: Share) -> None:
     """A read-only export is listed, opened for reading and read, with the attributes that the host has.
     Source: QEMU's manual, -fsdev readonly=on; open(2): O_CREAT has no effect on a file that exists."""
     there = share.another(READ_ONLY)
     populate(there.outside)
-    equal("names in 'd'", there.same_directory("d"), ["dir", "file", "link", "other"], code="names")
+    equal("names in 'd'", there.same(there.directory("d")), ["dir", "file", "link", "other"], code="names")
     fd = there.inside.open("d/file", os.O_RDONLY)
     equal("content of 'd/file' inside", there.inside.read(fd, 100), b"content", code="content")
     there.inside.close(fd)
     there.inside.close(there.inside.open("d/file", os.O_RDONLY | os.O_CREAT))
     if there.host_links:
-        equal("text of the symbolic link 'd/link'", there.same_link("d/link"), "file", code="field:target")
+        equal("text of the symbolic link 'd/link'", there.same(there.link("d/link")), "file", code="field:target")
     for name in ("d", "d/file", "d/dir", "d/link"):
-        there.same_stat(name, tolerate={"atime_ns": "reading marks it"})
+        there.same(there.stat(name), tolerate={"atime_ns": "reading marks it"})
 
 
 @case("RDONLY-003", needs=NEEDS, control=False, covers=[Txattrwalk])
@@ -59,7 +65,7 @@ def test_attributes_can_be_read(share: Share) -> None:
     there.outside.create("fred")
     there.outside.setxattr("fred", "user.a", b"value")
     equal("value of user.a of 'fred' inside", there.inside.getxattr("fred", "user.a"), b"value", code="xattr")
-    equal("attributes user.* of 'fred'", there.same_xattrs("fred"), {"user.a": b"value"}, code="xattr")
+    equal("attributes user.* of 'fred'", there.same(there.xattrs("fred")), {"user.a": b"value"}, code="xattr")
 
 
 @case("RDONLY-004", needs=NEEDS, control=False, covers=[Tlock], caches=DIRECT_CACHES)
@@ -107,14 +113,14 @@ def test_the_guest_cannot_make_it_writable(share: Share) -> None:
     there = share.another(READ_ONLY)
     populate(there.outside)
     before = state(there)
-    there.inside.run(["mount", "-o", "remount,rw", there.mount_point])  # works or not: nothing comes of it
+    there.inside.run(["mount", "-o", "remount,rw", there.mounted.mount_point])  # works or not: nothing comes of it
     there.inside.refuses(EROFS).create("d/new")
     there.inside.refuses(EROFS).unlink("d/file")
     there.inside.refuses(EROFS).open("d/file", os.O_WRONLY)
     unchanged(there, before, "a remount for writing inside")
 
 
-@case("RDONLY-008", needs=NEEDS, control=False, covers=[Tread], caches=DIRECT_CACHES)
+@case("RDONLY-008", needs=NEEDS, control=False, covers=[Tread], caches=DIRECT_CACHES, about="agreement")
 def test_what_the_host_changes_is_seen(share: Share) -> None:
     """What the host changes in a read-only export is seen inside, also by a descriptor that was open.
     Source: Documentation/filesystems/9p.rst, cache=none."""
@@ -127,8 +133,8 @@ def test_what_the_host_changes_is_seen(share: Share) -> None:
     equal("content that the open descriptor reads after the host wrote", content, b"new and longer", code="content")
     there.outside.rename("fred", "barney")
     there.outside.mkdir("d")
-    equal("names in the case's directory", there.same_directory("."), ["barney", "d"], code="names")
-    there.same_stat("barney")
+    equal("names in the case's directory", there.same(there.directory(".")), ["barney", "d"], code="names")
+    there.same(there.stat("barney"))
 
 
 @case("RDONLY-009", needs=NEEDS, control=False, caches=DIRECT_CACHES)

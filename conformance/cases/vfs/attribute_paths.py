@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from errno import ELOOP, ENOENT, ENOTDIR
 from typing import Any
 
-from conformance.cases.vfs.outcomes import changes
 from conformance.cases.vfs.shared_errors import Operation, refuses_bad_paths
+from conformance.checks import changes
 from conformance.vfs.share import Share
 
 
@@ -37,11 +37,11 @@ def refuse_bad_paths(share: Share, call: PathCall) -> None:
     component."""
     refuses_bad_paths(share, Operation(call.op, call.on))
     inside = share.inside
-    before = share.same_stat("file")
+    before = share.same(share.stat("file"))
     call.on(inside.refuses(ENOENT), "nobody")
     call.on(inside.refuses(ENOTDIR, because="POSIX 4.13: a trailing slash demands a directory"), "file/")
     call.on(inside.refuses(ENOTDIR), "file/..")
     if call.follows:
         call.on(inside.refuses(ENOENT), "dangling")
         call.on(inside.refuses(ELOOP), "loop")
-    changes("'file' by calls that were refused", before, share.same_stat("file"), may={"atime_ns"})
+    changes("'file' by calls that were refused", before, share.same(share.stat("file")), may={"atime_ns"})

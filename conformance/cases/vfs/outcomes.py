@@ -15,7 +15,6 @@ from typing import Any
 
 from conformance import checks
 from conformance.checks import Errno, equal, one_of
-from conformance.vfs.compare import Comparison
 from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
 
@@ -75,13 +74,6 @@ def must_answer(vantage: Vantage, what: str, calls: Sequence[tuple[str, Sequence
     for (op, args, wanted), got in zip(calls, seen, strict=True):
         call = f"{op}({', '.join(map(repr, args))})"
         equal(f"result of {call} {what}", Errno(got), Errno(wanted), code="errno", call=op)
-
-
-def changes(
-    what: str, before: Comparison, after: Comparison, *, must: Collection[str] = (), may: Collection[str] | None = ()
-) -> bool:
-    """See `conformance.checks.changes`, of what two comparisons of one file saw inside."""
-    return checks.changes(what, before.inside, after.inside, must=must, may=may)
 
 
 def plain(seen: Mapping[str, Any], *, but: Collection[str] = ()) -> dict[str, Any]:

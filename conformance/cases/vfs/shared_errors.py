@@ -166,7 +166,7 @@ def _refuses(share: Share, operation: Operation, tries: list[tuple[str, Vantage,
                 seen = e.errno or -1
             what = f"result of {operation.name} in the situation {situation} (path {path[:40]!r})"
             equal(what, Errno(seen), Errno(wanted), code="errno", call=operation.name, situation=situation)
-    share.same_directory(look)
+    share.same(share.directory(look))
     equal(f"what {look!r} holds after {operation.name} was refused", _tree(share, look), before, code="changed")
 
 

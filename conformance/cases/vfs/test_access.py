@@ -106,7 +106,7 @@ def test_the_answer_is_what_open_says(share: Share) -> None:
                 bob.refuses(EACCES).open("fred", flags)
 
 
-@case("ACCESS-005", covers=[Twalk])
+@case("ACCESS-005", covers=[Twalk], about="agreement")
 @pytest.mark.parametrize(
     "call",
     [

@@ -17,7 +17,7 @@ BOB_RW = acl(6, 4, 0, Entry("user", 6, 1001), mask=6)
 
 def acls_are(share: Share, path: str, **expected: bytes) -> None:
     """The file has just these ACLs (access, default), the same on both sides; findings show their entries."""
-    seen = share.same_xattrs(path, "system.posix_acl_")
+    seen = share.same(share.xattrs(path, "system.posix_acl_"))
     for kind, name in (("access", ACCESS), ("default", DEFAULT)):
         shown = [None if raw is None else decode(raw) for raw in (seen.get(name), expected.get(kind))]
         equal(f"{kind} ACL of {path!r}", *shown, code="xattr", attribute=name)
@@ -38,7 +38,7 @@ def test_an_acl_is_kept(share: Share) -> None:
         code="xattr",
     )
     acls_are(share, "fred", access=BOB_RW)
-    fields("'fred'", share.same_stat("fred").inside, permissions=0o660)
+    fields("'fred'", share.same(share.stat("fred")), permissions=0o660)
 
 
 @case("ACL-002", covers=[Txattrcreate], needs=["acl", "guest-root"], mount="posixacl")
@@ -87,7 +87,7 @@ def test_chmod_changes_the_mask(share: Share) -> None:
     share.inside.create("fred", b"", 0o600)
     share.inside.setxattr("fred", ACCESS, BOB_RW)
     share.inside.chmod("fred", 0o541)
-    fields("'fred'", share.same_stat("fred").inside, permissions=0o541)
+    fields("'fred'", share.same(share.stat("fred")), permissions=0o541)
     acls_are(share, "fred", access=acl(5, 4, 1, Entry("user", 6, 1001), mask=4))
 
 
@@ -102,7 +102,7 @@ def test_files_inherit_the_default_acl(share: Share) -> None:
     share.inside.umask(0o077)
     share.inside.create("d/fred", b"", 0o664)
     acls_are(share, "d/fred", access=acl(6, 5, 0, Entry("user", 7, 1001), mask=6))
-    fields("'d/fred'", share.same_stat("d/fred").inside, permissions=0o660)
+    fields("'d/fred'", share.same(share.stat("d/fred")), permissions=0o660)
 
 
 @case("ACL-007", covers=[Txattrcreate], needs=["acl"], mount="posixacl")
@@ -114,7 +114,7 @@ def test_directories_inherit_both(share: Share) -> None:
     share.inside.setxattr("d", DEFAULT, default)
     share.inside.mkdir("d/sub", 0o777)
     acls_are(share, "d/sub", access=default, default=default)
-    fields("'d/sub'", share.same_stat("d/sub").inside, permissions=0o770)
+    fields("'d/sub'", share.same(share.stat("d/sub")), permissions=0o770)
 
 
 @case("ACL-008", covers=[Txattrcreate], needs=["acl"], mount="posixacl")
@@ -146,7 +146,7 @@ def test_bad_acls_are_refused(share: Share) -> None:
         share.inside.refuses(EINVAL).setxattr("fred", ACCESS, bad)
     share.inside.refuses(EOPNOTSUPP).setxattr("fred", ACCESS, encode(Entry("user_obj", 6), version=7))
     acls_are(share, "fred")
-    fields("'fred'", share.same_stat("fred").inside, permissions=0o640)
+    fields("'fred'", share.same(share.stat("fred")), permissions=0o640)
 
 
 @case("ACL-010", needs=["acl"], mount="posixacl")
@@ -195,5 +195,5 @@ def test_an_acl_that_says_no_more_than_the_mode(share: Share) -> None:
     share.inside.create("fred", b"", 0o600)
     share.inside.setxattr("fred", ACCESS, BOB_RW)
     share.inside.setxattr("fred", ACCESS, acl(7, 5, 1))
-    fields("'fred'", share.same_stat("fred").inside, permissions=0o751)
+    fields("'fred'", share.same(share.stat("fred")), permissions=0o751)
     acls_are(share, "fred")

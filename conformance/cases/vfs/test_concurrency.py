@@ -46,7 +46,7 @@ def in_order(what: str, data: bytes, tags: tuple[str, ...], count: int) -> None:
     equal(f"number of records in {what}", len(records), len(tags) * count, code="content")
 
 
-@case("CONC-001", covers=[Twrite], cached_too=True)
+@case("CONC-001", covers=[Twrite], cached_too=True, about="agreement")
 def test_append_from_two_processes(share: Share) -> None:
     """Two processes of the guest that append to one file lose and mix no record.
     Source: open(2) "O_APPEND"; POSIX write: "no intervening file modification operation shall occur between
@@ -58,10 +58,10 @@ def test_append_from_two_processes(share: Share) -> None:
     fd = share.inside.open("log", os.O_RDWR)
     share.inside.fsync(fd)
     in_order("'log' inside", share.inside.slurp("log"), ("A", "B"), 100)
-    share.same_content("log")
+    share.same(share.content("log"))
 
 
-@case("CONC-002", covers=[Twrite], caches=DIRECT_CACHES)
+@case("CONC-002", covers=[Twrite], caches=DIRECT_CACHES, about="agreement")
 def test_append_from_guest_and_host(share: Share) -> None:
     """The guest and a process of the host that append to one file lose and mix no record.
     Source: open(2) "O_APPEND"; P9_DOTL_APPEND of Tlopen makes the server's write append atomically."""
@@ -70,7 +70,7 @@ def test_append_from_guest_and_host(share: Share) -> None:
     for call in calls:
         call.result()
     in_order("'log' outside", share.outside.slurp("log"), ("A", "B"), 100)
-    share.same_content("log")
+    share.same(share.content("log"))
 
 
 @case("CONC-003", covers=[Tlcreate], caches=FRESH_NAMES)
@@ -89,7 +89,7 @@ def test_exclusive_creation_has_one_winner(share: Share, where: str) -> None:
         won = [call.result() for call in calls]
     equal("names that both processes created with O_EXCL", set(won[0]) & set(won[1]), set())
     equal("names that one of them created", set(won[0]) | set(won[1]), set(range(60)))
-    equal("number of names in the directory", len(share.same_directory()), 60, code="names")
+    equal("number of names in the directory", len(share.same(share.directory())), 60, code="names")
 
 
 @case("CONC-004", covers=[Trenameat], caches=FRESH_NAMES)
@@ -103,7 +103,7 @@ def test_rename_storm(share: Share, where: str) -> None:
     calls = [v.start("rename_many", "a", "b", 40) for v in rivals(share, where)]
     for call in calls:
         call.result()
-    left = share.same_directory()
+    left = share.same(share.directory())
     require("the file has one of its two names after the renames", left in (["a"], ["b"]), seen=left, code="names")
     equal("content of the file after the renames", share.inside.slurp(left[0]), b"content", code="content")
 
@@ -140,13 +140,13 @@ def test_create_and_unlink_against_each_other(share: Share, where: str) -> None:
     equal("numbers of names removed and never created", sorted(set(removed) - set(created)), [])
     equal(
         "names left in the directory",
-        share.same_directory(),
+        share.same(share.directory()),
         sorted(f"n{i}" for i in set(created) - set(removed)),
         code="names",
     )
 
 
-@case("CONC-007", covers=[Tread, Twrite], caches=DIRECT_CACHES)
+@case("CONC-007", covers=[Tread, Twrite], caches=DIRECT_CACHES, about="agreement")
 def test_disjoint_writers(share: Share) -> None:
     """Two processes, one inside and one on the host, that write every other block of one file leave it whole.
     Source: POSIX write: bytes at other offsets are not touched."""
@@ -159,7 +159,7 @@ def test_disjoint_writers(share: Share) -> None:
     wanted = b"".join(bytes([33 + i % 90]) * 3000 for i in range(120))
     equal("content of 'fred' inside", share.inside.slurp("fred"), wanted, code="content")
     equal("content of 'fred' outside", share.outside.slurp("fred"), wanted, code="content")
-    share.same_stat("fred")
+    share.same(share.stat("fred"))
 
 
 @case("CONC-008", covers=[Tlcreate], caches=FRESH_NAMES, seconds=120.0)
@@ -175,7 +175,7 @@ def test_processes_fill_one_directory(share: Share) -> None:
             call.result()
     equal(
         "names in 'dir'",
-        share.same_directory("dir"),
+        share.same(share.directory("dir")),
         [f"{i}-{n:06d}" for i in range(4) for n in range(25)],
         code="names",
     )

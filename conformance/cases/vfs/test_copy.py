@@ -26,7 +26,7 @@ def pair(share: Share, data: bytes = DIGITS) -> tuple[int, int]:
     return share.inside.open("from"), share.inside.open("to", NEW, 0o644)
 
 
-@case("COPY-001", covers=[Tread, Twrite], cached_too=True)
+@case("COPY-001", covers=[Tread, Twrite], cached_too=True, about="agreement")
 @pytest.mark.parametrize("size", [1, 4096, 131_049, 1 << 20])
 def test_copy_file_range_of_a_whole_file(share: Share, size: int) -> None:
     """copy_file_range(2), called until it returns 0, copies the file and moves both offsets.
@@ -40,7 +40,7 @@ def test_copy_file_range_of_a_whole_file(share: Share, size: int) -> None:
     equal("file offset of the source", share.inside.lseek(src, 0, os.SEEK_CUR), size)
     equal("file offset of the destination", share.inside.lseek(dst, 0, os.SEEK_CUR), size)
     share.inside.fsync(dst)
-    share.same_content("to")
+    share.same(share.content("to"))
     has_pattern("'to' outside", share.outside, "to", size)
 
 
@@ -117,7 +117,7 @@ def test_copy_file_range_to_another_file_system(share: Share) -> None:
     equal("content of the file of the other file system", share.inside.pread(scratch, 99, 0), wanted, code="content")
 
 
-@case("COPY-007", covers=[Tread, Twrite], cached_too=True)
+@case("COPY-007", covers=[Tread, Twrite], cached_too=True, about="agreement")
 @pytest.mark.parametrize("size", [10, 5000, 300_000])
 def test_sendfile_between_files(share: Share, size: int) -> None:
     """sendfile(2) copies from its offset to the output's and leaves the source's own offset.
@@ -130,7 +130,7 @@ def test_sendfile_between_files(share: Share, size: int) -> None:
     equal("bytes that sendfile() copied in all", copied, size)
     equal("file offset of the source", share.inside.lseek(src, 0, os.SEEK_CUR), 0)
     share.inside.fsync(dst)
-    share.same_content("to")
+    share.same(share.content("to"))
     has_pattern("'to' outside", share.outside, "to", size)
 
 
@@ -161,7 +161,7 @@ def test_sendfile_of_bad_descriptors(share: Share) -> None:
     equal("content of 'to' inside", share.inside.slurp("to"), b"", code="content")
 
 
-@case("COPY-010", covers=[Tread, Twrite], cached_too=True)
+@case("COPY-010", covers=[Tread, Twrite], cached_too=True, about="agreement")
 @pytest.mark.parametrize("size", [10, 60_000])
 def test_splice_from_file_to_file(share: Share, size: int) -> None:
     """splice(2) moves a file's bytes into a pipe and from there into another file.  Source: splice(2)."""
@@ -172,7 +172,7 @@ def test_splice_from_file_to_file(share: Share, size: int) -> None:
         moved += part
     equal("bytes that splice() moved in all", moved, size)
     share.inside.fsync(dst)
-    share.same_content("to")
+    share.same(share.content("to"))
     has_pattern("'to' outside", share.outside, "to", size)
 
 

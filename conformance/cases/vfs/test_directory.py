@@ -9,7 +9,7 @@ from errno import EBADF, EBUSY, EEXIST, EINVAL, ENOENT, ENOTDIR, ENOTEMPTY
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, changes, settled_times, works_or
+from conformance.cases.vfs.outcomes import FRESH_NAMES, settled_times, works_or
 from conformance.cases.vfs.shared_errors import (
     Operation,
     for_each,
@@ -18,7 +18,7 @@ from conformance.cases.vfs.shared_errors import (
     refuses_taken_names,
     refuses_without_write_permission,
 )
-from conformance.checks import equal, fields, require_equal
+from conformance.checks import changes, equal, fields, require_equal
 from conformance.vfs.share import Share
 from protocol.messages import Tmkdir, Tunlinkat
 
@@ -38,10 +38,10 @@ def test_mkdir_gives_mode_without_umask(share: Share, mode: int, umask: int) -> 
     POSIX mkdir; 9P2000.L Tmkdir."""
     share.inside.umask(umask)
     share.inside.mkdir("dir", mode)
-    seen = share.same_stat("dir").inside
+    seen = share.same(share.stat("dir"))
     fields("'dir'", seen, mode=stat.S_IFDIR | mode & ~umask, nlink=share.outside.stat("dir")["st_nlink"])
-    equal("names in the case's directory", share.same_directory(), ["dir"], code="names")
-    equal("names in 'dir'", share.same_directory("dir"), [], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["dir"], code="names")
+    equal("names in 'dir'", share.same(share.directory("dir")), [], code="names")
 
 
 @case("DIRECTORY-002", covers=[Tmkdir])
@@ -51,7 +51,7 @@ def test_mkdir_drops_setid_bits_of_its_mode(share: Share, bits: int) -> None:
     Source: mkdir(2): under Linux "mode & ~umask & 01777"; Linux fs/namei.c vfs_mkdir()."""
     share.inside.umask(0)
     share.inside.mkdir("dir", bits)
-    fields("'dir'", share.same_stat("dir").inside, mode=stat.S_IFDIR | bits & 0o777)
+    fields("'dir'", share.same(share.stat("dir")), mode=stat.S_IFDIR | bits & 0o777)
 
 
 @case("DIRECTORY-003", covers=[Tmkdir], cached_too=True)
@@ -68,7 +68,7 @@ def test_mkdir_in_a_setgid_directory(share: Share) -> None:
     user.mkdir("project/users", 0o750)
     user.mkdir("project/users/below")
     for name, uid, permissions in (("roots", 0, 0o2755), ("users", 1001, 0o2750), ("users/below", 1001, 0o2755)):
-        seen = share.same_stat(f"project/{name}").inside
+        seen = share.same(share.stat(f"project/{name}"))
         fields(f"'project/{name}'", seen, uid=uid, gid=2001, permissions=permissions)
 
 
@@ -82,7 +82,7 @@ def test_mkdir_belongs_to_who_makes_it(share: Share) -> None:
     share.inside.chmod("parent", 0o777)
     user = share.inside.spawn("user", uid=1001, gid=2001)
     user.mkdir("parent/dir")
-    seen = share.same_stat("parent/dir").inside
+    seen = share.same(share.stat("parent/dir"))
     fields("'parent/dir'", seen, uid=1001, gid=2001)
 
 
@@ -93,17 +93,17 @@ def test_mkdir_and_rmdir_change_the_parent(share: Share) -> None:
     timestamps of the parent directory"."""
     share.inside.mkdir("parent")
     settled_times(share, "parent")
-    before = share.same_stat("parent")
+    before = share.same(share.stat("parent"))
     links = share.outside.stat("parent")["st_nlink"]
     share.inside.mkdir("parent/dir")
-    after = share.same_stat("parent")
+    after = share.same(share.stat("parent"))
     changes("'parent' by mkdir(2)", before, after, must={"mtime_ns", "ctime_ns"}, may={"nlink", "size"})
     settled_times(share, "parent")
-    before = share.same_stat("parent")
+    before = share.same(share.stat("parent"))
     share.inside.rmdir("parent/dir")
-    after = share.same_stat("parent")
+    after = share.same(share.stat("parent"))
     changes("'parent' by rmdir(2)", before, after, must={"mtime_ns", "ctime_ns"}, may={"nlink", "size"})
-    fields("'parent' after rmdir(2)", after.inside, nlink=links)
+    fields("'parent' after rmdir(2)", after, nlink=links)
 
 
 @case("DIRECTORY-006", covers=[Tmkdir])
@@ -111,8 +111,8 @@ def test_mkdir_with_a_trailing_slash(share: Share) -> None:
     """mkdir(2) takes a name with slashes behind it.  Source: POSIX 4.13 Pathname Resolution; mkdir(2)."""
     share.inside.mkdir("dir//")
     share.inside.mkdir("dir/./below/")
-    equal("names in the case's directory", share.same_directory(), ["dir"], code="names")
-    equal("names in 'dir'", share.same_directory("dir"), ["below"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["dir"], code="names")
+    equal("names in 'dir'", share.same(share.directory("dir")), ["below"], code="names")
 
 
 @case("DIRECTORY-007", covers=[Tmkdir], caches=FRESH_NAMES)
@@ -122,7 +122,7 @@ def test_mkdir_of_a_name_removed_outside(share: Share) -> None:
     share.inside.create("dir", b"a file")
     share.outside.unlink("dir")
     share.inside.mkdir("dir")
-    fields("'dir'", share.same_stat("dir").inside, type=stat.S_IFDIR)
+    fields("'dir'", share.same(share.stat("dir")), type=stat.S_IFDIR)
 
 
 @case("DIRECTORY-008", covers=[Tmkdir], caches=FRESH_NAMES)
@@ -133,7 +133,7 @@ def test_directories_made_and_removed_outside(share: Share) -> None:
     share.inside.refuses(ENOENT).stat("dir")
     share.outside.mkdir("dir", 0o750)
     share.outside.create("dir/fred", b"abc")
-    equal("names in 'dir'", share.same_directory("dir"), ["fred"], code="names")
+    equal("names in 'dir'", share.same(share.directory("dir")), ["fred"], code="names")
     share.inside.refuses(EEXIST).mkdir("dir")
     share.inside.mkdir("dir/below")
     share.outside.unlink("dir/fred")
@@ -154,21 +154,21 @@ def test_mkdirat_below_a_descriptor(share: Share) -> None:
     at, file = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY), share.inside.open("fred")
     share.inside.mkdir("below", 0o700, dir_fd=at)
     share.inside.mkdir("deeper", dir_fd=share.inside.open("below", dir_fd=at))
-    equal("names in 'dir/below'", share.same_directory("dir/below"), ["deeper"], code="names")
+    equal("names in 'dir/below'", share.same(share.directory("dir/below")), ["deeper"], code="names")
     share.inside.refuses(EBADF).mkdir("x", dir_fd=987)
     share.inside.refuses(ENOTDIR).mkdir("x", dir_fd=file)
     share.inside.refuses(EBADF).rmdir("below", dir_fd=987)
     share.inside.refuses(ENOTDIR).rmdir("below", dir_fd=file)
 
 
-@case("DIRECTORY-010", covers=[Tmkdir])
+@case("DIRECTORY-010", covers=[Tmkdir], about="agreement")
 def test_many_subdirectories_are_counted(share: Share) -> None:
     """The link count of a directory with 40 subdirectories is the host's, and all of them are there.
     Source: POSIX st_nlink; 9P2000.L Rgetattr nlink[8]."""
     share.inside.mkdir("dir")
     share.inside.repeat(40, "mkdir", "dir/%d")
-    share.same_stat("dir")
-    equal("number of names in 'dir'", len(share.same_directory("dir")), 40, code="names")
+    share.same(share.stat("dir"))
+    equal("number of names in 'dir'", len(share.same(share.directory("dir"))), 40, code="names")
 
 
 @case("DIRECTORY-011", covers=[Tunlinkat], cached_too=True)
@@ -180,7 +180,7 @@ def test_rmdir_removes_an_empty_directory(share: Share) -> None:
     share.inside.rmdir("dir")
     share.gone("dir")
     share.inside.refuses(ENOENT).rmdir("dir")
-    equal("names in the case's directory", share.same_directory(), ["other"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["other"], code="names")
     share.inside.create("dir", b"a file now")
     equal("content of 'dir' inside", share.inside.slurp("dir"), b"a file now", code="content")
     share.inside.rmdir("other/")
@@ -200,7 +200,7 @@ def test_rmdir_of_a_directory_with_entries(share: Share, entry: str) -> None:
     else:
         share.inside.create(f"dir/{entry}", b"abc")
     share.inside.refuses(ENOTEMPTY).rmdir("dir")
-    equal("names in 'dir'", share.same_directory("dir"), [entry], code="names")
+    equal("names in 'dir'", share.same(share.directory("dir")), [entry], code="names")
 
 
 @case("DIRECTORY-013", covers=[Tunlinkat], caches=FRESH_NAMES)
@@ -232,7 +232,7 @@ def test_rmdir_of_what_is_no_directory(share: Share, kind: str) -> None:
     share.inside.refuses(ENOTDIR).rmdir("x")
     if kind == "link-to-directory":
         share.inside.refuses(ENOTDIR).rmdir("x/")
-    equal("names in the case's directory", share.same_directory(), ["dir", "x"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["dir", "x"], code="names")
 
 
 @case("DIRECTORY-015")
@@ -244,7 +244,7 @@ def test_rmdir_of_dot_and_dotdot(share: Share) -> None:
     share.inside.refuses(EINVAL).rmdir(".")
     share.inside.refuses(EINVAL).rmdir("dir/below/.")
     share.inside.refuses(ENOTEMPTY).rmdir("dir/below/..")
-    equal("names in 'dir'", share.same_directory("dir"), ["below"], code="names")
+    equal("names in 'dir'", share.same(share.directory("dir")), ["below"], code="names")
 
 
 @case("DIRECTORY-016", covers=[Tunlinkat])
@@ -307,12 +307,12 @@ def test_a_name_used_again_is_a_new_directory(share: Share) -> None:
     share.inside.unlink("dir/fred")
     share.inside.rmdir("dir")
     share.inside.mkdir("dir", 0o755)
-    fields("'dir'", share.same_stat("dir").inside, permissions=0o755)
+    fields("'dir'", share.same(share.stat("dir")), permissions=0o755)
     share.inside.refuses(ENOENT).stat("dir/fred")
-    equal("names in 'dir'", share.same_directory("dir"), [], code="names")
+    equal("names in 'dir'", share.same(share.directory("dir")), [], code="names")
 
 
-@case("DIRECTORY-101")
+@case("DIRECTORY-101", about="agreement")
 @for_each(MKDIR, RMDIR)
 def test_path_errors(share: Share, operation: Operation) -> None:
     """mkdir(2) and rmdir(2) fail with the errno of path resolution where the path leads nowhere, and change
@@ -320,7 +320,7 @@ def test_path_errors(share: Share, operation: Operation) -> None:
     refuses_bad_paths(share, operation)
 
 
-@case("DIRECTORY-102")
+@case("DIRECTORY-102", about="agreement")
 @for_each(MKDIR)
 def test_taken_names(share: Share, operation: Operation) -> None:
     """mkdir(2) of a name that is taken fails with EEXIST, also where that is a dangling symbolic link.
@@ -328,7 +328,7 @@ def test_taken_names(share: Share, operation: Operation) -> None:
     refuses_taken_names(share, operation)
 
 
-@case("DIRECTORY-103")
+@case("DIRECTORY-103", about="agreement")
 @for_each(MKDIR, RMDIR)
 def test_write_permission(share: Share, operation: Operation) -> None:
     """mkdir(2) and rmdir(2) fail with EACCES for a user who may not write the parent directory.
@@ -336,7 +336,7 @@ def test_write_permission(share: Share, operation: Operation) -> None:
     refuses_without_write_permission(share, operation)
 
 
-@case("DIRECTORY-104")
+@case("DIRECTORY-104", about="agreement")
 @for_each(RMDIR)
 def test_sticky_parent(share: Share, operation: Operation) -> None:
     """rmdir(2) of somebody else's directory in a sticky one fails with EPERM; one's own goes.

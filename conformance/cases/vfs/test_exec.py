@@ -33,7 +33,7 @@ def place(share: Share, program: str, name: str, mode: int = EXECUTABLE) -> None
     require_equal("exit status and errors of cp(1) onto the share", (copied["status"], copied["stderr"]), (0, b""))
     flush(share, name)
     share.inside.chmod(name, mode)
-    share.same_content(name)
+    share.same(share.content(name))
 
 
 def runs(what: str, vantage: Vantage, argv: list[str], output: bytes, *, status: int = 0, **kw: Any) -> None:
@@ -44,7 +44,7 @@ def runs(what: str, vantage: Vantage, argv: list[str], output: bytes, *, status:
     equal(f"errors of {what}", done["stderr"], b"")
 
 
-@case("EXEC-001", covers=[Tlopen, Tread], cached_too=True)
+@case("EXEC-001", covers=[Tlopen, Tread], cached_too=True, about="agreement")
 def test_program_runs(share: Share) -> None:
     """A program copied onto the share runs from there as from its own place, twice.
     Source: execve(2); known defects: UTM#5997 (SIGSEGV of programs on the share)."""
@@ -53,7 +53,7 @@ def test_program_runs(share: Share) -> None:
         runs(f"./cat of {len(text)} bytes", share.inside, ["./cat"], text, stdin=text)
 
 
-@case("EXEC-002", covers=[Tread])
+@case("EXEC-002", covers=[Tread], about="agreement")
 def test_larger_program_runs(share: Share) -> None:
     """A program of more than a megabyte, paged in as it runs, works from the share.
     Source: execve(2); mmap(2); known defect: UTM#5997."""
@@ -112,7 +112,7 @@ def test_what_is_no_program(share: Share) -> None:
     share.inside.refuses(ENOTDIR).run(["./garbage/x"])
 
 
-@case("EXEC-007")
+@case("EXEC-007", about="agreement")
 def test_running_program_cannot_be_written(share: Share) -> None:
     """A program that runs cannot be opened for writing or truncated: ETXTBSY; when it has ended, it can.
     Source: open(2) ETXTBSY; truncate(2) ETXTBSY."""
@@ -123,10 +123,10 @@ def test_running_program_cannot_be_written(share: Share) -> None:
     share.inside.refuses(ETXTBSY).truncate("sleep", 0)
     runner.end_program(pid)
     share.inside.close(share.inside.open("sleep", os.O_WRONLY))
-    share.same_content("sleep")
+    share.same(share.content("sleep"))
 
 
-@case("EXEC-008")
+@case("EXEC-008", about="agreement")
 def test_program_open_for_writing_cannot_run(share: Share) -> None:
     """execve(2) of a file that is open for writing fails with ETXTBSY (Linux 6.11 and 6.12 alone run it);
     when it is closed, it runs.
@@ -141,7 +141,7 @@ def test_program_open_for_writing_cannot_run(share: Share) -> None:
     runs("./true once it is closed", share.inside, ["./true"], b"")
 
 
-@case("EXEC-009", covers=[Tlopen], needs=("passthrough-ownership",))
+@case("EXEC-009", covers=[Tlopen], needs=("passthrough-ownership",), about="agreement")
 def test_set_user_id_program(share: Share) -> None:
     """A program with the set-user-ID or set-group-ID bit runs with its owner's or group's identity.
     Source: execve(2) "the effective user ID of the calling process is changed to that of the owner"."""
@@ -198,7 +198,7 @@ def test_no_search_permission(share: Share) -> None:
     share.inside.spawn("bob", uid=1001).refuses(EACCES).run(["dir/script"])
 
 
-@case("EXEC-013")
+@case("EXEC-013", about="agreement")
 def test_executable_only(share: Share) -> None:
     """A user may run a program that he may execute and not read (mode 0711), and still not read it.
     Source: POSIX execve: execute permission is all that is asked for; path_resolution(7)."""
@@ -208,7 +208,7 @@ def test_executable_only(share: Share) -> None:
     bob.refuses(EACCES).open("true")
 
 
-@case("EXEC-014")
+@case("EXEC-014", about="agreement")
 def test_truncated_program(share: Share) -> None:
     """A program cut short is refused with ENOEXEC (EACCES, ENOENT or ELIBBAD by what is missing) or dies of
     a signal; the guest goes on.

@@ -8,9 +8,9 @@ from errno import EBADF, EFBIG, EINVAL, ENODEV, EOPNOTSUPP, ESPIPE
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import changes, flush, works_or
+from conformance.cases.vfs.outcomes import flush, works_or
 from conformance.cases.vfs.test_open import make_node
-from conformance.checks import equal, fields
+from conformance.checks import changes, equal, fields
 from conformance.vfs.share import Share
 from protocol.messages import Tlcreate, Twrite
 
@@ -31,7 +31,7 @@ MODES = {
 """What each mode must make of DATA where it works: (mode, offset, length, content)."""
 
 
-@case("FALLOC-001", covers=[Tlcreate], severity="linux")
+@case("FALLOC-001", covers=[Tlcreate], severity="linux", about="agreement")
 @pytest.mark.parametrize("name", MODES)
 def test_fallocate_works_or_changes_nothing(share: Share, name: str) -> None:
     """fallocate(2) does what its mode says, or fails with EOPNOTSUPP and leaves size, blocks and content.
@@ -40,17 +40,17 @@ def test_fallocate_works_or_changes_nothing(share: Share, name: str) -> None:
     mode, offset, length, wanted = MODES[name]
     share.inside.create("fred", DATA)
     flush(share, "fred")
-    before = share.same_stat("fred")
+    before = share.same(share.stat("fred"))
     fd = share.inside.open("fred", os.O_RDWR)
     seen = works_or(share.inside, (EOPNOTSUPP,), "fallocate", fd, mode, offset, length)
     if seen.errno is not None:
-        changes("'fred' by fallocate(2) that failed", before, share.same_stat("fred"))
+        changes("'fred' by fallocate(2) that failed", before, share.same(share.stat("fred")))
         wanted = DATA
     equal("content of 'fred' inside", share.inside.slurp("fred"), wanted, code="content")
-    share.same_content("fred")
+    share.same(share.content("fred"))
 
 
-@case("FALLOC-002")
+@case("FALLOC-002", about="agreement")
 def test_fallocate_of_bad_arguments(share: Share) -> None:
     """fallocate(2) fails with EINVAL for no length or a negative offset, EBADF without write access, EFBIG
     past the largest offset, ESPIPE for a fifo; nothing changes.
@@ -69,7 +69,7 @@ def test_fallocate_of_bad_arguments(share: Share) -> None:
     )
     share.inside.refuses(EOPNOTSUPP, EINVAL).fallocate(fd, 1 << 20, 0, 10)
     equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
-    share.same_stat("fred")
+    share.same(share.stat("fred"))
 
 
 @case("FALLOC-003", covers=[Twrite])
@@ -87,7 +87,7 @@ def test_posix_fallocate(share: Share, offset: int, length: int) -> None:
     share.inside.posix_fallocate(fd, offset, length)
     share.inside.fsync(fd)
     size = max(10_000, offset + length)
-    fields("'fred'", share.same_stat("fred").inside, size=size)
+    fields("'fred'", share.same(share.stat("fred")), size=size)
     equal(
         "content of 'fred' outside",
         share.outside.slurp("fred"),

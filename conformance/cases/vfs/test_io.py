@@ -9,8 +9,8 @@ from errno import EBADF, EFAULT, EFBIG, EINVAL, EISDIR, ESPIPE
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, changes, flush, has_pattern, settled_times, uncached
-from conformance.checks import equal, fields
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, flush, has_pattern, settled_times, uncached
+from conformance.checks import changes, equal, fields
 from conformance.vfs.share import Share
 from protocol.messages import Tlopen, Tread, Twrite
 
@@ -24,7 +24,7 @@ SIZES = {
 """Sizes as (bytes, times msize): at the edges of pages and of messages."""
 
 
-@case("IO-001", covers=[Tread, Twrite], cached_too=True)
+@case("IO-001", covers=[Tread, Twrite], cached_too=True, about="agreement")
 @pytest.mark.parametrize("sizes", SIZES)
 def test_one_write_and_one_read(share: Share, sizes: str) -> None:
     """One write(2) stores all its bytes, and one read(2) of a larger count returns exactly them, whatever
@@ -37,8 +37,8 @@ def test_one_write_and_one_read(share: Share, sizes: str) -> None:
         fd = share.inside.open(name, NEW, 0o644)
         equal("bytes that write() wrote inside", share.inside.write_pattern(fd, length, chunk=1 << 30), length)
         share.inside.fsync(fd)
-        fields(f"{name!r}", share.same_stat(name).inside, size=length)
-        share.same_content(name)
+        fields(f"{name!r}", share.same(share.stat(name)), size=length)
+        share.same(share.content(name))
         has_pattern(f"{name!r} outside", share.outside, name, length)
         got, _ = share.inside.read_in_one(uncached(share, fd), length + 100, 0)
         equal(f"bytes that one read() of {length + 100} returned", got, length)
@@ -92,12 +92,12 @@ def test_zero_length_write(share: Share) -> None:
     share.inside.create("fred", b"abc")
     flush(share, "fred")
     settled_times(share, "fred")
-    before = share.same_stat("fred")
+    before = share.same(share.stat("fred"))
     fd = share.inside.open("fred", os.O_RDWR)
     equal("bytes that write() wrote inside", share.inside.write(fd, b""), 0)
     equal("bytes that pwrite() wrote past the end", share.inside.pwrite(fd, b"", 5000), 0)
-    changes("'fred' by a write of no bytes", before, share.same_stat("fred"))
-    equal("size of 'fred'", share.same_content("fred")[0], 3, code="field:size")
+    changes("'fred' by a write of no bytes", before, share.same(share.stat("fred")))
+    equal("size of 'fred'", share.same(share.content("fred"))[0], 3, code="field:size")
 
 
 @case("IO-006", covers=[Twrite], cached_too=True)
@@ -111,7 +111,7 @@ def test_write_past_the_end_leaves_zeros(share: Share) -> None:
         fd = share.inside.open(name, os.O_RDWR)
         equal("bytes that pwrite() wrote inside", share.inside.pwrite(fd, b"end", start), 3)
         share.inside.fsync(fd)
-        fields(f"{name!r}", share.same_stat(name).inside, size=start + 3)
+        fields(f"{name!r}", share.same(share.stat(name)), size=start + 3)
         whole = b"abc" + b"\0" * (start - 3) + b"end"
         equal(f"content of {name!r} inside", share.inside.pread(fd, 200_000, 0), whole, code="content")
         equal(f"content of {name!r} outside", share.outside.slurp(name), whole, code="content")
@@ -127,7 +127,7 @@ def test_overwrite_in_the_middle(share: Share) -> None:
         share.inside.pwrite(fd, bytes([mark]) * 10, start)
         wanted[start : start + 10] = bytes([mark]) * 10
     share.inside.fsync(fd)
-    equal("size of 'fred'", share.same_content("fred")[0], 200_000, code="field:size")
+    equal("size of 'fred'", share.same(share.content("fred"))[0], 200_000, code="field:size")
     equal("content of 'fred' outside", share.outside.slurp("fred"), bytes(wanted), code="content")
 
 
@@ -251,15 +251,15 @@ def test_write_updates_times(share: Share) -> None:
     share.inside.create("fred", b"abc", 0o640)
     flush(share, "fred")
     settled_times(share, "fred")
-    before = share.same_stat("fred")
+    before = share.same(share.stat("fred"))
     fd = share.inside.open("fred", os.O_WRONLY)
     share.inside.pwrite(fd, b"0123456789", 0)
     share.inside.fsync(fd)
-    after = share.same_stat("fred")
+    after = share.same(share.stat("fred"))
     changes("'fred' by write(2)", before, after, must={"size", "mtime_ns", "ctime_ns"}, may={"blocks"})
 
 
-@case("IO-017", covers=[Tread, Twrite])
+@case("IO-017", covers=[Tread, Twrite], about="agreement")
 def test_four_mebibytes_in_one_call(share: Share) -> None:
     """One write of 4 MiB and one read of it move everything, over many messages.
     Source: write(2), read(2); POSIX: a regular file is written in full unless there is no room."""
@@ -269,11 +269,11 @@ def test_four_mebibytes_in_one_call(share: Share) -> None:
     share.inside.fsync(fd)
     got = share.inside.read_in_one(uncached(share, fd), size, 0)
     equal("size and SHA-256 of what one read() returned", got, share.outside.hash_pattern(size), code="content")
-    share.same_content("fred")
+    share.same(share.content("fred"))
     has_pattern("'fred' outside", share.outside, "fred", size)
 
 
-@case("IO-018", covers=[Twrite])
+@case("IO-018", covers=[Twrite], about="agreement")
 def test_many_small_writes(share: Share) -> None:
     """A thousand writes of one byte end up as a thousand bytes in order.  Source: POSIX write."""
     fd = share.inside.open("fred", NEW, 0o644)
@@ -282,7 +282,7 @@ def test_many_small_writes(share: Share) -> None:
         share.inside.repeat(500, "write", fd, b"b")
     share.inside.fsync(fd)
     equal("content of 'fred' outside", share.outside.slurp("fred"), b"a" * 500 + b"b" * 500, code="content")
-    share.same_stat("fred")
+    share.same(share.stat("fred"))
 
 
 @case("IO-019")
@@ -316,7 +316,7 @@ def test_bad_buffer(share: Share, count: int) -> None:
     share.inside.refuses(EFAULT).rw_at_bad_address("read", fd, count)
     share.inside.refuses(EFAULT).rw_at_bad_address("write", fd, count)
     equal("file offset after the calls that failed", share.inside.lseek(fd, 0, os.SEEK_CUR), 0)
-    fields("'fred'", share.same_stat("fred").inside, size=300_000)
+    fields("'fred'", share.same(share.stat("fred")), size=300_000)
     equal("content of 'fred' inside", share.inside.read(fd, 300_001), b"x" * 300_000, code="content")
 
 
@@ -337,7 +337,7 @@ def test_file_size_limit(share: Share) -> None:
     equal("bytes that pwrite() wrote over the limit", bob.pwrite(fd, b"b" * 4000, 4000), 1000)
     bob.refuses(EFBIG).pwrite(fd, b"c", 5000)
     bob.fsync(fd)
-    fields("'fred'", share.same_stat("fred").inside, size=5000)
+    fields("'fred'", share.same(share.stat("fred")), size=5000)
 
 
 @case("IO-024", covers=[Twrite], caches=DIRECT_CACHES)
@@ -359,7 +359,7 @@ def test_offsets_of_a_fifo(share: Share) -> None:
     share.inside.refuses(ESPIPE).pwrite(fd, b"x", 0)
 
 
-@case("IO-025", covers=[Tread, Twrite])
+@case("IO-025", covers=[Tread, Twrite], about="agreement")
 @pytest.mark.parametrize("count", [1, 1000, 1024, 1025, 4096, 70_000])
 def test_write_and_read_by_user(share: Share, count: int) -> None:
     """An ordinary user's bytes go and come as root's do, below and above the size where the guest's driver
@@ -370,4 +370,4 @@ def test_write_and_read_by_user(share: Share, count: int) -> None:
     equal("bytes that write() wrote for bob", bob.write_pattern(fd, count, seed=3), count)
     bob.fsync(fd)
     has_pattern("the user's file", bob, fd, count, 3)
-    share.same_content("fred")
+    share.same(share.content("fred"))

@@ -28,7 +28,7 @@ def test_write_across_a_boundary(share: Share, edge: str) -> None:
     fd = share.inside.open("fred", NEW, 0o644)
     equal("bytes that pwrite() wrote inside", share.inside.pwrite(fd, b"0123456789", at), 10)
     share.inside.fsync(fd)
-    fields("'fred'", share.same_stat("fred").inside, size=at + 10)
+    fields("'fred'", share.same(share.stat("fred")), size=at + 10)
     far = share.outside.open("fred")
     for vantage, descriptor in ((share.inside, fd), (share.outside, far)):
         where = f"at the boundary {vantage.name}"
@@ -84,7 +84,7 @@ def test_write_near_the_largest_offset(share: Share, offset: int) -> None:
         one_of(f"errno of pwrite() at offset {offset}", Errno(seen.errno), wanted, code="errno")
     equal(f"bytes that pwrite() wrote at offset {offset} inside, and outside", seen.value, host.value)
     if seen.errno is not None:
-        fields("'fred'", share.same_stat("fred").inside, size=1)
+        fields("'fred'", share.same(share.stat("fred")), size=1)
 
 
 @case("IO-205", covers=[Tread])
@@ -109,7 +109,7 @@ def test_five_gibibyte_hole(share: Share) -> None:
     fd = share.inside.open("fred", os.O_RDWR)
     share.inside.pwrite(fd, b"end", 5 * GIB)
     share.inside.fsync(fd)
-    seen = share.same_stat("fred").inside
+    seen = share.same(share.stat("fred"))
     fields("'fred'", seen, size=5 * GIB + 3)
     if share.mount.cache == "none":
         between("blocks of 'fred' with 8 bytes in it", seen["st_blocks"], 0, GIB // 512, code="field:blocks")

@@ -69,7 +69,7 @@ def test_as_many_parts_as_there_may_be(share: Share) -> None:
         b"ab" * 1024,
         code="content",
     )
-    fields("'fred'", share.same_stat("fred").inside, size=2048)
+    fields("'fred'", share.same(share.stat("fred")), size=2048)
 
 
 @case("IO-105", covers=[Twrite])

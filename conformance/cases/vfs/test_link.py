@@ -8,7 +8,7 @@ from errno import EBADF, EINVAL, EMLINK, ENOENT, ENOTDIR, EPERM, EXDEV
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, changes, outcome, settled_times
+from conformance.cases.vfs.outcomes import FRESH_NAMES, outcome, settled_times
 from conformance.cases.vfs.shared_errors import (
     Operation,
     for_each,
@@ -17,7 +17,7 @@ from conformance.cases.vfs.shared_errors import (
     refuses_taken_names,
     refuses_without_write_permission,
 )
-from conformance.checks import equal, fields
+from conformance.checks import changes, equal, fields
 from conformance.errors import Undrivable
 from conformance.vfs.share import Share
 from protocol.messages import Tgetattr, Tlink, Tunlinkat
@@ -28,21 +28,21 @@ OLD = Operation("old", lambda v, path: v.link(path, "linked"))
 NEW = Operation("new", lambda v, path: v.link("source", path), needs="nothing", before=own_source)
 
 
-@case("LINK-001", covers=[Tlink], cached_too=True)
+@case("LINK-001", covers=[Tlink], cached_too=True, about="agreement")
 def test_link_makes_a_second_name(share: Share) -> None:
     """link(2) makes a second name for the file: same inode, link count 2, ctime moves, nothing else does.
     Source: link(2); POSIX link: "Upon successful completion, link() shall mark for update the last file status
     change timestamp of the file"; 9P2000.L Tlink."""
     share.inside.create("fred", b"abc", 0o640)
     settled_times(share, "fred")
-    before = share.same_stat("fred")
+    before = share.same(share.stat("fred"))
     share.inside.link("fred", "george")
-    after = share.same_stat("fred")
+    after = share.same(share.stat("fred"))
     changes("'fred' by link(2)", before, after, may={"nlink", "ctime_ns"})
-    first, second = share.inside.stat("fred"), share.same_stat("george").inside
+    first, second = share.inside.stat("fred"), share.same(share.stat("george"))
     fields("'george', a link to 'fred',", second, ino=first["st_ino"], nlink=2)
-    equal("names in the case's directory", share.same_directory(), ["fred", "george"], code="names")
-    share.same_content("george")
+    equal("names in the case's directory", share.same(share.directory()), ["fred", "george"], code="names")
+    share.same(share.content("george"))
 
 
 @case("LINK-002", covers=[Tlink], caches=FRESH_NAMES)
@@ -54,15 +54,15 @@ def test_link_changes_the_directory_and_the_ctime(share: Share) -> None:
     share.inside.mkdir("other")
     for path in ("fred", "dir", "other"):
         settled_times(share, path)
-    before = {path: share.same_stat(path) for path in ("fred", "dir", "other")}
+    before = {path: share.same(share.stat(path)) for path in ("fred", "dir", "other")}
     share.inside.link("fred", "dir/george")
-    after = {path: share.same_stat(path) for path in before}
+    after = {path: share.same(share.stat(path)) for path in before}
     changes("'fred' by link(2)", before["fred"], after["fred"], must={"ctime_ns"}, may={"nlink", "blocks"})
     changes("'dir', which got the new name,", before["dir"], after["dir"], must={"mtime_ns", "ctime_ns"}, may=None)
     changes("'other', which got no name,", before["other"], after["other"])
 
 
-@case("LINK-003", covers=[Tlink], cached_too=True)
+@case("LINK-003", covers=[Tlink], cached_too=True, about="agreement")
 def test_both_names_show_what_either_wrote(share: Share) -> None:
     """What is written through one name is read through the other, and chmod(2) of one is seen at the other.
     Source: link(2) "both names refer to the same file"."""
@@ -73,9 +73,9 @@ def test_both_names_show_what_either_wrote(share: Share) -> None:
     equal("content of 'fred' inside", share.inside.slurp("fred"), b"written by george", code="content")
     share.inside.chmod("fred", 0o600)
     fields("'dir/george' inside", share.inside.stat("dir/george"), permissions=0o600)
-    share.same_content("fred")
-    share.same_stat("fred")
-    share.same_stat("dir/george")
+    share.same(share.content("fred"))
+    share.same(share.stat("fred"))
+    share.same(share.stat("dir/george"))
 
 
 @case("LINK-004", covers=[Tlink, Tunlinkat], cached_too=True)
@@ -86,11 +86,11 @@ def test_one_name_goes_the_other_stays(share: Share) -> None:
     share.inside.link("fred", "george")
     share.inside.unlink("fred")
     share.gone("fred")
-    fields("'george'", share.same_stat("george").inside, nlink=1)
+    fields("'george'", share.same(share.stat("george")), nlink=1)
     equal("content of 'george' inside", share.inside.slurp("george"), b"abc", code="content")
     share.inside.create("fred", b"another file")
     equal("content of 'george' after 'fred' was made anew", share.inside.slurp("george"), b"abc", code="content")
-    fields("the new 'fred'", share.same_stat("fred").inside, nlink=1)
+    fields("the new 'fred'", share.same(share.stat("fred")), nlink=1)
 
 
 @case("LINK-005", covers=[Tlink])
@@ -99,10 +99,10 @@ def test_fifty_names(share: Share) -> None:
     Source: link(2); known defect: CVE-2016-9105 (repeated Tlink leaked a fid reference each)."""
     share.inside.create("fred", b"abc")
     share.inside.repeat(49, "link", "fred", "name%d")
-    fields("'name27', one of 50 names,", share.same_stat("name27").inside, nlink=50)
-    equal("number of names in the directory", len(share.same_directory()), 50, code="names")
+    fields("'name27', one of 50 names,", share.same(share.stat("name27")), nlink=50)
+    equal("number of names in the directory", len(share.same(share.directory())), 50, code="names")
     share.inside.repeat(49, "unlink", "name%d")
-    fields("'fred' after 49 names were removed", share.same_stat("fred").inside, nlink=1)
+    fields("'fred' after 49 names were removed", share.same(share.stat("fred")), nlink=1)
 
 
 @case("LINK-006", covers=[Tlink], cached_too=True)
@@ -115,10 +115,10 @@ def test_link_of_a_symbolic_link(share: Share) -> None:
     share.inside.symlink("nowhere", "dangling")
     share.inside.link("soft", "hard")
     share.inside.link("dangling", "hard2")
-    equal("text of the symbolic link 'hard'", share.same_link("hard"), "target", code="field:target")
-    equal("text of the symbolic link 'hard2'", share.same_link("hard2"), "nowhere", code="field:target")
-    fields("'target'", share.same_stat("target").inside, nlink=1)
-    fields("'soft'", share.same_stat("soft").inside, nlink=2)
+    equal("text of the symbolic link 'hard'", share.same(share.link("hard")), "target", code="field:target")
+    equal("text of the symbolic link 'hard2'", share.same(share.link("hard2")), "nowhere", code="field:target")
+    fields("'target'", share.same(share.stat("target")), nlink=1)
+    fields("'soft'", share.same(share.stat("soft")), nlink=2)
 
 
 @case("LINK-007", covers=[Tlink])
@@ -129,8 +129,8 @@ def test_linkat_follows_when_asked(share: Share) -> None:
     share.inside.symlink("target", "soft")
     share.inside.symlink("nowhere", "dangling")
     share.inside.linkat("soft", "hard", AT_SYMLINK_FOLLOW)
-    fields("'target'", share.same_stat("target").inside, nlink=2)
-    fields("'hard'", share.same_stat("hard").inside, ino=share.inside.stat("target")["st_ino"])
+    fields("'target'", share.same(share.stat("target")), nlink=2)
+    fields("'hard'", share.same(share.stat("hard")), ino=share.inside.stat("target")["st_ino"])
     share.inside.refuses(ENOENT).linkat("dangling", "hard2", AT_SYMLINK_FOLLOW)
 
 
@@ -141,7 +141,7 @@ def test_linkat_of_an_open_file(share: Share) -> None:
     share.inside.create("fred", b"abc")
     fd = share.inside.open("fred", os.O_RDWR)
     share.inside.linkat("", "george", AT_EMPTY_PATH, dir_fd=fd)
-    fields("'george'", share.same_stat("george").inside, nlink=2)
+    fields("'george'", share.same(share.stat("george")), nlink=2)
     equal("content of 'george' inside", share.inside.slurp("george"), b"abc", code="content")
 
 
@@ -166,18 +166,18 @@ def test_linkat_bad_arguments(share: Share) -> None:
     share.inside.refuses(EINVAL).linkat("fred", "george", 0x4)
     share.inside.refuses(EBADF).linkat("fred", "george", dir_fd=987)
     share.inside.refuses(ENOTDIR).linkat("fred", "george", dir_fd=fd)
-    equal("names in the case's directory", share.same_directory(), ["fred"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["fred"], code="names")
 
 
-@case("LINK-011", covers=[Tlink])
+@case("LINK-011", covers=[Tlink], about="agreement")
 def test_linkat_below_a_descriptor(share: Share) -> None:
     """linkat(2) takes the old name below a directory descriptor.  Source: linkat(2) "olddirfd"."""
     share.inside.mkdir("dir")
     share.inside.create("dir/fred", b"abc")
     at = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
     share.inside.linkat("fred", "george", dir_fd=at)
-    fields("'george'", share.same_stat("george").inside, nlink=2)
-    share.same_stat("dir/fred")
+    fields("'george'", share.same(share.stat("george")), nlink=2)
+    share.same(share.stat("dir/fred"))
 
 
 @case("LINK-012")
@@ -187,7 +187,7 @@ def test_link_of_a_directory(share: Share) -> None:
     share.inside.mkdir("dir")
     share.inside.refuses(EPERM).link("dir", "second")
     share.inside.refuses(EPERM).link(".", "second")
-    equal("names in the case's directory", share.same_directory(), ["dir"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["dir"], code="names")
 
 
 @case("LINK-013")
@@ -196,7 +196,7 @@ def test_link_to_another_file_system(share: Share) -> None:
     Source: link(2) EXDEV."""
     share.inside.create("fred")
     share.inside.refuses(EXDEV).link("fred", "/dev/assay9")
-    fields("'fred'", share.same_stat("fred").inside, nlink=1)
+    fields("'fred'", share.same(share.stat("fred")), nlink=1)
 
 
 @case("LINK-014", covers=[Tlink], caches=FRESH_NAMES)
@@ -209,7 +209,7 @@ def test_link_of_a_special_file(share: Share, kind: str) -> None:
         share.need("host-root", "only root makes device nodes")
     share.outside.mknod("special", types[kind], os.makedev(1, 3) if kind == "device" else 0)
     share.inside.link("special", "second")
-    seen = share.same_stat("second").inside
+    seen = share.same(share.stat("second"))
     fields("'second'", seen, mode=types[kind], nlink=2)
 
 
@@ -219,14 +219,14 @@ def test_links_made_and_removed_outside(share: Share) -> None:
     Source: Linux Documentation/filesystems/9p.rst "none = no caches used"; 9P2000.L Rgetattr nlink[8]."""
     share.inside.create("fred", b"abc")
     share.outside.link("fred", "george")
-    fields("'fred'", share.same_stat("fred").inside, nlink=2)
-    fields("'george'", share.same_stat("george").inside, ino=share.inside.stat("fred")["st_ino"])
+    fields("'fred'", share.same(share.stat("fred")), nlink=2)
+    fields("'george'", share.same(share.stat("george")), ino=share.inside.stat("fred")["st_ino"])
     share.outside.unlink("fred")
-    fields("'george'", share.same_stat("george").inside, nlink=1)
+    fields("'george'", share.same(share.stat("george")), nlink=1)
     share.inside.refuses(ENOENT).link("fred", "third")
 
 
-@case("LINK-016", severity="linux")
+@case("LINK-016", severity="linux", about="agreement")
 def test_link_of_somebody_elses_file(share: Share) -> None:
     """A user's link(2) of a file that he neither owns nor may read and write fails with EPERM where the guest
     has fs.protected_hardlinks, and works where it has not; the owner's always works.
@@ -238,13 +238,13 @@ def test_link_of_somebody_elses_file(share: Share) -> None:
         share.gone("george")
     else:
         user.link("fred", "george")
-        share.same_stat("george")
+        share.same(share.stat("george"))
     share.inside.chown("fred", 1001, 1001)
     user.link("fred", "mine")
-    fields("'mine'", share.same_stat("mine").inside, ino=share.inside.stat("fred")["st_ino"])
+    fields("'mine'", share.same(share.stat("mine")), ino=share.inside.stat("fred")["st_ino"])
 
 
-@case("LINK-017", covers=[Tlink], control=False, seconds=120.0)
+@case("LINK-017", covers=[Tlink], control=False, seconds=120.0, about="agreement")
 def test_the_last_link_the_file_system_allows(share: Share) -> None:
     """At the exported file system's limit of links link(2) fails inside with the EMLINK that it gives outside,
     and works again when one is gone.
@@ -260,10 +260,10 @@ def test_the_last_link_the_file_system_allows(share: Share) -> None:
     share.gone("george")
     share.outside.unlink("many/7")
     share.inside.link("fred", "george")
-    share.same_stat("george")
+    share.same(share.stat("george"))
 
 
-@case("LINK-018", covers=[Tlink], cached_too=True)
+@case("LINK-018", covers=[Tlink], cached_too=True, about="agreement")
 def test_open_file_gets_a_second_name(share: Share) -> None:
     """A descriptor goes on working while its file gets a second name and loses the first.
     Source: POSIX link, unlink: the file stays while it has a link or is open; the idiom of mail delivery."""
@@ -275,10 +275,10 @@ def test_open_file_gets_a_second_name(share: Share) -> None:
     share.inside.fsync(fd)
     fields("'mail' inside", share.inside.stat("mail"), nlink=1)
     equal("content of 'mail' inside", share.inside.slurp("mail"), b"aXc", code="content")
-    share.same_content("mail")
+    share.same(share.content("mail"))
 
 
-@case("LINK-101")
+@case("LINK-101", about="agreement")
 @for_each(OLD, NEW)
 def test_path_errors(share: Share, operation: Operation) -> None:
     """link(2) fails with the errno of path resolution where its old or new path leads nowhere, and makes
@@ -286,7 +286,7 @@ def test_path_errors(share: Share, operation: Operation) -> None:
     refuses_bad_paths(share, operation)
 
 
-@case("LINK-102")
+@case("LINK-102", about="agreement")
 @for_each(NEW)
 def test_taken_names(share: Share, operation: Operation) -> None:
     """link(2) to a name that is taken fails with EEXIST, also where that is a dangling symbolic link.
@@ -294,7 +294,7 @@ def test_taken_names(share: Share, operation: Operation) -> None:
     refuses_taken_names(share, operation)
 
 
-@case("LINK-103")
+@case("LINK-103", about="agreement")
 @for_each(NEW)
 def test_write_permission(share: Share, operation: Operation) -> None:
     """link(2) fails with EACCES for a user who may not write the directory of the new name.

@@ -39,7 +39,7 @@ def test_mapping_shows_the_file(share: Share, flags: int, size: int) -> None:
     )
 
 
-@case("MMAP-002", cached_too=True)
+@case("MMAP-002", cached_too=True, about="agreement")
 def test_private_writes_stay_private(share: Share) -> None:
     """What is written to a private mapping is seen there, and neither in the file nor in other mappings,
     also when the file is open for reading only.
@@ -58,7 +58,7 @@ def test_private_writes_stay_private(share: Share) -> None:
     equal("bytes of another private mapping", share.inside.map_read(other, PAGE, 6), b"aaaaaa", code="content")
     share.inside.msync(mine)
     equal("content of 'fred' inside", share.inside.slurp("fred"), b"a" * 2 * PAGE, code="content")
-    share.same_content("fred")
+    share.same(share.content("fred"))
 
 
 @case("MMAP-003", severity="linux", caches=("none", "readahead"))

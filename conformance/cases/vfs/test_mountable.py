@@ -20,8 +20,8 @@ def test_can_be_mounted(share: Share) -> None:
     shows the mount, and the root of it is an empty directory that agrees inside and outside.
     Source: mount(2); Documentation/filesystems/9p.rst, USAGE."""
     shown = [where for _, where, _, _ in share.inside.mounts()]
-    mounted_here = share.mount_point in shown or share.on_control or "remount" not in share.features
-    equal(f"/proc/mounts shows the mount at {share.mount_point}", mounted_here, True, code="mount")
-    equal("names in the case's directory", share.same_directory("."), [], code="names")
+    mounted_here = share.mounted.mount_point in shown or share.on_control or "remount" not in share.mounted.features
+    equal(f"/proc/mounts shows the mount at {share.mounted.mount_point}", mounted_here, True, code="mount")
+    equal("names in the case's directory", share.same(share.directory(".")), [], code="names")
     fd = share.inside.open(".", os.O_RDONLY | os.O_DIRECTORY)
     share.inside.close(fd)

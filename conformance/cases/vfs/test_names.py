@@ -61,27 +61,27 @@ MAKERS: dict[str, Callable[[Any, str], Any]] = {
 }
 
 
-@case("NAMES-001", covers=[Tlcreate, Twalk, Tunlinkat])
+@case("NAMES-001", covers=[Tlcreate, Twalk, Tunlinkat], about="agreement")
 @pytest.mark.parametrize("name", GOOD.values(), ids=GOOD.keys())
 def test_a_name_made_inside(share: Share, name: str) -> None:
     """A file of that name is made, found, listed, opened, renamed and removed, and the host sees the same bytes.
     Source: POSIX 3.170 Filename: "bytes composing the name shall not contain the <NUL> or <slash> characters";
     9P2000.L: names are byte strings with a length; Linux NAME_MAX 255."""
     share.inside.create(name, b"abc")
-    equal("names in the case's directory", share.same_directory(), [name], code="names")
+    equal("names in the case's directory", share.same(share.directory()), [name], code="names")
     equal("names in the case's directory outside", share.outside.listdir("."), [name], code="names")
     flush(share, name)
     equal(f"content of {name!r} outside", share.outside.slurp(name), b"abc", code="content")
-    share.same_stat(name)
+    share.same(share.stat(name))
     share.inside.rename(name, "plain")
     share.inside.rename("plain", name)
     equal(f"content of {name!r} after renaming to and fro", share.inside.slurp(name), b"abc", code="content")
     share.inside.unlink(name)
     share.gone(name)
-    equal("names left in the directory", share.same_directory(), [], code="names")
+    equal("names left in the directory", share.same(share.directory()), [], code="names")
 
 
-@case("NAMES-002", covers=[Twalk], caches=FRESH_NAMES)
+@case("NAMES-002", covers=[Twalk], caches=FRESH_NAMES, about="agreement")
 @pytest.mark.parametrize("name", GOOD.values(), ids=GOOD.keys())
 def test_a_name_made_outside(share: Share, name: str) -> None:
     """A file of that name made by the host is listed, found and opened inside.
@@ -89,7 +89,7 @@ def test_a_name_made_outside(share: Share, name: str) -> None:
     share.outside.create(name, b"abc")
     equal("names in the case's directory inside", share.inside.listdir("."), [name], code="names")
     equal(f"content of {name!r} inside", share.inside.slurp(name), b"abc", code="content")
-    share.same_stat(name)
+    share.same(share.stat(name))
     share.outside.rename(name, "plain")
     equal("names inside after the host renamed it", share.inside.listdir("."), ["plain"], code="names")
 
@@ -105,10 +105,10 @@ def test_every_call_takes_the_name(share: Share, name: str) -> None:
     share.inside.mkdir(name)
     for maker in ("create", "mkdir", "symlink", "link", "rename"):
         MAKERS[maker](share.inside, f"{name}/{name}")
-        equal(f"names in {name!r} after {maker}", share.same_directory(name), [name], code="names")
+        equal(f"names in {name!r} after {maker}", share.same(share.directory(name)), [name], code="names")
         (share.inside.rmdir if maker == "mkdir" else share.inside.unlink)(f"{name}/{name}")
     share.inside.rmdir(name)
-    equal("names left in the directory", share.same_directory(), [], code="names")
+    equal("names left in the directory", share.same(share.directory()), [], code="names")
 
 
 @case("NAMES-004")
@@ -124,7 +124,7 @@ def test_too_long_a_name(share: Share, length: int) -> None:
     for op in ("stat", "lstat", "open", "unlink", "rmdir", "readlink", "listdir"):
         getattr(share.inside.refuses(ENAMETOOLONG), op)(name)
     share.inside.refuses(ENAMETOOLONG).rename(name, "new")
-    equal("names in the case's directory", share.same_directory(), ["source"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["source"], code="names")
 
 
 @case("NAMES-006")
@@ -151,7 +151,7 @@ def test_names_that_stand_for_something_else(share: Share, maker: str, dot: int,
             share.inside.refuses(EEXIST, EISDIR).create(path)
         else:
             MAKERS[maker](share.inside.refuses(wanted), path)
-    equal("names in the case's directory", share.same_directory(), ["dir", "source"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["dir", "source"], code="names")
 
 
 @case("NAMES-007")
@@ -165,7 +165,7 @@ def test_removing_what_stands_for_something_else(share: Share) -> None:
     share.inside.refuses(ENOTEMPTY).rmdir("dir/..")
     share.inside.refuses(ENOENT).unlink("")
     share.inside.refuses(ENOENT).rmdir("")
-    equal("names in the case's directory", share.same_directory(), ["dir"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["dir"], code="names")
 
 
 @case("NAMES-008", covers=[Tlcreate], cached_too=True)
@@ -175,7 +175,7 @@ def test_case_makes_two_names(share: Share) -> None:
     names = ["fred", "FRED", "Fred", "\u00e9", "e\u0301", "\u00df", "ss"]
     for i, name in enumerate(names):
         share.inside.create(name, b"%d" % i)
-    equal("names in the case's directory", share.same_directory(), sorted(names), code="names")
+    equal("names in the case's directory", share.same(share.directory()), sorted(names), code="names")
     for i, name in enumerate(names):
         equal(f"content of {name!r} inside", share.inside.slurp(name), b"%d" % i, code="content")
     share.inside.unlink("fred")
@@ -205,7 +205,7 @@ def test_names_that_begin_alike(share: Share) -> None:
     names = [stem + end for end in ("", "1", "2", "11", "12", "12345", "12346")]
     for name in names:
         share.inside.create(name, name[-3:].encode())
-    equal("names in the case's directory", share.same_directory(), sorted(names), code="names")
+    equal("names in the case's directory", share.same(share.directory()), sorted(names), code="names")
     for name in names:
         equal(f"content of {name!r} inside", share.inside.slurp(name), name[-3:].encode(), code="content")
 
@@ -217,7 +217,7 @@ def test_names_that_servers_use_themselves(share: Share, name: str) -> None:
     Source: POSIX 3.170 Filename; QEMU refuses .virtfs_metadata with security_model=mapped-file only, known defect:
     CVE-2017-7493."""
     share.inside.create(name, b"abc")
-    equal("names in the case's directory", share.same_directory(), [name], code="names")
+    equal("names in the case's directory", share.same(share.directory()), [name], code="names")
     share.inside.rename(name, "plain")
     share.inside.rename("plain", name)
     share.inside.unlink(name)
@@ -234,7 +234,7 @@ def test_a_name_is_not_a_path_elsewhere(share: Share) -> None:
         share.inside.refuses(ENOENT).open(path)
     share.inside.create("dir\\fred", b"another")
     equal("content of 'dir/fred' inside", share.inside.slurp("dir/fred"), b"abc", code="content")
-    equal("names in the case's directory", share.same_directory(), ["dir", "dir\\fred"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["dir", "dir\\fred"], code="names")
 
 
 @case("NAMES-013", covers=[Twalk], caches=FRESH_NAMES)
@@ -249,4 +249,4 @@ def test_a_missing_name_beside_its_likes(share: Share) -> None:
     share.inside.refuses(ENOTDIR).stat("link")
     share.inside.symlink("loop", "loop")
     share.inside.refuses(ELOOP).stat("loop")
-    equal("names in the case's directory", share.same_directory(), ["fred", "link", "loop"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["fred", "link", "loop"], code="names")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, changes
+from conformance.cases.vfs.outcomes import FRESH_NAMES
 from conformance.cases.vfs.shared_errors import (
     Operation,
     for_each,
@@ -19,7 +19,7 @@ from conformance.cases.vfs.shared_errors import (
     refuses_taken_names,
     refuses_without_write_permission,
 )
-from conformance.checks import equal, fields, holds
+from conformance.checks import changes, equal, fields, holds
 from conformance.vfs.share import Share
 from protocol.messages import Tgetattr, Tmknod, Tsetattr
 
@@ -65,11 +65,11 @@ def test_mknod_makes_a_node(share: Share, kind: str) -> None:
     need_root_for(share, kind)
     share.inside.umask(0o026)
     share.inside.mknod("node", KINDS[kind] | 0o666, device_of(kind))
-    seen = share.same_stat("node").inside
+    seen = share.same(share.stat("node"))
     fields("'node'", seen, mode=KINDS[kind] | 0o640, nlink=1, size=0)
     if kind in DEVICES:
         fields("'node'", seen, rdev=device_of(kind))
-    equal("names in the case's directory", share.same_directory(), ["node"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["node"], code="names")
 
 
 @case("NODE-002", covers=[Tmknod], needs=["mknod"])
@@ -81,25 +81,25 @@ def test_device_numbers(share: Share, numbers: tuple[int, int]) -> None:
     Source: mknod(2), makedev(3); 9P2000.L Tmknod major[4] minor[4]; Linux: 12 bits and 20 bits."""
     need_root_for(share, "char")
     share.inside.mknod("node", stat.S_IFCHR | 0o600, os.makedev(*numbers))
-    has_device("'node'", share.same_stat("node").inside, numbers)
+    has_device("'node'", share.same(share.stat("node")), numbers)
 
 
-@case("NODE-003", covers=[Tgetattr], caches=FRESH_NAMES)
+@case("NODE-003", covers=[Tgetattr], caches=FRESH_NAMES, about="agreement")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_node_made_outside(share: Share, kind: str) -> None:
     """A fifo, socket or device node that the host makes has the same type, mode and device number inside.
     Source: stat(2) st_mode, st_rdev; 9P2000.L Rgetattr mode[4] rdev[8]."""
     need_root_for(share, kind)
     share.outside.mknod("node", KINDS[kind] | 0o640, device_of(kind))
-    seen = share.same_stat("node").inside
+    seen = share.same(share.stat("node"))
     fields("'node'", seen, mode=KINDS[kind] | 0o640)
     if kind in DEVICES:
         fields("'node'", seen, rdev=device_of(kind))
-    share.same_stat("node", kind="statx")
-    equal("names in the case's directory", share.same_directory(), ["node"], code="names")
+    share.same(share.stat("node", kind="statx"))
+    equal("names in the case's directory", share.same(share.directory()), ["node"], code="names")
 
 
-@case("NODE-004", covers=[Tgetattr], caches=FRESH_NAMES)
+@case("NODE-004", covers=[Tgetattr], caches=FRESH_NAMES, about="agreement")
 @pytest.mark.parametrize("numbers", [(1, 3), (255, 255), (256, 256), (4095, 1048575)], ids=["1-3", "255", "256", "max"])
 def test_device_numbers_made_outside(share: Share, numbers: tuple[int, int]) -> None:
     """The device number of a node that the host makes is the same inside, up to the largest that Linux knows.
@@ -107,7 +107,7 @@ def test_device_numbers_made_outside(share: Share, numbers: tuple[int, int]) -> 
     need_root_for(share, "char")
     share.outside.mknod("node", stat.S_IFCHR | 0o600, os.makedev(*numbers))
     seen = share.inside.lstat("node")
-    share.same_stat("node")
+    share.same(share.stat("node"))
     has_device("'node' inside", seen, numbers)
 
 
@@ -119,7 +119,7 @@ def test_mode_of_a_node(share: Share, kind: str) -> None:
     need_root_for(share, kind)
     share.outside.mknod("node", KINDS[kind] | 0o644, NULL if kind == "char" else 0)
     share.inside.chmod("node", 0o600)
-    fields("'node'", share.same_stat("node").inside, mode=KINDS[kind] | 0o600)
+    fields("'node'", share.same(share.stat("node")), mode=KINDS[kind] | 0o600)
 
 
 @case("NODE-019", covers=[Tsetattr], caches=FRESH_NAMES)
@@ -130,7 +130,7 @@ def test_owner_of_a_node(share: Share, kind: str) -> None:
     need_root_for(share, kind)
     share.outside.mknod("node", KINDS[kind] | 0o644, NULL if kind == "char" else 0)
     share.inside.chown("node", 1001, 2001)
-    fields("'node'", share.same_stat("node").inside, mode=KINDS[kind] | 0o644, uid=1001, gid=2001)
+    fields("'node'", share.same(share.stat("node")), mode=KINDS[kind] | 0o644, uid=1001, gid=2001)
 
 
 @case("NODE-020", covers=[Tsetattr], caches=FRESH_NAMES)
@@ -141,7 +141,7 @@ def test_times_of_a_node(share: Share, kind: str) -> None:
     need_root_for(share, kind)
     share.outside.mknod("node", KINDS[kind] | 0o644, NULL if kind == "char" else 0)
     share.inside.utimensat("node", 10**18, 10**18 + 10**9)
-    fields("'node'", share.same_stat("node").inside, type=KINDS[kind], mtime_ns=10**18 + 10**9)
+    fields("'node'", share.same(share.stat("node")), type=KINDS[kind], mtime_ns=10**18 + 10**9)
 
 
 @case("NODE-006", covers=[Tmknod], needs=["mknod"])
@@ -149,7 +149,7 @@ def test_mknod_of_type_zero_makes_a_regular_file(share: Share) -> None:
     """mknod(2) with no file type in its mode makes a regular file, which can be written and read.
     Source: mknod(2) "Zero file type is equivalent to type S_IFREG"."""
     share.inside.mknod("fred", 0o644)
-    fields("'fred'", share.same_stat("fred").inside, type=stat.S_IFREG)
+    fields("'fred'", share.same(share.stat("fred")), type=stat.S_IFREG)
     share.inside.overwrite("fred", b"abc")
     equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
 
@@ -161,7 +161,7 @@ def test_mknod_of_types_that_it_does_not_make(share: Share) -> None:
     share.inside.refuses(EPERM).mknod("x", stat.S_IFDIR | 0o755)
     share.inside.refuses(EINVAL).mknod("x", 0o030000 | 0o644)
     share.inside.refuses(EINVAL).mknod("x", stat.S_IFLNK | 0o777)
-    equal("names in the case's directory", share.same_directory(), [], code="names")
+    equal("names in the case's directory", share.same(share.directory()), [], code="names")
 
 
 @case("NODE-008")
@@ -172,7 +172,7 @@ def test_device_nodes_are_for_root(share: Share, kind: str) -> None:
     is not privileged"."""
     user = share.inside.spawn("user", uid=1001)
     user.refuses(EPERM).mknod("x", KINDS[kind] | 0o666, device_of(kind))
-    equal("names in the case's directory", share.same_directory(), [], code="names")
+    equal("names in the case's directory", share.same(share.directory()), [], code="names")
 
 
 @case("NODE-009", covers=[Tmknod], needs=["mknod"])
@@ -189,7 +189,7 @@ def test_a_node_belongs_to_who_makes_it(share: Share, kind: str) -> None:
     user.mknod("plain", KINDS[kind] | 0o600)
     user.mknod("project/grouped", KINDS[kind] | 0o600)
     for path, wanted in (("plain", (1001, 2001)), ("project/grouped", (1001, 2002))):
-        fields(repr(path), share.same_stat(path).inside, uid=wanted[0], gid=wanted[1])
+        fields(repr(path), share.same(share.stat(path)), uid=wanted[0], gid=wanted[1])
 
 
 @case("NODE-010", covers=[Tmknod], needs=["mknod"])
@@ -220,7 +220,7 @@ def _through_the_fifo(share: Share) -> None:
     equal("bytes read from the fifo", reader.read(r, 100), b"through the fifo", code="content")
     writer.close(w)
     equal("bytes read after the last writer is gone", reader.read(r, 100), b"", code="content")
-    fields("'fifo'", share.same_stat("fifo").inside, type=stat.S_IFIFO)
+    fields("'fifo'", share.same(share.stat("fifo")), type=stat.S_IFIFO)
 
 
 @case("NODE-012", cached_too=True)
@@ -245,7 +245,7 @@ def test_bind_makes_a_socket(share: Share) -> None:
     Source: unix(7); bind(2); Linux net/unix/af_unix.c unix_bind() calls vfs_mknod(): 9P2000.L Tmknod."""
     share.inside.umask(0o027)
     listener = share.inside.bind_socket("sock")
-    seen = share.same_stat("sock").inside
+    seen = share.same(share.stat("sock"))
     fields("'sock'", seen, mode=stat.S_IFSOCK | 0o750)
     _talk(share, listener)
 
@@ -285,10 +285,10 @@ def test_bind_at_a_taken_name(share: Share, kind: str) -> None:
         "symlink": lambda: share.inside.symlink("nowhere", "sock"),
         "fifo": lambda: share.outside.mkfifo("sock"),
     }[kind]()
-    before = share.same_stat("sock")
+    before = share.same(share.stat("sock"))
     share.inside.refuses(EADDRINUSE).bind_socket("sock")
-    changes("'sock' by bind(2) that failed", before, share.same_stat("sock"))
-    equal("names in the case's directory", share.same_directory(), ["sock"], code="names")
+    changes("'sock' by bind(2) that failed", before, share.same(share.stat("sock")))
+    equal("names in the case's directory", share.same(share.directory()), ["sock"], code="names")
 
 
 @case("NODE-016")
@@ -315,7 +315,7 @@ def test_a_device_node_is_the_guests_device(share: Share) -> None:
     equal("bytes read from the null device", share.inside.read(fd, 100), b"", code="content")
     zeros = share.inside.read(share.inside.open("zero"), 8)
     equal("bytes read from the zero device", zeros, bytes(8), code="content")
-    fields("'null'", share.same_stat("null").inside, size=0)
+    fields("'null'", share.same(share.stat("null")), size=0)
 
 
 @case("NODE-018", caches=FRESH_NAMES)
@@ -328,7 +328,7 @@ def test_open_of_a_device_that_is_not_there(share: Share, kind: str) -> None:
     share.inside.refuses(ENXIO).open("node")
 
 
-@case("NODE-101")
+@case("NODE-101", about="agreement")
 @for_each(MKNOD, MKFIFO)
 def test_path_errors(share: Share, operation: Operation) -> None:
     """mknod(2) and mkfifo(3) fail with the errno of path resolution where the path leads nowhere, and make
@@ -336,7 +336,7 @@ def test_path_errors(share: Share, operation: Operation) -> None:
     refuses_bad_paths(share, operation)
 
 
-@case("NODE-102")
+@case("NODE-102", about="agreement")
 @for_each(MKNOD, MKFIFO)
 def test_taken_names(share: Share, operation: Operation) -> None:
     """mknod(2) and mkfifo(3) at a name that is taken fail with EEXIST.
@@ -344,7 +344,7 @@ def test_taken_names(share: Share, operation: Operation) -> None:
     refuses_taken_names(share, operation)
 
 
-@case("NODE-103")
+@case("NODE-103", about="agreement")
 @for_each(MKNOD, MKFIFO, BIND)
 def test_write_permission(share: Share, operation: Operation) -> None:
     """mknod(2), mkfifo(3) and bind(2) fail with EACCES for a user who may not write the directory.

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, changes, settled_times
-from conformance.checks import equal, fields
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, settled_times
+from conformance.checks import changes, equal, fields
 from conformance.vfs.share import Share
 from protocol.messages import Tclunk, Tlcreate, Tlopen, Tread, Tsetattr, Twalk, Twrite
 
@@ -30,10 +30,10 @@ def test_creat_gives_mode_without_umask(share: Share, mode: int, umask: int) -> 
     Source: open(2) "O_CREAT", "mode"; POSIX open; 9P2000.L Tlcreate."""
     share.inside.umask(umask)
     fd = share.inside.open("fred", NEW, mode)
-    seen = share.same_stat("fred").inside
+    seen = share.same(share.stat("fred"))
     fields("'fred'", seen, mode=stat.S_IFREG | mode & ~umask, size=0, nlink=1)
     share.inside.close(fd)
-    equal("names in the case's directory", share.same_directory(), ["fred"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["fred"], code="names")
 
 
 @case("OPEN-002", covers=[Tlcreate], severity="linux")
@@ -44,7 +44,7 @@ def test_creat_keeps_setid_and_sticky_bits(share: Share, bits: int) -> None:
     also honored"; known defect: hugelgupf/p9#108 lost them."""
     share.inside.umask(0)
     share.inside.open("fred", NEW | os.O_EXCL, bits)
-    fields("'fred'", share.same_stat("fred").inside, mode=stat.S_IFREG | bits)
+    fields("'fred'", share.same(share.stat("fred")), mode=stat.S_IFREG | bits)
 
 
 @case("OPEN-003", covers=[Tlopen], cached_too=True)
@@ -53,18 +53,18 @@ def test_creat_of_an_existing_file_leaves_it(share: Share) -> None:
     Source: open(2) "O_CREAT"; POSIX open: "this flag has no effect except as noted under O_EXCL"."""
     share.inside.create("fred", b"old content", 0o640)
     settled_times(share, "fred")
-    before = share.same_stat("fred")
+    before = share.same(share.stat("fred"))
     fd = share.inside.open("fred", os.O_CREAT | os.O_RDWR, 0o777)
-    changes("'fred' by open(O_CREAT)", before, share.same_stat("fred"))
+    changes("'fred' by open(O_CREAT)", before, share.same(share.stat("fred")))
     equal("content of 'fred' inside", share.inside.read(fd, 100), b"old content", code="content")
 
 
-@case("OPEN-004", covers=[Tlcreate], cached_too=True)
+@case("OPEN-004", covers=[Tlcreate], cached_too=True, about="agreement")
 def test_creat_excl_of_a_new_name(share: Share) -> None:
     """open(O_CREAT|O_EXCL) of a name that is not there makes the file, and a second one fails with EEXIST.
     Source: open(2) "O_EXCL", EEXIST."""
     share.inside.open("fred", NEW | os.O_EXCL, 0o644)
-    share.same_stat("fred")
+    share.same(share.stat("fred"))
     share.inside.refuses(EEXIST).open("fred", NEW | os.O_EXCL, 0o644)
 
 
@@ -75,9 +75,9 @@ def test_creat_excl_of_a_taken_name(share: Share, kind: str) -> None:
     changes nothing.  Source: open(2) "If these two flags are specified, symbolic links are not followed",
     EEXIST; POSIX open."""
     make_node(share, kind, "taken")
-    before = share.same_directory()
+    before = share.same(share.directory())
     share.inside.refuses(EEXIST).open("taken", NEW | os.O_EXCL | os.O_TRUNC, 0o644)
-    equal("names in the case's directory", share.same_directory(), before, code="names")
+    equal("names in the case's directory", share.same(share.directory()), before, code="names")
     if kind == "file":
         equal("content of 'taken' inside", share.inside.slurp("taken"), b"file", code="content")
 
@@ -93,22 +93,22 @@ def test_creat_excl_of_a_name_made_outside(share: Share) -> None:
     equal("content of 'fred' outside", share.outside.slurp("fred"), b"of the host", code="content")
 
 
-@case("OPEN-007", covers=[Tlopen], cached_too=True)
+@case("OPEN-007", covers=[Tlopen], cached_too=True, about="agreement")
 @pytest.mark.parametrize("access", [os.O_WRONLY, os.O_RDWR], ids=["wronly", "rdwr"])
 def test_trunc_empties_a_file(share: Share, access: int) -> None:
     """open(O_TRUNC) of a regular file for writing makes its length 0 and leaves mode and owner; mtime moves.
     Source: open(2) "O_TRUNC"; POSIX open: "shall mark for update ctime and mtime"."""
     share.inside.create("fred", b"x" * 5000, 0o640)
     settled_times(share, "fred")
-    before = share.same_stat("fred")
+    before = share.same(share.stat("fred"))
     fd = share.inside.open("fred", access | os.O_TRUNC)
-    after = share.same_stat("fred")
-    fields("'fred' after open(O_TRUNC)", after.inside, size=0)
+    after = share.same(share.stat("fred"))
+    fields("'fred' after open(O_TRUNC)", after, size=0)
     changes("'fred' by open(O_TRUNC)", before, after, must={"size", "blocks", "mtime_ns", "ctime_ns"})
     share.inside.write(fd, b"new")
     share.inside.fsync(fd)
     equal("content of 'fred' inside", share.inside.slurp("fred"), b"new", code="content")
-    share.same_content("fred")
+    share.same(share.content("fred"))
 
 
 @case("OPEN-008", covers=[Tlopen])
@@ -117,7 +117,7 @@ def test_creat_trunc_of_an_existing_file_keeps_its_mode(share: Share) -> None:
     Source: open(2) "A call to creat() is equivalent to O_CREAT|O_WRONLY|O_TRUNC"."""
     share.inside.create("fred", b"abc", 0o600)
     share.inside.open("fred", NEW | os.O_TRUNC, 0o777)
-    seen = share.same_stat("fred").inside
+    seen = share.same(share.stat("fred"))
     fields("'fred'", seen, permissions=0o600, size=0)
 
 
@@ -128,10 +128,10 @@ def test_trunc_of_a_file_that_grew_outside(share: Share) -> None:
     share.inside.create("fred")
     share.outside.overwrite("fred", b"x" * 9000)
     share.inside.open("fred", os.O_WRONLY | os.O_TRUNC)
-    fields("'fred'", share.same_stat("fred").inside, size=0)
+    fields("'fred'", share.same(share.stat("fred")), size=0)
 
 
-@case("OPEN-010", covers=[Twrite], cached_too=True)
+@case("OPEN-010", covers=[Twrite], cached_too=True, about="agreement")
 def test_append_writes_at_the_end(share: Share) -> None:
     """With O_APPEND every write(2) goes to the end of the file, wherever lseek(2) went before.
     Source: open(2) "O_APPEND"; POSIX write."""
@@ -144,10 +144,10 @@ def test_append_writes_at_the_end(share: Share) -> None:
     share.inside.write(fd, b"CD")
     share.inside.fsync(fd)
     equal("content of 'fred' inside", share.inside.slurp("fred"), b"0123456789ABCD", code="content")
-    share.same_content("fred")
+    share.same(share.content("fred"))
 
 
-@case("OPEN-011", covers=[Tlopen, Twrite], caches=DIRECT_CACHES)
+@case("OPEN-011", covers=[Tlopen, Twrite], caches=DIRECT_CACHES, about="agreement")
 def test_append_after_the_host_appended(share: Share) -> None:
     """With O_APPEND a write follows what the host appended after the guest opened the file.
     Source: open(2) "O_APPEND: ... positioned at the end of the file"; P9_DOTL_APPEND of Tlopen tells the
@@ -159,7 +159,7 @@ def test_append_after_the_host_appended(share: Share) -> None:
     share.outside.write(other, b"host.")
     share.inside.write(fd, b"three.")
     equal("content of 'fred' outside", share.outside.slurp("fred"), b"one.two.host.three.", code="content")
-    share.same_content("fred")
+    share.same(share.content("fred"))
 
 
 @case("OPEN-012", covers=[Tlcreate, Twrite])
@@ -203,8 +203,8 @@ def test_creat_through_a_dangling_link(share: Share) -> None:
     Source: POSIX open: without O_EXCL a symbolic link is followed; path_resolution(7)."""
     share.inside.symlink("target", "link")
     share.inside.open("link", NEW, 0o644)
-    equal("names in the case's directory", share.same_directory(), ["link", "target"], code="names")
-    equal("text of the symbolic link 'link'", share.same_link("link"), "target", code="field:target")
+    equal("names in the case's directory", share.same(share.directory()), ["link", "target"], code="names")
+    equal("text of the symbolic link 'link'", share.same(share.link("link")), "target", code="field:target")
 
 
 @case("OPEN-016")
@@ -241,11 +241,11 @@ def test_open_of_a_name_that_cannot_be(share: Share, name: str, wanted: int) -> 
     share.inside.create("file")
     share.inside.symlink("loop", "loop")
     share.inside.symlink("nobody", "dangling")
-    before = share.same_directory()
+    before = share.same(share.directory())
     share.inside.refuses(wanted).open(name)
     if not name.endswith("/") and (wanted != ENOENT or "/" in name or not name):
         share.inside.refuses(wanted).open(name, NEW, 0o644)
-    equal("names in the case's directory", share.same_directory(), before, code="names")
+    equal("names in the case's directory", share.same(share.directory()), before, code="names")
 
 
 @case("OPEN-017")
@@ -266,7 +266,7 @@ def test_creat_with_a_trailing_slash(share: Share) -> None:
     """open(O_CREAT) of a new name that ends in a slash fails with EISDIR and makes nothing.
     Source: open(2) EISDIR; POSIX open; Linux fs/namei.c open_last_lookups()."""
     share.inside.refuses(EISDIR).open("new/", NEW, 0o644)
-    equal("names in the case's directory", share.same_directory(), [], code="names")
+    equal("names in the case's directory", share.same(share.directory()), [], code="names")
 
 
 @case("OPEN-019", covers=[Tlopen, Tread], caches=FRESH_NAMES)
@@ -286,7 +286,7 @@ def test_creat_of_a_name_removed_outside(share: Share) -> None:
     share.inside.create("fred", b"old")
     share.outside.unlink("fred")
     share.inside.open("fred", NEW | os.O_EXCL, 0o600)
-    fields("'fred'", share.same_stat("fred").inside, size=0)
+    fields("'fred'", share.same(share.stat("fred")), size=0)
 
 
 @case("OPEN-021", covers=[Tlopen, Tlcreate])
@@ -302,7 +302,7 @@ def test_openat_below_a_directory_descriptor(share: Share) -> None:
     share.inside.rename("dir", "moved")
     with share.without_comparison():  # the agent knows the descriptor's directory by its old name
         share.inside.open("george", NEW, 0o644, dir_fd=at)
-    equal("names in 'moved'", share.same_directory("moved"), ["fred", "george"], code="names")
+    equal("names in 'moved'", share.same(share.directory("moved")), ["fred", "george"], code="names")
     share.inside.open(f"{share.inside.root}/moved/fred", dir_fd=at)
 
 
@@ -334,7 +334,7 @@ def test_many_files_open_at_once(share: Share) -> None:
     descriptors back under pressure must reopen the right file; known defect: CVE-2021-20181."""
     share.inside.timeout = 100.0  # 200 files in one call
     equal("numbers of files with another's content", share.inside.hold_many_open("f", 200), [], code="content")
-    equal("number of names in the directory", len(share.same_directory()), 200, code="names")
+    equal("number of names in the directory", len(share.same(share.directory())), 200, code="names")
 
 
 @case("OPEN-025", covers=[Tlopen, Tsetattr], caches=FRESH_NAMES)
@@ -360,7 +360,7 @@ def test_creat_in_a_removed_directory(share: Share) -> None:
     at = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
     share.inside.rmdir("dir")
     share.inside.refuses(ENOENT).open("fred", NEW, 0o644, dir_fd=at)
-    equal("names in the case's directory", share.same_directory(), [], code="names")
+    equal("names in the case's directory", share.same(share.directory()), [], code="names")
 
 
 @case("OPEN-027", covers=[Twalk], caches=FRESH_NAMES)
@@ -375,7 +375,7 @@ def test_creat_in_a_directory_removed_outside(share: Share) -> None:
         share.outside.rmdir("dir")
         share.inside.refuses(ENOENT).open("fred", NEW, 0o644, dir_fd=at)
         share.inside.refuses(ENOENT).open("dir/fred", NEW, 0o644)
-    equal("names in the case's directory", share.same_directory(), [], code="names")
+    equal("names in the case's directory", share.same(share.directory()), [], code="names")
 
 
 @case("OPEN-028", covers=[Tlopen], severity="linux", caches=FRESH_NAMES)

@@ -70,7 +70,7 @@ def test_creat_without_write_permission_on_the_directory(share: Share) -> None:
     bob.refuses(EACCES).open("dir/new", os.O_CREAT | os.O_WRONLY, 0o644)
     fd = bob.open("dir/fred", os.O_CREAT | os.O_RDONLY)
     equal("content of the file that is there", bob.read(fd, 9), b"abc", code="content")
-    equal("names in 'dir'", share.same_directory("dir"), ["fred"], code="names")
+    equal("names in 'dir'", share.same(share.directory("dir")), ["fred"], code="names")
 
 
 @case("OPEN-204")
@@ -94,7 +94,7 @@ def test_owner_of_a_new_file(share: Share) -> None:
     Source: open(2) "The owner (user ID) of the new file is set to the effective user ID of the process"."""
     bob = share.inside.spawn("bob", uid=1001, gid=2002, groups=(2003,))
     bob.open("fred", os.O_CREAT | os.O_WRONLY, 0o640)
-    fields("'fred'", share.same_stat("fred").inside, uid=1001, gid=2002, mode=0o100640)
+    fields("'fred'", share.same(share.stat("fred")), uid=1001, gid=2002, mode=0o100640)
 
 
 @case("OPEN-206", covers=[Tlcreate], needs=("passthrough-ownership",))
@@ -106,7 +106,7 @@ def test_group_of_a_new_file_in_a_setgid_directory(share: Share) -> None:
     share.inside.chmod("dir", 0o2777)
     bob = share.inside.spawn("bob", uid=1001, gid=1001)
     bob.open("dir/fred", os.O_CREAT | os.O_WRONLY, 0o640)
-    fields("'dir/fred'", share.same_stat("dir/fred").inside, uid=1001, gid=2005, mode=0o100640)
+    fields("'dir/fred'", share.same(share.stat("dir/fred")), uid=1001, gid=2005, mode=0o100640)
 
 
 @case("OPEN-207", covers=[Tlcreate, Twrite])
@@ -162,7 +162,7 @@ def test_no_descriptor_left(share: Share) -> None:
     bob.getpid()
     bob.setrlimit(7, 3)
     bob.refuses(EMFILE).open("fred", os.O_CREAT | os.O_WRONLY, 0o644)
-    equal("names in the case's directory", share.same_directory(), [], code="names")
+    equal("names in the case's directory", share.same(share.directory()), [], code="names")
 
 
 @case("OPEN-211", covers=[Tlopen], needs=("passthrough-ownership",))

@@ -31,9 +31,9 @@ def test_nofollow_on_a_link(share: Share, kind: str, flags: int) -> None:
     alone.
     Source: open(2) "O_NOFOLLOW", ELOOP; POSIX open."""
     make_node(share, kind, "link")
-    before = share.same_directory()
+    before = share.same(share.directory())
     share.inside.refuses(ELOOP).open("link", flags | os.O_NOFOLLOW)
-    equal("names in the case's directory", share.same_directory(), before, code="names")
+    equal("names in the case's directory", share.same(share.directory()), before, code="names")
 
 
 @case("OPEN-102", covers=[Tlopen, Tread])
@@ -86,7 +86,7 @@ def test_path_descriptor(share: Share) -> None:
     share.inside.refuses(EBADF).fsync(fd)
     unwritable = share.inside.refuses(EBADF, EINVAL, because="ftruncate(2): not open for writing")
     unwritable.ftruncate(fd, 0)
-    equal("size of 'fred'", share.same_content("fred")[0], 3, code="field:size")
+    equal("size of 'fred'", share.same(share.content("fred"))[0], 3, code="field:size")
     at = share.inside.open(".", O_PATH | os.O_DIRECTORY)
     below = share.inside.open("fred", dir_fd=at)
     equal("content of the file below an O_PATH descriptor", share.inside.read(below, 9), b"abc", code="content")
@@ -132,7 +132,7 @@ def test_tmpfile(share: Share, excl: int) -> None:
         share.inside.pwrite(seen.value, b"abc", 0)
         equal("content of the unnamed file", share.inside.pread(seen.value, 9, 0), b"abc", code="content")
         fields("the unnamed file", share.inside.fstat(seen.value), nlink=0)
-    equal("names in the case's directory", share.same_directory(), [], code="names")
+    equal("names in the case's directory", share.same(share.directory()), [], code="names")
 
 
 @case("OPEN-110")
@@ -152,7 +152,7 @@ def test_sync_writes_are_there_at_once(share: Share, flag: int) -> None:
     for size in (10, 5000, 200_000):
         equal(f"bytes that write() of {size} wrote", share.inside.write_pattern(fd, size, seed=size), size)
     fields("'fred' outside", share.outside.stat("fred"), size=205_010)
-    equal("size of 'fred'", share.same_content("fred")[0], 205_010, code="field:size")
+    equal("size of 'fred'", share.same(share.content("fred"))[0], 205_010, code="field:size")
 
 
 @case("OPEN-112", covers=[Tread, Twrite], cached_too=True)
@@ -198,7 +198,7 @@ def test_noatime_leaves_the_access_time(share: Share) -> None:
     share.inside.utimensat("fred", 10**18, 2 * 10**18)
     fd = share.inside.open("fred", os.O_RDONLY | os.O_NOATIME)
     equal("content of 'fred' inside", share.inside.read(fd, 9), b"abc", code="content")
-    fields("'fred'", share.same_stat("fred").inside, atime_ns=10**18)
+    fields("'fred'", share.same(share.stat("fred")), atime_ns=10**18)
     fields("'fred' outside", share.outside.stat("fred"), atime_ns=10**18)
 
 
@@ -211,7 +211,7 @@ def test_reading_moves_the_access_time(share: Share) -> None:
     share.inside.create("fred", b"abc")
     share.inside.utimensat("fred", 10**18, 15 * 10**17)
     equal("content of 'fred' inside", share.inside.read(share.inside.open("fred"), 9), b"abc", code="content")
-    atime = share.same_stat("fred").inside["st_atime_ns"]
+    atime = share.same(share.stat("fred"))["st_atime_ns"]
     holds("atime of 'fred' moves when it is read", atime > 10**18, seen=atime, code="field:atime_ns")
 
 
@@ -258,7 +258,7 @@ def test_open_of_a_socket(share: Share) -> None:
     make_node(share, "socket", "sock")
     share.inside.refuses(ENXIO).open("sock")
     share.inside.refuses(ENXIO).open("sock", os.O_RDWR | os.O_NONBLOCK)
-    equal("names in the case's directory", share.same_directory(), ["sock"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["sock"], code="names")
 
 
 @case("OPEN-120", covers=[Tlcreate, Tlopen, Tread])
@@ -275,7 +275,7 @@ def test_flags_without_meaning_for_a_file(share: Share, flag: int) -> None:
     share.inside.write(fd, b"abc")
     again = share.inside.open("fred", os.O_RDWR | flag)
     equal("content read through another descriptor", share.inside.read(again, 9), b"abc", code="content")
-    fields("'fred'", share.same_stat("fred").inside, permissions=0o640)
+    fields("'fred'", share.same(share.stat("fred")), permissions=0o640)
 
 
 @case("OPEN-121", covers=[Tlopen])
@@ -287,7 +287,7 @@ def test_descriptor_tells_its_flags(share: Share) -> None:
         equal(f"flags that F_GETFL reports of open({flags:#o})", Octal(got), Octal(flags))
 
 
-@case("OPEN-122", covers=[Tlopen, Tread])
+@case("OPEN-122", covers=[Tlopen, Tread], about="agreement")
 def test_reopen_through_proc(share: Share) -> None:
     """A descriptor opened again through /proc/self/fd has the access that is asked for now.
     Source: proc(5) "/proc/[pid]/fd"; open(2) NOTES, on O_PATH descriptors."""
@@ -297,7 +297,7 @@ def test_reopen_through_proc(share: Share) -> None:
     with share.without_comparison():
         share.inside.pwrite(fd, b"X", 0)
     equal("content read through /proc/self/fd", share.inside.pread(fd, 9, 0), b"Xbc", code="content")
-    share.same_stat("fred")
+    share.same(share.stat("fred"))
 
 
 @case("OPEN-123")

@@ -10,8 +10,7 @@ import pytest
 
 from conformance.case import case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
-from conformance.cases.vfs.outcomes import changes
-from conformance.checks import Octal, equal, fields
+from conformance.checks import Octal, changes, equal, fields
 from conformance.vfs.share import Share
 from protocol.messages import Tlcreate, Tmkdir, Tsetattr, Tsymlink
 
@@ -21,7 +20,7 @@ KEEP = -1
 
 def owned(share: Share, path: str, uid: int, gid: int) -> None:
     """`path` has this owner and group, on both sides."""
-    fields(repr(path), share.same_stat(path).inside, uid=uid, gid=gid)
+    fields(repr(path), share.same(share.stat(path)), uid=uid, gid=gid)
 
 
 @case("OWNER-001", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
@@ -34,16 +33,16 @@ def test_chown_sets_owner_and_group(share: Share, kind: str) -> None:
         share.inside.create("x", b"", 0o640)
     else:
         share.inside.mkdir("x", 0o750)
-    before = share.same_stat("x")
+    before = share.same(share.stat("x"))
     share.inside.chown("x", 1001, 1002)
-    fields("'x'", share.same_stat("x").inside, uid=1001, gid=1002)
+    fields("'x'", share.same(share.stat("x")), uid=1001, gid=1002)
     share.inside.chown("x", 1003, KEEP)
-    fields("'x'", share.same_stat("x").inside, uid=1003, gid=1002)
+    fields("'x'", share.same(share.stat("x")), uid=1003, gid=1002)
     share.inside.chown("x", KEEP, 1004)
-    fields("'x'", share.same_stat("x").inside, uid=1003, gid=1004)
+    fields("'x'", share.same(share.stat("x")), uid=1003, gid=1004)
     share.inside.chown("x", KEEP, KEEP)
-    fields("'x'", share.same_stat("x").inside, uid=1003, gid=1004)
-    changes("'x' by chown(2)", before, share.same_stat("x"), may={"uid", "gid", "ctime_ns"})
+    fields("'x'", share.same(share.stat("x")), uid=1003, gid=1004)
+    changes("'x' by chown(2)", before, share.same(share.stat("x")), may={"uid", "gid", "ctime_ns"})
 
 
 @case("OWNER-002", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
@@ -54,7 +53,7 @@ def test_the_whole_range_of_ids(share: Share) -> None:
     for number in (1, 65534, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 2, 0):
         share.inside.chown("fred", number, KEEP)
         share.inside.chown("fred", KEEP, 2**32 - 2 - number)
-        fields("'fred'", share.same_stat("fred").inside, uid=number, gid=2**32 - 2 - number)
+        fields("'fred'", share.same(share.stat("fred")), uid=number, gid=2**32 - 2 - number)
 
 
 @case("OWNER-003", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
@@ -67,7 +66,7 @@ def test_fchown(share: Share) -> None:
     ):
         fd = share.inside.open(name, flags)
         share.inside.fchown(fd, 1001 + i, 2001 + i)
-        fields(f"{name!r}", share.same_stat(name).inside, uid=1001 + i, gid=2001 + i)
+        fields(f"{name!r}", share.same(share.stat(name)), uid=1001 + i, gid=2001 + i)
         share.inside.close(fd)
 
 
@@ -80,7 +79,7 @@ def test_fchown_of_a_bad_descriptor(share: Share) -> None:
     share.inside.refuses(EBADF).fchown(fd, 1001, 1001)
     share.inside.close(fd)
     share.inside.refuses(EBADF).fchown(fd, 1001, 1001)
-    fields("'fred'", share.same_stat("fred").inside, uid=0, gid=0)
+    fields("'fred'", share.same(share.stat("fred")), uid=0, gid=0)
 
 
 @case("OWNER-005", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
@@ -99,7 +98,7 @@ def test_chown_follows_a_link_and_lchown_does_not(share: Share) -> None:
     owned(share, "target", 1001, 1002)
     owned(share, "link", 1003, 1004)
     share.inside.lchown("dangling", 1005, 1006)
-    fields("'dangling'", share.same_stat("dangling").inside, uid=1005, gid=1006)
+    fields("'dangling'", share.same(share.stat("dangling")), uid=1005, gid=1006)
 
 
 @case("OWNER-006", covers=[Tsetattr], needs=["guest-root"])
@@ -115,7 +114,7 @@ def test_fchownat(share: Share) -> None:
     share.inside.refuses(EBADF).chown("fred", 1, 1, dir_fd=999)
 
 
-@case("OWNER-007", needs=["guest-root"])
+@case("OWNER-007", needs=["guest-root"], about="agreement")
 @pytest.mark.parametrize(
     "call", [PathCall("chown", (1001, 1001)), PathCall("lchown", (1001, 1001), follows=False)], ids=str
 )
@@ -135,7 +134,7 @@ def test_chown_of_special_files(share: Share, kind: int) -> None:
     CVE-2023-2861."""
     share.outside.mknod("node", kind | 0o640, os.makedev(7, 3) if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0)
     share.inside.chown("node", 1001, 1002)
-    fields("'node'", share.same_stat("node").inside, uid=1001, gid=1002)
+    fields("'node'", share.same(share.stat("node")), uid=1001, gid=1002)
 
 
 @case("OWNER-009", needs=["guest-root"])
@@ -155,8 +154,8 @@ def test_only_root_gives_files_away(share: Share) -> None:
     refused.chown("roots", 1001, KEEP)
     refused.chown("roots", KEEP, 1001)
     refused.chown("roots", 0, KEEP)
-    fields("'mine'", share.same_stat("mine").inside, uid=1001, gid=1001)
-    fields("'roots'", share.same_stat("roots").inside, uid=0, gid=0)
+    fields("'mine'", share.same(share.stat("mine")), uid=1001, gid=1001)
+    fields("'roots'", share.same(share.stat("roots")), uid=0, gid=0)
 
 
 @case("OWNER-010", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
@@ -168,11 +167,11 @@ def test_an_owner_gives_his_file_to_groups_he_is_in(share: Share) -> None:
     bob.create("fred")
     for group in (5000, 6000, 1001):
         bob.chown("fred", KEEP, group)
-        fields("'fred'", share.same_stat("fred").inside, uid=1001, gid=group)
+        fields("'fred'", share.same(share.stat("fred")), uid=1001, gid=group)
     bob.chown("fred", 1001, 5000)
     bob.refuses(EPERM).chown("fred", KEEP, 7000)
     bob.refuses(EPERM).chown("fred", KEEP, 0)
-    fields("'fred'", share.same_stat("fred").inside, uid=1001, gid=5000)
+    fields("'fred'", share.same(share.stat("fred")), uid=1001, gid=5000)
 
 
 @case("OWNER-011", needs=["guest-root"])
@@ -183,7 +182,7 @@ def test_a_group_member_who_is_not_the_owner_may_not(share: Share) -> None:
     carol = share.inside.spawn("carol", uid=1002, gid=1002, groups=[5000])
     carol.refuses(EPERM).chown("fred", KEEP, 1002)
     carol.refuses(EPERM).chown("fred", KEEP, 5000)
-    fields("'fred'", share.same_stat("fred").inside, uid=1001, gid=5000)
+    fields("'fred'", share.same(share.stat("fred")), uid=1001, gid=5000)
 
 
 @case("OWNER-012", covers=[Tsetattr], severity="linux", needs=["guest-root"], cached_too=True)
@@ -198,7 +197,7 @@ def test_chown_clears_set_id_bits(share: Share, who: str) -> None:
         share.inside.spawn("bob", uid=1001, groups=[5000]).chown("fred", KEEP, 5000)
     else:
         share.inside.chown("fred", 1002, 5000)
-    seen = share.same_stat("fred").inside
+    seen = share.same(share.stat("fred"))
     fields("'fred'", seen, permissions=0o755, gid=5000)
 
 
@@ -212,8 +211,8 @@ def test_chown_keeps_setgid_that_is_not_executable(share: Share) -> None:
     share.inside.chmod("d", 0o7755)
     share.inside.chown("fred", 1001, 1001)
     share.inside.chown("d", 1001, 1001)
-    fields("'fred'", share.same_stat("fred").inside, permissions=0o2644)
-    fields("'d'", share.same_stat("d").inside, permissions=0o7755)
+    fields("'fred'", share.same(share.stat("fred")), permissions=0o2644)
+    fields("'d'", share.same(share.stat("d")), permissions=0o7755)
 
 
 @case("OWNER-014", needs=["host-root"], caches=DIRECT)
@@ -228,7 +227,7 @@ def test_what_the_host_changes_is_seen_and_counts(share: Share) -> None:
     seen = share.inside.stat("fred")
     fields("'fred' inside", seen, uid=1001, gid=5000)
     bob.chmod("fred", 0o640)
-    fields("'fred'", share.same_stat("fred").inside, uid=1001, gid=5000)
+    fields("'fred'", share.same(share.stat("fred")), uid=1001, gid=5000)
 
 
 @case("OWNER-015", covers=[Tlcreate, Tmkdir, Tsymlink], needs=["guest-root"], cached_too=True)
@@ -259,7 +258,7 @@ def test_group_of_a_setgid_directory_is_inherited(share: Share) -> None:
     for name in ("d/file", "d/sub", "d/link"):
         owned(share, name, 1001, 5000)
     for name, wanted in (("d/sub", stat.S_ISGID), ("d/file", 0)):
-        bit = share.same_stat(name).inside["st_mode"] & stat.S_ISGID
+        bit = share.same(share.stat(name))["st_mode"] & stat.S_ISGID
         equal(f"S_ISGID of {name!r}", Octal(bit), Octal(wanted), code="field:mode")
 
 
@@ -273,7 +272,7 @@ def test_setgid_is_not_granted_to_a_foreign_group(share: Share) -> None:
     share.inside.chmod("d", 0o2777)
     bob = share.inside.spawn("bob", uid=1001, umask=0)
     bob.open("d/evil", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o2777)
-    seen = share.same_stat("d/evil").inside
+    seen = share.same(share.stat("d/evil"))
     fields("'d/evil'", seen, uid=1001, gid=5000, permissions=0o777)
 
 
@@ -285,5 +284,5 @@ def test_owner_belongs_to_the_file_not_the_name(share: Share) -> None:
     share.inside.link("fred", "barney")
     share.inside.chown("barney", 1001, 1002)
     share.inside.rename("fred", "wilma")
-    fields("'wilma'", share.same_stat("wilma").inside, uid=1001, gid=1002)
-    fields("'barney'", share.same_stat("barney").inside, uid=1001, gid=1002)
+    fields("'wilma'", share.same(share.stat("wilma")), uid=1001, gid=1002)
+    fields("'barney'", share.same(share.stat("barney")), uid=1001, gid=1002)

@@ -84,11 +84,11 @@ def test_longest_path(share: Share) -> None:
                 share.inside.refuses(ENAMETOOLONG).rename("fred", path)
                 share.inside.refuses(ENAMETOOLONG).symlink("target", path)
                 share.inside.refuses(ENAMETOOLONG).link("fred", path)
-    equal("names in the case's directory", share.same_directory(), ["fred"], code="names")
-    fields("'fred'", share.same_stat("fred").inside, mode=0o100600)
+    equal("names in the case's directory", share.same(share.directory()), ["fred"], code="names")
+    fields("'fred'", share.same(share.stat("fred")), mode=0o100600)
 
 
-@case("PATHS-003", covers=[Tmkdir, Twalk, Tlcreate])
+@case("PATHS-003", covers=[Tmkdir, Twalk, Tlcreate], about="agreement")
 def test_forty_directories_deep(share: Share) -> None:
     """Files 40 directories deep are made, read, renamed and removed by path.
     Source: POSIX 4.13; 9P2000.L Twalk: at most 16 names a message (walk(5)), the client goes on with another."""
@@ -99,8 +99,8 @@ def test_forty_directories_deep(share: Share) -> None:
     equal(f"content of '{deep}/fred' outside", share.outside.slurp(f"{deep}/fred"), b"abc", code="content")
     share.inside.rename(f"{deep}/fred", "fred")
     share.inside.rename("fred", f"{deep}/george")
-    equal(f"names in {deep!r}", share.same_directory(deep), ["george"], code="names")
-    share.same_stat(f"{deep}/george")
+    equal(f"names in {deep!r}", share.same(share.directory(deep)), ["george"], code="names")
+    share.same(share.stat(f"{deep}/george"))
     share.inside.rename("d0", "e0")
     content = share.inside.slurp(f"e0/{deep[3:]}/george")
     equal("content after the topmost directory was renamed", content, b"abc", code="content")
@@ -150,7 +150,7 @@ def test_deeper_than_a_path_can_say(share: Share) -> None:
         equal("names left in the lowest directory outside", left, [".", ".."], code="names")
         for name, parent in zip(reversed(names), reversed(fds[:-1]), strict=True):
             share.inside.rmdir(name, dir_fd=parent)
-    equal("names in the case's directory", share.same_directory(), [], code="names")
+    equal("names in the case's directory", share.same(share.directory()), [], code="names")
 
 
 @case("PATHS-006", covers=[Tmkdir, Twalk], caches=("none",), severity="linux", control=False, seconds=120.0)
@@ -232,7 +232,7 @@ def test_a_component_changes_its_kind_outside(share: Share) -> None:
     share.outside.unlink("way")
     share.outside.rename("kept", "way")
     equal("content of 'way/fred' after it came back", share.inside.slurp("way/fred"), b"one", code="content")
-    fields("'way'", share.same_stat("way").inside, type=stat.S_IFDIR)
+    fields("'way'", share.same(share.stat("way")), type=stat.S_IFDIR)
 
 
 @case("PATHS-010", severity="linux")
@@ -259,7 +259,7 @@ def test_a_path_at_a_bad_address(share: Share, call: str) -> None:
     """The call fails with EFAULT where its path is mapped nowhere, and changes nothing.
     Source: the call's man page, EFAULT; Linux fs/namei.c getname()."""
     share.inside.refuses(EFAULT).path_at_bad_address(call)
-    equal("names in the case's directory", share.same_directory(), [], code="names")
+    equal("names in the case's directory", share.same(share.directory()), [], code="names")
 
 
 @case("PATHS-011", covers=[Twalk, Tlopen, Trenameat])

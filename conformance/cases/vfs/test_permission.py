@@ -34,7 +34,7 @@ def as_class(share: Share, who: str) -> tuple[Vantage, int]:
 CLASSES = pytest.mark.parametrize("who", ["owner", "group", "supplementary", "other"])
 
 
-@case("PERM-001", covers=[Tlopen], needs=["guest-root"])
+@case("PERM-001", covers=[Tlopen], needs=["guest-root"], about="agreement")
 @CLASSES
 def test_opening_files(share: Share, who: str) -> None:
     """open(2) for reading, writing or both is granted by the bits of the first class that applies, else
@@ -52,7 +52,7 @@ def test_opening_files(share: Share, who: str) -> None:
             for flags, needed in ((READ, 4), (WRITE, 2), (os.O_RDWR, 6))
         ]
         must_answer(user, f"by the class {who} on mode {mode:#o}", opens)
-    share.same_stat("fred")
+    share.same(share.stat("fred"))
 
 
 @case("PERM-002", needs=["guest-root"], covers=[Tlcreate, Tunlinkat])
@@ -84,7 +84,7 @@ def test_using_directories(share: Share, who: str) -> None:
         what = f"by the class {who} with the bits {given} of the directory"
         must_answer(user, what, [*looking, *((op, args, change) for op, args in changing)])
     share.inside.chmod("d", 0o755)
-    equal("names in 'd'", share.same_directory("d"), ["fred"], code="names")
+    equal("names in 'd'", share.same(share.directory("d")), ["fred"], code="names")
 
 
 @case("PERM-003", needs=["guest-root"], covers=[Tunlinkat], cached_too=True)
@@ -98,8 +98,8 @@ def test_removing_needs_nothing_of_the_file(share: Share) -> None:
     bob = share.inside.spawn("bob", uid=1001)
     bob.unlink("d/a")
     bob.rename("d/b", "d/c")
-    equal("names in 'd'", share.same_directory("d"), ["c"], code="names")
-    fields("'d/c'", share.same_stat("d/c").inside, uid=0)
+    equal("names in 'd'", share.same(share.directory("d")), ["c"], code="names")
+    fields("'d/c'", share.same(share.stat("d/c")), uid=0)
 
 
 @case("PERM-004", needs=["guest-root"], covers=[Trenameat])
@@ -124,7 +124,7 @@ def test_sticky_directories(share: Share) -> None:
     bob.rename("tmp/two", "tmp/bobs")
     dave.unlink("tmp/three")
     share.inside.unlink("tmp/four")
-    equal("names in 'tmp'", share.same_directory("tmp"), ["bobs", "carols", "dir"], code="names")
+    equal("names in 'tmp'", share.same(share.directory("tmp")), ["bobs", "carols", "dir"], code="names")
 
 
 @case("PERM-005", needs=["guest-root"], covers=[Tlcreate])
@@ -137,7 +137,7 @@ def test_every_user_attaches_once(share: Share) -> None:
             person.create(f"f{uid}-{turn}", b"mine", 0o600)
     for uid, person in people.items():
         for turn in range(2):
-            seen = share.same_stat(f"f{uid}-{turn}").inside
+            seen = share.same(share.stat(f"f{uid}-{turn}"))
             fields(f"'f{uid}-{turn}'", seen, uid=uid, gid=uid + 1000, permissions=0o600)
             equal(
                 f"content of 'f{uid}-{turn}' read by its owner", person.slurp(f"f{uid}-{turn}"), b"mine", code="content"
@@ -177,12 +177,12 @@ def test_umask_of_the_maker(share: Share) -> None:
         maker.mkdir(f"dir{mask:o}", 0o777)
         fields(
             f"'file{mask:o}', made with umask {mask:#o},",
-            share.same_stat(f"file{mask:o}").inside,
+            share.same(share.stat(f"file{mask:o}")),
             permissions=0o666 & ~mask,
         )
         fields(
             f"'dir{mask:o}', made with umask {mask:#o},",
-            share.same_stat(f"dir{mask:o}").inside,
+            share.same(share.stat(f"dir{mask:o}")),
             permissions=0o777 & ~mask,
         )
 
@@ -202,7 +202,7 @@ def test_root_passes(share: Share) -> None:
     share.inside.close(fd)
     equal("content of 'd/fred' after root wrote", share.inside.slurp("d/fred"), b"SECRET", code="content")
     share.inside.create("d/roots")
-    equal("names in 'd'", share.same_directory("d"), ["fred", "roots"], code="names")
+    equal("names in 'd'", share.same(share.directory("d")), ["fred", "roots"], code="names")
 
 
 @case("PERM-009", needs=["guest-root"], covers=[Tlcreate])
@@ -217,7 +217,7 @@ def test_a_file_may_be_made_that_its_maker_cannot_reopen(share: Share) -> None:
         equal(f"content of a new file of mode {mode:#o}", bob.pread(fd, 10, 0), b"written", code="content")
         bob.close(fd)
         bob.refuses(EACCES).open(f"f{mode:o}", os.O_RDWR)
-    equal("names in the directory", share.same_directory(), ["f0", "f200", "f444"], code="names")
+    equal("names in the directory", share.same(share.directory()), ["f0", "f200", "f444"], code="names")
 
 
 @case("PERM-010", needs=["guest-root"])
@@ -252,8 +252,8 @@ def test_moving_a_directory_needs_to_write_it(share: Share) -> None:
     bob.mkdir("from/bobs")
     bob.refuses(EACCES).rename("from/roots", "to/roots")
     bob.rename("from/bobs", "to/bobs")
-    equal("names in 'from'", share.same_directory("from"), ["roots"], code="names")
-    equal("names in 'to'", share.same_directory("to"), ["bobs"], code="names")
+    equal("names in 'from'", share.same(share.directory("from")), ["roots"], code="names")
+    equal("names in 'to'", share.same(share.directory("to")), ["bobs"], code="names")
 
 
 @case("PERM-012", needs=["guest-root"], caches=DIRECT)

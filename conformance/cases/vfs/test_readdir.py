@@ -109,14 +109,14 @@ def test_types_and_inodes(share: Share) -> None:
         share.prepared_symlink("nowhere", "symlink")
         share.outside.mkfifo("fifo")
         share.outside.mknod("socket", stat.S_IFSOCK | 0o600)
-        if "host-root" in share.features:
+        if "host-root" in share.mounted.features:
             share.outside.mknod("char", stat.S_IFCHR | 0o600, os.makedev(1, 3))
             share.outside.mknod("block", stat.S_IFBLK | 0o600, os.makedev(240, 1))
     entries = {e[0]: e for e in share.inside.readdir_all(".") if e[0] not in (".", "..")}
     for name, (_, inode, _, kind) in entries.items():
         one_of(f"d_type of {name!r}", kind, (DT.get(name), 0), code="field:type")
         equal(f"d_ino of {name!r}", inode, share.inside.lstat(name)["st_ino"], code="field:ino")
-    equal("names in the case's directory", share.same_directory(), sorted(entries), code="names")
+    equal("names in the case's directory", share.same(share.directory()), sorted(entries), code="names")
 
 
 @case("READDIR-006", covers=[Treaddir], severity="linux")
@@ -329,7 +329,7 @@ def test_changes_made_outside(share: Share) -> None:
     share.outside.rename("dir/one", "dir/three")
     equal("names inside after the host renamed one", share.inside.listdir("dir"), ["three", "two"], code="names")
     share.outside.unlink("dir/two")
-    equal("names in 'dir'", share.same_directory("dir"), ["three"], code="names")
+    equal("names in 'dir'", share.same(share.directory("dir")), ["three"], code="names")
 
 
 @case("READDIR-018", covers=[Treaddir], cached_too=True)
@@ -344,7 +344,7 @@ def test_changes_made_inside(share: Share) -> None:
         equal(f"names inside after {i + 1} were made", share.inside.listdir("dir"), wanted, code="names")
     share.inside.rename("dir/f0", "dir/g")
     share.inside.unlink("dir/f1")
-    equal("names in 'dir'", share.same_directory("dir"), ["f2", "f3", "f4", "g"], code="names")
+    equal("names in 'dir'", share.same(share.directory("dir")), ["f2", "f3", "f4", "g"], code="names")
 
 
 @case("READDIR-019")

@@ -9,7 +9,7 @@ from errno import EACCES, EBADF, EBUSY, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMP
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, changes, flush, settled_times
+from conformance.cases.vfs.outcomes import FRESH_NAMES, flush, settled_times
 from conformance.cases.vfs.shared_errors import (
     Operation,
     for_each,
@@ -18,7 +18,7 @@ from conformance.cases.vfs.shared_errors import (
     refuses_in_sticky_directory,
     refuses_without_write_permission,
 )
-from conformance.checks import equal, fields
+from conformance.checks import changes, equal, fields
 from conformance.vfs.share import Share
 from protocol.messages import Trenameat
 
@@ -33,13 +33,13 @@ def test_rename_gives_a_new_name(share: Share) -> None:
     Source: rename(2); POSIX rename; 9P2000.L Trenameat."""
     share.inside.create("fred", b"abc", 0o640)
     settled_times(share, "fred")
-    before = share.same_stat("fred")
+    before = share.same(share.stat("fred"))
     share.inside.rename("fred", "george")
     share.gone("fred")
-    after = share.same_stat("george")
+    after = share.same(share.stat("george"))
     changes("the file by rename(2)", before, after, may={"ctime_ns"})
     equal("content of 'george' inside", share.inside.slurp("george"), b"abc", code="content")
-    equal("names in the case's directory", share.same_directory(), ["george"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["george"], code="names")
     share.inside.refuses(ENOENT).rename("fred", "third")
 
 
@@ -53,12 +53,12 @@ def test_rename_changes_both_directories(share: Share) -> None:
     share.inside.create("from/fred")
     for path in ("from", "to"):
         settled_times(share, path)
-    before = {path: share.same_stat(path) for path in ("from", "to")}
+    before = {path: share.same(share.stat(path)) for path in ("from", "to")}
     share.inside.rename("from/fred", "to/fred")
     for path, seen in before.items():
-        changes(f"{path!r} by rename(2)", seen, share.same_stat(path), must={"mtime_ns", "ctime_ns"}, may=None)
-    equal("names in 'from'", share.same_directory("from"), [], code="names")
-    equal("names in 'to'", share.same_directory("to"), ["fred"], code="names")
+        changes(f"{path!r} by rename(2)", seen, share.same(share.stat(path)), must={"mtime_ns", "ctime_ns"}, may=None)
+    equal("names in 'from'", share.same(share.directory("from")), [], code="names")
+    equal("names in 'to'", share.same(share.directory("to")), ["fred"], code="names")
 
 
 @case("RENAME-003", covers=[Trenameat], cached_too=True)
@@ -72,12 +72,12 @@ def test_rename_replaces_a_file(share: Share) -> None:
     inode = share.inside.stat("new")["st_ino"]
     share.inside.rename("new", "old")
     share.gone("new")
-    seen = share.same_stat("old").inside
+    seen = share.same(share.stat("old"))
     fields("'old' after 'new' replaced it", seen, ino=inode, permissions=0o600)
     equal("content of 'old' inside", share.inside.slurp("old"), b"new content", code="content")
     equal("content of 'second' inside", share.inside.slurp("second"), b"old", code="content")
     if share.mount.cache in FRESH_NAMES:
-        fields("'second'", share.same_stat("second").inside, nlink=1)
+        fields("'second'", share.same(share.stat("second")), nlink=1)
 
 
 @case("RENAME-004", covers=[Trenameat], cached_too=True)
@@ -108,8 +108,8 @@ def test_rename_to_another_name_of_the_same_file(share: Share) -> None:
     share.inside.create("fred", b"abc")
     share.inside.link("fred", "george")
     share.inside.rename("fred", "george")
-    equal("names in the case's directory", share.same_directory(), ["fred", "george"], code="names")
-    fields("'fred'", share.same_stat("fred").inside, nlink=2)
+    equal("names in the case's directory", share.same(share.directory()), ["fred", "george"], code="names")
+    fields("'fred'", share.same(share.stat("fred")), nlink=2)
 
 
 @case("RENAME-006")
@@ -125,14 +125,14 @@ def test_rename_onto_itself(share: Share, kind: str) -> None:
         share.inside.create("x/fred")
     else:
         share.inside.symlink("nowhere", "x")
-    before = share.same_stat("x")
+    before = share.same(share.stat("x"))
     share.inside.rename("x", "x")
     share.inside.rename("x", "./x")
-    changes("'x' by its rename onto itself", before, share.same_stat("x"))
-    equal("names in the case's directory", share.same_directory(), ["x"], code="names")
+    changes("'x' by its rename onto itself", before, share.same(share.stat("x")))
+    equal("names in the case's directory", share.same(share.directory()), ["x"], code="names")
 
 
-@case("RENAME-007", covers=[Trenameat], cached_too=True)
+@case("RENAME-007", covers=[Trenameat], cached_too=True, about="agreement")
 def test_rename_of_a_directory_takes_its_tree(share: Share) -> None:
     """After rename(2) of a directory everything in it is there below the new name, and nothing below the old.
     Source: rename(2); POSIX rename."""
@@ -145,14 +145,14 @@ def test_rename_of_a_directory_takes_its_tree(share: Share) -> None:
     equal("content of 'other/z/b/link' inside", share.inside.slurp("other/z/b/link"), b"abc", code="content")
     for path in ("a", "a/b", "a/b/fred"):
         share.inside.refuses(ENOENT).stat(path)
-    equal("names in the case's directory", share.same_directory(), ["other"], code="names")
-    equal("names in 'other/z/b'", share.same_directory("other/z/b"), ["fred", "link"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["other"], code="names")
+    equal("names in 'other/z/b'", share.same(share.directory("other/z/b")), ["fred", "link"], code="names")
     fields("'other/z/..' inside", share.inside.stat("other/z/.."), ino=share.inside.stat("other")["st_ino"])
     share.inside.create("other/z/b/new")
-    share.same_stat("other/z/b/new")
+    share.same(share.stat("other/z/b/new"))
 
 
-@case("RENAME-008", covers=[Trenameat], cached_too=True)
+@case("RENAME-008", covers=[Trenameat], cached_too=True, about="agreement")
 def test_open_files_below_a_renamed_directory(share: Share) -> None:
     """Files and directories that are open below a directory which is renamed, or whose parent's parent is, go on
     working: read, write, fstat, openat, new names.
@@ -179,12 +179,12 @@ def test_open_files_below_a_renamed_directory(share: Share) -> None:
         share.inside.mkdir("new", dir_fd=at)
         names = sorted(e[0] for e in share.inside.getdents(at))
     equal("names read by the open directory", names, [".", "..", "fred", "new"], code="names")
-    equal("names in 'z/c'", share.same_directory("z/c"), ["fred", "new"], code="names")
-    share.same_stat("z/c/fred")
-    share.same_content("z/c/fred")
+    equal("names in 'z/c'", share.same(share.directory("z/c")), ["fred", "new"], code="names")
+    share.same(share.stat("z/c/fred"))
+    share.same(share.content("z/c/fred"))
 
 
-@case("RENAME-009", covers=[Trenameat], cached_too=True)
+@case("RENAME-009", covers=[Trenameat], cached_too=True, about="agreement")
 def test_an_open_file_through_its_own_rename(share: Share) -> None:
     """A descriptor goes on working when its file gets another name and another directory.
     Source: POSIX open; known defect: WSL#8443 (open, rename, fstat failed with ENOENT)."""
@@ -200,9 +200,9 @@ def test_an_open_file_through_its_own_rename(share: Share) -> None:
         share.inside.create("fred", b"another file of the old name")
         equal("content read by the open file", share.inside.pread(fd, 100, 0), b"abcdefg", code="content")
         fields("the open file after the old name was taken", share.inside.fstat(fd), size=7)
-    share.same_content("dir/george")
-    share.same_stat("dir/george")
-    share.same_stat("fred")
+    share.same(share.content("dir/george"))
+    share.same(share.stat("dir/george"))
+    share.same(share.stat("fred"))
 
 
 @case("RENAME-010", covers=[Trenameat])
@@ -217,7 +217,7 @@ def test_rename_of_a_working_directory(share: Share) -> None:
     at = walker.open(f"/proc/{walker.getpid()}/cwd", os.O_RDONLY | os.O_DIRECTORY)
     with share.without_comparison():
         walker.mkdir("new", dir_fd=at)
-    equal("names in 'there'", share.same_directory("there"), ["new"], code="names")
+    equal("names in 'there'", share.same(share.directory("there")), ["new"], code="names")
 
 
 @case("RENAME-011", covers=[Trenameat], cached_too=True)
@@ -230,9 +230,9 @@ def test_rename_onto_an_empty_directory(share: Share) -> None:
     inode = share.inside.stat("old")["st_ino"]
     share.inside.rename("old", "new")
     share.gone("old")
-    seen = share.same_stat("new").inside
+    seen = share.same(share.stat("new"))
     fields("'new'", seen, ino=inode, permissions=0o700)
-    equal("names in 'new'", share.same_directory("new"), ["fred"], code="names")
+    equal("names in 'new'", share.same(share.directory("new")), ["fred"], code="names")
 
 
 @case("RENAME-012", covers=[Trenameat], cached_too=True)
@@ -244,8 +244,8 @@ def test_rename_onto_a_directory_with_entries(share: Share) -> None:
     share.inside.mkdir("new")
     share.inside.create("new/george")
     share.inside.refuses(ENOTEMPTY).rename("old", "new")
-    equal("names in 'old'", share.same_directory("old"), ["fred"], code="names")
-    equal("names in 'new'", share.same_directory("new"), ["george"], code="names")
+    equal("names in 'old'", share.same(share.directory("old")), ["fred"], code="names")
+    equal("names in 'new'", share.same(share.directory("new")), ["george"], code="names")
 
 
 @case("RENAME-013", covers=[Trenameat], caches=FRESH_NAMES)
@@ -257,7 +257,7 @@ def test_rename_onto_a_directory_the_host_put_a_file_into(share: Share) -> None:
     equal("names in 'new' inside", share.inside.listdir("new"), [], code="names")
     share.outside.create("new/george")
     share.inside.refuses(ENOTEMPTY).rename("old", "new")
-    equal("names in 'new'", share.same_directory("new"), ["george"], code="names")
+    equal("names in 'new'", share.same(share.directory("new")), ["george"], code="names")
 
 
 @case("RENAME-014")
@@ -275,7 +275,9 @@ def test_rename_of_unlike_kinds(share: Share, old: str, new: str, wanted: int) -
     share.inside.mkdir("other")
     share.inside.symlink("other", "link")
     share.inside.refuses(wanted).rename(old, new)
-    equal("names in the case's directory", share.same_directory(), ["dir", "file", "link", "other"], code="names")
+    equal(
+        "names in the case's directory", share.same(share.directory()), ["dir", "file", "link", "other"], code="names"
+    )
 
 
 @case("RENAME-015")
@@ -292,7 +294,7 @@ def test_rename_into_its_own_child(share: Share) -> None:
     share.inside.refuses(EINVAL).rename("dir", "dir/child")
     share.inside.refuses(ENOTEMPTY).rename("dir/child", "dir")
     share.inside.refuses(ENOTEMPTY).rename("dir/child/grandchild", "dir")
-    equal("names in 'dir/child'", share.same_directory("dir/child"), ["grandchild"], code="names")
+    equal("names in 'dir/child'", share.same(share.directory("dir/child")), ["grandchild"], code="names")
 
 
 @case("RENAME-016", covers=[Trenameat], cached_too=True)
@@ -304,14 +306,14 @@ def test_rename_of_symbolic_links(share: Share) -> None:
     share.inside.symlink("target", "link")
     share.inside.symlink("nowhere", "dangling")
     share.inside.rename("link", "moved")
-    equal("text of the symbolic link 'moved'", share.same_link("moved"), "target", code="field:target")
+    equal("text of the symbolic link 'moved'", share.same(share.link("moved")), "target", code="field:target")
     share.inside.rename("moved", "dangling")
-    equal("text of the symbolic link 'dangling'", share.same_link("dangling"), "target", code="field:target")
+    equal("text of the symbolic link 'dangling'", share.same(share.link("dangling")), "target", code="field:target")
     share.inside.create("file", b"replaces the link")
     share.inside.rename("file", "dangling")
     equal("content of 'target' inside", share.inside.slurp("target"), b"abc", code="content")
     equal("content of 'dangling' inside", share.inside.slurp("dangling"), b"replaces the link", code="content")
-    equal("names in the case's directory", share.same_directory(), ["dangling", "target"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["dangling", "target"], code="names")
 
 
 @case("RENAME-017", covers=[Trenameat])
@@ -322,12 +324,12 @@ def test_rename_of_special_files(share: Share) -> None:
     share.outside.mknod("socket", 0o140600)
     share.inside.rename("fifo", "pipe")
     share.inside.rename("socket", "sock")
-    fields("'pipe'", share.same_stat("pipe").inside, type=stat.S_IFIFO)
-    fields("'sock'", share.same_stat("sock").inside, type=stat.S_IFSOCK)
+    fields("'pipe'", share.same(share.stat("pipe")), type=stat.S_IFIFO)
+    fields("'sock'", share.same(share.stat("sock")), type=stat.S_IFSOCK)
     share.inside.create("file", b"abc")
     share.inside.rename("file", "pipe")
     equal("content of 'pipe' inside", share.inside.slurp("pipe"), b"abc", code="content")
-    equal("names in the case's directory", share.same_directory(), ["pipe", "sock"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["pipe", "sock"], code="names")
 
 
 @case("RENAME-018", severity="linux")
@@ -338,7 +340,7 @@ def test_rename_of_dot_and_dotdot(share: Share) -> None:
     share.inside.mkdir("other")
     for old, new in (("dir/.", "new"), ("dir/..", "new"), ("other", "dir/."), ("other", "dir/.."), (".", "new")):
         share.inside.refuses(EBUSY).rename(old, new)
-    equal("names in the case's directory", share.same_directory(), ["dir", "other"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["dir", "other"], code="names")
 
 
 @case("RENAME-019", covers=[Trenameat])
@@ -350,7 +352,7 @@ def test_rename_with_a_trailing_slash(share: Share) -> None:
     share.inside.refuses(ENOTDIR).rename("file/", "new")
     share.inside.refuses(ENOTDIR).rename("file", "new/")
     share.inside.rename("dir/", "moved/")
-    equal("names in the case's directory", share.same_directory(), ["file", "moved"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["file", "moved"], code="names")
 
 
 @case("RENAME-020")
@@ -360,7 +362,7 @@ def test_rename_to_another_file_system(share: Share) -> None:
     share.inside.create("fred")
     share.inside.refuses(EXDEV).rename("fred", "/dev/assay9")
     share.inside.refuses(EXDEV).rename("/dev/null", "george")
-    equal("names in the case's directory", share.same_directory(), ["fred"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["fred"], code="names")
 
 
 @case("RENAME-021", covers=[Trenameat])
@@ -373,7 +375,7 @@ def test_rename_over_a_read_only_file(share: Share) -> None:
     share.inside.create("old", b"old", 0o444)
     user.rename("new", "old")
     equal("content of 'old' inside", share.inside.slurp("old"), b"new", code="content")
-    fields("'old'", share.same_stat("old").inside, uid=1001)
+    fields("'old'", share.same(share.stat("old")), uid=1001)
 
 
 @case("RENAME-022", caches=FRESH_NAMES)
@@ -389,8 +391,8 @@ def test_directory_that_the_user_may_not_write_to_another_parent(share: Share) -
     user = share.inside.spawn("user", uid=1001)
     user.refuses(EACCES).rename("parent/dir", "other/dir")
     user.rename("parent/dir", "parent/renamed")
-    equal("names in 'parent'", share.same_directory("parent"), ["renamed"], code="names")
-    equal("names in 'other'", share.same_directory("other"), [], code="names")
+    equal("names in 'parent'", share.same(share.directory("parent")), ["renamed"], code="names")
+    equal("names in 'other'", share.same(share.directory("other")), [], code="names")
 
 
 @case("RENAME-023", caches=FRESH_NAMES, covers=[Trenameat])
@@ -408,7 +410,7 @@ def test_renames_made_outside(share: Share) -> None:
     equal("content of 'moved/below' inside", share.inside.slurp("moved/below"), b"below", code="content")
     share.inside.refuses(ENOENT).rename("fred", "third")
     share.inside.rename("george", "fred")
-    equal("names in the case's directory", share.same_directory(), ["fred", "moved"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["fred", "moved"], code="names")
 
 
 @case("RENAME-024", covers=[Trenameat], cached_too=True)
@@ -424,7 +426,7 @@ def test_the_old_name_used_again(share: Share) -> None:
     share.inside.create("log", b"third")
     for name, content in (("log", b"third"), ("log.1", b"second"), ("log.2", b"first")):
         equal(f"content of {name!r} inside", share.inside.slurp(name), content, code="content")
-    inodes = {share.same_stat(n).inside["st_ino"] for n in ("log", "log.1", "log.2")}
+    inodes = {share.same(share.stat(n))["st_ino"] for n in ("log", "log.1", "log.2")}
     equal("number of different inode numbers of the three files", len(inodes), 3, code="field:ino")
 
 
@@ -433,11 +435,11 @@ def test_rename_by_case_only(share: Share) -> None:
     """rename(2) that changes the case of a name changes the name.  Source: POSIX: names are byte strings."""
     share.inside.create("fred", b"abc")
     share.inside.rename("fred", "FRED")
-    equal("names in the case's directory", share.same_directory(), ["FRED"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["FRED"], code="names")
     share.gone("fred")
 
 
-@case("RENAME-026", covers=[Trenameat])
+@case("RENAME-026", covers=[Trenameat], about="agreement")
 def test_many_renames_of_one_file(share: Share) -> None:
     """A file that was renamed 40 times is there once, with its content, and open all the while.
     Source: rename(2); a server that keeps fids by path must rewrite each of them every time."""
@@ -446,13 +448,13 @@ def test_many_renames_of_one_file(share: Share) -> None:
     with share.without_comparison():
         for i in range(40):
             share.inside.rename(f"name{i}", f"name{i + 1}")
-    equal("names in the case's directory", share.same_directory(), ["name40"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["name40"], code="names")
     equal("content read by the descriptor", share.inside.pread(fd, 9, 0), b"abc", code="content")
     fields("the open file inside", share.inside.fstat(fd), nlink=1)
-    share.same_stat("name40")
+    share.same(share.stat("name40"))
 
 
-@case("RENAME-027", covers=[Trenameat])
+@case("RENAME-027", covers=[Trenameat], about="agreement")
 def test_renameat_below_two_descriptors(share: Share) -> None:
     """renameat(2) takes either name below a descriptor of its own; EBADF for one that is not open, ENOTDIR for
     one of a file.  Source: rename(2) "renameat()", EBADF, ENOTDIR; POSIX renameat."""
@@ -470,13 +472,13 @@ def test_renameat_below_two_descriptors(share: Share) -> None:
     ):
         share.inside.refuses(wanted).renameat(old, "fred", new, "george")
     share.inside.renameat(source, "fred", target, "george")
-    equal("names in 'from'", share.same_directory("from"), [], code="names")
-    equal("names in 'to'", share.same_directory("to"), ["george"], code="names")
+    equal("names in 'from'", share.same(share.directory("from")), [], code="names")
+    equal("names in 'to'", share.same(share.directory("to")), ["george"], code="names")
     flush(share, "to/george")
-    share.same_content("to/george")
+    share.same(share.content("to/george"))
 
 
-@case("RENAME-101")
+@case("RENAME-101", about="agreement")
 @for_each(OLD, NEW)
 def test_path_errors(share: Share, operation: Operation) -> None:
     """rename(2) fails with the errno of path resolution where its old or new path leads nowhere, and moves
@@ -484,7 +486,7 @@ def test_path_errors(share: Share, operation: Operation) -> None:
     refuses_bad_paths(share, operation)
 
 
-@case("RENAME-102")
+@case("RENAME-102", about="agreement")
 @for_each(OLD, NEW)
 def test_write_permission(share: Share, operation: Operation) -> None:
     """rename(2) fails with EACCES for a user who may not write the directory of the old or the new name.
@@ -492,7 +494,7 @@ def test_write_permission(share: Share, operation: Operation) -> None:
     refuses_without_write_permission(share, operation)
 
 
-@case("RENAME-103")
+@case("RENAME-103", about="agreement")
 @for_each(OLD, OVER)
 def test_sticky_directory(share: Share, operation: Operation) -> None:
     """In a sticky directory rename(2) of somebody else's file, or over one, fails with EPERM; one's own moves.

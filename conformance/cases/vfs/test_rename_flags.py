@@ -38,7 +38,7 @@ def test_noreplace_of_a_taken_name(share: Share) -> None:
     share.inside.create("george", b"stays")
     share.inside.refuses(EEXIST).renameat2("fred", "george", NOREPLACE)
     equal("content of 'george' inside", share.inside.slurp("george"), b"stays", code="content")
-    equal("names in the case's directory", share.same_directory(), ["fred", "george"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["fred", "george"], code="names")
 
 
 @case("RENAMEFLAGS-003", severity="linux")
@@ -49,11 +49,11 @@ def test_noreplace_of_a_free_name(share: Share) -> None:
     share.inside.create("fred", b"abc")
     seen = works_or(share.inside, BY_9P, "renameat2", "fred", "george", NOREPLACE)
     there = "george" if seen.errno is None else "fred"
-    equal("names in the case's directory", share.same_directory(), [there], code="names")
+    equal("names in the case's directory", share.same(share.directory()), [there], code="names")
     equal(f"content of {there!r} inside", share.inside.slurp(there), b"abc", code="content")
 
 
-@case("RENAMEFLAGS-004", severity="linux")
+@case("RENAMEFLAGS-004", severity="linux", about="agreement")
 @pytest.mark.parametrize("second", ["file", "directory"])
 def test_exchange(share: Share, second: str) -> None:
     """renameat2(RENAME_EXCHANGE) exchanges two names, of unlike kinds too, or fails with EINVAL and changes
@@ -66,12 +66,12 @@ def test_exchange(share: Share, second: str) -> None:
         share.inside.create("two/fred", b"2")
     seen = works_or(share.inside, BY_9P, "renameat2", "one", "two", EXCHANGE)
     one, two = ("two", "one") if seen.errno is None else ("one", "two")
-    equal("names in the case's directory", share.same_directory(), ["one", "two"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["one", "two"], code="names")
     equal(f"content of {one!r}, which was 'one',", share.inside.slurp(one), b"1", code="content")
     path = two if second == "file" else two + "/fred"
     equal(f"content of {path!r}, which was below 'two',", share.inside.slurp(path), b"2", code="content")
-    share.same_stat("one")
-    share.same_stat("two")
+    share.same(share.stat("one"))
+    share.same(share.stat("two"))
 
 
 @case("RENAMEFLAGS-005", severity="linux")
@@ -81,7 +81,7 @@ def test_exchange_with_a_free_name(share: Share) -> None:
     share.inside.create("one", b"1")
     share.inside.refuses(ENOENT).renameat2("one", "two", EXCHANGE)
     share.inside.refuses(ENOENT).renameat2("two", "one", EXCHANGE)
-    equal("names in the case's directory", share.same_directory(), ["one"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["one"], code="names")
 
 
 @case("RENAMEFLAGS-006", severity="linux")
@@ -91,10 +91,10 @@ def test_whiteout(share: Share) -> None:
     share.inside.create("fred", b"abc")
     seen = works_or(share.inside, BY_9P, "renameat2", "fred", "george", WHITEOUT)
     if seen.errno is None:
-        equal("names in the case's directory", share.same_directory(), ["fred", "george"], code="names")
-        fields("the whiteout", share.same_stat("fred").inside, type=stat.S_IFCHR, rdev=0)
+        equal("names in the case's directory", share.same(share.directory()), ["fred", "george"], code="names")
+        fields("the whiteout", share.same(share.stat("fred")), type=stat.S_IFCHR, rdev=0)
     else:
-        equal("names in the case's directory", share.same_directory(), ["fred"], code="names")
+        equal("names in the case's directory", share.same(share.directory()), ["fred"], code="names")
 
 
 @case("RENAMEFLAGS-007", severity="linux")

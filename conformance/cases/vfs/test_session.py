@@ -84,7 +84,7 @@ def test_a_user_who_is_new_to_the_server(share: Share) -> None:
     user = share.inside.spawn("user", uid=4321)
     equal("content of 'fred' read by the new user", user.slurp("fred"), b"abc", code="content")
     user.create("mine", b"abc")
-    fields("'mine'", share.same_stat("mine").inside, uid=4321)
+    fields("'mine'", share.same(share.stat("mine")), uid=4321)
 
 
 @case("SESSION-002", covers=[Tversion, Tattach, Tclunk, Tgetattr], needs=["remount"], control=False)
@@ -98,7 +98,7 @@ def test_mount_and_umount(share: Share) -> None:
         share.inside.mkdir(f"{WHERE}/scratch")
         share.inside.create(f"{WHERE}/scratch/fred", b"abc")
         equal("content outside", share.outside.slurp(f"{export}/scratch/fred"), b"abc", code="content")
-        equal("names on the first share", share.same_directory(), [], code="names")
+        equal("names on the first share", share.same(share.directory()), [], code="names")
         share.inside.umount2(WHERE)
         equal("line of /proc/mounts after umount", line_of_mount(share), None)
         share.inside.refuses(ENOENT).stat(f"{WHERE}/scratch")
@@ -294,7 +294,14 @@ def test_the_older_dialect_removes(share: Share) -> None:
         share.gone("dir")
 
 
-@case("SESSION-011", covers=[Tflush, Tfsync], needs=["trace"], control=False, seconds=120.0)
+@case(
+    "SESSION-011",
+    covers=[Tflush, Tfsync],
+    needs=["trace"],
+    control=False,
+    seconds=120.0,
+    about="agreement",
+)
 def test_a_process_killed_in_fsync(share: Share) -> None:
     """A process that is killed while the server works on its request ends at once or when the server is done, its
     request is given up, and the share goes on; what was written before is there.
@@ -309,16 +316,16 @@ def test_a_process_killed_in_fsync(share: Share) -> None:
         victim.start("fsync", fd)
         share.inside.sleep(0.004)
         victim.kill()
-        share.same_stat(f"fred{turn}")
+        share.same(share.stat(f"fred{turn}"))
         fields(f"'fred{turn}' inside", share.inside.stat(f"fred{turn}"), size=size)
         has_pattern(f"'fred{turn}' outside", share.outside, f"fred{turn}", size, turn)
         share.inside.unlink(f"fred{turn}")
     share.inside.create("after", b"abc")
     share.inside.fsync(share.inside.open("after", os.O_RDWR))
-    share.same_content("after")
+    share.same(share.content("after"))
 
 
-@case("SESSION-012", covers=[Tread], seconds=120.0)
+@case("SESSION-012", covers=[Tread], seconds=120.0, about="agreement")
 def test_processes_killed_while_they_read(share: Share) -> None:
     """6 processes are killed in the midst of reading a file or a directory; all that comes after is right.
     Source: flush(5): a reply that comes after Rflush must not be taken for another request's; known defects:
@@ -344,4 +351,4 @@ def test_processes_killed_while_they_read(share: Share) -> None:
             code="names",
         )
     has_pattern("'fred' inside", share.inside, "fred", size, 9)
-    share.same_content("fred")
+    share.same(share.content("fred"))

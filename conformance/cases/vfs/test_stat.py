@@ -45,7 +45,7 @@ def make(vantage: Vantage, kind: str, name: str) -> None:
         vantage.mknod(name, NODES[kind] | 0o640, os.makedev(7, 3) if kind in ("char", "block") else 0)
 
 
-@case("STAT-001", covers=[Tgetattr], cached_too=True, needs=["host-root"])
+@case("STAT-001", covers=[Tgetattr], cached_too=True, needs=["host-root"], about="agreement")
 @pytest.mark.parametrize("kind", NODES)
 def test_every_type_of_file(share: Share, kind: str) -> None:
     """lstat(2) shows every type of file that the host has, with all its fields.
@@ -54,10 +54,10 @@ def test_every_type_of_file(share: Share, kind: str) -> None:
     make(share.outside, kind, "node")
     seen = share.inside.lstat("node")
     fields("'node' inside", seen, type=NODES[kind])
-    share.same_stat("node")
+    share.same(share.stat("node"))
 
 
-@case("STAT-002", covers=[Tgetattr], cached_too=True, needs=["host-root"])
+@case("STAT-002", covers=[Tgetattr], cached_too=True, needs=["host-root"], about="agreement")
 @pytest.mark.parametrize("kind", NODES)
 def test_statx_of_every_type_of_file(share: Share, kind: str) -> None:
     """statx(2) shows the same basic fields as lstat(2), and the host's.  Source: statx(2)."""
@@ -67,10 +67,10 @@ def test_statx_of_every_type_of_file(share: Share, kind: str) -> None:
     equal("basic fields that statx(2) gives", Octal(given), Octal(STATX_BASIC_STATS), code="field:mask")
     basic = ("mode", "nlink", "uid", "gid", "size", "blocks", "ino", "rdev", "atime_ns", "mtime_ns", "ctime_ns")
     fields("statx(2), compared with lstat(2),", new, **{name: old[f"st_{name}"] for name in basic})
-    share.same_stat("node", kind="statx")
+    share.same(share.stat("node", kind="statx"))
 
 
-@case("STAT-003", covers=[Tgetattr], cached_too=True)
+@case("STAT-003", covers=[Tgetattr], cached_too=True, about="agreement")
 def test_stat_follows_and_lstat_does_not(share: Share) -> None:
     """stat(2) of a symbolic link is its target's, lstat(2) the link's own: type link, size the text's length.
     Source: POSIX stat, lstat; readlink(2)."""
@@ -85,10 +85,10 @@ def test_stat_follows_and_lstat_does_not(share: Share) -> None:
     fields("lstat(2) of the link", own, type=stat.S_IFLNK, size=len("target"))
     different = own["st_ino"] != target["st_ino"]
     holds("the link has another inode number than its target", different, seen=own["st_ino"], code="field:ino")
-    share.same_stat("link")
+    share.same(share.stat("link"))
 
 
-@case("STAT-004", covers=[Tgetattr], cached_too=True)
+@case("STAT-004", covers=[Tgetattr], cached_too=True, about="agreement")
 def test_fstat_is_stat(share: Share) -> None:
     """fstat(2) of a descriptor opened in any way gives what stat(2) of the name gives.
     Source: POSIX fstat; open(2) O_PATH: fstat is among the calls that such a descriptor allows."""
@@ -106,11 +106,11 @@ def test_fstat_is_stat(share: Share) -> None:
         what = f"fstat(2) of {name!r} opened with {flags:#o}, compared with stat(2),"
         fields(what, share.inside.fstat(fd), **plain(share.inside.stat(name)))
         share.inside.close(fd)
-    share.same_stat("fred")
-    share.same_stat("d")
+    share.same(share.stat("fred"))
+    share.same(share.stat("d"))
 
 
-@case("STAT-006", covers=[Tgetattr], cached_too=True)
+@case("STAT-006", covers=[Tgetattr], cached_too=True, about="agreement")
 def test_size(share: Share) -> None:
     """st_size is exact from 0 to past every 32-bit boundary.
     Source: POSIX <sys/stat.h>; Rgetattr.size is 8 bytes."""
@@ -118,10 +118,10 @@ def test_size(share: Share) -> None:
         share.outside.create(f"f{size}")
         share.outside.truncate(f"f{size}", size)
         fields(f"'f{size}' inside", share.inside.stat(f"f{size}"), size=size)
-        share.same_stat(f"f{size}")
+        share.same(share.stat(f"f{size}"))
 
 
-@case("STAT-007", covers=[Tgetattr], caches=DIRECT)
+@case("STAT-007", covers=[Tgetattr], caches=DIRECT, about="agreement")
 def test_link_count(share: Share) -> None:
     """st_nlink counts the names of a file.  Source: POSIX <sys/stat.h>; Rgetattr.nlink."""
     share.outside.create("f0")
@@ -131,7 +131,7 @@ def test_link_count(share: Share) -> None:
     with share.without_comparison():
         share.outside.repeat(298, "link", "f0", "f0-%d")
     fields("'f0-297' inside", share.inside.stat("f0-297"), nlink=300)
-    share.same_stat("f0")
+    share.same(share.stat("f0"))
 
 
 @case("STAT-008", covers=[Tgetattr], caches=DIRECT)
@@ -146,7 +146,7 @@ def test_link_count_of_a_directory_follows_the_host(share: Share) -> None:
     fields("'d' after rmdir of 'b'", share.inside.stat("d"), nlink=share.outside.stat("d")["st_nlink"])
 
 
-@case("STAT-009", covers=[Tgetattr], cached_too=True)
+@case("STAT-009", covers=[Tgetattr], cached_too=True, about="agreement")
 def test_times_to_the_nanosecond(share: Share) -> None:
     """st_atim and st_mtim that the host set are seen to the nanosecond, past 2038 and 2106.
     Source: POSIX <sys/stat.h>; Rgetattr carries 8 bytes of seconds and 8 of nanoseconds for each time."""
@@ -165,10 +165,10 @@ def test_times_to_the_nanosecond(share: Share) -> None:
         share.outside.utimensat(f"f{ns}", ns, ns + 7)
         seen = share.inside.stat(f"f{ns}")
         fields(f"'f{ns}' inside", seen, atime_ns=ns, mtime_ns=ns + 7)
-        share.same_stat(f"f{ns}")
+        share.same(share.stat(f"f{ns}"))
 
 
-@case("STAT-010", covers=[Tgetattr], cached_too=True)
+@case("STAT-010", covers=[Tgetattr], cached_too=True, about="agreement")
 def test_times_before_1970_set_on_the_host(share: Share) -> None:
     """Times before 1970 that the host set are seen as they are, nanoseconds counting forwards.
     Source: stat(2) struct timespec is signed; Rgetattr seconds are the signed value's 8 bytes."""
@@ -177,10 +177,10 @@ def test_times_before_1970_set_on_the_host(share: Share) -> None:
         share.outside.utimensat(f"f{ns}", ns, ns)
         seen = share.inside.stat(f"f{ns}")
         fields(f"'f{ns}' inside", seen, atime_ns=ns, mtime_ns=ns)
-        share.same_stat(f"f{ns}")
+        share.same(share.stat(f"f{ns}"))
 
 
-@case("STAT-011", covers=[Tgetattr], caches=("none", "readahead"))
+@case("STAT-011", covers=[Tgetattr], caches=("none", "readahead"), about="agreement")
 def test_blocks_of_data_and_of_holes(share: Share) -> None:
     """st_blocks counts what is stored: more for data than for a hole of the same size.
     Source: stat(2) st_blocks, units of 512 bytes; Rgetattr.blocks."""
@@ -204,11 +204,11 @@ def test_blocks_of_data_and_of_holes(share: Share) -> None:
         seen=hole["st_blocks"],
         code="field:blocks",
     )
-    share.same_stat("full")
-    share.same_stat("hole")
+    share.same(share.stat("full"))
+    share.same(share.stat("hole"))
 
 
-@case("STAT-012", covers=[Tgetattr], needs=["host-root"], cached_too=True)
+@case("STAT-012", covers=[Tgetattr], needs=["host-root"], cached_too=True, about="agreement")
 def test_owner_and_group_numbers(share: Share) -> None:
     """st_uid and st_gid are exact over the whole range of 32 bits but the last, which means none.
     Source: Rgetattr.uid, .gid are 4 bytes; chown(2): -1 is no id."""
@@ -217,10 +217,10 @@ def test_owner_and_group_numbers(share: Share) -> None:
         share.outside.chown(f"f{number}", number, 2**32 - 2 - number)
         seen = share.inside.stat(f"f{number}")
         fields(f"'f{number}' inside", seen, uid=number, gid=2**32 - 2 - number)
-        share.same_stat(f"f{number}")
+        share.same(share.stat(f"f{number}"))
 
 
-@case("STAT-013", covers=[Tgetattr], needs=["host-root"], caches=DIRECT)
+@case("STAT-013", covers=[Tgetattr], needs=["host-root"], caches=DIRECT, about="agreement")
 @pytest.mark.parametrize("kind", ["char", "block"])
 def test_device_numbers(share: Share, kind: str) -> None:
     """st_rdev of a device node has the host's major and minor, 12 and 20 bits wide.
@@ -230,11 +230,11 @@ def test_device_numbers(share: Share, kind: str) -> None:
         share.outside.mknod(name, NODES[kind] | 0o600, os.makedev(*numbers))
         device = share.inside.stat(name)["st_rdev"]
         equal(f"major and minor of {name!r} inside", (os.major(device), os.minor(device)), numbers, code="field:rdev")
-        share.same_stat(name)
-        share.same_stat(name, kind="statx")
+        share.same(share.stat(name))
+        share.same(share.stat(name, kind="statx"))
 
 
-@case("STAT-014", covers=[Tgetattr], cached_too=True)
+@case("STAT-014", covers=[Tgetattr], cached_too=True, about="agreement")
 def test_inode_identity(share: Share) -> None:
     """Two names of one file have one inode number, two files have two, and it stays through rename and
     rewriting.
@@ -252,23 +252,23 @@ def test_inode_identity(share: Share) -> None:
     devices = {share.inside.stat(n)["st_dev"] for n in ("c", "b", ".")}
     equal("number of different st_dev of 'c', 'b' and '.'", len(devices), 1, code="field:dev")
     for name in ("c", "a2", "b"):
-        share.same_stat(name)
+        share.same(share.stat(name))
 
 
-@case("STAT-015", covers=[Tgetattr])
+@case("STAT-015", covers=[Tgetattr], about="agreement")
 def test_many_inodes_are_all_different(share: Share) -> None:
     """200 files have 200 inode numbers.
     Source: POSIX st_ino; known defect: FreeBSD bhyve lib9p, every child of a nested dataset had inode 34."""
     with share.without_comparison():
         share.outside.mkdir("d")
         share.outside.fill_directory("d", 200)
-    share.same_directory("d")
+    share.same(share.directory("d"))
     inodes = [entry[1] for entry in share.inside.scandir("d")]
     equal("number of entries", len(inodes), 200, code="names")
     equal("number of different inode numbers", len(set(inodes)), 200, code="field:ino")
 
 
-@case("STAT-016", covers=[Tgetattr], caches=DIRECT, needs=["host-root"])
+@case("STAT-016", covers=[Tgetattr], caches=DIRECT, needs=["host-root"], about="agreement")
 def test_what_the_host_changes_is_seen_at_the_next_stat(share: Share) -> None:
     """Mode, owner, size, link count and times that the host changes are seen by the guest's next stat(2).
     Source: Documentation/filesystems/9p.rst, cache=none; the user's contract of a shared directory."""
@@ -285,7 +285,7 @@ def test_what_the_host_changes_is_seen_at_the_next_stat(share: Share) -> None:
     seen = share.inside.stat("fred")
     what = "'fred' after the host wrote it, linked it and set its times"
     fields(what, seen, size=14, nlink=2, atime_ns=5 * SECOND, mtime_ns=6 * SECOND + 1, ino=before["st_ino"])
-    share.same_stat("fred")
+    share.same(share.stat("fred"))
 
 
 @case("STAT-017", covers=[Tgetattr], caches=DIRECT)
@@ -302,7 +302,7 @@ def test_an_open_descriptor_sees_what_the_host_changes(share: Share) -> None:
     fields("the open file after the host's changes", seen, size=14, mode=0o100604)
 
 
-@case("STAT-018", covers=[Tgetattr], caches=DIRECT)
+@case("STAT-018", covers=[Tgetattr], caches=DIRECT, about="agreement")
 def test_replacement_by_the_host_gives_another_inode(share: Share) -> None:
     """A name that the host gave to another file shows that file: its inode, its size.
     Source: POSIX rename; v9fs_vfs_lookup asks again with cache=none."""
@@ -314,7 +314,7 @@ def test_replacement_by_the_host_gives_another_inode(share: Share) -> None:
     changed = after["st_ino"] != before["st_ino"]
     holds("the file in 'fred's place has another inode number", changed, seen=after["st_ino"], code="field:ino")
     fields("the file in 'fred's place", after, size=11)
-    share.same_stat("fred")
+    share.same(share.stat("fred"))
 
 
 @case("STAT-019", covers=[Tgetattr], caches=DIRECT)
@@ -372,7 +372,7 @@ def test_statx_refuses_bad_flags_and_masks(share: Share) -> None:
     share.inside.refuses(EINVAL).statx("fred", AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC)
 
 
-@case("STAT-023", covers=[Tgetattr])
+@case("STAT-023", covers=[Tgetattr], about="agreement")
 def test_birth_time_is_the_hosts_or_not_claimed(share: Share) -> None:
     """A birth time that statx(2) claims to know is the host's; not knowing it is right, inventing it is
     wrong.
@@ -382,7 +382,7 @@ def test_birth_time_is_the_hosts_or_not_claimed(share: Share) -> None:
     if seen["stx_mask"] & STATX_BTIME:
         fields("'fred' inside, compared with outside,", seen, btime_ns=host["stx_btime_ns"])
     else:  # not claimed: then the fields that are claimed are the host's
-        share.same_stat("fred", kind="statx")
+        share.same(share.stat("fred", kind="statx"))
 
 
 @case("STAT-024", covers=[Tgetattr], severity="varies", caches=("none", "mmap"))
@@ -446,17 +446,17 @@ def test_stat_needs_no_permission_on_the_file_itself(share: Share) -> None:
     fields("'fred' by another user, compared with root,", bob.stat("fred"), **plain(share.inside.stat("fred")))
 
 
-@case("STAT-029", covers=[Tgetattr], cached_too=True)
+@case("STAT-029", covers=[Tgetattr], cached_too=True, about="agreement")
 def test_size_of_a_symbolic_link(share: Share) -> None:
     """st_size of a symbolic link is the number of bytes of its text.  Source: POSIX lstat."""
     for length in (1, 100, 255, 1023, 4095):
         share.prepared_symlink("x" * length, f"link{length}")
         fields(f"'link{length}' inside", share.inside.lstat(f"link{length}"), size=length)
-        share.same_stat(f"link{length}")
-        share.same_link(f"link{length}")
+        share.same(share.stat(f"link{length}"))
+        share.same(share.link(f"link{length}"))
 
 
-@case("STAT-030", covers=[Twalk])
+@case("STAT-030", covers=[Twalk], about="agreement")
 @pytest.mark.parametrize("call", [PathCall("stat"), PathCall("lstat", follows=False), PathCall("statx", (0,))], ids=str)
 def test_path_errors(share: Share, call: PathCall) -> None:
     """stat(2), lstat(2), statx(2) of a bad path fail with ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG or EACCES.

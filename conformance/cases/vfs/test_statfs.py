@@ -25,15 +25,15 @@ def same_file_system(what: str, seen: Mapping[str, Any], whole: Mapping[str, Any
         equal(f"{name} of {what}", seen[name], whole[name], code=f"field:{name.removeprefix('f_')}")
 
 
-@case("STATFS-001", covers=[Tstatfs], cached_too=True)
+@case("STATFS-001", covers=[Tstatfs], cached_too=True, about="agreement")
 def test_statvfs_agrees(share: Share) -> None:
     """statvfs(3) agrees with the host's: total, free and available space as bytes, inodes, longest name, id.
     Source: POSIX <sys/statvfs.h>; 9P2000.L Rstatfs."""
     share.inside.statvfs(".")
-    share.same_statvfs(".")
+    share.same(share.statvfs("."))
 
 
-@case("STATFS-002", covers=[Tstatfs])
+@case("STATFS-002", covers=[Tstatfs], about="agreement")
 def test_any_file_will_do(share: Share) -> None:
     """statfs(2) of a file, a directory, a link followed and an open descriptor name one and the same file
     system.
@@ -48,8 +48,8 @@ def test_any_file_will_do(share: Share) -> None:
     asked = ("'fred'", "'d'", "'link'", "'fred' open for writing", "'d' open", "'fred' opened with O_PATH")
     for name, one in zip(asked, seen, strict=True):
         same_file_system(f"the file system of {name}, compared with that of '.',", one, whole)
-    share.same_statvfs("fred")
-    share.same_statvfs("d")
+    share.same(share.statvfs("fred"))
+    share.same(share.statvfs("d"))
 
 
 @case("STATFS-003", covers=[Tstatfs], severity="varies")
@@ -82,10 +82,10 @@ def test_longest_name_is_true(share: Share) -> None:
     longest = share.inside.statvfs(".")["f_namemax"]
     share.inside.create("x" * longest)
     share.inside.refuses(ENAMETOOLONG).create("x" * (longest + 1))
-    equal("names in the case's directory", share.same_directory("."), ["x" * longest], code="names")
+    equal("names in the case's directory", share.same(share.directory(".")), ["x" * longest], code="names")
 
 
-@case("STATFS-006", covers=[Tstatfs], caches=("none", "readahead"))
+@case("STATFS-006", covers=[Tstatfs], caches=("none", "readahead"), about="agreement")
 def test_free_space_follows_what_is_written(share: Share) -> None:
     """After 16 MiB were written and synced, and after they were removed, free space agrees with the host's.
     Source: statvfs(3) f_bfree; the ticket's df inside and outside."""
@@ -94,10 +94,10 @@ def test_free_space_follows_what_is_written(share: Share) -> None:
     share.inside.write_pattern(fd, 16 << 20)
     share.inside.fsync(fd)
     share.inside.statvfs(".")
-    share.same_statvfs(".")
+    share.same(share.statvfs("."))
     share.inside.close(fd)
     share.inside.unlink("fred")
-    share.same_statvfs(".")
+    share.same(share.statvfs("."))
 
 
 @case("STATFS-007", needs=["guest-root"], covers=[Tstatfs])
@@ -111,7 +111,7 @@ def test_an_ordinary_user_may_ask(share: Share) -> None:
     same_file_system("the file system that a user is shown, compared with root,", theirs, ours)
 
 
-@case("STATFS-008")
+@case("STATFS-008", about="agreement")
 @pytest.mark.parametrize("call", [PathCall("statvfs"), PathCall("statfs")], ids=str)
 def test_path_errors(share: Share, call: PathCall) -> None:
     """statfs(2) of a bad path fails with ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG or EACCES.

@@ -55,18 +55,18 @@ def test_symlink_keeps_its_text(share: Share, target: str) -> None:
     not be validated as a pathname"; POSIX st_size of a symbolic link; 9P2000.L Tsymlink."""
     share.inside.symlink(target, "link")
     equal("text of the symbolic link 'link' inside", share.inside.readlink("link"), target, code="field:target")
-    equal("text of the symbolic link 'link' on both sides", share.same_link("link"), target, code="field:target")
-    seen = share.same_stat("link").inside
+    equal("text of the symbolic link 'link' on both sides", share.same(share.link("link")), target, code="field:target")
+    seen = share.same(share.stat("link"))
     fields("'link'", seen, mode=stat.S_IFLNK | 0o777, size=len(os.fsencode(target)), nlink=1)
 
 
-@case("SYMLINK-002", covers=[Treadlink], caches=FRESH_NAMES)
+@case("SYMLINK-002", covers=[Treadlink], caches=FRESH_NAMES, about="agreement")
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
 def test_readlink_of_a_link_made_outside(share: Share, target: str) -> None:
     """A symbolic link that the host makes has the same text inside.  Source: readlink(2); 9P2000.L Treadlink."""
     share.host_symlink(target, "link")
     equal("text of the symbolic link 'link' inside", share.inside.readlink("link"), target, code="field:target")
-    share.same_stat("link")
+    share.same(share.stat("link"))
 
 
 @case("SYMLINK-003")
@@ -75,7 +75,7 @@ def test_symlink_of_too_long_a_text(share: Share) -> None:
     made.  Source: symlink(2) ENAMETOOLONG, ENOENT "target is the empty string"; PATH_MAX."""
     share.inside.refuses(ENAMETOOLONG).symlink("t" * 4096, "link")
     share.inside.refuses(ENOENT).symlink("", "link")
-    equal("names in the case's directory", share.same_directory(), [], code="names")
+    equal("names in the case's directory", share.same(share.directory()), [], code="names")
 
 
 @case("SYMLINK-004", covers=[Tsymlink], cached_too=True)
@@ -94,22 +94,22 @@ def test_a_link_is_followed_to_file_and_directory(share: Share) -> None:
     fields("'todir' inside", share.inside.lstat("todir"), type=stat.S_IFLNK)
     share.inside.refuses(ENOTDIR).stat("tofile/")
     share.inside.create("todir/new", b"made through the link")
-    equal("names in 'dir'", share.same_directory("dir"), ["back", "fred", "new"], code="names")
+    equal("names in 'dir'", share.same(share.directory("dir")), ["back", "fred", "new"], code="names")
 
 
-@case("SYMLINK-005", cached_too=True)
+@case("SYMLINK-005", cached_too=True, about="agreement")
 def test_a_dangling_link(share: Share) -> None:
     """A symbolic link to nothing can be made, listed and read; following it fails with ENOENT until its target
     is there.  Source: symlink(2) "may point to an existing file or to a nonexistent one"; path_resolution(7)."""
     share.inside.symlink("fred", "link")
     share.inside.refuses(ENOENT).stat("link")
     share.inside.refuses(ENOENT).open("link")
-    equal("names in the case's directory", share.same_directory(), ["link"], code="names")
+    equal("names in the case's directory", share.same(share.directory()), ["link"], code="names")
     share.inside.create("fred", b"abc")
     equal("content through the link once its target is there", share.inside.slurp("link"), b"abc", code="content")
     share.inside.unlink("fred")
     share.inside.refuses(ENOENT).stat("link")
-    share.same_stat("link")
+    share.same(share.stat("link"))
 
 
 @case("SYMLINK-006", covers=[Tsymlink])
@@ -122,8 +122,8 @@ def test_loops(share: Share) -> None:
     share.inside.symlink("below/x", "below")
     for path in ("self", "one", "below", "self/x"):
         share.inside.refuses(ELOOP).open(path)
-    equal("names in the case's directory", share.same_directory(), ["below", "one", "self", "two"], code="names")
-    equal("text of the symbolic link 'one'", share.same_link("one"), "two", code="field:target")
+    equal("names in the case's directory", share.same(share.directory()), ["below", "one", "self", "two"], code="names")
+    equal("text of the symbolic link 'one'", share.same(share.link("one")), "two", code="field:target")
     share.inside.unlink("one")
     share.inside.refuses(ENOENT).stat("two")
 
@@ -174,7 +174,7 @@ def test_a_link_to_a_path_of_the_host(share: Share) -> None:
         return
     share.inside.refuses(ENOENT).open("link")
     share.inside.refuses(ENOENT).stat("link")
-    equal("text of the symbolic link 'link'", share.same_link("link"), outside, code="field:target")
+    equal("text of the symbolic link 'link'", share.same(share.link("link")), outside, code="field:target")
 
 
 @case("SYMLINK-010")
@@ -225,7 +225,7 @@ def test_symlinkat_and_readlinkat(share: Share) -> None:
     for fd, wanted in ((987, EBADF), (file, ENOTDIR)):
         share.inside.refuses(wanted).symlink("target", "x", dir_fd=fd)
         share.inside.refuses(wanted).readlink("link", dir_fd=fd)
-    equal("names in 'dir'", share.same_directory("dir"), ["link"], code="names")
+    equal("names in 'dir'", share.same(share.directory("dir")), ["link"], code="names")
 
 
 @case("SYMLINK-014", covers=[Tsymlink])
@@ -239,7 +239,7 @@ def test_symlink_belongs_to_who_makes_it(share: Share) -> None:
     user.symlink("target", "plain")
     user.symlink("target", "project/grouped")
     for path, wanted in (("plain", (1001, 2001)), ("project/grouped", (1001, 2002))):
-        fields(repr(path), share.same_stat(path).inside, uid=wanted[0], gid=wanted[1])
+        fields(repr(path), share.same(share.stat(path)), uid=wanted[0], gid=wanted[1])
 
 
 @case("SYMLINK-015", covers=[Treadlink], caches=FRESH_NAMES)
@@ -276,7 +276,7 @@ def test_many_links_keep_their_own_texts(share: Share) -> None:
         equal(f"content through 'l{i}'", share.inside.slurp(f"l{i}"), b"content of %d" % i, code="content")
 
 
-@case("SYMLINK-017", covers=[Tsymlink, Twalk], cached_too=True)
+@case("SYMLINK-017", covers=[Tsymlink, Twalk], cached_too=True, about="agreement")
 def test_a_name_used_again(share: Share) -> None:
     """A file made where a link was is a file, and a link made where a file was is a link.
     Source: POSIX unlink, symlink; a client or server that keeps types by path shows the old one."""
@@ -286,11 +286,11 @@ def test_a_name_used_again(share: Share) -> None:
     share.inside.refuses(EINVAL).readlink("x")
     share.inside.unlink("x")
     share.inside.symlink("other", "x")
-    equal("text of the symbolic link 'x'", share.same_link("x"), "other", code="field:target")
-    share.same_stat("x")
+    equal("text of the symbolic link 'x'", share.same(share.link("x")), "other", code="field:target")
+    share.same(share.stat("x"))
 
 
-@case("SYMLINK-101")
+@case("SYMLINK-101", about="agreement")
 @for_each(SYMLINK, READLINK)
 def test_path_errors(share: Share, operation: Operation) -> None:
     """symlink(2) and readlink(2) fail with the errno of path resolution where the path leads nowhere.
@@ -298,14 +298,14 @@ def test_path_errors(share: Share, operation: Operation) -> None:
     refuses_bad_paths(share, operation)
 
 
-@case("SYMLINK-102")
+@case("SYMLINK-102", about="agreement")
 @for_each(SYMLINK)
 def test_taken_names(share: Share, operation: Operation) -> None:
     """symlink(2) at a name that is taken fails with EEXIST.  Source: symlink(2) EEXIST; POSIX symlink."""
     refuses_taken_names(share, operation)
 
 
-@case("SYMLINK-103")
+@case("SYMLINK-103", about="agreement")
 @for_each(SYMLINK)
 def test_write_permission(share: Share, operation: Operation) -> None:
     """symlink(2) fails with EACCES for a user who may not write the directory.  Source: symlink(2) EACCES."""

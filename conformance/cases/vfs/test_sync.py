@@ -9,9 +9,9 @@ from errno import EBADF, EINVAL
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import changes, earlier_errors_told, has_pattern, settled_times
+from conformance.cases.vfs.outcomes import earlier_errors_told, has_pattern, settled_times
 from conformance.cases.vfs.test_open import make_node
-from conformance.checks import equal, fields
+from conformance.checks import changes, equal, fields
 from conformance.vfs.share import Share
 from protocol.messages import Tfsync
 
@@ -19,7 +19,7 @@ WAYS = pytest.mark.parametrize("way", ["fsync", "fdatasync"])
 NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR
 
 
-@case("SYNC-001", covers=[Tfsync])
+@case("SYNC-001", covers=[Tfsync], about="agreement")
 @WAYS
 @pytest.mark.parametrize("access", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR], ids=["rdonly", "wronly", "rdwr"])
 def test_sync_of_a_file(share: Share, way: str, access: int) -> None:
@@ -28,10 +28,10 @@ def test_sync_of_a_file(share: Share, way: str, access: int) -> None:
     unikraft#886 (servers that did not know the datasync field)."""
     share.inside.create("fred", b"abc")
     share.inside.perform(way, share.inside.open("fred", access))
-    share.same_content("fred")
+    share.same(share.content("fred"))
 
 
-@case("SYNC-002", covers=[Tfsync], cached_too=True)
+@case("SYNC-002", covers=[Tfsync], cached_too=True, about="agreement")
 @WAYS
 def test_sync_brings_home_what_was_written(share: Share, way: str) -> None:
     """After fsync(2) or fdatasync(2) the host's file holds every byte written before, in every cache mode.
@@ -49,7 +49,7 @@ def test_sync_brings_home_what_was_written(share: Share, way: str) -> None:
         b"patch",
         code="content",
     )
-    share.same_content("fred")
+    share.same(share.content("fred"))
 
 
 @case("SYNC-003", covers=[Tfsync], cached_too=True)
@@ -64,7 +64,7 @@ def test_sync_of_a_directory(share: Share, way: str) -> None:
     share.inside.perform(way, fd)
     share.inside.rename("dir/fred", "dir/george")
     share.inside.perform(way, fd)
-    equal("names in 'dir'", share.same_directory("dir"), ["george"], code="names")
+    equal("names in 'dir'", share.same(share.directory("dir")), ["george"], code="names")
 
 
 @case("SYNC-004", covers=[Tfsync])
@@ -75,9 +75,9 @@ def test_sync_changes_nothing(share: Share, way: str) -> None:
     settled_times(share, "fred")
     fd = share.inside.open("fred", os.O_RDWR)
     share.inside.perform(way, fd)
-    before = share.same_stat("fred")
+    before = share.same(share.stat("fred"))
     share.inside.perform(way, fd)
-    changes(f"'fred' by {way}(2)", before, share.same_stat("fred"))
+    changes(f"'fred' by {way}(2)", before, share.same(share.stat("fred")))
 
 
 @case("SYNC-005")
@@ -115,13 +115,13 @@ def test_syncfs_of_what_cannot_be(share: Share) -> None:
     share.inside.refuses(EBADF).syncfs(share.inside.open(".", os.O_PATH))
 
 
-@case("SYNC-008", covers=[Tfsync])
+@case("SYNC-008", covers=[Tfsync], about="agreement")
 def test_sync_by_an_ordinary_user(share: Share) -> None:
     """A user may synchronise a file that he may only read.  Source: fsync(2): no permission is asked for."""
     share.inside.create("fred", b"abc", 0o644)
     bob = share.inside.spawn("bob", uid=1001)
     bob.fsync(bob.open("fred"))
-    share.same_stat("fred")
+    share.same(share.stat("fred"))
 
 
 @case("SYNC-009", covers=[Tfsync], caches=("mmap", "loose", "fscache"))

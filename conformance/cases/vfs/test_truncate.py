@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, changes, flush, outcome, settled_times
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, flush, outcome, settled_times
 from conformance.cases.vfs.test_open import make_node
-from conformance.checks import Errno, equal, fields, one_of
+from conformance.checks import Errno, changes, equal, fields, one_of
 from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
 from protocol.messages import Tsetattr
@@ -37,7 +37,7 @@ def test_shorter(share: Share, way: str) -> None:
     flush(share, "fred")
     for length in (19_999, 8192, 8191, 4097, 4096, 4095, 1, 0):
         cut(share.inside, way, length)
-        fields("'fred'", share.same_stat("fred").inside, size=length)
+        fields("'fred'", share.same(share.stat("fred")), size=length)
         equal("content of 'fred' outside", share.outside.slurp("fred"), DATA[:length], code="content")
         equal("content of 'fred' inside", share.inside.slurp("fred"), DATA[:length], code="content")
 
@@ -51,7 +51,7 @@ def test_longer(share: Share, way: str) -> None:
     flush(share, "fred")
     for length in (20_001, 20_480, 20_481, 500_000):
         cut(share.inside, way, length)
-        fields("'fred'", share.same_stat("fred").inside, size=length)
+        fields("'fred'", share.same(share.stat("fred")), size=length)
         wanted = DATA + b"\0" * (length - 20_000)
         equal("content of 'fred' inside", share.inside.slurp("fred"), wanted, code="content")
         equal("content of 'fred' outside", share.outside.slurp("fred"), wanted, code="content")
@@ -102,20 +102,20 @@ def test_times_and_mode(share: Share, way: str, length: int) -> None:
     share.inside.create("fred", DATA, 0o640)
     flush(share, "fred")
     settled_times(share, "fred")
-    before = share.same_stat("fred")
+    before = share.same(share.stat("fred"))
     cut(share.inside, way, length)
-    after = share.same_stat("fred")
+    after = share.same(share.stat("fred"))
     changes(f"'fred' by {way}(2)", before, after, must={"size", "mtime_ns", "ctime_ns"}, may={"blocks"})
 
 
-@case("TRUNC-006", covers=[Tsetattr])
+@case("TRUNC-006", covers=[Tsetattr], about="agreement")
 @WAYS
 def test_equal_length(share: Share, way: str) -> None:
     """Setting the length that the file has keeps every byte.  Source: POSIX truncate, ftruncate."""
     share.inside.create("fred", DATA)
     cut(share.inside, way, len(DATA))
     equal("content of 'fred' inside", share.inside.slurp("fred"), DATA, code="content")
-    share.same_content("fred")
+    share.same(share.content("fred"))
 
 
 @case("TRUNC-007", covers=[Tsetattr])
@@ -131,7 +131,7 @@ def test_large_lengths(share: Share, way: str, length: int) -> None:
     share.inside.create("fred", b"abc")
     flush(share, "fred")
     cut(share.inside, way, length)
-    fields("'fred'", share.same_stat("fred").inside, size=length)
+    fields("'fred'", share.same(share.stat("fred")), size=length)
     fields("'fred' outside", share.outside.stat("fred"), size=length)
     fd = share.inside.open("fred")
     equal("last bytes of the file", share.inside.pread(fd, 100, length - 10), b"\0" * 10, code="content")
@@ -202,9 +202,9 @@ def test_truncate_of_what_cannot_be(share: Share, name: str, wanted: int) -> Non
     share.inside.symlink("loop", "loop")
     share.inside.symlink("nobody", "dangling")
     make_node(share, "fifo", "pipe")
-    before = share.same_directory()
+    before = share.same(share.directory())
     share.inside.refuses(wanted).truncate(name, 0)
-    equal("names in the case's directory", share.same_directory(), before, code="names")
+    equal("names in the case's directory", share.same(share.directory()), before, code="names")
     equal("content of 'file' inside", share.inside.slurp("file"), b"abc", code="content")
 
 
@@ -246,7 +246,7 @@ def test_ftruncate_of_a_descriptor_not_for_writing(share: Share) -> None:
     equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
 
 
-@case("TRUNC-013", covers=[Tsetattr])
+@case("TRUNC-013", covers=[Tsetattr], about="agreement")
 def test_ftruncate_leaves_the_offset(share: Share) -> None:
     """ftruncate(2) leaves the offset, also past the new end, and the next write leaves zeros between.
     Source: POSIX ftruncate "shall not modify the file offset for any open file descriptions"."""
@@ -257,7 +257,7 @@ def test_ftruncate_leaves_the_offset(share: Share) -> None:
     share.inside.write(fd, b"AB")
     share.inside.fsync(fd)
     equal("content of 'fred' inside", share.inside.slurp("fred"), b"0123\0\0\0\0\0\0AB", code="content")
-    share.same_content("fred")
+    share.same(share.content("fred"))
 
 
 @case("TRUNC-014", covers=[Tsetattr])
@@ -266,7 +266,7 @@ def test_truncate_follows_a_link(share: Share) -> None:
     share.inside.create("fred", b"abc")
     share.inside.symlink("fred", "link")
     share.inside.truncate("link", 1)
-    equal("text of the symbolic link 'link'", share.same_link("link"), "fred", code="field:target")
+    equal("text of the symbolic link 'link'", share.same(share.link("link")), "fred", code="field:target")
     equal("content of 'fred' inside", share.inside.slurp("fred"), b"a", code="content")
 
 
@@ -309,7 +309,7 @@ def test_over_the_file_size_limit(share: Share) -> None:
     bob.refuses(EFBIG).truncate("fred", 1001)
     bob.refuses(EFBIG).ftruncate(fd, 1001)
     bob.ftruncate(fd, 1000)
-    fields("'fred'", share.same_stat("fred").inside, size=1000)
+    fields("'fred'", share.same(share.stat("fred")), size=1000)
 
 
 @case("TRUNC-018", covers=[Tsetattr], caches=DIRECT_CACHES)

@@ -76,7 +76,7 @@ def other_is_untouched(share: Share, lose: ByWay) -> None:
         return
     other = "the other file, which has the name now,"
     equal(f"content of {other}", share.outside.slurp("fred"), b"the other file", code="content")
-    fields(other, share.same_stat("fred").inside, size=14, permissions=0o755, uid=0)
+    fields(other, share.same(share.stat("fred")), size=14, permissions=0o755, uid=0)
 
 
 @case("UNLINKED-001", covers=[Twrite], cached_too=True)
@@ -285,7 +285,7 @@ def test_duplicates_and_closing(share: Share) -> None:
     share.inside.close(fd)
     equal("content read through the duplicate", share.inside.pread(second, 100, 0), CONTENT, code="content")
     share.inside.close(second)
-    equal("names left in the directory", share.same_directory(), [], code="names")
+    equal("names left in the directory", share.same(share.directory()), [], code="names")
 
 
 @case("UNLINKED-017", covers=[Tread, Twrite])
@@ -492,7 +492,7 @@ def test_names_in_a_removed_directory(share: Share) -> None:
     share.inside.refuses(ENOENT).symlink("target", "x", dir_fd=fd)
     share.inside.refuses(ENOENT).unlinkat("fred", 0, dir_fd=fd)
     share.inside.refuses(ENOENT).open("fred", dir_fd=fd)
-    equal("names in 'dir'", share.same_directory("dir"), ["fred"], code="names")
+    equal("names in 'dir'", share.same(share.directory("dir")), ["fred"], code="names")
 
 
 @case("UNLINKED-033", covers=[Tgetattr], caches=DIRECT_CACHES)
@@ -514,7 +514,7 @@ def test_fchmod_of_a_removed_directory(share: Share) -> None:
     share.inside.rmdir("dir")
     share.inside.mkdir("dir", 0o755)
     share.inside.fchmod(fd, 0o700)
-    fields("the other directory, which has the name now,", share.same_stat("dir").inside, permissions=0o755)
+    fields("the other directory, which has the name now,", share.same(share.stat("dir")), permissions=0o755)
 
 
 @case("UNLINKED-035", cached_too=True)
@@ -530,7 +530,7 @@ def test_the_idiom_of_a_temporary_file(share: Share) -> None:
     share.inside.write(fd, b"again")
     equal("bytes that were written again", share.inside.pread(fd, 5, 0), b"again", code="content")
     share.inside.close(fd)
-    equal("names left in the directory", share.same_directory(), [], code="names")
+    equal("names left in the directory", share.same(share.directory()), [], code="names")
 
 
 @case("UNLINKED-036", cached_too=True)
@@ -546,4 +546,4 @@ def test_a_temporary_file_used_again(share: Share) -> None:
     fields("the file without a name", share.inside.fstat(fd), size=5)
     equal("content of the file without a name", share.inside.pread(fd, 100, 0), b"again", code="content")
     share.inside.close(fd)
-    equal("names left in the directory", share.same_directory(), [], code="names")
+    equal("names left in the directory", share.same(share.directory()), [], code="names")

@@ -11,8 +11,8 @@ import pytest
 
 from conformance.case import case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
-from conformance.cases.vfs.outcomes import changes, outcome
-from conformance.checks import Errno, equal, one_of
+from conformance.cases.vfs.outcomes import outcome
+from conformance.checks import Errno, changes, equal, one_of
 from conformance.vfs.share import Share
 from protocol.messages import Txattrcreate, Txattrwalk
 
@@ -28,7 +28,7 @@ def pattern(size: int) -> bytes:
 
 def attributes_are(share: Share, path: str, expected: dict[str, bytes], prefix: str = "user.") -> None:
     """The file has just these attributes of those whose names begin so, the same on both sides."""
-    equal(f"attributes {prefix}* of {path!r}", share.same_xattrs(path, prefix), expected, code="xattr")
+    equal(f"attributes {prefix}* of {path!r}", share.same(share.xattrs(path, prefix)), expected, code="xattr")
 
 
 @case("XATTR-001", covers=[Txattrcreate, Txattrwalk], needs=["xattr"], cached_too=True)
@@ -146,7 +146,7 @@ def test_values_too_large_for_the_file_system(share: Share) -> None:
         what = f"result of setxattr(2) of {size} bytes"
         equal(f"{what} inside, compared with outside", result, Errno(expected.errno or 0), code="errno")
         one_of(what, result, [Errno(e) for e in (0, ENOSPC, E2BIG)], code="errno")
-        stored, wanted = share.same_xattrs("guest").get("user.a"), share.outside.getxattr("host", "user.a")
+        stored, wanted = share.same(share.xattrs("guest")).get("user.a"), share.outside.getxattr("host", "user.a")
         equal(f"value that is there after setting {size} bytes", stored, wanted, code="xattr")
 
 
@@ -425,7 +425,7 @@ def test_sticky_directories(share: Share) -> None:
     attributes_are(share, "d", {"user.a": b"2"})
 
 
-@case("XATTR-025", covers=[Txattrwalk], needs=["xattr"])
+@case("XATTR-025", covers=[Txattrwalk], needs=["xattr"], about="agreement")
 @pytest.mark.parametrize(
     "call",
     [
@@ -466,9 +466,9 @@ def test_setting_leaves_the_data_alone(share: Share) -> None:
     """Setting and removing attributes changes neither content, size, mode nor mtime.
     Source: setxattr(2); inode(7)."""
     share.inside.create("fred", b"content", 0o640)
-    before, content = share.same_stat("fred"), share.same_content("fred")
+    before, content = share.same(share.stat("fred")), share.same(share.content("fred"))
     share.inside.setxattr("fred", "user.a", pattern(2000))
     share.inside.removexattr("fred", "user.a")
     may = {"ctime_ns", "blocks", "atime_ns"}
-    changes("'fred' by setxattr(2) and removexattr(2)", before, share.same_stat("fred"), may=may)
-    equal("size and SHA-256 of 'fred' after them", share.same_content("fred"), content, code="content")
+    changes("'fred' by setxattr(2) and removexattr(2)", before, share.same(share.stat("fred")), may=may)
+    equal("size and SHA-256 of 'fred' after them", share.same(share.content("fred")), content, code="content")
