@@ -28,7 +28,7 @@ def ready() -> float:
         machine = QemuMachine(MachineSpec(image="debian12", run_dir=Path(directory)), progress=print)
         machine.start()
         try:
-            AgentLink(machine.agent_channel()).call("getpid")
+            AgentLink(machine.agent_channel()).calls.getpid()
             return time.perf_counter() - begun
         finally:
             machine.stop()
@@ -50,7 +50,7 @@ def main() -> None:
             for number in range(1, rounds + 1):
                 begun = time.perf_counter()
                 for _ in range(CALLS_PER_ROUND):
-                    agent.call("lstat", "/etc/passwd")
+                    agent.calls.lstat("/etc/passwd")
                 through_agent = (time.perf_counter() - begun) / CALLS_PER_ROUND
                 begun = time.perf_counter()
                 for _ in range(3):

@@ -96,7 +96,7 @@ class Pair(VhostQemuDeployment):
         mount_9p(self.inside, WHERE, options, tag, "trans=virtio")
         try:
             argv = ["python3", "-c", _INSIDE, what, str(count), str(mebibytes), WHERE]
-            done = self.inside.call("run", argv, timeout=300)
+            done = self.inside.calls_with(timeout=300).run(argv)
             assert done["status"] == 0, done["stderr"].decode(errors="replace")
             return float(json.loads(done["stdout"]))
         finally:
@@ -136,7 +136,7 @@ def main() -> None:
             archive = Path(machine.outside_root) / "tree.tar"
             files = pack(options.tree, archive)
             mount_9p(machine.inside, WHERE, MountOptions(), "share0", "trans=virtio")
-            machine.inside.call("run", ["cp", f"{WHERE}/tree.tar", "/control/tree.tar"], timeout=60)
+            machine.inside.calls_with(timeout=60).run(["cp", f"{WHERE}/tree.tar", "/control/tree.tar"])
             unmount(machine.inside, WHERE)
             print(f"{machine.hypervisor}, guest {machine.kernel}, {machine.machine.accelerator}; {files} files")
             print(f"{'what':<8}{'mount':<28}{'ours':>10}{'QEMU':>10}  {'unit':<9}{'ours/QEMU':>9}")

@@ -86,7 +86,7 @@ def built(deployment: Any, target: str, directory: Path) -> tuple[str, list[str]
     if ended.outcome != "pass":
         raise RuntimeError(f"the build itself: {ended.data}")
     tree = f"{job.host.inside_root}/linux"
-    listed = deployment.inside.call("run", ["sh", "-c", f"cd {tree} && find init lib -name '*.o'"])["stdout"]
+    listed = deployment.inside.calls.run(["sh", "-c", f"cd {tree} && find init lib -name '*.o'"])["stdout"]
     return tree, sorted(listed.decode().split())
 
 
@@ -99,13 +99,13 @@ def processor_time(pid: int) -> float:
 
 def measured(deployment: Any, tree: str, objects: list[str], watched: bool, guess: float) -> tuple[float, float]:
     """Seconds that the guest itself took for one build by hand, and the processor time of it."""
-    pid, call = deployment.processes()["device"], deployment.inside.call
+    pid, calls = deployment.processes()["device"], deployment.inside.calls
     out = f"{deployment.control_root}/soak-overhead"
     watching = None
     if watched:
         watching = Watching(deployment, [deployment.inside_root], deployment.outside_here(), 10.0)
     time.sleep(5)  # its program starts; the same wait without it
-    call("start_program", ["/usr/bin/python3", f"{out}.py", tree, out, *objects])
+    calls.start_program(["/usr/bin/python3", f"{out}.py", tree, out, *objects])
     begun, used = time.monotonic(), processor_time(pid)
     try:
         if watching is None:
@@ -114,11 +114,11 @@ def measured(deployment: Any, tree: str, objects: list[str], watched: bool, gues
         while True:
             if watching is None or time.monotonic() - begun > guess:
                 with contextlib.suppress(CallError):
-                    took = float(call("read_text", out))
+                    took = float(calls.read_text(out))
                     used = processor_time(pid) - used
-                    call("unlink", out)
+                    calls.unlink(out)
                     return took, used
-            call("getpid")  # the poll of a workload
+            calls.getpid()  # the poll of a workload
             if time.monotonic() - begun > LIMIT:
                 raise RuntimeError(f"the build by hand does not end: see {out}.py in the guest")
             if watching is not None and time.monotonic() >= sample:
@@ -131,7 +131,7 @@ def measured(deployment: Any, tree: str, objects: list[str], watched: bool, gues
     finally:
         if watching is not None:
             watching.kill()
-            deployment.inside.call("run", ["rmdir", TRACING])  # the kernel's counting ends with it
+            deployment.inside.calls.run(["rmdir", TRACING])  # the kernel's counting ends with it
 
 
 BLOCKS = """
@@ -162,14 +162,15 @@ def deployment_of(name: str, directory: Path, needs: Load | None = None) -> Depl
 
 def inside(deployment: Deployment) -> tuple[float, float]:
     """Processor time of the whole guest and of what watches in it, in ticks."""
-    call = deployment.inside.call
-    busy = call("read_text", "/proc/stat").split("\n")[0].split()[1:9]
-    listed = call("run", ["sh", "-c", "grep -al -e soak.inside.watch -e agent.py /proc/[0-9]*/cmdline"])["stdout"]
+    calls = deployment.inside.calls
+    busy = calls.read_text("/proc/stat").split("\n")[0].split()[1:9]
+    ours = "grep -al -e soak.inside.watch -e agent.py -e 'base64;exec' /proc/[0-9]*/cmdline"
+    listed = calls.run(["sh", "-c", ours])["stdout"]
     watching = 0.0
     for path in listed.decode().split():
         if "self" not in path:
             try:
-                words = call("read_text", path.replace("cmdline", "stat")).rpartition(")")[2].split()
+                words = calls.read_text(path.replace("cmdline", "stat")).rpartition(")")[2].split()
             except OSError:
                 continue  # the shell that looked
             watching += float(words[11]) + float(words[12])
@@ -203,7 +204,7 @@ def account(target: str, pairs: int) -> None:
             )
             argv, lines = ["python3", "-c", BLOCKS, TRACING, deployment.inside_root, "8"], []
             for _ in range(12):
-                said = deployment.inside.call("run", argv, timeout=120.0)
+                said = deployment.inside.calls_with(timeout=120.0).run(argv)
                 lines += [line.split() for line in said["stdout"].decode().splitlines()]
             both = [dict(lines[at : at + 2]) for at in range(0, len(lines), 2)]
             ratios = sorted(float(pair["1"]) / float(pair["0"]) for pair in both)
@@ -218,7 +219,7 @@ def idle(deployment: Deployment, watching: Watching | None) -> float:
     sample = begun
     while time.monotonic() < begun + 60.0:
         if watching is not None:
-            deployment.inside.call("getpid")  # the poll of a workload
+            deployment.inside.calls.getpid()  # the poll of a workload
             if time.monotonic() >= sample:
                 sample += 10.0
                 watching.sample()
@@ -242,7 +243,7 @@ def main() -> None:
             deployment.mount(parse(""))
             tree, objects = built(deployment, target, Path(directory))
             print(f"{len(objects)} objects in {tree}", flush=True)
-            deployment.inside.call("create", f"{deployment.control_root}/soak-overhead.py", BY_HAND.encode())
+            deployment.inside.calls.create(f"{deployment.control_root}/soak-overhead.py", BY_HAND.encode())
             # the first also ends the recording of messages that cases want and a soak does without
             guess = 0.9 * measured(deployment, tree, objects, True, 0.0)[0]
             ratios: list[tuple[float, float]] = []

@@ -31,13 +31,13 @@ def once(network: bool) -> tuple[float, float, float]:
         machine.start()
         try:
             agent = AgentLink(machine.agent_channel())
-            agent.call("getpid")
+            agent.calls.getpid()
             ready = time.monotonic() - begun
             tree = [psutil.Process(machine.pid), *psutil.Process(machine.pid).children(recursive=True)]
             spent = sum(sum(process.cpu_times()[:4]) for process in tree)
             begun = time.monotonic()
             for _ in range(CALLS):
-                agent.call("getpid")
+                agent.calls.getpid()
             trip = (time.monotonic() - begun) / CALLS
             agent.close()
         finally:

@@ -61,7 +61,7 @@ class Host:
         Only in `prepare`: the link to the guest belongs to the runner's thread.
         """
         path = f"{self.directory}/{name}"
-        self.deployment.inside.call("create", path, data)
+        self.deployment.inside.calls.create(path, data)
         return path
 
 

@@ -134,7 +134,7 @@ class RunningJob:
 
     def _need(self) -> None:
         for program in self.workload.programs:
-            if self.deployment.inside.call("which", program) is None:
+            if self.deployment.inside.calls.which(program) is None:
                 raise InfrastructureError(
                     f"the guest has no {program}, which workload {self.job.workload} needs",
                     f"take an image with it (packages: {' '.join(self.workload.packages) or program}), "

@@ -31,12 +31,12 @@ class InsideProgram:
 
     def place(self) -> None:
         """Push it, into a directory of its own that is empty. Raises InfrastructureError when that fails."""
-        call = self._link.call
-        call("rmtree", self.directory)
-        call("run", ["mkdir", "-p", f"{self.directory}/keep", f"{self.directory}/soak/inside"])
-        call("create", f"{self.directory}/soak/__init__.py", b"")
+        calls = self._link.calls
+        calls.rmtree(self.directory)
+        calls.run(["mkdir", "-p", f"{self.directory}/keep", f"{self.directory}/soak/inside"])
+        calls.create(f"{self.directory}/soak/__init__.py", b"")
         for source in sorted(_SOURCES.glob("*.py")):
-            call("create", f"{self.directory}/soak/inside/{source.name}", source.read_bytes())
+            calls.create(f"{self.directory}/soak/inside/{source.name}", source.read_bytes())
 
     def configure(self, more: dict[str, Any]) -> None:
         """Add to its configuration."""
@@ -44,19 +44,19 @@ class InsideProgram:
 
     def start(self) -> None:
         """Start it where it was placed."""
-        call = self._link.call
-        call("create", f"{self.directory}/config.json", json.dumps(self._config).encode())
+        calls = self._link.calls
+        calls.create(f"{self.directory}/config.json", json.dumps(self._config).encode())
         line = f"cd {self.directory} && exec python3 -E -s -m {self._module} config.json >log 2>&1 </dev/null"
-        self._pid = call("start_program", ["/bin/sh", "-c", line])
+        self._pid = calls.start_program(["/bin/sh", "-c", line])
 
     def poll(self) -> list[dict[str, Any]]:
         """Its new lines since the last poll. One call to the agent, unless there are many."""
         data = b""
         try:
             if self._fd < 0:
-                self._fd = self._link.call("open", self._config["out"], 0)
+                self._fd = self._link.calls.open(self._config["out"], 0)
             while True:
-                part = self._link.call("pread", self._fd, 1 << 16, self._read)
+                part = self._link.calls.pread(self._fd, 1 << 16, self._read)
                 self._read += len(part)
                 data += part
                 if len(part) < 1 << 16:
@@ -71,7 +71,7 @@ class InsideProgram:
     def running(self) -> bool:
         """Whether its process lives."""
         try:
-            state = self._link.call("read_text", f"/proc/{self._pid}/stat").rsplit(")", 1)[1].split()[0]
+            state = self._link.calls.read_text(f"/proc/{self._pid}/stat").rsplit(")", 1)[1].split()[0]
         except CallError:
             return False
         return bool(state not in ("Z", "X"))
@@ -79,23 +79,23 @@ class InsideProgram:
     def answer(self, place: str, text: str) -> None:
         """Answer what it asked, in the file that it waits for."""
         path = f"{self.directory}/{place}"
-        self._link.call("create", path + ".new", text.encode())
-        self._link.call("rename", path + ".new", path)
+        self._link.calls.create(path + ".new", text.encode())
+        self._link.calls.rename(path + ".new", path)
 
     def finish_soon(self) -> None:
         """No iteration after the present one."""
         with contextlib.suppress(CallError):
-            self._link.call("create", f"{self.directory}/stop", b"")
+            self._link.calls.create(f"{self.directory}/stop", b"")
 
     def hold(self) -> None:
         """Have it wait before its next iteration; it says `held` then."""
         with contextlib.suppress(CallError):
-            self._link.call("create", f"{self.directory}/hold", b"")
+            self._link.calls.create(f"{self.directory}/hold", b"")
 
     def release(self) -> None:
         """No longer hold it."""
         with contextlib.suppress(CallError):
-            self._link.call("unlink", f"{self.directory}/hold")
+            self._link.calls.unlink(f"{self.directory}/hold")
 
     def forget(self) -> None:
         """The agent closed what it had open (before an unmount); open it again at the next poll."""
@@ -104,18 +104,18 @@ class InsideProgram:
     def last_words(self) -> str:
         """The end of what it wrote to standard error."""
         try:
-            return str(self._link.call("read_text", f"{self.directory}/log"))[-4000:]
+            return str(self._link.calls.read_text(f"{self.directory}/log"))[-4000:]
         except CallError:
             return ""
 
     def fetch(self, path: str, limit: int = 1 << 20) -> bytes:
         """A file of the guest, for the artefacts."""
-        data: bytes = self._link.call("slurp", path, limit)
+        data: bytes = self._link.calls.slurp(path, limit)
         return data
 
     def kill(self) -> None:
         """End it, whatever state it is in; never raises."""
         if self._pid:
             with contextlib.suppress(*_FAILURES):
-                self._link.call("end_program", self._pid, timeout=10.0)
+                self._link.calls_with(timeout=10.0).end_program(self._pid)
             self._pid = 0

@@ -230,12 +230,12 @@ class Runner:
         outside_root = inside_root if on_control else f"{d.outside_root}/{directory}"
         alone = self._nowhere is not None and not on_control
         try:
-            (inside_link if alone else outside_link).call("fresh_root", inside_root if alone else outside_root)
+            (inside_link if alone else outside_link).calls.fresh_root(inside_root if alone else outside_root)
         except OSError as e:  # ours, not the case's: never a finding
             raise InfrastructureError(f"the case's directory {outside_root} cannot be made: {e.strerror}") from e
         if not on_control:
             drop = mount.cache in CACHED and "remount" in d.features
-            inside_link.call("begin_case", inside_root, drop_caches=drop, remove=self._spent_control, trace=d.traced)
+            inside_link.calls.begin_case(inside_root, drop_caches=drop, remove=self._spent_control, trace=d.traced)
             self._spent_control = None
         mounted = Mounted(
             Vantage("inside", inside_link, inside_root),
@@ -280,7 +280,7 @@ class Runner:
 
     def _crossed(self, further: Further) -> Crossed | None:
         """What crossed, None where the target gives no trace. What the case holds open inside is closed."""
-        traced = self.deployment.inside.call("end_case")
+        traced = self.deployment.inside.calls.end_case()
         return None if traced is None else parse(traced).and_then(further.crossed())
 
     def _blamed(
@@ -360,7 +360,7 @@ class Runner:
         try:
             self.deployment.rebuild()
             if share is not None and not share.alone:
-                self.deployment.outside.call("drop_root", share.outside.root)
+                self.deployment.outside.calls.drop_root(share.outside.root)
         except InfrastructureError as e:
             self.broken = e
         except OSError:
@@ -379,7 +379,7 @@ class Runner:
         holder = d.control if share.on_control else d.inside if share.alone else d.outside
         for link in {id(d.inside): d.inside, id(holder): holder}.values():
             link.reap()
-        holder.call("drop_root", share.inside.root if share.alone else share.outside.root)
+        holder.calls.drop_root(share.inside.root if share.alone else share.outside.root)
 
 
 def _breaks(raised: BaseException | None) -> bool:

@@ -152,7 +152,7 @@ def _said(argv: list[str]) -> str:
 def exported(outside: AgentLink, root: str) -> Exported | None:
     """The file system below an exported directory, as the machine of `outside` says; None where it does not say."""
     try:
-        found = _mounted(outside.call("slurp", "/proc/self/mountinfo", 1 << 20), root)
+        found = _mounted(outside.calls.slurp("/proc/self/mountinfo", 1 << 20), root)
     except (OSError, InfrastructureError, Undrivable):  # a share that nothing outside the guest can look at
         return None
     if found is None or found.type != "zfs":
@@ -184,7 +184,7 @@ _ZFS_TOLD = "acltype,aclinherit,aclmode,atime,devices,exec,setuid,xattr,recordsi
 def _zfs(outside: AgentLink, dataset: str) -> dict[str, str]:
     """The properties of a ZFS dataset that a share shows; those that this ZFS does not know are left out."""
     try:
-        done: dict[str, Any] = outside.call("run", ["zfs", "get", "-H", "-o", "property,value", "all", dataset])
+        done = outside.calls.run(["zfs", "get", "-H", "-o", "property,value", "all", dataset])
     except (OSError, InfrastructureError):
         return {}
     told = _ZFS_TOLD.split(",")

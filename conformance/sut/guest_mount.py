@@ -22,12 +22,12 @@ def mount_9p(inside: AgentLink, directory: str, options: MountOptions, source: s
     Raises Undrivable where the guest's kernel does not know the option or puts something else than was asked for in
     force, MountFailed where mount fails or hangs.
     """
-    inside.call("rmtree", directory)  # never a mount point here: unmount() comes first
-    inside.call("mkdir", directory)
+    inside.calls.rmtree(directory)  # never a mount point here: unmount() comes first
+    inside.calls.mkdir(directory)
     _note(inside)
     argv = ["mount", "-t", "9p", "-o", options.options(transport), source, directory]
     try:
-        done = inside.call("run", argv, timeout=MOUNT_LIMIT)
+        done = inside.calls_with(timeout=MOUNT_LIMIT).run(argv)
     except (CallHung, LinkLost) as error:
         raise _failed(source, options, f"mount hung: {error}") from error
     if done["status"] != 0:
@@ -57,12 +57,12 @@ def _failed(source: str, options: MountOptions, why: str) -> MountFailed:
 def _note(inside: AgentLink) -> None:
     """Mark the place in the kernel's log from which on it speaks of this mount."""
     with contextlib.suppress(OSError):
-        inside.call("write_text", "/dev/kmsg", _NOTE)
+        inside.calls.write_text("/dev/kmsg", _NOTE)
 
 
 def unknown_option(inside: AgentLink, options: MountOptions) -> str | None:
     """The option that the kernel log blames since the last mount that was tried, if it blames one."""
-    done = inside.call("run", ["dmesg"], timeout=20.0)
+    done = inside.calls_with(timeout=20.0).run(["dmesg"])
     tail = done["stdout"].decode(errors="replace").rpartition(_NOTE)[2].splitlines()[-5:]
     for line in reversed(tail):
         # "server returned an unknown version" blames the server
@@ -73,7 +73,7 @@ def unknown_option(inside: AgentLink, options: MountOptions) -> str | None:
 
 def mounted(inside: AgentLink, directory: str) -> str | None:
     """The line of /proc/mounts for `directory`, or None."""
-    for source, where, kind, shown in inside.call("mounts"):
+    for source, where, kind, shown in inside.calls.mounts():
         if where == directory:
             return f"{source} {where} {kind} {shown}"
     return None
@@ -85,13 +85,13 @@ def unmount(inside: AgentLink, directory: str) -> None:
     if mounted(inside, directory) is None:
         return
     try:
-        inside.call("reset")
+        inside.calls.reset()
         for _ in range(20):
             if mounted(inside, directory) is None:
                 return
-            done = inside.call("run", ["umount", directory], timeout=30.0)
+            done = inside.calls_with(timeout=30.0).run(["umount", directory])
             if done["status"] != 0:
-                inside.call("sleep", 0.1)
+                inside.calls.sleep(0.1)
     except CallHung as error:
         raise InfrastructureError(f"unmounting {directory} hangs in the guest: {error}") from error
     said = done["stderr"].decode(errors="replace").strip()

@@ -50,7 +50,7 @@ M = TypeVar("M", bound=AnyMachine[Any])
 
 def tell(link: AgentLink, step_ns: int) -> tuple[int, int]:
     """The clocks of the agent's machine, for `guests.agent.clock`."""
-    day, monotonic = link.call("clock", step_ns)
+    day, monotonic = link.calls.clock(step_ns)
     return day, monotonic
 
 
@@ -123,7 +123,7 @@ class GuestDeployment(Generic[M]):
         prepare = partial(contain, [os.fsencode(path) for path in writable]) if contained else None
         channel = self._outside_channel = LocalChannel(stderr=self.base / "outside-agent.log", prepare=prepare)
         link = AgentLink(channel)
-        link.call("getpid")
+        link.calls.getpid()
         self.launcher = ("nsenter", f"--mount=/proc/{channel.pid}/ns/mnt", "--") if contained else ()
         return link, channel.pid
 
@@ -131,10 +131,10 @@ class GuestDeployment(Generic[M]):
         """An agent in the guest, which has nothing mounted yet."""
         self.inside = AgentLink(self.machine.agent_channel())
         self.control = self.inside
-        self.inside.call("rmtree", self.control_root)
-        self.inside.call("mkdir", self.control_root)
-        self.kernel = self.inside.call("uname")[2]
-        self.traced = self.inside.call("trace_begin")
+        self.inside.calls.rmtree(self.control_root)
+        self.inside.calls.mkdir(self.control_root)
+        self.kernel = self.inside.calls.uname()[2]
+        self.traced = self.inside.calls.trace_begin()
         self._mounted.clear()
         self._clock = GuestClock(partial(tell, self.inside))
         self._clock_set = self._clock.set()
@@ -222,7 +222,7 @@ class GuestDeployment(Generic[M]):
         if not self.machine.alive():
             return self.machine.why_dead()
         try:
-            self.inside.call("getpid", timeout=self.answer_limit)
+            self.inside.calls_with(timeout=self.answer_limit).getpid()
         except LinkLost as e:
             return f"the guest no longer answers: {e}"
         except Exception as e:  # noqa: BLE001 - whatever it is, the guest does not serve
@@ -276,7 +276,7 @@ class GuestDeployment(Generic[M]):
                 "it is started anew; find who did",
             )
         try:
-            self._holder().call("getpid", timeout=self.answer_limit)
+            self._holder().calls_with(timeout=self.answer_limit).getpid()
         except Exception as error:  # noqa: BLE001 - whatever it is, it makes no calls any more
             return GroundLost(f"the agent outside does not answer: {error}", "it is started anew")
         return None
@@ -294,8 +294,8 @@ class GuestDeployment(Generic[M]):
             return None
         path = f"{self.control_root}/.ground"
         try:
-            self.control.call("write_text", path, "", timeout=self.answer_limit)
-            self.control.call("unlink", path, timeout=self.answer_limit)
+            self.control.calls_with(timeout=self.answer_limit).write_text(path, "")
+            self.control.calls_with(timeout=self.answer_limit).unlink(path)
             return self._clock_lost()
         except OSError as error:
             if error.errno in _BROKEN:

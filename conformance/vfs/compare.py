@@ -19,6 +19,8 @@ different (inode numbers). rescaled: equal after conversion to bytes, within one
 outside meanwhile. informational: shown, never judged."""
 
 
+Entry = tuple[str, int, int, int]
+"""Name, inode, type and device of an entry of a directory."""
 Inode = tuple[int, int]
 """st_dev and st_ino: what tells one file from another."""
 
@@ -168,8 +170,8 @@ class Comparer:
             fields.append(Field(name, value, seen, rule.kind, equal, tolerated))
         return Comparison("statvfs", path, tuple(fields))
 
-    def entries(self, path: str, inside: Iterable[list[Any]], outside: Iterable[list[Any]]) -> Comparison:
-        """Compare directories as [name, inode, type, device] lists: same names, same types, inode identity."""
+    def entries(self, path: str, inside: Iterable[Entry], outside: Iterable[Entry]) -> Comparison:
+        """Compare directories as (name, inode, type, device) of each entry: same names, same types, inode identity."""
         ours = {name: rest for name, *rest in inside}
         theirs = {name: rest for name, *rest in outside if not self.hides(name)}
         type_rule = self._rule("type")

@@ -45,7 +45,7 @@ class Further:
         for place, share in self._open:
             if place.in_second_machine and place.deployment.traced:
                 with contextlib.suppress(InfrastructureError, OSError):
-                    seen = seen.and_then(parse(share.inside.agent.call("trace_end")))
+                    seen = seen.and_then(parse(share.inside.agent.calls.trace_end()))
         return seen
 
     def ground_lost(self) -> GroundLost | None:
@@ -69,8 +69,8 @@ class Further:
             try:
                 for link in (share.inside.agent, share.outside.agent):
                     link.reap()
-                    link.call("reset")
-                share.outside.agent.call("drop_root", share.outside.root, timeout=20.0)
+                    link.calls.reset()
+                share.outside.agent.calls_with(timeout=20.0).drop_root(share.outside.root)
                 if hung:
                     raise InfrastructureError("a call hung")
             except (OSError, InfrastructureError):
@@ -88,15 +88,15 @@ class Further:
         if place.in_second_machine:
             self.machines[place.label] = d.environment()
         if process == "main":
-            d.outside.call("fresh_root", outside_root)
-            d.inside.call("setroot", inside_root)
+            d.outside.calls.fresh_root(outside_root)
+            d.inside.calls.setroot(inside_root)
             if d.traced:
-                d.inside.call("trace_begin")
+                d.inside.calls.trace_begin()
         else:
-            d.inside.call("@spawn", proc=process, root=inside_root)
-            d.outside.call("@spawn", proc=process, root=outside_root)
+            d.inside.spawn(process, root=inside_root)
+            d.outside.spawn(process, root=outside_root)
             if not keep:
-                d.outside.call("fresh_root", outside_root, proc=process)
+                d.outside.calls_with(proc=process).fresh_root(outside_root)
         mounted = Mounted(
             Vantage("inside", d.inside, inside_root, process=process),
             Vantage("outside", d.outside, outside_root, process=process),

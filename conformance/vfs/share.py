@@ -111,21 +111,20 @@ class Share:
 
     def content(self, path: str) -> Look[tuple[int, str]]:
         """The file's bytes: (size, sha256)."""
-        inside = self.inside.quietly("hash_file", path)
-        outside = inside if self._one_sided else self.outside.quietly("hash_file", path)
-        ours, theirs = ((size, digest) for size, digest in (inside, outside))
-        return Look(ours, theirs, lambda _: self._judge_content(path, inside, outside))
+        inside = self.inside.quietly.hash_file(path)
+        outside = inside if self._one_sided else self.outside.quietly.hash_file(path)
+        return Look(inside, outside, lambda _: self._judge_content(path, inside, outside))
 
     def directory(self, path: str = ".") -> Look[list[str]]:
         """The names in a directory, sorted; compared with file types and inode identities."""
-        inside = self.inside.quietly("entries", path)
-        outside = inside if self._one_sided else self.outside.quietly("entries", path)
+        inside = self.inside.quietly.entries(path)
+        outside = inside if self._one_sided else self.outside.quietly.entries(path)
         ours, theirs = ([name for name, *_ in side] for side in (inside, outside))
         return Look(ours, theirs, lambda _: self._comparer.entries(path, inside, outside))
 
     def link(self, path: str) -> Look[str]:
         """A symbolic link's text."""
-        inside = str(self.inside.quietly("readlink", path))
+        inside = str(self.inside.quietly.readlink(path))
         outside = inside if self._one_sided else self._link_outside(path)
         both = {"target": inside}, {"target": outside}
         return Look(inside, outside, lambda _: self._comparer.values("link", path, *both, "target"))
@@ -139,9 +138,9 @@ class Share:
     def statvfs(self, path: str = ".") -> Look[Stat]:
         """statvfs; compared in bytes, and within what the host's disk moved meanwhile."""
         host = self.inside if self.alone else self.outside
-        before = host.quietly("statvfs", path)
-        inside = self.inside.quietly("statvfs", path)
-        after = host.quietly("statvfs", path)
+        before = host.quietly.statvfs(path)
+        inside = self.inside.quietly.statvfs(path)
+        after = host.quietly.statvfs(path)
         return Look(
             inside,
             before,
@@ -171,7 +170,7 @@ class Share:
             raise look.missing
         return look.inside
 
-    def _judge_content(self, path: str, inside: list[Any], outside: list[Any]) -> Comparison:
+    def _judge_content(self, path: str, inside: tuple[int, str], outside: tuple[int, str]) -> Comparison:
         ours, theirs = ({"size": size, "sha256": digest} for size, digest in (inside, outside))
         if inside != outside:
             at, here, there = self._first_difference(path)
@@ -182,7 +181,7 @@ class Share:
 
     def _first_difference(self, path: str) -> tuple[int, bytes, bytes]:
         """Where the two sides differ first, and their bytes there; none where one file begins the other."""
-        ours, theirs = (side.quietly("slurp", path, _LOOKED_AT) for side in (self.inside, self.outside))
+        ours, theirs = (side.quietly.slurp(path, _LOOKED_AT) for side in (self.inside, self.outside))
         at = first_difference(ours, theirs)
         return at, ours[at : at + _DIFFERENT], theirs[at : at + _DIFFERENT]
 
@@ -191,7 +190,7 @@ class Share:
         judged()
         found = []
         for vantage in (self.inside,) if self.alone else (self.inside, self.outside):
-            seen = vantage.quietly("look", [path])[0]
+            seen = vantage.quietly.look([path])[0]
             if seen != errno.ENOENT:
                 how = errno_name(seen) if isinstance(seen, int) else "success"
                 values = {"path": path, "vantage": vantage.name, "call": "lstat", "seen": how, "expected": "ENOENT"}
@@ -259,7 +258,7 @@ class Share:
         """Compare after every call from now on, or not."""
         self._comparing = on
         if self.inside.process == "main" and not self._one_sided:
-            self.inside.look = ("marked" if self.mounted.traced else "plain") if on else ""
+            self.inside.looks = ("marked" if self.mounted.traced else "plain") if on else ""
 
     def settle(self) -> None:
         """Report each field in which the comparisons after calls found a difference; once, however often it was seen.
@@ -329,14 +328,14 @@ class Share:
         if already and all(path in already for path in paths):
             inside = [already[path] for path in paths]
         else:
-            inside = self.inside.quietly("look", paths, kind, mark=self.mounted.traced)
+            inside = self.inside.quietly.look(paths, kind, mark=self.mounted.traced)
         if self._one_sided:
             return inside, inside
-        outside = self.outside.quietly("look", paths, kind)
+        outside = self.outside.quietly.look(paths, kind)
         if any(_atime(ours) != _atime(theirs) for ours, theirs in zip(inside, outside, strict=True)):
             # Another program of the host may have read a directory of ours between the two looks: look once more.
-            inside = self.inside.quietly("look", paths, kind, mark=self.mounted.traced)
-            outside = self.outside.quietly("look", paths, kind)
+            inside = self.inside.quietly.look(paths, kind, mark=self.mounted.traced)
+            outside = self.outside.quietly.look(paths, kind)
         return inside, outside
 
     def _judge(self, path: str, inside: Any, outside: Any, kind: str, tolerated: Tolerated) -> Comparison:
@@ -374,15 +373,15 @@ class Share:
 
     def _link_outside(self, path: str) -> str:
         try:
-            return str(self.outside.quietly("readlink", path))
+            return str(self.outside.quietly.readlink(path))
         except OSError as e:
             if self._comparer.judges("target"):
                 raise
             return errno_name(e.errno or 0)
 
     def _xattrs(self, vantage: Vantage, path: str, prefix: str) -> dict[str, bytes]:
-        names = vantage.quietly("listxattr", path, follow_symlinks=False)
-        return {n: vantage.quietly("getxattr", path, n, follow_symlinks=False) for n in names if n.startswith(prefix)}
+        names = vantage.quietly.listxattr(path, follow_symlinks=False)
+        return {n: vantage.quietly.getxattr(path, n, follow_symlinks=False) for n in names if n.startswith(prefix)}
 
     def _spell(self, number: int) -> str:
         if not 0 < number <= len(self.calls):

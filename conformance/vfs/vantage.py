@@ -1,7 +1,7 @@
 """A vantage: a place from which system calls are made (inside, outside, control). All three have one API.
 
 The API is the agent's table of ops: `inside.chmod("fred", 0o640)` performs the op `chmod` of
-`guests/agent/payload/` there and returns its value or raises OSError. Nothing is declared a second time here.
+`guests/agent/payload/` there and returns its value or raises OSError. Its types are generated from the declarations.
 """
 
 from __future__ import annotations
@@ -9,11 +9,15 @@ from __future__ import annotations
 import errno as errno_names
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from conformance.checks import judged, report
 from conformance.errors import Finding, Severity, SuiteError, Undrivable
+from conformance.vfs.calls import Refusals, Starts
 from guests.agent.link import AgentBug, AgentLink, CallError, CallHung, WorkerDied
+from guests.agent.ops import Ops
+
+T = TypeVar("T")
 
 READ_ONLY_TYPES = (int, str, bytes, bool, float, type(None))
 _ALIASED = {errno_names.EOPNOTSUPP: "EOPNOTSUPP", errno_names.EAGAIN: "EAGAIN", errno_names.EDEADLK: "EDEADLK"}
@@ -58,7 +62,7 @@ def _name_of(entry: str | list[Any]) -> str:
     return entry if isinstance(entry, str) else str(entry[0])
 
 
-class Pending:
+class Pending(Generic[T]):
     """A call that was started and not yet waited for (a blocking lock, a fifo)."""
 
     def __init__(self, vantage: Vantage, number: int, record: CallRecord, timeout: float) -> None:
@@ -68,16 +72,18 @@ class Pending:
         """Whether the call has returned, or does so within so many seconds."""
         return self._vantage.agent.ready(self._number, within)
 
-    def result(self) -> Any:
+    def result(self) -> T:
         """The call's value; raises OSError as the call itself would have."""
-        return self._vantage.finish(self._number, self._record, self._timeout)
+        value: T = self._vantage.finish(self._number, self._record, self._timeout)
+        return value
 
 
-class Vantage:
+class Vantage(Ops):
     """System calls by name from one process at one place.
 
     `name` is inside, outside or control; `root` the directory relative names are taken below.
-    Any attribute that is not declared here is an op of the agent.
+    Its methods are the agent's ops, and what is declared here: `start` has the ops as calls that may block, `quietly`
+    as calls that are the suite's own.
     """
 
     def __init__(
@@ -93,26 +99,17 @@ class Vantage:
         self.observer = observer
         self.only_uid: int | None = None
         """The one user whom the mount serves (mount option access=UID), or as whom it serves all (access=any)."""
-        self.look = ""
+        self.looks = ""
         """How the agent is to look at what a call changed, in the same round trip: see `AgentLink.send`."""
         self.marked = False
         """Whether the case's trace names the calls of this vantage."""
         self.hides: Callable[[str], bool] = lambda _: False
         """Names that listings leave out: what a security model of the target keeps beside the guest's files."""
 
-    def __getattr__(self, op: str) -> Callable[..., Any]:
-        if op.startswith("_"):
-            raise AttributeError(op)
-
-        def call(*args: Any, **kw: Any) -> Any:
-            return self.perform(op, *args, **kw)
-
-        return call
-
     def perform(self, op: str, *args: Any, **kw: Any) -> Any:
         """Make the call `op`. Raises OSError (the call's errno), Finding (hung, killed), SuiteError."""
         record = CallRecord(self.name, self.process, op, args, kw)
-        number = self.agent.send(op, args, kw, self.process, self.timeout, look=self.look, marked=self.marked)
+        number = self.agent.send(op, args, kw, self.process, self.timeout, look=self.looks, marked=self.marked)
         return self.finish(number, record, self.timeout)
 
     def finish(self, number: int, record: CallRecord, timeout: float) -> Any:
@@ -141,30 +138,19 @@ class Vantage:
             if self.observer is not None:
                 self.observer(self, record)
 
-    def quietly(self, op: str, *args: Any, **kw: Any) -> Any:
-        """A call that is the suite's own (set-up, comparison), not the case's: no observer sees it.
+    @property
+    def quietly(self) -> Ops:
+        """Calls that are the suite's own (set-up, comparison), not the case's: no observer sees them.
 
-        Raises OSError (the call's errno); Finding where it hangs or is killed, except outside, where that is no fault
-        of the target's.
+        They raise OSError (the call's errno); Finding where they hang or are killed, except outside, where that is no
+        fault of the target's.
         """
-        record = CallRecord(self.name, self.process, op, args, kw)
-        try:
-            return self.agent.call(op, *args, proc=self.process, timeout=self.timeout, **kw)
-        except CallError as e:
-            e.about = {**self._about(record), "spelled": self._spell(record)}
-            raise
-        except (CallHung, WorkerDied) as e:
-            if self.name != "inside":
-                raise
-            code, how = ("hung", "hung: ") if isinstance(e, CallHung) else ("killed", "")
-            text = f"the suite's own {self._spell(record)} {how}{e}"
-            raise Finding(text, code, {**self._about(record), "seen": e}) from e
+        return _Quietly(self)
 
-    def start(self, op: str, *args: Any, **kw: Any) -> Pending:
-        """Begin a call that may block; wait for it with the Pending that is returned."""
-        record = CallRecord(self.name, self.process, op, args, kw)
-        number = self.agent.send(op, args, kw, self.process, self.timeout, marked=self.marked)
-        return Pending(self, number, record, self.timeout)
+    @property
+    def start(self) -> Starts:
+        """Calls that may block: each is begun, and the Pending that is returned waits for it."""
+        return _Started(self)
 
     def spawn(
         self,
@@ -180,16 +166,16 @@ class Vantage:
         spec: dict[str, Any] = {"root": self.root, "umask": umask}
         if uid is not None:
             spec |= {"uid": uid, "gid": uid if gid is None else gid, "groups": list(groups)}
-        self.agent.call("@spawn", proc=process, **spec)
+        self.agent.spawn(process, **spec)
         spawned = Vantage(self.name, self.agent, self.root, self.observer, process, self.timeout)
         spawned.hides, spawned.marked = self.hides, self.marked
         return spawned
 
     def kill(self) -> None:
         """End this vantage's process with SIGKILL (descriptors and locks go with it)."""
-        self.agent.call("@kill", proc=self.process)
+        self.agent.kill(self.process)
 
-    def refuses(self, *allowed: int, because: str = "", another: Severity | None = None) -> _Refused:
+    def refuses(self, *allowed: int, because: str = "", another: Severity | None = None) -> Refusals:
         """`v.refuses(ENOENT).open("x")`: the call must fail with one of `allowed`.
 
         Another end of the call is a finding, and the case goes on. Returns the errno that was seen, 0 where the call
@@ -213,27 +199,62 @@ class Vantage:
         return f"{self.name}: {record.op}({', '.join(args)})"
 
 
-class _Refused:
-    """The proxy that `Vantage.refuses` returns."""
+class _Quietly(Ops):
+    """What `Vantage.quietly` returns."""
+
+    def __init__(self, vantage: Vantage) -> None:
+        self._vantage = vantage
+
+    def perform(self, op: str, *args: Any, **kw: Any) -> Any:
+        """See Vantage.quietly."""
+        vantage = self._vantage
+        record = CallRecord(vantage.name, vantage.process, op, args, kw)
+        try:
+            return vantage.agent.calls_with(vantage.process, vantage.timeout).perform(op, *args, **kw)
+        except CallError as e:
+            e.about = {**vantage._about(record), "spelled": vantage._spell(record)}
+            raise
+        except (CallHung, WorkerDied) as e:
+            if vantage.name != "inside":
+                raise
+            code, how = ("hung", "hung: ") if isinstance(e, CallHung) else ("killed", "")
+            text = f"the suite's own {vantage._spell(record)} {how}{e}"
+            raise Finding(text, code, {**vantage._about(record), "seen": e}) from e
+
+
+class _Started(Starts):
+    """What `Vantage.start` returns."""
+
+    def __init__(self, vantage: Vantage) -> None:
+        self._vantage = vantage
+
+    def perform(self, op: str, *args: Any, **kw: Any) -> Pending[Any]:
+        """See Vantage.start."""
+        vantage = self._vantage
+        record = CallRecord(vantage.name, vantage.process, op, args, kw)
+        number = vantage.agent.send(op, args, kw, vantage.process, vantage.timeout, marked=vantage.marked)
+        return Pending(vantage, number, record, vantage.timeout)
+
+
+class _Refused(Refusals):
+    """What `Vantage.refuses` returns."""
 
     def __init__(self, vantage: Vantage, allowed: tuple[int, ...], because: str, another: Severity | None) -> None:
         self._vantage, self._allowed, self._because, self._another = vantage, allowed, because, another
 
-    def __getattr__(self, op: str) -> Callable[..., int]:
-        def call(*args: Any, **kw: Any) -> int:
-            seen, shown = 0, ""
-            judged()
-            try:
-                value = self._vantage.perform(op, *args, **kw)
-                shown = f"succeeded with {value!r:.80}"
-            except OSError as e:
-                seen = e.errno or 0
-                shown = f"failed with {errno_name(seen)}"
-            if seen not in self._allowed:
-                self._report(CallRecord(self._vantage.name, self._vantage.process, op, args, kw), seen, shown)
-            return seen
-
-        return call
+    def perform(self, op: str, *args: Any, **kw: Any) -> int:
+        """See Vantage.refuses."""
+        seen, shown = 0, ""
+        judged()
+        try:
+            value = self._vantage.perform(op, *args, **kw)
+            shown = f"succeeded with {value!r:.80}"
+        except OSError as e:
+            seen = e.errno or 0
+            shown = f"failed with {errno_name(seen)}"
+        if seen not in self._allowed:
+            self._report(CallRecord(self._vantage.name, self._vantage.process, op, args, kw), seen, shown)
+        return seen
 
     def _report(self, record: CallRecord, seen: int, shown: str) -> None:
         wanted = " or ".join(errno_name(e) for e in self._allowed)

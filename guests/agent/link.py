@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from guests.access.shell import LineChannel
+from guests.agent.by_name import returns
 from guests.agent.clock import WrongClock
-from guests.agent.ops import returns
+from guests.agent.ops import Ops
 from guests.agent.packing import agent_file
 from guests.agent.wire import as_declared, decode, encode, errno_number
 from guests.errors import InfrastructureError
@@ -106,7 +107,6 @@ class AgentLink:
         """
         self._next += 1
         self._sent[self._next] = op, time.monotonic()
-        self.spawned = self.spawned or op == "@spawn"
         request: dict[str, Any] = {
             "id": self._next,
             "proc": proc,
@@ -179,19 +179,44 @@ class AgentLink:
             raise AgentBug(f"the agent ended: {reply['crash']}")
         self._replies[reply["id"]] = reply
 
-    def call(self, op: str, *args: Any, proc: str = "main", timeout: float = 30.0, **kw: Any) -> Any:
-        """One call; its value. Raises as `receive` does."""
-        return self.receive(self.send(op, args, kw, proc, timeout), timeout).value
+    @property
+    def calls(self) -> Ops:
+        """Calls of the main process."""
+        return self.calls_with()
+
+    def calls_with(self, proc: str = "main", timeout: float = 30.0) -> Ops:
+        """Calls of a process, each bounded by `timeout` seconds. They raise as `receive` does."""
+        return Calls(self, proc, timeout)
+
+    def spawn(self, proc: str, **spec: Any) -> None:
+        """Let there be a further process of that name; `spec`: its root, umask, uid, gid and groups."""
+        self.spawned = True
+        self.calls_with(proc).perform("@spawn", **spec)
+
+    def kill(self, proc: str) -> None:
+        """End a further process with SIGKILL."""
+        self.calls_with(proc).perform("@kill")
 
     def reap(self) -> None:
         """End every process but the main one."""
         if self.spawned:
-            self.call("@reap")
+            self.calls.perform("@reap")
             self.spawned = False
 
     def close(self) -> None:
         """End the agent."""
         self._channel.close()
+
+
+class Calls(Ops):
+    """Calls of one process of an agent."""
+
+    def __init__(self, link: AgentLink, proc: str, timeout: float) -> None:
+        self._link, self._proc, self._timeout = link, proc, timeout
+
+    def perform(self, op: str, *args: Any, **kw: Any) -> Any:
+        """See ByName. Raises as `AgentLink.receive`."""
+        return self._link.receive(self._link.send(op, args, kw, self._proc, self._timeout), self._timeout).value
 
 
 def _judge(op: str, reply: dict[str, Any], timeout: float) -> Reply:

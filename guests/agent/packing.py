@@ -18,6 +18,8 @@ from guests.host.paths import runtime_dir
 
 PACKAGE = "guests.agent.payload"
 PAYLOAD = Path(__file__).with_name("payload")
+TYPES = "values"
+"""The module that is no part of the file: only what is for the type checker imports it."""
 
 
 def agent_file() -> Path:
@@ -51,7 +53,8 @@ def ordered_modules() -> list[str]:
             order.append(name)
 
     for path in sorted(PAYLOAD.glob("[!_]*.py")):
-        add(path.stem)
+        if path.stem != TYPES:
+            add(path.stem)
     return [*order, "__main__"]
 
 

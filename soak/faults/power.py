@@ -75,7 +75,7 @@ class PowerCut:
         for file, content in sorted(kept.items()):
             digest = None if content is None else hashlib.sha256(content).hexdigest()
             try:
-                there = self._scene.deployment.inside.call("hash_file", f"{inside}/{file}")[1]
+                there = self._scene.deployment.inside.calls.hash_file(f"{inside}/{file}")[1]
             except OSError:
                 there = None
             for place, seen in (("outside", seen_outside(outside / file)), ("inside", there)):
@@ -93,8 +93,8 @@ class PowerCut:
         if self._program is not None and self._scene is not None:
             # killed with the guest, or still there when the run was interrupted before the cut
             with contextlib.suppress(*_GONE, OSError):
-                self._scene.deployment.inside.call(
-                    "rmtree", f"{self._scene.deployment.inside_root}/{self._scene.directory('power-cut')}"
+                self._scene.deployment.inside.calls.rmtree(
+                    f"{self._scene.deployment.inside_root}/{self._scene.directory('power-cut')}"
                 )
             self._program = None
 

@@ -50,21 +50,21 @@ class Full:
         """Whether the guest gets ENOSPC."""
         assert self._scene is not None
         name = self._scene.directory("no-room")
-        inside, call = f"{self._scene.deployment.inside_root}/{name}", self._scene.deployment.inside.call
+        inside, calls = f"{self._scene.deployment.inside_root}/{name}", self._scene.deployment.inside.calls
         try:
-            fd = call("open", inside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            fd = calls.open(inside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             try:
-                call("write", fd, b"\xa5" * (1 << 20))
-                call("fsync", fd)
+                calls.write(fd, b"\xa5" * (1 << 20))
+                calls.fsync(fd)
             finally:
-                call("close", fd)
+                calls.close(fd)
         except CallError as e:
             if e.errno in (errno.ENOSPC, errno.EDQUOT):
                 return {"found": "the guest got ENOSPC"}
             return {"failed": f"a full file system gives {errno.errorcode.get(e.errno or 0)}, not ENOSPC"}
         finally:
             with contextlib.suppress(CallError):
-                call("unlink", inside)
+                calls.unlink(inside)
         if room(self._scene.outside) < 1 << 20:
             return {"failed": "a write of 1 MiB and its fsync succeeded on a full file system"}
         return {"found": "a workload freed space at that moment: not judged"}
@@ -134,35 +134,35 @@ class Remount:
         if self._scene.at_rest():
             waited = time.monotonic() - self._begun
             name = self._scene.directory("remount")
-            path, call = f"{self._scene.deployment.inside_root}/{name}", self._scene.deployment.inside.call
+            path, calls = f"{self._scene.deployment.inside_root}/{name}", self._scene.deployment.inside.calls
             content = os.urandom(1 << 16)
             with contextlib.suppress(CallError):
-                call("unlink", path)
-            call("create", path, content)
+                calls.unlink(path)
+            calls.create(path, content)
             try:
                 line = self._scene.remount()
             except InfrastructureError as e:
                 # the state of the mount is unknown: a fresh guest is the only safe undo
                 raise LinkLost(f"the share could not be unmounted and mounted again: {e}{self._holders()}") from e
             self._scene.forget_descriptors()
-            if call("slurp", path) != content:
+            if calls.slurp(path) != content:
                 return {"failed": "a file written before the remount reads differently after it", "waited": waited}
-            call("unlink", path)
+            calls.unlink(path)
             return {"line": line, "found": "the data written before is there after it", "waited": waited}
         return {"skipped": "the workloads did not pause"} if now > self._begun + PATIENCE else None
 
     def _holders(self) -> str:
         """The processes in the guest that have files of the share open, for the record."""
         assert self._scene is not None
-        root, call = self._scene.deployment.inside_root, self._scene.deployment.inside.call
-        done = call("run", ["sh", "-c", HOLDERS, "sh", root], timeout=60.0)
+        root, inside = self._scene.deployment.inside_root, self._scene.deployment.inside
+        done = inside.calls_with(timeout=60.0).run(["sh", "-c", HOLDERS, "sh", root])
         lines = done["stdout"].decode(errors="replace").splitlines()
         found = [line[line.index("/proc/") :] for line in lines if f" {root}/" in f"{line}/" and "/proc/" in line]
         who = {}
         for process in {line.split("/")[2] for line in found}:
             with contextlib.suppress(CallError):
                 who[process] = (
-                    call("slurp", f"/proc/{process}/cmdline").replace(b"\0", b" ").decode(errors="replace")[:80]
+                    inside.calls.slurp(f"/proc/{process}/cmdline").replace(b"\0", b" ").decode(errors="replace")[:80]
                 )
         said = [f"{line} ({who.get(line.split('/')[2], 'gone')})" for line in found]
         return "; held by " + "; ".join(said[:8]) if said else "; no process of the guest has a file of it open"

@@ -26,7 +26,7 @@ class Alone(LocalDeployment):
 
     def start(self) -> None:
         super().start()
-        self.inside.call("getpid")  # it has entered the other's mount namespace, which ends now
+        self.inside.calls.getpid()  # it has entered the other's mount namespace, which ends now
         self.outside.close()
         self._links.remove(self.outside)
         self.outside = Nowhere(WHY)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from conformance.errors import SuiteError
-from conformance.vfs.compare import RULES, Comparer, Rule
+from conformance.vfs.compare import RULES, Comparer, Entry, Rule
 
 STAT = {
     "st_mode": 0o100644,
@@ -163,31 +163,31 @@ class TestStatvfs:
         assert not self.compare({field: STATVFS[field] + 1})
 
 
-HOST: list[list[Any]] = [["a", 1, 0o100000, 1], ["b", 2, 0o040000, 1]]
+HOST: list[Entry] = [("a", 1, 0o100000, 1), ("b", 2, 0o040000, 1)]
 
 
 class TestEntries:
     """Directories: names, types, inode identities."""
 
     def test_equal_with_other_numbers(self) -> None:
-        assert Comparer().entries("d", [["a", 11, 0o100000, 9], ["b", 12, 0o040000, 9]], HOST).ok
+        assert Comparer().entries("d", [("a", 11, 0o100000, 9), ("b", 12, 0o040000, 9)], HOST).ok
 
     @pytest.mark.parametrize(
         "inside",
         [
-            [["a", 11, 0o100000, 9]],
-            [["a", 11, 0o100000, 9], ["b", 12, 0o040000, 9], ["c", 13, 0o100000, 9]],
-            [["a", 11, 0o100000, 9], ["b", 12, 0o100000, 9]],
-            [["a", 11, 0o100000, 9], ["b", 11, 0o040000, 9]],
+            [("a", 11, 0o100000, 9)],
+            [("a", 11, 0o100000, 9), ("b", 12, 0o040000, 9), ("c", 13, 0o100000, 9)],
+            [("a", 11, 0o100000, 9), ("b", 12, 0o100000, 9)],
+            [("a", 11, 0o100000, 9), ("b", 11, 0o040000, 9)],
         ],
         ids=["missing", "extra", "type", "same-inode"],
     )
-    def test_differences(self, inside: list[list[Any]]) -> None:
+    def test_differences(self, inside: list[Entry]) -> None:
         assert not Comparer().entries("d", inside, HOST).ok
 
     def test_what_the_server_keeps_for_itself_is_left_out(self) -> None:
-        host = [*HOST, [".virtfs_metadata", 3, 0o040000, 1]]
-        inside = [["a", 11, 0o100000, 9], ["b", 12, 0o040000, 9]]
+        host: list[Entry] = [*HOST, (".virtfs_metadata", 3, 0o040000, 1)]
+        inside: list[Entry] = [("a", 11, 0o100000, 9), ("b", 12, 0o040000, 9)]
         assert not Comparer().entries("d", inside, host).ok
         assert Comparer(hidden=lambda name: name.startswith(".virtfs_")).entries("d", inside, host).ok
 

@@ -393,7 +393,10 @@ def test_a_file_that_is_gone_on_both_sides_is_a_finding(runner: Runner) -> None:
 
 @needs_root
 def test_a_case_that_judges_nothing_is_an_error_and_no_pass(runner: Runner) -> None:
-    judged = runner.run(CASES["STAT-009"], "", parse(""), lambda share: share.inside.stat("."))[0]
+    def body(share: Share) -> None:
+        share.inside.stat(".")
+
+    judged = runner.run(CASES["STAT-009"], "", parse(""), body)[0]
     assert judged.verdict == "error" and "has judged nothing" in judged.reason, judged.reason
 
 

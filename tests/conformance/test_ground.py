@@ -404,9 +404,9 @@ def test_a_damaged_image_is_an_error_not_26_failures_and_is_built_anew(
 
     def needs_what_is_gone(share: Share) -> None:
         os.truncate(root, 30_000_000)
-        share.inside.agent.call("write_text", "/proc/sys/vm/drop_caches", "3")
+        share.inside.agent.calls.write_text("/proc/sys/vm/drop_caches", "3")
         for name in ("/usr/bin/perl", "/usr/bin/python3.11", "/usr/sbin/sshd", "/usr/bin/ssh", "/bin/bash"):
-            share.inside.agent.call("hash_file", name)
+            share.inside.agent.calls.hash_file(name)
 
     try:
         deployment.start()
@@ -448,7 +448,7 @@ def test_a_guest_whose_clock_went_wrong_is_started_anew(uml: tuple[Run, UmlDeplo
     deployment._clock_set = dataclasses.replace(
         deployment._clock_set, host=deployment._clock_set.host - 100, guest=deployment._clock_set.guest - 100
     )
-    deployment.inside.call("clock", 600_000_000)  # 0.6 s ahead, and it is set again in passing
+    deployment.inside.calls.clock(600_000_000)  # 0.6 s ahead, and it is set again in passing
     assert run(harmless).verdict == "pass"
     again = deployment._clock.read()
     assert abs(again.offset) - again.unsure <= MOST_OFFSET

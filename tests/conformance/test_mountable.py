@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -26,6 +27,7 @@ from conformance.sut.uml.tables import UmlTarget
 from conformance.vfs.deployment import MountFailed
 from conformance.vfs.mount_options import DEFAULT, MountOptions, parse
 from guests.agent.link import AgentLink, CallHung
+from guests.agent.ops import Ops
 from guests.images.recipe import load_recipe
 from guests.images.store import find_image
 from guests.machines.uml.kernel import find_kernel
@@ -109,14 +111,19 @@ def test_without_that_case_the_first_that_needs_the_mount_is_charged(runner: tup
 def test_a_mount_that_hangs_or_is_refused_is_told_from_one_that_the_kernel_does_not_know(
     monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
-    class Link(AgentLink):
+    class Link(Ops):
         """A guest whose mount ends so."""
 
         log = ""
 
-        def __init__(self) -> None: ...
+        @property
+        def calls(self) -> Ops:
+            return self
 
-        def call(self, op: str, *args: object, **named: object) -> object:
+        def calls_with(self, proc: str = "main", timeout: float = 30.0) -> Ops:
+            return self
+
+        def perform(self, op: str, *args: Any, **named: Any) -> Any:
             if op == "write_text":
                 self.log += f"{args[1]}\n9pnet: unknown before\n{args[1]}\n"
             if op == "run" and args[0] == ["dmesg"]:
@@ -130,7 +137,7 @@ def test_a_mount_that_hangs_or_is_refused_is_told_from_one_that_the_kernel_does_
         after = ""
 
     link = Link()
-    mount = partial(guest_mount.mount_9p, link, "/mnt", DEFAULT, "share0", "trans=virtio")
+    mount = partial(guest_mount.mount_9p, cast(AgentLink, link), "/mnt", DEFAULT, "share0", "trans=virtio")
     with pytest.raises(MountFailed, match="hung" if error else "Invalid argument"):
         mount()
     if error is None:

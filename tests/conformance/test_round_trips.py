@@ -27,7 +27,7 @@ class Counting(AgentLink):
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[Counting]:
     link = Counting()
-    link.call("begin_case", str(tmp_path))
+    link.calls.begin_case(str(tmp_path))
     link.asked.clear()
     yield link
     link.close()
@@ -68,7 +68,7 @@ def test_a_path_that_is_too_long_from_above_is_too_long(agent: Counting, tmp_pat
     made(agent, "mkdir", "d")
     path = "d/" + "./" * 2030 + "x"
     assert len(f"{tmp_path}/{path}") >= 4096 > len(path)
-    assert agent.call("look", [path]) == [36]  # ENAMETOOLONG
+    assert agent.calls.look([path]) == [36]  # ENAMETOOLONG
 
 
 def test_the_root_is_held_during_a_case_and_no_longer(agent: Counting, tmp_path: Path) -> None:
@@ -76,21 +76,21 @@ def test_the_root_is_held_during_a_case_and_no_longer(agent: Counting, tmp_path:
         found = False
         for number in range(3, 16):
             try:
-                found |= agent.call("readlink", f"/proc/self/fd/{number}") == str(tmp_path)
+                found |= agent.calls.readlink(f"/proc/self/fd/{number}") == str(tmp_path)
             except CallError:
                 continue
         return found
 
     assert held()
-    agent.call("end_case")
+    agent.calls.end_case()
     assert not held()
 
 
 def test_several_attempts_are_one_request_and_leave_no_descriptor(agent: Counting) -> None:
     made(agent, "create", "fred")
-    before = agent.call("listdir", "/proc/self/fd")
+    before = agent.calls.listdir("/proc/self/fd")
     agent.asked.clear()
-    calls = [["open", ["fred", 0]], ["open", ["nobody", 0]], ["rmdir", ["fred"]]]
-    assert agent.call("attempts", calls) == [0, 2, 20]
+    calls: list[tuple[str, list[object]]] = [("open", ["fred", 0]), ("open", ["nobody", 0]), ("rmdir", ["fred"])]
+    assert agent.calls.attempts(calls) == [0, 2, 20]
     assert agent.asked == ["attempts"]
-    assert agent.call("listdir", "/proc/self/fd") == before
+    assert agent.calls.listdir("/proc/self/fd") == before

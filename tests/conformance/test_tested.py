@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +16,8 @@ from conformance.evidence.models import Environment
 from conformance.run.tested import exported, job_url, program_of, programs
 from conformance.sut.load import files_of
 from conformance.sut.no_outside import Nowhere
+from guests.agent.link import AgentLink
+from guests.agent.ops import Ops
 
 
 @pytest.fixture
@@ -64,10 +66,14 @@ def test_what_only_launches_is_not_the_program() -> None:
     assert program_of([]) is None
 
 
-class Host:
+class Host(Ops):
     """An agent that answers as a host with ZFS does."""
 
-    def call(self, op: str, *arguments: Any) -> Any:
+    @property
+    def calls(self) -> Ops:
+        return self
+
+    def perform(self, op: str, *arguments: Any, **kw: Any) -> Any:
         if op == "slurp":
             return (
                 b"22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
@@ -79,7 +85,7 @@ class Host:
 
 
 def test_the_exported_file_system_is_told_with_the_properties_of_its_dataset() -> None:
-    found = exported(Host(), "/tank/a share/export")  # type: ignore[arg-type]
+    found = exported(cast(AgentLink, Host()), "/tank/a share/export")
     assert found is not None
     assert (found.type, found.source, found.mount_point) == ("zfs", "tank/share", "/tank/a share")
     assert found.options == "rw,nodev,noatime,xattr,posixacl"
@@ -89,7 +95,7 @@ def test_the_exported_file_system_is_told_with_the_properties_of_its_dataset() -
 def test_a_share_that_nobody_outside_sees_has_no_file_system_to_tell() -> None:
     nowhere = Nowhere("in the memory of the emulator")
     with pytest.raises(Undrivable):
-        nowhere.call("slurp", "/proc/self/mountinfo")
+        nowhere.calls.slurp("/proc/self/mountinfo")
     assert exported(nowhere, "/x") is None
 
 

@@ -21,7 +21,7 @@ def outside(tmp_path: Path) -> Iterator[Vantage]:
     for name in (".virtfs_metadata", "fred"):
         (tmp_path / name).touch()
     link = AgentLink(LocalChannel())
-    link.call("begin_case", str(tmp_path))
+    link.calls.begin_case(str(tmp_path))
     yield Vantage("outside", link, str(tmp_path))
     link.close()
 
@@ -57,7 +57,7 @@ class TestFindings:
 
     def test_one_of_the_suite_s_own_calls_too(self, outside: Vantage) -> None:
         with pytest.raises(OSError) as raised:
-            outside.quietly("hash_file", "none")
+            outside.quietly.hash_file("none")
         (found,) = findings_of(raised.value)
         assert str(found) == "outside: hash_file('none') failed with ENOENT" and found.values["call"] == "hash_file"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from guests.agent.link import AgentLink, LocalChannel, Refused
-from guests.agent.packing import PAYLOAD, agent_file, agent_source, module_tree, ordered_modules
+from guests.agent.packing import PAYLOAD, TYPES, agent_file, agent_source, module_tree, ordered_modules
 from guests.agent.payload.machine import CALLS, NUMBERS, architecture
 
 MODULES = ordered_modules()
@@ -35,7 +35,7 @@ def defined(name: str) -> Iterator[str]:
 
 
 def test_every_module_is_joined_after_those_that_it_imports() -> None:
-    assert {f"{name}.py" for name in MODULES} == {p.name for p in PAYLOAD.glob("*.py")} - {"__init__.py"}
+    assert {f"{name}.py" for name in MODULES} == {p.name for p in PAYLOAD.glob("*.py")} - {"__init__.py", f"{TYPES}.py"}
     text = agent_source().decode()
     assert "guests.agent.payload." not in text.split("\n", 1)[1]
     assert MODULES.index("declare") < MODULES.index("looking") < MODULES.index("loop") < MODULES.index("__main__")
@@ -116,6 +116,6 @@ def test_its_caller_raises_the_refusal(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("guests.agent.link.agent_file", lambda: elsewhere)
     link = AgentLink(LocalChannel())
     with pytest.raises(Refused) as refused:
-        link.call("getpid")
+        link.calls.getpid()
     link.close()
     assert "s390x" in str(refused.value) and "\n" not in str(refused.value)

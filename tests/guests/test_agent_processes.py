@@ -24,8 +24,8 @@ def agent() -> Iterator[AgentLink]:
 
 def hired(agent: AgentLink, root: Path, **spec: Any) -> int:
     """A process "second" of that specification; its process id."""
-    agent.call("@spawn", proc="second", root=str(root), **spec)
-    pid = agent.call("getpid", proc="second")
+    agent.spawn("second", root=str(root), **spec)
+    pid = agent.calls_with(proc="second").getpid()
     assert isinstance(pid, int)
     return pid
 
@@ -34,33 +34,33 @@ def test_a_process_is_had_again_and_is_as_new(agent: AgentLink, tmp_path: Path) 
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     first = hired(agent, tmp_path / "one", umask=0o077)
-    agent.call("create", "fred", b"content", proc="second")
-    agent.call("open", "fred", os.O_RDWR, proc="second")
-    agent.call("chdir", str(tmp_path), proc="second")
+    agent.calls_with(proc="second").create("fred", b"content")
+    agent.calls_with(proc="second").open("fred", os.O_RDWR)
+    agent.calls_with(proc="second").chdir(str(tmp_path))
     before = set(os.listdir(f"/proc/{first}/fd"))
     agent.reap()
     assert set(os.listdir(f"/proc/{first}/fd")) < before
     assert os.readlink(f"/proc/{first}/cwd") == "/"
 
     assert hired(agent, tmp_path / "two", umask=0o027) == first
-    agent.call("create", "fred", b"", 0o666, proc="second")
+    agent.calls_with(proc="second").create("fred", b"", 0o666)
     assert (tmp_path / "one/fred").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "two/fred").stat().st_mode & 0o777 == 0o640
 
 
 def test_a_lock_that_a_case_left_is_gone(agent: AgentLink, tmp_path: Path) -> None:
     hired(agent, tmp_path)
-    agent.call("create", "fred", proc="second")
-    fd = agent.call("open", "fred", os.O_RDWR, proc="second")
-    agent.call("flock", fd, 2 | 4, proc="second")  # LOCK_EX | LOCK_NB
+    agent.calls_with(proc="second").create("fred")
+    fd = agent.calls_with(proc="second").open("fred", os.O_RDWR)
+    agent.calls_with(proc="second").flock(fd, 2 | 4)  # LOCK_EX | LOCK_NB
     agent.reap()
-    mine = agent.call("open", str(tmp_path / "fred"), os.O_RDWR)
-    agent.call("flock", mine, 2 | 4)
+    mine = agent.calls.open(str(tmp_path / "fred"), os.O_RDWR)
+    agent.calls.flock(mine, 2 | 4)
 
 
 def test_a_process_whose_limits_were_lowered_is_not_had_again(agent: AgentLink, tmp_path: Path) -> None:
     first = hired(agent, tmp_path)
-    agent.call("setrlimit", resource.RLIMIT_FSIZE, 1000, proc="second")
+    agent.calls_with(proc="second").setrlimit(resource.RLIMIT_FSIZE, 1000)
     agent.reap()
     assert hired(agent, tmp_path) != first
     assert not Path(f"/proc/{first}").exists()
@@ -99,7 +99,7 @@ def test_no_process_outlives_the_agent(tmp_path: Path) -> None:
     link = AgentLink(LocalChannel())
     pids = [hired(link, tmp_path)]
     link.reap()
-    link.call("@spawn", proc="third", root=str(tmp_path), umask=0o022)
-    pids.append(link.call("getpid", proc="third"))
+    link.spawn("third", root=str(tmp_path), umask=0o022)
+    pids.append(link.calls_with(proc="third").getpid())
     link.close()
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))

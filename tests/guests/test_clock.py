@@ -161,7 +161,7 @@ def test_a_fast_guest_is_told_from_a_good_one_and_its_channel_is_closed() -> Non
 def test_the_agent_tells_its_clocks() -> None:
     link = AgentLink(LocalChannel())
     try:
-        day, monotonic = link.call("clock")
+        day, monotonic = link.calls.clock()
         assert abs(day / 1e9 - time.time()) < 60 and abs(monotonic / 1e9 - time.monotonic()) < 60
     finally:
         link.close()

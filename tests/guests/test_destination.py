@@ -57,7 +57,7 @@ def test_an_alias_leads_to_the_machine(tmp_path: Path) -> None:
         assert host.run(["printf", "%s", "two words"]).stdout == "two words"
         assert host.run("echo out; echo err >&2; exit 7").status == 7
         agent = AgentLink(host.start_agent())
-        assert agent.call("read_text", "/proc/self/comm").startswith("python")
+        assert agent.calls.read_text("/proc/self/comm").startswith("python")
         agent.close()
 
 
@@ -132,10 +132,10 @@ def test_a_connection_that_is_cut_is_seen(tmp_path: Path) -> None:
     server = SshServer(tmp_path)
     with reached(server) as host:
         agent = AgentLink(host.start_agent())
-        agent.call("getpid")
+        agent.calls.getpid()
         server.cut()
         with pytest.raises(InfrastructureError):
-            agent.call("getpid")
+            agent.calls.getpid()
         with pytest.raises(InfrastructureError):
             host.run(["true"])
         assert not host.alive

@@ -33,10 +33,10 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UmlMachine]:
 
 def test_the_agent_answers_over_the_console(machine: UmlMachine) -> None:
     agent = AgentLink(machine.agent_channel())
-    assert agent.call("uname")[2].startswith("6.12")
-    assert agent.call("trace_begin") is True, "the guest's 9p tracepoints are wanted"
-    agent.call("create", "/control/a", b"x" * 200_000)
-    assert agent.call("slurp", "/control/a") == b"x" * 200_000
+    assert agent.calls.uname()[2].startswith("6.12")
+    assert agent.calls.trace_begin() is True, "the guest's 9p tracepoints are wanted"
+    agent.calls.create("/control/a", b"x" * 200_000)
+    assert agent.calls.slurp("/control/a") == b"x" * 200_000
     agent.close()
 
 
@@ -70,7 +70,7 @@ def test_ssh_as_the_suite_promises_uploads_too(machine: UmlMachine, tmp_path: Pa
     machine.ssh().push(local, "/root/upload")
     assert machine.ssh().run("wc -c < /root/upload").stdout.strip() == "500000"
     agent = AgentLink(machine.agent_channel("ssh"))
-    assert agent.call("getpid") > 1
+    assert agent.calls.getpid() > 1
     agent.close()
 
 
@@ -92,7 +92,7 @@ def test_a_guest_that_ends_by_itself_is_reported_and_can_be_restored(tmp_path: P
     try:
         agent = AgentLink(machine.agent_channel())
         with pytest.raises(InfrastructureError):
-            agent.call("write_text", "/proc/sysrq-trigger", "c")
+            agent.calls.write_text("/proc/sysrq-trigger", "c")
         assert machine.panicked() or not machine.alive()
         assert "panic" in machine.why_dead()
         machine.restore()

@@ -93,17 +93,17 @@ def state(share: Share) -> dict[str, object]:
     Access times are left out: looking moves them.
     """
     outside = share.outside
-    names = outside.quietly("listdir", "d")
+    names = outside.quietly.listdir("d")
     kept: dict[str, object] = {"names in 'd'": names}
     for name in (*names, ""):
         path = f"d/{name}".rstrip("/")
         kept |= {
             f"{field.removeprefix('st_')} of {path!r}": value
-            for field, value in outside.quietly("lstat", path).items()
+            for field, value in outside.quietly.lstat(path).items()
             if field != "st_atime_ns"
         }
-    kept["content of 'd/file'"] = outside.quietly("slurp", "d/file")
-    kept["attributes of 'd/file'"] = outside.quietly("listxattr", "d/file")
+    kept["content of 'd/file'"] = outside.quietly.slurp("d/file")
+    kept["attributes of 'd/file'"] = outside.quietly.listxattr("d/file")
     return kept
 
 

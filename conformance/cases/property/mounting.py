@@ -13,24 +13,24 @@ from conformance.checks import equal, require_equal
 from conformance.errors import SuiteError, Undrivable
 from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
+from guests.agent.payload.values import Ended
 
 MS_REMOUNT, MS_BIND, MNT_DETACH = 32, 4096, 2
 FLAGS = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "strictatime": 1 << 24}
 """Mount flags of linux/mount.h by their names in /proc/mounts, which shows no strictatime."""
 
 
-def said(done: dict[str, object]) -> str:
+def said(done: Ended) -> str:
     """What a program wrote to standard error."""
-    raw = done["stderr"]
-    return raw.decode(errors="replace").strip() if isinstance(raw, bytes) else str(raw)
+    return done["stderr"].decode(errors="replace").strip()
 
 
-def succeeded(what: str, done: dict[str, object]) -> bool:
+def succeeded(what: str, done: Ended) -> bool:
     """The program ended with status 0; the finding shows what it said."""
     return equal(f"exit status of {what} ({said(done) or 'nothing said'})", done["status"], 0)
 
 
-def must_succeed(what: str, done: dict[str, object], *, code: str = "value") -> None:
+def must_succeed(what: str, done: Ended, *, code: str = "value") -> None:
     """As `succeeded`, and ends the case when it is not so."""
     require_equal(f"exit status of {what} ({said(done) or 'nothing said'})", done["status"], 0, code=code)
 

@@ -70,7 +70,7 @@ def must_answer(vantage: Vantage, what: str, calls: Sequence[tuple[str, Sequence
 
     `what` says by whom and of what: "by the group on mode 0o640".
     """
-    seen = vantage.attempts([[op, list(args)] for op, args, _ in calls])
+    seen = vantage.attempts([(op, list(args)) for op, args, _ in calls])
     for (op, args, wanted), got in zip(calls, seen, strict=True):
         call = f"{op}({', '.join(map(repr, args))})"
         equal(f"result of {call} {what}", Errno(got), Errno(wanted), code="errno", call=op)
@@ -101,7 +101,7 @@ def has_pattern(
     if size != length:
         equal(f"number of bytes of {what}", size, length, code="content")
     fd = vantage.open(file) if isinstance(file, str) else file
-    pattern: bytes = vantage.quietly("pattern_bytes", min(length, _LOOKED_AT), seed)
+    pattern: bytes = vantage.quietly.pattern_bytes(min(length, _LOOKED_AT), seed)
     for start in range(0, min(size, len(pattern)), _PIECE):
         piece = pattern[start : min(start + _PIECE, size)]
         seen = vantage.pread(fd, len(piece), (offset or 0) + start)
@@ -114,7 +114,7 @@ def settled_times(share: Share, path: str) -> None:
     """Set atime and mtime to a time long past, so that any update of either shows whatever the clock's
     step; and let that step pass, so that one of ctime shows as well."""
     share.inside.utimensat(path, 10**18, 10**18)
-    share.inside.quietly("sleep", _CLOCK_STEP)
+    share.inside.quietly.sleep(_CLOCK_STEP)
 
 
 def earlier_errors_told(share: Share) -> None:

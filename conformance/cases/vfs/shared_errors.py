@@ -173,9 +173,9 @@ def _refuses(share: Share, operation: Operation, tries: list[tuple[str, Vantage,
 def _tree(share: Share, path: str) -> dict[str, list[tuple[int, ...]]]:
     """Name -> type and mode, owner, size and link count of every entry, as both sides show it."""
     fields = ("st_mode", "st_uid", "st_gid", "st_size", "st_nlink")
-    names = share.outside.quietly("listdir", path)
+    names = share.outside.quietly.listdir(path)
     paths = [path, *(f"{path}/{name}" for name in names)]
-    sides = (share.inside.quietly("look", paths), share.outside.quietly("look", paths))
+    sides = (share.inside.quietly.look(paths), share.outside.quietly.look(paths))
     return {
         name: [(seen,) if isinstance(seen, int) else tuple(seen[f] for f in fields) for seen in both]
         for name, *both in zip(paths, *sides, strict=True)

@@ -52,7 +52,7 @@ def test_append_from_two_processes(share: Share) -> None:
     Source: open(2) "O_APPEND"; POSIX write: "no intervening file modification operation shall occur between
     changing the file offset and the write operation"."""
     share.inside.create("log", b"", 0o666)
-    calls = [v.start("append_records", "log", t, 100) for v, t in zip(rivals(share, "inside"), "AB", strict=True)]
+    calls = [v.start.append_records("log", t, 100) for v, t in zip(rivals(share, "inside"), "AB", strict=True)]
     for call in calls:
         call.result()
     fd = share.inside.open("log", os.O_RDWR)
@@ -66,7 +66,7 @@ def test_append_from_guest_and_host(share: Share) -> None:
     """The guest and a process of the host that append to one file lose and mix no record.
     Source: open(2) "O_APPEND"; P9_DOTL_APPEND of Tlopen makes the server's write append atomically."""
     share.outside.create("log", b"", 0o666)
-    calls = [v.start("append_records", "log", t, 100) for v, t in zip(rivals(share, "outside"), "AB", strict=True)]
+    calls = [v.start.append_records("log", t, 100) for v, t in zip(rivals(share, "outside"), "AB", strict=True)]
     for call in calls:
         call.result()
     in_order("'log' outside", share.outside.slurp("log"), ("A", "B"), 100)
@@ -83,8 +83,8 @@ def test_exclusive_creation_has_one_winner(share: Share, where: str) -> None:
     with share.without_comparison():
         wait = pace(share, first, where)
         calls = [
-            first.start("try_create_exclusively", "name", 60),
-            second.start("try_create_exclusively", "name", 60, wait),
+            first.start.try_create_exclusively("name", 60),
+            second.start.try_create_exclusively("name", 60, wait),
         ]
         won = [call.result() for call in calls]
     equal("names that both processes created with O_EXCL", set(won[0]) & set(won[1]), set())
@@ -100,7 +100,7 @@ def test_rename_storm(share: Share, where: str) -> None:
     Source: POSIX rename is atomic; known defects: CVE-2018-19489, CVE-2018-19364 (rename racing other uses
     of a path in QEMU)."""
     share.inside.create("a", b"content")
-    calls = [v.start("rename_many", "a", "b", 40) for v in rivals(share, where)]
+    calls = [v.start.rename_many("a", "b", 40) for v in rivals(share, where)]
     for call in calls:
         call.result()
     left = share.same(share.directory())
@@ -116,8 +116,8 @@ def test_reading_while_replaced_by_rename(share: Share) -> None:
     renaming"."""
     share.inside.create("fred", b"0" * 6000)
     writer, reader = rivals(share, "inside")
-    writing = writer.start("replace_many", "fred", 30, 6000)
-    reading = reader.start("read_many", "fred", 60)
+    writing = writer.start.replace_many("fred", 30, 6000)
+    reading = reader.start.read_many("fred", 60)
     writing.result()
     odd = [seen for seen in reading.result() if not (len(set(seen[0])) == 1 and seen[1] == 6000)]
     equal("reads of 'fred' that were neither a whole old nor a whole new file", odd, [], code="content")
@@ -134,8 +134,8 @@ def test_create_and_unlink_against_each_other(share: Share, where: str) -> None:
     first, second = rivals(share, where)
     with share.without_comparison():
         wait = pace(share, first, where)
-        removing = second.start("try_unlink", "n", 60, wait / 4)
-        creating = first.start("try_create_exclusively", "n", 60, 0.0, where == "outside")
+        removing = second.start.try_unlink("n", 60, wait / 4)
+        creating = first.start.try_create_exclusively("n", 60, 0.0, where == "outside")
         created, removed = creating.result(), removing.result()
     equal("numbers of names removed and never created", sorted(set(removed) - set(created)), [])
     equal(
@@ -153,7 +153,7 @@ def test_disjoint_writers(share: Share) -> None:
     share.outside.create("fred", b"", 0o666)
     inside, outside = rivals(share, "outside")
     with share.without_comparison():  # one side is still writing when the other's call ends
-        calls = [v.start("write_blocks", "fred", i, 2, 60, 3000) for i, v in enumerate((inside, outside))]
+        calls = [v.start.write_blocks("fred", i, 2, 60, 3000) for i, v in enumerate((inside, outside))]
         for call in calls:
             call.result()
     wanted = b"".join(bytes([33 + i % 90]) * 3000 for i in range(120))
@@ -170,7 +170,7 @@ def test_processes_fill_one_directory(share: Share) -> None:
     makers = [share.inside.spawn(f"maker{i}") for i in range(4)]
     share.inside.mkdir("dir", 0o777)
     with share.without_comparison():
-        calls = [maker.start("fill_directory", "dir", 25, f"{i}-") for i, maker in enumerate(makers)]
+        calls = [maker.start.fill_directory("dir", 25, f"{i}-") for i, maker in enumerate(makers)]
         for call in calls:
             call.result()
     equal(
@@ -187,7 +187,7 @@ def test_calls_overtake_a_blocked_one(share: Share) -> None:
     Source: fifo(7): only the opener waits."""
     share.outside.mkfifo("pipe")
     waiter, other = rivals(share, "inside")
-    waiting = waiter.start("open", "pipe", os.O_RDONLY)
+    waiting = waiter.start.open("pipe", os.O_RDONLY)
     other.create("fred", b"abc")
     equal("content of 'fred' while another process waits", other.slurp("fred"), b"abc", code="content")
     holds("open(2) of the fifo for reading waits for a writer", not waiting.finished(0.05), code="returned")

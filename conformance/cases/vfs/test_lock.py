@@ -30,7 +30,7 @@ def two(share: Share) -> tuple[Vantage, int, Vantage, int]:
     return share.inside, open_in(share.inside), other, open_in(other)
 
 
-def still_waits(pending: Pending) -> None:
+def still_waits(pending: Pending[None]) -> None:
     """The call has not returned after a moment; one that fails ends the case with its errno."""
     returned = pending.finished(0.3)
     if returned:
@@ -40,7 +40,7 @@ def still_waits(pending: Pending) -> None:
     )
 
 
-def is_granted(pending: Pending) -> None:
+def is_granted(pending: Pending[None]) -> None:
     """The call returns, before a hang would be counted."""
     require("a lock that nothing conflicts with any more is granted", pending.finished(25.0), code="hung")
     pending.result()
@@ -111,7 +111,7 @@ def test_waiting_for_a_record_lock(share: Share) -> None:
     Source: POSIX fcntl."""
     one, a, two_, b = two(share)
     one.setlk(a, "w")
-    pending = two_.start("setlk", b, "w", wait=True)
+    pending = two_.start.setlk(b, "w", wait=True)
     still_waits(pending)
     one.setlk(a, "u")
     is_granted(pending)
@@ -140,12 +140,12 @@ def test_a_dead_process_holds_no_locks(share: Share, kind: str) -> None:
         two_.flock(b, EX)
         one.refuses(EAGAIN).flock(a, EX | NB)
         two_.kill()
-        is_granted(one.start("flock", a, EX))
+        is_granted(one.start.flock(a, EX))
     else:
         two_.setlk(b, "w", ofd=kind == "ofd")
         one.refuses(EAGAIN).setlk(a, "w", ofd=kind == "ofd")
         two_.kill()
-        is_granted(one.start("setlk", a, "w", wait=True, ofd=kind == "ofd"))
+        is_granted(one.start.setlk(a, "w", wait=True, ofd=kind == "ofd"))
 
 
 @case("LOCK-008", covers=[Tgetlock])
@@ -195,7 +195,7 @@ def test_deadlock_is_detected(share: Share) -> None:
     one, a, two_, b = two(share)
     one.setlk(a, "w", 0, 1)
     two_.setlk(b, "w", 1, 1)
-    pending = two_.start("setlk", b, "w", 0, 1, wait=True)
+    pending = two_.start.setlk(b, "w", 0, 1, wait=True)
     still_waits(pending)
     one.refuses(EDEADLK).setlk(a, "w", 1, 1, wait=True)
     one.setlk(a, "u", 0, 1)
@@ -223,7 +223,7 @@ def test_waiting_for_a_flock(share: Share) -> None:
     """flock(2) waits for a conflicting lock and is granted when that is released.  Source: flock(2)."""
     one, a, two_, b = two(share)
     one.flock(a, EX)
-    pending = two_.start("flock", b, EX)
+    pending = two_.start.flock(b, EX)
     still_waits(pending)
     one.flock(a, UN)
     is_granted(pending)
@@ -322,7 +322,7 @@ def test_waiting_for_an_ofd_lock(share: Share) -> None:
     Source: fcntl(2)."""
     one, a, two_, b = two(share)
     one.setlk(a, "w", 0, 1, ofd=True)
-    pending = two_.start("setlk", b, "w", 0, 1, wait=True, ofd=True)
+    pending = two_.start.setlk(b, "w", 0, 1, wait=True, ofd=True)
     still_waits(pending)
     one.close(a)
     is_granted(pending)

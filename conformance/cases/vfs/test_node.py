@@ -212,7 +212,7 @@ def test_a_fifo_made_outside_carries_bytes(share: Share) -> None:
 
 def _through_the_fifo(share: Share) -> None:
     reader, writer = share.inside.spawn("reader"), share.inside.spawn("writer")
-    opening = reader.start("open", "fifo", os.O_RDONLY)
+    opening = reader.start.open("fifo", os.O_RDONLY)
     holds("open(2) of a fifo for reading waits for a writer", not opening.finished(0.2), code="returned")
     w = writer.open("fifo", os.O_WRONLY)
     r = opening.result()

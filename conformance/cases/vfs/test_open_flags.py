@@ -244,7 +244,7 @@ def test_blocking_open_of_a_fifo(share: Share) -> None:
     Source: fifo(7) "opening the FIFO blocks until the other end is opened also"; POSIX open."""
     make_node(share, "fifo", "pipe")
     writer, reader = share.inside.spawn("writer"), share.inside.spawn("reader")
-    waiting = writer.start("open", "pipe", os.O_WRONLY)
+    waiting = writer.start.open("pipe", os.O_WRONLY)
     holds("open(O_WRONLY) of a fifo waits for a reader", not waiting.finished(0.15), code="returned")
     fd = reader.open("pipe", os.O_RDONLY)
     writer.write(waiting.result(), b"abc")

@@ -33,7 +33,7 @@ def down(vantage: Any, names: list[str], make: bool) -> list[int]:
 def chain(share: Share, depth: int) -> str:
     """Directories d0/d1/... below one another, made outside; the path of the last."""
     deep = "/".join(f"d{i}" for i in range(depth))
-    share.outside.quietly("run", ["mkdir", "-p", f"{share.outside.root}/{deep}"])
+    share.outside.quietly.run(["mkdir", "-p", f"{share.outside.root}/{deep}"])
     return deep
 
 

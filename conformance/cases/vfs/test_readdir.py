@@ -6,7 +6,6 @@ import os
 import stat
 from collections import Counter
 from errno import EACCES, EBADF, EINVAL, ENOENT, ENOTDIR
-from typing import Any
 
 import pytest
 
@@ -20,7 +19,7 @@ SMALL = "msize=4096"
 DT = {"file": 8, "directory": 4, "symlink": 10, "fifo": 1, "socket": 12, "char": 2, "block": 6}
 
 
-def names_of(entries: list[list[Any]]) -> list[str]:
+def names_of(entries: list[tuple[str, int, int, int]]) -> list[str]:
     """The names of getdents entries, sorted, "." and ".." left out."""
     return sorted(e[0] for e in entries if e[0] not in (".", ".."))
 

@@ -41,19 +41,19 @@ def mounted(share: Share, options: str = "", flags: int = 0) -> Iterator[str]:
     """The second share mounted at WHERE; outside's name of the exported directory. Unmounted in the end."""
     source, road = road_to(share)
     export = posixpath.join(posixpath.dirname(posixpath.dirname(share.outside.root)), TAG)
-    share.outside.quietly("rmtree", f"{export}/scratch")
+    share.outside.quietly.rmtree(f"{export}/scratch")
     with suppress(OSError):
-        share.inside.quietly("mkdir", WHERE)
-    for taken, where, *_ in share.inside.quietly("mounts"):  # an earlier case's, as a further share
+        share.inside.quietly.mkdir(WHERE)
+    for taken, where, *_ in share.inside.quietly.mounts():  # an earlier case's, as a further share
         if taken == TAG:
-            share.inside.quietly("umount2", where)
+            share.inside.quietly.umount2(where)
     share.inside.mount(source, WHERE, "9p", flags, road + (f",{options}" if options else ""))
     try:
         yield export
     finally:
         with suppress(OSError):
-            share.inside.quietly("umount2", WHERE, MNT_DETACH)
-        share.outside.quietly("rmtree", f"{export}/scratch")
+            share.inside.quietly.umount2(WHERE, MNT_DETACH)
+        share.outside.quietly.rmtree(f"{export}/scratch")
 
 
 def road_to(share: Share) -> tuple[str, str]:
@@ -313,7 +313,7 @@ def test_a_process_killed_in_fsync(share: Share) -> None:
         victim.timeout = 50.0  # the writing of it is not what is judged
         fd = victim.open(f"fred{turn}", os.O_RDWR | os.O_CREAT, 0o644)
         victim.write_pattern(fd, size, seed=turn)
-        victim.start("fsync", fd)
+        victim.start.fsync(fd)
         share.inside.sleep(0.004)
         victim.kill()
         share.same(share.stat(f"fred{turn}"))
@@ -339,9 +339,9 @@ def test_processes_killed_while_they_read(share: Share) -> None:
     for turn in range(6):
         victim = share.inside.spawn(f"victim{turn}")
         if turn % 2:
-            victim.start("repeat", 1000, "readdir_all", "dir")
+            victim.start.repeat(1000, "readdir_all", "dir")
         else:
-            victim.start("repeat", 1000, "hash_file", "fred")
+            victim.start.repeat(1000, "hash_file", "fred")
         share.inside.sleep(0.02 + 0.004 * turn)
         victim.kill()
         equal(

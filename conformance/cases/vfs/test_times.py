@@ -14,6 +14,7 @@ from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
 from conformance.cases.vfs.outcomes import plain
 from conformance.checks import between, changes, fields, holds
 from conformance.vfs.share import Share
+from guests.agent.payload.values import Time
 from protocol.messages import Tgetattr, Tsetattr
 
 SECOND = 10**9
@@ -102,7 +103,7 @@ def test_now(share: Share, how: str) -> None:
     share.inside.create("fred")
     share.inside.utimensat("fred", OLDER, OLD)
     clock = Clock(share)
-    given = "now" if how == "now" else None
+    given: Time | None = "now" if how == "now" else None
     share.inside.utimensat("fred", given, given)
     seen = share.same(share.stat("fred"))
     fields("'fred', compared with its mtime,", seen, atime_ns=seen["st_mtime_ns"])
@@ -244,7 +245,15 @@ def test_a_writer_may_only_say_now(share: Share) -> None:
     share.inside.chmod("fred", 0o666)
     share.inside.utimensat("fred", OLDER, OLD)
     bob = share.inside.spawn("bob", uid=1001)
-    for atime, mtime in ((OLDER, OLD), ("now", "omit"), ("omit", "now"), ("now", OLD), (OLD, "now"), (OLD, "omit")):
+    pairs: list[tuple[Time, Time]] = [
+        (OLDER, OLD),
+        ("now", "omit"),
+        ("omit", "now"),
+        ("now", OLD),
+        (OLD, "now"),
+        (OLD, "omit"),
+    ]
+    for atime, mtime in pairs:
         bob.refuses(EPERM).utimensat("fred", atime, mtime)
     bob.utimensat("fred", "omit", "omit")
     fields("'fred'", share.same(share.stat("fred")), atime_ns=OLDER, mtime_ns=OLD)

@@ -78,7 +78,7 @@ class LocalDeployment:
         enter = self._mount_through() if self._through else ("unshare", "--mount", "--propagation", "slave", "--")
         channel = LocalChannel(enter if root else ())
         self.outside = AgentLink(channel)
-        self.outside.call("getpid")
+        self.outside.calls.getpid()
         entered = ("nsenter", f"--mount=/proc/{channel.pid}/ns/mnt", "--") if root else ()
         within = LocalChannel(entered)
         self.inside = AgentLink(within)

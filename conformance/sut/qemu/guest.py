@@ -92,14 +92,14 @@ class QemuGuest(GuestDeployment[QemuMachine]):
         It can be filled without harm to this host. Its image is a sparse file below the scratch directory.
         """
         image = self._scratch.path / "export.ext4"
-        call = self.outside.call
+        calls = self.outside.calls_with(timeout=300.0)
         for argv in (
             ["truncate", "-s", f"{megabytes}M", str(image)],
             ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1", str(image)],
             ["mount", "-o", "loop", str(image), str(self.exports[0])],
             ["rmdir", f"{self.exports[0]}/lost+found"],
         ):
-            done = call("run", argv, timeout=300.0)
+            done = calls.run(argv)
             if done["status"] != 0:
                 said = done["stderr"].decode(errors="replace").strip()
                 raise InfrastructureError(

@@ -64,10 +64,10 @@ class VhostQemuDeployment(QemuGuest):
         deadline, tags = time.monotonic() + _PLUG, "cat /sys/bus/virtio/drivers/9pnet_virtio/virtio*/mount_tag"
         found = b""
         while time.monotonic() < deadline:
-            found = self.inside.call("run", ["sh", "-c", tags])["stdout"]
+            found = self.inside.calls.run(["sh", "-c", tags])["stdout"]
             if all(tag.encode() in found for tag in TAGS):
                 return
-            self.inside.call("sleep", 0.1)
+            self.inside.calls.sleep(0.1)
         # No error of the machine's: a device with which the guest's driver cannot agree is found by mounting it.
         self.progress(
             f"the guest found {found.decode(errors='replace').split()} of {', '.join(TAGS)} within "

@@ -181,7 +181,7 @@ def fcntl_(fd: int, command: int, argument: int = 0) -> int:
 
 
 @op()
-def ioctl(fd: int, request: int, argument: int = 0) -> int:
+def ioctl(fd: int, request: int, argument: bytes) -> bytes:
     return fcntl.ioctl(fd, request, argument)
 
 

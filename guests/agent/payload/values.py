@@ -1,36 +1,34 @@
-"""The types of what ops take and return, for the type checker alone: nothing here exists where the agent runs."""
+"""The types of what ops take and return: for type checkers and for callers, no part of the file that is pushed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Literal, TypedDict, TypeVar
 
-if TYPE_CHECKING:
-    from typing import Literal, TypedDict, TypeVar, Union
+PathName = bytes
+"""A parameter that is a path name: callers give text or bytes, and `perform` puts relative ones below the root."""
+Attributes = dict[str, int]
+"""Fields of struct stat, statx, statfs or statvfs by name; times in nanoseconds under `..._ns`."""
+Time = int | Literal["now", "omit"] | list[int]
+"""Nanoseconds since 1970, UTIME_NOW, UTIME_OMIT, or [seconds, nanoseconds] as they are."""
+LockKind = Literal["r", "w", "u"]
+"""A shared or exclusive record lock, or none."""
+Identity = tuple[int | None, int | None, tuple[int, ...]]
+"""User, group and further groups of a process; None for the agent's own."""
+Function = TypeVar("Function")
 
-    PathName = bytes
-    """A parameter that is a path name: callers give text or bytes, and `perform` puts relative ones below the root."""
-    Attributes = dict[str, int]
-    """Fields of struct stat, statx, statfs or statvfs by name; times in nanoseconds under `..._ns`."""
-    Time = Union[int, Literal["now", "omit"], list[int]]
-    """Nanoseconds since 1970, UTIME_NOW, UTIME_OMIT, or [seconds, nanoseconds] as they are."""
-    LockKind = Literal["r", "w", "u"]
-    """A shared or exclusive record lock, or none."""
 
-    class Lock(TypedDict):
-        """A record lock as fcntl(F_GETLK) has it."""
+class Lock(TypedDict):
+    """A record lock as fcntl(F_GETLK) has it."""
 
-        type: LockKind
-        start: int
-        length: int
-        pid: int
+    type: LockKind
+    start: int
+    length: int
+    pid: int
 
-    class Ended(TypedDict):
-        """How a program ended; a negative status is a signal's number."""
 
-        status: int
-        stdout: bytes
-        stderr: bytes
+class Ended(TypedDict):
+    """How a program ended; a negative status is a signal's number."""
 
-    Identity = tuple[Union[int, None], Union[int, None], tuple[int, ...]]
-    """User, group and further groups of a process; None for the agent's own."""
-    Function = TypeVar("Function")
+    status: int
+    stdout: bytes
+    stderr: bytes

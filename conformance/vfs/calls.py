@@ -1,0 +1,13 @@
+"""The agent's ops as methods that give something else than their value. `calls.pyi` has their types."""
+
+from __future__ import annotations
+
+from guests.agent.by_name import ByName
+
+
+class Refusals(ByName):
+    """Every op as a method that must fail, and returns the errno that was seen."""
+
+
+class Starts(ByName):
+    """Every op as a method that begins the call, and returns what waits for it."""

@@ -1,0 +1,49 @@
+"""The ops that the agent declares, and classes whose methods are these."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+from guests.agent.payload import (  # noqa: F401 - a module that is imported declares its ops
+    attributes,
+    cases,
+    content,
+    directories,
+    events,
+    files,
+    locks,
+    looking,
+    maps,
+    mounting,
+    moving,
+    names,
+    programs,
+    races,
+    trace,
+    xattrs,
+)
+from guests.agent.payload.declare import OPS
+
+
+def returns(op: str) -> str:
+    """The annotation of what an op returns; "None" for what is no op (the agent's own requests)."""
+    return str(OPS[op].function.__annotations__["return"]) if op in OPS else "None"
+
+
+class ByName(ABC):
+    """Every op as a method, by name: `perform` gets what the caller gave. Stubs say their types."""
+
+    @abstractmethod
+    def perform(self, op: str, *args: Any, **kw: Any) -> Any:
+        """Make the call `op`."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name in OPS:
+            return partial(self.perform, name)
+        near = [] if name.startswith("_") else get_close_matches(name, OPS, 1)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        raise AttributeError(f"{type(self).__name__} has no attribute, and the agent no op {name!r}{hint}")
