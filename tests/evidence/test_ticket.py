@@ -93,7 +93,7 @@ def test_a_reader_can_tell_what_was_tested_and_what_failed() -> None:
     for fact in (
         "Gate: exit status 1",
         "UNEXPECTED",
-        "/usr/bin/qemu-system-x86_64, package qemu-system-x86 1:7.2+dfsg-7+deb12u18+b3",
+        "/usr/bin/qemu-system-x86_64 (qemu-system-x86 1:7.2+dfsg-7+deb12u18+b3)",
         "sha256 " + "1493008b" * 8,
         "change gate 7, based on v7.2.22",
         "security_model=passthrough,multidevs=remap",
