@@ -1,4 +1,4 @@
-"""`assay9 profile check`: what the known failures of a target are worth."""
+"""`assay9 profile`: what the known failures of a target are worth, and which a run suggests."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import click
 from conformance.catalogue.library import load_cases
 from conformance.evidence.record import load_run
 from conformance.profiles import check as judging
+from conformance.profiles.suggest import suggestions
+from conformance.reports.cli import find_run
 from conformance.sut.load import load, names
 
 
@@ -51,6 +53,18 @@ def check(target: str | None, runs: tuple[Path, ...], show_all: bool, as_json: b
         widths = ", ".join(f"{sum(one.width == width for one in seen)} {width}" for width in judging.WIDTHS)
         click.echo(f"{len(seen)} known failures: {widths}; {len(wrong)} with something to fix")
     raise SystemExit(1 if wrong else 0)
+
+
+@profile.command()
+@click.argument("run", default="latest")
+@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+def suggest(run: str, results: Path) -> None:
+    """Print entries for what failed in RUN and nobody declared, as TOML to be read, completed and pasted.
+
+    Nothing is written: whether a failure is known, and why, is a person's to say. `reason` and `link` are empty, and a
+    profile with an empty one is refused. Declared failures that passed are named in comments.
+    """
+    click.echo(suggestions(load_run(find_run(run, results))) or "# nothing was unexpected in that run")
 
 
 def _lines(one: judging.Verdict, *, counted: bool) -> str:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import click
 
 from assay9.options import WORD, GroupedCommand, GroupedOption, options_of_kinds
+from assay9.tries import repeated, retried, unexpected_of, words_of
+from conformance.evidence.record import load_run
+from conformance.pytest_session.selection import write_only
+from conformance.reports.cli import find_run
 from conformance.sut.layers import default_layers
 from conformance.sut.load import load
 from conformance.sut.registry import flags
 from guests.host.activity import shown
+from soak.plan import seconds_of
 
 USAGE = 2
 
@@ -22,7 +29,7 @@ option = functools.partial(click.option, cls=GroupedOption)
 
 
 @click.command(cls=GroupedCommand, context_settings={"ignore_unknown_options": True})
-@click.argument("target", type=WORD)
+@click.argument("target", type=WORD, required=False)
 @option(
     "--layer",
     "layers",
@@ -54,6 +61,20 @@ option = functools.partial(click.option, cls=GroupedOption)
     is_flag=True,
     group=_SELECT,
     help="Include the cases that the guest's kernel decides alone: no server can fail them. -k selects them, too.",
+)
+@option(
+    "--rerun",
+    type=WORD,
+    group=_SELECT,
+    metavar="RUN",
+    help="The unexpected cases of that run again, with its target, mounts and options; no TARGET is given then.",
+)
+@option(
+    "--only",
+    type=click.Path(path_type=Path),
+    group=_SELECT,
+    metavar="FILE",
+    help="Only the cases of a JSON list of [id, mount]: what --rerun writes.",
 )
 @option(
     "--mount",
@@ -103,10 +124,31 @@ option = functools.partial(click.option, cls=GroupedOption)
     help="The change under test, for the record: a commit, the number of a gate or build.",
 )
 @option("--base", type=WORD, group=_RUN, metavar="TEXT", help="What that change is based on, for the record.")
+@option(
+    "--limit",
+    type=WORD,
+    group=_RUN,
+    metavar="TIME",
+    help="Start no case later than 30m, 2h, ... after the start; cases that did not run are errors.",
+)
+@option("--order", type=WORD, group=_RUN, metavar="SEED", help="Random order of cases, the same for the same seed.")
+@option(
+    "--repeat",
+    type=click.IntRange(2, 1000),
+    group=_RUN,
+    metavar="N",
+    help="Run all N times, each in another random order: a case that does not end alike each time is unstable.",
+)
+@option(
+    "--retry-failed",
+    is_flag=True,
+    group=_RUN,
+    help="Run failed cases once more. Both results are shown; one that then passes is unstable, and no pass.",
+)
 @option("--allure", is_flag=True, group=_RUN, help="Write allure-results, too: several files for each case.")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def run(
-    target: str,
+    target: str | None,
     layers: tuple[str, ...],
     families: tuple[str, ...],
     expression: str | None,
@@ -119,6 +161,12 @@ def run(
     allure: bool,
     build_id: str | None,
     base: str | None,
+    rerun: str | None,
+    only: Path | None,
+    limit: str | None,
+    order: str | None,
+    repeat: int | None,
+    retry_failed: bool,
     pytest_args: tuple[str, ...],
     **given: str | tuple[str, ...] | bool | None,
 ) -> None:
@@ -129,8 +177,15 @@ def run(
 
     Everything is checked before anything starts: a name that does not exist ends with exit status 2 and one line.
     """
+    if rerun is not None:
+        again(rerun, results, [*([target] if target else []), *pytest_args])
+    if target is None:
+        raise click.UsageError("give a TARGET: `assay9 targets` lists them")
     if target.startswith("-"):
         raise click.UsageError(f"give a TARGET before options of pytest: assay9 run TARGET {target}")
+    seconds = seconds_of(limit, "--limit") if limit else None
+    if repeat and retry_failed:
+        raise click.UsageError("--repeat and --retry-failed exclude each other: each runs cases again in its own way")
     known = flags()
     options = {name: given[one.key] for name, one in known.items()}
     with shown("checking the command line"):
@@ -154,21 +209,40 @@ def run(
         import conformance.plugin  # noqa: F401, PLC0415 - as above
     # A layer is a folder: collecting only the wanted ones saves a second for each of the others.
     folders = [str(index.CASES / layer) for layer in layers or default_layers(loaded)]
-    arguments = [*folders, f"--target={target}", f"--results={results}", f"--mounts={matrix}"]
+    arguments = [f"--mounts={matrix}"] if matrix == "all" else []
     arguments += [f"--layer={one}" for one in layers] + [f"--family={one}" for one in families]
     arguments += [f"--mount={one}" for one in mounts]
     for name, value in options.items():
         flag = known[name].flag.name
         words = value if isinstance(value, tuple) else (value,)
         arguments += [flag if word is True else f"{flag}={word}" for word in words if word]
-    named = {"--control": control, "--build-id": build_id, "--base": base}
+    named = {"--control": control, "--build-id": build_id, "--base": base, "--only": only}
     arguments += [f"{name}={value}" for name, value in named.items() if value]
     arguments += ["-k", expression] if expression else []
     arguments += ["--all"] if every else []
     arguments += ["--allure"] if allure else []
     arguments += [f"--jobs={1 if alone else jobs or default_jobs()}"]
+    if repeat:
+        raise SystemExit(repeated([target, *arguments, *pytest_args], results, repeat, seconds))
+    if retry_failed:
+        raise SystemExit(retried([target, *arguments, *pytest_args], results, seconds))
+    arguments = [*folders, f"--target={target}", f"--results={results}", *arguments]
+    arguments += [f"--order={order}"] if order else []
+    arguments += [f"--limit={seconds}"] if seconds else []
     with preflight.vouch():
         raise SystemExit(_pytest(arguments, pytest_args))
+
+
+def again(rerun: str, results: Path, more: Sequence[str]) -> NoReturn:
+    """Run the unexpected cases of a run once more, by the words of its own command."""
+    record = load_run(find_run(rerun, results))
+    words = words_of(record)
+    only = results / f"rerun-{find_run(rerun, results).name}.json"
+    write_only(unexpected_of(record), only)
+    words = [*words, "--only", str(only), "--results", str(results), *more]
+    sys.argv = [sys.argv[0], "run", *words]  # the record's command is one that can be pasted
+    run.main(words, prog_name="assay9 run", standalone_mode=False)
+    raise SystemExit(0)
 
 
 def _pytest(arguments: list[str], more: tuple[str, ...]) -> int:

@@ -31,6 +31,7 @@ from conformance.ground import GroundLost
 from conformance.pytest_session.arguments import pytest_addoption, pytest_cmdline_main, pytest_load_initial_conftests
 from conformance.pytest_session.completeness import Completeness, case_of, mount_of, parameters_of, without_tracebacks
 from conformance.pytest_session.reporter import RunReporter, send, take_over
+from conformance.pytest_session.selection import read_only, shuffled
 from conformance.pytest_session.workers import Workers
 from conformance.raw.ring import ring
 from conformance.raw.wire import wire
@@ -99,6 +100,10 @@ class RunPlugin:
         worker = getattr(config, "workerinput", None)
         self.worker = worker["workerid"] if worker else "main"
         self.controls = worker is None
+        only, limit = config.getoption("--only"), config.getoption("--limit")
+        self.only = read_only(Path(only)) if only else None
+        self.limit = time.monotonic() + limit if limit is not None else None
+        """No case starts later."""
         self.given = {name: config.getoption(one.key) for name, one in flags().items()}
         if self.controls:
             if not preflight.vouched():
@@ -193,12 +198,14 @@ class RunPlugin:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         layers, families = self._layers(), self.config.getoption("--family")
         named = self.config.option.keyword or any("::" in word for word in self.config.args)
-        every = self.config.getoption("--all") or named or self.kind.every_case
+        every = self.config.getoption("--all") or named or self.kind.every_case or self.only is not None
         kept: list[pytest.Item] = []
         dropped: list[pytest.Item] = []
         for item in items:
             case = case_of(item)
             wanted = case is not None and case.layer in layers and (not families or case.family in families)
+            if wanted and self.only is not None:
+                wanted = _key_of(item) in self.only
             if wanted and not every and _by_guest_alone(item):
                 self.left_out += 1
                 wanted = False
@@ -208,6 +215,10 @@ class RunPlugin:
         # One way of mounting after the other, and whether that works at all before what needs it.
         first = {item: getattr(case_of(item), "id", "") != MOUNTABLE for item in kept}
         self.mountable = [mount for item in kept if not first[item] and (mount := mount_of(item)) is not None]
+        if seed := self.config.getoption("--order"):
+            kept = shuffled(kept, lambda item: str(mount_of(item) or ""), seed)
+            items[:] = sorted(kept, key=first.__getitem__)
+            return
         items[:] = sorted(kept, key=lambda i: (str(mount_of(i) or ""), first[i]))
 
     # ---- the run
@@ -270,7 +281,7 @@ class RunPlugin:
             layers=layers,
             layers_not_run={layer: functions[layer] for layer in beyond},
             families=option("--family"),
-            expression=self.config.option.keyword,
+            expression=self.config.option.keyword or ("--only" if self.only is not None else ""),
             mounts=["all"] if option("--mounts") == "all" else option("--mount"),
             mounts_in_matrix=len(matrix()),
         )
@@ -286,6 +297,10 @@ class RunPlugin:
         case = case_of(pyfuncitem)
         if case is None:
             return None
+        if self.limit is not None and time.monotonic() > self.limit:
+            self.completeness.not_run(pyfuncitem.nodeid)
+            pyfuncitem.session.shouldstop = "assay9: the time of --limit is over"
+            pytest.skip("did not run: the time of --limit is over")
         runner = self._runner(case.layer)
         if runner.broken is not None and (isinstance(runner, NotStarted) or not self.counts):
             # What could not even start judges nothing: say so once instead of in a thousand cases.
@@ -454,6 +469,13 @@ class RunPlugin:
 
 def _named(result: CaseResult) -> str:
     return f"{result.id} on {result.mount}" if result.mount else result.id
+
+
+def _key_of(item: pytest.Item) -> tuple[str, str]:
+    """What tells the item from all others of a run: its id with parameters, and its mount."""
+    case, parameters = case_of(item), parameters_of(item)
+    assert case is not None
+    return f"{case.id}[{parameters}]" if parameters else case.id, str(mount_of(item) or "")
 
 
 def _by_guest_alone(item: pytest.Item) -> bool:

@@ -46,6 +46,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         elif one.switch:
             more = {"action": "store_true"}
         group.addoption(one.flag.name, dest=one.key, help=one.flag.help, **more)
+    group.addoption("--only", metavar="FILE", help="only the cases of this JSON list of [id, mount]")
+    group.addoption("--order", metavar="SEED", help="in random order, the same for the same seed")
+    group.addoption("--limit", type=float, metavar="SECONDS", help="start no case later than this; those are errors")
     group.addoption("--build-id", metavar="TEXT", help="the change under test: a commit, a gate's or a build's number")
     group.addoption("--base", metavar="TEXT", help="what that change is based on")
     group.addoption("--jobs", type=int, metavar="N", help="guests or servers at a time (pytest-xdist's -n)")

@@ -1,0 +1,148 @@
+"""`assay9 run --repeat` and `--retry-failed`: runs of the same cases in processes of their own, joined in one."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from conformance.errors import InfrastructureError, UsageError
+from conformance.evidence.gate import exit_status
+from conformance.evidence.models import Record, Selected
+from conformance.evidence.record import RunWriter, load_run
+from conformance.evidence.tries import joined
+from conformance.pytest_session.selection import write_only
+from conformance.reports.terminal import summary
+from conformance.reports.write import write_reports
+
+_RETRIED = frozenset({"fail", "fixed", "error"})
+_INTERRUPTED = (130, 143)
+
+
+class Tries:
+    """Runs of one command, each in a directory of its own below the results; `finish` makes one run of them."""
+
+    def __init__(self, words: Sequence[str], results: Path, seconds: float | None) -> None:
+        results.mkdir(parents=True, exist_ok=True)
+        self._words, self._results = list(words), results
+        self._until = time.monotonic() + seconds if seconds is not None else None
+        self._place = Path(tempfile.mkdtemp(prefix=".tries-", dir=results))
+        self._dirs: list[Path] = []
+        self.records: list[Record] = []
+
+    def run(self, *more: str) -> int:
+        """One more; its exit status. What it ran into before there is a record ends all of it."""
+        place = self._place / str(len(self._dirs) + 1)
+        words = [*self._words, *more, "--results", str(place)]
+        if self._until is not None:
+            words += ["--limit", f"{max(1, round(self._until - time.monotonic()))}s"]
+        click.echo(f"assay9: try {len(self._dirs) + 1}", err=True)
+        status = subprocess.call([sys.executable, "-m", "assay9", "run", *words])
+        made = (place / "latest").resolve()
+        if not made.is_dir():
+            shutil.rmtree(self._place, ignore_errors=True)
+            raise SystemExit(status)
+        self._dirs.append(made)
+        self.records.append(load_run(made))
+        return status
+
+    def retry(self) -> int | None:
+        """The cases that failed once more; None where none did."""
+        keys = [r.key for r in self.records[-1].results if r.verdict in _RETRIED]
+        if not keys:
+            return None
+        only = self._place / "only.json"
+        write_only(keys, only)
+        return self.run("--only", str(only))
+
+    def finish(self) -> int:
+        """One record of all tries, with its reports, in a directory of its own; the exit status."""
+        whole = joined(self.records)
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        environment = whole.environment.model_copy(update={"command": command, "ended": datetime.now(UTC)})
+        writer = RunWriter.create(self._results.absolute(), environment)
+        try:
+            writer.select(
+                Selected(
+                    node_id=f"{r.id}[{r.mount}]", **r.model_dump(include=Selected.model_fields.keys() - {"node_id"})
+                )
+                for r in whole.results
+            )
+            for result in whole.results:
+                writer.append(result)
+            for trouble in whole.troubles:
+                writer.trouble(trouble.text)
+            record = writer.finish(whole.interrupted, whole.interrupted_by)
+            for number, directory in enumerate(self._dirs, 1):
+                shutil.move(directory, writer.run_dir / f"try-{number}")
+        except OSError as e:
+            raise InfrastructureError(
+                f"the tries cannot be joined: {e.strerror}", f"they are in {self._place}"
+            ) from None
+        shutil.rmtree(self._place, ignore_errors=True)
+        write_reports(writer.run_dir)
+        click.echo(summary(record, writer.run_dir), nl=False)
+        return exit_status(record)
+
+
+def repeated(words: Sequence[str], results: Path, times: int, seconds: float | None) -> int:
+    """The same run so many times, each in another random order; the exit status of all."""
+    tries = Tries(words, results, seconds)
+    for number in range(1, times + 1):
+        if tries.run("--order", str(number)) in _INTERRUPTED:
+            break
+    return tries.finish()
+
+
+def retried(words: Sequence[str], results: Path, seconds: float | None) -> int:
+    """The run, and the cases that failed once more."""
+    tries = Tries(words, results, seconds)
+    if tries.run() not in _INTERRUPTED:
+        tries.retry()
+    return tries.finish()
+
+
+_VALUED = frozenset({"-k", "--family", "--only", "--rerun", "--results", "--repeat", "--order", "--limit"})
+_FLAGS = frozenset({"--retry-failed", "--all", "--lf", "--last-failed"})
+
+
+def words_of(record: Record) -> list[str]:
+    """What follows `assay9 run` in a run's command, without the words that choose cases or where results go.
+
+    Raises UsageError where the record does not say.
+    """
+    try:
+        words = shlex.split(record.environment.command)
+    except ValueError:
+        words = []
+    if "run" not in words[:2]:
+        raise UsageError(f"--rerun: the record has no command of `assay9 run`: {record.environment.command!r}")
+    kept, skip = [], False
+    for word in words[words.index("run") + 1 :]:
+        if skip:
+            skip = False
+        elif word in _VALUED:
+            skip = True
+        elif word not in _FLAGS and word.partition("=")[0] not in _VALUED:
+            kept.append(word)
+    return kept
+
+
+def unexpected_of(record: Record) -> list[tuple[str, str]]:
+    """The cases of a run that --rerun takes. Raises UsageError where there is none."""
+    keys = [
+        r.key
+        for r in record.results
+        if r.verdict in ("fixed", "error", "unstable") or (r.verdict == "fail" and r.severity != "varies")
+    ]
+    if not keys:
+        raise UsageError("--rerun: nothing was unexpected in that run")
+    return keys

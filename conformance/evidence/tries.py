@@ -1,0 +1,60 @@
+"""Several runs of the same cases as one record: what ended now one way and now another is `unstable`. Pure.
+
+Rule of this module: no try is forgotten. A fail never becomes a pass because a later try passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from conformance.evidence.baseline import held
+from conformance.evidence.models import CaseResult, Record
+from conformance.evidence.moves import LEVEL
+from conformance.evidence.overview import tally
+
+_REASON = 120
+
+
+def joined(records: Sequence[Record]) -> Record:
+    """One record of them all: the first's environment and order, each case judged over all its tries."""
+    tries: dict[tuple[str, str], list[CaseResult]] = {}
+    for record in records:
+        for result in record.results:
+            tries.setdefault(result.key, []).append(result)
+    results = [judged(of_case) for of_case in tries.values()]
+    first = records[0]
+    return first.model_copy(
+        update={
+            "results": results,
+            "counts": tally(results),
+            "selected": len(results),
+            "troubles": [trouble for record in records for trouble in record.troubles],
+            "damage": [line for record in records for line in record.damage],
+            "interrupted": any(record.interrupted for record in records),
+            "interrupted_by": next((r.interrupted_by for r in records if r.interrupted_by), ""),
+        }
+    )
+
+
+def judged(tries: Sequence[CaseResult]) -> CaseResult:
+    """What a case comes to that was run several times, with how each try ended.
+
+    A try that the infrastructure broke says nothing of the target: the others decide, where there are some.
+    """
+    if len(tries) == 1:
+        return tries[0]
+    said = [_ended(one) for one in tries]
+    telling = [one for one in tries if not (one.verdict == "error" and one.infrastructure)] or list(tries)
+    worst = min(telling, key=lambda one: LEVEL[held(one)])
+    stands = {held(one) for one in telling}
+    if len(stands) == 1:
+        return worst.model_copy(update={"tries": said})
+    passed = sum(held(one) == "pass" for one in telling)
+    reason = f"{passed} of {len(telling)} tries passed: {'; '.join(said)}"
+    return worst.model_copy(update={"verdict": "unstable", "infrastructure": False, "reason": reason, "tries": said})
+
+
+def _ended(result: CaseResult) -> str:
+    """`pass`; `fail: EIO, expected ENOENT`."""
+    stands = held(result)
+    return stands if stands == "pass" or not result.reason else f"{stands}: {result.reason[:_REASON]}"

@@ -1,0 +1,43 @@
+"""Which cases a run has beyond layers, families and -k, and in which order: --only, --order."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from conformance.errors import UsageError
+
+Key = tuple[str, str]
+"""Id and mount."""
+Item = TypeVar("Item")
+
+
+def write_only(keys: Iterable[Key], path: Path) -> None:
+    """The file that --only reads."""
+    path.write_text(json.dumps([list(key) for key in keys]), encoding="utf-8")
+
+
+def read_only(path: Path) -> frozenset[Key]:
+    """The cases of a file of --only. Raises UsageError."""
+    try:
+        return frozenset((str(case), str(mount)) for case, mount in json.loads(path.read_bytes()))
+    except OSError as e:
+        raise UsageError(f"--only: {path} cannot be read: {e.strerror}") from None
+    except (ValueError, TypeError):
+        raise UsageError(f"--only: {path} is no list of [id, mount]") from None
+
+
+def shuffled(items: Iterable[Item], mount: Callable[[Item], str], seed: str) -> list[Item]:
+    """The items in random order, the same for one seed: mounts one after the other, and the cases of each."""
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(mount(item), []).append(item)
+    order = random.Random(seed)
+    mounts = sorted(groups)
+    order.shuffle(mounts)
+    for group in groups.values():
+        order.shuffle(group)
+    return [item for name in mounts for item in groups[name]]
