@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -41,11 +42,14 @@ class Describer(Protocol):
 
 
 class HostDirectory:
-    """An open directory.  Used by one thread at a time."""
+    """An open directory."""
 
     def __init__(self, fd: int, describe: Describer, closed: Callable[[], None]) -> None:
         """``closed`` is called when it is."""
         self._fd = fd
+        """Its number stays the same until ``close``, so that no call can come upon another file under it."""
+        self._turn = threading.Lock()
+        """Guards what stands below. A client may have several Treaddir of one fid under way."""
         self._describe = describe
         self._closed = closed
         self._buffer = linux.DirentBuffer()
@@ -63,6 +67,10 @@ class HostDirectory:
         """
         if offset > _OFF_MAX:
             raise OSError(errno.EINVAL, "offset beyond off_t")
+        with self._turn:
+            return self._read(offset, limit)
+
+    def _read(self, offset: int, limit: int) -> bytes:
         if offset != self._offset or offset == 0:
             self._seek(offset)
         entries: list[bytes] = []
@@ -108,8 +116,10 @@ class HostDirectory:
                 # Reopening would check permissions again, perhaps as another user: the opener may go on reading.
                 os.lseek(self._fd, 0, os.SEEK_SET)
             else:
-                os.close(self._fd)
-                self._fd = fd
+                try:
+                    os.dup2(fd, self._fd, inheritable=False)
+                finally:
+                    os.close(fd)
         elif offset:
             os.lseek(self._fd, offset, os.SEEK_SET)
         self._fresh = False

@@ -6,6 +6,13 @@ store knows nothing of fids, tags or messages.
 Names given to a store have been checked (:mod:`reference_server.names`): one component, not empty, no slash,
 no NUL. Every method may raise ``OSError`` with the errno of the system call that it stands for; what a method
 adds to that is said with it.
+
+Calls come from any thread: the one that feeds a session, its workers, and those of every other session on the store.
+Each method says after ``Concurrency:`` what holds when calls overlap, on one object or on several:
+
+- ``one step``: the call takes effect at one moment, before or after every other call.
+- ``several steps``: the call may overlap any other; the effects of others may show between the steps that it names.
+- ``last``: the caller sees to it that no other call on the object overlaps or follows.
 """
 
 from __future__ import annotations
@@ -134,6 +141,8 @@ class OpenFile(Protocol):
         file.
 
         Raises WouldBlock when ``wait`` is false and the data is not at hand.
+
+        Concurrency: one step for each system call; a read that overlaps a write may return a part of it.
         """
         ...
 
@@ -141,29 +150,45 @@ class OpenFile(Protocol):
         """Write at ``offset`` (at the end when opened with O_APPEND); returns how many bytes were taken.
 
         Raises WouldBlock when ``wait`` is false and the write has to wait for a disk.
+
+        Concurrency: one step for each system call; overlapping writes leave bytes of either where they overlap.
         """
         ...
 
     def fsync(self, datasync: bool) -> None:
-        """Put the file, or only its data, on stable storage."""
+        """Put the file, or only its data, on stable storage.
+
+        Concurrency: one step; writes that ended before it are stable when it returns.
+        """
         ...
 
     def set_lock(self, owner: LockOwner, lock: Lock | None, start: int, length: int) -> bool:
-        """Take ``lock``, or release ``start``..``length`` when it is None; false when another holds it."""
+        """Take ``lock``, or release ``start``..``length`` when it is None; false when another holds it.
+
+        Concurrency: one step.
+        """
         ...
 
     def release_whole(self, owner: LockOwner) -> None:
         """Release the locks on the whole file that other processes of ``owner``'s client took through this open file
         alone.
+
+        Concurrency: one step.
         """
         ...
 
     def get_lock(self, owner: LockOwner, lock: Lock) -> Lock | None:
-        """The lock of somebody else that stands in the way of ``lock``."""
+        """The lock of somebody else that stands in the way of ``lock``.
+
+        Concurrency: one step; the answer may be outdated when it arrives.
+        """
         ...
 
     def close(self) -> None:
-        """Give the file up, and every lock taken only through it."""
+        """Give the file up, and every lock taken only through it.
+
+        Concurrency: last. A session closes a file when no request uses its fid.
+        """
         ...
 
 
@@ -174,15 +199,24 @@ class OpenDirectory(Protocol):
         """Whole entries after the one whose offset is ``offset``, encoded, at most ``limit`` bytes.
 
         Raises OSError(EINVAL) when not even one fits, or for an offset that was never handed out.
+
+        Concurrency: several steps: calls on one object take turns, so each returns whole entries of the place it asked
+        for. A name added or removed meanwhile is or is not listed, as readdir(3) has it.
         """
         ...
 
     def fsync(self, datasync: bool) -> None:
-        """Put the directory on stable storage."""
+        """Put the directory on stable storage.
+
+        Concurrency: one step.
+        """
         ...
 
     def close(self) -> None:
-        """Give the directory up."""
+        """Give the directory up.
+
+        Concurrency: last. A session closes a directory when no request uses its fid.
+        """
         ...
 
 
@@ -193,102 +227,173 @@ class Node(Protocol):
     """S_IFMT bits of the mode."""
 
     def retain(self) -> None:
-        """One more user."""
+        """One more user.
+
+        Concurrency: one step. The caller has a use of the node already.
+        """
         ...
 
     def release(self) -> None:
-        """One user fewer; with the last one what the node holds is given up."""
+        """One user fewer; with the last one what the node holds is given up.
+
+        Concurrency: one step; last for this user.
+        """
         ...
 
     def qid(self) -> Qid:
-        """The qid as of now."""
+        """The qid as of now.
+
+        Concurrency: one step.
+        """
         ...
 
     def getattr(self) -> Attributes:
-        """stat(2)."""
+        """stat(2).
+
+        Concurrency: several steps where the store records owner and mode beside the file, which may be of another
+        moment than the rest. Else one step.
+        """
         ...
 
     def setattr(self, changes: Changes, opened: OpenFile | None, caller: Caller) -> None:
         """chmod(2), chown(2), truncate(2), utimensat(2); ``opened`` is the caller's own open file, if it has
         one.
+
+        Concurrency: several steps: size, owner, mode, times. Of two overlapping calls each may have a part of its
+        changes last.
         """
         ...
 
     def statfs(self) -> FileSystemInfo:
-        """statfs(2)."""
+        """statfs(2).
+
+        Concurrency: one step.
+        """
         ...
 
     def child(self, name: bytes, caller: Caller) -> tuple[Node, Qid]:
-        """The file ``name`` in this directory; for ``..`` the parent, the root being its own parent."""
+        """The file ``name`` in this directory; for ``..`` the parent, the root being its own parent.
+
+        Concurrency: several steps: the name is looked up at one moment, and the qid is of the file that was found then.
+        """
         ...
 
     def open(self, flags: int, caller: Caller) -> OpenFile:
-        """Open a regular file.  ``flags`` are the host's, already sifted."""
+        """Open a regular file.  ``flags`` are the host's, already sifted.
+
+        Concurrency: several steps: with O_TRUNC the file may be truncated by a call that fails afterwards for want of
+        descriptors.
+        """
         ...
 
     def open_directory(self, caller: Caller) -> OpenDirectory:
-        """Open a directory."""
+        """Open a directory.
+
+        Concurrency: one step.
+        """
         ...
 
     def create(self, name: bytes, flags: int, mode: int, gid: int, caller: Caller) -> tuple[Node, Qid, OpenFile]:
         """Create a regular file in this directory and open it; an existing one is opened unless O_EXCL is
         set.
+
+        Concurrency: several steps: the name is taken at one moment, so of overlapping calls with O_EXCL one succeeds.
+        Another call may see the new file before its owner and mode are recorded, where the store records them.
         """
         ...
 
     def mkdir(self, name: bytes, mode: int, gid: int, caller: Caller) -> Qid:
-        """mkdir(2)."""
+        """mkdir(2).
+
+        Concurrency: several steps: the name is taken at one moment; owner, mode and qid follow, and the qid is of
+        whatever has the name then.
+        """
         ...
 
     def symlink(self, name: bytes, target: bytes, gid: int, caller: Caller) -> Qid:
-        """symlink(2)."""
+        """symlink(2).
+
+        Concurrency: several steps, as mkdir.
+        """
         ...
 
     def mknod(self, name: bytes, mode: int, device: int, gid: int, caller: Caller) -> Qid:
-        """mknod(2); ``device`` as makedev(3) makes it."""
+        """mknod(2); ``device`` as makedev(3) makes it.
+
+        Concurrency: several steps, as mkdir.
+        """
         ...
 
     def link(self, name: bytes, file: Node, caller: Caller) -> None:
-        """link(2): ``name`` in this directory becomes one more name of ``file``."""
+        """link(2): ``name`` in this directory becomes one more name of ``file``.
+
+        Concurrency: one step.
+        """
         ...
 
     def unlink(self, name: bytes, caller: Caller) -> None:
-        """unlink(2)."""
+        """unlink(2).
+
+        Concurrency: one step.
+        """
         ...
 
     def rmdir(self, name: bytes, caller: Caller) -> None:
-        """rmdir(2)."""
+        """rmdir(2).
+
+        Concurrency: one step.
+        """
         ...
 
     def rename(self, name: bytes, directory: Node, new_name: bytes, caller: Caller) -> None:
-        """rename(2) of ``name`` in this directory."""
+        """rename(2) of ``name`` in this directory.
+
+        Concurrency: one step; the store keeps its own record of moved directories in step with it.
+        """
         ...
 
     def location(self, caller: Caller) -> tuple[Node, bytes]:
         """The directory that holds this file, retained for the caller, and its name there.
 
         Raises OSError(ENOENT) when it has no name any more, OSError(EBUSY) for the root.
+
+        Concurrency: several steps, repeated until they agree: the answer was true at one moment during the call.
         """
         ...
 
     def readlink(self) -> bytes:
-        """readlink(2)."""
+        """readlink(2).
+
+        Concurrency: one step: the target of a symbolic link never changes.
+        """
         ...
 
     def getxattr(self, name: bytes, caller: Caller) -> bytes:
-        """getxattr(2)."""
+        """getxattr(2).
+
+        Concurrency: one step.
+        """
         ...
 
     def listxattr(self, caller: Caller) -> bytes:
-        """listxattr(2): every name followed by a NUL."""
+        """listxattr(2): every name followed by a NUL.
+
+        Concurrency: one step.
+        """
         ...
 
     def setxattr(self, name: bytes, value: bytes, flags: int, caller: Caller) -> None:
-        """setxattr(2)."""
+        """setxattr(2).
+
+        Concurrency: one step.
+        """
         ...
 
     def removexattr(self, name: bytes, caller: Caller) -> None:
-        """removexattr(2)."""
+        """removexattr(2).
+
+        Concurrency: one step.
+        """
         ...
 
 
@@ -299,9 +404,15 @@ class Store(Protocol):
     """Whether it answers promptly, and shared with the stores that are offered beside it."""
 
     def root(self, client: Client) -> Node:
-        """The root, retained for the caller.  What is opened from there counts against the limits of ``client``."""
+        """The root, retained for the caller.  What is opened from there counts against the limits of ``client``.
+
+        Concurrency: one step.
+        """
         ...
 
     def close(self) -> None:
-        """Give everything up."""
+        """Give everything up.
+
+        Concurrency: last. Nodes and files that are in use stay good.
+        """
         ...
