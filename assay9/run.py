@@ -95,9 +95,10 @@ option = functools.partial(click.option, cls=GroupedOption)
 )
 @option(
     "--control",
-    type=click.Choice(["first", "never"]),
+    type=click.Choice(["first", "always", "never"]),
     group=_SHARE,
-    help="first (the default): a case must hold on the guest's native file system before it runs on the share.",
+    help="first (the default): a case must hold on the guest's native file system before it runs on the share. What an "
+    "earlier run has seen to hold there, with the same guest and sources, is believed; always: each time.",
 )
 @options_of_kinds
 @option(

@@ -337,7 +337,7 @@ class RunPlugin:
                 self.run_dir,
                 self._progress,
                 self.worker,
-                self.config.getoption("--control") != "never",
+                self.config.getoption("--control") or "first",
                 layer,
             )
             if isinstance(runner, Runner):

@@ -277,6 +277,8 @@ class CaseResult(_Model):
     """Of a case that was run several times: how each ended, in order (`run --repeat`, `--retry-failed`)."""
     guest_seconds: float = 0.0
     """Of `seconds`, what the guest itself spent executing the calls."""
+    round_trips: int = 0
+    """How often the suite waited for an answer of the guest, the control file system included."""
     decided_by: Literal["server", "informed", "guest"] = "server"
     """Who decided: the server, the guest's kernel on what the server answered, or the guest's kernel alone."""
     unreached: int = 0

@@ -55,9 +55,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--allure", action="store_true", help="write allure-results, too: some files for each case")
     group.addoption(
         "--control",
-        choices=("first", "never"),
+        choices=("first", "always", "never"),
         default=None,
-        help="first: a case must hold on the guest's native file system before it is tried",
+        help="first: a case must hold on the guest's native file system before it is tried; where an earlier run has "
+        "seen that, it is believed. always: it is seen anew",
     )
 
 

@@ -41,6 +41,7 @@ def case_result(
     excerpts: list[tuple[str, str]],
     seconds: float,
     guest_seconds: float,
+    round_trips: int,
     worker: str,
     machines: list[str],
 ) -> CaseResult:
@@ -67,6 +68,7 @@ def case_result(
         findings=[_finding(one) for one in judgement.findings],
         seconds=round(seconds, 4),
         guest_seconds=round(max(guest_seconds, 0.0), 4),
+        round_trips=max(round_trips, 0),
         worker=worker,
         machines=machines,
         decided_by=_decided_by(case, parameters, share, crossed),

@@ -16,6 +16,7 @@ from conformance.evidence.models import CaseResult, Machine
 from conformance.features import FEATURES
 from conformance.ground import GroundLost
 from conformance.profiles.model import Setting, VersionOf
+from conformance.run.controls import ControlMode, Controls
 from conformance.run.evidence import case_result
 from conformance.run.mounting import Unmountable
 from conformance.run.tested import exported, machine_of, programs
@@ -28,7 +29,7 @@ from conformance.vfs.mount_options import DEFAULT, MountOptions, rules_of
 from conformance.vfs.share import CACHED, Mounted, Share
 from conformance.vfs.trace import Crossed, parse
 from conformance.vfs.vantage import Vantage
-from guests.agent.link import CallHung, LinkLost
+from guests.agent.link import CallHung, LinkLost, Unprepared
 
 Body = Callable[[Share], None]
 
@@ -36,14 +37,15 @@ Body = Callable[[Share], None]
 class Runner:
     """One worker's deployment: started once, mounted as cases ask, restored when a case kills it."""
 
-    def __init__(self, target: Target, deployment: Deployment, control_first: bool, worker: str) -> None:
+    def __init__(self, target: Target, deployment: Deployment, control: ControlMode, worker: str) -> None:
         self.target, self.deployment, self.worker = target, deployment, worker
-        self._control_first = control_first
         self._mounted: MountOptions | None = None
         self._mount_line = ""
         self._refused: dict[MountOptions, str] = {}
         self.unmountable = Unmountable()
-        self._controls: dict[str, Share] = {}
+        self._controls = Controls(control)
+        self._control_shares: dict[str, Share] = {}
+        """What the cases of this run did on the control file system, by the case's directory."""
         self._nowhere: Nowhere | None = None
         """In the place of the agent outside, where there is none."""
         self._spent_control: str | None = None
@@ -59,6 +61,8 @@ class Runner:
 
         A case for which a share could not be mounted is tried once more, on a fresh machine.
         """
+        if self.broken is None:
+            self._controls.begin(self.deployment)
         result, raised = self._once(case, parameters, mount, body, last=False)
         if isinstance(raised, MountFailed) and self.broken is None:
             result, raised = self._once(case, parameters, mount, body, last=True)
@@ -67,7 +71,7 @@ class Runner:
     def _once(
         self, case: Case, parameters: str, mount: MountOptions, body: Body, *, last: bool
     ) -> tuple[CaseResult, BaseException | None]:
-        begun, mark, spent = time.monotonic(), self._mark(), self._guest_seconds()
+        begun, mark, spent, waits = time.monotonic(), self._mark(), self._guest_seconds(), self._round_trips()
         raised: BaseException | None = None
         crossed: Crossed | None = None
         control: Share | None = None
@@ -76,26 +80,26 @@ class Runner:
         further = Further(self.deployment, directory)
         try:
             self._ready(case, mount)
-            if case.control and self._control_first:
-                control = self._controls.get(directory)  # it holds or not, however the share is mounted
-                if control is None:
-                    control = self._share(case, directory, mount)
-                    self._on_control(body, control)
-                    self._controls[directory] = control
+            if case.control and self._controls.mode != "never":
+                control = self._control(case, directory, mount, body)
             share = self._share(case, directory, mount, further)
             _judged(partial(self._bounded, body, share, case.seconds), share)
         except (Exception, KeyboardInterrupt) as e:
             if isinstance(e, KeyboardInterrupt):
                 raise
-            raised = e
+            raised = e.why if isinstance(e, Unprepared) else e
         lost = isinstance(raised, LinkLost)  # one silence is waited for once
         if share is not None and not lost:
             try:
                 crossed = self._crossed(further)
+            except Unprepared as e:
+                raised = raised or e.why
             except (OSError, InfrastructureError, CallHung) as e:
                 lost = True
                 hung = Finding(f"closing what the case left open inside: {e}", "hung", {"call": "close"})
                 raised = raised or (hung if isinstance(e, CallHung) else e)
+        if share is not None and not lost and control is None and findings_of(raised) and case.control:
+            control, raised = self._control_after(case, directory, mount, body, raised)
         raised, died = self._blamed(raised, further, charged=share is not None)
         failed = raised
         raised = self._after(share, further, raised, lost=lost or died)
@@ -124,6 +128,7 @@ class Runner:
             self.deployment.excerpts(mark) if mark is not None else [],
             time.monotonic() - begun,
             self._guest_seconds() - spent,
+            self._round_trips() - waits,
             self.worker,
             self._machines_of(further),
         )
@@ -183,6 +188,11 @@ class Runner:
         inside = getattr(self.deployment, "inside", None)
         return inside.seconds if inside is not None else 0.0
 
+    def _round_trips(self) -> int:
+        """How often this host has waited for the agent inside so far; 0 where it never started."""
+        inside = getattr(self.deployment, "inside", None)
+        return inside.waits if inside is not None else 0
+
     def _mark(self) -> Any:
         with contextlib.suppress(InfrastructureError):
             return self.deployment.mark()
@@ -230,12 +240,15 @@ class Runner:
         outside_root = inside_root if on_control else f"{d.outside_root}/{directory}"
         alone = self._nowhere is not None and not on_control
         try:
-            (inside_link if alone else outside_link).calls.fresh_root(inside_root if alone else outside_root)
+            if on_control:  # what follows goes to the same agent, which takes requests in order
+                outside_link.post("fresh_root", outside_root)
+            else:
+                (inside_link if alone else outside_link).calls.fresh_root(inside_root if alone else outside_root)
         except OSError as e:  # ours, not the case's: never a finding
             raise InfrastructureError(f"the case's directory {outside_root} cannot be made: {e.strerror}") from e
         if not on_control:
             drop = mount.cache in CACHED and "remount" in d.features
-            inside_link.calls.begin_case(inside_root, drop_caches=drop, remove=self._spent_control, trace=d.traced)
+            inside_link.post("begin_case", inside_root, drop_caches=drop, remove=self._spent_control, trace=d.traced)
             self._spent_control = None
         mounted = Mounted(
             Vantage("inside", inside_link, inside_root),
@@ -252,10 +265,45 @@ class Runner:
         )
         return Share(case, mounted, further)
 
+    def _control(self, case: Case, directory: str, mount: MountOptions, body: Body) -> Share | None:
+        """The case on the control file system; None where an earlier run has seen that it holds there.
+
+        It holds or not, however the share is mounted.
+        """
+        if directory in self._control_shares or self._controls.held(case, directory):
+            return self._control_shares.get(directory)
+        control = self._share(case, directory, mount)
+        self._on_control(body, control)
+        self._controls.remember(case, directory)
+        self._control_shares[directory] = control
+        return control
+
+    def _control_after(
+        self, case: Case, directory: str, mount: MountOptions, body: Body, raised: BaseException | None
+    ) -> tuple[Share | None, BaseException | None]:
+        """The same after a case that failed and whose control was not run before: a finding is charged on fresh sight.
+
+        What is raised is the case's own fault where it fails on the control file system, too.
+        """
+        if self._controls.mode == "never":
+            return None, raised
+        control = None
+        try:
+            control = self._share(case, directory, mount)
+            self._on_control(body, control)
+            self._control_shares[directory] = control
+        except SuiteError as error:
+            return control, error
+        except (OSError, InfrastructureError, CallHung, Unprepared):
+            return None, raised
+        return control, raised
+
     def _on_control(self, body: Body, control: Share) -> None:
         """The case must hold on a native file system of the same guest, or it is the case that is wrong."""
         try:
             _judged(partial(body, control), control)
+        except Unprepared as e:
+            raise InfrastructureError(f"the case's directory {control.outside.root} cannot be made: {e.why}") from e
         except BaseException as e:
             with contextlib.suppress(OSError):  # what it left must not hide what went wrong
                 self._tidy(control)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from conformance.case import Case
 from conformance.errors import InfrastructureError
 from conformance.evidence.models import CaseResult, Machine
+from conformance.run.controls import ControlMode
 from conformance.run.mounted import Runner
 from conformance.run.ring import RingRunner
 from conformance.run.wire import WireRunner
@@ -69,7 +70,7 @@ class NotStarted:
 
 
 def start(
-    asked: Asked[Any, Any], run_dir: Path, progress: Progress, worker: str, control_first: bool, layer: str
+    asked: Asked[Any, Any], run_dir: Path, progress: Progress, worker: str, control: ControlMode, layer: str
 ) -> CaseRunner:
     """A runner for a layer's cases on something started. What could not start is `broken`: each case says so."""
     target = asked.target
@@ -84,7 +85,7 @@ def start(
         made = kind_of(target).deployment(asked, run_dir, progress)
     except InfrastructureError as e:
         return NotStarted(e)
-    runner = Runner(target, made, control_first, worker)
+    runner = Runner(target, made, control, worker)
     try:
         made.start()
     except Exception as e:  # noqa: BLE001 - whatever it is, nothing of it may stay, and no case can run

@@ -100,6 +100,7 @@ class WireRunner:
             excerpts,
             time.monotonic() - begun,
             0.0,
+            0,
             self.worker,
             list(self.machines),
         )

@@ -47,6 +47,17 @@ class Refused(InfrastructureError):
     """The agent cannot work on its machine."""
 
 
+class Unprepared(Exception):
+    """A call that was posted failed, and with it what was to follow. `why` is how it ended.
+
+    No OSError: the call that it comes up at is another one, whose errno this is not.
+    """
+
+    def __init__(self, why: Exception) -> None:
+        super().__init__(str(why))
+        self.why = why
+
+
 class AgentBug(Exception):
     """The agent raised something that no system call raises: a mistake in the suite. Holds its traceback."""
 
@@ -85,6 +96,9 @@ class AgentLink:
         """The op of each request, and when it was sent by this host's monotonic clock: limits count on it."""
         self.seconds = 0.0
         """What the agent itself has spent on all its calls so far, decoding requests and writing replies included."""
+        self.waits = 0
+        """How often the caller has waited for a reply so far: round trips, whatever way leads to the agent."""
+        self._posted: list[int] = []
         self.spawned = False
         """Whether there may be further processes; `reap` ends them."""
 
@@ -131,9 +145,11 @@ class AgentLink:
         """Wait for the reply to request `number`.
 
         Raises CallError (the call's errno), CallHung, WorkerDied, LinkLost, Refused or AgentBug; WrongClock where the
-        agent says that a call hung whose limit is not over by this host's clock.
+        agent says that a call hung whose limit is not over by this host's clock; Unprepared where a call that was
+        posted before it has failed.
         """
         deadline = time.monotonic() + timeout + _GRACE
+        self.waits += number not in self._replies
         while number not in self._replies:
             try:
                 line = self._channel.recv_line(max(0.01, deadline - time.monotonic()))
@@ -142,6 +158,16 @@ class AgentLink:
             except (EOFError, OSError, InfrastructureError) as e:
                 raise LinkLost(f"the agent's channel closed: {e}") from e
             self._keep(line)
+        for posted in [n for n in self._posted if n in self._replies]:
+            self._posted.remove(posted)
+            try:
+                self._taken(posted, timeout)
+            except (CallError, CallHung, WorkerDied) as error:
+                raise Unprepared(error) from error
+        return self._taken(number, timeout)
+
+    def _taken(self, number: int, timeout: float) -> Reply:
+        """The reply to `number`, which is here."""
         reply = self._replies.pop(number)
         op, sent = self._sent.pop(number)
         taken = time.monotonic() - sent
@@ -196,6 +222,13 @@ class AgentLink:
     def kill(self, proc: str) -> None:
         """End a further process with SIGKILL."""
         self.calls_with(proc).perform("@kill")
+
+    def post(self, op: str, *args: Any, timeout: float = 30.0, **kw: Any) -> None:
+        """Make a call of the main process without waiting for it; should it fail, the next `receive` raises Unprepared.
+
+        What follows is performed after it: the agent takes requests in order.
+        """
+        self._posted.append(self.send(op, args, kw, "main", timeout))
 
     def reap(self) -> None:
         """End every process but the main one."""

@@ -34,7 +34,7 @@ class Alone(LocalDeployment):
 
 def run(tmp_path: Path, body: Any, about: About = "behaviour") -> tuple[str, str, Any]:
     target = LocalTarget(name="alone", kind="local", title="alone")
-    runner = Runner(target, Alone(target, tmp_path, lambda _: None), False, "main")
+    runner = Runner(target, Alone(target, tmp_path, lambda _: None), "never", "main")
     runner.deployment.start()
     case = Case(
         id="X-001",

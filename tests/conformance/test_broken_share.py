@@ -18,6 +18,7 @@ import pytest
 
 from conformance.case import CASES, case
 from conformance.evidence.record import CaseResult
+from conformance.run.controls import ControlMode
 from conformance.run.mounted import Runner
 from conformance.sut.load import load
 from conformance.sut.local.deployment import LocalDeployment
@@ -82,9 +83,9 @@ def layered(deployment: LocalDeployment, mountpoint: Path, fault: str) -> Iterat
             layer.kill()
 
 
-def run(deployment: LocalDeployment, declared: Any, control_first: bool = True) -> CaseResult:
+def run(deployment: LocalDeployment, declared: Any, control: ControlMode = "first") -> CaseResult:
     """One case on that deployment, judged."""
-    runner = Runner(load("local"), deployment, control_first, "main")
+    runner = Runner(load("local"), deployment, control, "main")
     try:
         deployment.start()
         return runner.run(declared, "", DEFAULT, declared.function)[0]
@@ -157,6 +158,6 @@ def test_an_agent_that_lies_is_caught(
         deployment.inside.field, deployment.inside.change = field, FAULTS[field]  # type: ignore[attr-defined]
 
     monkeypatch.setattr(deployment, "start", start_lying)
-    result = run(deployment, declared, control_first=False)
+    result = run(deployment, declared, control="never")
     assert result.verdict == "fail", result.reason
     assert_found(result, field)

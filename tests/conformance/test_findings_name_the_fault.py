@@ -82,7 +82,7 @@ class LyingLink(AgentLink):
 def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     load_cases()
     deployment = LocalDeployment(loaded("local", LocalTarget), tmp_path_factory.mktemp("local"), print)
-    runner = Runner(load("local"), deployment, False, "main")
+    runner = Runner(load("local"), deployment, "never", "main")
     deployment.start()
     yield runner
     runner.stop()

@@ -54,7 +54,7 @@ def is_error_of_ground(seen: CaseResult, words: str) -> bool:
 def local(tmp_path: Path) -> Iterator[tuple[Run, LocalDeployment]]:
     deployment = LocalDeployment(loaded("local", LocalTarget), tmp_path, print)
     deployment.start()
-    runner = Runner(load("local"), deployment, control_first=False, worker="main")
+    runner = Runner(load("local"), deployment, control="never", worker="main")
     yield on(runner), deployment
     runner.stop()
 
@@ -137,7 +137,7 @@ def fill(directory: Path) -> Path:
 def test_a_full_scratch_file_system_is_an_error_and_the_run_goes_on_with_room(small: Path, tmp_path: Path) -> None:
     deployment = LocalDeployment(loaded("local", LocalTarget), tmp_path, print)
     deployment.start()
-    runner = Runner(load("local"), deployment, control_first=False, worker="main")
+    runner = Runner(load("local"), deployment, control="never", worker="main")
     run = on(runner)
     try:
         assert run(harmless).verdict == "pass"
@@ -160,7 +160,7 @@ def test_a_full_scratch_file_system_is_an_error_and_the_run_goes_on_with_room(sm
 @needs_root
 def test_a_scratch_file_system_without_room_is_told_before_anything_starts(small: Path, tmp_path: Path) -> None:
     filling = fill(small)
-    runner = start(asked("local"), tmp_path, lambda _: None, "main", False, "vfs")
+    runner = start(asked("local"), tmp_path, lambda _: None, "main", "never", "vfs")
     filling.unlink()
     assert isinstance(runner.broken, GroundLost) and "ASSAY9_SCRATCH" in str(runner.broken)
     assert not list(small.iterdir())
@@ -322,7 +322,7 @@ def marked(function: object) -> object:
 @pytest.fixture(scope="module")
 def uml(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, UmlDeployment]]:
     deployment = UmlDeployment(loaded("reference-uml", UmlTarget), tmp_path_factory.mktemp("run"), print)
-    runner = Runner(load("reference-uml"), deployment, control_first=False, worker="main")
+    runner = Runner(load("reference-uml"), deployment, control="never", worker="main")
     try:
         deployment.start()
         yield on(runner), deployment
@@ -398,7 +398,7 @@ def test_a_damaged_image_is_an_error_not_26_failures_and_is_built_anew(
     monkeypatch.setattr("guests.images.store.build", build)
     told: list[str] = []
     deployment = UmlDeployment(loaded("reference-uml", UmlTarget), tmp_path, told.append)
-    runner = Runner(load("reference-uml"), deployment, control_first=False, worker="main")
+    runner = Runner(load("reference-uml"), deployment, control="never", worker="main")
     run = on(runner)
     root = cache / "images" / image.directory.name / "root.squashfs"
 

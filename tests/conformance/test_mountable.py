@@ -66,7 +66,7 @@ def runner(tmp_path: Path) -> Iterator[tuple[Runner, Local]]:
     deployment = Local(loaded("local", LocalTarget), tmp_path, print)
     deployment.attempts = deployment.recovered = 0
     deployment.start()
-    made = Runner(loaded("local", LocalTarget), deployment, control_first=False, worker="main")
+    made = Runner(loaded("local", LocalTarget), deployment, control="never", worker="main")
     yield made, deployment
     made.stop()
 
@@ -181,7 +181,7 @@ def test_a_device_that_cannot_be_mounted(
     back_end = BackendTable(program="command", command=tuple(argv))
     target = loaded("reference-uml", UmlTarget).model_copy(update={"server": back_end})
     deployment = UmlDeployment(target, tmp_path, print)
-    runner = Runner(target, deployment, control_first=False, worker="main")
+    runner = Runner(target, deployment, control="never", worker="main")
     try:
         deployment.start()
         seen = run(runner, CASES[MOUNTABLE])

@@ -31,7 +31,7 @@ from tests.waiting import PATIENT
 def local(tmp_path: Path) -> Iterator[Run]:
     deployment = LocalDeployment(loaded("local", LocalTarget), tmp_path, print)
     deployment.start()
-    runner = Runner(load("local"), deployment, control_first=False, worker="main")
+    runner = Runner(load("local"), deployment, control="never", worker="main")
     yield on(runner)
     runner.stop()
 
@@ -85,7 +85,7 @@ def test_a_crash_of_the_agent_is_a_fault_of_the_suite(local: Run, which: str) ->
 @pytest.fixture(scope="module")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, QemuDeployment]]:
     deployment = QemuDeployment(loaded("qemu", QemuTarget), tmp_path_factory.mktemp("run"), print)
-    runner = Runner(load("qemu"), deployment, control_first=False, worker="main")
+    runner = Runner(load("qemu"), deployment, control="never", worker="main")
     try:
         deployment.start()
         yield on(runner), deployment
@@ -191,7 +191,7 @@ def test_a_target_that_fails_halfway_up_leaves_nothing_and_ends_the_run(
     monkeypatch.setenv("ASSAY9_SCRATCH", str(tmp_path))  # its stop is another, and removes nothing
     monkeypatch.setattr(LocalDeployment, "start", start)
     monkeypatch.setattr(LocalDeployment, "stop", stop)
-    runner = starting.start(asked("local"), tmp_path, lambda _: None, "main", False, "vfs")
+    runner = starting.start(asked("local"), tmp_path, lambda _: None, "main", "never", "vfs")
     assert stopped and runner.broken is not None
     assert f"local did not start: {type(raised).__name__}: {raised}" in str(runner.broken)
 
@@ -207,7 +207,7 @@ def test_no_room_for_the_memory_of_a_guest_is_told_once_and_leaves_nothing(
     scratch.mkdir()
     monkeypatch.setenv("ASSAY9_SCRATCH", str(scratch))
     monkeypatch.setattr(uml, "memory_root", no_room)
-    runner = starting.start(asked("reference-uml"), tmp_path, lambda _: None, "main", False, "vfs")
+    runner = starting.start(asked("reference-uml"), tmp_path, lambda _: None, "main", "never", "vfs")
     assert "/dev/shm has 1 MB free" in str(runner.broken)
     assert not list(scratch.iterdir())
 
@@ -222,7 +222,7 @@ def test_a_hypervisor_that_cannot_be_had_is_told_once_and_leaves_nothing(
     scratch.mkdir()
     monkeypatch.setenv("ASSAY9_SCRATCH", str(scratch))
     monkeypatch.setattr(private_qemu, "ensure_private_qemu", no_network)
-    runner = starting.start(asked("qemu-next"), tmp_path, lambda _: None, "main", False, "vfs")
+    runner = starting.start(asked("qemu-next"), tmp_path, lambda _: None, "main", "never", "vfs")
     assert str(runner.broken) == "mmdebstrap trixie failed — check the network"
     assert not list(scratch.iterdir())
     runner.stop()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from guests.agent.link import AgentLink, CallError, LocalChannel
+from guests.agent.link import AgentLink, CallError, LocalChannel, Unprepared
 
 
 class Counting(AgentLink):
@@ -94,3 +94,19 @@ def test_several_attempts_are_one_request_and_leave_no_descriptor(agent: Countin
     assert agent.calls.attempts(calls) == [0, 2, 20]
     assert agent.asked == ["attempts"]
     assert agent.calls.listdir("/proc/self/fd") == before
+
+
+def test_a_posted_call_is_made_before_the_next_and_not_waited_for(agent: Counting, tmp_path: Path) -> None:
+    waits = agent.waits
+    agent.post("mkdir", str(tmp_path / "d"))
+    assert agent.calls.listdir(str(tmp_path)) == ["d"]
+    assert agent.waits == waits + 1
+
+
+def test_a_posted_call_that_fails_is_not_taken_for_the_next(agent: Counting, tmp_path: Path) -> None:
+    agent.post("rmdir", str(tmp_path / "nothing"))
+    with pytest.raises(Unprepared, match="No such file") as raised:
+        agent.calls.lstat(str(tmp_path / "nobody"))
+    assert isinstance(raised.value.why, CallError)
+    assert not isinstance(raised.value, OSError)
+    assert agent.calls.listdir(str(tmp_path)) == []
