@@ -30,7 +30,10 @@ from conformance.checks import CODES
 from conformance.evidence import models
 from conformance.profiles import model as profiles
 from conformance.sut import spec
+from conformance.sut.kind import CAPABILITIES
 from conformance.sut.layers import default_layers
+from conformance.sut.load import load, names
+from conformance.sut.registry import kinds
 from protocol import messages
 from protocol.registry import Message
 from soak import faults
@@ -200,12 +203,21 @@ def _help(command: click.Command, parent: click.Context | None) -> Iterator[str]
 def targets() -> str:
     """Every target that comes with the suite."""
     rows = []
-    for name in spec.names():
-        target = spec.load(name)
+    for name in names():
+        target = load(name)
         left = "; ".join(f"{layer}: {why}" for layer, why in target.left_out.items())
         rows.append((code(name), code(target.kind), target.title, ", ".join(default_layers(target)), left))
     head = ("target", "kind", "what it is", "layers of a default run", "left out of it")
-    return page("Targets", "`conformance/targets/`", table(head, rows))
+    kinds_ = [
+        (code(kind.name), kind.title, ", ".join(CAPABILITIES[one] for one in sorted(kind.capabilities)))
+        for kind in kinds().values()
+    ]
+    return page(
+        "Targets",
+        "`conformance/targets/` and `conformance/sut/`",
+        table(head, rows),
+        "## Kinds\n\n" + table(("kind", "what it is", "what it has"), kinds_),
+    )
 
 
 def target_toml() -> str:
@@ -272,9 +284,14 @@ def findings() -> str:
 
 def soak() -> str:
     """Faults and workloads of the soak."""
-    needs = {"guest": "a guest", "root": "root on the host"}
-    kinds = [
-        (code(kind.name), kind.title, ", ".join(text for key, text in needs.items() if getattr(kind, key)))
+    known = [
+        (
+            code(kind.name),
+            kind.title,
+            ", ".join(
+                [*([CAPABILITIES[kind.needs]] if kind.needs else []), *(["root on the host"] if kind.root else [])]
+            ),
+        )
         for kind in faults.KINDS.values()
     ]
     work = [
@@ -285,7 +302,7 @@ def soak() -> str:
         "Soak workloads and faults",
         "`soak/workloads/` and `soak/faults/`",
         "## Workloads\n\n" + table(("workload", "what it does", "options (`--set NAME.KEY=VALUE`)"), work),
-        "## Faults\n\n" + table(("fault", "what it does", "needs"), kinds),
+        "## Faults\n\n" + table(("fault", "what it does", "needs"), known),
     )
 
 

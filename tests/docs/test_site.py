@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import get_args
 
 import click
 import pytest
@@ -18,7 +17,7 @@ from click.testing import CliRunner
 
 from assay9.cli import cli
 from conformance.case import CASES
-from conformance.sut.spec import Target
+from conformance.sut.registry import kinds
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -66,9 +65,8 @@ def test_every_option_of_every_command_is_in_the_reference(generated: dict[str, 
 
 
 def test_every_kind_of_target_has_its_row_in_the_guide() -> None:
-    kinds = get_args(Target.model_fields["kind"].annotation)
-    assert kinds
-    assert [kind for kind in kinds if f"`{kind}`" not in WRITTEN["adding-a-target.md"]] == []
+    assert "qemu" in kinds()
+    assert [kind for kind in kinds() if f"`{kind}`" not in WRITTEN["adding-a-target.md"]] == []
 
 
 def test_every_layer_is_in_the_glossary_and_has_a_page(generated: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ from conformance.sut.qemu import security_models
 from conformance.sut.qemu.guest import QemuGuest
 from conformance.sut.qemu.program import security_model
 from conformance.sut.qemu.second_vm import Devices, SecondMachines
-from conformance.sut.qemu.tables import DeviceOptions, QemuTarget
+from conformance.sut.qemu.tables import DeviceOptions, DeviceTarget
 from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Device, Place, Progress
 from conformance.vfs.mount_options import MountOptions
@@ -29,7 +29,7 @@ class QemuDeployment(QemuGuest):
 
     def __init__(
         self,
-        target: QemuTarget,
+        target: DeviceTarget,
         run_dir: Path,
         progress: Progress,
         options: DeviceOptions = DeviceOptions(),  # noqa: B008 - frozen

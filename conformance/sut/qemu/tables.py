@@ -83,8 +83,13 @@ class MachineTarget(Target):
     machine: MachineTable = MachineTable()
 
 
-class QemuTarget(MachineTarget):
-    """QEMU's own virtio-9p device."""
+class DeviceTarget(MachineTarget):
+    """What targets have in common that test QEMU's own virtio-9p device."""
+
+    machine: DeviceTable = DeviceTable()
+
+
+class QemuTarget(DeviceTarget):
+    """Such a target, and no more."""
 
     kind: Literal["qemu"]
-    machine: DeviceTable = DeviceTable()
