@@ -1,15 +1,17 @@
 """Runs inside a guest, as root: a PCI function taken from the kernel, driven from user space, given back fit for use.
 
-One file, standard library only, for Python 3.9 and later. It reads lines from standard input: first the mount tag of
-the device in base64, then each line base64 of operations one after the other; it does them in their order and answers
-with a line of their results. Long lines are packed by zlib and begin with `*`; an answer that begins with `!` is an
-error, one with `?` says that an operation waited in vain and that those after it were not done. `guest_pci` is the
-other end.
+One file, standard library only, for Python 3.8 and later; types are for the checker alone. It reads lines from
+standard input: first the mount tag of the device in base64, then each line base64 of operations one after the other; it
+does them in their order and answers with a line of their results. Long lines are packed by zlib and begin with `*`; an
+answer that begins with `!` is an error, one with `?` says that an operation waited in vain and that those after it were
+not done. `guest_pci` is the other end.
 
 Linux's rules that it keeps: bus mastering is switched on after the driver has let go, which switches it off; on giving
 back INTx is allowed again and the function disabled, because a driver that binds to an enabled function waits for an
 interrupt for ever.
 """
+
+from __future__ import annotations
 
 import base64
 import ctypes
@@ -20,6 +22,10 @@ import struct
 import sys
 import time
 import zlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 HUGE = 2 << 20
 PAGES = 8
@@ -41,24 +47,25 @@ CODES = {1: "<B", 2: "<H", 4: "<I", 8: "<Q"}
 TYPES = {1: ctypes.c_uint8, 2: ctypes.c_uint16, 4: ctypes.c_uint32}
 
 
-def put(path, text):
+def put(path: str, text: str) -> None:
+    """Write `text` to a file of /proc or /sys."""
     with open(path, "w") as f:
         f.write(text)
 
 
-def find(tag):
+def find(tag: bytes) -> str:
     """The function whose 9P device has that mount tag."""
     for path in glob.glob("/sys/bus/pci/devices/*/virtio*/mount_tag"):
         with open(path, "rb") as f:
             if f.read().rstrip(b"\0\n") == tag:
                 return path.split("/")[5]
-    raise SystemExit("no virtio-9p device with tag %r is bound to virtio-pci" % tag)
+    raise SystemExit(f"no virtio-9p device with tag {tag!r} is bound to virtio-pci")
 
 
 class Memory:
     """Huge pages that lie together in physical memory, which do not move."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         put("/proc/sys/vm/nr_hugepages", str(PAGES))
         with open("/proc/sys/vm/nr_hugepages") as f:
             count = int(f.read())
@@ -86,20 +93,20 @@ class Memory:
         self.places = [page * HUGE for page in range(begin, begin + length)][::step]
         """Where in the map each page of the range lies."""
         self.view = memoryview(self.map)
-        self.words = {}
+        self.words: dict[int, ctypes.c_uint16] = {}
 
-    def pieces(self, address, length):
+    def pieces(self, address: int, length: int) -> Iterator[tuple[int, int]]:
         """(offset in the map, bytes) of a physical range."""
         at = address - self.base
         if not 0 <= at <= self.size - length:
-            raise ValueError("%d bytes at %#x are not ours" % (length, address))
+            raise ValueError(f"{length} bytes at {address:#x} are not ours")
         while length:
             page, inside = divmod(at, HUGE)
             now = min(length, HUGE - inside)
             yield self.places[page] + inside, now
             at, length = at + now, length - now
 
-    def scatter(self, spans, data):
+    def scatter(self, spans: Iterable[Sequence[int]], data: bytes) -> None:
         """Write `data`, piece after piece, to the (address, length) in `spans`."""
         view, places, base, size, done = self.view, self.places, self.base, self.size, 0
         for address, length in spans:
@@ -114,9 +121,10 @@ class Memory:
                     view[at : at + now] = data[done : done + now]
                     done += now
 
-    def gather(self, spans):
+    def gather(self, spans: Iterable[Sequence[int]]) -> bytes:
         """What stands at the (address, length) in `spans`."""
-        view, places, base, size, found = self.view, self.places, self.base, self.size, []
+        found: list[memoryview] = []
+        view, places, base, size = self.view, self.places, self.base, self.size
         for address, length in spans:
             at = address - base
             inside = at & HUGE - 1
@@ -127,7 +135,7 @@ class Memory:
                 found += [view[at : at + now] for at, now in self.pieces(address, length)]
         return b"".join(found)
 
-    def word(self, address):
+    def word(self, address: int) -> ctypes.c_uint16:
         """The word there, to read and write through its `value`."""
         word = self.words.get(address)
         if word is None:
@@ -145,10 +153,10 @@ class Late(Exception):
 class Function:
     """The PCI function, taken from its driver."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.name = name
         self.path = "/sys/bus/pci/devices/" + name
-        self.bars = {}
+        self.bars: dict[int, tuple[int, mmap.mmap | None]] = {}
         put(DRIVER + "/unbind", name)
         put(self.path + "/enable", "1")
         self.config = os.open(self.path + "/config", os.O_RDWR)
@@ -157,38 +165,38 @@ class Function:
         with open(self.path + "/resource") as f:
             self.resources = [[int(word, 16) for word in line.split()] for line in f]
 
-    def config_read(self, offset, width):
-        return struct.unpack(CODES[width], os.pread(self.config, width, offset))[0]
+    def config_read(self, offset: int, width: int) -> int:
+        return int(struct.unpack(CODES[width], os.pread(self.config, width, offset))[0])
 
-    def config_write(self, offset, width, value):
+    def config_write(self, offset: int, width: int, value: int) -> None:
         os.pwrite(self.config, struct.pack(CODES[width], value), offset)
 
-    def bar(self, number):
-        """What a region is reached by: a descriptor (I/O) or a map (memory)."""
+    def bar(self, number: int) -> tuple[int, mmap.mmap | None]:
+        """What a region is reached by: a descriptor (I/O), or a map (memory) and no descriptor, -1."""
         if number not in self.bars:
             start, end, flags = self.resources[number]
-            handle = os.open(self.path + "/resource%d" % number, os.O_RDWR | os.O_SYNC)
+            handle = os.open(self.path + f"/resource{number}", os.O_RDWR | os.O_SYNC)
             if flags & 0x100:
                 self.bars[number] = (handle, None)
             else:
-                self.bars[number] = (None, mmap.mmap(handle, end - start + 1))
+                self.bars[number] = (-1, mmap.mmap(handle, end - start + 1))
                 os.close(handle)
         return self.bars[number]
 
-    def bar_read(self, number, offset, width):
+    def bar_read(self, number: int, offset: int, width: int) -> int:
         handle, mapped = self.bar(number)
         if mapped is None:
-            return struct.unpack(CODES[width], os.pread(handle, width, offset))[0]
-        return TYPES[width].from_buffer(mapped, offset).value
+            return int(struct.unpack(CODES[width], os.pread(handle, width, offset))[0])
+        return int(TYPES[width].from_buffer(mapped, offset).value)
 
-    def bar_write(self, number, offset, width, value):
+    def bar_write(self, number: int, offset: int, width: int, value: int) -> None:
         handle, mapped = self.bar(number)
         if mapped is None:
             os.pwrite(handle, struct.pack(CODES[width], value), offset)
         else:
             TYPES[width].from_buffer(mapped, offset).value = value
 
-    def give_back(self):
+    def give_back(self) -> None:
         """The kernel's driver has it again. The device was reset by our caller."""
         self.config_write(COMMAND, 2, self.config_read(COMMAND, 2) & ~(INTX_OFF | 4))
         os.close(self.config)
@@ -196,7 +204,7 @@ class Function:
         put(DRIVER + "/bind", self.name)
 
 
-def wait(memory, address, old, steps, seconds):
+def wait(memory: Memory, address: int, old: int, steps: int, seconds: float) -> int:
     """The word at `address` when it is not `old`, -1 when the time is over.
 
     It counts: up to `steps` steps of it are waited for while they come quickly.
@@ -220,10 +228,10 @@ def wait(memory, address, old, steps, seconds):
     return seen
 
 
-def in_turn(function, memory, fields, heads):
+def in_turn(function: Function, memory: Memory, fields: Sequence[int], heads: Sequence[int]) -> None:
     """Make one chain after the other available, each when the one before was used. Raises Late."""
-    ring, index, used, published, seen, size, _, milliseconds, place, value = fields
-    index, used = memory.word(index), memory.word(used)
+    ring, index_at, used_at, published, seen, size, _, milliseconds, place, value = fields
+    index, used = memory.word(index_at), memory.word(used_at)
     entries = [memory.word(ring + 2 * at) for at in range(size)]
     bar, offset, seconds = place >> 32, place & 0xFFFFFFFF, milliseconds / 1000
     handle, mapped = function.bar(bar)
@@ -250,9 +258,10 @@ def in_turn(function, memory, fields, heads):
         seen = (seen + 1) & 0xFFFF
 
 
-def perform(batch, function, memory):
+def perform(batch: bytes, function: Function, memory: Memory) -> bytes:
     """Do all of a batch; the results, one after the other."""
-    at, said = 0, []
+    said: list[bytes] = []
+    at = 0
     unpack, head = OPERATION.unpack_from, OPERATION.size
     while at < len(batch):
         kind, width, address, value = unpack(batch, at)
@@ -281,7 +290,7 @@ def perform(batch, function, memory):
             function.bar_write(address >> 32, address & 0xFFFFFFFF, width, value)
         elif kind == 10:
             fields, at = TURNS.unpack_from(batch, at), at + TURNS.size
-            heads, at = struct.unpack_from("<%dH" % fields[6], batch, at), at + 2 * fields[6]
+            heads, at = struct.unpack_from(f"<{fields[6]}H", batch, at), at + 2 * fields[6]
             in_turn(function, memory, fields, heads)
     return b"".join(said)
 
@@ -298,7 +307,8 @@ def unpacked(line: bytes) -> bytes:
     return zlib.decompress(base64.b64decode(line[1:])) if line[:1] == b"*" else base64.b64decode(line)
 
 
-def main():
+def main() -> None:
+    """Serve operations until an empty line comes, or the end."""
     lines, out = sys.stdin.buffer, sys.stdout.buffer
     tag = unpacked(lines.readline())
     memory = Memory()
@@ -315,7 +325,7 @@ def main():
             except Late:
                 said = b"?"
             except (OSError, ValueError, struct.error, KeyError, IndexError) as error:
-                said = ("!%s: %s" % (type(error).__name__, " ".join(str(error).split()))).encode()
+                said = f"!{type(error).__name__}: {' '.join(str(error).split())}".encode()
             out.write(said + b"\n")
             out.flush()
     finally:

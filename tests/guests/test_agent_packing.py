@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from conformance.virtio import guest_pci_payload
 from guests.agent.link import AgentLink, LocalChannel, Refused
 from guests.agent.packing import PAYLOAD, TYPES, agent_file, agent_source, module_tree, ordered_modules
 from guests.agent.payload.machine import CALLS, NUMBERS, architecture
@@ -20,6 +21,9 @@ from guests.agent.payload.machine import CALLS, NUMBERS, architecture
 MODULES = ordered_modules()
 OLDEST = (3, 8)
 PYTHONS = [f"python{OLDEST[0]}.{minor}" for minor in range(OLDEST[1], 15)]
+
+
+RUN_AS_MODULE = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='driver')"
 
 
 def defined(name: str) -> Iterator[str]:
@@ -70,8 +74,9 @@ def test_what_is_for_the_type_checker_stands_in_annotations_alone(name: str) -> 
     assert [n.id for n in rest if isinstance(n, ast.Name) and n.id in typed and id(n) not in notes] == []
 
 
-def test_the_syntax_is_that_of_the_oldest_python() -> None:
-    ast.parse(agent_source(), feature_version=OLDEST)
+@pytest.mark.parametrize("source", [agent_source(), Path(guest_pci_payload.__file__).read_bytes()])
+def test_the_syntax_is_that_of_the_oldest_python(source: bytes) -> None:
+    ast.parse(source, feature_version=OLDEST)
 
 
 @pytest.mark.parametrize("python", PYTHONS)
@@ -87,6 +92,7 @@ def test_the_agent_answers_under_every_python_that_is_here(python: str, tmp_path
     ]
     asked = [{"id": i, "op": op, "args": args, "kw": {}} for i, (op, args) in enumerate(calls)]
     text = "".join(json.dumps(request) + "\n" for request in asked)
+    subprocess.run([program, "-I", "-c", RUN_AS_MODULE, guest_pci_payload.__file__], check=True)
     argv = [program, "-I", str(agent_file())]
     done = subprocess.run(argv, input=text, capture_output=True, text=True, check=True)
     replies = [json.loads(line) for line in done.stdout.splitlines()]
