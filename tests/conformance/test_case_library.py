@@ -136,6 +136,34 @@ def test_sources_name_something(layer: str, library: list[Case]) -> None:
     assert wrong == {}
 
 
+IMPLEMENTATION = re.compile(r"QEMU|diod|ganesha|crosvm|v86|p9ufs|hugelgupf|hw/9pfs/\S+ \w+|hw/9pfs", re.IGNORECASE)
+RULE = re.compile(
+    r"\w\(\d\w*\)|man page|manual|POSIX|9P2000|protocol\.md|intro\(5|virtio|OASIS|Linux|fs/|net/9p|include/"
+    r"|Documentation/|RFC|LTP|fstests|CVE|CWE|known defect|illumos issue \d",
+    re.IGNORECASE,
+)
+
+
+def test_a_must_rests_on_more_than_what_an_implementation_does(library: list[Case]) -> None:
+    """Its documented options (QEMU's manual) and defects that users met are more; its code alone is not.
+
+    MODEL-009: how a security model keeps an attribute from guests is nowhere written but there."""
+    alone = [c.id for c in library if c.severity == "must" and not RULE.search(IMPLEMENTATION.sub("", c.source))]
+    assert alone == ["MODEL-009"]
+
+
+def test_no_two_cases_are_the_same(library: list[Case]) -> None:
+    """One requirement stood in two cases, with two severities."""
+    alike: dict[str, list[str]] = {}
+    for c in library:
+        function = ast.parse(textwrap.dedent(inspect.getsource(c.function))).body[0]
+        assert isinstance(function, ast.FunctionDef)
+        function.name, function.body = "", function.body[ast.get_docstring(function) is not None :]
+        function.decorator_list = function.decorator_list[:-1]  # all but the case's id and severity
+        alike.setdefault(f"{c.layer} {c.mount} {c.caches} {c.needs} {ast.dump(function)}", []).append(c.id)
+    assert [ids for ids in alike.values() if len(ids) > 1] == []
+
+
 @pytest.mark.parametrize("layer", [*CALL_LAYERS, "wire"])
 def test_requirements_are_sentences_and_defects_go_by_their_own_names(layer: str, library: list[Case]) -> None:
     for c in library:
