@@ -115,8 +115,10 @@ class ServerKind(Kind[ServerTarget, ServerOptions]):
 
 
 def _as_asked(asked: Asked[ServerTarget, ServerOptions]) -> ServerTable:
-    """The table with what the command line says in its place."""
+    """The table with what the command line says in its place; a name to attach to is taken as it is written there."""
     given = asked.options.model_dump(include={"address", "aname", "export"}, exclude_none=True)
+    if "aname" in given:
+        given["aname"] = given["aname"].replace("{", "{{").replace("}", "}}")
     return asked.target.server.model_copy(update=given)
 
 
