@@ -93,10 +93,8 @@ def _stat_lines(comparison: Comparison) -> Iterator[str]:
     yield _row("", "inside (guest)", "outside (host)", "")
     for label, name in _STAT:
         if name == "uid/gid":
-            pair = [fields.get("uid"), fields.get("gid")]
-            if all(pair):
-                uid, gid = pair
-                assert uid is not None and gid is not None
+            uid, gid = fields.get("uid"), fields.get("gid")
+            if uid is not None and gid is not None:
                 inside, outside = f"{uid.inside}/{gid.inside}", f"{uid.outside}/{gid.outside}"
                 yield _row(label, inside, outside, _mark(uid) or _mark(gid))
             continue

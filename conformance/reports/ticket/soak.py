@@ -22,10 +22,11 @@ def soak(run_dir: Path, *, whole: bool) -> Section:
     path = run_dir / "report.json"
     try:
         data = json.loads(path.read_bytes())
-        assert isinstance(data, dict)
+        if not isinstance(data, dict):
+            raise ValueError("no object")
     except FileNotFoundError:
         raise UsageError(f"no soak report {path}: `assay9 soak report {run_dir}` makes it") from None
-    except (OSError, ValueError, RecursionError, AssertionError):
+    except (OSError, ValueError, RecursionError):
         raise UsageError(f"{path} is no report of a soak run: `assay9 soak report {run_dir}` makes it anew") from None
     if data.get("schema", 0) > _SCHEMA:
         raise UsageError(f"{path} has schema {data['schema']}, this assay9 reads up to {_SCHEMA}: use a newer one")
