@@ -22,6 +22,7 @@ from conformance.features import FEATURES
 from conformance.ground import GroundLost, HostGround, cache_place, lost, results_place, scratch_place
 from conformance.sut.containment import contain
 from conformance.sut.guest_mount import mount_9p, mounted, unmount
+from conformance.sut.power import ByProcess
 from conformance.sut.scratch import Scratch
 from conformance.sut.serving import Serving
 from conformance.sut.spec import Target
@@ -83,6 +84,7 @@ class GuestDeployment(Generic[M]):
         self.features: frozenset[str] = frozenset()
         self.launcher: tuple[str, ...] = ()
         """Words before a command that make it run in the mount namespace of the run."""
+        self.power = ByProcess(self.processes)
         self._machine: M | None = None
         self._serving: Serving | None = None
         """What serves the shares, where it is not the hypervisor."""

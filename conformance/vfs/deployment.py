@@ -65,6 +65,19 @@ class Place:
     in_second_machine: bool
 
 
+class Power(Protocol):
+    """How a soak stops what runs a guest or serves its share, and lets it go on."""
+
+    def pause(self) -> dict[str, Any]:
+        """Stop what serves the share: nothing is answered. What to record of it; empty where nothing can be stopped."""
+
+    def resume(self) -> None:
+        """Let it go on; a second call does nothing."""
+
+    def cut(self) -> None:
+        """End the guest at once, without a word to it. `Deployment.recover` starts it again."""
+
+
 class Deployment(Protocol):
     """A share that is exported by the target and mounted in a guest, seen from three places."""
 
@@ -108,6 +121,10 @@ class Deployment(Protocol):
         """What a guest mounts share `number` by: the source (a mount tag, an address) and the transport's options.
 
         Raises Undrivable where there is none."""
+
+    @property
+    def power(self) -> Power:
+        """How a soak stops it and cuts its power."""
 
     def outside_here(self) -> Path:
         """The exported directory of the first share, as this process sees it."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -14,30 +12,29 @@ from typing import Any
 
 import psutil
 
-from guests.host.processes import dying_with_parent, end, start_time
+from conformance.vfs.deployment import Power
+from guests.host.processes import dying_with_parent, end
 from soak.faults.scene import Scene
 
 
 class Pause:
-    """SIGSTOP, some seconds, SIGCONT. The guest must wait, and continue without an error."""
+    """What serves the share is stopped for some seconds. The guest must wait, and continue without an error."""
 
     silent = True
 
     def __init__(self) -> None:
-        self._pid = self._start = 0
+        self._power: Power | None = None
         self._until = 0.0
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
         """See Fault."""
         seconds = rng.uniform(1, 8)
-        processes = scene.deployment.processes()
-        pid = processes.get("device", 0)
-        if not pid:
+        self._power = scene.deployment.power
+        paused = self._power.pause()
+        if not paused:
             return {"skipped": "the target names no process that serves the share"}
-        self._pid, self._start = pid, start_time(pid) or 0
         self._until = time.monotonic() + seconds
-        os.kill(pid, signal.SIGSTOP)
-        return {"pid": pid, "seconds": seconds}
+        return {**paused, "seconds": seconds}
 
     def tick(self, now: float) -> dict[str, Any] | None:
         """See Fault."""
@@ -45,10 +42,8 @@ class Pause:
 
     def undo(self) -> None:
         """See Fault."""
-        pid, self._pid = self._pid, 0
-        if pid and start_time(pid) == self._start:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        if self._power is not None:
+            self._power.resume()
 
 
 class DropCaches:

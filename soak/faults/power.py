@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import random
-import signal
 import time
 from pathlib import Path
 from typing import Any
 
 from guests.agent.link import AgentBug, CallHung, LinkLost
-from guests.host.processes import start_time
 from soak.faults.scene import Scene
 from soak.inside.promises import steps
 from soak.program import InsideProgram
@@ -58,8 +55,7 @@ class PowerCut:
             self._cut = now + self._after  # from the first promise: a busy guest takes its time to begin
         if now < (self._cut or self._limit):
             return None
-        pids = self._scene.deployment.processes()
-        kill_at_once(pids.get("hypervisor") or pids.get("device", 0))
+        self._scene.deployment.power.cut()
         begun = time.monotonic()
         self._scene.restart()
         return {"steps": self._steps, "back_after": time.monotonic() - begun, **self._judge()}
@@ -109,18 +105,6 @@ def promised(seed: int, count: int) -> dict[str, bytes | None]:
     now = dict(contents)
     unsure = {name for _ in range(UNHEARD) for name in next(made).names}
     return {name: now.get(name) for name in seen - unsure}
-
-
-def kill_at_once(pid: int) -> None:
-    """SIGKILL, and wait until it is gone: the guest gets no notice."""
-    if not pid:
-        return
-    started = start_time(pid)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    limit = time.monotonic() + 10
-    while start_time(pid) == started and started is not None and time.monotonic() < limit:
-        time.sleep(0.01)
 
 
 def seen_outside(path: Path) -> str | None:

@@ -15,6 +15,7 @@ from unittest import mock
 import pytest
 
 from conformance.errors import UsageError
+from conformance.sut.power import ByProcess
 from conformance.sut.registry import kinds
 from soak import faults
 from soak import journal as journals
@@ -38,10 +39,7 @@ needs_fuse = pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fu
 
 class FakeDeployment:
     def __init__(self, pid: int) -> None:
-        self._pid = pid
-
-    def processes(self) -> dict[str, int]:
-        return {"device": self._pid}
+        self.power = ByProcess(lambda: {"device": pid})
 
 
 def scene(pid: int) -> Scene:

@@ -19,6 +19,7 @@ from conformance.errors import InfrastructureError, Undrivable
 from conformance.features import FEATURES
 from conformance.ground import GroundLost, HostGround, ended_by_another, results_place, scratch_place
 from conformance.sut.local.tables import LocalOptions, LocalTarget
+from conformance.sut.power import ByProcess
 from conformance.sut.scratch import Scratch
 from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Device, Place, Progress
@@ -54,6 +55,7 @@ class LocalDeployment:
         self._links: list[AgentLink] = []
         self._channels: dict[str, LocalChannel] = {}
         self._ground = HostGround([scratch_place(self._scratch.path), results_place(run_dir)])
+        self.power = ByProcess(self.processes)
         self._through = options.through
         self._server: subprocess.Popen[bytes] | None = None
         if self._through:
