@@ -5,10 +5,10 @@
 Each round asks every link in turn for the same number of Tgetattr; shown are the medians.
 
 - `one at a time`: each is sent when this process has the reply to the one before.
-- `in turn`: one is in flight at the device here, too, but this process waits for the last of 64 only. Where the road
-  crosses into a guest, the program inside sends each when it has seen the reply to the one before
-  (`RingLink.send_in_turn`): the device is measured, and not the road to it. It does not look into the replies; this
-  process does, afterwards. On the other roads it is `one at a time` but for the reading.
+- `in turn`: one is in flight at the device here, too, but this process waits for the last of 64 only. Where the
+transport crosses into a guest, the program inside sends each when it has seen the reply to the one before
+  (`RingLink.send_in_turn`): the device is measured, and not the transport to it. It does not look into the replies;
+  this process does, afterwards. On the other transports it is `one at a time` but for the reading.
 - `in flight`: 64 at the device.
 
 Beside the rates stands what one request in flight costs in processor time, here and in the server's process: on two
@@ -62,7 +62,7 @@ class Seen(NamedTuple):
     single: float
     """Requests a second, one at a time."""
     turn: float | None
-    """Requests a second, one at a time at the device, told in batches; None where the road is a socket."""
+    """Requests a second, one at a time at the device, in batches; None where the transport is a socket."""
     many: float
     """Requests a second, as many in flight as the link takes, MOST at most."""
     ours: float

@@ -24,13 +24,13 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     seed, began = int(time.time()), time.monotonic()
 
-    def told(number: int, ended: int) -> None:
+    def progress(number: int, ended: int) -> None:
         if number % 25 == 0:
             print(f"{number} kills, {ended} iterations, {time.monotonic() - began:.0f} s", flush=True)
 
     with tempfile.TemporaryDirectory() as directory:
         within = 1.5 * time_of_one(Path(directory) / "one", Forked)
-        ended = kill_often(Path(directory) / "many", count, random.Random(seed), within, told, Forked)
+        ended = kill_often(Path(directory) / "many", count, random.Random(seed), within, progress, Forked)
     print(f"{count} kills (seed {seed}): {ended} iterations, nothing lost or doubled")
 
 

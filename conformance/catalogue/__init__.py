@@ -1,1 +1,1 @@
-"""Which cases there are, and who decides each: known without running one."""
+"""The index of all cases and who decides each of them, known without running one."""

@@ -1,10 +1,10 @@
 """Who decides a case: the server, the guest's kernel on what the server answered, or the guest's kernel alone.
 
 A case whose only point is that the guest's kernel refuses a bad argument can't be failed by any server. Who decides is
-derived from the messages of each call, as the guest's trace tells them: an errno that the case asserts is the server's
-where the server answered a message of that very call with it. What no trace tells counts as the server's, so that no
-case is left out by mistake. `decided.toml` beside this module declares the cases that are not the server's, as they
-were recorded; a test derives them again.
+derived from the messages of each call in the guest's trace: an errno that the case asserts is the server's where the
+server answered a message of that call with it. Without a trace a case counts as the server's, so that no case is left
+out by mistake. `decided.toml` beside this module declares the cases that are not the server's, as they were recorded; a
+test derives them again.
 """
 
 from __future__ import annotations

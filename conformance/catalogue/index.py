@@ -1,4 +1,4 @@
-"""Which cases there are, without importing them: ids, layers, families, parameters, the names that -k matches.
+"""The index of all cases, without importing them: ids, layers, families, parameters, the names that -k matches.
 
 Words that a user writes are checked against this before anything starts. Collecting all cases takes seconds, so it is
 done once for each state of the sources, in a process of its own (`python -m conformance.catalogue.index`), and kept in
@@ -62,12 +62,12 @@ def index() -> dict[str, Entry]:
 
 
 def warm() -> None:
-    """Put the index into the cache unless it is there: what `setup.sh` does, so that the first refusal is quick."""
+    """Put the index into the cache unless it is there. `setup.sh` does so, so that the first refusal is quick."""
     index()
 
 
 def state() -> str:
-    """Names the present state of every source that can change what is collected."""
+    """A digest of every source that can change the collection."""
     seen = hashlib.sha256(sys.version.encode())
     root = CASES.parent.parent
     for path in sorted([*(root / "conformance").rglob("*.py"), *(root / "protocol").glob("*.py")]):

@@ -1,1 +1,1 @@
-"""What the wire and ring layers work with: a raw 9P client, virtqueues, what a case gets."""
+"""The wire and ring layers: a raw 9P client, virtqueues, and the fixtures of their cases."""

@@ -1,7 +1,7 @@
-"""The raw 9P2000.L client: requests in flight, replies in any order, answers judged against what is allowed.
+"""The raw 9P2000.L client: requests in flight, replies in any order, replies judged against what is allowed.
 
-Rule of this module: everything that a server may do wrong towards one request shows here as a `Finding` that
-names what was asked, what was allowed and what was seen; a wrong use by a case is a `SuiteError`. The methods
+Rule of this module: a wrong reply becomes a `Finding` that names the request, what is allowed and what was seen;
+a wrong use by a case is a `SuiteError`. The methods
 by message are in `conformance.raw.operations`. It must not import servers, targets or pytest.
 """
 
@@ -28,28 +28,27 @@ from protocol.registry import Message
 R = TypeVar("R", bound=Message)
 
 TIMEOUT = 10.0
-"""Seconds that a server has for one reply. All that is asked here is answered in microseconds; a busy
-machine gets the rest."""
+"""Seconds that a server has for one reply. Every request here takes microseconds; the rest is for a busy machine."""
 _KEPT = 400
 _ERRNO = struct.Struct("<I")
 
 
 class NoReply(Finding):
-    """The server left a request without an answer."""
+    """The server did not reply to a request."""
 
     def __init__(self, text: str, call: str = "") -> None:
         super().__init__(text, "no-reply", {"call": call})
 
 
 class HungUp(Finding):
-    """The server gave up the connection where it had to answer."""
+    """The server closed the connection instead of replying."""
 
     def __init__(self, text: str, call: str = "") -> None:
         super().__init__(text, "hung-up", {"call": call})
 
 
 class WrongAnswer(Finding):
-    """A sound reply that the case does not allow; says of itself which request got which errno (OK: success)."""
+    """A well-formed reply that the case does not allow; it names the request and the errno (OK: success)."""
 
     def __init__(self, request: Message, reply: Message | Rerror, errno: int, expect: Expect) -> None:
         errnos, asked = allowed(expect), spell(request)
@@ -67,7 +66,7 @@ class WrongAnswer(Finding):
 
 
 class NeedsMessage(Undrivable):
-    """The case sends a message that this server does not implement, as was found before the first case."""
+    """The case needs a message that this server does not implement, as the probe before the first case found."""
 
     def __init__(self, message: str, how: str) -> None:
         super().__init__(f"needs {message}: not implemented, {how}")
@@ -83,12 +82,12 @@ class Transcript:
         self._kept: deque[Message | Rerror | str] = deque(maxlen=_KEPT)
 
     def note(self, message: Message | Rerror) -> None:
-        """Keep `message`; it is spelt only when somebody reads."""
+        """Keep `message`; its text is made only when it is read."""
         self._kept.append(message)
         self.counts[type(message).__name__] += 1
 
     def remark(self, text: str) -> None:
-        """Keep a line about what was no message."""
+        """Keep a line about bytes that are no message."""
         self._kept.append(text)
 
     def lines(self) -> list[str]:
@@ -114,12 +113,12 @@ class Pending(Generic[R]):
 
     @property
     def done(self) -> bool:
-        """Whether the reply is here; looks at what has come, waits for nothing."""
+        """Whether the reply is here; does not wait."""
         self._client.drain()
         return self.reply is not None
 
     def wait(self, timeout: float | None = None) -> Message | Rerror:
-        """The reply, whatever it says. Raises NoReply, HungUp, or Finding for what is no reply to this."""
+        """The reply, unjudged. Raises NoReply, HungUp, or Finding for a malformed reply."""
         return self.reply if self.reply is not None else self._client.wait(self, timeout)
 
     def result(self, expect: Expect = None, timeout: float | None = None) -> R:
@@ -141,8 +140,8 @@ class Pending(Generic[R]):
 
 
 _READ_AS_IT_GOES: Final = 64
-"""From so many requests in flight on, replies are read while more are sent, as every client does: a server that
-answers in turn stops reading while nobody reads from it."""
+"""From this many requests in flight on, replies are read while more are sent, as every client does: a server that
+replies in order stops reading while its replies are not read."""
 
 
 class Core:
@@ -157,13 +156,13 @@ class Core:
         self.transcript = Transcript()
         self.reads_rerror = reads_rerror
         self.deadline = float("inf")
-        """When the case must be over (time.monotonic)."""
+        """The deadline of the case (time.monotonic)."""
         self.missing: Mapping[str, str] = {}
         """Messages that the server does not implement, and how it answered them: sending one ends the case."""
         self.unanswered = False
         """Whether a reply did not come in its time."""
         self.hung_up = False
-        """Whether the server gave the connection up."""
+        """Whether the server closed the connection."""
         self._waiting: dict[int, Pending[Message]] = {}
         self._next_tag = 0
         self._next_fid = 0
@@ -287,7 +286,7 @@ class Core:
         deadline = time.monotonic() + limit
         while pending.reply is None:
             self._dispatch(self._frame(max(deadline - time.monotonic(), 0.0), pending, limit))
-        self.unanswered = False  # what was late has come after all
+        self.unanswered = False  # the late reply has arrived
         return pending.reply
 
     def drain(self) -> None:
@@ -314,11 +313,11 @@ class Core:
         return self._decoded(self.recv_frame(timeout))
 
     def ended(self, seconds: float) -> bool:
-        """Whether the server gives the connection up within `seconds`; what it still says is passed over."""
+        """Whether the server closes the connection within `seconds`; frames before that are ignored."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             try:
-                self.transcript.remark(f"passed over: {self._shown(self.link.recv(left))}")
+                self.transcript.remark(f"ignored: {self._shown(self.link.recv(left))}")
             except LinkTimeout:
                 return False
             except LinkClosed:
@@ -327,8 +326,8 @@ class Core:
         return False
 
     def settle(self, seconds: float) -> None:
-        """Give requests that nobody waited for so many seconds to be answered, or to kill the server while their case
-        can still be charged with it."""
+        """Wait so many seconds for the replies that the case did not wait for: a server that such a request kills dies
+        while its case is still charged."""
         deadline = time.monotonic() + seconds
         with contextlib.suppress(LinkTimeout, LinkClosed, ProtocolError, OSError, ValueError):
             while self._waiting and (left := deadline - time.monotonic()) > 0:
@@ -395,7 +394,7 @@ class Core:
 
     def judged(self, request: Message, reply: Message | Rerror, expect: Expect) -> Message | Rerror:
         """`reply`, reported as a finding unless `expect` allows it; an error where only success is allowed is raised,
-        because what the case does next needs the success."""
+        because the case needs the success."""
         seen = self.errno_of(reply, request)
         if seen not in allowed(expect):
             wrong = WrongAnswer(request, reply, seen, expect)
@@ -415,7 +414,7 @@ class Core:
         return reply.ecode if type(reply) is Rlerror else OK
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
         self.link.close()
 
 

@@ -1,4 +1,4 @@
-"""What a case allows as the answer to one request, and how a different answer is told.
+"""The replies that a case allows for one request, and the finding for any other reply.
 
 Rule of this module: an expectation is a set of errnos, never "some error"; `OK` stands for success, so that
 where the protocol leaves a choice the set says so. Whether a request is refused and with which errno are two
@@ -114,7 +114,7 @@ def _bytes(value: Buffer) -> str:
 
 
 def hexed(frame: Buffer) -> str:
-    """The head of a frame, for findings about bytes that are no message."""
+    """The first bytes of a frame, for findings about bytes that are no message."""
     head = re.sub("(..)", r"\1 ", bytes(frame[:40]).hex()).strip()
     return head + (f" ... ({len(frame)} bytes)" if len(frame) > 40 else "")
 

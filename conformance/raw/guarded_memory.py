@@ -1,4 +1,4 @@
-"""Memory that knows what must stand in it: everything that a device may not have written is checked against a copy.
+"""Guarded memory: every byte that a device must not write is checked against a copy.
 
 Rule of this module: bytes and ranges; what a chain or a ring is, it does not know.
 """
@@ -12,7 +12,7 @@ from conformance.virtio.device import Memory
 from protocol.fields import Buffer
 
 FILL = 0xA5
-"""What stands where nobody has written. No length, flag or address of ours has this byte twice in a row."""
+"""The byte in unwritten memory. No length, flag or address of ours has this byte twice in a row."""
 SIZE = 1 << 20
 """Bytes that a case has."""
 
@@ -83,7 +83,7 @@ class WatchedMemory:
             self._free.append((start, stop))
 
     def trespass(self) -> str | None:
-        """The first byte that the device wrote where it may not, told in a sentence; None when there is none."""
+        """One sentence about the bytes that the device wrote where it may not; None when there are none."""
         seen, wanted = bytearray(self._memory.read(self.base, self.size)), bytearray(self._copy)
         for start, stop in self._free:
             seen[start:stop] = wanted[start:stop] = bytes(stop - start)
@@ -93,5 +93,5 @@ class WatchedMemory:
         count = sum(a != b for a, b in zip(seen, wanted, strict=True))
         return (
             f"{count} bytes were written where the device may not write, the first at {self.base + at:#x}: "
-            f"{seen[at]:#04x} where {wanted[at]:#04x} stood"
+            f"{seen[at]:#04x} where {wanted[at]:#04x} was"
         )

@@ -1,8 +1,8 @@
-"""What a server can do at all, and whether it still does: the work that is sent to it beside the cases.
+"""Probes of a server beside the cases: which messages it implements, and whether it still serves.
 
-`implemented` asks once, before the first case, for each message of 9P2000.L; `serve` is a small piece of a user's work
-from attach to remove, after each case. Rule of this module: it judges no requirement. What a server answers here is
-compared with what it answers elsewhere or answered before, never with a specification.
+`implemented` sends each message of 9P2000.L once, before the first case; `serve` does a small piece of a user's work
+from attach to remove, after each case. Rule of this module: it judges no requirement. Replies are compared with other
+replies of the same server, never with a specification.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from protocol.constants import (
 from protocol.registry import Message
 
 NOT_IMPLEMENTED: Final = frozenset({EOPNOTSUPP, ENOSYS, ENOTSUPP})
-"""Errnos that say of a message that it is not implemented: Linux falls back on EOPNOTSUPP (fs/9p/vfs_inode.c
+"""Errnos that report a message as not implemented: Linux falls back on EOPNOTSUPP (fs/9p/vfs_inode.c
 v9fs_remove, v9fs_vfs_rename), hugelgupf/p9 and lib9p send ENOSYS, chaos/diod protocol.md says ENOTSUPP."""
 UNKNOWN_TYPE: Final = 200
 """A message type that neither 9P2000.L nor any of its relatives has."""
@@ -51,10 +51,10 @@ Attach = Callable[[Client], int]
 
 
 class Ground:
-    """A directory of the probe's own on one session, and what its requests are about."""
+    """A directory of the probe's own on one session, and the objects of its requests."""
 
     def __init__(self, client: Client, attach: Attach, name: bytes) -> None:
-        """Raises Finding where not even this much works."""
+        """Raises Finding where even this fails."""
         self.client = client
         self.top = attach(client)
         client.mkdir(self.top, name)
@@ -69,7 +69,7 @@ class Ground:
         return fid
 
     def name(self) -> bytes:
-        """A name that nothing has yet."""
+        """An unused name."""
         return next(self._names)
 
     def opened(self) -> int:
@@ -149,7 +149,7 @@ def implemented(
                 ground = Ground(session(), attach, b"assay9-probe-%d" % next(numbers))
             tag = ground.client.tag()
             answer = _answer(ground, make(ground, tag))
-        except (HungUp, NoReply):  # of what the request needs, which another probe is about
+        except (HungUp, NoReply):  # of a request that prepares this one; another probe reports it
             answer = ""
         except Finding:
             continue
@@ -187,7 +187,7 @@ def _answer(ground: Ground, request: Message) -> str:
 
 
 def _unknown_type(session: Callable[[], Client], attach: Attach) -> str:
-    """What becomes of a message of a type that there is not: `no reply`, `hung up`, or `answered`."""
+    """The server's reaction to a message of an unknown type: `no reply`, `hung up`, or `answered`."""
     client = session()
     try:
         top = attach(client)
@@ -263,14 +263,14 @@ def _remove(client: Client, directory: int, name: bytes, flags: int, missing: Ma
         client.remove(fid)
 
 
-def told(missing: Mapping[str, str]) -> list[str]:
+def not_implemented(missing: Mapping[str, str]) -> list[str]:
     """A line for each message that is not implemented: `Tlock: not implemented, answered EOPNOTSUPP`."""
     return [f"{name}: not implemented, {how}" for name, how in missing.items()]
 
 
-def lacking(lacks: Sequence[Lack], raised: BaseException | None) -> BaseException | None:
-    """`raised`, or Unsupported in its place: the case needs a message that the target declares to lack
-    (`feature = "Trenameat"`), and the server answered it as declared. No other failure is excused by a lack."""
+def unsupported(lacks: Sequence[Lack], raised: BaseException | None) -> BaseException | None:
+    """`raised`, or Unsupported in its place: the case needs a message that the target declares as unsupported
+    (`feature = "Trenameat"`), and the server answered it as declared. No other failure is excused."""
     if isinstance(raised, NeedsMessage):
         for lack in lacks:
             if lack.feature == raised.message and raised.how in {f"answered {errno}" for errno in lack.errno}:

@@ -1,7 +1,7 @@
-"""The exported directory as the host sees it: where wire cases prepare and look behind the server's back.
+"""The exported directory as the host sees it: wire cases prepare files here and check the server's work.
 
-Rule of this module: host system calls only, never the protocol: what a case prepared or found here does not
-depend on the server it judges. Names are bytes, relative to the case's own directory.
+Rule of this module: host system calls only, never the protocol, so that nothing here depends on the server under
+test. Names are bytes, relative to the case's own directory.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _GONE = (errno.ENOENT, errno.ENOTDIR)
 
 @contextlib.contextmanager
 def _preparing(what: str) -> Iterator[None]:
-    """What the host refuses of a preparation is no fault of the target. Raises InfrastructureError."""
+    """A preparation that the host refuses is not the target's fault. Raises InfrastructureError."""
     try:
         yield
     except OSError as error:
-        remedy = "look at room and permissions of the exported file system"
+        remedy = "check the free space and the permissions of the exported file system"
         raise InfrastructureError(f"the case's {what} cannot be made on the host: {error}", remedy) from None
 
 
 @contextlib.contextmanager
 def _looking(name: bytes) -> Iterator[None]:
-    """What is not there was removed, or never made, by the target: a finding that names it."""
+    """A missing file was removed, or never made, by the target: a finding that names it."""
     try:
         yield
     except OSError as error:
@@ -100,7 +100,7 @@ class HostDirectory:
                 os.mknod(self.path(name), kind | 0o666, os.makedev(major, minor))
         except InfrastructureError as error:
             if isinstance(error.__context__, PermissionError):
-                raise Undrivable("host root: device nodes need it") from None
+                raise Undrivable("host root: device nodes need root on the host") from None
             raise
         return name
 
@@ -123,7 +123,7 @@ class HostDirectory:
             if mode is not None:
                 os.chmod(self.path(name), mode)
 
-    # ---- acting as another process of the host does while the server runs
+    # ---- acting as another process of the host while the server runs
 
     def unlink(self, name: bytes) -> None:
         """Remove a file. Raises Finding when it is not there."""
@@ -169,7 +169,7 @@ class HostDirectory:
             return handle.read()
 
     def exists(self, name: bytes) -> bool:
-        """Whether anything has that name: False where the host says that nothing has it, and for no other reason."""
+        """Whether a file of that name exists: False for ENOENT only."""
         try:
             os.lstat(self.path(name))
         except OSError as error:
@@ -191,7 +191,7 @@ class HostDirectory:
         except InfrastructureError as error:
             if isinstance(error.__context__, OSError) and error.__context__.errno == errno.EINVAL:
                 values = {"what": repr(name), "seen": "another file", "expected": "a symbolic link"}
-                raise Finding(f"{name!r} is no symbolic link on the host", "field:mode", values) from None
+                raise Finding(f"{name!r} is not a symbolic link on the host", "field:mode", values) from None
             raise
 
     def xattr(self, name: bytes, attribute: str) -> bytes | None:
@@ -219,7 +219,7 @@ class HostDirectory:
             raise Undrivable(f"xattr: the exported file system refuses {attribute}: {error.__context__}") from None
 
     def remove(self) -> None:
-        """Everything, whatever its modes."""
+        """Remove everything, whatever its modes."""
         if os.path.isdir(self.path()) and not os.path.islink(self.path()):
             shutil.rmtree(self.path(), ignore_errors=True)
         else:

@@ -299,7 +299,7 @@ class Client(Core):
         return self.send_as(m.Tlink(self.tag(), dfid, fid, name), m.Rlink)
 
     def link_file(self, dfid: int, fid: int, name: bytes, *, expect: Expect = None) -> m.Rlink:
-        """Tlink (`link` is the road itself)."""
+        """Tlink (`link` is the transport)."""
         return self.send_link(dfid, fid, name).result(expect)
 
     # ---- node

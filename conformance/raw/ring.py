@@ -41,11 +41,11 @@ from protocol.virtqueue import (
 ANSWER = 10.0
 """Seconds that a device has for one request."""
 QUIET = 0.15
-"""Seconds that a device which has nothing more to do is watched for what it must not do."""
+"""Seconds that an idle device is watched for forbidden actions."""
 _LOOK = 0.05
-"""Seconds after which a sound request is sent behind an illegal one that nothing has come of yet."""
+"""Seconds after which a sound request is sent behind an illegal one that has had no effect yet."""
 DYING = 0.3
-"""Seconds that a process which hung up on us may still need to be dead."""
+"""Seconds that a process may need to end after it closed the connection."""
 _GAP = 48
 """Bytes between two buffers, which must stay as they are."""
 ROOT = 1
@@ -54,7 +54,7 @@ ROOT = 1
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a chain that no driver may make."""
+    """The device's reaction to an illegal chain."""
 
     kind: str
     """`broken` (NEEDS_RESET), `returned` (used, nothing written), `refused` (used with an Rlerror), `processed` (used
@@ -112,9 +112,9 @@ class Ring:
     def negotiate(self, wanted: int) -> int:
         """Reset and negotiate; the features agreed."""
         offered = self.device.offered()
-        lacking = [f.name for f in Feature if f.mask & wanted & ~offered and f is not Feature.VERSION_1]
-        if lacking:
-            raise Undrivable(f"the device does not offer {', '.join(lacking)}")
+        missing = [f.name for f in Feature if f.mask & wanted & ~offered and f is not Feature.VERSION_1]
+        if missing:
+            raise Undrivable(f"the device does not offer {', '.join(missing)}")
         if not wanted & Feature.VERSION_1.mask and not self.device.legacy:
             wanted |= Feature.VERSION_1.mask
         self.features = negotiate(self.device, wanted)
@@ -137,7 +137,7 @@ class Ring:
         return queue
 
     def restart(self) -> None:
-        """Reset, with memory as at a case's beginning; what the device has written until now is looked at first."""
+        """Reset, with memory as at a case's beginning; what the device has written so far is checked first."""
         self.device.reset()
         if (trespass := self.memory.trespass()) is not None:
             report(trespassed(trespass))
@@ -153,7 +153,7 @@ class Ring:
         return self._owner.server.death() or str(gone)
 
     def revive(self) -> None:
-        """Start a device that died anew, for a case that goes on to find out what killed it."""
+        """Start a dead device again, for a case that goes on to find out what killed it."""
         self._owner.recover()
         self.device = self._owner.device_server().device()
         self.device.reset()
@@ -162,10 +162,10 @@ class Ring:
     # ---- memory
 
     def take(self, length: int, align: int = 1) -> int:
-        """The address of memory that nobody else uses, with a gap before and after it."""
+        """The address of unused memory, with a gap before and after it."""
         at = -(-(self._next + _GAP) // align) * align
         if at + length + _GAP > self.memory.base + self.memory.size:
-            raise Undrivable("the case needs more memory than there is")
+            raise Undrivable("the case needs more memory than the device shares")
         self._next = at + length
         return at
 
@@ -221,7 +221,7 @@ class Ring:
         return found[0]
 
     def collect(self, timeout: float = ANSWER) -> list[Used]:
-        """What is used next. Raises Finding when nothing is, or what cannot be."""
+        """The next used elements. Raises Finding when there are none, or when they are invalid."""
         if time.monotonic() > self.deadline:
             raise Finding("the case took longer than its limit", "slow")
         try:
@@ -235,7 +235,7 @@ class Ring:
             raise Finding(str(error), "ring", {"what": "used ring"}) from None
 
     def reply_in(self, chain: Sequence[Segment], used: Used) -> bytes:
-        """The reply that stands in a chain. Raises Finding when the used length is more than there is room."""
+        """The reply in a chain. Raises Finding when the used length exceeds the chain's room."""
         room = [segment for segment in chain if segment.writable]
         most = sum(segment.length for segment in room)
         require(
@@ -252,7 +252,7 @@ class Ring:
         try:
             message = decode(reply)
         except ProtocolError as error:
-            text = f"the reply of {len(reply)} bytes is no message: {error}: {reply[:32].hex(' ')}"
+            text = f"the reply of {len(reply)} bytes is not a message: {error}: {reply[:32].hex(' ')}"
             raise Finding(text, "reply", {"what": "reply"}) from None
         self.note(spell(message))
         return message
@@ -275,7 +275,7 @@ class Ring:
             raise Finding(text, "reply", {"call": "Tattach"})
 
     def serves(self) -> None:
-        """A plain request on the running session is answered as it should. Raises Finding."""
+        """A plain request on the running session gets the right reply. Raises Finding."""
         self.right(self.exchange(self.chain(self.getattr())))
 
     @property
@@ -295,7 +295,7 @@ class Ring:
     # ---- what no driver may do
 
     def outcome(self, chain: Sequence[Segment] = (), wait: float = QUIET) -> Outcome:
-        """What the device makes, within that time, of what was published last. Raises TargetDied when it dies of it."""
+        """The device's reaction, within that time, to what was published last. Raises TargetDied when it dies."""
         used = self._next_used(time.monotonic() + wait)
         return used if isinstance(used, Outcome) else self._judged(chain, used)
 
@@ -333,7 +333,7 @@ class Ring:
             return False
 
     def fate(self, chain: Sequence[Segment] = ()) -> Outcome:
-        """What becomes of an illegal chain that was published, and whether the device serves others after it.
+        """The device's reaction to an illegal chain that was published, and whether it serves others after it.
 
         `ignored` is never concluded from silence alone: a sound request is sent behind the chain, and the device has
         passed over the chain when it has answered that one and nothing comes of the chain in as much time again.
@@ -365,9 +365,8 @@ class Ring:
         return seen
 
     def _stopped(self, seen: Outcome) -> Outcome:
-        """The device does nothing more: as one driven through the legacy interface may, which has no other way to say
-        that it needs a reset."""
-        self.note("the device: serves no more")
+        """The device has stopped: allowed through the legacy interface, which has no other way to ask for a reset."""
+        self.note("the device: stopped serving")
         if not self.device.legacy:
             text = f"the illegal chain was {seen.kind}, and a sound one behind it is not served for {ANSWER:.0f} s"
             report(NoReply(f"{text}; the device does not ask for a reset", "a sound request"))
@@ -390,7 +389,7 @@ class Ring:
         return head, chain
 
     def refused(self, chain: Sequence[Segment] = ()) -> Outcome:
-        """What became of an illegal chain (`fate`); a finding is reported when it was processed as if it were legal."""
+        """The reaction to an illegal chain (`fate`); a finding is reported when it was processed as a legal one."""
         seen = self.fate(chain)
         if seen.kind == "processed":
             values = {"what": "an illegal chain", "seen": "processed", "expected": "refused"}
@@ -425,7 +424,7 @@ class Ring:
 
 
 def trespassed(what: str) -> Finding:
-    """The finding that a device wrote where it may not."""
+    """The finding for a device that wrote where it must not."""
     return Finding(what, "ring", {"what": "memory", "seen": "written", "expected": "untouched"})
 
 

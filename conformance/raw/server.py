@@ -1,4 +1,4 @@
-"""What the layers wire and ring stand on: the roles of a server, and of the session that keeps it running.
+"""The roles of a server, and of the session that keeps it running, for the layers wire and ring.
 
 `conformance.sut` implements the servers, `conformance.run` the sessions. Rule of this module: how a server is started
 and reached, never what it answers.
@@ -39,14 +39,14 @@ class Server(Protocol):
         """Bring it up and wait until it takes connections. Raises InfrastructureError."""
 
     def connect(self) -> Link:
-        """A new connection. Raises InfrastructureError when nobody listens."""
+        """A new connection. Raises InfrastructureError when no server listens."""
 
     def death(self) -> str | None:
         """How the process ended, or None while it runs (or is not ours to watch)."""
 
     def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        """That somebody else ended or stopped what was started for it, or broke what that stands on; None where all
-        holds, or nothing of it is ours to watch."""
+        """A process of the target that another process ended or stopped, or a failure under it; None where all is well,
+        or where none of its processes are ours to watch."""
 
     def pid(self) -> int | None:
         """The process, where it is ours."""
@@ -118,16 +118,16 @@ class Session(Protocol):
 
     @property
     def lacks(self) -> Sequence[Lack]:
-        """What the target declares that it lacks."""
+        """The features that the target declares as unsupported."""
 
     def connect(self) -> Link:
-        """A new connection. Raises InfrastructureError when nobody listens."""
+        """A new connection. Raises InfrastructureError when no server listens."""
 
     def trouble(self) -> str | None:
-        """Why the server no longer serves, or None when a small piece of work succeeds on it."""
+        """Why the server has stopped serving, or None when a small piece of work succeeds."""
 
     def recover(self) -> None:
-        """After a death or a hang: the same server, started anew."""
+        """Start the same server again after a crash or a hang."""
 
 
 class DeviceSession(Session, Protocol):

@@ -1,4 +1,4 @@
-"""What a wire case sees of a server (`Wire`): its directory on both sides, and as many connections as it wants.
+"""A wire case's view of a server (`Wire`): its directory on both sides, and any number of connections.
 
 The server itself is `conformance.run.session`'s. Rule of this module: it must not know a single requirement of the
 protocol; those are in the cases.
@@ -22,7 +22,7 @@ from conformance.errors import Finding, TargetDied, Undrivable
 from conformance.raw import server
 from conformance.raw.client import NeedsMessage, NoReply, Pending
 from conformance.raw.expectation import Expect
-from conformance.raw.health import lacking
+from conformance.raw.health import unsupported
 from conformance.raw.host_directory import HostDirectory
 from conformance.raw.operations import Client
 from conformance.transports.base import Capability, Link
@@ -36,11 +36,11 @@ from protocol.registry import Message
 R = TypeVar("R", bound=Message)
 
 _PROMPT = 0.5
-"""Seconds, twice, for what must be answered at once (`Wire.prompt`)."""
+"""Seconds, twice, for a request that must be answered at once (`Wire.prompt`)."""
 _PATIENCE = 20
 """How many times longer than another session's opening and first request a reply may take before it counts as lost."""
 _SETTLE = 0.1
-"""Seconds that requests have which a case has left unanswered at its end."""
+"""Seconds for requests that are unanswered at the end of a case."""
 
 
 class Session(Client):
@@ -134,7 +134,7 @@ class Wire:
 
     def _top(self) -> Path:
         if self._owner.server.export is None:
-            raise Undrivable("the exported directory is not on this host: say which it is with --export")
+            raise Undrivable("the exported directory is not on this host: name it with --export")
         return self._owner.server.export
 
     def decoy(self) -> bytes:
@@ -144,7 +144,7 @@ class Wire:
         host it runs on.
         """
         if self._owner.server.pid() is None:
-            raise Undrivable("an absolute path is sent only to servers that the suite has contained itself")
+            raise Undrivable("an absolute path is sent only to servers that the suite contains")
         # As the server names it: its own directory is the same inside and outside of its containment.
         decoy = self._owner.base.resolve() / "outside" / "decoy"
         if not self._decoy:
@@ -167,19 +167,19 @@ class Wire:
     # ---- connections
 
     def connect(self) -> Client:
-        """A new connection on which nothing has been said."""
+        """A new connection without any message."""
         made = Client(self._link(), reads_rerror=self.spec.reads_rerror)
         self._keep(made)
         return made
 
     def judge_message(self, name: str) -> None:
-        """Report a finding when the server does not implement that message; where the target declares it to lack the
-        message and it was answered as declared, the case ends (NeedsMessage) and is unsupported."""
+        """Report a finding when the server does not implement that message; where the target declares it as unsupported
+        and it was answered as declared, the case ends (NeedsMessage) and is unsupported."""
         how = self._owner.missing.get(name)
         if how is None:
             return
         needs = NeedsMessage(name, how)
-        if lacking(self._owner.lacks, needs) is not needs:
+        if unsupported(self._owner.lacks, needs) is not needs:
             raise needs
         seen = how.removeprefix("answered ")
         report(Finding(f"{name}: not implemented, {how}", "errno", {"call": name, "what": name, "seen": seen}))
@@ -211,11 +211,11 @@ class Wire:
 
     def _link(self) -> Link:
         if self._clients and Capability.SESSIONS not in self._owner.capabilities:
-            raise Undrivable("this link has one session only")
+            raise Undrivable("this transport has one session only")
         return self._owner.connect()
 
     def release(self, client: Client) -> None:
-        """Give a connection up and forget it: on a link with one session another one can be had then."""
+        """Close a connection and forget it: on a transport with one session another one can be opened then."""
         client.settle(_SETTLE)
         client.close()
         self._clients.remove(client)
@@ -243,11 +243,12 @@ class Wire:
         if isinstance(client.link, SocketLink):
             client.link.close()
         else:
-            raise Undrivable("hangup: this link cannot be given up by itself")
+            raise Undrivable("hangup: this transport cannot be closed by itself")
 
     def prompt(self, pending: Pending[R], expect: Expect = None) -> R:
-        """The reply to what must be answered at once, judged. A NoReply means that it hangs, however busy this machine
-        is: meanwhile another session was opened and served, and the reply did not come in many times as long."""
+        """The reply to a request that must be answered at once, judged. NoReply means that it hangs, however busy this
+        machine is: another session was opened and served meanwhile, and the reply did not come in many times as
+        long."""
         try:
             pending.wait(_PROMPT)
         except NoReply as hanging:
@@ -306,7 +307,7 @@ class Wire:
     # ---- the end of the case
 
     def close(self) -> None:
-        """Give all connections up."""
+        """Close all connections."""
         for client in self._clients:
             client.settle(_SETTLE)
             self._hurt = self._hurt or _left_behind(client)
@@ -314,7 +315,7 @@ class Wire:
                 client.close()
 
     def hurt(self) -> str:
-        """Why the server may not be what it was before the case, once that is closed; empty where nothing says so."""
+        """Why the server may be damaged after the case; empty where nothing suggests it."""
         return self._hurt
 
     def transcript(self) -> list[str]:

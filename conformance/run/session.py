@@ -120,7 +120,7 @@ class WireSession:
                 HostDirectory(export / stray).remove()
 
     def connect(self) -> Link:
-        """A new road to the server. Raises InfrastructureError."""
+        """A new transport to the server. Raises InfrastructureError."""
         return self.server.connect()
 
     def recover(self) -> None:

@@ -78,7 +78,7 @@ def start(
         on_wire = (RingRunner if layer == "ring" else WireRunner)(asked, run_dir, worker)
         on_wire.start()
         if worker in ("main", "gw0"):  # the others' servers are the same
-            for line in on_wire.told():
+            for line in on_wire.not_implemented():
                 progress(line)
         return on_wire
     try:

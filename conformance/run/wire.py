@@ -12,7 +12,7 @@ from conformance.case import Case
 from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.models import CaseResult, Machine
 from conformance.profiles.model import Lack, Setting, VersionOf
-from conformance.raw.health import lacking, told
+from conformance.raw.health import not_implemented, unsupported
 from conformance.run.evidence import case_result
 from conformance.run.session import Make, WireSession
 from conformance.run.tested import machine_of, programs
@@ -51,7 +51,7 @@ class WireRunner:
 
     def environment(self) -> dict[str, Any]:
         """See `conformance.vfs.deployment.Deployment`."""
-        lines = self.told()
+        lines = self.not_implemented()
         return self.session.versions() | ({"messages not implemented": "; ".join(lines)} if lines else {})
 
     def captured(self) -> dict[str, Any]:
@@ -60,9 +60,9 @@ class WireRunner:
         self.machines[f"{self.worker} {self.argument}"] = machine_of(seen)
         return {"programs": programs({"device": seen["argv"]}, {"device": pid} if pid else {})}
 
-    def told(self) -> list[str]:
+    def not_implemented(self) -> list[str]:
         """What the run must say of the server: a line for each message that it does not implement."""
-        return told(self.session.missing)
+        return not_implemented(self.session.missing)
 
     def run_item(
         self, case: Case, parameters: str, function: Callable[..., None], arguments: dict[str, Any]
@@ -85,7 +85,7 @@ class WireRunner:
         versions: dict[VersionOf, str] = {"target": self._version, "hypervisor": self._hypervisor}
         known = profile.known_failures(case.id, parameters, Setting(versions=versions))
         lacks = needed(profile.lacks, case, parameters, self.session.missing) if raised is None else ()
-        judgement = judge(case, lacking(profile.lacks, raised), crossed, known, lacks, [])
+        judgement = judge(case, unsupported(profile.lacks, raised), crossed, known, lacks, [])
         excerpts = [("server log", log)] if log.strip() else []
         result = case_result(
             case,

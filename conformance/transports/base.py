@@ -1,4 +1,4 @@
-"""What a road for raw 9P frames must offer: the `Link` role.
+"""The `Link` role: a transport for raw 9P frames.
 
 Rule of this module: a link moves frames and knows nothing of their meaning; tags, dialects and what is right
 or wrong belong to `conformance.raw.client`. It must not import a client, a server or a target.
@@ -14,7 +14,7 @@ from protocol.fields import Buffer
 
 
 class Capability(enum.Enum):
-    """What a road can express beside whole frames. A case that needs one is `undrivable` without it."""
+    """What a transport can express beside whole frames. A case that needs one is `undrivable` without it."""
 
     STREAM = "stream"
     """Bytes without boundaries: a frame may be cut, delayed or glued, and its size field alone says where
@@ -22,11 +22,11 @@ class Capability(enum.Enum):
     SESSIONS = "sessions"
     """Several independent sessions at once on the same export (sockets; a virtio device has one)."""
     HANGUP = "hangup"
-    """The peer can give up the road, and that is seen (sockets)."""
+    """The peer can close the transport, and the other side sees that (sockets)."""
 
 
 class LinkClosed(Exception):
-    """The peer gave the road up: end of file, reset, device gone. The text says which."""
+    """The peer closed the transport: end of file, reset, device gone. The text says which."""
 
 
 class LinkTimeout(Exception):
@@ -34,22 +34,21 @@ class LinkTimeout(Exception):
 
 
 class Link(Protocol):
-    """One road to one session of a device or server."""
+    """One transport to one session of a device or server."""
 
     name: str
     """For reports: `unix:/run/x.sock`, `tcp:127.0.0.1:5640`, `qtest virtio-9p-pci`."""
     capabilities: frozenset[Capability]
     largest: int
-    """The largest frame the road itself can carry, in bytes."""
+    """The largest frame that the transport itself can carry, in bytes."""
     depth: int
     """How many requests may be in flight at once."""
 
     def send(self, frame: Sequence[Buffer]) -> None:
-        """Send the one frame whose bytes stand in `frame`, piece after piece. It is sent as it is, right or
-        wrong. Raises LinkClosed, LinkTimeout."""
+        """Send the one frame in `frame`, piece after piece, unchanged. Raises LinkClosed, LinkTimeout."""
 
     def send_many(self, frames: Sequence[Sequence[Buffer]]) -> None:
-        """Send several frames, in as few steps as the road allows."""
+        """Send several frames, in as few steps as the transport allows."""
 
     def recv(self, timeout: float) -> bytes | bytearray:
         """The next whole frame, in memory of its own. Raises LinkClosed, LinkTimeout.
@@ -62,4 +61,4 @@ class Link(Protocol):
         """Whether `recv` would return at once."""
 
     def close(self) -> None:
-        """Give the road up. May be called twice."""
+        """Close the transport. May be called twice."""

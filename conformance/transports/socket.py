@@ -1,7 +1,7 @@
-"""The road over a connected TCP or unix socket.
+"""The transport over a connected TCP or unix socket.
 
 Rule of this module: bytes only. One system call per batch in each direction wherever that is possible: the
-pipelined rate of the whole wire layer hangs on it.
+pipelined rate of the whole wire layer depends on it.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class SocketLink:
                     return bytes(self._view[start : start + size])
                 if size > _MOST:
                     self.close()
-                    raise LinkClosed(f"a size field says {size} bytes: given up")
+                    raise LinkClosed(f"a size field says {size} bytes: closed")
                 if size > _LARGE:
                     return self._recv_large(size, deadline)
             if self._start:
@@ -136,7 +136,7 @@ class SocketLink:
             raise LinkClosed("closed on our side")
         left = deadline - time.monotonic()
         left = max(left, 0.001)
-        # One timeout serves many calls: setting it anew for each would double the system calls.
+        # One timeout serves many calls: setting it for each would double the system calls.
         if not self._timeout * 0.9 <= left <= self._timeout:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(left))
             self._timeout = left

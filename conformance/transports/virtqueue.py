@@ -1,4 +1,4 @@
-"""Raw 9P frames over a virtqueue: the `Link` of every road that ends in a virtio device."""
+"""Raw 9P frames over a virtqueue: the `Link` of every transport to a virtio device."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ class RingLink:
             raise LinkClosed(str(error)) from None
 
     def send_in_turn(self, frames: Sequence[Sequence[Buffer]]) -> None:
-        """Send each frame when the one before was answered, in as few steps as the road allows; at most `depth`, with
-        nothing in flight. Raises LinkClosed, LinkTimeout; Undrivable on a packed ring."""
+        """Send each frame when the one before was answered, in as few steps as the transport allows; at most `depth`,
+        with nothing in flight. Raises LinkClosed, LinkTimeout; Undrivable on a packed ring."""
         self._open()
         if not isinstance(self._queue, SplitQueue):
             raise Undrivable("requests in turn are written for split rings")
@@ -114,7 +114,7 @@ class RingLink:
 
     def _add(self, data: Buffer, deadline: float) -> None:
         if len(data) > self.largest:
-            raise Undrivable(f"a frame of {len(data)} bytes; this link's memory holds {self.largest}")
+            raise Undrivable(f"a frame of {len(data)} bytes; this transport's memory holds {self.largest}")
         if len(data) >= 11 and data[4] == Tversion.type:
             self._reply_room = max(self._reply_room, min(_MSIZE.unpack_from(data, HDRSZ)[0], 8192))
         while True:
@@ -132,7 +132,7 @@ class RingLink:
         self._queue.publish()
         self._queue.kick()
         if not self._flying:
-            raise Undrivable(f"this link's memory has no room for a reply of {self._reply_room} bytes")
+            raise Undrivable(f"this transport's memory has no room for a reply of {self._reply_room} bytes")
         self._receive(deadline - time.monotonic())
 
     # ---- receiving

@@ -1,4 +1,4 @@
-"""What a virtio-pci driver needs of the machine its device stands in: the `Bus` role."""
+"""The `Bus` role: what a virtio-pci driver needs of the machine with its device."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Bus(Protocol):
         """A register of that width in a base address region, memory or I/O. May be held back as memory writes are."""
 
     def bar_steps(self, steps: Sequence[Step]) -> list[int]:
-        """Those accesses one after the other, in as few steps of the road as it allows; what the reads gave."""
+        """Those accesses in order, in as few steps as the transport allows; the results of the reads."""
 
     def in_turn(self, turns: Turns, doorbell: Step, timeout: float) -> None:
         """See Device; `doorbell` is a kick."""

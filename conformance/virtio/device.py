@@ -1,7 +1,7 @@
-"""A virtio device as it is seen below a driver: the `Device` role, and the `Memory` that both sides share.
+"""The `Device` role: a virtio device as its driver sees it, and the `Memory` that both sides share.
 
 Rule of this module: a device is a set of registers and a memory; nothing here knows rings, frames or a transport.
-The roads to one are `qtest`, `vhost_user` and `guest_pci`; the drivers that work on any of them are in
+The transports to one are `qtest`, `vhost_user` and `guest_pci`; the drivers that work on any of them are in
 `conformance.virtio.queues`.
 """
 
@@ -14,11 +14,11 @@ from protocol.fields import Buffer
 
 
 class DeviceGone(Exception):
-    """The device no longer answers at all: its process ended, or the road to it broke."""
+    """The device does not respond: its process ended, or the transport to it broke."""
 
 
 class Refused(DeviceGone):
-    """The device says no to one access; it goes on answering others."""
+    """The device refuses one access; it still answers others."""
 
 
 class RingTimeout(Exception):
@@ -67,8 +67,8 @@ class Memory(Protocol):
     end: int
     """The first address behind all memory that the guest has: nothing is there."""
     ahead: int
-    """How many things are worth reading together with the word that says whether they are there: many where a step
-    is dear, none where memory is shared."""
+    """How many items are worth reading together with the word that announces them: many where a step is slow, none
+    where memory is shared."""
 
     def write(self, address: int, data: Buffer) -> None:
         """Put bytes there."""
@@ -83,7 +83,7 @@ class Memory(Protocol):
         """The bytes there now."""
 
     def read_many(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
-        """The bytes of each (address, length), in as few steps as the road allows."""
+        """The bytes of each (address, length), in as few steps as the transport allows."""
 
     def wait16(self, address: int, old: int, timeout: float) -> int:
         """The word there as soon as it is not `old`. Raises RingTimeout after `timeout` seconds."""
@@ -105,7 +105,7 @@ class Device(Protocol):
     legacy: bool
     """Whether it is driven through the legacy interface: no FEATURES_OK, rings in one block of pages."""
     has_status: bool
-    """Whether the road carries the device status field to the device (not every vhost-user back end has it)."""
+    """Whether the transport carries the device status field (not every vhost-user back end does)."""
 
     @property
     def memory(self) -> Memory:
@@ -142,7 +142,7 @@ class Device(Protocol):
         """Available buffer notification."""
 
     def in_turn(self, queue: int, turns: Turns, timeout: float) -> None:
-        """One request after the other, each of them kicked, in as few steps as the road allows; at most `timeout`
+        """One request after the other, each with a kick, in as few steps as the transport allows; at most `timeout`
         seconds for each. Raises RingTimeout."""
 
     def notified(self) -> bool:

@@ -65,7 +65,7 @@ def bring_up(
 def make_queue(
     device: Device, agreed: int, size: int, at: int, memory: Memory | None = None, keep: bool = False
 ) -> SplitQueue | PackedQueue:
-    """The kind of queue that was agreed on, not yet told to the device."""
+    """The kind of queue that was negotiated, not yet set up in the device."""
     if agreed & Feature.RING_PACKED.mask:
         return PackedQueue(device, 0, size, at, memory=memory)
     events = bool(agreed & Feature.EVENT_IDX.mask)

@@ -1,7 +1,7 @@
-"""The road through a stock guest: a PCI function that a program inside drives for us (`guest_side`).
+"""The transport through a stock guest: a PCI function that a program inside drives for us (`guest_pci_payload`).
 
-For any hypervisor with a Linux guest: nothing is asked of it but a root shell. What is written is gathered and goes in
-with the next question, so that a flock of requests costs two crossings of the border and not two hundred.
+It works for any hypervisor with a Linux guest and needs nothing but a root shell. Writes are gathered and sent with the
+next read, so that a burst of requests costs two round trips and not two hundred.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class GuestMemory:
 
     ahead = 256
     end = 0
-    """Not known: where a guest's memory ends is its hypervisor's business."""
+    """Not known: the hypervisor decides where a guest's memory ends."""
 
     def __init__(self, bus: GuestBus, base: int, size: int) -> None:
         self._bus, self.base, self.size = bus, base, size
@@ -162,7 +162,7 @@ class GuestBus:
             self._channel.send(guest_side.packed(batch) + b"\n")
             said = self._channel.recv_line(_ANSWER)
         except (OSError, EOFError, InfrastructureError) as error:
-            raise DeviceGone(f"the guest no longer answers: {error!r}") from None
+            raise DeviceGone(f"the guest does not respond: {error!r}") from None
         if said.startswith(b"!"):
             raise DeviceGone(f"inside the guest: {said[1:].decode(errors='replace').strip()}")
         if said.startswith(b"?"):

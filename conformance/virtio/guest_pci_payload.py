@@ -36,7 +36,7 @@ OPERATION = struct.Struct("<BBQI")
 """kind, width or region, address, length or value."""
 SPAN = struct.Struct("<QI")
 """Address and length of a piece of memory; writes (1: the number of bytes stands in place of the address) and reads
-(2) are told so many of them."""
+(2) are followed by so many of them."""
 TURNS = struct.Struct("<QQQHHHHIQH")
 """A sequence of requests on a split ring, each after the reply to the one before: addresses of the available ring's
 first entry, of its index and of the used index; both indices now; the ring's size; how many; milliseconds for each;

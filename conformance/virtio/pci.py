@@ -118,7 +118,7 @@ class ModernDevice:
 
     @property
     def config_room(self) -> int:
-        """Bytes of the configuration structure as the capability tells."""
+        """Bytes of the configuration structure according to the capability."""
         return self._config.length
 
     def queue_max(self, queue: int) -> int:
@@ -167,7 +167,7 @@ class LegacyDevice:
     legacy = True
     has_status = True
     config_room = 0
-    """Not told anywhere."""
+    """The legacy interface does not report it."""
 
     def __init__(self, bus: Bus) -> None:
         """Raises InfrastructureError when the function has no legacy interface."""
@@ -216,7 +216,7 @@ class LegacyDevice:
         return self._get(12, 2)
 
     def start_queue(self, queue: int, size: int, rings: Rings) -> None:
-        """See Device: size and layout are the device's choice, the page frame alone is told."""
+        """See Device: the device chooses size and layout; only the page frame is written."""
         self._put(14, 2, queue)
         self._put(8, 4, rings.descriptors // _PAGE)
 

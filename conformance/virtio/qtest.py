@@ -1,4 +1,4 @@
-"""The road over QEMU's qtest socket: a PCI function and guest memory of a machine whose processor never runs.
+"""The transport over QEMU's qtest socket: a PCI function and guest memory of a machine whose processor never runs.
 
 Writes are gathered and go out with the next read in one piece: qtest does one command after the other, so order is
 kept and a request costs two steps instead of twenty.

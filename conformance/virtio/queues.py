@@ -40,7 +40,7 @@ class Segment(NamedTuple):
 
 
 class Used(NamedTuple):
-    """What the device says of a chain that it is done with."""
+    """A used element: the device is done with a chain."""
 
     id: int
     length: int
@@ -48,7 +48,7 @@ class Used(NamedTuple):
 
 
 class BadUsed(Exception):
-    """The device's side of a ring says what no device may say. The text names it."""
+    """The device's side of a ring is invalid. The text says how."""
 
 
 class Queue(Protocol):
@@ -66,13 +66,13 @@ class Queue(Protocol):
         """Make everything that was added available."""
 
     def kick(self) -> None:
-        """Tell the device."""
+        """Notify the device."""
 
     def collect(self, timeout: float) -> list[Used]:
         """Wait until something is used; all that is. Raises RingTimeout, BadUsed."""
 
     def collect_and_read(self, timeout: float, spans: Sequence[tuple[int, int]]) -> tuple[list[Used], list[bytes]]:
-        """As `collect`; with it what stood in `spans` then, in as few steps as the road allows."""
+        """As `collect`, with the content of `spans` at that moment, in as few steps as the transport allows."""
 
     def peek(self) -> list[Used]:
         """What is used by now, maybe nothing. Raises BadUsed."""
@@ -82,7 +82,7 @@ class Queue(Protocol):
 
 
 def _indirect(chain: Sequence[Segment]) -> bytes:
-    """An indirect table: 2.7.5.3; a packed one takes the same bytes for its `next` as an id that nobody reads."""
+    """An indirect table: 2.7.5.3; a packed one has an unused id in place of `next`."""
     last = len(chain) - 1
     return b"".join(
         DESCRIPTOR.pack(

@@ -1,4 +1,4 @@
-"""The road over vhost-user: the suite is the front end, with guest memory of its own, and drives any back end.
+"""The transport over vhost-user: the suite is the front end, with guest memory of its own, and drives any back end.
 
 Registers that vhost-user does not carry are kept here: without the protocol feature STATUS the status field is the
 front end's own, as QEMU and User-Mode Linux have it; then a back end says that it is broken through the error
@@ -28,7 +28,7 @@ _PART, _GAP = 64 << 20, 16 << 20
 """Two regions with a hole between them, as many machines have below 4 GiB: addresses must really be looked up."""
 _FIRST = 0x10000
 _USER = 0x7F00_0000_0000
-"""What the front end says its own addresses are; not where the memory is mapped, which nobody needs to know."""
+"""The front end's own addresses as it reports them; not where the memory is really mapped."""
 _QUEUE_MAX = 256
 _WANTED = (
     vu.ProtocolFeature.REPLY_ACK,
@@ -122,7 +122,7 @@ class SharedMemory:
                 raise RingTimeout(f"nothing came within {timeout:.3g} s")
 
     def close(self) -> None:
-        """Give it back."""
+        """Unmap it."""
         self._words.release()
         self._view.release()
         self._map.close()
@@ -231,7 +231,7 @@ class VhostUserDevice:
         return bool(self._protocol & feature.mask)
 
     def _tell(self, request: vu.Request, body: bytes = b"", descriptors: Sequence[int] = ()) -> None:
-        """Send; with REPLY_ACK wait until it is done. Raises DeviceGone when it was refused or nobody is there."""
+        """Send; with REPLY_ACK wait until it is done. Raises DeviceGone when it was refused or the back end is gone."""
         ask = self._has(vu.ProtocolFeature.REPLY_ACK)
         self._send(request, body, descriptors, vu.NEED_REPLY if ask else 0)
         if ask:
@@ -342,10 +342,10 @@ class VhostUserDevice:
         return seen & 0xFFFF_FFFF if self.legacy else seen
 
     def accept(self, features: int) -> None:
-        """See Device: told with FEATURES_OK, where there is such a thing."""
+        """See Device: sent with FEATURES_OK, where the driver has it."""
         self._features = features
         if self.legacy:
-            with contextlib.suppress(Refused):  # which such a driver cannot be told
+            with contextlib.suppress(Refused):  # the legacy interface cannot report a refusal
                 self._tell(vu.Request.SET_FEATURES, _u64(features | self._own_bit()))
 
     def config(self, offset: int, length: int, width: int = 1) -> bytes:
@@ -354,7 +354,7 @@ class VhostUserDevice:
         for at in range(offset, offset + length, width):
             body = self._ask(vu.Request.GET_CONFIG, vu.pack_config(at, bytes(width)))
             if not body:
-                raise DeviceGone(f"the back end refuses to tell its configuration space at {at}")
+                raise DeviceGone(f"the back end refuses to read its configuration space at {at}")
             try:
                 found += vu.unpack_config(body)[1]
             except vu.Malformed as error:

@@ -131,7 +131,7 @@ def test_a_layer_that_tells_the_truth_is_not(tmp_path: Path, declared: Any) -> N
 
 
 class LyingLink(AgentLink):
-    """An agent's road on which one field of every stat of a regular file is altered."""
+    """An agent's channel that alters one field of every stat of a regular file."""
 
     field, change = "", ""
 

@@ -51,7 +51,7 @@ class LyingLink(AgentLink):
     """An agent's channel that alters one answer."""
 
     lie: Lie
-    told: int
+    meant: int
     sent: dict[int, bool]
 
     def send(self, op: str, args: tuple[Any, ...], kw: dict[str, Any], *rest: Any, **more: Any) -> int:
@@ -59,8 +59,8 @@ class LyingLink(AgentLink):
         meant = op in ((self.lie.op,) if isinstance(self.lie.op, str) else self.lie.op) and (
             self.lie.about is None or args[:1] == (self.lie.about,)
         )
-        self.told += meant
-        self.sent[number] = meant and self.lie.turn in (0, self.told)
+        self.meant += meant
+        self.sent[number] = meant and self.lie.turn in (0, self.meant)
         return number
 
     def receive(self, number: int, timeout: float) -> Reply:
@@ -93,7 +93,7 @@ def run(runner: Runner, case: Case, given: dict[str, Any], lie: Lie | None) -> C
     inside: Any = runner.deployment.inside
     mount = parse(case.mount, parse(f"cache={case.caches[0]}"))
     if lie is not None:
-        inside.__class__, inside.lie, inside.told, inside.sent = LyingLink, lie, 0, {}
+        inside.__class__, inside.lie, inside.meant, inside.sent = LyingLink, lie, 0, {}
     try:
         return runner.run(case, "", mount, partial(case.function, **given))[0]
     finally:

@@ -203,7 +203,7 @@ class TestComponents:
             load(str(tmp_path / "mine.toml"))
         assert said in str(e.value) and "\n" not in str(e.value)
 
-    def test_a_dialect_that_one_component_lacks_is_lacking(self) -> None:
+    def test_a_dialect_that_one_component_does_not_have_is_missing(self) -> None:
         both, one = Profile(), Profile(dialects=["9p2000.L"])
         assert compose([both, one]).dialects == compose([one, both]).dialects == ["9p2000.L"]
 

@@ -12,7 +12,7 @@ from guests.agent.link import AgentLink, CallError, LocalChannel, Unprepared
 
 
 class Counting(AgentLink):
-    """An agent's road that remembers the ops it was asked for."""
+    """An agent's channel that remembers its requests."""
 
     def __init__(self) -> None:
         super().__init__(LocalChannel())

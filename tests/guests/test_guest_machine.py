@@ -1,4 +1,4 @@
-"""A real guest: restored, talked to on every road, crashed, restored, and gone without a trace."""
+"""A real guest: restored, reached over every channel, crashed, restored, and removed without a trace."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ WAYS = {
 @pytest.mark.parametrize("fault", WAYS)
 def test_a_message_that_is_not_implemented_fails_once(start: Start, fault: str) -> None:
     runner = start(fault)
-    assert runner.told() == [f"Tlock: not implemented, {WAYS[fault]}"]
+    assert runner.not_implemented() == [f"Tlock: not implemented, {WAYS[fault]}"]
     assert runner.environment()["messages not implemented"] == f"Tlock: not implemented, {WAYS[fault]}"
     verdicts = each_message(runner)
     assert {name for name, verdict in verdicts.items() if verdict != "pass"} == {"Tlock"}
@@ -221,7 +221,7 @@ def test_a_message_that_is_lacking_in_another_way_than_declared_is_not_excused(s
 
 def test_a_message_that_is_declared_to_lack_and_is_there_is_told(start: Start) -> None:
     runner = start("Right", Profile(lacks=[LACK]))
-    assert runner.told() == []
+    assert runner.not_implemented() == []
     assert {name for name, verdict in each_message(runner).items() if verdict != "pass"} == {"Tlock"}
     assert each_message(runner)["Tlock"] == "fixed"
     assert run(runner, locks).verdict == "pass"
@@ -231,5 +231,5 @@ def test_a_message_that_is_declared_to_lack_and_is_there_is_told(start: Start) -
 def test_a_server_that_hangs_up_on_a_message_only_has_it_and_serves_it_wrongly(start: Start) -> None:
     """What a message of an unknown type is answered with, this one is not."""
     runner = start("HangsUpOnTlock")
-    assert runner.told() == []
+    assert runner.not_implemented() == []
     assert run(runner, locks).verdict == "fail"

@@ -120,6 +120,6 @@ def test_a_name_is_free_where_the_host_says_so_and_else_not(
 
 def test_another_file_in_place_of_a_symbolic_link_is_a_finding(host: HostDirectory) -> None:
     host.file(b"f")
-    with pytest.raises(Finding, match="no symbolic link") as found:
+    with pytest.raises(Finding, match="not a symbolic link") as found:
         host.readlink(b"f")
     assert found.value.code == "field:mode"

@@ -83,7 +83,7 @@ def loop_mounted(share: Share, where: str, image: str, *options: str) -> Iterato
 
 
 def mounted(vantage: Vantage, source: str, path: str, kind: str, flags: int, data: str = "") -> None:
-    """mount(2), because mount(8) costs an emulated guest a fork. Undrivable where it fails: it cannot be had here."""
+    """mount(2), because mount(8) costs an emulated guest a fork. Undrivable where it fails: this guest cannot do it."""
     try:
         vantage.mount(source, path, kind, flags, data)
     except OSError as e:

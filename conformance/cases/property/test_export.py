@@ -120,7 +120,7 @@ def test_the_directory_is_moved_and_replaced(share: Share) -> None:
 @case("EXPORT-005", needs=["four-shares", "mount-namespace"], covers=[Tlcreate], control=False, caches=DIRECT_CACHES)
 def test_a_mount_over_the_export_is_not_seen(share: Share) -> None:
     """A file system that the host mounts on the exported directory after the device has started hides nothing from
-    the guest and is not seen there; a share mounted anew sees no other root.
+    the guest and is not seen there; a share that is mounted again sees the same root.
     Source: hw/9pfs/9p-local.c local_init opens the root once; path_resolution(7)."""
     there = share.beside(1)
     there.inside.create("before", b"before")

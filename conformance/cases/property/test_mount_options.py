@@ -157,7 +157,7 @@ def test_mounted_twice(share: Share) -> None:
 @case("MOUNT-004", needs=NEEDS, control=False, caches=ONCE)
 @pytest.mark.parametrize("use", ["file", "directory", "cwd"])
 def test_a_busy_mount_stays(share: Share, use: str) -> None:
-    """A share with an open file, an open directory or somebody's working directory on it cannot be unmounted: EBUSY;
+    """A share with an open file, an open directory or a process's working directory on it cannot be unmounted: EBUSY;
     it serves on, and goes when that use has ended.
     Source: umount(2) EBUSY."""
     with unmounted(share) as there:

@@ -78,7 +78,7 @@ def test_locks_work(share: Share) -> None:
     other = there.inside.spawn("other")
     fd, theirs = (vantage.open("fred", os.O_RDONLY) for vantage in (there.inside, other))
     there.inside.setlk(fd, "r", 0, 10)
-    equal("type of lock that another process is told of", other.getlk(theirs, "w", 0, 10)["type"], "r")
+    equal("type of lock that another process sees", other.getlk(theirs, "w", 0, 10)["type"], "r")
     there.inside.setlk(fd, "u", 0, 10)
     there.inside.flock(fd, LOCK_SH)
     there.inside.flock(fd, LOCK_EX)

@@ -63,6 +63,6 @@ def test_writes_change_nothing(ring: Ring) -> None:
     try:
         ring.device.set_config(0, b"\xff\xff" + b"X" * len(before))
     except NotImplementedError:
-        raise Undrivable("this road has no writes to the configuration space") from None
+        raise Undrivable("this transport has no writes to the configuration space") from None
     equal("mount tag after a write to the configuration space", _tag(ring), before, code="changed")
     running(ring).serves()

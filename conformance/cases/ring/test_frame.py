@@ -50,7 +50,7 @@ def test_shorter_than_a_header(ring: Ring, length: int) -> None:
 @pytest.mark.parametrize("room", [1, 6, 7, 10, 100, 159])
 @case("FRAME-003")
 def test_reply_does_not_fit(ring: Ring, room: int) -> None:
-    """A reply for which there is no room is not written beyond it, nor told to be whole.
+    """A reply for which there is no room is not written beyond it, nor reported as whole.
     Source: virtio 1.3, 2.7.8.2; QEMU hw/9pfs/virtio-9p-device.c (VirtFS reply type needs more bytes: virtio_error)."""
     running(ring)
     chain = [ring.readable(ring.getattr()), ring.writable(room)]

@@ -178,7 +178,7 @@ def test_reply_outside_memory(ring: Ring) -> None:
 
 @case("ILLEGAL-028", severity="varies")
 def test_reply_outside_memory_is_refused(ring: Ring) -> None:
-    """A reply is not told to be written where the guest has no memory.  Source: virtio 1.3, 2.7.5, 2.1.2."""
+    """A reply is not reported as written where the guest has no memory.  Source: virtio 1.3, 2.7.5, 2.1.2."""
     out, back = _request(running(ring))
     _strictly(_harmless(ring, _request_at(out, back._replace(address=_OUTSIDE))))
 
@@ -410,7 +410,7 @@ def _rings(ring: Ring, change: Callable[[Rings], Rings]) -> None:
 def test_rings_unaligned(ring: Ring, part: str) -> None:
     """A part of the rings that is not aligned does no harm.  Source: virtio 1.3, 2.7 (alignment of 16, 2 and 4)."""
     if ring.device.legacy:
-        raise Undrivable("a legacy queue is told as a page frame")
+        raise Undrivable("a legacy queue is set as a page frame")
 
     def change(rings: Rings) -> Rings:
         moved = rings._replace(**{part: getattr(rings, part) + 1})
@@ -424,7 +424,7 @@ def test_rings_unaligned(ring: Ring, part: str) -> None:
 def test_rings_overlap(ring: Ring) -> None:
     """A used ring laid over the descriptors does no harm beyond itself.  Source: virtio 1.3, 2.7 (three areas)."""
     if ring.device.legacy:
-        raise Undrivable("a legacy queue is told as a page frame")
+        raise Undrivable("a legacy queue is set as a page frame")
 
     def change(rings: Rings) -> Rings:
         ring.memory.allow(rings.descriptors, 256)
@@ -439,7 +439,7 @@ def test_rings_outside_memory(ring: Ring, part: str) -> None:
     """A part of the rings where the guest has no memory does no harm.  Source: virtio 1.3, 4.1.4.3 (queue_desc,
     queue_driver, queue_device: physical addresses)."""
     if ring.device.legacy:
-        raise Undrivable("a legacy queue is told as a page frame of 32 bits")
+        raise Undrivable("a legacy queue is set as a page frame of 32 bits")
     _rings(ring, lambda rings: rings._replace(**{part: _OUTSIDE}))
 
 

@@ -116,7 +116,7 @@ def test_queue_without_status(ring: Ring) -> None:
 
 @case("RESET-008")
 def test_failed(ring: Ring) -> None:
-    """A driver that gives up (FAILED) can begin anew.  Source: virtio 1.3, 2.1 (FAILED), 3.1.1."""
+    """A driver that gives up (FAILED) can start over.  Source: virtio 1.3, 2.1 (FAILED), 3.1.1."""
     running(ring)
     ring.device.set_status(Status.FAILED | Status.ACKNOWLEDGE)
     ring.restart()

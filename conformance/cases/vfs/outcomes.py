@@ -22,7 +22,7 @@ DIRECT_CACHES = ("none",)
 """Cache modes in which every read asks the server: only there is a change outside seen at once inside."""
 
 FRESH_NAMES = ("none", "readahead", "mmap")
-"""Cache modes in which names and attributes are asked for anew: cache=loose and fscache keep dentries."""
+"""Cache modes in which names and attributes are looked up again: cache=loose and fscache keep dentries."""
 
 WRITE_BACK = ("mmap", "loose", "fscache")
 """Cache modes in which shared writable mappings exist (fs/9p/vfs_file.c)."""
@@ -117,7 +117,7 @@ def settled_times(share: Share, path: str) -> None:
     share.inside.quietly.sleep(_CLOCK_STEP)
 
 
-def earlier_errors_told(share: Share) -> None:
+def earlier_errors_reported(share: Share) -> None:
     """Let syncfs(2) tell now of what could not be written home in earlier cases: Linux tells of it once, to who opens
     something of the file system after it (fs/sync.c, errseq_sample in lib/errseq.c).
     """
@@ -126,7 +126,7 @@ def earlier_errors_told(share: Share) -> None:
 
 
 def flush(share: Share, *paths: str) -> None:
-    """Bring what the guest's cache still holds to the server, and have it read anew: cache=loose writes back late."""
+    """Bring what the guest's cache still holds to the server, and have it read again: cache=loose writes back late."""
     if share.mount.cache != "none":
         for path in paths:
             fd = share.inside.open(path, os.O_RDWR)

@@ -88,7 +88,7 @@ def refuses_bad_paths(share: Share, operation: Operation) -> None:
 
 
 def refuses_taken_names(share: Share, operation: Operation) -> None:
-    """The call, which makes a new name, fails with EEXIST for a name that is taken by whatever, "." and ".."
+    """The call, which makes a new name, fails with EEXIST for a name that is taken by anything, "." and ".."
     included; also through a trailing slash where that is a directory."""
     with share.without_comparison():
         share.outside.mkdir("directory")

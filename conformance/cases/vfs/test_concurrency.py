@@ -95,7 +95,7 @@ def test_exclusive_creation_has_one_winner(share: Share, where: str) -> None:
 @case("CONC-004", covers=[Trenameat], caches=FRESH_NAMES)
 @pytest.mark.parametrize("where", ["inside", "outside"])
 def test_rename_storm(share: Share, where: str) -> None:
-    """Two processes that rename one file to and fro lose it at no time: in the end it has one of its names
+    """Two processes that rename one file back and forth never lose it: in the end it has one of its names
     and its content.
     Source: POSIX rename is atomic; known defects: CVE-2018-19489, CVE-2018-19364 (rename racing other uses
     of a path in QEMU)."""

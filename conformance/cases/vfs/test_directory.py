@@ -260,7 +260,7 @@ def test_rmdir_of_the_working_directory(share: Share) -> None:
     share.gone("dir")
     walker.refuses(ENOENT).getcwd()
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_PATH
-    at_cwd = works_or(walker, (ENOENT,), "open", f"/proc/{walker.getpid()}/cwd", flags)  # may be looked up anew
+    at_cwd = works_or(walker, (ENOENT,), "open", f"/proc/{walker.getpid()}/cwd", flags)  # may be looked up again
     if at_cwd.errno is None:
         walker.refuses(ENOENT).mkdir("x", dir_fd=at_cwd.value)
     share.gone("dir")
@@ -339,6 +339,6 @@ def test_write_permission(share: Share, operation: Operation) -> None:
 @case("DIRECTORY-104", about="agreement")
 @for_each(RMDIR)
 def test_sticky_parent(share: Share, operation: Operation) -> None:
-    """rmdir(2) of somebody else's directory in a sticky one fails with EPERM; one's own goes.
+    """rmdir(2) of another user's directory in a sticky one fails with EPERM; one's own goes.
     Source: rmdir(2) EPERM "the directory ... has the sticky bit (S_ISVTX) set"."""
     refuses_in_sticky_directory(share, operation)

@@ -58,7 +58,7 @@ def spelt(seen: Events) -> list[str]:
 
 def watch(share: Share, path: str, mask: int) -> tuple[int, int]:
     """(inotify descriptor, descriptor that holds `path` open): an open file keeps its inode where the client
-    would otherwise look the name up anew and give it another."""
+    would otherwise look the name up again and give it another."""
     held = share.inside.open(path, os.O_RDONLY)
     fd: int = share.inside.inotify_init()
     share.inside.inotify_add_watch(fd, path, mask)

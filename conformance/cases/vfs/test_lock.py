@@ -189,7 +189,7 @@ def test_bad_ranges_and_operations(share: Share) -> None:
 
 @case("LOCK-011", severity="linux")
 def test_deadlock_is_detected(share: Share) -> None:
-    """Two processes that wait for each other's record locks: one is told EDEADLK, the other gets its lock in
+    """Two processes that wait for each other's record locks: one gets EDEADLK, the other gets its lock in
     the end.
     Source: fcntl(2) EDEADLK; fs/locks.c posix_locks_deadlock."""
     one, a, two_, b = two(share)

@@ -75,7 +75,7 @@ def test_a_name_made_inside(share: Share, name: str) -> None:
     share.same(share.stat(name))
     share.inside.rename(name, "plain")
     share.inside.rename("plain", name)
-    equal(f"content of {name!r} after renaming to and fro", share.inside.slurp(name), b"abc", code="content")
+    equal(f"content of {name!r} after renaming back and forth", share.inside.slurp(name), b"abc", code="content")
     share.inside.unlink(name)
     share.gone(name)
     equal("names left in the directory", share.same(share.directory()), [], code="names")

@@ -111,7 +111,7 @@ def test_forty_directories_deep(share: Share) -> None:
 def test_another_user_goes_deep_at_once(share: Share, depth: int) -> None:
     """A user whom the server has not seen yet reaches a file 1, 15, 16 and 33 directories deep, which the
     guest's cache of names already knows.
-    Source: Linux fs/9p/fid.c v9fs_fid_lookup_with_uid(): the whole path is walked anew for the user, in messages of
+    Source: Linux fs/9p/fid.c v9fs_fid_lookup_with_uid(): the whole path is walked again for the user, in messages of
     16 names (P9_MAXWELEM); walk(5)."""
     deep = chain(share, depth)
     share.outside.create(f"{deep}/fred", b"abc")

@@ -497,7 +497,7 @@ def test_write_permission(share: Share, operation: Operation) -> None:
 @case("RENAME-103", about="agreement")
 @for_each(OLD, OVER)
 def test_sticky_directory(share: Share, operation: Operation) -> None:
-    """In a sticky directory rename(2) of somebody else's file, or over one, fails with EPERM; one's own moves.
+    """In a sticky directory rename(2) of another user's file, or over one, fails with EPERM; one's own moves.
     Source: rename(2) "EPERM or EACCES: The directory containing oldpath has the sticky bit (S_ISVTX) set", and
     the same for newpath; Linux fs/namei.c may_delete() gives EPERM."""
     refuses_in_sticky_directory(share, operation)

@@ -39,7 +39,7 @@ MS_RDONLY, MS_REMOUNT, MNT_DETACH = 1, 32, 2
 @contextmanager
 def mounted(share: Share, options: str = "", flags: int = 0) -> Iterator[str]:
     """The second share mounted at WHERE; outside's name of the exported directory. Unmounted in the end."""
-    source, road = road_to(share)
+    source, transport = transport_of(share)
     export = posixpath.join(posixpath.dirname(posixpath.dirname(share.outside.root)), TAG)
     share.outside.quietly.rmtree(f"{export}/scratch")
     with suppress(OSError):
@@ -56,7 +56,7 @@ def mounted(share: Share, options: str = "", flags: int = 0) -> Iterator[str]:
         share.outside.quietly.rmtree(f"{export}/scratch")
 
 
-def road_to(share: Share) -> tuple[str, str]:
+def transport_of(share: Share) -> tuple[str, str]:
     """Source and options by which the second share is mounted."""
     source, transport = share.source(1)
     return source, f"{transport},version=9p2000.L"
@@ -64,7 +64,7 @@ def road_to(share: Share) -> tuple[str, str]:
 
 def tag_of(share: Share) -> tuple[str, str]:
     """The same, where the source is a mount tag: it can be mounted once, and may be no device's."""
-    source, options = road_to(share)
+    source, options = transport_of(share)
     if source != TAG:
         raise Undrivable("the share has no mount tag")
     return source, options
@@ -188,7 +188,7 @@ def test_read_only_mount(share: Share) -> None:
     """On a share mounted read-only every call that would change something fails with EROFS, reading works, and
     nothing is changed on the host; mounted again for writing the same calls work.
     Source: mount(2) MS_RDONLY; EROFS in the man page of each call."""
-    source, road = road_to(share)
+    source, transport = transport_of(share)
     with mounted(share, "cache=none", MS_RDONLY) as export:
         share.outside.mkdir(f"{export}/scratch")
         share.outside.mkdir(f"{export}/scratch/dir")
@@ -204,7 +204,7 @@ def test_read_only_mount(share: Share) -> None:
         changes("the file outside by calls that were refused", before, after, may={"atime_ns"})
         names = share.outside.listdir(f"{export}/scratch")
         equal("names outside after calls that were refused", names, ["dir", "fred"], code="names")
-        share.inside.mount(source, WHERE, "9p", MS_REMOUNT, road)
+        share.inside.mount(source, WHERE, "9p", MS_REMOUNT, transport)
         share.inside.overwrite(f"{WHERE}/scratch/fred", b"written")
         content = share.outside.slurp(f"{export}/scratch/fred")
         equal("content outside after a write to the mount for writing", content, b"written", code="content")
@@ -223,7 +223,7 @@ def test_what_was_written_is_there_after_umount(share: Share, cache: str) -> Non
     them.
     Source: umount2(2); Linux fs/9p/vfs_super.c: the super block is synced when it goes; known defect: the patch
     series "fix EBADF errors in cached mode" (write-back lost)."""
-    source, road = road_to(share)
+    source, transport = transport_of(share)
     with mounted(share, f"cache={cache}") as export:
         share.inside.mkdir(f"{WHERE}/scratch")
         fd = share.inside.open(f"{WHERE}/scratch/fred", os.O_RDWR | os.O_CREAT, 0o640)
@@ -235,7 +235,7 @@ def test_what_was_written_is_there_after_umount(share: Share, cache: str) -> Non
         share.inside.umount2(WHERE)
         has_pattern("the file outside", share.outside, f"{export}/scratch/fred", 1_000_000, 7)
         fields("the file outside", share.outside.lstat(f"{export}/scratch/fred"), mode=0o100600)
-        share.inside.mount(source, WHERE, "9p", 0, f"{road},cache={cache}")
+        share.inside.mount(source, WHERE, "9p", 0, f"{transport},cache={cache}")
         equal("number of names after a new mount", len(share.inside.listdir(f"{WHERE}/scratch")), 21, code="names")
         for i in range(20):
             content = share.inside.slurp(f"{WHERE}/scratch/small{i}")
@@ -245,7 +245,7 @@ def test_what_was_written_is_there_after_umount(share: Share, cache: str) -> Non
 @case("SESSION-008", covers=[Tversion, Tattach], needs=["remount"], control=False)
 def test_many_mounts_one_after_another(share: Share) -> None:
     """A share is mounted, used and unmounted 15 times, and the last mount works as the first.
-    Source: version(5): a session begins anew with Tversion; known defect: nothing of an earlier session may be left
+    Source: version(5): a session starts over with Tversion; known defect: nothing of an earlier session may be left
     (QEMU resets all fids, lib9p and kvmtool did not)."""
     for i in range(15):
         with mounted(share, "cache=none"):

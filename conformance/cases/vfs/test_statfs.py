@@ -55,7 +55,7 @@ def test_any_file_will_do(share: Share) -> None:
 @case("STATFS-003", covers=[Tstatfs], severity="varies")
 def test_type_is_the_hosts(share: Share) -> None:
     """statfs(2)'s f_type is the exported file system's own number.
-    Source: QEMU hw/9pfs/9p.c v9fs_fill_statfs passes it on; diod gives V9FS_MAGIC unless told
+    Source: QEMU hw/9pfs/9p.c v9fs_fill_statfs passes it on; diod gives V9FS_MAGIC unless configured
     statfs_passthru."""
     types = [share.inside.statfs(".")["f_type"], share.outside.statfs(".")["f_type"]]
     equal("f_type inside, compared with outside", *map(hex, types), code="field:type")

@@ -9,7 +9,7 @@ from errno import EBADF, EINVAL
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import earlier_errors_told, has_pattern, settled_times
+from conformance.cases.vfs.outcomes import earlier_errors_reported, has_pattern, settled_times
 from conformance.cases.vfs.test_open import make_node
 from conformance.checks import changes, equal, fields
 from conformance.vfs.share import Share
@@ -99,7 +99,7 @@ def test_sync_of_what_cannot_be(share: Share, way: str) -> None:
 def test_syncfs(share: Share) -> None:
     """syncfs(2) through any descriptor of the share brings home what every file there still has to write.
     Source: syncfs(2)."""
-    earlier_errors_told(share)
+    earlier_errors_reported(share)
     first, second = share.inside.open("one", NEW, 0o644), share.inside.open("two", NEW, 0o644)
     share.inside.write_pattern(first, 50_000, seed=1)
     share.inside.write_pattern(second, 60_000, seed=2)

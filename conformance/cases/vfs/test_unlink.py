@@ -127,7 +127,7 @@ def test_unlinkat_below_a_descriptor(share: Share) -> None:
 
 @case("UNLINK-007", covers=[Tunlinkat], cached_too=True)
 def test_unlink_of_a_file_that_nobody_may_touch(share: Share) -> None:
-    """A user may unlink(2) a file of somebody else's without any permission on it, where he may write the
+    """A user may unlink(2) a file of another user's without any permission on it, where he may write the
     directory.  Source: path_resolution(7); POSIX unlink."""
     share.inside.create("fred", b"abc", 0o000)
     user = share.inside.spawn("user", uid=1001)
@@ -245,7 +245,7 @@ def test_write_permission(share: Share, operation: Operation) -> None:
 @case("UNLINK-103", about="agreement")
 @for_each(UNLINK, REMOVEDIR)
 def test_sticky_directory(share: Share, operation: Operation) -> None:
-    """In a sticky directory a user may unlink(2) his own file and not somebody else's: EPERM.
+    """In a sticky directory a user may unlink(2) his own file and not another user's: EPERM.
     Source: unlink(2) "EPERM or EACCES: The directory containing pathname has the sticky bit (S_ISVTX) set"; Linux
     fs/namei.c may_delete() gives EPERM."""
     refuses_in_sticky_directory(share, operation)

@@ -14,7 +14,7 @@ from errno import EAGAIN, ENOENT, EOPNOTSUPP
 import pytest
 
 from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, earlier_errors_told, flush, has_pattern, works_or
+from conformance.cases.vfs.outcomes import DIRECT_CACHES, earlier_errors_reported, flush, has_pattern, works_or
 from conformance.checks import equal, fields, holds
 from conformance.vfs.share import Share
 from protocol.messages import (
@@ -445,7 +445,7 @@ def test_the_space_comes_back(share: Share) -> None:
 def test_the_other_calls_on_a_descriptor(share: Share) -> None:
     """readv(2), writev(2), preadv2(2), pwritev2(2), posix_fadvise(2), fcntl(2) F_GETFL and syncfs(2) work on a file
     without a name.  Source: POSIX unlink; the calls' man pages name no such error."""
-    earlier_errors_told(share)
+    earlier_errors_reported(share)
     fd = orphan(share, unlink)
     equal("bytes that readv() read", share.inside.readv(fd, [3, 4]), b"0123456", code="content")
     share.inside.lseek(fd, 0)

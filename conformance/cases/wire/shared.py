@@ -1,4 +1,4 @@
-"""Requirements that hold for many messages, written once: a dead fid, a name that is none, a frame cut short.
+"""Requirements that hold for many messages, written once: a dead fid, an invalid name, a frame cut short.
 
 Rule of this module: each function is the body of a case; the family's module names the message and the case.
 """
@@ -29,7 +29,7 @@ SendName = Callable[[Session, int, bytes], Pending[Any]]
 """Sends one request with that fid of a directory and that name."""
 
 DEAD = ("never", "clunked", "nofid")
-"""Fids that stand for nothing: never given, given up, and NOFID."""
+"""Unknown fids: never given, given up, and NOFID."""
 DOTS = (b".", b"..")
 ABSOLUTE = b"/absolute"
 """Stands for the absolute path of a decoy that the run has made (`Wire.decoy`). Never a real path of the host: a
@@ -203,7 +203,7 @@ def descriptors_within(wire: Wire, before: int | None, limit: int, what: str) ->
 
 
 def dead_fid(wire: Wire, which: str, send: Send) -> None:
-    """A request about a fid that stands for nothing is refused, and makes no fid by the way."""
+    """A request about an unknown fid is refused, and makes no fid by the way."""
     client = wire.client
     fid = client.fid()
     if which == "clunked":
@@ -218,7 +218,7 @@ def dead_fid(wire: Wire, which: str, send: Send) -> None:
 
 
 def no_name(wire: Wire, name: bytes, send: SendName, errnos: Expect = allowed.ILLEGAL_NAME) -> None:
-    """A request that makes or changes an entry under a name that is none is refused and changes nothing."""
+    """A request that makes or changes an entry under an invalid name is refused and changes nothing."""
     host = wire.host
     if name == ABSOLUTE:
         name = wire.decoy()

@@ -232,7 +232,7 @@ def test_qid_version_follows_the_content(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-ATTR-010", covers=[Tgetattr])
 def test_getattr_of_dead_fid(wire: Wire, which: str) -> None:
-    """Tgetattr of a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, getattr."""
+    """Tgetattr of an unknown fid is refused.  Source: chaos/diod protocol.md, getattr."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_getattr(fid))
 
 
@@ -498,7 +498,7 @@ def test_all_at_once(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-ATTR-037", covers=[Tsetattr])
 def test_setattr_of_dead_fid(wire: Wire, which: str) -> None:
-    """Tsetattr of a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, setattr."""
+    """Tsetattr of an unknown fid is refused.  Source: chaos/diod protocol.md, setattr."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_setattr(fid, SETATTR_MODE, mode=0o600))
 
 
@@ -548,7 +548,7 @@ def test_statfs_type(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-ATTR-052", covers=[Tstatfs])
 def test_statfs_of_dead_fid(wire: Wire, which: str) -> None:
-    """Tstatfs of a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, statfs."""
+    """Tstatfs of an unknown fid is refused.  Source: chaos/diod protocol.md, statfs."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_statfs(fid))
 
 

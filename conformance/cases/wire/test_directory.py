@@ -288,7 +288,7 @@ def test_readdir_of_an_unopened_fid(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-DIR-016", covers=[Treaddir])
 def test_readdir_of_dead_fid(wire: Wire, which: str) -> None:
-    """Treaddir of a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, readdir."""
+    """Treaddir of an unknown fid is refused.  Source: chaos/diod protocol.md, readdir."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_readdir(fid))
 
 
@@ -382,7 +382,7 @@ def test_mkdir_mode_without_the_type(wire: Wire) -> None:
 
 @case("WIRE-DIR-033", covers=[Tmkdir])
 def test_mkdir_of_what_exists(wire: Wire) -> None:
-    """Tmkdir of a name that is taken, by whatever, is refused with EEXIST.  Source: mkdir(2) EEXIST."""
+    """Tmkdir of a taken name is refused with EEXIST.  Source: mkdir(2) EEXIST."""
     client, host = wire.client, wire.host
     for name in (host.file(b"file"), host.directory(b"dir"), host.symlink(b"link", b"nowhere")):
         client.mkdir(client.root, name, expect=EEXIST)
@@ -398,7 +398,7 @@ def test_mkdir_in_a_file(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-DIR-035", covers=[Tmkdir])
 def test_mkdir_of_dead_fid(wire: Wire, which: str) -> None:
-    """Tmkdir on a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, mkdir."""
+    """Tmkdir on an unknown fid is refused.  Source: chaos/diod protocol.md, mkdir."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_mkdir(fid, b"dir"))
 
 

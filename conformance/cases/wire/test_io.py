@@ -152,7 +152,7 @@ def test_read_of_an_unopened_fid(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-IO-009", covers=[Tread])
 def test_read_of_dead_fid(wire: Wire, which: str) -> None:
-    """Tread of a fid that stands for nothing is refused.  Source: read(5)."""
+    """Tread of an unknown fid is refused.  Source: read(5)."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_read(fid))
 
 
@@ -339,7 +339,7 @@ def test_write_to_an_unopened_fid(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-IO-030", covers=[Twrite])
 def test_write_to_dead_fid(wire: Wire, which: str) -> None:
-    """Twrite to a fid that stands for nothing is refused.  Source: read(5)."""
+    """Twrite to an unknown fid is refused.  Source: read(5)."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_write(fid, 0, b"x"))
 
 
@@ -443,5 +443,5 @@ def test_fsync_of_an_unopened_fid(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-IO-044", covers=[Tfsync])
 def test_fsync_of_dead_fid(wire: Wire, which: str) -> None:
-    """Tfsync of a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, fsync."""
+    """Tfsync of an unknown fid is refused.  Source: chaos/diod protocol.md, fsync."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_fsync(fid))

@@ -51,7 +51,7 @@ TARGETS = [
 @pytest.mark.parametrize("target", TARGETS, ids=shared.label)
 @case("WIRE-LINK-001", covers=[Tsymlink, Treadlink])
 def test_target_as_it_is(wire: Wire, target: bytes) -> None:
-    """A symbolic link says what it was told to say, byte for byte, on the host and in Treadlink.  Source: symlink(7);
+    """A symbolic link has the target that was sent, byte for byte, on the host and in Treadlink.  Source: symlink(7);
     chaos/diod protocol.md, symlink and readlink."""
     client = wire.client
     qid = client.symlink(client.root, b"link", target).qid
@@ -122,7 +122,7 @@ def test_symlink_in_a_file(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-LINK-007", covers=[Tsymlink])
 def test_symlink_of_dead_fid(wire: Wire, which: str) -> None:
-    """Tsymlink on a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, symlink."""
+    """Tsymlink on an unknown fid is refused.  Source: chaos/diod protocol.md, symlink."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_symlink(fid, b"link", b"x"))
 
 
@@ -174,7 +174,7 @@ def test_readlink_of_something_else(wire: Wire, kind: str) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-LINK-021", covers=[Treadlink])
 def test_readlink_of_dead_fid(wire: Wire, which: str) -> None:
-    """Treadlink of a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, readlink."""
+    """Treadlink of an unknown fid is refused.  Source: chaos/diod protocol.md, readlink."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_readlink(fid))
 
 
@@ -282,7 +282,7 @@ def test_link_in_dead_fid(wire: Wire, which: str) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-LINK-036", covers=[Tlink])
 def test_link_of_dead_fid(wire: Wire, which: str) -> None:
-    """Tlink of a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, link."""
+    """Tlink of an unknown fid is refused.  Source: chaos/diod protocol.md, link."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_link(client.root, fid, b"two"))
 
 

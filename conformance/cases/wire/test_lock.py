@@ -271,8 +271,8 @@ def test_flush_of_a_waiting_lock(wire: Wire) -> None:
 
 @case("WIRE-LOCK-014", covers=[Tlock])
 def test_type_without_a_meaning(wire: Wire) -> None:
-    """A lock type that is none is refused or answered ERROR; it locks nothing.  Source: fcntl(2) EINVAL; chaos/diod
-    protocol.md, lock, type."""
+    """A lock type that does not exist is refused or answered ERROR; it locks nothing.  Source: fcntl(2) EINVAL;
+    chaos/diod protocol.md, lock, type."""
     one, first, two, second = _two(wire)
     for locktype in (3, 7, 255):
         reply = one.lock(first, locktype, **FIRST, expect={OK, EINVAL})
@@ -339,8 +339,8 @@ def test_lock_of_an_unopened_fid(wire: Wire) -> None:
 
 @case("WIRE-LOCK-031", covers=[Tgetlock])
 def test_getlock_of_an_unopened_fid(wire: Wire) -> None:
-    """Of a fid that was not opened no lock is told, be the question answered or refused.  Source: chaos/diod
-    protocol.md, getlock: fcntl(2) wants a descriptor."""
+    """No lock is reported for a fid that was not opened, whether the request is answered or refused.  Source:
+    chaos/diod protocol.md, getlock: fcntl(2) wants a descriptor."""
     client = wire.client
     wire.host.file(b"fred", bytes(100))
     reply = client.getlock(client.walk_to(b"fred"), LOCK_TYPE_WRLCK, expect=allowed.WRONG_STATE | {OK})
@@ -352,14 +352,14 @@ def test_getlock_of_an_unopened_fid(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-LOCK-019", covers=[Tlock])
 def test_lock_of_dead_fid(wire: Wire, which: str) -> None:
-    """Tlock of a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, lock."""
+    """Tlock of an unknown fid is refused.  Source: chaos/diod protocol.md, lock."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_lock(fid))
 
 
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-LOCK-020", covers=[Tgetlock])
 def test_getlock_of_dead_fid(wire: Wire, which: str) -> None:
-    """Tgetlock of a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, getlock."""
+    """Tgetlock of an unknown fid is refused.  Source: chaos/diod protocol.md, getlock."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_getlock(fid))
 
 
@@ -428,7 +428,7 @@ def test_getlock_names_the_holder(wire: Wire) -> None:
 
 @case("WIRE-LOCK-024", covers=[Tgetlock])
 def test_getlock_of_a_type_without_a_meaning(wire: Wire) -> None:
-    """Tgetlock of a type that is none is refused, or answers UNLCK.  Source: fcntl(2) EINVAL."""
+    """Tgetlock of a type that does not exist is refused, or answers UNLCK.  Source: fcntl(2) EINVAL."""
     client = wire.client
     wire.host.file(b"fred", bytes(100))
     fid = _open(client)

@@ -1,8 +1,8 @@
 """Family `message`: which messages a server implements.
 
 What is at stake: a message that is not there takes a whole family of system calls from every guest. It is said once,
-here; the cases that need it are then undrivable, or unsupported where the target declares the lack. Whether a message
-is there was found before the first case (`conformance.raw.health`).
+here; the cases that need it are then undrivable, or unsupported where the target declares it as unsupported. Whether a
+message is there was found before the first case (`conformance.raw.health`).
 """
 
 from __future__ import annotations

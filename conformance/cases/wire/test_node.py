@@ -107,7 +107,7 @@ def test_mknod_in_a_file(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-NODE-008", covers=[Tmknod])
 def test_mknod_of_dead_fid(wire: Wire, which: str) -> None:
-    """Tmknod on a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, mknod."""
+    """Tmknod on an unknown fid is refused.  Source: chaos/diod protocol.md, mknod."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_mknod(fid, b"node", stat.S_IFIFO | 0o644))
 
 

@@ -206,7 +206,7 @@ def test_open_twice(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-OPEN-012", covers=[Tlopen])
 def test_lopen_of_dead_fid(wire: Wire, which: str) -> None:
-    """Tlopen of a fid that stands for nothing is refused.  Source: open(5); intro(5)."""
+    """Tlopen of an unknown fid is refused.  Source: open(5); intro(5)."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_lopen(fid))
 
 
@@ -377,9 +377,9 @@ def test_exclusive_of_a_link(wire: Wire) -> None:
 
 @case("WIRE-OPEN-050", covers=[Tlcreate], severity="varies")
 def test_create_without_the_create_flag(wire: Wire) -> None:
-    """Tlcreate whose flags lack CREAT makes the file all the same: that is what the message is for.  Source: chaos/diod
-    protocol.md, lcreate, "creates a regular file"; Linux always sends the flag (v9fs_vfs_atomic_open_dotl), and servers
-    that hand the flags to open(2) need it."""
+    """Tlcreate whose flags do not have CREAT makes the file nevertheless: that is what the message is for.  Source:
+    chaos/diod protocol.md, lcreate, "creates a regular file"; Linux always sends the flag (v9fs_vfs_atomic_open_dotl),
+    and servers that hand the flags to open(2) need it."""
     client = wire.client
     fid = client.walk_to()
     client.lcreate(fid, b"fred", O_RDWR, exact=True)
@@ -428,7 +428,7 @@ def test_create_on_an_open_fid(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-OPEN-040", covers=[Tlcreate])
 def test_lcreate_of_dead_fid(wire: Wire, which: str) -> None:
-    """Tlcreate on a fid that stands for nothing is refused.  Source: create(5)."""
+    """Tlcreate on an unknown fid is refused.  Source: create(5)."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_lcreate(fid, b"fred"))
 
 

@@ -207,7 +207,7 @@ def test_renameat_of_dead_fids(wire: Wire, which: str) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-RENAME-017", covers=[Trename])
 def test_rename_of_dead_fids(wire: Wire, which: str) -> None:
-    """Trename with a fid that stands for nothing, on either side, is refused.
+    """Trename with an unknown fid, on either side, is refused.
     Source: chaos/diod protocol.md, rename."""
     wire.host.file(b"one")
     shared.dead_fid(wire, which, lambda client, fid: client.send_rename(fid, client.root, b"x"))

@@ -196,7 +196,7 @@ def test_second_version_changes_msize(wire: Wire) -> None:
 def test_requests_that_fit_the_second_msize(wire: Wire, first: int, second: int) -> None:
     """Reads and writes that fit the msize of a second Tversion are served, be it smaller or larger than the first.
     Source: version(5), "msize ... the maximum length, in bytes, that the client will ever generate or expect to receive
-    in a single 9P message"; a Tversion begins the session anew."""
+    in a single 9P message"; a Tversion starts the session over."""
     data = bytes(range(256)) * 64
     wire.host.file(b"fred", data)
     wire.host.file(b"made")

@@ -91,7 +91,7 @@ def test_unlinkat_in_a_file(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-UNLINK-007", covers=[Tunlinkat])
 def test_unlinkat_of_dead_fid(wire: Wire, which: str) -> None:
-    """Tunlinkat on a fid that stands for nothing is refused.  Source: chaos/diod protocol.md, unlinkat."""
+    """Tunlinkat on an unknown fid is refused.  Source: chaos/diod protocol.md, unlinkat."""
     wire.host.file(b"one")
     shared.dead_fid(wire, which, lambda client, fid: client.send_unlinkat(fid, b"one"))
     shared.present(wire, b"one")
@@ -249,7 +249,7 @@ def test_remove_takes_the_file_of_the_fid(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-UNLINK-034", covers=[Tremove])
 def test_remove_of_dead_fid(wire: Wire, which: str) -> None:
-    """Tremove of a fid that stands for nothing is refused.  Source: remove(5)."""
+    """Tremove of an unknown fid is refused.  Source: remove(5)."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_remove(fid))
 
 

@@ -43,7 +43,7 @@ def test_no_names_clones(wire: Wire) -> None:
 
 @case("WIRE-WALK-002", covers=[Twalk])
 def test_one_name(wire: Wire) -> None:
-    """A walk of one name answers with one qid, the one that Tgetattr of newfid gives, its type told by QTDIR and
+    """A walk of one name answers with one qid, the one that Tgetattr of newfid gives, its type shown by QTDIR and
     QTSYMLINK.  Source: walk(5); chaos/diod protocol.md, qid."""
     host, client = wire.host, wire.client
     for name, kind in (
@@ -350,7 +350,7 @@ def test_from_an_open_fid(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-WALK-024", covers=[Twalk])
 def test_walk_of_dead_fid(wire: Wire, which: str) -> None:
-    """Twalk from a fid that stands for nothing is refused.  Source: walk(5); kvmtool makes the fid (kvmtool HEAD)."""
+    """Twalk from an unknown fid is refused.  Source: walk(5); kvmtool makes the fid (kvmtool HEAD)."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_walk(fid, client.fid()))
 
 
@@ -440,7 +440,7 @@ def test_clunk_frees_the_fid(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-WALK-041", covers=[Tclunk])
 def test_clunk_of_dead_fid(wire: Wire, which: str) -> None:
-    """Tclunk of a fid that stands for nothing is refused.  Source: clunk(5); error(5)."""
+    """Tclunk of an unknown fid is refused.  Source: clunk(5); error(5)."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_clunk(fid))
 
 

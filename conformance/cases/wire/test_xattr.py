@@ -177,7 +177,7 @@ def test_of_a_symbolic_link(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-XATTR-012", covers=[Txattrwalk])
 def test_walk_of_dead_fid(wire: Wire, which: str) -> None:
-    """Txattrwalk of a fid that stands for nothing is refused.  Source: intro(5)."""
+    """Txattrwalk of an unknown fid is refused.  Source: intro(5)."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_xattrwalk(fid, client.fid(), COLOUR))
 
 

@@ -227,7 +227,7 @@ def test_largest_value(wire: Wire) -> None:
 
 @case("WIRE-XATTR-044", covers=[Txattrcreate])
 def test_created_again_and_again(wire: Wire) -> None:
-    """Txattrcreate on a fid that already gathers a value is refused, or begins anew without keeping the first buffer; a
+    """Txattrcreate on a fid that already gathers a value is refused, or starts over without keeping the first buffer; a
     thousand times over no memory goes.  Source: CWE-401, as CVE-2016-9102: a guest must not take the memory of its
     host."""
     client = wire.client
@@ -309,7 +309,7 @@ def test_names_outside_the_namespaces(wire: Wire, name: bytes) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-XATTR-050", covers=[Txattrcreate])
 def test_create_on_dead_fid(wire: Wire, which: str) -> None:
-    """Txattrcreate on a fid that stands for nothing is refused.  Source: intro(5)."""
+    """Txattrcreate on an unknown fid is refused.  Source: intro(5)."""
     shared.dead_fid(wire, which, lambda client, fid: client.send_xattrcreate(fid, COLOUR, 3))
 
 

@@ -65,7 +65,7 @@ class GuestServer(OverRings):
         return self._machine().shell()
 
     def take(self, *, over_ssh: bool = False) -> Device:
-        """Take the device from the guest's kernel. `over_ssh`: by the road that every guest has, not by the fast one
+        """Take the device from the guest's kernel. `over_ssh`: by the channel that every guest has, not by the fast one
         of our own guests."""
         machine = self._machine()
         try:

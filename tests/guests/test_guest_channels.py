@@ -1,4 +1,4 @@
-"""The roads into a guest, against servers that misbehave: every way to fail is one line with a remedy."""
+"""The channels into a guest, against servers that misbehave: every failure is one line with a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The roads themselves: a session over each, what they do with what does not fit, and a guest's device given back."""
+"""The transports: a session over each, frames that do not fit, and a guest's device given back."""
 
 from __future__ import annotations
 
