@@ -221,20 +221,11 @@ def targets() -> str:
 
 
 def target_toml() -> str:
-    """The keys of a target's TOML and of a profile."""
-    return class_page(
-        "Target TOML", "the models in `conformance/sut/` and `conformance/profiles/`", [*_tables(), profiles.Profile]
-    )
-
-
-def _tables() -> list[type]:
-    """The models of a target's tables, those of the kinds included."""
-    found: list[type] = [spec.Target]
-    for module in _modules("conformance.sut"):
-        for value in vars(module).values():
-            if is_declared(value) and issubclass(value, BaseModel) and value.__module__ == module.__name__:
-                found += [value] if value not in found else []
-    return found
+    """The keys of a target's TOML, kind by kind, and of a profile."""
+    rows = [(code(kind.name), kind.title, ", ".join(sorted(kind.capabilities))) for kind in kinds().values()]
+    roots: list[type] = [*(kind.model for kind in kinds().values()), profiles.Profile]
+    source = "the kinds in `conformance/sut/` and `conformance/profiles/model.py`"
+    return class_page("Target TOML", source, roots, table(("kind", "what it is", "capabilities"), rows))
 
 
 def _modules(package: str) -> Iterator[ModuleType]:
@@ -304,6 +295,13 @@ def soak() -> str:
         "## Workloads\n\n" + table(("workload", "what it does", "options (`--set NAME.KEY=VALUE`)"), work),
         "## Faults\n\n" + table(("fault", "what it does", "needs"), known),
     )
+
+
+def _needs(kind: faults.Kind) -> Iterator[str]:
+    if kind.needs is not None:
+        yield CAPABILITIES[kind.needs]
+    if kind.root:
+        yield "root on the host"
 
 
 def overview() -> str:

@@ -47,7 +47,7 @@ def mounted(share: Share, options: str = "", flags: int = 0) -> Iterator[str]:
     for taken, where, *_ in share.inside.quietly.mounts():  # an earlier case's, as a further share
         if taken == TAG:
             share.inside.quietly.umount2(where)
-    share.inside.mount(source, WHERE, "9p", flags, road + (f",{options}" if options else ""))
+    share.inside.mount(source, WHERE, "9p", flags, transport + (f",{options}" if options else ""))
     try:
         yield export
     finally:
