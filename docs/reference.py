@@ -29,7 +29,6 @@ from conformance.catalogue.library import load_cases
 from conformance.checks import CODES
 from conformance.evidence import models
 from conformance.profiles import model as profiles
-from conformance.sut import spec
 from conformance.sut.kind import CAPABILITIES
 from conformance.sut.layers import default_layers
 from conformance.sut.load import load, names
