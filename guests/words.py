@@ -16,6 +16,12 @@ def nearest(word: str, valid: Iterable[str]) -> str | None:
     return folded[near[0]] if near else None
 
 
+def did_you_mean(word: str, valid: Iterable[str]) -> str:
+    """`: did you mean 'vfs'?`, or nothing where no valid word is near."""
+    near = nearest(word, valid)
+    return "" if near is None else f": did you mean {near!r}?"
+
+
 def unknown(what: str, word: str, valid: Iterable[str], see: str = "") -> str:
     """One line that refuses `word`: `unknown layer 'vsf': did you mean 'vfs'?`, or the list of valid words.
 

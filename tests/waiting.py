@@ -6,16 +6,19 @@ at once where it can, so a generous limit costs nothing but in a test that fails
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from typing import TypeVar
+
+from guests.host.waiting import happens
+
+_T = TypeVar("_T")
 
 PATIENT = 300.0
 """Seconds after which a test gives up."""
 
 
-def eventually(true: Callable[[], object], what: str = "") -> None:
-    """Wait until ``true()`` is. Raises AssertionError after ``PATIENT`` seconds."""
-    deadline = time.monotonic() + PATIENT
-    while not true():
-        assert time.monotonic() < deadline, what or "it never came"
-        time.sleep(0.01)
+def eventually(condition: Callable[[], _T], what: str | Callable[[], str] = "it never came") -> _T:
+    """What ``condition`` returns once it is true. Raises AssertionError (``what``) after ``PATIENT`` seconds."""
+    seen = happens(condition, PATIENT)
+    assert seen, what if isinstance(what, str) else what()
+    return seen

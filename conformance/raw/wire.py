@@ -28,6 +28,7 @@ from conformance.raw.operations import Client
 from conformance.transports.base import Capability, Link
 from conformance.transports.socket import SocketLink
 from conformance.vfs.trace import Crossed
+from guests.host.waiting import happens
 from protocol.constants import O_RDONLY, O_RDWR
 from protocol.dirents import Dirent, decode_dirents
 from protocol.fields import Qid
@@ -299,10 +300,14 @@ class Wire:
 
     def settled(self, measure: Callable[[], int | None], below: int, seconds: float = 10.0) -> int | None:
         """`measure` again and again until it is below that, or the time is over; what it was last."""
-        deadline = time.monotonic() + seconds
-        while (seen := measure()) is not None and seen >= below and time.monotonic() < deadline:
-            time.sleep(0.05)
-        return seen
+        seen: list[int | None] = []
+
+        def settled() -> bool:
+            seen[:] = [measure()]
+            return seen[0] is None or seen[0] < below
+
+        happens(settled, seconds, 0.05)
+        return seen[0]
 
     # ---- the end of the case
 

@@ -23,7 +23,7 @@ from conformance.sut.layers import check_layers, default_layers
 from conformance.sut.registry import kind_of
 from conformance.sut.spec import Target
 from conformance.vfs.mount_options import for_all_cases
-from guests.words import nearest, shown, unknown
+from guests.words import did_you_mean, shown, unknown
 
 _MOUNT_WORDS = re.compile("cache|none|mmap|loose|readahead|fscache|msize|access|version|posixacl")
 
@@ -148,8 +148,8 @@ def check_expression(expression: str, layers: Sequence[str], families: Sequence[
     words = re.findall(r"[\w:+\-.\[\]\\/]+", expression)
     if matching:
         hint = f": cases of {', '.join(sorted({f'{entry.layer}/{entry.family}' for entry in matching}))} do"
-    elif len(words) == 1 and (near := nearest(words[0], index.index())) is not None:
-        hint = f": did you mean {near!r}?"
+    elif len(words) == 1 and (near := did_you_mean(words[0], index.index())):
+        hint = near
     else:
         hint = ": `assay9 cases` lists ids and families"
     raise UsageError(f"{which} -k {shown(expression)}{hint}")

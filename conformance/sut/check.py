@@ -20,7 +20,7 @@ from conformance.sut.qemu.security_models import MODELS
 from conformance.sut.registry import kind_of
 from conformance.sut.spec import Target
 from conformance.vfs.mount_options import ACCESS, VERSIONS, MountOptions
-from guests.words import nearest, shown, unknown
+from guests.words import did_you_mean, shown, unknown
 
 
 def check_target(target: Target) -> None:
@@ -74,5 +74,5 @@ def _check_mount(pattern: str, case: str) -> None:
         return
     words = [*(f.split("=")[0] for f in MountOptions.__slots__), *CACHES, *ACCESS, *VERSIONS]
     said = [word for word in re.findall(r"[A-Za-z0-9_.]+", pattern) if word not in words and not word.isdigit()]
-    near = next((f": did you mean {near!r}?" for word in said if (near := nearest(word, words))), "")
+    near = next(filter(None, (did_you_mean(word, words) for word in said)), "")
     raise UsageError(f"known failure of {case}: no mount is called {shown(pattern)}{near or ', as --mount spells it'}")

@@ -16,7 +16,6 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +25,7 @@ from conformance.ground import GroundLost, ended_by_another
 from conformance.sut.containment import contain
 from guests.host.endings import OutOfMemory, how_ended, sent_signal, stopped
 from guests.host.processes import reap
+from guests.host.waiting import happens
 
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWNET = 0x40000000
@@ -104,14 +104,15 @@ class ServerProcess:
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
         """Wait for `ready`. Raises InfrastructureError when the program ends or the time is over."""
-        deadline = time.monotonic() + seconds
-        while not ready():
-            if (death := self.death()) is not None:
+
+        def ready_or_dead() -> bool:
+            if not (up := ready()) and (death := self.death()) is not None:
                 raise InfrastructureError(f"{death} while starting: {self.tail(400)}")
-            if time.monotonic() > deadline:
-                self.stop()
-                raise InfrastructureError(f"{self.argv[0]} did not come up in {seconds:.0f} s: {self.tail(400)}")
-            time.sleep(0.01)
+            return up
+
+        if not happens(ready_or_dead, seconds):
+            self.stop()
+            raise InfrastructureError(f"{self.argv[0]} did not come up in {seconds:.0f} s: {self.tail(400)}")
 
     def tail(self, characters: int = _TAIL, since: int = 0) -> str:
         """The end of its log, as far as it stands after the first `since` bytes."""

@@ -16,6 +16,7 @@ import paramiko
 from guests.access.launcher import LineBuffer
 from guests.access.shell import CopyingByRun, LineChannel, Result
 from guests.errors import InfrastructureError
+from guests.host.waiting import happens
 
 
 class SshShell(CopyingByRun):
@@ -68,10 +69,7 @@ class SshShell(CopyingByRun):
 
         paramiko closes the channels of a lost connection a moment before it says that it is lost.
         """
-        deadline = time.monotonic() + 1.0
-        while self.alive and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return not self.alive
+        return happens(lambda: not self.alive, 1.0, 0.02)
 
     def _exec(self, argv: Sequence[str] | str, timeout: float) -> paramiko.Channel:
         command = argv if isinstance(argv, str) else shlex.join(argv)

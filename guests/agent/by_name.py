@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -27,6 +26,7 @@ from guests.agent.payload import (  # noqa: F401 - a module that is imported dec
     xattrs,
 )
 from guests.agent.payload.declare import OPS
+from guests.words import did_you_mean
 
 
 def returns(op: str) -> str:
@@ -44,6 +44,5 @@ class ByName(ABC):
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name in OPS:
             return partial(self.perform, name)
-        near = [] if name.startswith("_") else get_close_matches(name, OPS, 1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
+        hint = "" if name.startswith("_") else did_you_mean(name, OPS)
         raise AttributeError(f"{type(self).__name__} has no attribute, and the agent no op {name!r}{hint}")

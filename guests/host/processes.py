@@ -14,7 +14,6 @@ import os
 import secrets
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ import psutil
 
 from guests.host import paths
 from guests.host.files import remove_tree
+from guests.host.waiting import happens
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -207,6 +207,4 @@ def end_tree(pid: int, started: int) -> None:
                 child.kill()
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 5
-    while start_time(pid) == started and time.monotonic() < deadline:
-        time.sleep(0.02)
+    happens(lambda: start_time(pid) != started, 5.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from guests.errors import InfrastructureError
 from guests.machines.qemu import private as private_qemu
 from tests.conformance.ground_cases import Run, harmless, on
 from tests.targets import asked, loaded
-from tests.waiting import PATIENT
+from tests.waiting import PATIENT, eventually
 
 
 @pytest.fixture
@@ -54,8 +53,7 @@ def test_a_process_that_dies_is_a_finding(local: Run, before: bool) -> None:
         other = share.inside.spawn("other")
         pid = other.getpid()
         os.kill(pid, signal.SIGSEGV)
-        while before and os.path.exists(f"/proc/{pid}"):  # until the agent has reaped it
-            time.sleep(0.01)
+        eventually(lambda: not before or not os.path.exists(f"/proc/{pid}"))  # until the agent has reaped it
         other.ops()
 
     died = local(dies)

@@ -15,6 +15,7 @@ import pytest
 from conformance.evidence.record import Record, load_run
 from tests.end_to_end.moments import ordinary_signals
 from tests.evidence.reading import read_back
+from tests.waiting import eventually
 
 FAMILY = "mode"
 CASE = "chmod_changes_only"
@@ -145,11 +146,10 @@ def started_run(cwd: Path, target: str = "qemu", jobs: int = 1) -> tuple[subproc
         start_new_session=True,
         preexec_fn=ordinary_signals,  # noqa: PLW1509 - system calls only
     )
-    deadline = time.monotonic() + 600
-    while not any(p.stat().st_size for p in cwd.glob("results/*/cases-*.jsonl")):
-        assert run.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    begun = eventually(
+        lambda: run.poll() is not None or any(p.stat().st_size for p in cwd.glob("results/*/cases-*.jsonl"))
+    )
+    assert begun and run.poll() is None
     children = psutil.Process(run.pid).children(recursive=True)
     assert any("qemu" in p.name() for p in children) or target != "qemu"
     return run, children

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import re
 import threading
-import time
 
 from guests.host.activity import Activity, duration, shown
+from tests.waiting import eventually
 
 PATIENT = 60.0
 """Seconds after which a test gives up, however busy the machine is."""
@@ -17,10 +17,7 @@ class Stream(io.StringIO):
     """Lets a test wait for what a thread writes."""
 
     def wait_for(self, pattern: str, times: int = 1) -> str:
-        deadline = time.monotonic() + PATIENT
-        while len(re.findall(pattern, self.getvalue())) < times:
-            assert time.monotonic() < deadline, self.getvalue()
-            time.sleep(0.005)
+        eventually(lambda: len(re.findall(pattern, self.getvalue())) >= times, self.getvalue)
         return self.getvalue()
 
 

@@ -17,7 +17,7 @@ from guests.host.files import mounts_below, remove_tree, require_space
 from guests.host.locks import appearing, exclusive
 from guests.host.processes import claim, claimed, clean_left_over, dying_with_parent, end, read_states, start_time
 from guests.host.progress import silent
-from tests.waiting import PATIENT
+from tests.waiting import PATIENT, eventually
 
 pytestmark = pytest.mark.usefixtures("private_runtime", "private_cache")
 
@@ -84,10 +84,10 @@ def test_a_child_dies_with_its_parent_even_by_kill_9() -> None:
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
-    wait_until(lambda: Path(f"/proc/{child}/comm").read_text().strip() == "sleep")
+    eventually(lambda: Path(f"/proc/{child}/comm").read_text().strip() == "sleep")
     parent.kill()
     parent.wait()
-    wait_until(lambda: start_time(child) is None)
+    eventually(lambda: start_time(child) is None)
 
 
 def test_ending_is_patient_and_then_not() -> None:
@@ -144,14 +144,6 @@ def test_a_runtime_directory_of_a_stranger_is_refused(private_runtime: Path) -> 
     (private_runtime / "assay9").chmod(0o755)
     with pytest.raises(InfrastructureError, match="not a directory private to you"):
         paths.runtime_dir()
-
-
-def wait_until(true: object, limit: float = PATIENT) -> None:
-    assert callable(true)
-    deadline = time.monotonic() + limit
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")

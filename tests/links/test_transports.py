@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -38,7 +37,7 @@ from protocol.messages import Rgetattr, Tgetattr
 from protocol.virtqueue import Feature
 from tests.links.model import ModelDevice
 from tests.targets import asked, loaded
-from tests.waiting import PATIENT
+from tests.waiting import PATIENT, eventually
 
 
 def talks(server: Server) -> None:
@@ -76,9 +75,7 @@ def test_notifications_in_messages(tmp_path: Path) -> None:
         queue.publish()
         assert not device.broken()
         queue.kick()
-        deadline = time.monotonic() + PATIENT
-        while not device.broken():
-            assert time.monotonic() < deadline
+        eventually(device.broken)
     finally:
         server.stop()
 

@@ -32,6 +32,7 @@ from protocol import constants as c
 from protocol import messages as m
 from protocol.fields import Kind
 from protocol.registry import Message
+from tests.waiting import eventually
 
 NAMES = [b"a", b"b", b"c", b"d", b"e", b"f", b"g", b"h"]
 STRANGE = [b"", b".", b"..", b"/", b"a/b", b"../x", b"x\0y", b"y" * 255, b"z" * 256, b"\xff\xfe", b"../beside/a"]
@@ -415,14 +416,15 @@ def run(
 
 def given_back(server: ServerProcess, before: Look) -> Look:
     """The server once it has let go of everything."""
-    deadline = time.monotonic() + HUNG
-    while True:
+
+    def idle_again() -> Look | None:
         assert server.death() is None, f"{server.death()}: {server.tail()}"
         now = look(server.pid)
-        if (now.descriptors, now.threads) == (before.descriptors, before.threads):
-            return now
-        assert time.monotonic() < deadline, f"not given back: {now}, at first {before}"
-        time.sleep(0.05)
+        return now if (now.descriptors, now.threads) == (before.descriptors, before.threads) else None
+
+    now = eventually(idle_again, lambda: f"not given back: {look(server.pid)}, at first {before}")
+    assert now is not None
+    return now
 
 
 def growth(looks: list[Look]) -> float:

@@ -116,8 +116,7 @@ def time_of_one(results: Path, start: type[Started | Forked] = Started) -> float
     process = start(
         said, "local", "--iterations", "1", "--workload", "tree", "--results", str(results), *QUICK, *ACCEPT
     )
-    while process.poll() is None:
-        time.sleep(0.01)
+    eventually(lambda: process.poll() is not None)
     assert process.poll() == 0, said.read_text(errors="replace")
     return time.monotonic() - begun
 

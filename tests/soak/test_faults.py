@@ -33,6 +33,7 @@ from soak.program import InsideProgram
 from soak.run import Runner
 from soak.view import View
 from tests.soak.runs import soaked
+from tests.waiting import eventually
 
 needs_fuse = pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"), reason="mounts FUSE: needs root")
 
@@ -53,26 +54,17 @@ def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def eventually(pid: int, wanted: str) -> bool:
-    limit = time.monotonic() + 60
-    while time.monotonic() < limit:
-        if state(pid) in wanted:
-            return True
-        time.sleep(0.01)
-    return False
-
-
 def test_a_paused_process_goes_on_also_when_it_is_abandoned() -> None:
     process = subprocess.Popen(["sleep", "60"])
     try:
         pause = Pause()
         data = pause.begin(scene(process.pid), random.Random(1))
         assert 1 <= data["seconds"] <= 8
-        assert eventually(process.pid, "T")
+        eventually(lambda: state(process.pid) in "T")
         assert pause.tick(time.monotonic()) is None
         assert pause.tick(time.monotonic() + 9) == {}
         pause.undo()
-        assert eventually(process.pid, "S")
+        eventually(lambda: state(process.pid) in "S")
         pause.undo()
     finally:
         process.kill()

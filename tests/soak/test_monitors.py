@@ -16,6 +16,7 @@ from soak.monitors.hostside import ExportMonitor, HostMonitor, LogWatch
 from soak.monitors.load import LoadMonitor
 from soak.monitors.process import ProcessMonitor, memory
 from soak.view import View
+from tests.waiting import eventually
 
 SMAPS = b"""\
 7f0000000000-7f0020000000 rw-p 00000000 00:00 0
@@ -149,15 +150,13 @@ def test_what_takes_long_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch)
     with view.phase("starting target qemu"):
         first = stream.getvalue()
         assert "starting target qemu (0 s)" in first
-        while len(stream.getvalue()) == len(first):  # drawn again, though nobody calls anything
-            time.sleep(0.01)
+        eventually(lambda: len(stream.getvalue()) > len(first))  # drawn again, though nobody calls anything
         with view.phase("booting"):
             assert "booting (0 s)" in stream.getvalue()
     view.tick(0.0, None, [("tree", (4, 1), 0.0)])
     view.close()
     assert "tree: iteration 4" in stream.getvalue()
-    while [t for t in threading.enumerate() if "Refresh" in type(t).__name__]:
-        time.sleep(0.01)
+    eventually(lambda: not [t for t in threading.enumerate() if "Refresh" in type(t).__name__])
 
 
 def test_what_takes_long_is_a_line_a_minute_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,8 +164,7 @@ def test_what_takes_long_is_a_line_a_minute_elsewhere(monkeypatch: pytest.Monkey
     stream = io.StringIO()
     view = View(stream, terminal=False)
     with view.phase("preparing workload kernel-build"):
-        while stream.getvalue().count("preparing workload kernel-build, since") < 2:
-            time.sleep(0.01)
+        eventually(lambda: stream.getvalue().count("preparing workload kernel-build, since") >= 2)
     said = stream.getvalue()
     time.sleep(0.06)
     assert stream.getvalue() == said, "over"

@@ -7,7 +7,6 @@ import random
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from soak.run import ATTEMPTS, Runner
 from tests.end_to_end.moments import ordinary_signals
 from tests.soak.kills import ACCEPT, QUICK, command, kill_often, time_of_one
 from tests.soak.runs import soaked
+from tests.waiting import eventually
 
 
 def soak(*args: str, limit: float = 600) -> subprocess.CompletedProcess[str]:
@@ -70,14 +70,13 @@ def test_an_interrupted_run_can_be_resumed(tmp_path: Path, number: signal.Signal
 
 
 def wait_for_iterations(results: Path, count: int) -> None:
-    limit = time.monotonic() + 300  # a busy machine is no finding
-    while time.monotonic() < limit:
-        for found in results.glob(f"soak-*/{journals.FILE}"):
-            with journals.open_existing(found.parent, writable=False) as journal:
-                if sum(1 for i in journal.iterations() if i.outcome) >= count:
-                    return
-        time.sleep(0.1)
-    raise AssertionError("no iteration ended")
+    def enough(run: Path) -> bool:
+        with journals.open_existing(run, writable=False) as journal:
+            return sum(1 for i in journal.iterations() if i.outcome) >= count
+
+    eventually(
+        lambda: any(enough(found.parent) for found in results.glob(f"soak-*/{journals.FILE}")), "no iteration ended"
+    )
 
 
 def test_kill_9_loses_and_doubles_nothing(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import array
 import logging
 import os
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from reference_server.session import Session
 from reference_server.transports import unix
 from reference_server.transports.vhost_user import PROTOCOL_FEATURES, DeviceListener
 from reference_server.virtio.device import OFFERED, Device
-from tests.waiting import PATIENT
+from tests.waiting import PATIENT, eventually
 
 
 class FrontEnd:
@@ -85,12 +84,7 @@ def path(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Path]:
 
 
 def _said(caplog: pytest.LogCaptureFixture, text: str) -> bool:
-    end = time.monotonic() + PATIENT
-    while time.monotonic() < end:
-        if any(text in record.message for record in caplog.records):
-            return True
-        time.sleep(0.01)
-    return False
+    return eventually(lambda: any(text in record.message for record in caplog.records), f"nobody said {text!r}")
 
 
 def test_the_tag_is_in_the_configuration_space(path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from conformance.raw.wire import Wire
 from conformance.run.wire import WireRunner
 from guests.host.endings import OutOfMemory
 from tests.targets import served
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="servers under test are contained, which takes root")
 
@@ -127,8 +127,7 @@ def sent(runner: WireRunner, number: signal.Signals) -> CaseResult:
         before.timeout = 1.0 if number == signal.SIGSTOP else before.timeout
         os.kill(pid(runner) or 0, number)
         before.getattr(wire.root)
-        while runner.session.server.death() is None and number != signal.SIGSTOP:
-            time.sleep(0.01)  # it has taken the signal meanwhile
+        eventually(lambda: number == signal.SIGSTOP or runner.session.server.death() is not None)
         before.getattr(wire.root)
 
     return run(runner, is_sent_one)

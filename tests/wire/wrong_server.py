@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
+
+from tests.waiting import eventually
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -92,8 +93,7 @@ def main(fault: type[Fault], address: Path, export: Path) -> None:
         [sys.executable, "-m", "reference_server", "serve", str(export), "--unix", inner],
         preexec_fn=lambda: ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 - no thread yet
     )
-    while not Path(inner).exists():
-        time.sleep(0.02)
+    eventually(Path(inner).exists)
     Proxy(fault, inner, address, export)
     threading.Event().wait()
 

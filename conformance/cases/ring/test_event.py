@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import time
-
 from conformance.case import case
 from conformance.cases.ring.shared import EVENTS, both_layouts, running, scaled
 from conformance.checks import holds
 from conformance.raw.ring import ANSWER, QUIET, Ring
+from guests.host.waiting import happens
 from protocol.virtqueue import AVAIL_NO_INTERRUPT
 
 
 def _notified(ring: Ring, seconds: float | None = None) -> bool:
-    deadline = time.monotonic() + (ANSWER if seconds is None else seconds)
-    while time.monotonic() < deadline:
-        if ring.device.notified():
-            return True
-        time.sleep(0.002)
-    return ring.device.notified()
+    return happens(ring.device.notified, ANSWER if seconds is None else seconds, 0.002)
 
 
 def _notifies(ring: Ring, what: str) -> None:

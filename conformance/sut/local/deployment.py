@@ -11,7 +11,6 @@ import contextlib
 import os
 import platform
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink, LocalChannel
 from guests.host.endings import sent_signal
 from guests.host.processes import dying_with_parent, end, reap
+from guests.host.waiting import happens
 
 
 class LocalDeployment:
@@ -103,12 +103,11 @@ class LocalDeployment:
         ]
         with (self._base / "through.log").open("ab") as log:
             self._server = subprocess.Popen(dying_with_parent(argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        limit, mounts = time.monotonic() + 30, Path(f"/proc/{self._server.pid}/mounts")
-        while self.inside_root not in mounts.read_text():
-            if self._server.poll() is not None or time.monotonic() > limit:
-                said = (self._base / "through.log").read_text(errors="replace")[-500:]
-                raise InfrastructureError(f"{self._through[0]} mounts nothing at {self.inside_root}: {said}")
-            time.sleep(0.02)
+        server, mounts = self._server, Path(f"/proc/{self._server.pid}/mounts")
+        happens(lambda: self.inside_root in mounts.read_text() or server.poll() is not None, 30.0)
+        if server.poll() is not None or self.inside_root not in mounts.read_text():
+            said = (self._base / "through.log").read_text(errors="replace")[-500:]
+            raise InfrastructureError(f"{self._through[0]} mounts nothing at {self.inside_root}: {said}")
         return ("nsenter", f"--mount=/proc/{self._server.pid}/ns/mnt", "--")
 
     def source(self, number: int) -> tuple[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from conformance.virtio.device import Device, DeviceGone
 from conformance.virtio.pci import LegacyDevice, ModernDevice
 from conformance.virtio.qtest import QtestBus
 from guests.host.endings import OutOfMemory
+from guests.host.waiting import wait_until
 
 _START = 20.0
 SLOT = 4
@@ -99,16 +99,15 @@ class QtestServer(OverRings):
         ]
 
     def _open(self, path: Path) -> None:
-        deadline = time.monotonic() + _START
-        while True:
+        def connected() -> QtestBus | None:
             try:
-                bus = QtestBus(str(path), SLOT, MEGABYTES, "qtest virtio-9p-pci")
-                break
-            except (OSError, DeviceGone) as error:
-                death = self.death()
-                if death is not None or time.monotonic() > deadline:
-                    raise InfrastructureError(f"QEMU over qtest: {death or error}: {self.log()[-300:]}") from None
-                time.sleep(0.005)
+                return QtestBus(str(path), SLOT, MEGABYTES, "qtest virtio-9p-pci")
+            except (OSError, DeviceGone):
+                if (death := self.death()) is not None:
+                    raise InfrastructureError(f"QEMU over qtest: {death}: {self.log()[-300:]}") from None
+                return None
+
+        bus = wait_until(connected, _START, "QEMU did not answer over qtest", interval=0.005)
         self._device = LegacyDevice(bus) if self.legacy else ModernDevice(bus)
 
     def device(self) -> Device:

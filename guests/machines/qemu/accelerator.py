@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from pathlib import Path
 
 from guests.errors import InfrastructureError
 from guests.host import paths
 from guests.host.processes import dying_with_parent, end
 from guests.host.progress import Progress, silent
+from guests.host.waiting import happens
 from guests.images.store import Image
 
 PROBE_LIMIT = 10.0
@@ -90,6 +90,10 @@ def _remembered(memory: Path) -> dict[str, tuple[bool, str]]:
         return {}
 
 
+_BOOTED = b"ASSAY9-PROBE-OK"
+"""What the guest says on its console once it is up."""
+
+
 def _probe(image: Image, qemu: str) -> tuple[bool, str]:
     argv = [str(find_qemu(qemu)), "-M", "pc", "-accel", "kvm", "-cpu", "max", "-m", "512", "-nodefaults"]
     argv += ["-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-monitor", "none"]
@@ -100,18 +104,20 @@ def _probe(image: Image, qemu: str) -> tuple[bool, str]:
     )
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
-    said, deadline = b"", time.monotonic() + PROBE_LIMIT
+    output, said = process.stdout, bytearray()
+
+    def decided() -> bool:
+        ended = process.poll() is not None
+        said.extend(output.read() or b"")
+        return ended or _BOOTED in said
+
     try:
-        while time.monotonic() < deadline:
-            said += process.stdout.read() or b""
-            if b"ASSAY9-PROBE-OK" in said:
-                return True, "a guest booted"
-            if process.poll() is not None:
-                said += process.stdout.read() or b""
-                words = said.decode("utf-8", "replace").strip().splitlines()
-                return b"ASSAY9-PROBE-OK" in said, words[-1][:200] if words else "QEMU ended without output"
-            time.sleep(0.05)
-        return False, f"a guest under KVM did not boot within {PROBE_LIMIT:.0f} s"
+        if not happens(decided, PROBE_LIMIT, 0.05):
+            return False, f"a guest under KVM did not boot within {PROBE_LIMIT:.0f} s"
+        if _BOOTED in said:
+            return True, "a guest booted"
+        words = said.decode("utf-8", "replace").strip().splitlines()
+        return False, words[-1][:200] if words else "QEMU ended without output"
     finally:
         end(process, patience=0.5)
         process.stdout.close()

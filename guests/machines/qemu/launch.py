@@ -9,7 +9,6 @@ import secrets
 import shutil
 import socket
 import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from guests.host import paths
 from guests.host.endings import how_ended, last_words, sent_signal
 from guests.host.files import remove_tree
 from guests.host.processes import claim, dying_with_parent, end, reap
+from guests.host.waiting import wait_until
 from guests.images.store import Image
 from guests.machines.qemu.accelerator import find_qemu
 from guests.machines.qemu.argv import Host, qemu_argv
@@ -193,15 +193,14 @@ class Launch:
             )
         self._state = self._state.with_process(self.process.pid)
         self._state.write()
-        deadline = time.monotonic() + _START_LIMIT
-        while self.qmp is None:
-            if self.process.poll() is not None:
+
+        def connected() -> Qmp | None:
+            if self.process is None or self.process.poll() is not None:
                 raise self._refusal()
-            if time.monotonic() > deadline:
-                raise InfrastructureError("QEMU did not open its control socket", f"see {self.logs['qemu']}")
-            time.sleep(0.005)
-            if qmp_socket.exists():
-                self.qmp = self._qmp(qmp_socket)
+            return self._qmp(qmp_socket) if qmp_socket.exists() else None
+
+        what = "QEMU did not open its control socket"
+        self.qmp = wait_until(connected, _START_LIMIT, what, f"see {self.logs['qemu']}", interval=0.005)
 
     def _qmp(self, path: Path) -> Qmp | None:
         """Connect; None while QEMU has bound the socket and does not listen yet.

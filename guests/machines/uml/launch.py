@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -25,6 +24,7 @@ from guests.host.endings import how_ended, last_words, sent_signal
 from guests.host.files import remove_tree
 from guests.host.ports import start_program
 from guests.host.processes import claim, dying_with_parent, start_time
+from guests.host.waiting import happens
 from guests.images.store import Image
 from guests.machines.uml.console import ConsoleServer
 from guests.machines.uml.kernel import UmlKernel
@@ -112,7 +112,7 @@ class UmlLaunch:
                 "this guest has no network for SSH: that needs root and /dev/net/tun",
                 "use the machine's shell(), which goes over its console",
             )
-        connection = self._through_namespace(time.monotonic() + limit)
+        connection = self._through_namespace(limit)
         return image_shell(22, self.image.key, self.image.known_host, limit, connection=connection)
 
     def runs(self) -> bool:
@@ -148,9 +148,7 @@ class UmlLaunch:
                 if started is not None and start_time(pid) == started:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, 9)
-            deadline = time.monotonic() + 5
-            while time.monotonic() < deadline and any(s is not None and start_time(p) == s for p, s in tree):
-                time.sleep(0.005)
+            happens(lambda: all(s is None or start_time(p) != s for p, s in tree), 5.0, 0.005)
         if self.console is not None:
             self.console.close()
         remove_tree(self._files)
@@ -184,19 +182,21 @@ class UmlLaunch:
         self._state = self._state.with_process(self.process.pid)
         self._state.write()
 
-    def _through_namespace(self, deadline: float) -> socket.socket:
+    def _through_namespace(self, limit: float) -> socket.socket:
         """A connection to the guest's sshd, made by a thread that enters the namespace and ends with it."""
         made: list[socket.socket] = []
+
+        def attempted() -> bool:
+            with contextlib.suppress(OSError):
+                made.append(socket.create_connection((GUEST_ADDRESS, 22), timeout=2.0))
+            return bool(made) or not self.runs()
 
         def connect() -> None:
             libc = ctypes.CDLL(None, use_errno=True)
             with contextlib.suppress(OSError), open(f"/proc/{self.pid}/ns/net", "rb") as namespace:
                 if libc.setns(namespace.fileno(), 0x40000000) != 0:
                     return
-                while time.monotonic() < deadline and self.runs() and not made:
-                    with contextlib.suppress(OSError):
-                        made.append(socket.create_connection((GUEST_ADDRESS, 22), timeout=2.0))
-                    time.sleep(0 if made else _ATTEMPT)
+                happens(attempted, limit, _ATTEMPT)
 
         thread = threading.Thread(target=connect, name="uml-ssh")
         thread.start()

@@ -8,7 +8,6 @@ import os
 import secrets
 import socket
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from guests.host.endings import how_ended, last_words, sent_signal
 from guests.host.files import remove_tree
 from guests.host.ports import start_program
 from guests.host.processes import claim, dying_with_parent, reap
+from guests.host.waiting import wait_until
 from guests.machines.v86.program import BIOS
 from guests.machines.v86.root import V86Root
 
@@ -100,13 +100,13 @@ class V86Launch:
 
     def wait_ready(self, limit: float) -> None:
         """Return when the guest waits for programs; InfrastructureError after ``limit`` seconds."""
-        deadline = time.monotonic() + limit
-        while not self._lines.exists():
+
+        def ready() -> bool:
             if not self.runs():
                 raise InfrastructureError(self.why_ended(), f"see {self.log}")
-            if time.monotonic() > deadline:
-                raise InfrastructureError(f"the guest under v86 was not ready within {limit:.0f} s", f"see {self.log}")
-            time.sleep(_POLL)
+            return self._lines.exists()
+
+        wait_until(ready, limit, "the guest under v86 was not ready", f"see {self.log}", _POLL)
 
     def wait_saved(self, limit: float) -> None:
         """Return when the machine has been saved and has ended; InfrastructureError otherwise."""
