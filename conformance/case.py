@@ -21,6 +21,16 @@ LAYERS: tuple[Layer, ...] = ("ring", "wire", "vfs", "property", "sequence", "app
 MOUNTED = frozenset({"vfs", "property"})
 """Layers whose cases make system calls on a share that is mounted."""
 CACHES = ("none", "readahead", "mmap", "loose", "fscache")
+UNCACHED = ("none",)
+"""Cache modes in which every read asks the server: only there is a change outside seen at once inside."""
+WRITE_THROUGH = (*UNCACHED, "readahead")
+"""Those in which what was written is at the server when write(2) returns."""
+FRESH = (*WRITE_THROUGH, "mmap")
+"""Those in which names and attributes are asked for anew."""
+KEPT = ("loose", "fscache")
+"""The others: the guest keeps names and attributes."""
+WRITE_BACK = ("mmap", *KEPT)
+"""Those in which shared writable mappings exist (fs/9p/vfs_file.c)."""
 
 _ID = re.compile(r"[A-Z][A-Z0-9]*(-[A-Z][A-Z0-9]*)*-\d{3}\Z")
 _F = TypeVar("_F", bound=Callable[..., Any])

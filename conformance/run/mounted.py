@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from conformance.case import Case
+from conformance.case import KEPT, Case
 from conformance.checks import collecting, findings_of, raise_all
 from conformance.errors import Finding, Findings, InfrastructureError, SuiteError, TargetDied, Undrivable, Unsupported
 from conformance.evidence.models import CaseResult, Machine
@@ -26,7 +26,7 @@ from conformance.sut.spec import Target
 from conformance.vfs.deployment import Deployment, MountFailed
 from conformance.vfs.extra_shares import Further
 from conformance.vfs.mount_options import DEFAULT, MountOptions, rules_of
-from conformance.vfs.share import CACHED, Mounted, Share
+from conformance.vfs.share import Mounted, Share
 from conformance.vfs.trace import Crossed, parse
 from conformance.vfs.vantage import Vantage
 from guests.agent.link import CallHung, LinkLost, Unprepared
@@ -247,7 +247,7 @@ class Runner:
         except OSError as e:  # ours, not the case's: never a finding
             raise InfrastructureError(f"the case's directory {outside_root} cannot be made: {e.strerror}") from e
         if not on_control:
-            drop = mount.cache in CACHED and "remount" in d.features
+            drop = mount.cache in KEPT and "remount" in d.features
             inside_link.post("begin_case", inside_root, drop_caches=drop, remove=self._spent_control, trace=d.traced)
             self._spent_control = None
         mounted = Mounted(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from conformance.case import Case
+from conformance.case import KEPT, Case
 from conformance.checks import Octal, first_difference, judged, report_all
 from conformance.errors import Finding, Undrivable
 from conformance.vfs.compare import Comparer, Comparison, Field
@@ -21,7 +21,6 @@ from conformance.vfs.vantage import CallRecord, Vantage, errno_name
 if TYPE_CHECKING:
     from conformance.vfs.extra_shares import Further
 
-CACHED = frozenset({"loose", "fscache"})
 _STALE = "cache={} keeps attributes in the guest until they are asked for again"
 _WRITE_BACK = "cache={} may hold dirty pages that the server has not seen yet"
 
@@ -301,7 +300,7 @@ class Share:
         self.calls.append(record)
         if self._one_sided or record.trouble or vantage.name == "control" or not self._comparing:
             return
-        if vantage.name == "outside" and self.mount.cache in CACHED:
+        if vantage.name == "outside" and self.mount.cache in KEPT:
             return  # what the host changed is not seen there until the guest asks again: no finding
         paths: dict[str, None] = {}
         for changed in record.changed:
@@ -354,7 +353,7 @@ class Share:
         return replace(found, path=self._shown(path), after_call=len(self.calls))
 
     def _stale_fields(self) -> dict[str, str]:
-        if self.mount.cache in CACHED:
+        if self.mount.cache in KEPT:
             reason = _STALE.format(self.mount.cache)
             return dict.fromkeys(("size", "blocks", "atime_ns", "mtime_ns", "ctime_ns", "nlink"), reason)
         if self.mount.cache == "mmap":

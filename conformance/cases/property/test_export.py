@@ -7,9 +7,9 @@ import stat
 
 import pytest
 
-from conformance.case import case
+from conformance.case import UNCACHED, case
 from conformance.cases.property.mounting import must_succeed, said
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, plain
+from conformance.cases.vfs.outcomes import plain
 from conformance.checks import equal, fields
 from conformance.errors import Undrivable
 from conformance.vfs.deployment import Device, Export
@@ -60,7 +60,7 @@ def test_the_root_is_the_directory(share: Share) -> None:
     needs=NEEDS,
     covers=[Tlcreate],
     control=False,
-    caches=DIRECT_CACHES,
+    caches=UNCACHED,
     about="agreement",
 )
 def test_the_link_is_followed_once(share: Share) -> None:
@@ -85,7 +85,7 @@ def test_the_link_is_followed_once(share: Share) -> None:
         there.outside.rmtree(other)
 
 
-@case("EXPORT-004", needs=NEEDS, covers=[Tlcreate], control=False, caches=DIRECT_CACHES)
+@case("EXPORT-004", needs=NEEDS, covers=[Tlcreate], control=False, caches=UNCACHED)
 def test_the_directory_is_moved_and_replaced(share: Share) -> None:
     """When the exported directory is renamed and another one takes its name, the share goes on with the first; the
     guest's files are found where it went and none in the new one.
@@ -117,7 +117,7 @@ def test_the_directory_is_moved_and_replaced(share: Share) -> None:
     equal("names in the case's directory", there.same(there.directory(".")), ["after", "before"], code="names")
 
 
-@case("EXPORT-005", needs=["four-shares", "mount-namespace"], covers=[Tlcreate], control=False, caches=DIRECT_CACHES)
+@case("EXPORT-005", needs=["four-shares", "mount-namespace"], covers=[Tlcreate], control=False, caches=UNCACHED)
 def test_a_mount_over_the_export_is_not_seen(share: Share) -> None:
     """A file system that the host mounts on the exported directory after the device has started hides nothing from
     the guest and is not seen there; a share that is mounted again sees the same root.
@@ -147,7 +147,7 @@ def test_a_mount_over_the_export_is_not_seen(share: Share) -> None:
     needs=["four-shares"],
     covers=[Tattach],
     control=False,
-    caches=DIRECT_CACHES,
+    caches=UNCACHED,
     about="agreement",
 )
 def test_what_changed_while_unmounted(share: Share) -> None:

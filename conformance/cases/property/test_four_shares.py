@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from errno import EBADF, EXDEV
 
-from conformance.case import case
+from conformance.case import UNCACHED, case
 from conformance.cases.property.mounting import must_succeed
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, has_pattern, plain
+from conformance.cases.vfs.outcomes import has_pattern, plain
 from conformance.checks import equal, fields
 from conformance.vfs.mount_options import parse
 from conformance.vfs.share import Share
@@ -70,7 +70,7 @@ def test_changes_stay_where_they_are_made(share: Share) -> None:
         equal(f"content of 'barney' on share {number} inside", one.inside.slurp("barney"), b"content", code="content")
 
 
-@case("FOUR-003", needs=NEEDS, control=False, caches=DIRECT_CACHES)
+@case("FOUR-003", needs=NEEDS, control=False, caches=UNCACHED)
 def test_no_rename_or_link_from_one_to_another(share: Share) -> None:
     """rename(2) and link(2) from one share to another fail with EXDEV and change nothing.
     Source: rename(2), link(2) EXDEV."""
@@ -84,7 +84,7 @@ def test_no_rename_or_link_from_one_to_another(share: Share) -> None:
     equal("names on the second share", second.same(second.directory(".")), ["barney"], code="names")
 
 
-@case("FOUR-004", needs=NEEDS, covers=[Twrite], control=False, caches=DIRECT_CACHES)
+@case("FOUR-004", needs=NEEDS, covers=[Twrite], control=False, caches=UNCACHED)
 def test_interleaved_writes(share: Share) -> None:
     """Blocks written by turns to open files of four shares arrive each in its own file, at its own place.
     Source: 9P: a fid belongs to its session; write(2)."""
@@ -100,7 +100,7 @@ def test_interleaved_writes(share: Share) -> None:
         equal(f"content of 'fred' on share {number} outside", one.outside.slurp("fred"), wanted, code="content")
 
 
-@case("FOUR-005", needs=NEEDS, control=False, caches=DIRECT_CACHES)
+@case("FOUR-005", needs=NEEDS, control=False, caches=UNCACHED)
 def test_unmounting_one(share: Share) -> None:
     """Unmounting one share, and mounting it again, leaves open files and locks of the others as they are.
     Source: umount(8): a mount is unmounted, not its neighbours; 9P: sessions are apart."""
@@ -125,7 +125,7 @@ def test_unmounting_one(share: Share) -> None:
         one.inside.refuses(EBADF).fstat(fd)
 
 
-@case("FOUR-006", needs=NEEDS, control=False, caches=DIRECT_CACHES)
+@case("FOUR-006", needs=NEEDS, control=False, caches=UNCACHED)
 def test_each_mounted_in_its_own_way(share: Share) -> None:
     """Four shares mounted at once with different cache modes and message sizes hold each what was written there.
     Source: mount(8): options belong to a mount; 9P: msize is negotiated session by session."""
@@ -147,7 +147,7 @@ def test_each_mounted_in_its_own_way(share: Share) -> None:
             has_pattern(f"'fred' on share {number} {vantage.name}", vantage, "fred", 300_000, number)
 
 
-@case("FOUR-007", needs=NEEDS, control=False, caches=DIRECT_CACHES)
+@case("FOUR-007", needs=NEEDS, control=False, caches=UNCACHED)
 def test_host_changes_show_on_one_share_only(share: Share) -> None:
     """What the host changes in one export shows on that share at once and on no other.
     Source: Documentation/filesystems/9p.rst, cache=none; the ticket's four shares on one guest."""
@@ -162,7 +162,7 @@ def test_host_changes_show_on_one_share_only(share: Share) -> None:
         equal(f"names on share {number}", one.same(one.directory(".")), names, code="names")
 
 
-@case("FOUR-008", needs=NEEDS, control=False, caches=DIRECT_CACHES)
+@case("FOUR-008", needs=NEEDS, control=False, caches=UNCACHED)
 def test_each_is_a_device_of_its_own(share: Share) -> None:
     """Files of different shares differ in st_dev, files of one share agree in it.
     Source: POSIX <sys/stat.h>: st_dev identifies the file system; mountpoint(1) relies on it."""

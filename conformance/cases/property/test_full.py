@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EDQUOT, EIO, ENOSPC
 
-from conformance.case import case
+from conformance.case import WRITE_BACK, WRITE_THROUGH, case
 from conformance.cases.property.mounting import loop_mounted, must_run, tmpfs
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, WRITE_BACK, flush, has_pattern, outcome
+from conformance.cases.vfs.outcomes import flush, has_pattern, outcome
 from conformance.checks import Errno, between, equal, fields, holds, one_of, require
 from conformance.errors import Undrivable
 from conformance.vfs.share import Share
@@ -24,8 +24,6 @@ MIB = 1 << 20
 CHUNK = 64 << 10
 _IDLE = 8
 """Calls of write(2) that return 0 until a case gives up."""
-DIRECT = (*DIRECT_CACHES, "readahead")
-"""Cache modes in which write(2) asks the server before it returns, whatever the kernel."""
 
 
 def data(length: int, seed: int = 0) -> bytes:
@@ -96,7 +94,7 @@ def progress(idle: int) -> None:
     "FULL-001",
     needs=["mount-namespace"],
     covers=[Tlcreate, Twrite],
-    caches=DIRECT,
+    caches=WRITE_THROUGH,
     about="agreement",
 )
 def test_no_block_left(share: Share) -> None:
@@ -117,7 +115,7 @@ def test_no_block_left(share: Share) -> None:
         share.same(share.stat("t/big"))
 
 
-@case("FULL-002", needs=["mount-namespace"], covers=[Twrite], caches=DIRECT)
+@case("FULL-002", needs=["mount-namespace"], covers=[Twrite], caches=WRITE_THROUGH)
 def test_one_write_larger_than_the_room(share: Share) -> None:
     """A write(2) of more than there is room for writes what fits and returns that number, the next fails with ENOSPC,
     and the file holds what the returned numbers say, not more.
@@ -143,7 +141,7 @@ def test_one_write_larger_than_the_room(share: Share) -> None:
         same_on_both(share, "t/big", content[:held])
 
 
-@case("FULL-003", needs=["mount-namespace"], covers=[Twrite, Tsetattr], caches=DIRECT)
+@case("FULL-003", needs=["mount-namespace"], covers=[Twrite, Tsetattr], caches=WRITE_THROUGH)
 def test_filling_holes(share: Share) -> None:
     """A sparse file may be larger than its file system; filling its holes fails with ENOSPC when no block is left,
     and what was written before stands at its place with zeros around it.
@@ -168,7 +166,7 @@ def test_filling_holes(share: Share) -> None:
         equal("size of 't/sparse'", share.same(share.content("t/sparse"))[0], 8 * MIB, code="field:size")
 
 
-@case("FULL-004", needs=["mount-namespace"], covers=[Twrite, Tunlinkat, Trenameat, Tsetattr], caches=DIRECT)
+@case("FULL-004", needs=["mount-namespace"], covers=[Twrite, Tunlinkat, Trenameat, Tsetattr], caches=WRITE_THROUGH)
 def test_what_needs_no_room_goes_on(share: Share) -> None:
     """On a full file system overwriting in place, chmod(2), rename(2), truncation and unlink(2) work, and what they
     free can be written again.
@@ -190,7 +188,7 @@ def test_what_needs_no_room_goes_on(share: Share) -> None:
         same_on_both(share, "t/again", content[: MIB // 2])
 
 
-@case("FULL-005", needs=["mount-namespace"], covers=[Twrite], caches=DIRECT, about="agreement")
+@case("FULL-005", needs=["mount-namespace"], covers=[Twrite], caches=WRITE_THROUGH, about="agreement")
 def test_room_that_the_host_makes(share: Share) -> None:
     """A descriptor whose write(2) failed with ENOSPC writes on when the host has made room.
     Source: write(2) ENOSPC describes the file system's state, not the descriptor's."""
@@ -204,7 +202,7 @@ def test_room_that_the_host_makes(share: Share) -> None:
         share.same(share.content("t/big"))
 
 
-@case("FULL-006", needs=["mount-namespace"], covers=[Tstatfs], caches=DIRECT, about="agreement")
+@case("FULL-006", needs=["mount-namespace"], covers=[Tstatfs], caches=WRITE_THROUGH, about="agreement")
 def test_statvfs_of_a_full_file_system(share: Share) -> None:
     """statvfs(3) of a full file system says so: no block is available, and after the file is gone all are again.
     Source: statvfs(3) f_bavail; the ticket's df inside and outside."""
@@ -352,7 +350,7 @@ def quota(share: Share, where: str, limit: int) -> Iterator[None]:
         yield
 
 
-@case("FULL-012", needs=["mount-namespace"], covers=[Twrite], caches=DIRECT, control=False, seconds=120)
+@case("FULL-012", needs=["mount-namespace"], covers=[Twrite], caches=WRITE_THROUGH, control=False, seconds=120)
 def test_quota(share: Share) -> None:
     """Where the host's quota is used up write(2) fails with EDQUOT, not with another errno; all that it had taken is
     there on both sides.

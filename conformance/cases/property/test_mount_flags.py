@@ -13,10 +13,9 @@ from errno import EACCES, EROFS
 
 import pytest
 
-from conformance.case import case
+from conformance.case import FRESH, UNCACHED, case
 from conformance.cases.property.changing_calls import GROUPS, populate, state, unchanged
 from conformance.cases.property.mounting import bound
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
 from conformance.cases.vfs.test_exec import place, runs
 from conformance.checks import equal, fields, holds
 from conformance.vfs.share import Share
@@ -31,7 +30,7 @@ def flags_inside(share: Share, path: str) -> int:
     return int(share.inside.statvfs(path)["f_flag"])
 
 
-@case("ROMOUNT-001", needs=["mount-namespace"], caches=FRESH_NAMES)
+@case("ROMOUNT-001", needs=["mount-namespace"], caches=FRESH)
 @pytest.mark.parametrize("group", GROUPS)
 def test_read_only_mount_refuses_changes(share: Share, group: str) -> None:
     """Every call that would change a directory that the host has mounted read-only fails with EROFS and changes
@@ -63,7 +62,7 @@ def test_read_only_mount_is_read(share: Share) -> None:
             share.same(share.stat(name))
 
 
-@case("ROMOUNT-003", needs=["mount-namespace"], covers=[Twrite], caches=DIRECT_CACHES)
+@case("ROMOUNT-003", needs=["mount-namespace"], covers=[Twrite], caches=UNCACHED)
 def test_read_only_for_a_while(share: Share) -> None:
     """A file keeps all that was written before its mount turned read-only; while it is, opens for writing fail with
     EROFS, and afterwards they work again, on the same file.
@@ -176,7 +175,7 @@ def test_noexec_mount_of_the_host_is_the_hosts(share: Share) -> None:
             runs("d/cat", share.inside, ["d/cat"], b"hello", stdin=b"hello")
 
 
-@case("NOATIME-001", needs=["mount-namespace"], covers=[Tread], caches=DIRECT_CACHES, about="agreement")
+@case("NOATIME-001", needs=["mount-namespace"], covers=[Tread], caches=UNCACHED, about="agreement")
 def test_noatime_mount(share: Share) -> None:
     """Reading inside leaves the access time alone where the host's mount has noatime, of files, directories and
     links.
@@ -193,7 +192,7 @@ def test_noatime_mount(share: Share) -> None:
     "NOATIME-002",
     needs=["mount-namespace"],
     covers=[Tread],
-    caches=DIRECT_CACHES,
+    caches=UNCACHED,
     severity="linux",
     about="agreement",
 )

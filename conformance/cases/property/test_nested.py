@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from errno import EBUSY, ENODEV, EROFS, EXDEV
 
-from conformance.case import case
+from conformance.case import FRESH, UNCACHED, case
 from conformance.cases.property.mounting import bound, said, tmpfs, unmounted
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
 from conformance.checks import between, equal, fields, holds
 from conformance.errors import Undrivable
 from conformance.vfs.deployment import Device
@@ -129,7 +128,7 @@ def test_the_mount_point_is_busy(share: Share) -> None:
         equal("content of 't/fred' inside", share.inside.slurp("t/fred"), b"content", code="content")
 
 
-@case("NESTED-007", needs=["mount-namespace"], covers=[Tstatfs], caches=DIRECT_CACHES)
+@case("NESTED-007", needs=["mount-namespace"], covers=[Tstatfs], caches=UNCACHED)
 def test_statvfs_of_a_nested_mount(share: Share) -> None:
     """statvfs(3) below a nested mount tells that file system's size and room, outside of it the export's.
     Source: statvfs(3): "the filesystem that contains" the path; the ticket's df on nested datasets."""
@@ -148,7 +147,7 @@ def test_statvfs_of_a_nested_mount(share: Share) -> None:
         )
 
 
-@case("NESTED-008", needs=["mount-namespace"], covers=[Twalk], caches=DIRECT_CACHES)
+@case("NESTED-008", needs=["mount-namespace"], covers=[Twalk], caches=UNCACHED)
 def test_mounting_and_unmounting_under_the_guest(share: Share) -> None:
     """What the host mounts on a directory that the guest knows already is seen from then on, and after the host has
     unmounted it, what lay beneath.
@@ -172,7 +171,7 @@ def test_mounting_and_unmounting_under_the_guest(share: Share) -> None:
     equal("content of 'd/beneath' inside", share.inside.slurp("d/beneath"), b"beneath", code="content")
 
 
-@case("NESTED-009", needs=["mount-namespace"], caches=DIRECT_CACHES)
+@case("NESTED-009", needs=["mount-namespace"], caches=UNCACHED)
 def test_open_files_outlive_the_mount(share: Share) -> None:
     """A file opened inside before the host took its mount away (umount -l) is read and written on.
     Source: umount(8) --lazy: the file system goes when it is no longer busy; POSIX open."""
@@ -203,7 +202,7 @@ def test_mounts_in_mounts(share: Share) -> None:
         equal("number of different directories of four", different, 4, code="field:ino")
 
 
-@case("NESTED-011", needs=["mount-namespace"], caches=FRESH_NAMES)
+@case("NESTED-011", needs=["mount-namespace"], caches=FRESH)
 def test_one_read_only_among_writable(share: Share) -> None:
     """Where one of two nested mounts is read-only, changes fail with EROFS there and work beside it.
     Source: mount(8) ro; EROFS in open(2), mkdir(2)."""
@@ -220,7 +219,7 @@ def test_one_read_only_among_writable(share: Share) -> None:
     "NESTED-012",
     needs=["qemu-machine", "mount-namespace"],
     control=False,
-    caches=DIRECT_CACHES,
+    caches=UNCACHED,
     about="agreement",
 )
 def test_multidevs_forbid(share: Share) -> None:

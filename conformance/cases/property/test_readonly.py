@@ -7,10 +7,9 @@ from errno import EAGAIN, EROFS
 
 import pytest
 
-from conformance.case import case
+from conformance.case import FRESH, UNCACHED, WRITE_BACK, case
 from conformance.cases.property.changing_calls import GROUPS, populate, state, unchanged
 from conformance.cases.property.mounting import succeeded
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
 from conformance.checks import equal, holds
 from conformance.vfs.deployment import Device
 from conformance.vfs.share import Share
@@ -22,7 +21,7 @@ ST_RDONLY = 1
 LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN = 1, 2, 4, 8
 
 
-@case("RDONLY-001", needs=NEEDS, control=False, caches=FRESH_NAMES)
+@case("RDONLY-001", needs=NEEDS, control=False, caches=FRESH)
 @pytest.mark.parametrize("group", GROUPS)
 def test_changes_are_refused(share: Share, group: str) -> None:
     """Every call that would change a read-only export fails with EROFS and changes nothing.
@@ -68,7 +67,7 @@ def test_attributes_can_be_read(share: Share) -> None:
     equal("attributes user.* of 'fred'", there.same(there.xattrs("fred")), {"user.a": b"value"}, code="xattr")
 
 
-@case("RDONLY-004", needs=NEEDS, control=False, covers=[Tlock], caches=DIRECT_CACHES)
+@case("RDONLY-004", needs=NEEDS, control=False, covers=[Tlock], caches=UNCACHED)
 def test_locks_work(share: Share) -> None:
     """A file on a read-only export that is open for reading can be locked: a shared record lock, and either kind of
     flock(2), for neither changes the file.
@@ -120,7 +119,7 @@ def test_the_guest_cannot_make_it_writable(share: Share) -> None:
     unchanged(there, before, "a remount for writing inside")
 
 
-@case("RDONLY-008", needs=NEEDS, control=False, covers=[Tread], caches=DIRECT_CACHES, about="agreement")
+@case("RDONLY-008", needs=NEEDS, control=False, covers=[Tread], caches=UNCACHED, about="agreement")
 def test_what_the_host_changes_is_seen(share: Share) -> None:
     """What the host changes in a read-only export is seen inside, also by a descriptor that was open.
     Source: Documentation/filesystems/9p.rst, cache=none."""
@@ -137,7 +136,7 @@ def test_what_the_host_changes_is_seen(share: Share) -> None:
     there.same(there.stat("barney"))
 
 
-@case("RDONLY-009", needs=NEEDS, control=False, caches=DIRECT_CACHES)
+@case("RDONLY-009", needs=NEEDS, control=False, caches=UNCACHED)
 def test_programs_run(share: Share) -> None:
     """A program on a read-only export is executed.  Source: execve(2): reading is all it needs."""
     there = share.another(READ_ONLY)
@@ -148,7 +147,7 @@ def test_programs_run(share: Share) -> None:
     equal("output of ./script", done["stdout"], b"it runs\n", code="content")
 
 
-@case("RDONLY-010", needs=NEEDS, control=False, caches=("mmap", "loose", "fscache"), cached_too=True)
+@case("RDONLY-010", needs=NEEDS, control=False, caches=WRITE_BACK, cached_too=True)
 def test_no_cache_pretends(share: Share) -> None:
     """Through a guest's cache too nothing of a read-only export can be opened for writing, and no shared writable
     mapping be made; a private one is the guest's own.

@@ -13,9 +13,9 @@ from errno import EACCES, EINVAL, ENODATA, ENOENT, EPERM
 
 import pytest
 
-from conformance.case import case
+from conformance.case import UNCACHED, case
 from conformance.cases.property.mounting import must_succeed, succeeded
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, plain
+from conformance.cases.vfs.outcomes import plain
 from conformance.checks import equal, fields, holds
 from conformance.vfs.deployment import Device, SecurityModel
 from conformance.vfs.share import Share
@@ -92,7 +92,7 @@ def test_guest_sees_what_it_made(share: Share, model: SecurityModel) -> None:
     s.same(s.directory("."))
 
 
-@case("MODEL-002", needs=NEEDS, control=False, covers=[Tlcreate, Tsetattr], caches=DIRECT_CACHES)
+@case("MODEL-002", needs=NEEDS, control=False, covers=[Tlcreate, Tsetattr], caches=UNCACHED)
 @pytest.mark.parametrize("model", MAPPED)
 def test_host_has_plain_files(share: Share, model: SecurityModel) -> None:
     """In the mapped models the host has a plain 0600 file of the server's own user, without set-id bits, whatever the
@@ -112,7 +112,7 @@ def test_host_has_plain_files(share: Share, model: SecurityModel) -> None:
     equal("content of 'fred' outside", s.outside.slurp("fred"), b"content", code="content")
 
 
-@case("MODEL-003", needs=NEEDS, control=False, covers=[Tmkdir, Tsetattr], caches=DIRECT_CACHES)
+@case("MODEL-003", needs=NEEDS, control=False, covers=[Tmkdir, Tsetattr], caches=UNCACHED)
 @pytest.mark.parametrize("model", MAPPED)
 def test_directories_stay_usable(share: Share, model: SecurityModel) -> None:
     """In the mapped models a directory is a directory of mode 0700 on the host, and its recorded mode, 0 even, takes
@@ -132,7 +132,7 @@ def test_directories_stay_usable(share: Share, model: SecurityModel) -> None:
     )
 
 
-@case("MODEL-004", needs=NEEDS, control=False, covers=[Tsymlink], caches=DIRECT_CACHES)
+@case("MODEL-004", needs=NEEDS, control=False, covers=[Tsymlink], caches=UNCACHED)
 @pytest.mark.parametrize("model", MAPPED)
 def test_links_are_plain_files(share: Share, model: SecurityModel) -> None:
     """In the mapped models a symbolic link is a plain file on the host that holds the target, so that no process of
@@ -149,7 +149,7 @@ def test_links_are_plain_files(share: Share, model: SecurityModel) -> None:
         equal(f"content of {name!r} outside", s.outside.slurp(name).decode(), target, code="content")
 
 
-@case("MODEL-005", needs=NEEDS, control=False, covers=[Tmknod], caches=DIRECT_CACHES)
+@case("MODEL-005", needs=NEEDS, control=False, covers=[Tmknod], caches=UNCACHED)
 @pytest.mark.parametrize("model", MAPPED)
 @pytest.mark.parametrize(
     "kind", [stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK], ids=["char", "block", "fifo", "socket"]
@@ -178,7 +178,7 @@ def test_special_files_are_plain_files(share: Share, model: SecurityModel, kind:
     needs=[*NEEDS, "host-root"],
     control=False,
     covers=[Tlcreate, Tsetattr],
-    caches=DIRECT_CACHES,
+    caches=UNCACHED,
     about="agreement",
 )
 @pytest.mark.parametrize("model", ["passthrough", "none"])
@@ -231,7 +231,7 @@ def test_attributes_go_with_the_file(share: Share, model: SecurityModel) -> None
     equal("names left in the directory", s.inside.listdir("."), [], code="names")
 
 
-@case("MODEL-008", needs=[*NEEDS, "host-root"], control=False, caches=DIRECT_CACHES, severity="linux")
+@case("MODEL-008", needs=[*NEEDS, "host-root"], control=False, caches=UNCACHED, severity="linux")
 @pytest.mark.parametrize("model", ALL)
 def test_files_of_the_host(share: Share, model: SecurityModel) -> None:
     """A file that the host made, for which nothing is recorded, shows inside with the host's own type, mode and
@@ -249,7 +249,7 @@ def test_files_of_the_host(share: Share, model: SecurityModel) -> None:
     shows(s.inside, "fred", mode=stat.S_IFREG | 0o604, uid=1001, gid=1002)
 
 
-@case("MODEL-009", needs=NEEDS, control=False, caches=DIRECT_CACHES)
+@case("MODEL-009", needs=NEEDS, control=False, caches=UNCACHED)
 def test_recorded_attributes_are_hidden(share: Share) -> None:
     """In mapped-xattr the guest neither lists nor reads user.virtfs.* attributes, and it may neither set nor remove
     them: else it could forge owners and types behind its kernel's back.
@@ -270,7 +270,7 @@ def test_recorded_attributes_are_hidden(share: Share) -> None:
     equal("what the host has recorded for 'fred', compared with before", after, recorded, code="xattr")
 
 
-@case("MODEL-010", needs=NEEDS, control=False, caches=DIRECT_CACHES)
+@case("MODEL-010", needs=NEEDS, control=False, caches=UNCACHED)
 def test_metadata_directory_is_out_of_reach(share: Share) -> None:
     """In mapped-file the guest does not see .virtfs_metadata in any directory and can neither open, make, rename,
     link nor remove anything of that name.
@@ -303,7 +303,7 @@ def test_metadata_directory_is_out_of_reach(share: Share) -> None:
     equal("names in the case's directory", s.same(s.directory(".")), ["d", "fred"], code="names")
 
 
-@case("MODEL-011", needs=[*NEEDS, "guest-root"], caches=DIRECT_CACHES)
+@case("MODEL-011", needs=[*NEEDS, "guest-root"], caches=UNCACHED)
 @pytest.mark.parametrize("model", ALL)
 def test_permission_is_judged_by_what_the_guest_sees(share: Share, model: SecurityModel) -> None:
     """A user of the guest may what owner and mode that the guest sees say: read her own 0600 file, not another's,
@@ -322,7 +322,7 @@ def test_permission_is_judged_by_what_the_guest_sees(share: Share, model: Securi
     equal("content of 'of bob' read by another user after chmod", carol.slurp("of bob"), b"secret", code="content")
 
 
-@case("MODEL-012", needs=[*NEEDS, "guest-root"], covers=[Tlcreate], caches=DIRECT_CACHES)
+@case("MODEL-012", needs=[*NEEDS, "guest-root"], covers=[Tlcreate], caches=UNCACHED)
 @pytest.mark.parametrize("model", ALL)
 def test_set_id_programs(share: Share, model: SecurityModel) -> None:
     """A set-user-ID program that the guest's root put on the share runs as root for another user, in every model.

@@ -18,15 +18,6 @@ from conformance.checks import Errno, equal, one_of
 from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
 
-DIRECT_CACHES = ("none",)
-"""Cache modes in which every read asks the server: only there is a change outside seen at once inside."""
-
-FRESH_NAMES = ("none", "readahead", "mmap")
-"""Cache modes in which names and attributes are looked up again: cache=loose and fscache keep dentries."""
-
-WRITE_BACK = ("mmap", "loose", "fscache")
-"""Cache modes in which shared writable mappings exist (fs/9p/vfs_file.c)."""
-
 _PIECE = 1 << 16
 """Bytes that are compared at a time where a file's content is found to be wrong."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conformance.case import case
+from conformance.case import FRESH, case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
 from conformance.checks import equal
 from conformance.vfs.share import Share
@@ -16,7 +16,6 @@ from conformance.vfs.vantage import Vantage
 from protocol.messages import Twalk
 
 AT_SYMLINK_NOFOLLOW, AT_EACCESS, AT_EMPTY_PATH = 0x100, 0x200, 0x1000
-DIRECT = ("none", "readahead", "mmap")
 LETTERS = {"r": os.R_OK, "w": os.W_OK, "x": os.X_OK}
 MODES = (0o000, 0o421, 0o142, 0o214, 0o750, 0o057, 0o707)
 
@@ -169,7 +168,7 @@ def test_relative_to_descriptors(share: Share) -> None:
     bob.refuses(EACCES).faccessat2("", os.W_OK, AT_EMPTY_PATH, dir_fd=file)
 
 
-@case("ACCESS-009", needs=["guest-root"], caches=DIRECT)
+@case("ACCESS-009", needs=["guest-root"], caches=FRESH)
 def test_the_hosts_change_of_mode_counts_at_once(share: Share) -> None:
     """After a chmod(2) or chown(2) on the host access(2) answers by the new mode and owner.
     Source: Documentation/filesystems/9p.rst, cache=none."""

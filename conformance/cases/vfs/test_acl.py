@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from errno import EACCES, EINVAL, ENODATA, EOPNOTSUPP, EPERM
 
-from conformance.case import case
+from conformance.case import UNCACHED, case
 from conformance.cases.vfs.posix_acl import ACCESS, DEFAULT, Entry, acl, decode, encode
 from conformance.checks import equal, fields
 from conformance.vfs.share import Share
 from protocol.messages import Tlcreate, Tsetattr, Txattrcreate, Txattrwalk
 
-DIRECT = ("none", "readahead", "mmap")
 BOB_RW = acl(6, 4, 0, Entry("user", 6, 1001), mask=6)
 
 
@@ -163,7 +162,7 @@ def test_a_file_has_no_default_acl(share: Share) -> None:
     covers=[Txattrwalk],
     needs=["acl", "guest-root", "passthrough-ownership"],
     mount="posixacl",
-    caches=("none",),
+    caches=UNCACHED,
 )
 def test_the_hosts_acl_is_seen_and_enforced(share: Share) -> None:
     """An ACL that the host set is read inside and decides who may open the file.

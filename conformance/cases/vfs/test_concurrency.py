@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
+from conformance.case import FRESH, UNCACHED, case
 from conformance.checks import equal, holds, require
 from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
@@ -61,7 +60,7 @@ def test_append_from_two_processes(share: Share) -> None:
     share.same(share.content("log"))
 
 
-@case("CONC-002", covers=[Twrite], caches=DIRECT_CACHES, about="agreement")
+@case("CONC-002", covers=[Twrite], caches=UNCACHED, about="agreement")
 def test_append_from_guest_and_host(share: Share) -> None:
     """The guest and a process of the host that append to one file lose and mix no record.
     Source: open(2) "O_APPEND"; P9_DOTL_APPEND of Tlopen makes the server's write append atomically."""
@@ -73,7 +72,7 @@ def test_append_from_guest_and_host(share: Share) -> None:
     share.same(share.content("log"))
 
 
-@case("CONC-003", covers=[Tlcreate], caches=FRESH_NAMES)
+@case("CONC-003", covers=[Tlcreate], caches=FRESH)
 @pytest.mark.parametrize("where", ["inside", "outside"])
 def test_exclusive_creation_has_one_winner(share: Share, where: str) -> None:
     """Of two processes that create the same names with O_CREAT|O_EXCL, in the guest or one on the host,
@@ -92,7 +91,7 @@ def test_exclusive_creation_has_one_winner(share: Share, where: str) -> None:
     equal("number of names in the directory", len(share.same(share.directory())), 60, code="names")
 
 
-@case("CONC-004", covers=[Trenameat], caches=FRESH_NAMES)
+@case("CONC-004", covers=[Trenameat], caches=FRESH)
 @pytest.mark.parametrize("where", ["inside", "outside"])
 def test_rename_storm(share: Share, where: str) -> None:
     """Two processes that rename one file back and forth never lose it: in the end it has one of its names
@@ -108,7 +107,7 @@ def test_rename_storm(share: Share, where: str) -> None:
     equal("content of the file after the renames", share.inside.slurp(left[0]), b"content", code="content")
 
 
-@case("CONC-005", covers=[Trenameat], caches=FRESH_NAMES)
+@case("CONC-005", covers=[Trenameat], caches=FRESH)
 def test_reading_while_replaced_by_rename(share: Share) -> None:
     """A reader that opens a name which is replaced by rename(2) all the time gets a whole old or a whole
     new file, never none and never a mixture.
@@ -123,7 +122,7 @@ def test_reading_while_replaced_by_rename(share: Share) -> None:
     equal("reads of 'fred' that were neither a whole old nor a whole new file", odd, [], code="content")
 
 
-@case("CONC-006", covers=[Tlcreate], caches=FRESH_NAMES)
+@case("CONC-006", covers=[Tlcreate], caches=FRESH)
 @pytest.mark.parametrize("where", ["inside", "outside"])
 def test_create_and_unlink_against_each_other(share: Share, where: str) -> None:
     """While one process creates and another removes the same names, every call succeeds or finds the name
@@ -146,7 +145,7 @@ def test_create_and_unlink_against_each_other(share: Share, where: str) -> None:
     )
 
 
-@case("CONC-007", covers=[Tread, Twrite], caches=DIRECT_CACHES, about="agreement")
+@case("CONC-007", covers=[Tread, Twrite], caches=UNCACHED, about="agreement")
 def test_disjoint_writers(share: Share) -> None:
     """Two processes, one inside and one on the host, that write every other block of one file leave it whole.
     Source: POSIX write: bytes at other offsets are not touched."""
@@ -162,7 +161,7 @@ def test_disjoint_writers(share: Share) -> None:
     share.same(share.stat("fred"))
 
 
-@case("CONC-008", covers=[Tlcreate], caches=FRESH_NAMES, seconds=120.0)
+@case("CONC-008", covers=[Tlcreate], caches=FRESH, seconds=120.0)
 def test_processes_fill_one_directory(share: Share) -> None:
     """Four processes that create files of their own in one directory all find them, and both sides list
     them all.

@@ -8,8 +8,8 @@ from errno import EBADF, EBUSY, EEXIST, EINVAL, ENOENT, ENOTDIR, ENOTEMPTY
 
 import pytest
 
-from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, settled_times, works_or
+from conformance.case import FRESH, case
+from conformance.cases.vfs.outcomes import settled_times, works_or
 from conformance.cases.vfs.shared_errors import (
     Operation,
     for_each,
@@ -86,7 +86,7 @@ def test_mkdir_belongs_to_who_makes_it(share: Share) -> None:
     fields("'parent/dir'", seen, uid=1001, gid=2001)
 
 
-@case("DIRECTORY-005", covers=[Tmkdir, Tunlinkat], caches=FRESH_NAMES)
+@case("DIRECTORY-005", covers=[Tmkdir, Tunlinkat], caches=FRESH)
 def test_mkdir_and_rmdir_change_the_parent(share: Share) -> None:
     """mkdir(2) and rmdir(2) update mtime and ctime of the parent and its link count, as the host counts.
     Source: POSIX mkdir, rmdir: "shall mark for update the last data modification and last file status change
@@ -115,7 +115,7 @@ def test_mkdir_with_a_trailing_slash(share: Share) -> None:
     equal("names in 'dir'", share.same(share.directory("dir")), ["below"], code="names")
 
 
-@case("DIRECTORY-007", covers=[Tmkdir], caches=FRESH_NAMES)
+@case("DIRECTORY-007", covers=[Tmkdir], caches=FRESH)
 def test_mkdir_of_a_name_removed_outside(share: Share) -> None:
     """A name that the host freed can be used again at once.  Source: POSIX mkdir; with cache=none, readahead
     and mmap the guest keeps no names."""
@@ -125,7 +125,7 @@ def test_mkdir_of_a_name_removed_outside(share: Share) -> None:
     fields("'dir'", share.same(share.stat("dir")), type=stat.S_IFDIR)
 
 
-@case("DIRECTORY-008", covers=[Tmkdir], caches=FRESH_NAMES)
+@case("DIRECTORY-008", covers=[Tmkdir], caches=FRESH)
 def test_directories_made_and_removed_outside(share: Share) -> None:
     """A directory that the host makes is there inside, with what is in it, and gone when the host removes it.
     Source: Linux Documentation/filesystems/9p.rst: with cache=none
@@ -203,7 +203,7 @@ def test_rmdir_of_a_directory_with_entries(share: Share, entry: str) -> None:
     equal("names in 'dir'", share.same(share.directory("dir")), [entry], code="names")
 
 
-@case("DIRECTORY-013", covers=[Tunlinkat], caches=FRESH_NAMES)
+@case("DIRECTORY-013", covers=[Tunlinkat], caches=FRESH)
 def test_rmdir_of_a_directory_the_host_put_a_file_into(share: Share) -> None:
     """rmdir(2) fails with ENOTEMPTY for a directory that the guest saw empty and the host has filled.
     Source: rmdir(2) ENOTEMPTY; the server is the one that knows."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conformance.case import case
+from conformance.case import FRESH, case
 from conformance.cases.vfs.outcomes import flush
 from conformance.checks import equal, holds, require_equal
 from conformance.errors import Undrivable
@@ -72,7 +72,7 @@ def test_script_runs(share: Share, way: str) -> None:
     runs("./script", share.inside, ["./script", "one"], b"script one\n", status=7)
 
 
-@case("EXEC-004", covers=[Tlopen], caches=("none", "readahead", "mmap"))
+@case("EXEC-004", covers=[Tlopen], caches=FRESH)
 def test_script_changed_outside(share: Share) -> None:
     """A script that the host has changed runs as it now is.  Source: execve(2); POSIX execve."""
     share.outside.create("script", b"#!/bin/sh\necho old\n", EXECUTABLE)

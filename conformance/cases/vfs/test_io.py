@@ -8,8 +8,8 @@ from errno import EBADF, EFAULT, EFBIG, EINVAL, EISDIR, ESPIPE
 
 import pytest
 
-from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, flush, has_pattern, settled_times, uncached
+from conformance.case import UNCACHED, case
+from conformance.cases.vfs.outcomes import flush, has_pattern, settled_times, uncached
 from conformance.checks import changes, equal, fields
 from conformance.vfs.share import Share
 from protocol.messages import Tlopen, Tread, Twrite
@@ -44,7 +44,7 @@ def test_one_write_and_one_read(share: Share, sizes: str) -> None:
         equal(f"bytes that one read() of {length + 100} returned", got, length)
 
 
-@case("IO-002", covers=[Tread], caches=DIRECT_CACHES)
+@case("IO-002", covers=[Tread], caches=UNCACHED)
 def test_every_read_count_around_the_message_size(share: Share) -> None:
     """A read of each count from msize-40 to msize+8 returns just so many bytes, and the right ones.
     Source: POSIX read; known defect: oxidecomputer/propolis#565."""
@@ -188,7 +188,7 @@ def test_second_descriptor_sees_what_the_first_wrote(share: Share) -> None:
     equal("content read by another process after the write", bob.slurp("fred"), b"old NEW old", code="content")
 
 
-@case("IO-012", covers=[Twrite], caches=DIRECT_CACHES)
+@case("IO-012", covers=[Twrite], caches=UNCACHED)
 def test_write_is_seen_outside_at_once(share: Share) -> None:
     """With cache=none what write(2) stored is in the host's file when the call returns.
     Source: mount option cache=none of Linux v9fs: every write is a Twrite; POSIX write."""
@@ -199,7 +199,7 @@ def test_write_is_seen_outside_at_once(share: Share) -> None:
         equal(f"content of 'fred' outside after write {i + 1}", share.outside.slurp("fred"), wanted, code="content")
 
 
-@case("IO-013", covers=[Tread], caches=DIRECT_CACHES)
+@case("IO-013", covers=[Tread], caches=UNCACHED)
 def test_write_outside_is_seen_inside_at_once(share: Share) -> None:
     """With cache=none a descriptor that is open inside reads what the host has just written, also in place.
     Source: mount option cache=none of Linux v9fs; POSIX write."""
@@ -217,7 +217,7 @@ def test_write_outside_is_seen_inside_at_once(share: Share) -> None:
         )
 
 
-@case("IO-014", covers=[Tread], caches=DIRECT_CACHES)
+@case("IO-014", covers=[Tread], caches=UNCACHED)
 def test_file_that_grows_outside(share: Share) -> None:
     """A reader at the end of a file gets nothing, and after the host appended it gets just that (tail -f).
     Source: POSIX read; known defect: Linux v9fs cached modes gave ENODATA for a growing file (2022)."""
@@ -232,7 +232,7 @@ def test_file_that_grows_outside(share: Share) -> None:
         )
 
 
-@case("IO-015", covers=[Tread], caches=DIRECT_CACHES)
+@case("IO-015", covers=[Tread], caches=UNCACHED)
 def test_file_that_shrinks_outside(share: Share) -> None:
     """After the host cut a file, a reader inside finds its new end.  Source: POSIX read, truncate."""
     share.outside.create("fred", b"x" * 9000)
@@ -340,7 +340,7 @@ def test_file_size_limit(share: Share) -> None:
     fields("'fred'", share.same(share.stat("fred")), size=5000)
 
 
-@case("IO-024", covers=[Twrite], caches=DIRECT_CACHES)
+@case("IO-024", covers=[Twrite], caches=UNCACHED)
 def test_pwrite_with_append(share: Share) -> None:
     """On Linux pwrite(2) of a descriptor with O_APPEND appends, whatever its offset.
     Source: pwrite(2) BUGS "On Linux, if a file is opened with O_APPEND, pwrite() appends data to the end"."""

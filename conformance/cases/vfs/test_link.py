@@ -7,8 +7,8 @@ from errno import EBADF, EINVAL, EMLINK, ENOENT, ENOTDIR, EPERM, EXDEV
 
 import pytest
 
-from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, outcome, settled_times
+from conformance.case import FRESH, case
+from conformance.cases.vfs.outcomes import outcome, settled_times
 from conformance.cases.vfs.shared_errors import (
     Operation,
     for_each,
@@ -45,7 +45,7 @@ def test_link_makes_a_second_name(share: Share) -> None:
     share.same(share.content("george"))
 
 
-@case("LINK-002", covers=[Tlink], caches=FRESH_NAMES)
+@case("LINK-002", covers=[Tlink], caches=FRESH)
 def test_link_changes_the_directory_and_the_ctime(share: Share) -> None:
     """link(2) updates ctime of the file and mtime and ctime of the directory that gets the new name, and of no
     other.  Source: POSIX link."""
@@ -199,7 +199,7 @@ def test_link_to_another_file_system(share: Share) -> None:
     fields("'fred'", share.same(share.stat("fred")), nlink=1)
 
 
-@case("LINK-014", covers=[Tlink], caches=FRESH_NAMES)
+@case("LINK-014", covers=[Tlink], caches=FRESH)
 @pytest.mark.parametrize("kind", ["fifo", "socket", "device"])
 def test_link_of_a_special_file(share: Share, kind: str) -> None:
     """link(2) gives a second name to a fifo, socket or device that the host made.
@@ -213,7 +213,7 @@ def test_link_of_a_special_file(share: Share, kind: str) -> None:
     fields("'second'", seen, mode=types[kind], nlink=2)
 
 
-@case("LINK-015", covers=[Tgetattr], caches=FRESH_NAMES)
+@case("LINK-015", covers=[Tgetattr], caches=FRESH)
 def test_links_made_and_removed_outside(share: Share) -> None:
     """A second name that the host makes is seen inside with its count and identity, and so is its removal.
     Source: Linux Documentation/filesystems/9p.rst "none = no caches used"; 9P2000.L Rgetattr nlink[8]."""

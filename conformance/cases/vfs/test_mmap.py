@@ -8,8 +8,8 @@ from signal import SIGBUS
 
 import pytest
 
-from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, WRITE_BACK, flush, works_or
+from conformance.case import FRESH, UNCACHED, WRITE_BACK, WRITE_THROUGH, case
+from conformance.cases.vfs.outcomes import flush, works_or
 from conformance.checks import equal, fields, holds
 from conformance.vfs.share import Share
 from protocol.messages import Tread, Twrite
@@ -61,7 +61,7 @@ def test_private_writes_stay_private(share: Share) -> None:
     share.same(share.content("fred"))
 
 
-@case("MMAP-003", severity="linux", caches=("none", "readahead"))
+@case("MMAP-003", severity="linux", caches=WRITE_THROUGH)
 def test_shared_writable_mapping_without_a_cache(share: Share) -> None:
     """MAP_SHARED for writing works in full, or fails with EINVAL and changes nothing where the guest keeps
     no pages.
@@ -202,7 +202,7 @@ def test_mmap_of_what_cannot_be(share: Share) -> None:
     )
 
 
-@case("MMAP-011", caches=FRESH_NAMES)
+@case("MMAP-011", caches=FRESH)
 def test_write_access_cannot_be_added(share: Share) -> None:
     """mprotect(2) cannot make a shared mapping of a file open for reading writable: EACCES; a private one
     it can.
@@ -288,7 +288,7 @@ def test_file_cut_under_a_mapping(share: Share) -> None:
     equal("signal that ends who touches a page past the new end", signal, int(SIGBUS))
 
 
-@case("MMAP-016", covers=[Tread], caches=DIRECT_CACHES)
+@case("MMAP-016", covers=[Tread], caches=UNCACHED)
 def test_new_mapping_shows_what_the_host_changed(share: Share) -> None:
     """After every descriptor and mapping inside was closed, a new mapping shows what the host has written
     since.

@@ -8,14 +8,11 @@ from errno import EACCES, EBADF, ENOENT, EPERM
 
 import pytest
 
-from conformance.case import case
+from conformance.case import FRESH, case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
 from conformance.checks import changes, equal, fields, holds
 from conformance.vfs.share import Share
 from protocol.messages import Tsetattr, Twrite
-
-DIRECT = ("none", "readahead", "mmap")
-"""Cache modes in which every stat asks the server again."""
 
 
 @case("MODE-001", covers=[Tsetattr], cached_too=True)
@@ -133,7 +130,7 @@ def test_chmod_of_special_files(share: Share, kind: int) -> None:
     fields("'node' inside", share.inside.lstat("node"), type=kind)
 
 
-@case("MODE-011", caches=DIRECT, needs=["passthrough-ownership"])
+@case("MODE-011", caches=FRESH, needs=["passthrough-ownership"])
 def test_what_the_host_changes_is_seen(share: Share) -> None:
     """A chmod(2) on the host is seen inside at once, all twelve bits of it, and is what permission is judged
     by.

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, flush
+from conformance.case import FRESH, case
+from conformance.cases.vfs.outcomes import flush
 from conformance.checks import equal
 from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
@@ -81,7 +81,7 @@ def test_a_name_made_inside(share: Share, name: str) -> None:
     equal("names left in the directory", share.same(share.directory()), [], code="names")
 
 
-@case("NAMES-002", covers=[Twalk], caches=FRESH_NAMES, about="agreement")
+@case("NAMES-002", covers=[Twalk], caches=FRESH, about="agreement")
 @pytest.mark.parametrize("name", GOOD.values(), ids=GOOD.keys())
 def test_a_name_made_outside(share: Share, name: str) -> None:
     """A file of that name made by the host is listed, found and opened inside.
@@ -237,7 +237,7 @@ def test_a_name_is_not_a_path_elsewhere(share: Share) -> None:
     equal("names in the case's directory", share.same(share.directory()), ["dir", "dir\\fred"], code="names")
 
 
-@case("NAMES-013", covers=[Twalk], caches=FRESH_NAMES)
+@case("NAMES-013", covers=[Twalk], caches=FRESH)
 def test_a_missing_name_beside_its_likes(share: Share) -> None:
     """A look-up of a name that differs from one that is there fails with ENOENT each time, and does not make it.
     Source: POSIX 4.13; 9P2000.L Twalk."""

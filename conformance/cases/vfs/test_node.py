@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES
+from conformance.case import FRESH, case
 from conformance.cases.vfs.shared_errors import (
     Operation,
     for_each,
@@ -84,7 +83,7 @@ def test_device_numbers(share: Share, numbers: tuple[int, int]) -> None:
     has_device("'node'", share.same(share.stat("node")), numbers)
 
 
-@case("NODE-003", covers=[Tgetattr], caches=FRESH_NAMES, about="agreement")
+@case("NODE-003", covers=[Tgetattr], caches=FRESH, about="agreement")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_node_made_outside(share: Share, kind: str) -> None:
     """A fifo, socket or device node that the host makes has the same type, mode and device number inside.
@@ -99,7 +98,7 @@ def test_a_node_made_outside(share: Share, kind: str) -> None:
     equal("names in the case's directory", share.same(share.directory()), ["node"], code="names")
 
 
-@case("NODE-004", covers=[Tgetattr], caches=FRESH_NAMES, about="agreement")
+@case("NODE-004", covers=[Tgetattr], caches=FRESH, about="agreement")
 @pytest.mark.parametrize("numbers", [(1, 3), (255, 255), (256, 256), (4095, 1048575)], ids=["1-3", "255", "256", "max"])
 def test_device_numbers_made_outside(share: Share, numbers: tuple[int, int]) -> None:
     """The device number of a node that the host makes is the same inside, up to the largest that Linux knows.
@@ -111,7 +110,7 @@ def test_device_numbers_made_outside(share: Share, numbers: tuple[int, int]) -> 
     has_device("'node' inside", seen, numbers)
 
 
-@case("NODE-005", covers=[Tsetattr], caches=FRESH_NAMES)
+@case("NODE-005", covers=[Tsetattr], caches=FRESH)
 @pytest.mark.parametrize("kind", ["fifo", "socket", "char"])
 def test_mode_of_a_node(share: Share, kind: str) -> None:
     """chmod(2) works on a node that the host made, and does not open it.
@@ -122,7 +121,7 @@ def test_mode_of_a_node(share: Share, kind: str) -> None:
     fields("'node'", share.same(share.stat("node")), mode=KINDS[kind] | 0o600)
 
 
-@case("NODE-019", covers=[Tsetattr], caches=FRESH_NAMES)
+@case("NODE-019", covers=[Tsetattr], caches=FRESH)
 @pytest.mark.parametrize("kind", ["fifo", "socket", "char"])
 def test_owner_of_a_node(share: Share, kind: str) -> None:
     """chown(2) works on a node that the host made, and does not open it.
@@ -133,7 +132,7 @@ def test_owner_of_a_node(share: Share, kind: str) -> None:
     fields("'node'", share.same(share.stat("node")), mode=KINDS[kind] | 0o644, uid=1001, gid=2001)
 
 
-@case("NODE-020", covers=[Tsetattr], caches=FRESH_NAMES)
+@case("NODE-020", covers=[Tsetattr], caches=FRESH)
 @pytest.mark.parametrize("kind", ["fifo", "socket", "char"])
 def test_times_of_a_node(share: Share, kind: str) -> None:
     """utimensat(2) works on a node that the host made, and does not open it.
@@ -302,7 +301,7 @@ def test_connect_to_what_is_no_listener(share: Share) -> None:
     share.inside.refuses(ENOENT).connect_socket("nobody")
 
 
-@case("NODE-017", caches=FRESH_NAMES)
+@case("NODE-017", caches=FRESH)
 def test_a_device_node_is_the_guests_device(share: Share) -> None:
     """A node of the null device is the guest's own: writes vanish, reads give end of file; of the zero device,
     zeros.  Source: null(4); the client opens devices by number, and the server must never be asked to: known
@@ -318,7 +317,7 @@ def test_a_device_node_is_the_guests_device(share: Share) -> None:
     fields("'null'", share.same(share.stat("null")), size=0)
 
 
-@case("NODE-018", caches=FRESH_NAMES)
+@case("NODE-018", caches=FRESH)
 @pytest.mark.parametrize("kind", DEVICES)
 def test_open_of_a_device_that_is_not_there(share: Share, kind: str) -> None:
     """open(2) of a device node whose number no driver has fails with ENXIO.

@@ -10,8 +10,8 @@ from errno import EBADF, EEXIST, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
 
 import pytest
 
-from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES, settled_times
+from conformance.case import FRESH, UNCACHED, case
+from conformance.cases.vfs.outcomes import settled_times
 from conformance.checks import changes, equal, fields
 from conformance.vfs.share import Share
 from protocol.messages import Tclunk, Tlcreate, Tlopen, Tread, Tsetattr, Twalk, Twrite
@@ -82,7 +82,7 @@ def test_creat_excl_of_a_taken_name(share: Share, kind: str) -> None:
         equal("content of 'taken' inside", share.inside.slurp("taken"), b"file", code="content")
 
 
-@case("OPEN-006", covers=[Tlcreate], caches=FRESH_NAMES)
+@case("OPEN-006", covers=[Tlcreate], caches=FRESH)
 def test_creat_excl_of_a_name_made_outside(share: Share) -> None:
     """O_EXCL finds the file that the host has made since the guest last saw the name free: EEXIST.
     Source: open(2) "O_EXCL: Ensure that this call creates the file"; the server is the one that knows."""
@@ -121,7 +121,7 @@ def test_creat_trunc_of_an_existing_file_keeps_its_mode(share: Share) -> None:
     fields("'fred'", seen, permissions=0o600, size=0)
 
 
-@case("OPEN-009", covers=[Tlopen], caches=DIRECT_CACHES)
+@case("OPEN-009", covers=[Tlopen], caches=UNCACHED)
 def test_trunc_of_a_file_that_grew_outside(share: Share) -> None:
     """open(O_TRUNC) empties a file also where the guest last saw it empty and the host has written since.
     Source: open(2) "O_TRUNC"; the length that counts is the server's."""
@@ -147,7 +147,7 @@ def test_append_writes_at_the_end(share: Share) -> None:
     share.same(share.content("fred"))
 
 
-@case("OPEN-011", covers=[Tlopen, Twrite], caches=DIRECT_CACHES, about="agreement")
+@case("OPEN-011", covers=[Tlopen, Twrite], caches=UNCACHED, about="agreement")
 def test_append_after_the_host_appended(share: Share) -> None:
     """With O_APPEND a write follows what the host appended after the guest opened the file.
     Source: open(2) "O_APPEND: ... positioned at the end of the file"; P9_DOTL_APPEND of Tlopen tells the
@@ -174,7 +174,7 @@ def test_append_on_a_file_just_created(share: Share) -> None:
     equal("content of 'log' inside", share.inside.slurp("log"), b"1223334444", code="content")
 
 
-@case("OPEN-013", covers=[Twrite], severity="linux", caches=DIRECT_CACHES)
+@case("OPEN-013", covers=[Twrite], severity="linux", caches=UNCACHED)
 def test_append_taken_off_by_fcntl(share: Share) -> None:
     """After fcntl(F_SETFL) takes O_APPEND off, pwrite(2) writes at its offset again.
     Source: fcntl(2) "F_SETFL: On Linux, this command can change only the O_APPEND, O_ASYNC, ... flags";
@@ -269,7 +269,7 @@ def test_creat_with_a_trailing_slash(share: Share) -> None:
     equal("names in the case's directory", share.same(share.directory()), [], code="names")
 
 
-@case("OPEN-019", covers=[Tlopen, Tread], caches=FRESH_NAMES)
+@case("OPEN-019", covers=[Tlopen, Tread], caches=FRESH)
 def test_open_of_a_file_made_outside(share: Share) -> None:
     """A file that the host makes after the guest saw its name free can be opened and read at once.
     Source: POSIX open; with cache=none, readahead or mmap the guest keeps no names."""
@@ -279,7 +279,7 @@ def test_open_of_a_file_made_outside(share: Share) -> None:
     equal("content of 'fred' inside", share.inside.read(fd, 100), b"from the host", code="content")
 
 
-@case("OPEN-020", covers=[Tlcreate], caches=FRESH_NAMES)
+@case("OPEN-020", covers=[Tlcreate], caches=FRESH)
 def test_creat_of_a_name_removed_outside(share: Share) -> None:
     """A name that the host removed is free again at once: O_CREAT|O_EXCL makes a new file.
     Source: POSIX open; unlink(2)."""
@@ -337,7 +337,7 @@ def test_many_files_open_at_once(share: Share) -> None:
     equal("number of names in the directory", len(share.same(share.directory())), 200, code="names")
 
 
-@case("OPEN-025", covers=[Tlopen, Tsetattr], caches=FRESH_NAMES)
+@case("OPEN-025", covers=[Tlopen, Tsetattr], caches=FRESH)
 def test_open_file_survives_rename_and_chmod(share: Share) -> None:
     """A descriptor reads and writes its file after it was renamed and lost every permission bit.
     Source: POSIX open: permissions are checked when the file is opened, and a description refers to the file,
@@ -363,7 +363,7 @@ def test_creat_in_a_removed_directory(share: Share) -> None:
     equal("names in the case's directory", share.same(share.directory()), [], code="names")
 
 
-@case("OPEN-027", covers=[Twalk], caches=FRESH_NAMES)
+@case("OPEN-027", covers=[Twalk], caches=FRESH)
 def test_creat_in_a_directory_removed_outside(share: Share) -> None:
     """open(O_CREAT) in a directory that the host has removed fails with ENOENT, and nothing appears
     elsewhere.
@@ -378,7 +378,7 @@ def test_creat_in_a_directory_removed_outside(share: Share) -> None:
     equal("names in the case's directory", share.same(share.directory()), [], code="names")
 
 
-@case("OPEN-028", covers=[Tlopen], severity="linux", caches=FRESH_NAMES)
+@case("OPEN-028", covers=[Tlopen], severity="linux", caches=FRESH)
 def test_file_replaced_outside_while_open(share: Share) -> None:
     """A descriptor goes on reading its own file after the host put another in its name's place, and the
     name opens the new one.

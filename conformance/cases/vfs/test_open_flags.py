@@ -9,7 +9,7 @@ from errno import EBADF, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, ENXIO, EOPNOTSU
 
 import pytest
 
-from conformance.case import case
+from conformance.case import UNCACHED, WRITE_THROUGH, case
 from conformance.cases.vfs.outcomes import works_or
 from conformance.cases.vfs.test_open import make_node
 from conformance.checks import Octal, equal, fields, holds
@@ -174,7 +174,7 @@ def test_direct_reads_and_writes(share: Share) -> None:
     )
 
 
-@case("OPEN-113", covers=[Tread], caches=("none", "readahead"))
+@case("OPEN-113", covers=[Tread], caches=WRITE_THROUGH)
 def test_direct_read_sees_the_host(share: Share) -> None:
     """A read through O_DIRECT returns what the host has just written.
     Source: open(2) "O_DIRECT: Try to minimize cache effects of the I/O"."""
@@ -202,7 +202,7 @@ def test_noatime_leaves_the_access_time(share: Share) -> None:
     fields("'fred' outside", share.outside.stat("fred"), atime_ns=10**18)
 
 
-@case("OPEN-115", covers=[Tread], severity="linux", caches=("none",))
+@case("OPEN-115", covers=[Tread], severity="linux", caches=UNCACHED)
 def test_reading_moves_the_access_time(share: Share) -> None:
     """Reading moves an access time that is older than the modification time, and both sides show it.
     Source: POSIX read "shall mark for update the last data access timestamp"; mount(8) relatime."""

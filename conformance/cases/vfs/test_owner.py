@@ -8,13 +8,12 @@ from errno import EBADF, EPERM
 
 import pytest
 
-from conformance.case import case
+from conformance.case import FRESH, case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
 from conformance.checks import Octal, changes, equal, fields
 from conformance.vfs.share import Share
 from protocol.messages import Tlcreate, Tmkdir, Tsetattr, Tsymlink
 
-DIRECT = ("none", "readahead", "mmap")
 KEEP = -1
 
 
@@ -215,7 +214,7 @@ def test_chown_keeps_setgid_that_is_not_executable(share: Share) -> None:
     fields("'d'", share.same(share.stat("d")), permissions=0o7755)
 
 
-@case("OWNER-014", needs=["host-root"], caches=DIRECT)
+@case("OWNER-014", needs=["host-root"], caches=FRESH)
 def test_what_the_host_changes_is_seen_and_counts(share: Share) -> None:
     """An owner that the host gave a file is seen inside at once, and may from then on change its mode.
     Source: Documentation/filesystems/9p.rst, cache=none."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, flush
+from conformance.case import FRESH, UNCACHED, case
+from conformance.cases.vfs.outcomes import flush
 from conformance.checks import Errno, equal, fields, holds
 from conformance.errors import SuiteError
 from conformance.vfs.share import Share
@@ -123,7 +123,7 @@ def test_another_user_goes_deep_at_once(share: Share, depth: int) -> None:
     share.inside.close(at)
 
 
-@case("PATHS-005", covers=[Tmkdir, Tlcreate, Treaddir, Tunlinkat], caches=FRESH_NAMES)
+@case("PATHS-005", covers=[Tmkdir, Tlcreate, Treaddir, Tunlinkat], caches=FRESH)
 def test_deeper_than_a_path_can_say(share: Share) -> None:
     """Twenty directories with names of 255 bytes, below one another, make a path of over 5000 bytes: by descriptors
     files there are made, read, listed, renamed and removed, and the host sees them.
@@ -153,7 +153,7 @@ def test_deeper_than_a_path_can_say(share: Share) -> None:
     equal("names in the case's directory", share.same(share.directory()), [], code="names")
 
 
-@case("PATHS-006", covers=[Tmkdir, Twalk], caches=("none",), severity="linux", control=False, seconds=120.0)
+@case("PATHS-006", covers=[Tmkdir, Twalk], caches=UNCACHED, severity="linux", control=False, seconds=120.0)
 def test_as_deep_as_the_server_can(share: Share) -> None:
     """Directories are made below one another until a path of over 66,000 bytes: every one works, or the first that
     does not fails with ENAMETOOLONG; whatever was made can be walked up again and removed.
@@ -212,7 +212,7 @@ def test_search_permission_on_every_component(share: Share) -> None:
     equal("content of 'a/b/c/fred' read by the user", user.slurp("a/b/c/fred"), b"abc", code="content")
 
 
-@case("PATHS-009", covers=[Twalk], caches=FRESH_NAMES)
+@case("PATHS-009", covers=[Twalk], caches=FRESH)
 def test_a_component_changes_its_kind_outside(share: Share) -> None:
     """A directory on the way that the host replaces by a file gives ENOTDIR, by a symbolic link the link's target,
     and removed ENOENT, at once.

@@ -7,14 +7,13 @@ from errno import EACCES, EPERM
 
 import pytest
 
-from conformance.case import case
+from conformance.case import FRESH, case
 from conformance.cases.vfs.outcomes import must_answer
 from conformance.checks import equal, fields
 from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
 from protocol.messages import Tlcreate, Tlopen, Trenameat, Tunlinkat
 
-DIRECT = ("none", "readahead", "mmap")
 READ, WRITE = os.O_RDONLY, os.O_WRONLY
 TEAM = 5000
 """A group that some users have as their own, some as a supplementary one."""
@@ -147,7 +146,7 @@ def test_every_user_attaches_once(share: Share) -> None:
                     other.refuses(EACCES).slurp(f"f{uid}-{turn}")
 
 
-@case("PERM-006", needs=["guest-root", "host-root"], caches=DIRECT)
+@case("PERM-006", needs=["guest-root", "host-root"], caches=FRESH)
 def test_the_hosts_files_keep_others_out(share: Share) -> None:
     """Files and directories that the host made with its own owners and modes are guarded inside by those.
     Source: path_resolution(7), Permissions; QEMU's manual, -fsdev security_model=passthrough: owner and mode are the
@@ -256,7 +255,7 @@ def test_moving_a_directory_needs_to_write_it(share: Share) -> None:
     equal("names in 'to'", share.same(share.directory("to")), ["bobs"], code="names")
 
 
-@case("PERM-012", needs=["guest-root"], caches=DIRECT)
+@case("PERM-012", needs=["guest-root"], caches=FRESH)
 def test_an_owner_without_bits_is_refused_though_others_may(share: Share) -> None:
     """An owner whose own bits are clear is refused although group and other may read: classes do not add up.
     Source: POSIX 4.5: the first class that applies decides."""

@@ -9,8 +9,7 @@ from errno import EACCES, EBADF, EINVAL, ENOENT, ENOTDIR
 
 import pytest
 
-from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, FRESH_NAMES
+from conformance.case import FRESH, UNCACHED, case
 from conformance.checks import equal, holds, one_of, require, require_equal
 from conformance.vfs.share import Share
 from protocol.messages import Tlopen, Treaddir
@@ -212,7 +211,7 @@ def test_lseek_to_d_off(share: Share) -> None:
     equal("first entry after lseek() to 0", first, [entries[0][0]], code="names")
 
 
-@case("READDIR-012", covers=[Treaddir], caches=FRESH_NAMES)
+@case("READDIR-012", covers=[Treaddir], caches=FRESH)
 @pytest.mark.parametrize("side", ["inside", "outside"])
 def test_rewinddir_shows_what_changed(share: Share, side: str) -> None:
     """After rewinddir(3) the stream shows names that were made, and not those that were removed, since opendir(3).
@@ -315,7 +314,7 @@ def test_two_streams_of_one_directory(share: Share) -> None:
     equal("names that both the descriptor and its duplicate returned", repeated, [], code="names")
 
 
-@case("READDIR-017", covers=[Treaddir], caches=DIRECT_CACHES)
+@case("READDIR-017", covers=[Treaddir], caches=UNCACHED)
 def test_changes_made_outside(share: Share) -> None:
     """Names that the host makes, renames and removes are seen by the next listing.
     Source: Linux Documentation/filesystems/9p.rst: with cache=none
@@ -372,7 +371,7 @@ def test_permissions(share: Share) -> None:
     user.refuses(EACCES).stat("dir/fred")
 
 
-@case("READDIR-021", covers=[Treaddir], caches=FRESH_NAMES)
+@case("READDIR-021", covers=[Treaddir], caches=FRESH)
 def test_a_directory_that_moves(share: Share) -> None:
     """A stream goes on when its directory gets another name in the middle of it.
     Source: POSIX rename, readdir: the stream refers to the directory, not to its name."""

@@ -8,8 +8,8 @@ from errno import EACCES, EBADF, EBUSY, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMP
 
 import pytest
 
-from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, flush, settled_times
+from conformance.case import FRESH, case
+from conformance.cases.vfs.outcomes import flush, settled_times
 from conformance.cases.vfs.shared_errors import (
     Operation,
     for_each,
@@ -43,7 +43,7 @@ def test_rename_gives_a_new_name(share: Share) -> None:
     share.inside.refuses(ENOENT).rename("fred", "third")
 
 
-@case("RENAME-002", covers=[Trenameat], caches=FRESH_NAMES)
+@case("RENAME-002", covers=[Trenameat], caches=FRESH)
 def test_rename_changes_both_directories(share: Share) -> None:
     """rename(2) updates mtime and ctime of both parent directories.
     Source: POSIX rename: "shall mark for update the last data modification and last file status change timestamps
@@ -76,7 +76,7 @@ def test_rename_replaces_a_file(share: Share) -> None:
     fields("'old' after 'new' replaced it", seen, ino=inode, permissions=0o600)
     equal("content of 'old' inside", share.inside.slurp("old"), b"new content", code="content")
     equal("content of 'second' inside", share.inside.slurp("second"), b"old", code="content")
-    if share.mount.cache in FRESH_NAMES:
+    if share.mount.cache in FRESH:
         fields("'second'", share.same(share.stat("second")), nlink=1)
 
 
@@ -248,7 +248,7 @@ def test_rename_onto_a_directory_with_entries(share: Share) -> None:
     equal("names in 'new'", share.same(share.directory("new")), ["george"], code="names")
 
 
-@case("RENAME-013", covers=[Trenameat], caches=FRESH_NAMES)
+@case("RENAME-013", covers=[Trenameat], caches=FRESH)
 def test_rename_onto_a_directory_the_host_put_a_file_into(share: Share) -> None:
     """rename(2) onto a directory that the guest saw empty and the host has filled fails with ENOTEMPTY.
     Source: rename(2) ENOTEMPTY; the server is the one that knows."""
@@ -378,7 +378,7 @@ def test_rename_over_a_read_only_file(share: Share) -> None:
     fields("'old'", share.same(share.stat("old")), uid=1001)
 
 
-@case("RENAME-022", caches=FRESH_NAMES)
+@case("RENAME-022", caches=FRESH)
 def test_directory_that_the_user_may_not_write_to_another_parent(share: Share) -> None:
     """rename(2) of a directory that the user may not write into another one fails with EACCES, because its ".."
     would change; within its parent it works.
@@ -395,7 +395,7 @@ def test_directory_that_the_user_may_not_write_to_another_parent(share: Share) -
     equal("names in 'other'", share.same(share.directory("other")), [], code="names")
 
 
-@case("RENAME-023", caches=FRESH_NAMES, covers=[Trenameat])
+@case("RENAME-023", caches=FRESH, covers=[Trenameat])
 def test_renames_made_outside(share: Share) -> None:
     """A rename on the host is seen inside: the new name has the content, the old one is gone, and can be used.
     Source: Linux Documentation/filesystems/9p.rst: with cache=none

@@ -7,8 +7,7 @@ from errno import EBADF, EINVAL, ENXIO, EOVERFLOW, ESPIPE
 
 import pytest
 
-from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES
+from conformance.case import FRESH, case
 from conformance.cases.vfs.test_open import make_node
 from conformance.checks import Errno, equal, fields, holds, require
 from conformance.vfs.share import Share
@@ -88,7 +87,7 @@ def test_what_cannot_seek(share: Share) -> None:
     share.inside.refuses(EBADF).lseek(987, 0)
 
 
-@case("SEEK-007", covers=[Tgetattr], caches=FRESH_NAMES)
+@case("SEEK-007", covers=[Tgetattr], caches=FRESH)
 def test_end_after_growth_outside(share: Share) -> None:
     """After fstat(2) has shown that the host appended, SEEK_END goes to the new end.
     Source: POSIX lseek "SEEK_END: the size of the file plus offset"; fstat asks the server."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from conformance.case import case
+from conformance.case import UNCACHED, case
 from conformance.cases.vfs.outcomes import has_pattern, outcome
 from conformance.checks import Errno, changes, equal, fields
 from conformance.errors import Undrivable
@@ -276,7 +276,7 @@ def test_access_for_one_user(share: Share) -> None:
     covers=[Tremove],
     needs=["remount"],
     control=False,
-    caches=("none",),
+    caches=UNCACHED,
     mount="version=9p2000.u,access=user",
 )
 def test_the_older_dialect_removes(share: Share) -> None:

@@ -8,7 +8,7 @@ from errno import EBADF, EINVAL, ENOENT, ENOTDIR
 
 import pytest
 
-from conformance.case import case
+from conformance.case import FRESH, WRITE_THROUGH, case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
 from conformance.cases.vfs.outcomes import plain
 from conformance.checks import Octal, between, equal, fields, holds
@@ -19,8 +19,6 @@ from protocol.messages import Tgetattr, Twalk
 SECOND = 10**9
 AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH, AT_STATX_FORCE_SYNC, AT_STATX_DONT_SYNC = 0x100, 0x1000, 0x2000, 0x4000
 STATX_BASIC_STATS, STATX_BTIME, STATX_RESERVED = 0x7FF, 0x800, 0x80000000
-DIRECT = ("none", "readahead", "mmap")
-"""Cache modes in which every stat asks the server again: what the host changed is seen at once."""
 
 NODES = {
     "regular": stat.S_IFREG,
@@ -121,7 +119,7 @@ def test_size(share: Share) -> None:
         share.same(share.stat(f"f{size}"))
 
 
-@case("STAT-007", covers=[Tgetattr], caches=DIRECT, about="agreement")
+@case("STAT-007", covers=[Tgetattr], caches=FRESH, about="agreement")
 def test_link_count(share: Share) -> None:
     """st_nlink counts the names of a file.  Source: POSIX <sys/stat.h>; Rgetattr.nlink."""
     share.outside.create("f0")
@@ -134,7 +132,7 @@ def test_link_count(share: Share) -> None:
     share.same(share.stat("f0"))
 
 
-@case("STAT-008", covers=[Tgetattr], caches=DIRECT)
+@case("STAT-008", covers=[Tgetattr], caches=FRESH)
 def test_link_count_of_a_directory_follows_the_host(share: Share) -> None:
     """st_nlink of a directory is what the host's file system says, while subdirectories come and go.
     Source: stat(2) st_nlink; 9P2000.L Rgetattr nlink[8]; Linux fs/9p/vfs_inode_dotl.c v9fs_stat2inode_dotl."""
@@ -180,7 +178,7 @@ def test_times_before_1970_set_on_the_host(share: Share) -> None:
         share.same(share.stat(f"f{ns}"))
 
 
-@case("STAT-011", covers=[Tgetattr], caches=("none", "readahead"), about="agreement")
+@case("STAT-011", covers=[Tgetattr], caches=WRITE_THROUGH, about="agreement")
 def test_blocks_of_data_and_of_holes(share: Share) -> None:
     """st_blocks counts what is stored: more for data than for a hole of the same size.
     Source: stat(2) st_blocks, units of 512 bytes; Rgetattr.blocks."""
@@ -220,7 +218,7 @@ def test_owner_and_group_numbers(share: Share) -> None:
         share.same(share.stat(f"f{number}"))
 
 
-@case("STAT-013", covers=[Tgetattr], needs=["host-root"], caches=DIRECT, about="agreement")
+@case("STAT-013", covers=[Tgetattr], needs=["host-root"], caches=FRESH, about="agreement")
 @pytest.mark.parametrize("kind", ["char", "block"])
 def test_device_numbers(share: Share, kind: str) -> None:
     """st_rdev of a device node has the host's major and minor, 12 and 20 bits wide.
@@ -268,7 +266,7 @@ def test_many_inodes_are_all_different(share: Share) -> None:
     equal("number of different inode numbers", len(set(inodes)), 200, code="field:ino")
 
 
-@case("STAT-016", covers=[Tgetattr], caches=DIRECT, needs=["host-root"], about="agreement")
+@case("STAT-016", covers=[Tgetattr], caches=FRESH, needs=["host-root"], about="agreement")
 def test_what_the_host_changes_is_seen_at_the_next_stat(share: Share) -> None:
     """Mode, owner, size, link count and times that the host changes are seen by the guest's next stat(2).
     Source: Documentation/filesystems/9p.rst, cache=none; the user's contract of a shared directory."""
@@ -288,7 +286,7 @@ def test_what_the_host_changes_is_seen_at_the_next_stat(share: Share) -> None:
     share.same(share.stat("fred"))
 
 
-@case("STAT-017", covers=[Tgetattr], caches=DIRECT)
+@case("STAT-017", covers=[Tgetattr], caches=FRESH)
 def test_an_open_descriptor_sees_what_the_host_changes(share: Share) -> None:
     """fstat(2) of a file opened before shows the size and mode that the host gave it since.
     Source: Documentation/filesystems/9p.rst, cache=none; POSIX fstat."""
@@ -302,7 +300,7 @@ def test_an_open_descriptor_sees_what_the_host_changes(share: Share) -> None:
     fields("the open file after the host's changes", seen, size=14, mode=0o100604)
 
 
-@case("STAT-018", covers=[Tgetattr], caches=DIRECT, about="agreement")
+@case("STAT-018", covers=[Tgetattr], caches=FRESH, about="agreement")
 def test_replacement_by_the_host_gives_another_inode(share: Share) -> None:
     """A name that the host gave to another file shows that file: its inode, its size.
     Source: POSIX rename; v9fs_vfs_lookup asks again with cache=none."""
@@ -317,7 +315,7 @@ def test_replacement_by_the_host_gives_another_inode(share: Share) -> None:
     share.same(share.stat("fred"))
 
 
-@case("STAT-019", covers=[Tgetattr], caches=DIRECT)
+@case("STAT-019", covers=[Tgetattr], caches=FRESH)
 def test_type_changed_by_the_host(share: Share) -> None:
     """A file that the host replaced by a directory of the same name is a directory at the next stat(2), and
     back.
@@ -409,7 +407,7 @@ def test_missing_names(share: Share) -> None:
     share.inside.refuses(ENOENT).stat("dangling")
     fields("'dangling' inside", share.inside.lstat("dangling"), type=stat.S_IFLNK)
     share.outside.create("nobody", b"now")
-    if share.mount.cache in DIRECT or share.on_control:
+    if share.mount.cache in FRESH or share.on_control:
         fields("the link whose target the host has made", share.inside.stat("dangling"), size=3)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conformance.case import case
+from conformance.case import WRITE_THROUGH, case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
 from conformance.checks import between, equal, holds
 from conformance.vfs.share import Share
@@ -85,7 +85,7 @@ def test_longest_name_is_true(share: Share) -> None:
     equal("names in the case's directory", share.same(share.directory(".")), ["x" * longest], code="names")
 
 
-@case("STATFS-006", covers=[Tstatfs], caches=("none", "readahead"), about="agreement")
+@case("STATFS-006", covers=[Tstatfs], caches=WRITE_THROUGH, about="agreement")
 def test_free_space_follows_what_is_written(share: Share) -> None:
     """After 16 MiB were written and synced, and after they were removed, free space agrees with the host's.
     Source: statvfs(3) f_bfree; the ticket's df inside and outside."""

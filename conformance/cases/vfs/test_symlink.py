@@ -8,8 +8,7 @@ from errno import EBADF, EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
 
 import pytest
 
-from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES
+from conformance.case import FRESH, case
 from conformance.cases.vfs.shared_errors import (
     Operation,
     for_each,
@@ -60,7 +59,7 @@ def test_symlink_keeps_its_text(share: Share, target: str) -> None:
     fields("'link'", seen, mode=stat.S_IFLNK | 0o777, size=len(os.fsencode(target)), nlink=1)
 
 
-@case("SYMLINK-002", covers=[Treadlink], caches=FRESH_NAMES, about="agreement")
+@case("SYMLINK-002", covers=[Treadlink], caches=FRESH, about="agreement")
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
 def test_readlink_of_a_link_made_outside(share: Share, target: str) -> None:
     """A symbolic link that the host makes has the same text inside.  Source: readlink(2); 9P2000.L Treadlink."""
@@ -242,7 +241,7 @@ def test_symlink_belongs_to_who_makes_it(share: Share) -> None:
         fields(repr(path), share.same(share.stat(path)), uid=wanted[0], gid=wanted[1])
 
 
-@case("SYMLINK-015", covers=[Treadlink], caches=FRESH_NAMES)
+@case("SYMLINK-015", covers=[Treadlink], caches=FRESH)
 def test_a_link_changed_outside(share: Share) -> None:
     """When the host replaces a symbolic link by another, or by a file, the guest sees the new one.
     Source: Linux Documentation/filesystems/9p.rst: with cache=none

@@ -8,7 +8,7 @@ from errno import EBADF, EINVAL
 
 import pytest
 
-from conformance.case import case
+from conformance.case import WRITE_BACK, case
 from conformance.cases.vfs.outcomes import earlier_errors_reported, has_pattern, settled_times
 from conformance.cases.vfs.test_open import make_node
 from conformance.checks import changes, equal, fields
@@ -124,7 +124,7 @@ def test_sync_by_an_ordinary_user(share: Share) -> None:
     share.same(share.stat("fred"))
 
 
-@case("SYNC-009", covers=[Tfsync], caches=("mmap", "loose", "fscache"))
+@case("SYNC-009", covers=[Tfsync], caches=WRITE_BACK)
 def test_sync_after_a_shared_mapping_was_written(share: Share) -> None:
     """fsync(2) also brings home what was written through a shared mapping.
     Source: POSIX fsync; msync(2); mmap(2)."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conformance.case import case
+from conformance.case import FRESH, UNCACHED, WRITE_THROUGH, case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
 from conformance.cases.vfs.outcomes import plain
 from conformance.checks import between, changes, fields, holds
@@ -21,7 +21,6 @@ SECOND = 10**9
 OLD, OLDER = 10**18, 9 * 10**17
 """2001 and 1998, whole seconds: Linux's client cuts off the rest (TIME-021 alone asks for nanoseconds)."""
 AT_SYMLINK_NOFOLLOW = 0x100
-DIRECT = ("none", "readahead", "mmap")
 
 
 class Clock:
@@ -94,7 +93,7 @@ def test_both_omitted_changes_nothing(share: Share) -> None:
     changes("'fred' by utimensat(2) with UTIME_OMIT twice", before, share.same(share.stat("fred")))
 
 
-@case("TIME-005", covers=[Tsetattr], caches=DIRECT)
+@case("TIME-005", covers=[Tsetattr], caches=FRESH)
 @pytest.mark.parametrize("how", ["now", "null"])
 def test_now(share: Share, how: str) -> None:
     """UTIME_NOW for both, or no times at all, sets both to the host's present time, equal to each other.
@@ -110,7 +109,7 @@ def test_now(share: Share, how: str) -> None:
     clock.stamped("'fred'", seen, "atime_ns", "mtime_ns")
 
 
-@case("TIME-006", covers=[Tsetattr], caches=DIRECT)
+@case("TIME-006", covers=[Tsetattr], caches=FRESH)
 def test_now_for_one(share: Share) -> None:
     """UTIME_NOW for one time goes with a given value or UTIME_OMIT for the other.
     Source: POSIX utimensat."""
@@ -276,7 +275,7 @@ def test_others_may_not_touch(share: Share) -> None:
     fields("'fred'", share.same(share.stat("fred")), atime_ns=OLDER, mtime_ns=OLD)
 
 
-@case("TIME-017", covers=[Tgetattr], caches=DIRECT)
+@case("TIME-017", covers=[Tgetattr], caches=FRESH)
 def test_what_the_host_sets_is_seen(share: Share) -> None:
     """Times that the host sets are seen inside at the next stat(2).
     Source: Documentation/filesystems/9p.rst, cache=none."""
@@ -311,7 +310,7 @@ UPDATES: dict[str, tuple[Callable[[Share], Any], dict[str, set[str]]]] = {
 }
 
 
-@case("TIME-018", caches=("none", "readahead"))
+@case("TIME-018", caches=WRITE_THROUGH)
 @pytest.mark.parametrize("call", UPDATES)
 def test_which_call_moves_which_time(share: Share, call: str) -> None:
     """A call that changes a file's data, its attributes or a directory's entries marks exactly the times that
@@ -320,7 +319,7 @@ def test_which_call_moves_which_time(share: Share, call: str) -> None:
     _moves(share, *UPDATES[call])
 
 
-@case("TIME-022", caches=("none", "readahead"), needs=["xattr"])
+@case("TIME-022", caches=WRITE_THROUGH, needs=["xattr"])
 def test_setting_an_extended_attribute_moves_ctime(share: Share) -> None:
     """setxattr(2) marks the file's ctime alone, inside and on the host.
     Source: inode(7), timestamps."""
@@ -345,7 +344,7 @@ def _moves(share: Share, perform: Callable[[Share], Any], wanted: dict[str, set[
             holds(what, moves == (name in moved), seen=after[f"st_{name}_ns"], code=f"field:{name}_ns")
 
 
-@case("TIME-019", caches=("none",))
+@case("TIME-019", caches=UNCACHED)
 def test_reading_marks_atime(share: Share) -> None:
     """A read inside moves atime, and nothing else, where a read on the host would.
     Source: POSIX read; mount(8) relatime: the exported file system keeps the time."""
@@ -360,7 +359,7 @@ def test_reading_marks_atime(share: Share) -> None:
     changes("'fred' by a read inside, as by one on the host,", before, share.same(share.stat("fred")), must=on_the_host)
 
 
-@case("TIME-020", caches=("none", "readahead"))
+@case("TIME-020", caches=WRITE_THROUGH)
 def test_data_written_is_stamped_by_the_host(share: Share) -> None:
     """mtime after a write is the host's time of the write, equal on both sides: a build tool that compares
     times of files made inside and outside gets the right order.

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, flush, outcome, settled_times
+from conformance.case import UNCACHED, case
+from conformance.cases.vfs.outcomes import flush, outcome, settled_times
 from conformance.cases.vfs.test_open import make_node
 from conformance.checks import Errno, changes, equal, fields, one_of
 from conformance.vfs.share import Share
@@ -312,7 +312,7 @@ def test_over_the_file_size_limit(share: Share) -> None:
     fields("'fred'", share.same(share.stat("fred")), size=1000)
 
 
-@case("TRUNC-018", covers=[Tsetattr], caches=DIRECT_CACHES)
+@case("TRUNC-018", covers=[Tsetattr], caches=UNCACHED)
 def test_write_after_a_cut_outside(share: Share) -> None:
     """A write inside after the host cut the file lands at its offset and the gap is zeros.
     Source: POSIX write, lseek; the offset of Twrite is absolute."""

@@ -7,8 +7,8 @@ from errno import EBADF, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, ENOTTY, EOP
 
 import pytest
 
-from conformance.case import case
-from conformance.cases.vfs.outcomes import FRESH_NAMES, flush, settled_times
+from conformance.case import FRESH, case
+from conformance.cases.vfs.outcomes import flush, settled_times
 from conformance.cases.vfs.shared_errors import (
     Operation,
     for_each,
@@ -51,7 +51,7 @@ def test_unlink_takes_a_name_away(share: Share, kind: str) -> None:
     equal("content of the new file of that name", share.inside.slurp("x"), b"new", code="content")
 
 
-@case("UNLINK-002", covers=[Tunlinkat], caches=FRESH_NAMES)
+@case("UNLINK-002", covers=[Tunlinkat], caches=FRESH)
 def test_unlink_changes_directory_and_ctime(share: Share) -> None:
     """unlink(2) updates mtime and ctime of the directory, and ctime and link count of a file with other names.
     Source: POSIX unlink: "shall mark for update the last data modification and last file status change timestamps
@@ -135,7 +135,7 @@ def test_unlink_of_a_file_that_nobody_may_touch(share: Share) -> None:
     share.gone("fred")
 
 
-@case("UNLINK-008", covers=[Tunlinkat], caches=FRESH_NAMES)
+@case("UNLINK-008", covers=[Tunlinkat], caches=FRESH)
 def test_files_removed_outside(share: Share) -> None:
     """A file that the host removes is gone inside; unlink(2) of it fails with ENOENT.
     Source: Linux Documentation/filesystems/9p.rst: with cache=none

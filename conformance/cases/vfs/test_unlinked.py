@@ -13,8 +13,8 @@ from errno import EAGAIN, ENOENT, EOPNOTSUPP
 
 import pytest
 
-from conformance.case import case
-from conformance.cases.vfs.outcomes import DIRECT_CACHES, earlier_errors_reported, flush, has_pattern, works_or
+from conformance.case import KEPT, UNCACHED, WRITE_BACK, case
+from conformance.cases.vfs.outcomes import earlier_errors_reported, flush, has_pattern, works_or
 from conformance.checks import equal, fields, holds
 from conformance.vfs.share import Share
 from protocol.messages import (
@@ -110,7 +110,7 @@ def test_fstat(share: Share, lose: ByWay) -> None:
     other_is_untouched(share, lose)
 
 
-@case("UNLINKED-003", covers=[Tgetattr], caches=DIRECT_CACHES)
+@case("UNLINKED-003", covers=[Tgetattr], caches=UNCACHED)
 def test_fstat_shows_no_links(share: Share) -> None:
     """The link count of a file without a name is 0.
     Source: POSIX st_nlink; unlink(2); 9P2000.L Rgetattr nlink[8]; known defect: GitLab qemu#103."""
@@ -243,7 +243,7 @@ def test_private_map(share: Share) -> None:
     equal("bytes of the mapping made after unlink(2)", share.inside.map_read(after, 0, 10), CONTENT, code="content")
 
 
-@case("UNLINKED-013", caches=("mmap", "loose", "fscache"), covers=[Twrite])
+@case("UNLINKED-013", caches=WRITE_BACK, covers=[Twrite])
 def test_shared_map(share: Share) -> None:
     """What is written through a shared mapping of a file without a name is read through its descriptor.
     Source: POSIX mmap, msync."""
@@ -300,11 +300,11 @@ def test_two_descriptors(share: Share) -> None:
     share.inside.unlink("fred")
     share.inside.pwrite(ours, b"AB", 0)
     share.inside.fsync(ours)
-    if share.mount.cache not in ("loose", "fscache"):
+    if share.mount.cache not in KEPT:
         equal("content read by the other process", reader.pread(theirs, 100, 0), b"AB23456789", code="content")
 
 
-@case("UNLINKED-018", covers=[Tread, Twrite], caches=DIRECT_CACHES)
+@case("UNLINKED-018", covers=[Tread, Twrite], caches=UNCACHED)
 def test_unlinked_outside(share: Share) -> None:
     """A file that is open in the guest and that the host removes can still be read and written there.
     Source: POSIX unlink: the server has it open for the guest."""
@@ -318,7 +318,7 @@ def test_unlinked_outside(share: Share) -> None:
     equal("content after a write", share.inside.pread(fd, 100, 0), b"AB23456789", code="content")
 
 
-@case("UNLINKED-024", covers=[Tread, Tsetattr], caches=DIRECT_CACHES)
+@case("UNLINKED-024", covers=[Tread, Tsetattr], caches=UNCACHED)
 def test_ftruncate_of_a_file_unlinked_outside(share: Share) -> None:
     """ftruncate(2) of a file that is open in the guest and that the host removes shortens it.
     Source: POSIX unlink, ftruncate; known defect: GitLab qemu#103 (ENOENT)."""
@@ -330,7 +330,7 @@ def test_ftruncate_of_a_file_unlinked_outside(share: Share) -> None:
     equal("content after ftruncate(2)", share.inside.pread(fd, 100, 0), CONTENT[:6], code="content")
 
 
-@case("UNLINKED-026", covers=[Tgetattr], caches=DIRECT_CACHES)
+@case("UNLINKED-026", covers=[Tgetattr], caches=UNCACHED)
 def test_fstat_of_a_file_unlinked_outside(share: Share) -> None:
     """fstat(2) of a file that is open in the guest and that the host removes shows the file.
     Source: fstat(2); POSIX unlink; known defect: GitLab qemu#103 (ENOENT)."""
@@ -341,7 +341,7 @@ def test_fstat_of_a_file_unlinked_outside(share: Share) -> None:
     fields("the file without a name", share.inside.fstat(fd), size=10, permissions=0o640)
 
 
-@case("UNLINKED-027", covers=[Tgetattr], caches=DIRECT_CACHES)
+@case("UNLINKED-027", covers=[Tgetattr], caches=UNCACHED)
 def test_a_name_removed_outside_is_gone(share: Share) -> None:
     """A name that the host removes is gone inside at once, also while the guest holds its file open.
     Source: POSIX unlink; Linux Documentation/filesystems/9p.rst "none = no caches used"."""
@@ -352,7 +352,7 @@ def test_a_name_removed_outside_is_gone(share: Share) -> None:
     share.gone("fred")
 
 
-@case("UNLINKED-019", covers=[Tread, Twrite], caches=DIRECT_CACHES)
+@case("UNLINKED-019", covers=[Tread, Twrite], caches=UNCACHED)
 def test_replaced_outside(share: Share) -> None:
     """A descriptor of a file that the host has replaced by another reads and writes the first.
     Source: POSIX rename; the way editors save."""
@@ -368,7 +368,7 @@ def test_replaced_outside(share: Share) -> None:
     equal("content of the other file outside", share.outside.slurp("fred"), b"the other file", code="content")
 
 
-@case("UNLINKED-025", covers=[Tgetattr], caches=DIRECT_CACHES)
+@case("UNLINKED-025", covers=[Tgetattr], caches=UNCACHED)
 def test_fstat_of_a_file_replaced_outside(share: Share) -> None:
     """fstat(2) of a file that the host has replaced by another shows the first.
     Source: fstat(2); POSIX rename; known defect: GitLab qemu#103."""
@@ -380,7 +380,7 @@ def test_fstat_of_a_file_replaced_outside(share: Share) -> None:
     fields("the file that was replaced", share.inside.fstat(fd), size=10, permissions=0o640)
 
 
-@case("UNLINKED-028", covers=[Tread], caches=DIRECT_CACHES)
+@case("UNLINKED-028", covers=[Tread], caches=UNCACHED)
 def test_a_name_given_away_outside_shows_the_other_file(share: Share) -> None:
     """A name that the host gives to another file opens that one inside at once, also while the guest holds the first
     open.
@@ -416,7 +416,7 @@ def test_link_of_the_descriptor(share: Share) -> None:
     share.gone("george")
 
 
-@case("UNLINKED-022", covers=[Tunlinkat], caches=DIRECT_CACHES, seconds=120.0)
+@case("UNLINKED-022", covers=[Tunlinkat], caches=UNCACHED, seconds=120.0)
 def test_the_space_comes_back(share: Share) -> None:
     """The space of an unlinked file is free again on the host once the guest has closed it, and it can be read
     until then.
@@ -495,7 +495,7 @@ def test_names_in_a_removed_directory(share: Share) -> None:
     equal("names in 'dir'", share.same(share.directory("dir")), ["fred"], code="names")
 
 
-@case("UNLINKED-033", covers=[Tgetattr], caches=DIRECT_CACHES)
+@case("UNLINKED-033", covers=[Tgetattr], caches=UNCACHED)
 def test_fstat_of_a_removed_directory(share: Share) -> None:
     """fstat(2) of a directory that was removed while open shows a directory.
     Source: fstat(2); known defect: GitLab qemu#103 (ENOENT)."""

@@ -9,7 +9,7 @@ from errno import E2BIG, EACCES, EBADF, EEXIST, EINVAL, ENODATA, ENOSPC, EOPNOTS
 
 import pytest
 
-from conformance.case import case
+from conformance.case import FRESH, case
 from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
 from conformance.cases.vfs.outcomes import outcome
 from conformance.checks import Errno, changes, equal, one_of
@@ -18,7 +18,6 @@ from protocol.messages import Txattrcreate, Txattrwalk
 
 XATTR_CREATE, XATTR_REPLACE = 1, 2
 XATTR_SIZE_MAX = 65536
-DIRECT = ("none", "readahead", "mmap")
 
 
 def pattern(size: int) -> bytes:
@@ -58,7 +57,7 @@ def test_set_get_list_remove(share: Share, kind: str) -> None:
     attributes_are(share, "x", {"user.shape": b"round"})
 
 
-@case("XATTR-002", covers=[Txattrwalk], needs=["xattr"], caches=DIRECT)
+@case("XATTR-002", covers=[Txattrwalk], needs=["xattr"], caches=FRESH)
 def test_what_the_host_sets_is_seen(share: Share) -> None:
     """An attribute that the host sets, changes and removes is seen so inside at once.
     Source: getxattr(2); attributes are not cached by Linux's client (fs/9p/xattr.c)."""
