@@ -22,7 +22,7 @@ def main() -> NoReturn:
 
 def _status() -> int:
     try:
-        from assay9 import cli  # noqa: PLC0415 - slow, see above
+        from assay9 import cli  # noqa: PLC0415 - 50 ms, see above
 
         signals.working()
         return cli.main()

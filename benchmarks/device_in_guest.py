@@ -18,8 +18,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from conformance.sut.guest_mount import mount_9p, unmount
 from conformance.sut.load import load
+from conformance.sut.parts.guest_mount import mount_9p, unmount
 from conformance.sut.qemu_vhost_user.deployment import VhostQemuDeployment
 from conformance.sut.qemu_vhost_user.tables import VhostUserTarget
 from conformance.vfs.deployment import Progress

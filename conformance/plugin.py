@@ -35,6 +35,7 @@ from conformance.pytest_session.selection import read_only, shuffled
 from conformance.pytest_session.workers import Workers
 from conformance.raw.ring import ring
 from conformance.raw.wire import wire
+from conformance.reports.terminal import summary
 from conformance.reports.write import DEFAULT as DEFAULT_REPORTS
 from conformance.reports.write import write_reports
 from conformance.run import preflight
@@ -462,8 +463,6 @@ class RunPlugin:
             terminalreporter.write(self._summary())
 
     def _summary(self) -> str:
-        from conformance.reports.terminal import summary  # noqa: PLC0415 - rich is slow to import in workers
-
         return summary(load_run(self.run_dir), self.run_dir)
 
 

@@ -6,6 +6,7 @@ Rule of this module: it knows TOML and pydantic, and no table in particular.
 from __future__ import annotations
 
 import re
+import string
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -150,3 +151,15 @@ def _words_of(model: type[BaseModel]) -> set[Any]:
     """The values of its keys that can have a few only: what it can be told by."""
     fields = model.model_fields.values()
     return {word for field in fields if get_origin(field.annotation) is Literal for word in get_args(field.annotation)}
+
+
+def placeholders(text: str, valid: tuple[str, ...]) -> str:
+    """`text`, whose {placeholders} are all of `valid`. Raises ValueError."""
+    try:
+        fields = [field for _, field, _, _ in string.Formatter().parse(text) if field is not None]
+    except ValueError as error:
+        raise ValueError(f"{shown(text)}: {error}; write {{{{ or }}}} for a brace") from None
+    for field in fields:
+        if field not in valid:
+            raise ValueError(unknown("placeholder", f"{{{field}}}", [f"{{{one}}}" for one in valid]))
+    return text

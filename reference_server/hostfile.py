@@ -10,21 +10,50 @@ import errno
 import itertools
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from protocol.constants import DIRENT_TYPES, DT_UNKNOWN
 from protocol.fields import Buffer
 from reference_server.errors import WouldBlock
 from reference_server.hostdir import dt_type, qid_type_of_entry
-from reference_server.hostlocks import Inode
+from reference_server.hostlocks import HostLocks, Inode
+from reference_server.identity import Identity
 from reference_server.qids import QidPaths
+from reference_server.shares import Share
 from reference_server.storage import Caller, Lock, LockOwner, Pieces
-
-if TYPE_CHECKING:
-    from reference_server.hostfs import HostNode
 
 _IOV_MAX = 1024
 _file_numbers = itertools.count(1)
+
+
+class FileStore(Protocol):
+    """What an open file needs of its store."""
+
+    @property
+    def identity(self) -> Identity:
+        """How a thread becomes the caller of a request."""
+
+    @property
+    def locks(self) -> HostLocks:
+        """The record locks of all clients."""
+
+    def in_memory(self, fd: int) -> bool:
+        """Whether a read from ``fd`` waits for nothing, though its file system cannot say so (tmpfs)."""
+
+
+class FileNode(Protocol):
+    """What an open file needs of the node that it was opened from."""
+
+    @property
+    def store(self) -> FileStore:
+        """The store that the file is in."""
+
+    @property
+    def share(self) -> Share:
+        """The client's part of the descriptors that are not given up."""
+
+    def end_use(self) -> None:
+        """The file is closed."""
 
 
 class HostFile:
@@ -32,8 +61,8 @@ class HostFile:
 
     __slots__ = ("_inode", "_node", "_nowait", "_number", "_slow_write", "fd", "readable", "store", "writable")
 
-    def __init__(self, node: HostNode, fd: int, flags: int) -> None:
-        """The caller has called :meth:`HostNode.begin_use` of ``node``."""
+    def __init__(self, node: FileNode, fd: int, flags: int) -> None:
+        """The caller has called ``begin_use`` of ``node``."""
         access = flags & os.O_ACCMODE
         self._node = node
         self.store = node.store

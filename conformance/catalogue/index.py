@@ -122,8 +122,8 @@ def _keep(file: Path, text: bytes) -> None:
 
 def _collect() -> Iterable[Entry]:
     """What pytest itself collects, with pytest's own names for -k."""
-    import pytest  # noqa: PLC0415 - only the process that collects needs it
-    from _pytest.mark import KeywordMatcher  # noqa: PLC0415 - so that -k here and in a run are the same
+    import pytest  # noqa: PLC0415 - 120 ms, and only the process that collects needs it
+    from _pytest.mark import KeywordMatcher  # noqa: PLC0415 - as above
 
     parameters: dict[str, dict[str, None]] = {}
     names: dict[str, set[str]] = {}

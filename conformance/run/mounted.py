@@ -21,7 +21,7 @@ from conformance.run.evidence import case_result
 from conformance.run.mounting import Unmountable
 from conformance.run.tested import exported, machine_of, programs
 from conformance.run.verdict import judge, not_in_older
-from conformance.sut.no_outside import Nowhere
+from conformance.sut.parts.no_outside import Nowhere
 from conformance.sut.spec import Target
 from conformance.vfs.deployment import Deployment, MountFailed
 from conformance.vfs.extra_shares import Further

@@ -127,7 +127,7 @@ def check_expression(expression: str, layers: Sequence[str], families: Sequence[
 
     An expression that may match by the name of a mount, or by not matching, is left to pytest.
     """
-    from _pytest.mark.expression import Expression  # noqa: PLC0415 - pytest is slow to import, -k is rare
+    from _pytest.mark.expression import Expression  # noqa: PLC0415 - 80 ms, and -k is rare
 
     try:
         compiled = Expression.compile(expression)

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 from conformance.case import KEPT, Case
 from conformance.checks import Octal, first_difference, judged, report_all
@@ -17,9 +17,6 @@ from conformance.vfs.deployment import Device
 from conformance.vfs.look import Look, Stat, T, Tolerated
 from conformance.vfs.mount_options import VERSIONS, MountOptions
 from conformance.vfs.vantage import CallRecord, Vantage, errno_name
-
-if TYPE_CHECKING:
-    from conformance.vfs.extra_shares import Further
 
 _STALE = "cache={} keeps attributes in the guest until they are asked for again"
 _WRITE_BACK = "cache={} may hold dirty pages that the server has not seen yet"
@@ -59,6 +56,19 @@ class Mounted:
     """Versions of the protocol that the target declares to speak."""
 
 
+class FurtherShares(Protocol):
+    """Where a case's further shares come from (`conformance.vfs.extra_shares`)."""
+
+    def beside(self, parent: Share, number: int, mount: MountOptions, *, keep: bool = False) -> Share:
+        """A further share of the same guest; with `keep` the case's directory there as it is."""
+
+    def source(self, number: int) -> tuple[str, str]:
+        """What it is mounted by: mount(2)'s source, and the options that name the transport."""
+
+    def another(self, parent: Share, device: Device, mount: MountOptions) -> Share:
+        """A share with another device."""
+
+
 class Share:
     """One case's directory on the share.
 
@@ -70,7 +80,7 @@ class Share:
     """
 
     def __init__(
-        self, case: Case, mounted: Mounted, further: Further | None = None, parent: Share | None = None
+        self, case: Case, mounted: Mounted, further: FurtherShares | None = None, parent: Share | None = None
     ) -> None:
         self.case, self.mounted, self.mount = case, mounted, mounted.mount
         self.inside, self.outside, self.control = mounted.inside, mounted.outside, mounted.control

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import pexpect
+import pexpect.socket_pexpect
+
 from guests.access.shell import Result
 from guests.errors import InfrastructureError
 
@@ -172,9 +175,6 @@ class ConsoleLogin:
 
     def __init__(self, path: Path, limit: float = 20.0) -> None:
         """Connect to QEMU's console socket and wait up to ``limit`` seconds for a prompt."""
-        import pexpect  # noqa: PLC0415 - only who logs in pays for the import
-        import pexpect.socket_pexpect  # noqa: PLC0415
-
         self._failures = (pexpect.TIMEOUT, pexpect.EOF)
         self._socket = socket.socket(socket.AF_UNIX)
         try:

@@ -13,7 +13,7 @@ from conformance.errors import UsageError
 from conformance.run.mounted import Runner
 from conformance.sut.local.deployment import LocalDeployment
 from conformance.sut.local.tables import LocalTarget
-from conformance.sut.no_outside import Nowhere
+from conformance.sut.parts.no_outside import Nowhere
 from conformance.vfs.mount_options import DEFAULT
 from conformance.vfs.share import Share
 from tests.targets import asked

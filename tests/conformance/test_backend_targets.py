@@ -9,9 +9,9 @@ import pytest
 
 from conformance.errors import UsageError
 from conformance.sut.asked import check
-from conformance.sut.backends import Backends
 from conformance.sut.layers import default_layers, links_of
 from conformance.sut.load import load
+from conformance.sut.parts.backends import Backends
 from conformance.sut.uml.tables import UmlTarget
 from tests.targets import asked, loaded
 

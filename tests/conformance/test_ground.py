@@ -23,7 +23,7 @@ from conformance.run.start import start
 from conformance.sut.load import load
 from conformance.sut.local.deployment import LocalDeployment
 from conformance.sut.local.tables import LocalTarget
-from conformance.sut.process import ServerProcess
+from conformance.sut.parts.process import ServerProcess
 from conformance.sut.uml.deployment import UmlDeployment
 from conformance.sut.uml.tables import UmlTarget
 from conformance.vfs.share import Share

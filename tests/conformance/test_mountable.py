@@ -18,10 +18,10 @@ from conformance.errors import Undrivable
 from conformance.evidence.record import CaseResult
 from conformance.run.mounted import Runner
 from conformance.run.mounting import MOUNTABLE
-from conformance.sut import guest_mount
-from conformance.sut.backend_table import BackendTable
 from conformance.sut.local.deployment import LocalDeployment
 from conformance.sut.local.tables import LocalTarget
+from conformance.sut.parts import guest_mount
+from conformance.sut.parts.backend_table import BackendTable
 from conformance.sut.uml.deployment import UmlDeployment
 from conformance.sut.uml.tables import UmlTarget
 from conformance.vfs.deployment import MountFailed

@@ -15,7 +15,7 @@ from conformance.errors import Undrivable
 from conformance.evidence.models import Environment
 from conformance.run.tested import exported, job_url, program_of, programs
 from conformance.sut.load import files_of
-from conformance.sut.no_outside import Nowhere
+from conformance.sut.parts.no_outside import Nowhere
 from guests.agent.link import AgentLink
 from guests.agent.ops import Ops
 

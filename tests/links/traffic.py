@@ -30,7 +30,7 @@ from typing import Any, cast
 from conformance.errors import Undrivable
 from conformance.raw.ring import Ring
 from conformance.run.ring import RingSession
-from conformance.sut.process import ServerProcess
+from conformance.sut.parts.process import ServerProcess
 from conformance.virtio.device import DeviceGone, Rings
 from conformance.virtio.driver import PLAIN
 from conformance.virtio.queues import PackedQueue, Segment, SplitQueue

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from protocol import codec
-from protocol.constants import NOFID, NOTAG
+from protocol.constants import ERRNO_NAMES, NOFID, NOTAG
 from protocol.dirents import Dirent, decode_dirents
 from protocol.fields import Buffer, Qid
 from protocol.messages import (
@@ -46,8 +46,6 @@ class Failed(AssertionError):
 
 def codec_name(ecode: int) -> str:
     """Name of an errno."""
-    from protocol.constants import ERRNO_NAMES  # noqa: PLC0415
-
     return ERRNO_NAMES.get(ecode, str(ecode))
 
 

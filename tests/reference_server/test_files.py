@@ -9,6 +9,7 @@ import pytest
 
 from protocol import constants as c
 from protocol import messages as m
+from protocol.dirents import decode_dirents
 from reference_server.hostfs import HostStore
 from reference_server.qids import QidPaths
 from reference_server.storage import Store
@@ -196,8 +197,6 @@ def test_readdir(peer: Peer) -> None:
 
 
 def test_readdir_cookies_stay_good_while_the_directory_changes(peer: Peer) -> None:
-    from protocol.dirents import decode_dirents  # noqa: PLC0415
-
     kept = {b"keep%d" % number for number in range(40)}
     for name in kept:
         create(peer, name)
@@ -226,8 +225,6 @@ def test_readdir_can_go_back_to_any_entry(peer: Peer) -> None:
         create(peer, b"f%d" % number)
     entries = peer.list()
     fid = peer.open()
-    from protocol.dirents import decode_dirents  # noqa: PLC0415
-
     for index in (20, 3, 3, 29, 10, 0):
         data = peer.ok(m.Treaddir(peer.tag(), fid, entries[index].offset, 8192), m.Rreaddir).data
         assert [e.name for e in decode_dirents(data)] == [e.name for e in entries[index + 1 :]]
@@ -249,8 +246,6 @@ def test_entries_on_another_device_than_the_root(connect: MakePeer, hostfs: Host
 @pytest.mark.parametrize("offset", [1, 0xDEADBEEF, (1 << 63) - 1])
 def test_readdir_begins_anew_after_any_offset(peer: Peer, offset: int) -> None:
     """ext4 itself does not after a seek to the end (WIRE-DIR-011 found it)."""
-    from protocol.dirents import decode_dirents  # noqa: PLC0415
-
     create(peer, b"f")
     fid = peer.open()
     for count in (4096, 40, 4096):

@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from conformance.sut.process import ServerProcess
+from conformance.sut.parts.process import ServerProcess
 from protocol import codec
 from protocol import constants as c
 from protocol import messages as m

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import resource
 import signal
 import subprocess
 import time
@@ -15,7 +16,7 @@ from unittest import mock
 import pytest
 
 from conformance.errors import UsageError
-from conformance.sut.power import ByProcess
+from conformance.sut.parts.power import ByProcess
 from conformance.sut.registry import kinds
 from soak import faults
 from soak import journal as journals
@@ -100,8 +101,6 @@ def test_a_file_takes_all_room_and_no_more(tmp_path: Path) -> None:
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         with pytest.raises(OSError, match="File too large"):
-            import resource  # noqa: PLC0415
-
             before = resource.getrlimit(resource.RLIMIT_FSIZE)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
             try:

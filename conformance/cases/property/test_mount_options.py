@@ -15,7 +15,7 @@ from conformance.cases.property.mounting import must_succeed, said, succeeded
 from conformance.cases.vfs.outcomes import has_pattern
 from conformance.checks import between, equal, fields, holds, require
 from conformance.errors import Undrivable
-from conformance.sut.guest_mount import unknown_option
+from conformance.sut.parts.guest_mount import unknown_option
 from conformance.vfs.mount_options import LARGEST_MSIZE, parse
 from conformance.vfs.share import Share
 from protocol.messages import Tattach, Tgetattr, Tlcreate, Twrite

@@ -58,9 +58,9 @@ def test_random_invalid_chains(ring: Ring) -> None:
     """Random descriptors, heads and jumps do no harm: the device lives, writes nowhere else, and a session works after
     a reset.  What fails is shrunk.  Source: virtio 1.3, 2.7.5, 2.1.2."""
     try:
-        from hypothesis import HealthCheck, given, settings  # noqa: PLC0415 - a package for developers
-        from hypothesis import strategies as st  # noqa: PLC0415
-        from hypothesis.errors import Flaky  # noqa: PLC0415
+        from hypothesis import HealthCheck, given, settings  # noqa: PLC0415 - not installed everywhere: a package for developers
+        from hypothesis import strategies as st  # noqa: PLC0415 - as above
+        from hypothesis.errors import Flaky  # noqa: PLC0415 - as above
     except ImportError:
         raise Undrivable("hypothesis is not installed") from None
     lengths = st.sampled_from([0, 1, 7, 16, 19, 32, 64, 512, 4096, 0xFFFF, 0xFFFF_FFFF])

@@ -18,8 +18,8 @@ from conformance.errors import InfrastructureError, Undrivable
 from conformance.features import FEATURES
 from conformance.ground import GroundLost, HostGround, ended_by_another, results_place, scratch_place
 from conformance.sut.local.tables import LocalOptions, LocalTarget
-from conformance.sut.power import ByProcess
-from conformance.sut.scratch import Scratch
+from conformance.sut.parts.power import ByProcess
+from conformance.sut.parts.scratch import Scratch
 from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Device, Place, Progress
 from conformance.vfs.mount_options import MountOptions

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from conformance.sut.linux_guest import TAGS
 from conformance.sut.options import Load
+from conformance.sut.parts.linux_guest import TAGS
 from conformance.sut.qemu import security_models
 from conformance.sut.qemu.guest import QemuGuest
 from conformance.sut.qemu.program import security_model

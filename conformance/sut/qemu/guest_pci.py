@@ -8,7 +8,7 @@ from pathlib import Path
 
 from conformance.errors import InfrastructureError
 from conformance.ground import GroundLost
-from conformance.sut.linux_guest import TAGS
+from conformance.sut.parts.linux_guest import TAGS
 from conformance.sut.qemu.deployment import QemuDeployment
 from conformance.sut.servers.devices import OverRings
 from conformance.sut.servers.tables import ClientTable

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from conformance.errors import InfrastructureError
 from conformance.ground import GroundLost
-from conformance.sut.process import ServerProcess
+from conformance.sut.parts.process import ServerProcess
+from conformance.sut.parts.scratch import Scratch
 from conformance.sut.qemu.program import find_program, program_version
-from conformance.sut.scratch import Scratch
 from conformance.sut.servers.devices import TAG, OverRings
 from conformance.sut.servers.tables import ClientTable
 from conformance.virtio.device import Device, DeviceGone

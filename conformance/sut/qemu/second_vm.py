@@ -8,13 +8,10 @@ cases that follow, and is ended when another set is asked for or the run ends.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from conformance.vfs.deployment import Device, Place
 from conformance.vfs.mount_options import MountOptions
-
-if TYPE_CHECKING:
-    from conformance.sut.qemu.deployment import QemuDeployment
 
 Devices = tuple[Device, ...]
 
@@ -25,13 +22,26 @@ SETS: tuple[Devices, ...] = (
 """Devices that share a machine, so that cases that ask for one after the other cost one start."""
 
 
+class Machine(Protocol):
+    """A machine with shares: a deployment of the same kind."""
+
+    def start(self) -> None:
+        """Bring it up. Raises InfrastructureError."""
+
+    def place(self, number: int, label: str, options: MountOptions, *, in_second_machine: bool) -> Place:
+        """Mount its share `number` so."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
 class SecondMachines:
     """The second machine of one worker."""
 
-    def __init__(self, make: Callable[[Devices], QemuDeployment]) -> None:
+    def __init__(self, make: Callable[[Devices], Machine]) -> None:
         self._make = make
         self._devices: Devices = ()
-        self._machine: QemuDeployment | None = None
+        self._machine: Machine | None = None
 
     def place(self, device: Device, options: MountOptions) -> Place:
         """A share with that device, mounted so."""
@@ -45,7 +55,7 @@ class SecondMachines:
             machine, self._machine, self._devices = self._machine, None, ()
             machine.stop()
 
-    def _with(self, device: Device) -> QemuDeployment:
+    def _with(self, device: Device) -> Machine:
         if self._machine is None or device not in self._devices:
             self.discard()
             self._devices = next((devices for devices in SETS if device in devices), (device,))

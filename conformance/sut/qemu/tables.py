@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from conformance.sut.guest_tables import GuestOptions, GuestTable
 from conformance.sut.options import Flag
+from conformance.sut.parts.guest_tables import GuestOptions, GuestTable
 from conformance.sut.spec import Target
 from conformance.tables import word
 from guests.machines.spec import Access, SecurityModel

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conformance.sut.backend_table import check_program, check_root
 from conformance.sut.kind import Asked
+from conformance.sut.parts.backend_table import check_program, check_root
 from conformance.sut.qemu.tables import MachineOptions
 from conformance.sut.qemu.under_qemu import UnderQemu
 from conformance.sut.qemu_vhost_user.tables import VhostUserTarget

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from conformance.sut.backend_table import BackendTable
+from conformance.sut.parts.backend_table import BackendTable
 from conformance.sut.qemu.tables import MachineTarget
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from conformance.errors import UsageError
 from conformance.profiles.model import Owner
-from conformance.sut.backend_table import check_program
 from conformance.sut.kind import Asked, Kind, Use
 from conformance.sut.options import SERVER, Flag, RunOptions
+from conformance.sut.parts.backend_table import check_program
 from conformance.sut.registry import register
 from conformance.sut.servers.front_ends import VHOST_USER, reference_device
 from conformance.sut.servers.tables import CommandTable, ReferenceTable, RunningTable, ServerTable, VhostUserTable

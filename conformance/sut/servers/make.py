@@ -10,7 +10,7 @@ from typing import Any
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.raw.server import Server
-from conformance.sut.scratch import Scratch
+from conformance.sut.parts.scratch import Scratch
 from conformance.sut.servers.external import ExternalServer
 from conformance.sut.servers.greeting import check_greeting
 from conformance.sut.servers.programs import (

@@ -17,8 +17,8 @@ from typing import Generic, TypeVar
 
 from conformance.errors import InfrastructureError
 from conformance.ground import GroundLost
-from conformance.sut.process import ServerProcess, free_port
-from conformance.sut.scratch import Scratch
+from conformance.sut.parts.process import ServerProcess, free_port
+from conformance.sut.parts.scratch import Scratch
 from conformance.sut.servers.fetched import CROSVM, P9UFS
 from conformance.sut.servers.tables import (
     CommandTable,

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import string
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from conformance.tables import Strict
-from guests.words import shown, unknown
+from conformance.tables import Strict, placeholders
+from guests.words import unknown
 
 COMMAND_PLACEHOLDERS = ("unix", "port", "export")
-
-
-def placeholders(text: str, valid: tuple[str, ...]) -> str:
-    """`text`, whose {placeholders} are all of `valid`. Raises ValueError."""
-    try:
-        fields = [field for _, field, _, _ in string.Formatter().parse(text) if field is not None]
-    except ValueError as error:
-        raise ValueError(f"{shown(text)}: {error}; write {{{{ or }}}} for a brace") from None
-    for field in fields:
-        if field not in valid:
-            raise ValueError(unknown("placeholder", f"{{{field}}}", [f"{{{one}}}" for one in valid]))
-    return text
 
 
 def _aname(text: str) -> str:

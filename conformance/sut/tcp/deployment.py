@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from conformance.ground import GroundLost
-from conformance.sut.linux_guest import TAGS
 from conformance.sut.options import Load
-from conformance.sut.process import ServerProcess, free_port
+from conformance.sut.parts.linux_guest import TAGS
+from conformance.sut.parts.process import ServerProcess, free_port
 from conformance.sut.qemu.guest import QemuGuest
 from conformance.sut.qemu.tables import MachineOptions
 from conformance.sut.servers.programs import ReferenceServer

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from conformance.sut.backend_table import check_program, check_root
-from conformance.sut.guest_tables import GuestOptions
 from conformance.sut.kind import Asked, Capability, Kind, Use
+from conformance.sut.parts.backend_table import check_program, check_root
+from conformance.sut.parts.guest_tables import GuestOptions
 from conformance.sut.registry import register
 from conformance.sut.servers.front_ends import VHOST_USER, reference_device
 from conformance.sut.uml.tables import UmlTarget

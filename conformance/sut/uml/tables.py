@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from conformance.sut.backend_table import BackendTable
-from conformance.sut.guest_tables import GuestTable
+from conformance.sut.parts.backend_table import BackendTable
+from conformance.sut.parts.guest_tables import GuestTable
 from conformance.sut.spec import Target
 
 

@@ -21,10 +21,10 @@ from typing import Any
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
 from conformance.ground import GroundLost
-from conformance.sut.backend_table import BackendTable
-from conformance.sut.linux_guest import GuestDeployment
-from conformance.sut.no_outside import Nowhere
-from conformance.sut.process import ServerProcess
+from conformance.sut.parts.backend_table import BackendTable
+from conformance.sut.parts.linux_guest import GuestDeployment
+from conformance.sut.parts.no_outside import Nowhere
+from conformance.sut.parts.process import ServerProcess
 from conformance.sut.qemu import security_models
 from conformance.sut.v86.tables import V86Target
 from conformance.vfs.compare import Comparer

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from conformance.sut.backend_table import check_program, check_root
 from conformance.sut.kind import Asked, Capability, Kind
 from conformance.sut.options import RunOptions
+from conformance.sut.parts.backend_table import check_program, check_root
 from conformance.sut.registry import register
 from conformance.sut.v86.tables import V86Target
 from guests.machines.v86 import program as v86_program

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from conformance.sut.backend_table import BackendTable
+from conformance.sut.parts.backend_table import BackendTable
 from conformance.sut.spec import Target
 from conformance.tables import Strict
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -27,8 +28,6 @@ def qemu_identity(qemu: str) -> str:
 
 def find_qemu(qemu: str) -> Path:
     """The QEMU program; raises InfrastructureError when there is none."""
-    import shutil  # noqa: PLC0415
-
     where = shutil.which(qemu)
     if where is None:
         raise InfrastructureError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import resource
 import signal
@@ -22,7 +23,7 @@ from typing import TypeVar
 
 from conformance.errors import InfrastructureError
 from conformance.ground import GroundLost, ended_by_another
-from conformance.sut.containment import contain
+from conformance.sut.parts.containment import contain
 from guests.host.endings import OutOfMemory, how_ended, sent_signal, stopped
 from guests.host.processes import reap
 from guests.host.waiting import happens
@@ -50,7 +51,7 @@ class ServerProcess:
         own_network: bool = False,
         ignore_sigpipe: bool = False,
     ) -> None:
-        """Start it; it can write below `writable` and nowhere else (`conformance.sut.containment`), and has an
+        """Start it; it can write below `writable` and nowhere else (`conformance.sut.parts.containment`), and has an
         empty file system of its own on each of `own_mounts`.
 
         Raises InfrastructureError when the program cannot be started so.
@@ -192,8 +193,6 @@ def _child_of(
 
 
 def _raise_loopback(any_socket: socket.socket) -> None:
-    import fcntl  # noqa: PLC0415 - only in the child, only when it has a network of its own
-
     fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
 
 

@@ -9,8 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, model_validator
 
 from conformance.errors import UsageError
-from conformance.sut.servers.tables import placeholders
-from conformance.tables import Strict
+from conformance.tables import Strict, placeholders
 from guests.words import shown
 
 

@@ -20,11 +20,11 @@ from typing import Any, Generic, TypeVar
 from conformance.errors import InfrastructureError, Undrivable
 from conformance.features import FEATURES
 from conformance.ground import GroundLost, HostGround, cache_place, lost, results_place, scratch_place
-from conformance.sut.containment import contain
-from conformance.sut.guest_mount import mount_9p, mounted, unmount
-from conformance.sut.power import ByProcess
-from conformance.sut.scratch import Scratch
-from conformance.sut.serving import Serving
+from conformance.sut.parts.containment import contain
+from conformance.sut.parts.guest_mount import mount_9p, mounted, unmount
+from conformance.sut.parts.power import ByProcess
+from conformance.sut.parts.scratch import Scratch
+from conformance.sut.parts.serving import Serving
 from conformance.sut.spec import Target
 from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Device, Place, Progress

@@ -10,9 +10,9 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 
 from conformance.ground import GroundLost
-from conformance.sut.backend_table import BackendTable
-from conformance.sut.linux_guest import TAGS
-from conformance.sut.process import ServerProcess
+from conformance.sut.parts.backend_table import BackendTable
+from conformance.sut.parts.linux_guest import TAGS
+from conformance.sut.parts.process import ServerProcess
 from guests.host import paths
 from guests.host.endings import OutOfMemory
 from guests.host.processes import claim

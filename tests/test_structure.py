@@ -1,0 +1,43 @@
+"""The shape of the tree: what the linters cannot say of it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
+SUITE = CHECKOUT / "conformance"
+SOURCES = ("protocol", "reference_server", "guests", "conformance", "soak", "assay9", "tests", "benchmarks")
+MODULES = sorted(path for name in SOURCES for path in (CHECKOUT / name).rglob("*.py"))
+MOST_LINES = 600
+MOST_MODULES = 13
+"""In a room of the suite, so that it can be taken in at a glance: about ten."""
+
+REASON = re.compile(
+    r"# noqa: (?:\w+, )?PLC0415 - (?:\d+ ms|not installed everywhere|as above|see (?:conformance\.)?sut\.kind)"
+)
+"""Why an import may stand in a function: it costs time that was measured, or its package may be missing."""
+
+
+def test_an_import_in_a_function_names_what_it_saves() -> None:
+    """It must not hide a circle: import-linter forbids those."""
+    assert [
+        f"{path.relative_to(CHECKOUT)}: {line.strip()}"
+        for path in MODULES
+        if path != Path(__file__)
+        for line in path.read_text().splitlines()
+        if "PLC0415" in line and not REASON.search(line)
+    ] == []
+
+
+def test_no_module_is_longer_than_six_hundred_lines() -> None:
+    sizes = {str(path.relative_to(CHECKOUT)): path.read_text().count("\n") for path in MODULES}
+    assert {name: lines for name, lines in sizes.items() if lines > MOST_LINES} == {}
+
+
+def test_every_room_of_the_suite_can_be_taken_in_at_a_glance() -> None:
+    """A room is a package; the cases are a library, with a module for each family."""
+    found = [path for path in MODULES if path.is_relative_to(SUITE) and not path.is_relative_to(SUITE / "cases")]
+    rooms = Counter(str(path.parent.relative_to(CHECKOUT)) for path in found if path.name != "__init__.py")
+    assert {room: count for room, count in rooms.items() if count > MOST_MODULES} == {}
