@@ -93,7 +93,7 @@ def case(
 
     The docstring's text up to `Source:` is the requirement and is shown to users; what follows is
     its source (spec clause, man page, kernel or server code). Layer and family come from where the
-    function stands: `cases/<layer>/test_<family>.py`. Raises SuiteError at import for a bad or
+    function is: `cases/<layer>/test_<family>.py`. Raises SuiteError at import for a bad or
     repeated id, and for a docstring without a source.
     """
     if not _ID.match(id):
@@ -104,7 +104,7 @@ def case(
         path = PurePath(function.__code__.co_filename)
         layer, family = path.parent.name, path.stem.removeprefix("test_")
         if layer not in LAYERS:
-            raise SuiteError(f"case {id} stands in {path.parent}, which is no layer's folder")
+            raise SuiteError(f"case {id} is in {path.parent}, which is not a layer's folder")
         declared = Case(
             id=id,
             layer=layer,

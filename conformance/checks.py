@@ -1,4 +1,4 @@
-"""What a case asserts: each check names what it judges, and a wrong one does not hide the next.
+"""The checks of a case: each names what it judges, and a failed check does not hide the next.
 
 A check that fails makes a `Finding`. While a case runs (`collecting`) the finding is kept and the case goes on, so
 that every wrong field is reported and a known defect hides nothing behind it; `require_...` ends the case at once, for
@@ -28,9 +28,9 @@ CODES: dict[str, str] = {
     "exists": "a name is there that must not be, or is missing",
     "changed": "a request that was refused has changed something all the same",
     "escape": "the server reached something outside the exported directory",
-    "reply": "a reply is malformed, unasked for, or not of the type that answers the request",
-    "no-reply": "a request was left without a reply",
-    "hung-up": "the server closed the connection where it must answer",
+    "reply": "a reply is malformed, unexpected, or not of the type that answers the request",
+    "no-reply": "a request got no reply",
+    "hung-up": "the server closed the connection where it must reply",
     "hung": "a system call did not return",
     "returned": "a system call returned where it must wait",
     "killed": "a process of the case was killed, or ended where it must go on",
@@ -45,7 +45,7 @@ CODES: dict[str, str] = {
 """The word before the colon of every finding's code, and what it means. Stable: profiles match codes."""
 
 MOST_FOUND = 200
-"""Findings after which a case ends: a loop that finds the same wrong at each turn is no news any more."""
+"""Findings after which a case ends: a loop that finds the same defect in each turn adds nothing."""
 _SHOWN = 120
 """Characters of a value that a message shows."""
 _CONTEXT = 16
@@ -83,14 +83,14 @@ def collecting() -> Iterator[Found]:
 
 
 def judged() -> None:
-    """Count a value that was judged otherwise than by a check of this module: a refusal, a name that must be gone."""
+    """Count a value that was judged without a check of this module: a refusal, a name that must be gone."""
     found = _found.get()
     if found is not None:
         found.judged += 1
 
 
 def report(finding: Finding) -> None:
-    """Keep `finding` where a case runs; raise it elsewhere, and where the case has enough of them."""
+    """Keep `finding` while a case runs; raise it elsewhere, and when the case has too many findings."""
     found = _found.get()
     if found is None or len(found) >= MOST_FOUND - 1:
         raise finding
@@ -106,7 +106,7 @@ def report_all(findings: Sequence[Finding]) -> None:
 
 
 def raise_all(found: list[Finding], last: BaseException | None = None) -> None:
-    """Raise what a case came to: nothing, one Finding, or several as `Findings`.
+    """Raise the outcome of a case: nothing, one Finding, or several as `Findings`.
 
     `last` is what ended the case: a further finding (a call's OSError counts as one); an exception of Python's own that
     what was found before it explains, a missing key of a reply that is wrong already; or anything else, which then
@@ -126,14 +126,14 @@ def raise_all(found: list[Finding], last: BaseException | None = None) -> None:
 
 
 _CONSEQUENCES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What a case's own code raises when it goes on with a value that a check has found to be wrong."""
+"""The exceptions of a case's own code when it continues with a value that a check found wrong."""
 
 
 def ended(found: list[Finding], last: BaseException | None) -> BaseException | None:
     """What `raise_all` raises, handed back; None where a case has found nothing and ran to its end."""
     try:
         raise_all(found, last)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is handed on
+    except Exception as error:  # noqa: BLE001 - it is passed on unchanged
         return error
     return None
 

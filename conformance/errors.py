@@ -1,4 +1,4 @@
-"""The three roots of what can go wrong, never mixed: the target, the suite, the infrastructure.
+"""The three roots of all exceptions, never mixed: the target, the suite, the infrastructure.
 
 Only `Finding` is an AssertionError: pytest and Allure show AssertionErrors as *failed* and
 everything else as *broken*, and the gate's exit status follows the same line.
@@ -29,7 +29,7 @@ Severity = Literal["must", "linux", "varies"]
 
 
 class Finding(AssertionError):
-    """The target did wrong: what was seen is not what the case's source requires.
+    """The target is wrong: what was seen differs from what the case's source requires.
 
     `code` is stable across releases of the suite: profiles match it, and `values`, never the text. A code is a word, or
     a word and a detail (`field:mtime_ns`); `conformance.checks.CODES` says what each word means. `values` names what
@@ -70,12 +70,12 @@ class TargetDied(Finding):
 
 
 class SuiteError(Exception):
-    """The suite did wrong: a case that fails on a native file system, a comparison without a rule."""
+    """The suite is wrong: a case that fails on a native file system, a comparison without a rule."""
 
 
 class Undrivable(Exception):
-    """This guest, link or host cannot express the case. The text says why; it is shown in every report."""
+    """This guest, transport or host cannot express the case. The text says why; every report shows it."""
 
 
 class Unsupported(Exception):
-    """The target declares that it lacks this feature, and the declared errno was seen."""
+    """The target declares this feature as unsupported, and the declared errno was seen."""

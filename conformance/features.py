@@ -1,4 +1,4 @@
-"""What a case may need beyond calls on a share, and what is said where a deployment has it not."""
+"""Features that a case may need beyond calls on a share, with the text for a deployment without them."""
 
 from __future__ import annotations
 

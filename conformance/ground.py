@@ -1,9 +1,9 @@
-"""Whether what the suite itself stands on still holds: looked at before a failure is charged to the target.
+"""The suite's own ground, checked before a failure is charged to the target.
 
 A case that failed on broken ground says nothing about the target: it is an error of the infrastructure, in one line
-with the remedy. The ground of a run is room and directories on this host (`HostGround`), the processes that nobody but
-the target may end (`guests.host.endings` tells a crash from a signal that was sent), the agents, and the guest's own
-disks (`guests.machines.base`). Rule of this module: it knows nothing of cases and verdicts.
+with the remedy. The ground of a run is free space and directories on this host (`HostGround`), the processes that only
+the target itself may end (`guests.host.endings` distinguishes a crash from a signal that was sent), the agents, and the
+guest's own disks (`guests.machines.base`). Rule of this module: it knows nothing of cases and verdicts.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from guests.host.endings import OutOfMemory, interference
 __all__ = ["GroundLost", "HostGround", "Place", "ended_by_another", "lost"]
 
 SCRATCH_MB, RESULTS_MB, CACHE_MB, MEMORY_MB = 64, 8, 16, 16
-"""Room that cases must have, in millions of bytes: the largest file that a case writes has 34 million."""
+"""Free space for cases, in millions of bytes: the largest file that a case writes has 34 million."""
 _FEWEST_INODES = 200
 
 
 class GroundLost(InfrastructureError):
-    """Something that the suite stands on is broken, and no fault of the target."""
+    """The suite's own ground is broken; the target did not cause it."""
 
     def __init__(self, message: str, remedy: str = "", *, restorable: bool = True) -> None:
         super().__init__(message, remedy)
         self.restorable = restorable
-        """Starting the target anew mends it; else it is looked at again before the next case."""
+        """A new start of the target repairs it; else it is checked again before the next case."""
 
 
 def lost(error: InfrastructureError | None) -> GroundLost | None:
-    """What a lower package has found broken, as this package's kind of error."""
+    """A failure that a lower package found, as a `GroundLost`."""
     return None if error is None else GroundLost(error.message, error.remedy)
 
 
@@ -48,7 +48,7 @@ class Place:
     remedy: str
 
     def without_room(self) -> GroundLost | None:
-        """That too little room is left there, or None. A directory that is gone is not looked at here."""
+        """The error when too little space is free there, or None. A missing directory is not checked here."""
         try:
             seen = os.statvfs(self.directory)
         except OSError:
@@ -60,7 +60,7 @@ class Place:
             left = f"{seen.f_favail} inodes free, {_FEWEST_INODES} are needed"
         else:
             return None
-        return GroundLost(f"no room for {self.what} in {self.directory}: {left}", self.remedy, restorable=False)
+        return GroundLost(f"no space for {self.what} in {self.directory}: {left}", self.remedy, restorable=False)
 
 
 def scratch_place(directory: Path) -> Place:
@@ -92,7 +92,7 @@ def memory_place(directory: Path) -> Place:
 
 
 class HostGround:
-    """Room, and directories that must stay what they were."""
+    """Free space, and directories that must stay the same."""
 
     def __init__(self, places: Iterable[Place]) -> None:
         self.places = tuple(places)
@@ -106,7 +106,7 @@ class HostGround:
         }
 
     def without_room(self) -> GroundLost | None:
-        """Where too little room is left, or None. Cheap: a system call for each place."""
+        """The first place with too little free space, or None. Cheap: a system call for each place."""
         return next((found for place in self.places if (found := place.without_room()) is not None), None)
 
     def lost(self) -> GroundLost | None:
@@ -117,13 +117,13 @@ class HostGround:
                 how = "was removed" if seen is None else "was replaced by another"
                 return GroundLost(
                     f"the exported directory {directory} {how} while it was in use",
-                    "leave the scratch directory of a run alone; it is made anew",
+                    "leave the scratch directory of a run alone; it is made again",
                 )
         return self.without_room()
 
 
 def ended_by_another(what: str, sent: str | None, memory: OutOfMemory) -> GroundLost | None:
-    """That somebody else ended a process; `sent` is what `guests.host.endings.sent_signal` says of it."""
+    """The error for a process that another process ended; `sent` is from `guests.host.endings.sent_signal`."""
     return None if sent is None else GroundLost(*interference(what, sent, memory))
 
 

@@ -79,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if plugin.workers is not None:
         config.pluginmanager.register(plugin.workers, "assay9-workers")
     _own_cache(config, plugin.target.name)
-    if plugin.controls:  # whoever starts pytest itself, and not `assay9 run`, has pytest's own reporter
+    if plugin.controls:  # a user who starts pytest, and not `assay9 run`, has pytest's own reporter
         plugin.reporter = take_over(config, preflight.vouched())
 
 
@@ -110,11 +110,11 @@ class RunPlugin:
             if not preflight.vouched():
                 preflight.check(self._request())
             for option, file in (("--junitxml", config.option.xmlpath), ("--log-file", config.option.log_file)):
-                if file:  # words of pytest's own, of which it would complain when the run is over
+                if file:  # pytest's own options, about which it would complain at the end of the run
                     preflight.check_file(Path(file), option)
         self.run_dir = Path(worker["assay9_run_dir"]) if worker else Path()
         self.messages = str(worker["assay9_messages"]) if worker else ""
-        """Where a worker sends what it has to say."""
+        """The address for a worker's lines."""
         self.reporter: RunReporter | None = None
         self.writer: RunWriter | None = None
         self.runners: dict[str, CaseRunner] = {}
@@ -136,10 +136,10 @@ class RunPlugin:
         else:
             signals.install(worker=True)
             end_with_parent()
-        config.option.continue_on_collection_errors = True  # the other cases run; the record says what is missing
+        config.option.continue_on_collection_errors = True  # the other cases run; the record names the missing ones
 
     def _request(self) -> preflight.Request:
-        """The run as it is asked for, to be refused before anything starts."""
+        """The request for this run, which is checked before anything starts."""
         option = self.config.getoption
         return preflight.Request(
             target=self.target,
@@ -213,7 +213,7 @@ class RunPlugin:
             (kept if wanted else dropped).append(item)
         if dropped:
             self.config.hook.pytest_deselected(items=dropped)
-        # One way of mounting after the other, and whether that works at all before what needs it.
+        # One mount after the other; first the case that judges whether the mount works at all.
         first = {item: getattr(case_of(item), "id", "") != MOUNTABLE for item in kept}
         self.mountable = [mount for item in kept if not first[item] and (mount := mount_of(item)) is not None]
         if seed := self.config.getoption("--order"):
@@ -253,7 +253,7 @@ class RunPlugin:
                     if one.flag.chooses and self.given[name]
                 },
             )
-            with signals.deferred():  # a directory that nobody knows of would be left
+            with signals.deferred():  # an unknown directory would be left behind
                 self.writer = RunWriter.create(Path(self.config.getoption("--results")).absolute(), environment)
                 self.run_dir = self.writer.run_dir
             without_tracebacks(self.config)
@@ -264,12 +264,12 @@ class RunPlugin:
             signals.working()
 
     def _asked(self) -> dict[str, str]:
-        """The options that choose what is tested: runs with other ones are not compared with this run."""
+        """The options that choose what is tested: runs with other values are not compared with this run."""
         chosen = {name: self.given[name] for name, one in flags().items() if one.flag.chooses}
         return {name: str(value) for name, value in chosen.items() if value}
 
     def _title(self) -> str:
-        """What the target's TOML calls it; it speaks of its own QEMU, and not of one that took its place."""
+        """The title from the target's TOML, which is about its own QEMU, not about a replacement."""
         qemu = self.given["qemu"]
         return f"target {self.target.name} with {qemu} in place of its own QEMU" if qemu else self.target.title
 
@@ -304,7 +304,7 @@ class RunPlugin:
             pytest.skip("did not run: the time of --limit is over")
         runner = self._runner(case.layer)
         if runner.broken is not None and (isinstance(runner, NotStarted) or not self.counts):
-            # What could not even start judges nothing: say so once instead of in a thousand cases.
+            # What did not start judges nothing: one line instead of a thousand.
             self.completeness.not_run(pyfuncitem.nodeid)
             pyfuncitem.session.shouldstop = f"assay9: {runner.broken}"
             pytest.skip(f"did not run: {runner.broken}")
@@ -314,7 +314,7 @@ class RunPlugin:
         if isinstance(raised, GroundLost) and raised.restorable and runner.broken is None:
             self.writer.trouble(f"{raised}; met in {_named(result)}, which is run once more")
             result, raised = runner.run_item(case, parameters_of(pyfuncitem), pyfuncitem.function, arguments)
-        signals.check()  # what the signal reached, too, may be why the case failed
+        signals.check()  # the signal may have reached other processes and caused the failure
         self.writer.append(result)
         if self.facts and (machines := self._machines()) != self.facts["machines"]:  # a second one was started
             self.facts["machines"] = machines
@@ -365,7 +365,7 @@ class RunPlugin:
         return {name: machine for runner in self.runners.values() for name, machine in runner.machines.items()}
 
     def _progress(self, text: str) -> None:
-        """Say what is being done, or what was."""
+        """Report the present activity."""
         if self.reporter is not None:
             self.reporter.say(text)
             return
@@ -410,7 +410,7 @@ class RunPlugin:
             session.exitstatus = 2  # -k, --layer or --family let no case through: the user's words, not the machine
         else:
             session.exitstatus = self._finish(session, exitstatus)
-            if exitstatus == pytest.ExitCode.INTERNAL_ERROR:  # then pytest asks nobody for a summary
+            if exitstatus == pytest.ExitCode.INTERNAL_ERROR:  # then pytest calls no summary hook
                 sys.stdout.write(self._summary())
 
     def _finish(self, session: pytest.Session, pytest_status: int) -> int:
@@ -429,7 +429,7 @@ class RunPlugin:
         return signals.exit_status() or exit_status(record) or (3 if unwritten else 0)
 
     def pytest_unconfigure(self) -> None:
-        """Keep what there is where the session did not come to its finish: a signal while it started."""
+        """Keep the record where the session did not reach its finish: a signal while it started."""
         if not self.controls:
             signals.idle()  # the worker's process waits to be ended, and has nothing to end itself
         if self.reporter is not None:
@@ -457,8 +457,8 @@ class RunPlugin:
         if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             asked = [f"-k {self.config.option.keyword!r}"] if self.config.option.keyword else []
             asked += [f"--family {family}" for family in self.config.getoption("--family")]
-            which = f"{' '.join(asked) or 'what was asked for'} in the layers {', '.join(self._layers())}"
-            terminalreporter.write(f"\nassay9: no case is called {which}; `assay9 cases` lists ids and families\n")
+            which = f"{' '.join(asked) or 'this selection'} in the layers {', '.join(self._layers())}"
+            terminalreporter.write(f"\nassay9: no case matches {which}; `assay9 cases` lists ids and families\n")
         else:
             terminalreporter.write(self._summary())
 
@@ -471,7 +471,7 @@ def _named(result: CaseResult) -> str:
 
 
 def _key_of(item: pytest.Item) -> tuple[str, str]:
-    """What tells the item from all others of a run: its id with parameters, and its mount."""
+    """The item's key in a run: its id with parameters, and its mount."""
     case, parameters = case_of(item), parameters_of(item)
     assert case is not None
     return f"{case.id}[{parameters}]" if parameters else case.id, str(mount_of(item) or "")

@@ -1,4 +1,4 @@
-"""TOML files of targets and components: reading them, and saying in one line what is wrong.
+"""TOML files of targets and components: reading them, and one line for each error in them.
 
 Rule of this module: it knows TOML and pydantic, and no table in particular.
 """
@@ -42,7 +42,7 @@ def read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path} cannot be read as a TOML file: {error.strerror}") from None
     except ValueError:  # a name with a null byte in it
-        raise UsageError(f"{shown(str(path))} is no name of a file") from None
+        raise UsageError(f"{shown(str(path))} is not a file name") from None
 
 
 def word(what: str, valid: Iterable[str] | Callable[[], Iterable[str]]) -> AfterValidator:
@@ -60,7 +60,7 @@ def word(what: str, valid: Iterable[str] | Callable[[], Iterable[str]]) -> After
 def problem(error: ValidationError, root: Any, prefix: str = "") -> str:
     """The first thing that is wrong, with its place and, for a misspelt word, the nearest valid one.
 
-    `root` is what was validated: a model, or a union of models that one of their keys tells apart.
+    `root` is what was validated: a model, or a union of models that one of their keys distinguishes.
     """
     # a key that is misspelt is also one that is missing: name what was written
     found = next((one for one in error.errors() if one["type"] == "extra_forbidden"), error.errors()[0])
@@ -117,7 +117,7 @@ def _no_key(key: str, where: str, at: _At) -> str:
 
 
 def _no_member(found: ErrorDetails, place: tuple[int | str, ...], prefix: str) -> str:
-    """No model of a union is meant: the key that tells them apart is missing, misspelt, or has another value."""
+    """No model of a union matches: the discriminating key is missing, misspelt, or has another value."""
     key = str(found["ctx"]["discriminator"]).strip("'")
     where = _place((*place, key), prefix)
     if found["type"] == "union_tag_invalid":
@@ -148,7 +148,7 @@ def _models_in(annotation: Any) -> tuple[type[BaseModel], ...]:
 
 
 def _words_of(model: type[BaseModel]) -> set[Any]:
-    """The values of its keys that can have a few only: what it can be told by."""
+    """The values of its literal keys, which identify the model."""
     fields = model.model_fields.values()
     return {word for field in fields if get_origin(field.annotation) is Literal for word in get_args(field.annotation)}
 

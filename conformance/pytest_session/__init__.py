@@ -1,1 +1,1 @@
-"""What the plugin hangs into a pytest session: its options, progress on the terminal, workers, completeness."""
+"""The parts of the pytest plugin: options, progress on the terminal, workers, completeness."""

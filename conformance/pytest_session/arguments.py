@@ -23,14 +23,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--layer", action="append", default=[], help="only this layer (repeatable)")
     group.addoption("--family", action="append", default=[], help="only this family, e.g. open (repeatable)")
     group.addoption(
-        "--all", action="store_true", help="also the cases that the guest's kernel decides alone; -k finds them, too"
+        "--all", action="store_true", help="include cases that the guest's kernel decides alone; -k selects them, too"
     )
     group.addoption(
         "--mount",
         action="append",
         default=[],
         metavar="OPTIONS",
-        help="mount so, e.g. cache=mmap,msize=8192,access=user,posixacl (repeatable)",
+        help="mount options, e.g. cache=mmap,msize=8192,access=user,posixacl (repeatable)",
     )
     group.addoption(
         "--mounts",
@@ -57,14 +57,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--control",
         choices=("first", "always", "never"),
         default=None,
-        help="first: a case must hold on the guest's native file system before it is tried; where an earlier run has "
-        "seen that, it is believed. always: it is seen anew",
+        help="first: a case must hold on the guest's native file system before it runs on the share; the result of an "
+        "earlier run counts. always: it runs there each time",
     )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
-    """Refuse options that pytest does not know, and paths that there are not, before anything is collected."""
+    """Refuse unknown options and missing paths before anything is collected."""
     known = early_config.known_args_namespace
     if not getattr(known, "target", None):
         return
@@ -73,10 +73,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
         option = unknown_words[0].partition("=")[0]
         raise pytest.UsageError(unknown("option", option, parser._opt2dest))
     if seen.markexpr:
-        raise pytest.UsageError("-m chooses by marks, which cases do not have: use -k, --layer or --family")
+        raise pytest.UsageError("-m selects by marks, which cases do not have: use -k, --layer or --family")
     for word in getattr(seen, "file_or_dir", ()):
         if not Path(word.partition("::")[0]).exists():
-            raise pytest.UsageError(f"no file {word}: after the target come only options; -k EXPRESSION chooses cases")
+            raise pytest.UsageError(f"no file {word}: only options follow the target; -k EXPRESSION selects cases")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

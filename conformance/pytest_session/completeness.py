@@ -1,7 +1,7 @@
-"""Nothing that was selected is lost: what pytest says of a case, or of itself, always leaves an entry in the record.
+"""No selected case is lost: every outcome that pytest reports leaves an entry in the record.
 
-A case leaves its result when it has been judged. Whatever keeps it from that (a fixture that raises, a skip by somebody
-else, an error of pytest's own) becomes an `error` with its reason; what happens outside any case becomes a trouble.
+A case leaves its result when it is judged. Anything that prevents that (a fixture that raises, a skip by another
+plugin, an error of pytest's own) becomes an `error` with its reason; an event outside any case becomes a trouble.
 """
 
 from __future__ import annotations

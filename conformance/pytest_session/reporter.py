@@ -1,9 +1,9 @@
-"""What `assay9 run` shows while it runs, in place of pytest's dots: what is being done, and how much is left.
+"""The progress of `assay9 run`, in place of pytest's dots: the present activity, and how much is left.
 
 pytest's own reporter is replaced by one that says each thing once: the summary of `conformance.evidence` names every
-case that failed, so there are no sections of tracebacks; who wants them asks with --tb=short. With -vv or --pdb
-pytest's own stays. What workers say (a guest boots, an image is built) comes over a datagram socket, so that it does
-not tear the line at the bottom of a terminal.
+failed case, so there are no sections of tracebacks; --tb=short shows them. With -vv or --pdb pytest's own reporter
+stays. Lines of workers (a guest boots, an image is built) come over a datagram socket, so that they do not break the
+line at the bottom of a terminal.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OF_XDIST = re.compile(r"bringing up nodes|(created|ready|initialized|collecting
 _EXCEPTION = re.compile(r"^\s*(?:E +)?([A-Za-z_][\w.]*(?:Error|Exception|Exit)\b.*)", re.MULTILINE)
 """The line of a traceback that says what was raised; a worker's arrives as text."""
 _SILENCE = 5.0
-"""Seconds of silence on a terminal after which something is said beside pytest's own reporter."""
+"""Seconds of silence on a terminal after which a line is printed beside pytest's own reporter."""
 _ENOUGH = 20
 """Finished cases after which the time left can be estimated."""
 
@@ -89,7 +89,7 @@ class Course:
         return self.session.testscollected if self.session is not None else 0
 
     def phase(self, doing: str) -> None:
-        """What is done from now on, other than running cases; empty: cases run."""
+        """The activity from now on, other than running cases; empty: cases run."""
         self.doing, self._since = doing, time.monotonic()
 
     def began(self, nodeid: str) -> bool:
@@ -233,7 +233,7 @@ class RunReporter(TerminalReporter):  # type: ignore[misc]  # final to readers o
     def finishing(self) -> None:
         """The cases are over: guests are ended, reports written."""
         self.course.running.clear()
-        self.course.phase("ending what was started, writing the reports")
+        self.course.phase("stopping guests and servers, writing the reports")
 
     def close(self) -> None:
         """From now on only the summary is written."""

@@ -1,4 +1,4 @@
-"""Which cases a run has beyond layers, families and -k, and in which order: --only, --order."""
+"""The selection of cases beyond layers, families and -k, and their order: --only, --order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_only(path: Path) -> frozenset[Key]:
     except OSError as e:
         raise UsageError(f"--only: {path} cannot be read: {e.strerror}") from None
     except (ValueError, TypeError):
-        raise UsageError(f"--only: {path} is no list of [id, mount]") from None
+        raise UsageError(f"--only: {path} is not a list of [id, mount]") from None
 
 
 def shuffled(items: Iterable[Item], mount: Callable[[Item], str], seed: str) -> list[Item]:

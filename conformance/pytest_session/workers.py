@@ -33,7 +33,7 @@ _ENDING: Final = 60.0
 
 
 class Workers:
-    """What a run's controlling process does about its workers."""
+    """The controlling process's handling of its workers."""
 
     def __init__(self, config: pytest.Config, writer: Callable[[], RunWriter | None]) -> None:
         self._config, self._writer = config, writer
@@ -171,7 +171,7 @@ def how_died(worker: str, process: subprocess.Popen[bytes] | None) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             status = process.wait(10)
     if status is None:
-        return f"worker {worker} answers no more"
+        return f"worker {worker} does not respond"
     if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
         return f"worker {worker} was killed by SIGKILL (out of memory? `dmesg` says so)"
     number = -status if status < 0 else status - 128 if status > 128 else 0

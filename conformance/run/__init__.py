@@ -1,1 +1,1 @@
-"""Runs cases, one worker a process: mounts or connects, judges what came of it, keeps the evidence."""
+"""Runs cases, one worker a process: mounts or connects, judges the outcome, keeps the evidence."""

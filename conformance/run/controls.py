@@ -1,8 +1,8 @@
-"""Which cases have held on the control file system, in this run or in an earlier one with the same guest and sources.
+"""The cases that held on the control file system, in this run or in an earlier one with the same guest and sources.
 
 A case must hold on a native file system before it judges the share. Whether it does depends on the case, the guest's
-kernel, that file system and the suite's own sources; while all of these are the same it need not be asked again.
-Rule of this module: it keeps only that a case held. A case that failed is asked again each time.
+kernel, that file system and the suite's own sources; while all of these are the same it need not run again.
+Rule of this module: it keeps only that a case held. A case that failed runs again each time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OWN = "conformance.cases."
 
 
 class Place(Protocol):
-    """What of a deployment decides whether a case holds on its control file system."""
+    """The part of a deployment that decides whether a case holds on its control file system."""
 
     control: link.AgentLink
     control_root: str

@@ -1,4 +1,4 @@
-"""From what a case did (calls, comparisons, messages) to its entry in the run record."""
+"""Turns a case's calls, comparisons and messages into its entry in the run record."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def case_result(
     worker: str,
     machines: list[str],
 ) -> CaseResult:
-    """Everything that one case leaves."""
+    """The entry of one case."""
     calls = share.calls if share is not None else []
     controls = control.calls if control is not None else []
     return CaseResult(

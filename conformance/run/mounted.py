@@ -1,4 +1,4 @@
-"""Runs one case on one deployment and says what came of it; mounts, restores and tidies as needed."""
+"""Runs one case on one deployment and returns its outcome; mounts, restores and tidies as needed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Runner:
         self._control_shares: dict[str, Share] = {}
         """What the cases of this run did on the control file system, by the case's directory."""
         self._nowhere: Nowhere | None = None
-        """In the place of the agent outside, where there is none."""
+        """Takes the place of the agent outside, where there is none."""
         self._spent_control: str | None = None
         """The directory of a case on the control file system that is to be removed when the next one begins."""
         self._versions: dict[VersionOf, str] | None = None
@@ -88,7 +88,7 @@ class Runner:
             if isinstance(e, KeyboardInterrupt):
                 raise
             raised = e.why if isinstance(e, Unprepared) else e
-        lost = isinstance(raised, LinkLost)  # one silence is waited for once
+        lost = isinstance(raised, LinkLost)  # the timeout of a silent agent is waited for once
         if share is not None and not lost:
             try:
                 crossed = self._crossed(further)
@@ -135,7 +135,7 @@ class Runner:
         return result, raised
 
     def environment(self) -> dict[str, Any]:
-        """What the deployment says of itself."""
+        """The deployment's own description."""
         return self.deployment.environment()
 
     def captured(self) -> dict[str, Any]:
@@ -215,7 +215,7 @@ class Runner:
         if self._nowhere is not None and case.about == "agreement":
             raise Undrivable(self._nowhere.why)
         if mount.cache not in case.caches:
-            raise Undrivable(f"has no meaning with cache={mount.cache}, only with {', '.join(case.caches)}")
+            raise Undrivable(f"does not apply to cache={mount.cache}, only to {', '.join(case.caches)}")
         if mount.version not in self.target.profile.dialects:
             raise Undrivable(f"the target declares that it does not speak {mount.version}")
         if mount in self._refused:
@@ -244,7 +244,7 @@ class Runner:
                 outside_link.post("fresh_root", outside_root)
             else:
                 (inside_link if alone else outside_link).calls.fresh_root(inside_root if alone else outside_root)
-        except OSError as e:  # ours, not the case's: never a finding
+        except OSError as e:  # the suite's own call, not the case's: never a finding
             raise InfrastructureError(f"the case's directory {outside_root} cannot be made: {e.strerror}") from e
         if not on_control:
             drop = mount.cache in KEPT and "remount" in d.features
@@ -299,7 +299,7 @@ class Runner:
         return control, raised
 
     def _on_control(self, body: Body, control: Share) -> None:
-        """The case must hold on a native file system of the same guest, or it is the case that is wrong."""
+        """The case must hold on a native file system of the same guest, or the case itself is wrong."""
         try:
             _judged(partial(body, control), control)
         except Unprepared as e:
@@ -334,10 +334,10 @@ class Runner:
     def _blamed(
         self, raised: BaseException | None, further: Further, *, charged: bool
     ) -> tuple[BaseException | None, bool]:
-        """What the case comes to by whose fault it is, and whether the target serves no longer.
+        """The outcome of the case after the blame is settled, and whether the target has stopped serving.
 
-        A failure says nothing where the suite's own ground is broken: that takes its place. A target that died is
-        charged to the case, also where the case itself saw nothing of it.
+        Where the suite's own ground is broken, that replaces the failure. A target that died is charged to the case,
+        even if the case did not notice it.
         """
         if self.broken is not None or isinstance(raised, Undrivable | Unsupported | GroundLost):
             return raised, False
@@ -362,9 +362,9 @@ class Runner:
         return Findings([died, *found]) if found else died, True
 
     def _unmounted(self, case: Case, mount: MountOptions, failed: MountFailed, *, own: bool) -> Finding | Undrivable:
-        """What the case comes to when a share could not be mounted on a fresh machine either.
+        """The outcome of the case when a share cannot be mounted on a fresh machine either.
 
-        `own`: it was the case's own share. A further one is what the case itself asked for.
+        `own`: it was the case's own share, not a further one that the case requested.
         """
         if own:
             self.unmountable.failed(mount, failed)
@@ -376,7 +376,8 @@ class Runner:
     def _after(
         self, share: Share | None, further: Further, raised: BaseException | None, *, lost: bool
     ) -> BaseException | None:
-        """Tidy up, and restore what the case has killed or what broke beneath it. `lost`: inside is known to be."""
+        """Tidy up, and restore what the case killed or what broke under it. `lost`: the agent inside is known to be
+        gone."""
         hung = lost or (any(c.trouble for c in share.calls) if share is not None else False)
         if not isinstance(raised, GroundLost):
             raised = further.charged(raised)
@@ -398,12 +399,12 @@ class Runner:
         return raised
 
     def _left(self, error: Exception, further: Further) -> BaseException | None:
-        """What a case that ended well, and cannot be tidied up after, ends with."""
+        """The outcome of a case that passed and whose files cannot be removed."""
         left = Finding(f"the case left what cannot be removed: {error}", "left")
         return self._blamed(left, further, charged=True)[0]
 
     def _rebuild(self, share: Share | None) -> None:
-        """Bring everything up anew on ground that holds again; nothing of the case is left on it."""
+        """Bring everything up again on repaired ground, without anything of the case."""
         self._mounted = None
         try:
             self.deployment.rebuild()
@@ -412,7 +413,7 @@ class Runner:
         except InfrastructureError as e:
             self.broken = e
         except OSError:
-            return  # a directory that cannot be removed is in nobody's way: each case has its own
+            return  # a directory that cannot be removed does no harm: each case has its own
 
     def _recover(self) -> None:
         self._mounted = None
@@ -422,7 +423,7 @@ class Runner:
             self.broken = e
 
     def _tidy(self, share: Share) -> None:
-        """Give the case's processes and files back."""
+        """Remove the case's processes and files."""
         d = self.deployment
         holder = d.control if share.on_control else d.inside if share.alone else d.outside
         for link in {id(d.inside): d.inside, id(holder): holder}.values():
@@ -431,14 +432,14 @@ class Runner:
 
 
 def _breaks(raised: BaseException | None) -> bool:
-    """Whether the deployment has to be brought up anew; a lack of room on this host is not mended by that."""
+    """Whether the deployment has to be brought up again; that does not help against a full disk of this host."""
     return isinstance(raised, InfrastructureError) and not (isinstance(raised, GroundLost) and not raised.restorable)
 
 
 OPTIMISTIC = frozenset(
     {"xattr", "xattr-trusted", "xattr-security", "acl", "locks", "mknod", "rename-exchange", "tmpfile", "fallocate"}
 )
-"""Features of the protocol itself: every target is held to them unless its profile declares the lack."""
+"""Features of the protocol itself: every target must have them unless its profile declares them as unsupported."""
 
 
 def _judged(run: Callable[[], None], share: Share) -> None:
@@ -447,17 +448,17 @@ def _judged(run: Callable[[], None], share: Share) -> None:
         last: Exception | None = None
         try:
             run()
-        except Exception as e:  # noqa: BLE001 - whatever ended the case is raised again, behind what was found before it
+        except Exception as e:  # noqa: BLE001 - raised again, after the findings before it
             last = e
         if last is None or findings_of(last):
             try:
                 share.settle()
-            except Finding as e:  # the case has its fill of findings
+            except Finding as e:  # the case has too many findings
                 last = last or e
     if last is None and not found.judged and not share.comparisons and not share.on_control:
         if share.alone:
-            raise Undrivable("nothing outside can look at the files, with which alone it would compare")
-        raise SuiteError(f"{share.case.id} came to its end and has judged nothing: no fault could fail it")
+            raise Undrivable("there is no vantage outside to compare with")
+        raise SuiteError(f"{share.case.id} ended without judging anything: no fault could fail it")
     raise_all(found, last)
 
 

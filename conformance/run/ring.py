@@ -1,4 +1,4 @@
-"""Runs ring cases on one device, and says what came of each; the counterpart of `conformance.run.wire`.
+"""Runs ring cases on one device and judges them; the counterpart of `conformance.run.wire`.
 
 `RingSession` is a `WireSession` whose cases get a `Ring`.
 """
@@ -27,7 +27,7 @@ class RingSession(WireSession):
     def device_server(self) -> DeviceServer:
         """The server as one with a device. Undrivable where it has none."""
         if not hasattr(self.server, "device"):
-            raise Undrivable("no rings: this target's link is a socket")
+            raise Undrivable("no rings: this target's transport is a socket")
         return cast(DeviceServer, self.server)
 
     def probe(self) -> None:
@@ -37,7 +37,7 @@ class RingSession(WireSession):
         self._works = self._alive() and self._works
 
     def run(self, case: Case, parameters: str, body: Callable[[Any], None]) -> WireOutcome:
-        """Run `body` on the device, reset, with its memory filled; what it kills or leaves hanging is charged to it."""
+        """Run `body` on the device, reset, with its memory filled; a crash or a hang is charged to it."""
         begun, mark = time.monotonic(), self.server.log_size()
         ring: Ring | None = None
         raised: BaseException | None = None

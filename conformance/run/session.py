@@ -1,4 +1,4 @@
-"""One worker's server for the layers wire and ring: started, probed, given cases, looked at after each, restored.
+"""One worker's server for the layers wire and ring: started, probed, checked after each case, restored.
 
 `WireSession` is made once per worker: `start`, then `run` for each case, `recover` after a death (which `run` does
 itself), `stop`. Rule of this module: it must not know a single requirement of the protocol; those are in the cases.
@@ -36,12 +36,12 @@ Make = Callable[[Path], Server]
 _ALIVE = 10.0
 """Seconds within which each request of the work that follows a case must be answered."""
 _DYING = 0.4
-"""Seconds that a process which hung up on us may still need to be dead."""
+"""Seconds that a process may need to end after it closed the connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class WireOutcome:
-    """What one case left: what it raised (None: it passed), what crossed, what the server's log said."""
+    """The outcome of one case: its exception (None: it passed), the messages, the server's log."""
 
     raised: BaseException | None
     crossed: Crossed
@@ -53,12 +53,12 @@ class WireSession:
     """One worker's server."""
 
     patience: float = 1.0
-    """How many times longer than elsewhere a case may take, where each step crosses into a guest."""
+    """The factor on a case's time limit where each step is a round trip into a guest."""
 
     def __init__(self, make: Make, run_dir: Path, profile: Profile = Profile()) -> None:  # noqa: B008 - frozen
         self.features, self.lacks = frozenset(profile.features), profile.lacks
         self.base = Path(tempfile.mkdtemp(prefix="server-", dir=run_dir))
-        """The server's own directory: its export, its log, and beside the export what must not be reached."""
+        """The server's own directory: its export, its log, and files beside the export that it must not reach."""
         self.server: Server = make(self.base)
         self.spec = self.server.spec
         self.capabilities = self.server.capabilities
@@ -69,7 +69,7 @@ class WireSession:
         self._works = False
         """Whether the server could do a small piece of work from attach to remove before the first case."""
         self._hurt_for_good = ""
-        """Since which case the server does not serve, also after what could be done about it; empty where it does."""
+        """The case since which the server does not serve, even after a restart; empty where it serves."""
         self._numbers = itertools.count(1)
 
     # ---- life
@@ -103,7 +103,7 @@ class WireSession:
         return fid
 
     def _alive(self) -> bool:
-        """Whether the server lives; one that does not is started anew."""
+        """Whether the server lives; a dead one is started again."""
         works, self._works = self._works, False
         try:
             alive = self.trouble() is None
@@ -124,7 +124,7 @@ class WireSession:
         return self.server.connect()
 
     def recover(self) -> None:
-        """After a death or a hang: the same server, started anew."""
+        """Start the same server again after a crash or a hang."""
         self.server.stop()
         self.server.start()
         export = self.server.export
@@ -132,7 +132,7 @@ class WireSession:
         self._ground.keep([] if export is None or export.is_relative_to("/proc") else [export])
 
     def stop(self) -> None:
-        """End the server; nothing stays behind but its log."""
+        """End the server; only its log stays."""
         self.server.stop()
 
     def versions(self) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class WireSession:
         }
 
     def trouble(self) -> str | None:
-        """Why the server no longer serves, or None when it does a small piece of work from attach to remove."""
+        """Why the server has stopped serving, or None when it does a small piece of work from attach to remove."""
         if (death := self.server.death()) is not None:
             return death
         try:
@@ -168,7 +168,7 @@ class WireSession:
     # ---- one case
 
     def run(self, case: Case, parameters: str, body: Callable[[Wire], None]) -> WireOutcome:
-        """Run `body` on a directory of its own; a server that it kills or hangs is charged to it.
+        """Run `body` on a directory of its own; a crash or a hang of the server is charged to it.
 
         Raises InfrastructureError where the server was left by an earlier case so that no case can be judged on it.
         """
@@ -193,9 +193,7 @@ class WireSession:
             raised = (
                 raised
                 or self._ground_lost(case, error)
-                or InfrastructureError(
-                    f"the case's directory cannot be removed: {error}", f"look at {self.server.export}"
-                )
+                or InfrastructureError(f"the case's directory cannot be removed: {error}", f"see {self.server.export}")
             )
         said = self.server.log(mark)[-4000:]
         return WireOutcome(raised, wire.crossed(), said, time.monotonic() - begun)
@@ -206,7 +204,7 @@ class WireSession:
             wire.host.root.mkdir()
             wire.host.root.chmod(0o777)
         except Undrivable:
-            # Nobody can look from outside: the directory is made through the server, as a user would.
+            # There is no vantage outside: the directory is made through the server, as a user would.
             client = wire.connect()
             client.version(self.spec.msize)
             client.mkdir(wire.attach(client), wire.directory, 0o777)
@@ -214,7 +212,7 @@ class WireSession:
                 wire.release(client)
 
     def _ground_lost(self, case: Case, raised: BaseException | None) -> GroundLost | None:
-        """What the suite stands on and is broken by no fault of the server, after a case that failed; else None."""
+        """The broken ground after a case that failed, where the server did not break it; else None."""
         if isinstance(raised, Undrivable):
             return None
         # A case of confinement asks the server for just that: to take the exported directory away.
@@ -225,8 +223,8 @@ class WireSession:
         return lost
 
     def _after(self, case: Case, raised: BaseException | None, mark: int, hurt: str = "") -> BaseException | None:
-        """What the case comes to, once the server has been looked at: one that it killed or hung is charged to it, and
-        one that it may have hurt is started anew where that is ours to do, so that no later case is charged."""
+        """The outcome of the case after a check of the server: a crash or a hang is charged to the case, and a server
+        that may be damaged is started again where it is ours, so that no later case is charged."""
         trouble = self.trouble()
         if trouble is None and hurt:
             time.sleep(_DYING)
@@ -236,7 +234,8 @@ class WireSession:
                 self.recover()
             return lost
         if trouble is None:
-            if hurt not in ("", HUNG_UP) and self._restartable():  # work that hangs may hold what a later case needs
+            # hanging work may hold a lock that a later case needs
+            if hurt not in ("", HUNG_UP) and self._restartable():
                 self.recover()
             return raised
         tail = self.server.log(mark)[-600:].strip()
@@ -246,7 +245,7 @@ class WireSession:
             return raised
         others = findings_of(raised)
         why = "" if raised is None or others else f"; {raised}"
-        last = f"\nthe server's last words: {tail}" if tail else ""
+        last = f"\nthe server's last output: {tail}" if tail else ""
         asked = "".join(f"; {one}" for one in others if isinstance(one, NoReply | HungUp))
         died = TargetDied(f"{trouble}{why}{asked}{last}", values={"how": trouble})
         return ended([died, *(one for one in others if not isinstance(one, NoReply | HungUp))], None)
@@ -255,10 +254,10 @@ class WireSession:
         since, self._hurt_for_good = self._hurt_for_good, ""
         if since and (still := self.trouble()) is not None:
             ours = self.server.argv() != []
-            also = ", also after it was started anew" if ours else ""
+            also = ", even after a restart" if ours else ""
             raise InfrastructureError(
-                f"the server no longer serves since {since}{also}: {still}",
-                f"look at {since}" if ours else f"start the server again; leave {since} out with -k 'not {since}'",
+                f"the server has not served since {since}{also}: {still}",
+                f"see {since}" if ours else f"start the server again; leave {since} out with -k 'not {since}'",
             )
 
     def _restartable(self) -> bool:

@@ -1,4 +1,4 @@
-"""From a layer to the runner of its cases, brought up on a target."""
+"""Makes and starts the runner of a layer's cases on a target."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class CaseRunner(Protocol):
     """What runs the cases of one worker: on a share (`Runner`) or on a server (`WireRunner`)."""
 
     broken: InfrastructureError | None
-    """Why nothing can run any more."""
+    """Why no further case can run."""
 
     machines: dict[str, Machine]
     """What was started so far, by the names that results give it."""
 
     def environment(self) -> dict[str, Any]:
-        """What the evidence says of the deployment."""
+        """The deployment's description for the evidence."""
 
     def captured(self) -> dict[str, Any]:
         """What was found on the machine of what runs now: fields of `Environment` that cost a second to fill."""
@@ -44,7 +44,7 @@ class CaseRunner(Protocol):
 
 
 class NotStarted:
-    """The runner of a target that there is nothing to start of: a hypervisor that cannot be fetched."""
+    """The runner of a target that cannot start: a hypervisor that cannot be fetched."""
 
     def __init__(self, why: InfrastructureError) -> None:
         self.broken: InfrastructureError | None = why
@@ -72,7 +72,7 @@ class NotStarted:
 def start(
     asked: Asked[Any, Any], run_dir: Path, progress: Progress, worker: str, control: ControlMode, layer: str
 ) -> CaseRunner:
-    """A runner for a layer's cases on something started. What could not start is `broken`: each case says so."""
+    """A started runner for a layer's cases. One that did not start is `broken`, and each of its cases says so."""
     target = asked.target
     if layer in BELOW:
         on_wire = (RingRunner if layer == "ring" else WireRunner)(asked, run_dir, worker)
@@ -88,7 +88,7 @@ def start(
     runner = Runner(target, made, control, worker)
     try:
         made.start()
-    except Exception as e:  # noqa: BLE001 - whatever it is, nothing of it may stay, and no case can run
+    except Exception as e:  # noqa: BLE001 - in any case nothing may stay behind, and no case can run
         unexpected = f"{target.name} did not start: {type(e).__name__}: {e}"
         runner.broken = e if isinstance(e, InfrastructureError) else InfrastructureError(unexpected)
         made.stop()

@@ -1,4 +1,4 @@
-"""What was tested, as it is found on the machine: programs by their bytes, the exported file system, the CI job.
+"""What was tested, read from the machine: programs by their bytes, the exported file system, the CI job.
 
 A name that a target's TOML claims proves nothing. What is kept here was read while the thing ran: the file that the
 process executes, the libraries that it has loaded from beside it, the package that owns that file and did not lose it.

@@ -1,4 +1,4 @@
-"""From what happened while a case ran to its verdict. Pure: no calls, no clock, no files."""
+"""The verdict of a case from its outcome. Pure: no calls, no clock, no files."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def judge(
     if not new:
         reasons = dict.fromkeys(one.known.reason for one in findings if one.known is not None)
         return Judgement("known", f"{'; '.join(reasons)} ({summary(findings)})", findings=findings)
-    died = any(one.finding.code == "died" for one in findings)  # which no version of the protocol excuses
+    died = any(one.finding.code == "died" for one in findings)  # no version of the protocol excuses that
     if without and not died and not any(c.trouble for c in calls):
         what = f"this version of the protocol has no {', '.join(without)} ({summary(findings)})"
         return Judgement("undrivable", what, findings=findings)
@@ -100,11 +100,13 @@ def _passed(
     case: Case, crossed: Crossed | None, known: Sequence[Known], lacks: tuple[Lack, ...], without: tuple[str, ...]
 ) -> Judgement:
     if lacks:
-        return Judgement("fixed", f"declared to lack {lacks[0].feature}, and the case passes: update the profile")
+        return Judgement(
+            "fixed", f"{lacks[0].feature} is declared as unsupported, and the case passes: update the profile"
+        )
     if crossed is not None and (missing := crossed.missing(tuple(name for name in case.covers if name not in without))):
         return Judgement("undrivable", f"{', '.join(missing)} did not cross: the guest answered by itself")
     if known and not any(entry.sometimes for entry in known):
-        return Judgement("fixed", f"declared a known failure and passes: remove the entry ({known[0].reason})")
+        return Judgement("fixed", f"declared as a known failure and passes: remove the entry ({known[0].reason})")
     return Judgement("pass", "")
 
 

@@ -1,4 +1,4 @@
-"""Runs wire cases on one server and says what came of each; the counterpart of `conformance.run.mounted`."""
+"""Runs wire cases on one server and judges them; the counterpart of `conformance.run.mounted`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class WireRunner:
         return {"programs": programs({"device": seen["argv"]}, {"device": pid} if pid else {})}
 
     def not_implemented(self) -> list[str]:
-        """What the run must say of the server: a line for each message that it does not implement."""
+        """A line for each message that the server does not implement."""
         return not_implemented(self.session.missing)
 
     def run_item(

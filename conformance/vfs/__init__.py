@@ -1,1 +1,1 @@
-"""What the vfs and property layers work with: a mounted share, seen from several vantages and compared."""
+"""A mounted share, seen from several vantages and compared, for the layers vfs and property."""

@@ -1,6 +1,6 @@
-"""Comparison of what a share shows inside with what is there outside, field by field.
+"""Compares what a share shows inside with what is outside, field by field.
 
-Rule of this module: every tolerated difference stands in `RULES` with its reason, and reports show the
+Rule of this module: every tolerated difference is in `RULES` with its reason, and reports show the
 tolerated values. A target may override a rule in its TOML, with a reason of its own. Pure functions: no calls
 are made here.
 """

@@ -1,4 +1,4 @@
-"""What every kind of target offers the vfs and property layers once it is up: the `Deployment` role.
+"""The `Deployment` role: what every kind of target offers the vfs and property layers once it is up.
 
 A deployment owns processes and mounts; `stop` leaves nothing behind and may be called at any moment, twice.
 """
@@ -37,7 +37,7 @@ class Device:
     readonly: bool = False
     multidevs: Literal["remap", "forbid", "warn"] = "remap"
     export: Export = "directory"
-    """What the hypervisor is told to export: the directory, a symbolic link to it, one with an odd name."""
+    """The path that the hypervisor exports: the directory, a symbolic link to it, one with an odd name."""
 
     def __str__(self) -> str:
         """What sets it apart: readonly, mapped-xattr, multidevs=forbid."""
@@ -59,7 +59,7 @@ class Place:
     inside_root: str
     outside_root: str
     export: str
-    """The path that the hypervisor was told to export, as outside names it."""
+    """The path that the hypervisor exports, as outside names it."""
     mount_line: str
     comparer: Comparer
     in_second_machine: bool
@@ -97,7 +97,7 @@ class Deployment(Protocol):
     image: str
     """Name of the guest's image (debian12), "" where there is none: known failures may be specific to it."""
     traced: bool
-    """Whether the guest's 9p tracepoints tell which messages crossed."""
+    """Whether the guest's 9p tracepoints report which messages crossed."""
     security_model: str
     """How the first share keeps owners and modes, "" where there is no such choice."""
     comparer: Comparer
@@ -139,7 +139,7 @@ class Deployment(Protocol):
         """A share with that device, in a second machine. Raises Undrivable where there can be none."""
 
     def discard(self, place: Place) -> None:
-        """Give a second machine up: something in it hangs or died."""
+        """Discard a second machine in which something hangs or died."""
 
     def processes(self) -> dict[str, int]:
         """Process ids on this host of what runs now: `device` serves the share, `hypervisor` where it is another."""
@@ -154,7 +154,7 @@ class Deployment(Protocol):
         """How a device or the guest ended, or None while all run. Cheap: asked after each case."""
 
     def trouble(self) -> str | None:
-        """Why the target no longer serves (guest dead, device gone), or None when it does."""
+        """Why the target has stopped serving (guest dead, device gone), or None when it serves."""
 
     def keep_time(self) -> None:
         """Set the guest's clock to the host's, now and then: nothing is done where that was not long ago.
@@ -166,17 +166,17 @@ class Deployment(Protocol):
         """That this host has too little room for a case, or None. Cheap: asked before each case."""
 
     def ground_lost(self, *, answers: bool = True) -> GroundLost | None:
-        """What the suite stands on and is broken, by no fault of the target; None where all of it holds.
+        """A failure of the suite's own ground that the target did not cause; None where there is none.
 
         Asked after a case that failed, before anything of it is tidied up, once what it held open inside is closed.
         The guest is not asked where `answers` says that it is silent.
         """
 
     def recover(self) -> None:
-        """After a death or a hang: a fresh guest, nothing mounted."""
+        """Start a fresh guest after a crash or a hang; nothing is mounted."""
 
     def rebuild(self) -> None:
-        """After the ground was lost: everything anew, the agent outside and the exported directories, too.
+        """Start everything again after the ground was lost, including the agent outside and the exported directories.
 
         Raises InfrastructureError where that cannot be.
         """

@@ -1,4 +1,4 @@
-"""The further shares that one case asks for: beside its own in the same guest, or in a second machine.
+"""The further shares that one case requests: beside its own in the same guest, or in a second VM.
 
 Each is a `Share` like the case's own. What is called and compared there is recorded with the case's own calls, with
 the share's label; the messages that cross there count as the case's.
@@ -19,7 +19,7 @@ from conformance.vfs.vantage import Vantage
 
 
 class Further:
-    """What one case has asked for beyond its own share, and its end."""
+    """The further shares of one case, and their end."""
 
     def __init__(self, deployment: Deployment, directory: str) -> None:
         self._deployment, self._directory = deployment, directory
@@ -49,12 +49,12 @@ class Further:
         return seen
 
     def ground_lost(self) -> GroundLost | None:
-        """What is broken beneath a second machine by no fault of the target, or None."""
+        """A failure under a second machine that the target did not cause, or None."""
         seconds = [place.deployment for place, _ in self._open if place.in_second_machine]
         return next((lost for one in seconds if (lost := one.ground_lost()) is not None), None)
 
     def charged(self, raised: BaseException | None) -> BaseException | None:
-        """What the case ended with; the death of a second machine is the case's doing, not the infrastructure's."""
+        """The outcome of the case; the crash of a second machine is charged to the case, not to the infrastructure."""
         for place, _ in self._open:
             if place.in_second_machine and isinstance(raised, InfrastructureError):
                 trouble = place.deployment.trouble()
@@ -63,7 +63,7 @@ class Further:
         return raised
 
     def tidy(self, *, hung: bool) -> None:
-        """Give everything back. Raises OSError or InfrastructureError for what cannot be removed."""
+        """Release everything. Raises OSError or InfrastructureError for what cannot be removed."""
         open_, self._open = self._open, []
         for place, share in open_:
             try:

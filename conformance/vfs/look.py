@@ -27,7 +27,7 @@ class Look(Generic[T]):
     compare: Callable[[Tolerated], Comparison]
     """The comparison of the two, by the rules of the target."""
     missing: Finding | None = None
-    """That there is nothing to look at, on one side or both."""
+    """The file is missing on one side or both."""
     again: Callable[[], Look[T]] | None = None
     """Looks once more, where other programs of the host change meanwhile what is looked at."""
 

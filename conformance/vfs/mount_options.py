@@ -1,4 +1,4 @@
-"""Mount options as a case or a user asks for them, and whether /proc/mounts says that they are in force."""
+"""Mount options as a case or a user requests them, and whether /proc/mounts shows them in force."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class MountOptions:
         return ",".join(parts)
 
     def contradicted_by(self, shown: str) -> list[str]:
-        """What the options column of /proc/mounts says otherwise; empty when all is in force.
+        """The differences from the options column of /proc/mounts; empty when all is in force.
 
         Linux leaves out what it holds for a default (fs/9p/v9fs.c v9fs_show_options, net/9p/client.c
         p9_show_client_options); before 6.4 it prints the cache mode as a bare word, later as a number of bits.
@@ -65,17 +65,17 @@ class MountOptions:
         wrong = []
         cache = seen.get("cache") or next((c for c in CACHES if c in seen), "none")
         if cache != self.cache and _CACHE_BITS.get(cache.removeprefix("0x")) != self.cache:
-            wrong.append(f"cache is {cache}, {self.cache} was asked for")
+            wrong.append(f"cache is {cache}, {self.cache} was requested")
         access = seen.get("access", "client" if self.version == "9p2000.L" else "user")
         if access != self.access:
-            wrong.append(f"access is {access}, {self.access} was asked for")
+            wrong.append(f"access is {access}, {self.access} was requested")
         if "msize" in seen and int(seen["msize"]) != self.msize:
-            wrong.append(f"msize is {seen['msize']}, {self.msize} was asked for")
+            wrong.append(f"msize is {seen['msize']}, {self.msize} was requested")
         version = seen.get("version", "9p2000.L")
         if version != self.version:
-            wrong.append(f"version is {version}, {self.version} was asked for")
+            wrong.append(f"version is {version}, {self.version} was requested")
         if self.posixacl and "posixacl" not in seen:
-            wrong.append("posixacl was asked for and is not in force")
+            wrong.append("posixacl was requested and is not in force")
         return wrong
 
 
@@ -120,7 +120,7 @@ def _value(name: str, value: str, equals: str) -> object:
     """One option's value. Raises UsageError."""
     if name == "posixacl":
         if equals:
-            raise UsageError(f"mount option posixacl takes no value, {shown(value)} was given")
+            raise UsageError(f"mount option posixacl takes no value, not {shown(value)}")
         return True
     number = int(value) if value.isascii() and value.isdigit() else None
     if name == "msize":
@@ -142,7 +142,7 @@ def for_all_cases(text: str) -> MountOptions:
     options = parse(text)
     if options.access.isdigit() and int(options.access) != 0:
         raise UsageError(
-            f"access={options.access} serves nobody else, and the suite's own process in the guest is "
+            f"access={options.access} serves one user only, and the suite's own process in the guest is "
             "root: use access=0 (MOUNT-006 tries other users)"
         )
     if options.version == "9p2000.u" and options.access == "client":

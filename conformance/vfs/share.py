@@ -33,7 +33,7 @@ _MOVING = 5
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """What a case's share stands on: where it is mounted and exported, who makes calls there, how it is judged."""
+    """The ground of a case's share: where it is mounted and exported, who makes calls there, how it is judged."""
 
     inside: Vantage
     outside: Vantage
@@ -114,7 +114,7 @@ class Share:
         missing = None
         if isinstance(inside, int) or isinstance(outside, int):
             ours, theirs = (errno_name(side) if isinstance(side, int) else "exists" for side in (inside, outside))
-            text = f"{path!r} is not there on both sides: inside {ours}, outside {theirs}"
+            text = f"{path!r} is missing: inside {ours}, outside {theirs}"
             missing = Finding(text, "exists", {"path": path, "call": kind, "inside": ours, "outside": theirs})
         return Look(inside, outside, lambda tolerated: self._judge(path, inside, outside, shown, tolerated), missing)
 
@@ -220,12 +220,12 @@ class Share:
     def host_sets_mode_and_owner(self) -> None:
         """Undrivable where the host's chmod(2) and chown(2) are not the guest's: mapped security models."""
         if not self._comparer.judges("mode"):
-            raise Undrivable("a security model that keeps the guest's modes and owners apart from the host's")
+            raise Undrivable("the security model keeps the guest's modes and owners apart from the host's")
 
     def host_symlink(self, target: str, name: str) -> None:
         """symlink(2) on the host. Undrivable where a link of the host's is none inside: mapped security models."""
         if not self.host_links:
-            raise Undrivable("a security model that keeps symbolic links as plain files on the host")
+            raise Undrivable("the security model keeps symbolic links as plain files on the host")
         self.outside.symlink(target, name)
 
     @property

@@ -1,4 +1,4 @@
-"""Which 9P messages crossed while a case ran, from the guest's own tracepoints (events/9p of Linux).
+"""The 9P messages that crossed while a case ran, from the guest's own tracepoints (events/9p of Linux).
 
 `9p_client_req` names each request and `9p_client_res` its reply with the errno that the server answered; both are
 emitted by net/9p/client.c for every transport. The agent brackets the suite's own comparisons with trace marks, so that

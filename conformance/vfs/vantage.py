@@ -113,7 +113,7 @@ class Vantage(Ops):
         return self.finish(number, record, self.timeout)
 
     def finish(self, number: int, record: CallRecord, timeout: float) -> Any:
-        """Wait for a call's reply, record it and tell the observer."""
+        """Wait for a call's reply, record it and notify the observer."""
         record.number = number if self.marked else 0
         try:
             reply = self.agent.receive(number, timeout)
@@ -162,7 +162,7 @@ class Vantage(Ops):
     ) -> Vantage:
         """A further process at the same place, as another user if `uid` is given (gid defaults to uid)."""
         if self.only_uid is not None and uid not in (None, self.only_uid):
-            raise Undrivable(f"the share is mounted so that user {self.only_uid} alone acts on it (option access)")
+            raise Undrivable(f"mount option access lets only user {self.only_uid} act on the share")
         spec: dict[str, Any] = {"root": self.root, "umask": umask}
         if uid is not None:
             spec |= {"uid": uid, "gid": uid if gid is None else gid, "groups": list(groups)}
@@ -185,7 +185,7 @@ class Vantage(Ops):
         return _Refused(self, allowed, because, another)
 
     def _about(self, record: CallRecord) -> dict[str, str]:
-        """What findings say of a call: named values that profiles can match."""
+        """The values of a call's finding, which profiles can match."""
         arguments = [repr(a)[:60] for a in record.args] + [f"{k}={v!r}"[:60] for k, v in record.kw.items()]
         return {
             "call": record.op,

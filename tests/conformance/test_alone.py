@@ -107,7 +107,7 @@ def test_a_case_that_leaves_the_judging_to_comparisons_after_calls_does_not_pass
         share.inside.create("f")
 
     verdict, reason, _ = run(tmp_path, body)
-    assert verdict == "undrivable" and "nothing outside can look at the files" in reason
+    assert verdict == "undrivable" and "no vantage outside" in reason
 
 
 @pytest.mark.parametrize(

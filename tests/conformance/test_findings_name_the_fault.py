@@ -388,7 +388,7 @@ def test_a_file_that_is_gone_on_both_sides_is_a_finding(runner: Runner) -> None:
 
     judged = runner.run(CASES["STAT-009"], "", parse(""), body)[0]
     assert (judged.verdict, judged.findings[0].code) == ("fail", "exists"), judged.reason
-    assert "'fred' is not there on both sides: inside ENOENT, outside ENOENT" in judged.reason
+    assert "'fred' is missing: inside ENOENT, outside ENOENT" in judged.reason
 
 
 @needs_root
@@ -397,7 +397,7 @@ def test_a_case_that_judges_nothing_is_an_error_and_no_pass(runner: Runner) -> N
         share.inside.stat(".")
 
     judged = runner.run(CASES["STAT-009"], "", parse(""), body)[0]
-    assert judged.verdict == "error" and "has judged nothing" in judged.reason, judged.reason
+    assert judged.verdict == "error" and "ended without judging anything" in judged.reason, judged.reason
 
 
 def test_every_family_of_the_vfs_layer_is_here() -> None:

@@ -146,7 +146,7 @@ def test_a_full_scratch_file_system_is_an_error_and_the_run_goes_on_with_room(sm
             fill(small)
             share.inside.create("big", b"x" * 65536)
 
-        words = f"no room for the exported files in {deployment._base}: 0 MB free, {SCRATCH_MB} are needed"
+        words = f"no space for the exported files in {deployment._base}: 0 MB free, {SCRATCH_MB} are needed"
         assert is_error_of_ground(run(has_no_room), words)
         inside = deployment.inside
         refused = run(harmless)

@@ -85,12 +85,12 @@ REASONS: dict[Verdict, list[str]] = {
         "QEMU 7.2 gives 0 for f_files when the host's file system is larger than 2^32 inodes "
         "(f_files: inside 0, outside 4294967296)"
     ],
-    "fixed": ["declared a known failure and passes: remove the entry (readdir skips names of 255 bytes)"],
+    "fixed": ["declared as a known failure and passes: remove the entry (readdir skips names of 255 bytes)"],
     "unsupported": ["xattr: this implementation has no Txattrwalk (EOPNOTSUPP seen)"],
     "undrivable": [
         "host root",
         "Tlock did not cross: the guest answered by itself",
-        "has no meaning with cache=none, only with mmap, loose",
+        "does not apply to cache=none, only to mmap, loose",
     ],
     "error": ["the guest did not answer within 30 s — look at console.log, then run it again"],
 }

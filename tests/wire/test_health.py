@@ -142,7 +142,7 @@ def test_a_server_of_somebody_else_that_hangs_is_an_error_from_then_on(start: St
         for _ in range(2):
             later = run(runner, renames)
             assert (later.verdict, later.infrastructure) == ("error", True), later.reason
-            assert "no longer serves since FAKE-005" in later.reason
+            assert "has not served since FAKE-005" in later.reason
     finally:
         proxy.close()
 
