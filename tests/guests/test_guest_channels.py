@@ -169,18 +169,31 @@ def _fake_qemu(path: Path, script: list[bytes]) -> None:
     def serve() -> None:
         connection, _ = listener.accept()
         connection.sendall(b'{"QMP": {}}\n')
-        for answer in [b'{"return": {}}\n', *script]:
-            connection.recv(65536)
-            connection.sendall(answer)
+        for answer in [b'{"return": {}, "id": %d}\n', *script]:
+            number = json.loads(connection.recv(65536))["id"]
+            connection.sendall(answer % number if b"%d" in answer else answer)
         connection.close()
         listener.close()
 
     threading.Thread(target=serve, daemon=True).start()
 
 
+def test_qmp_takes_no_late_reply_for_the_next_commands(tmp_path: Path) -> None:
+    """A command that ran into its limit is answered later; that answer must not be taken for another one's."""
+    _fake_qemu(tmp_path / "qmp", [b"", b'{"return": "late", "id": 2}\n{"return": "own", "id": %d}\n'])
+    qmp = Qmp(tmp_path / "qmp")
+    with pytest.raises(InfrastructureError, match="does not answer"):
+        qmp.execute("stop", limit=0.05)
+    assert qmp.execute("query") == "own"
+    qmp.close()
+
+
 def test_qmp_keeps_events_that_come_between(tmp_path: Path) -> None:
     event = b'{"event": "GUEST_PANICKED", "data": {"action": "pause"}}\n'
-    _fake_qemu(tmp_path / "qmp", [event + b'{"return": 7}\n' + event[:-1], b'\n{"error": {"desc": "no"}}\n'])
+    _fake_qemu(
+        tmp_path / "qmp",
+        [event + b'{"return": 7, "id": %d}\n' + event[:-1], b'\n{"error": {"desc": "no"}, "id": %d}\n'],
+    )
     qmp = Qmp(tmp_path / "qmp")
     assert qmp.execute("query") == 7
     with pytest.raises(InfrastructureError, match="QEMU refused query: no"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ class Qmp:
         self._socket.settimeout(limit)
         self._buffer = b""
         self._events: list[dict[str, Any]] = []
+        self._numbers = count(1)
         try:
             self._socket.connect(str(path))
         except OSError as error:
@@ -36,7 +38,8 @@ class Qmp:
 
     def execute(self, command: str, limit: float = 10.0, **arguments: Any) -> Any:
         """Run a QMP command; its return value. Raises InfrastructureError with QEMU's words when it fails."""
-        request: dict[str, Any] = {"execute": command}
+        number = next(self._numbers)
+        request: dict[str, Any] = {"execute": command, "id": number}
         if arguments:
             request["arguments"] = arguments
         try:
@@ -47,6 +50,8 @@ class Qmp:
         deadline = time.monotonic() + limit
         while True:
             message = self._receive(deadline)
+            if message.get("id") != number:
+                continue  # an event, or the late reply of a command that was given up
             if "return" in message:
                 return message["return"]
             if "error" in message:
