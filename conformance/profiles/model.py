@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from conformance.checks import CODES
@@ -210,30 +211,16 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def version_matches(version: str, wanted: str) -> bool:
-    """Whether `version` satisfies comma-separated comparisons such as ">=7.2,<9", or one of several, parted by `|`.
+    """Whether `version` satisfies comparisons (PEP 440) such as ">=7.2,<9", or one of several, parted by `|`.
 
     Empty comparisons match all; a version that is not known matches no others. Raises UsageError for what is none.
     """
-    have = _numbers(version)
-    alternatives = [
-        [_compared(have, part, wanted) for part in filter(None, one.split(","))]
-        for one in wanted.replace(" ", "").split("|")
-    ]
-    return any(all(one) for one in alternatives)
-
-
-def _compared(have: tuple[int, ...], part: str, wanted: str) -> bool:
-    match = re.fullmatch(r"(>=|<=|==|<|>)(\d+(?:\.\d+)*)", part)
-    if match is None:
-        raise UsageError(f"versions = {wanted!r}: give comparisons such as '>=7.2,<9'")
-    width = max(len(have), len(_numbers(match[2])))
-    a, b = ((*n, *([0] * width))[:width] for n in (have, _numbers(match[2])))
-    return bool(have) and {">=": a >= b, "<=": a <= b, "==": a == b, "<": a < b, ">": a > b}[match[1]]
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    found = re.search(r"\d+(\.\d+)*", version)
-    return tuple(int(n) for n in found[0].split(".")) if found else ()
+    try:
+        alternatives = [SpecifierSet(one) for one in wanted.split("|")]
+    except InvalidSpecifier:
+        raise UsageError(f"versions = {wanted!r}: give comparisons such as '>=7.2,<9'") from None
+    numbers = re.search(r"\d+(\.\d+)*", version)
+    return not wanted or (numbers is not None and any(one.contains(numbers[0]) for one in alternatives))
 
 
 def _listed(value: str | list[str]) -> list[str]:
