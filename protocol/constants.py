@@ -26,9 +26,6 @@ HDRSZ: Final = 7
 IOHDRSZ: Final = 24
 """What v9fs and QEMU keep back from msize for the header of Tread, Twrite and their replies (``P9_IOHDRSZ``).
 """
-READDIRHDRSZ: Final = 24
-"""The same for Rreaddir (``P9_READDIRHDRSZ``)."""
-QIDSZ: Final = 13
 
 RREAD_HDRSZ: Final = HDRSZ + 4
 """size[4] Rread tag[2] count[4]: what truly stands before the data of Rread and Rreaddir."""
@@ -234,7 +231,6 @@ XATTR_FLAGS: Final[dict[str, int]] = {"CREATE": XATTR_CREATE, "REPLACE": XATTR_R
 XATTR_NAME_MAX: Final = 255
 XATTR_SIZE_MAX: Final = 65536
 """Largest value Linux accepts (``include/uapi/linux/limits.h``)."""
-XATTR_LIST_MAX: Final = 65536
 
 # --- statfs ---------------------------------------------------------------------------------------
 

@@ -16,10 +16,6 @@ from typing import NamedTuple
 
 VIRTIO_ID_9P = 9
 """Section 5, Device Types."""
-PCI_VENDOR = 0x1AF4
-"""Section 4.1.2."""
-PCI_DEVICE_MODERN = 0x1040 + VIRTIO_ID_9P
-PCI_DEVICE_TRANSITIONAL = 0x1009
 
 
 class Feature(enum.IntEnum):
@@ -89,18 +85,8 @@ class Descriptor(NamedTuple):
     next: int
 
 
-class PackedDescriptor(NamedTuple):
-    """struct pvirtq_desc (2.8.13)."""
-
-    addr: int
-    len: int
-    id: int
-    """Buffer id; of a chain the last descriptor's counts."""
-    flags: int
-
-
 DESCRIPTOR = struct.Struct("<QIHH")
-"""Of :class:`Descriptor` and :class:`PackedDescriptor` alike: their last two fields change places in meaning only."""
+"""Of :class:`Descriptor`; of a packed ring's struct pvirtq_desc (2.8.13), too, whose last fields are id and flags."""
 
 QUEUE_SIZE_MAX = 32768
 """Section 2.7 and 2.8."""

@@ -26,7 +26,7 @@ from soak.artefacts import Artefacts
 from soak.faults import Scene
 from soak.injector import Injector
 from soak.jobs import RunningJob
-from soak.journal import Iteration, Journal
+from soak.journal import Journal
 from soak.plan import Plan
 from soak.view import View
 from soak.watching import Watching
@@ -347,11 +347,6 @@ def _spans(journal: Journal) -> list[tuple[float, float]]:
     for s in journal.samples():
         moments[s.session].append(s.at)
     return [(min(m), max(m)) for m in moments.values()]
-
-
-def cut_off(iterations: list[Iteration]) -> list[Iteration]:
-    """Those that never ended."""
-    return [i for i in iterations if i.outcome is None]
 
 
 def check_resumable(journal: Journal) -> None:

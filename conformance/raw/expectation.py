@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from conformance.errors import Severity
 from protocol.constants import ERRNO_NAMES
-from protocol.fields import Buffer, Dialect, Kind
+from protocol.fields import Buffer, Kind
 from protocol.registry import Message
 
 OK = 0
@@ -117,6 +117,3 @@ def hexed(frame: Buffer) -> str:
     """The first bytes of a frame, for findings about bytes that are no message."""
     head = re.sub("(..)", r"\1 ", bytes(frame[:40]).hex()).strip()
     return head + (f" ... ({len(frame)} bytes)" if len(frame) > 40 else "")
-
-
-DIALECT = Dialect.L

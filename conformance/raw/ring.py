@@ -34,7 +34,6 @@ from protocol.virtqueue import (
     DESC_WRITE,
     Descriptor,
     Feature,
-    available_bytes,
     used_bytes,
 )
 
@@ -417,10 +416,6 @@ class Ring:
     def heads_at(self, index: int) -> int:
         """Address of the available ring's entry for a running index."""
         return self.split.rings.driver + AVAIL_RING + 2 * (index % self.split.size)
-
-    def available_length(self) -> int:
-        """Bytes of the available ring."""
-        return available_bytes(self.split.size)
 
 
 def trespassed(what: str) -> Finding:

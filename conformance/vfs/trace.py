@@ -21,8 +21,6 @@ _TASK = re.compile(r"-(\d+)\s+\[\d+\]")
 _SHOWN = 400
 _SHOWN_OF_A_CALL = 40
 
-BEGIN_CHECK, END_CHECK = "assay9 begin", "assay9 end"
-
 
 @dataclass(frozen=True, slots=True)
 class Crossed:

@@ -19,7 +19,6 @@ from guests.agent.ops import Ops
 
 T = TypeVar("T")
 
-READ_ONLY_TYPES = (int, str, bytes, bool, float, type(None))
 _ALIASED = {errno_names.EOPNOTSUPP: "EOPNOTSUPP", errno_names.EAGAIN: "EAGAIN", errno_names.EDEADLK: "EDEADLK"}
 """Numbers with two names: the one that the man pages of these calls use."""
 

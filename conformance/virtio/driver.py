@@ -12,8 +12,6 @@ from protocol.virtqueue import Feature, Status
 
 PLAIN = Feature.VERSION_1.mask | Feature.MOUNT_TAG.mask
 """What every modern driver of 9P asks for; nothing else is needed."""
-USUAL = PLAIN | Feature.INDIRECT_DESC.mask | Feature.EVENT_IDX.mask
-"""What Linux's driver asks for beside it."""
 PAGE = 4096
 
 

@@ -116,11 +116,6 @@ class ModernDevice:
         for at, byte in enumerate(data):
             self.bus.bar_write(self._config.bar, self._config.offset + offset + at, 1, byte)
 
-    @property
-    def config_room(self) -> int:
-        """Bytes of the configuration structure according to the capability."""
-        return self._config.length
-
     def queue_max(self, queue: int) -> int:
         """See Device."""
         self._put(22, 2, queue)
@@ -166,8 +161,6 @@ class LegacyDevice:
 
     legacy = True
     has_status = True
-    config_room = 0
-    """The legacy interface does not report it."""
 
     def __init__(self, bus: Bus) -> None:
         """Raises InfrastructureError when the function has no legacy interface."""

@@ -160,10 +160,6 @@ class SplitQueue:
         """Write avail.flags."""
         self._memory.write16(self.rings.driver, flags)
 
-    def device_flags(self) -> int:
-        """used.flags."""
-        return int.from_bytes(self._memory.read(self.rings.device, 2), "little")
-
     def set_used_event(self, index: int) -> None:
         """Write used_event (2.7.7)."""
         self._memory.write16(self.rings.driver + AVAIL_RING + 2 * self.size, index & 0xFFFF)

@@ -76,14 +76,6 @@ def install(*, worker: bool = False) -> bool:
     return True
 
 
-def uninstall() -> None:
-    """Give the signals back as `install` found them."""
-    for number, handler in _state.previous.items():
-        signal.signal(number, handler)
-    _state.previous.clear()
-    _state.installed = False
-
-
 def working() -> None:
     """From now on the first signal raises `Interrupted` in the main thread."""
     _state.phase = _Phase.WORKING

@@ -14,7 +14,7 @@ from conformance.checks import equal, fields, holds
 from conformance.vfs.share import Share
 from protocol.messages import Tread, Twrite
 
-READ, WRITE, EXEC = 1, 2, 4
+READ, WRITE = 1, 2
 SHARED, PRIVATE = 1, 2
 PAGE = 4096
 NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR
