@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
+
+import pytest
 
 CHECKOUT = Path(__file__).parents[1]
 SUITE = CHECKOUT / "conformance"
@@ -41,3 +45,30 @@ def test_every_room_of_the_suite_can_be_taken_in_at_a_glance() -> None:
     found = [path for path in MODULES if path.is_relative_to(SUITE) and not path.is_relative_to(SUITE / "cases")]
     rooms = Counter(str(path.parent.relative_to(CHECKOUT)) for path in found if path.name != "__init__.py")
     assert {room: count for room, count in rooms.items() if count > MOST_MODULES} == {}
+
+
+def test_the_fragments_of_the_changelog_can_be_gathered() -> None:
+    """towncrier refuses a fragment whose name has no known type."""
+    argv = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "0"]
+    done = subprocess.run(argv, cwd=CHECKOUT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    empty = [path.name for path in (CHECKOUT / "changes").glob("*.md") if not path.read_text().strip()]
+    assert empty == []
+
+
+@pytest.mark.parametrize(
+    ("message", "refused"),
+    [
+        ("guests: restore from snapshot\n\nA boot takes ten seconds.\n", ""),
+        ("guests: restore from snapshot\n", "the body is missing"),
+        ("guests: restore from snapshot\nA boot takes ten seconds.\n", "the second line is not empty"),
+        ("restore from snapshot\n\nA boot takes ten seconds.\n", "does not begin with the part"),
+        (f"guests: {'x' * 65}\n\nA boot takes ten seconds.\n", "73 characters"),
+    ],
+)
+def test_the_rule_for_commit_messages(tmp_path: Path, message: str, refused: str) -> None:
+    file = tmp_path / "message"
+    file.write_text(message)
+    argv = [str(CHECKOUT / "tests" / "commit_message.sh"), str(file)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == bool(refused) and refused in done.stderr
