@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from conformance.checks import judged, report
 from conformance.errors import Finding, Severity, SuiteError, Undrivable
 from conformance.vfs.calls import Refusals, Starts
-from guests.agent.link import AgentBug, AgentLink, CallError, CallHung, WorkerDied
+from guests.agent.link import AgentBug, AgentLink, CallAbsent, CallError, CallHung, WorkerDied
 from guests.agent.ops import Ops
 
 T = TypeVar("T")
@@ -128,6 +128,9 @@ class Vantage(Ops):
         except CallHung as e:
             record.trouble = "hung"
             raise Finding(f"{self._spell(record)} hung: {e}", "hung", self._about(record)) from e
+        except CallAbsent as e:
+            record.trouble = "absent"
+            raise Undrivable(f"{self._spell(record)}: {e}") from e
         except WorkerDied as e:
             record.trouble = str(e)
             raise Finding(f"{self._spell(record)}: {e}", "killed", {**self._about(record), "seen": e}) from e
@@ -213,6 +216,8 @@ class _Quietly(Ops):
         except CallError as e:
             e.about = {**vantage._about(record), "spelled": vantage._spell(record)}
             raise
+        except CallAbsent as e:
+            raise Undrivable(f"{vantage._spell(record)}: {e}") from e
         except (CallHung, WorkerDied) as e:
             if vantage.name != "inside":
                 raise

@@ -26,6 +26,8 @@ from guests.agent.wire import as_declared, decode, encode, errno_number
 from guests.errors import InfrastructureError
 from guests.host.processes import reap
 
+OPEN_FLAGS = {name: getattr(os, name) for name in dir(os) if name.startswith("O_")}
+"""How this host numbers open flags."""
 _SHARE = 0.95
 """Of a call's limit must be over on this host, too, when the agent in the guest says that it is."""
 _GRACE = 15.0  # seconds past a call's own limit until the agent itself counts as lost
@@ -33,6 +35,10 @@ _GRACE = 15.0  # seconds past a call's own limit until the agent itself counts a
 
 class CallHung(Exception):
     """A system call did not return within its limit; the agent killed the worker that made it."""
+
+
+class CallAbsent(InfrastructureError):
+    """The agent's platform has not what the call needs; the text says what."""
 
 
 class WorkerDied(Exception):
@@ -129,6 +135,8 @@ class AgentLink:
             "kw": {k: encode(v) for k, v in kw.items()},
             "timeout": timeout,
         }
+        if self._next == 1:
+            request["flags"] = OPEN_FLAGS  # an agent elsewhere may number them otherwise
         if background:
             request["background"] = True
         if look:
@@ -144,9 +152,9 @@ class AgentLink:
     def receive(self, number: int, timeout: float) -> Reply:
         """Wait for the reply to request `number`.
 
-        Raises CallError (the call's errno), CallHung, WorkerDied, LinkLost, Refused or AgentBug; WrongClock where the
-        agent says that a call hung whose limit is not over by this host's clock; Unprepared where a call that was
-        posted before it has failed.
+        Raises CallError (the call's errno), CallHung, CallAbsent, WorkerDied, LinkLost, Refused or AgentBug;
+        WrongClock where the agent says that a call hung whose limit is not over by this host's clock; Unprepared where
+        a call that was posted before it has failed.
         """
         deadline = time.monotonic() + timeout + _GRACE
         self.waits += number not in self._replies
@@ -262,6 +270,8 @@ def _judge(op: str, reply: dict[str, Any], timeout: float) -> Reply:
         raise error
     if "hung" in reply:
         raise CallHung(f"the call did not return within {timeout:.0f} s")
+    if "absent" in reply:
+        raise CallAbsent(reply["absent"])
     if "died" in reply:
         raise WorkerDied(_death(reply["died"]))
     if "bug" in reply:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from guests.agent.payload.loop import Agent
 from guests.agent.payload.machine import own_architecture
+from guests.agent.payload.platforms import LINUX, platform_of
 
 if __name__ == "__main__":
     agent = Agent(os.dup(0), os.dup(1))
     try:
-        own_architecture()
+        if platform_of(sys.platform) is LINUX:  # elsewhere calls are made by name alone
+            own_architecture()
     except ValueError as refusal:
         agent.say({"refused": str(refusal)})
         while os.read(0, 1 << 16):  # the caller may still be sending

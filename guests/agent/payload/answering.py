@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from guests.agent.payload.declare import perform
 from guests.agent.payload.looking import look
+from guests.agent.payload.platforms import Absent
 from guests.agent.payload.state import CHANGED, HERE
 from guests.agent.payload.trace import TRACE_FDS, mark_call
 from guests.agent.payload.wire import encode, errno_name
@@ -43,6 +44,8 @@ def answer(request: dict[str, Any], begun: float) -> tuple[dict[str, Any], float
         reply["v"] = encode(perform(request["op"], request["args"], request["kw"]))
     except OSError as e:
         reply["errno"], reply["text"] = errno_name(e.errno or errno.EIO), e.strerror
+    except Absent as e:
+        reply["absent"] = str(e)
     except BaseException:
         reply["bug"] = traceback.format_exc()
     done = time.monotonic()

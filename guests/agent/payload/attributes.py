@@ -7,7 +7,8 @@ import os
 from typing import TYPE_CHECKING
 
 from guests.agent.payload.declare import op
-from guests.agent.payload.machine import AT_FDCWD, NARROW, check, libc, syscall
+from guests.agent.payload.machine import NARROW, check, libc, syscall
+from guests.agent.payload.platforms import HERE_IS, at_flags
 
 if TYPE_CHECKING:
     from guests.agent.payload.values import PathName, Time
@@ -56,7 +57,7 @@ def timespecs(atime: Time | None, mtime: Time | None) -> ctypes.Array[Timespec] 
         if atime is not mtime:
             raise ValueError("both times, or neither")
         return None
-    special = {"now": (0, 0x3FFFFFFF), "omit": (0, 0x3FFFFFFE)}
+    special = {"now": (0, HERE_IS.utime[0]), "omit": (0, HERE_IS.utime[1])}
     out = []
     for t in (atime, mtime):
         out.append(special[t] if isinstance(t, str) else tuple(t) if isinstance(t, list) else divmod(t, 10**9))
@@ -67,8 +68,9 @@ def timespecs(atime: Time | None, mtime: Time | None) -> ctypes.Array[Timespec] 
 def utimensat(
     path: PathName, atime: Time | None, mtime: Time | None, flags: int = 0, dir_fd: int | None = None
 ) -> None:
-    at = AT_FDCWD if dir_fd is None else dir_fd
-    check(getattr(libc, UTIMENSAT)(at, os.fsencode(path), timespecs(atime, mtime), flags))
+    at = HERE_IS.at_fdcwd if dir_fd is None else dir_fd
+    local = at_flags(flags, "SYMLINK_NOFOLLOW", "EMPTY_PATH")
+    check(getattr(libc, UTIMENSAT)(at, os.fsencode(path), timespecs(atime, mtime), local))
 
 
 @op(changes=("fd",))
@@ -81,9 +83,9 @@ def access(path: PathName, mode: int) -> None:
     check(libc.access(os.fsencode(path), mode))
 
 
-@op()
+@op(needs="faccessat2")
 def faccessat2(path: PathName, mode: int, flags: int = 0, dir_fd: int | None = None) -> None:
-    at = AT_FDCWD if dir_fd is None else dir_fd
+    at = HERE_IS.at_fdcwd if dir_fd is None else dir_fd
     syscall("faccessat2", at, ctypes.c_char_p(os.fsencode(path)), mode, flags)
 
 

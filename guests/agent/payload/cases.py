@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
+from typing import TYPE_CHECKING
 
 from guests.agent.payload.content import write_text
 from guests.agent.payload.declare import OPS, op
 from guests.agent.payload.directories import DIRS, closedir, rmtree
 from guests.agent.payload.maps import MAPS
+from guests.agent.payload.platforms import ABSENT, HERE_IS, LINUX
 from guests.agent.payload.state import FD_PATHS, HERE, KEPT, open_descriptors
 from guests.agent.payload.trace import TRACE_FDS, trace_begin, trace_end
+
+if TYPE_CHECKING:
+    from guests.agent.payload.values import Platforms
 
 
 @op()
@@ -68,9 +74,9 @@ def begin_case(path: str, drop_caches: bool = False, remove: str | None = None, 
     if remove is not None:
         rmtree(os.fsencode(remove))
     setroot(path)
-    for _ in range(3 if drop_caches else 0):
+    for _ in range(3 if drop_caches and HERE_IS is LINUX else 0):
         write_text(b"/proc/sys/vm/drop_caches", "2")
-    HERE.root_fd = os.open(path, os.O_PATH | os.O_DIRECTORY)
+    HERE.root_fd = os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
     if trace:
         trace_begin()
 
@@ -93,3 +99,16 @@ def drop_root(path: str) -> None:
 @op()
 def ops() -> list[str]:
     return sorted(OPS)
+
+
+@op()
+def platform() -> Platforms:
+    """The system, machine and Python here, and what it lacks: features with reasons."""
+    here = os.uname()
+    return {
+        "system": here.sysname,
+        "release": here.release,
+        "machine": here.machine,
+        "python": "{}.{}.{}".format(*sys.version_info),
+        "absent": ABSENT,
+    }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from guests.agent.payload.platforms import need
 from guests.agent.payload.state import CHANGED, FD_PATHS, under_root
 from guests.agent.payload.wire import decode
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 class Op:
     """A declared op."""
 
-    def __init__(self, function: Callable[..., Any], changes: tuple[str, ...]) -> None:
-        self.function, self.changes = function, changes
+    def __init__(self, function: Callable[..., Any], changes: tuple[str, ...], needs: str) -> None:
+        self.function, self.changes, self.needs = function, changes, needs
         self.names = function.__code__.co_varnames[: function.__code__.co_argcount]
         notes = function.__annotations__
         self.paths = [i for i, name in enumerate(self.names) if str(notes.get(name)).startswith("PathName")]
@@ -35,27 +36,33 @@ SPOILING: set[str] = set()
 """Ops after which their process is good for nothing else: `reset` does not undo what they do."""
 
 
-def op(changes: tuple[str, ...] = (), spoils: bool = False) -> Callable[[Function], Function]:
+def op(changes: tuple[str, ...] = (), spoils: bool = False, needs: str = "") -> Callable[[Function], Function]:
     """Declare an op.
 
-    `changes`: parameters whose path (or whose descriptor's path) the call changes. `spoils`: see SPOILING.
+    `changes`: parameters whose path (or whose descriptor's path) the call changes. `spoils`: see SPOILING. `needs`: the
+    feature of the platform without which the op is absent.
     """
 
     def declare(function: Any) -> Any:
         name = function.__name__.rstrip("_")
         if spoils:
             SPOILING.add(name)
-        OPS[name] = Op(function, changes)
+        OPS[name] = Op(function, changes, needs)
         return function
 
     return declare
 
 
 def perform(name: str, args: list[Any], kw: dict[str, Any]) -> Any:
-    """Run one op; the paths it changed are left in CHANGED, also when it fails half way."""
+    """Run one op; the paths it changed are left in CHANGED, also when it fails half way.
+
+    Raises what the op raises, and Absent where the platform lacks what it needs.
+    """
     if name not in OPS:
         raise NameError(f"the agent has no op named {name!r}")
     found = OPS[name]
+    if found.needs:
+        need(found.needs)
     args = [decode(a) for a in args]
     kw = {k: decode(v) for k, v in kw.items()}
     below = kw.get("dir_fd")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from guests.agent.payload.declare import op
 from guests.agent.payload.looking import identity
 from guests.agent.payload.machine import check, libc, syscall
+from guests.agent.payload.platforms import HERE_IS
 from guests.agent.payload.wire import Errno
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def entries(path: PathName) -> list[tuple[str, int, int, int]]:
     return sorted(found)
 
 
-@op()
+@op(needs="getdents")
 def getdents(fd: int, count: int = 32768) -> list[tuple[str, int, int, int]]:
     """One getdents64(2): (name, inode, d_off, d_type) as the kernel gives them, none at the end."""
     buffer = ctypes.create_string_buffer(count)
@@ -60,7 +61,7 @@ def getdents(fd: int, count: int = 32768) -> list[tuple[str, int, int, int]]:
     return found
 
 
-@op()
+@op(needs="getdents")
 def readdir_all(path: PathName, count: int = 32768) -> list[tuple[str, int, int, int]]:
     """Every entry of a directory through getdents64, in the order given, "." and ".." included."""
     found: list[tuple[str, int, int, int]] = []
@@ -88,13 +89,14 @@ def opendir(path: PathName) -> int:
 @op()
 def readdir(handle: int, count: int = 1) -> list[tuple[str, int]]:
     """Up to `count` further names of a stream opened by opendir, with telldir after each."""
-    libc.readdir64.restype, libc.telldir.restype = ctypes.c_void_p, ctypes.c_long
+    call = getattr(libc, "readdir64", libc.readdir)
+    call.restype, libc.telldir.restype = ctypes.c_void_p, ctypes.c_long
     out = []
     for _ in range(count):
-        entry = libc.readdir64(DIRS[handle])
+        entry = call(DIRS[handle])
         if not entry:
             break
-        out.append((os.fsdecode(ctypes.string_at(entry + 19)), libc.telldir(DIRS[handle])))
+        out.append((os.fsdecode(ctypes.string_at(entry + HERE_IS.dirent_name)), libc.telldir(DIRS[handle])))
     return out
 
 

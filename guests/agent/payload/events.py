@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from guests.agent.payload.values import PathName
 
 
-@op()
+@op(needs="inotify")
 def inotify_init() -> int:
     return check(libc.inotify_init1(os.O_NONBLOCK))
 
 
-@op()
+@op(needs="inotify")
 def inotify_add_watch(fd: int, path: PathName, mask: int) -> int:
     return check(libc.inotify_add_watch(fd, os.fsencode(path), mask))
 
 
-@op()
+@op(needs="inotify")
 def inotify_read(fd: int, seconds: float = 1.0) -> list[tuple[int, str]]:
     """Events waiting, after at most `seconds`: (mask, name) of each."""
     if not select.select([fd], [], [], seconds)[0]:

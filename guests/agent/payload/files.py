@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from guests.agent.payload.declare import op
 from guests.agent.payload.machine import check, libc, syscall
+from guests.agent.payload.platforms import callers_flags, need, open_flags
 from guests.agent.payload.state import CHANGED, FD_PATHS
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 @op(changes=("path",))
 def open_(path: PathName, flags: int = os.O_RDONLY, mode: int = 0o666, dir_fd: int | None = None) -> int:
+    flags = open_flags(flags)
     fd = os.open(path, flags, mode, dir_fd=dir_fd)
     if dir_fd is not None and not os.path.isabs(path):
         path = os.path.join(FD_PATHS.get(dir_fd) or b"", os.fsencode(path))
@@ -41,7 +43,7 @@ def dup(fd: int) -> int:
     return new
 
 
-@op()
+@op(needs="pidfd")
 def take_descriptor(pid: int, fd: int) -> int:
     """A descriptor of the open file that process `pid` has as `fd`, as a child of it has by fork: pidfd_getfd(2)."""
     process = syscall("pidfd_open", pid, 0)
@@ -83,19 +85,19 @@ def writev(fd: int, parts: list[bytes]) -> int:
     return os.writev(fd, parts)
 
 
-@op()
+@op(needs="preadv")
 def preadv(fd: int, counts: list[int], offset: int, flags: int = 0) -> bytes:
     buffers = [bytearray(n) for n in counts]
     got = os.preadv(fd, buffers, offset, flags)
     return b"".join(bytes(b) for b in buffers)[:got]
 
 
-@op(changes=("fd",))
+@op(changes=("fd",), needs="preadv")
 def pwritev(fd: int, parts: list[bytes], offset: int, flags: int = 0) -> int:
     return os.pwritev(fd, parts, offset, flags)
 
 
-@op()
+@op(needs="preadv")
 def read_direct(fd: int, count: int, offset: int) -> bytes:
     """pread into page-aligned memory, as O_DIRECT wants it."""
     with mmap.mmap(-1, max(count, 4096)) as buffer:
@@ -103,7 +105,7 @@ def read_direct(fd: int, count: int, offset: int) -> bytes:
         return buffer[:got]
 
 
-@op(changes=("fd",))
+@op(changes=("fd",), needs="preadv")
 def write_direct(fd: int, data: bytes, offset: int) -> int:
     """pwrite from page-aligned memory, as O_DIRECT wants it."""
     with mmap.mmap(-1, max(len(data), 4096)) as buffer:
@@ -136,12 +138,12 @@ def fdatasync(fd: int) -> None:
     os.fdatasync(fd)
 
 
-@op()
+@op(needs="syncfs")
 def syncfs(fd: int) -> None:
     syscall("syncfs", fd)
 
 
-@op(changes=("fd",))
+@op(changes=("fd",), needs="fallocate")
 def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
     call = getattr(libc, "fallocate64", libc.fallocate)
     check(call(fd, mode, ctypes.c_longlong(offset), ctypes.c_longlong(length)))
@@ -156,7 +158,7 @@ def posix_fallocate(fd: int, offset: int, length: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-@op()
+@op(needs="memfd")
 def memfd(name: str) -> int:
     """A file that is on no share: memfd_create(2)."""
     return os.memfd_create(name)
@@ -170,17 +172,23 @@ def rw_at_bad_address(name: str, fd: int, count: int) -> int:
     return check(call(fd, ctypes.c_void_p(1), ctypes.c_size_t(count)))
 
 
-@op()
+@op(needs="fadvise")
 def posix_fadvise(fd: int, offset: int, length: int, advice: int) -> None:
     os.posix_fadvise(fd, offset, length, advice)
 
 
 @op()
 def fcntl_(fd: int, command: int, argument: int = 0) -> int:
-    return fcntl.fcntl(fd, command, argument)
+    """fcntl(2); F_GETFL and F_SETFL with the caller's open flags."""
+    if command > fcntl.F_SETFL:
+        need("fcntl")
+    if command == fcntl.F_SETFL:
+        argument = open_flags(argument)
+    found = fcntl.fcntl(fd, command, argument)
+    return callers_flags(found) if command == fcntl.F_GETFL else found
 
 
-@op()
+@op(needs="ioctl")
 def ioctl(fd: int, request: int, argument: bytes) -> bytes:
     return fcntl.ioctl(fd, request, argument)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from guests.agent.payload.declare import op
 from guests.agent.payload.machine import (
     AT_EMPTY_PATH,
-    AT_FDCWD,
     AT_SYMLINK_NOFOLLOW,
     NARROW,
     PATH_MAX,
@@ -18,6 +17,7 @@ from guests.agent.payload.machine import (
     libc,
     syscall,
 )
+from guests.agent.payload.platforms import HERE_IS, LINUX, device, need
 from guests.agent.payload.state import HERE, under_root
 from guests.agent.payload.trace import trace_mark
 from guests.agent.payload.wire import Errno
@@ -44,7 +44,11 @@ STAT = (
 
 
 def stat_dict(s: os.stat_result) -> Attributes:
-    return {"st_" + name: getattr(s, "st_" + name) for name in STAT}
+    """What every platform has of a file, with device numbers as Linux makes them."""
+    seen = {"st_" + name: getattr(s, "st_" + name) for name in STAT}
+    if HERE_IS is not LINUX:
+        seen["st_dev"], seen["st_rdev"] = device(s.st_dev), device(s.st_rdev)
+    return seen
 
 
 def narrow_stat(path: bytes, dir_fd: int | None, flags: int) -> Attributes:
@@ -83,11 +87,11 @@ def fstat(fd: int) -> Attributes:
     return stat_dict(os.fstat(fd))
 
 
-@op()
+@op(needs="statx")
 def statx(path: PathName, flags: int = AT_SYMLINK_NOFOLLOW, mask: int = 0xFFF, dir_fd: int | None = None) -> Attributes:
     """Every field of struct statx; times in nanoseconds; flags default to AT_SYMLINK_NOFOLLOW."""
     buffer = ctypes.create_string_buffer(256)
-    at = AT_FDCWD if dir_fd is None else dir_fd
+    at = HERE_IS.at_fdcwd if dir_fd is None else dir_fd
     syscall("statx", at, ctypes.c_char_p(os.fsencode(path)), flags, mask, buffer)
     head = struct.unpack_from("=IIQIIIHxxQQQQ", buffer.raw, 0)
     times = [struct.unpack_from("=qI", buffer.raw, 64 + 16 * i) for i in range(4)]
@@ -117,6 +121,8 @@ def statx(path: PathName, flags: int = AT_SYMLINK_NOFOLLOW, mask: int = 0xFFF, d
 @op()
 def look(paths: list[str], kind: str = "lstat", mark: bool = False) -> list[Attributes | Errno]:
     """lstat or statx of each path for a comparison: a dictionary, or the errno. Bracketed in the 9p trace."""
+    if kind == "statx":
+        need("statx")
     if mark:
         trace_mark("assay9 begin")
     out: list[Attributes | Errno] = []
@@ -164,11 +170,14 @@ def fstatvfs(fd: int) -> Attributes:
     return statvfs(fd)
 
 
-@op()
+@op(needs="statfs")
 def statfs(path: PathName | int) -> Attributes:
     """struct statfs as the kernel gives it: f_type is not in statvfs."""
     buffer = ctypes.create_string_buffer(256)
-    check(libc.fstatfs64(path, buffer) if isinstance(path, int) else libc.statfs64(os.fsencode(path), buffer))
+    if isinstance(path, int):
+        check(getattr(libc, "fstatfs64", libc.fstatfs)(path, buffer))
+    else:
+        check(getattr(libc, "statfs64", libc.statfs)(os.fsencode(path), buffer))
     values = struct.unpack_from("@llQQQQQiilll", buffer.raw)
     names = (
         "f_type",

@@ -15,6 +15,7 @@ from guests.agent.payload.cases import reset
 from guests.agent.payload.declare import SPOILING
 from guests.agent.payload.directories import DIRS
 from guests.agent.payload.maps import MAPS
+from guests.agent.payload.platforms import learn_flags
 from guests.agent.payload.state import KEPT
 from guests.agent.payload.worker import CRASHED, Worker, crash_of, identity_of
 
@@ -203,6 +204,8 @@ class Agent:
     def take(self, line: bytes, since: float) -> float:
         """Perform one request, or pass it on; the time until which a reply reports what was spent, `since` at first."""
         request = json.loads(line)
+        if "flags" in request:
+            learn_flags(request["flags"])
         name, op_name, limit = request.get("proc", "main"), request["op"], request.get("timeout", 30)
         if op_name == "@reap":
             self.reap()

@@ -6,7 +6,6 @@ import ctypes
 import os
 import struct
 
-AT_FDCWD = -100
 PATH_MAX = 4096
 AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = 0x100, 0x1000
 

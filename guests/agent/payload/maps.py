@@ -8,7 +8,10 @@ import signal
 
 from guests.agent.payload.declare import op
 from guests.agent.payload.machine import check, libc
+from guests.agent.payload.platforms import HERE_IS
 from guests.agent.payload.state import CHANGED, FD_PATHS
+
+MS_SYNC = 4  # the caller's: Linux's
 
 
 class Map:
@@ -66,10 +69,10 @@ def map_write(handle: int, offset: int, data: bytes) -> None:
 
 
 @op()
-def msync(handle: int, flags: int = 4) -> None:
+def msync(handle: int, flags: int = MS_SYNC) -> None:
     """msync(2) of the whole mapping; flags default to MS_SYNC."""
     mapping, path = MAPS[handle]
-    mapping.flush(flags)
+    mapping.flush(flags & ~MS_SYNC | (HERE_IS.ms_sync if flags & MS_SYNC else 0))
     CHANGED.extend([os.fsdecode(path)] if path else [])
 
 

@@ -9,14 +9,14 @@ from guests.agent.payload.declare import op
 from guests.agent.payload.machine import check, libc
 
 
-@op(changes=("dst",))
+@op(changes=("dst",), needs="copy")
 def copy_file_range(
     src: int, dst: int, count: int, offset_src: int | None = None, offset_dst: int | None = None
 ) -> int:
     return os.copy_file_range(src, dst, count, offset_src, offset_dst)
 
 
-@op(changes=("dst",))
+@op(changes=("dst",), needs="copy-flags")
 def copy_file_range_flags(src: int, dst: int, count: int, flags: int) -> int:
     """copy_file_range(2) with its flags argument, from and to the current offsets."""
     call = libc.copy_file_range
@@ -24,12 +24,12 @@ def copy_file_range_flags(src: int, dst: int, count: int, flags: int) -> int:
     return check(call(src, None, dst, None, ctypes.c_size_t(count), ctypes.c_uint(flags)))
 
 
-@op(changes=("out",))
+@op(changes=("out",), needs="sendfile")
 def sendfile(out: int, source: int, offset: int | None, count: int) -> int:
     return os.sendfile(out, source, offset, count)
 
 
-@op(changes=("dst",))
+@op(changes=("dst",), needs="splice")
 def splice_through_pipe(src: int, dst: int, count: int) -> int:
     """splice(2) from src into a pipe and from the pipe into dst; returns the bytes moved."""
     r, w = os.pipe()
@@ -48,7 +48,7 @@ def pipe() -> tuple[int, int]:
     return r, w
 
 
-@op(changes=("dst",))
+@op(changes=("dst",), needs="splice")
 def splice(
     src: int, dst: int, count: int, offset_src: int | None = None, offset_dst: int | None = None, flags: int = 0
 ) -> int:

@@ -8,7 +8,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from guests.agent.payload.declare import op
-from guests.agent.payload.machine import AT_FDCWD, check, libc, syscall
+from guests.agent.payload.machine import check, libc, syscall
+from guests.agent.payload.platforms import HERE_IS, at_flags, local_device
 
 if TYPE_CHECKING:
     from guests.agent.payload.values import PathName
@@ -31,8 +32,8 @@ def unlink(path: PathName, dir_fd: int | None = None) -> None:
 
 @op(changes=("path",))
 def unlinkat(path: PathName, flags: int, dir_fd: int | None = None) -> None:
-    at = AT_FDCWD if dir_fd is None else dir_fd
-    check(libc.unlinkat(at, os.fsencode(path), flags))
+    at = HERE_IS.at_fdcwd if dir_fd is None else dir_fd
+    check(libc.unlinkat(at, os.fsencode(path), at_flags(flags, "REMOVEDIR")))
 
 
 @op(changes=("path", "other"))
@@ -40,9 +41,9 @@ def rename(path: PathName, other: PathName) -> None:
     os.rename(path, other)
 
 
-@op(changes=("path", "other"))
+@op(changes=("path", "other"), needs="renameat2")
 def renameat2(path: PathName, other: PathName, flags: int = 0) -> None:
-    syscall("renameat2", AT_FDCWD, ctypes.c_char_p(path), AT_FDCWD, ctypes.c_char_p(other), flags)
+    syscall("renameat2", HERE_IS.at_fdcwd, ctypes.c_char_p(path), HERE_IS.at_fdcwd, ctypes.c_char_p(other), flags)
 
 
 @op()
@@ -58,8 +59,9 @@ def link(path: PathName, other: PathName) -> None:
 
 @op(changes=("other",))
 def linkat(path: PathName, other: PathName, flags: int = 0, dir_fd: int | None = None) -> None:
-    at = AT_FDCWD if dir_fd is None else dir_fd
-    check(libc.linkat(at, os.fsencode(path), AT_FDCWD, os.fsencode(other), flags))
+    at = HERE_IS.at_fdcwd if dir_fd is None else dir_fd
+    local = at_flags(flags, "SYMLINK_FOLLOW", "EMPTY_PATH")
+    check(libc.linkat(at, os.fsencode(path), HERE_IS.at_fdcwd, os.fsencode(other), local))
 
 
 @op(changes=("path",))
@@ -82,7 +84,7 @@ def readlink_size(path: PathName, size: int) -> bytes:
 
 @op(changes=("path",))
 def mknod(path: PathName, mode: int, device: int = 0, dir_fd: int | None = None) -> None:
-    os.mknod(path, mode, device, dir_fd=dir_fd)
+    os.mknod(path, mode, local_device(device), dir_fd=dir_fd)
 
 
 @op(changes=("path",))

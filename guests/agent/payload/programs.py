@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from guests.agent.payload.declare import op
 from guests.agent.payload.machine import check, libc
+from guests.agent.payload.platforms import HERE_IS
 from guests.agent.payload.state import under_root
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ PROGRAMS: dict[int, subprocess.Popen[bytes]] = {}
 @op(spoils=True)
 def setrlimit(which: int, soft: int) -> None:
     """Lower a soft limit (RLIMIT_FSIZE, RLIMIT_NOFILE) of this process; for spawned processes only."""
+    which = HERE_IS.resources.get(which, which)
     limits = (ctypes.c_ulong * 2)()
     check(libc.getrlimit(which, limits))
     limits[0] = soft
@@ -73,7 +75,7 @@ def which(program: str) -> str | None:
     return shutil.which(program, path="/bin:/usr/bin:/sbin:/usr/sbin")
 
 
-@op()
+@op(needs="proc")
 def loaded_library() -> str | None:
     """The path of a small library that this process has loaded and that another can preload, or None."""
     with open("/proc/self/maps") as f:

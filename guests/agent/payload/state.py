@@ -29,5 +29,14 @@ def under_root(path: str | bytes) -> bytes:
 
 
 def open_descriptors() -> list[int]:
-    """The descriptors that this process has open; some may be closed by now."""
-    return [int(name) for name in os.listdir("/proc/self/fd")]
+    """The descriptors that this process has open; some may be closed by now. FreeBSD's /dev/fd shows three only."""
+    if os.path.isdir("/proc/self/fd"):
+        return [int(name) for name in os.listdir("/proc/self/fd")]
+    found = []
+    for fd in range(min(os.sysconf("SC_OPEN_MAX"), 1 << 14)):
+        try:
+            os.fstat(fd)
+            found.append(fd)
+        except OSError:
+            pass
+    return found

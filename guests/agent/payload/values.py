@@ -26,6 +26,17 @@ class Lock(TypedDict):
     pid: int
 
 
+class Platforms(TypedDict):
+    """Where an agent runs."""
+
+    system: str
+    release: str
+    machine: str
+    python: str
+    absent: dict[str, str]
+    """Features that ops need and that are not there, each with the reason."""
+
+
 class Ended(TypedDict):
     """How a program ended; a negative status is a signal's number."""
 

@@ -153,5 +153,9 @@ def _become(spec: dict[str, Any], channel: int) -> None:
     if "uid" in spec:
         uid, gid = spec["uid"], spec.get("gid", spec["uid"])
         os.setgroups(spec.get("groups", []))
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
+        if hasattr(os, "setresuid"):
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+        else:  # illumos; of root both set the saved ids, too
+            os.setregid(gid, gid)
+            os.setreuid(uid, uid)
