@@ -15,6 +15,7 @@ from conformance.evidence.gate import gate as judge
 from conformance.evidence.overview import count, overview
 from conformance.evidence.record import load_run
 from conformance.reports.beside import labels, side_by_side, verdict_text
+from conformance.reports.markdown import workflow_commands
 from conformance.reports.terminal import summary as terminal_summary
 from conformance.reports.ticket.text import text
 from conformance.reports.write import DEFAULT, REPORTS, write_reports
@@ -35,15 +36,23 @@ _RESULTS = click.option(
     "kinds",
     multiple=True,
     type=click.Choice(list(REPORTS)),
-    help="Only this report (repeatable); without it all but allure.",
+    help="Only this report (repeatable). Without it html, rti and junit.",
 )
 @click.option("--print", "printed", is_flag=True, help="Print the text for a ticket instead of writing files.")
 @click.option("--full", is_flag=True, help="With --print: all of it, without the limit of 120 lines.")
 @click.option("--soak", metavar="RUN", help="Add the result of a soak run to the text for a ticket.")
+@click.option("--annotate", is_flag=True, help="Print what is unexpected as annotations of GitHub Actions, too.")
 @click.option("--gate", is_flag=True, help="End with the run's own exit status, for CI.")
 @_RESULTS
 def report(
-    run: str, kinds: tuple[str, ...], printed: bool, full: bool, soak: str | None, gate: bool, results: Path
+    run: str,
+    kinds: tuple[str, ...],
+    printed: bool,
+    full: bool,
+    soak: str | None,
+    annotate: bool,
+    gate: bool,
+    results: Path,
 ) -> None:
     """Make the reports of RUN again from its record, and print the summary.
 
@@ -69,6 +78,8 @@ def report(
         click.echo(terminal_summary(record, run_dir), nl=False)
         for path in written:
             click.echo(f"wrote {path}")
+    for line in workflow_commands(record) if annotate else ():
+        click.echo(line)
     raise SystemExit(exit_status(record) if gate else 0)
 
 

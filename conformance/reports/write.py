@@ -11,14 +11,22 @@ from conformance.errors import InfrastructureError
 from conformance.evidence.models import Record
 from conformance.evidence.record import load_run
 from conformance.reports.allure import write_allure
+from conformance.reports.ctrf import write_ctrf
 from conformance.reports.html import write_html
+from conformance.reports.jsonl import write_jsonl
 from conformance.reports.junit import write_junit
+from conformance.reports.ktap import write_ktap
+from conformance.reports.markdown import write_markdown
 from conformance.reports.ticket.text import write_text
 
 REPORTS: dict[str, tuple[str, Callable[[Record, Path], None]]] = {
     "html": ("report.html", write_html),
     "rti": ("rti.txt", write_text),
     "junit": ("junit.xml", write_junit),
+    "markdown": ("summary.md", write_markdown),
+    "ktap": ("results.ktap", write_ktap),
+    "jsonl": ("results.jsonl", write_jsonl),
+    "ctrf": ("ctrf.json", write_ctrf),
     "allure": ("allure-results", write_allure),
 }
 """Kind -> (name in the run directory, what writes it)."""

@@ -129,7 +129,8 @@ def _junit(path: Path, counts: Counts, broken: bool) -> None:
     }
     suites = root.findall("testsuite")
     for name, number in expected.items():
-        assert int(root.get(name, "-1")) == number, name
+        if name != "skipped":  # which Jenkins's schema does not allow there
+            assert int(root.get(name, "-1")) == number, name
         assert sum(int(s.get(name, "-1")) for s in suites) == number, name
     assert len(cases) == expected["tests"]
     for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):

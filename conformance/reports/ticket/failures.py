@@ -12,6 +12,8 @@ from conformance.reports.ticket.layout import WIDTH, Section, first_sentence, na
 
 _GRAVE = frozenset({"content", "escape", "changed", "died", "killed"})
 """Codes of findings in which data or another file is harmed, or something died."""
+Entries = list[tuple[KnownFailure, list[CaseResult]]]
+"""The profiles' entries that were met, each with the cases that met it."""
 _SEVERITY = {"must": 0, "linux": 1, "varies": 2}
 _MOUNTS = 3
 _FINDINGS = 5
@@ -82,9 +84,8 @@ def errors(seen: Overview) -> Section:
     return Section("ERRORS AND DOUBTS: neither pass nor fail", lines, least=6)
 
 
-def known(seen: Overview, detailed: int | None = None) -> list[Section]:
+def known(entries: Entries, detailed: int | None) -> list[Section]:
     """A section for each owner, the gravest entries first; of so many entries the reason, of the rest the cases."""
-    entries = _merged(seen.known_entries())
     order = [*OWNERS, *dict.fromkeys(entry.owner for entry, _ in entries if entry.owner not in OWNERS)]
     share = 1.0 if detailed is None else min(1.0, detailed / max(1, len(entries)))
     sections: list[Section] = []
@@ -104,13 +105,13 @@ def known(seen: Overview, detailed: int | None = None) -> list[Section]:
     return sections
 
 
-def _merged(entries: list[tuple[KnownFailure, list[CaseResult]]]) -> list[tuple[KnownFailure, list[CaseResult]]]:
+def merged(entries: Entries) -> Entries:
     """Entries that give one reason for several cases or findings, once."""
-    found: dict[tuple[str, str], tuple[KnownFailure, list[CaseResult]]] = {}
+    found: dict[tuple[str, str], tuple[KnownFailure, dict[tuple[str, str], CaseResult]]] = {}
     for entry, results in entries:
-        _, having = found.setdefault((entry.owner, entry.reason), (entry, []))
-        having += [result for result in results if result not in having]
-    return list(found.values())
+        _, having = found.setdefault((entry.owner, entry.reason), (entry, {}))
+        having |= {result.key: result for result in results}
+    return [(entry, list(having.values())) for entry, having in found.values()]
 
 
 def _worst(one: tuple[KnownFailure, list[CaseResult]]) -> tuple[int, bool, int]:

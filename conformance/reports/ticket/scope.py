@@ -100,11 +100,12 @@ def _looked(seen: Overview) -> str:
     parts = [f"{calls:,} calls"] if calls else []
     if comparisons:
         parts.append(f"{comparisons:,} comparisons inside against outside of {fields:,} fields")
-        if seen.looks.differing:
-            let, differing = seen.looks.let_pass, seen.looks.differing
+        looks = seen.looks
+        if looks.differing:
+            let, differing = looks.let_pass, looks.differing
             parts.append(f"{let:,} of {differing:,} differences of exact fields let pass with a reason")
-        if seen.looks.uncompared:
-            missing, changing = seen.looks.uncompared, seen.looks.changing
+        if looks.uncompared:
+            missing, changing = looks.uncompared, looks.changing
             parts.append(f"{missing:,} of {changing:,} changing calls not compared at once")
     if held:
         parts.append(f"{held} cases first held on the guest's own file system")

@@ -23,21 +23,19 @@ def text(record: Record, run_dir: Path | None = None, *, whole: bool = False, so
     Raises UsageError where `soak` is no soak run.
     """
     seen = overview(record)
-    for detailed in (None,) if whole else _DETAIL:
-        made = fitted(_sections(seen, run_dir, soak, detailed), None)
-        if whole or made.count("\n") <= LINES:
+    entries = failures.merged(seen.known_entries())
+    before, after = _before(seen, whole=whole), _after(seen, run_dir, soak, whole=whole)
+    if whole:
+        return fitted([*before, *failures.known(entries, None), *after], None)
+    for detailed in _DETAIL:
+        made = fitted([*before, *failures.known(entries, detailed), *after], None)
+        if made.count("\n") <= LINES:
             return made
-    return fitted(_sections(seen, run_dir, soak, 0), LINES)
+    return fitted([*before, *failures.known(entries, 0), *after], LINES)
 
 
-def _sections(seen: Overview, run_dir: Path | None, soak: Path | None, detailed: int | None) -> list[Section]:
-    """All of them; of so many known failures the reason, None for the whole text."""
-    whole = detailed is None
-    block = (
-        [soak_block(soak, whole=whole)]
-        if soak is not None
-        else [Section("SOAK", ["  none given (--soak RUN adds one)"])]
-    )
+def _before(seen: Overview, *, whole: bool) -> list[Section]:
+    """The sections above the known failures."""
     return [
         scope.verdict(seen, _against(seen)),
         failures.unexpected(seen, {}),
@@ -46,11 +44,19 @@ def _sections(seen: Overview, run_dir: Path | None, soak: Path | None, detailed:
         scope.scope(seen),
         *beside.beside(seen),
         scope.unsupported(seen, whole=whole),
-        *failures.known(seen, detailed),
+    ]
+
+
+def _after(seen: Overview, run_dir: Path | None, soak: Path | None, *, whole: bool) -> list[Section]:
+    """The sections below them."""
+    block = (
+        soak_block(soak, whole=whole) if soak is not None else Section("SOAK", ["  none given (--soak RUN adds one)"])
+    )
+    return [
         scope.varying(seen, whole=whole),
         scope.undrivable(seen, whole=whole),
         *([full.table(seen), full.let_pass(seen), full.machines(seen)] if whole else []),
-        *block,
+        block,
         tested.reproduce(seen, failures.one_case(seen)),
         tested.kept_at(seen, run_dir),
     ]

@@ -1,0 +1,179 @@
+"""Each format beside what its readers demand: not by the code that writes it."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from junitparser import JUnitXml
+
+from conformance.evidence.models import Record
+from conformance.evidence.overview import overview
+from conformance.reports.ctrf import write_ctrf
+from conformance.reports.jsonl import write_jsonl
+from conformance.reports.junit import write_junit
+from conformance.reports.ktap import write_ktap
+from conformance.reports.markdown import markdown, workflow_commands
+from tests.evidence import sample
+
+XUNIT = {
+    "testsuites": ({"name", "time", "tests", "failures", "errors"}, {"testsuite"}),
+    "testsuite": (
+        {"name", "tests", "failures", "errors", "group", "time", "skipped", "timestamp", "hostname", "id", "package"}
+        | {"file", "log", "url"},
+        {"testsuite", "properties", "testcase", "system-out", "system-err"},
+    ),
+    "properties": (set(), {"property"}),
+    "property": ({"name", "value"}, set()),
+    "testcase": (
+        {"name", "time", "classname", "group"},
+        {"skipped", "error", "failure", "system-out", "system-err"},
+    ),
+    **dict.fromkeys(("skipped", "error", "failure"), ({"type", "message"}, set())),
+    **dict.fromkeys(("system-out", "system-err"), (set(), set())),
+}
+"""Element -> attributes and children that the schema of Jenkins's xunit plugin (junit-10.xsd) allows."""
+REQUIRED = {"testsuite": {"name", "tests", "failures", "errors"}, "testcase": {"name"}, "property": {"name", "value"}}
+
+
+@pytest.fixture(scope="module")
+def record() -> Record:
+    return sample.record(300)
+
+
+def test_junit_has_nothing_that_the_schema_of_jenkins_does_not_allow(record: Record, tmp_path: Path) -> None:
+    write_junit(record, tmp_path / "junit.xml")
+    for element in ET.parse(tmp_path / "junit.xml").iter():
+        attributes, children = XUNIT[element.tag]
+        assert set(element.attrib) <= attributes, element.tag
+        assert {child.tag for child in element} <= children, element.tag
+        assert REQUIRED.get(element.tag, set()) <= set(element.attrib)
+        if element.tag in ("testsuite", "testsuites") and "time" in element.attrib:
+            assert (
+                re.fullmatch(r"\d{0,3}(,?\d{3})*(\.\d*)?", element.attrib["time"]) or float(element.attrib["time"]) >= 0
+            )
+
+
+def test_junit_is_read_by_another_library_with_what_was_tested(record: Record, tmp_path: Path) -> None:
+    write_junit(record, tmp_path / "junit.xml")
+    read = JUnitXml.fromfile(str(tmp_path / "junit.xml"))
+    assert sum(suite.tests for suite in read) == len(record.results)
+    properties = {p.name: p.value for p in next(iter(read)).properties()}
+    assert properties["change"] == "gate 7" and properties["guest"] == "debian12 6.1.0-41-amd64"
+    assert properties["program.sha256"] == "1493008b" * 8
+
+
+def test_junit_names_a_case_alike_whether_or_not_other_mounts_ran(record: Record, tmp_path: Path) -> None:
+    first = record.results[0]
+    alone = record.model_copy(update={"results": [first]})
+    both = record.model_copy(update={"results": [first, first.model_copy(update={"mount": "cache=loose"})]})
+    names = []
+    for made in (alone, both):
+        write_junit(made, tmp_path / "junit.xml")
+        names.append([case.get("name") for case in ET.parse(tmp_path / "junit.xml").iter("testcase")])
+    assert names[0][0] == names[1][0] and len(set(names[1])) == 2
+
+
+def ktap(lines: Iterator[str], indent: str = "") -> tuple[int, list[tuple[bool, int, str, str]]]:
+    """A reader of KTAP by Documentation/dev-tools/ktap.rst: the plan, and (ok, number, name, directive) of results.
+
+    Subtests are read by the same rules; a test of them is ok only when all of its own are, as that text demands.
+    """
+    version, plan = next(lines), -1
+    assert version == f"{indent}KTAP version 1"
+    results: list[tuple[bool, int, str, str]] = []
+    for line in lines:
+        assert line.startswith(indent), line
+        text = line.removeprefix(indent)
+        if text.startswith("#"):
+            continue
+        if found := re.fullmatch(r"1\.\.(\d+)", text):
+            plan = int(found[1])
+        elif found := re.fullmatch(r"(not )?ok (\d+) ([^#]*?)(?: # (SKIP|TODO|XFAIL|TIMEOUT|ERROR)(?: .*)?)?", text):
+            results.append((found[1] is None, int(found[2]), found[3], found[4] or ""))
+            if indent and len(results) == plan:
+                break
+        else:
+            assert text == "  KTAP version 1", line
+            inner, nested = ktap(_first(line, lines), indent + "  ")
+            assert [number for _, number, _, _ in nested] == list(range(1, inner + 1))
+            closing = next(lines).removeprefix(indent)
+            assert closing.startswith("ok") == all(ok for ok, *_ in nested), closing
+            match = re.fullmatch(r"(not )?ok (\d+) ([^#]*)", closing)
+            assert match is not None
+            results.append((match[1] is None, int(match[2]), match[3], f"{inner}"))
+    return plan, results
+
+
+def _first(line: str, rest: Iterator[str]) -> Iterator[str]:
+    yield line
+    yield from rest
+
+
+def test_ktap_is_read_by_the_rules_of_the_kernel(record: Record, tmp_path: Path) -> None:
+    write_ktap(record, tmp_path / "x.ktap")
+    text = (tmp_path / "x.ktap").read_text()
+    plan, results = ktap(iter(text.splitlines()))
+    assert plan == len(results) == len({(r.layer, r.family) for r in record.results})
+    assert sum(int(directive) for *_, directive in results) == len(record.results)
+    directives = Counter(re.findall(r"# (XFAIL|SKIP|ERROR)", text))
+    counts = overview(record).counts
+    assert directives["XFAIL"] == counts["known"] + counts["varies"]
+    assert directives["SKIP"] == counts["unsupported"] + counts["undrivable"]
+    assert text.isprintable() or all(line.isprintable() for line in text.splitlines())
+
+
+def test_json_lines_are_one_object_a_line_with_every_case(record: Record, tmp_path: Path) -> None:
+    write_jsonl(record, tmp_path / "x.jsonl")
+    head, *cases = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert head["kind"] == "run" and head["exit_status"] == 1 and head["environment"]["build_id"] == "gate 7"
+    assert Counter(case["standing"] for case in cases) == Counter(
+        {name: number for name, number in overview(record).counts.items() if number}
+    )
+    assert all("calls" not in case for case in cases)
+
+
+def test_ctrf_has_what_its_specification_demands(record: Record, tmp_path: Path) -> None:
+    write_ctrf(record, tmp_path / "ctrf.json")
+    report = json.loads((tmp_path / "ctrf.json").read_text())
+    assert report["reportFormat"] == "CTRF" and re.fullmatch(r"\d+\.\d+\.\d+", report["specVersion"])
+    results = report["results"]
+    summary, tests = results["summary"], results["tests"]
+    assert results["tool"]["name"] == "assay9"
+    statuses = ("passed", "failed", "skipped", "pending", "other")
+    assert summary["tests"] == len(tests) == sum(summary[name] for name in statuses)
+    assert Counter(test["status"] for test in tests) == Counter({n: summary[n] for n in statuses if summary[n]})
+    assert all(isinstance(test["duration"], int) and test["name"] for test in tests)
+    assert all(isinstance(test.get("suite", []), list) for test in tests)
+    assert summary["start"] <= summary["stop"]
+
+
+def test_markdown_is_short_and_no_name_of_a_file_is_markup(record: Record) -> None:
+    hostile = record.results[0].model_copy(
+        update={
+            "verdict": "fail",
+            "severity": "must",
+            "reason": sample.HOSTILE + "| ![x](http://e) @team",
+            "id": "A|`x",
+        }
+    )
+    made = record.model_copy(update={"results": [hostile] * 300})
+    for said in (markdown(record), markdown(made)):
+        assert len(said.splitlines()) < 60
+        assert "<img" not in said and "![x](" not in said and "@team" not in said
+    for line in markdown(made).splitlines():
+        if line.startswith("| fail must"):
+            assert len(re.findall(r"(?<!\\)\|", line)) == 5, line
+
+
+def test_annotations_are_one_line_each_and_at_most_ten(record: Record) -> None:
+    failed = record.results[1].model_copy(update={"verdict": "fail", "severity": "must", "reason": "a\nb % c, d: e"})
+    lines = list(workflow_commands(record.model_copy(update={"results": [failed] * 30})))
+    assert len(lines) == 10
+    assert all(re.fullmatch(r"::error title=[^:,\n]+::[^\n]+", line) for line in lines)
+    assert "%25" in lines[0]
