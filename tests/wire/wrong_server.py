@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
-from tests.waiting import eventually
+from guests.host.processes import dying_with_parent
+from guests.host.waiting import wait_until
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -18,8 +18,6 @@ from protocol.codec import frame
 from protocol.constants import EOPNOTSUPP
 from protocol.registry import Message
 from tests.mutants.proxy import HANG_UP, Fault, Proxy
-
-_PR_SET_PDEATHSIG = 1
 
 
 class Right(Fault):
@@ -89,11 +87,9 @@ def main(fault: type[Fault], address: Path, export: Path) -> None:
     """Serve for ever."""
     inner = f"{address}.inner"
     Path(inner).unlink(missing_ok=True)
-    subprocess.Popen(
-        [sys.executable, "-m", "reference_server", "serve", str(export), "--unix", inner],
-        preexec_fn=lambda: ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 - no thread yet
-    )
-    eventually(Path(inner).exists)
+    serve = [sys.executable, "-m", "reference_server", "serve", str(export), "--unix", inner]
+    subprocess.Popen(dying_with_parent(serve))
+    wait_until(Path(inner).exists, 300.0, "the reference server did not come up")
     Proxy(fault, inner, address, export)
     threading.Event().wait()
 
