@@ -98,10 +98,10 @@ class Transcript:
 class Pending(Generic[R]):
     """A request in flight."""
 
-    __slots__ = ("_client", "reply", "reply_type", "request")
+    __slots__ = ("_client", "_expect", "reply", "reply_type", "request")
 
-    def __init__(self, client: Core, request: Message, reply_type: type[R]) -> None:
-        self._client = client
+    def __init__(self, client: Core, request: Message, reply_type: type[R], expect: Expect = None) -> None:
+        self._client, self._expect = client, expect
         self.request = request
         self.reply_type = reply_type
         self.reply: Message | Rerror | None = None
@@ -122,11 +122,12 @@ class Pending(Generic[R]):
         return self.reply if self.reply is not None else self._client.wait(self, timeout)
 
     def result(self, expect: Expect = None, timeout: float | None = None) -> R:
-        """The reply, judged: a Finding unless it is one that `expect` allows.
+        """The reply, judged: a Finding unless it is one that `expect`, here or with the request, allows.
 
         Where `expect` allows an errno and that errno came, what is returned is the error reply; ask `errno`.
         """
         reply = self.reply if self.reply is not None else self._client.wait(self, timeout)
+        expect = self._expect if expect is None else expect
         if expect is None and type(reply) is self.reply_type:
             return reply
         return cast(R, self._client.judged(self.request, reply, expect))
@@ -191,13 +192,15 @@ class Core:
         """
         return self.send_as(request, reply_of(type(request)), again=again)
 
-    def send_as(self, request: Message, reply_type: type[R], *, again: bool = False) -> Pending[R]:
+    def send_as(
+        self, request: Message, reply_type: type[R], expect: Expect = None, *, again: bool = False
+    ) -> Pending[R]:
         """As `send`, with the type of the reply known to the caller."""
         if self.missing:
             self.require_message(type(request).__name__)
         if len(self._waiting) >= _READ_AS_IT_GOES:
             self.drain()
-        pending = Pending(self, request, reply_type)
+        pending = Pending(self, request, reply_type, expect)
         tag = request.tag
         if tag in self._waiting and not again:
             raise SuiteError(f"tag {tag} is in flight already")

@@ -1,15 +1,17 @@
-"""One method per T-message, named by operation, and the send-only form of each.
+"""One operation per T-message.
 
-Rule of this module: a method builds the message, nothing more; what a caller leaves out is what Linux sends
+Rule of this module: an operation builds the message, nothing more; what a caller leaves out is what Linux sends
 (`tests/wire/test_linux_defaults.py` compares it with recorded traffic). Linux adds bits of its own to the flags of
-Tlcreate, the mode of Tmkdir and the valid bits of Tsetattr; so do the methods here, unless they are called with
-`exact=True` by a case about what Linux does not send. Each `NAME(..., expect=)` waits and judges (see
-`conformance.raw.client.Pending.result`); each `send_NAME(...)` returns at once with what is in flight.
+Tlcreate, the mode of Tmkdir and the valid bits of Tsetattr; so do the operations here, unless they are called with
+`exact=True` by a case about what Linux does not send.
 """
 
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from conformance.raw.client import Core, Pending
 from conformance.raw.expectation import Expect
@@ -43,6 +45,33 @@ READDIR_HEADER = 24
 """P9_READDIRHDRSZ: what Linux keeps free of msize for the header of Rreaddir."""
 
 
+P = ParamSpec("P")
+R = TypeVar("R", bound=m.Message)
+
+
+class Bound(Generic[P, R]):
+    """An operation of one client: called, it waits for the reply and judges it (`Pending.result`)."""
+
+    __slots__ = ("send",)
+
+    def __init__(self, send: Callable[P, Pending[R]]) -> None:
+        self.send = send
+        """Sends the message and returns at once with what is in flight."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.send(*args, **kwargs).result()
+
+
+class operation(Generic[P, R]):
+    """Declares an operation by the method that sends its message."""
+
+    def __init__(self, send: Callable[Concatenate[Any, P], Pending[R]]) -> None:
+        self._send = send
+
+    def __get__(self, client: Client, owner: type[Client]) -> Bound[P, R]:
+        return Bound(partial(self._send, client))
+
+
 class Client(Core):
     """A raw 9P2000.L client over one link."""
 
@@ -70,28 +99,14 @@ class Client(Core):
             self.msize = reply.msize
         return reply
 
-    def send_auth(self, afid: int, uname: bytes = UNAME, aname: bytes = b"", n_uname: int = 0) -> Pending[m.Rauth]:
-        """Send Tauth."""
-        return self.send_as(m.Tauth(self.tag(), afid, uname, aname, n_uname), m.Rauth)
-
+    @operation
     def auth(
-        self,
-        afid: int,
-        uname: bytes = UNAME,
-        aname: bytes = b"",
-        n_uname: int = 0,
-        *,
-        expect: Expect = None,
-    ) -> m.Rauth:
+        self, afid: int, uname: bytes = UNAME, aname: bytes = b"", n_uname: int = 0, *, expect: Expect = None
+    ) -> Pending[m.Rauth]:
         """Tauth."""
-        return self.send_auth(afid, uname, aname, n_uname).result(expect)
+        return self.send_as(m.Tauth(self.tag(), afid, uname, aname, n_uname), m.Rauth, expect)
 
-    def send_attach(
-        self, fid: int, aname: bytes = b"", uname: bytes = UNAME, n_uname: int = 0, afid: int = NOFID
-    ) -> Pending[m.Rattach]:
-        """Send Tattach."""
-        return self.send_as(m.Tattach(self.tag(), fid, afid, uname, aname, n_uname), m.Rattach)
-
+    @operation
     def attach(
         self,
         fid: int,
@@ -101,53 +116,35 @@ class Client(Core):
         afid: int = NOFID,
         *,
         expect: Expect = None,
-    ) -> m.Rattach:
+    ) -> Pending[m.Rattach]:
         """Tattach."""
-        return self.send_attach(fid, aname, uname, n_uname, afid).result(expect)
+        return self.send_as(m.Tattach(self.tag(), fid, afid, uname, aname, n_uname), m.Rattach, expect)
 
-    def send_flush(self, oldtag: int) -> Pending[m.Rflush]:
-        """Send Tflush."""
-        return self.send_as(m.Tflush(self.tag(), oldtag), m.Rflush)
-
-    def flush(self, oldtag: int, *, expect: Expect = None) -> m.Rflush:
+    @operation
+    def flush(self, oldtag: int, *, expect: Expect = None) -> Pending[m.Rflush]:
         """Tflush."""
-        return self.send_flush(oldtag).result(expect)
+        return self.send_as(m.Tflush(self.tag(), oldtag), m.Rflush, expect)
 
     # ---- walk
 
-    def send_walk(self, fid: int, newfid: int, *wnames: bytes) -> Pending[m.Rwalk]:
-        """Send Twalk."""
-        return self.send_as(m.Twalk(self.tag(), fid, newfid, wnames), m.Rwalk)
-
-    def walk(self, fid: int, newfid: int, *wnames: bytes, expect: Expect = None) -> m.Rwalk:
+    @operation
+    def walk(self, fid: int, newfid: int, *wnames: bytes, expect: Expect = None) -> Pending[m.Rwalk]:
         """Twalk."""
-        return self.send_walk(fid, newfid, *wnames).result(expect)
+        return self.send_as(m.Twalk(self.tag(), fid, newfid, wnames), m.Rwalk, expect)
 
-    def send_clunk(self, fid: int) -> Pending[m.Rclunk]:
-        """Send Tclunk."""
-        return self.send_as(m.Tclunk(self.tag(), fid), m.Rclunk)
-
-    def clunk(self, fid: int, *, expect: Expect = None) -> m.Rclunk:
+    @operation
+    def clunk(self, fid: int, *, expect: Expect = None) -> Pending[m.Rclunk]:
         """Tclunk."""
-        return self.send_clunk(fid).result(expect)
+        return self.send_as(m.Tclunk(self.tag(), fid), m.Rclunk, expect)
 
     # ---- open
 
-    def send_lopen(self, fid: int, flags: int = O_RDONLY) -> Pending[m.Rlopen]:
-        """Send Tlopen."""
-        return self.send_as(m.Tlopen(self.tag(), fid, flags), m.Rlopen)
-
-    def lopen(self, fid: int, flags: int = O_RDONLY, *, expect: Expect = None) -> m.Rlopen:
+    @operation
+    def lopen(self, fid: int, flags: int = O_RDONLY, *, expect: Expect = None) -> Pending[m.Rlopen]:
         """Tlopen."""
-        return self.send_lopen(fid, flags).result(expect)
+        return self.send_as(m.Tlopen(self.tag(), fid, flags), m.Rlopen, expect)
 
-    def send_lcreate(
-        self, fid: int, name: bytes, flags: int = O_RDWR, mode: int = 0o644, gid: int = 0, *, exact: bool = False
-    ) -> Pending[m.Rlcreate]:
-        """Send Tlcreate, with CREAT and LARGEFILE among its flags unless they are meant exactly."""
-        flags = flags if exact else flags | CREATING
-        return self.send_as(m.Tlcreate(self.tag(), fid, name, flags, mode, gid), m.Rlcreate)
-
+    @operation
     def lcreate(
         self,
         fid: int,
@@ -158,104 +155,59 @@ class Client(Core):
         *,
         exact: bool = False,
         expect: Expect = None,
-    ) -> m.Rlcreate:
+    ) -> Pending[m.Rlcreate]:
         """Tlcreate, with CREAT and LARGEFILE among its flags unless they are meant exactly."""
-        return self.send_lcreate(fid, name, flags, mode, gid, exact=exact).result(expect)
+        flags = flags if exact else flags | CREATING
+        return self.send_as(m.Tlcreate(self.tag(), fid, name, flags, mode, gid), m.Rlcreate, expect)
 
     # ---- io
 
-    def send_read(self, fid: int, offset: int = 0, count: int = 4096) -> Pending[m.Rread]:
-        """Send Tread."""
-        return self.send_as(m.Tread(self.tag(), fid, offset, count), m.Rread)
-
-    def read(self, fid: int, offset: int = 0, count: int = 4096, *, expect: Expect = None) -> m.Rread:
+    @operation
+    def read(self, fid: int, offset: int = 0, count: int = 4096, *, expect: Expect = None) -> Pending[m.Rread]:
         """Tread."""
-        return self.send_read(fid, offset, count).result(expect)
+        return self.send_as(m.Tread(self.tag(), fid, offset, count), m.Rread, expect)
 
-    def send_write(self, fid: int, offset: int, data: Buffer) -> Pending[m.Rwrite]:
-        """Send Twrite."""
-        return self.send_as(m.Twrite(self.tag(), fid, offset, data), m.Rwrite)
-
-    def write(self, fid: int, offset: int, data: Buffer, *, expect: Expect = None) -> m.Rwrite:
+    @operation
+    def write(self, fid: int, offset: int, data: Buffer, *, expect: Expect = None) -> Pending[m.Rwrite]:
         """Twrite."""
-        return self.send_write(fid, offset, data).result(expect)
+        return self.send_as(m.Twrite(self.tag(), fid, offset, data), m.Rwrite, expect)
 
-    def send_fsync(self, fid: int, datasync: int = 0) -> Pending[m.Rfsync]:
-        """Send Tfsync."""
-        return self.send_as(m.Tfsync(self.tag(), fid, datasync), m.Rfsync)
-
-    def fsync(self, fid: int, datasync: int = 0, *, expect: Expect = None) -> m.Rfsync:
+    @operation
+    def fsync(self, fid: int, datasync: int = 0, *, expect: Expect = None) -> Pending[m.Rfsync]:
         """Tfsync."""
-        return self.send_fsync(fid, datasync).result(expect)
+        return self.send_as(m.Tfsync(self.tag(), fid, datasync), m.Rfsync, expect)
 
     # ---- directory
 
-    def send_readdir(self, fid: int, offset: int = 0, count: int | None = None) -> Pending[m.Rreaddir]:
-        """Send Treaddir; without a count for as much as msize has room for."""
-        count = self.msize - READDIR_HEADER if count is None else count
-        return self.send_as(m.Treaddir(self.tag(), fid, offset, count), m.Rreaddir)
-
-    def readdir(self, fid: int, offset: int = 0, count: int | None = None, *, expect: Expect = None) -> m.Rreaddir:
+    @operation
+    def readdir(
+        self, fid: int, offset: int = 0, count: int | None = None, *, expect: Expect = None
+    ) -> Pending[m.Rreaddir]:
         """Treaddir; without a count for as much as msize has room for."""
-        return self.send_readdir(fid, offset, count).result(expect)
+        count = self.msize - READDIR_HEADER if count is None else count
+        return self.send_as(m.Treaddir(self.tag(), fid, offset, count), m.Rreaddir, expect)
 
-    def send_mkdir(
-        self, dfid: int, name: bytes, mode: int = 0o755, gid: int = 0, *, exact: bool = False
-    ) -> Pending[m.Rmkdir]:
-        """Send Tmkdir, with S_IFDIR in its mode unless that is meant exactly."""
-        mode = mode if exact else mode | stat.S_IFDIR
-        return self.send_as(m.Tmkdir(self.tag(), dfid, name, mode, gid), m.Rmkdir)
-
+    @operation
     def mkdir(
-        self,
-        dfid: int,
-        name: bytes,
-        mode: int = 0o755,
-        gid: int = 0,
-        *,
-        exact: bool = False,
-        expect: Expect = None,
-    ) -> m.Rmkdir:
+        self, dfid: int, name: bytes, mode: int = 0o755, gid: int = 0, *, exact: bool = False, expect: Expect = None
+    ) -> Pending[m.Rmkdir]:
         """Tmkdir, with S_IFDIR in its mode unless that is meant exactly."""
-        return self.send_mkdir(dfid, name, mode, gid, exact=exact).result(expect)
+        mode = mode if exact else mode | stat.S_IFDIR
+        return self.send_as(m.Tmkdir(self.tag(), dfid, name, mode, gid), m.Rmkdir, expect)
 
     # ---- attributes
 
-    def send_statfs(self, fid: int) -> Pending[m.Rstatfs]:
-        """Send Tstatfs."""
-        return self.send_as(m.Tstatfs(self.tag(), fid), m.Rstatfs)
-
-    def statfs(self, fid: int, *, expect: Expect = None) -> m.Rstatfs:
+    @operation
+    def statfs(self, fid: int, *, expect: Expect = None) -> Pending[m.Rstatfs]:
         """Tstatfs."""
-        return self.send_statfs(fid).result(expect)
+        return self.send_as(m.Tstatfs(self.tag(), fid), m.Rstatfs, expect)
 
-    def send_getattr(self, fid: int, request_mask: int = GETATTR_ALL) -> Pending[m.Rgetattr]:
-        """Send Tgetattr."""
-        return self.send_as(m.Tgetattr(self.tag(), fid, request_mask), m.Rgetattr)
-
-    def getattr(self, fid: int, request_mask: int = GETATTR_ALL, *, expect: Expect = None) -> m.Rgetattr:
+    @operation
+    def getattr(self, fid: int, request_mask: int = GETATTR_ALL, *, expect: Expect = None) -> Pending[m.Rgetattr]:
         """Tgetattr."""
-        return self.send_getattr(fid, request_mask).result(expect)
+        return self.send_as(m.Tgetattr(self.tag(), fid, request_mask), m.Rgetattr, expect)
 
-    def send_setattr(
-        self,
-        fid: int,
-        valid: int,
-        *,
-        mode: int = 0,
-        uid: int = NONUNAME,
-        gid: int = NONUNAME,
-        size: int = 0,
-        atime: tuple[int, int] = (0, 0),
-        mtime: tuple[int, int] = (0, 0),
-        exact: bool = False,
-    ) -> Pending[m.Rsetattr]:
-        """Send Tsetattr; times are (seconds, nanoseconds). As Linux does, CTIME is set beside all but a size alone
-        (truncate(2)), unless the valid bits are meant exactly."""
-        if not exact and valid not in (0, SETATTR_SIZE):
-            valid |= SETATTR_CTIME
-        return self.send_as(m.Tsetattr(self.tag(), fid, valid, mode, uid, gid, size, *atime, *mtime), m.Rsetattr)
-
+    @operation
     def setattr(
         self,
         fid: int,
@@ -269,141 +221,86 @@ class Client(Core):
         mtime: tuple[int, int] = (0, 0),
         exact: bool = False,
         expect: Expect = None,
-    ) -> m.Rsetattr:
-        """Tsetattr; see `send_setattr`."""
-        sent = self.send_setattr(
-            fid, valid, mode=mode, uid=uid, gid=gid, size=size, atime=atime, mtime=mtime, exact=exact
+    ) -> Pending[m.Rsetattr]:
+        """Tsetattr; times are (seconds, nanoseconds). As Linux does, CTIME is set beside all but a size alone
+        (truncate(2)), unless the valid bits are meant exactly."""
+        if not exact and valid not in (0, SETATTR_SIZE):
+            valid |= SETATTR_CTIME
+        return self.send_as(
+            m.Tsetattr(self.tag(), fid, valid, mode, uid, gid, size, *atime, *mtime), m.Rsetattr, expect
         )
-        return sent.result(expect)
 
     # ---- link
 
-    def send_symlink(self, fid: int, name: bytes, symtgt: bytes, gid: int = 0) -> Pending[m.Rsymlink]:
-        """Send Tsymlink."""
-        return self.send_as(m.Tsymlink(self.tag(), fid, name, symtgt, gid), m.Rsymlink)
-
-    def symlink(self, fid: int, name: bytes, symtgt: bytes, gid: int = 0, *, expect: Expect = None) -> m.Rsymlink:
+    @operation
+    def symlink(
+        self, fid: int, name: bytes, symtgt: bytes, gid: int = 0, *, expect: Expect = None
+    ) -> Pending[m.Rsymlink]:
         """Tsymlink."""
-        return self.send_symlink(fid, name, symtgt, gid).result(expect)
+        return self.send_as(m.Tsymlink(self.tag(), fid, name, symtgt, gid), m.Rsymlink, expect)
 
-    def send_readlink(self, fid: int) -> Pending[m.Rreadlink]:
-        """Send Treadlink."""
-        return self.send_as(m.Treadlink(self.tag(), fid), m.Rreadlink)
-
-    def readlink(self, fid: int, *, expect: Expect = None) -> m.Rreadlink:
+    @operation
+    def readlink(self, fid: int, *, expect: Expect = None) -> Pending[m.Rreadlink]:
         """Treadlink."""
-        return self.send_readlink(fid).result(expect)
+        return self.send_as(m.Treadlink(self.tag(), fid), m.Rreadlink, expect)
 
-    def send_link(self, dfid: int, fid: int, name: bytes) -> Pending[m.Rlink]:
-        """Send Tlink."""
-        return self.send_as(m.Tlink(self.tag(), dfid, fid, name), m.Rlink)
-
-    def link_file(self, dfid: int, fid: int, name: bytes, *, expect: Expect = None) -> m.Rlink:
+    @operation
+    def link_file(self, dfid: int, fid: int, name: bytes, *, expect: Expect = None) -> Pending[m.Rlink]:
         """Tlink (`link` is the transport)."""
-        return self.send_link(dfid, fid, name).result(expect)
+        return self.send_as(m.Tlink(self.tag(), dfid, fid, name), m.Rlink, expect)
 
     # ---- node
 
-    def send_mknod(
-        self, dfid: int, name: bytes, mode: int, major: int = 0, minor: int = 0, *, gid: int = 0
-    ) -> Pending[m.Rmknod]:
-        """Send Tmknod."""
-        return self.send_as(m.Tmknod(self.tag(), dfid, name, mode, major, minor, gid), m.Rmknod)
-
+    @operation
     def mknod(
-        self,
-        dfid: int,
-        name: bytes,
-        mode: int,
-        major: int = 0,
-        minor: int = 0,
-        *,
-        gid: int = 0,
-        expect: Expect = None,
-    ) -> m.Rmknod:
+        self, dfid: int, name: bytes, mode: int, major: int = 0, minor: int = 0, *, gid: int = 0, expect: Expect = None
+    ) -> Pending[m.Rmknod]:
         """Tmknod."""
-        return self.send_mknod(dfid, name, mode, major, minor, gid=gid).result(expect)
+        return self.send_as(m.Tmknod(self.tag(), dfid, name, mode, major, minor, gid), m.Rmknod, expect)
 
     # ---- rename
 
-    def send_rename(self, fid: int, dfid: int, name: bytes) -> Pending[m.Rrename]:
-        """Send Trename."""
-        return self.send_as(m.Trename(self.tag(), fid, dfid, name), m.Rrename)
-
-    def rename(self, fid: int, dfid: int, name: bytes, *, expect: Expect = None) -> m.Rrename:
+    @operation
+    def rename(self, fid: int, dfid: int, name: bytes, *, expect: Expect = None) -> Pending[m.Rrename]:
         """Trename."""
-        return self.send_rename(fid, dfid, name).result(expect)
+        return self.send_as(m.Trename(self.tag(), fid, dfid, name), m.Rrename, expect)
 
-    def send_renameat(self, olddirfid: int, oldname: bytes, newdirfid: int, newname: bytes) -> Pending[m.Rrenameat]:
-        """Send Trenameat."""
-        return self.send_as(m.Trenameat(self.tag(), olddirfid, oldname, newdirfid, newname), m.Rrenameat)
-
+    @operation
     def renameat(
-        self,
-        olddirfid: int,
-        oldname: bytes,
-        newdirfid: int,
-        newname: bytes,
-        *,
-        expect: Expect = None,
-    ) -> m.Rrenameat:
+        self, olddirfid: int, oldname: bytes, newdirfid: int, newname: bytes, *, expect: Expect = None
+    ) -> Pending[m.Rrenameat]:
         """Trenameat."""
-        return self.send_renameat(olddirfid, oldname, newdirfid, newname).result(expect)
+        return self.send_as(m.Trenameat(self.tag(), olddirfid, oldname, newdirfid, newname), m.Rrenameat, expect)
 
     # ---- unlink
 
-    def send_unlinkat(self, dirfd: int, name: bytes, flags: int = 0) -> Pending[m.Runlinkat]:
-        """Send Tunlinkat."""
-        return self.send_as(m.Tunlinkat(self.tag(), dirfd, name, flags), m.Runlinkat)
-
-    def unlinkat(self, dirfd: int, name: bytes, flags: int = 0, *, expect: Expect = None) -> m.Runlinkat:
+    @operation
+    def unlinkat(self, dirfd: int, name: bytes, flags: int = 0, *, expect: Expect = None) -> Pending[m.Runlinkat]:
         """Tunlinkat."""
-        return self.send_unlinkat(dirfd, name, flags).result(expect)
+        return self.send_as(m.Tunlinkat(self.tag(), dirfd, name, flags), m.Runlinkat, expect)
 
-    def send_remove(self, fid: int) -> Pending[m.Rremove]:
-        """Send Tremove."""
-        return self.send_as(m.Tremove(self.tag(), fid), m.Rremove)
-
-    def remove(self, fid: int, *, expect: Expect = None) -> m.Rremove:
+    @operation
+    def remove(self, fid: int, *, expect: Expect = None) -> Pending[m.Rremove]:
         """Tremove."""
-        return self.send_remove(fid).result(expect)
+        return self.send_as(m.Tremove(self.tag(), fid), m.Rremove, expect)
 
     # ---- xattr
 
-    def send_xattrwalk(self, fid: int, newfid: int, name: bytes = b"") -> Pending[m.Rxattrwalk]:
-        """Send Txattrwalk."""
-        return self.send_as(m.Txattrwalk(self.tag(), fid, newfid, name), m.Rxattrwalk)
-
-    def xattrwalk(self, fid: int, newfid: int, name: bytes = b"", *, expect: Expect = None) -> m.Rxattrwalk:
+    @operation
+    def xattrwalk(self, fid: int, newfid: int, name: bytes = b"", *, expect: Expect = None) -> Pending[m.Rxattrwalk]:
         """Txattrwalk; an empty name asks for the list of names."""
-        return self.send_xattrwalk(fid, newfid, name).result(expect)
+        return self.send_as(m.Txattrwalk(self.tag(), fid, newfid, name), m.Rxattrwalk, expect)
 
-    def send_xattrcreate(self, fid: int, name: bytes, attr_size: int, flags: int = 0) -> Pending[m.Rxattrcreate]:
-        """Send Txattrcreate."""
-        return self.send_as(m.Txattrcreate(self.tag(), fid, name, attr_size, flags), m.Rxattrcreate)
-
+    @operation
     def xattrcreate(
         self, fid: int, name: bytes, attr_size: int, flags: int = 0, *, expect: Expect = None
-    ) -> m.Rxattrcreate:
+    ) -> Pending[m.Rxattrcreate]:
         """Txattrcreate."""
-        return self.send_xattrcreate(fid, name, attr_size, flags).result(expect)
+        return self.send_as(m.Txattrcreate(self.tag(), fid, name, attr_size, flags), m.Rxattrcreate, expect)
 
     # ---- lock
 
-    def send_lock(
-        self,
-        fid: int,
-        locktype: int = LOCK_TYPE_WRLCK,
-        start: int = 0,
-        length: int = 0,
-        *,
-        flags: int = 0,
-        proc_id: int = 1,
-        client_id: bytes = CLIENT_ID,
-    ) -> Pending[m.Rlock]:
-        """Send Tlock."""
-        return self.send_as(m.Tlock(self.tag(), fid, locktype, flags, start, length, proc_id, client_id), m.Rlock)
-
+    @operation
     def lock(
         self,
         fid: int,
@@ -415,24 +312,13 @@ class Client(Core):
         proc_id: int = 1,
         client_id: bytes = CLIENT_ID,
         expect: Expect = None,
-    ) -> m.Rlock:
+    ) -> Pending[m.Rlock]:
         """Tlock."""
-        sent = self.send_lock(fid, locktype, start, length, flags=flags, proc_id=proc_id, client_id=client_id)
-        return sent.result(expect)
+        return self.send_as(
+            m.Tlock(self.tag(), fid, locktype, flags, start, length, proc_id, client_id), m.Rlock, expect
+        )
 
-    def send_getlock(
-        self,
-        fid: int,
-        locktype: int = LOCK_TYPE_UNLCK,
-        start: int = 0,
-        length: int = 0,
-        *,
-        proc_id: int = 1,
-        client_id: bytes = CLIENT_ID,
-    ) -> Pending[m.Rgetlock]:
-        """Send Tgetlock; without a type of UNLCK, as Linux does whatever it was asked (v9fs_file_getlock)."""
-        return self.send_as(m.Tgetlock(self.tag(), fid, locktype, start, length, proc_id, client_id), m.Rgetlock)
-
+    @operation
     def getlock(
         self,
         fid: int,
@@ -443,10 +329,11 @@ class Client(Core):
         proc_id: int = 1,
         client_id: bytes = CLIENT_ID,
         expect: Expect = None,
-    ) -> m.Rgetlock:
-        """Tgetlock; see `send_getlock`."""
-        sent = self.send_getlock(fid, locktype, start, length, proc_id=proc_id, client_id=client_id)
-        return sent.result(expect)
+    ) -> Pending[m.Rgetlock]:
+        """Tgetlock; without a type of UNLCK, as Linux does whatever it was asked (v9fs_file_getlock)."""
+        return self.send_as(
+            m.Tgetlock(self.tag(), fid, locktype, start, length, proc_id, client_id), m.Rgetlock, expect
+        )
 
 
 __all__ = ["NONUNAME", "Client"]

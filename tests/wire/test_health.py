@@ -63,18 +63,18 @@ def run(runner: WireRunner, function: Callable[[Wire], None]) -> CaseResult:
 
 def hangs(wire: Wire) -> None:
     """The server keeps this request, and the lock that it took for it."""
-    wire.client.send_symlink(wire.root, b"hang", b"x").result(timeout=0.5)
+    wire.client.symlink.send(wire.root, b"hang", b"x").result(timeout=0.5)
 
 
 def hangs_unseen(wire: Wire) -> None:
     """The same, and the case itself waits for no reply."""
-    wire.client.send_symlink(wire.root, b"hang", b"x")
+    wire.client.symlink.send(wire.root, b"hang", b"x")
 
 
 def hangs_as_allowed(wire: Wire) -> None:
     """The same, and the case finds nothing wrong with it."""
     with pytest.raises(NoReply):
-        wire.client.send_symlink(wire.root, b"hang", b"x").wait(0.5)
+        wire.client.symlink.send(wire.root, b"hang", b"x").wait(0.5)
 
 
 def renames(wire: Wire) -> None:
@@ -155,7 +155,7 @@ def test_last_words_are_those_of_the_case(start: Start) -> None:
 
     def dies(wire: Wire) -> None:
         """The server says a few words and dies."""
-        wire.client.send_readlink(wire.root).wait()
+        wire.client.readlink.send(wire.root).wait()
 
     runner = start("Talks")
     loud = run(runner, is_loud)

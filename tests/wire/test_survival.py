@@ -38,12 +38,12 @@ def kills(wire: Wire) -> None:
 
 def hangs(wire: Wire) -> None:
     """The fake server never answers anybody again."""
-    wire.client.send_readlink(wire.root).wait(0.3)
+    wire.client.readlink.send(wire.root).wait(0.3)
 
 
 def kills_unseen(wire: Wire) -> None:
     """The case itself notices nothing: it does not wait for the answer."""
-    wire.client.send_statfs(wire.root)
+    wire.client.statfs.send(wire.root)
 
 
 def case_of(function: Callable[[Wire], None]) -> Case:

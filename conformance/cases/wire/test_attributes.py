@@ -233,7 +233,7 @@ def test_qid_version_follows_the_content(wire: Wire) -> None:
 @case("WIRE-ATTR-010", covers=[Tgetattr])
 def test_getattr_of_dead_fid(wire: Wire, which: str) -> None:
     """Tgetattr of an unknown fid is refused.  Source: chaos/diod protocol.md, getattr."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_getattr(fid))
+    shared.dead_fid(wire, which, lambda client, fid: client.getattr.send(fid))
 
 
 # --- setattr --------------------------------------------------------------------------------------
@@ -499,7 +499,7 @@ def test_all_at_once(wire: Wire) -> None:
 @case("WIRE-ATTR-037", covers=[Tsetattr])
 def test_setattr_of_dead_fid(wire: Wire, which: str) -> None:
     """Tsetattr of an unknown fid is refused.  Source: chaos/diod protocol.md, setattr."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_setattr(fid, SETATTR_MODE, mode=0o600))
+    shared.dead_fid(wire, which, lambda client, fid: client.setattr.send(fid, SETATTR_MODE, mode=0o600))
 
 
 # --- statfs ---------------------------------------------------------------------------------------
@@ -549,7 +549,7 @@ def test_statfs_type(wire: Wire) -> None:
 @case("WIRE-ATTR-052", covers=[Tstatfs])
 def test_statfs_of_dead_fid(wire: Wire, which: str) -> None:
     """Tstatfs of an unknown fid is refused.  Source: chaos/diod protocol.md, statfs."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_statfs(fid))
+    shared.dead_fid(wire, which, lambda client, fid: client.statfs.send(fid))
 
 
 def _host_type(wire: Wire) -> int:

@@ -115,14 +115,14 @@ def test_dotdot_never_leads_out(wire: Wire, start: str) -> None:
         for tail in ((b"outside", b"decoy", b"kept"), (b"decoy", b"kept")):
             names = ((b"..",) * ups + tail)[:16]
             newfid = client.fid()
-            reply = client.send_walk(fid, newfid, *names).wait()
+            reply = client.walk.send(fid, newfid, *names).wait()
             reached = isinstance(reply, Rwalk) and len(reply.wqids) == len(names) and names[-1] == b"kept"
             _not_reached(f"a walk of {ups} times `..`", reached)
     step = client.walk_to(start=fid)
     for _ in range(12):
-        if client.send_walk(step, step, b"..").errno() != OK:
+        if client.walk.send(step, step, b"..").errno() != OK:
             break
-        beside = client.send_walk(step, client.fid(), b"outside").errno() == OK
+        beside = client.walk.send(step, client.fid(), b"outside").errno() == OK
         _not_reached("`..`, one step at a time,", beside)
         if beside:
             break
@@ -208,7 +208,7 @@ def _use(client: Session, fid: int, wanted: str) -> None:
             reached = name == "Twalk" and isinstance(reply, Rwalk) and bool(reply.wqids)
             _not_reached("a walk through a symbolic link", reached)
             if name == "Tlopen" and isinstance(reply, Rlopen):
-                reply = client.send_readdir(fid).wait()
+                reply = client.readdir.send(fid).wait()
                 listed = isinstance(reply, Rreaddir) and b"kept" in bytes(reply.data)
                 _not_reached("Treaddir through a symbolic link", listed, "Treaddir")
             return
@@ -291,9 +291,9 @@ def test_link_to_a_file_outside(wire: Wire, when: str, use: str) -> None:
         wire.host.symlink(b"fred", kept)
     reply = client.send(FILE_USES[use](client, fid)).wait()
     if isinstance(reply, Rlopen) and use == "read":
-        _not_secret(bytes(getattr(client.send_read(fid).wait(), "data", b"")))
+        _not_secret(bytes(getattr(client.read.send(fid).wait(), "data", b"")))
     elif isinstance(reply, Rlopen) and use == "write":
-        client.send_write(fid, 0, b"written").errno()
+        client.write.send(fid, 0, b"written").errno()
     elif use == "getattr" and not isinstance(reply, Rlerror):
         size = getattr(reply, "size", 0)
         theirs = "the attributes in Rgetattr are not those of the file outside the export"
@@ -331,14 +331,14 @@ def test_race_with_a_swapped_component(wire: Wire) -> None:
         while time.monotonic() < deadline or rounds < 3:  # a busy machine takes longer
             rounds += 1
             fid, made = client.fid(), client.fid()
-            if isinstance(reply := client.send_walk(client.root, fid, b"dir", b"kept").wait(), Rwalk):
-                if len(reply.wqids) == 2 and client.send_lopen(fid).errno() == OK:
-                    seen = client.send_read(fid).wait()
+            if isinstance(reply := client.walk.send(client.root, fid, b"dir", b"kept").wait(), Rwalk):
+                if len(reply.wqids) == 2 and client.lopen.send(fid).errno() == OK:
+                    seen = client.read.send(fid).wait()
                     _not_secret(bytes(seen.data) if isinstance(seen, Rread) else b"")
-                client.send_clunk(fid).errno()
-            if isinstance(reply := client.send_walk(client.root, made, b"dir").wait(), Rwalk) and reply.wqids:
-                client.send_lcreate(made, b"made%d" % rounds).errno()
-                client.send_clunk(made).errno()
+                client.clunk.send(fid).errno()
+            if isinstance(reply := client.walk.send(client.root, made, b"dir").wait(), Rwalk) and reply.wqids:
+                client.lcreate.send(made, b"made%d" % rounds).errno()
+                client.clunk.send(made).errno()
     finally:
         swapping.set()
         attacker.join()
@@ -363,7 +363,7 @@ def test_directory_moved_out_of_the_export(wire: Wire) -> None:
         for fid in fids:
             for ups in range(1, 4):
                 names = (b"..",) * ups + (b"decoy", b"kept")
-                reply = client.send_walk(fid, client.fid(), *names).wait()
+                reply = client.walk.send(fid, client.fid(), *names).wait()
                 reached = isinstance(reply, Rwalk) and len(reply.wqids) == len(names)
                 _not_reached(f"a walk of {ups} times `..` from a directory that was moved out", reached)
     finally:
@@ -524,9 +524,9 @@ def test_more_open_files_than_descriptors(wire: Wire) -> None:
     try:
         for _ in range(0, 3000, 50):
             fids = [client.fid() for _ in range(50)]
-            walks = [client.send_walk(client.root, fid, b"fred") for fid in fids]
+            walks = [client.walk.send(client.root, fid, b"fred") for fid in fids]
             walked = [f for f, w in zip(fids, walks, strict=True) if w.errno(allowed.FULL | {OK}) == OK]
-            opens = [client.send_lopen(fid) for fid in walked]
+            opens = [client.lopen.send(fid) for fid in walked]
             opened += walked
             refused = [o for o in opens if o.errno(allowed.FULL | {OK}) != OK]
             if refused or len(walked) < 50:
@@ -535,7 +535,7 @@ def test_more_open_files_than_descriptors(wire: Wire) -> None:
         wire.still_serves()
         return
     for start in range(0, len(opened), 50):
-        for clunk in [client.send_clunk(fid) for fid in opened[start : start + 50]]:
+        for clunk in [client.clunk.send(fid) for fid in opened[start : start + 50]]:
             clunk.result()
     client.lopen(client.walk_to(b"fred"))
 
@@ -551,10 +551,10 @@ def test_deep_directories(wire: Wire) -> None:
     name = b"n" * 250
     seen = {client.getattr(here).qid.path}
     for _ in range(270):
-        if client.send_mkdir(here, name).errno(errnos) != OK:
+        if client.mkdir.send(here, name).errno(errnos) != OK:
             return
         below = client.fid()
-        reply = client.send_walk(here, below, name).wait()
+        reply = client.walk.send(here, below, name).wait()
         if not isinstance(reply, Rwalk) or not reply.wqids:
             client.judged(Twalk(0, here, below, (name,)), reply, errnos)
             return

@@ -206,7 +206,7 @@ def test_count_beyond_msize(wire: Wire, over: int) -> None:
     client = wire.session(8192)
     fid = client.open()
     count = over if over > 0x7FFFFFFF else client.msize - RREAD_HDRSZ + over
-    reply = wire.prompt(client.send_readdir(fid, 0, count), allowed.BAD_COUNT | {OK})
+    reply = wire.prompt(client.readdir.send(fid, 0, count), allowed.BAD_COUNT | {OK})
     if isinstance(reply, Rreaddir):
         largest = client.msize - RREAD_HDRSZ
         between("bytes of entries in Rreaddir, where none would mean the end", len(reply.data), 1, largest)
@@ -289,7 +289,7 @@ def test_readdir_of_an_unopened_fid(wire: Wire) -> None:
 @case("WIRE-DIR-016", covers=[Treaddir])
 def test_readdir_of_dead_fid(wire: Wire, which: str) -> None:
     """Treaddir of an unknown fid is refused.  Source: chaos/diod protocol.md, readdir."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_readdir(fid))
+    shared.dead_fid(wire, which, lambda client, fid: client.readdir.send(fid))
 
 
 @case("WIRE-DIR-017", covers=[Treaddir])
@@ -300,7 +300,7 @@ def test_flushed_readdir(wire: Wire) -> None:
     wanted = {host.file(b"file-%03d" % number) for number in range(60)}
     fid = client.open(flags=O_RDONLY | O_DIRECTORY)
     for _ in range(10):
-        pending = client.send_readdir(fid, 0, 2000)
+        pending = client.readdir.send(fid, 0, 2000)
         client.flush(pending.tag)
         if pending.reply is None:
             client.forget(pending)
@@ -392,14 +392,14 @@ def test_mkdir_of_what_exists(wire: Wire) -> None:
 @case("WIRE-DIR-034", covers=[Tmkdir])
 def test_mkdir_in_a_file(wire: Wire) -> None:
     """Tmkdir on a fid that is no directory is refused.  Source: mkdir(2) ENOTDIR."""
-    shared.in_a_file(wire, lambda client, fid, name: client.send_mkdir(fid, name))
+    shared.in_a_file(wire, lambda client, fid, name: client.mkdir.send(fid, name))
 
 
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-DIR-035", covers=[Tmkdir])
 def test_mkdir_of_dead_fid(wire: Wire, which: str) -> None:
     """Tmkdir on an unknown fid is refused.  Source: chaos/diod protocol.md, mkdir."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_mkdir(fid, b"dir"))
+    shared.dead_fid(wire, which, lambda client, fid: client.mkdir.send(fid, b"dir"))
 
 
 @pytest.mark.parametrize("name", shared.NO_NAMES, ids=shared.label)
@@ -407,33 +407,33 @@ def test_mkdir_of_dead_fid(wire: Wire, which: str) -> None:
 def test_mkdir_under_no_name(wire: Wire, name: bytes) -> None:
     """Tmkdir under an empty name, or one that holds a slash, is refused and makes nothing.  Source: POSIX XBD,
     Filename, "1 to {NAME_MAX} bytes ... shall not contain the <NUL> or <slash> characters"."""
-    shared.no_name(wire, name, lambda client, fid, name: client.send_mkdir(fid, name))
+    shared.no_name(wire, name, lambda client, fid, name: client.mkdir.send(fid, name))
 
 
 @pytest.mark.parametrize("name", shared.DOTS, ids=shared.label)
 @case("WIRE-DIR-037", covers=[Tmkdir])
 def test_mkdir_of_dots(wire: Wire, name: bytes) -> None:
     """Tmkdir of `.` or `..` is refused.  Source: create(5); mkdir(2) EEXIST."""
-    shared.dot_name(wire, name, lambda client, fid, name: client.send_mkdir(fid, name))
+    shared.dot_name(wire, name, lambda client, fid, name: client.mkdir.send(fid, name))
 
 
 @case("WIRE-DIR-038", covers=[Tmkdir])
 def test_mkdir_with_a_nul(wire: Wire) -> None:
     """Tmkdir under a name that holds a NUL makes nothing.  Source: intro(5), "The NUL character is illegal in all text
     strings in 9P"."""
-    shared.nul_name(wire, lambda client, fid, name: client.send_mkdir(fid, name))
+    shared.nul_name(wire, lambda client, fid, name: client.mkdir.send(fid, name))
 
 
 @case("WIRE-DIR-039", covers=[Tmkdir])
 def test_mkdir_long_name(wire: Wire) -> None:
     """Tmkdir takes a name of 255 bytes and refuses one of 256.  Source: mkdir(2) ENAMETOOLONG."""
-    shared.long_name(wire, lambda client, fid, name: client.send_mkdir(fid, name))
+    shared.long_name(wire, lambda client, fid, name: client.mkdir.send(fid, name))
 
 
 @case("WIRE-DIR-040", covers=[Tmkdir], severity="linux")
 def test_mkdir_name_that_is_no_text(wire: Wire) -> None:
     """Tmkdir takes a name that is no UTF-8.  Source: path_resolution(7): names are bytes."""
-    shared.raw_name(wire, lambda client, fid, name: client.send_mkdir(fid, name))
+    shared.raw_name(wire, lambda client, fid, name: client.mkdir.send(fid, name))
 
 
 @case("WIRE-DIR-041", covers=[Tmkdir], seconds=30.0)
@@ -447,7 +447,7 @@ def test_mkdir_to_a_depth_without_end(wire: Wire) -> None:
         reply = client.mkdir(fid, name, expect=allowed.NAME_TOO_LONG | {OK})
         if not isinstance(reply, Rmkdir):
             break
-        walked = client.send_walk(fid, fid, name).wait()
+        walked = client.walk.send(fid, fid, name).wait()
         if client.errno_of(walked) != OK:
             break
         path = shared.path_of(client, fid)

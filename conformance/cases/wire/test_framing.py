@@ -342,7 +342,7 @@ def test_client_that_only_stops_sending(wire: Wire) -> None:
     client = wire.client
     if not isinstance(client.link, SocketLink):
         raise Undrivable("this link cannot stop sending and go on receiving")
-    flying = [client.send_getattr(client.root) for _ in range(10)]
+    flying = [client.getattr.send(client.root) for _ in range(10)]
     client.link.shut_writing()
     try:
         for pending in flying:

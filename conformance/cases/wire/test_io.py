@@ -153,7 +153,7 @@ def test_read_of_an_unopened_fid(wire: Wire) -> None:
 @case("WIRE-IO-009", covers=[Tread])
 def test_read_of_dead_fid(wire: Wire, which: str) -> None:
     """Tread of an unknown fid is refused.  Source: read(5)."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_read(fid))
+    shared.dead_fid(wire, which, lambda client, fid: client.read.send(fid))
 
 
 @case("WIRE-IO-010", covers=[Tread])
@@ -258,7 +258,7 @@ def test_write_longer_than_msize(wire: Wire, over: int) -> None:
     client = wire.session(8192)
     fid = client.create(b"fred")
     data = PATTERN[: client.msize - TWRITE_HDRSZ + over]
-    pending = client.send_write(fid, 0, data)
+    pending = client.write.send(fid, 0, data)
     with contextlib.suppress(HungUp):
         pending.wait()
     content = wire.host.content(b"fred")
@@ -340,7 +340,7 @@ def test_write_to_an_unopened_fid(wire: Wire) -> None:
 @case("WIRE-IO-030", covers=[Twrite])
 def test_write_to_dead_fid(wire: Wire, which: str) -> None:
     """Twrite to an unknown fid is refused.  Source: read(5)."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_write(fid, 0, b"x"))
+    shared.dead_fid(wire, which, lambda client, fid: client.write.send(fid, 0, b"x"))
 
 
 @case("WIRE-IO-031", covers=[Twrite])
@@ -349,7 +349,7 @@ def test_writes_in_flight_all_arrive(wire: Wire) -> None:
     out in any order, each of them once."""
     client = wire.client
     fid = client.create(b"fred")
-    pending = [client.send_write(fid, number * 1000, bytes([number]) * 1000) for number in range(64)]
+    pending = [client.write.send(fid, number * 1000, bytes([number]) * 1000) for number in range(64)]
     for one in pending:
         _takes(one.result(), 1000)
     shared.content(wire, b"fred", b"".join(bytes([number]) * 1000 for number in range(64)))
@@ -378,8 +378,8 @@ def test_memory_does_not_grow(wire: Wire) -> None:
 
     def round_() -> None:
         for _ in range(100):
-            pending = [client.send_read(fid, 0, size) for _ in range(10)]
-            pending += [client.send_write(fid, 0, PATTERN[:size]) for _ in range(10)]  # type: ignore[misc]
+            pending = [client.read.send(fid, 0, size) for _ in range(10)]
+            pending += [client.write.send(fid, 0, PATTERN[:size]) for _ in range(10)]  # type: ignore[misc]
             for one in pending:
                 one.result()
 
@@ -444,4 +444,4 @@ def test_fsync_of_an_unopened_fid(wire: Wire) -> None:
 @case("WIRE-IO-044", covers=[Tfsync])
 def test_fsync_of_dead_fid(wire: Wire, which: str) -> None:
     """Tfsync of an unknown fid is refused.  Source: chaos/diod protocol.md, fsync."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_fsync(fid))
+    shared.dead_fid(wire, which, lambda client, fid: client.fsync.send(fid))

@@ -116,14 +116,14 @@ def test_symlink_of_what_exists(wire: Wire) -> None:
 @case("WIRE-LINK-006", covers=[Tsymlink])
 def test_symlink_in_a_file(wire: Wire) -> None:
     """Tsymlink on a fid that is no directory is refused.  Source: symlink(2) ENOTDIR."""
-    shared.in_a_file(wire, lambda client, fid, name: client.send_symlink(fid, name, b"x"))
+    shared.in_a_file(wire, lambda client, fid, name: client.symlink.send(fid, name, b"x"))
 
 
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-LINK-007", covers=[Tsymlink])
 def test_symlink_of_dead_fid(wire: Wire, which: str) -> None:
     """Tsymlink on an unknown fid is refused.  Source: chaos/diod protocol.md, symlink."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_symlink(fid, b"link", b"x"))
+    shared.dead_fid(wire, which, lambda client, fid: client.symlink.send(fid, b"link", b"x"))
 
 
 @pytest.mark.parametrize("name", shared.NO_NAMES, ids=shared.label)
@@ -131,27 +131,27 @@ def test_symlink_of_dead_fid(wire: Wire, which: str) -> None:
 def test_symlink_under_no_name(wire: Wire, name: bytes) -> None:
     """Tsymlink under an empty name, or one that holds a slash, is refused and makes nothing.  Source: POSIX XBD,
     Filename, "1 to {NAME_MAX} bytes ... shall not contain the <NUL> or <slash> characters"."""
-    shared.no_name(wire, name, lambda client, fid, name: client.send_symlink(fid, name, b"x"))
+    shared.no_name(wire, name, lambda client, fid, name: client.symlink.send(fid, name, b"x"))
 
 
 @pytest.mark.parametrize("name", shared.DOTS, ids=shared.label)
 @case("WIRE-LINK-009", covers=[Tsymlink])
 def test_symlink_of_dots(wire: Wire, name: bytes) -> None:
     """Tsymlink of `.` or `..` is refused.  Source: create(5); symlink(2) EEXIST."""
-    shared.dot_name(wire, name, lambda client, fid, name: client.send_symlink(fid, name, b"x"))
+    shared.dot_name(wire, name, lambda client, fid, name: client.symlink.send(fid, name, b"x"))
 
 
 @case("WIRE-LINK-010", covers=[Tsymlink])
 def test_symlink_with_a_nul(wire: Wire) -> None:
     """Tsymlink under a name that holds a NUL makes nothing.  Source: intro(5), "The NUL character is illegal in all
     text strings in 9P"."""
-    shared.nul_name(wire, lambda client, fid, name: client.send_symlink(fid, name, b"x"))
+    shared.nul_name(wire, lambda client, fid, name: client.symlink.send(fid, name, b"x"))
 
 
 @case("WIRE-LINK-011", covers=[Tsymlink])
 def test_symlink_long_name(wire: Wire) -> None:
     """Tsymlink takes a name of 255 bytes and refuses one of 256.  Source: symlink(2) ENAMETOOLONG."""
-    shared.long_name(wire, lambda client, fid, name: client.send_symlink(fid, name, b"x"))
+    shared.long_name(wire, lambda client, fid, name: client.symlink.send(fid, name, b"x"))
 
 
 @case("WIRE-LINK-012", covers=[Tsymlink], severity="linux")
@@ -175,7 +175,7 @@ def test_readlink_of_something_else(wire: Wire, kind: str) -> None:
 @case("WIRE-LINK-021", covers=[Treadlink])
 def test_readlink_of_dead_fid(wire: Wire, which: str) -> None:
     """Treadlink of an unknown fid is refused.  Source: chaos/diod protocol.md, readlink."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_readlink(fid))
+    shared.dead_fid(wire, which, lambda client, fid: client.readlink.send(fid))
 
 
 @case("WIRE-LINK-022", covers=[Treadlink])
@@ -185,7 +185,7 @@ def test_readlink_that_does_not_fit(wire: Wire) -> None:
     wire.host.symlink(b"link", b"t" * 4095)
     client = wire.session(4096)
     try:
-        reply = wire.prompt(client.send_readlink(client.walk_to(b"link")), allowed.DOES_NOT_FIT | {OK})
+        reply = wire.prompt(client.readlink.send(client.walk_to(b"link")), allowed.DOES_NOT_FIT | {OK})
     except HungUp:
         return
     if isinstance(reply, Rreadlink):
@@ -233,7 +233,7 @@ def test_hard_link_to_a_symbolic_link(wire: Wire) -> None:
     host.file(b"fred", b"abc")
     host.symlink(b"link", b"fred")
     refusals = Choice({OK, EPERM, EOPNOTSUPP})
-    number = client.send_link(client.root, client.walk_to(b"link"), b"other").errno(refusals)
+    number = client.link_file.send(client.root, client.walk_to(b"link"), b"other").errno(refusals)
     links = host.stat(b"fred").st_nlink
     equal("links of the file that the symbolic link points to, on the host", links, 1, code="escape")
     if number == OK:
@@ -276,14 +276,14 @@ def test_hard_link_in_a_file(wire: Wire) -> None:
 def test_link_in_dead_fid(wire: Wire, which: str) -> None:
     """Tlink with a directory fid that stands for nothing is refused.  Source: chaos/diod protocol.md, link."""
     wire.host.file(b"one")
-    shared.dead_fid(wire, which, lambda client, fid: client.send_link(fid, client.walk_to(b"one"), b"two"))
+    shared.dead_fid(wire, which, lambda client, fid: client.link_file.send(fid, client.walk_to(b"one"), b"two"))
 
 
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-LINK-036", covers=[Tlink])
 def test_link_of_dead_fid(wire: Wire, which: str) -> None:
     """Tlink of an unknown fid is refused.  Source: chaos/diod protocol.md, link."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_link(client.root, fid, b"two"))
+    shared.dead_fid(wire, which, lambda client, fid: client.link_file.send(client.root, fid, b"two"))
 
 
 @pytest.mark.parametrize("name", shared.NO_NAMES, ids=shared.label)
@@ -292,7 +292,7 @@ def test_link_under_no_name(wire: Wire, name: bytes) -> None:
     """Tlink under an empty name, or one that holds a slash, is refused and makes nothing.  Source: POSIX XBD, Filename,
     "1 to {NAME_MAX} bytes ... shall not contain the <NUL> or <slash> characters"."""
     wire.host.file(b"one")
-    shared.no_name(wire, name, lambda client, fid, name: client.send_link(fid, client.walk_to(b"one"), name))
+    shared.no_name(wire, name, lambda client, fid, name: client.link_file.send(fid, client.walk_to(b"one"), name))
 
 
 @pytest.mark.parametrize("name", shared.DOTS, ids=shared.label)
@@ -300,7 +300,7 @@ def test_link_under_no_name(wire: Wire, name: bytes) -> None:
 def test_link_of_dots(wire: Wire, name: bytes) -> None:
     """Tlink under `.` or `..` is refused.  Source: link(2) EEXIST; QEMU v9fs_link."""
     wire.host.file(b"one")
-    shared.dot_name(wire, name, lambda client, fid, name: client.send_link(fid, client.walk_to(b"one"), name))
+    shared.dot_name(wire, name, lambda client, fid, name: client.link_file.send(fid, client.walk_to(b"one"), name))
 
 
 @case("WIRE-LINK-039", covers=[Tlink])
@@ -308,14 +308,14 @@ def test_link_with_a_nul(wire: Wire) -> None:
     """Tlink under a name that holds a NUL makes nothing.  Source: intro(5), "The NUL character is illegal in all text
     strings in 9P"."""
     wire.host.file(b"one")
-    shared.nul_name(wire, lambda client, fid, name: client.send_link(fid, client.walk_to(b"one"), name))
+    shared.nul_name(wire, lambda client, fid, name: client.link_file.send(fid, client.walk_to(b"one"), name))
 
 
 @case("WIRE-LINK-040", covers=[Tlink])
 def test_link_long_name(wire: Wire) -> None:
     """Tlink takes a name of 255 bytes and refuses one of 256.  Source: link(2) ENAMETOOLONG."""
     wire.host.file(b"one")
-    shared.long_name(wire, lambda client, fid, name: client.send_link(fid, client.walk_to(b"one"), name))
+    shared.long_name(wire, lambda client, fid, name: client.link_file.send(fid, client.walk_to(b"one"), name))
 
 
 @case("WIRE-LINK-041", covers=[Tlink])
@@ -327,7 +327,7 @@ def test_link_to_a_file_that_has_no_name(wire: Wire) -> None:
     client.unlink(b"fred")
     host.file(b"fred", b"another")
     refusals = Choice({OK, ENOENT, EPERM, EINVAL, EOPNOTSUPP})
-    if client.send_link(client.root, fid, b"again").errno(refusals) == OK:
+    if client.link_file.send(client.root, fid, b"again").errno(refusals) == OK:
         shared.content(wire, b"again", b"abc", "Tlink of the file that had no name")
     else:
         shared.absent(wire, b"again", "it was refused")

@@ -242,9 +242,9 @@ def test_blocking_lock_stops_nobody(wire: Wire) -> None:
     thread that waited in fcntl stopped lockd's server (kernel bugzilla 215383)."""
     one, first, two, second = _two(wire)
     _take(one, first, **FIRST)
-    waiting = two.send_lock(second, flags=LOCK_FLAGS_BLOCK, **SECOND)
-    wire.prompt(two.send_getattr(two.root))
-    wire.prompt(one.send_lock(first, LOCK_TYPE_UNLCK, **FIRST))
+    waiting = two.lock.send(second, flags=LOCK_FLAGS_BLOCK, **SECOND)
+    wire.prompt(two.getattr.send(two.root))
+    wire.prompt(one.lock.send(first, LOCK_TYPE_UNLCK, **FIRST))
     # Whoever answers BLOCKED at once, or after a while of its own, is asked again, as Linux does.
     status = waiting.result(timeout=8.0).status
     _status("the Tlock that waits for the lock", status, LOCK_SUCCESS, LOCK_BLOCKED)
@@ -258,8 +258,8 @@ def test_flush_of_a_waiting_lock(wire: Wire) -> None:
     when the process that waits gets a signal."""
     one, first, two, second = _two(wire)
     _take(one, first, **FIRST)
-    waiting = two.send_lock(second, flags=LOCK_FLAGS_BLOCK, **SECOND)
-    wire.prompt(two.send_flush(waiting.tag))
+    waiting = two.lock.send(second, flags=LOCK_FLAGS_BLOCK, **SECOND)
+    wire.prompt(two.flush.send(waiting.tag))
     answered = waiting.reply
     if answered is None:
         two.forget(waiting)
@@ -353,14 +353,14 @@ def test_getlock_of_an_unopened_fid(wire: Wire) -> None:
 @case("WIRE-LOCK-019", covers=[Tlock])
 def test_lock_of_dead_fid(wire: Wire, which: str) -> None:
     """Tlock of an unknown fid is refused.  Source: chaos/diod protocol.md, lock."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_lock(fid))
+    shared.dead_fid(wire, which, lambda client, fid: client.lock.send(fid))
 
 
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-LOCK-020", covers=[Tgetlock])
 def test_getlock_of_dead_fid(wire: Wire, which: str) -> None:
     """Tgetlock of an unknown fid is refused.  Source: chaos/diod protocol.md, getlock."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_getlock(fid))
+    shared.dead_fid(wire, which, lambda client, fid: client.getlock.send(fid))
 
 
 @case("WIRE-LOCK-021", covers=[Tgetlock], severity="linux")
@@ -462,7 +462,7 @@ def test_many_locks_cost_little(wire: Wire) -> None:
     wire.host.file(b"fred", bytes(100))
     fid = _open(client)
     before = wire.memory()
-    pending = [client.send_lock(fid, LOCK_TYPE_WRLCK, number * 2, 1) for number in range(1000)]
+    pending = [client.lock.send(fid, LOCK_TYPE_WRLCK, number * 2, 1) for number in range(1000)]
     for one in pending:
         reply = one.result(allowed.FULL | {OK, ENOLCK})
         if isinstance(reply, Rlock) and not _status("Tlock of a byte that is free", reply.status, LOCK_SUCCESS):

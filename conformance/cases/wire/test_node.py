@@ -101,14 +101,14 @@ def test_no_type_is_a_regular_file(wire: Wire) -> None:
 @case("WIRE-NODE-007", covers=[Tmknod])
 def test_mknod_in_a_file(wire: Wire) -> None:
     """Tmknod on a fid that is no directory is refused.  Source: mknod(2) ENOTDIR."""
-    shared.in_a_file(wire, lambda client, fid, name: client.send_mknod(fid, name, stat.S_IFIFO | 0o644))
+    shared.in_a_file(wire, lambda client, fid, name: client.mknod.send(fid, name, stat.S_IFIFO | 0o644))
 
 
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-NODE-008", covers=[Tmknod])
 def test_mknod_of_dead_fid(wire: Wire, which: str) -> None:
     """Tmknod on an unknown fid is refused.  Source: chaos/diod protocol.md, mknod."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_mknod(fid, b"node", stat.S_IFIFO | 0o644))
+    shared.dead_fid(wire, which, lambda client, fid: client.mknod.send(fid, b"node", stat.S_IFIFO | 0o644))
 
 
 @pytest.mark.parametrize("name", shared.NO_NAMES, ids=shared.label)
@@ -116,27 +116,27 @@ def test_mknod_of_dead_fid(wire: Wire, which: str) -> None:
 def test_mknod_under_no_name(wire: Wire, name: bytes) -> None:
     """Tmknod under an empty name, or one that holds a slash, is refused and makes nothing.  Source: POSIX XBD,
     Filename, "1 to {NAME_MAX} bytes ... shall not contain the <NUL> or <slash> characters"."""
-    shared.no_name(wire, name, lambda client, fid, name: client.send_mknod(fid, name, stat.S_IFIFO | 0o644))
+    shared.no_name(wire, name, lambda client, fid, name: client.mknod.send(fid, name, stat.S_IFIFO | 0o644))
 
 
 @pytest.mark.parametrize("name", shared.DOTS, ids=shared.label)
 @case("WIRE-NODE-010", covers=[Tmknod])
 def test_mknod_of_dots(wire: Wire, name: bytes) -> None:
     """Tmknod of `.` or `..` is refused.  Source: create(5); mknod(2) EEXIST."""
-    shared.dot_name(wire, name, lambda client, fid, name: client.send_mknod(fid, name, stat.S_IFIFO | 0o644))
+    shared.dot_name(wire, name, lambda client, fid, name: client.mknod.send(fid, name, stat.S_IFIFO | 0o644))
 
 
 @case("WIRE-NODE-011", covers=[Tmknod])
 def test_mknod_with_a_nul(wire: Wire) -> None:
     """Tmknod under a name that holds a NUL makes nothing.  Source: intro(5), "The NUL character is illegal in all text
     strings in 9P"."""
-    shared.nul_name(wire, lambda client, fid, name: client.send_mknod(fid, name, stat.S_IFIFO | 0o644))
+    shared.nul_name(wire, lambda client, fid, name: client.mknod.send(fid, name, stat.S_IFIFO | 0o644))
 
 
 @case("WIRE-NODE-012", covers=[Tmknod])
 def test_mknod_long_name(wire: Wire) -> None:
     """Tmknod takes a name of 255 bytes and refuses one of 256.  Source: mknod(2) ENAMETOOLONG."""
-    shared.long_name(wire, lambda client, fid, name: client.send_mknod(fid, name, stat.S_IFREG | 0o644))
+    shared.long_name(wire, lambda client, fid, name: client.mknod.send(fid, name, stat.S_IFREG | 0o644))
 
 
 @case("WIRE-NODE-013", covers=[Tmknod])
@@ -145,5 +145,5 @@ def test_making_a_node_opens_nothing(wire: Wire) -> None:
     owner.  Source: mknod(2); a server that opens what it has made hangs on a fifo."""
     client = wire.client
     for number in range(20):
-        pending = client.send_mknod(client.root, b"fifo-%d" % number, stat.S_IFIFO | 0o644, gid=4711)
+        pending = client.mknod.send(client.root, b"fifo-%d" % number, stat.S_IFIFO | 0o644, gid=4711)
         wire.prompt(pending, allowed.NOT_OPENED | {OK})

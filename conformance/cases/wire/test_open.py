@@ -169,7 +169,7 @@ def test_flags_without_a_meaning(wire: Wire, flags: int) -> None:
     what v9fs_open_to_dotl_flags knows."""
     client = wire.client
     wire.host.file(b"fred", b"abc")
-    client.send_lopen(client.walk_to(b"fred"), flags).wait()
+    client.lopen.send(client.walk_to(b"fred"), flags).wait()
     shared.content(wire, b"fred", b"abc", f"Tlopen with flags {flags:#x}")
     client.getattr(client.root)
 
@@ -207,7 +207,7 @@ def test_open_twice(wire: Wire) -> None:
 @case("WIRE-OPEN-012", covers=[Tlopen])
 def test_lopen_of_dead_fid(wire: Wire, which: str) -> None:
     """Tlopen of an unknown fid is refused.  Source: open(5); intro(5)."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_lopen(fid))
+    shared.dead_fid(wire, which, lambda client, fid: client.lopen.send(fid))
 
 
 @pytest.mark.parametrize("flags", [O_RDONLY, O_WRONLY, O_RDWR, O_RDONLY | O_NONBLOCK])
@@ -217,7 +217,7 @@ def test_fifo_is_not_opened(wire: Wire, flags: int) -> None:
     themselves and never send Tlopen for them (init_special_inode); QEMU since CVE-2023-2861 ENXIO."""
     wire.host.fifo(b"fifo")
     client = wire.client
-    wire.prompt(client.send_lopen(client.walk_to(b"fifo"), flags), allowed.NOT_OPENED)
+    wire.prompt(client.lopen.send(client.walk_to(b"fifo"), flags), allowed.NOT_OPENED)
     client.getattr(client.root)
 
 
@@ -233,7 +233,7 @@ def test_device_is_not_opened(wire: Wire, kind: str) -> None:
         host.device(b"node", *((1, 5) if kind == "char" else (7, 0)), block=kind == "block")
     fid = client.walk_to(b"node")
     client.lopen(fid, O_RDONLY, expect=allowed.NOT_OPENED)
-    reply = client.send_read(fid, 0, 16).wait()
+    reply = client.read.send(fid, 0, 16).wait()
     none = "no bytes come out of a host's device"
     holds(none, not isinstance(reply, Rread), seen=spell(reply), code="escape", call="Tread")
     client.lopen(client.walk_to(b"node"), O_RDWR, expect=allowed.NOT_OPENED)
@@ -410,7 +410,7 @@ def test_create_does_not_empty_by_itself(wire: Wire) -> None:
 @case("WIRE-OPEN-038", covers=[Tlcreate])
 def test_create_in_a_file(wire: Wire) -> None:
     """Tlcreate on a fid that is no directory is refused.  Source: create(5); open(2) ENOTDIR."""
-    shared.in_a_file(wire, lambda client, fid, name: client.send_lcreate(fid, name))
+    shared.in_a_file(wire, lambda client, fid, name: client.lcreate.send(fid, name))
 
 
 @case("WIRE-OPEN-039", covers=[Tlcreate])
@@ -429,7 +429,7 @@ def test_create_on_an_open_fid(wire: Wire) -> None:
 @case("WIRE-OPEN-040", covers=[Tlcreate])
 def test_lcreate_of_dead_fid(wire: Wire, which: str) -> None:
     """Tlcreate on an unknown fid is refused.  Source: create(5)."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_lcreate(fid, b"fred"))
+    shared.dead_fid(wire, which, lambda client, fid: client.lcreate.send(fid, b"fred"))
 
 
 @pytest.mark.parametrize("name", shared.NO_NAMES, ids=shared.label)
@@ -437,7 +437,7 @@ def test_lcreate_of_dead_fid(wire: Wire, which: str) -> None:
 def test_lcreate_under_no_name(wire: Wire, name: bytes) -> None:
     """Tlcreate under an empty name, or one that holds a slash, is refused and makes nothing.  Source: POSIX XBD,
     Filename, "1 to {NAME_MAX} bytes ... shall not contain the <NUL> or <slash> characters"."""
-    shared.no_name(wire, name, lambda client, fid, name: client.send_lcreate(fid, name))
+    shared.no_name(wire, name, lambda client, fid, name: client.lcreate.send(fid, name))
 
 
 @pytest.mark.parametrize("name", shared.DOTS, ids=shared.label)
@@ -445,26 +445,26 @@ def test_lcreate_under_no_name(wire: Wire, name: bytes) -> None:
 def test_lcreate_of_dots(wire: Wire, name: bytes) -> None:
     """Tlcreate of `.` or `..` is refused.  Source: create(5), "the names . and .. are special; it is illegal to create
     files with these names"."""
-    shared.dot_name(wire, name, lambda client, fid, name: client.send_lcreate(fid, name))
+    shared.dot_name(wire, name, lambda client, fid, name: client.lcreate.send(fid, name))
 
 
 @case("WIRE-OPEN-043", covers=[Tlcreate])
 def test_lcreate_with_a_nul(wire: Wire) -> None:
     """Tlcreate under a name that holds a NUL makes nothing.  Source: intro(5), "The NUL character is illegal in all
     text strings in 9P"."""
-    shared.nul_name(wire, lambda client, fid, name: client.send_lcreate(fid, name))
+    shared.nul_name(wire, lambda client, fid, name: client.lcreate.send(fid, name))
 
 
 @case("WIRE-OPEN-044", covers=[Tlcreate])
 def test_lcreate_long_name(wire: Wire) -> None:
     """Tlcreate takes a name of 255 bytes and refuses one of 256.  Source: open(2) ENAMETOOLONG."""
-    shared.long_name(wire, lambda client, fid, name: client.send_lcreate(fid, name))
+    shared.long_name(wire, lambda client, fid, name: client.lcreate.send(fid, name))
 
 
 @case("WIRE-OPEN-045", covers=[Tlcreate], severity="linux")
 def test_lcreate_name_that_is_no_text(wire: Wire) -> None:
     """Tlcreate takes a name that is no UTF-8.  Source: path_resolution(7): names are bytes."""
-    shared.raw_name(wire, lambda client, fid, name: client.send_lcreate(fid, name))
+    shared.raw_name(wire, lambda client, fid, name: client.lcreate.send(fid, name))
 
 
 @case("WIRE-OPEN-046", covers=[Tlcreate])

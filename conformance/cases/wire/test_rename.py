@@ -199,8 +199,8 @@ def test_renameat_of_dead_fids(wire: Wire, which: str) -> None:
     """Trenameat with a directory fid that stands for nothing, on either side, is refused.  Source: chaos/diod
     protocol.md, renameat."""
     wire.host.file(b"one")
-    shared.dead_fid(wire, which, lambda client, fid: client.send_renameat(fid, b"one", client.root, b"x"))
-    shared.dead_fid(wire, which, lambda client, fid: client.send_renameat(client.root, b"one", fid, b"x"))
+    shared.dead_fid(wire, which, lambda client, fid: client.renameat.send(fid, b"one", client.root, b"x"))
+    shared.dead_fid(wire, which, lambda client, fid: client.renameat.send(client.root, b"one", fid, b"x"))
     shared.names(wire, {b"one"})
 
 
@@ -210,8 +210,8 @@ def test_rename_of_dead_fids(wire: Wire, which: str) -> None:
     """Trename with an unknown fid, on either side, is refused.
     Source: chaos/diod protocol.md, rename."""
     wire.host.file(b"one")
-    shared.dead_fid(wire, which, lambda client, fid: client.send_rename(fid, client.root, b"x"))
-    shared.dead_fid(wire, which, lambda client, fid: client.send_rename(client.walk_to(b"one"), fid, b"x"))
+    shared.dead_fid(wire, which, lambda client, fid: client.rename.send(fid, client.root, b"x"))
+    shared.dead_fid(wire, which, lambda client, fid: client.rename.send(client.walk_to(b"one"), fid, b"x"))
     shared.names(wire, {b"one"})
 
 
@@ -223,9 +223,9 @@ def test_to_no_name(wire: Wire, name: bytes, how: str) -> None:
     "1 to {NAME_MAX} bytes ... shall not contain the <NUL> or <slash> characters"."""
     wire.host.file(b"one")
     if how == "renameat":
-        shared.no_name(wire, name, lambda client, fid, name: client.send_renameat(client.root, b"one", fid, name))
+        shared.no_name(wire, name, lambda client, fid, name: client.renameat.send(client.root, b"one", fid, name))
     else:
-        shared.no_name(wire, name, lambda client, fid, name: client.send_rename(client.walk_to(b"one"), fid, name))
+        shared.no_name(wire, name, lambda client, fid, name: client.rename.send(client.walk_to(b"one"), fid, name))
 
 
 @pytest.mark.parametrize("name", [*shared.NO_NAMES, b"sub/../one"], ids=shared.label)
@@ -234,7 +234,7 @@ def test_from_no_name(wire: Wire, name: bytes) -> None:
     """Trenameat from an empty name, or one that holds a slash, is refused and moves nothing.  Source: POSIX XBD,
     Filename, "1 to {NAME_MAX} bytes ... shall not contain the <NUL> or <slash> characters"."""
     wire.host.file(b"one")
-    shared.no_name(wire, name, lambda client, fid, name: client.send_renameat(fid, name, client.root, b"new"))
+    shared.no_name(wire, name, lambda client, fid, name: client.renameat.send(fid, name, client.root, b"new"))
 
 
 @pytest.mark.parametrize("name", shared.DOTS, ids=shared.label)
@@ -244,11 +244,11 @@ def test_dots(wire: Wire, name: bytes) -> None:
     host = wire.host
     host.file(b"one")
     host.directory(b"d")
-    shared.dot_name(wire, name, lambda client, fid, name: client.send_renameat(client.root, b"one", fid, name))
+    shared.dot_name(wire, name, lambda client, fid, name: client.renameat.send(client.root, b"one", fid, name))
     host.rmdir(b"sub")
-    shared.dot_name(wire, name, lambda client, fid, name: client.send_renameat(client.walk_to(b"d"), name, fid, b"x"))
+    shared.dot_name(wire, name, lambda client, fid, name: client.renameat.send(client.walk_to(b"d"), name, fid, b"x"))
     host.rmdir(b"sub")
-    shared.dot_name(wire, name, lambda client, fid, name: client.send_rename(client.walk_to(b"one"), fid, name))
+    shared.dot_name(wire, name, lambda client, fid, name: client.rename.send(client.walk_to(b"one"), fid, name))
 
 
 @case("WIRE-RENAME-021", covers=[Trenameat])
@@ -258,9 +258,9 @@ def test_names_with_a_nul(wire: Wire) -> None:
     host = wire.host
     host.file(b"one")
     host.file(b"fred")
-    shared.nul_name(wire, lambda client, fid, name: client.send_renameat(client.root, b"one", fid, name))
+    shared.nul_name(wire, lambda client, fid, name: client.renameat.send(client.root, b"one", fid, name))
     host.rmdir(b"sub")
-    shared.nul_name(wire, lambda client, fid, name: client.send_renameat(fid, name, client.root, b"new"))
+    shared.nul_name(wire, lambda client, fid, name: client.renameat.send(fid, name, client.root, b"new"))
 
 
 @pytest.mark.parametrize("how", HOW)
@@ -467,8 +467,8 @@ def test_renames_in_flight(wire: Wire) -> None:
     flying = []
     for number in range(200):
         old, new = (b"a", b"b") if number % 2 == 0 else (b"b", b"a")
-        flying.append((client.send_renameat(client.root, old, client.root, new), {OK, ENOENT}))
-        flying.append((client.send_walk(client.root, client.fid(), b"a"), {OK, ENOENT}))  # type: ignore[arg-type]
+        flying.append((client.renameat.send(client.root, old, client.root, new), {OK, ENOENT}))
+        flying.append((client.walk.send(client.root, client.fid(), b"a"), {OK, ENOENT}))  # type: ignore[arg-type]
     for pending, errnos in flying:
         pending.result(errnos)
     left = host.names()

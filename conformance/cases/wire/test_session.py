@@ -258,7 +258,7 @@ def test_attach_before_version_is_refused(wire: Wire) -> None:
     """Tattach before any Tversion does not give a fid.  Source: version(5), "must be the first message sent"."""
     client = wire.connect()
     try:
-        reply = client.send_attach(1, wire.aname).wait()
+        reply = client.attach.send(1, wire.aname).wait()
     except HungUp:
         return
     refused = not isinstance(reply, Rattach)
@@ -349,7 +349,7 @@ def test_failed_attach_leaves_the_fid_free(wire: Wire) -> None:
     """A fid named by a Tattach that failed is not in use afterwards.  Source: attach(5); error(5)."""
     client = wire.client
     fid = client.fid()
-    reply = client.send_attach(fid, b"/no-such-tree-9").wait()
+    reply = client.attach.send(fid, b"/no-such-tree-9").wait()
     if not isinstance(reply, Rattach):
         client.walk(client.root, fid)
     client.getattr(fid)
@@ -453,7 +453,7 @@ def test_requests_in_flight_are_answered_once_each(wire: Wire) -> None:
     client = wire.client
     data = b"".join(struct.pack("<I", number) * 16 for number in range(256))
     fid = client.create(b"numbers", data)
-    flying = [(number, client.send_read(fid, number * 64, 64)) for number in range(256)]
+    flying = [(number, client.read.send(fid, number * 64, 64)) for number in range(256)]
     for number, pending in reversed(flying):
         wanted, seen = data[number * 64 : number * 64 + 64], bytes(pending.result().data)
         equal(f"bytes in Rread to read {number} of 256 in flight", seen, wanted, code="content", call="Tread")
@@ -511,7 +511,7 @@ def test_client_that_dies_is_cleaned_up(wire: Wire) -> None:
     for _ in range(40):
         client = wire.session()
         fids = [client.open(b"fred") for _ in range(5)]
-        client.send_read(fids[0])
+        client.read.send(fids[0])
         client.close()
     shared.descriptors_within(wire, before, 20, "forty clients that vanished")
 

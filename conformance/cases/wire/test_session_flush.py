@@ -45,7 +45,7 @@ def test_flush_of_finished_request(wire: Wire) -> None:
     """Tflush of a request that was answered already is answered with Rflush, and nothing else comes.  Source:
     flush(5)."""
     client = wire.client
-    done = client.send_getattr(client.root)
+    done = client.getattr.send(client.root)
     done.result()
     client.flush(done.tag)
     client.silent(0.05)
@@ -58,9 +58,9 @@ def test_flush_of_requests_in_flight(wire: Wire) -> None:
     client = wire.client
     fid = client.create(b"big", bytes(60000))
     for _ in range(20):
-        flying = [client.send_read(fid, 0, 60000) for _ in range(8)]
+        flying = [client.read.send(fid, 0, 60000) for _ in range(8)]
         victim = flying[-1]
-        client.send_flush(victim.tag).result()
+        client.flush.send(victim.tag).result()
         early = victim.reply
         if early is None:
             client.forget(victim)
@@ -80,9 +80,9 @@ def test_flush_of_a_flush(wire: Wire) -> None:
     # A Tflush that was flushed and not answered promises nothing: its request may be answered then, at any time.
     client = wire.client
     for _ in range(20):
-        request = client.send_getattr(client.root)
-        first = client.send_flush(request.tag)
-        second = client.send_flush(first.tag)
+        request = client.getattr.send(client.root)
+        first = client.flush.send(request.tag)
+        second = client.flush.send(first.tag)
         second.result()
         client.drain()
         if first.reply is None:
@@ -97,8 +97,8 @@ def test_flushes_of_one_request_are_answered_in_order(wire: Wire) -> None:
     """Several Tflush of the same request are answered in the order in which they came.  Source: flush(5), "it must
     respond to multiple Tflushes for the same tag in order"."""
     client = wire.client
-    request = client.send_getattr(client.root)
-    flushes = [client.send_flush(request.tag) for _ in range(5)]
+    request = client.getattr.send(client.root)
+    flushes = [client.flush.send(request.tag) for _ in range(5)]
     order: list[int] = []
     while len(order) < len(flushes):
         reply = client.next_reply()
@@ -150,8 +150,8 @@ def test_flushed_write_is_whole_or_absent(wire: Wire) -> None:
     flush(5), "the server may have carried out the request"; write(5)."""
     client = wire.client
     fid = client.create(b"fred", b"a" * 4096)
-    write = client.send_write(fid, 0, b"b" * 4096)
-    client.send_flush(write.tag).result()
+    write = client.write.send(fid, 0, b"b" * 4096)
+    client.flush.send(write.tag).result()
     answered = write.reply is not None
     if not answered:
         client.forget(write)

@@ -85,7 +85,7 @@ def test_unlinkat_of_what_is_not_there(wire: Wire) -> None:
 @case("WIRE-UNLINK-006", covers=[Tunlinkat])
 def test_unlinkat_in_a_file(wire: Wire) -> None:
     """Tunlinkat on a fid that is no directory is refused.  Source: unlinkat(2) ENOTDIR."""
-    shared.in_a_file(wire, lambda client, fid, name: client.send_unlinkat(fid, name))
+    shared.in_a_file(wire, lambda client, fid, name: client.unlinkat.send(fid, name))
 
 
 @pytest.mark.parametrize("which", shared.DEAD)
@@ -93,7 +93,7 @@ def test_unlinkat_in_a_file(wire: Wire) -> None:
 def test_unlinkat_of_dead_fid(wire: Wire, which: str) -> None:
     """Tunlinkat on an unknown fid is refused.  Source: chaos/diod protocol.md, unlinkat."""
     wire.host.file(b"one")
-    shared.dead_fid(wire, which, lambda client, fid: client.send_unlinkat(fid, b"one"))
+    shared.dead_fid(wire, which, lambda client, fid: client.unlinkat.send(fid, b"one"))
     shared.present(wire, b"one")
 
 
@@ -104,7 +104,7 @@ def test_unlinkat_of_no_name(wire: Wire, name: bytes, flags: int) -> None:
     """Tunlinkat of an empty name, or one that holds a slash, is refused and removes nothing.  Source: POSIX XBD,
     Filename, "1 to {NAME_MAX} bytes ... shall not contain the <NUL> or <slash> characters"."""
     wire.host.file(b"one")
-    shared.no_name(wire, name, lambda client, fid, name: client.send_unlinkat(fid, name, flags))
+    shared.no_name(wire, name, lambda client, fid, name: client.unlinkat.send(fid, name, flags))
 
 
 @pytest.mark.parametrize("flags", [0, AT_REMOVEDIR])
@@ -112,7 +112,7 @@ def test_unlinkat_of_no_name(wire: Wire, name: bytes, flags: int) -> None:
 @case("WIRE-UNLINK-009", covers=[Tunlinkat])
 def test_unlinkat_of_dots(wire: Wire, name: bytes, flags: int) -> None:
     """Tunlinkat of `.` or `..` is refused.  Source: rmdir(2) EINVAL, ENOTEMPTY; QEMU v9fs_unlinkat."""
-    shared.dot_name(wire, name, lambda client, fid, name: client.send_unlinkat(fid, name, flags))
+    shared.dot_name(wire, name, lambda client, fid, name: client.unlinkat.send(fid, name, flags))
 
 
 @case("WIRE-UNLINK-010", covers=[Tunlinkat])
@@ -120,7 +120,7 @@ def test_unlinkat_with_a_nul(wire: Wire) -> None:
     """A NUL does not end a name: `fred` stays.  Source: intro(5), "The NUL character is illegal in all text strings in
     9P"."""
     wire.host.file(b"fred")
-    shared.nul_name(wire, lambda client, fid, name: client.send_unlinkat(fid, name))
+    shared.nul_name(wire, lambda client, fid, name: client.unlinkat.send(fid, name))
 
 
 @pytest.mark.parametrize("flags", [1, 0x100, 0x80000000], ids=shared.label)
@@ -250,7 +250,7 @@ def test_remove_takes_the_file_of_the_fid(wire: Wire) -> None:
 @case("WIRE-UNLINK-034", covers=[Tremove])
 def test_remove_of_dead_fid(wire: Wire, which: str) -> None:
     """Tremove of an unknown fid is refused.  Source: remove(5)."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_remove(fid))
+    shared.dead_fid(wire, which, lambda client, fid: client.remove.send(fid))
 
 
 @case("WIRE-UNLINK-035", covers=[Tremove])

@@ -212,7 +212,7 @@ def test_symbolic_link_is_not_followed(wire: Wire) -> None:
     fid = client.fid()
     shared.kind_is("in Rwalk to a symbolic link", _only(client.walk(client.root, fid, b"link")), QTSYMLINK)
     through = client.fid()
-    reply = client.send_walk(client.root, through, b"link", b"fred").wait()
+    reply = client.walk.send(client.root, through, b"link", b"fred").wait()
     if isinstance(reply, Rwalk):
         _steps(reply, 1, "of a symbolic link and a name below what it points to")
     client.walk(fid, client.fid(), b"fred", expect=allowed.NOT_A_DIRECTORY | {ELOOP})
@@ -351,7 +351,7 @@ def test_from_an_open_fid(wire: Wire) -> None:
 @case("WIRE-WALK-024", covers=[Twalk])
 def test_walk_of_dead_fid(wire: Wire, which: str) -> None:
     """Twalk from an unknown fid is refused.  Source: walk(5); kvmtool makes the fid (kvmtool HEAD)."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_walk(fid, client.fid()))
+    shared.dead_fid(wire, which, lambda client, fid: client.walk.send(fid, client.fid()))
 
 
 @case("WIRE-WALK-025", covers=[Twalk], severity="varies")
@@ -381,7 +381,7 @@ def test_five_thousand_fids(wire: Wire) -> None:
     client = wire.client
     wire.host.file(b"fred", b"abc")
     fids = [client.fid() for _ in range(5000)]
-    replies = [client.send_walk(client.root, fid, *([b"fred"] if fid % 2 else [])) for fid in fids]
+    replies = [client.walk.send(client.root, fid, *([b"fred"] if fid % 2 else [])) for fid in fids]
     for pending in replies:
         pending.result()
     for fid in (fids[0], fids[1], fids[-2], fids[-1], fids[2500]):
@@ -417,8 +417,8 @@ def test_walk_to_special_files_does_not_open_them(wire: Wire) -> None:
     host.device(b"null", 1, 3)
     for name, kind in ((b"fifo", 0o010000), (b"null", 0o020000)):
         fid = client.fid()
-        wire.prompt(client.send_walk(client.root, fid, name))
-        seen = Octal(wire.prompt(client.send_getattr(fid)).mode & 0o170000)
+        wire.prompt(client.walk.send(client.root, fid, name))
+        seen = Octal(wire.prompt(client.getattr.send(fid)).mode & 0o170000)
         equal(f"file type of {name!r} in Rgetattr", seen, Octal(kind), code="field:mode")
 
 
@@ -441,7 +441,7 @@ def test_clunk_frees_the_fid(wire: Wire) -> None:
 @case("WIRE-WALK-041", covers=[Tclunk])
 def test_clunk_of_dead_fid(wire: Wire, which: str) -> None:
     """Tclunk of an unknown fid is refused.  Source: clunk(5); error(5)."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_clunk(fid))
+    shared.dead_fid(wire, which, lambda client, fid: client.clunk.send(fid))
 
 
 @case("WIRE-WALK-042", covers=[Tclunk])
@@ -485,10 +485,10 @@ def test_walk_and_clunk_in_flight_together(wire: Wire) -> None:
     client = wire.client
     for _ in range(100):
         fid = client.fid()
-        walk = client.send_walk(client.root, fid)
-        look = client.send_getattr(fid)
-        clunk = client.send_clunk(fid)
-        again = client.send_getattr(fid)
+        walk = client.walk.send(client.root, fid)
+        look = client.getattr.send(fid)
+        clunk = client.clunk.send(fid)
+        again = client.getattr.send(fid)
         walk.result()
         for pending in (look, clunk, again):
             pending.result(allowed.UNKNOWN_FID | {OK})

@@ -178,7 +178,7 @@ def test_of_a_symbolic_link(wire: Wire) -> None:
 @case("WIRE-XATTR-012", covers=[Txattrwalk])
 def test_walk_of_dead_fid(wire: Wire, which: str) -> None:
     """Txattrwalk of an unknown fid is refused.  Source: intro(5)."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_xattrwalk(fid, client.fid(), COLOUR))
+    shared.dead_fid(wire, which, lambda client, fid: client.xattrwalk.send(fid, client.fid(), COLOUR))
 
 
 @case("WIRE-XATTR-013", covers=[Txattrwalk])
@@ -252,9 +252,9 @@ def test_walked_and_clunked_many_times(wire: Wire) -> None:
     xattrs = [client.fid() for _ in range(25)]
 
     def round_trip(name: bytes) -> None:
-        for walk in [client.send_xattrwalk(fid, xattr, name) for xattr in xattrs]:
+        for walk in [client.xattrwalk.send(fid, xattr, name) for xattr in xattrs]:
             walk.result()
-        for clunk in [client.send_clunk(xattr) for xattr in xattrs]:
+        for clunk in [client.clunk.send(xattr) for xattr in xattrs]:
             clunk.result()
 
     for name in (b"", COLOUR) * 4:

@@ -144,7 +144,7 @@ def test_clunked_before_all_is_written(wire: Wire, written: int) -> None:
     client.xattrcreate(fid, COLOUR, 1000)
     if written:
         client.write(fid, 0, b"01234")
-    client.send_clunk(fid).errno()
+    client.clunk.send(fid).errno()
     seen = wire.host.xattr(FRED, "user.colour")
     sent = not seen or seen.rstrip(b"\0") == b"01234"[:written]
     what = f"the host has no value, or the {written} bytes of 1000 that were sent"
@@ -174,7 +174,7 @@ def test_write_past_the_value(wire: Wire, offset: int) -> None:
     client = wire.client
     fid = with_attributes(wire)
     client.xattrcreate(fid, COLOUR, 10)
-    sent = client.send_write(fid, offset, b"x" * 100)
+    sent = client.write.send(fid, offset, b"x" * 100)
     if sent.errno(allowed.BAD_OFFSET | allowed.XATTR_TOO_LARGE | {OK}) == OK:
         equal("count in Rwrite behind the announced size", sent.result().count, 0, call="Twrite")
     client.write(fid, 0, b"0123456789")
@@ -189,10 +189,10 @@ def test_more_than_was_announced(wire: Wire) -> None:
     client = wire.client
     fid = with_attributes(wire)
     client.xattrcreate(fid, COLOUR, 10)
-    sent = client.send_write(fid, 0, b"0123456789ABCDEF")
+    sent = client.write.send(fid, 0, b"0123456789ABCDEF")
     if sent.errno(allowed.XATTR_TOO_LARGE | {OK}) == OK:
         between("count in Rwrite where ten bytes were announced", sent.result().count, 0, 10, call="Twrite")
-    client.send_clunk(fid).errno()
+    client.clunk.send(fid).errno()
     seen = wire.host.xattr(FRED, "user.colour")
     right = not seen or seen.rstrip(b"\0") == b"0123456789"
     holds("the host has no value, or the ten bytes that were announced", right, seen=seen, code="content")
@@ -206,7 +206,7 @@ def test_absurd_sizes(wire: Wire, size: int) -> None:
     client = wire.client
     fid = with_attributes(wire)
     before = wire.memory()
-    number = client.send_xattrcreate(fid, COLOUR, size).errno(allowed.XATTR_TOO_LARGE | {OK})
+    number = client.xattrcreate.send(fid, COLOUR, size).errno(allowed.XATTR_TOO_LARGE | {OK})
     shared.memory_within(wire, before, 32 << 20, f"an announced size of {size}")
     if number == OK:
         client.write(fid, 0, b"x", expect=allowed.XATTR_TOO_LARGE | {OK})
@@ -235,9 +235,9 @@ def test_created_again_and_again(wire: Wire) -> None:
     client.xattrcreate(fid, COLOUR, 4096)
     before = wire.memory()
     for _ in range(1000):
-        client.send_xattrcreate(fid, COLOUR, 60000).errno(allowed.READS_AS_FID | allowed.FULL | {OK, E2BIG})
+        client.xattrcreate.send(fid, COLOUR, 60000).errno(allowed.READS_AS_FID | allowed.FULL | {OK, E2BIG})
     shared.memory_within(wire, before, 16 << 20, "a thousand Txattrcreate of one fid")
-    client.send_clunk(fid).errno()
+    client.clunk.send(fid).errno()
     wire.client.getattr(wire.root)
 
 
@@ -253,12 +253,12 @@ def test_many_values_at_once(wire: Wire) -> None:
     for _ in range(600):
         fid = client.walk_to(FRED)
         fids.append(fid)
-        if client.send_xattrcreate(fid, COLOUR, len(data)).errno(allowed.FULL | {OK}) != OK:
+        if client.xattrcreate.send(fid, COLOUR, len(data)).errno(allowed.FULL | {OK}) != OK:
             break
-        client.send_write(fid, 0, data).errno(allowed.FULL | {OK})
+        client.write.send(fid, 0, data).errno(allowed.FULL | {OK})
     # Tremove would remove the file; a clunk may set the attribute, whatever comes of it.
     for fid in fids:
-        client.send_clunk(fid).errno()
+        client.clunk.send(fid).errno()
     settled(put_value(client, client.walk_to(FRED), b"user.after", b"x"), what="an attribute afterwards")
 
 
@@ -310,7 +310,7 @@ def test_names_outside_the_namespaces(wire: Wire, name: bytes) -> None:
 @case("WIRE-XATTR-050", covers=[Txattrcreate])
 def test_create_on_dead_fid(wire: Wire, which: str) -> None:
     """Txattrcreate on an unknown fid is refused.  Source: intro(5)."""
-    shared.dead_fid(wire, which, lambda client, fid: client.send_xattrcreate(fid, COLOUR, 3))
+    shared.dead_fid(wire, which, lambda client, fid: client.xattrcreate.send(fid, COLOUR, 3))
 
 
 @case("WIRE-XATTR-051", covers=[Txattrcreate], severity="varies")

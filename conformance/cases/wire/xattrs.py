@@ -48,15 +48,15 @@ def get_value(client: Session, fid: int, name: bytes) -> bytes:
 
 def put_value(client: Session, fid: int, name: bytes, value: bytes, flags: int = 0) -> int:
     """Set as Linux does: Txattrcreate, Twrite, Tclunk. The first errno that any of them gave, or OK; `fid` is gone."""
-    number = client.send_xattrcreate(fid, name, len(value), flags).errno()
+    number = client.xattrcreate.send(fid, name, len(value), flags).errno()
     at = 0
     while number == OK and at < len(value):
-        sent = client.send_write(fid, at, value[at : at + client.msize - 24])
+        sent = client.write.send(fid, at, value[at : at + client.msize - 24])
         if (number := sent.errno()) == OK:
             count = sent.result().count
             require(f"Twrite takes some of a value at {at} of {len(value)} bytes", count, seen=count, call="Twrite")
             at += count
-    at_end = client.send_clunk(fid).errno()
+    at_end = client.clunk.send(fid).errno()
     return number or at_end
 
 

@@ -27,7 +27,7 @@ def check_greeting(who: str, connect: Callable[[], Link], *, msize: int, aname: 
         if not isinstance(reply, Rversion) or reply.version != Dialect.L.value:
             raise UsageError(f"{who} does not speak 9P2000.L: it answered {spell(reply)}")
         client.msize = reply.msize
-        refusal = client.send_attach(client.fid(), aname, uname).errno()
+        refusal = client.attach.send(client.fid(), aname, uname).errno()
     except Finding as error:
         raise UsageError(f"{who} does not speak 9P2000.L: {error}") from None
     finally:
