@@ -129,7 +129,7 @@ def test_bad_input_is_one_line_and_status_2(arguments: list[str], said: str, tmp
 
 def test_a_misspelt_key_in_a_target_is_named_with_the_nearest(tmp_path: Path) -> None:
     target = tmp_path / "mine.toml"
-    target.write_text('kind = "local"\ntitle = "x"\n[machine]\nmemory_mbb = 1\n')
+    target.write_text('kind = "qemu"\ntitle = "x"\n[machine]\nmemory_mbb = 1\n')
     done = assay9("run", str(target), cwd=tmp_path)
     assert done.returncode == 2
     assert "memory_mbb" in done.stderr
@@ -191,7 +191,7 @@ def test_after_kill_9_nothing_runs_and_the_next_run_cleans_up_and_says_so(
 ) -> None:
     """In a runtime directory of its own: any other run of this user would clean up before ours does, and say so."""
     run, children = started_run(tmp_path)
-    run.kill()
+    os.killpg(run.pid, signal.SIGKILL)  # its worker, too, which would clean up
     run.wait(60)
     _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive, alive
