@@ -16,6 +16,10 @@ from guests.host import signals
 USAGE, INFRASTRUCTURE = 2, 3
 
 ELSEWHERE = {
+    "attest": "conformance.reports.publish_cli",
+    "redact": "conformance.reports.publish_cli",
+    "schema": "conformance.reports.publish_cli",
+    "verify": "conformance.reports.publish_cli",
     "baseline": "conformance.reports.cli",
     "gate": "conformance.reports.cli",
     "cases": "assay9.cases",

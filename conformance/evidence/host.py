@@ -12,7 +12,7 @@ from typing import Any
 
 from conformance.evidence.models import Environment
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def with_host_facts(environment: Environment) -> Environment:
@@ -25,7 +25,7 @@ def with_host_facts(environment: Environment) -> Environment:
         "host_python": platform.python_version(),
         "host_user": "root" if os.geteuid() == 0 else f"uid {os.geteuid()}",
         "assay9_version": _version(),
-        "assay9_commit": commit_of(_CHECKOUT),
+        "assay9_commit": commit_of(CHECKOUT),
     }
     return environment.model_copy(update={k: v for k, v in facts.items() if not getattr(environment, k)})
 

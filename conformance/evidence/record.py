@@ -35,6 +35,7 @@ from conformance.errors import InfrastructureError, SuiteError, UsageError
 from conformance.evidence.earlier import SUMMARY, directory_name, earlier, summary
 from conformance.evidence.gathering import ENVIRONMENT, first_problem, gather, newer, read_json
 from conformance.evidence.host import with_host_facts
+from conformance.evidence.manifest import check_file
 from conformance.evidence.models import (
     SCHEMA_VERSION,
     VERDICTS,
@@ -247,6 +248,7 @@ class _Last:
 
 
 def _read_record(path: Path) -> Record:
+    check_file(path)
     try:
         record = Record.model_validate_json(path.read_bytes())
         if record.schema_version > SCHEMA_VERSION:

@@ -20,7 +20,7 @@ from conformance.reports.terminal import summary as terminal_summary
 from conformance.reports.ticket.text import text
 from conformance.reports.write import DEFAULT, REPORTS, write_reports
 
-_RESULTS = click.option(
+RESULTS = click.option(
     "--results",
     type=click.Path(path_type=Path),
     default=Path("results"),
@@ -43,7 +43,7 @@ _RESULTS = click.option(
 @click.option("--soak", metavar="RUN", help="Add the result of a soak run to the text for a ticket.")
 @click.option("--annotate", is_flag=True, help="Print what is unexpected as annotations of GitHub Actions, too.")
 @click.option("--gate", is_flag=True, help="End with the run's own exit status, for CI.")
-@_RESULTS
+@RESULTS
 def report(
     run: str,
     kinds: tuple[str, ...],
@@ -91,7 +91,7 @@ def report(
     help="Exit status 1 where a case is worse in a later run than in the first, or stands otherwise at all.",
 )
 @click.option("--json", "as_data", is_flag=True, help="For programs; of two runs.")
-@_RESULTS
+@RESULTS
 def compare(runs: tuple[str, ...], fail_on: str | None, as_data: bool, results: Path) -> None:
     """Show what two or more RUNs make of the same cases.
 
@@ -131,7 +131,7 @@ def compare(runs: tuple[str, ...], fail_on: str | None, as_data: bool, results: 
     metavar="N",
     help="Fewer cases than this that judged the target are no verdict (exit status 3).",
 )
-@_RESULTS
+@RESULTS
 def gate(run: str, baseline: str | None, min_judged: int, results: Path) -> None:
     """Judge RUN for CI, and say why in a screenful.
 
@@ -160,7 +160,7 @@ def baseline() -> None:
 @click.argument("run")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--force", is_flag=True, help="Save it though the run is not whole.")
-@_RESULTS
+@RESULTS
 def baseline_save(run: str, file: Path, force: bool, results: Path) -> None:
     """Save RUN as the baseline FILE: JSON, one case a line, made to be committed.
 

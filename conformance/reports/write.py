@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from conformance.errors import InfrastructureError
+from conformance.evidence.manifest import write_manifest
 from conformance.evidence.models import Record
-from conformance.evidence.record import load_run
+from conformance.evidence.record import RECORD, load_run
 from conformance.reports.allure import write_allure
 from conformance.reports.ctrf import write_ctrf
 from conformance.reports.html import write_html
@@ -53,6 +54,11 @@ def write_reports(run_dir: Path, kinds: tuple[str, ...] = DEFAULT, *, soak: Path
             refused = e
         else:
             written.append(run_dir / name)
+    if (run_dir / RECORD).exists():
+        try:
+            write_manifest(run_dir, frozenset(name for name, _ in REPORTS.values()))
+        except OSError as e:
+            refused = e
     if refused is not None:
         raise InfrastructureError(
             f"not every report could be written: {refused.filename or run_dir}: {refused.strerror or refused}",

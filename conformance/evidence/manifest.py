@@ -1,0 +1,87 @@
+"""SHA256SUMS of a run's directory: what the run wrote, in the form that `sha256sum -c` reads.
+
+What was written once keeps its hash: only reports, which are made again at any time, get new ones. So a record that was
+changed by hand is found whenever it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from conformance.errors import UsageError
+
+NAME = "SHA256SUMS"
+NOT_LISTED = frozenset({NAME, "attestation.json", "attestation.json.sig"})
+_EXPORTS = frozenset({"export", "outside"})
+"""Directories that the system under test wrote to: whatever a guest left there."""
+
+
+def write_manifest(run_dir: Path, renewed: frozenset[str]) -> None:
+    """Hash the files of the directory; those of `renewed` anew, the others once. Raises OSError."""
+    known = _read(run_dir / NAME)
+    lines = []
+    for path in sorted(_files(run_dir)):
+        name = path.relative_to(run_dir).as_posix()
+        old = known.get(name) if name.partition("/")[0] not in renewed else None
+        lines.append(f"{old or digest_of(path)}  {name}\n")
+    new = run_dir / f".{NAME}.{os.getpid()}"
+    new.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
+    os.replace(new, run_dir / NAME)
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file of a run that is not what the manifest beside it says. Raises UsageError; OSError where it is gone.
+
+    Without a manifest nothing is said: the run was killed, or is of an older version.
+    """
+    known = _read(path.parent / NAME).get(path.name)
+    if known is not None and digest_of(path) != known:
+        raise UsageError(
+            f"{path} is not what the run wrote: its SHA-256 is not the one in {NAME}; get the run's directory again"
+        )
+
+
+def differences(run_dir: Path) -> list[str]:
+    """What is not as the manifest says: files that changed, are missing, or are not listed. Raises UsageError."""
+    if not (run_dir / NAME).is_file():
+        raise UsageError(f"{run_dir} has no {NAME}: the run did not come to its end, or is of an older version")
+    known = _read(run_dir / NAME)
+    there = {path.relative_to(run_dir).as_posix(): path for path in _files(run_dir)}
+    found = [f"{name} is missing" for name in known if name not in there]
+    found += [f"{name} is not listed" for name in there if name not in known]
+    return found + [
+        f"{name} was changed" for name, path in there.items() if known.get(name, "") not in ("", digest_of(path))
+    ]
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def listed(run_dir: Path) -> dict[str, str]:
+    """Name -> SHA-256."""
+    return _read(run_dir / NAME)
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    except FileNotFoundError:
+        return {}
+    pairs = (line.split("  ", 1) for line in text.splitlines() if "  " in line)
+    return {name: digest for digest, name in pairs}
+
+
+def _files(run_dir: Path) -> Iterator[Path]:
+    for directory, folders, names in os.walk(run_dir):
+        folders[:] = [name for name in folders if name not in _EXPORTS]
+        for name in names:
+            path = Path(directory) / name
+            hidden = name.startswith(".") or name in NOT_LISTED or "\n" in name
+            if not hidden and path.is_file() and not path.is_symlink():
+                yield path

@@ -1,0 +1,72 @@
+"""A record without what is nobody else's: names of the host and its user, home and checkout, mount tables, heap bytes.
+
+Rule of this module: what is taken out is replaced by a word in angle brackets, so that a reader sees that something was
+there. Verdicts, requirements, findings' codes and numbers stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from conformance.errors import SuiteError
+from conformance.evidence.host import CHECKOUT
+from conformance.evidence.models import Record
+
+_BYTES = re.compile(r"b(?:'(?:[^'\\]|\\.){24,}'|\\\"(?:[^\"\\]|\\\\.){24,}\\\")")
+"""A bytes literal of some length, as the text of a record has it."""
+_RAW = re.compile(r"\\\\x[0-9a-f]{2}")
+_MOUNTS = re.compile(r"/proc/(?:self|\d+)/(?:mountinfo|mounts|maps)")
+_PLAIN = frozenset({"root", "user", "test", "build", "runner", "guest", "localhost", "debian"})
+"""Names that many hosts and users have, and that are words of a record, too."""
+
+
+def private_words(run_dir: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What is not to be published, the longest first -> what stands in its place."""
+    found = {str(run_dir.absolute()): "<run>", str(CHECKOUT): "<checkout>", str(Path.home()): "<home>"}
+    found |= {str(run_dir.absolute().parent): "<results>", str(Path.cwd()): "<directory>"}
+    names = {socket.gethostname(): "<host>", socket.getfqdn(): "<host>", environ.get("USER", ""): "<user>"}
+    with contextlib.suppress(OSError, KeyError):
+        names[getpass.getuser()] = "<user>"
+    found |= {name: word for name, word in names.items() if len(name) > 2 and name.lower() not in _PLAIN}
+    return dict(sorted(((k, v) for k, v in found.items() if len(k) > 2), key=lambda item: -len(item[0])))
+
+
+def redacted(record: Record, words: Mapping[str, str]) -> Record:
+    """The record without them, and without mount tables and long runs of raw bytes."""
+    results = [
+        result.model_copy(update={"calls": [], "log_excerpts": []})
+        if any(_MOUNTS.search(" ".join(call.args)) for call in result.calls)
+        else result
+        for result in record.results
+    ]
+    exported = record.environment.exported
+    update = {}
+    if exported is not None:
+        update = {"exported": exported.model_copy(update={"mount_point": "<mount point>", "source": "<device>"})}
+    whole = record.model_copy(update={"results": results, "environment": record.environment.model_copy(update=update)})
+    text = redacted_text(whole.model_dump_json(), words)
+    try:
+        return Record.model_validate_json(text)
+    except ValueError as e:
+        raise SuiteError(f"a record that was redacted is none any more: {str(e).splitlines()[0]}") from None
+
+
+def redacted_text(text: str, words: Mapping[str, str]) -> str:
+    """The text, e.g. of a JSON document, without the words and raw bytes."""
+    for word, instead in words.items():
+        if word.startswith("/"):
+            text = text.replace(word, instead)
+        else:
+            text = re.sub(rf"(?<![A-Za-z0-9_]){re.escape(word)}(?![A-Za-z0-9_])", instead, text)
+    return _BYTES.sub(_shorter, text)
+
+
+def _shorter(found: re.Match[str]) -> str:
+    """Raw bytes are counted in place of shown; text that somebody wrote stays."""
+    return f"b'<{len(found[0])} characters of bytes>'" if len(_RAW.findall(found[0])) > 4 else found[0]

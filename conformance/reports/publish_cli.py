@@ -1,0 +1,94 @@
+"""The commands that make a record fit to be shown: `assay9 attest`, `verify`, `redact` and `schema`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from pydantic import BaseModel
+
+from conformance.errors import InfrastructureError, UsageError
+from conformance.evidence.attestation import attest as sign
+from conformance.evidence.attestation import verify as check
+from conformance.evidence.baseline import Baseline
+from conformance.evidence.models import Record
+from conformance.evidence.record import RECORD, load_run
+from conformance.evidence.redact import private_words, redacted
+from conformance.reports.cli import RESULTS, find_run
+from conformance.reports.write import write_reports
+
+SCHEMAS: dict[str, type[BaseModel]] = {"record": Record, "baseline": Baseline}
+
+
+@click.command()
+@click.argument("run", default="latest")
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    default=Path("~/.ssh/id_ed25519"),
+    show_default=True,
+    help="The SSH key to sign with.",
+)
+@RESULTS
+def attest(run: str, key: Path, results: Path) -> None:
+    """Sign RUN: an in-toto test-result statement over every file of its directory, with your SSH key.
+
+    The statement is attestation.json in the run's directory, its signature attestation.json.sig; ssh-keygen makes it.
+    """
+    run_dir = find_run(run, results)
+    file = sign(load_run(run_dir), run_dir, key.expanduser())
+    click.echo(f"wrote {file} and {file.name}.sig; `assay9 verify {run_dir}` checks them")
+
+
+@click.command()
+@click.argument("run", default="latest")
+@click.option(
+    "--signers",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Whose signatures count: lines of `NAME KEY`, see ssh-keygen(1), ALLOWED SIGNERS.",
+)
+@RESULTS
+def verify(run: str, signers: Path | None, results: Path) -> None:
+    """Check that RUN is what was signed: every file by its hash, the statement, and the signature.
+
+    Exit status 0 when all of it holds, 2 and one line when something does not.
+    """
+    run_dir = find_run(run, results)
+    click.echo(check(load_run(run_dir), run_dir, signers))
+
+
+@click.command()
+@click.argument("run")
+@click.argument("directory", type=click.Path(path_type=Path))
+@RESULTS
+def redact(run: str, directory: Path, results: Path) -> None:
+    """Write RUN to DIRECTORY as it may be published: its record and reports, without logs.
+
+    Home, checkout, working directory, host and user names, mount tables and long runs of raw bytes are taken out; words
+    in angle brackets stand in their place.
+    """
+    run_dir = find_run(run, results)
+    record = redacted(load_run(run_dir), private_words(run_dir))
+    try:
+        directory.mkdir(parents=True)
+        (directory / RECORD).write_text(record.model_dump_json(exclude_none=True), encoding="utf-8")
+    except FileExistsError:
+        raise UsageError(f"{directory} exists: name one that does not") from None
+    except OSError as e:
+        raise InfrastructureError(f"{directory} cannot be written: {e.strerror}", "name another DIRECTORY") from None
+    for path in write_reports(directory):
+        click.echo(f"wrote {path}")
+
+
+@click.command()
+@click.argument("what", type=click.Choice(list(SCHEMAS)), default="record")
+def schema(what: str) -> None:
+    """Print the JSON Schema of record.json, or of a baseline."""
+    click.echo(schema_of(what), nl=False)
+
+
+def schema_of(what: str) -> str:
+    """The schema as the suite ships it."""
+    return json.dumps(SCHEMAS[what].model_json_schema(), indent=1, sort_keys=True) + "\n"
