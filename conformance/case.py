@@ -26,7 +26,7 @@ UNCACHED = ("none",)
 WRITE_THROUGH = (*UNCACHED, "readahead")
 """Those in which what was written is at the server when write(2) returns."""
 FRESH = (*WRITE_THROUGH, "mmap")
-"""Those in which names and attributes are asked for anew."""
+"""Those in which names and attributes are looked up again."""
 KEPT = ("loose", "fscache")
 """The others: the guest keeps names and attributes."""
 WRITE_BACK = ("mmap", *KEPT)

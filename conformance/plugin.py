@@ -228,11 +228,11 @@ class RunPlugin:
         if self.config.option.collectonly:
             return
         if self.controls:
-            for told in clean_left_over():
-                self._progress(told)
+            for line in clean_left_over():
+                self._progress(line)
             left_out = [] if self.config.getoption("--layer") else said_of_left_out(self.target)
-            for told in left_out:
-                self._progress(told)
+            for line in left_out:
+                self._progress(line)
             environment = Environment(
                 target=self.target.name,
                 target_kind=self.target.kind,

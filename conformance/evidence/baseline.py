@@ -1,4 +1,4 @@
-"""A baseline: how each case of a run stood, in a small file that is made to be committed.
+"""A baseline: the standing of each case of a run, in a small file to commit.
 
 One case a line, sorted, so that a change of it is read as any other change of a source file. A run's directory is a
 baseline, too.
@@ -27,7 +27,7 @@ Key = tuple[str, str]
 
 
 class Baseline(BaseModel):
-    """How the cases of one run stood."""
+    """The standings of one run's cases."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,7 +50,7 @@ class Baseline(BaseModel):
 
     @property
     def title(self) -> str:
-        """What it is of: target, version and day."""
+        """Its target, version and day."""
         version = f" ({self.target_version})" if self.target_version else ""
         return f"{self.target}{version} of {self.started:%Y-%m-%d %H:%M} UTC"
 
@@ -97,13 +97,13 @@ def load_baseline(path: Path) -> Baseline:
     except OSError as e:
         raise UsageError(f"{path} cannot be read: {e.strerror}: a run, or a file of `assay9 baseline save`") from None
     except (ValueError, RecursionError) as e:
-        raise UsageError(f"{path} is damaged: {e}: `assay9 baseline save` makes it anew") from None
+        raise UsageError(f"{path} is damaged: {e}: write it again with `assay9 baseline save`") from None
     if not isinstance(data, dict) or data.get("kind") != KIND:
-        raise UsageError(f"{path} is no baseline: `assay9 baseline save RUN {path}` makes one")
+        raise UsageError(f"{path} is not a baseline: `assay9 baseline save RUN {path}` makes one")
     version = data.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise UsageError(f"{path} has schema version {version}, this assay9 reads up to {SCHEMA_VERSION}")
     try:
         return Baseline.model_validate(data)
     except ValidationError as e:
-        raise UsageError(f"{path} is damaged: {first_problem(e)}: `assay9 baseline save` makes it anew") from None
+        raise UsageError(f"{path} is damaged: {first_problem(e)}: write it again with `assay9 baseline save`") from None

@@ -61,19 +61,19 @@ def changes(before: Record, after: Record) -> Changes:
         if was == now and not other:
             same += 1
             continue
-        told = old if new is None or (was is not None and now is not None and LEVEL[was] < LEVEL[now]) else new
-        assert told is not None
+        shown = old if new is None or (was is not None and now is not None and LEVEL[was] < LEVEL[now]) else new
+        assert shown is not None
         found.append(
             Change(
                 kind_of(was, now),
-                told.id,
-                told.mount,
-                told.family,
-                told.severity,
-                told.requirement,
+                shown.id,
+                shown.mount,
+                shown.family,
+                shown.severity,
+                shown.requirement,
                 was,
                 now,
-                other or told.reason,
+                other or shown.reason,
             )
         )
     return Changes(before, after, same, found)
@@ -95,10 +95,10 @@ def _by_case(record: Record) -> dict[tuple[str, str], CaseResult]:
 
 
 def as_text(seen: Changes) -> str:
-    """For a terminal or a ticket. What one run only has is counted by family: a run may be a part of the other."""
+    """For a terminal or a ticket. Cases of one run only are counted by family: a run may be a part of the other."""
     lines = [_title("before", seen.before), _title("after ", seen.after), ""]
-    told: tuple[Kind, ...] = ("worse", "better", "otherwise")
-    for kind in told:
+    kinds: tuple[Kind, ...] = ("worse", "better", "otherwise")
+    for kind in kinds:
         if not (listed := seen.of(kind)):
             continue
         lines.append(f"{kind}: {MEANING[kind]} ({count(len(listed), 'case')})")
@@ -117,7 +117,7 @@ def as_text(seen: Changes) -> str:
                 families[change.family] += 1
             said = ", ".join(f"{family} {number}" for family, number in families.items())
             lines += [f"{kind}: {count(len(listed), 'case')} ({said})", ""]
-    counts = ", ".join(f"{len(seen.of(kind))} {kind}" for kind in told)
+    counts = ", ".join(f"{len(seen.of(kind))} {kind}" for kind in kinds)
     lines.append(f"{counts}, {seen.same} the same")
     return "\n".join(lines) + "\n"
 

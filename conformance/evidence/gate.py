@@ -47,12 +47,12 @@ class Regression:
     """None: the run does not have it."""
     reason: str
     infrastructure: bool = False
-    """The machine, SSH or a disk broke, or the case did not run: says nothing of the target."""
+    """The machine, SSH or a disk broke, or the case did not run: it says nothing about the target."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What a run comes to beside a baseline."""
+    """The verdict on a run beside a baseline."""
 
     status: int
     why: str

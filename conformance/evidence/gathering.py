@@ -1,4 +1,4 @@
-"""Reading back what the workers of a run have left: its lines and descriptions, and what is missing of them."""
+"""Reads back what the workers of a run wrote: lines and descriptions, and what is missing."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _environment(run_dir: Path, damage: list[str]) -> Environment:
     try:
         whole = Environment.model_validate(read_json(run_dir / ENVIRONMENT))
     except ValidationError as e:
-        raise UsageError(f"{run_dir / ENVIRONMENT} is no environment: {first_problem(e)}") from None
+        raise UsageError(f"{run_dir / ENVIRONMENT} is not an environment: {first_problem(e)}") from None
     described: dict[str, dict[str, Any]] = {}
     for path in sorted(run_dir.glob("environment-*.json")):
         worker = path.stem.removeprefix("environment-")

@@ -1,4 +1,4 @@
-"""What the evidence says of the machine the suite itself runs on. Reads, changes nothing, never fails."""
+"""The machine that the suite runs on, for the evidence. It reads, changes nothing, never fails."""
 
 from __future__ import annotations
 

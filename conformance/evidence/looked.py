@@ -1,4 +1,4 @@
-"""How closely a run looked: changing calls without a comparison, and differences that were let pass with a reason."""
+"""How closely a run looked: changing calls without a comparison, and differences tolerated for a reason."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Looks:
             said.append(f"{self.uncompared:,} of {self.changing:,} changing calls have no comparison at that call")
         if self.differing:
             passed = f"{self.let_pass:,} of {self.differing:,} differences of exact fields"
-            said.append(f"{passed} were let pass with a reason")
+            said.append(f"{passed} were tolerated for a reason")
         return "; ".join(said)
 
 

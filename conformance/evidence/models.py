@@ -3,7 +3,7 @@
 Version 1 had no selection, and counted a difference that may be as a failure; version 2 did not say which programs,
 file system and profiles were tested, which machine ran a case, and what was left out.
 
-Rule of this module: everything a report shows stands in these models, so that any report can be derived again
+Rule of this module: everything that a report shows is in these models, so that any report can be derived again
 years later from the run directory alone. Strings are kept as shown to people: shortened by the caller, and
 with what is no UTF-8 (file names, mostly) spelled as \\xNN here, so that a record is always valid JSON.
 """
@@ -65,7 +65,7 @@ class _Model(BaseModel):
 
 @dataclass(slots=True)
 class Call:
-    """One system call of a case, where it was made and what came of it."""
+    """One system call of a case: where it was made, and its result."""
 
     __pydantic_config__ = _FORBID
 
@@ -87,7 +87,7 @@ class Call:
     compared: bool = False
     """What it changed was compared inside and outside directly afterwards."""
     messages: list[str] = field(default_factory=list)
-    """The 9P messages that it caused, where the target's trace tells; with the errno that the server answered."""
+    """The 9P messages that it caused, where the target gives a trace; with the errno that the server answered."""
 
 
 @dataclass(slots=True)
@@ -123,7 +123,7 @@ class Comparison:
 
 @dataclass(slots=True)
 class LogExcerpt:
-    """What a console or a device log said while the case ran."""
+    """Lines of a console or a device log while the case ran."""
 
     __pydantic_config__ = _FORBID
 
@@ -167,7 +167,7 @@ class Exported(_Model):
 
 
 class Scope(_Model):
-    """What the run was asked to run, and what there is beyond that."""
+    """What the run selected, and what it left out."""
 
     layers: list[Text] = []
     layers_not_run: dict[Text, int] = {}
@@ -204,7 +204,7 @@ class Selected(_Model):
     """A case that is to be run, recorded before the first case runs: what a result says of it without having run it."""
 
     node_id: Text
-    """As pytest names it; pytest-xdist tells a case that killed its worker by this."""
+    """As pytest names it; pytest-xdist identifies a case that killed its worker by this."""
     id: Text
     case_id: Text
     parameters: Text = ""
@@ -219,12 +219,12 @@ class Selected(_Model):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What no two cases of a run share."""
+        """Unique in a run."""
         return self.id, self.mount
 
 
 class SeenFinding(_Model):
-    """One thing that was wrong."""
+    """One wrong value."""
 
     code: Text
     """Stable: see conformance.checks.CODES."""
@@ -249,9 +249,9 @@ class CaseResult(_Model):
     requirement: Text
     source: Text
     severity: Severity
-    """Of the case; of its gravest finding that nobody declared, where that is less."""
+    """Of the case; of its gravest undeclared finding, where that is less."""
     mount: Text = ""
-    """As asked for."""
+    """As requested."""
     mount_shown: Text = ""
     """As /proc/mounts says."""
     verdict: Verdict
@@ -296,7 +296,7 @@ class CaseResult(_Model):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What no two results of a run share."""
+        """Unique in a run."""
         return self.id, self.mount
 
 
@@ -338,21 +338,21 @@ class Environment(_Model):
     mounts: dict[Text, Text] = {}
     """As asked for -> the line of /proc/mounts; gathered from the results."""
     other: dict[Text, Text] = {}
-    """What this kind of target says of itself beyond these fields."""
+    """Further facts of this kind of target."""
     host_kernel: Text = ""
     host_distribution: Text = ""
     host_cpus: int = 0
     host_cpu_model: Text = ""
     host_python: Text = ""
     host_user: Text = ""
-    """root or not: what the suite could drive depends on it."""
+    """root or not: some cases need root."""
     assay9_version: Text = ""
     assay9_commit: Text = ""
     """Of the checkout; ends in -dirty where files differ from it. Empty for an installed package."""
     command: Text = ""
     """Quoted for a shell."""
     job_url: Text = ""
-    """The page of the CI job, where its environment tells."""
+    """The page of the CI job, where its environment names it."""
     asked: dict[Text, Text] = {}
     """Options of the run that choose what is tested, e.g. another guest: only runs that agree in these are compared."""
     seed: int | None = None
@@ -361,7 +361,7 @@ class Environment(_Model):
     left_out: int = 0
     """Cases that did not run because the guest's kernel decides them alone."""
     notes: list[Text] = []
-    """What else a reader should know, e.g. a worker whose guest differs from the first one's."""
+    """Notes for the reader, e.g. a worker whose guest differs from the first one's."""
 
     @model_validator(mode="before")
     @classmethod
@@ -375,7 +375,7 @@ class Environment(_Model):
 
 
 class Trouble(_Model):
-    """The infrastructure failed, at no fault of a case."""
+    """The infrastructure failed outside any case."""
 
     at: datetime
     worker: Text

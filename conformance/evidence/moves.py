@@ -1,4 +1,4 @@
-"""What it means that a case stands otherwise than before: the one table that `compare` and `gate` share. Pure."""
+"""The meaning of a changed standing: the one table that `compare` and `gate` share. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEVEL: dict[Standing, int] = {
     "undrivable": 0,
     "error": 0,
 }
-"""What a standing is worth: held; does not, as declared; does not; says nothing of the target."""
+"""The rank of a standing: holds; fails as declared; fails; says nothing about the target."""
 
 
 def kind_of(was: Standing | None, now: Standing | None) -> Kind:

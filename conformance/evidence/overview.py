@@ -1,4 +1,4 @@
-"""What a record amounts to: counts by family, and the one sentence that every report opens with.
+"""A record in numbers: counts by family, and the one sentence that every report opens with.
 
 Rule of this module: reports differ in form only. Whatever two of them must say alike is worked out here.
 """
@@ -26,18 +26,18 @@ STANDINGS: tuple[Standing, ...] = (
 )
 MEANING: dict[Standing, str] = {
     "pass": "the requirement holds",
-    "fail": "the requirement does not hold, and nobody declared that",
-    "fixed": "declared a known failure, and passes: the declaration must go",
-    "unstable": "ended now one way, now another: never a pass",
+    "fail": "the requirement does not hold, and no profile declares that",
+    "fixed": "declared as a known failure, and passes: remove the declaration",
+    "unstable": "passed and failed in one run: never a pass",
     "error": "the suite or the infrastructure broke: neither pass nor fail",
     "known": "fails as a profile of the target declares",
     "varies": "differs where implementations legitimately do: recorded, never failed",
     "guest": "passes, and the guest's kernel decided alone: no server could have failed it",
-    "unsupported": "the target declares that it lacks this, and refused it as declared",
-    "undrivable": "this guest, link or host cannot express the case",
+    "unsupported": "the target declares the feature as unsupported, and refused it as declared",
+    "undrivable": "this guest, transport or host cannot express the case",
 }
 HELD: frozenset[Standing] = frozenset({"pass", "guest"})
-"""Standings of cases whose requirement holds, whoever decided that."""
+"""Standings of cases whose requirement holds."""
 JUDGED: frozenset[Standing] = frozenset({"pass", "fail", "fixed", "unstable", "known", "varies", "unsupported"})
 """Standings of cases that judged the target: with another target they could have ended otherwise."""
 FEWEST_JUDGED = 0.05
@@ -177,7 +177,7 @@ class Overview:
 
     @property
     def troubles(self) -> list[str]:
-        """What the infrastructure did wrong and what cannot be read, one line each; said once, whoever met it."""
+        """Failures of the infrastructure and unreadable entries, one line each, without repetition."""
         met: dict[str, list[str]] = {}
         for trouble in self.record.troubles:
             met.setdefault(trouble.text, []).append(trouble.worker)
@@ -192,7 +192,7 @@ class Overview:
 
     @property
     def sentence(self) -> str:
-        """The verdict on the target in one sentence, without the target's name."""
+        """The verdict in one sentence, without the target's name."""
         total = count(len(self.record.results), "case")
         judged = f"{self.judged:,} of {total} judged the target"
         doubts = ", ".join(self.doubts)
@@ -221,7 +221,7 @@ class Overview:
             fields = sum(len(c.fields) for c in comparisons)
             said.append(f"{len(comparisons):,} comparisons inside against outside ({fields:,} fields)")
         if messages:
-            said.append(f"{messages:,} 9P messages seen to cross")
+            said.append(f"{messages:,} 9P messages crossed")
         looked = self.looks.sentence
         return ", ".join(said) + (f"; {looked}" if looked else "")
 
@@ -243,9 +243,9 @@ class Overview:
             )
         if self.counts["guest"]:
             more = count(self.counts["guest"], "more pass was", "more passes were")
-            said.append(f"{more} the guest's kernel's alone")
+            said.append(f"{more} decided by the guest's kernel alone")
         if left_out := self.record.environment.left_out:
-            said.append(f"{count(left_out, 'case')} that it decides alone were left out (--all)")
+            said.append(f"{count(left_out, 'case')} of that kind did not run (--all runs them)")
         return "; ".join(said)
 
     def known_by_owner(self) -> list[tuple[str, list[tuple[KnownFailure, list[CaseResult]]]]]:

@@ -1,6 +1,6 @@
-"""Collecting: the run directory while a run goes on, and reading it back afterwards.
+"""The run directory: written while a run goes on, and read back afterwards.
 
-Rule of this module: what was appended survives whatever happens to the run next. Every worker appends to
+Rule of this module: what was appended survives any end of the run. Every worker appends to
 files of its own, one JSON line per finished case, so that a run killed at any moment keeps all up to then:
 
     results/<UTC time>-<target>/
@@ -152,7 +152,7 @@ class RunWriter:
         self._line("cases", _as_line(result))
 
     def trouble(self, text: str) -> None:
-        """Keep what the infrastructure did wrong outside any case, e.g. a guest that never answered."""
+        """Keep a failure of the infrastructure outside any case, e.g. a guest that never answered."""
         self.troubled = True
         found = Trouble(at=datetime.now(UTC), worker=self.worker, text=text)
         self._line("troubles", found.model_dump_json().encode())
@@ -221,7 +221,7 @@ def load_run(run_dir: Path) -> Record:
     except OSError as e:
         raise UsageError(f"{path} cannot be read: {e.strerror}") from None
     if not (run_dir / ENVIRONMENT).is_file():
-        what = "is no run directory: it holds neither record.json nor environment.json"
+        what = "is not a run directory: it holds neither record.json nor environment.json"
         raise UsageError(f"{run_dir} {what if run_dir.is_dir() else 'does not exist'}")
     return gather(run_dir, _UNFINISHED).model_copy(update={"interrupted": True})
 
@@ -256,7 +256,7 @@ def _read_record(path: Path) -> Record:
         return record
     except ValidationError as e:
         read_json(path)  # says it better where the file is cut short or newer
-        raise UsageError(f"{path} is no record of schema version {SCHEMA_VERSION}: {first_problem(e)}") from None
+        raise UsageError(f"{path} is not a record of schema version {SCHEMA_VERSION}: {first_problem(e)}") from None
 
 
 def _as_line(result: CaseResult) -> bytes:

@@ -1,4 +1,4 @@
-"""Several runs of the same cases as one record: what ended now one way and now another is `unstable`. Pure.
+"""Several runs of the same cases as one record: a case with different outcomes is `unstable`. Pure.
 
 Rule of this module: no try is forgotten. A fail never becomes a pass because a later try passed.
 """
@@ -37,7 +37,7 @@ def joined(records: Sequence[Record]) -> Record:
 
 
 def judged(tries: Sequence[CaseResult]) -> CaseResult:
-    """What a case comes to that was run several times, with how each try ended.
+    """The outcome of a case that ran several times, with the end of each try.
 
     A try that the infrastructure broke says nothing of the target: the others decide, where there are some.
     """

@@ -1,1 +1,1 @@
-"""What the components of targets declare: one TOML each (linux-client, qemu-device, ...) and the model of both."""
+"""Profiles of components: one TOML each (linux-client, qemu-device, ...) and their model."""

@@ -1,4 +1,4 @@
-"""What the known failures of profiles are worth: which never match, which match too much, what they would mask.
+"""Checks the known failures of profiles: which never match, which match too much, what they would mask.
 
 Records of runs say what an entry has really covered; without them only its own words are judged. Pure: no files, no
 network.
@@ -41,7 +41,7 @@ _FAULTS: tuple[tuple[str, dict[str, str]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be said of one entry."""
+    """The check of one entry."""
 
     entry: Known
     width: Width
@@ -62,7 +62,7 @@ class Verdict:
     unreached: int = 0
     """Calls of its cases that were not made because the known failure ended the case."""
     problems: tuple[str, ...] = ()
-    """What must be mended; empty where all is well."""
+    """The problems to fix; empty where there are none."""
 
 
 @dataclass(slots=True)
@@ -137,7 +137,7 @@ def _look(entry: Known, result: CaseResult, seen: _Seen) -> None:
 
 
 def setting_of(record: Record, result: CaseResult) -> Setting:
-    """What restrictions of entries are compared with, as the record tells it."""
+    """The setting of a result, which restrictions of entries are compared with."""
     e = record.environment
     versions = {"target": e.target_version, "kernel": e.guest_kernel, "hypervisor": e.other.get("hypervisor", "")}
     return Setting(result.mount, e.security_model, versions)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Reading what components declare: conformance/profiles/NAME.toml, or a TOML file of the user's own."""
+"""Reads the profiles of components: conformance/profiles/NAME.toml, or a TOML file of the user's own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 
 
 class Component(BaseModel):
-    """One part of a target that declares something about itself."""
+    """One part of a target with a profile."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,7 +35,7 @@ def names() -> list[str]:
 
 
 def component(name: str, asked_by: Path) -> Component:
-    """The component called `name`, or read from the TOML file `name`, taken from where the asking file stands.
+    """The component called `name`, or read from the TOML file `name`, relative to the file that names it.
 
     Raises UsageError, one line.
     """

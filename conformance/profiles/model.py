@@ -1,4 +1,4 @@
-"""What a component declares: features, lacks, known failures and comparison rules.
+"""A component's profile: features, unsupported features, known failures and comparison rules.
 
 A known failure names findings by code and values, never by the words of a message. It covers findings, not cases: a
 case is known only when every one of its findings is covered. Pure: no files, no clock.
@@ -40,7 +40,7 @@ class Strict(BaseModel):
 
 
 class Lack(Strict):
-    """A feature the target declares it lacks, and the errno names that the lack must show."""
+    """A feature that the target declares as unsupported, and the errnos that its refusal must show."""
 
     feature: Annotated[str, word("feature", FEATURES)]
     errno: list[Annotated[str, word("errno", ERRNO_NAMES.values())]] = Field(min_length=1)
@@ -85,7 +85,7 @@ class Known(Strict):
     model: str | list[str] = "*"
     """QEMU's security models, as patterns: "mapped-*", ["passthrough", "none"]."""
     sometimes: bool = False
-    """It depends on a race: the case passes at times, and is then no `fixed`."""
+    """It depends on a race: the case passes at times, and is then not `fixed`."""
     unless: str | list[str] = []
     """Components in whose company it does not show: a target that names one of them has no such entry."""
     owner: Owner | Literal[""] = ""
@@ -183,7 +183,7 @@ class Profile(Strict):
         return tuple(entry for entry in self.known if entry.names(case_id, parameters) and entry.applies(setting))
 
     def and_then(self, other: Profile) -> Profile:
-        """Both together, this one's entries first; a version of the protocol that one lacks is lacking."""
+        """Both together, this one's entries first; the target has only the protocol versions that both have."""
         return Profile(
             features=[*self.features, *other.features],
             dialects=[d for d in self.dialects if d in other.dialects],

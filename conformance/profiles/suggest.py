@@ -1,4 +1,4 @@
-"""Entries of profiles that a run suggests: what failed and nobody declared, and declared failures that pass. Pure.
+"""Profile entries that a run suggests: undeclared failures, and declared failures that pass. Pure.
 
 A suggestion is no entry: its reason and link are for a person to write, and an entry without them is refused.
 """
@@ -49,8 +49,8 @@ def _entry(case: str, code: str, values: str, results: list[CaseResult]) -> Iter
     ids = list(dict.fromkeys(r.id for r in results))
     yield f"case = {json.dumps(ids[0] if len(ids) == 1 else ids)}"
     yield f"finding = {json.dumps(code)}"
-    if told := json.loads(values):
-        yield "values = { " + ", ".join(f"{name} = {json.dumps(value)}" for name, value in told.items()) + " }"
+    if chosen := json.loads(values):
+        yield "values = { " + ", ".join(f"{name} = {json.dumps(value)}" for name, value in chosen.items()) + " }"
     if len({mount.partition(",")[0] for mount in mounts}) == 1 and mounts:
         yield f"mount = {json.dumps(mounts[0].partition(',')[0] + '*')}"
     yield 'reason = ""  # why it fails, in one line'

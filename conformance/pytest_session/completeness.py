@@ -29,7 +29,7 @@ class Completeness:
         self._writer, self._worker, self._controls = writer, worker, controls
         self._selected: dict[str, Selected] = {}
         self._judged: set[str] = set()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._broken = False
 
     def judged(self, node_id: str) -> None:
@@ -80,8 +80,8 @@ class Completeness:
             return
         how = "cannot be collected" if report.failed else "is skipped as a whole"
         text = f"{report.nodeid or 'the cases'} {how}: {_last_line(report.longreprtext)}"
-        if text not in self._told:  # each worker collects
-            self._told.add(text)
+        if text not in self._reported:  # each worker collects
+            self._reported.add(text)
             writer.trouble(text)
 
     @pytest.hookimpl(tryfirst=True)

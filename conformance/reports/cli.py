@@ -25,7 +25,7 @@ RESULTS = click.option(
     type=click.Path(path_type=Path),
     default=Path("results"),
     show_default=True,
-    help="Where run directories are.",
+    help="The directory with run directories.",
 )
 
 
@@ -54,7 +54,7 @@ def report(
     gate: bool,
     results: Path,
 ) -> None:
-    """Make the reports of RUN again from its record, and print the summary.
+    """Write the reports of RUN again from its record, and print the summary.
 
     RUN is a run's directory, its name in the results directory, a target (its newest run), or `latest`. A run that
     was killed has no report yet: what had finished by then is reported, and the report says that it was interrupted.
@@ -64,7 +64,7 @@ def report(
     assay9 report latest --print          the text for a ticket, on standard output
     assay9 report qemu --soak soak-20260101-180000-qemu --kind rti
     assay9 report results/20260101T000000Z-qemu --kind junit
-    assay9 report --kind allure           allure-results, some files for each case
+    assay9 report --kind allure           allure-results, several files for each case
     """
     run_dir = find_run(run, results)
     record = load_run(run_dir)
@@ -88,12 +88,12 @@ def report(
 @click.option(
     "--fail-on",
     type=click.Choice(["worse", "change"]),
-    help="Exit status 1 where a case is worse in a later run than in the first, or stands otherwise at all.",
+    help="Exit status 1 when a case is worse in a later run than in the first, or differs at all.",
 )
 @click.option("--json", "as_data", is_flag=True, help="For programs; of two runs.")
 @RESULTS
 def compare(runs: tuple[str, ...], fail_on: str | None, as_data: bool, results: Path) -> None:
-    """Show what two or more RUNs make of the same cases.
+    """Compare two or more RUNs of the same cases.
 
     Each is a run's directory, its name in the results directory, a target (its newest run), or `latest`, which also
     stands for the second run where one is named. Of two runs each change is listed; of more, families are the rows,
@@ -122,14 +122,14 @@ def compare(runs: tuple[str, ...], fail_on: str | None, as_data: bool, results: 
 @click.option(
     "--baseline",
     metavar="RUN|FILE",
-    help="Judge beside this run, or this file of `assay9 baseline save`: what failed there already is no regression.",
+    help="Compare with this run, or this file of `assay9 baseline save`: what failed there is no regression.",
 )
 @click.option(
     "--min-judged",
     type=click.IntRange(0),
     default=0,
     metavar="N",
-    help="Fewer cases than this that judged the target are no verdict (exit status 3).",
+    help="With fewer cases than this that judged the target there is no verdict (exit status 3).",
 )
 @RESULTS
 def gate(run: str, baseline: str | None, min_judged: int, results: Path) -> None:
@@ -169,7 +169,7 @@ def baseline_save(run: str, file: Path, force: bool, results: Path) -> None:
     record = load_run(find_run(run, results))
     seen = overview(record)
     if (doubts := seen.doubts) and not force:
-        raise UsageError(f"{run} is no baseline: {', '.join(doubts)}; run it again, or add --force")
+        raise UsageError(f"{run} cannot be a baseline: {', '.join(doubts)}; run it again, or add --force")
     made = baseline_of(record)
     try:
         save(made, file)
@@ -191,4 +191,4 @@ def find_run(name: str, results: Path) -> Path:
             return path.resolve()
     if name == "latest":
         raise UsageError(f"no run in {results}: start one with `assay9 run TARGET`, or name another --results")
-    raise UsageError(f"no run {name!r} here or in {results}: `ls {results}` shows those there are")
+    raise UsageError(f"no run {name!r} here or in {results}: `ls {results}` lists the runs")

@@ -1,9 +1,9 @@
-"""The report as one HTML page that needs nothing else: no network, no other file, no server.
+"""The report as one self-contained HTML page: no network, no other file, no server.
 
 Rule of this module: the verdict and everything a reader must see is plain HTML, made here by the template.
 The evidence is embedded as the JSON of the results, one element per family, compressed with gzip: a page of that
 size would not fit in a mail otherwise. `templates/report.js` decompresses it (`DecompressionStream`) and makes HTML
-of a case when somebody opens it, so that a thousand cases of forty calls stay usable.
+of a case when it is opened, so that a thousand cases of forty calls stay usable.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which T-message is covered by which case, and why some cannot be by a system call of a Linux guest."""
+"""The matrix of T-messages by cases, and the reasons why a Linux guest's system calls cannot cause some of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CALL_LAYERS = ("vfs", "property")
 """Layers whose cases make system calls in a guest; their covers= is checked against what crossed."""
 
 NEVER_SENT = {
-    "Tlerror": "is no request: the number beside Rlerror's, which nobody sends (net/9p/client.c has no caller)",
+    "Tlerror": "is not a request: the number beside Rlerror's, which is never sent (net/9p/client.c has no caller)",
     "Tauth": "v9fs never authenticates: p9_client_attach() is given no afid and sends NOFID"
     " (fs/9p/v9fs.c v9fs_session_init, fs/9p/fid.c v9fs_fid_lookup_with_uid; net/9p/client.c has no"
     " P9_TAUTH)",
@@ -33,7 +33,7 @@ def matrix(cases: Iterable[Case]) -> dict[str, list[str]]:
 
 
 def never_sent(name: str) -> str:
-    """Why no case covers the message; a gap is said to be one."""
+    """Why no case covers the message; a gap is reported as one."""
     return NEVER_SENT.get(name, "NOT COVERED, and no reason is written")
 
 

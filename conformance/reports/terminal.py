@@ -41,7 +41,7 @@ _NAMED = 5
 
 
 def summary(record: Record, run_dir: Path, *, colour: bool | None = None, width: int | None = None) -> str:
-    """What a terminal shows at the end of a run: families by verdict, the unexpected, where the results are.
+    """The summary at the end of a run: families by verdict, the unexpected, the paths of the results.
 
     `colour` None means: as standard output takes it.
     """

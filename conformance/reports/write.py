@@ -32,7 +32,7 @@ REPORTS: dict[str, tuple[str, Callable[[Record, Path], None]]] = {
 }
 """Kind -> (name in the run directory, what writes it)."""
 DEFAULT = ("html", "rti", "junit")
-"""Those that every run gets. Allure's are two or three files a case: only who asks for them gets them."""
+"""The reports of every run. Allure's are two or three files a case and written with --allure only."""
 
 
 def write_reports(run_dir: Path, kinds: tuple[str, ...] = DEFAULT, *, soak: Path | None = None) -> list[Path]:

@@ -204,11 +204,11 @@ class Runner:
         if (short := self.deployment.without_room()) is not None:
             raise short
         self.deployment.keep_time()
-        lacking = {lack.feature for lack in self.target.profile.lacks}
+        unsupported = {lack.feature for lack in self.target.profile.lacks}
         for feature in case.needs:
             if feature not in FEATURES:
                 raise SuiteError(f"{case.id} needs {feature!r}, which conformance/features.py does not know")
-            if feature not in self.deployment.features and feature not in lacking and feature not in OPTIMISTIC:
+            if feature not in self.deployment.features and feature not in unsupported and feature not in OPTIMISTIC:
                 raise Undrivable(FEATURES[feature])
         outside = getattr(self.deployment, "outside", None)
         self._nowhere = outside if isinstance(outside, Nowhere) else None

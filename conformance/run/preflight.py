@@ -85,7 +85,7 @@ def check(request: Request) -> str:
     if not asked.use.mounted:
         for flag, given in (("--mount", mounts), ("--mounts", request.matrix), ("--control", request.control)):
             if given:
-                raise UsageError(f"{flag} means nothing here: {asked.use.mounts_nothing}")
+                raise UsageError(f"{flag} does not apply: {asked.use.mounts_nothing}")
     if mounts and request.matrix:
         raise UsageError("--mount and --mounts all exclude each other: --mounts all has every mount")
     alone = kind_of(target).one_at_a_time(target, asked.options)

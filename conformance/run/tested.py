@@ -178,7 +178,7 @@ def _mounted(mountinfo: bytes, root: str) -> Exported | None:
     return best
 
 
-_ZFS_TOLD = "acltype,aclinherit,aclmode,atime,devices,exec,setuid,xattr,recordsize,compression,quota,casesensitivity"
+_ZFS_SHOWN = "acltype,aclinherit,aclmode,atime,devices,exec,setuid,xattr,recordsize,compression,quota,casesensitivity"
 
 
 def _zfs(outside: AgentLink, dataset: str) -> dict[str, str]:
@@ -187,9 +187,9 @@ def _zfs(outside: AgentLink, dataset: str) -> dict[str, str]:
         done = outside.calls.run(["zfs", "get", "-H", "-o", "property,value", "all", dataset])
     except (OSError, InfrastructureError):
         return {}
-    told = _ZFS_TOLD.split(",")
+    shown = _ZFS_SHOWN.split(",")
     pairs = (line.split("\t", 1) for line in done["stdout"].decode(errors="replace").splitlines() if "\t" in line)
-    return {name: value for name, value in pairs if name in told}
+    return {name: value for name, value in pairs if name in shown}
 
 
 def job_url(environ: Mapping[str, str]) -> str:

@@ -1,1 +1,1 @@
-"""Systems under test: what a target's TOML may say, and the code that brings each kind up."""
+"""Systems under test: the model of a target's TOML, and the kinds that bring a target up."""

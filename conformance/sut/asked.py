@@ -1,4 +1,4 @@
-"""From the words of a command line to what a run asks of a target, with refusals of what means nothing for it."""
+"""Turns the options of a command line into the request of a run, and refuses options that do not apply."""
 
 from __future__ import annotations
 
@@ -30,14 +30,12 @@ def asked_of(
     for field in options:
         if field not in kind.options.model_fields:
             why = known[field].flag.elsewhere if field in known else "has no such option"
-            raise UsageError(
-                f"{_spelt(field)} means nothing here: target {target.name} {why} (its kind is {kind.name})"
-            )
+            raise UsageError(f"{_spelt(field)} does not apply: target {target.name} {why} (its kind is {kind.name})")
     if "link" in options and not use.below:
-        raise UsageError("--link means nothing here: it is for the layers wire and ring; add --layer wire or ring")
+        raise UsageError("--link does not apply: it is for the layers wire and ring; add --layer wire or ring")
     for field, why in kind.unused(target, use):
         if field in options:
-            raise UsageError(f"{_spelt(field)} means nothing here: {why}")
+            raise UsageError(f"{_spelt(field)} does not apply: {why}")
     try:
         return Asked(target, kind.options(**options), use, load)
     except ValidationError as error:
@@ -46,7 +44,7 @@ def asked_of(
 
 
 def check(asked: Asked[Any, Any]) -> None:
-    """Refuse, before anything slow starts, what cannot be: a word that names nothing, a missing program.
+    """Refuse an impossible request before anything slow starts: an unknown word, a missing program.
 
     Raises UsageError or InfrastructureError, one line.
     """

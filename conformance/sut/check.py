@@ -1,4 +1,4 @@
-"""Every word of a target's TOML is checked against what exists, before anything starts.
+"""Checks every word of a target's TOML against what exists, before anything starts.
 
 The model of the target's kind has refused what is no table of it; here is what needs more than the file: the cases and
 the mounts that there are, the layers that can be driven, and what the kind itself looks at. Each refusal is a
@@ -24,7 +24,7 @@ from guests.words import did_you_mean, shown, unknown
 
 
 def check_target(target: Target) -> None:
-    """Refuse a word of the target's TOML that names nothing. Raises UsageError."""
+    """Refuse an unknown word in the target's TOML. Raises UsageError."""
     try:
         kind_of(target).check_target(target)
         check_layers(target, target.layers)
@@ -37,7 +37,7 @@ def check_target(target: Target) -> None:
 
 
 def check_profile(profile: Profile) -> None:
-    """Refuse entries about cases, mounts, guests or security models that there are not. Raises UsageError."""
+    """Refuse entries about cases, mounts, guests or security models that do not exist. Raises UsageError."""
     for entry in profile.known:
         where = f"component {entry.component}: " if entry.component else ""
         try:

@@ -1,4 +1,4 @@
-"""What a kind of target is: one class in a package of its own, which registers itself.
+"""The base of all kinds of targets: each is one class in a package of its own, which registers itself.
 
 A kind says what a TOML of it may hold (`model`), which options a run on it has (`options`), what it can do
 (`capabilities`, `transports`), what it must have before anything starts (`check`), and how it is brought up
@@ -33,7 +33,7 @@ CAPABILITIES: dict[Capability, str] = {
     "own-file-system": "an export with a file system of its own",
     "power-cut": "a guest that can be killed and started again",
 }
-"""What a kind may be able to do -> what it is, as messages say it."""
+"""Capability -> its text in messages."""
 
 
 @dataclass(frozen=True, slots=True)

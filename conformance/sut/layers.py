@@ -1,4 +1,4 @@
-"""Which layers a target can drive, which of them its default run has, and by which transport.
+"""The layers that a target can drive, those of its default run, and their transport.
 
 Rule of this module: pure; nothing is looked at but the target's TOML, its kind and the words of the command line.
 """
@@ -35,7 +35,7 @@ def chosen_link(target: Target, asked: str | None, layer: str = "wire") -> str |
     if layer == "ring":
         links = tuple(link for link in links if link != "socket")
         if asked == "socket":
-            raise UsageError(f"layer ring needs virtqueues, which --link socket has not: use one of {', '.join(links)}")
+            raise UsageError(f"layer ring needs virtqueues, and --link socket has none: use one of {', '.join(links)}")
     return asked or (links[0] if links else None)
 
 
@@ -70,7 +70,7 @@ def left_out(target: Target) -> dict[str, str]:
 
 
 def said_of_left_out(target: Target) -> list[str]:
-    """A line on each layer that is left out, for whoever runs the target without --layer."""
+    """A line on each layer that a run without --layer leaves out."""
     return [f"layer {layer} is left out: {why} (--layer {layer} runs it)" for layer, why in left_out(target).items()]
 
 

@@ -1,4 +1,4 @@
-"""From the name of a target, or the path of a TOML file, to the target it describes."""
+"""Loads a target by its name or by the path of a TOML file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def union() -> Any:
 
 @functools.cache
 def schema() -> TypeAdapter[Target]:
-    """What a target's TOML may say: the models of all kinds, told apart by the key `kind`."""
+    """What a target's TOML may say: the models of all kinds, distinguished by the key `kind`."""
     whole: Any = Annotated[union(), Field(discriminator="kind")]
     return TypeAdapter(whole)
 
@@ -70,7 +70,7 @@ def load(name_or_path: str) -> Target:
             raise UsageError(f"no file {path}: a target is a TOML file, or a name of `assay9 targets`") from None
         raise UsageError(unknown("target", name_or_path, names())) from None
     if "name" in table:
-        raise UsageError(f"{path}: name: a target is called as its file is; leave the key out")
+        raise UsageError(f"{path}: name: a target has the name of its file; leave the key out")
     try:
         target = schema().validate_python({"name": path.stem, **table})
     except ValidationError as error:

@@ -123,11 +123,11 @@ def test_wrong_values_are_refused_in_one_line(harmless: Command, command: str, p
         else:
             arguments += [place, value]
         seen = harmless(*command.split(" "), *arguments)
-        told = f"{command} {arguments!r}: {seen}"
-        assert seen.status in DONE, told
-        assert "Traceback" not in seen.out + seen.err and "internal error" not in seen.err, told
+        reported = f"{command} {arguments!r}: {seen}"
+        assert seen.status in DONE, reported
+        assert "Traceback" not in seen.out + seen.err and "internal error" not in seen.err, reported
         if seen.status in (2, 3):
-            assert len(seen.err.splitlines()) == 1 and seen.err.startswith("assay9: "), told
+            assert len(seen.err.splitlines()) == 1 and seen.err.startswith("assay9: "), reported
 
 
 def test_every_command_is_tried() -> None:

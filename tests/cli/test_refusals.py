@@ -46,28 +46,28 @@ COMMAND_LINES: list[tuple[str, str]] = [
     ("run local --mount cache=none --mounts all", "--mount and --mounts all exclude each other"),
     ("run local --mounts al", "unknown value of --mounts 'al': did you mean 'all'?"),
     # options that mean nothing for the target
-    ("run local --qemu /bin/true", "--qemu means nothing here: target local runs no QEMU"),
-    ("run diod --qemu-arg=-L", "--qemu-arg means nothing here: target diod runs no QEMU"),
-    ("run reference --image debian12", "--image means nothing here: target reference has no guest to choose"),
+    ("run local --qemu /bin/true", "--qemu does not apply: target local runs no QEMU"),
+    ("run diod --qemu-arg=-L", "--qemu-arg does not apply: target diod runs no QEMU"),
+    ("run reference --image debian12", "--image does not apply: target reference has no guest to choose"),
     ("run local --security-model none", "--security-model means nothing here"),
-    ("run reference --mount cache=none", "--mount means nothing here: the layers wire mount nothing"),
+    ("run reference --mount cache=none", "--mount does not apply: the layers wire mount nothing"),
     ("run reference --mounts all", "--mounts means nothing here"),
     ("run reference --control never", "--control means nothing here"),
     ("run qemu --access console", "unknown access 'console'"),
-    ("run reference-uml --access ssh", "--access means nothing here: target reference-uml has one way into its guest"),
-    ("run local --keep-guest", "--keep-guest means nothing here: target local starts no guest that could stay"),
-    ("run local --address 127.0.0.1:1", "--address means nothing here: target local is no server of yours"),
-    ("run reference --export /", "--export means nothing here: target reference is started by the suite itself"),
+    ("run reference-uml --access ssh", "--access does not apply: target reference-uml has one way into its guest"),
+    ("run local --keep-guest", "--keep-guest does not apply: target local starts no guest that could stay"),
+    ("run local --address 127.0.0.1:1", "--address does not apply: target local is not a server of yours"),
+    ("run reference --export /", "--export does not apply: target reference is started by the suite itself"),
     ("run local --link qtest", "target local: unknown link 'qtest': there is none"),
     ("run diod --link qtest", "target diod: unknown link 'qtest': use one of socket"),
-    ("run reference --layer ring --link socket", "layer ring needs virtqueues, which --link socket has not"),
-    ("run qemu --layer vfs --link qtest", "--link means nothing here: it is for the layers wire and ring"),
-    ("run qemu --layer wire --image debian11", "--image means nothing here: the layers wire boot no guest over qtest"),
+    ("run reference --layer ring --link socket", "layer ring needs virtqueues, and --link socket has none"),
+    ("run qemu --layer vfs --link qtest", "--link does not apply: it is for the layers wire and ring"),
+    ("run qemu --layer wire --image debian11", "--image does not apply: the layers wire boot no guest over qtest"),
     ("run qemu --layer wire --link qtst", "target qemu: unknown link 'qtst': did you mean 'qtest'?"),
     ("run vhost-user --jobs 2", "the device of target vhost-user has one front end at a time"),
     ("run qemu --keep-guest --jobs 2", "--keep-guest keeps one guest: leave --jobs out"),
     # what must be there
-    ("run qemu --qemu /nonexistent/qemu", "/nonexistent/qemu is no program that can be run"),
+    ("run qemu --qemu /nonexistent/qemu", "/nonexistent/qemu is not an executable program"),
     ("run qemu --qemu /bin/true", "/bin/true is not a QEMU"),
     ("run qemu --qemu-arg=-nosuch", "does not start with -nosuch: qemu-system-x86_64: -nosuch: invalid option"),
     ("run qemu --image debain11", "unknown guest image 'debain11': did you mean 'debian11'?"),
@@ -104,7 +104,7 @@ COMMAND_LINES: list[tuple[str, str]] = [
     ("soak locl", "unknown target 'locl': did you mean 'local'?"),
     ("soak reference", "has no share to mount"),
     ("soak local --workload tre", "unknown workload 'tre': did you mean 'tree'?"),
-    ("soak local --image debian12", "--image means nothing here: target local has no guest to choose"),
+    ("soak local --image debian12", "--image does not apply: target local has no guest to choose"),
     ("soak local --mount cahce=none", "unknown mount option 'cahce'"),
     ("soak status nowhere", "no run 'nowhere' here or in results"),
     ("serve nowhere", "cannot export nowhere: No such file or directory"),
@@ -117,7 +117,7 @@ TABLES: list[tuple[str, str]] = [
     ("this is no TOML", "not TOML"),
     ("kind = 'qmeu'", "kind: unknown word 'qmeu': did you mean 'qemu'?"),
     ("kidn = 'qemu'", "unknown key 'kidn': did you mean 'kind'?"),
-    ("name = 'x'", "name: a target is called as its file is"),
+    ("name = 'x'", "name: a target has the name of its file"),
     ("layers = ['vsf']", "layers entry 1: unknown layer 'vsf': did you mean 'vfs'?"),
     ("layers = ['wire']\nkind = 'local'", "target mine: no layer wire"),
     (
@@ -163,14 +163,14 @@ TABLES: list[tuple[str, str]] = [
     ),
     (
         "kind = 'server'\n[server]\nprogram = 'command'\narguments = ['/no/such', '{unix}']",
-        "server.arguments: '/no/such' is no program that can be run",
+        "server.arguments: '/no/such' is not an executable program",
     ),
     (
         "kind = 'uml'\n[server]\ncommand = ['true', '{sokcet}']",
         "server.command entry 2: unknown placeholder '{sokcet}': did you mean '{socket}'?",
     ),
     ("kind = 'uml'\n[server]\ncommand = ['true', '{']", "server.command entry 2: '{': "),
-    ("kind = 'uml'\n[server]\ncommand = ['/no/such']", "server.command: '/no/such' is no program that can be run"),
+    ("kind = 'uml'\n[server]\ncommand = ['/no/such']", "server.command: '/no/such' is not an executable program"),
     ("kind = 'uml'\n[server]\nprogram = 'other'", "[server] wants program = 'reference', or a command"),
     ("kind = 'tcp'\n[server]\nprogram = 'diod'", "server.program: unknown word 'diod': use one of reference"),
     ("[profile]\nfeatures = ['xatr']", "profile.features entry 1: unknown feature 'xatr': did you mean 'xattr'?"),
@@ -329,7 +329,7 @@ def test_what_is_right_is_not_refused(assay9: Command, tmp_path: Path, line: str
     assert not (tmp_path / "new").exists(), "the directory for results is made by the run, not by the check"
 
 
-@pytest.mark.skipif(not ROOT, reason="root alone can be told apart from an ordinary user")
+@pytest.mark.skipif(not ROOT, reason="root alone can be distinguished from an ordinary user")
 def test_a_target_that_needs_root_says_so(assay9: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     seen = assay9("run", "reference-uml")

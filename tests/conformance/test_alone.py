@@ -113,7 +113,7 @@ def test_a_case_that_leaves_the_judging_to_comparisons_after_calls_does_not_pass
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"image": "debian11"}, "--image means nothing here: target v86 has no guest to choose"),
+        ({"image": "debian11"}, "--image does not apply: target v86 has no guest to choose"),
         ({"qemu": "x"}, "runs no QEMU"),
     ],
 )

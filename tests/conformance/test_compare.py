@@ -96,7 +96,7 @@ class TestIdentity:
         assert comparer.stat("y", {**STAT, "st_ino": 1013}, STAT).ok
         assert comparer.stat("z", {**STAT, "st_ino": 1012}, {**STAT, "st_ino": 13}).ok
 
-    def test_each_case_begins_anew(self) -> None:
+    def test_each_case_starts_over(self) -> None:
         comparer = Comparer()
         comparer.stat("x", {**STAT, "st_ino": 1012}, STAT)
         comparer.forget_inodes()

@@ -1,4 +1,4 @@
-"""A case that has held on the control file system is believed to hold there, and asked anew before it is charged."""
+"""A case that has held on the control file system is believed to hold there, and asked again before it is charged."""
 
 from __future__ import annotations
 

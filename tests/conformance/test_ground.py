@@ -60,7 +60,7 @@ def local(tmp_path: Path) -> Iterator[tuple[Run, LocalDeployment]]:
 
 
 @pytest.mark.parametrize("which", ["outside", "inside"])
-def test_an_agent_that_somebody_kills_is_started_anew(local: tuple[Run, LocalDeployment], which: str) -> None:
+def test_an_agent_that_somebody_kills_is_started_again(local: tuple[Run, LocalDeployment], which: str) -> None:
     run, deployment = local
 
     def loses_it(share: Share) -> None:
@@ -87,7 +87,7 @@ def test_an_agent_that_is_killed_while_the_case_passes_is_no_finding_either(
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced"])
-def test_an_export_that_somebody_takes_away_is_made_anew(local: tuple[Run, LocalDeployment], how: str) -> None:
+def test_an_export_that_somebody_takes_away_is_made_again(local: tuple[Run, LocalDeployment], how: str) -> None:
     run, deployment = local
     export = Path(deployment.outside_root)
 
@@ -152,13 +152,13 @@ def test_a_full_scratch_file_system_is_an_error_and_the_run_goes_on_with_room(sm
         refused = run(harmless)
         assert is_error_of_ground(refused, words) and not refused.calls, "it was not even begun"
         (small / "filling").unlink()
-        assert run(harmless).verdict == "pass" and deployment.inside is inside, "nothing had to be started anew"
+        assert run(harmless).verdict == "pass" and deployment.inside is inside, "nothing had to be started again"
     finally:
         runner.stop()
 
 
 @needs_root
-def test_a_scratch_file_system_without_room_is_told_before_anything_starts(small: Path, tmp_path: Path) -> None:
+def test_a_scratch_file_system_without_room_is_reported_before_anything_starts(small: Path, tmp_path: Path) -> None:
     filling = fill(small)
     runner = start(asked("local"), tmp_path, lambda _: None, "main", "never", "vfs")
     filling.unlink()
@@ -180,7 +180,7 @@ def test_room_is_counted_in_bytes_and_in_inodes(tmp_path: Path, monkeypatch: pyt
     assert "3 inodes free" in str(HostGround([place]).without_room())
 
 
-# ---- what is told of processes and consoles
+# ---- what is reported of processes and consoles
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_an_export_that_is_removed_beneath_a_guest(uml: tuple[Run, UmlDeployment
 
 
 @marked
-def test_a_damaged_image_is_an_error_not_26_failures_and_is_built_anew(
+def test_a_damaged_image_is_an_error_not_26_failures_and_is_built_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private_runtime: Path
 ) -> None:
     """The image's root is cut to 30 MB while its guest runs, in a cache of the test's own."""
@@ -396,8 +396,8 @@ def test_a_damaged_image_is_an_error_not_26_failures_and_is_built_anew(
         shutil.copytree(image.directory, directory, dirs_exist_ok=True)
 
     monkeypatch.setattr("guests.images.store.build", build)
-    told: list[str] = []
-    deployment = UmlDeployment(loaded("reference-uml", UmlTarget), tmp_path, told.append)
+    reported: list[str] = []
+    deployment = UmlDeployment(loaded("reference-uml", UmlTarget), tmp_path, reported.append)
     runner = Runner(load("reference-uml"), deployment, control="never", worker="main")
     run = on(runner)
     root = cache / "images" / image.directory.name / "root.squashfs"
@@ -412,7 +412,7 @@ def test_a_damaged_image_is_an_error_not_26_failures_and_is_built_anew(
         deployment.start()
         assert run(harmless).verdict == "pass"
         assert is_error_of_ground(run(needs_what_is_gone), "the guest's own disk failed (SQUASHFS error")
-        assert len(built) == 1 and sum("is damaged (root.squashfs has 30000000 bytes" in line for line in told) == 1
+        assert len(built) == 1 and sum("is damaged (root.squashfs has 30000000 bytes" in line for line in reported) == 1
         assert run(harmless).verdict == "pass"
     finally:
         runner.stop()
@@ -437,7 +437,7 @@ def test_a_device_that_crashes_behind_the_back_of_a_case_is_charged_to_that_case
 
 
 @marked
-def test_a_guest_whose_clock_went_wrong_is_started_anew(uml: tuple[Run, UmlDeployment]) -> None:
+def test_a_guest_whose_clock_went_wrong_is_started_again(uml: tuple[Run, UmlDeployment]) -> None:
     run, deployment = uml
     seen = deployment._clock_set
     # as if it had been set 100 s ago, and the guest had counted 570 s since

@@ -79,7 +79,7 @@ def test_a_key_of_another_kind_is_named_with_what_this_one_has(tmp_path: Path) -
 
 
 def test_an_option_of_another_kind_is_refused() -> None:
-    with pytest.raises(UsageError, match="--qemu means nothing here: target local runs no QEMU"):
+    with pytest.raises(UsageError, match="--qemu does not apply: target local runs no QEMU"):
         asked("local", qemu="/bin/true")
     assert asked("local", through=("cat",)).options.through == ("cat",)
 
@@ -92,7 +92,7 @@ def test_a_kind_of_another_package_brings_its_options_and_its_tables(tmp_path: P
     assert "unknown key 'machine.cqu': did you mean 'cpu'?" in refused.stderr
     refused = command("run", "local", "--cpu", "qemu64")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert "--cpu means nothing here: target local has no processor to choose" in refused.stderr
+    assert "--cpu does not apply: target local has no processor to choose" in refused.stderr
 
 
 def test_a_kind_that_cannot_be_imported_is_one_line() -> None:

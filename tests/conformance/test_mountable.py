@@ -44,7 +44,7 @@ def library() -> None:
 
 
 class Local(LocalDeployment):
-    """A directory of this host whose mounts fail as they are told, attempt after attempt."""
+    """A directory of this host whose mounts fail as configured, attempt after attempt."""
 
     failing: tuple[str, ...] = ()
     attempts: int
@@ -108,7 +108,7 @@ def test_without_that_case_the_first_that_needs_the_mount_is_charged(runner: tup
 
 
 @pytest.mark.parametrize("error", [CallHung("30 s"), None])
-def test_a_mount_that_hangs_or_is_refused_is_told_from_one_that_the_kernel_does_not_know(
+def test_a_mount_that_hangs_or_is_refused_is_distinguished_from_one_that_the_kernel_does_not_know(
     monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
     class Link(Ops):

@@ -195,7 +195,7 @@ def test_a_target_that_fails_halfway_up_leaves_nothing_and_ends_the_run(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the server under test is contained, which needs root")
-def test_no_room_for_the_memory_of_a_guest_is_told_once_and_leaves_nothing(
+def test_no_room_for_the_memory_of_a_guest_is_reported_once_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_room(needed_mb: int) -> Path:
@@ -210,7 +210,7 @@ def test_no_room_for_the_memory_of_a_guest_is_told_once_and_leaves_nothing(
     assert not list(scratch.iterdir())
 
 
-def test_a_hypervisor_that_cannot_be_had_is_told_once_and_leaves_nothing(
+def test_a_hypervisor_that_cannot_be_had_is_reported_once_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_network(progress: object) -> Path:

@@ -84,7 +84,7 @@ class Host(Ops):
         return {"status": 0, "stdout": b"setuid\toff\ndevices\toff\nused\t4G\n", "stderr": b""}
 
 
-def test_the_exported_file_system_is_told_with_the_properties_of_its_dataset() -> None:
+def test_the_exported_file_system_is_reported_with_the_properties_of_its_dataset() -> None:
     found = exported(cast(AgentLink, Host()), "/tank/a share/export")
     assert found is not None
     assert (found.type, found.source, found.mount_point) == ("zfs", "tank/share", "/tank/a share")

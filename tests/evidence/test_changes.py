@@ -48,9 +48,9 @@ def test_each_change_is_of_its_kind() -> None:
 
 def test_text_has_no_control_characters_and_ends_with_the_counts() -> None:
     before, after = pair()
-    told = as_text(changes(before, after))
-    assert all(line.isprintable() for line in told.splitlines())
-    assert told.endswith("2 worse, 1 better, 0 otherwise, 56 the same\n")
+    reported = as_text(changes(before, after))
+    assert all(line.isprintable() for line in reported.splitlines())
+    assert reported.endswith("2 worse, 1 better, 0 otherwise, 56 the same\n")
 
 
 def test_command_takes_targets_and_gives_json(tmp_path: Path) -> None:
@@ -59,14 +59,14 @@ def test_command_takes_targets_and_gives_json(tmp_path: Path) -> None:
         for result in record.results:
             writer.append(result)
         writer.finish()
-    told = CliRunner().invoke(compare, ["qemu", "qemu-next", "--json", "--results", str(tmp_path)])
-    assert told.exit_code == 0, told.output
-    found = json.loads(told.output)
+    reported = CliRunner().invoke(compare, ["qemu", "qemu-next", "--json", "--results", str(tmp_path)])
+    assert reported.exit_code == 0, reported.output
+    found = json.loads(reported.output)
     assert (found["before"]["target"], found["after"]["target"]) == ("qemu", "qemu-next")
     assert found["same"] == 56 and len(found["changes"]) == 4
 
 
-def test_a_known_case_that_fails_for_another_reason_is_told() -> None:
+def test_a_known_case_that_fails_for_another_reason_is_reported() -> None:
     entry = KnownFailure(reason="cut to 32 bits", link="https://example.org/1", component="qemu-device")
     other = entry.model_copy(update={"reason": "lost", "link": "https://example.org/2"})
 
@@ -83,5 +83,5 @@ def test_a_known_case_that_fails_for_another_reason_is_told() -> None:
         (change,) = changes(before, after).differing
         assert (change.kind, change.before, change.after) == ("otherwise", "known", "known")
         assert change.reason.startswith("known for another reason: now ")
-    told = as_text(changes(before, run("content", entry)))
-    assert "now content (qemu-device: cut to 32 bits); no more field:size" in told
+    reported = as_text(changes(before, run("content", entry)))
+    assert "now content (qemu-device: cut to 32 bits); no more field:size" in reported

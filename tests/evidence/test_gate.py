@@ -15,8 +15,8 @@ from tests.evidence import sample
 
 def made(*verdicts: str, **more: object) -> Record:
     results = []
-    for number, told in enumerate(verdicts):
-        verdict, _, severity = told.partition("/")
+    for number, reported in enumerate(verdicts):
+        verdict, _, severity = reported.partition("/")
         results.append(
             CaseResult(
                 id=f"X-{number}",

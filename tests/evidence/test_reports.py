@@ -172,16 +172,16 @@ def test_killed_run_is_reported_as_far_as_it_came(tmp_path: Path) -> None:
     record = load_run(writer.run_dir)
     assert record.interrupted and [r.id for r in record.results if not r.ran] == [results[-1].id]
     assert len(record.damage) == 1 and "cut off" in record.damage[0]
-    told = CliRunner().invoke(report, ["latest", "--results", str(tmp_path), "--gate"])
-    assert told.exit_code == 1, "a failure that was really seen wins over the interruption"
+    reported = CliRunner().invoke(report, ["latest", "--results", str(tmp_path), "--gate"])
+    assert reported.exit_code == 1, "a failure that was really seen wins over the interruption"
     assert "did not come to its end" in " ".join(text(record).split())
     read_back(writer.run_dir)
 
 
 def test_command_names_what_is_missing(tmp_path: Path) -> None:
     for name in ("latest", "20260101T000000Z-qemu"):
-        told = CliRunner().invoke(report, [name, "--results", str(tmp_path)])
-        assert isinstance(told.exception, UsageError) and str(tmp_path) in str(told.exception)
+        reported = CliRunner().invoke(report, [name, "--results", str(tmp_path)])
+        assert isinstance(reported.exception, UsageError) and str(tmp_path) in str(reported.exception)
 
 
 def test_a_record_of_the_first_schema_version_is_read_and_counted_as_ever(run: Path, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_the_unexpected_comes_before_all_else_and_the_gravest_first() -> None:
     assert shown == sorted(shown, key=["must", "linux", "varies"].index)
 
 
-def test_a_failure_is_told_once_for_all_mounts_that_show_it() -> None:
+def test_a_failure_is_reported_once_for_all_mounts_that_show_it() -> None:
     made = sample.record(20)
     fail = next(r for r in made.results if r.verdict == "fail")
     both = [fail.model_copy(update={"mount": mount}) for mount in ("cache=none", "cache=loose")]
@@ -166,7 +166,7 @@ def soak_report(tmp_path: Path, verdict: str, unknown: int) -> Path:
     (run_dir / "report.json").write_text(
         json.dumps(
             {
-                "schema": 1,
+                "schema": 2,
                 "run": "soak-x",
                 "verdict": verdict,
                 "judgements": judgements,
@@ -174,7 +174,7 @@ def soak_report(tmp_path: Path, verdict: str, unknown: int) -> Path:
                 "environment": {"target_version": "QEMU 7.2.22"},
                 "work": [{"workload": "tree", "counts": {"pass": 2}, "ops": 1800.0}],
                 "iterations": [{"outcome": "pass", "seconds": 1800.0}, {"outcome": "pass", "seconds": 1800.0}],
-                "disturbances": [{"name": "kill"}],
+                "faults": [{"name": "kill"}],
             }
         )
     )

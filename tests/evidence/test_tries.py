@@ -38,7 +38,7 @@ def test_a_case_that_does_not_end_alike_is_unstable(verdicts: tuple[str, ...], v
         assert f"{verdicts.count('pass')} of {len(verdicts)} tries passed" in seen.reason
 
 
-def test_a_try_that_the_machine_broke_leaves_the_verdict_to_the_others_and_is_told() -> None:
+def test_a_try_that_the_machine_broke_leaves_the_verdict_to_the_others_and_is_reported() -> None:
     lost = case("A", "error", infrastructure=True, reason="no guest")
     seen = judged([lost, case("A", "pass")])
     assert seen.verdict == "pass" and seen.tries == ["error: no guest", "pass"]

@@ -144,8 +144,8 @@ def test_what_is_damaged_is_made_again_once_with_one_line(kind: Kind, damage: st
         do(kind.use() / name)
         assert kind.made == before, "sound, it was used as it is"
         kind.use()
-        told = [line for line in kind.said if "damaged" in line]
-        assert kind.made == before + 1 and len(told) == 1 and name in told[0] and words in told[0]
+        reported = [line for line in kind.said if "damaged" in line]
+        assert kind.made == before + 1 and len(reported) == 1 and name in reported[0] and words in reported[0]
         kind.use()
         assert kind.made == before + 1
 

@@ -151,7 +151,7 @@ def test_the_program_for_guests_tells_and_ends_with_its_channel() -> None:
     assert check_and_set(channel).right and channel.closed
 
 
-def test_a_fast_guest_is_told_from_a_good_one_and_its_channel_is_closed() -> None:
+def test_a_fast_guest_is_distinguished_from_a_good_one_and_its_channel_is_closed() -> None:
     channel = Program(speed=5.7)
     with pytest.raises(WrongClock, match=r"runs \d\.\d+ times as fast as this host's .* run again"):
         check_and_set(channel)
@@ -198,7 +198,7 @@ def test_a_call_is_hung_when_its_limit_is_over_on_this_host(monkeypatch: pytest.
 
 
 class Saved(PortMachine):  # type: ignore[type-arg]
-    """A machine that is restored from a saved one, whose clock runs as it is told."""
+    """A machine that is restored from a saved one, whose clock runs as configured."""
 
     program, accelerator, ready_limit = "a machine", "none", 1.0
 

@@ -105,7 +105,7 @@ def test_every_probe_answers_and_every_lack_has_a_remedy(monkeypatch: pytest.Mon
     assert any("no QEMU at" in finding.detail and finding.needed for finding in lacks)
 
 
-def test_a_taken_port_is_told_before_anything_is_built_or_booted(private_cache: Path) -> None:
+def test_a_taken_port_is_reported_before_anything_is_built_or_booted(private_cache: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         done = CliRunner().invoke(guest, ["boot", "--port", str(port)])

@@ -33,22 +33,22 @@ def spec(private_runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return MachineSpec(image="debian12", run_dir=tmp_path / "run", accelerator="tcg")
 
 
-def test_a_wrong_clock_is_seen_before_it_is_saved_and_told_right_in_the_next_boot(
+def test_a_wrong_clock_is_seen_before_it_is_saved_and_corrected_in_the_next_boot(
     spec: MachineSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[tuple[str, ...]] = []
+    reported: list[tuple[str, ...]] = []
 
     def launch(*given: Any, kernel_arguments: tuple[str, ...], **named: Any) -> Launch:
-        told.append(kernel_arguments)
-        wrong = (f"tsc_early_khz={WRONG}",) if len(told) == 1 else kernel_arguments
+        reported.append(kernel_arguments)
+        wrong = (f"tsc_early_khz={WRONG}",) if len(reported) == 1 else kernel_arguments
         return real(*given, kernel_arguments=wrong, **named)
 
     monkeypatch.setattr(snapshot, "launch", launch)
     said: list[str] = []
     with QemuMachine(spec, said.append) as machine:
         assert machine._started().check_clock().right
-    assert len(told) == 2 and told[0] == () and told[1][0].startswith("tsc_early_khz=")
-    assert int(told[1][0].partition("=")[2]) > 2 * WRONG
+    assert len(reported) == 2 and reported[0] == () and reported[1][0].startswith("tsc_early_khz=")
+    assert int(reported[1][0].partition("=")[2]) > 2 * WRONG
     assert any("times as fast as this host's" in line and "booting again" in line for line in said)
 
 

@@ -226,14 +226,14 @@ def test_a_runner_killed_with_9_takes_its_machine_along(spec: MachineSpec, tmp_p
     runner.kill()
     runner.wait()
     eventually(lambda: start_time(pid) != started, "QEMU outlived its runner")
-    told = clean_left_over()
-    assert any(name in line for line in told), told
+    reported = clean_left_over()
+    assert any(name in line for line in reported), reported
     assert not any(name in state.name for state in read_states())
 
 
 def test_a_bad_snapshot_is_made_again(spec: MachineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    machine = QemuMachine(replace(spec, run_dir=spec.run_dir.with_name("run5"), control_mb=64), told.append)
+    reported: list[str] = []
+    machine = QemuMachine(replace(spec, run_dir=spec.run_dir.with_name("run5"), control_mb=64), reported.append)
     machine.start()
     machine.stop()
     assert machine._snapshot is not None
@@ -243,4 +243,4 @@ def test_a_bad_snapshot_is_made_again(spec: MachineSpec, monkeypatch: pytest.Mon
         assert run(machine, "df -m --output=size /control | tail -1").strip() != ""
     finally:
         machine.stop()
-    assert any("the snapshot cannot be used" in line for line in told)
+    assert any("the snapshot cannot be used" in line for line in reported)

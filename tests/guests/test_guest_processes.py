@@ -36,14 +36,14 @@ def left_by_a_dead_run(process: subprocess.Popen[bytes], directory: Path, keep: 
     replace(state, owner_start=state.owner_start + 1).write()
 
 
-def test_a_machine_whose_run_is_gone_is_ended_and_told(sleeper: subprocess.Popen[bytes], tmp_path: Path) -> None:
+def test_a_machine_whose_run_is_gone_is_ended_and_reported(sleeper: subprocess.Popen[bytes], tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     left_by_a_dead_run(sleeper, disk)
-    told = clean_left_over()
+    reported = clean_left_over()
     assert sleeper.wait(PATIENT) == -9
     assert not disk.exists() and read_states() == []
-    assert f"pid {sleeper.pid}" in told[0] and str(disk) in told[1]
+    assert f"pid {sleeper.pid}" in reported[0] and str(disk) in reported[1]
     assert clean_left_over() == []
 
 
@@ -119,18 +119,18 @@ def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_the_second_builder_waits_says_so_and_gives_up(tmp_path: Path) -> None:
-    lock, told = tmp_path / "lock", list[str]()
+    lock, reported = tmp_path / "lock", list[str]()
     with exclusive(lock, "image x", silent):
         started = time.monotonic()
         with (
             pytest.raises(InfrastructureError, match="has been making image x"),
-            exclusive(lock, "image x", told.append, limit=0.3),
+            exclusive(lock, "image x", reported.append, limit=0.3),
         ):
             pass
         assert time.monotonic() - started < PATIENT, "it gives up after its limit"
-    assert told == ["waiting: another run is making image x"]
-    with exclusive(lock, "image x", told.append):
-        assert len(told) == 1
+    assert reported == ["waiting: another run is making image x"]
+    with exclusive(lock, "image x", reported.append):
+        assert len(reported) == 1
 
 
 def test_lack_of_space_is_said_before_it_hurts(tmp_path: Path) -> None:

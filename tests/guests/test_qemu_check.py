@@ -46,7 +46,7 @@ def test_the_systems_own_has_all() -> None:
         ("-L", "seabios", "file bios-256k.bin (firmware of SeaBIOS: name its directory with -L)"),
     ],
 )
-def test_what_is_lacking_is_named(option: str, word: str, said: str, tmp_path: Path) -> None:
+def test_what_is_missing_is_named(option: str, word: str, said: str, tmp_path: Path) -> None:
     qemu = without(tmp_path, option, word)
     with pytest.raises(UsageError) as e:
         require(qemu, [*MACHINE, *SHARES])
@@ -54,7 +54,7 @@ def test_what_is_lacking_is_named(option: str, word: str, said: str, tmp_path: P
     assert str(e.value).count(";") == 1, "nothing else is missing"
 
 
-def test_all_that_is_lacking_is_named_one_by_one(tmp_path: Path) -> None:
+def test_all_that_is_missing_is_named_one_by_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as e:
         require(without(tmp_path, "-device", "virtio-9p-pci", "virtio-blk-pci", "pvpanic"), [*MACHINE, *SHARES])
     assert all(word in str(e.value) for word in ("virtio-9p-pci", "virtio-blk-pci", "pvpanic-pci"))
@@ -110,6 +110,6 @@ def test_a_qemu_that_prints_no_utf_8_is_taken(tmp_path: Path) -> None:
         (["-device", "virtio-nothing"], "virtio-nothing"),
     ],
 )
-def test_arguments_that_it_does_not_take_are_told(arguments: list[str], said: str) -> None:
+def test_arguments_that_it_does_not_take_are_reported(arguments: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=f"does not start with {' '.join(arguments)}: .*{said}"):
         require(QEMU, MACHINE, arguments)

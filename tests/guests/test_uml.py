@@ -102,7 +102,7 @@ def test_the_fragment_gives_no_way_to_files_of_the_host() -> None:
     assert {"CONFIG_NET_9P_VIRTIO=y", "CONFIG_VIRTIO_UML=y", "CONFIG_VIRTIO_CONSOLE=y"} <= set(options)
 
 
-def test_a_failed_step_is_told_by_the_compiler_s_own_words(tmp_path: Path) -> None:
+def test_a_failed_step_is_reported_by_the_compiler_s_own_words(tmp_path: Path) -> None:
     script = "echo starting; echo 'x.c:1: error: no such thing'; echo later; exit 2"
     with pytest.raises(InfrastructureError, match=r"x\.c:1: error: no such thing"):
         kernel._run(["sh", "-c", script], tmp_path, tmp_path / "log")

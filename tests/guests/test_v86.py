@@ -1,4 +1,4 @@
-"""v86 without an emulator: what is fetched, what is missing, what a start is told; and the agent on 32 bits."""
+"""v86 without an emulator: what is fetched, what is missing, what a start gets; and the agent on 32 bits."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_what_is_missing_is_one_line_before_anything_is_fetched(
     assert raised.value.message == "v86 needs nodejs, npm, seabios"
     assert raised.value.remedy == "apt-get install nodejs npm seabios"
     assert program.missing_packages(fetched=True) == ["nodejs", "seabios"], "npm only fetches"
-    told = doctor.v86()
-    assert not told.ok and not told.needed and told.remedy.endswith("; assay9 guest build v86")
+    reported = doctor.v86()
+    assert not reported.ok and not reported.needed and reported.remedy.endswith("; assay9 guest build v86")
     assert not [path for path in private_cache.iterdir() if not path.name.endswith(".lock")]
 
 
@@ -67,28 +67,28 @@ def _root(directory: Path) -> V86Root:
     return V86Root(directory)
 
 
-@pytest.mark.parametrize(("server", "own", "told"), [(Path("/s"), False, "/s"), (None, False, ""), (None, True, None)])
-def test_a_start_is_told_who_answers_for_the_share(
+@pytest.mark.parametrize(("server", "own", "seen"), [(Path("/s"), False, "/s"), (None, False, ""), (None, True, None)])
+def test_a_start_names_who_answers_for_the_share(
     private_runtime: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     server: Path | None,
     own: bool,
-    told: str | None,
+    seen: str | None,
 ) -> None:
     monkeypatch.setattr(launch.V86Launch, "_spawn", lambda self, launcher: None)
     files = Files(program=Path("/p"), root=_root(tmp_path), initramfs=Path("/i"), control=Path("/c"))
     started = V86Launch(files, tmp_path / "log", 256, server=server, own_server=own, state=Path("/saved"))
     try:
         config = json.loads(Path(started.argv[-1]).read_text())
-        assert config["server"] == told and config["state"] == "/saved" and config["save"] is None
+        assert config["server"] == seen and config["state"] == "/saved" and config["save"] is None
         assert config["memory_mb"] == 256 and len(config["lines"]) < 100
     finally:
         started.stop()
     assert not Path(started.argv[-1]).exists()
 
 
-def test_an_emulator_that_ends_is_told_with_its_last_words(
+def test_an_emulator_that_ends_is_reported_with_its_last_words(
     private_runtime: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     broken = tmp_path / "node"

@@ -63,7 +63,7 @@ Flight = tuple[bytes, list[Segment]]
 
 
 class FrontEnd:
-    """One front end, for ever anew."""
+    """One front end, again and again."""
 
     def __init__(self, path: str, seed: str, decoy: bytes) -> None:
         self._path = path
@@ -219,7 +219,7 @@ class FrontEnd:
         self.counts["broken" if ring.device.broken() else "not broken"] += 1
 
     def _allow_what_was_given_back(self, ring: Ring, queue: PackedQueue) -> None:
-        """A packed chain that runs on into slots which nobody wrote anew offers what stands there: a slot that the
+        """A packed chain that runs on into slots which were not written again offers what stands there: a slot that the
         device gave back still has the address of its descriptor, be it an indirect table's, and is marked writable.
         """
         for index in range(queue.size):

@@ -68,8 +68,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 def test_fault_is_found(fault: type[Fault], bench: Bench) -> None:
     caught = FAULTS[fault]
     result = bench.run(fault, caught)
-    told = f"{fault.__name__} was not found by {caught.case}: {result.verdict}: {result.reason}"
-    assert result.verdict == caught.verdict, told
+    reported = f"{fault.__name__} was not found by {caught.case}: {result.verdict}: {result.reason}"
+    assert result.verdict == caught.verdict, reported
     if caught.severity:
         assert result.severity == caught.severity
     said = "\n".join(one.text for one in result.findings) if caught.every else result.reason

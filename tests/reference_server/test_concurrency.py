@@ -91,7 +91,7 @@ def test_two_listings_of_one_open_directory_take_turns(folder: Path, monkeypatch
     opened.close()
 
 
-def test_a_directory_that_is_read_anew_keeps_the_number_of_its_descriptor(folder: Path) -> None:
+def test_a_directory_that_is_read_again_keeps_the_number_of_its_descriptor(folder: Path) -> None:
     """A call on another thread must never come upon another file under a number that was closed meanwhile."""
     opened = HostStore(str(folder)).root(Client()).open_directory(ROOT)
     assert isinstance(opened, HostDirectory)

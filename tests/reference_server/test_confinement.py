@@ -275,7 +275,7 @@ def test_links_made_by_anybody_lead_nowhere(peer: Peer, folder: Path, outside: P
     os.close(fd)
 
 
-def test_what_lies_above_the_export_is_not_even_told(peer: Peer, folder: Path) -> None:
+def test_what_lies_above_the_export_is_not_even_shown(peer: Peer, folder: Path) -> None:
     above = os.stat(folder.parent).st_ino
     assert all(entry.qid.path != above for entry in peer.list())
     reply = peer.ok(m.Twalk(peer.tag(), peer.root, peer.fid(), (b"..",) * 16), m.Rwalk)

@@ -244,7 +244,7 @@ def test_entries_on_another_device_than_the_root(connect: MakePeer, hostfs: Host
 
 
 @pytest.mark.parametrize("offset", [1, 0xDEADBEEF, (1 << 63) - 1])
-def test_readdir_begins_anew_after_any_offset(peer: Peer, offset: int) -> None:
+def test_readdir_starts_over_after_any_offset(peer: Peer, offset: int) -> None:
     """ext4 itself does not after a seek to the end (WIRE-DIR-011 found it)."""
     create(peer, b"f")
     fid = peer.open()

@@ -336,7 +336,7 @@ def test_held_locks_against_a_byte_map(steps: list[tuple[LockOwner, int | None, 
 
 
 @pytest.mark.parametrize("length", [0, 5])
-def test_the_end_of_a_lock_to_the_end_is_told_as_zero(length: int) -> None:
+def test_the_end_of_a_lock_to_the_end_is_reported_as_zero(length: int) -> None:
     held = HeldLocks()
     held.set(OWNERS[0], WR, 3, length)
     found = held.conflict(OWNERS[1], Lock(RD, 0, 0, 0, b""))

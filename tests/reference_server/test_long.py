@@ -347,7 +347,7 @@ def test_a_full_export(tmp_path: Path, mapped: bool) -> None:
 
 
 def test_exports_that_vanish(tmp_path: Path) -> None:
-    """Unmounted lazily, removed, or replaced while clients are at work: they are told, and may come back."""
+    """Unmounted lazily, removed, or replaced while clients are at work: they get an error, and may come back."""
     for how in ("unmounted", "removed", "replaced"):
         place = tmp_path / how
         place.mkdir()

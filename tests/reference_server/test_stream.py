@@ -300,7 +300,7 @@ def test_ports_that_are_none(text: str) -> None:
         tcp.parse_address(text)
 
 
-def test_only_loopback_unless_told_otherwise() -> None:
+def test_only_loopback_unless_remote_is_allowed() -> None:
     for host in ("0.0.0.0", "8.8.8.8", "::"):
         with pytest.raises(tcp.NotLoopback):
             tcp.bind(host, 0)

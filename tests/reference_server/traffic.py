@@ -261,7 +261,7 @@ class Generator:
 
 
 class Client:
-    """One connection, made anew whenever it ends."""
+    """One connection, made again whenever it ends."""
 
     def __init__(self, path: str, generator: Generator) -> None:
         self._path = path
@@ -377,7 +377,7 @@ def run(
     before: Sequence[str] = (),
     options: Sequence[str] = (),
 ) -> tuple[list[Look], Counter[str]]:
-    """Spells of ``bursts`` bursts from each client for as long as ``spells`` says so, told of the frames sent so far.
+    """Spells of ``bursts`` bursts from each client for as long as ``spells`` says so, with the frames sent so far.
 
     Client and server together use at most ``share`` of one processor.  ``tell`` hears of each spell: its number, the
     look, requests answered so far.  ``before`` and ``options`` are words of the server's command.  Returns the look at

@@ -106,7 +106,7 @@ def test_never_with_none_or_on_one_processor(clock: Clock, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("features", [0, Feature.RING_PACKED.mask])
-def test_a_driver_is_told_of_a_reply_before_the_device_looks(monkeypatch: pytest.MonkeyPatch, features: int) -> None:
+def test_a_driver_is_notified_before_the_device_looks(monkeypatch: pytest.MonkeyPatch, features: int) -> None:
     """And what it asks meanwhile is answered without a kick."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
     driver = Driver(features, busy_poll=5.0)
@@ -115,14 +115,14 @@ def test_a_driver_is_told_of_a_reply_before_the_device_looks(monkeypatch: pytest
 
         def asked_while_it_looks() -> None:
             monkeypatch.undo()
-            assert driver.signals == told + 1
+            assert driver.signals == reported + 1
             done = driver.used()
             assert isinstance(codec.decode(driver.get(done[0][2], done[0][1])), Rversion)
             driver.ask(attach)
             driver.device._patience._hopes = False  # to sleep after this one
 
         driver.rpc(version)  # falls asleep after it
-        told = driver.signals
+        reported = driver.signals
         monkeypatch.setattr(os, "sched_yield", asked_while_it_looks)
         driver.ask(version)
         assert not driver.device.run(driver.queue)

@@ -157,7 +157,7 @@ def test_a_front_end_that_hangs_keeps_nobody_waiting_at_the_end(path: Path, capl
     assert _said(caplog, "closed within a message")
 
 
-def test_rings_outside_memory_are_told_by_status_and_error_descriptor(path: Path) -> None:
+def test_rings_outside_memory_are_reported_by_status_and_error_descriptor(path: Path) -> None:
     front = FrontEnd(path)
     front.agree()
     memory, kick, error = os.memfd_create("m"), os.eventfd(0), os.eventfd(0, os.EFD_NONBLOCK)

@@ -1,4 +1,4 @@
-"""A 9P2000.L server that knows six messages, and dies or hangs when told to: `fake_server.py UNIX-SOCKET`.
+"""A 9P2000.L server that knows six messages, and dies or hangs on request: `fake_server.py UNIX-SOCKET`.
 
 Tstatfs kills it. Treadlink hangs it: from then on it takes connections and answers nobody.
 """

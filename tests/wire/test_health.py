@@ -116,7 +116,7 @@ def test_later_cases_would_be_charged_if_only_the_version_was_asked_for(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_server_with_a_request_outstanding_is_started_anew_though_it_serves(start: Start) -> None:
+def test_a_server_with_a_request_outstanding_is_started_again_though_it_serves(start: Start) -> None:
     """What the work after a case does not touch may be held as well."""
     runner = start("HoldsALock")
     runner.session.missing = {"Trenameat": "answered EOPNOTSUPP"}  # so that the health check renames in another way
@@ -129,7 +129,7 @@ def test_a_server_with_a_request_outstanding_is_started_anew_though_it_serves(st
 
 @pytest.mark.usefixtures("impatient")
 def test_a_server_of_somebody_else_that_hangs_is_an_error_from_then_on(start: Start, tmp_path: Path) -> None:
-    """It cannot be started anew; what runs on it judges nothing any more."""
+    """It cannot be started again; what runs on it judges nothing any more."""
     ours = start("Right")
     export, address = ours.session.server.export, tmp_path / "s"
     assert export is not None
@@ -213,13 +213,13 @@ def test_a_message_that_is_declared_to_lack_is_unsupported(start: Start) -> None
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_message_that_is_lacking_in_another_way_than_declared_is_not_excused(start: Start) -> None:
+def test_a_message_that_is_missing_in_another_way_than_declared_is_not_excused(start: Start) -> None:
     runner = start("HangsUp", Profile(lacks=[LACK]))
     assert each_message(runner)["Tlock"] == "fail"
     assert run(runner, locks).verdict == "undrivable"
 
 
-def test_a_message_that_is_declared_to_lack_and_is_there_is_told(start: Start) -> None:
+def test_a_message_that_is_declared_to_lack_and_is_there_is_reported(start: Start) -> None:
     runner = start("Right", Profile(lacks=[LACK]))
     assert runner.not_implemented() == []
     assert {name for name, verdict in each_message(runner).items() if verdict != "pass"} == {"Tlock"}

@@ -178,7 +178,7 @@ def test_readdir_asks_for_as_much_as_linux() -> None:
     assert sent.count == 8192 - READDIR_HEADER
 
 
-def test_defaults_that_differ_are_told() -> None:
+def test_defaults_that_differ_are_reported() -> None:
     """The comparison can fail: what the client sent before it was compared is not among the recorded traffic."""
     client = Silent()
     for sent in (

@@ -1,4 +1,4 @@
-"""A server that dies or hangs is started anew, the case is charged with it, and the run goes on."""
+"""A server that dies or hangs is started again, the case is charged with it, and the run goes on."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_kill_for_want_of_memory_is_called_so(
     assert "the kernel was out of memory" in seen.reason and "--jobs" in seen.reason
 
 
-def test_an_export_that_somebody_removes_is_made_anew(runner: WireRunner) -> None:
+def test_an_export_that_somebody_removes_is_made_again(runner: WireRunner) -> None:
     export = runner.session.server.export
     assert export is not None
 

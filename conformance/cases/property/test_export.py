@@ -47,7 +47,7 @@ def test_the_root_is_the_directory(share: Share) -> None:
     owner and times are the directory's, and "." in it is itself.
     Source: known defect: diod#17, lstat and stat mixed; 9P2000 attach(5): the root is a directory."""
     there = share.another(Device(export="symlink"))
-    fields("what the device was told to export", there.outside.lstat(there.mounted.export), type=stat.S_IFLNK)
+    fields("the path that the device exports", there.outside.lstat(there.mounted.export), type=stat.S_IFLNK)
     root, real = there.inside.lstat(there.mounted.mount_point), there.outside.lstat(there.mounted.exported)
     wanted = {name: value for name, value in plain(real).items() if name in ("mode", "uid", "gid", "nlink", "mtime_ns")}
     fields("the root inside, compared with the directory outside,", root, **wanted)

@@ -89,7 +89,7 @@ def test_one_name_goes_the_other_stays(share: Share) -> None:
     fields("'george'", share.same(share.stat("george")), nlink=1)
     equal("content of 'george' inside", share.inside.slurp("george"), b"abc", code="content")
     share.inside.create("fred", b"another file")
-    equal("content of 'george' after 'fred' was made anew", share.inside.slurp("george"), b"abc", code="content")
+    equal("content of 'george' after 'fred' was made again", share.inside.slurp("george"), b"abc", code="content")
     fields("the new 'fred'", share.same(share.stat("fred")), nlink=1)
 
 

@@ -1,4 +1,4 @@
-"""What went wrong: the unexpected before all else, errors, and known failures worst first by owner."""
+"""Failures: the unexpected first, then errors, then known failures by owner, worst first."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _FINDINGS = 5
 
 
 def unexpected(seen: Overview, judged: dict[tuple[str, str], str]) -> Section:
-    """Failures that nobody declared, then declared ones that pass.
+    """Undeclared failures, then declared ones that pass.
 
     `judged` says of a case what a baseline says of it; empty where there is none.
     """
     lines: list[str] = []
     for (name, ids, text), results in _alike(seen["fail"]).items():
-        lines += _told("FAIL", name, ids, text, results, judged)
+        lines += _lines_of("FAIL", name, ids, text, results, judged)
     for (name, ids, text), results in _alike(seen["fixed"]).items():
-        lines += _told("PASSES", name, ids, text, results, judged)
+        lines += _lines_of("PASSES", name, ids, text, results, judged)
     for (name, ids, text), results in _alike(seen["unstable"]).items():
-        lines += _told("UNSTABLE", name, ids, text, results, judged)
+        lines += _lines_of("UNSTABLE", name, ids, text, results, judged)
     number = len(seen["fail"]) + len(seen["fixed"]) + len(seen["unstable"])
     return Section(f"UNEXPECTED ({number})", lines, least=12)
 
@@ -49,7 +49,7 @@ def _grave(result: CaseResult) -> bool:
     return any(finding.code.partition(":")[0] in _GRAVE for finding in result.findings)
 
 
-def _told(
+def _lines_of(
     how: str, severity: str, case: str, text: str, results: Sequence[CaseResult], judged: dict[tuple[str, str], str]
 ) -> list[str]:
     first = results[0]
@@ -72,7 +72,7 @@ def _told(
 
 
 def errors(seen: Overview) -> Section:
-    """What broke on our side: neither pass nor fail."""
+    """Failures of the suite or the machine: neither pass nor fail."""
     lines: list[str] = []
     for text in seen.troubles:
         lines += wrapped(text, "  ", "    ")

@@ -131,7 +131,7 @@ def _messages(seen: Overview) -> str:
     if not total:
         return "this target gives no trace: which messages crossed is not known" if seen.record.results else ""
     requests = [name for name in _REQUESTS if inside[name] or raw[name]]
-    parts = [f"{total:,} messages seen to cross, {len(requests)} of the {len(_REQUESTS)} requests of 9P2000.L"]
+    parts = [f"{total:,} messages crossed, {len(requests)} of the {len(_REQUESTS)} requests of 9P2000.L"]
     if raw and (only := [name for name in _REQUESTS if raw[name] and not inside[name]]) and inside:
         parts.append(f"{sentence(only)} from raw frames only, not from the guest's kernel")
     demand = sum(not result.covers for result in seen["pass"])
@@ -148,7 +148,7 @@ def _crossed(seen: Overview, *, mounted: bool) -> Counter[str]:
 
 
 def unsupported(seen: Overview, *, whole: bool) -> Section:
-    """Operations that this implementation lacks, by message, as one would say it in a ticket."""
+    """Operations that this implementation does not support, by message."""
     refused: Counter[str] = Counter()
     answered: Counter[str] = Counter()
     for result in seen.record.results:
@@ -158,9 +158,9 @@ def unsupported(seen: Overview, *, whole: bool) -> Section:
                     answered[found[1]] += 1
                     refused[found[1]] += found[2] in _REFUSALS
     lines: list[str] = []
-    lacking = [name for name, number in refused.items() if number == answered[name] > 0]
-    if lacking:
-        lines += wrapped(f"{sentence(sorted(lacking))}: refused each time", "  ", "    ")
+    refusing = [name for name, number in refused.items() if number == answered[name] > 0]
+    if refusing:
+        lines += wrapped(f"{sentence(sorted(refusing))}: refused each time", "  ", "    ")
     for name, value in seen.record.environment.other.items():
         if name == "messages not implemented":
             lines += wrapped(f"by raw frames: {value}", "  ", "    ")
@@ -170,7 +170,7 @@ def unsupported(seen: Overview, *, whole: bool) -> Section:
         lines += wrapped(f"{why}: {count(len(having), 'case')}, {ids}", "  ", "    ")
     crossed = _crossed(seen, mounted=True) + _crossed(seen, mounted=False)
     if crossed and (
-        xattr := [name for name in ("Txattrwalk", "Txattrcreate") if crossed[name] and name not in lacking]
+        xattr := [name for name in ("Txattrwalk", "Txattrcreate") if crossed[name] and name not in refusing]
     ):
         numbers = sentence(f"{name} crossed {crossed[name]:,} times" for name in xattr)
         lines += wrapped(f"Extended attributes are supported: {numbers}", "  ", "    ")
@@ -197,7 +197,7 @@ def varying(seen: Overview, *, whole: bool) -> Section:
 
 
 def undrivable(seen: Overview, *, whole: bool) -> Section:
-    """What this guest, link or host cannot express: by reason, with the cases in the whole text."""
+    """What this guest, transport or host cannot express: by reason, with the cases in the whole text."""
     lines: list[str] = []
     if not whole:
         groups = by_reason(seen["undrivable"])

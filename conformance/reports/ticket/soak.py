@@ -11,7 +11,7 @@ from conformance.errors import UsageError
 from conformance.evidence.overview import count, duration
 from conformance.reports.ticket.layout import Section, labelled, sentence
 
-_SCHEMA = 1
+_SCHEMA = 2
 _FEW = 4
 
 
@@ -27,13 +27,13 @@ def soak(run_dir: Path, *, whole: bool) -> Section:
     except FileNotFoundError:
         raise UsageError(f"no soak report {path}: `assay9 soak report {run_dir}` makes it") from None
     except (OSError, ValueError, RecursionError):
-        raise UsageError(f"{path} is no report of a soak run: `assay9 soak report {run_dir}` makes it anew") from None
+        raise UsageError(f"{path} is not a soak report: `assay9 soak report {run_dir}` writes it again") from None
     if data.get("schema", 0) > _SCHEMA:
         raise UsageError(f"{path} has schema {data['schema']}, this assay9 reads up to {_SCHEMA}: use a newer one")
     try:
         return Section("SOAK", _lines(run_dir, data, whole), least=6)
     except (KeyError, TypeError, AttributeError, ValueError):
-        raise UsageError(f"{path} is damaged: `assay9 soak report {run_dir}` makes it anew") from None
+        raise UsageError(f"{path} is damaged: `assay9 soak report {run_dir}` writes it again") from None
 
 
 def _lines(run_dir: Path, data: dict[str, Any], whole: bool) -> list[str]:
@@ -52,7 +52,8 @@ def _lines(run_dir: Path, data: dict[str, Any], whole: bool) -> list[str]:
         counts = sentence(f"{number} {outcome}" for outcome, number in sorted(work["counts"].items()))
         units = f", {work['ops']:,.0f} units of work" if work.get("ops") else ""
         lines += labelled("", f"{work['workload']}: {counts or 'none ended'}{units}")
-    faults = sorted({d["name"] for d in data.get("disturbances", [])})
+    injected = data.get("faults") or data.get("disturbances", [])  # codespell:ignore - the name in schema 1
+    faults = sorted({d["name"] for d in injected})
     lines += labelled("faults", sentence(faults) or "none injected")
     for judgement in [*by["fail"], *(by["unknown"] if whole else [])]:
         what = "FAIL" if judgement["verdict"] == "fail" else "open"

@@ -133,7 +133,7 @@ def _splits(text: str) -> bool:
 
 
 def _without_results(words: list[str]) -> list[str]:
-    """Where results went is nobody else's place."""
+    """The command without --results: that directory is the writer's own."""
     kept, skip = [], False
     for word in words:
         if skip:

@@ -14,7 +14,7 @@ from conformance.reports.ticket.layout import LINES, Section, fitted
 from conformance.reports.ticket.soak import soak as soak_block
 
 _DETAIL = (60, 40, 30, 25, 20, 16, 13, 10, 8, 6, 4, 3, 2, 1)
-"""Entries of known failures that are told with their reasons: as many as there is room for."""
+"""Entries of known failures that are listed with their reasons: as many as there is room for."""
 
 
 def text(record: Record, run_dir: Path | None = None, *, whole: bool = False, soak: Path | None = None) -> str:

@@ -132,7 +132,7 @@ class LocalDeployment:
 
     def mount(self, options: MountOptions) -> str:
         """See Deployment."""
-        return f"none {self.inside_root} local (a directory of this host; asked for: {options})"
+        return f"none {self.inside_root} local (a directory of this host; requested: {options})"
 
     def processes(self) -> dict[str, int]:
         """See Deployment."""

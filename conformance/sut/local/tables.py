@@ -9,7 +9,7 @@ from conformance.sut.spec import Target
 
 
 class LocalTarget(Target):
-    """There is nothing to say of it."""
+    """It has no keys of its own."""
 
     kind: Literal["local"]
 

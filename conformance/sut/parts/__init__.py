@@ -1,1 +1,1 @@
-"""What kinds of targets are composed of: processes and their containment, a Linux guest, back ends, mounts."""
+"""The parts of targets: processes and their containment, a Linux guest, back ends, mounts."""

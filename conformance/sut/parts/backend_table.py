@@ -36,7 +36,7 @@ class BackendTable(Strict):
 def check_program(place: str, program: str) -> None:
     """Refuse what cannot be run. Raises UsageError."""
     if shutil.which(program) is None:
-        raise UsageError(f"{place}: {shown(program)} is no program that can be run")
+        raise UsageError(f"{place}: {shown(program)} is not an executable program")
 
 
 def check_root(target: str) -> None:

@@ -1,4 +1,4 @@
-"""Mounting a 9P share in a Linux guest, and believing it only when /proc/mounts says so."""
+"""Mounts a 9P share in a Linux guest, and checks /proc/mounts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def mount_9p(inside: AgentLink, directory: str, options: MountOptions, source: s
         raise _failed(source, options, said)
     line = mounted(inside, directory)
     if line is None:
-        raise InfrastructureError(f"mount said yes, but /proc/mounts has nothing at {directory}")
+        raise InfrastructureError(f"mount succeeded, but /proc/mounts has nothing at {directory}")
     wrong = options.contradicted_by(line.split()[3])
     if wrong:
         unmount(inside, directory)

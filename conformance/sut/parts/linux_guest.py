@@ -1,4 +1,4 @@
-"""What the deployments have in common whose share a Linux guest of this host mounts.
+"""The base of deployments whose share a Linux guest of this host mounts.
 
 As root, the agent outside, the hypervisor and every server live in a mount namespace of the run's own: what property
 cases mount there nobody else sees, and it is gone when they are; and a device that lets its guest out of the share
@@ -226,8 +226,8 @@ class GuestDeployment(Generic[M]):
         try:
             self.inside.calls_with(timeout=self.answer_limit).getpid()
         except LinkLost as e:
-            return f"the guest no longer answers: {e}"
-        except Exception as e:  # noqa: BLE001 - whatever it is, the guest does not serve
+            return f"the guest does not respond: {e}"
+        except Exception as e:  # noqa: BLE001 - in any case the guest does not serve
             return f"the guest's agent does not serve: {e}"
         return None
 
@@ -270,17 +270,17 @@ class GuestDeployment(Generic[M]):
             how = sent_signal(status) or f"status {status}"
             return GroundLost(
                 f"the agent outside was ended by {how}, and the mount namespace of the run with it",
-                "it is started anew; find who ended it",
+                "it is started again; find the process that ended it",
             )
         if stopped(channel.pid):
             return GroundLost(
-                f"the agent outside is stopped: somebody sent process {channel.pid} SIGSTOP",
-                "it is started anew; find who did",
+                f"the agent outside is stopped: process {channel.pid} got SIGSTOP",
+                "it is started again; find the sender",
             )
         try:
             self._holder().calls_with(timeout=self.answer_limit).getpid()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it makes no calls any more
-            return GroundLost(f"the agent outside does not answer: {error}", "it is started anew")
+        except Exception as error:  # noqa: BLE001 - in any case it makes no further calls
+            return GroundLost(f"the agent outside does not answer: {error}", "it is started again")
         return None
 
     def _holder(self) -> AgentLink:
@@ -305,7 +305,7 @@ class GuestDeployment(Generic[M]):
                     f"the guest's own file system at {self.control_root} fails: {error.strerror}",
                     "see the guest's console log; assay9 doctor --verify looks at its image",
                 )
-        except Exception:  # noqa: BLE001 - whatever it is, the guest answers no more
+        except Exception:  # noqa: BLE001 - in any case the guest does not respond
             return None
         return None
 

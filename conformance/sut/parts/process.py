@@ -1,4 +1,4 @@
-"""A server's process: started so that it cannot outlive the suite, ended surely, its end told in words.
+"""A server's process: it cannot outlive the suite, is ended reliably, and its end is reported in words.
 
 Rule of this module: nothing here knows which program runs. A process dies with the suite even when the suite
 is killed with SIGKILL (PR_SET_PDEATHSIG); one that is put into a network namespace of its own is reached by
@@ -96,11 +96,11 @@ class ServerProcess:
         return how_ended(self.name, self._process, "")
 
     def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        """That somebody else ended or stopped it, or None: its own crashes are the target's."""
+        """The error when another process ended or stopped it, or None: its own crashes are the target's."""
         status = reap(self._process)
         if status is None and stopped(self.pid):
-            why = f"{self.name} is stopped: somebody sent process {self.pid} SIGSTOP"
-            return GroundLost(why, f"find who did; kill -CONT {self.pid} lets it go on")
+            why = f"{self.name} is stopped: process {self.pid} got SIGSTOP"
+            return GroundLost(why, f"find the sender; kill -CONT {self.pid} continues it")
         return ended_by_another(self.name, sent_signal(status, self.tail(400)), memory)
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Which QEMU is run, which version it is, and which security model its device has."""
+"""The QEMU to run, its version, and the security model of its device."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def find_program(name: str, progress: Progress = silent) -> str:
         return str(private_qemu.ensure_private_qemu(progress))
     path = shutil.which(name)
     if path is None and "/" in name:
-        raise UsageError(f"{name} is no program that can be run: name another with --qemu PATH")
+        raise UsageError(f"{name} is not an executable program: name another with --qemu PATH")
     if path is None:
         raise InfrastructureError(f"{name} is not installed", "run `make setup`, or name yours with --qemu PATH")
     return path

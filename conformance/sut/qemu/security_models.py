@@ -1,4 +1,4 @@
-"""What QEMU's security models do to the comparison of inside with outside.
+"""The effect of QEMU's security models on the comparison of inside with outside.
 
 Rule of this module: a difference is tolerated only where the model itself makes it, and the reason names the
 model. Source: QEMU's manual, -fsdev security_model; hw/9pfs/9p-local.c.

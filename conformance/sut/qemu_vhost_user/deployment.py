@@ -1,7 +1,7 @@
 """Targets of kind `qemu-vhost-user`: QEMU's guest, but the 9P devices are vhost-user back ends of this host.
 
 The machine is restored without them (a snapshot cannot hold a vhost-user device) and each is plugged in afterwards,
-as vhost-user-test-device-pci, which QEMU has since 11: any virtio device, told by its number.
+as vhost-user-test-device-pci, which QEMU has since 11: any virtio device, chosen by its number.
 """
 
 from __future__ import annotations

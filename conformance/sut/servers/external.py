@@ -57,7 +57,7 @@ class ExternalServer:
             return connect_unix(self.spec.address)
         except OSError as error:
             raise InfrastructureError(
-                f"nobody answers at {self.spec.address}: {error}", "start the server, then run again"
+                f"no server answers at {self.spec.address}: {error}", "start the server, then run again"
             ) from None
 
     def death(self) -> str | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from conformance.raw.server import Server
     from conformance.vfs.deployment import Deployment, Progress
 
-_ELSEWHERE = "is no server of yours"
+_ELSEWHERE = "is not a server of yours"
 
 
 class ServerTarget(Target):

@@ -1,4 +1,4 @@
-"""The `[server]` table of a target that raw frames reach: one model for each program, told apart by `program`."""
+"""The `[server]` table of a target that raw frames reach: one model for each program, distinguished by `program`."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
         }
 
     def _restart(self) -> None:
-        """A device that died cannot be had back by its guest: both are started anew."""
+        """A guest cannot get a dead device back: both are started again."""
         self.machine.stop()
         self._backends.start(self.launcher)
         self.machine.start()

@@ -91,7 +91,7 @@ def try_create_exclusively(path: PathName, count: int, wait: float = 0.0, gone: 
 
 @op()
 def rename_many(path: PathName, other: PathName, count: int) -> int:
-    """Rename to and fro `count` times; ENOENT (the other process was first) is counted, not raised."""
+    """Rename back and forth `count` times; ENOENT (the other process was first) is counted, not raised."""
     lost = 0
     for _ in range(count):
         for a, b in ((path, other), (other, path)):

@@ -143,7 +143,9 @@ def test_the_first_that_is_given_up_waits_for_a_name_that_goes(peer: Peer, store
     assert attributes(peer, fid).size == 7
 
 
-def test_errors_on_the_way_are_told_as_they_are(peer: Peer, store: HostStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_on_the_way_are_reported_unchanged(
+    peer: Peer, store: HostStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only a file that is no more is stale."""
     peer.clunk(create(peer, b"f", b"content"))
     fid = peer.walk(b"f")

@@ -60,7 +60,7 @@ def test_two_stores_make_room_for_each_other(connect: MakePeer, folder: Path, tm
         store.close()
 
 
-def test_what_is_open_is_limited_and_told(peer: Peer, store: HostStore, folder: Path, connect: MakePeer) -> None:
+def test_what_is_open_is_limited_and_reported(peer: Peer, store: HostStore, folder: Path, connect: MakePeer) -> None:
     """EMFILE of the server is not the guest's: ENFILE (bug museum 86).  What is there stays good; others have room."""
     for number in range(200):
         (folder / f"f{number}").write_text(str(number))
