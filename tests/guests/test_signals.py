@@ -12,7 +12,7 @@ from tests.end_to_end.moments import ordinary_signals
 
 HEAD = """
     import os, signal, subprocess, sys, time
-    from guests import signals
+    from guests.host import signals
     def send(name): os.kill(os.getpid(), getattr(signal, name))
 """
 
