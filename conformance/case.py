@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Literal, TypeVar
 
-from conformance.errors import Severity, SuiteError
+from conformance.errors import SuiteError
+from conformance.vocabulary import LAYERS, Layer, Severity
 
-Layer = Literal["ring", "wire", "vfs", "property", "sequence", "application"]
 About = Literal["behaviour", "agreement"]
-LAYERS: tuple[Layer, ...] = ("ring", "wire", "vfs", "property", "sequence", "application")
 MOUNTED = frozenset({"vfs", "property"})
 """Layers whose cases make system calls on a share that is mounted."""
 CACHES = ("none", "readahead", "mmap", "loose", "fscache")

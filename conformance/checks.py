@@ -7,7 +7,6 @@ values that its further steps depend on. Outside a case every check raises. Pure
 
 from __future__ import annotations
 
-import errno
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -15,7 +14,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from conformance.errors import Finding, Findings, Severity, SuiteError, Undrivable
+from conformance.errors import Finding, Findings, SuiteError, Undrivable
+from conformance.vocabulary import Severity, errno_name
 
 CODES: dict[str, str] = {
     "errno": "a call or a request ended with an errno, or with success, that the case does not allow",
@@ -267,11 +267,7 @@ class Errno(int):
     """An errno, or 0 for success, that messages show by its name."""
 
     def __repr__(self) -> str:
-        return (
-            ("EOPNOTSUPP" if self == errno.EOPNOTSUPP else errno.errorcode.get(self, f"errno {int(self)}"))
-            if self
-            else "success"
-        )
+        return errno_name(self) if self else "success"
 
     __str__ = __repr__
 

@@ -8,8 +8,8 @@ everything else as *broken*, and the gate's exit status follows the same line.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
+from conformance.vocabulary import Severity
 from guests.errors import InfrastructureError, UsageError
 
 __all__ = [
@@ -22,10 +22,6 @@ __all__ = [
     "Unsupported",
     "UsageError",
 ]
-
-
-Severity = Literal["must", "linux", "varies"]
-"""How grave a requirement is, the gravest first; what each means is in `conformance.case`."""
 
 
 class Finding(AssertionError):

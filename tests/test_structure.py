@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ MODULES = sorted(path for name in SOURCES for path in (CHECKOUT / name).rglob("*
 MOST_LINES = 600
 MOST_MODULES = 13
 """In a room of the suite, so that it can be taken in at a glance: about ten."""
+
+FEWEST_WORDS = 3
+"""Of a literal type that has to have a name."""
 
 REASON = re.compile(
     r"# noqa: (?:\w+, )?PLC0415 - (?:\d+ ms|not installed everywhere|as above|see (?:conformance\.)?sut\.kind)"
@@ -45,6 +49,18 @@ def test_every_room_of_the_suite_can_be_taken_in_at_a_glance() -> None:
     found = [path for path in MODULES if path.is_relative_to(SUITE) and not path.is_relative_to(SUITE / "cases")]
     rooms = Counter(str(path.parent.relative_to(CHECKOUT)) for path in found if path.name != "__init__.py")
     assert {room: count for room, count in rooms.items() if count > MOST_MODULES} == {}
+
+
+def test_every_set_of_words_is_named_once() -> None:
+    """Verdicts, severities, layers, rules: `conformance.vocabulary`; what QEMU may be told: `guests.machines.spec`."""
+    found: dict[frozenset[str], list[str]] = defaultdict(list)
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Literal":
+                words = [inner.value for inner in ast.walk(node.slice) if isinstance(inner, ast.Constant)]
+                if len(words) >= FEWEST_WORDS:
+                    found[frozenset(map(str, words))].append(f"{path.relative_to(CHECKOUT)}:{node.lineno}")
+    assert [places for places in found.values() if len(places) > 1] == []
 
 
 def test_the_fragments_of_the_changelog_can_be_gathered() -> None:

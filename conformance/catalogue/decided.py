@@ -14,10 +14,8 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-DecidedBy = Literal["server", "informed", "guest"]
-"""`server`; `informed`: the guest's kernel on what the server answered; `guest`: the guest's kernel alone."""
+from conformance.vocabulary import DecidedBy
 
 MEANING: dict[DecidedBy, str] = {
     "server": "the server",

@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from conformance.errors import UsageError
 from conformance.evidence.gathering import first_problem
-from conformance.evidence.models import CaseResult, Record, Standing
+from conformance.evidence.models import CaseResult, Record
 from conformance.evidence.overview import known_for, standing
 from conformance.evidence.record import load_run
+from conformance.vocabulary import Standing
 
 KIND: Final = "assay9-baseline"
 SCHEMA_VERSION = 1

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from conformance.evidence.baseline import held
-from conformance.evidence.models import CaseResult, Record, Standing
+from conformance.evidence.models import CaseResult, Record
 from conformance.evidence.moves import LEVEL, MEANING, Kind, kind_of
 from conformance.evidence.overview import count, known_for, overview, visible
+from conformance.vocabulary import Standing
 
 SCHEMA_VERSION = 1
 

@@ -13,29 +13,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
+from conformance.vocabulary import DecidedBy, RuleKind, Severity, Standing, Verdict
+
 SCHEMA_VERSION = 3
 
-Verdict = Literal["pass", "fail", "known", "fixed", "unsupported", "undrivable", "unstable", "error"]
-VERDICTS: tuple[Verdict, ...] = (
-    "pass",
-    "fail",
-    "known",
-    "fixed",
-    "unsupported",
-    "undrivable",
-    "unstable",
-    "error",
-)
-Standing = Literal[
-    "pass", "fail", "fixed", "unstable", "error", "known", "varies", "guest", "unsupported", "undrivable"
-]
-"""A verdict as reports count it, see `conformance.evidence.overview.standing`."""
-RuleKind = Literal["exact", "identity", "rescaled", "informational"]
-Severity = Literal["must", "linux", "varies"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -279,7 +264,7 @@ class CaseResult(_Model):
     """Of `seconds`, what the guest itself spent executing the calls."""
     round_trips: int = 0
     """How often the suite waited for an answer of the guest, the control file system included."""
-    decided_by: Literal["server", "informed", "guest"] = "server"
+    decided_by: DecidedBy = "server"
     """Who decided: the server, the guest's kernel on what the server answered, or the guest's kernel alone."""
     unreached: int = 0
     """Calls that the case made on the control file system and not on the share: what ended it hides them."""

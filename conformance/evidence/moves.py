@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from conformance.evidence.models import Standing
+from conformance.vocabulary import Standing
 
 Kind = Literal["worse", "better", "otherwise", "only before", "only after"]
 MEANING: dict[Kind, str] = {

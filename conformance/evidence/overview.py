@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from conformance.evidence.looked import Looks, looks
-from conformance.evidence.models import CaseResult, KnownFailure, Record, Standing
+from conformance.evidence.models import CaseResult, KnownFailure, Record
+from conformance.vocabulary import Standing
 
 STANDINGS: tuple[Standing, ...] = (
     "pass",

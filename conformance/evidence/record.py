@@ -38,43 +38,13 @@ from conformance.evidence.host import with_host_facts
 from conformance.evidence.manifest import check_file
 from conformance.evidence.models import (
     SCHEMA_VERSION,
-    VERDICTS,
-    Call,
     CaseResult,
-    Comparison,
     Environment,
-    FieldComparison,
-    KnownFailure,
-    LogExcerpt,
     Record,
-    RuleKind,
-    SeenFinding,
     Selected,
     Trouble,
-    Verdict,
     printable,
 )
-
-__all__ = [
-    "SCHEMA_VERSION",
-    "VERDICTS",
-    "Call",
-    "CaseResult",
-    "Comparison",
-    "Environment",
-    "FieldComparison",
-    "KnownFailure",
-    "LogExcerpt",
-    "Record",
-    "RuleKind",
-    "RunWriter",
-    "SeenFinding",
-    "Selected",
-    "Trouble",
-    "Verdict",
-    "load_run",
-    "read_json",
-]
 
 RECORD: Final = "record.json"
 _SYNC_SECONDS = 1.0

@@ -20,7 +20,8 @@ from conformance.checks import CODES
 from conformance.errors import Finding, UsageError
 from conformance.features import FEATURES
 from conformance.tables import word
-from conformance.vfs.compare import RULES, Rule, RuleKind
+from conformance.vfs.compare import RULES, Rule
+from conformance.vocabulary import RuleKind
 from guests.words import unknown
 from protocol.constants import ERRNO_NAMES
 

@@ -15,7 +15,8 @@ import pytest
 from conformance.case import Case
 from conformance.errors import InfrastructureError
 from conformance.evidence.gathering import not_run
-from conformance.evidence.record import RunWriter, Selected
+from conformance.evidence.models import Selected
+from conformance.evidence.record import RunWriter
 
 _LONGEST = 300
 INTERNAL_ERROR = "internal-error.txt"

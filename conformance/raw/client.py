@@ -17,8 +17,9 @@ from typing import Final, Generic, TypeVar, cast
 
 from conformance.checks import report
 from conformance.errors import Finding, SuiteError, Undrivable
-from conformance.raw.expectation import OK, Expect, Rerror, allowed, errno_name, hexed, names, severity_of, spell
+from conformance.raw.expectation import OK, Expect, Rerror, allowed, hexed, names, severity_of, spell
 from conformance.transports.base import Link, LinkClosed, LinkTimeout
+from conformance.vocabulary import errno_name
 from protocol.codec import ProtocolError, decode, encode, header
 from protocol.constants import HDRSZ, NOTAG
 from protocol.fields import Buffer

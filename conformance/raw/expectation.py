@@ -11,8 +11,7 @@ import re
 from collections.abc import Collection, Set
 from dataclasses import dataclass
 
-from conformance.errors import Severity
-from protocol.constants import ERRNO_NAMES
+from conformance.vocabulary import Severity, errno_name
 from protocol.fields import Buffer, Kind
 from protocol.registry import Message
 
@@ -67,11 +66,6 @@ def allowed(expect: Expect) -> frozenset[int]:
 def severity_of(expect: Expect) -> Severity:
     """How grave it is when a request that had to be refused was refused with an errno outside `expect`."""
     return "varies" if isinstance(expect, Choice) else "linux"
-
-
-def errno_name(number: int) -> str:
-    """ENOENT for 2, `errno 4711` for a number without a name."""
-    return ERRNO_NAMES.get(number, f"errno {number}")
 
 
 def names(errnos: Collection[int]) -> str:

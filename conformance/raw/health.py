@@ -16,8 +16,8 @@ from typing import Final
 from conformance.errors import Finding, Unsupported
 from conformance.profiles.model import Lack
 from conformance.raw.client import HungUp, NeedsMessage, NoReply
-from conformance.raw.expectation import errno_name
 from conformance.raw.operations import CLIENT_ID, CREATING, Client
+from conformance.vocabulary import errno_name
 from protocol import messages as m
 from protocol.constants import (
     AT_REMOVEDIR,

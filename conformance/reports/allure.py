@@ -17,8 +17,9 @@ from uuid import UUID, uuid5
 from allure_commons import model2 as allure
 from allure_commons.logger import AllureFileLogger
 
-from conformance.evidence.models import Call, CaseResult, Comparison, Record, Standing
+from conformance.evidence.models import Call, CaseResult, Comparison, Record
 from conformance.evidence.overview import HELD, Overview, overview, standing, visible
+from conformance.vocabulary import Standing
 
 SEVERITIES = {"must": "critical", "linux": "normal", "varies": "minor"}
 STATUSES: dict[Standing, str] = {

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from conformance.evidence.baseline import held, name_of
 from conformance.evidence.gate import Gate, Regression
-from conformance.evidence.models import CaseResult, Record, Standing
+from conformance.evidence.models import CaseResult, Record
 from conformance.evidence.moves import LEVEL
 from conformance.evidence.overview import count, visible
+from conformance.vocabulary import Standing
 
 _LISTED = 12
 _CASES = 4

@@ -9,8 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from conformance.evidence.models import CaseResult, Record, Standing
+from conformance.evidence.models import CaseResult, Record
 from conformance.evidence.overview import overview, standing, visible
+from conformance.vocabulary import Standing
 
 _STATUS: dict[Standing, str] = {
     "pass": "passed",

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from junitparser import Error, Failure, JUnitXml, Skipped, SystemOut, TestCase, TestSuite
 
-from conformance.evidence.models import CaseResult, Comparison, Record, Standing
+from conformance.evidence.models import CaseResult, Comparison, Record
 from conformance.evidence.overview import HELD, Overview, elapsed, overview, standing, visible
+from conformance.vocabulary import Standing
 
 _SKIPPED: tuple[Standing, ...] = ("known", "varies", "unsupported", "undrivable")
 

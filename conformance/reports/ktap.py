@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from conformance.evidence.models import CaseResult, Record, Standing
+from conformance.evidence.models import CaseResult, Record
 from conformance.evidence.overview import HELD, overview, standing, visible
+from conformance.vocabulary import Standing
 
 _DIRECTIVES: dict[Standing, str] = {
     "known": "XFAIL",

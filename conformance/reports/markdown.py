@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from conformance.evidence.models import CaseResult, Record, Standing
+from conformance.evidence.models import CaseResult, Record
 from conformance.evidence.overview import MEANING, STANDINGS, Overview, by_reason, count, overview, visible
+from conformance.vocabulary import Standing
 
 _UNEXPECTED: tuple[Standing, ...] = ("fail", "fixed", "unstable")
 _ROWS, _GROUPS, _NAMED, _LONGEST = 20, 8, 4, 160

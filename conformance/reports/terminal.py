@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from conformance.evidence.models import Record, Standing
+from conformance.evidence.models import Record
 from conformance.evidence.overview import (
     STANDINGS,
     Overview,
@@ -23,6 +23,7 @@ from conformance.evidence.overview import (
     overview,
     visible,
 )
+from conformance.vocabulary import Standing
 
 _STYLES: dict[Standing, str] = {
     "pass": "green",

@@ -6,8 +6,8 @@ import traceback
 from typing import Any
 
 from conformance.case import MOUNTED, Case
-from conformance.catalogue.decided import DecidedBy, Step, declared, derive
-from conformance.evidence.record import (
+from conformance.catalogue.decided import Step, declared, derive
+from conformance.evidence.models import (
     Call,
     CaseResult,
     Comparison,
@@ -22,7 +22,8 @@ from conformance.vfs.compare import Comparison as Seen
 from conformance.vfs.mount_options import MountOptions
 from conformance.vfs.share import Share
 from conformance.vfs.trace import Crossed
-from conformance.vfs.vantage import CallRecord, errno_name
+from conformance.vfs.vantage import CallRecord
+from conformance.vocabulary import DecidedBy, errno_name
 
 _LONGEST = 160
 _LONGEST_TEXT = 1000

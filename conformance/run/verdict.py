@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from conformance.case import Case
 from conformance.checks import findings_of, gravest
-from conformance.errors import Finding, InfrastructureError, Severity, Undrivable, Unsupported
+from conformance.errors import Finding, InfrastructureError, Undrivable, Unsupported
 from conformance.profiles.model import Known, Lack
 from conformance.vfs.trace import Crossed
-from conformance.vfs.vantage import CallRecord, errno_name
-
-Outcome = Literal["pass", "fail", "known", "fixed", "unsupported", "undrivable", "error"]
+from conformance.vfs.vantage import CallRecord
+from conformance.vocabulary import Outcome, Severity, errno_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from conformance.errors import SuiteError
-
-RuleKind = Literal["exact", "identity", "rescaled", "informational"]
-"""exact: equal values. identity: different numbers, but equal ones stay equal and different ones
-different (inode numbers). rescaled: equal after conversion to bytes, within one block and within what changed
-outside meanwhile. informational: shown, never judged."""
-
+from conformance.vocabulary import RuleKind
 
 Entry = tuple[str, int, int, int]
 """Name, inode, type and device of an entry of a directory."""

@@ -15,10 +15,10 @@ from conformance.ground import GroundLost
 from conformance.vfs.compare import Comparer
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink
+from guests.machines.spec import Multidevs, SecurityModel
 
 Progress = Callable[[str], None]
 Export = Literal["directory", "symlink", "odd-name"]
-SecurityModel = Literal["", "passthrough", "mapped-xattr", "mapped-file", "none"]
 
 
 class MountFailed(InfrastructureError):
@@ -33,9 +33,9 @@ class MountFailed(InfrastructureError):
 class Device:
     """The device of a share, as a case may ask for another one. An empty security model is the target's own."""
 
-    security_model: SecurityModel = ""
+    security_model: SecurityModel | Literal[""] = ""
     readonly: bool = False
-    multidevs: Literal["remap", "forbid", "warn"] = "remap"
+    multidevs: Multidevs = "remap"
     export: Export = "directory"
     """The path that the hypervisor exports: the directory, a symbolic link to it, one with an odd name."""
 

@@ -16,7 +16,8 @@ from conformance.vfs.compare import Comparer, Comparison, Field
 from conformance.vfs.deployment import Device
 from conformance.vfs.look import Look, Stat, T, Tolerated
 from conformance.vfs.mount_options import VERSIONS, MountOptions
-from conformance.vfs.vantage import CallRecord, Vantage, errno_name
+from conformance.vfs.vantage import CallRecord, Vantage
+from conformance.vocabulary import errno_name
 
 _STALE = "cache={} keeps attributes in the guest until they are asked for again"
 _WRITE_BACK = "cache={} may hold dirty pages that the server has not seen yet"

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from conformance.vfs.vantage import errno_name
+from conformance.vocabulary import errno_name
 
 _REQUEST = re.compile(r"9p_client_req: client \S+ request (?:P9_)?(T\w+) tag\s+(\d+)")
 _REPLY = re.compile(r"9p_client_res: client \S+ response (?:P9_)?([TR]\w+) tag\s+(\d+) err (-?\d+)")

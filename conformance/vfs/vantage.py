@@ -6,26 +6,18 @@ The API is the agent's table of ops: `inside.chmod("fred", 0o640)` performs the 
 
 from __future__ import annotations
 
-import errno as errno_names
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from conformance.checks import judged, report
-from conformance.errors import Finding, Severity, SuiteError, Undrivable
+from conformance.errors import Finding, SuiteError, Undrivable
 from conformance.vfs.calls import Refusals, Starts
+from conformance.vocabulary import Severity, errno_name
 from guests.agent.link import AgentBug, AgentLink, CallAbsent, CallError, CallHung, WorkerDied
 from guests.agent.ops import Ops
 
 T = TypeVar("T")
-
-_ALIASED = {errno_names.EOPNOTSUPP: "EOPNOTSUPP", errno_names.EAGAIN: "EAGAIN", errno_names.EDEADLK: "EDEADLK"}
-"""Numbers with two names: the one that the man pages of these calls use."""
-
-
-def errno_name(number: int) -> str:
-    """ENOENT for 2; the number itself where Linux has no name for it."""
-    return _ALIASED.get(number) or errno_names.errorcode.get(number, f"errno {number}")
 
 
 @dataclass(slots=True)

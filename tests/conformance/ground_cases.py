@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conformance.case import CASES, Case, case
-from conformance.evidence.record import CaseResult
+from conformance.evidence.models import CaseResult
 from conformance.run.mounted import Runner
 from conformance.vfs.mount_options import DEFAULT
 from conformance.vfs.share import Share

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from conformance.case import CASES, case
-from conformance.evidence.record import CaseResult
+from conformance.evidence.models import CaseResult
 from conformance.run.controls import ControlMode
 from conformance.run.mounted import Runner
 from conformance.sut.load import load

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from conformance.catalogue.decided import DecidedBy, Step, _declared, declared, derive, of_case
+from conformance.catalogue.decided import Step, _declared, declared, derive, of_case
 from conformance.catalogue.library import load_cases
+from conformance.vocabulary import DecidedBy
 from tests.golden.record_decided import RECORDED
 
 CREATED = Step("create", "", ("Twalk -> ENOENT", "Twalk", "Tlcreate", "Tclunk"))

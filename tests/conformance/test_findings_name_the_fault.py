@@ -18,7 +18,7 @@ import pytest
 from conformance.case import CASES, Case
 from conformance.catalogue.library import load_cases
 from conformance.checks import fields
-from conformance.evidence.record import CaseResult
+from conformance.evidence.models import CaseResult
 from conformance.run.mounted import Runner
 from conformance.sut.load import load
 from conformance.sut.local.deployment import LocalDeployment

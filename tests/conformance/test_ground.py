@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.evidence.record import CaseResult
+from conformance.evidence.models import CaseResult
 from conformance.ground import SCRATCH_MB, GroundLost, HostGround, Place
 from conformance.run.mounted import Runner
 from conformance.run.start import start

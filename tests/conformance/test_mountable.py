@@ -15,7 +15,7 @@ import pytest
 from conformance.case import CASES, Case
 from conformance.catalogue.library import load_cases
 from conformance.errors import Undrivable
-from conformance.evidence.record import CaseResult
+from conformance.evidence.models import CaseResult
 from conformance.run.mounted import Runner
 from conformance.run.mounting import MOUNTABLE
 from conformance.sut.local.deployment import LocalDeployment

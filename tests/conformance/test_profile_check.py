@@ -11,11 +11,12 @@ from click.testing import CliRunner
 
 from assay9.profile import profile
 from conformance.catalogue.library import load_cases
-from conformance.evidence.models import CaseResult, Record, SeenFinding, Verdict
+from conformance.evidence.models import CaseResult, Record, SeenFinding
 from conformance.evidence.record import RunWriter
 from conformance.profiles import check
 from conformance.profiles import load as profiles
 from conformance.profiles.model import Known
+from conformance.vocabulary import Verdict
 from tests.evidence import sample
 
 IDS = ["OPEN-001", "OPEN-002", "LOCK-001"]

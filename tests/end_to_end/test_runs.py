@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conformance.evidence.record import Record, load_run
+from conformance.evidence.models import Record
+from conformance.evidence.record import load_run
 from tests.end_to_end.moments import ordinary_signals
 from tests.evidence.reading import read_back
 from tests.waiting import eventually

@@ -11,21 +11,23 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from conformance.evidence.models import Exported, Program, Scope
-from conformance.evidence.overview import tally
-from conformance.evidence.record import (
+from conformance.evidence.models import (
     Call,
     CaseResult,
     Comparison,
     Environment,
+    Exported,
     FieldComparison,
     KnownFailure,
     LogExcerpt,
+    Program,
     Record,
-    RunWriter,
+    Scope,
     Selected,
-    Verdict,
 )
+from conformance.evidence.overview import tally
+from conformance.evidence.record import RunWriter
+from conformance.vocabulary import Verdict
 
 STARTED = datetime(2026, 11, 20, 9, 30, 15, tzinfo=UTC)
 HOSTILE = "a<b>&\"'</script><img src=x onerror=alert(1)>\u2028{{ 7*7 }} \x1b[31mred"

@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from conformance.evidence.models import CaseResult, KnownFailure, Record, SeenFinding, Verdict
+from conformance.evidence.models import CaseResult, KnownFailure, Record, SeenFinding
 from conformance.evidence.overview import overview
 from conformance.evidence.record import RunWriter
 from conformance.reports.terminal import summary as terminal_summary
 from conformance.reports.write import write_reports
+from conformance.vocabulary import Verdict
 from tests.evidence import sample
 from tests.evidence.reading import read_back
 

@@ -7,9 +7,9 @@ from typing import cast
 
 import pytest
 
-from conformance.errors import Severity
 from conformance.evidence.gate import exit_status, unexpected
-from conformance.evidence.models import CaseResult, Earlier, Environment, Record, Trouble, Verdict
+from conformance.evidence.models import CaseResult, Earlier, Environment, Record, Trouble
+from conformance.vocabulary import Severity, Verdict
 from tests.evidence import sample
 
 

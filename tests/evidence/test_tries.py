@@ -76,7 +76,7 @@ def test_a_list_of_cases_is_read_back_and_a_wrong_one_refused(tmp_path: Path) ->
     assert read_only(file) == {("A[x]", "cache=none"), ("B", "")}
     for text in ("{", "[1]", '[["a"]]', "3"):
         file.write_text(text)
-        with pytest.raises(UsageError, match="is no list"):
+        with pytest.raises(UsageError, match="is not a list"):
             read_only(file)
     with pytest.raises(UsageError, match="cannot be read"):
         read_only(tmp_path / "none.json")

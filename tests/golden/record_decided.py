@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from conformance.catalogue import decided
-from conformance.catalogue.decided import DecidedBy, Step, derive
+from conformance.catalogue.decided import Step, derive
 from conformance.evidence.models import CaseResult
 from conformance.evidence.record import load_run
+from conformance.vocabulary import DecidedBy
 
 RECORDED = Path(__file__).with_name("decided.jsonl")
 _DECLARED: tuple[DecidedBy, ...] = ("informed", "guest")

@@ -12,7 +12,7 @@ import pytest
 
 import conformance.cases.wire
 from conformance.case import CASES
-from conformance.evidence.record import CaseResult
+from conformance.evidence.models import CaseResult
 from conformance.run.wire import WireRunner
 from conformance.sut.servers.programs import ReferenceServer
 from conformance.sut.servers.tables import ReferenceTable

@@ -12,7 +12,7 @@ import pytest
 import conformance.cases.wire.test_message as messages
 from conformance.case import CASES, Case
 from conformance.checks import equal
-from conformance.evidence.record import CaseResult
+from conformance.evidence.models import CaseResult
 from conformance.profiles.model import Lack, Profile
 from conformance.raw.client import NoReply
 from conformance.raw.wire import Wire

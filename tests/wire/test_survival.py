@@ -14,7 +14,7 @@ import pytest
 
 from conformance.case import Case
 from conformance.errors import Finding
-from conformance.evidence.record import CaseResult
+from conformance.evidence.models import CaseResult
 from conformance.raw.wire import Wire
 from conformance.run.wire import WireRunner
 from guests.host.endings import OutOfMemory

@@ -17,9 +17,10 @@ from conformance.case import UNCACHED, case
 from conformance.cases.property.mounting import must_succeed, succeeded
 from conformance.cases.vfs.outcomes import plain
 from conformance.checks import equal, fields, holds
-from conformance.vfs.deployment import Device, SecurityModel
+from conformance.vfs.deployment import Device
 from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
+from guests.machines.spec import SecurityModel
 from protocol.messages import Tlcreate, Tmkdir, Tmknod, Trenameat, Tsetattr, Tsymlink, Tunlinkat
 
 NEEDS = ["qemu-machine"]

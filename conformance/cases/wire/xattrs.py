@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from conformance.checks import equal, report, require
 from conformance.errors import Finding
-from conformance.raw.expectation import OK, Expect, errno_name, names, severity_of
+from conformance.raw.expectation import OK, Expect, names, severity_of
 from conformance.raw.expectation import allowed as allowed_set
 from conformance.raw.wire import Session, Wire
+from conformance.vocabulary import errno_name
 from protocol.constants import XATTR_SIZE_MAX
 
 FRED = b"fred"

@@ -8,7 +8,7 @@ from conformance.sut.options import Flag
 from conformance.sut.parts.guest_tables import GuestOptions, GuestTable
 from conformance.sut.spec import Target
 from conformance.tables import word
-from guests.machines.spec import Access, SecurityModel
+from guests.machines.spec import Access, Multidevs, SecurityModel
 
 
 class MachineTable(GuestTable):
@@ -24,7 +24,7 @@ class DeviceTable(MachineTable):
     """The same where QEMU's own virtio-9p device is under test."""
 
     security_model: SecurityModel = "passthrough"
-    multidevs: Literal["remap", "forbid", "warn"] = "remap"
+    multidevs: Multidevs = "remap"
 
 
 class MachineOptions(GuestOptions):

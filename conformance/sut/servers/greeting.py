@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from conformance.errors import Finding, UsageError
-from conformance.raw.expectation import OK, errno_name, spell
+from conformance.raw.expectation import OK, spell
 from conformance.raw.operations import Client
 from conformance.transports.base import Link
+from conformance.vocabulary import errno_name
 from protocol.fields import Dialect
 from protocol.messages import Rversion
 
