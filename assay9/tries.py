@@ -15,10 +15,10 @@ from pathlib import Path
 import click
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.evidence.gate import exit_status
 from conformance.evidence.models import Record, Selected
 from conformance.evidence.record import RunWriter, load_run
-from conformance.evidence.tries import joined
+from conformance.gating.gate import exit_status
+from conformance.gating.tries import joined
 from conformance.pytest_session.selection import write_only
 from conformance.reports.terminal import summary
 from conformance.reports.write import write_reports

@@ -24,9 +24,9 @@ from conformance.catalogue import index
 from conformance.catalogue.decided import declared
 from conformance.errors import Finding, InfrastructureError, SuiteError, UsageError
 from conformance.evidence.earlier import directory_name
-from conformance.evidence.gate import exit_status
 from conformance.evidence.models import CaseResult, Environment, Machine, Scope
 from conformance.evidence.record import RunWriter, load_run
+from conformance.gating.gate import exit_status
 from conformance.ground import GroundLost
 from conformance.pytest_session.arguments import pytest_addoption, pytest_cmdline_main, pytest_load_initial_conftests
 from conformance.pytest_session.completeness import Completeness, case_of, mount_of, parameters_of, without_tracebacks

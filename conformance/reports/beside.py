@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from conformance.evidence.baseline import held, name_of
-from conformance.evidence.gate import Gate, Regression
 from conformance.evidence.models import CaseResult, Record
-from conformance.evidence.moves import LEVEL
 from conformance.evidence.overview import count, visible
+from conformance.gating.baseline import held, name_of
+from conformance.gating.gate import Gate, Regression
+from conformance.gating.moves import LEVEL
 from conformance.vocabulary import Standing
 
 _LISTED = 12

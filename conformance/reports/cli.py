@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.evidence.baseline import baseline_of, load_baseline, save
-from conformance.evidence.changes import as_json, as_text, changes
-from conformance.evidence.gate import exit_status
-from conformance.evidence.gate import gate as judge
 from conformance.evidence.overview import count, overview
 from conformance.evidence.record import load_run
+from conformance.gating.baseline import baseline_of, load_baseline, save
+from conformance.gating.changes import as_json, as_text, changes
+from conformance.gating.gate import exit_status
+from conformance.gating.gate import gate as judge
 from conformance.reports.beside import labels, side_by_side, verdict_text
 from conformance.reports.markdown import workflow_commands
 from conformance.reports.terminal import summary as terminal_summary

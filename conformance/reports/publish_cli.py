@@ -9,12 +9,12 @@ import click
 from pydantic import BaseModel
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.evidence.attestation import attest as sign
-from conformance.evidence.attestation import verify as check
-from conformance.evidence.baseline import Baseline
 from conformance.evidence.models import Record
 from conformance.evidence.record import RECORD, load_run
 from conformance.evidence.redact import private_words, redacted
+from conformance.gating.attestation import attest as sign
+from conformance.gating.attestation import verify as check
+from conformance.gating.baseline import Baseline
 from conformance.reports.cli import RESULTS, find_run
 from conformance.reports.write import write_reports
 

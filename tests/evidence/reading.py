@@ -11,10 +11,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from conformance.evidence.gate import exit_status
 from conformance.evidence.models import Record
 from conformance.evidence.overview import STANDINGS, overview
 from conformance.evidence.record import load_run
+from conformance.gating.gate import exit_status
 from conformance.reports.terminal import summary as terminal_summary
 from conformance.reports.ticket.text import text
 from conformance.reports.write import REPORTS, write_reports

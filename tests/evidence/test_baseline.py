@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conformance.errors import UsageError
-from conformance.evidence.baseline import baseline_of, load_baseline, save
-from conformance.evidence.gate import gate as judge
 from conformance.evidence.models import CaseResult, Record, Scope, Trouble
-from conformance.evidence.moves import LEVEL
 from conformance.evidence.overview import STANDINGS
 from conformance.evidence.record import RunWriter
+from conformance.gating.baseline import baseline_of, load_baseline, save
+from conformance.gating.gate import gate as judge
+from conformance.gating.moves import LEVEL
 from conformance.reports.beside import labels, side_by_side, verdict_text
 from conformance.reports.cli import baseline, compare, gate
 from tests.evidence import sample

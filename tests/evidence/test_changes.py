@@ -7,9 +7,9 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from conformance.evidence.changes import as_text, changes
 from conformance.evidence.models import KnownFailure, Record, SeenFinding
 from conformance.evidence.record import RunWriter
+from conformance.gating.changes import as_text, changes
 from conformance.reports.cli import compare
 from tests.evidence import sample
 

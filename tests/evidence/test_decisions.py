@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from conformance.evidence.gate import exit_status
 from conformance.evidence.looked import looks
 from conformance.evidence.models import Call, CaseResult, Comparison, FieldComparison, KnownFailure, Record, SeenFinding
 from conformance.evidence.overview import overview
+from conformance.gating.gate import exit_status
 from conformance.reports.html import html
 from conformance.reports.terminal import summary as terminal_summary
 from conformance.reports.ticket.text import text

@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
-from conformance.evidence.gate import exit_status, unexpected
 from conformance.evidence.models import CaseResult, Earlier, Environment, Record, Trouble
+from conformance.gating.gate import exit_status, unexpected
 from conformance.vocabulary import Severity, Verdict
 from tests.evidence import sample
 

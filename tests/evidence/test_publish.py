@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from conformance.errors import UsageError
-from conformance.evidence.attestation import verify as check
 from conformance.evidence.manifest import NAME, differences
 from conformance.evidence.models import Call
 from conformance.evidence.record import load_run
 from conformance.evidence.redact import private_words, redacted, redacted_text
+from conformance.gating.attestation import verify as check
 from conformance.reports.publish_cli import SCHEMAS, attest, redact, schema_of, verify
 from conformance.reports.write import write_reports
 from tests.evidence import sample

@@ -9,9 +9,9 @@ import pytest
 
 from assay9.tries import unexpected_of, words_of
 from conformance.errors import UsageError
-from conformance.evidence.gate import exit_status
 from conformance.evidence.models import Record, SeenFinding
-from conformance.evidence.tries import joined, judged
+from conformance.gating.gate import exit_status
+from conformance.gating.tries import joined, judged
 from conformance.profiles.suggest import suggestions
 from conformance.pytest_session.selection import read_only, shuffled, write_only
 from tests.evidence.test_baseline import TROUBLE, case, run

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.evidence.baseline import name_of
 from conformance.evidence.manifest import differences, listed
 from conformance.evidence.models import Record
 from conformance.evidence.overview import JUDGED, overview, standing
+from conformance.gating.baseline import name_of
 
 FILE: Final = "attestation.json"
 NAMESPACE: Final = "assay9"

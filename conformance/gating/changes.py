@@ -10,10 +10,10 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from conformance.evidence.baseline import held
 from conformance.evidence.models import CaseResult, Record
-from conformance.evidence.moves import LEVEL, MEANING, Kind, kind_of
 from conformance.evidence.overview import count, known_for, overview, visible
+from conformance.gating.baseline import held
+from conformance.gating.moves import LEVEL, MEANING, Kind, kind_of
 from conformance.vocabulary import Standing
 
 SCHEMA_VERSION = 1

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from conformance.evidence.baseline import held
 from conformance.evidence.models import CaseResult, Record
-from conformance.evidence.moves import LEVEL
 from conformance.evidence.overview import tally
+from conformance.gating.baseline import held
+from conformance.gating.moves import LEVEL
 
 _REASON = 120
 

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conformance.evidence.baseline import Baseline, Key, held
 from conformance.evidence.models import CaseResult, Record
-from conformance.evidence.moves import kind_of
 from conformance.evidence.overview import Overview, count, overview, standing
+from conformance.gating.baseline import Baseline, Key, held
+from conformance.gating.moves import kind_of
 from conformance.vocabulary import Standing
 
 NOTHING_UNEXPECTED, UNEXPECTED, INCONCLUSIVE = 0, 1, 3
