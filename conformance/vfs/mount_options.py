@@ -15,6 +15,7 @@ LARGEST_MSIZE = 512_000
 
 
 VERSIONS = ("9p2000.L", "9p2000.u")
+COMMANDS = ("mount", "9mount")
 ACCESS = ("client", "user", "any")
 """Modes of access; a uid is one, too."""
 _HIGHEST_UID = (1 << 32) - 2
@@ -31,6 +32,8 @@ class MountOptions:
     access: str = "client"
     version: str = "9p2000.L"
     posixacl: bool = False
+    by: str = "mount"
+    """The command that mounts it: mount(8) of the guest's system, or 9mount(1)."""
 
     def __str__(self) -> str:
         """What differs from the defaults, e.g. `cache=mmap,msize=8192`; the cache mode always."""
@@ -132,6 +135,8 @@ def _value(name: str, value: str, equals: str) -> object:
             raise UsageError(f"{unknown('access', value, ACCESS)} (or a uid)")
     elif name == "cache" and value not in CACHES:
         raise UsageError(unknown("cache mode", value, CACHES))
+    elif name == "by" and value not in COMMANDS:
+        raise UsageError(unknown("command that mounts", value, COMMANDS))
     elif name == "version" and value not in VERSIONS:
         raise UsageError(unknown("version", value, VERSIONS))
     return value

@@ -1,4 +1,4 @@
-"""Mounts a 9P share in a Linux guest, and checks /proc/mounts."""
+"""Mounts a 9P share in a guest, and checks the table of mounts there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import re
 
 from conformance.errors import InfrastructureError, Undrivable
+from conformance.sut.parts.mount_methods import mount_command
 from conformance.vfs.deployment import MountFailed
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink, CallHung, LinkLost
@@ -19,13 +20,14 @@ _NOTE = "assay9: a share is to be mounted"
 def mount_9p(inside: AgentLink, directory: str, options: MountOptions, source: str, transport: str) -> str:
     """Mount `source` (a mount tag or an address) at `directory`; its line of /proc/mounts.
 
-    Raises Undrivable where the guest's kernel does not know the option or puts something else than was asked for in
-    force, MountFailed where mount fails or hangs.
+    Raises Undrivable where the command cannot express the options, or the guest's kernel does not know one or puts
+    something else than was asked for in force; MountFailed where mount fails or hangs.
     """
+    system = inside.calls.uname()[0]
+    argv = mount_command(options, system, transport, source, directory)
     inside.calls.rmtree(directory)  # never a mount point here: unmount() comes first
     inside.calls.mkdir(directory)
     _note(inside)
-    argv = ["mount", "-t", "9p", "-o", options.options(transport), source, directory]
     try:
         done = inside.calls_with(timeout=MOUNT_LIMIT).run(argv)
     except (CallHung, LinkLost) as error:
@@ -37,8 +39,8 @@ def mount_9p(inside: AgentLink, directory: str, options: MountOptions, source: s
         raise _failed(source, options, said)
     line = mounted(inside, directory)
     if line is None:
-        raise InfrastructureError(f"mount succeeded, but /proc/mounts has nothing at {directory}")
-    wrong = options.contradicted_by(line.split()[3])
+        raise InfrastructureError(f"{argv[0]} succeeded, but nothing is mounted at {directory}")
+    wrong = options.contradicted_by(line.split()[3]) if system == "Linux" else []
     if wrong:
         unmount(inside, directory)
         raise Undrivable(f"/proc/mounts contradicts {options}: {'; '.join(wrong)}")
