@@ -16,6 +16,7 @@ from guests.host import signals
 USAGE, INFRASTRUCTURE = 2, 3
 
 ELSEWHERE = {
+    "bisect": "assay9.bisect",
     "attest": "conformance.reports.publish_cli",
     "redact": "conformance.reports.publish_cli",
     "schema": "conformance.reports.publish_cli",
