@@ -41,7 +41,7 @@ def test_list_names_every_recipe() -> None:
         (["build", "uml", "--package", "gcc"], "--package does not apply to uml"),
         (["boot", "debain12"], "unknown guest image 'debain12': did you mean 'debian12'?"),
         (["boot", "--qemu", "/no/such/qemu"], "no QEMU at '/no/such/qemu'"),
-        (["boot", "--qemu", "/bin/true"], "/bin/true is no QEMU"),
+        (["boot", "--qemu", "/bin/true"], "/bin/true is not a QEMU"),
         (["boot", "--qemu-arg", "-nosuch"], "does not start with -nosuch"),
         (["boot", "--share", "work"], "give TAG=DIR"),
         (["boot", "--share", "work=/no/such/directory"], "does not exist — mkdir"),

@@ -204,7 +204,7 @@ def test_a_back_end_that_lies(tmp_path: Path, says: bytes | None, seen: str) -> 
 
 
 def test_addresses_without_a_back_end(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nothing is there"):
+    with pytest.raises(UsageError, match="it does not exist"):
         check(asked("vhost-user", ("wire",), address=str(tmp_path / "nothing")))
     (tmp_path / "file").touch()
     with pytest.raises(InfrastructureError, match="no vhost-user back end answers at"):
