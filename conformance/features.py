@@ -10,7 +10,7 @@ FEATURES: dict[str, str] = {
     "passthrough-ownership": "a security model that keeps owners and modes on the host (passthrough, host root)",
     "trace": "the guest's 9p tracepoints",
     "remount": "a guest that can mount the share again with other options",
-    "mount-namespace": "host root, for a mount namespace of the run's own",
+    "mount-namespace": "mounts on the host: root for a mount namespace of the run's own, or the target's own commands",
     "xattr": "extended attributes",
     "xattr-trusted": "trusted.* extended attributes on the exported file system, as root",
     "xattr-security": "security.* extended attributes on the exported file system, as root",

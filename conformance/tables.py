@@ -78,7 +78,7 @@ def problem(error: ValidationError, root: Any, prefix: str = "") -> str:
     if found["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return _no_member(found, at.place, prefix)
     message = str(found["msg"]).removeprefix("Value error, ")
-    return f"{where}: {message[:1].lower()}{message[1:]}"
+    return f"{where}: {message[:1].lower()}{message[1:]}" if where else message
 
 
 @dataclass(frozen=True, slots=True)

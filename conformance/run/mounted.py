@@ -262,6 +262,7 @@ class Runner:
             features=d.features,
             sides="control" if on_control else "inside" if alone else "both",
             dialects=tuple(self.target.profile.dialects),
+            host_mounts=None if on_control else d.host_mounts,
         )
         return Share(case, mounted, further)
 

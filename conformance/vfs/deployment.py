@@ -78,6 +78,19 @@ class Power(Protocol):
         """End the guest at once, without a word to it. `Deployment.recover` starts it again."""
 
 
+class HostMounts(Protocol):
+    """File systems that property cases mount below the export, by means of the host of a hypervisor elsewhere."""
+
+    def bind(self, path: str, flag: str) -> None:
+        """Mount the directory on itself with that flag (ro, nosuid, nodev, noexec). Raises Undrivable."""
+
+    def small(self, path: str, size: str) -> None:
+        """Mount a new file system of that size (4m) on the directory. Raises Undrivable."""
+
+    def unmount(self, path: str) -> None:
+        """Take off what is mounted there. Raises InfrastructureError."""
+
+
 class Deployment(Protocol):
     """A share that is exported by the target and mounted in a guest, seen from three places."""
 
@@ -121,6 +134,10 @@ class Deployment(Protocol):
         """What a guest mounts share `number` by: the source (a mount tag, an address) and the transport's options.
 
         Raises Undrivable where there is none."""
+
+    @property
+    def host_mounts(self) -> HostMounts | None:
+        """How cases mount below the export; None where the agent outside does, in a namespace of the run's own."""
 
     @property
     def power(self) -> Power:

@@ -13,7 +13,7 @@ from conformance.case import KEPT, Case
 from conformance.checks import Octal, first_difference, judged, report_all
 from conformance.errors import Finding, Undrivable
 from conformance.vfs.compare import Comparer, Comparison, Field
-from conformance.vfs.deployment import Device
+from conformance.vfs.deployment import Device, HostMounts
 from conformance.vfs.look import Look, Stat, T, Tolerated
 from conformance.vfs.mount_options import VERSIONS, MountOptions
 from conformance.vfs.vantage import CallRecord, Vantage
@@ -51,6 +51,8 @@ class Mounted:
     """inside: nothing outside can look at the files. control: this is a native file system of the guest."""
     export: str = ""
     """The path that the hypervisor exports, where it is not `exported`: a symbolic link, an odd name."""
+    host_mounts: HostMounts | None = None
+    """How cases mount below the export, where the agent outside may not."""
     label: str = ""
     """"" for the case's own share; further ones say which they are."""
     dialects: tuple[str, ...] = VERSIONS

@@ -48,38 +48,54 @@ def tmpfs(share: Share, where: str, options: str = "size=4m") -> Iterator[None]:
     """A small file system on the host, mounted on the new directory `where` of the case's."""
     share.outside.mkdir(where)
     path = f"{share.outside.root}/{where}"
-    mounted(share.outside, "assay9", path, "tmpfs", 0, f"mode=777,{options}")
+    if (host := share.mounted.host_mounts) is not None:
+        size = options.removeprefix("size=")
+        if "," in size:
+            raise Undrivable(f"the commands of the target make no file system with {options}")
+        host.small(path, size)
+    else:
+        mounted(share.outside, "assay9", path, "tmpfs", 0, f"mode=777,{options}")
     try:
         yield
     finally:
-        unmounted(share.outside, path)
+        unmounted(share, path)
 
 
 @contextmanager
 def bound(share: Share, where: str, flag: str) -> Iterator[None]:
     """The case's directory `where` bound to itself on the host, with that mount flag."""
     path = f"{share.outside.root}/{where}"
-    mounted(share.outside, path, path, "", MS_BIND)
+    if (host := share.mounted.host_mounts) is not None:
+        host.bind(path, flag)
+    else:
+        mounted(share.outside, path, path, "", MS_BIND)
     try:
-        mounted(share.outside, path, path, "", MS_REMOUNT | MS_BIND | FLAGS[flag])
-        shown = [options for _, at, _, options in share.outside.mounts() if at == path]
-        if flag not in shown[-1].split(",") and flag != "strictatime":
-            raise SuiteError(f"/proc/mounts says {shown[-1]}: {flag} is not in force")
+        if host is None:
+            _remount(share.outside, path, flag)
         yield
     finally:
-        unmounted(share.outside, path)
+        unmounted(share, path)
+
+
+def _remount(outside: Vantage, path: str, flag: str) -> None:
+    mounted(outside, path, path, "", MS_REMOUNT | MS_BIND | FLAGS[flag])
+    shown = [options for _, at, _, options in outside.mounts() if at == path]
+    if flag not in shown[-1].split(",") and flag != "strictatime":
+        raise SuiteError(f"/proc/mounts says {shown[-1]}: {flag} is not in force")
 
 
 @contextmanager
 def loop_mounted(share: Share, where: str, image: str, *options: str) -> Iterator[None]:
     """A file of the case's with a file system in it, mounted on the host through a loop device that frees itself."""
+    if share.mounted.host_mounts is not None:
+        raise Undrivable("the commands of the target mount no file through a loop device")
     share.outside.mkdir(where)
     root = share.outside.root
     must_run(share.outside, "mount", "-o", ",".join(("loop", *options)), f"{root}/{image}", f"{root}/{where}")
     try:
         yield
     finally:
-        unmounted(share.outside, f"{root}/{where}")
+        unmounted(share, f"{root}/{where}")
 
 
 def mounted(vantage: Vantage, source: str, path: str, kind: str, flags: int, data: str = "") -> None:
@@ -90,6 +106,9 @@ def mounted(vantage: Vantage, source: str, path: str, kind: str, flags: int, dat
         raise Undrivable(f"{vantage.name}: mount of {kind or source}: {e.strerror}") from e
 
 
-def unmounted(vantage: Vantage, path: str) -> None:
-    """Take a mount off its place at once; it ends when the last descriptor on it is closed."""
-    vantage.umount2(path, MNT_DETACH)
+def unmounted(share: Share, path: str) -> None:
+    """Take a mount of the host off its place at once; it ends when the last descriptor on it is closed."""
+    if (host := share.mounted.host_mounts) is not None:
+        host.unmount(path)
+    else:
+        share.outside.umount2(path, MNT_DETACH)

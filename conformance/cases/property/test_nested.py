@@ -166,7 +166,7 @@ def test_mounting_and_unmounting_under_the_guest(share: Share) -> None:
         share.inside.create("d/above", b"above")
         equal("names in 'd' outside", share.outside.listdir("d"), ["above"], code="names")
     finally:
-        unmounted(share.outside, path)
+        unmounted(share, path)
     equal("names in 'd' inside after the host unmounted", share.inside.listdir("d"), ["beneath"], code="names")
     equal("content of 'd/beneath' inside", share.inside.slurp("d/beneath"), b"beneath", code="content")
 

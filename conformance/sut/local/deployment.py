@@ -21,7 +21,7 @@ from conformance.sut.local.tables import LocalOptions, LocalTarget
 from conformance.sut.parts.power import ByProcess
 from conformance.sut.parts.scratch import Scratch
 from conformance.vfs.compare import Comparer
-from conformance.vfs.deployment import Device, Place, Progress
+from conformance.vfs.deployment import Device, HostMounts, Place, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink, LocalChannel
 from guests.host.endings import sent_signal
@@ -33,6 +33,7 @@ class LocalDeployment:
     """Inside and outside are two agents of this host on one directory."""
 
     guest_mb = 0
+    host_mounts: HostMounts | None = None
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ from conformance.sut.parts.scratch import Scratch
 from conformance.sut.parts.serving import Serving
 from conformance.sut.spec import Target
 from conformance.vfs.compare import Comparer
-from conformance.vfs.deployment import Device, Place, Progress
+from conformance.vfs.deployment import Device, HostMounts, Place, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.clock import GuestClock, rate_between, wrong_clock
 from guests.agent.link import AgentLink, LinkLost, LocalChannel
@@ -70,6 +70,7 @@ class GuestDeployment(Generic[M]):
     host_view = ""
     """What to put before a path of outside to see it from this process: a mount of the run's namespace."""
     guest_mb = 0
+    host_mounts: HostMounts | None = None
     """Memory of the guest in MiB."""
     control_root = "/control/assay9"
     answer_limit = 5.0
