@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,10 @@ class Installed:
     def run(self, *arguments: str, program: str = "assay9") -> subprocess.CompletedProcess[str]:
         """Run a program of the environment outside the checkout."""
         argv = [str(self.environment / "bin" / program), *arguments]
-        return subprocess.run(argv, cwd=self.elsewhere, capture_output=True, text=True, timeout=600, check=False)
+        environment = os.environ | {"XDG_CACHE_HOME": str(self.elsewhere / "cache")}
+        return subprocess.run(
+            argv, cwd=self.elsewhere, env=environment, capture_output=True, text=True, timeout=600, check=False
+        )
 
 
 @pytest.fixture(scope="module")
