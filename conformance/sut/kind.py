@@ -18,7 +18,7 @@ from conformance.profiles.model import Owner
 from conformance.sut.options import Load, RunOptions
 from conformance.sut.spec import Target
 
-if TYPE_CHECKING:  # 500 ms, which --help and `assay9 targets` need not wait for
+if TYPE_CHECKING:  # 400 ms, which --help and `assay9 targets` need not wait for
     from conformance.raw.server import Server
     from conformance.vfs.deployment import Deployment, Progress
 
