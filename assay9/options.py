@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from conformance.sut.options import GUEST, SERVER
+from conformance.sut.options import GUEST, RUNNING, SERVER
 from conformance.sut.registry import flags
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -56,7 +56,7 @@ class GroupedCommand(click.Command):
 
 def options_of_kinds(function: F) -> F:
     """Add the options that the kinds of targets declare, sorted by their headings."""
-    declared = sorted(flags().values(), key=lambda one: (GUEST, SERVER).index(one.flag.group))
+    declared = sorted(flags().values(), key=lambda one: (GUEST, SERVER, RUNNING).index(one.flag.group))
     for one in reversed(declared):  # click turns the order of decorators round
         shape: dict[str, Any] = {"is_flag": True} if one.switch else {"type": WORD, "multiple": one.many}
         metavar = {} if one.switch else {"metavar": one.flag.metavar}

@@ -7,6 +7,7 @@ plugin does nothing, so that other test suites in the same environment are left 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import shlex
@@ -177,9 +178,16 @@ class RunPlugin:
         """The mounts of the run, each with the options that the case itself must have."""
         return list(dict.fromkeys(parse(case.mount, m) for m in self._caches_for(case)))
 
+    @functools.cached_property
+    def _only_mount(self) -> MountOptions | None:
+        """The one way in which the share is mounted, where the run cannot choose."""
+        return self.kind.only_mount(asked_of(self.target, self.given, self._layers()))
+
     def _caches_for(self, case: Case) -> list[MountOptions]:
         if self.mounts:
             return self.mounts
+        if self._only_mount is not None:
+            return [self._only_mount]
         if self.config.getoption("--mounts") == "all":
             return [m for m in matrix() if m.cache in case.caches]
         if "none" not in case.caches:

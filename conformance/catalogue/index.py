@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from conformance.errors import SuiteError
 from guests.errors import InfrastructureError
@@ -41,6 +42,8 @@ class Entry:
     """Of `OPEN-004[rdonly]`: `rdonly`. Empty for a case without parameters."""
     names: tuple[str, ...]
     """What `-k` is matched against: names of modules, functions and marks, ids with and without parameters."""
+    needs: tuple[str, ...]
+    """The features that it needs (`conformance.features`)."""
 
 
 def layers() -> tuple[str, ...]:
@@ -85,10 +88,7 @@ def _file() -> Path | None:
 def _read(file: Path) -> dict[str, Entry] | None:
     try:
         loaded = json.loads(file.read_bytes())
-        return {
-            one["id"]: Entry(**{**one, "parameters": tuple(one["parameters"]), "names": tuple(one["names"])})
-            for one in loaded
-        }
+        return {one["id"]: _entry(one) for one in loaded}
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -104,10 +104,13 @@ def _collected(file: Path | None) -> dict[str, Entry]:
         raise SuiteError(f"the cases cannot be collected: {said[-1] if said else 'no output'}") from None
     if file is not None:
         _keep(file, done.stdout)
-    return {
-        one["id"]: Entry(one["id"], one["layer"], one["family"], tuple(one["parameters"]), tuple(one["names"]))
-        for one in loaded
-    }
+    return {one["id"]: _entry(one) for one in loaded}
+
+
+def _entry(read: dict[str, Any]) -> Entry:
+    """What was read of one case. Raises TypeError where it is of another version of the suite."""
+    made: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in read.items()}
+    return Entry(**made)
 
 
 def _keep(file: Path, text: bytes) -> None:
@@ -128,6 +131,7 @@ def _collect() -> Iterable[Entry]:
     parameters: dict[str, dict[str, None]] = {}
     names: dict[str, set[str]] = {}
     where: dict[str, tuple[str, str]] = {}
+    needs: dict[str, tuple[str, ...]] = {}
 
     class Collector:
         def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -138,6 +142,7 @@ def _collect() -> Iterable[Entry]:
                 callspec = getattr(item, "callspec", None)
                 shown = callspec.id if callspec is not None else ""
                 where[case.id] = (case.layer, case.family)
+                needs[case.id] = tuple(sorted(case.needs))
                 parameters.setdefault(case.id, {})
                 if shown:
                     parameters[case.id][shown] = None
@@ -159,7 +164,7 @@ def _collect() -> Iterable[Entry]:
     if status != pytest.ExitCode.OK:
         raise SystemExit(f"pytest ended with status {int(status)}")
     for id in sorted(where):
-        yield Entry(id, *where[id], tuple(parameters[id]), tuple(sorted(names[id])))
+        yield Entry(id, *where[id], tuple(parameters[id]), tuple(sorted(names[id])), needs[id])
 
 
 if __name__ == "__main__":

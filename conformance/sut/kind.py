@@ -21,6 +21,7 @@ from conformance.sut.spec import Target
 if TYPE_CHECKING:  # 400 ms, which --help and `assay9 targets` need not wait for
     from conformance.raw.server import Server
     from conformance.vfs.deployment import Deployment, Progress
+    from conformance.vfs.mount_options import MountOptions
 
 T = TypeVar("T", bound=Target)
 O = TypeVar("O", bound=RunOptions)  # noqa: E741 - of `Kind`
@@ -100,6 +101,10 @@ class Kind(ABC, Generic[T, O]):
     def one_at_a_time(self, target: T, options: O) -> str:
         """Why two workers cannot have it at the same time; empty where they can."""
         return ""
+
+    def only_mount(self, asked: Asked[T, O]) -> MountOptions | None:
+        """The one way in which a share is mounted, where a run cannot choose; None where it can."""
+        return None
 
     @abstractmethod
     def deployment(self, asked: Asked[T, O], run_dir: Path, progress: Progress) -> Deployment:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args
 
 from conformance.tables import Strict
 
-GUEST, SERVER = "A target with a guest", "A server or device of yours"
+GUEST, SERVER, RUNNING = "A target with a guest", "A server or device of yours", "A share that runs already (attach)"
 """Headings of --help."""
 
 

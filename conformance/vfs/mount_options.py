@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import product
 
@@ -66,8 +67,8 @@ class MountOptions:
         """
         seen = dict(part.partition("=")[::2] for part in shown.split(","))
         wrong = []
-        cache = seen.get("cache") or next((c for c in CACHES if c in seen), "none")
-        if cache != self.cache and _CACHE_BITS.get(cache.removeprefix("0x")) != self.cache:
+        cache = _cache_of(seen)
+        if cache != self.cache:
             wrong.append(f"cache is {cache}, {self.cache} was requested")
         access = seen.get("access", "client" if self.version == "9p2000.L" else "user")
         if access != self.access:
@@ -97,6 +98,25 @@ _CACHE_BITS = {
 """Linux 6.4 and later: enum p9_cache_shortcuts in fs/9p/v9fs.h, printed with %x."""
 
 DEFAULT = MountOptions()
+
+
+def _cache_of(seen: Mapping[str, str]) -> str:
+    """The cache mode in the options column of /proc/mounts."""
+    cache = seen.get("cache") or next((c for c in CACHES if c in seen), "none")
+    return _CACHE_BITS.get(cache.removeprefix("0x"), cache)
+
+
+def in_force(shown: str) -> MountOptions:
+    """What the options column of /proc/mounts says, as a case would ask for it; what it leaves out as in DEFAULT."""
+    seen = dict(part.partition("=")[::2] for part in shown.split(","))
+    version = seen.get("version", DEFAULT.version)
+    return MountOptions(
+        cache=_cache_of(seen),
+        msize=int(seen.get("msize", DEFAULT.msize)),
+        access=seen.get("access", "client" if version == "9p2000.L" else "user"),
+        version=version,
+        posixacl="posixacl" in seen,
+    )
 
 
 def parse(text: str, base: MountOptions = DEFAULT) -> MountOptions:

@@ -1,0 +1,108 @@
+"""What a user says of a guest and a share that run already: in a TOML, on the command line, or both."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from conformance.errors import UsageError
+from guests.access import destination
+from guests.access.destination import Destination
+from guests.words import shown, unknown
+
+Allowance = Literal["remount"]
+"""What could hurt a machine that is not the suite's, and is done only where --allow names it.
+
+remount: unmount the suite's own mount of the share, and mount it again with other options.
+"""
+
+CONTROL = "/var/tmp"
+_REMOTE = re.compile(r"(?P<host>(?:[^/:@]+@)?(?:\[[^]]+\]|[^/:\[\]]+)):(?P<path>/.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Where the exported directory is: a path of this host, or of another that SSH reaches."""
+
+    path: str
+    host: Destination | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path} on {self.host}" if self.host else self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A guest and a share that run already."""
+
+    guest: Destination
+    outside: Outside
+    tag: str = ""
+    """The mount tag; "" where the share is mounted already."""
+    mounted: str = ""
+    """Where the guest has it mounted; it is never unmounted then."""
+    allow: frozenset[str] = frozenset()
+    control: str = CONTROL
+    """A directory on a native file system of the guest."""
+    ssh_config: Path | None = None
+    implementation: str = ""
+    """What serves the share, in the user's words, for the record."""
+
+
+def outside_of(text: str) -> Outside:
+    """`PATH`, or `[USER@]HOST:PATH` as scp has it. Raises UsageError."""
+    if text.startswith("/"):
+        return Outside(_absolute("--outside", text))
+    found = _REMOTE.fullmatch(text)
+    if found is None:
+        raise UsageError(
+            f"--outside {shown(text)}: the absolute PATH of the exported directory is wanted, or [USER@]HOST:PATH"
+        )
+    return Outside(_absolute("--outside", found["path"]), destination.parse(found["host"], "--outside"))
+
+
+def attachment(
+    *,
+    guest: str,
+    outside: str,
+    tag: str = "",
+    mounted: str = "",
+    allow: tuple[str, ...] = (),
+    control: str = "",
+    ssh_config: str = "",
+    implementation: str = "",
+) -> Attachment:
+    """What was said, checked. Raises UsageError for the first thing that is missing or wrong."""
+    if not guest:
+        raise UsageError("--guest is missing: the guest to attach to, [USER@]HOST[:PORT], e.g. --guest root@192.0.2.7")
+    if not outside:
+        raise UsageError("--outside is missing: the exported directory as its host names it, PATH or [USER@]HOST:PATH")
+    if bool(tag) == bool(mounted):
+        raise UsageError(
+            "--tag TAG says what the guest is to mount, --mounted DIR where it has the share mounted already: "
+            f"give one of them{', not both' if tag else ''}"
+        )
+    words = [word for given in allow for word in given.split(",") if word]
+    for word in words:
+        if word not in get_args(Allowance):
+            raise UsageError(f"--allow {unknown('word', word, get_args(Allowance))}")
+    if mounted and "remount" in words:
+        raise UsageError("--allow remount means nothing with --mounted: a share that is mounted already stays so")
+    return Attachment(
+        guest=destination.parse(guest, "--guest"),
+        outside=outside_of(outside),
+        tag=tag,
+        mounted=_absolute("--mounted", mounted) if mounted else "",
+        allow=frozenset(words),
+        control=_absolute("--control-dir", control) if control else CONTROL,
+        ssh_config=Path(ssh_config).expanduser() if ssh_config else None,
+        implementation=implementation,
+    )
+
+
+def _absolute(option: str, path: str) -> str:
+    if not path.startswith("/") or "\n" in path:
+        raise UsageError(f"{option} {shown(path)}: an absolute path is wanted")
+    return path.rstrip("/") or "/"

@@ -1,0 +1,134 @@
+"""The table and the options of kind `attach`: the same words in a TOML and on the command line."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from conformance.sut.attach.attachment import Allowance, Attachment, attachment
+from conformance.sut.options import RUNNING, Flag, RunOptions
+from conformance.sut.spec import Target
+from conformance.tables import Strict
+
+_ELSEWHERE = "is no share that runs already"
+
+
+class AttachTable(Strict):
+    """[attach]: what the command line leaves out."""
+
+    guest: str = ""
+    outside: str = ""
+    tag: str = ""
+    mounted: str = ""
+    allow: tuple[Allowance, ...] = ()
+    control_dir: str = ""
+    ssh_config: str = ""
+    implementation: str = ""
+    """What serves the share, e.g. "bhyve of illumos r151046": stands in every report."""
+
+
+class AttachTarget(Target):
+    """A guest and a share that run already."""
+
+    kind: Literal["attach"]
+    attach: AttachTable = AttachTable()
+
+
+class AttachOptions(RunOptions):
+    """Which guest, which share, and what may be done there."""
+
+    guest: Annotated[
+        str,
+        Flag(
+            "--guest",
+            "The guest, as ssh takes it: [USER@]HOST[:PORT], or an alias of the SSH configuration.",
+            _ELSEWHERE,
+            metavar="HOST",
+            group=RUNNING,
+            chooses=True,
+            soak=True,
+        ),
+    ] = ""
+    tag: Annotated[
+        str,
+        Flag(
+            "--tag",
+            "The mount tag of the share; the suite mounts it.",
+            _ELSEWHERE,
+            "TAG",
+            RUNNING,
+            chooses=True,
+            soak=True,
+        ),
+    ] = ""
+    mounted: Annotated[
+        str,
+        Flag(
+            "--mounted",
+            "Where the guest has the share mounted already, in place of --tag. It stays mounted as it is.",
+            _ELSEWHERE,
+            "DIR",
+            RUNNING,
+            chooses=True,
+            soak=True,
+        ),
+    ] = ""
+    outside: Annotated[
+        str,
+        Flag(
+            "--outside",
+            "The exported directory: PATH of this host, or [USER@]HOST:PATH of another.",
+            _ELSEWHERE,
+            "PATH",
+            RUNNING,
+            chooses=True,
+            soak=True,
+        ),
+    ] = ""
+    allow: Annotated[
+        tuple[str, ...],
+        Flag(
+            "--allow",
+            "What else may be done to a machine that is not the suite's: remount.",
+            _ELSEWHERE,
+            "WORDS",
+            RUNNING,
+        ),
+    ] = ()
+    control_dir: Annotated[
+        str,
+        Flag(
+            "--control-dir",
+            "A directory on a native file system of the guest. Default: /var/tmp.",
+            _ELSEWHERE,
+            "DIR",
+            RUNNING,
+            soak=True,
+        ),
+    ] = ""
+    ssh_config: Annotated[
+        str,
+        Flag(
+            "--ssh-config",
+            "An SSH configuration in place of ~/.ssh/config, as ssh -F.",
+            _ELSEWHERE,
+            "FILE",
+            RUNNING,
+            soak=True,
+        ),
+    ] = ""
+
+
+def attached(target: AttachTarget, options: AttachOptions) -> Attachment:
+    """What the TOML and the command line say together; the command line wins. Raises UsageError."""
+    table = target.attach
+    tag, mounted = (options.tag, options.mounted) if options.tag or options.mounted else (table.tag, table.mounted)
+    return attachment(
+        guest=options.guest or table.guest,
+        outside=options.outside or table.outside,
+        tag=tag,
+        mounted=mounted,
+        allow=(*table.allow, *options.allow),
+        control=options.control_dir or table.control_dir,
+        ssh_config=options.ssh_config or table.ssh_config,
+        implementation=table.implementation,
+    )

@@ -1,0 +1,72 @@
+"""What a user says of a share that runs already: read from the command line and the TOML, refused with the remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conformance.errors import UsageError
+from conformance.sut.attach.attachment import attachment, outside_of
+from conformance.sut.attach.tables import AttachOptions, AttachTable, AttachTarget, attached
+from conformance.vfs.mount_options import DEFAULT, MountOptions, in_force
+from guests.access.destination import Destination
+
+RIGHT = {"guest": "root@192.0.2.7", "outside": "/export", "tag": "share0"}
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "host"),
+    [
+        ("/export/share0/", "/export/share0", None),
+        ("root@host:/export", "/export", Destination("host", "root")),
+        ("host:/a:b", "/a:b", Destination("host")),
+        ("me@[2001:db8::1]:/export", "/export", Destination("2001:db8::1", "me")),
+    ],
+)
+def test_outside_is_a_path_here_or_on_another_host(text: str, path: str, host: Destination | None) -> None:
+    found = outside_of(text)
+    assert (found.path, found.host) == (path, host)
+
+
+@pytest.mark.parametrize(
+    ("changed", "refusal"),
+    [
+        ({"guest": ""}, "--guest is missing"),
+        ({"outside": ""}, "--outside is missing"),
+        ({"outside": "export"}, "the absolute PATH of the exported directory is wanted"),
+        ({"outside": "host:export"}, "the absolute PATH of the exported directory is wanted"),
+        ({"tag": ""}, "--tag TAG says what the guest is to mount, --mounted DIR where"),
+        ({"mounted": "/mnt/x"}, "give one of them, not both"),
+        ({"tag": "", "mounted": "mnt"}, "--mounted 'mnt': an absolute path is wanted"),
+        ({"guest": "root@vm:port"}, "--guest 'root@vm:port'"),
+        ({"allow": ("remont",)}, "--allow unknown word 'remont': did you mean 'remount'"),
+        ({"tag": "", "mounted": "/mnt/x", "allow": ("remount",)}, "--allow remount means nothing with --mounted"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_refused(changed: dict[str, object], refusal: str) -> None:
+    with pytest.raises(UsageError, match=refusal.replace("[", r"\[")):
+        attachment(**{**RIGHT, **changed})  # type: ignore[arg-type]
+
+
+def test_the_command_line_wins_over_the_toml() -> None:
+    table = AttachTable(guest="root@a", outside="/a", tag="a", control_dir="/control", implementation="bhyve")
+    target = AttachTarget(name="mine", kind="attach", title="mine", attach=table)
+    seen = attached(target, AttachOptions(guest="root@b", mounted="/mnt/x"))
+    assert (seen.guest.host, seen.outside.path, seen.tag, seen.mounted) == ("b", "/a", "", "/mnt/x")
+    assert (seen.control, seen.implementation, seen.ssh_config) == ("/control", "bhyve", None)
+    assert attached(target, AttachOptions(ssh_config="/tmp/config")).ssh_config == Path("/tmp/config")
+
+
+@pytest.mark.parametrize(
+    ("shown", "options"),
+    [
+        ("rw,sync,dirsync,relatime,access=client,trans=virtio", DEFAULT),
+        ("rw,relatime,dirsync,mmap,access=client,trans=virtio", MountOptions(cache="mmap")),
+        ("rw,cache=f,msize=262144,access=client", MountOptions(cache="loose", msize=262144)),
+        ("rw,access=user,version=9p2000.u", MountOptions(access="user", version="9p2000.u")),
+    ],
+)
+def test_a_mount_that_is_there_is_read(shown: str, options: MountOptions) -> None:
+    assert in_force(shown) == options
+    assert options.contradicted_by(shown) == []

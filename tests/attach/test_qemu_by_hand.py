@@ -1,0 +1,106 @@
+"""A guest of QEMU that the test started by hand, with its shares: `attach` finds it, judges it, leaves it as it was."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from conformance.evidence.record import load_run
+from guests.machines.qemu.machine import MachineSpec, QemuMachine, Share
+
+pytestmark = pytest.mark.long
+
+LOOK = "mount -t 9p; ls -a /mnt /var/tmp /control /sys/kernel/tracing/instances; ls -aR /mnt/theirs"
+
+
+@dataclass
+class ByHand:
+    """The guest, as its user has it."""
+
+    machine: QemuMachine
+    directory: Path
+    config: Path
+
+    def look(self) -> str:
+        """What the guest has of mounts and files that a run could have left."""
+        return self.machine.shell().run(LOOK).stdout
+
+    def run(self, *words: str, share: str = "work", outside: Path | None = None) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "assay9", "run", "attach", "--guest=vm", f"--ssh-config={self.config}"]
+        argv += [f"--outside={outside or self.directory / share}", "--control-dir=/control", "--family=symlink"]
+        argv += [f"--results={self.directory / 'results'}", *words]
+        return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByHand]:
+    directory = tmp_path_factory.mktemp("by-hand")
+    directory.chmod(0o755)
+    shares = tuple(Share(tag, directory / tag, readonly=tag == "fixed") for tag in ("work", "fixed"))
+    for share in shares:
+        share.path.mkdir()
+        (share.path / "theirs").write_text("not the suite's")
+    machine = QemuMachine(MachineSpec(image="debian12", run_dir=directory / "machine", shares=shares))
+    with machine:
+        known = directory / "known_hosts"
+        kind, blob = machine.image.known_host.read_text().split()[:2]
+        known.write_text(f"[127.0.0.1]:{machine.ssh_port} {kind} {blob}\n")
+        config = directory / "config"
+        config.write_text(
+            f"Host vm\n  HostName 127.0.0.1\n  Port {machine.ssh_port}\n  User root\n"
+            f"  IdentityFile {machine.image.key}\n  UserKnownHostsFile {known}\n"
+        )
+        yield ByHand(machine, directory, config)
+
+
+def newest(by_hand: ByHand) -> Path:
+    return max((by_hand.directory / "results").glob("*-attach"))
+
+
+def test_a_tag_is_mounted_judged_and_given_back(by_hand: ByHand) -> None:
+    before, files = by_hand.look(), sorted(by_hand.directory.glob("work/**/*"))
+    done = by_hand.run("--tag=work")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (by_hand.look(), sorted(by_hand.directory.glob("work/**/*"))) == (before, files)
+    record = load_run(newest(by_hand))
+    assert record.environment.access == "SSH to vm"
+    assert record.environment.security_model == "passthrough"
+    assert sum(one.verdict == "pass" for one in record.results) > 50
+    assert {one.mount for one in record.results} == {"cache=none"}
+
+
+def test_a_mounted_share_is_judged_as_it_is_and_stays_mounted(by_hand: ByHand) -> None:
+    shell = by_hand.machine.shell()
+    assert shell.run("mkdir -p /mnt/x; mount -t 9p -o trans=virtio,version=9p2000.L,cache=mmap work /mnt/x").ok
+    before = by_hand.look()
+    assert "work on /mnt/x" in before
+    refused = by_hand.run("--tag=work")
+    done = by_hand.run("--mounted=/mnt/x")
+    after = by_hand.look()
+    assert shell.run("umount /mnt/x; rmdir /mnt/x").ok
+    assert refused.returncode == 2 and "work is mounted already, say --mounted /mnt/x instead" in refused.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert after == before
+    judged = [one for one in load_run(newest(by_hand)).results if one.verdict == "pass"]
+    assert judged and all(one.mount.startswith("cache=mmap") for one in judged)
+
+
+def test_what_is_no_such_share_is_refused_in_one_line_and_nothing_is_left(by_hand: ByHand, tmp_path: Path) -> None:
+    before = by_hand.look()
+    for words, outside, refusal in (
+        (("--tag=work",), tmp_path, "is not the directory"),
+        (("--tag=fixed",), by_hand.directory / "fixed", "cannot be written"),
+        (("--tag=wrok",), None, "did you mean 'work'"),
+        (("--mounted=/mnt/nothing",), None, "--mounted: nothing is mounted at /mnt/nothing in vm"),
+    ):
+        done = by_hand.run(*words, outside=outside)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert refusal in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert by_hand.look() == before
+    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in (by_hand.directory / "fixed").iterdir()] == ["theirs"]

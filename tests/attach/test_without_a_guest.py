@@ -1,0 +1,156 @@
+"""The deployment of `attach` against an SSH server of this process: "guest" and "host" are this machine.
+
+The share is a directory seen twice, and said to be a 9p mount; what is tested is how two machines are reached, how the
+share is shown to be the directory, what is left, and whom a connection that is lost is charged to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conformance.errors import UsageError
+from conformance.ground import GroundLost
+from conformance.sut.attach import deployment as attaching
+from conformance.sut.attach.attachment import attachment
+from conformance.sut.attach.deployment import AttachDeployment
+from conformance.sut.attach.facts import Facts
+from conformance.sut.attach.tables import AttachTarget
+from conformance.sut.load import load
+from conformance.vfs.mount_options import DEFAULT, MountOptions
+from tests.ssh_server import SshServer
+
+SHOWN = "rw,sync,dirsync,relatime,access=client,trans=virtio"
+
+
+class Machines:
+    """A guest over SSH and a host over SSH, with one directory that both have."""
+
+    def __init__(self, directory: Path) -> None:
+        self.share, self.control = directory / "share", directory / "control"
+        for one in (self.share, self.control):
+            one.mkdir()
+        self.guest, self.host = SshServer(directory, "guest"), SshServer(directory, "host")
+        self.config = directory / "config"
+        self.told: list[str] = []
+
+    def attach(self, *, mounted: Path | None = None, outside: str = "") -> AttachDeployment:
+        self.config.write_text(self.guest.config() + self.host.config())
+        given = attachment(
+            guest="guest",
+            outside=outside or f"host:{self.share}",
+            mounted=str(mounted or self.share),
+            control=str(self.control),
+            ssh_config=str(self.config),
+        )
+        target = load("attach")
+        assert isinstance(target, AttachTarget)
+        return AttachDeployment(target, given, self.share.parent, self.told.append)
+
+    def left(self) -> list[Path]:
+        return [*self.share.iterdir(), *self.control.iterdir()]
+
+
+@pytest.fixture
+def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
+    if os.geteuid() != 0:
+        pytest.skip("root, as in a guest")
+    made = Machines(tmp_path)
+    monkeypatch.setattr(attaching, "mounted", lambda link, where: f"work {where} 9p {SHOWN}")
+    monkeypatch.setattr(attaching, "_BACK", 1.0)
+    monkeypatch.setattr(attaching, "cost", lambda features, reasons: [])
+    with made.guest.running(), made.host.running():
+        yield made
+
+
+def test_both_machines_are_asked_and_nothing_is_left(machines: Machines) -> None:
+    (machines.share / "theirs").write_text("not the suite's")
+    attached = machines.attach()
+    attached.start()
+    assert attached.mount(DEFAULT) == f"work {machines.share} 9p {SHOWN}"
+    assert attached.security_model == "passthrough"
+    assert {"guest-root", "host-root"} <= attached.features
+    assert not {"remount", "mount-namespace", "four-shares"} & attached.features
+    assert machines.told[0].startswith("guest guest: Linux") and machines.told[1].startswith("outside host: Linux")
+    assert attached.environment()["access"] == "SSH to guest"
+    attached.inside.calls.create(f"{attached.inside_root}/of-the-run", b"")
+    attached.stop()
+    attached.stop()
+    assert machines.left() == [machines.share / "theirs"]
+    assert (machines.share / "theirs").read_text() == "not the suite's"
+
+
+def test_a_share_that_is_not_the_directory_is_refused_at_once(machines: Machines, tmp_path: Path) -> None:
+    (tmp_path / "another").mkdir()
+    attached = machines.attach(outside=f"host:{tmp_path}/another")
+    with pytest.raises(UsageError, match=r"is not the directory .*/another on host of host: what is written there"):
+        attached.start()
+    assert machines.left() == [] and list((tmp_path / "another").iterdir()) == []
+
+
+def test_a_directory_that_there_is_not_is_refused(machines: Machines) -> None:
+    with pytest.raises(UsageError, match="--outside: /nowhere is no directory of host"):
+        machines.attach(outside="host:/nowhere").start()
+    assert machines.left() == []
+
+
+def test_another_way_of_mounting_is_not_had_of_a_mounted_share(machines: Machines) -> None:
+    attached = machines.attach()
+    attached.start()
+    with pytest.raises(
+        Exception, match="the share is mounted otherwise, and stays so: cache is none, mmap was requested"
+    ):
+        attached.mount(MountOptions(cache="mmap"))
+    attached.stop()
+
+
+def test_a_connection_that_was_lost_and_is_back_charges_nobody(machines: Machines) -> None:
+    attached = machines.attach()
+    attached.start()
+    machines.guest.cut()
+    lost = attached.ground_lost(answers=False)
+    assert isinstance(lost, GroundLost)
+    assert "the connection to guest was lost, and is back" in str(lost)
+    attached.rebuild()
+    assert attached.trouble() is None and attached.ground_lost() is None
+    attached.stop()
+    assert machines.left() == []
+
+
+def test_a_guest_that_has_booted_meanwhile_is_no_lost_connection(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attached = machines.attach()
+    attached.start()
+    machines.guest.cut()
+    booted = Facts("guest", str(machines.control), {"boot": "another"})
+    monkeypatch.setattr(attaching, "ask", lambda host, place: booted)
+    assert attached.ground_lost(answers=False) is None
+    assert attached.trouble() == "the guest has booted anew"
+    monkeypatch.undo()
+    attached.stop()
+
+
+def test_a_host_that_is_gone_charges_nobody(machines: Machines) -> None:
+    attached = machines.attach()
+    attached.start()
+    machines.host.cut()
+    assert "the agent at" in str(attached.ground_lost())
+    attached.rebuild()
+    assert attached.ground_lost() is None
+    attached.stop()
+    assert machines.left() == []
+
+
+def test_a_directory_that_somebody_removes_charges_nobody(machines: Machines) -> None:
+    attached = machines.attach()
+    attached.start()
+    attached.outside.calls.rmtree(attached.outside_root)
+    assert "is gone" in str(attached.ground_lost())
+    attached.rebuild()
+    assert attached.ground_lost() is None
+    attached.stop()
+    assert machines.left() == []
