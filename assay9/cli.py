@@ -16,6 +16,7 @@ from guests.host import signals
 USAGE, INFRASTRUCTURE = 2, 3
 
 ELSEWHERE = {
+    "table": "conformance.reports.publish_cli",
     "bisect": "assay9.bisect",
     "attest": "conformance.reports.publish_cli",
     "redact": "conformance.reports.publish_cli",

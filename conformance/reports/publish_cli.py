@@ -1,4 +1,4 @@
-"""The commands that make a record fit to be shown: `assay9 attest`, `verify`, `redact` and `schema`."""
+"""The commands that make records fit to be shown: `assay9 attest`, `verify`, `redact`, `schema` and `table`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from conformance.evidence.redact import private_words, redacted
 from conformance.gating.attestation import attest as sign
 from conformance.gating.attestation import verify as check
 from conformance.gating.baseline import Baseline
+from conformance.reports.beside import labels
 from conformance.reports.cli import RESULTS, find_run
+from conformance.reports.table import table as compatibility
 from conformance.reports.write import write_reports
 
 SCHEMAS: dict[str, type[BaseModel]] = {"record": Record, "baseline": Baseline}
@@ -92,3 +94,16 @@ def schema(what: str) -> None:
 def schema_of(what: str) -> str:
     """The schema as the suite ships it."""
     return json.dumps(SCHEMAS[what].model_json_schema(), indent=1, sort_keys=True) + "\n"
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@RESULTS
+def table(runs: tuple[str, ...], results: Path) -> None:
+    """Print the compatibility page of RUNs as Markdown: operations and behaviours down, implementations across.
+
+    \b
+    assay9 table qemu diod ganesha reference > docs/compatibility.md
+    """
+    records = [load_run(find_run(name, results)) for name in runs]
+    click.echo(compatibility(records, labels(records)), nl=False)

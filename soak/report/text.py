@@ -1,48 +1,64 @@
-"""The text block for a ticket: 25 lines at most, 120 columns."""
+"""The text block for a ticket: 78 columns, every judge, and every line whole."""
 
 from __future__ import annotations
+
+import textwrap
 
 from soak.judges import ACCEPTABLE
 from soak.plan import duration
 from soak.report.facts import Facts, when
 
-LINES, WIDTH = 25, 120
+WIDTH = 78
+_WORDS = {"pass": "PASS", "fail": "FAIL", "unknown": "NO VERDICT"}
 
 
 def text_of(facts: Facts) -> str:
     """The block, ended by a newline."""
     env, plan, sessions = facts.environment, facts.plan, facts.record.sessions
-    head = [f"assay9 soak, {facts.name}: {facts.verdict.upper()}{facts.open_questions()}"]
+    lines = wrapped(f"assay9 soak, {facts.name}: {verdict_of(facts)}")
     version = str(env.get("target_version", "")) or "unknown version"
     guest = f", guest {env.get('guest_image', '')} {env.get('guest_kernel', '')}" if env.get("guest_image") else ""
     speed = f" under {env['accelerator']}" if env.get("accelerator") else ""
     reached = f", reached by {env['access']}" if env.get("access") else ""
-    head.append(f"{plan.target}: {version}{speed}{guest}{reached}")
+    lines += wrapped(f"{plan.target}: {version}{speed}{guest}{reached}")
     begun = when(sessions[0].at) if sessions else "never"
     more = f", {len(sessions)} sessions" if len(sessions) > 1 else ""
-    head.append(f"{begun}: {duration(facts.worked)} of work{more}; seed {plan.seed}, assay9 {plan.version}")
+    lines += wrapped(f"{begun}: {load_of(facts)}{more}; seed {plan.seed}, assay9 {plan.version}")
     for work in facts.work:
         counts = ", ".join(f"{n} {outcome}" for outcome, n in sorted(work.counts.items())) or "none ended"
-        line = f"{work.workload}: {counts}"
+        said = f"{work.workload}: {counts}"
         if work.counts.get("pass"):
-            line += (
+            said += (
                 f"; {duration(work.median_seconds)} each (median; {work.fastest:.1f} to {work.slowest:.1f} s),"
                 f" {work.ops:.0f} units of work, {work.rate:.1f}/s"
             )
-        head.append(line)
+        lines += wrapped(said)
     kinds: dict[str, int] = {}
     for d in facts.record.faults():
         kinds[d.name] = kinds.get(d.name, 0) + 1
     if kinds:
-        head.append("faults: " + ", ".join(f"{name} ({n})" for name, n in sorted(kinds.items())))
-    tail = [*remedy(facts), f"replay: {facts.command}"]
-    lines = [cut(line) for line in head]
-    room = LINES - len(lines) - len(tail)
-    reasons = [f"{j.verdict:<8} {j.name}: {j.reason}" for j in facts.judgements]
-    if len(reasons) > room:
-        lost = len(reasons) - room + 1
-        reasons = [*reasons[: room - 1], f"... and {lost} more, see the report"]
-    return "\n".join([*lines, *(cut(r) for r in reasons), *tail]) + "\n"
+        lines += wrapped("faults: " + ", ".join(f"{name} ({n})" for name, n in sorted(kinds.items())))
+    for j in facts.judgements:
+        lines += wrapped(f"{j.verdict:<8} {j.name}: {j.reason}")
+    for said in remedy(facts):
+        lines += wrapped(said)
+    # One line, however long: it is there to be pasted.
+    return "\n".join([*lines, f"replay: {facts.command}"]) + "\n"
+
+
+def verdict_of(facts: Facts) -> str:
+    """The verdict in a word; PASS only where no question is open."""
+    if facts.verdict == "pass" and facts.open_questions():
+        return f"nothing wrong was seen{facts.open_questions()}"
+    return f"{_WORDS[facts.verdict]}{facts.open_questions()}"
+
+
+def load_of(facts: Facts) -> str:
+    """How long the workloads worked, without set-up, gaps and what lies between iterations."""
+    loaded = sum(i.seconds for w in facts.record.workloads() for i in facts.record.ended(w))
+    jobs = max(1, len(facts.record.workloads()))
+    number = f"{jobs} workloads" if jobs > 1 else "one workload"
+    return f"{duration(loaded / jobs)} of load by {number}, {duration(facts.worked)} with set-up"
 
 
 def remedy(facts: Facts) -> list[str]:
@@ -54,7 +70,7 @@ def remedy(facts: Facts) -> list[str]:
     return [f"a longer run can tell; one that need not: {options}"]
 
 
-def cut(line: str) -> str:
-    """One line of at most WIDTH columns, without control characters."""
-    shown = "".join(c if c.isprintable() else " " for c in line)
-    return shown if len(shown) <= WIDTH else f"{shown[: WIDTH - 4]} ..."
+def wrapped(words: str) -> list[str]:
+    """The words in lines of at most WIDTH columns, without control characters; further lines are indented."""
+    shown = "".join(c if c.isprintable() else " " for c in words)
+    return textwrap.wrap(shown, WIDTH, subsequent_indent="    ", break_on_hyphens=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from soak.plan import Plan, jobs_of
 from soak.report.facts import facts_of
 from soak.report.page import ROWS, page_of
 from soak.report.plot import Plot, Span, svg, thinned, ticks, time_ticks
-from soak.report.text import LINES, WIDTH, text_of
+from soak.report.text import WIDTH, text_of
 from soak.report.write import write
 
 EVIL = "<script>alert(1)</script>\x1b[31m"
@@ -64,18 +65,29 @@ def journal(tmp_path: Path) -> Journal:
     return made
 
 
-def test_the_text_block_fits_a_ticket(journal: Journal) -> None:
+def test_the_text_block_fits_a_ticket_and_has_every_judge(journal: Journal) -> None:
     facts = facts_of("soak-x", Record.of(journal))
     text = text_of(facts)
     lines, unknown = text.splitlines(), sum(1 for j in facts.judgements if j.verdict == "unknown")
-    assert len(lines) <= LINES == 25
-    assert all(len(line) <= WIDTH and line.isprintable() for line in lines[:-1])
+    assert all(len(line) <= WIDTH == 78 and line.isprintable() for line in lines[:-1])
     assert lines[0] == f"assay9 soak, soak-x: FAIL, {unknown} questions open"
-    first = next(n for n, line in enumerate(lines) if re.match(r"(fail|unknown|pass)  ", line))
-    verdicts = [line.split()[0] for line in lines[first:-1] if not line.startswith("...")]
+    verdicts = [found[1] for line in lines[:-1] if (found := re.match(r"(fail|unknown|pass) {2,}", line))]
+    assert len(verdicts) == len(facts.judgements)
     assert verdicts == sorted(verdicts, key=["fail", "unknown", "pass"].index), "failures come first"
+    whole = " ".join(text.split())
+    for judgement in facts.judgements:
+        assert " ".join(judgement.reason.replace("\x1b", " ").split()) in whole, "no end of a line is lost"
+    assert "of load by 4 workloads" in whole
     assert lines[-1].startswith("replay: assay9 soak qemu --workload tree --set tree.steps=7 ")
     assert "--seed 5" in lines[-1] and "--fault full" in lines[-1] and "--shares 2" in lines[-1]
+
+
+def test_a_run_with_open_questions_is_never_called_a_pass(journal: Journal) -> None:
+    facts = replace(facts_of("soak-x", Record.of(journal)), verdict="pass")
+    assert facts.open_questions()
+    assert "PASS" not in text_of(facts)
+    closed = replace(facts, judgements=[j for j in facts.judgements if j.verdict == "pass"])
+    assert text_of(closed).splitlines()[0].endswith("soak-x: PASS")
 
 
 def test_the_page_is_one_file_and_nothing_in_it_is_taken_for_markup(journal: Journal) -> None:

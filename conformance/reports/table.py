@@ -1,0 +1,140 @@
+"""The page that users of these projects ask for: which operation works in which implementation, and whose fault it is.
+
+Made from records alone: nothing in it was typed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from conformance.evidence.models import CaseResult, Record
+from conformance.evidence.overview import visible
+from conformance.gating.baseline import held
+from conformance.gating.moves import LEVEL
+from protocol.messages import BY_NAME
+
+_REQUESTS = tuple(name for name in BY_NAME if name.startswith("T") and name != "Tlerror")
+_WHOSE = {"device": "the device", "server": "the server", "client": "the guest's client", "": "the target"}
+_LONGEST = 150
+
+
+def table(records: Sequence[Record], names: Sequence[str]) -> str:
+    """The page, as Markdown."""
+    lines = ["# Compatibility", "", *_introduction(), *_runs(records, names), ""]
+    lines += ["## Requests of 9P2000.L", "", *_requests(records, names), ""]
+    lines += ["## Families of cases", "", *_families(records, names), ""]
+    lines += ["## Behaviours that do not hold everywhere", "", *_behaviours(records, names)]
+    return "\n".join(lines) + "\n"
+
+
+def _introduction() -> list[str]:
+    return [
+        "Made by `assay9 table` from records of real runs; nothing in it was typed. A cell speaks of the version in",
+        "the first table. A dash: the run has no such case; a target without a guest makes no system calls.",
+        "",
+    ]
+
+
+def _runs(records: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
+    yield from _header(["", "implementation", "guest", "run", "cases"])
+    for record, name in zip(records, names, strict=True):
+        e = record.environment
+        guest = f"{e.guest_image} Linux {e.guest_kernel}".strip() if e.guest_kernel else "none"
+        commit = f", suite {e.assay9_commit[:12]}" if e.assay9_commit else ""
+        cells = [f"**{name}**", e.target_version or e.target_title, guest, f"{e.started:%Y-%m-%d}{commit}"]
+        yield _row([*cells, f"{len(record.results):,}"])
+
+
+def _requests(records: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
+    yield "`yes`: the cases that need it hold; else how many of them do, and whose fault the others are; `no`: refused,"
+    yield "as declared."
+    yield ""
+    yield from _header(["request", *names])
+    for request in _REQUESTS:
+        yield _row(
+            [f"`{request}`", *(_of_cases([r for r in record.results if request in r.covers]) for record in records)]
+        )
+
+
+def _families(records: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
+    families = dict.fromkeys((r.layer, r.family) for record in records for r in record.results)
+    yield from _header(["family", *names])
+    for family in sorted(families):
+        cells = [_of_cases([r for r in record.results if (r.layer, r.family) == family]) for record in records]
+        yield _row(["/".join(family), *cells])
+
+
+def _of_cases(results: Sequence[CaseResult]) -> str:
+    """`yes`, `no`, or how many do not hold and whose fault that is."""
+    counts = Counter(held(result) for result in results)
+    if not results:
+        return "-"
+    whose = Counter(_WHOSE.get(_owner(r), _owner(r)) for r in results if held(r) == "known")
+    bad = [f"{number} {owner}" for owner, number in whose.most_common()]
+    bad += [f"{counts['fail']} unexpected"] if counts["fail"] else []
+    if not counts["pass"] and counts["unsupported"] and not bad:
+        return "no"
+    if not counts["pass"] and not bad:
+        return "not driven"
+    lacking = [f"{counts['unsupported']} lacking"] if counts["unsupported"] else []
+    return "yes" if not bad and not lacking else f"{counts['pass']} of {len(results)}: {', '.join([*bad, *lacking])}"
+
+
+def _owner(result: CaseResult) -> str:
+    return result.known.owner if result.known is not None else ""
+
+
+def _behaviours(records: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
+    yield "One row a case: it `holds`; `fails` by whose fault, linked to where that is shown; `lacks` something; or"
+    yield "`differs` where it may."
+    yield ""
+    yield from _header(["case", "what is required", *names])
+    tables = [_by_case(record) for record in records]
+    for case in sorted({case for found in tables for case in found}):
+        seen = [found.get(case) for found in tables]
+        if all(result is None or held(result) in ("pass", "undrivable") for result in seen):
+            continue
+        first = next(result for result in seen if result is not None)
+        yield _row([f"`{case}`", _short(first.requirement), *map(_cell, seen)])
+
+
+def _by_case(record: Record) -> dict[str, CaseResult]:
+    """The worst result of each case, over parameters and mounts; what was not driven does not hide what was."""
+    found: dict[str, CaseResult] = {}
+    for result in record.results:
+        if result.case_id not in found or _rank(result) < _rank(found[result.case_id]):
+            found[result.case_id] = result
+    return found
+
+
+def _rank(result: CaseResult) -> int:
+    level = LEVEL[held(result)]
+    return level if level else 9
+
+
+def _cell(result: CaseResult | None) -> str:
+    if result is None:
+        return "-"
+    stands = held(result)
+    if stands == "known":
+        said = f"fails: {_WHOSE.get(_owner(result), _owner(result))}"
+        link = result.known.link if result.known is not None else ""
+        return f"[{said}]({link})" if link.startswith("https://") and ")" not in link else said
+    words = {"pass": "holds", "unsupported": "lacks", "varies": "differs", "undrivable": "not driven"}
+    return words.get(stands, f"**{stands}**")
+
+
+def _header(cells: Sequence[str]) -> Iterator[str]:
+    yield _row(cells)
+    yield "|" + " --- |" * len(cells)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(visible(cell).replace('|', '&#124;') for cell in cells)} |"
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3].rsplit(' ', 1)[0]}..."
+    return "".join(f"\\{c}" if c in "*_`[]<>" else c for c in text)
