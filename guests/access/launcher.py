@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from guests.errors import InfrastructureError
+from guests.host.lines import LineReader
 
 GUEST_PORT = 909
 _ATTEMPT = 5.0
@@ -72,12 +73,12 @@ def connect(
     )
 
 
-class SocketLineChannel:
+class SocketLineChannel(LineReader):
     """A program in the guest over a socket. Implements ``guests.access.shell.LineChannel``."""
 
     def __init__(self, connection: socket.socket) -> None:
+        super().__init__()
         self._socket = connection
-        self._lines = LineBuffer()
 
     def send(self, data: bytes) -> None:
         """See ``LineChannel.send``."""
@@ -87,50 +88,15 @@ class SocketLineChannel:
         except OSError as error:
             raise InfrastructureError(f"the channel into the guest is gone: {error or 'closed'}") from error
 
-    def recv_line(self, timeout: float) -> bytes:
-        """See ``LineChannel.recv_line``."""
-        deadline = time.monotonic() + timeout
-        while (line := self._lines.take()) is None:
-            try:
-                # Not 0: that would mean "do not wait", and raise another exception.
-                self._socket.settimeout(max(deadline - time.monotonic(), 1e-6))
-                data = self._socket.recv(1 << 18)
-            except TimeoutError:
-                raise TimeoutError(f"no answer from the guest within {timeout:g} s") from None
-            except OSError as error:
-                raise InfrastructureError(f"the channel into the guest is gone: {error}") from error
-            if not data:
-                raise InfrastructureError(
-                    "the program in the guest ended", "its last words are in /run/agent.err there"
-                )
-            self._lines.add(data)
-        return line
+    def _receive(self, timeout: float) -> bytes:
+        self._socket.settimeout(max(timeout, 1e-6))  # not 0: that would mean "do not wait"
+        return self._socket.recv(1 << 18)
+
+    def _ended(self) -> InfrastructureError:
+        return InfrastructureError("the program in the guest ended", "its last words are in /run/agent.err there")
 
     def close(self) -> None:
         """See ``LineChannel.close``."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-
-
-class LineBuffer:
-    """Bytes in, lines out; looks at no byte twice, however long a line is."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-        self._searched = 0
-
-    def add(self, data: bytes) -> None:
-        """Append what was received."""
-        self._data += data
-
-    def take(self) -> bytes | None:
-        """The next whole line without its newline, or None."""
-        end = self._data.find(b"\n", self._searched)
-        if end < 0:
-            self._searched = len(self._data)
-            return None
-        line = bytes(self._data[:end])
-        del self._data[: end + 1]
-        self._searched = 0
-        return line

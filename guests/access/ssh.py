@@ -13,9 +13,9 @@ from pathlib import Path
 
 import paramiko
 
-from guests.access.launcher import LineBuffer
 from guests.access.shell import CopyingByRun, LineChannel, Result
 from guests.errors import InfrastructureError
+from guests.host.lines import LineReader
 from guests.host.waiting import happens
 
 
@@ -175,12 +175,12 @@ def _exchange(
             time.sleep(0.002)
 
 
-class SshLineChannel:
+class SshLineChannel(LineReader):
     """A program in the guest over one SSH channel. Implements ``guests.access.shell.LineChannel``."""
 
     def __init__(self, channel: paramiko.Channel) -> None:
+        super().__init__()
         self._channel = channel
-        self._lines = LineBuffer()
 
     def send(self, data: bytes) -> None:
         """See ``LineChannel.send``."""
@@ -190,33 +190,21 @@ class SshLineChannel:
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise InfrastructureError(f"the channel into the guest is gone: {error or 'closed'}") from error
 
-    def recv_line(self, timeout: float) -> bytes:
-        """See ``LineChannel.recv_line``."""
-        deadline = time.monotonic() + timeout
-        while (line := self._lines.take()) is None:
-            self._channel.settimeout(max(deadline - time.monotonic(), 0.0))
-            try:
-                data = self._channel.recv(1 << 18)
-            except TimeoutError:
-                raise TimeoutError(f"no answer from the guest within {timeout:g} s") from None
-            except OSError as error:
-                raise InfrastructureError(f"the channel into the guest is gone: {error}") from error
-            if not data:
-                raise InfrastructureError(f"the program in the guest ended{self._last_words()}")
-            self._lines.add(data)
-        return line
+    def _receive(self, timeout: float) -> bytes:
+        self._channel.settimeout(timeout)
+        return self._channel.recv(1 << 18)
 
     def close(self) -> None:
         """See ``LineChannel.close``."""
         with contextlib.suppress(Exception):
             self._channel.close()
 
-    def _last_words(self) -> str:
+    def _ended(self) -> InfrastructureError:
         said = b""
         while self._channel.recv_stderr_ready():
             said += self._channel.recv_stderr(65536)
         lines = said.decode("utf-8", "replace").strip().splitlines()
-        return f": {lines[-1]}" if lines else ""
+        return InfrastructureError(f"the program in the guest ended{f': {lines[-1]}' if lines else ''}")
 
 
 def _text(data: bytes) -> str:

@@ -24,6 +24,7 @@ from guests.agent.ops import Ops
 from guests.agent.packing import agent_file
 from guests.agent.wire import as_declared, decode, encode, errno_number
 from guests.errors import InfrastructureError
+from guests.host.lines import LineReader
 from guests.host.processes import reap
 
 OPEN_FLAGS = {name: getattr(os, name) for name in dir(os) if name.startswith("O_")}
@@ -285,7 +286,7 @@ def _death(status: int | None) -> str:
     return f"the calling process ended with wait status {status}"
 
 
-class LocalChannel:
+class LocalChannel(LineReader):
     """An agent run on this host as a child process; `prefix` runs it elsewhere (unshare, setpriv, ...).
 
     `prepare` is called in the child before it becomes the agent (see subprocess.Popen's preexec_fn).
@@ -294,6 +295,7 @@ class LocalChannel:
     def __init__(
         self, prefix: tuple[str, ...] = (), stderr: Path | None = None, prepare: Callable[[], None] | None = None
     ) -> None:
+        super().__init__()
         errors = stderr.open("ab") if stderr else None
         self._process = subprocess.Popen(
             [*prefix, sys.executable, "-I", str(agent_file())],
@@ -306,7 +308,6 @@ class LocalChannel:
         )
         if errors:
             errors.close()
-        self._buffer = b""
         self._selector = selectors.DefaultSelector()
         assert self._process.stdout is not None and self._process.stdin is not None
         self._out, self._in = self._process.stdout, self._process.stdin
@@ -328,18 +329,13 @@ class LocalChannel:
         while view:
             view = view[self._in.write(view) or 0 :]
 
-    def recv_line(self, timeout: float) -> bytes:
-        """See LineChannel."""
-        deadline = time.monotonic() + timeout
-        while b"\n" not in self._buffer:
-            if not self._selector.select(max(0.0, deadline - time.monotonic())):
-                raise TimeoutError
-            part = self._out.read(1 << 20)
-            if not part:
-                raise InfrastructureError("the agent outside ended")
-            self._buffer += part
-        line, self._buffer = self._buffer.split(b"\n", 1)
-        return line
+    def _receive(self, timeout: float) -> bytes:
+        if not self._selector.select(timeout):
+            raise TimeoutError
+        return self._out.read(1 << 20) or b""
+
+    def _ended(self) -> InfrastructureError:
+        return InfrastructureError("the agent outside ended")
 
     def close(self) -> None:
         """See LineChannel."""

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from guests.access import launcher as resident
-from guests.access.launcher import LineBuffer, SocketLineChannel, connect
+from guests.access.launcher import SocketLineChannel, connect
 from guests.access.ssh import image_shell
 from guests.errors import InfrastructureError
+from guests.host.lines import LineBuffer
 from guests.images.build import _make_keys
 from guests.images.recipe import GUEST_FILES
 from guests.machines.qemu.qmp import Qmp
