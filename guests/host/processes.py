@@ -177,12 +177,15 @@ def dying_with_parent(argv: list[str]) -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
 
 
-def end_with_parent() -> None:
-    """From now on the death of the process that started this one sends SIGTERM (Linux; prctl(2))."""
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+def end_with_parent(number: signal.Signals = signal.SIGTERM, parent: int | None = None) -> None:
+    """From now on the death of the process that started this one sends it that signal (Linux; prctl(2)).
+
+    ``parent`` is the id of that process, which may have died before this is called; by default it is asked for now.
+    """
+    parent = os.getppid() if parent is None else parent
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:  # it ended before the line above
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
 
 def end(process: subprocess.Popen[bytes], patience: float = 2.0) -> None:

@@ -25,10 +25,9 @@ from conformance.errors import InfrastructureError
 from conformance.ground import GroundLost, ended_by_another
 from conformance.sut.parts.containment import contain
 from guests.host.endings import OutOfMemory, how_ended, sent_signal, stopped
-from guests.host.processes import reap
+from guests.host.processes import end_with_parent, reap
 from guests.host.waiting import happens
 
-_PR_SET_PDEATHSIG = 1
 _CLONE_NEWNET = 0x40000000
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
@@ -176,9 +175,7 @@ def _child_of(
     parent: int, own_network: bool, writable: Sequence[bytes], own_mounts: Sequence[bytes]
 ) -> Callable[[], None]:
     def prepare() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)  # the suite died before the line above
+        end_with_parent(signal.SIGKILL, parent)
         os.setsid()
         # Only the soft limit: diod raises its own again, and does not start when it cannot.
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
