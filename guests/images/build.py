@@ -24,7 +24,7 @@ from guests.images.debian import make_root
 from guests.images.initramfs import initramfs
 from guests.images.kernel import extract_vmlinux
 from guests.images.recipe import GUEST_FILES, Recipe
-from guests.images.rootfs import KernelFiles, Keys, open_tar, read_kernel, read_member, write_root
+from guests.images.rootfs import KernelFiles, Keys, open_tar, package_versions, read_kernel, read_member, write_root
 
 SCRATCH_SPACE_MB = 1200
 """What mmdebstrap unpacks in its working directory (measured 0.9 GB for Debian 13)."""
@@ -52,7 +52,7 @@ def build(recipe: Recipe, directory: Path, progress: Progress) -> None:
         init = (GUEST_FILES / "initramfs-init").read_bytes()
         (directory / "initramfs").write_bytes(initramfs(init, kernel.busybox, kernel.boot_modules))
         progress(f"image {recipe.name}: squashfs root")
-        packages = _package_versions(read_member(tar, "var/lib/dpkg/status").decode())
+        packages = package_versions(read_member(tar, "var/lib/dpkg/status").decode())
         _squash(tar, kernel, keys, directory / "root.squashfs")
     raw.unlink()
     manifest = {
@@ -99,16 +99,6 @@ def _make_keys(directory: Path) -> Keys:
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(secret)
     return Keys(host_private, host_public, client_public, token)
-
-
-def _package_versions(status: str) -> dict[str, str]:
-    """Package -> version, from /var/lib/dpkg/status."""
-    versions = {}
-    for block in status.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line and line[0] != " ")
-        if "Package" in fields and "Version" in fields:
-            versions[fields["Package"]] = fields["Version"]
-    return versions
 
 
 def _quoted(value: object) -> str:

@@ -95,6 +95,16 @@ def read_kernel(tar: tarfile.TarFile) -> KernelFiles:
     )
 
 
+def package_versions(status: str) -> dict[str, str]:
+    """Package -> version, from /var/lib/dpkg/status."""
+    versions = {}
+    for block in status.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line and line[0] != " ")
+        if "Package" in fields and "Version" in fields:
+            versions[fields["Package"]] = fields["Version"]
+    return versions
+
+
 def read_member(tar: tarfile.TarFile, name: str) -> bytes:
     """Content of a regular file in mmdebstrap's tar, whose names begin with ``./``."""
     opened = tar.extractfile(name if name.startswith("./") else f"./{name}")

@@ -20,7 +20,7 @@ from guests.cache import contents
 from guests.cache.cached import Cached
 from guests.errors import InfrastructureError
 from guests.host import paths
-from guests.images import store
+from guests.images import part, store
 from guests.images.store import Image
 from guests.machines.qemu import private as private_qemu
 from guests.machines.qemu import snapshot
@@ -86,7 +86,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
         "uml": Kind(lambda say: kernel.ensure_kernel(say).directory, kernel, "_build", kernel.cached().needed),
         "qemu11": Kind(
             lambda say: private_qemu.ensure_private_qemu(say).parent,
-            private_qemu,
+            part,
             "_make",
             private_qemu.cached().needed,
         ),

@@ -1,29 +1,20 @@
 """Servers that this host's release of Debian has not: fetched or built in a root of another release, in the cache.
 
-Nothing is installed or upgraded. A program runs on its own C library, through its own loader. `make servers-more`
-fetches all of them beforehand; a run fetches what it needs.
+`make servers-more` fetches all of them beforehand; a run fetches what it needs. See `guests.images.part`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
-import tarfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformance.errors import InfrastructureError
-from guests.cache.cached import Cached
-from guests.cache.contents import read_manifest
 from guests.host import paths
 from guests.host.progress import Progress, silent
-from guests.images.debian import make_root, require_tools
+from guests.images.part import LIBRARIES, LOADER, Part
 
 SOURCES = Path(__file__).parent
-_LOADER = "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
-_LIBRARIES = "usr/lib/x86_64-linux-gnu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,53 +47,34 @@ class Fetched:
                 seen.update(path.read_bytes())
         return paths.cache_dir() / f"server-{self.name}-{seen.hexdigest()[:12]}"
 
-    def cached(self) -> Cached:
-        """As the cache knows it."""
-        return Cached(self.title, self.directory, tuple(f"root/usr/bin/{program}" for program in self.programs))
-
     def ensure(self, progress: Progress = silent) -> None:
         """Have it in the cache. Raises InfrastructureError where it cannot be fetched or built."""
-        self.cached().ensure(lambda temporary: self._make(temporary, progress), progress)
+        self._part.ensure(lambda _, versions: versions[self.package], progress)
 
     def argv(self, program: str) -> list[str]:
         """The words that run `program`, to be followed by its arguments."""
         root = self.directory / "root"
-        return [str(root / _LOADER), "--library-path", str(root / _LIBRARIES), str(root / "usr/bin" / program)]
+        return [str(root / LOADER), "--library-path", str(root / LIBRARIES), str(root / "usr/bin" / program)]
 
     def version(self) -> str:
         """Of the package that the programs come from; "" before they are fetched."""
-        if not self.cached().usable():
-            return ""
-        return str(read_manifest(self.directory, "make servers-more").get("version", ""))
+        return str(self._part.manifest().get("version", "")) if self._part.cached().usable() else ""
 
-    def _make(self, temporary: Path, progress: Progress) -> None:
-        require_tools(f"fetching {self.title}")
-        begun, archive = time.monotonic(), temporary / "root.tar"
-        make_root(
+    @property
+    def _part(self) -> Part:
+        programs = tuple(f"usr/bin/{program}" for program in self.programs)
+        return Part(
+            self.name,
+            self.title,
+            self.directory,
+            tuple(f"root/{program}" for program in programs),
             self.suite,
             self.packages,
-            archive,
-            name=self.name,
-            progress=progress,
-            space_mb=self.space_mb,
-            variant="apt",
-            options=[*self.options, *self._hooks()],
+            (*programs, LOADER, *(f"{LIBRARIES}/{library}" for library in self.libraries)),
+            self.space_mb,
+            "make servers-more",
+            (*self.options, *self._hooks()),
         )
-        wanted = {f"usr/bin/{program}" for program in self.programs} | {_LOADER}
-        wanted |= {f"{_LIBRARIES}/{library}" for library in self.libraries}
-        with tarfile.open(archive) as tar:
-            version = _package_version(tar, self.package)
-            members = [m for m in tar.getmembers() if m.name.removeprefix("./") in wanted]
-            tar.extractall(temporary / "root", members, filter="tar")
-        if missing := [name for name in sorted(wanted) if not (temporary / "root" / name).exists()]:
-            raise InfrastructureError(
-                f"{self.title}: {', '.join(missing)} is not in Debian's {self.suite}",
-                "the package has changed: see conformance/sut/servers/fetched.py",
-            )
-        archive.unlink()
-        made = {"version": version, "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        (temporary / "manifest.json").write_text(json.dumps(made), encoding="utf-8")
-        progress(f"{self.name}: {version} made in {time.monotonic() - begun:.0f} s")
 
     def _hooks(self) -> list[str]:
         if not self.source:
@@ -111,14 +83,6 @@ class Fetched:
             f"--customize-hook=copy-in {SOURCES / self.source} /",
             f'--customize-hook=chroot "$1" sh /{self.source}/build.sh',
         ]
-
-
-def _package_version(tar: tarfile.TarFile, package: str) -> str:
-    """Of /var/lib/dpkg/status in a root's tar."""
-    status = tar.extractfile("./var/lib/dpkg/status")
-    blocks = status.read().decode().split("\n\n") if status is not None else []
-    block = next((one for one in blocks if one.startswith(f"Package: {package}\n")), "")
-    return next((line.split()[1] for line in block.splitlines() if line.startswith("Version: ")), "")
 
 
 P9UFS = Fetched(

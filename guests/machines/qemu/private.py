@@ -1,25 +1,21 @@
 """A newer QEMU beside the system's own: Debian 13's backports, unpacked into the cache, nothing installed or upgraded.
 
-Its program runs on its own libraries, through its own loader, by a small script that takes QEMU's arguments. Needs
-what building a guest image needs (mmdebstrap and, without root, subordinate uids), and about a minute, once.
+Its program runs by a small script that takes QEMU's arguments; see ``guests.images.part``. About a minute, once.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import subprocess
-import tarfile
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from guests.cache.cached import Cached
-from guests.cache.contents import read_manifest
 from guests.errors import InfrastructureError
 from guests.host import paths
 from guests.host.progress import Progress, silent
-from guests.images.debian import make_root, require_tools
+from guests.images.part import LIBRARIES, LOADER, Part
 
 NAME = "qemu11"
 TITLE = "QEMU 11.1 of Debian 13's backports, in a root of its own"
@@ -52,7 +48,7 @@ def directory() -> Path:
 
 def cached() -> Cached:
     """Where the cache keeps it."""
-    return Cached(TITLE, directory(), (PROGRAM, "manifest.json", f"root/{_KEPT[0]}"))
+    return _part().cached()
 
 
 def find_private_qemu() -> Path | None:
@@ -62,55 +58,40 @@ def find_private_qemu() -> Path | None:
 
 def manifest() -> dict[str, Any]:
     """Version and time of making, of the one that there is."""
-    return read_manifest(directory(), f"assay9 guest build --again {NAME}")
+    return _part().manifest()
 
 
 def ensure_private_qemu(progress: Progress = silent, rebuild: bool = False) -> Path:
     """The program; it is fetched when the cache does not have it or it is damaged. Raises InfrastructureError."""
     target = directory()
 
-    def make(temporary: Path) -> None:
-        require_tools("fetching QEMU")
-        _make(temporary, target, progress)
+    def finish(new: Path, _: Mapping[str, str]) -> str:
+        script, version = new / PROGRAM, _version(new / "root")
+        script.write_text(_SCRIPT.format(version=version, root=target / "root"), encoding="ascii")
+        script.chmod(0o755)
+        return version
 
-    cached().ensure(make, progress, rebuild=rebuild)
+    _part().ensure(finish, progress, rebuild=rebuild)
     return target / PROGRAM
 
 
-def _make(temporary: Path, target: Path, progress: Progress) -> None:
-    started = time.monotonic()
-    archive = temporary / "root.tar"
-    make_root(
+def _part() -> Part:
+    return Part(
+        NAME,
+        TITLE,
+        directory(),
+        (PROGRAM, "manifest.json", f"root/{_KEPT[0]}"),
         SUITE,
-        [f"{package}/{BACKPORTS}" for package in PACKAGES],
-        archive,
-        name=NAME,
-        progress=progress,
-        space_mb=SPACE_MB,
-        variant="apt",
-        options=[f"--setup-hook={_HOOK}"],
+        tuple(f"{package}/{BACKPORTS}" for package in PACKAGES),
+        _KEPT,
+        SPACE_MB,
+        f"assay9 guest build --again {NAME}",
+        (f"--setup-hook={_HOOK}",),
     )
-    _unpack(archive, temporary / "root")
-    archive.unlink()
-    script = temporary / PROGRAM
-    version = _version(temporary / "root")
-    script.write_text(_SCRIPT.format(version=version, root=target / "root"), encoding="ascii")
-    script.chmod(0o755)
-    made = {"version": version, "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    (temporary / "manifest.json").write_text(json.dumps(made), encoding="utf-8")
-    progress(f"{NAME}: QEMU {version} fetched in {time.monotonic() - started:.0f} s")
-
-
-def _unpack(archive: Path, root: Path) -> None:
-    """Only what the program needs; owned by whoever unpacks."""
-    with tarfile.open(archive) as tar:
-        members = [m for m in tar.getmembers() if m.name.removeprefix("./").startswith(_KEPT)]
-        tar.extractall(root, [m for m in members if m.isfile() or m.issym() or m.isdir() or m.islnk()], filter="tar")
 
 
 def _version(root: Path) -> str:
-    library = root / "usr/lib/x86_64-linux-gnu"
-    argv = [str(library / "ld-linux-x86-64.so.2"), "--library-path", str(library), str(root / _KEPT[0]), "--version"]
+    argv = [str(root / LOADER), "--library-path", str(root / LIBRARIES), str(root / _KEPT[0]), "--version"]
     done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=60)
     if done.returncode != 0:
         raise InfrastructureError(

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import secrets
 import subprocess
 import tarfile
@@ -25,8 +24,8 @@ from guests.cache.contents import read_manifest
 from guests.errors import InfrastructureError
 from guests.host import paths
 from guests.host.files import require_space
-from guests.host.processes import claimed, dying_with_parent
 from guests.host.progress import Progress, silent
+from guests.images.debian import make_root
 from guests.images.initramfs import Entry, cpio
 from guests.images.kernel import decompress_module, module_closure, module_name, parse_modules_dep
 from guests.images.recipe import GUEST_FILES as IMAGE_FILES
@@ -42,7 +41,6 @@ PACKAGES = ("python3", "kmod", "busybox-static", "acl", "attr", "iproute2", "e2f
 BOOT_MODULES = ("virtio_pci", "ata_piix", "sd_mod", "squashfs", "overlay", "ext4", "crc32c_generic", "virtio_console")
 """Loaded by the initramfs: v86's disks are IDE's, its console virtio's."""
 SPACE_MB = 2500
-LIMIT = 1800.0
 
 GUEST_FILES = Path(__file__).with_name("guest")
 _SECURITY = 'sed -i /security/d "$1/etc/apt/sources.list"'
@@ -121,13 +119,22 @@ def ensure_root(progress: Progress = silent, rebuild: bool = False) -> V86Root:
 
 def _make(temporary: Path, progress: Progress) -> None:
     started = time.monotonic()
-    progress(f"v86: mmdebstrap {SUITE} for i386 (a minute or two with a near mirror)")
     archive = temporary / "raw.tar"
-    scratch = Path(os.environ.get("TMPDIR", "/var/tmp")) / f"assay9-{NAME}-{secrets.token_hex(4)}"
-    with claimed(scratch):
-        scratch.mkdir()
-        scratch.chmod(0o755)  # apt's own user must reach it
-        _mmdebstrap(scratch, archive, temporary / "mmdebstrap.log")
+    make_root(
+        SUITE,
+        PACKAGES,
+        archive,
+        name=NAME,
+        progress=progress,
+        space_mb=SPACE_MB,
+        options=(
+            "--architectures=i386",
+            # x86-64 runs i386 code itself; without this option mmdebstrap wants a package that only detects that.
+            "--skip=check/qemu",
+            f"--setup-hook={_SECURITY}",
+            f"--customize-hook=sh '{IMAGE_FILES / 'fetch-kernel'}' {KERNEL_PACKAGE} \"$1\"",
+        ),
+    )
     with open_tar(archive) as tar:
         progress("v86: kernel, modules and squashfs root")
         kernel = _kernel(tar)
@@ -142,44 +149,6 @@ def _make(temporary: Path, progress: Progress) -> None:
     }
     (temporary / "manifest.json").write_text(json.dumps(made), encoding="utf-8")
     progress(f"v86: guest made in {time.monotonic() - started:.0f} s, kernel {kernel.release}")
-
-
-def _mmdebstrap(scratch: Path, archive: Path, log: Path) -> None:
-    rootless = () if os.geteuid() == 0 else ("--user", "--map-root-user", "--map-auto")
-    # Killed by itself mmdebstrap leaves mounts and children behind; its namespaces end with one process.
-    apart = ("unshare", *rootless, "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL", "--")
-    # x86-64 runs i386 code itself; without this option mmdebstrap wants a package that only detects that.
-    argv = [
-        *apart,
-        "mmdebstrap",
-        "--mode=root",
-        "--variant=minbase",
-        "--architectures=i386",
-        "--skip=check/qemu",
-        f"--include={','.join(PACKAGES)}",
-        "--format=tar",
-        "--aptopt=Acquire::Retries 3",
-        f"--setup-hook={_SECURITY}",
-        f"--customize-hook=sh '{IMAGE_FILES / 'fetch-kernel'}' {KERNEL_PACKAGE} \"$1\"",
-    ]
-    argv += [f"--dpkgopt=path-exclude=/usr/share/{kind}/*" for kind in ("doc", "locale", "man", "info")]
-    with log.open("wb") as out:
-        done = subprocess.run(
-            dying_with_parent([*argv, SUITE, str(archive)]),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            env={**os.environ, "TMPDIR": str(scratch)},
-            check=False,
-            timeout=LIMIT,
-        )
-    if done.returncode != 0:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        errors = [line for line in lines if line.startswith(("E: ", "Err:"))] or lines or ["it printed nothing"]
-        raise InfrastructureError(
-            f"mmdebstrap {SUITE} for i386 failed: {errors[0][:300]}",
-            "check the network and apt's proxy, then retry",
-        )
 
 
 def _kernel(tar: tarfile.TarFile) -> KernelFiles:
