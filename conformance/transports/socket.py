@@ -12,8 +12,10 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from conformance.transports.base import Capability, LinkClosed, LinkTimeout
+from guests.host.waiting import happens
 from protocol.constants import HDRSZ
 from protocol.fields import Buffer
 
@@ -195,19 +197,20 @@ def connect_tcp(host: str, port: int, timeout: float = 5.0) -> SocketLink:
     return _connected(made, (host, port), f"tcp:{host}:{port}", timeout)
 
 
+def _taken(made: socket.socket, address: str | tuple[str, int]) -> bool:
+    try:
+        made.connect(address)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _connected(made: socket.socket, address: str | tuple[str, int], name: str, timeout: float) -> SocketLink:
     try:
         made.settimeout(timeout)
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                made.connect(address)
-                break
-            except BlockingIOError:
-                # A unix socket whose queue of connections is full says so at once instead of waiting.
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.005)
+        # A unix socket whose queue of connections is full says so at once instead of waiting.
+        if not happens(partial(_taken, made, address), timeout, 0.005):
+            raise BlockingIOError(errno.EAGAIN, "the queue of connections is full")
     except OSError:
         made.close()
         raise

@@ -6,12 +6,12 @@ Source: virtio 1.3, 4.1 (Virtio Over PCI Bus); legacy interface: 4.1.4.8 to 4.1.
 from __future__ import annotations
 
 import struct
-import time
 from typing import NamedTuple
 
 from conformance.errors import InfrastructureError
 from conformance.virtio.bus import Bus, Step
 from conformance.virtio.device import DeviceGone, Rings, Turns
+from guests.host.waiting import happens
 from protocol.virtqueue import Status
 
 _RESET_LIMIT = 5.0
@@ -238,11 +238,8 @@ def _reset(device: ModernDevice | LegacyDevice, status: Step, interrupt: Step) -
     """Write 0 to the status, wait until it reads 0, and read the interrupt status, which clears it: one question
     where the device is as quick as most are."""
     device.set_status(0)
-    deadline = time.monotonic() + _RESET_LIMIT
-    while (seen := device.bus.bar_steps([status, interrupt])[0]) != 0:
-        if time.monotonic() > deadline:
-            raise DeviceGone(f"{_RESET_LIMIT:.0f} s after a reset the status is still {seen:#x}")
-        time.sleep(0.001)
+    if not happens(lambda: device.bus.bar_steps([status, interrupt])[0] == 0, _RESET_LIMIT, 0.001):
+        raise DeviceGone(f"{_RESET_LIMIT:.0f} s after a reset the status does not read 0")
 
 
 def _config(bus: Bus, bar: int, offset: int, length: int, width: int) -> bytes:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from guests.errors import InfrastructureError
 from guests.host.lines import LineReader
+from guests.host.waiting import happens
 
 GUEST_PORT = 909
 _ATTEMPT = 5.0
@@ -42,30 +42,31 @@ def connect(
     except (OSError, ValueError) as error:
         why = f"the image's token cannot be read: {error}"
         raise InfrastructureError(why, "run again: a damaged image is built again") from error
-    deadline = time.monotonic() + limit
+    request = {"token": secret, "time": None, "source_size": len(source)}
+    hello = json.dumps(request).encode() + b"\n" + source
     refused = 0
-    while time.monotonic() < deadline:
+
+    def answered() -> socket.socket | None:
+        nonlocal refused
         if not still_wanted():
             raise InfrastructureError("the machine ended before its guest answered")
-        connection = socket.socket()
-        try:
-            connection.settimeout(min(_ATTEMPT, limit))
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.connect(("127.0.0.1", port))
-            request = {"token": secret, "time": None, "source_size": len(source)}
-            connection.sendall(json.dumps(request).encode() + b"\n" + source)
-            answer = connection.recv(3)
-            if answer == b"ok\n":
-                connection.settimeout(None)
-                return connection
-            refused += answer == b""
-        except OSError:
-            pass
-        except BaseException:
-            connection.close()
-            raise
-        connection.close()
-        time.sleep(0.02)
+        with contextlib.ExitStack() as unless_answered:
+            connection = unless_answered.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                connection.settimeout(min(_ATTEMPT, limit))
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection.connect(("127.0.0.1", port))
+                connection.sendall(hello)
+                answer = connection.recv(3)
+                if answer == b"ok\n":
+                    connection.settimeout(None)
+                    unless_answered.pop_all()
+                    return connection
+                refused += answer == b""
+        return None
+
+    if (connection := happens(answered, limit, 0.02)) is not None:
+        return connection
     why = " (it ended every connection: wrong token?)" if refused > 5 else ""
     raise InfrastructureError(
         f"the guest did not answer on 127.0.0.1:{port} within {limit:.0f} s{why}",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from guests.errors import InfrastructureError
 from guests.host.files import remove_tree
 from guests.host.processes import claimed
 from guests.host.progress import Progress
+from guests.host.waiting import happens
 
 
 @contextmanager
@@ -21,23 +23,22 @@ def exclusive(path: Path, what: str, progress: Progress, limit: float = 1800.0) 
 
     A flock goes away with its holder, so a killed builder leaves no stale lock.
     """
-    deadline = time.monotonic() + limit
     with path.open("a") as handle:
-        waiting = False
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not waiting:
-                    progress(f"waiting: another run is making {what}")
-                    waiting = True
-                if time.monotonic() > deadline:
-                    raise InfrastructureError(
-                        f"another run has been making {what} for {limit:.0f} s", f"end it, then remove {path}"
-                    ) from None
-                time.sleep(0.2)
+        if not _taken(handle):
+            progress(f"waiting: another run is making {what}")
+            if not happens(partial(_taken, handle), limit, 0.2):
+                raise InfrastructureError(
+                    f"another run has been making {what} for {limit:.0f} s", f"end it, then remove {path}"
+                )
         yield
+
+
+def _taken(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from guests.access import launcher as resident
 from guests.access.launcher import SocketLineChannel, connect
 from guests.access.ssh import image_shell
 from guests.errors import InfrastructureError
+from guests.host import waiting
 from guests.host.lines import LineBuffer
 from guests.images.build import _make_keys
 from guests.images.recipe import GUEST_FILES
@@ -93,7 +94,7 @@ def test_a_refused_token_is_suspected(keys: Path, monkeypatch: pytest.MonkeyPatc
     tries: list[bytes] = []
     now: Callable[[], float] = lambda: PATIENT + 1 if len(tries) > 10 else 0.0  # noqa: E731
     clock = SimpleNamespace(monotonic=now, time=time.time, sleep=time.sleep)
-    monkeypatch.setattr(resident, "time", clock)
+    monkeypatch.setattr(waiting, "time", clock)
     monkeypatch.setattr(resident, "_ATTEMPT", PATIENT)
     with (
         serving(lambda connection: tries.append(connection.recv(1000))) as port,
