@@ -17,7 +17,7 @@ ROOT = os.geteuid() == 0
 
 COMMAND_LINES: list[tuple[str, str]] = [
     # targets and layers
-    ("run", "missing argument 'TARGET'"),
+    ("run", "give a TARGET"),
     ("run qmeu", "unknown target 'qmeu': did you mean 'qemu'?"),
     ("run ./none.toml", "no file none.toml: a target is a TOML file"),
     ("run .", "unknown target '.'"),
@@ -49,10 +49,10 @@ COMMAND_LINES: list[tuple[str, str]] = [
     ("run local --qemu /bin/true", "--qemu does not apply: target local runs no QEMU"),
     ("run diod --qemu-arg=-L", "--qemu-arg does not apply: target diod runs no QEMU"),
     ("run reference --image debian12", "--image does not apply: target reference has no guest to choose"),
-    ("run local --security-model none", "--security-model means nothing here"),
+    ("run local --security-model none", "--security-model does not apply"),
     ("run reference --mount cache=none", "--mount does not apply: the layers wire mount nothing"),
-    ("run reference --mounts all", "--mounts means nothing here"),
-    ("run reference --control never", "--control means nothing here"),
+    ("run reference --mounts all", "--mounts does not apply"),
+    ("run reference --control never", "--control does not apply"),
     ("run qemu --access console", "unknown access 'console'"),
     ("run reference-uml --access ssh", "--access does not apply: target reference-uml has one way into its guest"),
     ("run local --keep-guest", "--keep-guest does not apply: target local starts no guest that could stay"),
@@ -367,9 +367,9 @@ PROCESSES = [
     ),
     (["run", "local", "--junitxml", "mine.toml/junit.xml"], "--junitxml 'mine.toml/junit.xml': nothing can be written"),
     (["run", "local", "--log-file", "/proc/version"], "--log-file '/proc/version': it cannot be written"),
-    (["run", "local", "-m", "slow"], "-m chooses by marks, which cases do not have"),
+    (["run", "local", "-m", "slow"], "-m selects by marks, which cases do not have"),
     (["run", "local", "-W", "nonsense"], "nonsense"),
-    (["run", "local", "test_open.py"], "no file test_open.py: after the target come only options"),
+    (["run", "local", "test_open.py"], "no file test_open.py: only options follow the target"),
     (["soak", "local", "--unit", "nope"], "nope"),
     (["guest", "buidl"], "did you mean 'build'?"),
 ]
