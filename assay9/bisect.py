@@ -1,4 +1,4 @@
-"""`assay9 bisect`: find the commit that broke (or mended) a case, by `git bisect run`.
+"""`assay9 bisect`: find the commit that broke (or fixed) a case, by `git bisect run`.
 
 For each commit git runs this module as a program: it builds, runs the case, and ends with 0 for good, 1 for bad, 125
 for a commit that cannot be built or judged, and 128, which ends the search, for wrong usage.
@@ -33,7 +33,7 @@ class Search:
     run: list[str]
     """The command that runs the case, without --results."""
     results: str
-    mended: bool
+    fixed: bool
     """The search is for the commit after which the case holds."""
 
 
@@ -59,9 +59,7 @@ class Search:
     help="The program that the build makes, below the checkout.",
 )
 @click.option("--mount", type=WORD, metavar="OPTIONS", help="Mount options, as `assay9 run --mount` takes them.")
-@click.option(
-    "--mended", is_flag=True, help="Look for the commit that mended the case: it fails at GOOD, holds at BAD."
-)
+@click.option("--fixed", is_flag=True, help="Look for the commit that fixed the case: it fails at GOOD, holds at BAD.")
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 def bisect(
     good: str,
@@ -72,7 +70,7 @@ def bisect(
     target: str,
     qemu: str,
     mount: str | None,
-    mended: bool,
+    fixed: bool,
     results: Path,
 ) -> None:
     """Find the commit between GOOD and BAD of --repo at which a case began to fail.
@@ -87,7 +85,7 @@ def bisect(
     repo = repo.expanduser().absolute()
     run = [sys.executable, "-m", "assay9", "run", target, f"--qemu={repo / qemu}", "-k", expression, "--jobs=1"]
     run += [f"--mount={mount}"] if mount else []
-    search = Search(str(repo), build, run, str(results.absolute() / "bisect"), mended)
+    search = Search(str(repo), build, run, str(results.absolute() / "bisect"), fixed)
     click.echo(found(search, good, bad))
 
 
@@ -124,7 +122,7 @@ def found(search: Search, good: str, bad: str) -> str:
     if done.returncode != 0 or not first:
         last = _line("\n".join(done.stdout.splitlines()[-3:]))
         raise InfrastructureError(f"git bisect found no commit: {last}", f"the log of each step is in {place}")
-    return f"the first commit {'that holds' if search.mended else 'that fails'}: {first[0]}\nlogs: {place}"
+    return f"the first commit {'that holds' if search.fixed else 'that fails'}: {first[0]}\nlogs: {place}"
 
 
 def step(search: Search) -> int:
@@ -143,15 +141,15 @@ def step(search: Search) -> int:
         cases = json.loads((place / "latest" / "summary.json").read_bytes())["cases"]
     except (OSError, ValueError, KeyError, TypeError):
         return _tell(commit, "has no record", SKIP)
-    return _tell(commit, *verdict(list(cases.values()), mended=search.mended))
+    return _tell(commit, *verdict(list(cases.values()), fixed=search.fixed))
 
 
-def verdict(stands: Sequence[str], *, mended: bool) -> tuple[str, int]:
+def verdict(stands: Sequence[str], *, fixed: bool) -> tuple[str, int]:
     """What a commit is by the standings of its cases, in a word and as an exit status."""
     if any(one in _BROKEN for one in stands):
-        return "fails", GOOD if mended else BAD
+        return "fails", GOOD if fixed else BAD
     if stands and all(one in _HELD for one in stands):
-        return "holds", BAD if mended else GOOD
+        return "holds", BAD if fixed else GOOD
     return "has no verdict", SKIP
 
 

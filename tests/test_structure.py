@@ -52,7 +52,7 @@ def test_every_room_of_the_suite_can_be_taken_in_at_a_glance() -> None:
 
 
 def test_every_set_of_words_is_named_once() -> None:
-    """Verdicts, severities, layers, rules: `conformance.vocabulary`; what QEMU may be told: `guests.machines.spec`."""
+    """Verdicts, severities, layers, rules: `conformance.vocabulary`; the options of QEMU: `guests.machines.spec`."""
     found: dict[frozenset[str], list[str]] = defaultdict(list)
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):

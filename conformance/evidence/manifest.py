@@ -20,7 +20,7 @@ _EXPORTS = frozenset({"export", "outside"})
 
 
 def write_manifest(run_dir: Path, renewed: frozenset[str]) -> None:
-    """Hash the files of the directory; those of `renewed` anew, the others once. Raises OSError."""
+    """Hash the files of the directory; those of `renewed` again, the others once. Raises OSError."""
     known = _read(run_dir / NAME)
     lines = []
     for path in sorted(_files(run_dir)):

@@ -35,7 +35,7 @@ class Machines:
             one.mkdir()
         self.guest, self.host = SshServer(directory, "guest"), SshServer(directory, "host")
         self.config = directory / "config"
-        self.told: list[str] = []
+        self.reported: list[str] = []
 
     def attach(self, *, mounted: Path | None = None, outside: str = "") -> AttachDeployment:
         self.config.write_text(self.guest.config() + self.host.config())
@@ -48,7 +48,7 @@ class Machines:
         )
         target = load("attach")
         assert isinstance(target, AttachTarget)
-        return AttachDeployment(target, given, self.share.parent, self.told.append)
+        return AttachDeployment(target, given, self.share.parent, self.reported.append)
 
     def left(self) -> list[Path]:
         return [*self.share.iterdir(), *self.control.iterdir()]
@@ -74,7 +74,9 @@ def test_both_machines_are_asked_and_nothing_is_left(machines: Machines) -> None
     assert attached.security_model == "passthrough"
     assert {"guest-root", "host-root"} <= attached.features
     assert not {"remount", "mount-namespace", "four-shares"} & attached.features
-    assert machines.told[0].startswith("guest guest: Linux") and machines.told[1].startswith("outside host: Linux")
+    assert machines.reported[0].startswith("guest guest: Linux") and machines.reported[1].startswith(
+        "outside host: Linux"
+    )
     assert attached.environment()["access"] == "SSH to guest"
     attached.inside.calls.create(f"{attached.inside_root}/of-the-run", b"")
     attached.stop()
@@ -129,7 +131,7 @@ def test_a_guest_that_has_booted_meanwhile_is_no_lost_connection(
     booted = Facts("guest", str(machines.control), {"boot": "another"})
     monkeypatch.setattr(attaching, "ask", lambda host, place: booted)
     assert attached.ground_lost(answers=False) is None
-    assert attached.trouble() == "the guest has booted anew"
+    assert attached.trouble() == "the guest rebooted"
     monkeypatch.undo()
     attached.stop()
 

@@ -43,12 +43,12 @@ def repo(tmp_path: Path) -> Path:
     return repo
 
 
-def search(repo: Path, tmp_path: Path, *, mended: bool = False, build: str = "") -> Search:
+def search(repo: Path, tmp_path: Path, *, fixed: bool = False, build: str = "") -> Search:
     device = tmp_path / "built"
     runner = tmp_path / "runner.py"
     runner.write_text(RUNNER.format(device=str(device)))
     build = build or f"grep -q no broken && cp device.c {device}"
-    return Search(str(repo), build, [sys.executable, str(runner)], str(tmp_path / "results"), mended)
+    return Search(str(repo), build, [sys.executable, str(runner)], str(tmp_path / "results"), fixed)
 
 
 def test_the_commit_that_broke_a_case_is_found_past_one_that_does_not_build(repo: Path, tmp_path: Path) -> None:
@@ -57,13 +57,13 @@ def test_the_commit_that_broke_a_case_is_found_past_one_that_does_not_build(repo
     assert git(repo, "rev-parse", "--abbrev-ref", "HEAD") == "main", "the checkout is left as it was"
 
 
-def test_the_commit_that_mended_a_case_is_found(repo: Path, tmp_path: Path) -> None:
+def test_the_commit_that_fixed_a_case_is_found(repo: Path, tmp_path: Path) -> None:
     for number, stands in enumerate(reversed(STANDS)):
         (repo / "device.c").write_text(f"{stands}\n{number}\n")
         git(repo, "commit", "-q", "-a", "-m", f"later {number}")
         git(repo, "tag", f"w{number}")
     one_word = f"head -1 device.c > {tmp_path / 'built'}"
-    assert git(repo, "rev-parse", "w4") in found(search(repo, tmp_path, mended=True, build=one_word), "w0", "w7")
+    assert git(repo, "rev-parse", "w4") in found(search(repo, tmp_path, fixed=True, build=one_word), "w0", "w7")
 
 
 def test_what_cannot_be_searched_is_refused(repo: Path, tmp_path: Path) -> None:
@@ -92,6 +92,6 @@ def test_what_cannot_be_searched_is_refused(repo: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_commit_is_judged_by_its_cases_alone(stands: list[str], status: int) -> None:
-    assert verdict(stands, mended=False)[1] == status
+    assert verdict(stands, fixed=False)[1] == status
     other = {GOOD: BAD, BAD: GOOD, SKIP: SKIP}
-    assert verdict(stands, mended=True)[1] == other[status]
+    assert verdict(stands, fixed=True)[1] == other[status]

@@ -44,7 +44,7 @@ def test_the_manifest_is_one_that_sha256sum_accepts(run: Path) -> None:
     }
 
 
-def test_a_flipped_verdict_is_told_whoever_reads_the_record(run: Path) -> None:
+def test_every_reader_reports_a_flipped_verdict(run: Path) -> None:
     flip(run)
     with pytest.raises(UsageError, match="is not what the run wrote"):
         load_run(run)
@@ -101,7 +101,7 @@ def test_a_signed_run_is_verified_by_ssh_keygen(run: Path, key: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["record", "report", "statement", "signature", "other key"])
-def test_whatever_was_changed_after_the_signature_is_told(run: Path, key: Path, change: str) -> None:
+def test_any_change_after_the_signature_is_reported(run: Path, key: Path, change: str) -> None:
     CliRunner().invoke(attest, [str(run), "--key", str(key)])
     record, allowed = load_run(run), signers(key)
     statement, signature = run / "attestation.json", run / "attestation.json.sig"

@@ -104,10 +104,10 @@ class AttachDeployment:
         except BaseException:
             self.stop()
             raise
-        for line in self.told():
+        for line in self.connected_to():
             self.progress(line)
 
-    def told(self) -> list[str]:
+    def connected_to(self) -> list[str]:
         """What guest and host can do, and what that costs in cases."""
         reasons = {
             "guest-root": "the agent in the guest is not root",
@@ -342,7 +342,7 @@ class AttachDeployment:
         """That the guest has booted since the run began, or None."""
         with contextlib.suppress(InfrastructureError):
             if self._again("guest")[1].boot != self._facts["guest"].boot:
-                return "the guest has booted anew"
+                return "the guest rebooted"
         return None
 
     def keep_time(self) -> None:
@@ -367,7 +367,7 @@ class AttachDeployment:
                 why = "is gone" if gone else f"cannot be written: {error.strerror}"
                 return GroundLost(f"{self.outside_root} of {where} {why}", "see its file system", restorable=gone)
         except Exception as error:  # noqa: BLE001 - whatever it is, the agent makes no calls any more
-            return GroundLost(f"the agent at {self.attached.outside} no longer answers: {error}", "it is started anew")
+            return GroundLost(f"the agent at {self.attached.outside} does not respond: {error}", "it is started again")
         return None
 
     def _guest_lost(self, answers: bool) -> GroundLost | None:
@@ -394,7 +394,7 @@ class AttachDeployment:
     # ---- coming back, and the end
 
     def _again(self, which: Side) -> tuple[Host, Facts]:
-        """The machine and what it says of itself, connected anew where the connection is lost: it has a minute."""
+        """The machine and what it says of itself, connected again where the connection was lost, within a minute."""
         destination = self.attached.guest if which == "guest" else self.attached.outside.host
         limit = time.monotonic() + _BACK
         while True:
@@ -410,7 +410,7 @@ class AttachDeployment:
                 time.sleep(_PAUSE)
 
     def recover(self) -> None:
-        """See Deployment: the machine is not the suite's, so that nothing but agents and connections begins anew."""
+        """See Deployment: the machine is not the suite's, so that nothing but agents and connections begins again."""
         self._close_links()
         (guest, found), (host, _) = self._again("guest"), self._again("outside")
         self.inside = self.control = AgentLink(guest.start_agent())

@@ -53,7 +53,7 @@ class Facts:
 
     @property
     def boot(self) -> str:
-        """What changes when the machine boots anew; "" where it does not say."""
+        """What changes when the machine boots again; "" where it does not say."""
         return self.said.get("boot", "")
 
     @property
