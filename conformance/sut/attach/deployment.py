@@ -25,7 +25,7 @@ from conformance.sut.parts.power import ByProcess
 from conformance.sut.qemu import security_models
 from conformance.sut.spec import Target
 from conformance.vfs.compare import Comparer
-from conformance.vfs.deployment import Device, HostMounts, Place, Progress
+from conformance.vfs.deployment import Device, HostMounts, Place, Power, Progress
 from conformance.vfs.mount_options import DEFAULT, MountOptions, in_force
 from guests.agent.hosts import Host, reach
 from guests.agent.link import AgentLink
@@ -83,7 +83,7 @@ class AttachDeployment:
         self.security_model = ""
         self.comparer = Comparer(target.profile.overrides())
         self.kernel = ""
-        self.power = ByProcess(self.processes)
+        self.power: Power = ByProcess(self.processes)
         self._log = run_dir
         self._hosts: dict[Side, Host] = {}
         self._facts: dict[Side, Facts] = {}

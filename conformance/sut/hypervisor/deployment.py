@@ -1,0 +1,198 @@
+"""A virtual machine that commands start, its share driven as `attach` drives one that runs already.
+
+The host is this one or another over SSH. The suite starts the machine and ends it, so that a guest that hangs is reset
+and a share may be mounted again with other options.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from conformance.errors import InfrastructureError
+from conformance.sut.attach.attachment import Attachment
+from conformance.sut.attach.deployment import AttachDeployment
+from conformance.sut.hypervisor.console import Console
+from conformance.sut.hypervisor.machine import Machine
+from conformance.sut.hypervisor.tables import HypervisorTarget
+from conformance.vfs.deployment import Progress
+from guests.access import destination
+from guests.agent.hosts import Host, reach
+from guests.machines.console import ConsoleWatch
+
+_FREE_PORT = "python3 -c 'import socket; s = socket.socket(); s.bind((\"127.0.0.1\", 0)); print(s.getsockname()[1])'"
+_LOOK = 1.0
+"""Seconds between two attempts to reach a guest that boots."""
+
+
+class HypervisorDeployment(AttachDeployment):
+    """One machine with one share."""
+
+    def __init__(
+        self,
+        target: HypervisorTarget,
+        attachment: Attachment,
+        guest: str,
+        values: dict[str, str],
+        run_dir: Path,
+        progress: Progress,
+    ) -> None:
+        super().__init__(target, attachment, run_dir, progress)
+        self.own, self._values = target, values
+        self._guest_text = guest
+        """The guest's destination, in which {address} and {port} may stand."""
+        self._run = f"/tmp/assay9-{secrets.token_hex(4)}"
+        self._console_log = run_dir / f"{self.name}-console.log"
+        self._watch = ConsoleWatch(self._console_log)
+        self._console: Console | None = None
+        self._operator: Host | None = None
+        """The host on which the commands run."""
+        self._machine: Machine | None = None
+
+    @property
+    def vm(self) -> Machine:
+        """The machine. Raises InfrastructureError before it is started."""
+        if self._machine is None:
+            raise InfrastructureError("the machine is not started")
+        return self._machine
+
+    def start(self) -> None:
+        """See Deployment."""
+        try:
+            self._operator = reach(self.attached.outside.host, self.attached.ssh_config)
+            self._prepare(self._operator)
+            self.vm.make_backing()
+            self.progress(f"starting {self._values['name']} on {self._operator.where}")
+            self.vm.start()
+            self._await_guest()
+        except BaseException:
+            self.stop()
+            raise
+        super().start()  # stops all of it where it fails
+        if self.vm.mounts:
+            self.host_mounts, self.features = self.vm, self.features | {"mount-namespace"}
+
+    def _prepare(self, host: Host) -> None:
+        made = host.run(["mkdir", "-m", "700", self._run])
+        if not made.ok:
+            raise InfrastructureError(f"{host.where}: mkdir {self._run}: {made.stderr.strip()}")
+        port = host.run(_FREE_PORT).stdout.strip() if self._needs_port() else ""
+        self._values = {**self._values, "run": self._run, **({"port": port} if port else {})}
+        self.power = self._machine = Machine(self.own.machine, self.own.backing, host, self._values)
+        if self.own.console is not None:
+            self._console = Console(self.own.console, self._values, self.attached.outside.host, self._console_log)
+
+    def _needs_port(self) -> bool:
+        texts = [text for _, text in self.own.commands()]
+        return "port" not in self._values and any("{port}" in text for text in (*texts, self._guest_text))
+
+    def _await_guest(self) -> None:
+        """Open the console, hold its dialogue, and wait until SSH answers. Raises InfrastructureError."""
+        if self._console is not None:
+            self._console.open()
+            self._console.hold_dialogue()
+        limit = time.monotonic() + self.own.machine.boot_seconds
+        why = "it has no address"
+        while True:
+            try:
+                self.attached = replace(self.attached, guest=self._destination())
+                reach(self.attached.guest, self.attached.ssh_config).close()
+                return
+            except InfrastructureError as error:
+                why = str(error)
+            if not self.vm.alive():
+                raise InfrastructureError(
+                    f"the machine ended before its guest answered{self.vm.last_words()}{self._last_line()}"
+                )
+            if time.monotonic() > limit:
+                raise InfrastructureError(
+                    f"the guest did not answer SSH within {self.own.machine.boot_seconds:.0f} s: {why}"
+                    f"{self._last_line()}",
+                    "see its console; machine.boot_seconds says how long it may take",
+                )
+            time.sleep(_LOOK)
+
+    def _destination(self) -> destination.Destination:
+        text = self._guest_text
+        if "{address}" in text:
+            address = self.vm.address()
+            if not address:
+                raise InfrastructureError("machine.address prints none yet")
+            text = text.replace("{address}", address)
+        return destination.parse(text.replace("{port}", self._values.get("port", "")), "share.guest")
+
+    def _last_line(self) -> str:
+        lines = self._watch.text_since(0).strip().splitlines()
+        return f"; the console's last line: {lines[-1][:200]}" if lines else ""
+
+    # ---- what is said of it
+
+    def environment(self) -> dict[str, Any]:
+        """See Deployment."""
+        version = self.vm.version()
+        more = {"hypervisor": version} if version else {}
+        return {**super().environment(), "argv": [self.vm.start_command], **more}
+
+    def processes(self) -> dict[str, int]:
+        """See Deployment: of this host only."""
+        here = self._machine is not None and self.attached.outside.host is None
+        pid = self.vm.pid() if here else 0
+        return {"device": pid} if pid else {}
+
+    def logs(self) -> dict[str, Path]:
+        """See Deployment."""
+        return {"console": self._console_log} if self._console is not None else {}
+
+    def mark(self) -> Any:
+        """See Deployment."""
+        return self._watch.mark()
+
+    def excerpts(self, mark: Any) -> list[tuple[str, str]]:
+        """See Deployment."""
+        return [(f"console: {event.kind}", event.text) for event in self._watch.since(mark)]
+
+    # ---- whether it serves, and coming back
+
+    def trouble(self) -> str | None:
+        """See Deployment."""
+        why = super().trouble()
+        if why is not None and not self.vm.alive():
+            return f"the machine ended{self.vm.last_words()}"
+        return why
+
+    def recover(self) -> None:
+        """See Deployment: the machine is reset, and the guest has a new connection."""
+        self._close_links()
+        if (guest := self._hosts.pop("guest", None)) is not None:
+            guest.close()  # it may not have noticed that the guest is gone
+        if self._console is not None:
+            self._console.close()
+        self.vm.reset()
+        self._await_guest()
+        super().recover()
+
+    def stop(self) -> None:
+        """See Deployment."""
+        if self._machine is None or "guest" in self._hosts:
+            super().stop()
+        machine, self._machine = self._machine, None
+        left: list[str] = []
+        if machine is not None:
+            try:
+                machine.stop()
+            except InfrastructureError as error:
+                left.append(str(error))
+            left += machine.remove_backing()
+        if self._console is not None:
+            self._console.close()
+        if self._operator is not None:
+            with contextlib.suppress(TimeoutError):
+                self._operator.run(["rm", "-rf", self._run])
+            self._operator.close()
+            self._operator = None
+        if left:
+            self.progress(f"what could not be undone: {'; '.join(left)}")

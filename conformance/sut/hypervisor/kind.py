@@ -1,0 +1,94 @@
+"""Kind `hypervisor`: a virtual machine that commands start, on this host or another over SSH; any hypervisor."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from conformance.errors import UsageError
+from conformance.sut.attach.attachment import Attachment, attachment
+from conformance.sut.hypervisor.tables import HypervisorOptions, HypervisorTarget
+from conformance.sut.kind import Asked, Capability, Kind, Use
+from conformance.sut.registry import register
+from guests.agent.hosts import reach
+from guests.words import shown, unknown
+
+if TYPE_CHECKING:
+    from conformance.vfs.deployment import Deployment, Progress
+
+
+class Hypervisor(Kind[HypervisorTarget, HypervisorOptions]):
+    """See the module."""
+
+    name = "hypervisor"
+    title = "a virtual machine that commands of its TOML start, on this host or another over SSH; any hypervisor"
+    model, options = HypervisorTarget, HypervisorOptions
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"guest", "soak", "power-cut"})
+
+    def unused(self, target: HypervisorTarget, use: Use) -> Iterator[tuple[str, str]]:
+        """See Kind."""
+        yield "mounted", f"target {target.name} starts its guest, which has nothing mounted"
+        yield "allow", f"the suite starts the machine of target {target.name}, and may do anything to it"
+
+    def check(self, asked: Asked[HypervisorTarget, HypervisorOptions]) -> None:
+        """See Kind: all that the commands need is there, and their host is reached."""
+        values_of(asked)
+        reach(attached(asked).outside.host, attached(asked).ssh_config).close()
+
+    def one_at_a_time(self, target: HypervisorTarget, options: HypervisorOptions) -> str:
+        """See Kind."""
+        return f"target {target.name} has one machine"
+
+    def deployment(
+        self, asked: Asked[HypervisorTarget, HypervisorOptions], run_dir: Path, progress: Progress
+    ) -> Deployment:
+        """See Kind."""
+        from conformance.sut.hypervisor.deployment import HypervisorDeployment  # noqa: PLC0415 - see sut.kind
+
+        return HypervisorDeployment(asked.target, attached(asked), guest_of(asked), values_of(asked), run_dir, progress)
+
+
+def attached(asked: Asked[HypervisorTarget, HypervisorOptions]) -> Attachment:
+    """Which guest and share, from the TOML and the command line. Raises UsageError."""
+    table, options = asked.target.share, asked.options
+    return attachment(
+        # what is filled in later is no host's name yet
+        guest=re.sub(r"\{\w+\}", "1", guest_of(asked)),
+        outside=options.outside or table.outside,
+        tag=options.tag or table.tag,
+        allow=("remount",),
+        control=options.control_dir or table.control_dir,
+        ssh_config=options.ssh_config or table.ssh_config,
+        implementation=table.implementation,
+    )
+
+
+def guest_of(asked: Asked[HypervisorTarget, HypervisorOptions]) -> str:
+    """The guest's destination, in which {address} and {port} may stand. Raises UsageError."""
+    guest = asked.options.guest or asked.target.share.guest
+    for name in re.findall(r"\{(\w+)\}", guest):
+        if name not in ("address", "port"):
+            raise UsageError(f"--guest: {unknown('placeholder', f'{{{name}}}', ['{address}', '{port}'])}")
+    return guest
+
+
+def values_of(asked: Asked[HypervisorTarget, HypervisorOptions]) -> dict[str, str]:
+    """The placeholders and their values, but those that the deployment finds. Raises UsageError."""
+    own = dict(asked.target.values)
+    for text in asked.options.value:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--value {shown(text)}: give KEY=VALUE")
+        if key not in own:
+            raise UsageError(f"--value {shown(text)}: {unknown('placeholder', key, own)}")
+        own[key] = value
+    for key, value in own.items():
+        if not value:
+            raise UsageError(f"target {asked.target.name} needs a value: --value {key}=..., or {key} in its [values]")
+    where = attached(asked)
+    return {**own, "name": asked.target.machine.name, "tag": where.tag, "path": where.outside.path}
+
+
+register(Hypervisor())

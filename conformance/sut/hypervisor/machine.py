@@ -1,0 +1,166 @@
+"""A virtual machine that commands of the shell start, stop and reset, on this host or another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from conformance.errors import InfrastructureError, Undrivable
+from conformance.sut.hypervisor.tables import BackingTable, MachineTable, command_of
+from guests.access.shell import Result
+from guests.agent.hosts import Host
+
+_COMMAND = 300.0
+"""Seconds that a command may take: cloning a disk may need minutes."""
+_LOOK = 60.0
+_ENDS = 60.0
+"""Seconds that a machine has to be gone after it was stopped."""
+
+
+class Machine:
+    """The machine of one target. Every command runs on `host`; one that fails is quoted with what it said."""
+
+    def __init__(self, table: MachineTable, backing: BackingTable, host: Host, values: Mapping[str, str]) -> None:
+        self._table, self._backing, self._host, self._values = table, backing, host, dict(values)
+        self._paused = False
+
+    @property
+    def start_command(self) -> str:
+        """For the record."""
+        return command_of(self._table.start, self._values)
+
+    def make_backing(self) -> None:
+        """Make the exported directory. Raises InfrastructureError."""
+        for number, command in enumerate(self._backing.make, 1):
+            self._must(f"backing.make, entry {number}", command)
+
+    def remove_backing(self) -> list[str]:
+        """Remove it; what could not be removed, in words."""
+        done = [(command, self._run(command)) for command in self._backing.remove]
+        return [f"{command_of(command, self._values)}: {_said(result)}" for command, result in done if not result.ok]
+
+    def start(self) -> None:
+        """Start it, once whatever an earlier run left of it is stopped. Raises InfrastructureError."""
+        if self.alive():
+            self.stop()
+        self._must("machine.start", self._table.start)
+        if not self.alive():
+            raise InfrastructureError(
+                f"the machine ended when it had been started{self.last_words()}",
+                "run the command of machine.start by hand; machine.alive must end with status 0 while it runs",
+            )
+
+    def alive(self) -> bool:
+        """Whether the hypervisor runs it."""
+        return self._run(self._table.alive, _LOOK).ok
+
+    def stop(self) -> None:
+        """End it at once. Raises InfrastructureError where it runs on."""
+        self.resume()
+        done = self._run(self._table.stop)
+        limit = time.monotonic() + _ENDS
+        while self.alive():
+            if time.monotonic() > limit:
+                raise InfrastructureError(f"machine.stop does not end the machine: {_said(done)}", "stop it by hand")
+            time.sleep(0.2)
+
+    def reset(self) -> None:
+        """A fresh start, whatever state it is in."""
+        self.resume()
+        if self._table.reset and self.alive():
+            self._must("machine.reset", self._table.reset)
+            return
+        self.stop()
+        self.start()
+
+    def address(self) -> str:
+        """Where the guest is, "" while it has no address."""
+        done = self._run(self._table.address, _LOOK)
+        words = done.stdout.split()
+        return words[0] if done.ok and words else ""
+
+    def version(self) -> str:
+        """Of the hypervisor, "" where the target does not say how to ask."""
+        done = self._run(self._table.version, _LOOK) if self._table.version else None
+        lines = done.stdout.strip().splitlines() if done is not None and done.ok else []
+        return lines[0].strip()[:80] if lines else ""
+
+    def pid(self) -> int:
+        """Of the process that serves the share, on the machine's host; 0 where it is not known."""
+        done = self._run(self._table.pid, _LOOK) if self._table.pid else None
+        words = done.stdout.split() if done is not None and done.ok else []
+        return int(words[0]) if words and words[0].isdigit() else 0
+
+    def last_words(self) -> str:
+        """What the hypervisor said, to be put behind a sentence."""
+        done = self._run(self._table.log, _LOOK) if self._table.log else None
+        said = " ".join(done.stdout.split())[-400:] if done is not None else ""
+        return f": {said}" if said else ""
+
+    # ---- see conformance.vfs.deployment.HostMounts
+
+    @property
+    def mounts(self) -> bool:
+        """Whether the target says how the host mounts."""
+        return bool(self._backing.bind)
+
+    def bind(self, path: str, flag: str) -> None:
+        """See HostMounts."""
+        flag = self._backing.flags.get(flag, flag)
+        if not flag:
+            raise Undrivable("the host's mounts have no such flag")
+        self._mount(self._backing.bind, dir=path, flag=flag)
+
+    def small(self, path: str, size: str) -> None:
+        """See HostMounts."""
+        self._mount(self._backing.small, dir=path, size=size)
+
+    def unmount(self, path: str) -> None:
+        """See HostMounts."""
+        done = self._run(self._backing.unmount, dir=path)
+        if not done.ok:
+            raise InfrastructureError(f"backing.unmount failed on {self._host.where}: {_said(done)}", f"unmount {path}")
+
+    def _mount(self, command: str, **more: str) -> None:
+        done = self._run(command, _COMMAND, **more)
+        if not done.ok:
+            raise Undrivable(f"{command_of(command, {**self._values, **more})}: {_said(done)}")
+
+    # ---- see conformance.vfs.deployment.Power
+
+    def pause(self) -> dict[str, Any]:
+        """See Power."""
+        if not (self._table.pause and self._table.resume):
+            return {}
+        self._must("machine.pause", self._table.pause)
+        self._paused = True
+        return {"command": command_of(self._table.pause, self._values)}
+
+    def resume(self) -> None:
+        """See Power."""
+        if self._paused:
+            self._paused = False
+            self._must("machine.resume", self._table.resume)
+
+    def cut(self) -> None:
+        """See Power: what ends the machine at once."""
+        self.stop()
+
+    def _must(self, place: str, command: str) -> None:
+        done = self._run(command)
+        if not done.ok:
+            raise InfrastructureError(
+                f"{place} failed on {self._host.where} with status {done.status}: {_said(done)}",
+                f"try by hand: {command_of(command, self._values)}",
+            )
+
+    def _run(self, command: str, seconds: float = _COMMAND, **more: str) -> Result:
+        try:
+            return self._host.run(command_of(command, {**self._values, **more}), seconds)
+        except TimeoutError:
+            return Result(-1, "", f"it did not end within {seconds:.0f} s")
+
+
+def _said(done: Result) -> str:
+    return " ".join((done.stderr or done.stdout).split())[-300:] or "it said nothing"
