@@ -35,6 +35,7 @@ from conformance.evidence.overview import (
     standing,
     visible,
 )
+from conformance.reports import crossed
 
 _RESULTS = TypeAdapter(list[CaseResult])
 _SEVERITIES = {
@@ -58,6 +59,8 @@ _PAGE_IDS = frozenset(
         "list",
         "none",
         "reset",
+        "messages",
+        "rules",
     }
 )
 
@@ -101,6 +104,8 @@ def html(record: Record) -> str:
         anchor_of=lambda result: anchors[id(result)],
         by_reason=by_reason,
         exhibits=_exhibits,
+        messages=crossed.messages(record.results),
+        compared=crossed.fields(record.results),
         script=Markup(script),
         style=Markup(source("report.css")),
         severities=_SEVERITIES,
@@ -119,7 +124,7 @@ def evidence(results: list[CaseResult]) -> str:
     """Results as JSON, compressed with gzip, in base64."""
     data = _RESULTS.dump_json(results)
     # The time in the header of gzip would make each derivation of a report another file.
-    return base64.b64encode(gzip.compress(data, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode()
 
 
 def _anchors(record: Record) -> dict[int, str]:
