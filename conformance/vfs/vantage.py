@@ -14,8 +14,9 @@ from conformance.checks import judged, report
 from conformance.errors import Finding, SuiteError, Undrivable
 from conformance.vfs.calls import Refusals, Starts
 from conformance.vocabulary import Severity, errno_name
-from guests.agent.link import AgentBug, AgentLink, CallAbsent, CallError, CallHung, WorkerDied
+from guests.agent.link import AgentBug, AgentLink, CallError, CallHung, WorkerDied
 from guests.agent.ops import Ops
+from guests.agent.wire import CallAbsent
 
 T = TypeVar("T")
 

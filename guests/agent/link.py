@@ -22,7 +22,7 @@ from guests.agent.by_name import returns
 from guests.agent.clock import WrongClock
 from guests.agent.ops import Ops
 from guests.agent.packing import agent_file
-from guests.agent.wire import as_declared, decode, encode, errno_number
+from guests.agent.wire import CallAbsent, as_declared, decode, encode, errno_number
 from guests.errors import InfrastructureError
 from guests.host.lines import LineReader
 from guests.host.processes import reap
@@ -36,10 +36,6 @@ _GRACE = 15.0  # seconds past a call's own limit until the agent itself counts a
 
 class CallHung(Exception):
     """A system call did not return within its limit; the agent killed the worker that made it."""
-
-
-class CallAbsent(InfrastructureError):
-    """The agent's platform has not what the call needs; the text says what."""
 
 
 class WorkerDied(Exception):
@@ -189,7 +185,10 @@ class AgentLink:
         return _judge(op, reply, timeout)
 
     def ready(self, number: int, within: float) -> bool:
-        """Whether the reply to `number` is here, or comes within so many seconds."""
+        """Whether the reply to `number` is here, or comes within so many seconds.
+
+        Raises CallAbsent where the call cannot be made there, LinkLost, Refused.
+        """
         deadline = time.monotonic() + within
         while number not in self._replies:
             left = deadline - time.monotonic()
@@ -202,6 +201,8 @@ class AgentLink:
             except (EOFError, OSError, InfrastructureError) as e:
                 raise LinkLost(f"the agent's channel closed: {e}") from e
             self._keep(line)
+        if "absent" in self._replies[number]:
+            raise CallAbsent(self._replies[number]["absent"])
         return True
 
     def _keep(self, line: bytes) -> None:

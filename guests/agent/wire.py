@@ -6,9 +6,26 @@ import base64
 import errno
 from typing import Any
 
+from guests.errors import InfrastructureError
+
 ALIASES = {"ENOATTR": "ENODATA"}
 """Names that other platforms have for what Linux names otherwise. Source: FreeBSD's sys/errno.h, "Attribute not
 found"; xattr(7) has ENODATA for that."""
+
+
+class CallAbsent(InfrastructureError):
+    """The agent's platform has not what the call needs; the text says what."""
+
+
+class Partial(dict[str, Any]):
+    """Values of which the platform shows some only: who asks for another learns why."""
+
+    def __init__(self, values: dict[str, Any], why: str) -> None:
+        super().__init__(values)
+        self.why = why
+
+    def __missing__(self, name: str) -> Any:
+        raise CallAbsent(f"no {name}: {self.why}")
 
 
 def errno_number(name: str) -> int:
@@ -36,7 +53,10 @@ def decode(value: Any) -> Any:
             return base64.b64decode(value["b64"])
         if len(value) == 1 and "errno" in value:
             return errno_number(value["errno"])
-        return {k: decode(v) for k, v in value.items()}
+        values = {k: decode(v) for k, v in value.items()}
+        if isinstance(values.get("absent"), str):
+            return Partial(values, values.pop("absent"))
+        return values
     if isinstance(value, list):
         return [decode(v) for v in value]
     return value

@@ -11,10 +11,10 @@ import pytest
 
 from conformance.errors import Undrivable
 from conformance.vfs.vantage import Vantage
-from guests.agent.link import AgentLink, CallAbsent, CallError, LocalChannel
+from guests.agent.link import AgentLink, CallError, LocalChannel
 from guests.agent.packing import agent_file
 from guests.agent.payload import platforms
-from guests.agent.wire import errno_number
+from guests.agent.wire import CallAbsent, errno_number
 
 SIMULATION = Path(__file__).with_name("simulated_freebsd.py")
 AT_REMOVEDIR, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW = 0x200, 0x400, 0x100
