@@ -123,6 +123,9 @@ class _Session(paramiko.ServerInterface):
         threading.Thread(target=_copy, args=(far.recv, channel.sendall, channel.close), daemon=True).start()
         _copy(channel.recv, far.sendall, far.close)
 
+    def check_channel_pty_request(self, channel: paramiko.Channel, *_: object) -> bool:
+        return True  # as far as the client knows: the command has pipes
+
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         self._server.commands.append(command.decode())
         threading.Thread(target=_run, args=(channel, command.decode()), daemon=True).start()

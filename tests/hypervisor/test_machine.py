@@ -195,7 +195,7 @@ def test_a_machine_that_does_not_start_is_one_line_with_the_command(machine: Any
 
 
 def dialogue(table: dict[str, Any], log: Path) -> str:
-    console = Console(ConsoleTable.model_validate({"step_seconds": PATIENT, **table}), {}, None, log)
+    console = Console(ConsoleTable.model_validate({"step_seconds": PATIENT, **table}), {}, log)
     console.open()
     try:
         console.hold_dialogue()
@@ -234,9 +234,7 @@ def test_a_console_at_a_socket(tmp_path: Path, way: str) -> None:
 def test_a_console_at_a_serial_device(tmp_path: Path) -> None:
     ours, device = os.openpty()
     os.write(ours, b"login: \n")
-    console = Console(
-        ConsoleTable(serial=os.ttyname(device), step_seconds=PATIENT, steps=()), {}, None, tmp_path / "log"
-    )
+    console = Console(ConsoleTable(serial=os.ttyname(device)), {}, tmp_path / "log")
     console.open()
     console._child.expect(b"login:", timeout=PATIENT)
     console.close()

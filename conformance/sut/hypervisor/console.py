@@ -26,8 +26,17 @@ _SLICE = 1.0
 class Console:
     """One console. The dialogue is held by the caller's thread; then a thread of its own reads on."""
 
-    def __init__(self, table: ConsoleTable, values: dict[str, str], host: Destination | None, log: Path) -> None:
-        self._table, self._values, self._host, self._log = table, values, host, log
+    def __init__(
+        self,
+        table: ConsoleTable,
+        values: dict[str, str],
+        log: Path,
+        host: Destination | None = None,
+        ssh_config: Path | None = None,
+    ) -> None:
+        """`host` is where a command runs, None for this one; `ssh_config` stands for the user's own configuration."""
+        self._table, self._values, self._log, self._host = table, values, log, host
+        self._ssh = ["-tt", *(["-F", str(ssh_config)] if ssh_config is not None else [])]
         self._child: Any = None
         self._reader: threading.Thread | None = None
         self._ends = threading.Event()
@@ -97,10 +106,10 @@ class Console:
             device = os.open(filled(table.serial, self._values), os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
             return fdpexpect.fdspawn(device)
         if table.ssh:
-            return pexpect.spawn("ssh", ["-tt", filled(table.ssh, self._values)])
+            return pexpect.spawn("ssh", [*self._ssh, filled(table.ssh, self._values)])
         command = command_of(table.command, self._values)
         if self._host is None:
             return pexpect.spawn("/bin/sh", ["-c", command])
         port = ["-p", str(self._host.port)] if self._host.port is not None else []
         user = ["-l", self._host.user] if self._host.user else []
-        return pexpect.spawn("ssh", ["-tt", *port, *user, self._host.host, "--", command])
+        return pexpect.spawn("ssh", [*self._ssh, *port, *user, self._host.host, "--", command])

@@ -84,7 +84,9 @@ class HypervisorDeployment(AttachDeployment):
         self._values = {**self._values, "run": self._run, **({"port": port} if port else {})}
         self.power = self._machine = Machine(self.own.machine, self.own.backing, host, self._values)
         if self.own.console is not None:
-            self._console = Console(self.own.console, self._values, self.attached.outside.host, self._console_log)
+            self._console = Console(
+                self.own.console, self._values, self._console_log, self.attached.outside.host, self.attached.ssh_config
+            )
 
     def _needs_port(self) -> bool:
         texts = [text for _, text in self.own.commands()]
