@@ -57,4 +57,7 @@ check:
 	@.venv/bin/pytest tests -q $(PARALLEL) -m "not guest and not long" $(ARGS)
 
 lock:
-	@.venv/bin/pip freeze --exclude-editable | grep -v '^-e' > requirements.lock
+	@rm -rf build/lock && python3 -m venv build/lock
+	@build/lock/bin/pip install -q --disable-pip-version-check '.[dev]'
+	@build/lock/bin/pip freeze --exclude assay9 > requirements.lock
+	@rm -rf build/lock build/lib build/bdist.*
