@@ -52,7 +52,7 @@ def test_one_line_for_many(caplog: pytest.LogCaptureFixture) -> None:
         "refused",
         "refused (and 9 more in 10 s)",
         "refused (and 9 more in 10 s)",
-        "the last line stands for 4 more",
+        "the last line was left out 4 more times",
     ]
 
 
