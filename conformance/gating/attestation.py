@@ -78,7 +78,7 @@ def verify(record: Record, run_dir: Path, signers: Path | None) -> str:
     if not file.is_file() or not signature.is_file():
         raise UsageError(f"{run_dir} is not signed: `assay9 attest {run_dir} --key KEY` signs it")
     try:
-        said = json.loads(file.read_bytes())
+        stated = json.loads(file.read_bytes())
     except ValueError:
         raise UsageError(f"{file} is damaged") from None
     data = file.read_bytes()
@@ -93,7 +93,7 @@ def verify(record: Record, run_dir: Path, signers: Path | None) -> str:
             raise UsageError(f"{signature}: nobody of {signers} signed this")
         arguments = ("-n", NAMESPACE, "-s", str(signature), "-f", str(signers), "-I", names[0])
         whose = _ssh_keygen("verify", *arguments, data=data).strip()
-    if said != statement(record, run_dir):
+    if stated != statement(record, run_dir):
         raise UsageError(f"{file} does not speak of this run: its files or results are others")
     return whose
 

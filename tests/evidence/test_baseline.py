@@ -172,8 +172,8 @@ def test_what_is_no_baseline_is_refused_in_one_line(tmp_path: Path) -> None:
     data = json.loads(file.read_text())
     for text, said in (
         ("{", "is damaged"),
-        ("[]", "is no baseline"),
-        ('{"kind": "other"}', "is no baseline"),
+        ("[]", "is not a baseline"),
+        ('{"kind": "other"}', "is not a baseline"),
         (json.dumps({**data, "schema_version": 99}), "schema version 99"),
         (json.dumps({**data, "cases": {"": {"A": "perfect"}}}), "is damaged"),
     ):

@@ -89,7 +89,7 @@ def test_a_signed_run_is_verified_by_ssh_keygen(run: Path, key: Path) -> None:
     assert said["predicate"]["result"] == "FAILED" and said["predicate"]["failedTests"]
     whose = CliRunner().invoke(verify, [str(run), "--signers", str(signers(key))])
     assert whose.exit_code == 0 and "ci@example.org" in whose.output
-    assert "--signers FILE tells" in CliRunner().invoke(verify, [str(run)]).output
+    assert "--signers FILE checks" in CliRunner().invoke(verify, [str(run)]).output
     arguments = ["-I", "ci@example.org", "-n", "assay9", "-s", str(run / "attestation.json.sig")]
     by_hand = subprocess.run(
         ["ssh-keygen", "-Y", "verify", "-f", str(signers(key)), *arguments],

@@ -196,7 +196,7 @@ def test_what_is_no_soak_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="assay9 soak report"):
         text(sample.record(10), soak=tmp_path)
     (tmp_path / "report.json").write_text("{")
-    with pytest.raises(UsageError, match="is no report of a soak run"):
+    with pytest.raises(UsageError, match="is not a soak report"):
         text(sample.record(10), soak=tmp_path)
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(UsageError, match="is damaged"):
