@@ -31,6 +31,8 @@ OPEN_FLAGS = {name: getattr(os, name) for name in dir(os) if name.startswith("O_
 """How this host numbers open flags."""
 _SHARE = 0.95
 """Of a call's limit must be over on this host, too, when the agent in the guest says that it is."""
+_POSTED = 30.0
+"""Seconds that a call may take which nobody waits for."""
 _GRACE = 15.0  # seconds past a call's own limit until the agent itself counts as lost
 
 
@@ -227,21 +229,21 @@ class AgentLink:
     def spawn(self, proc: str, **spec: Any) -> None:
         """Let there be a further process of that name; `spec`: its root, umask, uid, gid and groups."""
         self.spawned = True
-        self.calls_with(proc).perform("@spawn", **spec)
+        self._posted.append(self.send("@spawn", (), spec, proc, _POSTED))
 
     def kill(self, proc: str) -> None:
         """End a further process with SIGKILL."""
         self.calls_with(proc).perform("@kill")
 
-    def post(self, op: str, *args: Any, timeout: float = 30.0, **kw: Any) -> None:
+    def post(self, op: str, *args: Any, **kw: Any) -> None:
         """Make a call of the main process without waiting for it; should it fail, the next `receive` raises Unprepared.
 
         What follows is performed after it: the agent takes requests in order.
         """
-        self._posted.append(self.send(op, args, kw, "main", timeout))
+        self._posted.append(self.send(op, args, kw, "main", _POSTED))
 
     def reap(self) -> None:
-        """End every process but the main one."""
+        """End every process but the main one; they have ended when it returns, and make no calls any more."""
         if self.spawned:
             self.calls.perform("@reap")
             self.spawned = False

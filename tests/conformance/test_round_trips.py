@@ -110,3 +110,14 @@ def test_a_posted_call_that_fails_is_not_taken_for_the_next(agent: Counting, tmp
     assert isinstance(raised.value.why, CallError)
     assert not isinstance(raised.value, OSError)
     assert agent.calls.listdir(str(tmp_path)) == []
+
+
+def test_a_further_process_costs_no_round_trip_to_make(agent: Counting, tmp_path: Path) -> None:
+    waits = agent.waits
+    agent.spawn("second", root=str(tmp_path))
+    assert agent.calls_with("second").getpid() != agent.calls.getpid()
+    assert agent.waits == waits + 2
+    agent.reap()
+    agent.spawn("second", root=str(tmp_path), umask=0o077)
+    agent.calls_with("second").create("fred")
+    assert agent.calls.lstat("fred")["st_mode"] & 0o777 == 0o600
