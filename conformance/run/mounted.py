@@ -25,8 +25,9 @@ from conformance.sut.parts.no_outside import Nowhere
 from conformance.sut.spec import Target
 from conformance.vfs.deployment import Deployment, MountFailed
 from conformance.vfs.extra_shares import Further
+from conformance.vfs.look import Mounted
 from conformance.vfs.mount_options import DEFAULT, MountOptions, rules_of
-from conformance.vfs.share import Mounted, Share
+from conformance.vfs.share import Share
 from conformance.vfs.trace import Crossed, parse
 from conformance.vfs.vantage import Vantage
 from guests.agent.link import CallHung, LinkLost, Unprepared

@@ -12,8 +12,9 @@ from typing import Any
 from conformance.errors import InfrastructureError, TargetDied
 from conformance.ground import GroundLost
 from conformance.vfs.deployment import Deployment, Device, Place
+from conformance.vfs.look import Mounted
 from conformance.vfs.mount_options import MountOptions, rules_of
-from conformance.vfs.share import Mounted, Share
+from conformance.vfs.share import Share
 from conformance.vfs.trace import NOTHING, Crossed, parse
 from conformance.vfs.vantage import Vantage
 

@@ -4,59 +4,25 @@ from __future__ import annotations
 
 import errno
 import posixpath
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Literal, Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 from conformance.case import KEPT, Case
-from conformance.checks import Octal, first_difference, judged, report_all
+from conformance.checks import Octal, judged, report_all
 from conformance.errors import Finding, Undrivable
-from conformance.vfs.compare import Comparer, Comparison, Field
-from conformance.vfs.deployment import Device, HostMounts
-from conformance.vfs.look import Look, Stat, T, Tolerated
-from conformance.vfs.mount_options import VERSIONS, MountOptions
+from conformance.vfs.compare import Comparison, Field
+from conformance.vfs.deployment import Device
+from conformance.vfs.look import BothSides, Look, Mounted, T, Tolerated
+from conformance.vfs.mount_options import MountOptions
 from conformance.vfs.vantage import CallRecord, Vantage
 from conformance.vocabulary import errno_name
-
-_STALE = "cache={} keeps attributes in the guest until they are asked for again"
-_WRITE_BACK = "cache={} may hold dirty pages that the server has not seen yet"
 
 _SHOWN = 120
 """Characters of a value that a finding shows."""
 
-_LOOKED_AT, _DIFFERENT = 4 << 20, 24
-"""Bytes of two files in which the first difference is looked for, and how many from there a finding shows."""
 
 _MOVING = 5
 """Looks at statvfs: on a file system that others write, too, counts go up and down between two of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mounted:
-    """The ground of a case's share: where it is mounted and exported, who makes calls there, how it is judged."""
-
-    inside: Vantage
-    outside: Vantage
-    control: Vantage
-    mount: MountOptions
-    mount_point: str
-    exported: str
-    """The exported directory, as outside names it."""
-    comparer: Comparer
-    traced: bool
-    """Whether the trace of the guest's kernel says which messages crossed."""
-    features: frozenset[str] = frozenset()
-    sides: Literal["both", "inside", "control"] = "both"
-    """inside: nothing outside can look at the files. control: this is a native file system of the guest."""
-    export: str = ""
-    """The path that the hypervisor exports, where it is not `exported`: a symbolic link, an odd name."""
-    host_mounts: HostMounts | None = None
-    """How cases mount below the export, where the agent outside may not."""
-    label: str = ""
-    """"" for the case's own share; further ones say which they are."""
-    dialects: tuple[str, ...] = VERSIONS
-    """Versions of the protocol that the target declares to speak."""
 
 
 class FurtherShares(Protocol):
@@ -72,7 +38,7 @@ class FurtherShares(Protocol):
         """A share with another device."""
 
 
-class Share:
+class Share(BothSides):
     """One case's directory on the share.
 
     `inside`, `outside` and `control` make calls; relative names are taken below the case's own directory. After every
@@ -85,21 +51,14 @@ class Share:
     def __init__(
         self, case: Case, mounted: Mounted, further: FurtherShares | None = None, parent: Share | None = None
     ) -> None:
-        self.case, self.mounted, self.mount = case, mounted, mounted.mount
-        self.inside, self.outside, self.control = mounted.inside, mounted.outside, mounted.control
-        self.on_control, self.alone = mounted.sides == "control", mounted.sides == "inside"
-        self.calls: list[CallRecord] = [] if parent is None else parent.calls
+        super().__init__(mounted, [] if parent is None else parent.calls)
+        self.case = case
         self.comparisons: list[Comparison] = [] if parent is None else parent.comparisons
-        self._one_sided = mounted.sides != "both"
-        self._comparer, self._further = mounted.comparer, further
+        self._further = further
         self._comparing = True
         self._reported: set[tuple[str, str, str]] = set() if parent is None else parent._reported
-        self._inode_at: dict[str, tuple[int, int]] = {}
-        self._comparer.forget_inodes()
         for vantage in (self.inside, self.outside, self.control):
             vantage.observer = self._observe
-        if not self._one_sided:
-            self.outside.hides = self._comparer.hides
         # the trace of a second machine is read for itself
         if parent is None:
             self.inside.marked = mounted.traced
@@ -107,58 +66,6 @@ class Share:
             self.inside.marked = parent.inside.marked and parent.inside.agent is self.inside.agent
         self.inside.only_uid = None if self.on_control else self.mount.only_uid
         self._looking(True)
-
-    # ---- looks: what both sides show now
-
-    def stat(self, path: str, kind: str = "lstat") -> Look[Stat]:
-        """stat (or kind="statx") of `path`."""
-        (inside,), (outside,) = self._seen([path], kind)
-        shown = "statx" if kind == "statx" else "stat"
-        missing = None
-        if isinstance(inside, int) or isinstance(outside, int):
-            ours, theirs = (errno_name(side) if isinstance(side, int) else "exists" for side in (inside, outside))
-            text = f"{path!r} is missing: inside {ours}, outside {theirs}"
-            missing = Finding(text, "exists", {"path": path, "call": kind, "inside": ours, "outside": theirs})
-        return Look(inside, outside, lambda tolerated: self._judge(path, inside, outside, shown, tolerated), missing)
-
-    def content(self, path: str) -> Look[tuple[int, str]]:
-        """The file's bytes: (size, sha256)."""
-        inside = self.inside.quietly.hash_file(path)
-        outside = inside if self._one_sided else self.outside.quietly.hash_file(path)
-        return Look(inside, outside, lambda _: self._judge_content(path, inside, outside))
-
-    def directory(self, path: str = ".") -> Look[list[str]]:
-        """The names in a directory, sorted; compared with file types and inode identities."""
-        inside = self.inside.quietly.entries(path)
-        outside = inside if self._one_sided else self.outside.quietly.entries(path)
-        ours, theirs = ([name for name, *_ in side] for side in (inside, outside))
-        return Look(ours, theirs, lambda _: self._comparer.entries(path, inside, outside))
-
-    def link(self, path: str) -> Look[str]:
-        """A symbolic link's text."""
-        inside = str(self.inside.quietly.readlink(path))
-        outside = inside if self._one_sided else self._link_outside(path)
-        both = {"target": inside}, {"target": outside}
-        return Look(inside, outside, lambda _: self._comparer.values("link", path, *both, "target"))
-
-    def xattrs(self, path: str, prefix: str = "user.") -> Look[dict[str, bytes]]:
-        """The names and values of the extended attributes whose names begin with `prefix`."""
-        inside = self._xattrs(self.inside, path, prefix)
-        outside = inside if self._one_sided else self._comparer.shown(self._xattrs(self.outside, path, prefix))
-        return Look(inside, outside, lambda _: self._comparer.values("xattr", path, inside, outside))
-
-    def statvfs(self, path: str = ".") -> Look[Stat]:
-        """statvfs; compared in bytes, and within what the host's disk moved meanwhile."""
-        host = self.inside if self.alone else self.outside
-        before = host.quietly.statvfs(path)
-        inside = self.inside.quietly.statvfs(path)
-        after = host.quietly.statvfs(path)
-        return Look(
-            inside,
-            before,
-            lambda _: self._comparer.statvfs(path, inside, before, after),
-            again=partial(self.statvfs, path),
-        )
 
     # ---- assertions: each field that differs is a finding
 
@@ -181,21 +88,6 @@ class Share:
         if look.missing is not None:
             raise look.missing
         return look.inside
-
-    def _judge_content(self, path: str, inside: tuple[int, str], outside: tuple[int, str]) -> Comparison:
-        ours, theirs = ({"size": size, "sha256": digest} for size, digest in (inside, outside))
-        if inside != outside:
-            at, here, there = self._first_difference(path)
-            if here and there:
-                name = f"bytes from {at}"
-                ours, theirs = {"size": inside[0], name: here}, {"size": outside[0], name: there}
-        return self._comparer.values("content", path, ours, theirs)
-
-    def _first_difference(self, path: str) -> tuple[int, bytes, bytes]:
-        """Where the two sides differ first, and their bytes there; none where one file begins the other."""
-        ours, theirs = (side.quietly.slurp(path, _LOOKED_AT) for side in (self.inside, self.outside))
-        at = first_difference(ours, theirs)
-        return at, ours[at : at + _DIFFERENT], theirs[at : at + _DIFFERENT]
 
     def gone(self, path: str) -> None:
         """No side has `path` any more."""
@@ -330,70 +222,11 @@ class Share:
         for path, ours, theirs in zip(paths, *self._seen(paths, "lstat", already), strict=True):
             self.comparisons.append(self._judge(path, ours, theirs, "stat", {}))
 
-    def _seen(
-        self, paths: list[str], kind: str, already: Mapping[str, Any] | None = None
-    ) -> tuple[list[Any], list[Any]]:
-        """What inside and outside show of `paths`, by the main processes: as root, whatever process the case uses.
-
-        `already`: what inside has seen of them in the round trip of the call itself.
-        """
-        if already and all(path in already for path in paths):
-            inside = [already[path] for path in paths]
-        else:
-            inside = self.inside.quietly.look(paths, kind, mark=self.mounted.traced)
-        if self._one_sided:
-            return inside, inside
-        outside = self.outside.quietly.look(paths, kind)
-        if any(_atime(ours) != _atime(theirs) for ours, theirs in zip(inside, outside, strict=True)):
-            # Another program of the host may have read a directory of ours between the two looks: look once more.
-            inside = self.inside.quietly.look(paths, kind, mark=self.mounted.traced)
-            outside = self.outside.quietly.look(paths, kind)
-        return inside, outside
-
-    def _judge(self, path: str, inside: Any, outside: Any, kind: str, tolerated: Tolerated) -> Comparison:
-        if isinstance(inside, int) or isinstance(outside, int):
-            seen = [errno_name(v) if isinstance(v, int) else "exists" for v in (inside, outside)]
-            # Where links are kept as plain files, the host finds no way through one; "target" then says why.
-            rule = "target" if outside in (errno.ENOTDIR, errno.ENAMETOOLONG) else "exists"
-            rule = "exists" if self._comparer.judges("target") else rule
-            found = self._comparer.values(kind, path, {"exists": seen[0]}, {"exists": seen[1]}, rule)
-            if path in self._inode_at:
-                self._comparer.forget(self._inode_at.pop(path))  # both numbers may be used again
-        else:
-            prefix = "stx_" if kind == "statx" else "st_"
-            self._inode_at[path] = (outside[prefix + "dev"], outside[prefix + "ino"])
-            found = self._comparer.stat(path, inside, outside, kind, {**self._stale_fields(), **tolerated})
-        return replace(found, path=self._shown(path), after_call=len(self.calls))
-
-    def _stale_fields(self) -> dict[str, str]:
-        if self.mount.cache in KEPT:
-            reason = _STALE.format(self.mount.cache)
-            return dict.fromkeys(("size", "blocks", "atime_ns", "mtime_ns", "ctime_ns", "nlink"), reason)
-        if self.mount.cache == "mmap":
-            reason = _WRITE_BACK.format(self.mount.cache)
-            return dict.fromkeys(("size", "blocks", "mtime_ns", "ctime_ns"), reason)
-        return {}
-
-    def _shown(self, path: str) -> str:
-        return f"{self.mounted.label}: {path}" if self.mounted.label else path
-
     def _relative(self, vantage: Vantage, path: str) -> str | None:
         root = vantage.root.rstrip("/")
         if path == root:
             return "."
         return path[len(root) + 1 :] if path.startswith(root + "/") else None
-
-    def _link_outside(self, path: str) -> str:
-        try:
-            return str(self.outside.quietly.readlink(path))
-        except OSError as e:
-            if self._comparer.judges("target"):
-                raise
-            return errno_name(e.errno or 0)
-
-    def _xattrs(self, vantage: Vantage, path: str, prefix: str) -> dict[str, bytes]:
-        names = vantage.quietly.listxattr(path, follow_symlinks=False)
-        return {n: vantage.quietly.getxattr(path, n, follow_symlinks=False) for n in names if n.startswith(prefix)}
 
     def _spell(self, number: int) -> str:
         if not 0 < number <= len(self.calls):
@@ -421,10 +254,6 @@ def _code(kind: str, field: Field) -> str:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 24]}... ({len(text)} characters)"
-
-
-def _atime(seen: Any) -> Any:
-    return (seen.get("st_atime_ns"), seen.get("stx_atime_ns")) if isinstance(seen, dict) else None
 
 
 class _Paused:
