@@ -228,8 +228,9 @@ class AgentLink:
 
     def spawn(self, proc: str, **spec: Any) -> None:
         """Let there be a further process of that name; `spec`: its root, umask, uid, gid and groups."""
+        number = self.send("@spawn", (), spec, proc, _POSTED)
         self.spawned = True
-        self._posted.append(self.send("@spawn", (), spec, proc, _POSTED))
+        self._posted.append(number)
 
     def kill(self, proc: str) -> None:
         """End a further process with SIGKILL."""
@@ -240,7 +241,8 @@ class AgentLink:
 
         What follows is performed after it: the agent takes requests in order.
         """
-        self._posted.append(self.send(op, args, kw, "main", _POSTED))
+        number = self.send(op, args, kw, "main", _POSTED)
+        self._posted.append(number)
 
     def reap(self) -> None:
         """End every process but the main one; they have ended when it returns, and make no calls any more."""

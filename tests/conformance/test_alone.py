@@ -85,10 +85,10 @@ def test_what_is_wrong_inside_is_a_finding(tmp_path: Path) -> None:
     assert run(tmp_path, body)[0] == "fail"
 
 
-def test_a_case_that_needs_the_outside_is_undrivable_and_says_why(tmp_path: Path) -> None:
-    def body(share: Share) -> None:
-        share.outside.create("f")
-
+@pytest.mark.parametrize(
+    "body", [lambda share: share.outside.create("f"), lambda share: share.outside.spawn("second", uid=1000)]
+)
+def test_a_case_that_needs_the_outside_is_undrivable_and_says_why(tmp_path: Path, body: Any) -> None:
     assert run(tmp_path, body)[:2] == ("undrivable", WHY)
 
 
