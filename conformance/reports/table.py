@@ -77,8 +77,12 @@ def _of_cases(results: Sequence[CaseResult]) -> str:
         return "no"
     if not counts["pass"] and not bad:
         return "not driven"
-    lacking = [f"{counts['unsupported']} lacking"] if counts["unsupported"] else []
-    return "yes" if not bad and not lacking else f"{counts['pass']} of {len(results)}: {', '.join([*bad, *lacking])}"
+    unsupported = [f"{counts['unsupported']} unsupported"] if counts["unsupported"] else []
+    return (
+        "yes"
+        if not bad and not unsupported
+        else f"{counts['pass']} of {len(results)}: {', '.join([*bad, *unsupported])}"
+    )
 
 
 def _owner(result: CaseResult) -> str:
