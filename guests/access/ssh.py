@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import logging
 import shlex
 import socket
 import threading
@@ -17,6 +18,9 @@ from guests.access.shell import CopyingByRun, LineChannel, Result
 from guests.errors import InfrastructureError
 from guests.host.lines import LineReader
 from guests.host.waiting import happens
+
+# It writes the traceback of a thread of its own for every connection that fails, also to a guest that still boots.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
 class SshShell(CopyingByRun):
