@@ -249,7 +249,7 @@ class Runner:
         except OSError as e:  # the suite's own call, not the case's: never a finding
             raise InfrastructureError(f"the case's directory {outside_root} cannot be made: {e.strerror}") from e
         if not on_control:
-            drop = mount.cache in KEPT and "remount" in d.features
+            drop = mount.cache in KEPT and "guest-root" in d.features and " 9p " in self._mount_line
             inside_link.post("begin_case", inside_root, drop_caches=drop, remove=self._spent_control, trace=d.traced)
             self._spent_control = None
         mounted = Mounted(
