@@ -17,8 +17,8 @@ from pathlib import Path
 from guests.agent.packing import module_tree, ordered_modules
 
 VALUES = ("Attributes", "Ended", "Lock", "LockKind", "Platforms", "Time")
-CALLERS = {"PathName": "str | bytes", "Errno": "int"}
-"""What stands for a type of the agent at the caller's: paths below the root, error numbers of this host."""
+CALLERS = {"PathName": "str | bytes", "Errno": "int", "Signal": "int"}
+"""What stands for a type of the agent at the caller's: paths below the root, error numbers and signals of this host."""
 ROOT = Path(__file__).parents[1]
 
 

@@ -259,8 +259,18 @@ class ShellOps:
         self._run(f"unlink {self._quoted(path)}")
 
     def rename(self, path: str | bytes, other: str | bytes) -> None:
-        """rename(2)."""
-        self._run(f"mv -f -T {self._quoted(path)} {self._quoted(other)}")
+        """rename(2), within the case's directory and one file system: elsewhere mv(1) copies and removes the source."""
+        below = self._root.rstrip("/") + "/"
+        if not all(self._path(name).startswith(below) and "/../" not in self._path(name) for name in (path, other)):
+            raise Absent("mv(1) copies from one file system to another, which rename(2) refuses")
+        source, target = self._quoted(path), self._quoted(other)
+        beside = shlex.quote(os.path.dirname(self._path(other)))
+        before = self._run(f"stat -c '%d %i' -- {source} && stat -L -c '%d %i' -- {beside}").split()
+        if before[0] != before[2]:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        self._run(f"mv -f -T {source} {target}")
+        if self._run(f"stat -c '%d %i' -- {target}").split() != before[:2]:
+            raise Absent("mv(1) copied the file")
 
     def link(self, path: str | bytes, other: str | bytes) -> None:
         """link(2) to a name that is free."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import signal
 from typing import Any
 
 from guests.errors import InfrastructureError
@@ -47,12 +48,14 @@ def encode(value: Any) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """The reverse, through lists and dictionaries; an error's name becomes its number on this host."""
+    """The reverse, through lists and dictionaries; names of errors and signals become numbers of this host."""
     if isinstance(value, dict):
         if len(value) == 1 and "b64" in value:
             return base64.b64decode(value["b64"])
         if len(value) == 1 and "errno" in value:
             return errno_number(value["errno"])
+        if len(value) == 1 and "signal" in value:
+            return int(signal.Signals[value["signal"]])
         values = {k: decode(v) for k, v in value.items()}
         if isinstance(values.get("absent"), str):
             return Partial(values, values.pop("absent"))

@@ -178,6 +178,23 @@ def test_times_are_exact_or_absent(shell: AgentLink, tmp_path: Path) -> None:
             _ = seen["st_mtime_ns"]
 
 
+def test_nothing_is_moved_out_of_the_directory_of_the_case_or_into_it(shell: AgentLink, tmp_path: Path) -> None:
+    """mv(1) copies to another file system and removes the source, where rename(2) fails with EXDEV."""
+    stranger = tmp_path / "stranger"
+    stranger.write_bytes(b"not the suite's")
+    shell.calls.create("f")
+    for source, target in (
+        (str(stranger), "g"),
+        ("f", str(tmp_path / "g")),
+        ("f", "../g"),
+        (f"../{stranger.name}", "g"),
+    ):
+        with pytest.raises(CallAbsent, match="copies from one file system to another"):
+            shell.calls.rename(source, target)
+    assert stranger.read_bytes() == b"not the suite's"
+    assert shell.calls.listdir(".") == ["f"]
+
+
 def test_an_error_that_names_no_errno_is_absent(shell: AgentLink) -> None:
     shell.calls.create("f")
     shell.calls.link("f", "g")

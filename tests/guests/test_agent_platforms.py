@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from errno import EAGAIN, EINVAL, ENODATA, ENOTEMPTY
 from pathlib import Path
@@ -13,8 +14,9 @@ from conformance.errors import Undrivable
 from conformance.vfs.vantage import Vantage
 from guests.agent.link import AgentLink, CallError, LocalChannel
 from guests.agent.packing import agent_file
-from guests.agent.payload import platforms
-from guests.agent.wire import CallAbsent, errno_number
+from guests.agent.payload import locks, platforms
+from guests.agent.payload.wire import Signal, encode
+from guests.agent.wire import CallAbsent, decode, errno_number
 
 SIMULATION = Path(__file__).with_name("simulated_freebsd.py")
 AT_REMOVEDIR, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW = 0x200, 0x400, 0x100
@@ -154,6 +156,30 @@ def test_flags_of_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     platforms.learn_flags(theirs)
     assert platforms.open_flags(0o200000 | 0o100 | 2) == 0o40000 | 0o100 | 2
     assert platforms.callers_flags(0o200000 | 0o100000) == 0o40000 | 0o400000
+
+
+@pytest.mark.parametrize("row", platforms.PLATFORMS.values(), ids=platforms.PLATFORMS)
+def test_each_layout_of_a_lock_gives_back_what_it_was_given(
+    row: platforms.Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "HERE_IS", row)
+    found = locks.unlock_struct(locks.lock_struct("w", 1 << 40, 7))
+    assert (found["type"], found["start"], found["length"], found["pid"]) == ("w", 1 << 40, 7, 0)
+
+
+def test_flags_that_illumos_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platforms, "HERE_IS", platforms.ILLUMOS)
+    assert platforms.at_flags(AT_REMOVEDIR, "REMOVEDIR") == 0x1
+    assert platforms.at_flags(AT_SYMLINK_NOFOLLOW, "SYMLINK_NOFOLLOW", "EMPTY_PATH") == 0x1000
+    with pytest.raises(OSError, match="Invalid argument"):
+        platforms.at_flags(0x1000, "SYMLINK_NOFOLLOW", "EMPTY_PATH")
+    assert "ofd-locks" in platforms.absent_features() and "statx" in platforms.absent_features()
+
+
+def test_signals_cross_by_name() -> None:
+    assert decode(encode(Signal(signal.SIGBUS))) == signal.SIGBUS
+    assert encode(Signal(signal.SIGBUS)) == {"signal": "SIGBUS"}
+    assert encode(Signal(-99)) == -99
 
 
 def test_no_layout_names_a_field_twice_or_leaves_one_out() -> None:

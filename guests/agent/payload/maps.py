@@ -10,6 +10,7 @@ from guests.agent.payload.declare import op
 from guests.agent.payload.machine import check, libc
 from guests.agent.payload.platforms import HERE_IS
 from guests.agent.payload.state import CHANGED, FD_PATHS
+from guests.agent.payload.wire import Signal
 
 MS_SYNC = 4  # the caller's: Linux's
 
@@ -90,7 +91,7 @@ def munmap(handle: int) -> None:
 @op()
 def map_touch_in_child(
     fd: int, length: int, prot: int, flags: int, touch: int, offset: int = 0, data: bytes = b""
-) -> int:
+) -> Signal:
     """Map in a child and read one byte at `touch`, or write `data` there: the signal that killed it, or 0."""
     pid = os.fork()
     if pid == 0:
@@ -105,4 +106,4 @@ def map_touch_in_child(
         except BaseException:
             os._exit(99)
     status = os.waitpid(pid, 0)[1]
-    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else -os.WEXITSTATUS(status)
+    return Signal(os.WTERMSIG(status) if os.WIFSIGNALED(status) else -os.WEXITSTATUS(status))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import signal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,15 +15,22 @@ class Errno(int):
     """An error number of this platform, 0 for none. It crosses the wire by name: numbers differ between platforms."""
 
 
+class Signal(int):
+    """A signal's number on this platform, 0 or below for none. It crosses the wire by name, as errors do."""
+
+
 def errno_name(number: int) -> str:
     """The name of an error number here; the number itself, as text, where it has none."""
     return errno.errorcode.get(number, str(number))
 
 
 def encode(value: Any) -> Any:
-    """A value as JSON has it: bytes become {"b64": ...}, error numbers {"errno": name}."""
+    """A value as JSON has it: bytes become {"b64": ...}, error numbers {"errno": name}, signals
+    {"signal": name}."""
     if isinstance(value, Errno):
         return {"errno": errno_name(value)} if value else 0
+    if isinstance(value, Signal):
+        return {"signal": signal.Signals(value).name} if value > 0 else int(value)
     if isinstance(value, (bytes, bytearray)):
         return {"b64": base64.b64encode(value).decode()}
     if isinstance(value, (list, tuple)):
