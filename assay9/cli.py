@@ -16,6 +16,8 @@ from guests.host import signals
 USAGE, INFRASTRUCTURE = 2, 3
 
 ELSEWHERE = {
+    "merge": "assay9.plan",
+    "plan": "assay9.plan",
     "table": "conformance.reports.publish_cli",
     "bisect": "assay9.bisect",
     "attest": "conformance.reports.publish_cli",

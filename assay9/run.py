@@ -12,9 +12,11 @@ from typing import NoReturn, TextIO
 import click
 
 from assay9.options import WORD, GroupedCommand, GroupedOption, options_of_kinds
+from assay9.plan import shard_words
 from assay9.tries import repeated, retried, unexpected_of, words_of
 from conformance.evidence.record import load_run
 from conformance.pytest_session.selection import write_only
+from conformance.pytest_session.shards import shard_of
 from conformance.reports.cli import find_run
 from conformance.sut.layers import default_layers
 from conformance.sut.load import load
@@ -75,6 +77,29 @@ option = functools.partial(click.option, cls=GroupedOption)
     group=_SELECT,
     metavar="FILE",
     help="Only the cases of a JSON list of [id, mount]: what --rerun writes.",
+)
+@option(
+    "--shard",
+    type=WORD,
+    group=_SELECT,
+    metavar="I/N",
+    help="Only the I-th of N parts of the cases; `assay9 merge` joins them. With --plan: the name of a shard.",
+)
+@option(
+    "--plan",
+    "plan_file",
+    type=click.Path(path_type=Path),
+    group=_SELECT,
+    metavar="FILE",
+    help="Run the shard that --shard names of this file of `assay9 plan`; no TARGET is given then.",
+)
+@option(
+    "--durations-of",
+    "durations_of",
+    type=click.Path(path_type=Path),
+    group=_SELECT,
+    metavar="FILE",
+    help="Balance --shard by this plan.",
 )
 @option(
     "--mount",
@@ -164,6 +189,9 @@ def run(
     base: str | None,
     rerun: str | None,
     only: Path | None,
+    shard: str | None,
+    plan_file: Path | None,
+    durations_of: Path | None,
     limit: str | None,
     order: str | None,
     repeat: int | None,
@@ -180,6 +208,21 @@ def run(
     """
     if rerun is not None:
         again(rerun, results, [*([target] if target else []), *pytest_args])
+    if plan_file is not None:
+        if shard is None:
+            raise click.UsageError("--plan wants --shard NAME: the file lists the names")
+        of_plan = [
+            *shard_words(plan_file, shard),
+            "--results",
+            str(results),
+            *([target] if target else []),
+            *pytest_args,
+        ]
+        sys.argv = [sys.argv[0], "run", *of_plan]
+        run.main(of_plan, prog_name="assay9 run", standalone_mode=False)
+        raise SystemExit(0)
+    if shard is not None:
+        shard_of(shard)
     if target is None:
         raise click.UsageError("give a TARGET: `assay9 targets` lists them")
     if target.startswith("-"):
@@ -217,7 +260,8 @@ def run(
         flag = known[name].flag.name
         words = value if isinstance(value, tuple) else (value,)
         arguments += [flag if word is True else f"{flag}={word}" for word in words if word]
-    named = {"--control": control, "--build-id": build_id, "--base": base, "--only": only}
+    named = {"--control": control, "--build-id": build_id, "--base": base, "--only": only, "--shard": shard}
+    named["--durations-of"] = durations_of
     arguments += [f"{name}={value}" for name, value in named.items() if value]
     arguments += ["-k", expression] if expression else []
     arguments += ["--all"] if every else []

@@ -25,6 +25,7 @@ from conformance.catalogue import index
 from conformance.catalogue.decided import declared
 from conformance.errors import Finding, InfrastructureError, SuiteError, UsageError
 from conformance.evidence.earlier import directory_name
+from conformance.evidence.manifest import digest_of
 from conformance.evidence.models import CaseResult, Environment, Machine, Scope
 from conformance.evidence.record import RunWriter, load_run
 from conformance.gating.gate import exit_status
@@ -33,6 +34,7 @@ from conformance.pytest_session.arguments import pytest_addoption, pytest_cmdlin
 from conformance.pytest_session.completeness import Completeness, case_of, mount_of, parameters_of, without_tracebacks
 from conformance.pytest_session.reporter import RunReporter, send, take_over
 from conformance.pytest_session.selection import read_only, shuffled
+from conformance.pytest_session.shards import part, read_durations, shard_of
 from conformance.pytest_session.workers import Workers
 from conformance.raw.ring import ring
 from conformance.raw.wire import wire
@@ -104,6 +106,9 @@ class RunPlugin:
         self.controls = worker is None
         only, limit = config.getoption("--only"), config.getoption("--limit")
         self.only = read_only(Path(only)) if only else None
+        shard, plan = config.getoption("--shard"), config.getoption("--durations-of")
+        self.shard = shard_of(shard) if shard else None
+        self.durations = read_durations(Path(plan)) if plan else {}
         self.limit = time.monotonic() + limit if limit is not None else None
         """No case starts later."""
         self.given = {name: config.getoption(one.key) for name, one in flags().items()}
@@ -219,6 +224,10 @@ class RunPlugin:
                 self.left_out += 1
                 wanted = False
             (kept if wanted else dropped).append(item)
+        if self.shard is not None:
+            mine = set(part(kept, _key_of, self.shard, self.durations))
+            dropped += [item for item in kept if item not in mine]
+            kept = [item for item in kept if item in mine]
         if dropped:
             self.config.hook.pytest_deselected(items=dropped)
         # One mount after the other; first the case that judges whether the mount works at all.
@@ -290,6 +299,8 @@ class RunPlugin:
             layers=layers,
             layers_not_run={layer: functions[layer] for layer in beyond},
             families=option("--family"),
+            shard=option("--shard") or "",
+            plan=digest_of(Path(option("--durations-of")))[:16] if option("--durations-of") else "",
             expression=self.config.option.keyword or ("--only" if self.only is not None else ""),
             mounts=["all"] if option("--mounts") == "all" else option("--mount"),
             mounts_in_matrix=len(matrix()),

@@ -163,13 +163,17 @@ class Scope(_Model):
     """-k; empty for all."""
     mounts: list[Text] = []
     """--mount, or "all"; empty for the default set."""
+    shard: Text = ""
+    """`3/8`, the third of eight parts of the run; empty for the whole."""
+    plan: Text = ""
+    """What tells the plan apart by which the shards were balanced."""
     mounts_in_matrix: int = 0
     """Mounts that --mounts all would have tried."""
 
     @property
     def partial(self) -> bool:
-        """Whether --family or -k chose among the cases."""
-        return bool(self.families or self.expression)
+        """Whether --family, -k or --shard chose among the cases."""
+        return bool(self.families or self.expression or self.shard)
 
 
 class KnownFailure(_Model):

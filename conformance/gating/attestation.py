@@ -83,8 +83,8 @@ def verify(record: Record, run_dir: Path, signers: Path | None) -> str:
         raise UsageError(f"{file} is damaged") from None
     data = file.read_bytes()
     if signers is None:
-        said = _ssh_keygen("check-novalidate", "-n", NAMESPACE, "-s", str(signature), data=data)
-        whose = f"{said.strip()}; --signers FILE checks whose key that is"
+        signed_by = _ssh_keygen("check-novalidate", "-n", NAMESPACE, "-s", str(signature), data=data)
+        whose = f"{signed_by.strip()}; --signers FILE checks whose key that is"
     else:
         if not signers.is_file():
             raise UsageError(f"no file {signers}: lines of `NAME KEY`, see ssh-keygen(1), ALLOWED SIGNERS")

@@ -46,6 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         elif one.switch:
             more = {"action": "store_true"}
         group.addoption(one.flag.name, dest=one.key, help=one.flag.help, **more)
+    group.addoption("--shard", metavar="I/N", help="only the I-th of N parts of the cases")
+    group.addoption("--durations-of", metavar="PLAN", help="balance the parts by the durations of this plan")
     group.addoption("--only", metavar="FILE", help="only the cases of this JSON list of [id, mount]")
     group.addoption("--order", metavar="SEED", help="in random order, the same for the same seed")
     group.addoption("--limit", type=float, metavar="SECONDS", help="start no case later than this; those are errors")

@@ -1,0 +1,167 @@
+"""`assay9 plan` and `assay9 merge`: a matrix of runs as shards for any number of machines, and their records as one.
+
+There is no engine here: a shard is a command, which CI matrices, Slurm arrays and people start as they start others.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from conformance.errors import InfrastructureError, UsageError
+from conformance.evidence.gathering import first_problem
+from conformance.evidence.host import CHECKOUT, commit_of
+from conformance.evidence.models import Selected
+from conformance.evidence.record import RunWriter, load_run
+from conformance.gating.gate import exit_status
+from conformance.gating.merge import merged
+from conformance.reports.cli import RESULTS, find_run
+from conformance.reports.terminal import summary
+from conformance.reports.write import write_reports
+from conformance.sut.load import load
+
+KIND = "assay9-plan"
+
+
+class Job(BaseModel):
+    """A line of a matrix: each of the lists multiplies it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    target: str
+    shards: int = Field(1, ge=1, le=100_000)
+    images: list[str] = []
+    security_models: list[str] = []
+    mounts: list[str] = []
+    """`--mount` of each; "all" is --mounts all."""
+    options: list[str] = []
+    """Further words of `assay9 run`, for each."""
+    tags: list[str] = []
+    """What a machine must have: kvm, root, ssh:host."""
+
+
+class Matrix(BaseModel):
+    """MATRIX.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    job: list[Job] = Field(min_length=1)
+
+
+@click.command()
+@click.argument("matrix", type=click.Path(path_type=Path))
+@click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path))
+@click.option(
+    "--durations", "runs", multiple=True, metavar="RUN", help="Balance by how long cases took there (repeatable)."
+)
+@RESULTS
+def plan(matrix: Path, plan_file: Path, runs: tuple[str, ...], results: Path) -> None:
+    """Write the shards of a MATRIX (TOML) to the file PLAN (JSON), each with its command and tags.
+
+    \b
+    [[job]]
+    target = "qemu"
+    shards = 4
+    images = ["debian12", "debian13"]
+    security_models = ["passthrough", "mapped-xattr"]
+    tags = ["root"]
+
+    `assay9 run --plan PLAN --shard NAME` runs one; `assay9 merge RUN...` joins the shards of a run.
+    """
+    made = planned(_matrix(matrix), {r.id: r.seconds for run in runs for r in load_run(find_run(run, results)).results})
+    try:
+        plan_file.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    except OSError as e:
+        raise InfrastructureError(f"{plan_file} cannot be written: {e.strerror}", "name another PLAN") from None
+    click.echo(f"{plan_file}: {len(made['shards'])} shards")
+
+
+def _matrix(path: Path) -> Matrix:
+    try:
+        return Matrix.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as e:
+        raise UsageError(f"{path} cannot be read: {e.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise UsageError(f"{path} is no TOML: {e}") from None
+    except ValidationError as e:
+        raise UsageError(f"{path}: {first_problem(e)}") from None
+
+
+def planned(matrix: Matrix, durations: dict[str, float]) -> dict[str, Any]:
+    """The plan: every combination of every job, in its number of shards. Raises UsageError for an unknown target."""
+    shards: dict[str, dict[str, Any]] = {}
+    for job in matrix.job:
+        load(job.target)
+        for image, model, mount in itertools.product(
+            job.images or [""], job.security_models or [""], job.mounts or [""]
+        ):
+            words = [job.target, *job.options]
+            words += [f"--image={image}"] if image else []
+            words += [f"--security-model={model}"] if model else []
+            words += ["--mounts=all"] if mount == "all" else [f"--mount={mount}"] if mount else []
+            base = "-".join(filter(None, [job.target, image, model, mount.replace("=", "").replace(",", "-")]))
+            for number in range(1, job.shards + 1):
+                name = f"{base}-{number}"
+                if name in shards:
+                    raise UsageError(f"the matrix has {base} twice: leave one out, or tell them apart by an option")
+                shards[name] = {"run": words, "shard": f"{number}/{job.shards}", "tags": job.tags}
+    return {"kind": KIND, "suite": commit_of(CHECKOUT), "durations": durations, "shards": shards}
+
+
+def shard_words(plan_file: Path, name: str) -> list[str]:
+    """The words of `assay9 run` for a shard. Raises UsageError for a plan of another commit, or no such shard."""
+    try:
+        data = json.loads(plan_file.read_bytes())
+    except OSError as e:
+        raise UsageError(f"--plan: {plan_file} cannot be read: {e.strerror}") from None
+    except ValueError:
+        data = None
+    if not isinstance(data, dict) or data.get("kind") != KIND:
+        raise UsageError(f"--plan: {plan_file} is no plan: `assay9 plan MATRIX.toml {plan_file}` makes one")
+    here = commit_of(CHECKOUT)
+    if data["suite"] != here:
+        raise UsageError(
+            f"--plan: {plan_file} is of suite commit {data['suite'] or 'none'}, here is {here or 'none'}: make it anew"
+        )
+    if name not in data["shards"]:
+        some = ", ".join(list(data["shards"])[:4])
+        raise UsageError(f"--plan: {plan_file} has no shard {name}: it has {some}, ...")
+    shard = data["shards"][name]
+    return [*shard["run"], "--durations-of", str(plan_file), "--shard", shard["shard"]]
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@RESULTS
+def merge(runs: tuple[str, ...], results: Path) -> None:
+    """Join the shards of a run into one run of its own, with reports; the exit status is that run's.
+
+    Refused in one line: shards of another suite commit, target, options or plan, a shard that is missing or there
+    twice, a record that was changed or cannot be read.
+    """
+    directories = [find_run(name, results) for name in runs]
+    whole = merged([load_run(directory) for directory in directories], [directory.name for directory in directories])
+    writer = RunWriter.create(results.absolute(), whole.environment)
+    try:
+        fields = Selected.model_fields.keys() - {"node_id"}
+        writer.select(
+            Selected(node_id=f"{r.id}[{r.mount}]", **r.model_dump(include=set(fields))) for r in whole.results
+        )
+        for result in whole.results:
+            writer.append(result)
+        for trouble in whole.troubles:
+            writer.trouble(trouble.text)
+        record = writer.finish(whole.interrupted, whole.interrupted_by)
+    except BaseException:
+        shutil.rmtree(writer.run_dir, ignore_errors=True)
+        raise
+    write_reports(writer.run_dir)
+    click.echo(summary(record, writer.run_dir), nl=False)
+    raise SystemExit(exit_status(record))
