@@ -54,7 +54,9 @@ def options_of_kinds(function: F) -> F:
     """Add the options that kinds declare for soak runs."""
     for one in flags().values():
         if one.flag.soak:
-            function = click.option(one.flag.name, one.key, metavar=one.flag.metavar, help=one.flag.help)(function)
+            shape: dict[str, Any] = {"is_flag": True} if one.switch else {"multiple": one.many}
+            add = click.option(one.flag.name, one.key, metavar=one.flag.metavar or None, help=one.flag.help, **shape)
+            function = add(function)
     return function
 
 

@@ -120,13 +120,13 @@ class Runner:
         directory.mkdir(exist_ok=True)
         self._deployment = kind_of(target).deployment(asked, directory.absolute(), self.view.line)
         self._deployment.start()
-        self.journal.event(
-            "environment",
+        said = {
             **self._deployment.environment(),
-            host_kernel=platform.release(),
-            host_cpus=os.cpu_count(),
-            guest=self._deployment.guest_mb > 0,
-        )
+            "host_kernel": platform.release(),
+            "host_cpus": os.cpu_count(),
+            "guest": self._deployment.guest_mb > 0,
+        }
+        self.journal.event("environment", **said)
         self._mark = self._deployment.mark()
 
     def _roots(self, share: int, options: MountOptions) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from conformance.ground import GroundLost
 from conformance.vfs.compare import Comparer
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink
+from guests.images.store import Image
 from guests.machines.spec import Multidevs, SecurityModel
 
 Progress = Callable[[str], None]
@@ -145,6 +146,9 @@ class Deployment(Protocol):
 
     def outside_here(self) -> Path:
         """The exported directory of the first share, as this process sees it."""
+
+    def suite_image(self) -> Image | None:
+        """The suite's own image that the guest runs; None where the guest is the user's, or there is none."""
 
     def logs(self) -> dict[str, Path]:
         """Log files of this host that what runs now writes, by name; `console` is the guest's."""

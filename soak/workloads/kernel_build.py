@@ -127,14 +127,18 @@ def is_file(config: str) -> bool:
 
 def _tools(host: Host, cache: Path) -> tuple[ToolChain, str]:
     """The tool chain of the guest for the host, and what identifies it."""
-    machine = getattr(host.deployment, "machine", None)
-    if machine is None:
+    image = host.deployment.suite_image()
+    if image is None and host.deployment.guest_mb:
+        raise InfrastructureError(
+            "the tool chain of this guest is not known outside: the same objects cannot be built there",
+            "take another --workload, or a target whose guest is one of the suite's images",
+        )
+    if image is None:
         try:
             said = subprocess.run(["gcc", "--version"], capture_output=True, check=False).stdout
         except OSError as e:
             raise InfrastructureError(f"cannot run gcc: {e.strerror}", "install gcc, or another --workload") from e
         return ToolChain(None, ""), hashlib.sha256(said).hexdigest()[:12]
-    image = machine.image
     root = unpacked_root(image.root, image.digest, cache, host.note)
     return ToolChain(root, f"{host.inside_root}/linux"), image.digest
 

@@ -6,8 +6,11 @@ guest is waited for, that a machine that is gone comes back, and that nothing is
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +22,8 @@ from conformance.sut.attach import deployment as attaching
 from conformance.sut.hypervisor.deployment import HypervisorDeployment
 from conformance.sut.load import load
 from conformance.sut.registry import kind_of
+from guests.access.destination import Destination
+from guests.agent.hosts import reach
 from guests.agent.link import AgentLink
 from tests.ssh_server import SshServer
 
@@ -94,6 +99,23 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hypervisor
         assert not Path(run).exists()
 
 
+def test_a_guest_that_boots_and_closes_connections_is_no_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+
+        threading.Thread(target=refuse, daemon=True).start()
+        (tmp_path / "config").write_text("Host *\n IdentityAgent none\n")
+        with pytest.raises(InfrastructureError):
+            reach(Destination("127.0.0.1", "root", listener.getsockname()[1]), tmp_path / "config")
+    assert caplog.records == []
+
+
 def sleeping(made: HypervisorDeployment) -> int:
     return int(Path(made._run, "pid").read_text())
 
@@ -105,7 +127,7 @@ def alive(pid: int) -> bool:
 def test_a_machine_is_started_used_and_ended_over_ssh(made: HypervisorDeployment) -> None:
     made.start()
     pid = sleeping(made)
-    assert alive(pid) and made.trouble() is None
+    assert alive(pid) and made.trouble() is None and made.guest_mb > 0
     made.inside.calls.write_text(f"{made.inside_root}/a", "seen")
     assert made.outside.calls.read_text(f"{made.outside_root}/a") == "seen"
     assert "mount-namespace" in made.features and made.host_mounts is made.vm

@@ -308,6 +308,9 @@ class AttachDeployment:
             raise InfrastructureError(f"{self.attached.outside} is on another machine")
         return Path(self.outside_root)
 
+    def suite_image(self) -> None:
+        """See Deployment: there is none."""
+
     def logs(self) -> dict[str, Path]:
         """See Deployment."""
         return {}

@@ -18,7 +18,7 @@ from conformance.sut.attach.attachment import Attachment
 from conformance.sut.attach.deployment import AttachDeployment
 from conformance.sut.hypervisor.console import Console
 from conformance.sut.hypervisor.machine import Machine
-from conformance.sut.hypervisor.tables import HypervisorTarget
+from conformance.sut.hypervisor.tables import HypervisorTarget, filled
 from conformance.vfs.deployment import Progress
 from guests.access import destination
 from guests.agent.hosts import Host, reach
@@ -73,6 +73,7 @@ class HypervisorDeployment(AttachDeployment):
             self.stop()
             raise
         super().start()  # stops all of it where it fails
+        self.guest_mb = self._memory_mb()
         if self.vm.mounts:
             self.host_mounts, self.features = self.vm, self.features | {"mount-namespace"}
 
@@ -126,6 +127,13 @@ class HypervisorDeployment(AttachDeployment):
                 raise InfrastructureError("machine.address prints none yet")
             text = text.replace("{address}", address)
         return destination.parse(text.replace("{port}", self._values.get("port", "")), "share.guest")
+
+    def _memory_mb(self) -> int:
+        given = filled(self.own.machine.memory_mb, self._values)
+        if given.isdigit():
+            return int(given)
+        lines = self.inside.calls.read_text("/proc/meminfo").splitlines()
+        return int(next(line for line in lines if line.startswith("MemTotal:")).split()[1]) >> 10
 
     def _last_line(self) -> str:
         lines = self._watch.text_since(0).strip().splitlines()

@@ -143,6 +143,9 @@ class LocalDeployment:
         """See Deployment."""
         return Path(self.outside_root)
 
+    def suite_image(self) -> None:
+        """See Deployment: there is none."""
+
     def logs(self) -> dict[str, Path]:
         """See Deployment."""
         return {}

@@ -33,6 +33,7 @@ from guests.agent.clock import GuestClock, rate_between, wrong_clock
 from guests.agent.link import AgentLink, LinkLost, LocalChannel
 from guests.host import paths
 from guests.host.endings import sent_signal, stopped
+from guests.images.store import Image
 from guests.machines.base import AnyMachine
 from guests.machines.spec import DEFAULT_TAGS
 
@@ -169,6 +170,10 @@ class GuestDeployment(Generic[M]):
         if self._serving is None:
             return {"device": pid} if pid else {}
         return self._serving.processes() | ({"hypervisor": pid} if pid else {})
+
+    def suite_image(self) -> Image | None:
+        """See Deployment."""
+        return None
 
     def logs(self) -> dict[str, Path]:
         """See Deployment."""

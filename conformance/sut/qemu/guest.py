@@ -16,6 +16,7 @@ from conformance.sut.qemu.program import find_program, program_version
 from conformance.sut.qemu.tables import MachineOptions, MachineTarget
 from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Progress
+from guests.images.store import Image
 from guests.machines.qemu.machine import MachineSpec, QemuMachine
 from guests.machines.spec import Access
 
@@ -107,6 +108,10 @@ class QemuGuest(GuestDeployment[QemuMachine]):
                     "it needs root, loop devices and room in /var/tmp",
                 )
         self.host_view = f"/proc/{namespace}/root"
+
+    def suite_image(self) -> Image:
+        """See Deployment."""
+        return self.machine.image
 
     def environment(self) -> dict[str, Any]:
         """See Deployment."""

@@ -23,6 +23,7 @@ from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Progress
 from guests.host.files import remove_tree
 from guests.host.processes import Running, claim
+from guests.images.store import Image
 from guests.machines.uml.machine import Device as Backend
 from guests.machines.uml.machine import UmlMachine, UmlSpec
 from guests.machines.uml.memory import memory_root
@@ -84,6 +85,10 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
         host = {"host-root", "mount-namespace", "passthrough-ownership"}
         guest = {"guest-root", "remount", "four-shares", "mount-tags"} | ({"trace"} if self.traced else set())
         self.features = frozenset(host | guest | set(self.target.profile.features))
+
+    def suite_image(self) -> Image:
+        """See Deployment."""
+        return self.machine.image
 
     def environment(self) -> dict[str, Any]:
         """See Deployment."""
