@@ -2,12 +2,13 @@
 # Tests wait as much as they compute, so more of them than processors run at a time.
 PARALLEL = -n 3 --dist loadgroup
 
-.PHONY: help setup servers servers-more v86 conformance test test-long check docs lock
+.PHONY: help setup servers servers-more v86 conformance test test-long coverage check docs lock
 
 help:
 	@echo "make conformance  set everything up, then test QEMU's virtio-9p (all layers)"
 	@echo "make test         set everything up, then the project's own tests, one guest booted"
 	@echo "make test-long    set everything up, then the long proofs that make test leaves out (marker: long)"
+	@echo "make coverage     the coverage of protocol, reference_server and conformance, with a floor for each; in test-long"
 	@echo "make check        lint, words, types, import contracts, self-tests without a guest (seconds)"
 	@echo "make setup        only the set-up"
 	@echo "make servers      setup, and diod and nfs-ganesha for the wire layer's targets of these names"
@@ -44,7 +45,15 @@ test: setup
 	@.venv/bin/lint-imports
 	@.venv/bin/pytest tests -q $(PARALLEL) -m "not long" $(ARGS)
 
-test-long: setup
+IN_PROCESS = protocol reference_server virtio links evidence conformance wire
+
+coverage: setup
+	@.venv/bin/coverage run -m pytest $(IN_PROCESS:%=tests/%) -q -m "not guest and not long"
+	@.venv/bin/coverage report --skip-covered --include='protocol/*' --fail-under=97
+	@.venv/bin/coverage report --skip-covered --include='reference_server/*' --fail-under=87
+	@.venv/bin/coverage report --skip-covered --include='conformance/*' --fail-under=72
+
+test-long: setup coverage
 	@.venv/bin/pytest tests -q -m long $(ARGS)
 
 check:
