@@ -48,7 +48,8 @@ def test_one_line_for_many(caplog: pytest.LogCaptureFixture) -> None:
             now = float(second)
             sparing.warn("refused")
         sparing.close()
-    assert [record.message for record in caplog.records] == [
+    ours = threading.get_ident()  # threads of servers of earlier tests may still say something
+    assert [record.message for record in caplog.records if record.thread == ours] == [
         "refused",
         "refused (and 9 more in 10 s)",
         "refused (and 9 more in 10 s)",
