@@ -98,7 +98,7 @@ def test_in_force(options: MountOptions, shown: str) -> None:
     ("options", "shown", "said"),
     [
         (MountOptions(cache="mmap"), BASE, "cache is none"),
-        (MountOptions(cache="mmap"), BASE + ",cache=f", "cache is f"),
+        (MountOptions(cache="mmap"), BASE + ",cache=f", "cache is loose"),
         (DEFAULT, BASE + ",cache=loose", "cache is loose"),
         (MountOptions(msize=512_000), BASE + ",msize=131072", "msize is 131072"),
         (MountOptions(access="any"), BASE, "access is client"),
