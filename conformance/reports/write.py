@@ -11,12 +11,12 @@ from conformance.errors import InfrastructureError
 from conformance.evidence.manifest import write_manifest
 from conformance.evidence.models import Record
 from conformance.evidence.record import RECORD, load_run
-from conformance.reports.allure import write_allure
-from conformance.reports.ctrf import write_ctrf
+from conformance.reports.formats.allure import write_allure
+from conformance.reports.formats.ctrf import write_ctrf
+from conformance.reports.formats.jsonl import write_jsonl
+from conformance.reports.formats.junit import write_junit
+from conformance.reports.formats.ktap import write_ktap
 from conformance.reports.html import write_html
-from conformance.reports.jsonl import write_jsonl
-from conformance.reports.junit import write_junit
-from conformance.reports.ktap import write_ktap
 from conformance.reports.markdown import write_markdown
 from conformance.reports.ticket.text import write_text
 

@@ -14,10 +14,10 @@ from junitparser import JUnitXml
 
 from conformance.evidence.models import Record
 from conformance.evidence.overview import overview
-from conformance.reports.ctrf import write_ctrf
-from conformance.reports.jsonl import write_jsonl
-from conformance.reports.junit import write_junit
-from conformance.reports.ktap import write_ktap
+from conformance.reports.formats.ctrf import write_ctrf
+from conformance.reports.formats.jsonl import write_jsonl
+from conformance.reports.formats.junit import write_junit
+from conformance.reports.formats.ktap import write_ktap
 from conformance.reports.markdown import markdown, workflow_commands
 from tests.evidence import sample
 

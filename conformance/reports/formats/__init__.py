@@ -1,0 +1,1 @@
+"""Reports for programs: JUnit, Allure, CTRF, KTAP, a line of JSON for each case."""
