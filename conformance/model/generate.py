@@ -1,0 +1,144 @@
+"""Random sequences of calls, as strategies of Hypothesis.
+
+A sequence is drawn along with the model: most paths exist, so that most calls succeed, and most slots are
+open. The alphabet of names is small, so that calls meet the same files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from hypothesis import strategies as st
+
+from conformance.model.filesystem import FileSystem, Inode
+from conformance.model.step import Step, Where
+
+NAMES = ("a", "b", "c")
+DEPTH = 3
+SLOTS = 3
+SIZES = (0, 1, 5, 100, 4096, 9000)
+"""Counts and offsets: on both sides of a page, small enough to be cheap."""
+DATA = (b"", b"x", b"hello", b"0123456789" * 430)
+MODES = (0o600, 0o640, 0o755)
+XATTRS = ("user.a", "user.b")
+XATTR_CALLS = frozenset({"setxattr", "getxattr", "listxattr", "removexattr"})
+
+ByPath = Callable[[st.DrawFn, FileSystem], tuple[str | int | bytes, ...]]
+
+
+@st.composite
+def sequences(
+    draw: st.DrawFn, steps: int, outside: bool = True, without: frozenset[str] = frozenset()
+) -> tuple[Step, ...]:
+    """At most `steps` steps, each of which applies where it stands (`FileSystem.applies`).
+
+    `outside`: the host changes files, too. `without`: calls that are not made.
+    """
+    model, made = FileSystem(), []
+    calls = [op for op in _WEIGHTED if op not in without]
+    for _ in range(draw(st.integers(1, steps))):
+        step = draw(_steps(model, outside, calls))
+        if model.applies(step):
+            model.step(step)
+            made.append(step)
+    return tuple(made)
+
+
+@st.composite
+def _steps(draw: st.DrawFn, model: FileSystem, outside: bool, calls: Sequence[str]) -> Step:
+    op = draw(st.sampled_from(calls))
+    if op == "open":
+        free = [slot for slot in range(SLOTS) if slot not in model.open]
+        return Step(op, (_path(draw, model), draw(_flags()), draw(st.sampled_from(MODES))), free[0] if free else 0)
+    if op in _BY_SLOT:
+        slot = draw(st.sampled_from(sorted(model.open) or [0]))
+        return Step(op, _BY_SLOT[op](draw, model), slot)
+    where: Where = "inside"
+    if outside and op in _CHANGES_BY_NAME and not model.open and draw(st.integers(0, 5)) == 5:
+        where = "outside"
+    return Step(op, _BY_NAME[op](draw, model), where=where)
+
+
+@st.composite
+def _flags(draw: st.DrawFn) -> int:
+    flags = int(draw(st.sampled_from((os.O_RDWR, os.O_RDONLY, os.O_WRONLY))))
+    created = draw(st.sampled_from((os.O_CREAT, 0, os.O_CREAT | os.O_EXCL)))
+    flags |= created
+    if flags & os.O_ACCMODE:
+        flags |= draw(st.sampled_from((0, 0, 0, os.O_TRUNC)))
+    return int(flags | draw(st.sampled_from((0, 0, os.O_APPEND, os.O_NOFOLLOW, 0 if created else os.O_DIRECTORY))))
+
+
+def _path(draw: st.DrawFn, model: FileSystem, wanted: Callable[[Inode], bool] = lambda _: True) -> str:
+    """A path: three times in four one that leads to a wanted inode, else any, which may lead nowhere."""
+    fitting = [path for path, inode in model.tree() if wanted(inode)]
+    if fitting and draw(st.integers(0, 3)) < 3:
+        return str(draw(st.sampled_from(fitting)))
+    return _new(draw, model)
+
+
+def _new(draw: st.DrawFn, model: FileSystem) -> str:
+    """A name of the alphabet in a directory that exists, mostly; else any path."""
+    directories = ["", *(f"{path}/" for path, inode in model.tree() if inode.kind == "directory")]
+    if draw(st.integers(0, 7)) < 7:
+        head = str(draw(st.sampled_from(directories)))
+        if head.count("/") < DEPTH:
+            return head + draw(st.sampled_from(NAMES))
+    return "/".join(draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=DEPTH)))
+
+
+def _directory(inode: Inode) -> bool:
+    return inode.kind == "directory"
+
+
+def _not_directory(inode: Inode) -> bool:
+    return inode.kind != "directory"
+
+
+def _one(values: Sequence[int]) -> ByPath:
+    return lambda draw, _: (draw(st.sampled_from(values)),)
+
+
+_BY_SLOT: dict[str, ByPath] = {
+    "close": lambda _draw, _model: (),
+    "fstat": lambda _draw, _model: (),
+    "fsync": lambda _draw, _model: (),
+    "read": _one(SIZES),
+    "write": lambda draw, _: (draw(st.sampled_from(DATA)),),
+    "pread": lambda draw, _: (draw(st.sampled_from(SIZES)), draw(st.sampled_from(SIZES))),
+    "pwrite": lambda draw, _: (draw(st.sampled_from(DATA)), draw(st.sampled_from(SIZES))),
+    "lseek": lambda draw, _: (draw(st.sampled_from((0, 1, -3, 5000))), draw(st.sampled_from((0, 1, 2)))),
+    "ftruncate": _one(SIZES),
+    "fchmod": _one(MODES),
+}
+_BY_NAME: dict[str, ByPath] = {
+    "mkdir": lambda draw, model: (_new(draw, model), 0o755),
+    "rmdir": lambda draw, model: (_path(draw, model, _directory),),
+    "unlink": lambda draw, model: (_path(draw, model, _not_directory),),
+    "link": lambda draw, model: (_path(draw, model, _not_directory), _new(draw, model)),
+    "symlink": lambda draw, model: (_path(draw, model), _new(draw, model)),
+    "readlink": lambda draw, model: (_path(draw, model, lambda inode: inode.kind == "link"),),
+    "rename": lambda draw, model: (_path(draw, model), draw(st.sampled_from((_new, _path)))(draw, model)),
+    "listdir": lambda draw, model: (_path(draw, model, _directory),),
+    "lstat": lambda draw, model: (_path(draw, model),),
+    "stat": lambda draw, model: (_path(draw, model),),
+    "chmod": lambda draw, model: (_path(draw, model), draw(st.sampled_from(MODES))),
+    "truncate": lambda draw, model: (_path(draw, model, _not_directory), draw(st.sampled_from(SIZES))),
+    "setxattr": lambda draw, model: (
+        _path(draw, model),
+        draw(st.sampled_from(XATTRS)),
+        draw(st.sampled_from((b"v", b"", b"w" * 200))),
+        draw(st.sampled_from((0, os.XATTR_CREATE, os.XATTR_REPLACE))),
+    ),
+    "getxattr": lambda draw, model: (_path(draw, model, lambda i: bool(i.xattrs)), draw(st.sampled_from(XATTRS))),
+    "listxattr": lambda draw, model: (_path(draw, model),),
+    "removexattr": lambda draw, model: (_path(draw, model, lambda i: bool(i.xattrs)), draw(st.sampled_from(XATTRS))),
+}
+_CHANGES_BY_NAME = frozenset({"mkdir", "rmdir", "unlink", "link", "symlink", "rename", "chmod", "truncate"})
+_WEIGHTED = [
+    *["open"] * 6,
+    *["write", "pwrite", "read", "pread", "close", "rename", "unlink"] * 2,
+    *_BY_SLOT,
+    *_BY_NAME,
+]
