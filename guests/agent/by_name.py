@@ -22,6 +22,7 @@ from guests.agent.payload import (  # noqa: F401 - a module that is imported dec
     names,
     programs,
     races,
+    sequences,
     trace,
     xattrs,
 )

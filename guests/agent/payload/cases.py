@@ -11,6 +11,7 @@ from guests.agent.payload.declare import OPS, op
 from guests.agent.payload.directories import DIRS, closedir, rmtree
 from guests.agent.payload.maps import MAPS
 from guests.agent.payload.platforms import ABSENT, HERE_IS, LINUX
+from guests.agent.payload.sequences import SLOTS
 from guests.agent.payload.state import FD_PATHS, HERE, KEPT, open_descriptors
 from guests.agent.payload.trace import TRACE_FDS, trace_begin, trace_end
 
@@ -47,6 +48,7 @@ def reset() -> None:
             except OSError:
                 pass
     FD_PATHS.clear()
+    SLOTS.clear()
     os.umask(0o022)
     os.chdir("/")
 

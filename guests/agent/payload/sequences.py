@@ -1,0 +1,130 @@
+"""Ops of the sequence layer: many calls in one round trip, and everything that a tree shows.
+
+Open files have slots, numbers that the caller chooses, so that a sequence means the same wherever it is played.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from guests.agent.payload.declare import op
+from guests.agent.payload.directories import rmtree
+from guests.agent.payload.wire import errno_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from guests.agent.payload.values import PathName
+
+SLOTS: dict[int, int] = {}
+"""Slot -> descriptor."""
+FILE_KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
+BY_DESCRIPTOR = ("read", "pread", "write", "pwrite", "lseek", "ftruncate", "fchmod", "fsync")
+
+
+@op()
+def play(path: PathName, steps: list[list[Any]], fresh: bool = False, xattrs: bool = True) -> list[Any]:
+    """Make the calls [name, slot or None, operands] one after the other, paths below `path`; then look at all of it.
+
+    The outcome of each, [value, ""] or [None, name of the errno], and what `survey` shows. `fresh`: the directory is
+    made anew first, and nothing is open.
+    """
+    if fresh:
+        close_slots()
+        rmtree(path)
+        os.mkdir(path)
+    outcomes: list[list[Any]] = []
+    for name, slot, operands in steps:
+        try:
+            outcomes.append([call_step(os.fsdecode(path), name, slot, operands), ""])
+        except KeyError:  # an open that failed left the slot empty
+            outcomes.append([None, "EBADF"])
+        except OSError as error:
+            outcomes.append([None, errno_name(error.errno or 0)])
+    return [outcomes, survey(path, xattrs)]
+
+
+@op()
+def close_slots() -> None:
+    """Close what a sequence left open."""
+    for slot in list(SLOTS):
+        os.close(SLOTS.pop(slot))
+
+
+@op()
+def survey(path: PathName, xattrs: bool = True) -> dict[str, dict[str, Any]]:
+    """Each path below `path`: what lstat(2) shows as `play` gives it, the content, the target, the user attributes."""
+    root = os.fsdecode(path)
+    seen: dict[str, dict[str, Any]] = {}
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        for name in sorted(os.listdir(os.path.join(root, prefix))):
+            below = prefix + name
+            try:
+                seen[below] = look_closely(os.path.join(root, below), xattrs)
+            except OSError as error:  # it is listed, and cannot be looked at
+                seen[below] = {"error": errno_name(error.errno or 0)}
+            if seen[below].get("kind") == "directory":
+                pending.append(below + "/")
+    return seen
+
+
+def look_closely(path: str, xattrs: bool) -> dict[str, Any]:
+    """What `survey` shows of one path."""
+    shown = status_shown(os.lstat(path))
+    if shown["kind"] == "link":
+        return {**shown, "target": os.readlink(path)}
+    if shown["kind"] == "file":
+        with open(path, "rb") as file:
+            shown["content"] = hashlib.sha256(file.read()).hexdigest()
+    if xattrs:
+        names = sorted(one for one in os.listxattr(path) if one.startswith("user."))
+        shown["xattrs"] = {one: os.getxattr(path, one) for one in names}
+    return shown
+
+
+def status_shown(status: os.stat_result) -> dict[str, Any]:
+    kind = FILE_KINDS.get(stat.S_IFMT(status.st_mode), "special file")
+    shown: dict[str, Any] = {"kind": kind}
+    if kind != "link":
+        shown["mode"] = stat.S_IMODE(status.st_mode)
+    if kind != "directory":
+        shown["nlink"], shown["size"] = status.st_nlink, status.st_size
+    return shown
+
+
+def call_step(root: str, name: str, slot: int | None, operands: list[Any]) -> Any:
+    if slot is not None:
+        return call_by_slot(root, name, slot, operands)
+    first = os.path.join(root, operands[0])
+    if name in ("link", "rename"):
+        return getattr(os, name)(first, os.path.join(root, operands[1]))
+    if name == "symlink":
+        return os.symlink(operands[0], os.path.join(root, operands[1]))
+    by_path: dict[str, Callable[[str], Any]] = {
+        "stat": lambda path: status_shown(os.stat(path)),
+        "lstat": lambda path: status_shown(os.lstat(path)),
+        "listdir": lambda path: sorted(os.listdir(path)),
+        "listxattr": lambda path: sorted(one for one in os.listxattr(path) if one.startswith("user.")),
+    }
+    if name in by_path:
+        return by_path[name](first)
+    return getattr(os, name)(first, *operands[1:])
+
+
+def call_by_slot(root: str, name: str, slot: int, operands: list[Any]) -> Any:
+    if name == "open":
+        SLOTS[slot] = os.open(os.path.join(root, operands[0]), *operands[1:])
+        return None
+    if name == "close":
+        os.close(SLOTS.pop(slot))
+        return None
+    if name == "fstat":
+        return status_shown(os.fstat(SLOTS[slot]))
+    assert name in BY_DESCRIPTOR, name
+    return getattr(os, name)(SLOTS[slot], *operands)
