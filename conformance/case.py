@@ -17,7 +17,7 @@ from conformance.errors import SuiteError
 from conformance.vocabulary import LAYERS, Layer, Severity
 
 About = Literal["behaviour", "agreement"]
-MOUNTED = frozenset({"vfs", "property"})
+MOUNTED: tuple[Layer, ...] = ("vfs", "property", "sequence")
 """Layers whose cases make system calls on a share that is mounted."""
 CACHES = ("none", "readahead", "mmap", "loose", "fscache")
 UNCACHED = ("none",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from conformance.errors import Finding, Findings, InfrastructureError, SuiteErro
 from conformance.evidence.models import CaseResult, Machine
 from conformance.features import FEATURES
 from conformance.ground import GroundLost
-from conformance.profiles.model import Setting, VersionOf
+from conformance.profiles.model import Known, Setting, VersionOf
 from conformance.run.controls import ControlMode, Controls
 from conformance.run.evidence import case_result
 from conformance.run.mounting import Unmountable
@@ -80,11 +80,13 @@ class Runner:
         share: Share | None = None
         directory = case.id + (f"-{_safe(parameters)}" if parameters else "")
         further = Further(self.deployment, directory)
+        known: Sequence[Known] = ()
         try:
             self._ready(case, mount)
             if case.control and self._controls.mode != "never":
                 control = self._control(case, directory, mount, body)
-            share = self._share(case, directory, mount, further)
+            known = self.target.profile.known_failures(case.id, parameters, self._setting(mount))
+            share = self._share(case, directory, mount, further, known)
             _judged(partial(self._bounded, body, share, case.seconds), share)
         except (Exception, KeyboardInterrupt) as e:
             if isinstance(e, KeyboardInterrupt):
@@ -107,7 +109,6 @@ class Runner:
         raised = self._after(share, further, raised, lost=lost or died)
         if last and isinstance(failed, MountFailed) and raised is failed:
             raised = self._unmounted(case, mount, failed, own=share is None)
-        known = self.target.profile.known_failures(case.id, parameters, self._setting(mount))
         judgement = judge(
             case,
             raised,
@@ -233,7 +234,14 @@ class Runner:
                 raise
             self._mounted = mount
 
-    def _share(self, case: Case, directory: str, mount: MountOptions, further: Further | None = None) -> Share:
+    def _share(
+        self,
+        case: Case,
+        directory: str,
+        mount: MountOptions,
+        further: Further | None = None,
+        known: Sequence[Known] = (),
+    ) -> Share:
         """The case's share, or, without further ones to ask for, the control file system in its place."""
         d, on_control = self.deployment, further is None
         inside_root = f"{d.control_root}/{directory}" if on_control else f"{d.inside_root}/{directory}"
@@ -265,6 +273,7 @@ class Runner:
             sides="control" if on_control else "inside" if alone else "both",
             dialects=tuple(self.target.profile.dialects),
             host_mounts=None if on_control else d.host_mounts,
+            declares=lambda finding: any(entry.covers(finding) for entry in known),
         )
         return Share(case, mounted, further)
 

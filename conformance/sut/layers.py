@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from conformance.case import MOUNTED
 from conformance.errors import UsageError
 from conformance.sut.kind import Use
 from conformance.sut.registry import kind_of
 from conformance.sut.spec import Target
 from guests.words import unknown
 
-MOUNTED = ("vfs", "property")
-"""Layers whose cases need a mounted share."""
 BELOW = ("wire", "ring")
 """Layers that need a transport instead of a mount."""
 

@@ -75,6 +75,8 @@ class Mounted:
     """"" for the case's own share; further ones say which they are."""
     dialects: tuple[str, ...] = VERSIONS
     """Versions of the protocol that the target declares to speak."""
+    declares: Callable[[Finding], bool] = lambda _: False
+    """Whether the target's profile declares a finding of this case as a known failure."""
 
 
 class BothSides:

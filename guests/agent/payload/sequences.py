@@ -31,7 +31,7 @@ def play(path: PathName, steps: list[list[Any]], fresh: bool = False, xattrs: bo
     """Make the calls [name, slot or None, operands] one after the other, paths below `path`; then look at all of it.
 
     The outcome of each, [value, ""] or [None, name of the errno], and what `survey` shows. `fresh`: the directory is
-    made anew first, and nothing is open.
+    made again first, and nothing is open.
     """
     if fresh:
         close_slots()

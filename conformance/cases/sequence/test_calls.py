@@ -1,0 +1,47 @@
+"""Random calls of one process on open files, directories, links and attributes, and of the host beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance.case import case
+from conformance.checks import report_all
+from conformance.vfs.sequences import Player
+from conformance.vfs.share import Share
+from protocol.messages import Tgetattr, Tlcreate, Tlopen, Tmkdir, Trenameat, Tunlinkat, Twalk, Twrite
+
+EXAMPLES, STEPS = 30, 50
+"""Sequences for one seed, and calls in one at most: some seconds in a guest under emulation."""
+SEEDS = range(1, 5)
+FRESH = ("none", "readahead")
+"""Cache modes in which the guest asks the server each time, so that it sees what the host changes."""
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@case(
+    "CALLS-001",
+    covers=[Twalk, Tgetattr, Tlopen, Tlcreate, Twrite, Tmkdir, Tunlinkat, Trenameat],
+    caches=FRESH,
+    seconds=600,
+)
+def test_calls_with_the_host_beside(share: Share, seed: int) -> None:
+    """Whatever calls a process makes, and whatever names the host makes, moves and removes between them, each call
+    ends as POSIX and Linux's VFS allow, and inside and outside show the same tree: names, attributes, content, links.
+    Source: POSIX.1-2017, the page of each call; Linux fs/namei.c, fs/open.c; Ridge et al., SibylFS, SOSP 2015."""
+    played(share, seed, outside=True)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@case("CALLS-002", covers=[Twalk], cached_too=True, seconds=600)
+def test_calls_of_the_guest_alone(share: Share, seed: int) -> None:
+    """Whatever calls a process makes, in every cache mode, each ends as POSIX and Linux's VFS allow, and the tree that
+    the guest sees is the one that its calls have made.
+    Source: POSIX.1-2017, the page of each call; Linux fs/namei.c, fs/open.c; Ridge et al., SibylFS, SOSP 2015."""
+    played(share, 100 + seed, outside=False)
+
+
+def played(share: Share, seed: int, *, outside: bool) -> None:
+    """Play random sequences; declared deviations and the shortest sequence that is not allowed are the findings."""
+    player = Player(share, outside=outside)
+    found = player.search(seed, examples=EXAMPLES, steps=STEPS)
+    report_all([*player.deviations.values(), *([found] if found is not None else [])])

@@ -1,0 +1,196 @@
+"""Plays random sequences of calls on a share and on the model in step; shrinks what the model does not allow.
+
+Calls that follow each other at one place go in one round trip. After each such batch, both sides are looked at as a
+whole: every path, attribute and byte must be the model's. A deviation that a profile declares is kept as a finding of
+the case, and the sequence goes on from what happened, so that it hides nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+
+from conformance.checks import judged
+from conformance.errors import Finding
+from conformance.model.filesystem import FileSystem
+from conformance.model.generate import XATTR_CALLS, sequences
+from conformance.model.shrink import shortest
+from conformance.model.step import Allowed, Step, listing
+from conformance.model.survey import Difference, Survey, differences, expected_survey
+from conformance.vfs.share import Share
+from conformance.vfs.vantage import Vantage
+
+_SHRINKING = 150
+"""Sequences played at most to find a shorter one that fails: each costs some round trips."""
+_DIRECTORY = "sequence"
+"""The directory of the case in which each sequence begins again."""
+
+
+class Player:
+    """Plays sequences on one share."""
+
+    def __init__(self, share: Share, *, outside: bool) -> None:
+        """`outside`: the host looks at the tree, and changes it too; never where it shows other modes and links."""
+        self._share, self._declares = share, share.mounted.declares
+        self._xattrs = "xattr" in share.mounted.features
+        self._without = frozenset() if self._xattrs else XATTR_CALLS
+        if share.mount.cache == "mmap":
+            # There each name of a file has an inode of its own (v9fs_get_new_inode_from_fid), so that size and content
+            # are not one before they are written back; vfs/link has the cases of it.
+            self._without |= {"link"}
+        self._outside = outside and share.mounted.sides == "both" and share.host_links
+        self.deviations: dict[tuple[str, str, str, str], Finding] = {}
+        """Declared findings, each once."""
+
+    def search(self, number: int, *, examples: int, steps: int) -> Finding | None:
+        """Play `examples` random sequences of at most `steps` calls; a finding with the shortest one that fails.
+
+        `number` seeds the generator. Raises what is no finding, and at once a hang or a death.
+        """
+        failed: list[tuple[tuple[Step, ...], Finding]] = []
+
+        @seed(number)
+        @settings(
+            max_examples=examples,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate,),
+            suppress_health_check=list(HealthCheck),
+            verbosity=Verbosity.quiet,
+        )
+        @given(sequences(steps, outside=self._outside, without=self._without))
+        def attempt(played: tuple[Step, ...]) -> None:
+            if not failed and (found := self._failure(played)) is not None:
+                failed.append((played, found))
+
+        attempt()
+        if not failed:
+            return None
+        first, found = failed[0]
+        short = shortest(first, lambda steps: self._failure(steps) is not None, _SHRINKING)
+        again = self._failure(short)
+        if again is None:
+            return Finding(f"once, and not when it was played again: {found}", found.code, found.values)
+        return again
+
+    def _failure(self, steps: Sequence[Step]) -> Finding | None:
+        """What is found when they are played; None where all of it is allowed. Raises Finding for a hang or a death."""
+        try:
+            self.play(steps)
+        except Finding as finding:
+            if finding.code in ("hung", "killed", "died"):
+                raise
+            return finding
+        return None
+
+    def play(self, steps: Sequence[Step]) -> None:
+        """Play one sequence in an empty directory. Raises Finding for the first outcome that is not allowed."""
+        model = FileSystem()
+        followed: list[Step] = []
+        state = ""
+        # What the guest holds open of the sequence before keeps its names in the cache: closed before the host acts.
+        fresh = not steps or steps[0].where == "inside"
+        if not fresh:
+            self._made(self._share.inside, [], fresh=True)
+        for where, batch in itertools.groupby(steps, key=lambda step: step.where):
+            part = list(batch)
+            vantage = self._share.inside if where == "inside" else self._share.outside
+            outcomes, seen = self._made(vantage, part, fresh=fresh)
+            fresh = False
+            for step, (value, error) in zip(part, outcomes, strict=True):
+                judged()
+                allowed = model.step(step)
+                followed.append(step)
+                state = " ".join(allowed.state)
+                if allowed.holds(value, error):
+                    continue
+                finding = _outcome(step, value, error, allowed, followed, steps)
+                if not self._declared(finding) or not error:
+                    if self._declares(finding):
+                        return  # what follows is not known any more
+                    raise finding
+                followed.pop()
+                model = _replayed(followed)
+            self._compare(model, vantage, seen, state, followed, steps)
+
+    def _made(self, vantage: Vantage, steps: Sequence[Step], *, fresh: bool) -> tuple[list[list[Any]], Survey]:
+        calls = [[step.op, step.slot, list(step.operands)] for step in steps]
+        outcomes, seen = vantage.quietly.play(_DIRECTORY, calls, fresh=fresh, xattrs=self._xattrs)
+        return outcomes, seen
+
+    def _compare(
+        self,
+        model: FileSystem,
+        vantage: Vantage,
+        seen: Survey,
+        state: str,
+        followed: Sequence[Step],
+        steps: Sequence[Step],
+    ) -> None:
+        """Both sides show the model's tree. `seen` is what the side shows that made the last calls.
+
+        `state` is what the model says of the last call's open file.
+        """
+        expected = expected_survey(model, xattrs=self._xattrs)
+        views = [(vantage.name, seen)]
+        if self._outside:
+            other = self._share.outside if vantage is self._share.inside else self._share.inside
+            views.append((other.name, other.quietly.survey(_DIRECTORY, xattrs=self._xattrs)))
+        for name, view in views:
+            judged()
+            for difference in differences(view, expected):
+                finding = _difference(name, difference, state, followed, steps)
+                if not self._declared(finding):
+                    raise finding
+
+    def _declared(self, finding: Finding) -> bool:
+        if not self._declares(finding):
+            return False
+        values = finding.values
+        key = (finding.code, values["call"], values["seen"], values["expected"])
+        self.deviations.setdefault(key, finding)
+        return True
+
+
+def _replayed(steps: Sequence[Step]) -> FileSystem:
+    model = FileSystem()
+    for step in steps:
+        model.step(step)
+    return model
+
+
+def _outcome(
+    step: Step, value: Any, error: str, allowed: Allowed, followed: Sequence[Step], steps: Sequence[Step]
+) -> Finding:
+    code = "value" if not error and allowed.succeeds else "errno"
+    seen = error or f"success with {value!r:.80}"
+    text = f"{step} ended with {seen}, allowed is {allowed}"
+    values = {"call": step.op, "state": " ".join(allowed.state), "seen": seen, "expected": str(allowed)}
+    return _finding(text, code, values, followed, steps)
+
+
+def _difference(name: str, one: Difference, state: str, followed: Sequence[Step], steps: Sequence[Step]) -> Finding:
+    code = {"exists": "exists", "content": "content", "error": "errno"}.get(one.field, f"field:{one.field}")
+    text = f"{one.field} of {one.path!r} is {one.seen!r:.80} {name}, must be {one.expected!r:.80}"
+    last = "look" if one.field == "error" else followed[-1].op if followed else ""
+    values = {"call": last, "state": state, "vantage": name, "path": one.path}
+    values |= {"seen": str(one.seen), "expected": str(one.expected)}
+    return _finding(text, code, values, followed, steps)
+
+
+def _finding(text: str, code: str, values: dict[str, str], followed: Sequence[Step], steps: Sequence[Step]) -> Finding:
+    """With the sequence up to there, and the whole of it in the form of a replay file."""
+    said = "\n".join(listing(followed))
+    return Finding(f"{text}, after\n{said}", code, {**values, "sequence": json.dumps([one.to_json() for one in steps])})
+
+
+def read_sequence(text: str) -> tuple[Step, ...]:
+    """The steps of a replay file. Raises ValueError for what is none."""
+    try:
+        return tuple(Step.from_json(one) for one in json.loads(text))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no sequence of steps: {error}") from error
