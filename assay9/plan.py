@@ -128,7 +128,7 @@ def shard_words(plan_file: Path, name: str) -> list[str]:
     here = commit_of(CHECKOUT)
     if data["suite"] != here:
         raise UsageError(
-            f"--plan: {plan_file} is of suite commit {data['suite'] or 'none'}, here is {here or 'none'}: make it anew"
+            f"--plan: {plan_file} is of suite commit {data['suite'] or 'none'}, here is {here or 'none'}: make it again"
         )
     if name not in data["shards"]:
         some = ", ".join(list(data["shards"])[:4])

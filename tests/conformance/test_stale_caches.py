@@ -26,7 +26,7 @@ class Attached(LocalDeployment):
 
 
 def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str, line: str) -> bool:
-    """Whether the guest was told to forget what it keeps, before a case on such a mount."""
+    """Whether the guest was reported to forget what it keeps, before a case on such a mount."""
     asked: list[bool] = []
 
     def body(share: Share) -> None:
