@@ -55,7 +55,9 @@ def test_a_case_is_found_by_its_id(tmp_path: Path) -> None:
 def test_a_name_that_no_case_has_is_reported_and_status_2(tmp_path: Path) -> None:
     done = assay9("run", "local", "--family", FAMILY, "-k", "MODE-999", "--jobs", "1", cwd=tmp_path)
     assert done.returncode == 2
-    assert "no case of vfs, property in family mode matches -k 'MODE-999': did you mean 'MODE-0" in done.stderr
+    assert (
+        "no case of vfs, property, sequence in family mode matches -k 'MODE-999': did you mean 'MODE-0" in done.stderr
+    )
 
 
 def test_a_usage_error_leaves_no_run_and_latest_where_it_is(tmp_path: Path) -> None:
