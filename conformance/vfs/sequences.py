@@ -111,10 +111,10 @@ class Player:
                 if allowed.holds(value, error):
                     continue
                 finding = _outcome(step, value, error, allowed, followed, steps)
-                if not self._declared(finding) or not error:
-                    if self._declares(finding):
-                        return  # what follows is not known any more
+                if not self._declared(finding):
                     raise finding
+                if not error:
+                    return  # what follows is not known any more
                 followed.pop()
                 model = _replayed(followed)
             self._compare(model, vantage, seen, state, followed, steps)
@@ -186,14 +186,6 @@ def _difference(name: str, one: Difference, state: str, followed: Sequence[Step]
 
 
 def _finding(text: str, code: str, values: dict[str, str], followed: Sequence[Step], steps: Sequence[Step]) -> Finding:
-    """With the sequence up to there, and the whole of it in the form of a replay file."""
+    """With the sequence up to there, and the whole of it as JSON."""
     said = "\n".join(listing(followed))
     return Finding(f"{text}, after\n{said}", code, {**values, "sequence": json.dumps([one.to_json() for one in steps])})
-
-
-def read_sequence(text: str) -> tuple[Step, ...]:
-    """The steps of a replay file. Raises ValueError for what is none."""
-    try:
-        return tuple(Step.from_json(one) for one in json.loads(text))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"no sequence of steps: {error}") from error

@@ -16,17 +16,7 @@ class Nowhere(AgentLink):
         self.seconds = 0.0
         self.spawned = False
 
-    def send(
-        self,
-        op: str,
-        args: tuple[Any, ...],
-        kw: dict[str, Any],
-        proc: str,
-        timeout: float,
-        background: bool = False,
-        look: str = "",
-        marked: bool = False,
-    ) -> int:
+    def send(self, *_args: Any, **_kw: Any) -> int:
         """See AgentLink; there is nobody to send to."""
         raise Undrivable(self.why)
 

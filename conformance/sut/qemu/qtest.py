@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from conformance.errors import InfrastructureError
-from conformance.ground import GroundLost
 from conformance.sut.parts.process import ServerProcess
 from conformance.sut.parts.scratch import Scratch
 from conformance.sut.qemu.program import find_program, program_version
 from conformance.sut.servers.devices import TAG, OverRings
+from conformance.sut.servers.owners import OwnProcess
 from conformance.sut.servers.tables import ClientTable
 from conformance.virtio.device import Device, DeviceGone
 from conformance.virtio.pci import LegacyDevice, ModernDevice
 from conformance.virtio.qtest import QtestBus
-from guests.host.endings import OutOfMemory
 from guests.host.waiting import wait_until
 
 _START = 20.0
@@ -25,7 +24,7 @@ SLOT = 4
 MEGABYTES = 256
 
 
-class QtestServer(OverRings):
+class QtestServer(OwnProcess, OverRings):
     """QEMU's own virtio-9p device, in a machine whose processor is never started."""
 
     def __init__(
@@ -117,18 +116,6 @@ class QtestServer(OverRings):
         self._device.reset()
         return self._device
 
-    def death(self) -> str | None:
-        """See Server."""
-        return self.process.death() if self.process else "not started"
-
-    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        """See Server."""
-        return self.process.ground_lost(memory) if self.process else None
-
-    def pid(self) -> int | None:
-        """See Server."""
-        return self.process.pid if self.process else None
-
     def stop(self) -> None:
         """See Server."""
         if self._device is not None:
@@ -139,18 +126,6 @@ class QtestServer(OverRings):
         if self._short is not None:
             self._short.remove()
             self._short = None
-
-    def argv(self) -> list[str]:
-        """See Server."""
-        return self.process.argv if self.process else []
-
-    def log_size(self) -> int:
-        """See Server."""
-        return self.process.log_size() if self.process else 0
-
-    def log(self, since: int = 0) -> str:
-        """See Server."""
-        return self.process.tail(20000, since) if self.process else ""
 
     def version(self) -> str:
         """See Server."""

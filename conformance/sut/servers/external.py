@@ -8,15 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.ground import GroundLost
 from conformance.sut.servers.greeting import check_greeting
+from conformance.sut.servers.owners import SomebodyElses
 from conformance.sut.servers.tables import ExternalTable
 from conformance.transports.base import Link
 from conformance.transports.socket import SocketLink, connect_tcp, connect_unix
-from guests.host.endings import OutOfMemory
 
 
-class ExternalServer:
+class ExternalServer(SomebodyElses):
     """An address."""
 
     capabilities = SocketLink.capabilities
@@ -60,33 +59,5 @@ class ExternalServer:
                 f"no server answers at {self.spec.address}: {error}", "start the server, then run again"
             ) from None
 
-    def death(self) -> str | None:
-        """See Server."""
-        return None
-
-    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        """See Server."""
-        return None
-
-    def pid(self) -> int | None:
-        """See Server."""
-        return None
-
     def stop(self) -> None:
         """See Server."""
-
-    def argv(self) -> list[str]:
-        """See Server."""
-        return []
-
-    def log_size(self) -> int:
-        """See Server."""
-        return 0
-
-    def log(self, since: int = 0) -> str:
-        """See Server."""
-        return ""
-
-    def version(self) -> str:
-        """See Server."""
-        return ""

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from conformance.errors import InfrastructureError
-from conformance.ground import GroundLost
 from conformance.sut.parts.process import ServerProcess, free_port
 from conformance.sut.parts.scratch import Scratch
 from conformance.sut.servers.fetched import CROSVM, P9UFS
+from conformance.sut.servers.owners import OwnProcess
 from conformance.sut.servers.tables import (
     CommandTable,
     CrosvmTable,
@@ -31,7 +31,6 @@ from conformance.sut.servers.tables import (
 )
 from conformance.transports.base import Link
 from conformance.transports.socket import SocketLink, connect_tcp, connect_unix
-from guests.host.endings import OutOfMemory
 
 _START = 20.0
 
@@ -39,7 +38,7 @@ _START = 20.0
 S = TypeVar("S", bound=StartedTable)
 
 
-class _Started(Generic[S]):
+class _Started(OwnProcess, Generic[S]):
     """What all of them have in common: one process, one directory for its files, one address."""
 
     name = ""
@@ -130,18 +129,6 @@ class _Started(Generic[S]):
         except OSError as error:
             raise InfrastructureError(f"{self.name} takes no connection: {error}") from None
 
-    def death(self) -> str | None:
-        """See Server."""
-        return self.process.death() if self.process else "not started"
-
-    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        """See Server."""
-        return self.process.ground_lost(memory) if self.process else None
-
-    def pid(self) -> int | None:
-        """See Server."""
-        return self.process.pid if self.process else None
-
     def stop(self) -> None:
         """See Server."""
         if self.process is not None:
@@ -149,18 +136,6 @@ class _Started(Generic[S]):
         if self._short is not None:
             self._short.remove()
             self._short = None
-
-    def argv(self) -> list[str]:
-        """See Server."""
-        return self.process.argv if self.process else []
-
-    def log_size(self) -> int:
-        """See Server."""
-        return self.process.log_size() if self.process else 0
-
-    def log(self, since: int = 0) -> str:
-        """See Server."""
-        return self.process.tail(20000, since) if self.process else ""
 
     def version(self) -> str:
         """See Server."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from conformance.errors import InfrastructureError, UsageError
 from conformance.ground import GroundLost
 from conformance.sut.servers.devices import TAG, OverRings
+from conformance.sut.servers.owners import SomebodyElses
 from conformance.sut.servers.programs import ReferenceServer
 from conformance.sut.servers.tables import ReferenceTable, VhostUserTable
 from conformance.transports.virtqueue import RingLink
@@ -78,7 +79,7 @@ _served: dict[str, _FrontEnd] = {}
 """Socket -> who of this process is its front end."""
 
 
-class VhostUserServer(_FrontEnd):
+class VhostUserServer(SomebodyElses, _FrontEnd):
     """A back end at a socket of the user's; never started nor ended from here."""
 
     def __init__(self, spec: VhostUserTable, variant: Variant = Variant()) -> None:
@@ -108,26 +109,6 @@ class VhostUserServer(_FrontEnd):
     def stop(self) -> None:
         """See Server."""
         self.hang_up()
-
-    def pid(self) -> int | None:
-        """See Server."""
-        return None
-
-    def argv(self) -> list[str]:
-        """See Server."""
-        return []
-
-    def log_size(self) -> int:
-        """See Server."""
-        return 0
-
-    def log(self, since: int = 0) -> str:
-        """See Server."""
-        return ""
-
-    def version(self) -> str:
-        """See Server."""
-        return ""
 
 
 class ReferenceDevice(_FrontEnd, ReferenceServer):

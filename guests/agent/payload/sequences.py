@@ -83,9 +83,12 @@ def look_closely(path: str, xattrs: bool) -> dict[str, Any]:
         with open(path, "rb") as file:
             shown["content"] = hashlib.sha256(file.read()).hexdigest()
     if xattrs:
-        names = sorted(one for one in os.listxattr(path) if one.startswith("user."))
-        shown["xattrs"] = {one: os.getxattr(path, one) for one in names}
+        shown["xattrs"] = {one: os.getxattr(path, one) for one in user_xattrs(path)}
     return shown
+
+
+def user_xattrs(path: str) -> list[str]:
+    return sorted(one for one in os.listxattr(path) if one.startswith("user."))
 
 
 def status_shown(status: os.stat_result) -> dict[str, Any]:
@@ -110,7 +113,7 @@ def call_step(root: str, name: str, slot: int | None, operands: list[Any]) -> An
         "stat": lambda path: status_shown(os.stat(path)),
         "lstat": lambda path: status_shown(os.lstat(path)),
         "listdir": lambda path: sorted(os.listdir(path)),
-        "listxattr": lambda path: sorted(one for one in os.listxattr(path) if one.startswith("user.")),
+        "listxattr": user_xattrs,
     }
     if name in by_path:
         return by_path[name](first)
