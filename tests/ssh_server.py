@@ -72,12 +72,29 @@ class SshServer:
             except OSError:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            transport = paramiko.Transport(connection)
+            transport = _Transport(connection)
             transport.add_server_key(self.host_key)
             self.transports.append(transport)
             with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
                 transport.start_server(event=threading.Event(), server=_Session(self))
                 threading.Thread(target=_drain, args=(transport,), daemon=True).start()
+
+
+class _Transport(paramiko.Transport):
+    """A transport that starts a command only after the client has the reply to its request.
+
+    A quick command would otherwise end, and its channel be closed, before the reply is sent.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__(connection)
+        self.requested: list[threading.Thread] = []
+
+    def _send_user_message(self, data: paramiko.Message) -> None:
+        super()._send_user_message(data)  # type: ignore[misc]
+        if threading.current_thread() is self:  # requests are answered by the transport's own thread
+            while self.requested:
+                self.requested.pop(0).start()
 
 
 def _drain(transport: paramiko.Transport) -> None:
@@ -128,7 +145,9 @@ class _Session(paramiko.ServerInterface):
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         self._server.commands.append(command.decode())
-        threading.Thread(target=_run, args=(channel, command.decode()), daemon=True).start()
+        transport = channel.get_transport()
+        assert isinstance(transport, _Transport)
+        transport.requested.append(threading.Thread(target=_run, args=(channel, command.decode()), daemon=True))
         return True
 
 

@@ -362,6 +362,9 @@ class Runner:
         # A guest that has just given a finding answers; whether the machine is too busy for that is not asked again.
         asked = self.deployment.trouble if isinstance(raised, InfrastructureError) else self.deployment.death
         trouble = asked()
+        if trouble is not None and (lost := self.deployment.ground_lost(answers=False)) is not None:
+            lost.__cause__ = raised  # it was killed between the two looks
+            return lost, False
         if isinstance(raised, MountFailed) and trouble is not None:
             raised.why = f"{raised.why}; {trouble}"
             return raised, True

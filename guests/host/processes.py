@@ -47,7 +47,7 @@ def exiting(pid: int) -> bool:
     return fields[0] in "ZX" or bool(int(fields[6]) & 0x4)
 
 
-def reap(process: subprocess.Popen[bytes], limit: float = 5.0) -> int | None:
+def reap(process: subprocess.Popen[bytes], limit: float = 60.0) -> int | None:
     """The status of a child that has ended or is about to, whose sockets may be closed already; None while it runs."""
     if process.poll() is None and exiting(process.pid):
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from guests.images.store import find_image
 from guests.machines.console import ConsoleWatch
 from guests.machines.qemu.machine import MachineSpec, QemuMachine
 from guests.machines.uml.kernel import find_kernel
+from guests.machines.uml.launch import UmlLaunch
 from tests.conformance.ground_cases import Run, harmless, on
 from tests.targets import asked, loaded
 
@@ -349,6 +351,23 @@ def test_a_guest_or_a_device_that_is_killed_or_crashes(
     else:
         assert seen.verdict == "fail", seen.reason
     assert run(harmless).verdict == "pass"
+
+
+@marked
+def test_a_kernel_that_is_killed_ends_before_what_waits_for_it(uml: tuple[Run, UmlDeployment]) -> None:
+    """The guest's sockets close at once; how the kernel ended is known only when its parent has ended too."""
+    run, deployment = uml
+    launch = deployment.machine._launch
+    assert isinstance(launch, UmlLaunch) and launch.process is not None
+    waiting = launch.process.pid
+
+    def ends(share: Share) -> None:
+        os.kill(waiting, signal.SIGSTOP)
+        os.kill(deployment.processes()["hypervisor"], signal.SIGKILL)
+        threading.Timer(0.5, os.kill, (waiting, signal.SIGCONT)).start()
+        share.inside.create("after", b"content")
+
+    assert is_error_of_ground(run(ends), "was ended by SIGKILL")
 
 
 @marked

@@ -23,7 +23,7 @@ from guests.host import paths
 from guests.host.endings import how_ended, last_words, sent_signal
 from guests.host.files import remove_tree
 from guests.host.ports import start_program
-from guests.host.processes import claim, dying_with_parent, start_time
+from guests.host.processes import claim, dying_with_parent, exiting, start_time
 from guests.host.waiting import happens
 from guests.images.store import Image
 from guests.machines.uml.console import ConsoleServer
@@ -36,6 +36,8 @@ GUEST_ADDRESS = "10.0.2.15"
 _TAP = "tap0"
 _TAP_PROGRAM = Path(__file__).with_name("tap.py")
 _ATTEMPT = 0.05
+_ENDING = 60.0
+"""Seconds for the processes above a kernel that has ended to end as well; a busy host needs some of them."""
 
 
 class UmlLaunch:
@@ -48,6 +50,8 @@ class UmlLaunch:
         self.spec, self.image, self.log = spec, image, log
         self.name = name = f"u-{secrets.token_hex(4)}"
         self.process: subprocess.Popen[bytes] | None = None
+        self._kernel: tuple[int, int | None] = (0, None)
+        """Pid and start time of the kernel's first process, once it is up."""
         self.console: ConsoleServer | None = None
         self.tap = _TAP if spec.network and tap_possible() else ""
         self._files = paths.runtime_dir() / name
@@ -87,6 +91,7 @@ class UmlLaunch:
             if self.runs():
                 raise
             raise InfrastructureError(self.why_ended(), f"see {self.log}") from error
+        self._kernel = (self.pid, start_time(self.pid))
 
     def run_python(self, source: bytes, limit: float = 30.0) -> SocketLineChannel:
         """Run Python source in the guest; the channel is its standard input and output."""
@@ -132,9 +137,11 @@ class UmlLaunch:
         """The signal with which another process ended the kernel, or None. A shell may be its parent (see `_apart`)."""
         if self.process is None:
             return None
-        if self.process.poll() is None and not self.pid:
+        pid, started = self._kernel
+        if self.process.poll() is None and pid and (start_time(pid) != started or exiting(pid)):
+            # Its sockets close, and its children may live, before what waits for it has ended too.
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(5)  # the kernel is gone, and what waits for it will be
+                self.process.wait(_ENDING)
         return sent_signal(self.process.poll(), by_shell=True)
 
     def stop(self) -> None:
