@@ -75,7 +75,7 @@ def start(
     """A started runner for a layer's cases. One that did not start is `broken`, and each of its cases says so."""
     target = asked.target
     if layer in BELOW:
-        on_wire = (RingRunner if layer == "ring" else WireRunner)(asked, run_dir, worker)
+        on_wire = (RingRunner if layer == "ring" else WireRunner)(asked, run_dir, worker, progress)
         on_wire.start()
         if worker in ("main", "gw0"):  # the others' servers are the same
             for line in on_wire.not_implemented():

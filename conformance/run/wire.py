@@ -20,6 +20,7 @@ from conformance.run.verdict import judge
 from conformance.sut.kind import Asked
 from conformance.sut.layers import chosen_link
 from conformance.sut.registry import kind_of
+from guests.host.progress import Progress, silent
 
 
 class WireRunner:
@@ -30,9 +31,9 @@ class WireRunner:
 
     layer = "wire"
 
-    def __init__(self, asked: Asked[Any, Any], run_dir: Path, worker: str) -> None:
+    def __init__(self, asked: Asked[Any, Any], run_dir: Path, worker: str, progress: Progress = silent) -> None:
         self.target, self.worker = asked.target, worker
-        self.session = self._session(maker(asked, self.layer), run_dir)
+        self.session = self._session(maker(asked, self.layer, progress), run_dir)
         self.broken: InfrastructureError | None = None
         self.machines: dict[str, Machine] = {}
         self._version = self._hypervisor = ""
@@ -111,13 +112,13 @@ class WireRunner:
         self.session.stop()
 
 
-def maker(asked: Asked[Any, Any], layer: str) -> Make:
+def maker(asked: Asked[Any, Any], layer: str, progress: Progress = silent) -> Make:
     """What makes the server of a target in a directory. Raises UsageError where raw frames do not reach it."""
     kind = kind_of(asked.target)
     transport = chosen_link(asked.target, asked.options.link, layer)
     if transport is None:
         raise UsageError(f"target {asked.target.name} is of kind {kind.name}: raw frames do not reach it")
-    return partial(kind.server, asked, transport)
+    return partial(kind.server, asked, transport, progress=progress)
 
 
 def needed(lacks: Sequence[Lack], case: Case, parameters: str, missing: Mapping[str, str]) -> tuple[Lack, ...]:

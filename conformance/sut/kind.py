@@ -110,6 +110,6 @@ class Kind(ABC, Generic[T, O]):
     def deployment(self, asked: Asked[T, O], run_dir: Path, progress: Progress) -> Deployment:
         """What brings a share up, not yet started. Raises UsageError where there is no share to mount."""
 
-    def server(self, asked: Asked[T, O], transport: str, directory: Path) -> Server:
+    def server(self, asked: Asked[T, O], transport: str, directory: Path, progress: Progress) -> Server:
         """What answers raw frames by that transport, not yet started; its files go into `directory`."""
         raise UsageError(f"target {asked.target.name} is of kind {self.name}: raw frames do not reach it")

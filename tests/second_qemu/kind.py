@@ -61,9 +61,11 @@ class SecondQemu(UnderQemu[SecondTarget, SecondOptions]):
         target = asked.target.model_copy(update={"machine": table})
         return QemuDeployment(target, run_dir, progress, asked.options, asked.load)
 
-    def server(self, asked: Asked[SecondTarget, SecondOptions], transport: str, directory: Path) -> Server:
+    def server(
+        self, asked: Asked[SecondTarget, SecondOptions], transport: str, directory: Path, progress: Progress
+    ) -> Server:
         """See Kind."""
-        return QtestServer(directory, qemu=asked.options.qemu or asked.target.machine.program)
+        return QtestServer(directory, qemu=asked.options.qemu or asked.target.machine.program, progress=progress)
 
 
 register(SecondQemu())

@@ -10,7 +10,6 @@ from conformance.sut.qemu.program import security_model
 from conformance.sut.qemu.tables import DeviceOptions, QemuTarget
 from conformance.sut.qemu.under_qemu import UnderQemu
 from conformance.sut.registry import register
-from guests.host.progress import silent
 from guests.machines.qemu import check as qemu_check
 
 if TYPE_CHECKING:
@@ -41,7 +40,9 @@ class Qemu(UnderQemu[QemuTarget, DeviceOptions]):
 
         return QemuDeployment(asked.target, run_dir, progress, asked.options, asked.load)
 
-    def server(self, asked: Asked[QemuTarget, DeviceOptions], transport: str, directory: Path) -> Server:
+    def server(
+        self, asked: Asked[QemuTarget, DeviceOptions], transport: str, directory: Path, progress: Progress
+    ) -> Server:
         """See Kind."""
         from conformance.sut.qemu.deployment import QemuDeployment  # noqa: PLC0415 - see conformance.sut.kind
         from conformance.sut.qemu.guest_pci import GuestServer  # noqa: PLC0415 - as above
@@ -50,13 +51,14 @@ class Qemu(UnderQemu[QemuTarget, DeviceOptions]):
         machine, options = asked.target.machine, asked.options
         alone = options.model_copy(update={"keep_guest": False})
         if transport == "guest-pci":
-            return GuestServer(lambda: QemuDeployment(asked.target, directory, silent, alone))
+            return GuestServer(lambda: QemuDeployment(asked.target, directory, progress, alone))
         return QtestServer(
             directory,
             qemu=options.qemu or machine.program,
             arguments=(*machine.arguments, *options.qemu_args),
             security_model=options.security_model or machine.security_model,
             legacy=transport == "qtest-legacy",
+            progress=progress,
         )
 
 

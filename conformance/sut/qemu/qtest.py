@@ -17,6 +17,7 @@ from conformance.sut.servers.tables import ClientTable
 from conformance.virtio.device import Device, DeviceGone
 from conformance.virtio.pci import LegacyDevice, ModernDevice
 from conformance.virtio.qtest import QtestBus
+from guests.host.progress import Progress, silent
 from guests.host.waiting import wait_until
 
 _START = 20.0
@@ -36,9 +37,11 @@ class QtestServer(OwnProcess, OverRings):
         security_model: str = "passthrough",
         legacy: bool = False,
         packed: bool = True,
+        progress: Progress = silent,
     ) -> None:
         self.spec = ClientTable()
-        self.program = find_program(qemu)
+        self._qemu, self._progress = qemu, progress
+        self.program = ""
         self.arguments, self.security_model, self.legacy, self.packed = arguments, security_model, legacy, packed
         self.name = "QEMU"
         self.aname = b""
@@ -52,6 +55,7 @@ class QtestServer(OwnProcess, OverRings):
     def start(self) -> None:
         """See Server."""
         assert self.export is not None
+        self.program = find_program(self._qemu, self._progress)
         self.export.mkdir(parents=True, exist_ok=True)
         os.chmod(self.run_dir, 0o755)
         if self._short is None:

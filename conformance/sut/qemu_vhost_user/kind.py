@@ -49,7 +49,9 @@ class QemuVhostUser(UnderQemu[VhostUserTarget, MachineOptions]):
 
         return VhostQemuDeployment(asked.target, run_dir, progress, asked.options, asked.load)
 
-    def server(self, asked: Asked[VhostUserTarget, MachineOptions], transport: str, directory: Path) -> Server:
+    def server(
+        self, asked: Asked[VhostUserTarget, MachineOptions], transport: str, directory: Path, progress: Progress
+    ) -> Server:
         """See Kind."""
         from conformance.sut.qemu_vhost_user.qtest import ReferenceInQemu  # noqa: PLC0415 - see sut.kind
 
@@ -61,6 +63,7 @@ class QemuVhostUser(UnderQemu[VhostUserTarget, MachineOptions]):
             reference_device("vhost-user", back.arguments, directory),
             qemu=options.qemu or machine.program,
             arguments=(*machine.arguments, *options.qemu_args),
+            progress=progress,
         )
 
 

@@ -9,6 +9,7 @@ from conformance.ground import GroundLost
 from conformance.sut.qemu.qtest import MEGABYTES, SLOT, QtestServer
 from conformance.sut.servers.vhost_user import ReferenceDevice
 from guests.host.endings import OutOfMemory
+from guests.host.progress import Progress, silent
 
 _RESET_VECTOR = b"\xf4\xeb\xfd"
 """hlt, and hlt again: interrupts are off after a reset, so the processor never does anything."""
@@ -24,9 +25,15 @@ class ReferenceInQemu(QtestServer):
     """
 
     def __init__(
-        self, run_dir: Path, back: ReferenceDevice, *, qemu: str = "qemu11", arguments: Sequence[str] = ()
+        self,
+        run_dir: Path,
+        back: ReferenceDevice,
+        *,
+        qemu: str = "qemu11",
+        arguments: Sequence[str] = (),
+        progress: Progress = silent,
     ) -> None:
-        super().__init__(run_dir, qemu=qemu, arguments=arguments)
+        super().__init__(run_dir, qemu=qemu, arguments=arguments, progress=progress)
         self.name = "reference device in QEMU"
         self._back = back
 

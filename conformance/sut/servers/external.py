@@ -20,7 +20,7 @@ class ExternalServer(SomebodyElses):
 
     capabilities = SocketLink.capabilities
 
-    def __init__(self, spec: ExternalTable, run_dir: Path) -> None:
+    def __init__(self, spec: ExternalTable) -> None:
         if not spec.address:
             raise UsageError("say where the server listens: --address HOST:PORT, or a unix socket's path")
         self.spec = spec

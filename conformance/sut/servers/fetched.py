@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guests.host import paths
-from guests.host.progress import Progress, silent
+from guests.host.progress import Progress
 from guests.images.part import LIBRARIES, LOADER, Part
 
 SOURCES = Path(__file__).parent
@@ -47,7 +47,7 @@ class Fetched:
                 seen.update(path.read_bytes())
         return paths.cache_dir() / f"server-{self.name}-{seen.hexdigest()[:12]}"
 
-    def ensure(self, progress: Progress = silent) -> None:
+    def ensure(self, progress: Progress) -> None:
         """Have it in the cache. Raises InfrastructureError where it cannot be fetched or built."""
         self._part.ensure(lambda _, versions: versions[self.package], progress)
 

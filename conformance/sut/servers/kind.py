@@ -102,7 +102,9 @@ class ServerKind(Kind[ServerTarget, ServerOptions]):
         """See Kind."""
         raise UsageError(f"target {asked.target.name} is of kind {self.name}, which has no file system to mount")
 
-    def server(self, asked: Asked[ServerTarget, ServerOptions], transport: str, directory: Path) -> Server:
+    def server(
+        self, asked: Asked[ServerTarget, ServerOptions], transport: str, directory: Path, progress: Progress
+    ) -> Server:
         """See Kind."""
         from conformance.sut.servers.make import make  # noqa: PLC0415 - see conformance.sut.kind
 
@@ -111,7 +113,7 @@ class ServerKind(Kind[ServerTarget, ServerOptions]):
             return reference_device(transport, table.arguments, directory)
         if transport == "socket" and isinstance(table, ReferenceTable) and table.transport == "vhost-user":
             table = table.model_copy(update={"transport": "unix"})
-        return make(table, directory, transport)
+        return make(table, directory, transport, progress)
 
 
 def _as_asked(asked: Asked[ServerTarget, ServerOptions]) -> ServerTable:

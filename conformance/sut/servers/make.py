@@ -34,28 +34,33 @@ from conformance.sut.servers.tables import (
     VhostUserTable,
 )
 from conformance.sut.servers.vhost_user import Variant, VhostUserServer
+from guests.host.progress import Progress, silent
 from guests.words import shown
 
 SOCKET_PATH = 107
 """Bytes of a unix socket's path, at most (sun_path of unix(7) has room for one more, its end)."""
 
 
-_PROGRAMS: dict[type[ClientTable], Callable[[Any, Path], Server]] = {
+_PROGRAMS: dict[type[ClientTable], Callable[[Any, Path, Progress], Server]] = {
     ReferenceTable: ReferenceServer,
     DiodTable: DiodServer,
     GaneshaTable: GaneshaServer,
     P9ufsTable: P9ufsServer,
     CrosvmTable: CrosvmServer,
     CommandTable: CommandServer,
-    ExternalTable: ExternalServer,
 }
 
 
-def make(spec: ClientTable, run_dir: Path, transport: str = "socket") -> Server:
-    """The server, not yet started. `run_dir` takes its log, its configuration and its export."""
+def make(spec: ClientTable, run_dir: Path, transport: str = "socket", progress: Progress = silent) -> Server:
+    """The server, not yet started. `run_dir` takes its log, its configuration and its export.
+
+    `progress` gets a line for each step of what its start takes long for: fetching it, building it.
+    """
     if isinstance(spec, VhostUserTable):
         return VhostUserServer(spec, Variant.of(transport))
-    return _PROGRAMS[type(spec)](spec, run_dir)
+    if isinstance(spec, ExternalTable):
+        return ExternalServer(spec)
+    return _PROGRAMS[type(spec)](spec, run_dir, progress)
 
 
 def check(spec: ClientTable) -> None:
@@ -70,7 +75,7 @@ def check(spec: ClientTable) -> None:
         if spec.address:
             _check_address(spec)
     if isinstance(spec, ExternalTable):
-        ExternalServer(spec, Path()).check()
+        ExternalServer(spec).check()
     if isinstance(spec, VhostUserTable):
         VhostUserServer(spec).check()
     if isinstance(spec, CommandTable):

@@ -31,6 +31,7 @@ from conformance.sut.servers.tables import (
 )
 from conformance.transports.base import Link
 from conformance.transports.socket import SocketLink, connect_tcp, connect_unix
+from guests.host.progress import Progress, silent
 
 _START = 20.0
 
@@ -51,9 +52,9 @@ class _Started(OwnProcess, Generic[S]):
     own_file_system = False
     """The export is a file system that is mounted in the server's mount namespace only."""
 
-    def __init__(self, spec: S, run_dir: Path) -> None:
+    def __init__(self, spec: S, run_dir: Path, progress: Progress = silent) -> None:
         self.spec: S = spec
-        self.run_dir = run_dir
+        self.run_dir, self._progress = run_dir, progress
         self.exported = run_dir / "export"
         """The exported directory as the server names it."""
         self.aname = spec.attached(self.exported)
@@ -233,7 +234,7 @@ class P9ufsServer(_Started[P9ufsTable]):
 
     def start(self) -> None:
         """See Server."""
-        P9UFS.ensure()
+        P9UFS.ensure(self._progress)
         super().start()
 
     def command(self) -> list[str]:
@@ -252,7 +253,7 @@ class CrosvmServer(_Started[CrosvmTable]):
 
     def start(self) -> None:
         """See Server."""
-        CROSVM.ensure()
+        CROSVM.ensure(self._progress)
         super().start()
 
     def command(self) -> list[str]:
@@ -268,8 +269,8 @@ class CrosvmServer(_Started[CrosvmTable]):
 class CommandServer(_Started[CommandTable]):
     """Any server that a target's TOML spells out: started, contained, watched and ended like the others."""
 
-    def __init__(self, spec: CommandTable, run_dir: Path) -> None:
-        super().__init__(spec, run_dir)
+    def __init__(self, spec: CommandTable, run_dir: Path, progress: Progress = silent) -> None:
+        super().__init__(spec, run_dir, progress)
         self.name = Path(spec.arguments[0]).name
         self.program = spec.arguments[0]
 

@@ -50,7 +50,9 @@ class Uml(Kind[UmlTarget, GuestOptions]):
 
         return UmlDeployment(asked.target, run_dir, progress, asked.options, asked.load)
 
-    def server(self, asked: Asked[UmlTarget, GuestOptions], transport: str, directory: Path) -> Server:
+    def server(
+        self, asked: Asked[UmlTarget, GuestOptions], transport: str, directory: Path, progress: Progress
+    ) -> Server:
         """See Kind."""
         return reference_device(transport, asked.target.server.arguments, directory)
 
