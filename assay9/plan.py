@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.gathering import first_problem
 from conformance.evidence.host import CHECKOUT, commit_of
-from conformance.evidence.models import Selected
 from conformance.evidence.record import RunWriter, load_run
 from conformance.gating.gate import exit_status
 from conformance.gating.merge import merged
@@ -150,15 +149,7 @@ def merge(runs: tuple[str, ...], results: Path) -> None:
     whole = merged([load_run(directory) for directory in directories], [directory.name for directory in directories])
     writer = RunWriter.create(results.absolute(), whole.environment)
     try:
-        fields = Selected.model_fields.keys() - {"node_id"}
-        writer.select(
-            Selected(node_id=f"{r.id}[{r.mount}]", **r.model_dump(include=set(fields))) for r in whole.results
-        )
-        for result in whole.results:
-            writer.append(result)
-        for trouble in whole.troubles:
-            writer.trouble(trouble.text)
-        record = writer.finish(whole.interrupted, whole.interrupted_by)
+        record = writer.copy(whole)
     except BaseException:
         shutil.rmtree(writer.run_dir, ignore_errors=True)
         raise

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.evidence.models import Record, Selected
+from conformance.evidence.models import Record
 from conformance.evidence.record import RunWriter, load_run
 from conformance.gating.gate import exit_status
 from conformance.gating.tries import joined
@@ -70,17 +70,7 @@ class Tries:
         environment = whole.environment.model_copy(update={"command": command, "ended": datetime.now(UTC)})
         writer = RunWriter.create(self._results.absolute(), environment)
         try:
-            writer.select(
-                Selected(
-                    node_id=f"{r.id}[{r.mount}]", **r.model_dump(include=Selected.model_fields.keys() - {"node_id"})
-                )
-                for r in whole.results
-            )
-            for result in whole.results:
-                writer.append(result)
-            for trouble in whole.troubles:
-                writer.trouble(trouble.text)
-            record = writer.finish(whole.interrupted, whole.interrupted_by)
+            record = writer.copy(whole)
             for number, directory in enumerate(self._dirs, 1):
                 shutil.move(directory, writer.run_dir / f"try-{number}")
         except OSError as e:

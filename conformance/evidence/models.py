@@ -17,7 +17,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
-from conformance.vocabulary import DecidedBy, RuleKind, Severity, Standing, Verdict
+from conformance.case import Case
+from conformance.comparison import FORBID, Comparison
+from conformance.vocabulary import DecidedBy, Severity, Standing, Verdict
 
 SCHEMA_VERSION = 3
 
@@ -37,22 +39,20 @@ def _spelled(code: int) -> str:
 
 
 Text = Annotated[str, BeforeValidator(printable)]
-_FORBID = ConfigDict(extra="forbid")
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-# The small parts are plain slotted dataclasses, checked when a record is read and by mypy when one is made:
-# a long run makes a million of them, and a pydantic object costs three times the time and eight the memory.
+# The small parts are plain slotted dataclasses, for the reason that conformance.comparison gives.
 
 
 @dataclass(slots=True)
 class Call:
     """One system call of a case: where it was made, and its result."""
 
-    __pydantic_config__ = _FORBID
+    __pydantic_config__ = FORBID
 
     index: int
     """From 1, in the order of the case."""
@@ -76,41 +76,10 @@ class Call:
 
 
 @dataclass(slots=True)
-class FieldComparison:
-    """One field seen inside and outside: both values are kept, also when they are equal."""
-
-    __pydantic_config__ = _FORBID
-
-    name: str
-    inside: str
-    outside: str
-    rule: RuleKind
-    equal: bool
-    tolerated: str | None = None
-    """Why a difference is no finding."""
-
-
-@dataclass(slots=True)
-class Comparison:
-    """One look at the same thing from both sides."""
-
-    __pydantic_config__ = _FORBID
-
-    after_call: int
-    """Index of the call it followed; 0 before the first."""
-    kind: str
-    """stat, statx, statvfs, readdir, xattr, link, content."""
-    path: str
-    fields: list[FieldComparison]
-    ok: bool
-    """No field differs without a reason."""
-
-
-@dataclass(slots=True)
 class LogExcerpt:
     """Lines of a console or a device log while the case ran."""
 
-    __pydantic_config__ = _FORBID
+    __pydantic_config__ = FORBID
 
     source: str
     text: str
@@ -189,27 +158,54 @@ class KnownFailure(_Model):
     """Whose fault it is: device, server or client."""
 
 
-class Selected(_Model):
-    """A case that is to be run, recorded before the first case runs: what a result says of it without having run it."""
+class Demand(_Model):
+    """One case, with one set of parameters on one mount: what it demands."""
 
-    node_id: Text
-    """As pytest names it; pytest-xdist identifies a case that killed its worker by this."""
     id: Text
+    """With parameters: OPEN-007[O_EXCL]. Unique only together with `mount`."""
     case_id: Text
     parameters: Text = ""
     layer: Text
     family: Text
     title: Text
+    """The function's name."""
     requirement: Text
     source: Text
     severity: Severity
+    """Of the case; in a result, of its gravest undeclared finding, where that is less."""
     mount: Text = ""
+    """As requested."""
     covers: list[Text] = []
+    """T-messages that have to cross."""
 
     @property
     def key(self) -> tuple[str, str]:
         """Unique in a run."""
         return self.id, self.mount
+
+
+def demanded(case: Case, parameters: str, mount: str) -> dict[str, Any]:
+    """The fields of `Demand` for a case."""
+    return {
+        "id": f"{case.id}[{parameters}]" if parameters else case.id,
+        "case_id": case.id,
+        "parameters": parameters,
+        "layer": case.layer,
+        "family": case.family,
+        "title": case.function.__name__,
+        "requirement": case.requirement,
+        "source": case.source,
+        "severity": case.severity,
+        "mount": mount,
+        "covers": list(case.covers),
+    }
+
+
+class Selected(Demand):
+    """A case that is to be run, recorded before the first case runs."""
+
+    node_id: Text
+    """As pytest names it; pytest-xdist identifies a case that killed its worker by this."""
 
 
 class SeenFinding(_Model):
@@ -224,23 +220,9 @@ class SeenFinding(_Model):
     """The entry that declares this finding; a case is `known` when each has one."""
 
 
-class CaseResult(_Model):
-    """One case, with one set of parameters on one mount: what it demands and what was seen."""
+class CaseResult(Demand):
+    """What a case demands, and what was seen."""
 
-    id: Text
-    """With parameters: OPEN-007[O_EXCL]. Unique only together with `mount`."""
-    case_id: Text
-    parameters: Text = ""
-    layer: Text
-    family: Text
-    title: Text
-    """The function's name."""
-    requirement: Text
-    source: Text
-    severity: Severity
-    """Of the case; of its gravest undeclared finding, where that is less."""
-    mount: Text = ""
-    """As requested."""
     mount_shown: Text = ""
     """As /proc/mounts says."""
     verdict: Verdict
@@ -273,20 +255,13 @@ class CaseResult(_Model):
     unreached: int = 0
     """Calls that the case made on the control file system and not on the share: what ended it hides them."""
     calls: list[Call] = []
-    comparisons: list[Comparison] = []
-    covers: list[Text] = []
-    """T-messages that had to cross."""
+    comparisons: list[Comparison[str]] = []
     messages: list[Text] = []
     """Messages that crossed, in order (the first few hundred)."""
     message_counts: dict[Text, int] = {}
     covers_ok: bool | None = None
     """Whether all of `covers` crossed; None where the target gives no trace."""
     log_excerpts: list[LogExcerpt] = []
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Unique in a run."""
-        return self.id, self.mount
 
 
 class Environment(_Model):

@@ -39,6 +39,7 @@ from conformance.evidence.manifest import check_file
 from conformance.evidence.models import (
     SCHEMA_VERSION,
     CaseResult,
+    Demand,
     Environment,
     Record,
     Selected,
@@ -154,6 +155,16 @@ class RunWriter:
             _Last.remember(path, record)
         _point_latest(self.run_dir.parent, self.run_dir)
         return record
+
+    def copy(self, whole: Record) -> Record:
+        """Write a record that was made of others, as a run of its own, and end it."""
+        fields = set(Demand.model_fields)
+        self.select(Selected(node_id=f"{r.id}[{r.mount}]", **r.model_dump(include=fields)) for r in whole.results)
+        for result in whole.results:
+            self.append(result)
+        for trouble in whole.troubles:
+            self.trouble(trouble.text)
+        return self.finish(whole.interrupted, whole.interrupted_by)
 
     def close(self) -> None:
         """Force what was appended to the disk; appending again is still possible."""

@@ -15,7 +15,7 @@ import pytest
 from conformance.case import Case
 from conformance.errors import InfrastructureError
 from conformance.evidence.gathering import not_run
-from conformance.evidence.models import Selected
+from conformance.evidence.models import Selected, demanded
 from conformance.evidence.record import RunWriter
 
 _LONGEST = 300
@@ -49,7 +49,9 @@ class Completeness:
         for item in session.items:
             case, parameters, mount = case_of(item), parameters_of(item), mount_of(item)
             if case is not None:
-                self._selected[item.nodeid] = selected(item.nodeid, case, parameters, str(mount or ""))
+                self._selected[item.nodeid] = Selected(
+                    node_id=item.nodeid, **demanded(case, parameters, str(mount or ""))
+                )
         writer.select(self._selected.values())
 
     @pytest.hookimpl(wrapper=True)
@@ -131,24 +133,6 @@ def parameters_of(item: pytest.Item) -> str:
         return ""
     mount = callspec.params.get("share")
     return "-".join(part for part in callspec._idlist if part != str(mount))
-
-
-def selected(node_id: str, case: Case, parameters: str, mount: str) -> Selected:
-    """The entry of a case that is to be run."""
-    return Selected(
-        node_id=node_id,
-        id=f"{case.id}[{parameters}]" if parameters else case.id,
-        case_id=case.id,
-        parameters=parameters,
-        layer=case.layer,
-        family=case.family,
-        title=case.function.__name__,
-        requirement=case.requirement,
-        source=case.source,
-        severity=case.severity,
-        mount=mount,
-        covers=list(case.covers),
-    )
 
 
 def _reason(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:

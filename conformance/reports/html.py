@@ -23,7 +23,8 @@ from markupsafe import Markup
 from pydantic import TypeAdapter
 
 from conformance.catalogue.decided import MEANING as DECIDED
-from conformance.evidence.models import CaseResult, Comparison, Record
+from conformance.comparison import Comparison
+from conformance.evidence.models import CaseResult, Record
 from conformance.evidence.overview import (
     MEANING,
     STANDINGS,
@@ -152,7 +153,7 @@ def _source(templates: Templates) -> Callable[[str], str]:
     return read
 
 
-def _exhibits(result: CaseResult) -> list[tuple[Comparison, list[Any]]]:
+def _exhibits(result: CaseResult) -> list[tuple[Comparison[str], list[Any]]]:
     """The first comparisons that failed, each with the fields that differ without a reason."""
     found = []
     for c in result.comparisons:

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import replace
 from typing import Any
 
 from conformance.case import MOUNTED, Case
 from conformance.catalogue.decided import Step, declared, derive
-from conformance.evidence.models import (
-    Call,
-    CaseResult,
-    Comparison,
-    FieldComparison,
-    KnownFailure,
-    LogExcerpt,
-    SeenFinding,
-)
+from conformance.comparison import Comparison
+from conformance.evidence.models import Call, CaseResult, KnownFailure, LogExcerpt, SeenFinding, demanded
 from conformance.profiles.model import Known
 from conformance.run.verdict import Judged, Judgement
-from conformance.vfs.compare import Comparison as Seen
 from conformance.vfs.mount_options import MountOptions
 from conformance.vfs.share import Share
 from conformance.vfs.trace import Crossed
@@ -32,34 +25,27 @@ _LONGEST_TEXT = 1000
 def case_result(
     case: Case,
     parameters: str,
-    mount: MountOptions | None,
-    mount_line: str,
     judgement: Judgement,
+    *,
     raised: BaseException | None,
-    share: Share | None,
-    control: Share | None,
     crossed: Crossed | None,
     excerpts: list[tuple[str, str]],
     seconds: float,
-    guest_seconds: float,
-    round_trips: int,
     worker: str,
     machines: list[str],
+    mount: MountOptions | None = None,
+    mount_line: str = "",
+    share: Share | None = None,
+    control: Share | None = None,
+    guest_seconds: float = 0.0,
+    round_trips: int = 0,
 ) -> CaseResult:
     """The entry of one case."""
     calls = share.calls if share is not None else []
     controls = control.calls if control is not None else []
     return CaseResult(
-        id=f"{case.id}[{parameters}]" if parameters else case.id,
-        case_id=case.id,
-        parameters=parameters,
-        layer=case.layer,
-        family=case.family,
-        title=case.function.__name__,
-        requirement=case.requirement,
-        source=case.source,
-        severity=judgement.severity or case.severity,
-        mount=str(mount) if mount else "",
+        **demanded(case, parameters, str(mount or ""))
+        | ({"severity": judgement.severity} if judgement.severity else {}),
         mount_shown=mount_line,
         verdict=judgement.verdict,
         reason=judgement.reason,
@@ -76,7 +62,6 @@ def case_result(
         unreached=max(0, len(controls) - len(calls)) if judgement.findings else 0,
         calls=[_call(i, c, controls, crossed) for i, c in enumerate(calls, 1)],
         comparisons=[_comparison(c) for c in (share.comparisons if share is not None else [])],
-        covers=list(case.covers),
         messages=list(crossed.messages) if crossed else [],
         message_counts=crossed.counts if crossed else {},
         covers_ok=None if crossed is None else not crossed.missing(case.covers),
@@ -137,24 +122,9 @@ def _result(record: CallRecord) -> str:
     return errno_name(record.errno) if record.errno else shorten(record.value)
 
 
-def _comparison(seen: Seen) -> Comparison:
-    return Comparison(
-        after_call=seen.after_call,
-        kind=seen.kind,
-        path=printable(seen.path),
-        ok=seen.ok,
-        fields=[
-            FieldComparison(
-                name=f.name,
-                inside=shorten(f.inside),
-                outside=shorten(f.outside),
-                rule=f.rule,
-                equal=f.equal,
-                tolerated=f.tolerated,
-            )
-            for f in seen.fields
-        ],
-    )
+def _comparison(seen: Comparison[Any]) -> Comparison[str]:
+    fields = [replace(field, inside=shorten(field.inside), outside=shorten(field.outside)) for field in seen.fields]
+    return replace(seen, path=printable(seen.path), fields=fields)
 
 
 def shorten(value: Any) -> str:

@@ -91,19 +91,13 @@ class WireRunner:
         result = case_result(
             case,
             parameters,
-            None,
-            "",
             judgement,
-            raised,
-            None,
-            None,
-            crossed,
-            excerpts,
-            time.monotonic() - begun,
-            0.0,
-            0,
-            self.worker,
-            list(self.machines),
+            raised=raised,
+            crossed=crossed,
+            excerpts=excerpts,
+            seconds=time.monotonic() - begun,
+            worker=self.worker,
+            machines=list(self.machines),
         )
         return result, raised
 

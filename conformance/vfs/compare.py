@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from conformance.comparison import Comparison, FieldComparison, compared
 from conformance.errors import SuiteError
 from conformance.vocabulary import RuleKind
 
@@ -66,40 +67,6 @@ RULES: dict[str, Rule] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field's comparison: both values, also when equal."""
-
-    name: str
-    inside: Any
-    outside: Any
-    rule: RuleKind
-    equal: bool
-    tolerated: str | None = None
-    """Why a difference is no finding; None when equal or when it is one."""
-
-    @property
-    def ok(self) -> bool:
-        """Equal, or different for a reason."""
-        return self.equal or self.tolerated is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What one comparison saw, kept as evidence."""
-
-    kind: str
-    path: str
-    fields: tuple[Field, ...]
-    after_call: int = 0
-    """How many calls of the case had been made."""
-
-    @property
-    def ok(self) -> bool:
-        """No field differs without a reason."""
-        return all(f.ok for f in self.fields)
-
-
 class Comparer:
     """The rules in force for one target, and the inode numbers one case has met."""
 
@@ -128,7 +95,7 @@ class Comparer:
         outside: Mapping[str, Any],
         kind: str = "stat",
         tolerate: Mapping[str, str] | None = None,
-    ) -> Comparison:
+    ) -> Comparison[Any]:
         """Compare two stat or statx results. `tolerate` maps plain field names to a reason for this once."""
         fields = []
         for name in outside:
@@ -142,12 +109,12 @@ class Comparer:
             shown = None if equal else reason
             if rule.kind == "identity" and equal and inside[name] != outside[name]:
                 shown = rule.reason
-            fields.append(Field(name, inside[name], outside[name], rule.kind, equal, shown))
-        return Comparison(kind, path, tuple(fields))
+            fields.append(FieldComparison(name, inside[name], outside[name], rule.kind, equal, shown))
+        return compared(kind, path, fields)
 
     def statvfs(
         self, path: str, inside: Mapping[str, Any], outside: Mapping[str, Any], outside_after: Mapping[str, Any]
-    ) -> Comparison:
+    ) -> Comparison[Any]:
         """Compare statvfs: taken outside both before and after, since others use the host's disk too."""
         fields = []
         for name, value in inside.items():
@@ -162,35 +129,37 @@ class Comparer:
                 slack = max(unit_in, unit_out)
                 if low - slack <= value * unit_in <= high + slack:
                     tolerated = f"{rule.reason}: {value * unit_in} against {low}..{high}"
-            fields.append(Field(name, value, seen, rule.kind, equal, tolerated))
-        return Comparison("statvfs", path, tuple(fields))
+            fields.append(FieldComparison(name, value, seen, rule.kind, equal, tolerated))
+        return compared("statvfs", path, fields)
 
-    def entries(self, path: str, inside: Iterable[Entry], outside: Iterable[Entry]) -> Comparison:
+    def entries(self, path: str, inside: Iterable[Entry], outside: Iterable[Entry]) -> Comparison[Any]:
         """Compare directories as (name, inode, type, device) of each entry: same names, same types, inode identity."""
         ours = {name: rest for name, *rest in inside}
         theirs = {name: rest for name, *rest in outside if not self.hides(name)}
         type_rule = self._rule("type")
-        fields = [Field("names", sorted(ours), sorted(theirs), "exact", sorted(ours) == sorted(theirs))]
+        fields: list[FieldComparison[Any]] = [
+            FieldComparison("names", sorted(ours), sorted(theirs), "exact", sorted(ours) == sorted(theirs))
+        ]
         for name in sorted(ours.keys() & theirs.keys()):
             (inode, kind, device), (host_inode, host_kind, host_device) = ours[name], theirs[name]
             if kind != host_kind:
                 why = type_rule.reason if type_rule.kind == "informational" else None
-                fields.append(Field(f"{name!r} type", oct(kind), oct(host_kind), type_rule.kind, False, why))
+                fields.append(FieldComparison(f"{name!r} type", oct(kind), oct(host_kind), type_rule.kind, False, why))
             if not self._pair((device, inode), (host_device, host_inode)):
-                fields.append(Field(f"{name!r} ino", inode, host_inode, "identity", False))
-        return Comparison("readdir", path, tuple(fields))
+                fields.append(FieldComparison(f"{name!r} ino", inode, host_inode, "identity", False))
+        return compared("readdir", path, fields)
 
     def values(
         self, kind: str, path: str, inside: Mapping[str, Any], outside: Mapping[str, Any], rule: str = "value"
-    ) -> Comparison:
+    ) -> Comparison[Any]:
         """Compare named values exactly (xattrs, link text, content hashes, existence)."""
         fields = []
         for n in sorted(inside.keys() | outside.keys()):
             used = self._rule(n if kind == "xattr" and n in self.rules else rule)
             equal = n in inside and n in outside and inside[n] == outside[n]
             why = used.reason if used.kind == "informational" and not equal else None
-            fields.append(Field(n, inside.get(n), outside.get(n), used.kind, equal, why))
-        return Comparison(kind, path, tuple(fields))
+            fields.append(FieldComparison(n, inside.get(n), outside.get(n), used.kind, equal, why))
+        return compared(kind, path, fields)
 
     def judges(self, name: str) -> bool:
         """Whether a difference in that field is a finding here."""

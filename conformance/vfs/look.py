@@ -10,8 +10,9 @@ from typing import Any, Generic, Literal, TypeVar
 
 from conformance.case import KEPT
 from conformance.checks import first_difference
+from conformance.comparison import Comparison
 from conformance.errors import Finding
-from conformance.vfs.compare import Comparer, Comparison
+from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import HostMounts
 from conformance.vfs.mount_options import VERSIONS, MountOptions
 from conformance.vfs.vantage import CallRecord, Vantage
@@ -32,7 +33,7 @@ class Look(Generic[T]):
 
     inside: T
     outside: T
-    compare: Callable[[Tolerated], Comparison]
+    compare: Callable[[Tolerated], Comparison[Any]]
     """The comparison of the two, by the rules of the target."""
     missing: Finding | None = None
     """The file is missing on one side or both."""
@@ -175,7 +176,7 @@ class BothSides:
         names = vantage.quietly.listxattr(path, follow_symlinks=False)
         return {n: vantage.quietly.getxattr(path, n, follow_symlinks=False) for n in names if n.startswith(prefix)}
 
-    def _judge(self, path: str, inside: Any, outside: Any, kind: str, tolerated: Tolerated) -> Comparison:
+    def _judge(self, path: str, inside: Any, outside: Any, kind: str, tolerated: Tolerated) -> Comparison[Any]:
         if isinstance(inside, int) or isinstance(outside, int):
             seen = [errno_name(v) if isinstance(v, int) else "exists" for v in (inside, outside)]
             # Where links are kept as plain files, the host finds no way through one; "target" then says why.
@@ -199,7 +200,7 @@ class BothSides:
             return dict.fromkeys(("size", "blocks", "mtime_ns", "ctime_ns"), reason)
         return {}
 
-    def _judge_content(self, path: str, inside: tuple[int, str], outside: tuple[int, str]) -> Comparison:
+    def _judge_content(self, path: str, inside: tuple[int, str], outside: tuple[int, str]) -> Comparison[Any]:
         ours, theirs = ({"size": size, "sha256": digest} for size, digest in (inside, outside))
         if inside != outside:
             at, here, there = self._first_difference(path)

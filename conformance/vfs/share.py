@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from conformance.case import KEPT, Case
 from conformance.checks import Octal, judged, report_all
+from conformance.comparison import Comparison, FieldComparison
 from conformance.errors import Finding, Undrivable
-from conformance.vfs.compare import Comparison, Field
 from conformance.vfs.deployment import Device
 from conformance.vfs.look import BothSides, Look, Mounted, T, Tolerated
 from conformance.vfs.mount_options import MountOptions
@@ -53,7 +53,7 @@ class Share(BothSides):
     ) -> None:
         super().__init__(mounted, [] if parent is None else parent.calls)
         self.case = case
-        self.comparisons: list[Comparison] = [] if parent is None else parent.comparisons
+        self.comparisons: list[Comparison[Any]] = [] if parent is None else parent.comparisons
         self._further = further
         self._comparing = True
         self._reported: set[tuple[str, str, str]] = set() if parent is None else parent._reported
@@ -171,7 +171,7 @@ class Share(BothSides):
         """
         report_all([found for comparison in self.comparisons for found in self._differences(comparison)])
 
-    def _differences(self, comparison: Comparison) -> list[Finding]:
+    def _differences(self, comparison: Comparison[Any]) -> list[Finding]:
         """A finding for each field of the comparison that differs and has not been reported for this path."""
         found = []
         for field in comparison.fields:
@@ -181,7 +181,7 @@ class Share(BothSides):
                 found.append(self._finding(comparison, field))
         return found
 
-    def _finding(self, comparison: Comparison, field: Field) -> Finding:
+    def _finding(self, comparison: Comparison[Any], field: FieldComparison[Any]) -> Finding:
         after, code = self._spell(comparison.after_call), _code(comparison.kind, field)
         what = plain_field(field.name)
         inside, outside = (_short(Octal(v) if what == "mode" else v) for v in (field.inside, field.outside))
@@ -240,7 +240,7 @@ def plain_field(name: str) -> str:
     return name.removeprefix("stx_").removeprefix("st_").removeprefix("f_")
 
 
-def _code(kind: str, field: Field) -> str:
+def _code(kind: str, field: FieldComparison[Any]) -> str:
     """The finding's code for a field that differs."""
     if kind in ("content", "xattr"):
         return kind

@@ -11,13 +11,13 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from conformance.comparison import Comparison, FieldComparison
 from conformance.evidence.models import (
     Call,
     CaseResult,
-    Comparison,
+    Demand,
     Environment,
     Exported,
-    FieldComparison,
     KnownFailure,
     LogExcerpt,
     Program,
@@ -228,7 +228,7 @@ def write(results_dir: Path, cases: int = 60, calls: int = 8, workers: int = 2) 
 
 def selected(made: list[CaseResult]) -> list[Selected]:
     """What a worker records of these cases before the first one runs."""
-    fields = Selected.model_fields.keys() - {"node_id"}
+    fields = Demand.model_fields
     return [Selected(node_id=f"x::{r.id}[{r.mount}]", **{f: getattr(r, f) for f in fields}) for r in made]
 
 
@@ -304,7 +304,7 @@ def _call(rng: random.Random, index: int) -> Call:
     )
 
 
-def _compared(rng: random.Random, after: int, differs: bool) -> list[Comparison]:
+def _compared(rng: random.Random, after: int, differs: bool) -> list[Comparison[str]]:
     now = time.mktime((2026, 11, 20, 9, 30, 15, 0, 0, 0)) + after
     found = []
     for path in ("fred", "."):

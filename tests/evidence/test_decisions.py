@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from conformance.comparison import Comparison, FieldComparison
 from conformance.evidence.looked import looks
-from conformance.evidence.models import Call, CaseResult, Comparison, FieldComparison, KnownFailure, Record, SeenFinding
+from conformance.evidence.models import Call, CaseResult, KnownFailure, Record, SeenFinding
 from conformance.evidence.overview import overview
 from conformance.gating.gate import exit_status
 from conformance.reports.html import html
@@ -89,7 +90,7 @@ def changing(changes: bool = True, compared: bool = True) -> Call:
     return Call(1, "inside", "main", "create", [], "3", changes=changes, compared=compared)
 
 
-def compared(rule: str, equal: bool, tolerated: str | None = None) -> Comparison:
+def compared(rule: str, equal: bool, tolerated: str | None = None) -> Comparison[str]:
     field = FieldComparison("st_size", "1", "1" if equal else "2", rule, equal, tolerated)  # type: ignore[arg-type]
     return Comparison(1, "stat", "f", [field], ok=equal or tolerated is not None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conformance.evidence.models import Comparison, FieldComparison
+from conformance.comparison import Comparison, FieldComparison
 from conformance.reports import crossed
 from conformance.reports.html import html
 from tests.evidence import sample

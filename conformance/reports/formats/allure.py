@@ -17,7 +17,8 @@ from uuid import UUID, uuid5
 from allure_commons import model2 as allure
 from allure_commons.logger import AllureFileLogger
 
-from conformance.evidence.models import Call, CaseResult, Comparison, Record
+from conformance.comparison import Comparison
+from conformance.evidence.models import Call, CaseResult, Record
 from conformance.evidence.overview import HELD, Overview, overview, standing, visible
 from conformance.vocabulary import Standing
 
@@ -70,7 +71,7 @@ def write_allure(record: Record, directory: Path) -> None:
     (directory / "environment.properties").write_text("".join(_properties(seen)), encoding="utf-8")
 
 
-def comparisons_text(comparisons: list[Comparison]) -> str:
+def comparisons_text(comparisons: list[Comparison[str]]) -> str:
     """Comparisons as text: what differs first, what is tolerated and why, and what is equal."""
     lines: list[str] = []
     reasons: dict[str, int] = {}

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from junitparser import Error, Failure, JUnitXml, Skipped, SystemOut, TestCase, TestSuite
 
-from conformance.evidence.models import CaseResult, Comparison, Record
+from conformance.comparison import Comparison
+from conformance.evidence.models import CaseResult, Record
 from conformance.evidence.overview import HELD, Overview, elapsed, overview, standing, visible
 from conformance.vocabulary import Standing
 
@@ -78,7 +79,7 @@ def evidence_text(result: CaseResult) -> str:
     return "\n".join(lines)
 
 
-def _differences(comparison: Comparison) -> list[str]:
+def _differences(comparison: Comparison[str]) -> list[str]:
     if comparison.ok:
         return []
     where = f"after call {comparison.after_call}, {comparison.kind} of {comparison.path}"

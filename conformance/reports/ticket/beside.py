@@ -6,7 +6,8 @@ import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from conformance.evidence.models import CaseResult, Comparison, FieldComparison
+from conformance.comparison import Comparison, FieldComparison
+from conformance.evidence.models import CaseResult
 from conformance.evidence.overview import Overview
 from conformance.reports.ticket.layout import Section, ascii_only, wrapped
 
@@ -33,7 +34,7 @@ _DF = (
 )
 _IN_BLOCKS = frozenset({"f_blocks", "f_bfree", "f_bavail"})
 
-Look = tuple[CaseResult, Comparison]
+Look = tuple[CaseResult, Comparison[str]]
 
 
 def beside(seen: Overview) -> list[Section]:
@@ -88,7 +89,7 @@ def _where(look: Look) -> str:
     return f"{result.id}{where}, {comparison.path}{after}{did}"
 
 
-def _stat_lines(comparison: Comparison) -> Iterator[str]:
+def _stat_lines(comparison: Comparison[str]) -> Iterator[str]:
     fields = {_plain(field.name): field for field in comparison.fields}
     yield _row("", "inside (guest)", "outside (host)", "")
     for label, name in _STAT:
@@ -105,7 +106,7 @@ def _stat_lines(comparison: Comparison) -> Iterator[str]:
         yield _row(label, _shown(name, field.inside), _shown(name, field.outside), _mark(field))
 
 
-def _df_lines(comparison: Comparison) -> Iterator[str]:
+def _df_lines(comparison: Comparison[str]) -> Iterator[str]:
     fields = {field.name: field for field in comparison.fields}
     sizes = fields.get("f_frsize")
     yield _row("", "inside (guest)", "outside (host)", "")
@@ -132,14 +133,14 @@ def _row(label: str, inside: str, outside: str, mark: str) -> str:
     return ascii_only(f"  {label:<12} {inside[:26]:<26} {outside[:26]:<26} {mark}".rstrip())[:78]
 
 
-def _mark(field: FieldComparison) -> str:
+def _mark(field: FieldComparison[str]) -> str:
     """DIFFERS, or a mark that says why a difference is none."""
     if field.tolerated is None:
         return "" if field.equal else "DIFFERS"
     return {"identity": "(**)", "informational": "(*)"}.get(field.rule, "(***)")
 
 
-def _notes(comparison: Comparison) -> Iterator[str]:
+def _notes(comparison: Comparison[str]) -> Iterator[str]:
     """What the marks of these fields mean."""
     marks = {_mark(field): field.tolerated for field in comparison.fields}
     said = {
