@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.gathering import first_problem
 from conformance.evidence.host import CHECKOUT, commit_of
-from conformance.evidence.record import RunWriter, load_run
+from conformance.evidence.record import RunWriter, find_run, load_run
 from conformance.gating.gate import exit_status
 from conformance.gating.merge import merged
-from conformance.reports.cli import RESULTS, find_run
+from conformance.reports.cli import RESULTS
 from conformance.reports.terminal import summary
 from conformance.reports.write import write_reports
 from conformance.sut.load import load

@@ -9,10 +9,9 @@ from typing import Any
 import click
 
 from conformance.catalogue.library import load_cases
-from conformance.evidence.record import load_run
+from conformance.evidence.record import find_run, load_run
 from conformance.profiles import check as judging
 from conformance.profiles.suggest import suggestions
-from conformance.reports.cli import find_run
 from conformance.sut.load import load, names
 
 

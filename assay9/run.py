@@ -14,10 +14,9 @@ import click
 from assay9.options import WORD, GroupedCommand, GroupedOption, options_of_kinds
 from assay9.plan import shard_words
 from assay9.tries import repeated, retried, unexpected_of, words_of
-from conformance.evidence.record import load_run
+from conformance.evidence.record import find_run, load_run
 from conformance.pytest_session.selection import write_only
 from conformance.pytest_session.shards import shard_of
-from conformance.reports.cli import find_run
 from conformance.sut.layers import default_layers
 from conformance.sut.load import load
 from conformance.sut.registry import flags

@@ -302,3 +302,14 @@ def _disk(path: Path) -> Iterator[None]:
             f"the evidence cannot be kept: {where}: {e.strerror or e}",
             "free some space, leave the directory of a run alone, or choose another --results",
         ) from None
+
+
+def find_run(name: str, results: Path) -> Path:
+    """The directory of a run. Raises UsageError where there is none of that name."""
+    of_target = sorted(results.glob(f"*Z-{name}")) if "/" not in name else []
+    for path in (results / name, *of_target[-1:], Path(name)):
+        if path.is_dir():
+            return path.resolve()
+    if name == "latest":
+        raise UsageError(f"no run in {results}: start one with `assay9 run TARGET`, or name another --results")
+    raise UsageError(f"no run {name!r} here or in {results}: `ls {results}` lists the runs")

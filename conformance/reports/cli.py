@@ -9,7 +9,7 @@ import click
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.overview import count, overview
-from conformance.evidence.record import load_run
+from conformance.evidence.record import find_run, load_run
 from conformance.gating.baseline import baseline_of, load_baseline, save
 from conformance.gating.changes import as_json, as_text, changes
 from conformance.gating.gate import exit_status
@@ -181,14 +181,3 @@ def baseline_save(run: str, file: Path, force: bool, results: Path) -> None:
 def _baseline(name: str, results: Path) -> Path:
     """A file, or the directory of a run."""
     return Path(name) if Path(name).is_file() else find_run(name, results)
-
-
-def find_run(name: str, results: Path) -> Path:
-    """The directory of a run. Raises UsageError where there is none of that name."""
-    of_target = sorted(results.glob(f"*Z-{name}")) if "/" not in name else []
-    for path in (results / name, *of_target[-1:], Path(name)):
-        if path.is_dir():
-            return path.resolve()
-    if name == "latest":
-        raise UsageError(f"no run in {results}: start one with `assay9 run TARGET`, or name another --results")
-    raise UsageError(f"no run {name!r} here or in {results}: `ls {results}` lists the runs")

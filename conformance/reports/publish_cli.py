@@ -10,13 +10,13 @@ from pydantic import BaseModel
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.models import Record
-from conformance.evidence.record import RECORD, load_run
+from conformance.evidence.record import RECORD, find_run, load_run
 from conformance.evidence.redact import private_words, redacted
 from conformance.gating.attestation import attest as sign
 from conformance.gating.attestation import verify as check
 from conformance.gating.baseline import Baseline
 from conformance.reports.beside import labels
-from conformance.reports.cli import RESULTS, find_run
+from conformance.reports.cli import RESULTS
 from conformance.reports.table import table as compatibility
 from conformance.reports.write import write_reports
 

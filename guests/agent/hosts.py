@@ -9,14 +9,16 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from guests.access.destination import Destination, connect
+from guests.access.destination import Destination
 from guests.access.shell import LineChannel, Result, Shell
-from guests.access.ssh import SshShell
 from guests.agent.link import LocalChannel
 from guests.agent.packing import agent_source
 from guests.agent.shell_channel import ShellChannel
+
+if TYPE_CHECKING:
+    from guests.access.ssh import SshShell
 
 PYTHONS = ("python3", "/usr/local/bin/python3", *(f"python3.{minor}" for minor in range(14, 7, -1)))
 """Where an interpreter is looked for, the first that is there is taken: FreeBSD's packages have no plain `python3`."""
@@ -145,5 +147,9 @@ def agent_over(shell: Shell, python: str = "python3", source: Path | None = None
 
 
 def reach(destination: Destination | None, config: Path | None = None) -> Host:
-    """That machine over SSH, or this one for None. Raises as ``guests.access.destination.connect`` does."""
-    return LocalHost() if destination is None else SshHost(connect(destination, config))
+    """That machine over SSH, or this one for None. Raises as ``guests.access.connection.connect`` does."""
+    if destination is None:
+        return LocalHost()
+    from guests.access.connection import connect  # noqa: PLC0415 - 100 ms of paramiko, as in hosts that need none
+
+    return SshHost(connect(destination, config))

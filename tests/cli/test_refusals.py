@@ -378,19 +378,43 @@ PROCESSES = [
 ]
 
 
+YARDSTICK = [sys.executable, "-c", "import click, pydantic, pytest"]
+"""What takes 0.2 s of processor time where a refusal takes 0.6: each machine is its own measure."""
+COMPILED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""As a user has it: the first process compiles, and the next ones do not."""
+
+
+def spent(argv: list[str], cwd: Path) -> tuple[float, subprocess.CompletedProcess[str]]:
+    """Processor seconds of a process and of what it started and waited for, whatever else the machine does."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, check=False, env=COMPILED)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done
+
+
 @pytest.mark.parametrize(("arguments", "said"), PROCESSES)
 def test_a_process_of_its_own_ends_at_once(arguments: list[str], said: str, tmp_path: Path) -> None:
-    """Seconds are the processor's, whatever else it does; a guest, or pytest's workers, would take many more."""
+    """In less than the processor time of five yardsticks, a second; a guest or pytest's workers take many more."""
     (tmp_path / "mine.toml").write_text(
         "title = 'm'\nkind = 'local'\n[[profile.known]]\ncase = 'NODE-9999'\n"
         "finding = 'errno'\nreason = 'r'\nlink = 'https://example.org'\n"
     )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [sys.executable, "-m", "assay9", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    ratios = []
+    for _ in range(5):  # a neighbour on the same core slows one of them more than the other, now and then
+        seconds, done = spent([sys.executable, "-m", "assay9", *arguments], tmp_path)
+        assert done.returncode == 2, done
+        assert said in done.stderr and len(done.stderr.splitlines()) == 1 and not done.stdout, done
+        assert not (tmp_path / "results").exists()
+        ratios.append(seconds / spent(YARDSTICK, tmp_path)[0])
+        if ratios[-1] < 5:
+            break
+    assert min(ratios) < 5, ratios
+
+
+def test_a_refusal_imports_nothing_that_writes_reports_or_opens_connections(tmp_path: Path) -> None:
+    program = (
+        "import sys; from assay9 import cli; sys.argv = ['assay9', 'run', 'local', '--layr', 'vfs']; cli.main()\n"
+        "print(sorted({'paramiko', 'jinja2', 'lxml', 'allure_commons', 'sqlite3', 'hypothesis'} & {*sys.modules}))"
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == 2, done
-    assert said in done.stderr and len(done.stderr.splitlines()) == 1 and not done.stdout, done
-    assert not (tmp_path / "results").exists()
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 4.0
+    _, done = spent([sys.executable, "-c", program], tmp_path)
+    assert "did you mean '--layer'?" in done.stderr and done.stdout == "[]\n", done

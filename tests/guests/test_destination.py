@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from guests.access.destination import Destination, connect, parse
+from guests.access.connection import connect
+from guests.access.destination import Destination, parse
 from guests.agent.hosts import Host, LocalHost, SshHost
 from guests.agent.link import AgentLink
 from guests.errors import InfrastructureError, UsageError
