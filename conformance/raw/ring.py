@@ -45,6 +45,9 @@ _LOOK = 0.05
 """Seconds after which a sound request is sent behind an illegal one that has had no effect yet."""
 DYING = 0.3
 """Seconds that a process may need to end after it closed the connection."""
+UNSHOWN = 1.0
+"""Seconds that a device has for the sound request behind an illegal chain where its driver cannot see that it needs a
+reset. One that needs longer is taken for one that has stopped."""
 _GAP = 48
 """Bytes between two buffers, which must stay as they are."""
 ROOT = 1
@@ -342,14 +345,14 @@ class Ring:
         if seen.kind == "broken":
             self.note("the device: broken")
             return seen
-        begun = time.monotonic()
+        begun, patience = time.monotonic(), ANSWER if self.device.shows_reset else UNSHOWN
         head, behind = self._behind()
         served = None
         while served is None:
-            used = self._next_used(begun + ANSWER)
+            used = self._next_used(begun + patience)
             if isinstance(used, Outcome):
                 if used.kind == "ignored":
-                    return self._stopped(seen)
+                    return self._stopped(seen, patience)
                 seen = seen if seen.kind == "processed" else used
                 break
             served = next((one for one in used if one.id == head), None)
@@ -363,12 +366,15 @@ class Ring:
         self.note(f"the device: {seen.kind}")
         return seen
 
-    def _stopped(self, seen: Outcome) -> Outcome:
+    def _stopped(self, seen: Outcome, waited: float) -> Outcome:
         """The device has stopped: allowed through the legacy interface, which has no other way to ask for a reset."""
         self.note("the device: stopped serving")
         if not self.device.legacy:
-            text = f"the illegal chain was {seen.kind}, and a sound one behind it is not served for {ANSWER:.0f} s"
-            report(NoReply(f"{text}; the device does not ask for a reset", "a sound request"))
+            text = f"the illegal chain was {seen.kind}, and a sound one behind it is not served for {waited:g} s"
+            why = (
+                "the device does not ask for a reset" if self.device.shows_reset else "no need of a reset is shown here"
+            )
+            report(NoReply(f"{text}; {why}", "a sound request"))
         return seen
 
     def _behind(self) -> tuple[int, list[Segment]]:

@@ -106,6 +106,9 @@ class Device(Protocol):
     """Whether it is driven through the legacy interface: no FEATURES_OK, rings in one block of pages."""
     has_status: bool
     """Whether the transport carries the device status field (not every vhost-user back end does)."""
+    shows_reset: bool
+    """Whether the driver can see that the device needs a reset: not through the legacy interface, which has no such
+    bit, nor where the status field is kept by a front end that does not ask the device."""
 
     @property
     def memory(self) -> Memory:

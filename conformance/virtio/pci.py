@@ -56,9 +56,10 @@ class ModernDevice:
     legacy = False
     has_status = True
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *, shows_reset: bool = True) -> None:
         """Raises InfrastructureError when the function has no modern interface."""
         self.bus, self.memory, self.name = bus, bus.memory, f"{bus.name} modern"
+        self.shows_reset = shows_reset
         found = _structures(bus)
         if not {_COMMON, _NOTIFY, _ISR, _DEVICE} <= found.keys():
             raise InfrastructureError(f"{bus.name} has no modern virtio interface", "try it with the legacy one")
@@ -161,6 +162,7 @@ class LegacyDevice:
 
     legacy = True
     has_status = True
+    shows_reset = False
 
     def __init__(self, bus: Bus) -> None:
         """Raises InfrastructureError when the function has no legacy interface."""

@@ -132,6 +132,8 @@ class SharedMemory:
 class VhostUserDevice:
     """A vhost-user back end, as a `Device`."""
 
+    shows_reset = True  # by its status, by the queue's error descriptor, or by hanging up
+
     def __init__(self, path: str, answer: float = _ANSWER, *, inband: bool = False, legacy: bool = False) -> None:
         """Connect and agree on protocol features; `answer`: seconds that a reply may take; `inband`: notifications
         are messages instead of eventfds, where the back end offers that; `legacy`: as for a driver from before
@@ -429,7 +431,7 @@ class VhostUserDevice:
         return self._error >= 0 and bool(select.select([self._error], [], [], 0)[0])
 
     def broken(self) -> bool:
-        """See Device: it says so by its status, by the queue's error descriptor, or by hanging up."""
+        """See Device and `shows_reset`."""
         if self._in_error():
             return True
         return self.has_status and bool(self.status() & Status.NEEDS_RESET)

@@ -119,6 +119,7 @@ class ModelDevice:
 
     def __init__(self, *faults: str) -> None:
         self.faults = frozenset(faults)
+        self.shows_reset = "hides its reset" not in faults
         self.memory = FlatMemory()
         self.memory.due = self._due
         self._kicked: float | None = None
@@ -216,7 +217,7 @@ class ModelDevice:
     def broken(self) -> bool:
         self._due()
         self._alive()
-        return bool(self._status & Status.NEEDS_RESET)
+        return self.shows_reset and bool(self._status & Status.NEEDS_RESET)
 
     def close(self) -> None:
         pass

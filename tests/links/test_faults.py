@@ -181,6 +181,14 @@ def test_a_device_that_serves_no_others_is_found() -> None:
     assert "a sound one behind it is not served" in str(first)
 
 
+def test_where_no_need_of_a_reset_can_be_seen_it_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conformance.raw.ring.ANSWER", 3600.0)
+    monkeypatch.setattr("conformance.raw.ring.UNSHOWN", 0.2)
+    (first, *_) = findings("ILLEGAL-001", "hides its reset")
+    assert "is not served for 0.2 s; no need of a reset is shown here" in str(first)
+    assert not findings("ILLEGAL-001")
+
+
 def test_a_random_chain_that_does_harm_is_found() -> None:
     chain = [(0, 19, 1, 1), (3, 512, 2, 0)]
     for faults, wanted in (((), None), (("stray byte",), Finding), (("writes request",), Finding)):

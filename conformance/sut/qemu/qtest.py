@@ -28,6 +28,9 @@ MEGABYTES = 256
 class QtestServer(OwnProcess, OverRings):
     """QEMU's own virtio-9p device, in a machine whose processor is never started."""
 
+    shows_reset = True
+    """See Device."""
+
     def __init__(
         self,
         run_dir: Path,
@@ -111,7 +114,7 @@ class QtestServer(OwnProcess, OverRings):
                 return None
 
         bus = wait_until(connected, _START, "QEMU did not answer over qtest", interval=0.005)
-        self._device = LegacyDevice(bus) if self.legacy else ModernDevice(bus)
+        self._device = LegacyDevice(bus) if self.legacy else ModernDevice(bus, shows_reset=self.shows_reset)
 
     def device(self) -> Device:
         """See DeviceServer."""

@@ -24,6 +24,9 @@ class ReferenceInQemu(QtestServer):
     QEMU's own device: it runs a ROM that halts it.
     """
 
+    shows_reset = False
+    """QEMU keeps the status of a vhost-user device itself (vub_set_status in hw/virtio/vhost-user-base.c)."""
+
     def __init__(
         self,
         run_dir: Path,
