@@ -55,6 +55,7 @@ coverage: setup
 
 test-long: setup coverage
 	@.venv/bin/pytest tests -q -m long $(ARGS)
+	@.venv/bin/assay9 selftest
 
 check:
 	@./setup.sh --no-image

@@ -34,6 +34,7 @@ ELSEWHERE = {
     "profile": "assay9.profile",
     "report": "conformance.reports.cli",
     "run": "assay9.run",
+    "selftest": "assay9.selftest",
     "serve": "reference_server.cli",
     "soak": "soak.cli",
 }

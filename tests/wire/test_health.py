@@ -18,8 +18,8 @@ from conformance.raw.client import NoReply
 from conformance.raw.wire import Wire
 from conformance.run.session import WireSession
 from conformance.run.wire import WireRunner
-from tests.mutants.proxy import Proxy
 from tests.targets import served
+from tests.wire.proxy import Proxy
 from tests.wire.test_survival import case_of
 from tests.wire.wrong_server import HoldsALock
 

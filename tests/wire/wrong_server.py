@@ -17,7 +17,7 @@ from protocol import messages as m
 from protocol.codec import frame
 from protocol.constants import EOPNOTSUPP
 from protocol.registry import Message
-from tests.mutants.proxy import HANG_UP, Fault, Proxy
+from tests.wire.proxy import HANG_UP, Fault, Proxy
 
 
 class Right(Fault):

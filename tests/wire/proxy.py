@@ -1,7 +1,7 @@
 """A man in the middle between a client and the reference server, who makes the server wrong on purpose.
 
 A `Fault` sees every request before the server and every reply before the client; what it does not touch passes as it
-is. Rule of this module: it knows connections and frames; the faults are in `tests.mutants.faults`.
+is. Rule of this module: it knows connections and frames; the faults are in `tests.wire.wrong_server` and its tests.
 """
 
 from __future__ import annotations

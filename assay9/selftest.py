@@ -1,0 +1,202 @@
+"""`assay9 selftest`: what the suite detects, measured by faults that are put into servers on purpose."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import click
+
+from assay9.options import WORD
+from conformance.case import CASES
+from conformance.catalogue.index import families
+from conformance.errors import SuiteError, UsageError
+from conformance.evidence.host import CHECKOUT
+from conformance.selftest.bench import TARGETS, FaultyRunner, Item, collected, missed, on_mutant, served
+from conformance.selftest.declared import MessageFault, SourceFault, declared
+from conformance.vocabulary import LAYERS
+
+FAULTS = CHECKOUT / "tests" / "mutants"
+_TOGETHER = 8
+"""Faults of messages that one server meets, one after the other."""
+_SOCKET, _RINGS = "reference", "reference-vhost-user"
+"""The targets of faults of messages: a server at a socket, and one behind the rings of a device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one fault."""
+
+    name: str
+    layer: str
+    missed: str
+    """Why no case found it; empty where it was found."""
+    left_out: str = ""
+    """Why it says nothing of the suite: the case does not pass on this target without the fault, either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Work for one process."""
+
+    target: str
+    faults: tuple[SourceFault, ...] | tuple[MessageFault, ...]
+
+
+_items: dict[str, dict[str, list[Item]]] = {}
+"""Layer -> its cases. Collected before the processes are forked, which so have them."""
+
+
+@click.command()
+@click.argument("target", type=WORD, required=False)
+@click.option(
+    "--faults",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Faults of this TOML file (repeatable). Default: those of tests/mutants in a checkout.",
+)
+@click.option("--layer", "layers", multiple=True, type=WORD, help="Only faults for cases of this layer (repeatable).")
+@click.option(
+    "-k", "expression", default="", metavar="TEXT", help="Only faults whose name, or a case of which, has it."
+)
+@click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Servers at a time. Default: one per core.")
+def selftest(
+    target: str | None, files: tuple[Path, ...], layers: tuple[str, ...], expression: str, jobs: int | None
+) -> None:
+    """Put each declared fault into a server, run the cases that must find it, and print the share found by layer.
+
+    Without TARGET: the faults in the source of the reference server and device, and the faults of messages, these on a
+    socket and on the rings of a vhost-user device. With TARGET: the faults of messages on that target, any one with
+    layer wire; a fault whose case does not pass there without it is left out.
+
+    Exit status: 0 every fault is found, 1 one is not, 2 usage, 3 a server did not start.
+    """
+    for one in layers:
+        if one not in LAYERS:
+            raise UsageError(f"no layer {one!r}: {', '.join(LAYERS)}")
+    source, messages = _chosen(files, layers, expression)
+    if os.geteuid() != 0:
+        raise UsageError("the servers of a self test are contained, which takes root: run it as root")
+    tasks = _tasks([] if target else source, messages, [target] if target else [_SOCKET, _RINGS])
+    if not tasks:
+        raise UsageError("no fault is selected: loosen --layer and -k")
+    for layer in sorted({fault.layer for task in tasks for fault in task.faults}):
+        _items[layer] = collected(layer)
+    outcomes = list(_run(tasks, jobs or os.cpu_count() or 1))
+    for line in summary(outcomes):
+        click.echo(line)
+    if not (target or files or layers or expression):
+        for line in _without_a_fault(source):
+            click.echo(line)
+    raise SystemExit(1 if any(one.missed for one in outcomes) else 0)
+
+
+def _chosen(
+    files: Sequence[Path], layers: Sequence[str], expression: str
+) -> tuple[list[SourceFault], list[MessageFault]]:
+    if not files and not FAULTS.is_dir():
+        raise UsageError("the faults come with the sources: run this in a checkout, or give --faults FILE")
+    source, messages = declared(files or sorted(FAULTS.glob("*.toml")))
+
+    def wanted(fault: SourceFault | MessageFault) -> bool:
+        named = any(expression in text for text in (fault.name, *fault.caught))
+        return named and (not layers or fault.layer in layers)
+
+    return [one for one in source if wanted(one)], [one for one in messages if wanted(one)]
+
+
+def _tasks(source: Sequence[SourceFault], messages: Sequence[MessageFault], targets: Sequence[str]) -> list[Task]:
+    """Those that need a guest first: they take longest."""
+    last = sorted(source, key=lambda one: one.layer not in ("vfs", "property"))
+    tasks = [Task(TARGETS[one.layer], (one,)) for one in last]
+    for name in targets:
+        tasks += [Task(name, tuple(messages[at : at + _TOGETHER])) for at in range(0, len(messages), _TOGETHER)]
+    return tasks
+
+
+def _run(tasks: Sequence[Task], jobs: int) -> Iterator[Outcome]:
+    """The outcomes, as they come. Raises InfrastructureError."""
+    total, done = sum(len(task.faults) for task in tasks), 0
+    with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
+        running = [pool.submit(_try, task) for task in tasks]
+        try:
+            for one in as_completed(running):
+                for outcome in one.result():
+                    done += 1
+                    if outcome.missed:
+                        click.echo(f"not found: {outcome.name}: {outcome.missed}", err=True)
+                    yield outcome
+                if sys.stderr.isatty() or done == total or done % 10 == 0:
+                    click.echo(f"assay9: {done} of {total} faults tried", err=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _try(task: Task) -> list[Outcome]:
+    """Try the faults of one task, in a process of its own."""
+    if isinstance(task.faults[0], SourceFault):
+        return [_try_source(fault) for fault in task.faults if isinstance(fault, SourceFault)]
+    with (
+        tempfile.TemporaryDirectory(prefix="assay9-selftest-") as directory,
+        served(task.target, Path(directory)) as runner,
+    ):
+        return [_try_messages(runner, fault) for fault in task.faults if isinstance(fault, MessageFault)]
+
+
+def _try_source(fault: SourceFault) -> Outcome:
+    known = _items[fault.layer]
+    items = [item for name in fault.caught for item in known.get(name, [])]
+    try:
+        return Outcome(fault.name, fault.layer, missed(fault, on_mutant(fault, items)))
+    except SuiteError as error:  # the source has changed: the fault has to change with it
+        return Outcome(fault.name, fault.layer, str(error))
+
+
+def _try_messages(runner: FaultyRunner, fault: MessageFault) -> Outcome:
+    items = [item for name in fault.caught for item in _items[fault.layer].get(name, [])]
+    name = f"{fault.name} on {runner.target.name}"
+    for item in items:
+        without = runner.with_fault((), item)
+        if without.verdict != "pass":
+            return Outcome(name, fault.layer, "", f"{item.name} is {without.verdict} without the fault")
+    return Outcome(name, fault.layer, missed(fault, [runner.with_fault(fault.rules, item) for item in items]))
+
+
+def summary(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """The share found, by layer, and what was not found."""
+    judged = [one for one in outcomes if not one.left_out]
+    tried, found = Counter(one.layer for one in judged), Counter(one.layer for one in judged if not one.missed)
+    yield f"{'layer':<10} {'faults':>7} {'found':>7} {'share':>7}"
+    for layer in [one for one in LAYERS if tried[one]]:
+        yield f"{layer:<10} {tried[layer]:>7} {found[layer]:>7} {_share(found[layer], tried[layer]):>7}"
+    yield f"{'all':<10} {tried.total():>7} {found.total():>7} {_share(found.total(), tried.total()):>7}"
+    for one in outcomes:
+        if one.left_out:
+            yield f"left out: {one.name}: {one.left_out}"
+    for one in sorted(judged, key=lambda one: one.name):
+        if one.missed:
+            yield f"not found: {one.name}: {one.missed}"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def _without_a_fault(source: Sequence[SourceFault]) -> Iterator[str]:
+    """The families for which no fault is declared."""
+    for layer in ("ring", "wire", "vfs", "property"):
+        ids = {name.partition("[")[0] for fault in source if fault.layer == layer for name in fault.caught}
+        covered = {CASES[one].family for one in ids if one in CASES}
+        rest = [family for family in families(layer) if family not in covered]
+        if rest:
+            yield f"families of {layer} without a fault: {', '.join(rest)}"

@@ -1,0 +1,216 @@
+"""Runs cases on a server with a fault in it, in this process, and says which of them found it.
+
+A fault in the source is a copy of `reference_server` with that one change: the server is started in the directory of
+the copy, where Python finds the copy first. A fault of messages is in the transport between case and server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.case import Case
+from conformance.catalogue.index import CASES
+from conformance.errors import SuiteError
+from conformance.evidence.host import CHECKOUT
+from conformance.evidence.models import CaseResult
+from conformance.pytest_session.completeness import case_of, parameters_of
+from conformance.run.session import Make, WireSession
+from conformance.run.start import CaseRunner, start
+from conformance.run.wire import WireRunner
+from conformance.selftest.declared import MessageFault, SourceFault
+from conformance.selftest.link import FaultyLink
+from conformance.selftest.rules import Rule, Rules
+from conformance.sut.asked import asked_of
+from conformance.sut.load import load
+from conformance.transports.base import Link
+
+SERVER = "reference_server"
+TARGETS = {"wire": "reference", "ring": "reference-vhost-user", "vfs": "reference-uml", "property": "reference-uml"}
+"""Layer -> the target whose server the faulty copy is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A case with parameters, ready to be called."""
+
+    case: Case
+    parameters: str
+    function: Callable[..., None]
+    arguments: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """As a report names it: OPEN-004[rdonly]."""
+        return f"{self.case.id}[{self.parameters}]" if self.parameters else self.case.id
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What became of one case on a server with a fault."""
+
+    name: str
+    verdict: str
+    severity: str
+    reason: str
+    texts: tuple[str, ...]
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a failure; what only varies between implementations is none."""
+        return self.verdict == "fail" and self.severity != "varies"
+
+
+class _Collector:
+    """Takes the items that pytest has collected."""
+
+    def __init__(self) -> None:
+        self.items: list[pytest.Item] = []
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """See pytest."""
+        self.items = list(session.items)
+
+
+def collected(layer: str) -> dict[str, list[Item]]:
+    """All cases of a layer as pytest parametrizes them for its target: name -> one item for each mount."""
+    taken = _Collector()
+    words = [str(CASES / layer), f"--target={TARGETS[layer]}", f"--layer={layer}", "--all", "--collect-only", "-q"]
+    words += ["-p", "no:hypothesispytest", "-p", "no:cacheprovider"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        status = pytest.main(words, plugins=[taken])
+    if not taken.items:
+        raise SuiteError(f"the cases of layer {layer} cannot be collected: pytest ended with {status}")
+    found: dict[str, list[Item]] = {}
+    for one in taken.items:
+        case = case_of(one)
+        if case is not None and isinstance(one, pytest.Function):
+            parameters = dict(one.callspec.params) if hasattr(one, "callspec") else {}
+            wanted = {name: parameters.get(name) for name in one._fixtureinfo.argnames}
+            item = Item(case, parameters_of(one), one.function, wanted)
+            found.setdefault(item.name, []).append(item)
+    return found
+
+
+@contextmanager
+def made(fault: SourceFault) -> Iterator[Path]:
+    """A directory with the faulty copy of the server. Raises SuiteError where the fault does not fit its file."""
+    directory = Path(tempfile.mkdtemp(prefix="assay9-mutant-"))
+    try:
+        shutil.copytree(CHECKOUT / SERVER, directory / SERVER, ignore=shutil.ignore_patterns("__pycache__"))
+        file = directory / SERVER / fault.file
+        text = file.read_text() if file.is_file() else ""
+        if text.count(fault.before) != 1:
+            times = text.count(fault.before)
+            raise SuiteError(f"{fault.name}: its text stands {times} times in {SERVER}/{fault.file}, not once")
+        file.write_text(text.replace(fault.before, fault.after))
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def on_mutant(fault: SourceFault, items: Iterable[Item], enough: int = 1 << 30) -> list[Found]:
+    """What became of those cases on the faulty server, until `enough` of them have failed.
+
+    Raises SuiteError where the fault does not fit; InfrastructureError where the server does not start.
+    """
+    with made(fault) as directory, contextlib.chdir(directory):
+        asked = asked_of(load(TARGETS[fault.layer]), {}, (fault.layer,))
+        runner = start(asked, directory, lambda _: None, "main", "never", fault.layer)
+        try:
+            return list(_judged(runner, items, enough))
+        finally:
+            runner.stop()
+
+
+def _judged(runner: CaseRunner, items: Iterable[Item], enough: int) -> Iterator[Found]:
+    if runner.broken is not None:
+        raise runner.broken
+    for one in items:
+        result, _ = runner.run_item(one.case, one.parameters, one.function, dict(one.arguments))
+        if runner.broken is not None:
+            raise runner.broken
+        found = _found(one, result)
+        yield found
+        enough -= found.counts
+        if enough <= 0:
+            return
+
+
+def _found(item: Item, result: CaseResult) -> Found:
+    texts = tuple(one.text for one in result.findings)
+    return Found(item.name, result.verdict, result.severity, result.reason, texts)
+
+
+class FaultySession(WireSession):
+    """A session whose cases meet a fault; the checks between cases do not."""
+
+    rules: tuple[Rule, ...] = ()
+
+    def connect(self) -> Link:
+        """See WireSession."""
+        link = super().connect()
+        return FaultyLink(link, Rules(self.rules, self.server.export)) if self.rules else link
+
+
+class FaultyRunner(WireRunner):
+    """Wire cases on one server, with one fault after the other."""
+
+    session: FaultySession
+
+    def _session(self, make: Make, run_dir: Path) -> FaultySession:
+        return FaultySession(make, run_dir, self.target.profile)
+
+    def with_fault(self, rules: tuple[Rule, ...], item: Item) -> Found:
+        """What becomes of the case. Raises InfrastructureError where the server does not come back."""
+        self.session.rules = rules
+        try:
+            result, _ = self.run_item(item.case, item.parameters, item.function, dict(item.arguments))
+        finally:
+            self.session.rules = ()
+        if self.broken is not None:
+            raise self.broken
+        return _found(item, result)
+
+
+@contextmanager
+def served(target: str, directory: Path, given: Mapping[str, Any] | None = None) -> Iterator[FaultyRunner]:
+    """A runner on a server of that target. Raises UsageError, InfrastructureError."""
+    runner = FaultyRunner(asked_of(load(target), given or {}, ("wire",)), directory, "main")
+    runner.start()
+    try:
+        if runner.broken is not None:
+            raise runner.broken
+        yield runner
+    finally:
+        runner.stop()
+
+
+def missed(fault: SourceFault | MessageFault, found: Sequence[Found]) -> str:
+    """Why the fault is not found as declared; empty where it is."""
+    by_name: dict[str, list[Found]] = {}
+    for one in found:
+        by_name.setdefault(one.name, []).append(one)
+    for name in fault.caught:
+        if not any(_as_declared(fault, one) for one in by_name.get(name, [])):
+            seen = "; ".join(f"{one.verdict}: {one.reason}" for one in by_name.get(name, []))
+            return f"{name} does not find it: {seen or 'there is no such case'}"
+    return ""
+
+
+def _as_declared(fault: SourceFault | MessageFault, one: Found) -> bool:
+    if isinstance(fault, SourceFault):
+        return one.counts
+    if one.verdict != fault.verdict or (fault.severity and one.severity != fault.severity):
+        return False
+    return not fault.says or any(re.search(fault.says, text) for text in (one.reason, *one.texts))

@@ -1,0 +1,78 @@
+"""The faults that are declared: tables of TOML files, of the reference server's source and of any server's messages.
+
+`tests/mutants/` has them; the format is in docs/selftest.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from conformance.errors import UsageError
+from conformance.selftest.rules import Rule
+from conformance.tables import Strict, problem, read
+
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+Mutated = Literal["ring", "wire", "vfs", "property"]
+
+
+class SourceFault(Strict):
+    """A fault in the source of the reference server and device: in `file`, `after` stands in the place of `before`."""
+
+    name: _Name
+    file: str
+    """A path below reference_server/."""
+    before: Annotated[str, Field(min_length=1)]
+    """It stands once in the file."""
+    after: str
+    caught: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The cases, with their parameters, each of which must fail for it."""
+    layer: Mutated = "wire"
+    """The layer of those cases."""
+
+
+class MessageFault(Strict):
+    """A fault of any server: what becomes of its messages."""
+
+    name: _Name
+    about: Annotated[str, Field(min_length=1)]
+    """What the server does, and which one has done so."""
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
+    caught: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The cases, with their parameters, each of which must not pass for it."""
+    says: str = ""
+    """A regular expression that one of the findings must match, or the reason of another verdict."""
+    verdict: Literal["fail", "undrivable"] = "fail"
+    severity: str = ""
+    """Of the result, where it is lighter than the case's own."""
+    layer: Literal["wire"] = "wire"
+
+
+class _File(Strict):
+    """One TOML file of faults."""
+
+    mutant: tuple[SourceFault, ...] = ()
+    message: tuple[MessageFault, ...] = ()
+
+
+def declared(files: Iterable[Path]) -> tuple[list[SourceFault], list[MessageFault]]:
+    """The faults of those files. Raises UsageError, one line."""
+    source: list[SourceFault] = []
+    messages: list[MessageFault] = []
+    for path in files:
+        try:
+            found = _File.model_validate(read(path))
+        except FileNotFoundError:
+            raise UsageError(f"no file {path}: give a TOML file of faults, see docs/selftest.md") from None
+        except ValidationError as error:
+            raise UsageError(f"{path}: {problem(error, _File)}") from None
+        source += found.mutant
+        messages += found.message
+    names = [*(one.name for one in source), *(one.name for one in messages)]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two faults are called {name!r}: give one of them another name")
+    return source, messages
