@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -13,8 +15,9 @@ from conformance.catalogue.library import load_cases
 from conformance.run.mounted import Runner
 from conformance.sut.local.deployment import LocalDeployment
 from conformance.sut.local.tables import LocalOptions, LocalTarget
+from conformance.sut.parts.containment import contain
 from conformance.vfs.mount_options import parse
-from guests.agent.link import AgentLink
+from guests.agent.link import AgentLink, LocalChannel
 from guests.agent.shell_channel import ShellChannel
 from tests.guests.test_agent_in_shell import HostShell, busybox_alone
 from tests.targets import loaded
@@ -24,7 +27,11 @@ SAMPLE = ("mkdir", "readlink", "fifo", "execut")
 
 
 class InShell(LocalDeployment):
-    """The directory of this host, seen from inside by commands alone."""
+    """The directory of this host, seen from inside by commands alone.
+
+    As root they run in a mount namespace where only the directories of the run can be written: a command that does not
+    do what the agent asks must not hurt this host (one removed /dev/null).
+    """
 
     path = "/usr/bin:/bin"
 
@@ -32,7 +39,14 @@ class InShell(LocalDeployment):
         super()._connect()
         self.inside.close()
         self._links.remove(self.inside)
-        self.inside = self.control = AgentLink(ShellChannel(HostShell(self.path)))
+        launcher: tuple[str, ...] = ()
+        if os.geteuid() == 0:
+            own = [os.fsencode(root) for root in (self.outside_root, self.control_root)]
+            holder = LocalChannel(prepare=partial(contain, own))
+            self._links.append(AgentLink(holder))
+            self._links[-1].calls.getpid()  # it is contained once it answers
+            launcher = ("nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", "--")
+        self.inside = self.control = AgentLink(ShellChannel(HostShell(self.path, launcher)))
         self._links.append(self.inside)
 
 
@@ -40,6 +54,22 @@ def judged(runner: Runner, case: Case) -> tuple[str, str]:
     mount = parse(case.mount, parse(f"cache={case.caches[0]}"))
     result = runner.run(case, "", mount, partial(case.function))[0]
     return result.verdict, result.reason
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root could hurt this host")
+def test_no_command_writes_outside_of_the_run(tmp_path: Path) -> None:
+    deployment = InShell(loaded("local", LocalTarget), tmp_path / "run", lambda _: None, LocalOptions())
+    (tmp_path / "kept").touch()
+    deployment.start()
+    try:
+        for place in (str(tmp_path / "kept"), "/dev/null"):  # in this order: the first that is removed ends the test
+            done = deployment.inside.calls.run(["rm", "-f", place])
+            assert done["status"] != 0 and b"ead-only" in done["stderr"], (place, done)
+        deployment.inside.calls.create(f"{deployment.inside_root}/a")
+        assert (deployment.outside_here() / "a").exists()
+    finally:
+        deployment.stop()
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
 @pytest.mark.long

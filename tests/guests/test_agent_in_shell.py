@@ -21,18 +21,18 @@ BUSYBOX = shutil.which("busybox")
 
 
 class HostShell:
-    """A shell of this host, whose commands are found in `path` alone."""
+    """A shell of this host, whose commands are found in `path` alone; `launcher` are words before each of them."""
 
     alive = True
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, launcher: tuple[str, ...] = ()) -> None:
+        self._path, self._launcher = path, launcher
 
     def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
         assert not isinstance(argv, str)
         program = shutil.which(Path(argv[0]).name, path=self._path) or argv[0]
         done = subprocess.run(
-            [program, *argv[1:]],
+            [*self._launcher, program, *argv[1:]],
             input=stdin,
             capture_output=True,
             timeout=timeout,
