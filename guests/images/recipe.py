@@ -54,6 +54,8 @@ MODULES = (
     "crc32c_generic",
     "crc32c-intel",
     "lz4_decompress",
+    "kvm-amd",  # for a guest that is a host itself: see guests.machines.qemu.outer
+    "kvm-intel",
 )
 """Kernel modules kept, with all they depend on. A name that a kernel does not have, or has built in, is skipped."""
 

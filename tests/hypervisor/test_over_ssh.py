@@ -124,15 +124,19 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists() and ") Z" not in Path(f"/proc/{pid}/stat").read_text()
 
 
-def test_a_machine_is_started_used_and_ended_over_ssh(made: HypervisorDeployment) -> None:
+def test_a_machine_is_started_used_and_ended_over_ssh(
+    made: HypervisorDeployment, capsys: pytest.CaptureFixture[str]
+) -> None:
     made.start()
+    assert "cannot be run: they need mounts on the host" not in capsys.readouterr().out
     pid = sleeping(made)
     assert alive(pid) and made.trouble() is None and made.guest_mb > 0
     made.inside.calls.write_text(f"{made.inside_root}/a", "seen")
     assert made.outside.calls.read_text(f"{made.outside_root}/a") == "seen"
     assert "mount-namespace" in made.features and made.host_mounts is made.vm
     said = made.environment()
-    assert said["hypervisor"] == "sleep 9" and "setsid sleep 600" in said["argv"][0]
+    assert said["hypervisor"] == said["target_version"] == made.version == "sleep 9"
+    assert "setsid sleep 600" in said["argv"][0]
     assert made.processes() == {}, "a process of another host is not watched here"
     made.stop()
     assert not alive(pid)

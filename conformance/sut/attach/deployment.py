@@ -40,7 +40,6 @@ _STRANGER = 4711
 """An owner that nobody is: what the host shows of a file that the guest gives to it tells the security model."""
 _NO_DISK = (errno.EIO, errno.EROFS, errno.ENOSPC, errno.ENXIO, errno.ENODEV, errno.EUCLEAN)
 Side = Literal["guest", "outside"]
-_NOT_OURS = "the machine is not the suite's"
 
 
 def present_mount(attachment: Attachment) -> MountOptions:
@@ -65,6 +64,8 @@ class AttachDeployment:
     guest_mb = 0
     host_mounts: HostMounts | None = None
     image = ""
+    _no_host_mounts = "the machine is not the suite's"
+    """Why cases cannot mount on the host of the directory."""
     answer_limit = 20.0
     """Seconds that the guest has to answer at all; there may be a network between."""
 
@@ -115,7 +116,7 @@ class AttachDeployment:
             "passthrough-ownership": "the host does not show the owners that the guest sets",
             "trace": "the guest's kernel shows no 9p tracepoints",
             "remount": self._no_remount(),
-            "mount-namespace": _NOT_OURS,
+            "mount-namespace": self._no_host_mounts,
             "four-shares": "attach drives one share",
             "mount-tags": "attach drives one share",
             "qemu-machine": "attach starts no machine",

@@ -26,11 +26,13 @@ from guests.machines.console import ConsoleWatch
 
 _FREE_PORT = "python3 -c 'import socket; s = socket.socket(); s.bind((\"127.0.0.1\", 0)); print(s.getsockname()[1])'"
 _LOOK = 1.0
-"""Seconds between two attempts to reach a guest that boots."""
+"""Seconds between two attempts to reach a guest that boots, at least."""
 
 
 class HypervisorDeployment(AttachDeployment):
     """One machine with one share."""
+
+    _no_host_mounts = "[backing] has no bind, small and unmount"
 
     def __init__(
         self,
@@ -72,8 +74,12 @@ class HypervisorDeployment(AttachDeployment):
         except BaseException:
             self.stop()
             raise
+        self.version = self.vm.version() or self.version
         super().start()  # stops all of it where it fails
         self.guest_mb = self._memory_mb()
+
+    def _learn(self) -> None:
+        super()._learn()
         if self.vm.mounts:
             self.host_mounts, self.features = self.vm, self.features | {"mount-namespace"}
 
@@ -101,6 +107,7 @@ class HypervisorDeployment(AttachDeployment):
         limit = time.monotonic() + self.own.machine.boot_seconds
         why = "it has no address"
         while True:
+            began = time.monotonic()
             try:
                 self.attached = replace(self.attached, guest=self._destination())
                 reach(self.attached.guest, self.attached.ssh_config).close()
@@ -117,7 +124,8 @@ class HypervisorDeployment(AttachDeployment):
                     f"{self._last_line()}",
                     "see its console; machine.boot_seconds says how long it may take",
                 )
-            time.sleep(_LOOK)
+            # an attempt costs a jump host much of the processor time that the guest needs for its boot
+            time.sleep(max(_LOOK, time.monotonic() - began))
 
     def _destination(self) -> destination.Destination:
         text = self._guest_text
@@ -143,9 +151,10 @@ class HypervisorDeployment(AttachDeployment):
 
     def environment(self) -> dict[str, Any]:
         """See Deployment."""
-        version = self.vm.version()
-        more = {"hypervisor": version} if version else {}
-        return {**super().environment(), "argv": [self.vm.start_command], **more}
+        named, version = self.attached.implementation, self.version
+        own = {"argv": [self.vm.start_command], "hypervisor": version}
+        own["target_version"] = version if named in version else f"{named} ({version})"
+        return {**super().environment(), **{key: value for key, value in own.items() if value}}
 
     def processes(self) -> dict[str, int]:
         """See Deployment: of this host only."""
