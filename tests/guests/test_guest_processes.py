@@ -67,7 +67,7 @@ def test_a_kept_machine_stays_until_it_is_asked_for(sleeper: subprocess.Popen[by
     left_by_a_dead_run(sleeper, tmp_path / "absent", keep=True)
     assert clean_left_over() == [] and sleeper.poll() is None
     assert len(clean_left_over(also_kept=True)) == 1
-    assert sleeper.wait(5) == -9
+    assert sleeper.wait(PATIENT) == -9
 
 
 def test_a_damaged_state_file_is_dropped() -> None:

@@ -23,6 +23,7 @@ from reference_server.storage import Caller, Pieces
 from tests.reference_server.conftest import MakePeer
 from tests.reference_server.peer import Peer, _Outlet
 from tests.reference_server.requests import create, set_xattr
+from tests.waiting import PATIENT
 
 
 @pytest.fixture
@@ -312,7 +313,7 @@ class SlowFile(MemoryFile):
     def read_into(self, views: Sequence[memoryview], offset: int, wait: bool) -> int:
         if not wait:
             raise WouldBlock
-        assert self.gate.wait(10)
+        assert self.gate.wait(PATIENT)
         return super().read_into(views, offset, wait)
 
     def write(self, data: Buffer | Pieces, offset: int, caller: Caller, wait: bool) -> int:

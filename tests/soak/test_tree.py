@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from soak.inside import common, tree
+from tests.waiting import PATIENT
 
 
 def context(tmp_path: Path, **more: Any) -> common.Context:
@@ -22,7 +23,7 @@ def context(tmp_path: Path, **more: Any) -> common.Context:
         "keep": str(tmp_path / "keep"),
         "steps": 60,
         "workers": 2,
-        "check_seconds": 20,
+        "check_seconds": PATIENT,
         **more,
     }
     made = common.Context(config)
