@@ -18,13 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.gathering import first_problem
 from conformance.evidence.host import CHECKOUT, commit_of
-from conformance.evidence.record import RunWriter, find_run, load_run
+from conformance.evidence.record import RunWriter, find_run
 from conformance.gating.gate import exit_status
 from conformance.gating.merge import merged
-from conformance.reports.cli import RESULTS
+from conformance.reports.cli import RESULTS, read_runs
 from conformance.reports.terminal import summary
 from conformance.reports.write import write_reports
 from conformance.sut.load import load
+from guests.host.activity import shown
 
 KIND = "assay9-plan"
 
@@ -74,7 +75,7 @@ def plan(matrix: Path, plan_file: Path, runs: tuple[str, ...], results: Path) ->
 
     `assay9 run --plan PLAN --shard NAME` runs one; `assay9 merge RUN...` joins the shards of a run.
     """
-    made = planned(_matrix(matrix), {r.id: r.seconds for run in runs for r in load_run(find_run(run, results)).results})
+    made = planned(_matrix(matrix), {r.id: r.seconds for run in read_runs(runs, results) for r in run.results})
     try:
         plan_file.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     except OSError as e:
@@ -145,14 +146,14 @@ def merge(runs: tuple[str, ...], results: Path) -> None:
     Refused in one line: shards of another suite commit, target, options or plan, a shard that is missing or there
     twice, a record that was changed or cannot be read.
     """
-    directories = [find_run(name, results) for name in runs]
-    whole = merged([load_run(directory) for directory in directories], [directory.name for directory in directories])
-    writer = RunWriter.create(results.absolute(), whole.environment)
-    try:
-        record = writer.copy(whole)
-    except BaseException:
-        shutil.rmtree(writer.run_dir, ignore_errors=True)
-        raise
-    write_reports(writer.run_dir)
+    whole = merged(read_runs(runs, results), [find_run(name, results).name for name in runs])
+    with shown("joining the records"):
+        writer = RunWriter.create(results.absolute(), whole.environment)
+        try:
+            record = writer.copy(whole)
+        except BaseException:
+            shutil.rmtree(writer.run_dir, ignore_errors=True)
+            raise
+        write_reports(writer.run_dir)
     click.echo(summary(record, writer.run_dir), nl=False)
     raise SystemExit(exit_status(record))

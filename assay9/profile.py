@@ -13,6 +13,7 @@ from conformance.evidence.record import find_run, load_run
 from conformance.profiles import check as judging
 from conformance.profiles.suggest import suggestions
 from conformance.sut.load import load, names
+from guests.host.activity import shown
 
 
 @click.group()
@@ -42,7 +43,8 @@ def check(target: str | None, runs: tuple[Path, ...], show_all: bool, as_json: b
     entries = {
         (e.component, e.reason, tuple(e.cases), tuple(e.codes)): e for name in chosen for e in load(name).profile.known
     }
-    seen = judging.check(list(entries.values()), [c.id for c in load_cases()], [load_run(run) for run in runs])
+    with shown("judging each entry by the faults that it would mask"):
+        seen = judging.check(list(entries.values()), [c.id for c in load_cases()], [load_run(run) for run in runs])
     wrong = [one for one in seen if one.problems]
     if as_json:
         click.echo(json.dumps([_as_dict(one) for one in seen], indent=1))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from conformance.errors import InfrastructureError, UsageError
+from conformance.evidence.models import Record
 from conformance.evidence.overview import count, overview
 from conformance.evidence.record import find_run, load_run
 from conformance.gating.baseline import baseline_of, load_baseline, save
@@ -19,6 +21,7 @@ from conformance.reports.markdown import workflow_commands
 from conformance.reports.terminal import summary as terminal_summary
 from conformance.reports.ticket.text import text
 from conformance.reports.write import DEFAULT, REPORTS, write_reports
+from guests.host.activity import shown
 
 RESULTS = click.option(
     "--results",
@@ -67,14 +70,15 @@ def report(
     assay9 report --kind allure           allure-results, several files for each case
     """
     run_dir = find_run(run, results)
-    record = load_run(run_dir)
+    (record,) = read_runs([run], results)
     soaked = find_run(soak, results) if soak else None
     if full and not printed:
         raise UsageError("--full is for --print: rti.txt itself keeps to 120 lines")
     if printed:
         click.echo(text(record, run_dir.absolute(), whole=full, soak=soaked), nl=False)
     else:
-        written = write_reports(run_dir, kinds or DEFAULT, soak=soaked)
+        with shown("writing the reports"):
+            written = write_reports(run_dir, kinds or DEFAULT, soak=soaked)
         click.echo(terminal_summary(record, run_dir), nl=False)
         for path in written:
             click.echo(f"wrote {path}")
@@ -105,7 +109,7 @@ def compare(runs: tuple[str, ...], fail_on: str | None, as_data: bool, results: 
     assay9 compare qemu diod ganesha     implementations beside each other
     """
     names = runs if len(runs) > 1 else (*runs, "latest")
-    records = [load_run(find_run(name, results)) for name in names]
+    records = read_runs(names, results)
     seen = [changes(records[0], later) for later in records[1:]]
     if as_data and len(records) > 2:
         raise UsageError("--json is of two runs: name the two, or leave it out")
@@ -144,7 +148,7 @@ def gate(run: str, baseline: str | None, min_judged: int, results: Path) -> None
     assay9 baseline save qemu qemu.baseline.json    once, and commit the file
     assay9 run qemu; assay9 gate qemu --baseline qemu.baseline.json
     """
-    record = load_run(find_run(run, results))
+    (record,) = read_runs([run], results)
     beside = load_baseline(_baseline(baseline, results)) if baseline else None
     seen = judge(record, beside, min_judged)
     click.echo(verdict_text(record, seen), nl=False)
@@ -166,7 +170,7 @@ def baseline_save(run: str, file: Path, force: bool, results: Path) -> None:
 
     A run that was interrupted, or whose machine broke, is refused: what it lacks, no later run could lose.
     """
-    record = load_run(find_run(run, results))
+    (record,) = read_runs([run], results)
     seen = overview(record)
     if (doubts := seen.doubts) and not force:
         raise UsageError(f"{run} cannot be a baseline: {', '.join(doubts)}; run it again, or add --force")
@@ -176,6 +180,13 @@ def baseline_save(run: str, file: Path, force: bool, results: Path) -> None:
     except OSError as e:
         raise InfrastructureError(f"{file} cannot be written: {e.strerror}", "name another FILE") from None
     click.echo(f"{file}: {count(len(made.standings), 'case')} of {made.title}")
+
+
+def read_runs(names: Sequence[str], results: Path) -> list[Record]:
+    """The records of runs, which takes seconds where thousands of cases ran. Raises UsageError, see `find_run`."""
+    found = [find_run(name, results) for name in names]
+    with shown("reading records" if len(found) > 1 else "reading the record"):
+        return [load_run(run_dir) for run_dir in found]
 
 
 def _baseline(name: str, results: Path) -> Path:

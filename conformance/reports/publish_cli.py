@@ -10,15 +10,16 @@ from pydantic import BaseModel
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.models import Record
-from conformance.evidence.record import RECORD, find_run, load_run
+from conformance.evidence.record import RECORD, find_run
 from conformance.evidence.redact import private_words, redacted
 from conformance.gating.attestation import attest as sign
 from conformance.gating.attestation import verify as check
 from conformance.gating.baseline import Baseline
 from conformance.reports.beside import labels
-from conformance.reports.cli import RESULTS
+from conformance.reports.cli import RESULTS, read_runs
 from conformance.reports.table import table as compatibility
 from conformance.reports.write import write_reports
+from guests.host.activity import shown
 
 SCHEMAS: dict[str, type[BaseModel]] = {"record": Record, "baseline": Baseline}
 
@@ -39,7 +40,7 @@ def attest(run: str, key: Path, results: Path) -> None:
     The statement is attestation.json in the run's directory, its signature attestation.json.sig; ssh-keygen makes it.
     """
     run_dir = find_run(run, results)
-    file = sign(load_run(run_dir), run_dir, key.expanduser())
+    file = sign(read_runs([run], results)[0], run_dir, key.expanduser())
     click.echo(f"wrote {file} and {file.name}.sig; `assay9 verify {run_dir}` checks them")
 
 
@@ -58,7 +59,7 @@ def verify(run: str, signers: Path | None, results: Path) -> None:
     Exit status 0 when all of it holds, 2 and one line when something does not.
     """
     run_dir = find_run(run, results)
-    click.echo(check(load_run(run_dir), run_dir, signers))
+    click.echo(check(read_runs([run], results)[0], run_dir, signers))
 
 
 @click.command()
@@ -72,7 +73,7 @@ def redact(run: str, directory: Path, results: Path) -> None:
     in angle brackets stand in their place.
     """
     run_dir = find_run(run, results)
-    record = redacted(load_run(run_dir), private_words(run_dir))
+    record = redacted(read_runs([run], results)[0], private_words(run_dir))
     try:
         directory.mkdir(parents=True)
         (directory / RECORD).write_text(record.model_dump_json(exclude_none=True), encoding="utf-8")
@@ -80,7 +81,9 @@ def redact(run: str, directory: Path, results: Path) -> None:
         raise UsageError(f"{directory} exists: name one that does not") from None
     except OSError as e:
         raise InfrastructureError(f"{directory} cannot be written: {e.strerror}", "name another DIRECTORY") from None
-    for path in write_reports(directory):
+    with shown("writing the reports"):
+        written = write_reports(directory)
+    for path in written:
         click.echo(f"wrote {path}")
 
 
@@ -105,5 +108,5 @@ def table(runs: tuple[str, ...], results: Path) -> None:
     \b
     assay9 table qemu diod ganesha reference > docs/compatibility.md
     """
-    records = [load_run(find_run(name, results)) for name in runs]
+    records = read_runs(runs, results)
     click.echo(compatibility(records, labels(records)), nl=False)
