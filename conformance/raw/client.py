@@ -23,13 +23,15 @@ from conformance.vocabulary import errno_name
 from protocol.codec import ProtocolError, decode, encode, header
 from protocol.constants import HDRSZ, NOTAG
 from protocol.fields import Buffer
-from protocol.messages import BY_TYPE, Rlerror, reply_of
+from protocol.messages import BY_TYPE, Rlerror, Tflush, reply_of
 from protocol.registry import Message
 
 R = TypeVar("R", bound=Message)
 
 TIMEOUT = 10.0
 """Seconds that a server has for one reply. Every request here takes microseconds; the rest is for a busy machine."""
+_STOPPED = 1.0
+"""Seconds that a device which cannot say that it needs a reset has for the request that shows whether it serves."""
 _KEPT = 400
 _ERRNO = struct.Struct("<I")
 
@@ -356,10 +358,28 @@ class Core:
             return self.link.recv(min(timeout, left))
         except LinkTimeout as error:
             self.unanswered = True
+            if self._stopped():
+                self.hung_up = True
+                text = f"no request is served any more ({error}), and this interface has no way to ask for a reset"
+                raise HungUp(f"{text}; waited for the reply to {asked}", call) from None
             raise NoReply(f"no reply to {asked} within {limit or timeout:.3g} s ({error})", call) from None
         except LinkClosed as error:
             self.hung_up = True
             raise HungUp(f"{error}; waited for the reply to {asked}", call) from None
+
+    def _stopped(self) -> bool:
+        """Whether the other side serves nothing any more, where it has no way to say so. A request that every server
+        answers at once decides it."""
+        if self.link.tells_its_end:
+            return False
+        probe, deadline = Tflush(self.tag(), NOTAG), time.monotonic() + _STOPPED
+        with contextlib.suppress(LinkTimeout, LinkClosed):
+            self.link.send(encode(probe))
+            while (tag := header(frame := self.link.recv(deadline - time.monotonic())).tag) != probe.tag:
+                if tag in self._waiting:
+                    self._dispatch(frame)
+            return False
+        return True
 
     def _dispatch(self, frame: bytes | bytearray) -> None:
         reply = self._decoded(frame)

@@ -72,7 +72,7 @@ class FaultyLink:
         self._inner, self._fault = inner, fault
         self.name = f"{inner.name}, with a fault"
         self.capabilities: frozenset[Capability] = inner.capabilities
-        self.largest, self.depth = inner.largest, inner.depth
+        self.largest, self.depth, self.tells_its_end = inner.largest, inner.depth, inner.tells_its_end
         self._asked: dict[int, Message] = {}
         """The last request with each tag."""
         self._in_flight: Counter[int] = Counter()

@@ -43,6 +43,9 @@ class Link(Protocol):
     """The largest frame that the transport itself can carry, in bytes."""
     depth: int
     """How many requests may be in flight at once."""
+    tells_its_end: bool
+    """Whether it is seen when the other side serves no request any more (`LinkClosed`): not where a device has no way
+    to say that it needs a reset (`Device.shows_reset`)."""
 
     def send(self, frame: Sequence[Buffer]) -> None:
         """Send the one frame in `frame`, piece after piece, unchanged. Raises LinkClosed, LinkTimeout."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from conformance.errors import InfrastructureError, SuiteError, UsageError
+from conformance.raw.client import HungUp, NoReply
 from conformance.raw.operations import Client
 from conformance.raw.server import Server
 from conformance.run.wire import maker
@@ -100,6 +101,26 @@ def test_a_device_that_needs_a_reset_closes_the_link() -> None:
     link.send([b"\x05\0\0\0\x01"])
     with pytest.raises(LinkClosed, match="needs a reset"):
         link.recv(1.0)
+
+
+def test_a_device_that_cannot_say_so_hangs_up_when_it_serves_nothing_any_more() -> None:
+    """A request that is only late, or lost, is no hang-up: others behind it are served."""
+    device = ModelDevice("hides its reset")
+    link = RingLink(device)
+    client = Client(link, timeout=0.2)
+    client.version(8192)
+    client.attach(1, b"", b"root")
+    kick = device.kick
+    device.kick = lambda queue: None  # type: ignore[method-assign]
+    late = client.getattr.send(1)
+    device.kick = kick  # type: ignore[method-assign]
+    with pytest.raises(NoReply):
+        late.wait()
+    assert isinstance(late.wait(), Rgetattr) and not client.hung_up
+    link.send([b"\x05\0\0\0\x01"])
+    with pytest.raises(HungUp, match="no request is served any more"):
+        client.getattr(1)
+    assert client.hung_up
 
 
 def test_more_requests_than_the_queue_holds() -> None:
