@@ -18,8 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conformance.evidence.models import CaseResult, Record
-from conformance.evidence.overview import Overview, count, overview, standing
-from conformance.gating.baseline import Baseline, Key, held
+from conformance.evidence.overview import Overview, count, known_for, overview, standing
+from conformance.gating.baseline import Baseline, Key, held, name_of
 from conformance.gating.moves import kind_of
 from conformance.vocabulary import Standing
 
@@ -66,6 +66,8 @@ class Gate:
     judged: int
     baseline: str
     """Its title; empty where none was given."""
+    known_otherwise: dict[Key, str]
+    """Cases that are known in both, and now for what the baseline does not have: a defect may stand behind another."""
 
 
 def gate(record: Record, baseline: Baseline | None, min_judged: int = 0) -> Gate:
@@ -81,13 +83,15 @@ def gate(record: Record, baseline: Baseline | None, min_judged: int = 0) -> Gate
         worse += [Regression(r.key, None, "error", r.reason, r.infrastructure) for r in seen["error"]]
         better: list[Key] = []
         status, same, not_asked, why = seen.status, 0, 0, seen.sentence
+        known_otherwise: dict[Key, str] = {}
     else:
         worse, better, same, not_asked = _beside(record, baseline.standings)
         status, why = _status(record, seen, worse)
+        known_otherwise = _known_otherwise(record, baseline)
     if status == NOTHING_UNEXPECTED and seen.judged < min_judged:
         status, why = INCONCLUSIVE, f"no verdict: {seen.judged:,} cases judged the target, --min-judged {min_judged}"
     title = baseline.title if baseline is not None else ""
-    return Gate(status, why, worse, better, same, not_asked, seen.judged, title)
+    return Gate(status, why, worse, better, same, not_asked, seen.judged, title, known_otherwise)
 
 
 def _beside(record: Record, then: dict[Key, Standing]) -> tuple[list[Regression], list[Key], int, int]:
@@ -112,6 +116,16 @@ def _beside(record: Record, then: dict[Key, Standing]) -> tuple[list[Regression]
         return worse, better, same, len(missing)
     worse += [Regression(key, then[key], None, "the run does not have it") for key in missing]
     return worse, better, same, 0
+
+
+def _known_otherwise(record: Record, baseline: Baseline) -> dict[Key, str]:
+    found: dict[Key, str] = {}
+    for result in record.results:
+        then = baseline.known.get(name_of(result.key))
+        if result.verdict == "known" and then:
+            new = [said for key, said in known_for(result).items() if key not in then]
+            found |= {result.key: "; ".join(new)} if new else {}
+    return found
 
 
 def _status(record: Record, seen: Overview, worse: list[Regression]) -> tuple[int, str]:

@@ -53,6 +53,11 @@ def verdict_text(record: Record, seen: Gate) -> str:
     if len(order) > _LISTED:
         rest = sum(len(having) for _, having in order[_LISTED:])
         lines.append(f"  ... and {count(rest, 'case')} more, for {count(len(order) - _LISTED, 'other reason')}")
+    otherwise = list(seen.known_otherwise.items())
+    for key, said in otherwise[:_LISTED]:
+        lines += [f"  known for another reason: {name_of(key)}", f"      {_cut(said)}"]
+    if len(otherwise) > _LISTED:
+        lines.append(f"  ... and {count(len(otherwise) - _LISTED, 'other case')} known for another reason")
     if seen.better:
         lines.append(f"  better: {_some(map(name_of, seen.better))}; `assay9 baseline save` keeps that")
     return "\n".join(map(visible, lines)) + "\n"

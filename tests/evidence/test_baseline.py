@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conformance.errors import UsageError
-from conformance.evidence.models import CaseResult, Record, Scope, Trouble
+from conformance.evidence.models import CaseResult, KnownFailure, Record, Scope, SeenFinding, Trouble
 from conformance.evidence.overview import STANDINGS
 from conformance.evidence.record import RunWriter
 from conformance.gating.baseline import baseline_of, load_baseline, save
@@ -91,6 +91,21 @@ def test_a_new_case_that_fails_is_one_and_one_that_passes_is_none() -> None:
 
 def test_every_standing_has_its_level() -> None:
     assert set(LEVEL) == set(STANDINGS)
+
+
+def test_a_known_case_that_fails_for_another_reason_is_named() -> None:
+    entry = KnownFailure(reason="cut to 32 bits", link="https://example.org/1", component="qemu-device")
+
+    def known(code: str) -> Record:
+        return run(case("A", "known", findings=[SeenFinding(code=code, text="t", known=entry)]))
+
+    before = baseline_of(known("field:size"))
+    assert not judge(known("field:size"), before).known_otherwise
+    seen = judge(known("content"), before)
+    assert (seen.status, seen.worse) == (0, []), "it is declared all the same"
+    assert seen.known_otherwise == {("A", ""): "content (qemu-device: cut to 32 bits)"}
+    said = verdict_text(known("content"), seen)
+    assert "known for another reason: A\n      content (qemu-device: cut to 32 bits)" in said
 
 
 def test_cases_that_were_not_asked_for_are_not_missing() -> None:
