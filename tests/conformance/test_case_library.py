@@ -6,6 +6,7 @@ import ast
 import fnmatch
 import importlib
 import inspect
+import itertools
 import re
 import textwrap
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import conformance
 import conformance.cases
 import reference_server.handlers
 from conformance.case import CACHES, Case
+from conformance.cases.wire import allowed
 from conformance.catalogue.library import load_cases
 from conformance.checks import CODES, fields
 from conformance.features import FEATURES
@@ -150,6 +152,20 @@ def test_a_must_rests_on_more_than_what_an_implementation_does(library: list[Cas
     MODEL-009: how a security model keeps an attribute from guests is nowhere written but there."""
     alone = [c.id for c in library if c.severity == "must" and not RULE.search(IMPLEMENTATION.sub("", c.source))]
     assert alone == ["MODEL-009"]
+
+
+def test_each_errno_that_a_refusal_may_carry_has_a_source() -> None:
+    """The text below each set names its members; those of a set that is joined to it stand there."""
+    body = ast.parse(inspect.getsource(allowed)).body
+    without: dict[str, set[str]] = {}
+    for one, text in itertools.pairwise(body):
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and one.value is not None:
+            assert isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant), one.target.id
+            members = {name.id for name in ast.walk(one.value) if isinstance(name, ast.Name) and name.id[0] == "E"}
+            sources = str(text.value.value).split(":")
+            named = {word for source in sources[:-1] for word in re.findall(r"\bE[A-Z0-9]+\b", source)}
+            without |= {one.target.id: members - named} if members - named else {}
+    assert without == {}
 
 
 def test_no_two_cases_are_the_same(library: list[Case]) -> None:

@@ -145,7 +145,7 @@ FULL: Final = Choice({EMFILE, ENFILE, ENOMEM, ENOSPC, EAGAIN})
 malloc(3); EAGAIN: fcntl(2), pthread_create(3)."""
 
 BAD_RANGE: Final = Choice({EINVAL, EOVERFLOW})
-"""A range of bytes that no off_t can hold. fcntl(2)."""
+"""A range of bytes that no off_t can hold. EINVAL, EOVERFLOW: fcntl(2)."""
 
 NOT_SETTABLE_ON_LINK: Final = Choice({EOPNOTSUPP, ELOOP, EINVAL})
 """Mode or size of a symbolic link. EOPNOTSUPP: fchmodat(2) with AT_SYMLINK_NOFOLLOW; ELOOP: open(2) with O_NOFOLLOW;
