@@ -180,7 +180,7 @@ class RunWriter:
             file = self._files.get(kind)
             if file is None:
                 file = self._files[kind] = path.open("ab", buffering=0)
-            file.write(line + b"\n")
+            _append(file, line + b"\n")
             now = time.monotonic()
             if now - self._synced >= _SYNC_SECONDS:
                 os.fsync(file.fileno())
@@ -280,6 +280,17 @@ def _point_latest(results_dir: Path, run_dir: Path) -> None:
         os.replace(new, results_dir / "latest")
     with contextlib.suppress(OSError):
         new.unlink(missing_ok=True)
+
+
+def _append(file: IO[bytes], data: bytes) -> None:
+    """Write all of it or nothing: where the disk is full in the middle, the next line must not begin there."""
+    begun, left = os.fstat(file.fileno()).st_size, memoryview(data)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError:
+        os.ftruncate(file.fileno(), begun)
+        raise
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -13,7 +14,9 @@ from conformance.sut.layers import default_layers, drivable
 from conformance.sut.load import load, names
 from guests.machines.qemu import check as qemu_check
 
-TEXT = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
+TESTS = Path(__file__).parents[1]
+CHECKOUT = TESTS.parent
+TEXT = (CHECKOUT / "docs" / "command-line.md").read_text(encoding="utf-8")
 
 
 def test_every_option_of_a_run_is_in_the_table() -> None:
@@ -34,6 +37,35 @@ def test_every_need_of_a_qemu_is_in_the_table() -> None:
     rows = [line for line in TEXT.splitlines() if line.startswith("| `-")]
     listed = {(row.split("`")[1], name) for row in rows for name in row.split("|")[2].split("`")}
     assert {(need.asked, need.name) for need in needs} <= listed
+
+
+def test_every_variable_of_the_environment_is_in_the_table() -> None:
+    packages = ("assay9", "conformance", "guests", "protocol", "reference_server", "soak")
+    code = "".join(path.read_text() for one in packages for path in (CHECKOUT / one).rglob("*.py"))
+    read = set(re.findall(r"""["'](ASSAY9_[A-Z_]+)["']""", code))
+    assert read and {name for name in read if f"| `{name}` |" not in TEXT} == set()
+
+
+def functions(*modules: Path) -> set[str]:
+    """The tests in these modules."""
+    return {name for one in modules for name in re.findall(r"^ *def (test_\w+)", one.read_text(), re.MULTILINE)}
+
+
+def test_every_way_of_going_wrong_has_its_exit_status_and_its_test() -> None:
+    text = (CHECKOUT / "docs" / "when-a-run-goes-wrong.md").read_text(encoding="utf-8")
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("| ")]
+    there, listed = functions(*TESTS.rglob("test_*.py")), set[str]()
+    for way, _said, status, test in rows:
+        if way.strip() == "way of going wrong":
+            continue
+        assert re.search(r"\d|as usual", status) or "takes minutes" in way, way
+        named = set(re.findall(r"`(test_\w+)`", test))
+        files = re.findall(r"`(tests/[\w/]+\.py)`", test)
+        assert named or files or test.strip() == "the same", way
+        assert named <= there and all((CHECKOUT / one).is_file() for one in files), test
+        listed |= named
+    broken = functions(TESTS / "end_to_end" / "test_broken_runs.py")
+    assert broken - listed == set(), "ways of going wrong that the table does not have"
 
 
 @pytest.mark.parametrize("name", names())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -177,6 +178,24 @@ def test_killed_run_is_reported_as_far_as_it_came(tmp_path: Path) -> None:
     assert reported.exit_code == 1, "a failure that was really seen wins over the interruption"
     assert "did not come to its end" in " ".join(text(record).split())
     read_back(writer.run_dir)
+
+
+def test_a_full_disk_loses_one_line_and_damages_none(tmp_path: Path) -> None:
+    """The disk takes half a line: it was kept as if it were whole, and the next one began behind it."""
+    writer = RunWriter.create(tmp_path, sample.environment())
+    first, second, third = sample.results(3)
+    writer.append(first)
+    full = (writer.run_dir / "cases-main.jsonl").stat().st_size + 100
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (full, hard))
+    try:
+        with pytest.raises(InfrastructureError, match=r"cannot be kept: .*cases-main\.jsonl.*free some space"):
+            writer.append(second)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    writer.append(third)
+    record = writer.finish()
+    assert [r.id for r in record.results] == [first.id, third.id] and not record.damage
 
 
 def test_command_names_what_is_missing(tmp_path: Path) -> None:
