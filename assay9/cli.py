@@ -20,6 +20,7 @@ ELSEWHERE = {
     "plan": "assay9.plan",
     "table": "conformance.reports.publish_cli",
     "bisect": "assay9.bisect",
+    "bench": "assay9.bench",
     "attest": "conformance.reports.publish_cli",
     "redact": "conformance.reports.publish_cli",
     "schema": "conformance.reports.publish_cli",

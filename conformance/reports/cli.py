@@ -16,6 +16,9 @@ from conformance.gating.baseline import baseline_of, load_baseline, save
 from conformance.gating.changes import as_json, as_text, changes
 from conformance.gating.gate import exit_status
 from conformance.gating.gate import gate as judge
+from conformance.performance.judging import CONFIDENCE, SLOWER
+from conformance.performance.judging import judge as judge_bench
+from conformance.performance.record import is_bench, load_bench
 from conformance.reports.beside import labels, side_by_side, verdict_text
 from conformance.reports.markdown import workflow_commands
 from conformance.reports.terminal import summary as terminal_summary
@@ -135,8 +138,27 @@ def compare(runs: tuple[str, ...], fail_on: str | None, as_data: bool, results: 
     metavar="N",
     help="With fewer cases than this that judged the target there is no verdict (exit status 3).",
 )
+@click.option(
+    "--slower",
+    type=click.FloatRange(0, 10000),
+    metavar="PERCENT",
+    help=f"Of a benchmark: fail what takes longer by more than this. Default: {SLOWER * 100:.0f}.",
+)
+@click.option(
+    "--confidence",
+    type=click.FloatRange(50, 99.999),
+    metavar="PERCENT",
+    help=f"Of a benchmark: only where that is so sure. Default: {CONFIDENCE * 100:.0f}.",
+)
 @RESULTS
-def gate(run: str, baseline: str | None, min_judged: int, results: Path) -> None:
+def gate(
+    run: str,
+    baseline: str | None,
+    min_judged: int,
+    slower: float | None,
+    confidence: float | None,
+    results: Path,
+) -> None:
     """Judge RUN for CI, and say why in a screenful.
 
     Exit status: 0 nothing regressed; 1 a case is worse than in the baseline (it passed and is now known, failing, not
@@ -147,12 +169,42 @@ def gate(run: str, baseline: str | None, min_judged: int, results: Path) -> None
     \b
     assay9 baseline save qemu qemu.baseline.json    once, and commit the file
     assay9 run qemu; assay9 gate qemu --baseline qemu.baseline.json
+
+    Of a benchmark (`assay9 bench`): 1 something is slower than the other by more than --slower with that confidence,
+    or than in the benchmark that --baseline names; 3 it cannot be said.
+
+    \b
+    assay9 gate bench-qemu --slower 20 --confidence 99
     """
+    run_dir = find_run(run, results)
+    if is_bench(run_dir):
+        raise SystemExit(_gate_bench(run_dir, baseline, min_judged, slower, confidence, results))
+    if slower is not None or confidence is not None:
+        raise UsageError(f"--slower and --confidence are for benchmarks, and {run} is a run of cases: leave them out")
     (record,) = read_runs([run], results)
     beside = load_baseline(_baseline(baseline, results)) if baseline else None
     seen = judge(record, beside, min_judged)
     click.echo(verdict_text(record, seen), nl=False)
     raise SystemExit(seen.status)
+
+
+def _gate_bench(
+    run_dir: Path, baseline: str | None, min_judged: int, slower: float | None, confidence: float | None, results: Path
+) -> int:
+    """Judge a benchmark, and say why; the exit status."""
+    if min_judged:
+        raise UsageError("--min-judged counts cases, and this is a benchmark: leave it out")
+    before = load_bench(find_run(baseline, results)) if baseline else None
+    seen = judge_bench(
+        load_bench(run_dir),
+        before,
+        SLOWER if slower is None else slower / 100,
+        CONFIDENCE if confidence is None else confidence / 100,
+    )
+    for one in seen.slower:
+        click.echo(f"slower: {one.name}: {one.times} times as long")
+    click.echo(seen.why)
+    return seen.status
 
 
 @click.group()

@@ -51,7 +51,7 @@ class RunOptions(Strict):
 
 
 class Load(Strict):
-    """What a soak run needs of a target. A deployment that is started for cases gets none."""
+    """What a soak run or a benchmark needs of a target. A deployment that is started for cases gets none."""
 
     packages: tuple[str, ...] = ()
     """Debian packages that the workloads need in the guest."""
@@ -59,6 +59,8 @@ class Load(Strict):
     """The least memory of the guest, in MiB."""
     export_mb: int = 0
     """Size in MiB of a file system of its own for the first export; 0: a plain directory."""
+    reaches_host: bool = False
+    """The guest must reach servers on 127.0.0.1 of this host."""
 
 
 @dataclass(frozen=True, slots=True)

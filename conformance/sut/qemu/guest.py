@@ -48,6 +48,7 @@ class QemuGuest(GuestDeployment[QemuMachine]):
             extra_packages=load.packages,
             keep=options.keep_guest,
             access=cast(Access, options.access or "ssh"),
+            reaches_host=load.reaches_host,
         )
         self.image, self.guest_mb = self.spec.image, self.spec.memory_mb
         self.security_model = ""

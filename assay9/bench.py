@@ -1,0 +1,155 @@
+"""`assay9 bench`: check the request, measure, print the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from assay9.options import WORD, GroupedCommand, GroupedOption, options_of_kinds
+from conformance.errors import UsageError
+from conformance.performance import nfs4
+from conformance.performance.judging import judge
+from conformance.performance.measures import GROUPS, chosen
+from conformance.performance.record import load_bench
+from conformance.performance.run import PAGE
+from conformance.performance.run import bench as measured_run
+from conformance.performance.subjects import NFS_EXPORT_MB, check_nfs4
+from conformance.performance.text import text
+from conformance.reports.cli import find_run
+from conformance.run.preflight import check_environment, check_results
+from conformance.sut.asked import asked_of, check
+from conformance.sut.load import load
+from conformance.sut.options import Load
+from conformance.sut.registry import flags, kind_of
+from guests.host.activity import shown
+
+_MEASURE = "What is measured"
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("target", type=WORD)
+@click.option(
+    "--against",
+    type=WORD,
+    cls=GroupedOption,
+    group=_MEASURE,
+    metavar="OTHER",
+    help="Another target, or nfs4: NFS 4.2 from the same directory (nfs-ganesha).",
+)
+@click.option(
+    "--baseline",
+    type=WORD,
+    cls=GroupedOption,
+    group=_MEASURE,
+    metavar="RUN",
+    help="An earlier benchmark of the target: end as `assay9 gate --baseline RUN` does.",
+)
+@click.option(
+    "--only",
+    "works",
+    multiple=True,
+    type=WORD,
+    cls=GroupedOption,
+    group=_MEASURE,
+    metavar="WORK",
+    help="Only this kind of work: stat, create, read, untar, ... (repeatable).",
+)
+@click.option(
+    "--group",
+    "groups",
+    multiple=True,
+    type=WORD,
+    cls=GroupedOption,
+    group=_MEASURE,
+    help=f"Only this group: {', '.join(GROUPS)} (repeatable).",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1, 1000),
+    default=15,
+    show_default=True,
+    cls=GroupedOption,
+    group=_MEASURE,
+    help="Turns that each subject has. 15 are enough for a gate over all measures with 99 %.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.001, 600),
+    default=0.1,
+    show_default=True,
+    cls=GroupedOption,
+    group=_MEASURE,
+    help="How long a turn lasts, about.",
+)
+@options_of_kinds
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    cls=GroupedOption,
+    group=_MEASURE,
+    metavar="DIR",
+    help="The directory for run directories.",
+)
+def bench(
+    target: str,
+    against: str | None,
+    baseline: str | None,
+    works: tuple[str, ...],
+    groups: tuple[str, ...],
+    rounds: int,
+    seconds: float,
+    results: Path,
+    **given: str | tuple[str, ...] | bool | None,
+) -> None:
+    """Measure how fast TARGET's share is, as ratios.
+
+    In one guest the share is measured beside the guest's own file system, and with --against beside another target's
+    share, in turns of a fraction of a second: what the host does meanwhile, all of them feel. Options that choose a
+    guest or a server apply to TARGET.
+
+    \b
+    assay9 bench qemu                               the share beside the guest's own file system
+    assay9 bench qemu-next --against reference-qemu both devices in one guest
+    assay9 bench qemu --against nfs4 --group data
+    assay9 gate bench-qemu --slower 20 --confidence 99
+
+    Exit status: 0 measured, 2 usage, 3 the infrastructure failed; with --baseline as `assay9 gate`.
+    """
+    measures = chosen(works, groups)
+    before = load_bench(find_run(baseline, results)) if baseline else None
+    with shown("checking the command line"):
+        options = {name: given[one.key] for name, one in flags().items()}
+        packages = tuple(sorted({measure.needs for measure in measures if measure.needs}))
+        nfs = against == nfs4.NAME
+        needs = Load(packages=packages, export_mb=NFS_EXPORT_MB if nfs else 0, reaches_host=nfs)
+        asked = asked_of(load(target), options, load=needs)
+        other = None if against is None or nfs else asked_of(load(against), {}, load=Load(packages=packages))
+        for one in filter(None, (asked, other)):
+            if not kind_of(one.target).mounts:
+                raise UsageError(f"target {one.target.name} has no share to mount: take another target")
+            check(one)
+        if nfs:
+            check_nfs4(asked)
+        check_environment()
+        check_results(results)
+    with shown() as progress:
+        run_dir = measured_run(
+            asked,
+            nfs4.NAME if nfs else other,
+            measures,
+            name=target,
+            rounds=rounds,
+            seconds=seconds,
+            results=results,
+            progress=progress,
+        )
+    record = load_bench(run_dir)
+    click.echo(text(record), nl=False)
+    click.echo(f"page:   {run_dir / PAGE}")
+    if before is not None:
+        judgement = judge(record, before)
+        click.echo(judgement.why)
+        raise SystemExit(judgement.status)

@@ -1,0 +1,124 @@
+"""What is measured: the kinds of work, how shares are mounted for them, and the series that show cliffs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from conformance.errors import UsageError
+from conformance.vfs.mount_options import DEFAULT, LARGEST_MSIZE, MountOptions
+from guests.words import unknown
+
+GROUPS = ("metadata", "data", "scaling")
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One kind of work on one mount."""
+
+    work: str
+    """As `conformance.performance.payload` names it."""
+    group: str
+    unit: str
+    """What is counted: its time is what is compared."""
+    mount: MountOptions = DEFAULT
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    processes: int = 1
+    series: str = ""
+    """The name of the curve that the measure is a point of; empty where it stands alone."""
+    at: int = 0
+    """Where on that curve."""
+    axis: str = ""
+    """What changes along the curve."""
+    needs: str = ""
+    """A Debian package without which the guest cannot do it."""
+    default: bool = True
+    """It is measured where nobody chooses."""
+
+    @property
+    def name(self) -> str:
+        """Names it in records, gates and on the command line."""
+        where = f" {self.axis}={self.at}" if self.series else ""
+        mount = str(self.mount) if self.mount != DEFAULT and self.axis != "msize" else ""
+        return f"{self.work}{where}{f' ({mount})' if mount else ''}"
+
+
+def _data(work: str, block: int, mount: MountOptions, mib: int = 32, **series: str | int) -> Measure:
+    parameters = {"block": block, "mib": mib}
+    return Measure(work, "data" if not series else "scaling", "MiB", mount, parameters, **series)  # type: ignore[arg-type]
+
+
+def _curve(work: str, unit: str, axis: str, points: Iterable[int], parameter: str = "") -> list[Measure]:
+    return [
+        Measure(
+            work,
+            "scaling",
+            unit,
+            parameters={parameter: point} if parameter else {},
+            processes=1 if parameter else point,
+            series=f"{work} by {axis}",
+            at=point,
+            axis=axis,
+        )
+        for point in points
+    ]
+
+
+_LARGE = MountOptions(msize=LARGEST_MSIZE)
+_MAPPED = MountOptions(cache="mmap", msize=LARGEST_MSIZE)
+_TREE = {"files": 200}
+
+MEASURES: tuple[Measure, ...] = (
+    Measure("stat", "metadata", "call"),
+    Measure("create", "metadata", "file"),
+    Measure("unlink", "metadata", "file"),
+    Measure("rename", "metadata", "call"),
+    Measure("readdir", "metadata", "name", parameters={"files": 1000}),
+    Measure("untar", "metadata", "file", _LARGE, _TREE),
+    Measure("find", "metadata", "file", _LARGE, _TREE),
+    Measure("git-status", "metadata", "file", _LARGE, _TREE, needs="git", default=False),
+    Measure("stat", "metadata", "call", MountOptions(cache="loose")),
+    _data("read", 1 << 20, _LARGE),
+    _data("write", 1 << 20, _LARGE),
+    _data("random-read", 4096, _LARGE, 16),
+    _data("random-write", 4096, _LARGE, 16),
+    _data("sync-write", 4096, _LARGE, 16),
+    _data("read", 1 << 20, _MAPPED),
+    _data("write", 1 << 20, _MAPPED),
+    _data("map-read", 65536, _MAPPED, 16),
+    _data("map-write", 65536, _MAPPED, 16),
+    *(
+        _data(work, 1 << 20, MountOptions(msize=msize), series=f"{work} by msize", at=msize, axis="msize")
+        for work in ("read", "write")
+        for msize in (8192, 32768, 131072, LARGEST_MSIZE)
+    ),
+    *(
+        _data("read", block, _LARGE, series="read by block", at=block, axis="block")
+        for block in (4096, 16384, 65536, 262144)
+    ),
+    *_curve("stat", "call", "processes", (1, 2, 4, 8, 16)),
+    *_curve("create", "file", "processes", (1, 4, 16)),
+    *_curve("readdir", "name", "files", (10, 100, 1000, 10000), "files"),
+    *_curve("lookup", "call", "files", (10, 1000, 10000), "files"),
+    *_curve("stat", "call", "open", (0, 100, 1000, 4000), "open"),
+)
+
+
+def chosen(names: Iterable[str], groups: Iterable[str]) -> list[Measure]:
+    """The measures of these kinds of work and groups; the default ones where neither is named. Raises UsageError."""
+    names, groups = list(names), list(groups)
+    works = list(dict.fromkeys(measure.work for measure in MEASURES))
+    for name in names:
+        if name not in works:
+            raise UsageError(unknown("kind of work", name, works))
+    for group in groups:
+        if group not in GROUPS:
+            raise UsageError(unknown("group", group, GROUPS))
+    found = [
+        measure
+        for measure in MEASURES
+        if (measure.work in names or (not names and measure.default)) and (not groups or measure.group in groups)
+    ]
+    if not found:
+        raise UsageError(f"nothing of {', '.join(names)} is in {', '.join(groups)}: name another --group")
+    return found

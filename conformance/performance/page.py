@@ -1,0 +1,99 @@
+"""The page of a benchmark: one file, nothing fetched from anywhere."""
+
+from __future__ import annotations
+
+import math
+
+from jinja2 import Environment as Templates
+from jinja2 import PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from conformance.evidence.overview import count
+from conformance.performance.judging import CONFIDENCE, against, cliffs, to_control, typical
+from conformance.performance.plot import COLOURS, svg
+from conformance.performance.record import OTHER, OTHER_CONTROL, SHARE, Bench, Measured
+from conformance.performance.statistics import Interval, figure
+
+
+def page(bench: Bench) -> str:
+    """The HTML."""
+    templates = Templates(
+        loader=PackageLoader("conformance.performance", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters.update(typical=typical, figure=figure, bar=_bar)
+    groups: dict[str, list[Measured]] = {}
+    for measured in bench.measures:
+        groups.setdefault(measured.group, []).append(measured)
+    return templates.get_template("bench.html").render(
+        bench=bench,
+        environment=bench.environment,
+        groups=groups,
+        other=OTHER in bench.subjects,
+        two_guests=OTHER_CONTROL in bench.subjects,
+        against=against,
+        to_control=to_control,
+        to_other_control=lambda measured: to_control(measured, OTHER),
+        sentence=sentence(bench),
+        cliffs=cliffs(bench),
+        other_cliffs=cliffs(bench, OTHER) if OTHER in bench.subjects else [],
+        curves=_curves(bench),
+        legend=list(zip(bench.subjects, COLOURS, strict=False)),
+        confidence=f"{CONFIDENCE:.0%}",
+        share=SHARE,
+    )
+
+
+def sentence(bench: Bench) -> str:
+    """What it comes to, in one line."""
+    whole = [measured for measured in bench.measures if not measured.failed]
+    if OTHER not in bench.subjects:
+        return f"{count(len(whole), 'measure')}, each beside the guest's own file system"
+    beside = [found for measured in whole if (found := against(measured)) is not None]
+    faster = sum(1 for found in beside if found.high < 1)
+    slower = sum(1 for found in beside if found.low > 1)
+    return (
+        f"beside {bench.against}: faster in {faster}, slower in {slower}, "
+        f"no difference that is sure in {len(beside) - faster - slower} of {count(len(beside), 'measure')}"
+    )
+
+
+def _bar(found: Interval | None) -> Markup:
+    """A ratio as a bar about 1, each doubling 14 pixels wide; right and red is slower."""
+    if found is None:
+        return Markup("")
+    doublings = max(-5.0, min(5.0, math.log2(found.ratio)))
+    begin, width = (70.0, doublings * 14) if doublings >= 0 else (70 + doublings * 14, -doublings * 14)
+    sure = found.low > 1 or found.high < 1
+    kind = ("slow" if doublings > 0 else "fast") if sure else "open"
+    return Markup(
+        f'<svg class="bar" viewBox="0 0 140 12"><line x1="70" x2="70" y1="0" y2="12"/>'
+        f'<rect class="{kind}" x="{begin:.1f}" y="2" width="{max(width, 1):.1f}" height="8"/></svg>'
+    )
+
+
+def _curves(bench: Bench) -> list[tuple[str, str, Markup]]:
+    """(title, unit, picture) of each series with two points or more."""
+    series: dict[str, list[Measured]] = {}
+    for measured in bench.measures:
+        if measured.series and not measured.failed:
+            series.setdefault(measured.series, []).append(measured)
+    return [
+        (
+            name,
+            points[0].unit,
+            svg(
+                name,
+                points[0].axis,
+                {
+                    subject: {p.at: p.seconds[subject] for p in points if p.seconds.get(subject)}
+                    for subject in bench.subjects
+                },
+            ),
+        )
+        for name, points in series.items()
+        if len(points) > 1
+    ]

@@ -1,0 +1,100 @@
+"""The record of a benchmark: every time that was taken, and what ran. Ratios are derived from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from conformance.errors import UsageError
+from conformance.evidence.gathering import first_problem
+from conformance.evidence.manifest import check_file
+from conformance.evidence.models import Environment
+
+RECORD: Final = "bench.json"
+SCHEMA_VERSION: Final = 1
+SHARE, CONTROL, OTHER, OTHER_CONTROL = "share", "control", "other", "other control"
+"""What is measured: the target's share, the same guest's own file system, and the same of --against."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Subject(_Model):
+    """One place where the work is done."""
+
+    title: str
+    """What serves it, for a person."""
+    mounts: dict[str, str] = {}
+    """As asked for -> the line of /proc/mounts."""
+
+
+class Measured(_Model):
+    """One measure: for each subject the seconds of each unit in each round, in the order of the rounds."""
+
+    name: str
+    work: str
+    group: str
+    unit: str
+    mount: str
+    series: str = ""
+    at: int = 0
+    axis: str = ""
+    seconds: dict[str, list[float]] = {}
+    """Of one unit."""
+    counts: dict[str, int] = {}
+    """Repetitions in a round."""
+    latency: dict[str, list[float]] = {}
+    """Seconds of a repetition: median, 95th and 99th percentile, the largest."""
+    processor: dict[str, float] = {}
+    """Processor seconds of the process that serves the share, for one unit; with a device inside a hypervisor that
+    includes the guest."""
+    failed: str = ""
+    """Why it could not be measured."""
+
+
+class Bench(_Model):
+    """One benchmark."""
+
+    schema_version: int = SCHEMA_VERSION
+    environment: Environment
+    other_environment: Environment | None = None
+    """Of the second guest, where --against has one of its own."""
+    against: str = ""
+    rounds: int
+    seconds: float
+    """How long one turn lasts, about."""
+    subjects: dict[str, Subject]
+    measures: list[Measured]
+    whole: bool = True
+    """It came to its end."""
+
+    @property
+    def target(self) -> str:
+        """The target's name."""
+        return self.environment.target
+
+
+def is_bench(run_dir: Path) -> bool:
+    """Whether the run is a benchmark."""
+    return (run_dir / RECORD).is_file()
+
+
+def load_bench(run_dir: Path) -> Bench:
+    """Read a benchmark's record. Raises UsageError where there is none, or it is not what was written."""
+    path = run_dir / RECORD
+    try:
+        check_file(path)
+        said = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(said, dict) and said.get("schema_version", 0) > SCHEMA_VERSION:
+            raise UsageError(f"{path} is of a newer version of assay9: update assay9")
+        return Bench.model_validate(said)
+    except FileNotFoundError:
+        raise UsageError(f"{run_dir} is no benchmark: `assay9 bench TARGET` makes one") from None
+    except ValidationError as error:
+        raise UsageError(f"{path} is damaged: {first_problem(error)}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
