@@ -8,6 +8,7 @@ import click
 
 from assay9.options import WORD, GroupedCommand, GroupedOption, options_of_kinds
 from conformance.errors import UsageError
+from conformance.evidence.record import find_run
 from conformance.performance import nfs4
 from conformance.performance.judging import judge
 from conformance.performance.measures import GROUPS, chosen
@@ -16,7 +17,6 @@ from conformance.performance.run import PAGE
 from conformance.performance.run import bench as measured_run
 from conformance.performance.subjects import NFS_EXPORT_MB, check_nfs4
 from conformance.performance.text import text
-from conformance.reports.cli import find_run
 from conformance.run.preflight import check_environment, check_results
 from conformance.sut.asked import asked_of, check
 from conformance.sut.load import load
