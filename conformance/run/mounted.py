@@ -32,6 +32,7 @@ from conformance.vfs.trace import Crossed, parse
 from conformance.vfs.vantage import Vantage
 from guests.agent.link import CallHung, LinkLost, Unprepared
 from guests.agent.wire import CallAbsent
+from protocol.messages import BY_NAME
 
 Body = Callable[[Share], None]
 
@@ -114,7 +115,7 @@ class Runner:
             raised,
             crossed,
             known,
-            tuple(lack for lack in self.target.profile.lacks if lack.feature in case.needs),
+            tuple(lack for lack in self.target.profile.lacks if lack.feature in {*case.needs, *BY_NAME}),
             share.calls if share else [],
             not_in_older(case, mount.version),
         )

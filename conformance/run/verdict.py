@@ -12,6 +12,7 @@ from conformance.profiles.model import Known, Lack
 from conformance.vfs.trace import Crossed
 from conformance.vfs.vantage import CallRecord
 from conformance.vocabulary import Outcome, Severity, errno_name
+from protocol.messages import BY_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ def judge(
     """The verdict of one case.
 
     `raised` is what the case ended with; `crossed` the messages seen, None where the target gives no trace;
-    `known` the profile's entries that name the case and hold here; `lacks` those declared lacks that the case needs;
+    `known` the profile's entries that name the case and hold here; `lacks` the declared lacks that the case needs, and
+    those of messages;
     `without` those messages of `covers` that the mount's protocol version does not have.
     The case is known when each of its findings is covered by an entry, and fails for those that are not.
     An exception that is neither a Finding nor the OSError of a call is an error of the suite, a plain assertion too.
@@ -97,10 +99,8 @@ def judge(
 def _passed(
     case: Case, crossed: Crossed | None, known: Sequence[Known], lacks: tuple[Lack, ...], without: tuple[str, ...]
 ) -> Judgement:
-    if lacks:
-        return Judgement(
-            "fixed", f"{lacks[0].feature} is declared as unsupported, and the case passes: update the profile"
-        )
+    if needed := [lack.feature for lack in lacks if lack.feature in case.needs]:
+        return Judgement("fixed", f"{needed[0]} is declared as unsupported, and the case passes: update the profile")
     if crossed is not None and (missing := crossed.missing(tuple(name for name in case.covers if name not in without))):
         return Judgement("undrivable", f"{', '.join(missing)} did not cross: the guest answered by itself")
     if known and not any(entry.sometimes for entry in known):
@@ -116,7 +116,7 @@ def _entry(known: Sequence[Known], finding: Finding) -> Known | None:
 def is_lack(lack: Lack, finding: Finding, crossed: Crossed | None, calls: Sequence[CallRecord]) -> bool:
     """Whether the finding is the declared lack: its errno, from a call inside that the server answered so.
 
-    Who answered is known where the target gives a trace; elsewhere the errno of the call has to do.
+    Who answered is known where the target gives a trace; elsewhere the errno of the call has to do, but for a message.
     """
     seen, op = finding.values.get("seen", ""), finding.values.get("call", "")
     if finding.code not in ("errno", "errno-choice") or seen not in lack.errno:
@@ -126,8 +126,10 @@ def is_lack(lack: Lack, finding: Finding, crossed: Crossed | None, calls: Sequen
     inside = [call for call in calls if call.vantage.startswith("inside")]
     # several calls may have been made in one, whose own errno then says nothing
     made = [call for call in inside if call.op == op and call.errno is not None and errno_name(call.errno) == seen]
+    if lack.feature in BY_NAME:  # a message: which system call needs it depends on the guest's kernel
+        return crossed is not None and any(lack.feature in crossed.refused(call.number, seen) for call in made)
     if crossed is not None and crossed.numbered:
-        return any(seen in crossed.refused(call.number) for call in made or inside)
+        return any(crossed.refused(call.number, seen) for call in made or inside)
     return bool(made) or not calls
 
 

@@ -48,9 +48,10 @@ class Crossed:
             lost=self.lost or other.lost,
         )
 
-    def refused(self, call: int) -> frozenset[str]:
-        """The errnos with which the server answered messages of that call."""
-        return frozenset(name for one in self.by_call.get(call, ()) if (name := one.partition(" -> ")[2]))
+    def refused(self, call: int, errno: str) -> frozenset[str]:
+        """The messages of that call that the server answered with that errno."""
+        parts = (one.partition(" -> ") for one in self.by_call.get(call, ()))
+        return frozenset(message for message, _, seen in parts if seen == errno)
 
 
 NOTHING = Crossed((), {}, lost=False)

@@ -103,8 +103,8 @@ class TestCalls:
         )
         assert crossed.by_call == {7: ("Twalk", "Tlopen -> EACCES"), 9: ("Tgetattr",)}
         assert crossed.numbered
-        assert crossed.refused(7) == {"EACCES"}
-        assert not crossed.refused(9) and not crossed.refused(8)
+        assert crossed.refused(7, "EACCES") == {"Tlopen"} and not crossed.refused(7, "EPERM")
+        assert not crossed.refused(9, "EACCES") and not crossed.refused(8, "EACCES")
         assert crossed.messages == ("Twalk", "Tlopen -> EACCES", "Tgetattr")
 
     def test_the_suite_s_own_calls_are_none_of_the_case_s(self) -> None:

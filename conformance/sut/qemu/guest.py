@@ -55,6 +55,8 @@ class QemuGuest(GuestDeployment[QemuMachine]):
         self.inside_root, self.outside_root = self.mount_point(0), str(self.exports[0])
         self.comparer = self.comparer_for("passthrough")
         self._room_mb = load.export_mb
+        self._with_room: tuple[Path, ...] = (self.exports[0],)
+        """The exports that get a file system of their own, where there is to be room."""
         self._keep = options.keep_guest
 
     def comparer_for(self, model: str) -> Comparer:
@@ -71,8 +73,8 @@ class QemuGuest(GuestDeployment[QemuMachine]):
             os.chmod(path, 0o755)
         root = os.geteuid() == 0
         self.outside, namespace = self._agent_outside(contained=root)
-        if self._room_mb:
-            self._own_file_system(self._room_mb, namespace)
+        for path in self._with_room if self._room_mb else ():
+            self._own_file_system(path, self._room_mb, namespace)
         self._machine = QemuMachine(self._machine_spec(), progress=self.progress)
         self._machine.start()
         self._connect()
@@ -88,18 +90,18 @@ class QemuGuest(GuestDeployment[QemuMachine]):
         """The machine as it is started, by the launcher where the run has a mount namespace."""
         return replace(self.spec, launcher=self.launcher)
 
-    def _own_file_system(self, megabytes: int, namespace: int) -> None:
-        """Give the first export a file system of its own, which only the mount namespace of the run has.
+    def _own_file_system(self, export: Path, megabytes: int, namespace: int) -> None:
+        """Give an export a file system of its own, which only the mount namespace of the run has.
 
         It can be filled without harm to this host. Its image is a sparse file below the scratch directory.
         """
-        image = self._scratch.path / "export.ext4"
+        image = self._scratch.path / f"{export.name}.ext4"
         calls = self.outside.calls_with(timeout=300.0)
         for argv in (
             ["truncate", "-s", f"{megabytes}M", str(image)],
             ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1", str(image)],
-            ["mount", "-o", "loop", str(image), str(self.exports[0])],
-            ["rmdir", f"{self.exports[0]}/lost+found"],
+            ["mount", "-o", "loop", str(image), str(export)],
+            ["rmdir", f"{export}/lost+found"],
         ):
             done = calls.run(argv)
             if done["status"] != 0:

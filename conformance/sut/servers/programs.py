@@ -1,7 +1,8 @@
 """The servers that the suite starts itself: reference, diod, nfs-ganesha, and any that a target spells out.
 
 Rule of this module: argv and configuration, nothing about answers. Each listens on a unix socket or on
-127.0.0.1; nfs-ganesha, which listens on every address, gets a network namespace of its own.
+127.0.0.1; nfs-ganesha, which listens on every address, gets a network namespace of its own. Raw frames reach them
+through `connect`; targets of kind `tcp` have a guest mount them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -37,10 +39,15 @@ _START = 20.0
 
 
 S = TypeVar("S", bound=StartedTable)
+T = TypeVar("T")
 
 
-class _Started(OwnProcess, Generic[S]):
-    """What all of them have in common: one process, one directory for its files, one address."""
+class Started(OwnProcess, Generic[S]):
+    """What all of them have in common: one process, one directory for its files, one address.
+
+    `exported` is the exported directory, one of the server's own where none is given. A `launcher` is the words before
+    a command that make it run in the mount namespace of a run, which then has all that the server may see and write.
+    """
 
     name = ""
     """What the server is called."""
@@ -52,11 +59,12 @@ class _Started(OwnProcess, Generic[S]):
     own_file_system = False
     """The export is a file system that is mounted in the server's mount namespace only."""
 
-    def __init__(self, spec: S, run_dir: Path, progress: Progress = silent) -> None:
+    def __init__(self, spec: S, run_dir: Path, progress: Progress = silent, exported: Path | None = None) -> None:
         self.spec: S = spec
         self.run_dir, self._progress = run_dir, progress
-        self.exported = run_dir / "export"
+        self.exported = exported or run_dir / "export"
         """The exported directory as the server names it."""
+        self.launcher: tuple[str, ...] = ()
         self.aname = spec.attached(self.exported)
         self._short: Scratch | None = None
         self.socket_path = ""
@@ -66,7 +74,7 @@ class _Started(OwnProcess, Generic[S]):
     @property
     def export(self) -> Path | None:
         """The exported directory as this host names it."""
-        if not self.own_file_system:
+        if not self.own_file_system or self.launcher:
             return self.exported
         if self.process is None:
             return None
@@ -95,10 +103,10 @@ class _Started(OwnProcess, Generic[S]):
             Path(self.socket_path).unlink(missing_ok=True)
             self.port = 5640 if self.own_network else free_port()
             self.process = ServerProcess(
-                self.command(),
+                [*self.launcher, *self.command()],
                 self.run_dir / "server.log",
                 writable=(self.run_dir, self._short.path),
-                own_mounts=(self.exported,) if self.own_file_system else (),
+                own_mounts=(self.exported,) if self.own_file_system and not self.launcher else (),
                 own_network=self.own_network,
                 ignore_sigpipe=self.spec.ignore_sigpipe,
             )
@@ -118,10 +126,14 @@ class _Started(OwnProcess, Generic[S]):
         return True
 
     def _connect(self) -> Link:
-        assert self.process is not None
         if self.spec.transport == "unix":
             return connect_unix(self.socket_path)
-        return self.process.inside_network(lambda: connect_tcp("127.0.0.1", self.port))
+        return self.inside_network(lambda: connect_tcp("127.0.0.1", self.port))
+
+    def inside_network(self, make: Callable[[], T]) -> T:
+        """Call `make` where the server listens, see ServerProcess.inside_network."""
+        assert self.process is not None
+        return self.process.inside_network(make)
 
     def connect(self) -> Link:
         """See Server."""
@@ -143,13 +155,13 @@ class _Started(OwnProcess, Generic[S]):
         return ""
 
 
-class ReferenceServer(_Started[ReferenceTable]):
+class ReferenceServer(Started[ReferenceTable]):
     """The project's own server, started as a user would."""
 
     name = "reference"
 
     def command(self) -> list[str]:
-        """See _Started."""
+        """See Started."""
         where = ["--unix", self.socket_path] if self.spec.transport == "unix" else ["--tcp", f"127.0.0.1:{self.port}"]
         return [sys.executable, "-m", "reference_server", "serve", str(self.exported), *where, *self.spec.arguments]
 
@@ -158,13 +170,13 @@ class ReferenceServer(_Started[ReferenceTable]):
         return version_of("assay9")
 
 
-class DiodServer(_Started[DiodTable]):
-    """diod of the Debian package: every user is root, no authentication, one export."""
+class DiodServer(Started[DiodTable]):
+    """diod of the Debian package: no authentication, one export."""
 
     name, program, package = "diod", "diod", "diod"
 
     def command(self) -> list[str]:
-        """See _Started."""
+        """See Started."""
         where = self.socket_path if self.spec.transport == "unix" else f"127.0.0.1:{self.port}"
         return [
             "diod",
@@ -172,9 +184,7 @@ class DiodServer(_Started[DiodTable]):
             "-n",
             "-c",
             "/dev/null",
-            "-U",
-            "root",
-            "-S",
+            *(("-U", "root", "-S") if self.spec.squash else ()),
             "-L",
             "stderr",
             "-e",
@@ -189,7 +199,7 @@ class DiodServer(_Started[DiodTable]):
         return _package_version("diod")
 
 
-class GaneshaServer(_Started[GaneshaTable]):
+class GaneshaServer(Started[GaneshaTable]):
     """nfs-ganesha's 9P front end over its VFS back end, with a network and an export of its own."""
 
     name, program, package = "ganesha", "ganesha.nfsd", "nfs-ganesha nfs-ganesha-vfs"
@@ -198,7 +208,7 @@ class GaneshaServer(_Started[GaneshaTable]):
     own_file_system = True
 
     def command(self) -> list[str]:
-        """See _Started."""
+        """See Started."""
         config = self.run_dir / "ganesha.conf"
         recovery = self.run_dir / "recovery"
         recovery.mkdir(exist_ok=True)
@@ -227,7 +237,7 @@ class GaneshaServer(_Started[GaneshaTable]):
         return _package_version("nfs-ganesha")
 
 
-class P9ufsServer(_Started[P9ufsTable]):
+class P9ufsServer(Started[P9ufsTable]):
     """p9ufs of Debian 13: hugelgupf/p9's server of a directory, in Go. It has no unix socket that can be named."""
 
     name = "p9ufs"
@@ -238,7 +248,7 @@ class P9ufsServer(_Started[P9ufsTable]):
         super().start()
 
     def command(self) -> list[str]:
-        """See _Started."""
+        """See Started."""
         return [*P9UFS.argv("p9ufs"), "-root", str(self.exported), *self.spec.arguments, f"127.0.0.1:{self.port}"]
 
     def version(self) -> str:
@@ -246,7 +256,7 @@ class P9ufsServer(_Started[P9ufsTable]):
         return P9UFS.version()
 
 
-class CrosvmServer(_Started[CrosvmTable]):
+class CrosvmServer(Started[CrosvmTable]):
     """crosvm's own server as a process; with `released = true` without Debian's patch."""
 
     name = "crosvm-p9"
@@ -257,7 +267,7 @@ class CrosvmServer(_Started[CrosvmTable]):
         super().start()
 
     def command(self) -> list[str]:
-        """See _Started."""
+        """See Started."""
         program = "crosvm-p9-released" if self.spec.released else "crosvm-p9"
         return [*CROSVM.argv(program), str(self.exported), self.socket_path, *self.spec.arguments]
 
@@ -266,7 +276,7 @@ class CrosvmServer(_Started[CrosvmTable]):
         return CROSVM.version()
 
 
-class CommandServer(_Started[CommandTable]):
+class CommandServer(Started[CommandTable]):
     """Any server that a target's TOML spells out: started, contained, watched and ended like the others."""
 
     def __init__(self, spec: CommandTable, run_dir: Path, progress: Progress = silent) -> None:
@@ -275,7 +285,7 @@ class CommandServer(_Started[CommandTable]):
         self.program = spec.arguments[0]
 
     def command(self) -> list[str]:
-        """See _Started."""
+        """See Started."""
         where = {"unix": self.socket_path, "port": str(self.port), "export": str(self.exported)}
         return [re.sub(r"\{(unix|port|export)\}", lambda m: where[m[1]], word) for word in self.spec.arguments]
 

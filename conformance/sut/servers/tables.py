@@ -59,6 +59,8 @@ class DiodTable(StartedTable):
 
     program: Literal["diod"]
     transport: Literal["unix", "tcp"] = "unix"
+    squash: bool = True
+    """Whoever attaches is root; else it is the user of this host with the uid that the client names."""
 
 
 class GaneshaTable(StartedTable):

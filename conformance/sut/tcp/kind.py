@@ -1,4 +1,4 @@
-"""Kind `tcp`: a guest under QEMU that mounts the reference server over TCP."""
+"""Kind `tcp`: a guest under QEMU that mounts servers of this host over TCP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ class Tcp(UnderQemu[TcpTarget, MachineOptions]):
 
     def check(self, asked: Asked[TcpTarget, MachineOptions]) -> None:
         """See Kind."""
+        from conformance.sut.servers.make import check as check_server  # noqa: PLC0415 - see conformance.sut.kind
+
         check_root(asked.target.name)
+        check_server(asked.target.server)
         super().check(asked)
 
     def deployment(self, asked: Asked[TcpTarget, MachineOptions], run_dir: Path, progress: Progress) -> Deployment:
