@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 from guests.host.processes import dying_with_parent
+from guests.host.sockets import listens
 from guests.host.waiting import wait_until
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -88,8 +89,8 @@ def main(fault: type[Fault], address: Path, export: Path) -> None:
     inner = f"{address}.inner"
     Path(inner).unlink(missing_ok=True)
     serve = [sys.executable, "-m", "reference_server", "serve", str(export), "--unix", inner]
-    subprocess.Popen(dying_with_parent(serve))
-    wait_until(Path(inner).exists, 300.0, "the reference server did not come up")
+    served = subprocess.Popen(dying_with_parent(serve))
+    wait_until(lambda: listens(Path(inner), served.pid), 300.0, "the reference server did not come up")
     Proxy(fault, inner, address, export)
     threading.Event().wait()
 

@@ -48,7 +48,7 @@ class Backends:
                 )
             )
         for backend, socket in zip(self._running, self.sockets, strict=True):
-            backend.wait_until(socket.exists, _START)
+            backend.wait_until_listening(socket, _START)
 
     @property
     def argv(self) -> list[str]:

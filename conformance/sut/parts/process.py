@@ -26,6 +26,7 @@ from conformance.ground import GroundLost, ended_by_another
 from conformance.sut.parts.containment import contain
 from guests.host.endings import OutOfMemory, how_ended, sent_signal, stopped
 from guests.host.processes import end_with_parent, reap
+from guests.host.sockets import listens
 from guests.host.waiting import happens
 
 _CLONE_NEWNET = 0x40000000
@@ -113,6 +114,10 @@ class ServerProcess:
         if not happens(ready_or_dead, seconds):
             self.stop()
             raise InfrastructureError(f"{self.argv[0]} did not come up in {seconds:.0f} s: {self.tail(400)}")
+
+    def wait_until_listening(self, socket: Path, seconds: float) -> None:
+        """Wait until connections to its Unix socket are taken. Raises as `wait_until` does."""
+        self.wait_until(lambda: listens(socket, self.pid), seconds)
 
     def tail(self, characters: int = _TAIL, since: int = 0) -> str:
         """The end of its log, as far as it stands after the first `since` bytes."""

@@ -68,7 +68,7 @@ class QtestServer(OwnProcess, OverRings):
         self.process = ServerProcess(
             self._command(path), self.run_dir / "server.log", writable=(self.run_dir, self._short.path)
         )
-        self.process.wait_until(path.exists, _START)
+        self.process.wait_until_listening(path, _START)
         self._open(path)
 
     def _command(self, path: Path) -> list[str]:

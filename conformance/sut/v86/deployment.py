@@ -170,7 +170,7 @@ class Server:
         self._process = ServerProcess(
             [*launcher, *command], self._log, writable=[self._scratch, self._base, self._directory]
         )
-        self._process.wait_until(self.socket.exists, _START)
+        self._process.wait_until_listening(self.socket, _START)
 
     def source(self, number: int) -> tuple[str, str]:
         """See Serving."""
