@@ -30,6 +30,7 @@ ELSEWHERE = {
     "cases": "assay9.cases",
     "compare": "conformance.reports.cli",
     "doctor": "assay9.doctor",
+    "fleet": "assay9.fleet.cli",
     "frames": "reference_server.cli",
     "guest": "guests.cli",
     "profile": "assay9.profile",

@@ -9,16 +9,18 @@ import itertools
 import json
 import shutil
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.gathering import first_problem
 from conformance.evidence.host import CHECKOUT, commit_of
-from conformance.evidence.record import RunWriter, find_run
+from conformance.evidence.models import Record
+from conformance.evidence.record import RunWriter, find_run, load_run
 from conformance.gating.gate import exit_status
 from conformance.gating.merge import merged
 from conformance.reports.cli import RESULTS, read_runs
@@ -47,12 +49,31 @@ class Job(BaseModel):
     """What a machine must have: kvm, root, ssh:host."""
 
 
+class Soak(BaseModel):
+    """The same soak on several machines, each with a seed of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    target: str
+    machines: int = Field(1, ge=1, le=10_000)
+    options: list[str] = []
+    """Words of `assay9 soak`: --for, --workload, ..."""
+    tags: list[str] = []
+
+
 class Matrix(BaseModel):
     """MATRIX.toml."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    job: list[Job] = Field(min_length=1)
+    job: list[Job] = []
+    soak: list[Soak] = []
+
+    @model_validator(mode="after")
+    def _something(self) -> Matrix:
+        if not (self.job or self.soak):
+            raise ValueError("there is neither a [[job]] nor a [[soak]]")
+        return self
 
 
 @click.command()
@@ -73,17 +94,29 @@ def plan(matrix: Path, plan_file: Path, runs: tuple[str, ...], results: Path) ->
     security_models = ["passthrough", "mapped-xattr"]
     tags = ["root"]
 
-    `assay9 run --plan PLAN --shard NAME` runs one; `assay9 merge RUN...` joins the shards of a run.
+    [[soak]]
+    target = "qemu"
+    machines = 20
+    options = ["--for", "24h"]
+
+    `assay9 run --plan PLAN --shard NAME` runs one; `assay9 merge RUN...` joins the shards of a run,
+    `assay9 soak merge RUN...` soaks. `assay9 fleet run MATRIX` does all of it on a dask cluster.
     """
-    made = planned(_matrix(matrix), {r.id: r.seconds for run in read_runs(runs, results) for r in run.results})
+    made = planned(read_matrix(matrix), durations_of(runs, results))
     try:
-        plan_file.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+        plan_file.write_bytes(as_bytes(made))
     except OSError as e:
         raise InfrastructureError(f"{plan_file} cannot be written: {e.strerror}", "name another PLAN") from None
     click.echo(f"{plan_file}: {len(made['shards'])} shards")
 
 
-def _matrix(path: Path) -> Matrix:
+def durations_of(runs: Sequence[str], results: Path) -> dict[str, float]:
+    """Case id with parameters -> how long it took in these runs."""
+    return {r.id: r.seconds for run in read_runs(runs, results) for r in run.results}
+
+
+def read_matrix(path: Path) -> Matrix:
+    """The matrix of a file. Raises UsageError."""
     try:
         return Matrix.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as e:
@@ -111,12 +144,27 @@ def planned(matrix: Matrix, durations: dict[str, float]) -> dict[str, Any]:
                 name = f"{base}-{number}"
                 if name in shards:
                     raise UsageError(f"the matrix has {base} twice: leave one out, or tell them apart by an option")
-                shards[name] = {"run": words, "shard": f"{number}/{job.shards}", "tags": job.tags}
+                shards[name] = {"job": base, "run": words, "shard": f"{number}/{job.shards}", "tags": job.tags}
+    for soak in matrix.soak:
+        load(soak.target)
+        base = f"soak-{soak.target}"
+        if f"{base}-1" in shards:
+            raise UsageError(f"the matrix has {base} twice: give one of them more machines")
+        for number in range(1, soak.machines + 1):
+            shards[f"{base}-{number}"] = {"job": base, "soak": [soak.target, *soak.options], "tags": soak.tags}
     return {"kind": KIND, "suite": commit_of(CHECKOUT), "durations": durations, "shards": shards}
 
 
-def shard_words(plan_file: Path, name: str) -> list[str]:
-    """The words of `assay9 run` for a shard. Raises UsageError for a plan of another commit, or no such shard."""
+def as_bytes(made: dict[str, Any]) -> bytes:
+    """The plan as its file holds it."""
+    return (json.dumps(made, indent=1) + "\n").encode()
+
+
+def command_of(plan_file: Path, name: str) -> list[str]:
+    """What follows `assay9` for a shard: `run ...` or `soak run ...`.
+
+    Raises UsageError for a plan of another commit, or no such shard.
+    """
     try:
         data = json.loads(plan_file.read_bytes())
     except OSError as e:
@@ -134,7 +182,9 @@ def shard_words(plan_file: Path, name: str) -> list[str]:
         some = ", ".join(list(data["shards"])[:4])
         raise UsageError(f"--plan: {plan_file} has no shard {name}: it has {some}, ...")
     shard = data["shards"][name]
-    return [*shard["run"], "--durations-of", str(plan_file), "--shard", shard["shard"]]
+    if "soak" in shard:
+        return ["soak", "run", *shard["soak"]]
+    return ["run", *shard["run"], "--durations-of", str(plan_file), "--shard", shard["shard"]]
 
 
 @click.command()
@@ -146,8 +196,17 @@ def merge(runs: tuple[str, ...], results: Path) -> None:
     Refused in one line: shards of another suite commit, target, options or plan, a shard that is missing or there
     twice, a record that was changed or cannot be read.
     """
-    whole = merged(read_runs(runs, results), [find_run(name, results).name for name in runs])
+    record, run_dir = join([find_run(name, results) for name in runs], results)
+    click.echo(summary(record, run_dir), nl=False)
+    raise SystemExit(exit_status(record))
+
+
+def join(directories: Sequence[Path], results: Path) -> tuple[Record, Path]:
+    """One run of its shards' directories, with reports. Raises UsageError for what does not fit."""
     with shown("joining the records"):
+        whole = merged(
+            [load_run(directory) for directory in directories], [directory.name for directory in directories]
+        )
         writer = RunWriter.create(results.absolute(), whole.environment)
         try:
             record = writer.copy(whole)
@@ -155,5 +214,4 @@ def merge(runs: tuple[str, ...], results: Path) -> None:
             shutil.rmtree(writer.run_dir, ignore_errors=True)
             raise
         write_reports(writer.run_dir)
-    click.echo(summary(record, writer.run_dir), nl=False)
-    raise SystemExit(exit_status(record))
+    return record, writer.run_dir

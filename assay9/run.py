@@ -12,7 +12,7 @@ from typing import NoReturn, TextIO
 import click
 
 from assay9.options import WORD, GroupedCommand, GroupedOption, options_of_kinds
-from assay9.plan import shard_words
+from assay9.plan import command_of
 from assay9.tries import repeated, retried, unexpected_of, words_of
 from conformance.evidence.record import find_run, load_run
 from conformance.pytest_session.selection import write_only
@@ -210,16 +210,7 @@ def run(
     if plan_file is not None:
         if shard is None:
             raise click.UsageError("--plan wants --shard NAME: the file lists the names")
-        of_plan = [
-            *shard_words(plan_file, shard),
-            "--results",
-            str(results),
-            *([target] if target else []),
-            *pytest_args,
-        ]
-        sys.argv = [sys.argv[0], "run", *of_plan]
-        run.main(of_plan, prog_name="assay9 run", standalone_mode=False)
-        raise SystemExit(0)
+        _of_plan(command_of(plan_file, shard), ["--results", str(results), *([target] if target else []), *pytest_args])
     if shard is not None:
         shard_of(shard)
     if target is None:
@@ -275,6 +266,18 @@ def run(
     arguments += [f"--limit={seconds}"] if seconds else []
     with preflight.vouch():
         raise SystemExit(_pytest(arguments, pytest_args))
+
+
+def _of_plan(words: Sequence[str], more: Sequence[str]) -> NoReturn:
+    """Run a shard of a plan: a part of a run, or a soak."""
+    sys.argv = [sys.argv[0], *words, *more]  # the record's command is one that can be pasted
+    if words[0] == "run":
+        run.main([*words[1:], *more], prog_name="assay9 run", standalone_mode=False)
+    else:
+        from soak.cli import soak  # noqa: PLC0415 - 300 ms, which a run need not wait for
+
+        soak.main([*words[1:], *more], prog_name="assay9 soak", standalone_mode=False)
+    raise SystemExit(0)
 
 
 def again(rerun: str, results: Path, more: Sequence[str]) -> NoReturn:

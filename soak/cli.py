@@ -27,6 +27,7 @@ from soak.faults import check as check_faults
 from soak.judges import ACCEPTABLE
 from soak.plan import Plan, duration, jobs_of, seconds_of
 from soak.report.text import text_of
+from soak.report.together import text_of_all, together, write_together
 from soak.report.write import write
 from soak.run import Runner, active_seconds, check_resumable
 from soak.view import View
@@ -37,6 +38,9 @@ EXPORT_MB = 8192
 """Size of the export's own file system where it is to be filled, in MiB; the file behind it is sparse."""
 
 EVERY = "5m"
+
+STATUS = {"pass": 0, "fail": 1, "unknown": 3}
+"""Verdict -> exit status."""
 
 RESULTS = click.option(
     "--results",
@@ -80,6 +84,7 @@ def soak() -> None:
     assay9 soak resume latest                continue after kill -9 or a power cut
     assay9 soak status latest                show its state
     assay9 soak report latest                write the reports again from the journal
+    assay9 soak merge RUN1 RUN2              one report over the soaks of several machines
     """
 
 
@@ -254,6 +259,24 @@ def report(run_name: str, results: Path) -> None:
         raise SystemExit(conclude(journal))
 
 
+@soak.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@RESULTS
+def merge(runs: tuple[str, ...], results: Path) -> None:
+    """Write one report over soaks of one target on several machines, each with its own journal.
+
+    The report is results/soak-<time>-<target>-together; `assay9 report --soak` takes it as it takes a run. Runs of
+    another target, version, mount, workload or fault are refused, and one that is there twice or still runs.
+    """
+    whole = together([found(name, results) for name in runs])
+    target = Path(whole.machines[0].facts.plan.target).stem
+    place = results / f"soak-{time.strftime('%Y%m%d-%H%M%S')}-{target}-together"
+    write_together(whole, place)
+    click.echo(text_of_all(whole), nl=False)
+    click.echo(f"report: {place / 'report.html'}", err=True)
+    raise SystemExit(STATUS[whole.verdict])
+
+
 def standing(journal: journals.Journal, running: bool) -> list[str]:
     """The state of a run in a few lines."""
     plan, finished = Plan.of(journal.plan), journal.events("finished")
@@ -287,7 +310,7 @@ def conclude(journal: journals.Journal) -> int:
     facts = write(journal)
     click.echo(text_of(facts), nl=False)
     click.echo(f"report: {journal.run_dir / 'report.html'}", err=True)
-    return {"pass": 0, "fail": 1, "unknown": 3}[facts.verdict]
+    return STATUS[facts.verdict]
 
 
 def found(name: str, results: Path) -> Path:

@@ -23,7 +23,7 @@ def write_manifest(run_dir: Path, renewed: frozenset[str]) -> None:
     """Hash the files of the directory; those of `renewed` again, the others once. Raises OSError."""
     known = _read(run_dir / NAME)
     lines = []
-    for path in sorted(_files(run_dir)):
+    for path in sorted(files_of(run_dir)):
         name = path.relative_to(run_dir).as_posix()
         old = known.get(name) if name.partition("/")[0] not in renewed else None
         lines.append(f"{old or digest_of(path)}  {name}\n")
@@ -49,7 +49,7 @@ def differences(run_dir: Path) -> list[str]:
     if not (run_dir / NAME).is_file():
         raise UsageError(f"{run_dir} has no {NAME}: the run did not come to its end, or is of an older version")
     known = _read(run_dir / NAME)
-    there = {path.relative_to(run_dir).as_posix(): path for path in _files(run_dir)}
+    there = {path.relative_to(run_dir).as_posix(): path for path in files_of(run_dir)}
     found = [f"{name} is missing" for name in known if name not in there]
     found += [f"{name} is not listed" for name in there if name not in known]
     return found + [
@@ -77,7 +77,8 @@ def _read(path: Path) -> dict[str, str]:
     return {name: digest for digest, name in pairs}
 
 
-def _files(run_dir: Path) -> Iterator[Path]:
+def files_of(run_dir: Path) -> Iterator[Path]:
+    """The files that the run wrote, without those of the manifest itself and what a guest left in the exports."""
     for directory, folders, names in os.walk(run_dir):
         folders[:] = [name for name in folders if name not in _EXPORTS]
         for name in names:

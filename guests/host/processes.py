@@ -172,9 +172,9 @@ def clean_left_over(also_kept: bool = False) -> list[str]:
     return reported
 
 
-def dying_with_parent(argv: list[str]) -> list[str]:
-    """``argv`` under setpriv, so that the kernel kills it when the thread that starts it ends."""
-    return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+def dying_with_parent(argv: list[str], by: signal.Signals = signal.SIGKILL) -> list[str]:
+    """``argv`` under setpriv, so that the kernel sends it that signal when the thread that starts it ends."""
+    return ["setpriv", "--pdeathsig", by.name.removeprefix("SIG"), "--", *argv]
 
 
 def end_with_parent(number: signal.Signals = signal.SIGTERM, parent: int | None = None) -> None:

@@ -55,10 +55,15 @@ def verdict_of(facts: Facts) -> str:
 
 def load_of(facts: Facts) -> str:
     """How long the workloads worked, without set-up, gaps and what lies between iterations."""
-    loaded = sum(i.seconds for w in facts.record.workloads() for i in facts.record.ended(w))
-    jobs = max(1, len(facts.record.workloads()))
+    jobs = len(facts.record.workloads())
     number = f"{jobs} workloads" if jobs > 1 else "one workload"
-    return f"{duration(loaded / jobs)} of load by {number}, {duration(facts.worked)} with set-up"
+    return f"{duration(loaded_of(facts))} of load by {number}, {duration(facts.worked)} with set-up"
+
+
+def loaded_of(facts: Facts) -> float:
+    """Seconds that a workload worked, the mean of all of them."""
+    names = facts.record.workloads()
+    return sum(i.seconds for name in names for i in facts.record.ended(name)) / max(1, len(names))
 
 
 def remedy(facts: Facts) -> list[str]:

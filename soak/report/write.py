@@ -72,9 +72,9 @@ def write(journal: Journal) -> Facts:
     """Write the three files. Raises InfrastructureError where they cannot be written."""
     facts = facts_of(journal.run_dir.name, Record.of(journal))
     try:
-        _replace(journal.run_dir / "report.json", json.dumps(json_of(facts), indent=1, default=str))
-        _replace(journal.run_dir / "report.txt", text_of(facts))
-        _replace(journal.run_dir / "report.html", page_of(facts))
+        replace(journal.run_dir / "report.json", json.dumps(json_of(facts), indent=1, default=str))
+        replace(journal.run_dir / "report.txt", text_of(facts))
+        replace(journal.run_dir / "report.html", page_of(facts))
     except OSError as e:
         raise InfrastructureError(
             f"the report cannot be written: {e}", f"make room, then `assay9 soak report {journal.run_dir}`"
@@ -82,7 +82,7 @@ def write(journal: Journal) -> Facts:
     return facts
 
 
-def _replace(path: Path, text: str) -> None:
+def replace(path: Path, text: str) -> None:
     """Write it whole or not at all: a report from before stays until then."""
     new = path.with_name(f".{path.name}.new")
     new.write_text(text, encoding="utf-8", errors="backslashreplace")

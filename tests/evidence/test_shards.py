@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from assay9.plan import Matrix, merge, plan, planned, shard_words
+from assay9.plan import Matrix, as_bytes, command_of, merge, plan, planned
 from conformance.errors import UsageError
 from conformance.evidence.models import Record, Scope
 from conformance.evidence.record import load_run
@@ -111,7 +111,17 @@ def test_a_matrix_becomes_a_shard_for_each_combination() -> None:
     made = planned(Matrix.model_validate(MATRIX), {"A": 2.0})
     names = ["qemu-debian12-1", "qemu-debian12-2", "qemu-debian13-1", "qemu-debian13-2", "local-1"]
     assert list(made["shards"]) == names
-    assert made["shards"]["qemu-debian13-2"] == {"run": ["qemu", "--image=debian13"], "shard": "2/2", "tags": ["root"]}
+    words = ["qemu", "--image=debian13"]
+    expected = {"job": "qemu-debian13", "run": words, "shard": "2/2", "tags": ["root"]}
+    assert made["shards"]["qemu-debian13-2"] == expected
+
+
+def test_a_soak_is_a_shard_on_each_machine(tmp_path: Path) -> None:
+    made = planned(Matrix.model_validate({"soak": [{"target": "qemu", "machines": 2, "options": ["--for", "1h"]}]}), {})
+    assert list(made["shards"]) == ["soak-qemu-1", "soak-qemu-2"]
+    file = tmp_path / "plan.json"
+    file.write_bytes(as_bytes(made))
+    assert command_of(file, "soak-qemu-2") == ["soak", "run", "qemu", "--for", "1h"]
 
 
 def test_a_plan_is_written_and_each_shard_has_its_words(tmp_path: Path) -> None:
@@ -121,16 +131,16 @@ def test_a_plan_is_written_and_each_shard_has_its_words(tmp_path: Path) -> None:
     done = called(plan, matrix, file, "--durations", record, results=tmp_path)
     assert done.exit_code == 0 and "3 shards" in done.output
     assert "A" in read_durations(file)
-    assert shard_words(file, "local-2") == ["local", "--durations-of", str(file), "--shard", "2/3"]
+    assert command_of(file, "local-2") == ["run", "local", "--durations-of", str(file), "--shard", "2/3"]
     with pytest.raises(UsageError, match="has no shard other"):
-        shard_words(file, "other")
+        command_of(file, "other")
     data = json.loads(file.read_text())
     file.write_text(json.dumps({**data, "suite": "f00"}))
     with pytest.raises(UsageError, match="is of suite commit f00"):
-        shard_words(file, "local-1")
+        command_of(file, "local-1")
     file.write_text("[]")
     with pytest.raises(UsageError, match="is no plan"):
-        shard_words(file, "local-1")
+        command_of(file, "local-1")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,17 @@ def _lines(run_dir: Path, data: dict[str, Any], whole: bool) -> list[str]:
         float(i["seconds"]) for i in data.get("iterations", []) if i.get("outcome") in ("pass", "fail", "error")
     )
     jobs = max(1, len(data["work"]))
+    machines: list[dict[str, Any]] = data.get("machines", [])
     lines = labelled("run", f"{data['run']}: {_verdict(data['verdict'], len(by['unknown']), len(judgements))}")
     lines += labelled("target", sentence([data["plan"]["target"], str(data["environment"].get("target_version", ""))]))
+    on = f" on {count(len(machines), 'machine')} together" if machines else ""
     lines += labelled(
-        "load", f"{duration(loaded / jobs)} of load in each of {count(jobs, 'workload')}, set-up and gaps not counted"
+        "load",
+        f"{duration(loaded / jobs)} of load in each of {count(jobs, 'workload')}{on}, set-up and gaps not counted",
     )
+    if machines:
+        said = Counter(str(m["verdict"]) for m in machines)
+        lines += labelled("machines", sentence(f"{number} {verdict}" for verdict, number in sorted(said.items())))
     for work in data["work"]:
         counts = sentence(f"{number} {outcome}" for outcome, number in sorted(work["counts"].items()))
         units = f", {work['ops']:,.0f} units of work" if work.get("ops") else ""
@@ -59,15 +66,27 @@ def _lines(run_dir: Path, data: dict[str, Any], whole: bool) -> list[str]:
         what = "FAIL" if judgement["verdict"] == "fail" else "open"
         lines += labelled(what, f"{judgement['name']}: {judgement['reason']}")
     if not whole:
-        names = [str(j["name"]) for j in by["unknown"]]
+        names = _names(by["unknown"], bool(machines))
         more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
         lines += labelled("open", sentence(names[:_FEW]) + more)
-    lines += labelled("hold", sentence(str(j["name"]) for j in by["pass"]))
+    lines += labelled("hold", sentence(_names(by["pass"], bool(machines))))
     journal = next((file for file in (run_dir / "journal.sqlite", run_dir / "journal.db") if file.exists()), None)
     if journal is not None:
         with journal.open("rb") as file:
             lines += labelled("journal", hashlib.file_digest(file, "sha256").hexdigest())
+    for machine in machines[:_FEW]:
+        lines += labelled("journal", f"{machine['journal_sha256']} ({machine['host'] or machine['run']})")
+    if len(machines) > _FEW:
+        lines += labelled("", f"the journals of {len(machines) - _FEW} more machines: see report.json there")
     return lines
+
+
+def _names(judgements: list[dict[str, Any]], machines: bool) -> list[str]:
+    """The names of judgements; of several machines each name once, with the number of machines."""
+    if not machines:
+        return [str(j["name"]) for j in judgements]
+    seen = Counter(str(j["name"]).partition(": ")[2] for j in judgements)
+    return [f"{name} on {number}" for name, number in seen.items()]
 
 
 def _verdict(verdict: str, unknown: int, total: int) -> str:

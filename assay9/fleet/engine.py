@@ -1,0 +1,130 @@
+"""The cluster: workers with tags, tasks handed to them, outcomes as they come. All that knows of dask's scheduler."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from distributed import Client, Future, LocalCluster, as_completed
+
+from assay9.fleet.shards import Outcome, Shards, run_shard, still_running
+from conformance.errors import InfrastructureError, UsageError
+
+Result = TypeVar("Result")
+CONNECT = 30
+"""Seconds for a scheduler to answer."""
+_END = 120.0
+"""Seconds for cancelled shards to end: a shard kills what does not end before."""
+
+
+class Fleet:
+    """A connection to a cluster, and the cluster itself where none is named."""
+
+    def __init__(self, scheduler: str | None, workers: int, tags: Sequence[str]) -> None:
+        self._scheduler, self._workers, self._tags = scheduler, workers, tags
+        self._stack = contextlib.ExitStack()
+        self.run = secrets.token_hex(4)
+        """Tells the tasks of this run from others on the same scheduler."""
+
+    def __enter__(self) -> Fleet:
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what a user has to know, outcomes say
+        with contextlib.ExitStack() as stack:
+            if self._scheduler is None:
+                cluster = LocalCluster(
+                    n_workers=self._workers,
+                    threads_per_worker=1,
+                    resources=dict.fromkeys(self._tags, 1),
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
+                )
+                client = Client(stack.enter_context(cluster))
+            else:
+                try:
+                    client = Client(self._scheduler, timeout=CONNECT)
+                except (OSError, ValueError) as e:
+                    said = " ".join(str(e).split())[:120]
+                    raise InfrastructureError(
+                        f"no dask scheduler answers at {self._scheduler}: {said}",
+                        "start one with `dask scheduler`, or leave --scheduler out",
+                    ) from None
+            self.client = stack.enter_context(client)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def check(self, wanted: Mapping[str, Sequence[str]]) -> list[str]:
+        """Tags that no worker has yet. Raises UsageError where none will have them: the workers are all here."""
+        there = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        having = [set(worker["resources"]) for worker in there]
+        missing = {name: tags for name, tags in wanted.items() if not any(set(tags) <= one for one in having)}
+        if missing and self._scheduler is None:
+            name, tags = next(iter(missing.items()))
+            raise UsageError(
+                f"shard {name} wants {', '.join(tags)}, which no worker here has: say --tag for each that this machine "
+                "has, or name a --scheduler whose workers have them"
+            )
+        return sorted({", ".join(tags) for tags in missing.values()})
+
+    def shards(
+        self,
+        plan: bytes,
+        wanted: Mapping[str, Sequence[str]],
+        more: Sequence[str] = (),
+        program: Sequence[str] = (),
+    ) -> Generator[Outcome]:
+        """Run the shards of a plan; each outcome once, as it comes. `wanted`: shard -> tags of its worker.
+
+        `more` are further words for each run, `program` what stands in the place of `assay9`.
+        """
+        self.run = secrets.token_hex(4)
+        self.client.register_plugin(Shards(self.run, plan, more, program))
+        yield from self.each(wanted, functools.partial(run_shard, self.run), _lost)
+
+    def each(
+        self,
+        wanted: Mapping[str, Sequence[str]],
+        work: Callable[[str, str], Result],
+        lost: Callable[[str, BaseException], Result],
+    ) -> Generator[Result]:
+        """`work(key, name)` on a worker that has the name's tags; `lost` says what becomes of one that has no result.
+
+        A task whose worker dies is begun again on another, by dask; closing the iterator cancels what is left.
+        """
+        by_tags: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for name, tags in wanted.items():
+            by_tags[tuple(tags)].append(name)
+        waiting: dict[str, tuple[Future[Result], str]] = {}
+        for tags, names in by_tags.items():
+            keys = [f"{self.run}-{name}" for name in names]
+            made = self.client.map(work, keys, names, key=keys, resources=dict.fromkeys(tags, 1) or None, pure=False)
+            waiting.update({key: (future, name) for key, future, name in zip(keys, made, names, strict=True)})
+        ended = as_completed([future for future, _ in waiting.values()])
+        try:
+            for future in ended:
+                _, name = waiting.pop(str(future.key))
+                error = future.exception() if future.status == "error" else None
+                yield future.result() if error is None else lost(name, error)
+        finally:
+            if waiting:
+                self._cancel([future for future, _ in waiting.values()])
+
+    def _cancel(self, futures: list[Any]) -> None:
+        """Take the rest back, and wait until the shards that run have ended their guests."""
+        with contextlib.suppress(OSError, RuntimeError, TimeoutError):
+            self.client.cancel(futures, force=True)
+            until = time.monotonic() + _END
+            while time.monotonic() < until and any(self.client.run(still_running, self.run).values()):
+                time.sleep(0.2)
+
+
+def _lost(name: str, error: BaseException) -> Outcome:
+    said = " ".join(str(error).split())[:200]
+    return Outcome(name, 3, said=f"{type(error).__name__}: {said}")

@@ -1,0 +1,179 @@
+"""A fleet: a killed worker's shard is begun again elsewhere, a cancelled one ends its guests, nothing is lost or twice.
+
+A program of ours stands in the place of `assay9`: it says that it runs, waits until it may go on, and leaves the record
+of a shard that was made before.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from assay9.fleet import engine
+from assay9.fleet.engine import Fleet
+from assay9.fleet.shards import Outcome, unpacked
+from assay9.fleet.work import Work
+from assay9.plan import Matrix, as_bytes, planned
+from conformance.errors import InfrastructureError, UsageError
+from conformance.evidence.record import load_run
+from tests.cli.conftest import Command, assay9
+from tests.evidence.test_baseline import kept
+from tests.evidence.test_shards import shard
+from tests.waiting import eventually
+
+__all__ = ["assay9"]
+PLAN = planned(Matrix.model_validate({"job": [{"target": "local", "shards": 4}]}), {})
+ALL = ["1-of-4", "2-of-4", "3-of-4", "4-of-4"]
+FAKE = """
+import os, shutil, signal, sys, time
+from pathlib import Path
+place = Path({place!r})
+name = sys.argv[sys.argv.index("--shard") + 1].replace("/", "-of-")
+mine = place / "running" / f"{{name}}.{{os.getppid()}}"
+def ended(number, frame):
+    mine.rename(place / "ended" / mine.name)
+    os._exit(143)
+signal.signal(signal.SIGTERM, ended)
+mine.touch()
+while not (place / "go" / name).exists():
+    time.sleep(0.05)
+results = Path(sys.argv[sys.argv.index("--results") + 1])
+shutil.copytree(place / "records" / name, results, symlinks=True)
+mine.rename(place / "done" / mine.name)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the program in the place of `assay9` says what it does; a file is named SHARD.WORKER."""
+
+    place: Path
+
+    def program(self) -> list[str]:
+        """The program."""
+        return [sys.executable, "-c", FAKE.format(place=str(self.place))]
+
+    def shards(self, what: str) -> list[str]:
+        """The shards whose process runs, was ended, or is done."""
+        return sorted(path.stem for path in (self.place / what).iterdir())
+
+    def workers(self) -> list[int]:
+        """The workers whose shards run."""
+        return [int(path.suffix[1:]) for path in (self.place / "running").iterdir()]
+
+    def go(self, names: Sequence[str] = ALL) -> None:
+        """Let these go on."""
+        for name in names:
+            (self.place / "go" / name).touch()
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    place = tmp_path / "stage"
+    for name in ("running", "ended", "done", "go"):
+        (place / name).mkdir(parents=True)
+    for number, name in enumerate(ALL, 1):
+        kept(place / "records" / name, "local", shard(f"{number}/4", f"A-{number}", f"B-{number}"))
+    return Stage(place)
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    with Fleet(None, 2, ["root"]) as running:
+        yield running
+
+
+def wanted(*tags: str) -> dict[str, Sequence[str]]:
+    return dict.fromkeys(PLAN["shards"], tags)
+
+
+def test_a_killed_worker_loses_nothing_and_doubles_nothing(fleet: Fleet, stage: Stage, tmp_path: Path) -> None:
+    outcomes = fleet.shards(as_bytes(PLAN), wanted("root"), program=stage.program())
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(list[Outcome], outcomes)
+        eventually(lambda: len(stage.workers()) == 2)
+        killed = stage.workers()[0]
+        os.kill(killed, signal.SIGKILL)
+        eventually(lambda: len(stage.shards("ended")) == 1)  # its process is asked to end, which ends its guests
+        stage.go()
+        came = coming.result()
+    assert sorted(one.name for one in came) == sorted(PLAN["shards"]) and {one.status for one in came} == {0}
+    assert stage.shards("done") == ALL and stage.shards("running") == []
+    assert not list((stage.place / "done").glob(f"*.{killed}"))
+    places = [place for one in came if (place := unpacked(one, tmp_path / "back")) is not None]
+    seen = sorted(r.id for place in places for r in load_run(place).results)
+    assert seen == [f"{letter}-{number}" for letter in "AB" for number in range(1, 5)]
+
+
+def test_what_is_cancelled_ends_its_shards_before_the_fleet_goes_on(fleet: Fleet, stage: Stage) -> None:
+    stage.go(ALL[:1])
+    outcomes = fleet.shards(as_bytes(PLAN), wanted(), program=stage.program())
+    assert next(outcomes).name == "local-1"
+    eventually(lambda: len(stage.workers()) == 2)
+    outcomes.close()
+    assert stage.shards("running") == [] and len(stage.shards("ended")) == 2 and stage.shards("done") == ALL[:1]
+
+
+def test_a_matrix_comes_back_as_one_run_with_a_page_and_every_file(
+    fleet: Fleet, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.go()
+    monkeypatch.setattr(fleet, "shards", functools.partial(fleet.shards, program=stage.program()))
+    assert Work(PLAN, tmp_path / "results").run(fleet, []) == 0
+    (place,) = (tmp_path / "results").glob("fleet-*")
+    page = (place / "index.html").read_text()
+    assert "4 of 4 shards" in page and "http-equiv" not in page
+    reports = [name for name in ALL if list(place.glob(f"local-{name[0]}/*/record.json"))]
+    assert reports == ALL
+    assert len(load_run((tmp_path / "results" / "latest").resolve()).results) == 8
+
+
+def test_a_tag_that_no_worker_here_has_is_refused(fleet: Fleet) -> None:
+    assert fleet.check(wanted("root")) == []
+    with pytest.raises(UsageError, match="shard local-1 wants root, kvm, which no worker here has: say --tag"):
+        fleet.check(wanted("root", "kvm"))
+
+
+def test_a_refusal_on_a_worker_is_an_outcome_that_says_why(fleet: Fleet) -> None:
+    other = as_bytes({**PLAN, "suite": "f00"})
+    (one,) = fleet.shards(other, {"local-1": []})
+    assert one.status == 2 and "is of suite commit f00" in one.said and unpacked(one, Path()) is None
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "CONNECT", 1)
+    with pytest.raises(InfrastructureError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:9: ") as refused:
+        Fleet("tcp://127.0.0.1:9", 0, []).__enter__()
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("m.toml", "m.toml cannot be read: No such file or directory"),
+        ("m.toml --scheduler tcp://h:1 --workers 2", "--workers and --tag are of this machine"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_anything_starts(assay9: Command, words: str, said: str) -> None:
+    seen = assay9("fleet", "run", *words.split())
+    assert seen.status == 2 and said in seen.one_line()
+
+
+def test_without_dask_one_line_says_how_to_get_it(
+    assay9: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "m.toml").write_text('[[job]]\ntarget = "local"\n')
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    seen = assay9("fleet", "run", "m.toml")
+    assert seen.status == 2 and "pip install 'assay9[fleet]'" in seen.one_line()
