@@ -22,6 +22,7 @@ CODES: dict[str, str] = {
     "errno-choice": "a request was refused, as it must be, with an errno other than those that have a source",
     "value": "a call or a reply returned another value than the case requires",
     "content": "the bytes of a file are not those that were written",
+    "disk": "what was synced is not on the disk of the host",
     "names": "a directory does not list the names that it must list",
     "field": "a field of stat, statx, statvfs, a listing or an attribute differs inside and outside (field:NAME)",
     "xattr": "an extended attribute, or the list of their names, is not what was set",

@@ -210,7 +210,7 @@ def missed(fault: SourceFault | MessageFault, found: Sequence[Found]) -> str:
 
 def _as_declared(fault: SourceFault | MessageFault, one: Found) -> bool:
     if isinstance(fault, SourceFault):
-        return one.counts
+        return one.counts or (bool(fault.severity) and one.verdict == "fail")
     if one.verdict != fault.verdict or (fault.severity and one.severity != fault.severity):
         return False
     return not fault.says or any(re.search(fault.says, text) for text in (one.reason, *one.texts))

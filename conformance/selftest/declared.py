@@ -32,6 +32,8 @@ class SourceFault(Strict):
     """The cases, with their parameters, each of which must fail for it."""
     layer: Mutated = "wire"
     """The layer of those cases."""
+    severity: Literal["", "varies"] = ""
+    """`varies`: what the cases find may differ between implementations; a gate with a baseline still fails for it."""
 
 
 class MessageFault(Strict):

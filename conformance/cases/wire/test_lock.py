@@ -426,6 +426,18 @@ def test_getlock_names_the_holder(wire: Wire) -> None:
         equal(f"{name} in Rgetlock, of the lock in the way", shown, value, code=f"field:{name}", call="Tgetlock")
 
 
+@case("WIRE-LOCK-034", covers=[Tgetlock])
+def test_getlock_of_a_read_lock_in_the_way(wire: Wire) -> None:
+    """A read lock of another client is in the way of a write lock, and not of a read lock.  Source: chaos/diod
+    protocol.md, getlock, "has semantics similar to Linux fcntl(F_GETLK)"; fcntl(2) F_RDLCK."""
+    one, first, two, second = _two(wire)
+    _take(one, first, LOCK_TYPE_RDLCK, **FIRST)
+    seen = two.getlock(second, LOCK_TYPE_WRLCK, **SECOND).locktype
+    _type("Tgetlock of a write lock while another client holds a read lock", seen, LOCK_TYPE_RDLCK)
+    seen = two.getlock(second, LOCK_TYPE_RDLCK, **SECOND).locktype
+    _type("Tgetlock of a read lock while another client holds a read lock", seen, LOCK_TYPE_UNLCK)
+
+
 @case("WIRE-LOCK-024", covers=[Tgetlock])
 def test_getlock_of_a_type_without_a_meaning(wire: Wire) -> None:
     """Tgetlock of a type that does not exist is refused, or answers UNLCK.  Source: fcntl(2) EINVAL."""

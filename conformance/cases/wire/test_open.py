@@ -289,6 +289,43 @@ def test_two_opens_are_independent(wire: Wire) -> None:
     shared.content(wire, b"fred", b"XYc")
 
 
+@pytest.mark.parametrize("msize", [4096, 8192, 10000, 65536])
+@case("WIRE-OPEN-053", covers=[Tlopen, Tlcreate])
+def test_iounit_at_any_msize(wire: Wire, msize: int) -> None:
+    """iounit fits any msize that is agreed to: a client sends so many bytes in one Twrite.  Source: open(5), "the
+    maximum number of bytes that are guaranteed to be read from or written to the file without breaking the I/O transfer
+    into multiple 9P messages"; Linux p9_client_write uses it where it is not 0."""
+    client = wire.session(msize)
+    wire.host.file(b"fred")
+    between("iounit in Rlopen", client.lopen(client.walk_to(b"fred")).iounit, 0, client.msize - 24)
+    between("iounit in Rlcreate", client.lcreate(client.walk_to(), b"ginger").iounit, 0, client.msize - 24)
+
+
+@case("WIRE-OPEN-054", covers=[Tlopen], severity="varies")
+def test_no_access_mode(wire: Wire) -> None:
+    """The access mode 3 is refused, or opens the file for neither reading nor writing.  Source: open(2), "Linux
+    reserves the special, nonstandard access mode 3"; the descriptor can be used for ioctl(2) only."""
+    client = wire.client
+    wire.host.file(b"fred", b"abc")
+    fid = client.walk_to(b"fred")
+    if isinstance(client.lopen(fid, 3, expect={OK, EINVAL}), Rlopen):
+        client.read(fid, expect=allowed.NOT_FOR_READING)
+        client.write(fid, 0, b"x", expect=allowed.NOT_FOR_READING)
+
+
+@case("WIRE-OPEN-055", covers=[Tlopen], severity="varies")
+def test_append_goes_to_the_end(wire: Wire) -> None:
+    """A file opened with APPEND takes what is written at its end, though the host has made it longer since the client
+    last looked.  Source: open(2) O_APPEND; QEMU and diod hand the flag on, and pwrite(2) appends then, whatever the
+    offset ("BUGS")."""
+    client, host = wire.client, wire.host
+    host.file(b"fred", b"one,")
+    fid = client.open(b"fred", flags=O_RDWR | O_APPEND)
+    host.write(b"fred", b"two,")
+    client.write(fid, 4, b"three")
+    shared.content(wire, b"fred", b"one,two,three", "a Twrite through a fid opened with APPEND")
+
+
 # --- lcreate --------------------------------------------------------------------------------------
 
 

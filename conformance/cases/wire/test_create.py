@@ -1,0 +1,69 @@
+"""Family `create`: Tlcreate of a name that is taken, which Linux never sends without having looked.
+
+What is at stake: another client, or the host, makes the name between the look and the request. A server that opens what
+is there may hang in a fifo, or hand a device of the host to the guest.
+"""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from conformance.case import case
+from conformance.cases.wire import allowed, shared
+from conformance.checks import Octal, equal
+from conformance.raw.expectation import OK
+from conformance.raw.wire import Wire
+from protocol.constants import EEXIST, EISDIR, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY
+from protocol.messages import Rlcreate, Tlcreate
+
+TAKEN = allowed.NOT_OPENED | allowed.LINK_NOT_FOLLOWED | {EEXIST, EISDIR}
+
+
+@pytest.mark.parametrize("flags", [O_RDONLY, O_WRONLY, O_RDWR, O_RDWR | O_TRUNC], ids=["ro", "wo", "rw", "trunc"])
+@pytest.mark.parametrize("kind", ["directory", "fifo", "socket", "char", "symlink"])
+@case("WIRE-CREATE-001", covers=[Tlcreate])
+def test_create_of_what_is_no_file(wire: Wire, kind: str, flags: int) -> None:
+    """Tlcreate of a name that a directory, fifo, socket, device or symbolic link has is refused at once, and changes
+    nothing.  Source: open(2) EISDIR, ENXIO; CVE-2023-2861: a special file of the host is not to be opened for a guest;
+    a link is the client's to resolve."""
+    client, host = wire.client, wire.host
+    host.file(b"target", b"abc")
+    if kind == "directory":
+        host.directory(b"thing")
+    elif kind == "fifo":
+        host.fifo(b"thing")
+    elif kind == "socket":
+        host.socket(b"thing")
+    elif kind == "char":
+        host.device(b"thing", 1, 5)
+    else:
+        host.symlink(b"thing", b"target")
+    before = shared.tree(wire)
+    wire.prompt(client.lcreate.send(client.walk_to(), b"thing", flags), TAKEN)
+    shared.unchanged(wire, before)
+    shared.content(wire, b"target", b"abc")
+    client.getattr(client.root)
+
+
+@case("WIRE-CREATE-002", covers=[Tlcreate])
+def test_create_keeps_mode_and_owner(wire: Wire) -> None:
+    """Tlcreate of a file that is there leaves its mode, owner and group, whether it opens it or refuses.  Source:
+    open(2), "mode ... only applies when a new file is created"."""
+    client, host = wire.client, wire.host
+    host.file(b"fred", b"abc", 0o640)
+    host.owner(b"fred", 1234, 5678, 0o640)
+    client.lcreate(client.walk_to(), b"fred", O_RDWR, 0o7777, 99, expect={OK, EEXIST})
+    seen = host.stat(b"fred")
+    equal("mode of b'fred' on the host", Octal(seen.st_mode), Octal(stat.S_IFREG | 0o640), code="field:mode")
+    equal("owner of b'fred' on the host", (seen.st_uid, seen.st_gid), (1234, 5678), code="field:uid")
+
+
+@case("WIRE-CREATE-003", covers=[Tlcreate])
+def test_create_with_truncation(wire: Wire) -> None:
+    """Tlcreate with TRUNC of a file that is there empties it, where it does not refuse.  Source: open(2) O_TRUNC."""
+    client = wire.client
+    wire.host.file(b"fred", b"abc")
+    reply = client.lcreate(client.walk_to(), b"fred", O_RDWR | O_TRUNC, expect={OK, EEXIST})
+    shared.content(wire, b"fred", b"" if isinstance(reply, Rlcreate) else b"abc", "Tlcreate with TRUNC")
