@@ -2,7 +2,8 @@
 
 Calls that follow each other at one place go in one round trip. After each such batch, both sides are looked at as a
 whole: every path, attribute and byte must be the model's. A deviation that a profile declares is kept as a finding of
-the case, and the sequence goes on from what happened, so that it hides nothing.
+the case. After a call that failed the sequence goes on, so that it hides nothing; where the tree is another than the
+model's, what follows is not known any more, and the sequence ends.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from conformance.vfs.vantage import Vantage
 
 _SHRINKING = 150
 """Sequences played at most to find a shorter one that fails: each costs some round trips."""
+_ENDED = ("hung", "killed", "died")
+"""Codes of findings after which no more is played."""
 _DIRECTORY = "sequence"
 """The directory of the case in which each sequence begins again."""
 
@@ -82,13 +85,28 @@ class Player:
         try:
             self.play(steps)
         except Finding as finding:
-            if finding.code in ("hung", "killed", "died"):
+            if finding.code in _ENDED:
                 raise
             return finding
         return None
 
     def play(self, steps: Sequence[Step]) -> None:
-        """Play one sequence in an empty directory. Raises Finding for the first outcome that is not allowed."""
+        """Play one sequence in an empty directory. Raises Finding for the first outcome that is not allowed.
+
+        It is played again with a look after each call then: what differs is charged to the call that made it, and is
+        known where a profile declares it of that one.
+        """
+        try:
+            self._played(steps, each=False)
+        except Finding as found:
+            if found.code in _ENDED or self._played(steps, each=True):
+                raise found from None  # with a look after each call nothing differs
+
+    def _played(self, steps: Sequence[Step], *, each: bool) -> bool:
+        """Whether all was as the model has it, but for declared failures. False where the sequence ended before.
+
+        `each`: a look after each call, and not only where the place changes. Raises Finding.
+        """
         model = FileSystem()
         followed: list[Step] = []
         state = ""
@@ -96,8 +114,9 @@ class Player:
         fresh = not steps or steps[0].where == "inside"
         if not fresh:
             self._made(self._share.inside, [], fresh=True)
-        for where, batch in itertools.groupby(steps, key=lambda step: step.where):
-            part = list(batch)
+        batches = [list(batch) for _, batch in itertools.groupby(steps, key=lambda step: step.where)]
+        for part in [[step] for step in steps] if each else batches:
+            where = part[0].where
             vantage = self._share.inside if where == "inside" else self._share.outside
             outcomes, seen = self._made(vantage, part, fresh=fresh)
             fresh = False
@@ -114,17 +133,19 @@ class Player:
                 if not self._declared(finding):
                     raise finding
                 if not error:
-                    return  # what follows is not known any more
+                    return False  # what follows is not known any more
                 followed.pop()
                 model = _replayed(followed)
-            self._compare(model, vantage, seen, state, followed, steps)
+            if not self._same(model, vantage, seen, state, followed, steps):
+                return False
+        return True
 
     def _made(self, vantage: Vantage, steps: Sequence[Step], *, fresh: bool) -> tuple[list[list[Any]], Survey]:
         calls = [[step.op, step.slot, list(step.operands)] for step in steps]
         outcomes, seen = vantage.quietly.play(_DIRECTORY, calls, fresh=fresh, xattrs=self._xattrs)
         return outcomes, seen
 
-    def _compare(
+    def _same(
         self,
         model: FileSystem,
         vantage: Vantage,
@@ -132,11 +153,12 @@ class Player:
         state: str,
         followed: Sequence[Step],
         steps: Sequence[Step],
-    ) -> None:
-        """Both sides show the model's tree. `seen` is what the side shows that made the last calls.
+    ) -> bool:
+        """Whether both sides show the model's tree. Raises Finding where they do not, and no profile declares that.
 
-        `state` is what the model says of the last call's open file.
+        `seen` is what the side shows that made the last calls, `state` what the model says of the last one's open file.
         """
+        same = True
         expected = expected_survey(model, xattrs=self._xattrs)
         views = [(vantage.name, seen)]
         if self._outside:
@@ -149,6 +171,8 @@ class Player:
                 finding = _difference(name, difference, about, followed, steps)
                 if not self._declared(finding):
                     raise finding
+                same &= difference.field == "error"  # the file is there, and could not be looked at by this name
+        return same
 
     def _declared(self, finding: Finding) -> bool:
         if not self._declares(finding):

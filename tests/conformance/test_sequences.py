@@ -121,6 +121,31 @@ def test_a_declared_deviation_hides_nothing_behind_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("umask")
+def test_a_tree_that_a_declared_deviation_has_changed_is_not_charged_to_later_calls(tmp_path: Path) -> None:
+    """The call is made, and the file has other bits than were asked for: declared for that call, and for no other."""
+
+    class Wrong(Side):
+        def play(self, name: str, calls: list[list[Any]], fresh: bool, xattrs: bool) -> list[Any]:
+            asked = [[op, slot, [0o400] if op == "fchmod" else operands] for op, slot, operands in calls]
+            return super().play(name, asked, fresh, xattrs)
+
+    def declares(finding: Finding) -> bool:
+        return finding.code == "field:mode" and finding.values["call"] == "fchmod"
+
+    made = player(Wrong("inside", tmp_path), declares)
+    made.play(
+        [
+            Step("open", ("a", os.O_RDWR | os.O_CREAT, 0o600), 0),
+            Step("fchmod", (0o755,), 0),
+            Step("lstat", ("a",)),
+            Step("mkdir", ("b", 0o755), where="outside"),
+            Step("rmdir", ("b",)),
+        ]
+    )
+    assert [one.values["call"] for one in made.deviations.values()] == ["fchmod"]
+
+
+@pytest.mark.usefixtures("umask")
 def test_a_change_that_outside_does_not_see_is_found(tmp_path: Path) -> None:
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     for side in (inside, outside):
