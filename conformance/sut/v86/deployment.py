@@ -8,38 +8,27 @@ under test, and the vantage outside is the directory that it exports.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shlex
-import sys
-import tempfile
 from collections.abc import Sequence
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
-from conformance.ground import GroundLost
-from conformance.sut.parts.backend_table import BackendTable
+from conformance.sut.parts.backends import Sockets
 from conformance.sut.parts.linux_guest import GuestDeployment
 from conformance.sut.parts.no_outside import Nowhere
-from conformance.sut.parts.process import ServerProcess
 from conformance.sut.qemu import security_models
 from conformance.sut.v86.tables import V86Target
 from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Place, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink
-from guests.host import paths
-from guests.host.endings import OutOfMemory
-from guests.host.processes import claim
 from guests.machines.v86.machine import TAG, V86Machine, V86Spec
 from guests.machines.v86.program import VERSION
 
 NO_HOST = "a vantage outside: v86's own server keeps its files in the emulator's memory"
 MOUNT_POINT = f"/mnt/{TAG}"
-_START = 60.0
 
 
 class V86Deployment(GuestDeployment[V86Machine]):
@@ -50,9 +39,9 @@ class V86Deployment(GuestDeployment[V86Machine]):
     def __init__(self, target: V86Target, run_dir: Path, progress: Progress) -> None:
         super().__init__(target, run_dir, progress)
         self._export = self._scratch.path / TAG
-        self._server = (
-            Server(target.server, self.base, self._scratch.path, self._export) if target.server is not None else None
-        )
+        self._server: Server | None = None
+        if target.server is not None:
+            self._server = Server(target.server, self.base, self._scratch.path, [self._export], (TAG,))
         self._serving = self._server
         self.guest_mb = target.machine.memory_mb
         self.image = "debian12"
@@ -81,7 +70,7 @@ class V86Deployment(GuestDeployment[V86Machine]):
             host = {"host-root", "mount-namespace", "passthrough-ownership"}
         spec = V86Spec(
             run_dir=self.base,
-            server=self._server.socket if self._server else None,
+            server=self._server.sockets[0] if self._server else None,
             launcher=self.launcher,
             memory_mb=self.guest_mb,
         )
@@ -133,83 +122,11 @@ class V86Deployment(GuestDeployment[V86Machine]):
         return [getattr(self, "inside", None), self._contained]
 
 
-class Server:
+class Server(Sockets):
     """The process behind handle9p: the reference server, or another by its command; contained."""
 
-    def __init__(self, table: BackendTable, base: Path, scratch: Path, export: Path) -> None:
-        self._table = table
-        # a socket's path holds 107 bytes, which a run directory easily is longer than
-        self._directory = Path(tempfile.mkdtemp(prefix="s-", dir=paths.runtime_dir()))
-        self._claim = claim(self._directory.name, (self._directory,), keep=False)
-        self.socket = self._directory / "9p"
-        self._log, self._base, self._scratch, self._export = base / "server.log", base, scratch, export
-        self.version = "" if self._table.command else version_of("assay9")
-        self.title = f"reference server {self.version}" if self.version else shlex.join(self._table.command)
-        self._process: ServerProcess | None = None
+    what = "server"
 
-    @property
-    def argv(self) -> list[str]:
-        """How it was started."""
-        return self._process.argv if self._process else []
-
-    def start(self, launcher: tuple[str, ...]) -> None:
-        """A fresh one, in the namespace of `launcher`. Raises InfrastructureError when it does not come up."""
-        self.stop()
-        self.socket.unlink(missing_ok=True)
-        words = {"export": str(self._export), "socket": str(self.socket), "tag": TAG}
-        command = [word.format(**words) for word in self._table.command] or [
-            sys.executable,
-            "-m",
-            "reference_server",
-            "serve",
-            words["export"],
-            "--unix",
-            words["socket"],
-            *self._table.arguments,
-        ]
-        self._process = ServerProcess(
-            [*launcher, *command], self._log, writable=[self._scratch, self._base, self._directory]
-        )
-        self._process.wait_until_listening(self.socket, _START)
-
-    def source(self, number: int) -> tuple[str, str]:
-        """See Serving."""
-        return TAG, "trans=virtio"
-
-    def processes(self) -> dict[str, int]:
-        """As Deployment.processes has it."""
-        return {"device": self._process.pid} if self._process else {}
-
-    def death(self) -> str | None:
-        """How it ended, or None while it runs."""
-        return self._process.death() if self._process else None
-
-    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        """That somebody else ended it, or None."""
-        return self._process.ground_lost(memory) if self._process is not None else None
-
-    def mark(self) -> int:
-        """A place in its log."""
-        return self._log.stat().st_size if self._log.exists() else 0
-
-    def excerpts(self, mark: int) -> list[tuple[str, str]]:
-        """What it said after that."""
-        with contextlib.suppress(OSError), self._log.open("rb") as log:
-            log.seek(mark)
-            said = log.read(8000).decode(errors="replace").strip()
-            return [("server log", said)] if said else []
-        return []
-
-    def stop(self) -> None:
-        """End it."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.stop()
-
-    def remove(self) -> None:
-        """End it and remove its socket; a second call does nothing."""
-        self.stop()
-        with contextlib.suppress(OSError):
-            self.socket.unlink(missing_ok=True)
-            self._directory.rmdir()
-        self._claim.file.unlink(missing_ok=True)
+    def listens(self, socket: str, tag: str) -> list[str]:
+        """See Sockets."""
+        return ["--unix", socket]
