@@ -27,8 +27,8 @@ class Alone(LocalDeployment):
     def start(self) -> None:
         super().start()
         self.inside.calls.getpid()  # it has entered the other's mount namespace, which ends now
-        self.outside.close()
-        self._links.remove(self.outside)
+        self.host.close()
+        self.host._holder = None
         self.outside = Nowhere(WHY)
 
 

@@ -66,7 +66,9 @@ def test_an_agent_that_somebody_kills_is_started_again(local: tuple[Run, LocalDe
     run, deployment = local
 
     def loses_it(share: Share) -> None:
-        os.kill(deployment._channels[which].pid, signal.SIGKILL)
+        within = deployment._within
+        assert within is not None
+        os.kill(deployment.host.pid if which == "outside" else within.pid, signal.SIGKILL)
         getattr(share, which).create("after", b"content")
 
     assert is_error_of_ground(run(loses_it), f"the agent {which} was ended by SIGKILL")
@@ -82,7 +84,7 @@ def test_an_agent_that_is_killed_while_the_case_passes_is_no_finding_either(
     def passes(share: Share) -> None:
         share.inside.create("before", b"content")
         share.settle()
-        os.kill(deployment._channels["outside"].pid, signal.SIGKILL)
+        os.kill(deployment.host.pid, signal.SIGKILL)
 
     assert is_error_of_ground(run(passes), "the agent outside was ended by SIGKILL")
     assert run(harmless).verdict == "pass"
@@ -376,8 +378,7 @@ def test_a_killed_agent_outside_takes_guest_and_devices_into_a_new_namespace(uml
     before = deployment.processes()
 
     def loses_it(share: Share) -> None:
-        assert deployment._outside_channel is not None
-        os.kill(deployment._outside_channel.pid, signal.SIGKILL)
+        os.kill(deployment.host.pid, signal.SIGKILL)
         share.outside.create("after", b"content")
 
     assert is_error_of_ground(run(loses_it), "the agent outside was ended by SIGKILL")

@@ -34,20 +34,25 @@ class InShell(LocalDeployment):
     """
 
     path = "/usr/bin:/bin"
+    _contained: AgentLink | None = None
+    """It holds the namespace in which the commands can write the share and the control directory alone."""
 
     def _connect(self) -> None:
         super()._connect()
         self.inside.close()
-        self._links.remove(self.inside)
         launcher: tuple[str, ...] = ()
         if os.geteuid() == 0:
             own = [os.fsencode(root) for root in (self.outside_root, self.control_root)]
             holder = LocalChannel(prepare=partial(contain, own))
-            self._links.append(AgentLink(holder))
-            self._links[-1].calls.getpid()  # it is contained once it answers
+            self._contained = AgentLink(holder)
+            self._contained.calls.getpid()  # it is contained once it answers
             launcher = ("nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", "--")
         self.inside = self.control = AgentLink(ShellChannel(HostShell(self.path, launcher)))
-        self._links.append(self.inside)
+
+    def _close_links(self) -> None:
+        super()._close_links()
+        if self._contained is not None:
+            self._contained.close()
 
 
 def judged(runner: Runner, case: Case) -> tuple[str, str]:

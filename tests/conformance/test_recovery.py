@@ -148,8 +148,7 @@ def test_a_killed_agent_outside_is_an_error_and_the_machine_moves_into_a_new_nam
     before = deployment.machine.pid
 
     def is_killed(share: Share) -> None:
-        assert deployment._outside_channel is not None
-        os.kill(deployment._outside_channel.pid, signal.SIGKILL)
+        os.kill(deployment.host.pid, signal.SIGKILL)
         share.outside.create("after", b"content")
 
     seen = run(is_killed)

@@ -20,12 +20,12 @@ from conformance.features import FEATURES
 from conformance.ground import GroundLost
 from conformance.sut.attach.attachment import Attachment
 from conformance.sut.attach.facts import Facts, ask, cost
+from conformance.sut.parts.base import BROKEN, ShareDeployment
 from conformance.sut.parts.guest_mount import mount_9p, mounted, unmount
-from conformance.sut.parts.power import ByProcess
 from conformance.sut.qemu import security_models
 from conformance.sut.spec import Target
 from conformance.vfs.compare import Comparer
-from conformance.vfs.deployment import Device, HostMounts, Place, Power, Progress
+from conformance.vfs.deployment import Progress
 from conformance.vfs.mount_options import DEFAULT, MountOptions, in_force
 from guests.agent.hosts import Host, reach
 from guests.agent.link import AgentLink
@@ -38,7 +38,6 @@ _PAUSE = 0.5
 """Seconds between two attempts."""
 _STRANGER = 4711
 """An owner that nobody is: what the host shows of a file that the guest gives to it tells the security model."""
-_NO_DISK = (errno.EIO, errno.EROFS, errno.ENOSPC, errno.ENXIO, errno.ENODEV, errno.EUCLEAN)
 Side = Literal["guest", "outside"]
 
 
@@ -58,19 +57,16 @@ def present_mount(attachment: Attachment) -> MountOptions:
     return in_force(found[-1])
 
 
-class AttachDeployment:
+class AttachDeployment(ShareDeployment):
     """One guest, the agent in it, and the agent at the exported directory. See Deployment for what is not described."""
 
-    guest_mb = 0
-    host_mounts: HostMounts | None = None
-    image = ""
     _no_host_mounts = "the machine is not the suite's"
     """Why cases cannot mount on the host of the directory."""
     answer_limit = 20.0
     """Seconds that the guest has to answer at all; there may be a network between."""
 
     def __init__(self, target: Target, attachment: Attachment, run_dir: Path, progress: Progress) -> None:
-        self.target, self.progress = target, progress
+        super().__init__(target, progress)
         self.attached = attachment
         self.version = attachment.implementation
         self.name = f"assay9-{secrets.token_hex(4)}"
@@ -79,12 +75,7 @@ class AttachDeployment:
         self.inside_root = f"{self.mount_point}/{self.name}"
         self.outside_root = f"{attachment.outside.path}/{self.name}"
         self.control_root = f"{attachment.control}/{self.name}"
-        self.features: frozenset[str] = frozenset()
-        self.traced = False
-        self.security_model = ""
-        self.comparer = Comparer(target.profile.overrides())
         self.kernel = ""
-        self.power: Power = ByProcess(self.processes)
         self._log = run_dir
         self._hosts: dict[Side, Host] = {}
         self._facts: dict[Side, Facts] = {}
@@ -292,47 +283,13 @@ class AttachDeployment:
             raise Undrivable(FEATURES["four-shares"])
         return self.attached.tag, "trans=virtio"
 
-    def beside(self, number: int, options: MountOptions) -> Place:
-        """See Deployment."""
-        raise Undrivable(FEATURES["four-shares"])
-
-    def another(self, device: Device, options: MountOptions) -> Place:
-        """See Deployment."""
-        raise Undrivable(FEATURES["qemu-machine"])
-
-    def discard(self, place: Place) -> None:
-        """See Deployment: there is no second machine."""
-
     def outside_here(self) -> Path:
         """See Deployment."""
         if self.attached.outside.host is not None:
             raise InfrastructureError(f"{self.attached.outside} is on another machine")
         return Path(self.outside_root)
 
-    def suite_image(self) -> None:
-        """See Deployment: there is none."""
-
-    def logs(self) -> dict[str, Path]:
-        """See Deployment."""
-        return {}
-
-    def processes(self) -> dict[str, int]:
-        """See Deployment."""
-        return {}
-
-    def mark(self) -> Any:
-        """See Deployment."""
-        return None
-
-    def excerpts(self, mark: Any) -> list[tuple[str, str]]:
-        """See Deployment."""
-        return []
-
     # ---- whether it still serves
-
-    def death(self) -> str | None:
-        """See Deployment."""
-        return None
 
     def trouble(self) -> str | None:
         """See Deployment."""
@@ -349,13 +306,6 @@ class AttachDeployment:
                 return "the guest rebooted"
         return None
 
-    def keep_time(self) -> None:
-        """See Deployment: the clock of a machine that is not the suite's stays as it is."""
-
-    def without_room(self) -> GroundLost | None:
-        """See Deployment: what is full is seen after a case that failed."""
-        return None
-
     def ground_lost(self, *, answers: bool = True) -> GroundLost | None:
         """See Deployment."""
         return self._outside_lost() or self._guest_lost(answers)
@@ -363,10 +313,9 @@ class AttachDeployment:
     def _outside_lost(self) -> GroundLost | None:
         where = self._facts["outside"].where
         try:
-            self.outside.calls_with(timeout=self.answer_limit).write_text(f"{self.outside_root}/.ground", "")
-            self.outside.calls_with(timeout=self.answer_limit).unlink(f"{self.outside_root}/.ground")
+            self._write_ground(self.outside, self.outside_root)
         except OSError as error:
-            if error.errno in (*_NO_DISK, errno.ENOENT, errno.EDQUOT):
+            if error.errno in (*BROKEN, errno.ENOENT, errno.EDQUOT):
                 gone = error.errno == errno.ENOENT
                 why = "is gone" if gone else f"cannot be written: {error.strerror}"
                 return GroundLost(f"{self.outside_root} of {where} {why}", "see its file system", restorable=gone)
@@ -384,12 +333,10 @@ class AttachDeployment:
             if found.boot != self._facts["guest"].boot:
                 return None  # `trouble` says so
             return GroundLost(f"the connection to {where} was lost, and is back", "see the network between")
-        path = f"{self.control_root}/.ground"
         try:
-            self.control.calls_with(timeout=self.answer_limit).write_text(path, "")
-            self.control.calls_with(timeout=self.answer_limit).unlink(path)
+            self._write_ground(self.control, self.control_root)
         except OSError as error:
-            if error.errno in _NO_DISK:
+            if error.errno in BROKEN:
                 return GroundLost(f"the guest's own file system at {self.control_root} fails: {error.strerror}", "")
         except Exception:  # noqa: BLE001 - whatever it is, the guest answers no more: `trouble` says so
             return None
@@ -485,9 +432,6 @@ class AttachDeployment:
             self.control.calls.rmtree(self.control_root)
 
     def _close_links(self) -> None:
+        super()._close_links()
         for name in ("inside", "outside"):
-            link: AgentLink | None = getattr(self, name, None)
-            if link is not None:
-                with contextlib.suppress(InfrastructureError, OSError):
-                    link.close()
-                delattr(self, name)
+            self.__dict__.pop(name, None)

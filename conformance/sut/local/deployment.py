@@ -7,21 +7,18 @@ directory and a mount point, and is what `processes` calls the device.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from conformance.errors import InfrastructureError, Undrivable
-from conformance.features import FEATURES
-from conformance.ground import GroundLost, HostGround, ended_by_another, results_place, scratch_place
+from conformance.errors import InfrastructureError
+from conformance.ground import GroundLost, ended_by_another
 from conformance.sut.local.tables import LocalOptions, LocalTarget
-from conformance.sut.parts.power import ByProcess
-from conformance.sut.parts.scratch import Scratch
-from conformance.vfs.compare import Comparer
-from conformance.vfs.deployment import Device, HostMounts, Place, Progress
+from conformance.sut.parts.base import ShareDeployment
+from conformance.sut.parts.run_host import RunHost
+from conformance.vfs.deployment import Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink, LocalChannel
 from guests.host.endings import sent_signal
@@ -29,11 +26,8 @@ from guests.host.processes import dying_with_parent, end, reap
 from guests.host.waiting import happens
 
 
-class LocalDeployment:
+class LocalDeployment(ShareDeployment):
     """Inside and outside are two agents of this host on one directory."""
-
-    guest_mb = 0
-    host_mounts: HostMounts | None = None
 
     def __init__(
         self,
@@ -42,21 +36,18 @@ class LocalDeployment:
         progress: Progress,
         options: LocalOptions = LocalOptions(),  # noqa: B008 - frozen
     ) -> None:
-        self.target, self.run_dir = target, run_dir
-        self._scratch = Scratch()
-        self._base = self._scratch.path
+        super().__init__(target, progress)
+        self.run_dir = run_dir
+        self.host = RunHost(run_dir)
+        self._base = self.host.scratch.path
         self.outside_root = str(self._base / "export")
         self.inside_root = options.inside_root or self.outside_root
         self.control_root = str(self._base / "control")
         root = {"host-root", "guest-root", "passthrough-ownership", "mount-namespace"} if os.geteuid() == 0 else set()
         self.features = frozenset(root | set(target.profile.features))
-        self.version, self.traced = platform.release(), False
-        self.image = ""
-        self.security_model, self.comparer = "", Comparer(target.profile.overrides())
-        self._links: list[AgentLink] = []
-        self._channels: dict[str, LocalChannel] = {}
-        self._ground = HostGround([scratch_place(self._scratch.path), results_place(run_dir)])
-        self.power = ByProcess(self.processes)
+        self.version = platform.release()
+        self._within: LocalChannel | None = None
+        """The agent inside."""
         self._through = options.through
         self._server: subprocess.Popen[bytes] | None = None
         if self._through:
@@ -72,22 +63,14 @@ class LocalDeployment:
         for root in (self.outside_root, self.control_root):
             Path(root).mkdir(mode=0o755, parents=True, exist_ok=True)
         self._connect()
-        self._ground.keep([Path(self.outside_root)])
+        self.host.ground.keep([Path(self.outside_root)])
 
     def _connect(self) -> None:
-        # As root both agents live in one mount namespace of their own: what property cases mount there nobody else
-        # sees, and it is gone when they are.
-        root = os.geteuid() == 0
+        # as root both agents live in one mount namespace: see conformance.sut.parts.run_host
         enter = self._mount_through() if self._through else ("unshare", "--mount", "--propagation", "slave", "--")
-        channel = LocalChannel(enter if root else ())
-        self.outside = AgentLink(channel)
-        self.outside.calls.getpid()
-        entered = ("nsenter", f"--mount=/proc/{channel.pid}/ns/mnt", "--") if root else ()
-        within = LocalChannel(entered)
-        self.inside = AgentLink(within)
-        self.control = self.inside
-        self._channels = {"outside": channel, "inside": within}
-        self._links = [self.inside, self.outside]
+        self.outside = self.host.start_holder(enter if os.geteuid() == 0 else ())
+        self._within = self.host.start_agent()
+        self.inside = self.control = AgentLink(self._within)
 
     def _mount_through(self) -> tuple[str, ...]:
         """Start the file system in user space, in a mount namespace of its own; how to enter that."""
@@ -111,21 +94,6 @@ class LocalDeployment:
             raise InfrastructureError(f"{self._through[0]} mounts nothing at {self.inside_root}: {said}")
         return ("nsenter", f"--mount=/proc/{self._server.pid}/ns/mnt", "--")
 
-    def source(self, number: int) -> tuple[str, str]:
-        """See Deployment."""
-        raise Undrivable(FEATURES["four-shares"])
-
-    def beside(self, number: int, options: MountOptions) -> Place:
-        """See Deployment."""
-        raise Undrivable(FEATURES["four-shares"])
-
-    def another(self, device: Device, options: MountOptions) -> Place:
-        """See Deployment."""
-        raise Undrivable(FEATURES["qemu-machine"])
-
-    def discard(self, place: Place) -> None:
-        """See Deployment."""
-
     def environment(self) -> dict[str, Any]:
         """See Deployment."""
         kernel = platform.release()
@@ -143,21 +111,6 @@ class LocalDeployment:
         """See Deployment."""
         return Path(self.outside_root)
 
-    def suite_image(self) -> None:
-        """See Deployment: there is none."""
-
-    def logs(self) -> dict[str, Path]:
-        """See Deployment."""
-        return {}
-
-    def mark(self) -> Any:
-        """See Deployment."""
-        return None
-
-    def excerpts(self, mark: Any) -> list[tuple[str, str]]:
-        """See Deployment."""
-        return []
-
     def death(self) -> str | None:
         """See Deployment."""
         return self.trouble()
@@ -167,20 +120,20 @@ class LocalDeployment:
         dead = self._server is not None and self._server.poll() is not None
         return "the server died" if dead else None
 
-    def keep_time(self) -> None:
-        """See Deployment: there is but one clock."""
-
     def without_room(self) -> GroundLost | None:
         """See Deployment."""
-        return self._ground.without_room()
+        return self.host.ground.without_room()
 
     def ground_lost(self, *, answers: bool = True) -> GroundLost | None:
         """See Deployment."""
-        for name, channel in self._channels.items():
-            if ended := ended_by_another(f"the agent {name}", sent_signal(channel.status), self._ground.memory):
-                return ended
+        memory = self.host.ground.memory
+        within = sent_signal(self._within.status) if self._within is not None else None
         served = reap(self._server) if self._server is not None else None
-        return ended_by_another("the server", sent_signal(served), self._ground.memory) or self._ground.lost()
+        return (
+            ended_by_another("the agent inside", within, memory)
+            or ended_by_another("the server", sent_signal(served), memory)
+            or self.host.lost(self.answer_limit)
+        )
 
     def recover(self) -> None:
         """See Deployment."""
@@ -193,12 +146,8 @@ class LocalDeployment:
         self._bring_up()
 
     def _end(self) -> None:
-        for link in self._links:
-            with contextlib.suppress(OSError):
-                link.close()
-        self._end_server()
-
-    def _end_server(self) -> None:
+        self._close_links()
+        self.host.close()
         server, self._server = self._server, None
         if server is not None:
             end(server)
@@ -206,5 +155,4 @@ class LocalDeployment:
     def stop(self) -> None:
         """See Deployment."""
         self._end()
-        self._links = []
-        self._scratch.remove()
+        self.host.scratch.remove()

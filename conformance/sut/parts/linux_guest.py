@@ -8,7 +8,6 @@ finds the rest of this host read-only.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import tempfile
 import time
@@ -17,32 +16,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from conformance.errors import InfrastructureError, Undrivable
-from conformance.features import FEATURES
-from conformance.ground import GroundLost, HostGround, cache_place, lost, results_place, scratch_place
-from conformance.sut.parts.containment import contain
+from conformance.errors import InfrastructureError
+from conformance.ground import GroundLost, cache_place, lost
+from conformance.sut.parts.base import BROKEN, ShareDeployment
 from conformance.sut.parts.guest_mount import mount_9p, mounted, unmount
-from conformance.sut.parts.power import ByProcess
-from conformance.sut.parts.scratch import Scratch
+from conformance.sut.parts.run_host import RunHost
 from conformance.sut.parts.serving import Serving
 from conformance.sut.spec import Target
-from conformance.vfs.compare import Comparer
-from conformance.vfs.deployment import Device, HostMounts, Place, Progress
+from conformance.vfs.deployment import Place, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.clock import GuestClock, rate_between, wrong_clock
-from guests.agent.link import AgentLink, LinkLost, LocalChannel
+from guests.agent.link import AgentLink, LinkLost
 from guests.host import paths
-from guests.host.endings import sent_signal, stopped
-from guests.images.store import Image
 from guests.machines.base import AnyMachine
 from guests.machines.spec import DEFAULT_TAGS
 
 TAGS = DEFAULT_TAGS
 """The mount tags of a guest's shares; cases run on the first, unless they ask for another."""
 
-
-_BROKEN = (errno.EIO, errno.EROFS, errno.ENOSPC, errno.ENXIO, errno.ENODEV, errno.EUCLEAN)
-"""What a native file system says when its disk fails or is full; a case's own doing (EACCES, ...) is no such thing."""
 
 KEEP_TIME = 60.0
 """Seconds after which the guest's clock is set again."""
@@ -56,44 +47,22 @@ def tell(link: AgentLink, step_ns: int) -> tuple[int, int]:
     return day, monotonic
 
 
-class GuestDeployment(Generic[M]):
+class GuestDeployment(ShareDeployment, Generic[M]):
     """One machine, the agent in its guest, and what is mounted there. See Deployment for what is not described here."""
 
-    outside: AgentLink
-    inside: AgentLink
-    control: AgentLink
-    version: str
-    image: str
-    security_model: str
-    inside_root: str
-    outside_root: str
-    comparer: Comparer
     host_view = ""
     """What to put before a path of outside to see it from this process: a mount of the run's namespace."""
-    guest_mb = 0
-    host_mounts: HostMounts | None = None
-    """Memory of the guest in MiB."""
     control_root = "/control/assay9"
-    answer_limit = 5.0
-    """Seconds that a guest has to answer at all."""
 
     def __init__(self, target: Target, run_dir: Path, progress: Progress) -> None:
-        self.target, self.run_dir, self.progress = target, run_dir, progress
+        super().__init__(target, progress)
+        self.run_dir = run_dir
         self.base = Path(tempfile.mkdtemp(prefix="machine-", dir=run_dir))
         os.chmod(self.base, 0o755)
-        self._scratch = Scratch()
-        self.traced = False
-        self.features: frozenset[str] = frozenset()
-        self.launcher: tuple[str, ...] = ()
-        """Words before a command that make it run in the mount namespace of the run."""
-        self.power = ByProcess(self.processes)
+        self.host = RunHost(self.base, cache_place(paths.cache_dir()))
         self._machine: M | None = None
         self._serving: Serving | None = None
         """What serves the shares, where it is not the hypervisor."""
-        self._ground = HostGround(
-            [scratch_place(self._scratch.path), results_place(self.base), cache_place(paths.cache_dir())]
-        )
-        self._outside_channel: LocalChannel | None = None
         self._mounted: dict[int, tuple[MountOptions, str]] = {}
 
     @property
@@ -108,7 +77,7 @@ class GuestDeployment(Generic[M]):
         if (short := self.without_room()) is not None:
             raise short
         self._bring_up()
-        self._ground.keep(self._directories())
+        self.host.ground.keep(self._directories())
 
     def _bring_up(self) -> None:
         """Start everything, on what is there already of an earlier time."""
@@ -118,18 +87,11 @@ class GuestDeployment(Generic[M]):
         """The exported directories, once they are made."""
         raise NotImplementedError
 
-    def _agent_outside(self, *more: Path, contained: bool = True) -> tuple[AgentLink, int]:
-        """An agent of this host and its pid; contained in the namespace that `launcher` leads to from then on.
-
-        It can write below the scratch directory and the run's, the caches, and `more`.
-        """
-        writable = (self._scratch.path, self.base, paths.runtime_dir(), paths.cache_dir(), *more)
-        prepare = partial(contain, [os.fsencode(path) for path in writable]) if contained else None
-        channel = self._outside_channel = LocalChannel(stderr=self.base / "outside-agent.log", prepare=prepare)
-        link = AgentLink(channel)
-        link.calls.getpid()
-        self.launcher = ("nsenter", f"--mount=/proc/{channel.pid}/ns/mnt", "--") if contained else ()
-        return link, channel.pid
+    def _agent_outside(self, *more: Path) -> AgentLink:
+        """The agent outside; as root it can write below the scratch directory and the run's, the caches, and `more`."""
+        writable = (self.host.scratch.path, self.base, paths.runtime_dir(), paths.cache_dir(), *more)
+        log = self.base / "outside-agent.log"
+        return self.host.start_holder(writable=writable if os.geteuid() == 0 else (), log=log)
 
     def _connect(self) -> None:
         """An agent in the guest, which has nothing mounted yet."""
@@ -171,20 +133,9 @@ class GuestDeployment(Generic[M]):
             return {"device": pid} if pid else {}
         return self._serving.processes() | ({"hypervisor": pid} if pid else {})
 
-    def suite_image(self) -> Image | None:
-        """See Deployment."""
-        return None
-
     def logs(self) -> dict[str, Path]:
         """See Deployment."""
         return dict(self._machine.logs) if self._machine is not None else {}
-
-    def another(self, device: Device, options: MountOptions) -> Place:
-        """See Deployment."""
-        raise Undrivable(FEATURES["qemu-machine"])
-
-    def discard(self, place: Place) -> None:
-        """See Deployment."""
 
     def beside(self, number: int, options: MountOptions) -> Place:
         """See Deployment."""
@@ -256,42 +207,17 @@ class GuestDeployment(Generic[M]):
 
     def without_room(self) -> GroundLost | None:
         """See Deployment."""
-        return self._ground.without_room()
+        return self.host.ground.without_room()
 
     def ground_lost(self, *, answers: bool = True) -> GroundLost | None:
         """See Deployment."""
+        memory = self.host.ground.memory
         return (
-            (self._serving.ground_lost(self._ground.memory) if self._serving is not None else None)
-            or (lost(self._machine.ground_lost(self._ground.memory)) if self._machine is not None else None)
-            or self._ground.lost()
-            or self._agent_outside_lost()
+            (self._serving.ground_lost(memory) if self._serving is not None else None)
+            or (lost(self._machine.ground_lost(memory)) if self._machine is not None else None)
+            or self.host.lost(self.answer_limit)
             or (self._guest_lost() if answers else None)
         )
-
-    def _agent_outside_lost(self) -> GroundLost | None:
-        channel = self._outside_channel
-        if channel is None:
-            return None
-        if (status := channel.status) is not None:
-            how = sent_signal(status) or f"status {status}"
-            return GroundLost(
-                f"the agent outside was ended by {how}, and the mount namespace of the run with it",
-                "it is started again; find the process that ended it",
-            )
-        if stopped(channel.pid):
-            return GroundLost(
-                f"the agent outside is stopped: process {channel.pid} got SIGSTOP",
-                "it is started again; find the sender",
-            )
-        try:
-            self._holder().calls_with(timeout=self.answer_limit).getpid()
-        except Exception as error:  # noqa: BLE001 - in any case it makes no further calls
-            return GroundLost(f"the agent outside does not answer: {error}", "it is started again")
-        return None
-
-    def _holder(self) -> AgentLink:
-        """The agent that holds the run's mount namespace."""
-        return self.outside
 
     def _guest_lost(self) -> GroundLost | None:
         """Whether the guest's native file system can still be written, and its clock keeps step.
@@ -300,13 +226,11 @@ class GuestDeployment(Generic[M]):
         """
         if self._machine is None or not self._machine.alive():
             return None
-        path = f"{self.control_root}/.ground"
         try:
-            self.control.calls_with(timeout=self.answer_limit).write_text(path, "")
-            self.control.calls_with(timeout=self.answer_limit).unlink(path)
+            self._write_ground(self.control, self.control_root)
             return self._clock_lost()
         except OSError as error:
-            if error.errno in _BROKEN:
+            if error.errno in BROKEN:
                 return GroundLost(
                     f"the guest's own file system at {self.control_root} fails: {error.strerror}",
                     "see the guest's console log; assay9 doctor --verify looks at its image",
@@ -323,7 +247,7 @@ class GuestDeployment(Generic[M]):
             machine.stop()
             machine.doubt()
         self._bring_up()
-        self._ground.keep(self._directories())
+        self.host.ground.keep(self._directories())
 
     def recover(self) -> None:
         """See Deployment."""
@@ -344,14 +268,8 @@ class GuestDeployment(Generic[M]):
             machine.stop()
         if self._serving is not None:
             self._serving.remove()
-        self._scratch.remove()
+        self.host.scratch.remove()
 
     def _close_links(self) -> None:
-        for link in self._links():
-            if link is not None:
-                with contextlib.suppress(InfrastructureError, OSError):
-                    link.close()
-
-    def _links(self) -> Sequence[AgentLink | None]:
-        """The agents that were started."""
-        return [getattr(self, name, None) for name in ("inside", "outside")]
+        super()._close_links()
+        self.host.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NoReturn
 
 from conformance.errors import Undrivable
 from guests.agent.link import AgentLink
@@ -12,13 +12,23 @@ class Nowhere(AgentLink):
     """Any call ends the case as undrivable, with the reason."""
 
     def __init__(self, why: str) -> None:
+        super().__init__(_Nobody(why))
         self.why = why
-        self.seconds = 0.0
-        self.spawned = False
 
-    def send(self, *_args: Any, **_kw: Any) -> int:
-        """See AgentLink; there is nobody to send to."""
-        raise Undrivable(self.why)
+
+class _Nobody:
+    """A LineChannel to no agent."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def send(self, data: bytes) -> NoReturn:
+        """See LineChannel."""
+        raise Undrivable(self._why)
+
+    def recv_line(self, timeout: float) -> NoReturn:
+        """See LineChannel."""
+        raise Undrivable(self._why)
 
     def close(self) -> None:
         """There is nothing to end."""

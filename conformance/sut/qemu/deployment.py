@@ -42,7 +42,7 @@ class QemuDeployment(QemuGuest):
         given = [*devices, *[Device(multidevs=target.machine.multidevs)] * (len(TAGS) - len(devices))]
         self.devices = [replace(d, security_model=d.security_model or model) for d in given]
         self.exports = [
-            self._scratch.path / (ODD_NAME if device.export == "odd-name" else tag)
+            self.host.scratch.path / (ODD_NAME if device.export == "odd-name" else tag)
             for tag, device in zip(TAGS, self.devices, strict=True)
         ]
         self.spec = replace(

@@ -37,7 +37,7 @@ class QemuGuest(GuestDeployment[QemuMachine]):
         self.version = program_version(self.qemu)
         self.hypervisor = f"QEMU {self.version}"
         super().__init__(target, run_dir, progress)  # makes directories, so what may be refused comes before
-        self.exports = [self._scratch.path / tag for tag in TAGS]
+        self.exports = [self.host.scratch.path / tag for tag in TAGS]
         self.spec = MachineSpec(
             image=options.image or table.image,
             run_dir=self.base,
@@ -51,7 +51,6 @@ class QemuGuest(GuestDeployment[QemuMachine]):
             reaches_host=load.reaches_host,
         )
         self.image, self.guest_mb = self.spec.image, self.spec.memory_mb
-        self.security_model = ""
         self.inside_root, self.outside_root = self.mount_point(0), str(self.exports[0])
         self.comparer = self.comparer_for("passthrough")
         self._room_mb = load.export_mb
@@ -72,9 +71,9 @@ class QemuGuest(GuestDeployment[QemuMachine]):
             path.mkdir(parents=True, exist_ok=True)
             os.chmod(path, 0o755)
         root = os.geteuid() == 0
-        self.outside, namespace = self._agent_outside(contained=root)
+        self.outside = self._agent_outside()
         for path in self._with_room if self._room_mb else ():
-            self._own_file_system(path, self._room_mb, namespace)
+            self._own_file_system(path, self._room_mb)
         self._machine = QemuMachine(self._machine_spec(), progress=self.progress)
         self._machine.start()
         self._connect()
@@ -88,14 +87,14 @@ class QemuGuest(GuestDeployment[QemuMachine]):
 
     def _machine_spec(self) -> MachineSpec:
         """The machine as it is started, by the launcher where the run has a mount namespace."""
-        return replace(self.spec, launcher=self.launcher)
+        return replace(self.spec, launcher=self.host.launcher)
 
-    def _own_file_system(self, export: Path, megabytes: int, namespace: int) -> None:
+    def _own_file_system(self, export: Path, megabytes: int) -> None:
         """Give an export a file system of its own, which only the mount namespace of the run has.
 
         It can be filled without harm to this host. Its image is a sparse file below the scratch directory.
         """
-        image = self._scratch.path / f"{export.name}.ext4"
+        image = self.host.scratch.path / f"{export.name}.ext4"
         calls = self.outside.calls_with(timeout=300.0)
         for argv in (
             ["truncate", "-s", f"{megabytes}M", str(image)],
@@ -110,7 +109,7 @@ class QemuGuest(GuestDeployment[QemuMachine]):
                     f"no file system of its own for the export: {argv[0]}: {said}",
                     "it needs root, loop devices and room in /var/tmp",
                 )
-        self.host_view = f"/proc/{namespace}/root"
+        self.host_view = f"/proc/{self.host.pid}/root"
 
     def suite_image(self) -> Image:
         """See Deployment."""
@@ -143,9 +142,9 @@ class QemuGuest(GuestDeployment[QemuMachine]):
             self._close_links()
             name = machine.name
             machine.leave()
-            self._scratch.leave()
+            self.host.scratch.leave()
             self.progress(
-                f"guest {name} is left running, its exports in {self._scratch.path}; "
+                f"guest {name} is left running, its exports in {self.host.scratch.path}; "
                 f"`assay9 guest ssh {name}`, and `assay9 guest clean` ends it"
             )
         else:

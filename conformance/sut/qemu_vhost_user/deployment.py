@@ -37,7 +37,7 @@ class VhostQemuDeployment(QemuGuest):
         load: Load | None = None,
     ) -> None:
         super().__init__(target, run_dir, progress, options, load)
-        self._backends = Backends(target.server, self.base, self._scratch.path, self.exports)
+        self._backends = Backends(target.server, self.base, self.host.scratch.path, self.exports)
         self._serving, self.version = self._backends, self._backends.version
         memory = f"memory-backend-memfd,id=mem,size={self.spec.memory_mb}M,share=on"
         self.spec = replace(
@@ -45,7 +45,7 @@ class VhostQemuDeployment(QemuGuest):
         )
 
     def _connect(self) -> None:
-        self._backends.start(self.launcher)
+        self._backends.start(self.host.launcher)
         for number, socket in enumerate(self._backends.sockets):
             where = {"type": "unix", "data": {"path": str(socket)}}
             backend = {"type": "socket", "data": {"addr": where, "server": False}}

@@ -56,14 +56,14 @@ class TcpDeployment(QemuGuest):
     def _served(self) -> set[str]:
         return {"passthrough-ownership"} if self._own_users else set()
 
-    def _agent_outside(self, *more: Path, contained: bool = True) -> tuple[AgentLink, int]:
-        link, namespace = super()._agent_outside(*more, contained=contained)
+    def _agent_outside(self, *more: Path) -> AgentLink:
+        link = super()._agent_outside(*more)
         if self._looks_users_up:
             _know_users(link, self.base)
-        return link, namespace
+        return link
 
     def _connect(self) -> None:
-        self._server.start(self.launcher)
+        self._server.start(self.host.launcher)
         self.version = self._server.version
         super()._connect()
 

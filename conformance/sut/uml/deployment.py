@@ -41,8 +41,8 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
         load: Load | None = None,
     ) -> None:
         super().__init__(target, run_dir, progress)
-        self.exports = [self._scratch.path / tag for tag in TAGS]
-        self._backends = Backends(target.server, self.base, self._scratch.path, self.exports)
+        self.exports = [self.host.scratch.path / tag for tag in TAGS]
+        self._backends = Backends(target.server, self.base, self.host.scratch.path, self.exports)
         self._serving = self._backends
         self.guest_mb = target.machine.memory_mb
         self._memory: Path | None = None
@@ -53,7 +53,6 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
         self._packages = load.packages if load is not None else ()
         self.version = self._backends.version
         self.inside_root, self.outside_root = self.mount_point(0), str(self.exports[0])
-        self.security_model = ""
         self.comparer = Comparer({**security_models.rules("passthrough", True), **target.profile.overrides()})
 
     def _directories(self) -> Sequence[Path]:
@@ -66,16 +65,16 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
         if self._memory is None:
             self._memory = Path(tempfile.mkdtemp(prefix="assay9-", dir=memory_root(self.guest_mb)))
             self._claim = claim(f"memory-{self._memory.name}", (self._memory,), keep=False)
-            self._ground.places += (memory_place(self._memory),)
-        self.outside, _ = self._agent_outside(self._memory)
-        self._backends.start(self.launcher)
+            self.host.ground.places += (memory_place(self._memory),)
+        self.outside = self._agent_outside(self._memory)
+        self._backends.start(self.host.launcher)
         spec = UmlSpec(
             run_dir=self.base,
             devices=tuple(Backend(socket) for socket in self._backends.sockets),
             image=self._root,
             extra_packages=self._packages,
             memory_mb=self.guest_mb,
-            launcher=self.launcher,
+            launcher=self.host.launcher,
             memory_dir=self._memory,
             network=False,
         )
@@ -106,7 +105,7 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
     def _restart(self) -> None:
         """A guest cannot get a dead device back: both are started again."""
         self.machine.stop()
-        self._backends.start(self.launcher)
+        self._backends.start(self.host.launcher)
         self.machine.start()
 
     def stop(self) -> None:

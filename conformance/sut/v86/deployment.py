@@ -38,21 +38,18 @@ class V86Deployment(GuestDeployment[V86Machine]):
 
     def __init__(self, target: V86Target, run_dir: Path, progress: Progress) -> None:
         super().__init__(target, run_dir, progress)
-        self._export = self._scratch.path / TAG
+        self._export = self.host.scratch.path / TAG
         self._server: Server | None = None
         if target.server is not None:
-            self._server = Server(target.server, self.base, self._scratch.path, [self._export], (TAG,))
+            self._server = Server(target.server, self.base, self.host.scratch.path, [self._export], (TAG,))
         self._serving = self._server
         self.guest_mb = target.machine.memory_mb
         self.image = "debian12"
         """Its kernel's, by which known failures of Linux's client go; that it is of 32 bits is the target's name."""
         self.version = self._server.version if self._server else VERSION
         self.inside_root, self.outside_root = MOUNT_POINT, str(self._export)
-        self.security_model = ""
         self.comparer = Comparer({**security_models.rules("passthrough", True), **target.profile.overrides()})
         self.outside: AgentLink = Nowhere(NO_HOST)
-        self._contained: AgentLink | None = None
-        """The agent whose namespace the emulator and the server live in; the vantage outside where there is one."""
 
     def _directories(self) -> Sequence[Path]:
         return (self._export,)
@@ -60,18 +57,18 @@ class V86Deployment(GuestDeployment[V86Machine]):
     def _bring_up(self) -> None:
         self._export.mkdir(parents=True, exist_ok=True)
         os.chmod(self._export, 0o755)
-        if os.geteuid() == 0:
-            self._contained, _ = self._agent_outside()
+        # the emulator and the server live in its namespace
+        agent = self._agent_outside() if os.geteuid() == 0 else None
         host: set[str] = set()
         if self._server is not None:
-            assert self._contained is not None, "kinds.check wants root"
-            self.outside = self._contained
-            self._server.start(self.launcher)
+            assert agent is not None, "kinds.check wants root"
+            self.outside = agent
+            self._server.start(self.host.launcher)
             host = {"host-root", "mount-namespace", "passthrough-ownership"}
         spec = V86Spec(
             run_dir=self.base,
             server=self._server.sockets[0] if self._server else None,
-            launcher=self.launcher,
+            launcher=self.host.launcher,
             memory_mb=self.guest_mb,
         )
         self._machine = V86Machine(spec, self.progress)
@@ -111,15 +108,8 @@ class V86Deployment(GuestDeployment[V86Machine]):
     def _restart(self) -> None:
         self.machine.stop()
         if self._server is not None:
-            self._server.start(self.launcher)
+            self._server.start(self.host.launcher)
         self.machine.start()
-
-    def _holder(self) -> AgentLink:
-        assert self._contained is not None, "asked only where there is an agent"
-        return self._contained
-
-    def _links(self) -> Sequence[AgentLink | None]:
-        return [getattr(self, "inside", None), self._contained]
 
 
 class Server(Sockets):

@@ -1,0 +1,112 @@
+"""The base of all deployments: what a share has that nothing more is known of.
+
+A deployment is composed: the host of the exported directory (`RunHost`, or any `guests.agent.hosts.Host`), what runs
+the guest (a machine of `guests.machines`, commands, nothing of ours), what serves 9P where that is not the hypervisor
+(`Serving`), and how the guest is reached (`guests.access`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from pathlib import Path
+from typing import Any
+
+from conformance.errors import InfrastructureError, Undrivable
+from conformance.features import FEATURES
+from conformance.ground import GroundLost
+from conformance.sut.parts.power import ByProcess
+from conformance.sut.spec import Target
+from conformance.vfs.compare import Comparer
+from conformance.vfs.deployment import Device, HostMounts, Place, Power, Progress
+from conformance.vfs.mount_options import MountOptions
+from guests.agent.link import AgentLink
+from guests.images.store import Image
+
+BROKEN = (errno.EIO, errno.EROFS, errno.ENOSPC, errno.ENXIO, errno.ENODEV, errno.EUCLEAN)
+"""What a native file system says when its disk fails or is full; a case's own doing (EACCES, ...) is no such thing."""
+
+
+class ShareDeployment:
+    """One share, no second machine, nothing that writes a log. See Deployment."""
+
+    inside: AgentLink
+    outside: AgentLink
+    control: AgentLink
+    inside_root: str
+    outside_root: str
+    control_root: str
+    version = ""
+    image = ""
+    security_model = ""
+    traced = False
+    guest_mb = 0
+    answer_limit = 5.0
+    """Seconds that a guest has to answer at all."""
+
+    def __init__(self, target: Target, progress: Progress) -> None:
+        self.target, self.progress = target, progress
+        self.features: frozenset[str] = frozenset()
+        self.comparer = Comparer(target.profile.overrides())
+        self.power: Power = ByProcess(self.processes)
+        self.host_mounts: HostMounts | None = None
+
+    def source(self, number: int) -> tuple[str, str]:
+        """See Deployment."""
+        raise Undrivable(FEATURES["four-shares"])
+
+    def beside(self, number: int, options: MountOptions) -> Place:
+        """See Deployment."""
+        raise Undrivable(FEATURES["four-shares"])
+
+    def another(self, device: Device, options: MountOptions) -> Place:
+        """See Deployment."""
+        raise Undrivable(FEATURES["qemu-machine"])
+
+    def discard(self, place: Place) -> None:
+        """See Deployment: there is no second machine."""
+
+    def suite_image(self) -> Image | None:
+        """See Deployment."""
+        return None
+
+    def logs(self) -> dict[str, Path]:
+        """See Deployment."""
+        return {}
+
+    def processes(self) -> dict[str, int]:
+        """See Deployment."""
+        return {}
+
+    def mark(self) -> Any:
+        """See Deployment."""
+        return None
+
+    def excerpts(self, mark: Any) -> list[tuple[str, str]]:
+        """See Deployment."""
+        return []
+
+    def death(self) -> str | None:
+        """See Deployment."""
+        return None
+
+    def keep_time(self) -> None:
+        """See Deployment: there is one clock, or it is not the suite's to set."""
+
+    def without_room(self) -> GroundLost | None:
+        """See Deployment: what is full is seen after a case that failed."""
+        return None
+
+    def _write_ground(self, link: AgentLink, directory: str) -> None:
+        """Write and remove a file, to see whether that can be done; raises what the agent raises."""
+        calls, path = link.calls_with(timeout=self.answer_limit), f"{directory}/.ground"
+        calls.write_text(path, "")
+        calls.unlink(path)
+
+    def _close_links(self) -> None:
+        """End the agents that were started."""
+        for name in ("inside", "outside"):
+            link: AgentLink | None = getattr(self, name, None)
+            if link is not None:
+                with contextlib.suppress(InfrastructureError, OSError):
+                    link.close()
