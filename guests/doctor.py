@@ -133,9 +133,9 @@ def uml_kernel() -> Finding:
     if found is not None:
         return Finding("UML kernel", True, f"Linux {found.manifest['release']} is built", needed=False)
     missing = missing_tools()
-    lacks = f", which needs {', '.join(missing)}" if missing else ""
+    needs = f", which needs {', '.join(missing)}" if missing else ""
     remedy = (f"apt-get install {' '.join(missing)}; " if missing else "") + "assay9 guest build uml"
-    return Finding("UML kernel", False, f"not built: target reference-uml compiles it{lacks}", remedy, needed=False)
+    return Finding("UML kernel", False, f"not built: target reference-uml compiles it{needs}", remedy, needed=False)
 
 
 def private_qemu() -> Finding:
@@ -154,9 +154,9 @@ def v86() -> Finding:
     if fetched and find_v86_root() is not None:
         detail = f"{V86_VERSION} and its guest are there" + (f", but not {', '.join(missing)}" if missing else "")
         return Finding("v86", not missing, detail, install, needed=False)
-    lacks = f", which needs {', '.join(missing)}" if missing else ""
+    needs = f", which needs {', '.join(missing)}" if missing else ""
     remedy = (f"{install}; " if missing else "") + "assay9 guest build v86"
-    detail = f"not fetched: targets v86 and reference-v86 fetch it{lacks}"
+    detail = f"not fetched: targets v86 and reference-v86 fetch it{needs}"
     return Finding("v86", False, detail, remedy, needed=False)
 
 

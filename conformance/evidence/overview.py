@@ -205,7 +205,7 @@ class Overview:
         if self.counts["unstable"]:
             wrong.append(count(self.counts["unstable"], "unstable case"))
         if wrong:
-            return f"{' and '.join(wrong)}; {judged}" + (f"; besides, {doubts}" if doubts else "")
+            return f"{' and '.join(wrong)}; {judged}" + (f"; also, {doubts}" if doubts else "")
         if doubts:
             return f"no verdict: {doubts}" + (f"; {judged}" if self.judged else "")
         return f"nothing unexpected; {judged}"

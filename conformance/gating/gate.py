@@ -7,7 +7,7 @@
 | an `error`, be it the suite's or the infrastructure's; or a failure of the            |        |
 | infrastructure outside any case; or nothing ran; or nothing that ran could be judged  |        |
 | (all `undrivable`); or the run was interrupted; or entries of the record are lost     | 3      |
-| else: passes, known failures, declared lacks, undrivable cases, differences that vary | 0      |
+| else: passes, known failures, declared unsupported, undrivable cases, differences that vary | 0      |
 
 1 wins over 3: a regression was really seen, whatever else broke. 3 is never 0: where evidence is missing, the
 absence of failures says nothing. 2 (usage) is decided before there is a record.

@@ -40,7 +40,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Lack(Strict):
+class NotSupported(Strict):
     """A feature that the target declares as unsupported, and the errnos that its refusal must show."""
 
     feature: Annotated[str, word("feature", FEATURES)]
@@ -171,7 +171,7 @@ class Profile(Strict):
     features: list[Annotated[str, word("feature", FEATURES)]] = []
     dialects: list[Literal["9p2000.L", "9p2000.u"]] = ["9p2000.L", "9p2000.u"]
     """Versions of the protocol that the server speaks to a guest."""
-    lacks: list[Lack] = []
+    unsupported: list[NotSupported] = []
     known: list[Known] = []
     rules: list[Override] = []
 
@@ -188,7 +188,7 @@ class Profile(Strict):
         return Profile(
             features=[*self.features, *other.features],
             dialects=[d for d in self.dialects if d in other.dialects],
-            lacks=[*self.lacks, *other.lacks],
+            unsupported=[*self.unsupported, *other.unsupported],
             known=[*self.known, *other.known],
             rules=[*self.rules, *other.rules],
         )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from conformance.errors import Finding, Unsupported
-from conformance.profiles.model import Lack
+from conformance.profiles.model import NotSupported
 from conformance.raw.client import HungUp, NeedsMessage, NoReply
 from conformance.raw.operations import CLIENT_ID, CREATING, Client
 from conformance.vocabulary import errno_name
@@ -268,11 +268,11 @@ def not_implemented(missing: Mapping[str, str]) -> list[str]:
     return [f"{name}: not implemented, {how}" for name, how in missing.items()]
 
 
-def unsupported(lacks: Sequence[Lack], raised: BaseException | None) -> BaseException | None:
+def as_unsupported(declared: Sequence[NotSupported], raised: BaseException | None) -> BaseException | None:
     """`raised`, or Unsupported in its place: the case needs a message that the target declares as unsupported
     (`feature = "Trenameat"`), and the server answered it as declared. No other failure is excused."""
     if isinstance(raised, NeedsMessage):
-        for lack in lacks:
-            if lack.feature == raised.message and raised.how in {f"answered {errno}" for errno in lack.errno}:
-                return Unsupported(f"{lack.feature}: {lack.reason} ({raised.how})")
+        for one in declared:
+            if one.feature == raised.message and raised.how in {f"answered {errno}" for errno in one.errno}:
+                return Unsupported(f"{one.feature}: {one.reason} ({raised.how})")
     return raised

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from conformance.ground import GroundLost
-from conformance.profiles.model import Lack
+from conformance.profiles.model import NotSupported
 from conformance.transports.base import Capability, Link
 from conformance.virtio.device import Device
 from guests.host.endings import OutOfMemory
@@ -117,7 +117,7 @@ class Session(Protocol):
         """How to speak to it."""
 
     @property
-    def lacks(self) -> Sequence[Lack]:
+    def unsupported(self) -> Sequence[NotSupported]:
         """The features that the target declares as unsupported."""
 
     def connect(self) -> Link:

@@ -22,7 +22,7 @@ from conformance.errors import Finding, TargetDied, Undrivable
 from conformance.raw import server
 from conformance.raw.client import NeedsMessage, NoReply, Pending
 from conformance.raw.expectation import Expect
-from conformance.raw.health import unsupported
+from conformance.raw.health import as_unsupported
 from conformance.raw.host_directory import HostDirectory
 from conformance.raw.operations import Client
 from conformance.transports.base import Capability, Link
@@ -180,7 +180,7 @@ class Wire:
         if how is None:
             return
         needs = NeedsMessage(name, how)
-        if unsupported(self._owner.lacks, needs) is not needs:
+        if as_unsupported(self._owner.unsupported, needs) is not needs:
             raise needs
         seen = how.removeprefix("answered ")
         report(Finding(f"{name}: not implemented, {how}", "errno", {"call": name, "what": name, "seen": seen}))

@@ -100,7 +100,7 @@ def side_by_side(records: Sequence[Record], names: Sequence[str]) -> str:
         f"{row[0]:<{widths[0]}}  " + "  ".join(f"{c:>{w}}" for c, w in zip(row[1:], widths[1:], strict=True))
         for row in rows
     ]
-    legend = "passes of cases that judged it; k known failures, v may differ, u declared lacks, n not drivable"
+    legend = "passes of cases that judged it; k known failures, v may differ, u declared unsupported, n not drivable"
     lines += ["", legend, "", *_telling(records, names)]
     return "\n".join(line.rstrip() for line in map(visible, lines)) + "\n"
 

@@ -220,7 +220,8 @@ def baseline() -> None:
 def baseline_save(run: str, file: Path, force: bool, results: Path) -> None:
     """Save RUN as the baseline FILE: JSON, one case a line, made to be committed.
 
-    A run that was interrupted, or whose machine broke, is refused: what it lacks, no later run could lose.
+    A run that was interrupted, or whose machine broke, is refused: no later run could lose a case that it does not
+    have.
     """
     (record,) = read_runs([run], results)
     seen = overview(record)

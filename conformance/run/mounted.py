@@ -115,7 +115,7 @@ class Runner:
             raised,
             crossed,
             known,
-            tuple(lack for lack in self.target.profile.lacks if lack.feature in {*case.needs, *BY_NAME}),
+            tuple(one for one in self.target.profile.unsupported if one.feature in {*case.needs, *BY_NAME}),
             share.calls if share else [],
             not_in_older(case, mount.version),
         )
@@ -208,7 +208,7 @@ class Runner:
         if (short := self.deployment.without_room()) is not None:
             raise short
         self.deployment.keep_time()
-        unsupported = {lack.feature for lack in self.target.profile.lacks}
+        unsupported = {one.feature for one in self.target.profile.unsupported}
         for feature in case.needs:
             if feature not in FEATURES:
                 raise SuiteError(f"{case.id} needs {feature!r}, which conformance/features.py does not know")

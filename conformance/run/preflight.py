@@ -1,7 +1,7 @@
 """What a run is refused for before anything starts: every word of its command line, and of its target's TOML.
 
 Rule of this module: it starts nothing of the target and makes no run directory. Each refusal is one line: UsageError
-for what the user asked (exit status 2), InfrastructureError for what this machine lacks (3).
+for what the user asked (exit status 2), InfrastructureError for what is missing on this machine (3).
 """
 
 from __future__ import annotations

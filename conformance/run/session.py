@@ -56,7 +56,7 @@ class WireSession:
     """The factor on a case's time limit where each step is a round trip into a guest."""
 
     def __init__(self, make: Make, run_dir: Path, profile: Profile = Profile()) -> None:  # noqa: B008 - frozen
-        self.features, self.lacks = frozenset(profile.features), profile.lacks
+        self.features, self.unsupported = frozenset(profile.features), profile.unsupported
         self.base = Path(tempfile.mkdtemp(prefix="server-", dir=run_dir))
         """The server's own directory: its export, its log, and files beside the export that it must not reach."""
         self.server: Server = make(self.base)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from conformance.case import Case
 from conformance.checks import findings_of, gravest
 from conformance.errors import Finding, InfrastructureError, Undrivable, Unsupported
-from conformance.profiles.model import Known, Lack
+from conformance.profiles.model import Known, NotSupported
 from conformance.vfs.trace import Crossed
 from conformance.vfs.vantage import CallRecord
 from conformance.vocabulary import Outcome, Severity, errno_name
@@ -52,14 +52,14 @@ def judge(
     raised: BaseException | None,
     crossed: Crossed | None,
     known: Sequence[Known],
-    lacks: tuple[Lack, ...],
+    unsupported: tuple[NotSupported, ...],
     calls: list[CallRecord],
     without: tuple[str, ...] = (),
 ) -> Judgement:
     """The verdict of one case.
 
     `raised` is what the case ended with; `crossed` the messages seen, None where the target gives no trace;
-    `known` the profile's entries that name the case and hold here; `lacks` the declared lacks that the case needs, and
+    `known` the profile's entries that name the case and hold here; `unsupported` those whose feature the case needs, and
     those of messages;
     `without` those messages of `covers` that the mount's protocol version does not have.
     The case is known when each of its findings is covered by an entry, and fails for those that are not.
@@ -74,14 +74,16 @@ def judge(
     if raised is not None and not isinstance(raised, Finding | OSError):
         return Judgement("error", f"{type(raised).__name__}: {raised}")
     if raised is None:
-        return _passed(case, crossed, known, lacks, without)
+        return _passed(case, crossed, known, unsupported, without)
     findings = tuple(Judged(one, _entry(known, one)) for one in findings_of(raised))
     new = [one for one in findings if one.known is None]
-    excused = {one.finding: lack for one in new for lack in lacks if is_lack(lack, one.finding, crossed, calls)}
+    excused = {
+        one.finding: entry for one in new for entry in unsupported if is_unsupported(entry, one.finding, crossed, calls)
+    }
     if excused and len(excused) == len(new):
-        lack = next(iter(excused.values()))
+        entry = next(iter(excused.values()))
         seen = "/".join(sorted({one.values["seen"] for one in excused}))
-        return Judgement("unsupported", f"{lack.feature}: {lack.reason} ({seen} seen)", findings=findings)
+        return Judgement("unsupported", f"{entry.feature}: {entry.reason} ({seen} seen)", findings=findings)
     new = [one for one in new if one.finding not in excused] or new
     if not new:
         reasons = dict.fromkeys(one.known.reason for one in findings if one.known is not None)
@@ -90,16 +92,20 @@ def judge(
     if without and not died and not any(c.trouble for c in calls):
         what = f"this version of the protocol has no {', '.join(without)} ({summary(findings)})"
         return Judgement("undrivable", what, findings=findings)
-    besides = f"; besides, {len(findings) - len(new)} declared" if len(new) < len(findings) else ""
+    more = f"; {len(findings) - len(new)} more declared" if len(new) < len(findings) else ""
     return Judgement(
-        "fail", summary(new) + besides, findings=findings, severity=gravest((one.finding for one in new), case.severity)
+        "fail", summary(new) + more, findings=findings, severity=gravest((one.finding for one in new), case.severity)
     )
 
 
 def _passed(
-    case: Case, crossed: Crossed | None, known: Sequence[Known], lacks: tuple[Lack, ...], without: tuple[str, ...]
+    case: Case,
+    crossed: Crossed | None,
+    known: Sequence[Known],
+    unsupported: tuple[NotSupported, ...],
+    without: tuple[str, ...],
 ) -> Judgement:
-    if needed := [lack.feature for lack in lacks if lack.feature in case.needs]:
+    if needed := [one.feature for one in unsupported if one.feature in case.needs]:
         return Judgement("fixed", f"{needed[0]} is declared as unsupported, and the case passes: update the profile")
     if crossed is not None and (missing := crossed.missing(tuple(name for name in case.covers if name not in without))):
         return Judgement("undrivable", f"{', '.join(missing)} did not cross: the guest answered by itself")
@@ -113,13 +119,13 @@ def _entry(known: Sequence[Known], finding: Finding) -> Known | None:
     return next((entry for entry in known if entry.covers(finding)), None)
 
 
-def is_lack(lack: Lack, finding: Finding, crossed: Crossed | None, calls: Sequence[CallRecord]) -> bool:
-    """Whether the finding is the declared lack: its errno, from a call inside that the server answered so.
+def is_unsupported(entry: NotSupported, finding: Finding, crossed: Crossed | None, calls: Sequence[CallRecord]) -> bool:
+    """Whether the finding is what the entry declares: its errno, from a call inside that the server answered so.
 
     Who answered is known where the target gives a trace; elsewhere the errno of the call has to do, but for a message.
     """
     seen, op = finding.values.get("seen", ""), finding.values.get("call", "")
-    if finding.code not in ("errno", "errno-choice") or seen not in lack.errno:
+    if finding.code not in ("errno", "errno-choice") or seen not in entry.errno:
         return False
     if finding.values.get("vantage", "inside") != "inside":
         return False

@@ -11,8 +11,8 @@ from typing import Any
 from conformance.case import Case
 from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.models import CaseResult, Machine
-from conformance.profiles.model import Lack, Setting, VersionOf
-from conformance.raw.health import not_implemented, unsupported
+from conformance.profiles.model import NotSupported, Setting, VersionOf
+from conformance.raw.health import as_unsupported, not_implemented
 from conformance.run.evidence import case_result
 from conformance.run.session import Make, WireSession
 from conformance.run.tested import machine_of, programs
@@ -85,8 +85,8 @@ class WireRunner:
         profile = self.target.profile
         versions: dict[VersionOf, str] = {"target": self._version, "hypervisor": self._hypervisor}
         known = profile.known_failures(case.id, parameters, Setting(versions=versions))
-        lacks = needed(profile.lacks, case, parameters, self.session.missing) if raised is None else ()
-        judgement = judge(case, unsupported(profile.lacks, raised), crossed, known, lacks, [])
+        contradicted = needed(profile.unsupported, case, parameters, self.session.missing) if raised is None else ()
+        judgement = judge(case, as_unsupported(profile.unsupported, raised), crossed, known, contradicted, [])
         excerpts = [("server log", log)] if log.strip() else []
         result = case_result(
             case,
@@ -115,12 +115,14 @@ def maker(asked: Asked[Any, Any], layer: str, progress: Progress = silent) -> Ma
     return partial(kind.server, asked, transport, progress=progress)
 
 
-def needed(lacks: Sequence[Lack], case: Case, parameters: str, missing: Mapping[str, str]) -> tuple[Lack, ...]:
-    """The lacks that a case contradicts when it passes: features that it names, and in the cases of family `message` a
-    message that is declared to lack and that the server implements. Such an entry has to go."""
+def needed(
+    declared: Sequence[NotSupported], case: Case, parameters: str, missing: Mapping[str, str]
+) -> tuple[NotSupported, ...]:
+    """The entries that a case contradicts when it passes: features that it names, and in the cases of family `message`
+    a message that is declared as unsupported and that the server implements. Such an entry has to go."""
     return tuple(
-        lack
-        for lack in lacks
-        if lack.feature in case.needs
-        or (case.family == "message" and lack.feature == parameters and lack.feature not in missing)
+        one
+        for one in declared
+        if one.feature in case.needs
+        or (case.family == "message" and one.feature == parameters and one.feature not in missing)
     )

@@ -76,7 +76,7 @@ class Power(Protocol):
         """Let it go on; a second call does nothing."""
 
     def cut(self) -> None:
-        """End the guest at once, without a word to it. `Deployment.recover` starts it again."""
+        """End the guest at once, without any notice. `Deployment.recover` starts it again."""
 
 
 class HostMounts(Protocol):

@@ -45,7 +45,7 @@ NEEDED: dict[str, list[str]] = {
     "serve": ["."],
     "frames": ["nothing"],
 }
-"""What a command must be given besides."""
+"""What a command must be given as well."""
 FOR_OPTION: dict[str, list[str]] = {
     "run --qemu": ["qemu"],
     "run --qemu-arg": ["qemu"],

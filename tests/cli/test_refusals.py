@@ -182,16 +182,16 @@ TABLES: list[tuple[str, str]] = [
         "profile.dialects entry 1: unknown word '9p2000.l': did you mean '9p2000.L'?",
     ),
     (
-        "[[profile.lacks]]\nfeature = 'xatr'\nerrno = ['EIO']\nreason = 'r'",
-        "profile.lacks entry 1, feature: unknown feature 'xatr': did you mean 'xattr'?",
+        "[[profile.unsupported]]\nfeature = 'xatr'\nerrno = ['EIO']\nreason = 'r'",
+        "profile.unsupported entry 1, feature: unknown feature 'xatr': did you mean 'xattr'?",
     ),
     (
-        "[[profile.lacks]]\nfeature = 'xattr'\nerrno = ['ENOPE']\nreason = 'r'",
-        "profile.lacks entry 1, errno entry 1: unknown errno 'ENOPE': did you mean ",
+        "[[profile.unsupported]]\nfeature = 'xattr'\nerrno = ['ENOPE']\nreason = 'r'",
+        "profile.unsupported entry 1, errno entry 1: unknown errno 'ENOPE': did you mean ",
     ),
     (
-        "[[profile.lacks]]\nfeature = 'xattr'\nerrno = []\nreason = 'r'",
-        "profile.lacks entry 1, errno: list should have",
+        "[[profile.unsupported]]\nfeature = 'xattr'\nerrno = []\nreason = 'r'",
+        "profile.unsupported entry 1, errno: list should have",
     ),
     (
         "[[profile.rules]]\nfield = 'sise'\nrule = 'informational'\nreason = 'r'",
@@ -277,7 +277,7 @@ def refused(assay9: Command, tmp_path: Path, text: str, said: str) -> None:
         ),
         *(
             f"[profile]\n{key} = {value}"
-            for key in ("features", "dialects", "lacks", "known", "rules")
+            for key in ("features", "dialects", "unsupported", "known", "rules")
             for value in ("5", "'x'", "[5]", "{ x = 5 }", "[[]]")
         ),
         *(

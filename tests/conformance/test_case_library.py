@@ -207,7 +207,7 @@ def test_known_failures_name_cases(target: str, library: list[Case]) -> None:
     profile = load(target).profile
     named = {name.partition("[")[0] for k in profile.known for name in k.cases}
     assert {name for name in named if not fnmatch.filter(ids, name)} == set()
-    assert {lack.feature for lack in profile.lacks} <= set(FEATURES)
+    assert {one.feature for one in profile.unsupported} <= set(FEATURES)
 
 
 def test_matrix_counts_each_case_once(library: list[Case]) -> None:

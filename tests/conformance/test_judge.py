@@ -9,7 +9,7 @@ import pytest
 
 from conformance.case import Case
 from conformance.errors import Finding, Findings, InfrastructureError, SuiteError, TargetDied, Undrivable, Unsupported
-from conformance.profiles.model import Known, Lack
+from conformance.profiles.model import Known, NotSupported
 from conformance.run.verdict import Judgement, judge, not_in_older, one_line
 from conformance.vfs.trace import Crossed
 from conformance.vfs.vantage import CallRecord
@@ -33,7 +33,7 @@ CASE = Case(
 )
 KNOWN = Known(case="X-001", reason="a reason", link="https://example.org/1", finding="errno", values={"seen": "EAGAIN"})
 OTHER = Known(case="X-001", reason="another", link="https://example.org/2", finding="field:mtime_ns")
-LACK = Lack(feature="locks", errno=["EOPNOTSUPP"], reason="none here")
+DECLARED = NotSupported(feature="locks", errno=["EOPNOTSUPP"], reason="none here")
 CROSSED, NOT_CROSSED = Crossed(("Tlock",), {"Tlock": 1}, False), Crossed(("Twalk",), {"Twalk": 1}, False)
 
 
@@ -41,10 +41,10 @@ def verdict(
     raised: BaseException | None = None,
     crossed: Crossed | None = CROSSED,
     known: tuple[Known, ...] = (),
-    lacks: tuple[Lack, ...] = (),
+    unsupported: tuple[NotSupported, ...] = (),
     calls: tuple[CallRecord, ...] = (),
 ) -> Judgement:
-    return judge(CASE, raised, crossed, known, lacks, list(calls))
+    return judge(CASE, raised, crossed, known, unsupported, list(calls))
 
 
 def call(errno: int | None, vantage: str = "inside") -> CallRecord:
@@ -109,7 +109,7 @@ class TestKnown:
 
     def test_a_finding_that_no_entry_covers_is_a_failure_and_named_first(self) -> None:
         judged = verdict(Findings([found(), found("content", "b'a'")]), known=(KNOWN,))
-        assert judged.verdict == "fail" and judged.reason == "content is b'a'; besides, 1 declared"
+        assert judged.verdict == "fail" and judged.reason == "content is b'a'; 1 more declared"
         assert [one.known for one in judged.findings] == [KNOWN, None]
 
     def test_several_entries_may_cover_a_case_together(self) -> None:
@@ -181,8 +181,8 @@ def answered(*messages: str, number: int = 1) -> Crossed:
     return Crossed(messages, {"Tlock": 1}, False, {number: messages}, numbered=True)
 
 
-class TestLacks:
-    """A declared lack: unsupported where all that failed is its errno, answered by the server to a call inside."""
+class TestUnsupported:
+    """So is a feature where all that failed is its declared errno, answered by the server to a call inside."""
 
     def judged(
         self,
@@ -191,7 +191,7 @@ class TestLacks:
         crossed: Crossed | None = CROSSED,
         known: tuple[Known, ...] = (),
     ) -> str:
-        return verdict(raised, crossed, known, (LACK,), calls or (call(95),)).verdict
+        return verdict(raised, crossed, known, (DECLARED,), calls or (call(95),)).verdict
 
     def test_the_declared_errno_is_unsupported(self) -> None:
         assert self.judged(refused()) == "unsupported"
@@ -201,8 +201,8 @@ class TestLacks:
         assert self.judged(refused("EIO"), call(95), call(5)) == "fail"
 
     def test_another_finding_beside_it_is_a_failure_and_named_first(self) -> None:
-        judged = verdict(Findings([refused(), found("content", "b'a'")]), lacks=(LACK,), calls=(call(95),))
-        assert judged.verdict == "fail" and judged.reason == "content is b'a'; besides, 1 declared"
+        judged = verdict(Findings([refused(), found("content", "b'a'")]), unsupported=(DECLARED,), calls=(call(95),))
+        assert judged.verdict == "fail" and judged.reason == "content is b'a'; 1 more declared"
 
     def test_a_known_failure_beside_it_is_declared_too(self) -> None:
         assert self.judged(Findings([refused(), found()]), known=(KNOWN,)) == "unsupported"

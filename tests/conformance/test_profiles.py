@@ -174,10 +174,11 @@ class TestComponents:
             'case = "MODE-001"\nfinding = "errno"\nreason = "r"\nlink = "https://example.org"\n'
         )
         (tmp_path / "device.toml").write_text(
-            'title = "mine"\nowner = "device"\n[[profile.lacks]]\nfeature = "xattr"\nerrno = ["EPERM"]\nreason = "r"\n'
+            'title = "mine"\nowner = "device"\n'
+            '[[profile.unsupported]]\nfeature = "xattr"\nerrno = ["EPERM"]\nreason = "r"\n'
         )
         profile = load(str(tmp_path / "mine.toml")).profile
-        assert profile.lacks[0].feature == "xattr" and profile.known[0].component == "mine"
+        assert profile.unsupported[0].feature == "xattr" and profile.known[0].component == "mine"
         assert [known.component for known in profile.known[1:]] == ["linux-client"] * (len(profile.known) - 1)
 
     @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def test_every_target_here_loads(name: str) -> None:
     target = load(name)
     target.profile.overrides()
     assert target.name == name
-    assert {lack.feature for lack in target.profile.lacks} <= set(FEATURES)
+    assert {one.feature for one in target.profile.unsupported} <= set(FEATURES)
     assert set(target.profile.features) <= set(FEATURES)
 
 

@@ -98,7 +98,7 @@ def _ticket(ticket: str) -> Counts:
         "fail as declared": "known",
         "may differ": "varies",
         "decided by the guest's kernel alone": "guest",
-        "declared lacks": "unsupported",
+        "declared unsupported": "unsupported",
         "not drivable": "undrivable",
     }
     found = {standing: re.findall(rf"(\d+) {said}[ ,.]", head) for said, standing in words.items()}

@@ -75,7 +75,7 @@ def simulated_fcntl(fd: int, command: int, argument: int | bytes = 0) -> int | b
 
 
 class Library:
-    """The C library, without what FreeBSD's lacks, and with its flags."""
+    """The C library, without what FreeBSD's does not have, and with its flags."""
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         self._real = RealLibrary(*args, **kw)

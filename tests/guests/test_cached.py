@@ -189,7 +189,7 @@ def test_what_an_earlier_version_made_is_taken_over_and_checked_from_then_on(kin
     (directory / contents.CONTENTS).unlink()
     (directory / kind.files[-1]).unlink()
     kind.use()
-    assert kind.made == 3, "and of what lacks a file nothing is taken over"
+    assert kind.made == 3, "nothing is taken over from an entry without one of its files"
 
 
 def test_what_is_used_again_in_the_same_run_is_not_looked_at_again(kind: Kind) -> None:

@@ -100,9 +100,9 @@ def test_the_doctor_says_how_to_get_the_kernel_and_the_newer_qemu(
 def test_every_probe_answers_and_every_lack_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     found = doctor.probes(qemu="/no/such/qemu", quick=True)
     assert len({finding.name for finding in found}) == len(found)
-    lacks = [finding for finding in found if not finding.ok]
-    assert all(finding.remedy for finding in lacks)
-    assert any("no QEMU at" in finding.detail and finding.needed for finding in lacks)
+    missing = [finding for finding in found if not finding.ok]
+    assert all(finding.remedy for finding in missing)
+    assert any("no QEMU at" in finding.detail and finding.needed for finding in missing)
 
 
 def test_a_taken_port_is_reported_before_anything_is_built_or_booted(private_cache: Path) -> None:

@@ -1,4 +1,4 @@
-"""Judges: what must be found is, what is sound passes, what lacks data is unknown."""
+"""Judges: what must be found is, what is sound passes, what has too little data is unknown."""
 
 from __future__ import annotations
 

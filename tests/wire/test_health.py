@@ -13,7 +13,7 @@ import conformance.cases.wire.test_message as messages
 from conformance.case import CASES, Case
 from conformance.checks import equal
 from conformance.evidence.models import CaseResult
-from conformance.profiles.model import Lack, Profile
+from conformance.profiles.model import NotSupported, Profile
 from conformance.raw.client import NoReply
 from conformance.raw.wire import Wire
 from conformance.run.session import WireSession
@@ -26,7 +26,7 @@ from tests.wire.wrong_server import HoldsALock
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="servers under test are contained, which takes root")
 
 WRONG = Path(__file__).with_name("wrong_server.py")
-LACK = Lack(feature="Tlock", errno=["EOPNOTSUPP"], reason="it keeps no locks")
+DECLARED = NotSupported(feature="Tlock", errno=["EOPNOTSUPP"], reason="it keeps no locks")
 Start = Callable[..., WireRunner]
 
 
@@ -205,8 +205,8 @@ def test_a_message_that_is_not_implemented_fails_once(start: Start, fault: str) 
     assert (seen.verdict, seen.reason) == ("undrivable", f"needs Tlock: not implemented, {WAYS[fault]}")
 
 
-def test_a_message_that_is_declared_to_lack_is_unsupported(start: Start) -> None:
-    runner = start("NoLocks", Profile(lacks=[LACK]))
+def test_a_message_that_is_declared_unsupported_is_unsupported(start: Start) -> None:
+    runner = start("NoLocks", Profile(unsupported=[DECLARED]))
     assert each_message(runner)["Tlock"] == "unsupported"
     seen = run(runner, locks)
     assert (seen.verdict, "it keeps no locks" in seen.reason) == ("unsupported", True), seen.reason
@@ -214,13 +214,13 @@ def test_a_message_that_is_declared_to_lack_is_unsupported(start: Start) -> None
 
 @pytest.mark.usefixtures("impatient")
 def test_a_message_that_is_missing_in_another_way_than_declared_is_not_excused(start: Start) -> None:
-    runner = start("HangsUp", Profile(lacks=[LACK]))
+    runner = start("HangsUp", Profile(unsupported=[DECLARED]))
     assert each_message(runner)["Tlock"] == "fail"
     assert run(runner, locks).verdict == "undrivable"
 
 
-def test_a_message_that_is_declared_to_lack_and_is_there_is_reported(start: Start) -> None:
-    runner = start("Right", Profile(lacks=[LACK]))
+def test_a_message_that_is_declared_unsupported_and_is_there_is_reported(start: Start) -> None:
+    runner = start("Right", Profile(unsupported=[DECLARED]))
     assert runner.not_implemented() == []
     assert {name for name, verdict in each_message(runner).items() if verdict != "pass"} == {"Tlock"}
     assert each_message(runner)["Tlock"] == "fixed"

@@ -78,7 +78,7 @@ class PassesOver(Fault):
 
 
 class HangsUpOnTlock(Fault):
-    """Tlock ends the connection, a type that there is not is refused: no lack, but a fault."""
+    """Tlock ends the connection, a type that there is not is refused: that is a fault, not an unsupported message."""
 
     def on_request(self, request: Message) -> Message | bytes | None:
         return HANG_UP if isinstance(request, m.Tlock) else request

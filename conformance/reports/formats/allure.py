@@ -38,7 +38,7 @@ STATUSES: dict[Standing, str] = {
 _SKIPPED: dict[Standing, str] = {
     "known": "Known failures",
     "varies": "Differences that may be",
-    "unsupported": "Declared lacks",
+    "unsupported": "Declared unsupported",
     "undrivable": "Could not be driven",
 }
 CATEGORIES: list[dict[str, Any]] = [

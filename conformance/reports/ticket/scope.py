@@ -36,7 +36,7 @@ def verdict(seen: Overview, against: list[str]) -> Section:
         f"{counts['pass']} pass",
         counts["known"] and f"{counts['known']} fail as declared ({declared})",
         counts["varies"] and f"{counts['varies']} may differ",
-        counts["unsupported"] and f"{counts['unsupported']} declared lacks",
+        counts["unsupported"] and f"{counts['unsupported']} declared unsupported",
         counts["guest"] and f"{counts['guest']} decided by the guest's kernel alone",
         counts["undrivable"] and f"{counts['undrivable']} not drivable",
     ]

@@ -42,7 +42,7 @@ class UnderQemu(Kind[T, O]):
         return "--keep-guest keeps one guest" if options.keep_guest else ""
 
     def check(self, asked: Asked[T, O]) -> None:
-        """Refuse a QEMU that is not there or cannot do what the run needs; each lack by name."""
+        """Refuse a QEMU that is not there or cannot do what the run needs; everything that is missing by name."""
         options, machine = asked.options, asked.target.machine
         program = options.qemu or machine.program
         if program == private_qemu.NAME:  # what the suite fetches itself is never missing, and has all that is needed

@@ -81,7 +81,7 @@ _WANTED = (
     "CONFIG_SQUASHFS=y",
     "CONFIG_EVENT_TRACING=y",
 )
-"""What the configuration must say when it is made: kconfig drops what it does not know without a word."""
+"""What the configuration must say when it is made: kconfig drops what it does not know silently."""
 
 
 @dataclass(frozen=True, slots=True)
