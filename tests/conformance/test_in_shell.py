@@ -40,6 +40,7 @@ class InShell(LocalDeployment):
     def _connect(self) -> None:
         super()._connect()
         self.inside.close()
+        self._within = None
         launcher: tuple[str, ...] = ()
         if os.geteuid() == 0:
             own = [os.fsencode(root) for root in (self.outside_root, self.control_root)]
