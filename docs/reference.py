@@ -296,13 +296,6 @@ def soak() -> str:
     )
 
 
-def _needs(kind: faults.Kind) -> Iterator[str]:
-    if kind.needs is not None:
-        yield CAPABILITIES[kind.needs]
-    if kind.root:
-        yield "root on the host"
-
-
 def overview() -> str:
     """How many cases each family has."""
     counted: dict[tuple[str, str], list[Case]] = {}

@@ -21,7 +21,6 @@ RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 
-UTIME_NOW = (1 << 30) - 1
 UTIME_OMIT = (1 << 30) - 2
 
 AT_FDCWD = -100
@@ -157,7 +156,7 @@ class _Timespec(ctypes.Structure):
 
 
 def utimensat(path: bytes, atime: tuple[int, int], mtime: tuple[int, int]) -> None:
-    """utimensat(2), following links; nanoseconds may be UTIME_NOW or UTIME_OMIT, which ``os.utime`` cannot
+    """utimensat(2), following links; nanoseconds may be UTIME_OMIT or those of `storage.NOW`, which ``os.utime`` cannot
     say.
     """
     times = (_Timespec * 2)(_Timespec(*atime), _Timespec(*mtime))

@@ -21,8 +21,8 @@ NUMBERS.update(O_NOFOLLOW=0x100, O_CREAT=0x200, O_TRUNC=0x400, O_EXCL=0x800, O_N
 NUMBERS.update(O_DIRECTORY=0x20000, O_CLOEXEC=0x100000, O_DSYNC=0x1000000)
 LINUX = {name: getattr(os, name) for name in dir(os) if name.startswith("O_")}
 ABSENT = ("setxattr", "getxattr", "listxattr", "removexattr", "memfd_create", "copy_file_range")
-LACKING = ("fallocate", "splice", "inotify_init1", "statfs64", "readdir64", "mmap64", "syscall", "copy_file_range")
-"""Names of glibc that FreeBSD's C library has not."""
+MISSING = ("fallocate", "splice", "inotify_init1", "statfs64", "readdir64", "mmap64", "syscall", "copy_file_range")
+"""Names of glibc that FreeBSD's C library does not have."""
 ENOTEMPTY, EAGAIN = 66, 35
 
 real_open, real_rmdir, real_fcntl, real_isdir = os.open, os.rmdir, fcntl.fcntl, os.path.isdir
@@ -81,16 +81,7 @@ class Library:
         self._real = RealLibrary(*args, **kw)
 
     def __getattr__(self, name: str) -> Any:
-        if name in (
-            "fallocate",
-            "splice",
-            "inotify_init1",
-            "statfs64",
-            "readdir64",
-            "mmap64",
-            "syscall",
-            "copy_file_range",
-        ):
+        if name in MISSING:
             raise AttributeError(name)
         real = getattr(self._real, name)
         turned = {"unlinkat": {0x800: 0x200}, "utimensat": {0x200: 0x100}, "linkat": {0x400: 0x400}}.get(name)
