@@ -33,7 +33,7 @@ $(cat $lists)
 LISTS
 
 if [ -n "$missing" ]; then
-    command -v apt-get >/dev/null || fail "these packages are missing and this is no Debian:$missing"
+    command -v apt-get >/dev/null || fail "these packages are missing and this is not Debian:$missing"
     if [ "$(id -u)" = 0 ]; then
         sudo=""
     elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then

@@ -122,7 +122,7 @@ def read_matrix(path: Path) -> Matrix:
     except OSError as e:
         raise UsageError(f"{path} cannot be read: {e.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UsageError(f"{path} is no TOML: {e}") from None
+        raise UsageError(f"{path} is not TOML: {e}") from None
     except ValidationError as e:
         raise UsageError(f"{path}: {first_problem(e)}") from None
 
@@ -172,7 +172,7 @@ def command_of(plan_file: Path, name: str) -> list[str]:
     except ValueError:
         data = None
     if not isinstance(data, dict) or data.get("kind") != KIND:
-        raise UsageError(f"--plan: {plan_file} is no plan: `assay9 plan MATRIX.toml {plan_file}` makes one")
+        raise UsageError(f"--plan: {plan_file} is not a plan: `assay9 plan MATRIX.toml {plan_file}` makes one")
     here = commit_of(CHECKOUT)
     if data["suite"] != here:
         raise UsageError(

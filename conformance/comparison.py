@@ -29,7 +29,7 @@ class FieldComparison(Generic[V]):
     rule: RuleKind
     equal: bool
     tolerated: str | None = None
-    """Why a difference is no finding."""
+    """Why a difference is not a finding."""
 
     @property
     def ok(self) -> bool:

@@ -245,7 +245,7 @@ class Places:
     def find(self, node: Absentee) -> Descriptor:
         """``node``'s descriptor, opened again if need be.
 
-        Raises OSError: ESTALE when the file is no more or cannot be found, EMFILE when descriptors are short.
+        Raises OSError: ESTALE when the file no longer exists or cannot be found, EMFILE when descriptors are short.
         """
         with self._lock:
             fd, where = node.descriptor, node.where

@@ -409,7 +409,7 @@ def _frames(record: BinaryIO, address: str | None, timeout: float) -> int:
 
 
 def _whole(record: BinaryIO) -> Iterator[framelog.Record]:
-    """Every whole frame of a record; a partial frame at its end is reported and is no error."""
+    """Every whole frame of a record; a partial frame at its end is reported and is not an error."""
     try:
         yield from framelog.read(record)
     except framelog.EndsWithinFrame as error:

@@ -49,7 +49,7 @@ class HostStore:
     ) -> None:
         """``descriptors``: those of the process; stores that share them make room for each other.
 
-        Raises OSError when ``path`` is no directory or /proc is not mounted.
+        Raises OSError when ``path`` is not a directory or /proc is not mounted.
         """
         self.identity: Identity = identity or Unchanged()
         self.descriptors = descriptors or Descriptors()
@@ -156,7 +156,7 @@ class HostNode:
     def hold(self) -> Descriptor:
         """The descriptor, good for as long as the caller refers to it.
 
-        Raises OSError: ESTALE when the file is no more or cannot be found, EMFILE.
+        Raises OSError: ESTALE when the file no longer exists or cannot be found, EMFILE.
         """
         self.used = True
         fd = self.descriptor

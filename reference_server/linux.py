@@ -129,7 +129,7 @@ def name_to_handle(fd: int) -> tuple[bytes, int]:
 def open_by_handle(mount_fd: int, handle: bytes, flags: int) -> int:
     """open_by_handle_at(2); ``mount_fd`` is open on that mount, not with O_PATH.  Takes CAP_DAC_READ_SEARCH.
 
-    Raises OSError: ESTALE when the file is no more, EPERM without the capability.
+    Raises OSError: ESTALE when the file no longer exists, EPERM without the capability.
     """
     return _check(_libc.open_by_handle_at(mount_fd, ctypes.c_char_p(handle), flags | os.O_CLOEXEC))
 

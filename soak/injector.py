@@ -31,7 +31,7 @@ class Injector:
                 journal.event("undone", n=event.data["n"], found="ended with its session")
         self._number = len(begun)
         self.enough = False
-        """Inject no more faults: the run is about to end."""
+        """Inject no further faults: the run is about to end."""
         self._active: Fault | None = None
         self._limit = 0.0
         self._next = time.monotonic() + self._gap()

@@ -80,7 +80,7 @@ def state() -> str:
 
 
 def _file() -> Path | None:
-    with contextlib.suppress(InfrastructureError):  # a cache that cannot be had costs a collection, nothing else
+    with contextlib.suppress(InfrastructureError):  # without the cache the cases are collected again, nothing else
         return paths.cache_dir() / f"cases-{state()}.json"
     return None
 

@@ -5,7 +5,7 @@ file system and profiles were tested, which machine ran a case, and what was lef
 
 Rule of this module: everything that a report shows is in these models, so that any report can be derived again
 years later from the run directory alone. Strings are kept as shown to people: shortened by the caller, and
-with what is no UTF-8 (file names, mostly) spelled as \\xNN here, so that a record is always valid JSON.
+with what is not UTF-8 (file names, mostly) spelled as \\xNN here, so that a record is always valid JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def printable(value: object) -> object:
-    """Text without lone surrogates: \\xNN for a byte that was no UTF-8, \\uNNNN for the others."""
+    """Text without lone surrogates: \\xNN for a byte that was not UTF-8, \\uNNNN for the others."""
     if not isinstance(value, str) or value.isascii() or not _SURROGATE.search(value):
         return value
     return _SURROGATE.sub(lambda m: _spelled(ord(m[0])), value)

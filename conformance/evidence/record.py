@@ -101,7 +101,7 @@ class RunWriter:
     def select(self, selected: Iterable[Selected]) -> None:
         """Record which cases are to be run, before the first one runs. Each worker does; they select the same.
 
-        As of now `latest` leads to the run. One that selects nothing was asked for what is not there.
+        From now on `latest` leads to the run. One that selects nothing was asked for what is not there.
         """
         lines = b"".join(s.model_dump_json(exclude_defaults=True).encode() + b"\n" for s in selected)
         path = self.run_dir / f"selected-{self.worker}.jsonl"
@@ -191,7 +191,7 @@ def load_run(run_dir: Path) -> Record:
     """Read a run directory: record.json where the run has ended, else what its workers left so far.
 
     A run without record.json counts as interrupted. Lines that cannot be read are named in `damage`.
-    Raises UsageError, one line, for what is no run directory and for a record of a newer schema.
+    Raises UsageError, one line, for what is not a run directory and for a record of a newer schema.
     """
     path = run_dir / RECORD
     try:
@@ -244,7 +244,7 @@ def _as_line(result: CaseResult) -> bytes:
     try:
         return result.model_dump_json(exclude_defaults=True, warnings="error").encode()
     except PydanticSerializationError:
-        pass  # a name that is no UTF-8 where the caller did not spell it out: rare, so paid for only here
+        pass  # a name that is not UTF-8 where the caller did not spell it out: rare, so paid for only here
     try:
         plain = _spelled_out(result.model_dump(warnings=False))
         return CaseResult.model_validate(plain).model_dump_json(exclude_defaults=True).encode()
@@ -272,7 +272,7 @@ def _fresh(results_dir: Path, environment: Environment) -> Path:
 
 
 def _point_latest(results_dir: Path, run_dir: Path) -> None:
-    """`latest` -> the newest run; a convenience, so a file system without symbolic links is no failure."""
+    """`latest` -> the newest run; a convenience, so a file system without symbolic links is not a failure."""
     new = results_dir / f".latest-{os.getpid()}"
     with contextlib.suppress(OSError):
         new.unlink(missing_ok=True)

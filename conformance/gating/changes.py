@@ -87,7 +87,7 @@ def _known_otherwise(old: CaseResult | None, new: CaseResult | None) -> str:
     was, now = known_for(old), known_for(new)
     more = [said for key, said in now.items() if key not in was]
     gone = [said for key, said in was.items() if key not in now]
-    parts = [f"now {', '.join(more)}" if more else "", f"no more {', '.join(gone)}" if gone else ""]
+    parts = [f"now {', '.join(more)}" if more else "", f"no longer {', '.join(gone)}" if gone else ""]
     return f"known for another reason: {'; '.join(filter(None, parts))}" if more or gone else ""
 
 

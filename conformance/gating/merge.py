@@ -77,7 +77,7 @@ def merged(records: Sequence[Record], names: Sequence[str]) -> Record:
 def _scope(record: Record, name: str) -> Scope:
     scope = record.environment.scope
     if scope is None or not scope.shard:
-        raise UsageError(f"{name} is no shard: `assay9 run TARGET --shard I/N` makes one")
+        raise UsageError(f"{name} is not a shard: `assay9 run TARGET --shard I/N` makes one")
     return scope
 
 

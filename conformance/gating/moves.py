@@ -8,7 +8,7 @@ from conformance.vocabulary import Standing
 
 Kind = Literal["worse", "better", "otherwise", "only before", "only after"]
 MEANING: dict[Kind, str] = {
-    "worse": "held and does not any more, fails where that was declared, or is no longer judged",
+    "worse": "held and no longer does, fails where that was declared, or is no longer judged",
     "better": "did not hold or was not judged, and does now",
     "otherwise": "neither: declared in another way, or known for another reason",
     "only before": "in the first run only",

@@ -52,7 +52,7 @@ class Step:
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> Step:
-        """What `to_json` gave. Raises KeyError, TypeError or ValueError for what is no step."""
+        """What `to_json` gave. Raises KeyError, TypeError or ValueError for what is not a step."""
         operands = tuple(bytes.fromhex(one["hex"]) if isinstance(one, dict) else one for one in said["operands"])
         where: Where = "outside" if said.get("where") == "outside" else "inside"
         slot = said.get("slot")

@@ -93,7 +93,7 @@ def _verdict(entry: Known, ids: list[str], records: Sequence[Record]) -> Verdict
     masks = masked(entry, seen.signatures)
     problems = [] if cases else ["names no case"]
     if not is_url(entry.link):
-        problems.append(f"its link is no URL: {entry.link}")
+        problems.append(f"its link is not a URL: {entry.link}")
     if records and seen.applied > seen.hidden and not seen.covered and not entry.sometimes:
         problems.append(f"never matches: {seen.applied} results of its cases in these runs, {seen.passed} passed")
     if seen.most > MANY_FINDINGS:

@@ -202,7 +202,7 @@ def compose(profiles: Iterable[Profile], components: Iterable[str] = ()) -> Prof
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether `text` is what `pattern` says, where `*` stands for any text and all else for itself."""
+    """Whether `text` matches `pattern`, where `*` stands for any text and all else for itself."""
     return _compiled(pattern).fullmatch(text) is not None
 
 

@@ -1,6 +1,6 @@
 """Profile entries that a run suggests: undeclared failures, and declared failures that pass. Pure.
 
-A suggestion is no entry: its reason and link are for a person to write, and an entry without them is refused.
+A suggestion is not an entry: its reason and link are for a person to write, and an entry without them is refused.
 """
 
 from __future__ import annotations

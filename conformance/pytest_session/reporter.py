@@ -295,7 +295,7 @@ class Messages:
             self._say(line.decode(errors="replace"))
 
     def close(self) -> None:
-        """Receive no more; a second call does nothing."""
+        """Stop receiving; a second call does nothing."""
         receiving, self._socket = self._socket, None
         if receiving is not None:
             receiving.close()

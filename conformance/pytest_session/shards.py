@@ -35,7 +35,7 @@ def read_durations(path: Path) -> dict[str, float]:
     except OSError as e:
         raise UsageError(f"--plan: {path} cannot be read: {e.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(f"--plan: {path} is no plan: `assay9 plan MATRIX.toml` makes one") from None
+        raise UsageError(f"--plan: {path} is not a plan: `assay9 plan MATRIX.toml` makes one") from None
 
 
 def part(

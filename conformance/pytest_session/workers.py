@@ -127,7 +127,7 @@ class Workers:
         return ("rerun", "R", "RERUN") if str(report.outcome) == "rerun" else None
 
     def _tell_death(self) -> bool:
-        """Record a death that was no case's; whether there was one."""
+        """Record a death that was not any case's; whether there was one."""
         if self._died is None:
             return False
         (_, how), self._died = self._died, None

@@ -402,7 +402,7 @@ class Core:
             seen = _rerror(frame)
             if seen is None:
                 self.transcript.remark(f"no message: {hexed(frame)}")
-                raise _malformed("a reply that is no 9P2000.L message", hexed(frame), str(error)) from None
+                raise _malformed("a reply that is not a 9P2000.L message", hexed(frame), str(error)) from None
             reply = seen
         self.transcript.note(reply)
         return reply

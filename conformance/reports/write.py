@@ -31,7 +31,7 @@ DEFAULT = ("html", "rti", "junit")
 def write_reports(run_dir: Path, kinds: tuple[str, ...] = DEFAULT, *, soak: Path | None = None) -> list[Path]:
     """Write reports of `kinds` into the run directory; where they are. The ticket's text has a block on a soak run.
 
-    Raises UsageError where `run_dir` is no run, InfrastructureError where the disk refuses; the record is left as
+    Raises UsageError where `run_dir` is not a run, InfrastructureError where the disk refuses; the record is left as
     it is in any case, and the reports that could be written are written.
     """
     record = load_run(run_dir)

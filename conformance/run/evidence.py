@@ -135,5 +135,5 @@ def shorten(value: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """Bytes of a name that are no UTF-8 shown as \\xNN."""
+    """Bytes of a name that are not UTF-8 shown as \\xNN."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -123,7 +123,7 @@ def _check_jobs(jobs: int | None, alone: str) -> None:
 
 
 def check_expression(expression: str, layers: Sequence[str], families: Sequence[str] = ()) -> None:
-    """Refuse a -k that is no expression, or that matches no case of these layers and families. Raises UsageError.
+    """Refuse a -k that is not an expression, or that matches no case of these layers and families. Raises UsageError.
 
     An expression that may match by the name of a mount, or by not matching, is left to pytest.
     """
@@ -132,9 +132,9 @@ def check_expression(expression: str, layers: Sequence[str], families: Sequence[
     try:
         compiled = Expression.compile(expression)
     except SyntaxError as error:
-        raise UsageError(f"-k {shown(expression)} is no expression: {error.msg} at column {error.offset}") from None
+        raise UsageError(f"-k {shown(expression)} is not an expression: {error.msg} at column {error.offset}") from None
     except Exception as error:  # noqa: BLE001 - its own ParseError in older versions of pytest
-        raise UsageError(f"-k {shown(expression)} is no expression: {error}") from None
+        raise UsageError(f"-k {shown(expression)} is not an expression: {error}") from None
     if re.search(r"\bnot\b", expression) or _MOUNT_WORDS.search(expression):
         return
     matching = [

@@ -1,7 +1,7 @@
 """Checks every word of a target's TOML against what exists, before anything starts.
 
-The model of the target's kind has refused what is no table of it; here is what needs more than the file: the cases and
-the mounts that there are, the layers that can be driven, and what the kind itself looks at. Each refusal is a
+The model of the target's kind has refused unknown tables and keys; here is what needs more than the file: the cases and
+mounts that exist, the layers that can be driven, and what the kind itself looks at. Each refusal is a
 UsageError of one line.
 """
 

@@ -123,7 +123,7 @@ class SocketLink:
                 have += self._recv_into(view[have:], deadline)
             except LinkTimeout:
                 self._keep(view[:have])
-                raise LinkTimeout(f"{have} of a reply's {size} bytes came, then no more") from None
+                raise LinkTimeout(f"{have} of a reply's {size} bytes came, then nothing") from None
         return frame
 
     def _keep(self, part: memoryview) -> None:
@@ -167,7 +167,7 @@ class SocketLink:
     # ---- the end
 
     def shut_writing(self) -> None:
-        """Say that no more will be sent, as a client that went away mid-frame."""
+        """Say that nothing more will be sent, as a client that went away mid-frame."""
         self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
@@ -177,7 +177,7 @@ class SocketLink:
 
     def _broken(self, error: OSError) -> LinkClosed | LinkTimeout:
         if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK):
-            return LinkTimeout("the server takes no more requests")
+            return LinkTimeout("the server accepts no further requests")
         return LinkClosed(f"the connection broke: {error.strerror or error}")
 
 

@@ -179,7 +179,7 @@ class RingLink:
             data, place = replies[used.id], self._flying.pop(used.id)
             self._pool.give(place[0], place[1])
             self._pool.give(place[2], place[3])
-            # Nothing written: the buffers of a request that was flushed come back so. It is no reply.
+            # Nothing written: the buffers of a request that was flushed come back so. It is not a reply.
             if data:
                 self._inbox.append(data)
             if len(data) >= 11 and data[4] == Rversion.type:

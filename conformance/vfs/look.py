@@ -20,7 +20,7 @@ from conformance.vocabulary import errno_name
 
 T = TypeVar("T")
 Tolerated = Mapping[str, str]
-"""Plain field names -> why a difference in that field is no finding this once."""
+"""Plain field names -> why a difference in that field is not a finding this once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class Player:
     def search(self, number: int, *, examples: int, steps: int) -> Finding | None:
         """Play `examples` random sequences of at most `steps` calls; a finding with the shortest one that fails.
 
-        `number` seeds the generator. Raises what is no finding, and at once a hang or a death.
+        `number` seeds the generator. Raises what is not a finding, and at once a hang or a death.
         """
         failed: list[tuple[tuple[Step, ...], Finding]] = []
 

@@ -252,7 +252,7 @@ class VhostUserDevice:
         try:
             return vu.NUMBER.unpack(body).value
         except vu.Malformed as error:
-            raise DeviceGone(f"the back end's answer to {request.name} is no number: {error}") from None
+            raise DeviceGone(f"the back end's answer to {request.name} is not a number: {error}") from None
 
     def _send(self, request: vu.Request, body: bytes, descriptors: Sequence[int], flags: int) -> None:
         if self._socket is None:
@@ -272,7 +272,7 @@ class VhostUserDevice:
         except OSError as error:
             raise DeviceGone(f"the back end's socket broke in {request.name}: {error}") from None
         except vu.Malformed as error:
-            raise DeviceGone(f"the back end's answer to {request.name} is no message: {error}") from None
+            raise DeviceGone(f"the back end's answer to {request.name} is not a message: {error}") from None
         if head.request != request or not head.flags & vu.REPLY:
             raise DeviceGone(f"{request.name} was answered with message {head.request}, flags {head.flags:#x}")
         return body

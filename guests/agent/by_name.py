@@ -31,7 +31,7 @@ from guests.words import did_you_mean
 
 
 def returns(op: str) -> str:
-    """The annotation of what an op returns; "None" for what is no op (the agent's own requests)."""
+    """The annotation of what an op returns; "None" for what is not an op (the agent's own requests)."""
     return str(OPS[op].function.__annotations__["return"]) if op in OPS else "None"
 
 

@@ -19,7 +19,7 @@ from guests.host.paths import runtime_dir
 PACKAGE = "guests.agent.payload"
 PAYLOAD = Path(__file__).with_name("payload")
 TYPES = "values"
-"""The module that is no part of the file: only what is for the type checker imports it."""
+"""The module that is not part of the file: only what is for the type checker imports it."""
 
 
 def agent_file() -> Path:

@@ -126,7 +126,7 @@ class ShellOps:
         try:
             name.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise Absent("a name that is no UTF-8 cannot be given to a command here") from error
+            raise Absent("a name that is not UTF-8 cannot be given to a command here") from error
         if not name or name.endswith("/") or "/./" in name or name.endswith("/."):
             raise Absent("commands treat such a path in ways of their own")
         return shlex.quote(name)

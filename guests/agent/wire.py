@@ -15,7 +15,7 @@ found"; xattr(7) has ENODATA for that."""
 
 
 class CallAbsent(InfrastructureError):
-    """The agent's platform has not what the call needs; the text says what."""
+    """The agent's platform does not have what the call needs; the text says what."""
 
 
 class Partial(dict[str, Any]):

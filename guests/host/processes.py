@@ -201,7 +201,7 @@ def end(process: subprocess.Popen[bytes], patience: float = 2.0) -> None:
 
 
 def end_tree(pid: int, started: int) -> None:
-    """SIGKILL a process that is no child of ours, and its descendants, if it is the one that we think."""
+    """SIGKILL a process that is not a child of ours, and its descendants, if it is the one that we think."""
     if start_time(pid) != started:
         return
     with contextlib.suppress(psutil.NoSuchProcess):

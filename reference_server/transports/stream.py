@@ -55,7 +55,7 @@ class Connection:
         self._room = threading.Condition()
 
     def serve(self) -> None:
-        """Read and serve until the peer goes or sends what is no frame; then release everything."""
+        """Read and serve until the peer goes or sends what is not a frame; then release everything."""
         try:
             self._read()
         except (ConnectionError, TimeoutError):

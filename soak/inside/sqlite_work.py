@@ -25,7 +25,7 @@ SAID = b"failed: "
 
 
 def opened(path: str, mode: str, exclusive: bool) -> sqlite3.Connection:
-    """A connection in that journal mode. Raises sqlite3.Error where it cannot be had."""
+    """A connection in that journal mode. Raises sqlite3.Error where it cannot be set."""
     db = sqlite3.connect(path, isolation_level=None, timeout=30.0)
     try:
         if exclusive:

@@ -26,7 +26,7 @@ that find a block again. Measured over five minutes of a guest at work: 0.10 to 
 class Watched:
     """A series that must not grow for ever.
 
-    Less growth than `least` (or `share` of its level) is no leak; so much as `fault` (or `fault_share` of its level)
+    Less growth than `least` (or `share` of its level) is not a leak; so much as `fault` (or `fault_share` of its level)
     over the time that was judged is one, and a pass has to exclude it.
     """
 

@@ -94,7 +94,7 @@ def test_a_share_that_is_not_the_directory_is_refused_at_once(machines: Machines
 
 
 def test_a_directory_that_there_is_not_is_refused(machines: Machines) -> None:
-    with pytest.raises(UsageError, match="--outside: /nowhere is no directory of host"):
+    with pytest.raises(UsageError, match="--outside: /nowhere is not a directory of host"):
         machines.attach(outside="host:/nowhere").start()
     assert machines.left() == []
 

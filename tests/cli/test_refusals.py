@@ -38,8 +38,8 @@ COMMAND_LINES: list[tuple[str, str]] = [
     ("run local -k zzz", "no case of vfs, property, sequence matches -k 'zzz': `assay9 cases` lists ids and families"),
     ("run local -k WIRE-OPEN", "no case of vfs, property, sequence matches -k 'WIRE-OPEN': cases of wire/open do"),
     ("run local --family mode -k rename_over", "in family mode matches -k 'rename_over': cases of"),
-    ("run local -k (", "-k '(' is no expression"),
-    ("run local -k open()", "is no expression"),
+    ("run local -k (", "-k '(' is not an expression"),
+    ("run local -k open()", "is not an expression"),
     # mounts
     ("run local --mount cahce=none", "unknown mount option 'cahce': did you mean 'cache'?"),
     ("run local --mount cache=lose", "unknown cache mode 'lose': did you mean 'loose'?"),
@@ -76,7 +76,7 @@ COMMAND_LINES: list[tuple[str, str]] = [
     ("run qemu --image debain11", "unknown guest image 'debain11': did you mean 'debian11'?"),
     ("run qemu --security-model passthru", "unknown security model 'passthru': did you mean 'passthrough'?"),
     ("run socket", "say where the server listens: --address HOST:PORT"),
-    ("run socket --address 127.0.0.1:1 --export /nonexistent", "--export /nonexistent is no directory"),
+    ("run socket --address 127.0.0.1:1 --export /nonexistent", "--export /nonexistent is not a directory"),
     ("run socket --address 127.0.0.1:99999", "HOST:PORT has a port from 1 to 65535, '99999' is none"),
     ("run socket --address 127.0.0.1:http", "HOST:PORT has a port from 1 to 65535, 'http' is none"),
     ("run socket --address /nonexistent/s", "it does not exist; give HOST:PORT, or a unix socket's path"),
@@ -117,7 +117,7 @@ COMMAND_LINES: list[tuple[str, str]] = [
 ]
 
 TABLES: list[tuple[str, str]] = [
-    ("this is no TOML", "not TOML"),
+    ("this is not TOML", "not TOML"),
     ("kind = 'qmeu'", "kind: unknown word 'qmeu': did you mean 'qemu'?"),
     ("kidn = 'qemu'", "unknown key 'kidn': did you mean 'kind'?"),
     ("name = 'x'", "name: a target has the name of its file"),

@@ -102,7 +102,7 @@ def test_the_installed_command_runs_cases_and_writes_every_report(installed: Ins
 
 
 def test_the_installed_command_looks_at_this_machine(installed: Installed) -> None:
-    """Exit status 3 says that something is missing here, which is no fault of the wheel."""
+    """Exit status 3 says that something is missing here, which is not a fault of the wheel."""
     seen = installed.run("doctor", "--quick")
     assert seen.returncode in (0, 3) and seen.stderr == "", seen
     if shutil.which("dpkg-query") is not None:

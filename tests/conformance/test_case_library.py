@@ -51,8 +51,8 @@ VFS_FAMILIES = {
 }
 """A message family's vfs families: system calls are not cut the way messages are."""
 
-NO_HANDLER = {"Tlerror": "is no request"}
-NO_WIRE_CASE = {"Tlerror": "is no request; WIRE-FRAMING-010 sends it as an unknown type"}
+NO_HANDLER = {"Tlerror": "is not a request"}
+NO_WIRE_CASE = {"Tlerror": "is not a request; WIRE-FRAMING-010 sends it as an unknown type"}
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_every_test_function_is_a_declared_case(library: list[Case]) -> None:
         importlib.import_module(module)
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                assert (module, node.name) in declared, f"{path.name}: {node.name} is no declared case"
+                assert (module, node.name) in declared, f"{path.name}: {node.name} is not a declared case"
 
 
 def test_covers_names_requests(library: list[Case]) -> None:

@@ -1,4 +1,4 @@
-"""A share that cannot be mounted is the finding of one case; what needs the mount is undrivable; a whim is no fault."""
+"""A share that cannot be mounted is the finding of one case; what needs the mount is undrivable."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_how_narrow_an_entry_is(more: dict[str, Any], width: str) -> None:
 def test_a_link_is_a_url_and_nothing_else(link: str, valid: bool) -> None:
     assert check.is_url(link) is valid
     assert [p for p in judged(entry(link=link)).problems if "link" in p] == (
-        [] if valid else [f"its link is no URL: {link}"]
+        [] if valid else [f"its link is not a URL: {link}"]
     )
 
 

@@ -140,7 +140,7 @@ def test_without_a_baseline_the_runs_own_status_counts() -> None:
 def test_the_verdict_says_each_reason_once() -> None:
     many = {f"N-{n}": "pass" for n in range(39)}
     before = run(**many)
-    after = run(*(case(name, "fail", reason="ENXIO is no answer") for name in many))
+    after = run(*(case(name, "fail", reason="ENXIO is not an answer") for name in many))
     said = verdict_text(after, judge(after, baseline_of(before)))
     assert (said.count("ENXIO") == 1 and "N-0, N-1, N-10, N-11 and 35 more" in said) or "and 35 more" in said
     assert len(said.splitlines()) < 24

@@ -71,7 +71,7 @@ def test_shards_become_one_run_that_is_no_part_of_another() -> None:
         (shard("2/2", "B", assay9_commit="f00"), "its suite commit is f00"),
         (shard("2/2", "B", plan="p"), "its plan is p, not none"),
         (shard("2/2", "B", asked={"image": "debian13"}), "its options"),
-        (run(B="pass"), "two is no shard"),
+        (run(B="pass"), "two is not a shard"),
     ],
 )
 def test_what_does_not_fit_is_refused(second: Record, said: str) -> None:
@@ -139,14 +139,14 @@ def test_a_plan_is_written_and_each_shard_has_its_words(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is of suite commit f00"):
         command_of(file, "local-1")
     file.write_text("[]")
-    with pytest.raises(UsageError, match="is no plan"):
+    with pytest.raises(UsageError, match="is not a plan"):
         command_of(file, "local-1")
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("x", "is no TOML"),
+        ("x", "is not TOML"),
         ("[[job]]\nshards = 2", "job.0.target"),
         ('[[job]]\ntarget = "nowhere"', "nowhere"),
         ('[[job]]\ntarget = "local"\n[[job]]\ntarget = "local"', "twice"),

@@ -72,7 +72,7 @@ def test_a_shipped_target_says_whether_it_was_ever_run_and_all_its_commands_are_
         (BASE.replace('alive = "true"\n', ""), "machine.alive is missing"),
         (BASE + "[console]\n", "console: give one of command, socket, telnet, serial, ssh"),
         (BASE + '[console]\ntelnet = "host"\n', "console: telnet: give HOST:PORT"),
-        (BASE + '[console]\ncommand = "x"\nsteps = [{ expect = "(", send = "" }]\n', "'(' is no regular expression"),
+        (BASE + '[console]\ncommand = "x"\nsteps = [{ expect = "(", send = "" }]\n', "'(' is not a regular expression"),
         (BASE + '[values]\npath = "x"\n', "values: path cannot be the name of a placeholder"),
     ],
 )

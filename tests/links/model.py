@@ -1,7 +1,7 @@
 """A virtio-9p device in this process: registers, a split queue, and a 9P answer that needs no file.
 
 It is right unless it is given faults by name; each fault is one that the ring cases are there to find. Kicks are served
-at once, in the caller's thread; with `late`, which is no fault, when `LATE` seconds are over and somebody looks.
+at once, in the caller's thread; with `late`, which is not a fault, when `LATE` seconds are over and somebody looks.
 """
 
 from __future__ import annotations

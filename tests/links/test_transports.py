@@ -104,7 +104,7 @@ def test_a_device_that_needs_a_reset_closes_the_link() -> None:
 
 
 def test_a_device_that_cannot_say_so_hangs_up_when_it_serves_nothing_any_more() -> None:
-    """A request that is only late, or lost, is no hang-up: others behind it are served."""
+    """A request that is only late, or lost, is not a hang-up: others behind it are served."""
     device = ModelDevice("hides its reset")
     link = RingLink(device)
     client = Client(link, timeout=0.2)

@@ -1,4 +1,4 @@
-"""Mapped ownership: every operation is all or nothing, and is refused at the start where it cannot be had."""
+"""Mapped ownership: every operation is all or nothing, and is refused at the start where it cannot be set."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def test_random_traffic_with_few_descriptors(tmp_path: Path) -> None:
 
 
 def test_growth_is_seen() -> None:
-    """What is taken once is no leak; what grows on is."""
+    """What is taken once is not a leak; what grows on is."""
     assert growth([Look(1, 1, size) for size in (1, 900, *[1000] * 8)]) == 0
     assert growth([Look(1, 1, 10 * number) for number in range(100)]) == 600
 

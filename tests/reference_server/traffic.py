@@ -430,7 +430,7 @@ def given_back(server: ServerProcess, before: Look) -> Look:
 def growth(looks: list[Look]) -> float:
     """Kilobytes that the idle server grew by: median of the last fifth less median of the second fifth of the looks.
 
-    Not the first fifth: what is allocated once (threads' stacks, arenas, caches) is no leak.
+    Not the first fifth: what is allocated once (threads' stacks, arenas, caches) is not a leak.
     """
     fifth = max(len(looks) // 5, 1)
     sizes = [one.kilobytes for one in looks]

@@ -154,7 +154,7 @@ def kill_often(
         assert status is None, f"the runner ended by itself, status {status}: {last}"
         process.kill()
         if run_dir is None:
-            # killed before its journal was whole, it is no run: nothing was recorded, nothing is lost
+            # killed before its journal was whole, it is not a run: nothing was recorded, nothing is lost
             run_dir = next((p.parent for p in results.glob(f"soak-*/{journals.FILE}")), None)
         if run_dir is not None:
             known = check(known, run_dir)

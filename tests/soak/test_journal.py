@@ -130,10 +130,10 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "page of zeros": page_lost,
     "text": lambda p: p.write_text("no journal at all\n" * 1000),
     "no plan": lambda p: row_changed(p, "DELETE FROM meta WHERE key = 'plan'"),
-    "plan is no JSON": lambda p: row_changed(p, "UPDATE meta SET value = '{' WHERE key = 'plan'"),
-    "plan is no plan": lambda p: row_changed(p, "UPDATE meta SET value = '[1]' WHERE key = 'plan'"),
+    "plan is not JSON": lambda p: row_changed(p, "UPDATE meta SET value = '{' WHERE key = 'plan'"),
+    "plan is not a plan": lambda p: row_changed(p, "UPDATE meta SET value = '[1]' WHERE key = 'plan'"),
     "plan of another version": lambda p: row_changed(p, "UPDATE meta SET value = '{\"seed\": 1}' WHERE key = 'plan'"),
-    "event is no JSON": lambda p: row_changed(p, "UPDATE events SET data = x'ff00' WHERE kind = 'environment'"),
+    "event is not JSON": lambda p: row_changed(p, "UPDATE events SET data = x'ff00' WHERE kind = 'environment'"),
     "sample of no series": lambda p: row_changed(p, "UPDATE samples SET vals = '77:1' WHERE id = 3"),
     "no table": lambda p: row_changed(p, "DROP TABLE samples"),
 }
@@ -146,7 +146,7 @@ def test_a_damaged_journal_is_one_line(tmp_path: Path, damage: str, command: str
     run = whole(tmp_path / "soak-1-local")
     DAMAGE[damage](run / journals.FILE)
     result = CliRunner().invoke(soak, [command, str(run)])
-    if command == "status" and damage in ("sample of no series", "event is no JSON"):
+    if command == "status" and damage in ("sample of no series", "event is not JSON"):
         return  # it may not have looked there
     assert isinstance(result.exception, UsageError), result.output
     said = str(result.exception)

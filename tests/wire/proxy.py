@@ -32,7 +32,7 @@ class Fault:
         return request
 
     def on_undecoded(self, raw: bytes) -> bytes | None:
-        """What goes to the server of a frame that is no sound request; None where nothing does."""
+        """What goes to the server of a frame that is not a sound request; None where nothing does."""
         return raw
 
     def on_reply(self, request: Message, reply: Message) -> Message | bytes | list[Message] | None:

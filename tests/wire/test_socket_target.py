@@ -74,7 +74,7 @@ def test_another_dialect(tmp_path: Path, reply: Callable[[bytes], bytes], said: 
 
 
 def test_an_export_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no directory"):
+    with pytest.raises(UsageError, match="is not a directory"):
         check(address=str(tmp_path / "s"), export=str(tmp_path / "missing"))
 
 

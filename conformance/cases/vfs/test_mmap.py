@@ -182,7 +182,7 @@ def test_writing_past_the_end_in_the_last_page(share: Share) -> None:
 
 @case("MMAP-010")
 def test_mmap_of_what_cannot_be(share: Share) -> None:
-    """mmap(2) fails with EINVAL for no length or an offset that is no multiple of the page, EBADF for a
+    """mmap(2) fails with EINVAL for no length or an offset that is not a multiple of the page, EBADF for a
     descriptor that is closed or O_PATH, ENODEV for a directory, EACCES for a file not open for reading, or
     a shared writable mapping of one not open for writing.
     Source: mmap(2) ERRORS; POSIX mmap."""

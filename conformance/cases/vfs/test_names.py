@@ -49,7 +49,7 @@ GOOD = {
     "latin1": "caf\udce9",
     "bytes-ff-255": "\udcff" * 255,
 }
-"""A name of every sort that some server has got wrong; surrogate escapes stand for bytes that are no UTF-8."""
+"""A name of every sort that some server has got wrong; surrogate escapes stand for bytes that are not UTF-8."""
 
 MAKERS: dict[str, Callable[[Any, str], Any]] = {
     "create": lambda v, path: v.create(path),

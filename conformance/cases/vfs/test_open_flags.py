@@ -51,7 +51,7 @@ def test_nofollow_on_other_things(share: Share) -> None:
 @case("OPEN-103")
 @pytest.mark.parametrize("kind", ["file", "link", "fifo"])
 def test_directory_on_something_else(share: Share, kind: str) -> None:
-    """open(O_DIRECTORY) of what is no directory, or links to none, fails with ENOTDIR, and does not wait
+    """open(O_DIRECTORY) of what is not a directory, or links to none, fails with ENOTDIR, and does not wait
     for the other end of a fifo.
     Source: open(2) "O_DIRECTORY: If pathname is not a directory, cause the open to fail"."""
     make_node(share, kind, "fred")

@@ -153,7 +153,7 @@ NAMES = {
 @case("READDIR-008", covers=[Treaddir])
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES.keys())
 def test_odd_names(share: Share, names: list[str]) -> None:
-    """Names of 255 bytes, of bytes that are no UTF-8, of control characters and of every length are listed as they
+    """Names of 255 bytes, of bytes that are not UTF-8, of control characters and of every length are listed as they
     are.  Source: POSIX: a name is bytes other than NUL and slash; 9P2000.L Rreaddir name[s]."""
     with share.without_comparison():
         share.outside.mkdir("dir")

@@ -209,7 +209,7 @@ def test_blocks_of_data_and_of_holes(share: Share) -> None:
 @case("STAT-012", covers=[Tgetattr], needs=["host-root"], cached_too=True, about="agreement")
 def test_owner_and_group_numbers(share: Share) -> None:
     """st_uid and st_gid are exact over the whole range of 32 bits but the last, which means none.
-    Source: Rgetattr.uid, .gid are 4 bytes; chown(2): -1 is no id."""
+    Source: Rgetattr.uid, .gid are 4 bytes; chown(2): -1 is not an id."""
     for number in (0, 1, 1000, 65534, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 2):
         share.outside.create(f"f{number}")
         share.outside.chown(f"f{number}", number, 2**32 - 2 - number)

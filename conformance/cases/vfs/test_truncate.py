@@ -196,7 +196,7 @@ def test_truncate_of_what_cannot_be(share: Share, name: str, wanted: int) -> Non
     """truncate(2) of a name that leads nowhere, of a directory or a fifo fails with the errno for it and
     makes nothing.
     Source: truncate(2) ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, EISDIR; Linux fs/open.c vfs_truncate(): EINVAL
-    for what is no regular file."""
+    for what is not a regular file."""
     share.inside.create("file", b"abc")
     share.inside.mkdir("dir")
     share.inside.symlink("loop", "loop")

@@ -182,4 +182,4 @@ open with O_NOFOLLOW or refuse by type."""
 
 READS_AS_FID: Final = WRONG_STATE | {EACCES, EPERM, EOPNOTSUPP, ENOENT, ENOTDIR}
 """An xattr fid used as a file's. WRONG_STATE; EOPNOTSUPP, ENOENT: QEMU, by fid_type or for want of a path; ENOTDIR: it
-is no directory; EACCES, EPERM: refused by type."""
+is not a directory; EACCES, EPERM: refused by type."""

@@ -250,7 +250,7 @@ def long_name(wire: Wire, send: SendName) -> None:
 
 
 def raw_name(wire: Wire, send: SendName) -> None:
-    """A name is bytes: what is no UTF-8 reaches the host as it is."""
+    """A name is bytes: what is not UTF-8 reaches the host as it is."""
     client = wire.client
     name = b"\xff\xfe caf\xe9 \x01"
     send(client, client.walk_to(), name).result()
@@ -258,7 +258,7 @@ def raw_name(wire: Wire, send: SendName) -> None:
 
 
 def in_a_file(wire: Wire, send: SendName) -> None:
-    """What is no directory has no entries."""
+    """What is not a directory has no entries."""
     client = wire.client
     wire.host.file(b"plain", b"x")
     send(client, client.walk_to(b"plain"), b"child").result(allowed.NOT_A_DIRECTORY)
@@ -276,7 +276,7 @@ def refused_or_hung_up(
     also: tuple[type[Message], ...] = (),
     remark: str = "",
 ) -> Message | Rerror | None:
-    """Send one whole frame that is no sound request: an error reply or the end of the connection must follow.
+    """Send one whole frame that is not a sound request: an error reply or the end of the connection must follow.
 
     `also` are replies that are as good as a refusal. A sound request sent after it tells at once when the first
     will never be answered. None when the connection ended.
@@ -291,7 +291,7 @@ def refused_or_hung_up(
     if isinstance(reply, also):
         return reply
     number = client.errno_of(reply)
-    what, wanted = remark or "a frame that is no sound request", "a refusal or the end of the connection"
+    what, wanted = remark or "a frame that is not a sound request", "a refusal or the end of the connection"
     values = {"call": what, "what": spell(reply), "expected": wanted}
     if number == OK:
         text = f"{what} succeeded with {spell(reply)}, expected {wanted}"

@@ -373,7 +373,7 @@ def test_times_of_the_server(wire: Wire) -> None:
 
 @case("WIRE-ATTR-030", covers=[Tsetattr], severity="linux")
 def test_ctime_bit(wire: Wire) -> None:
-    """The CTIME bit, which Linux sends with every change, is no error; with nothing else set it changes no other
+    """The CTIME bit, which Linux sends with every change, is not an error; with nothing else set it changes no other
     attribute.  Source: v9fs_vfs_setattr_dotl passes ATTR_CTIME on; QEMU v9fs_setattr."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc", 0o640)

@@ -189,7 +189,7 @@ def test_twelve_hundred_entries(wire: Wire) -> None:
 
 @case("WIRE-DIR-009", covers=[Treaddir])
 def test_longest_names(wire: Wire) -> None:
-    """Names of 255 bytes, and names that are no UTF-8, are listed as they are.  Source: path_resolution(7)."""
+    """Names of 255 bytes, and names that are not UTF-8, are listed as they are.  Source: path_resolution(7)."""
     client, host = wire.client, wire.host
     wanted = {host.file(bytes([65 + n]) * 255) for n in range(20)} | {host.file(b"\xff\xfe"), host.file(b"a\nb")}
     _complete(_names(client, client.open(), 1000), wanted)
@@ -391,7 +391,7 @@ def test_mkdir_of_what_exists(wire: Wire) -> None:
 
 @case("WIRE-DIR-034", covers=[Tmkdir])
 def test_mkdir_in_a_file(wire: Wire) -> None:
-    """Tmkdir on a fid that is no directory is refused.  Source: mkdir(2) ENOTDIR."""
+    """Tmkdir on a fid that is not a directory is refused.  Source: mkdir(2) ENOTDIR."""
     shared.in_a_file(wire, lambda client, fid, name: client.mkdir.send(fid, name))
 
 
@@ -432,7 +432,7 @@ def test_mkdir_long_name(wire: Wire) -> None:
 
 @case("WIRE-DIR-040", covers=[Tmkdir], severity="linux")
 def test_mkdir_name_that_is_no_text(wire: Wire) -> None:
-    """Tmkdir takes a name that is no UTF-8.  Source: path_resolution(7): names are bytes."""
+    """Tmkdir takes a name that is not UTF-8.  Source: path_resolution(7): names are bytes."""
     shared.raw_name(wire, lambda client, fid, name: client.mkdir.send(fid, name))
 
 

@@ -41,8 +41,8 @@ from protocol.registry import Message
 MESSAGES = sorted(requests.MAKERS)
 STRINGS = [(name, field) for name, fields in sorted(requests.STRINGS.items()) for field in fields]
 UNKNOWN_TYPES = [0, 1, 6, 10, 98, 107, 112, 114, 124, 126, 128, 130, 200, 254, 255]
-"""Of no family; Tlerror, which is no request; Rerror; what 9P2000 has and .L has not (open, create, stat, wstat); what
-WSL and Google have added; the ends of the range."""
+"""Of no family; Tlerror, which is not a request; Rerror; what 9P2000 has and .L does not (open, create, stat,
+wstat); what WSL and Google have added; the ends of the range."""
 REPLIES = ["Rversion", "Rattach", "Rwalk", "Rlopen", "Rread", "Rwrite", "Rgetattr", "Rreaddir", "Rlerror", "Rclunk"]
 ANSWERS = allowed.MALFORMED | allowed.UNKNOWN_FID | allowed.ILLEGAL_NAME
 """What a server may say that decodes what it can and stumbles later."""

@@ -115,7 +115,7 @@ def test_symlink_of_what_exists(wire: Wire) -> None:
 
 @case("WIRE-LINK-006", covers=[Tsymlink])
 def test_symlink_in_a_file(wire: Wire) -> None:
-    """Tsymlink on a fid that is no directory is refused.  Source: symlink(2) ENOTDIR."""
+    """Tsymlink on a fid that is not a directory is refused.  Source: symlink(2) ENOTDIR."""
     shared.in_a_file(wire, lambda client, fid, name: client.symlink.send(fid, name, b"x"))
 
 
@@ -165,7 +165,7 @@ def test_symlink_group_as_asked(wire: Wire) -> None:
 @pytest.mark.parametrize("kind", ["file", "directory", "fifo"])
 @case("WIRE-LINK-020", covers=[Treadlink])
 def test_readlink_of_something_else(wire: Wire, kind: str) -> None:
-    """Treadlink of what is no symbolic link is refused with EINVAL.  Source: readlink(2) EINVAL."""
+    """Treadlink of what is not a symbolic link is refused with EINVAL.  Source: readlink(2) EINVAL."""
     client, host = wire.client, wire.host
     make: dict[str, Callable[[bytes], bytes]] = {"file": host.file, "directory": host.directory, "fifo": host.fifo}
     client.readlink(client.walk_to(make[kind](b"thing")), expect=allowed.NOT_A_LINK)
@@ -263,7 +263,7 @@ def test_hard_link_to_a_name_that_is_taken(wire: Wire) -> None:
 
 @case("WIRE-LINK-034", covers=[Tlink])
 def test_hard_link_in_a_file(wire: Wire) -> None:
-    """Tlink on a directory fid that is no directory is refused.  Source: link(2) ENOTDIR."""
+    """Tlink on a directory fid that is not a directory is refused.  Source: link(2) ENOTDIR."""
     client, host = wire.client, wire.host
     host.file(b"one")
     host.file(b"file")

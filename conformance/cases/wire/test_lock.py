@@ -492,7 +492,7 @@ def test_client_id_is_any_text(wire: Wire) -> None:
     wire.host.file(b"fred", bytes(100))
     fid = _open(client)
     strange = b"no such host"
-    _locks("Tlock of a client with an id that is no host", LOCK_SUCCESS, client, fid, client_id=strange)
+    _locks("Tlock of a client with an id that is not a host", LOCK_SUCCESS, client, fid, client_id=strange)
     seen = client.getlock(fid, LOCK_TYPE_WRLCK, client_id=strange).locktype
     _type("Tgetlock of the client that holds the lock", seen, LOCK_TYPE_UNLCK)
 

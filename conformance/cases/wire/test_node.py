@@ -100,7 +100,7 @@ def test_no_type_is_a_regular_file(wire: Wire) -> None:
 
 @case("WIRE-NODE-007", covers=[Tmknod])
 def test_mknod_in_a_file(wire: Wire) -> None:
-    """Tmknod on a fid that is no directory is refused.  Source: mknod(2) ENOTDIR."""
+    """Tmknod on a fid that is not a directory is refused.  Source: mknod(2) ENOTDIR."""
     shared.in_a_file(wire, lambda client, fid, name: client.mknod.send(fid, name, stat.S_IFIFO | 0o644))
 
 

@@ -373,7 +373,7 @@ def test_set_id_and_sticky_bits(wire: Wire, mode: int) -> None:
 
 @case("WIRE-OPEN-033", covers=[Tlcreate])
 def test_type_bits_in_the_mode(wire: Wire) -> None:
-    """S_IFREG in the mode is no permission bit: the file is a regular file with the rest.  Source: v9fs before Linux
+    """S_IFREG in the mode is not a permission bit: the file is a regular file with the rest.  Source: v9fs before Linux
     6.4 passes mode from the VFS, which holds S_IFREG; creat(2)."""
     client = wire.client
     client.lcreate(client.walk_to(), b"fred", O_RDWR, stat.S_IFREG | 0o640)
@@ -446,7 +446,7 @@ def test_create_does_not_empty_by_itself(wire: Wire) -> None:
 
 @case("WIRE-OPEN-038", covers=[Tlcreate])
 def test_create_in_a_file(wire: Wire) -> None:
-    """Tlcreate on a fid that is no directory is refused.  Source: create(5); open(2) ENOTDIR."""
+    """Tlcreate on a fid that is not a directory is refused.  Source: create(5); open(2) ENOTDIR."""
     shared.in_a_file(wire, lambda client, fid, name: client.lcreate.send(fid, name))
 
 
@@ -500,7 +500,7 @@ def test_lcreate_long_name(wire: Wire) -> None:
 
 @case("WIRE-OPEN-045", covers=[Tlcreate], severity="linux")
 def test_lcreate_name_that_is_no_text(wire: Wire) -> None:
-    """Tlcreate takes a name that is no UTF-8.  Source: path_resolution(7): names are bytes."""
+    """Tlcreate takes a name that is not UTF-8.  Source: path_resolution(7): names are bytes."""
     shared.raw_name(wire, lambda client, fid, name: client.lcreate.send(fid, name))
 
 

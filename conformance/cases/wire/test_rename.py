@@ -176,7 +176,7 @@ def test_name_that_is_not_there(wire: Wire) -> None:
 @pytest.mark.parametrize("how", HOW)
 @case("WIRE-RENAME-014")
 def test_into_a_file(wire: Wire, how: str) -> None:
-    """Nothing is moved into what is no directory.  Source: rename(2) ENOTDIR."""
+    """Nothing is moved into what is not a directory.  Source: rename(2) ENOTDIR."""
     client, host = wire.client, wire.host
     host.file(b"one", b"1")
     host.file(b"two", b"2")
@@ -186,7 +186,7 @@ def test_into_a_file(wire: Wire, how: str) -> None:
 
 @case("WIRE-RENAME-015", covers=[Trenameat])
 def test_out_of_a_file(wire: Wire) -> None:
-    """Trenameat out of what is no directory is refused.  Source: rename(2) ENOTDIR."""
+    """Trenameat out of what is not a directory is refused.  Source: rename(2) ENOTDIR."""
     client, host = wire.client, wire.host
     host.file(b"one", b"1")
     client.renameat(client.walk_to(b"one"), b"one", client.root, b"x", expect=allowed.NOT_A_DIRECTORY)

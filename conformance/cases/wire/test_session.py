@@ -396,7 +396,7 @@ def test_reply_carries_the_tag(wire: Wire, tag: int) -> None:
 
 @case("WIRE-SESSION-041", covers=[Tgetattr])
 def test_notag_on_an_ordinary_request(wire: Wire) -> None:
-    """A request that is no Tversion with tag NOTAG is answered with NOTAG, refused, or ends the connection.  Source:
+    """A request that is not a Tversion with tag NOTAG is answered with NOTAG, refused, or ends the connection.  Source:
     version(5), NOTAG is for Tversion."""
     client = wire.client
     pending = client.send(Tgetattr(NOTAG, client.root, GETATTR_ALL))

@@ -84,7 +84,7 @@ def test_unlinkat_of_what_is_not_there(wire: Wire) -> None:
 
 @case("WIRE-UNLINK-006", covers=[Tunlinkat])
 def test_unlinkat_in_a_file(wire: Wire) -> None:
-    """Tunlinkat on a fid that is no directory is refused.  Source: unlinkat(2) ENOTDIR."""
+    """Tunlinkat on a fid that is not a directory is refused.  Source: unlinkat(2) ENOTDIR."""
     shared.in_a_file(wire, lambda client, fid, name: client.unlinkat.send(fid, name))
 
 

@@ -320,7 +320,7 @@ def test_long_names(wire: Wire) -> None:
 
 @case("WIRE-WALK-022", covers=[Twalk], severity="linux")
 def test_name_that_is_no_text(wire: Wire) -> None:
-    """A name is bytes; one that is no UTF-8 is walked like any other.  Source: path_resolution(7); v9fs hands names on
+    """A name is bytes; one that is not UTF-8 is walked like any other.  Source: path_resolution(7); v9fs hands names on
     as they are."""
     client = wire.client
     for name in (b"\xff\xfe", b"caf\xe9", b"\x01\x02", b" ", b"a\nb", b"-rf", b"\\", b'"', b"...", b"..x"):
@@ -356,7 +356,7 @@ def test_walk_of_dead_fid(wire: Wire, which: str) -> None:
 
 @case("WIRE-WALK-025", covers=[Twalk], severity="varies")
 def test_newfid_nofid(wire: Wire) -> None:
-    """NOFID is no fid: a walk to it is refused.  Source: attach(5), NOFID stands for none."""
+    """NOFID is not a fid: a walk to it is refused.  Source: attach(5), NOFID stands for none."""
     client = wire.client
     client.walk(client.root, NOFID, expect=allowed.FID_IN_USE | allowed.UNKNOWN_FID)
 

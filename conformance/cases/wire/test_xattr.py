@@ -141,7 +141,7 @@ def test_value_that_changes_meanwhile(wire: Wire) -> None:
 
 @case("WIRE-XATTR-009", covers=[Txattrwalk])
 def test_names_of_any_bytes(wire: Wire) -> None:
-    """An attribute's name may hold any byte but NUL, also a slash and what is no UTF-8.  Source: xattr(7): names have
+    """An attribute's name may hold any byte but NUL, also a slash and what is not UTF-8.  Source: xattr(7): names have
     no structure beyond the namespace; they are no file names."""
     client = wire.client
     fid = with_attributes(wire)
@@ -205,9 +205,9 @@ def test_newfid_is_the_fid(wire: Wire) -> None:
 @pytest.mark.parametrize("operation", ["lopen", "walk", "readdir", "xattrwalk", "xattrcreate", "setattr"])
 @case("WIRE-XATTR-015", covers=[Txattrwalk])
 def test_xattr_fid_is_no_file(wire: Wire, operation: str) -> None:
-    """A fid that stands for a value is no file: it cannot be opened, walked from, listed or asked for attributes of its
-    own; refused or not, it reads as the value afterwards.  Source: chaos/diod protocol.md, xattrwalk; QEMU asserts on
-    fid_type in v9fs_open."""
+    """A fid that stands for a value is not a file: it cannot be opened, walked from, listed or asked for attributes of
+    its own; refused or not, it reads as the value afterwards.  Source: chaos/diod protocol.md, xattrwalk; QEMU asserts
+    on fid_type in v9fs_open."""
     client = wire.client
     fid = with_attributes(wire, colour=b"red")
     xattr, newfid = client.fid(), client.fid()

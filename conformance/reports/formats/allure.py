@@ -198,7 +198,7 @@ def _steps(calls: list[Call], start: int) -> Iterator[allure.TestStepResult]:
             values["control"] = call.control_result
         yield allure.TestStepResult(
             name=f"{who}: {call.op}({', '.join(call.args)}) = {call.result}",
-            # A call that fails as its case demands is no failed step: the case alone is judged.
+            # A call that fails as its case demands is not a failed step: the case alone is judged.
             status=allure.Status.PASSED,
             stage="finished",
             start=round(at),

@@ -20,7 +20,7 @@ _DETAIL = (60, 40, 30, 25, 20, 16, 13, 10, 8, 6, 4, 3, 2, 1)
 def text(record: Record, run_dir: Path | None = None, *, whole: bool = False, soak: Path | None = None) -> str:
     """The text. `run_dir` names the place of the evidence; `soak` is the directory of a soak run to add.
 
-    Raises UsageError where `soak` is no soak run.
+    Raises UsageError where `soak` is not a soak run.
     """
     seen = overview(record)
     entries = failures.merged(seen.known_entries())

@@ -136,12 +136,12 @@ class AttachDeployment(ShareDeployment):
         if not guest.linux:
             raise UsageError(f"{guest.where} runs {guest.said['system']}: attach needs a Linux guest so far")
         if not outside.directory:
-            raise UsageError(f"--outside: {outside.place} is no directory of {outside.where}")
+            raise UsageError(f"--outside: {outside.place} is not a directory of {outside.where}")
         if not outside.writable:
             raise UsageError(f"--outside: {outside.place} cannot be written by the user of {outside.where}")
         if not guest.directory or not guest.writable:
             raise UsageError(
-                f"{guest.where}: {guest.place} is no directory that can be written: name another, --control-dir"
+                f"{guest.where}: {guest.place} is not a directory that can be written: name another, --control-dir"
             )
         if self.attached.tag and not guest.root:
             raise UsageError(f"{guest.where}: mounting --tag needs root in the guest; --mounted DIR does not")
@@ -160,7 +160,7 @@ class AttachDeployment(ShareDeployment):
             if line is None:
                 raise UsageError(f"--mounted: nothing is mounted at {self.mount_point} in {self._facts['guest'].where}")
             if line.split()[2] != "9p":
-                raise UsageError(f"--mounted: what is mounted at {self.mount_point} is no 9p share ({line})")
+                raise UsageError(f"--mounted: what is mounted at {self.mount_point} is not a 9p share ({line})")
             self._line = line
             return
         tags = self._facts["guest"].tags
@@ -338,7 +338,7 @@ class AttachDeployment(ShareDeployment):
         except OSError as error:
             if error.errno in BROKEN:
                 return GroundLost(f"the guest's own file system at {self.control_root} fails: {error.strerror}", "")
-        except Exception:  # noqa: BLE001 - whatever it is, the guest answers no more: `trouble` says so
+        except Exception:  # noqa: BLE001 - whatever it is, the guest no longer answers: `trouble` says so
             return None
         return None
 

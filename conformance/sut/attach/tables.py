@@ -9,7 +9,7 @@ from conformance.sut.options import RUNNING, Flag, RunOptions
 from conformance.sut.spec import Target
 from conformance.tables import Strict
 
-_ELSEWHERE = "is no share that runs already"
+_ELSEWHERE = "is not a share that runs already"
 
 
 class AttachTable(Strict):
@@ -23,7 +23,7 @@ class AttachTable(Strict):
     control_dir: str = ""
     ssh_config: str = ""
     implementation: str = ""
-    """What serves the share, e.g. "bhyve of illumos r151046": stands in every report."""
+    """What serves the share, e.g. "bhyve of illumos r151046": appears in every report."""
 
 
 class AttachTarget(Target):

@@ -1,1 +1,1 @@
-"""Kind `hypervisor`: a virtual machine that commands start, on this host or another; the commands stand in the TOML."""
+"""Kind `hypervisor`: a virtual machine that commands start, on this host or another; the TOML gives the commands."""

@@ -54,7 +54,7 @@ def attached(asked: Asked[HypervisorTarget, HypervisorOptions]) -> Attachment:
     """Which guest and share, from the TOML and the command line. Raises UsageError."""
     table, options = asked.target.share, asked.options
     return attachment(
-        # what is filled in later is no host's name yet
+        # what is filled in later is not any host's name yet
         guest=re.sub(r"\{\w+\}", "1", guest_of(asked)),
         outside=options.outside or table.outside,
         tag=options.tag or table.tag,

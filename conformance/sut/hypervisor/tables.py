@@ -34,7 +34,7 @@ class MachineTable(Strict):
     start: str = Field(min_length=1)
     """Returns once the machine is started, and leaves it running."""
     stop: str = Field(min_length=1)
-    """Ends it at once, and removes what `start` made. A machine that does not run is no error."""
+    """Ends it at once, and removes what `start` made. A machine that does not run is not an error."""
     alive: str = Field(min_length=1)
     """Ends with status 0 while it runs."""
     reset: str = ""
@@ -121,7 +121,7 @@ class ConsoleTable(Strict):
             try:
                 re.compile(step.expect)
             except re.error as error:
-                raise ValueError(f"expect {step.expect!r} is no regular expression: {error}") from None
+                raise ValueError(f"expect {step.expect!r} is not a regular expression: {error}") from None
         return steps
 
 

@@ -1,1 +1,1 @@
-"""The target `local`: this host's own file system in the place of a share."""
+"""The target `local`: this host's own file system instead of a share."""

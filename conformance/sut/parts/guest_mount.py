@@ -57,7 +57,7 @@ def _failed(source: str, options: MountOptions, why: str) -> MountFailed:
 
 
 def _note(inside: AgentLink) -> None:
-    """Mark the place in the kernel's log from which on it speaks of this mount."""
+    """Mark the place in the kernel's log after which it is about this mount."""
     with contextlib.suppress(OSError):
         inside.calls.write_text("/dev/kmsg", _NOTE)
 

@@ -1,4 +1,4 @@
-"""In the place of the agent outside, where nothing outside the guest can make system calls on the exported files."""
+"""Stands in for the agent outside where nothing outside the guest can make system calls on the exported files."""
 
 from __future__ import annotations
 

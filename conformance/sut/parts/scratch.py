@@ -1,6 +1,6 @@
 """Directories for exports: where every user may look, and gone afterwards, also after kill -9.
 
-Under /var/tmp, which keeps extended attributes and is no small tmpfs; not under the results, whose parents may be
+Under /var/tmp, which keeps extended attributes and is not a small tmpfs; not under the results, whose parents may be
 closed to the test users.
 """
 

@@ -12,7 +12,7 @@ from conformance.sut.parts.process import ServerProcess
 from guests.host.endings import OutOfMemory
 
 _SHOWN = 8000
-"""Bytes of a log that the evidence of a case holds at the most."""
+"""Bytes of a log that the evidence of a case holds at most."""
 
 
 class Serving(ABC):

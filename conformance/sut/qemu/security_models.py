@@ -13,7 +13,7 @@ MODELS = ("passthrough", "mapped-xattr", "mapped-file", "none")
 _MAPPED = "security_model={}: {}"
 _KEPT = {
     "mapped-xattr": "the guest's owner, mode and device number are kept in user.virtfs.* attributes; on the host all "
-    "that is no directory is a plain 0600 file of the server's user",
+    "that is not a directory is a plain 0600 file of the server's user",
     "mapped-file": "the guest's owner, mode and device number are kept in .virtfs_metadata; on the host all that is "
     "no directory is a plain 0600 file of the server's user",
 }

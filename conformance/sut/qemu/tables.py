@@ -90,6 +90,6 @@ class DeviceTarget(MachineTarget):
 
 
 class QemuTarget(DeviceTarget):
-    """Such a target, and no more."""
+    """Such a target, with nothing added."""
 
     kind: Literal["qemu"]

@@ -1,4 +1,4 @@
-"""Servers that this host's release of Debian has not: fetched or built in a root of another release, in the cache.
+"""Servers that this host's release of Debian does not have: fetched or built in a root of another, in the cache.
 
 `make servers-more` fetches all of them beforehand; a run fetches what it needs. See `guests.images.part`.
 """

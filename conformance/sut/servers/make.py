@@ -64,14 +64,14 @@ def make(spec: ClientTable, run_dir: Path, transport: str = "socket", progress: 
 
 
 def check(spec: ClientTable) -> None:
-    """Refuse, before anything starts, a server that cannot be had.
+    """Refuse, before anything starts, a server that is not available.
 
     Raises UsageError where the user did not say enough, InfrastructureError where the program is missing or nobody
     answers at the address of one that runs already.
     """
     if isinstance(spec, RunningTable):
         if spec.export and not Path(spec.export).is_dir():
-            raise UsageError(f"--export {spec.export} is no directory: name what the server exports, or leave it out")
+            raise UsageError(f"--export {spec.export} is not a directory: give the exported directory, or leave it out")
         if spec.address:
             _check_address(spec)
     if isinstance(spec, ExternalTable):

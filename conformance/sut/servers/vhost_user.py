@@ -24,7 +24,7 @@ from guests.host.endings import OutOfMemory
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What the front end does otherwise than Linux's drivers do."""
+    """How the front end differs from Linux's drivers."""
 
     inband: bool = False
     """Notifications in messages, where the back end offers them."""
@@ -91,7 +91,7 @@ class VhostUserServer(SomebodyElses, _FrontEnd):
         self.aname = spec.attached(self.export)
 
     def check(self) -> None:
-        """Refuse in one line, before a run begins, what is no back end of a 9P device. Raises InfrastructureError."""
+        """Refuse what is not a back end of a 9P device, before a run begins. Raises InfrastructureError."""
         try:
             self.device().config(0, 2)
         except DeviceGone as error:

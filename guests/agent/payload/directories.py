@@ -150,7 +150,7 @@ def mkdir_down(fd: int, names: list[str]) -> tuple[list[int], Errno]:
 
 @op(changes=("path",))
 def rmtree(path: PathName) -> None:
-    """Remove a tree as it stands, without following symbolic links; a missing one is no error."""
+    """Remove a tree as it stands, without following symbolic links; a missing one is not an error."""
     remove_below(None, path)
 
 

@@ -99,7 +99,7 @@ HERE_IS = platform_of(sys.platform) if sys.platform.startswith(tuple(PLATFORMS))
 
 
 class Absent(Exception):
-    """This platform has not what a call needs; its text says what."""
+    """This platform does not have what a call needs; the text says what."""
 
 
 def absent_features() -> dict[str, str]:
@@ -186,7 +186,7 @@ def learn_flags(theirs: Mapping[str, int]) -> None:
 
 
 def open_flags(flags: int) -> int:
-    """The caller's open flags as this platform numbers them. Raises Absent for one that it has not."""
+    """The caller's open flags as this platform numbers them. Raises Absent for one that it does not have."""
     if not CALLERS_FLAGS:
         return flags
     local, left = flags & 3, flags & ~3

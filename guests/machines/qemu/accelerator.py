@@ -101,7 +101,7 @@ _BOOTED = b"ASSAY9-PROBE-OK"
 def _probe(image: Image, qemu: str) -> tuple[bool, str]:
     """Boot the same guest under KVM and beside it under TCG, which shows how fast this host is just now.
 
-    A slow KVM is no broken one: on a busy host, or nested in an emulated one, a boot that works takes a minute.
+    A slow KVM is not a broken one: on a busy host, or nested in an emulated one, a boot that works takes a minute.
     """
     begun, limit, beside = time.monotonic(), MOST, ""
     with _Boot("kvm", image, qemu) as kvm, _Boot("tcg", image, qemu) as tcg:

@@ -1,7 +1,7 @@
 """Whether a QEMU has what a machine needs: the program itself is asked before anything starts.
 
 Rule of this module: QEMU is started only to list what it has (`-device help`) or, stopped, to see whether it takes its
-arguments; a tenth of a second in all. What it prints may be anything, also no UTF-8.
+arguments; a tenth of a second in all. What it prints may be anything, even not UTF-8.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ QTEST = (
 
 
 def version(program: str) -> str:
-    """`7.2.22` of `qemu-system-x86_64 --version`. Raises UsageError where that is no QEMU."""
+    """`7.2.22` of `qemu-system-x86_64 --version`. Raises UsageError where that is not a QEMU."""
     said = _said([program, "--version"])
     found = re.search(r"QEMU emulator version (\S+)", said)
     if found is None:

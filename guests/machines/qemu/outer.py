@@ -107,7 +107,7 @@ class OuterHost:
         done = self.machine.shell().run(_COPY, _COPY_LIMIT)
         if not done.ok:
             raise InfrastructureError(
-                f"the outer guest is no host for KVM: {done.stderr.strip()[-200:] or 'it has no /dev/kvm'}",
+                f"the outer guest is not a host for KVM: {done.stderr.strip()[-200:] or 'it has no /dev/kvm'}",
                 f"see {self.machine.logs['console']}",
             )
 

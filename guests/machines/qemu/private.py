@@ -22,7 +22,7 @@ TITLE = "QEMU 11.1 of Debian 13's backports, in a root of its own"
 SUITE = "trixie"
 BACKPORTS = "trixie-backports"
 PACKAGES = ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios")
-"""All from backports: with an older seabios they cannot be had together."""
+"""All from backports: with an older seabios they cannot be installed together."""
 
 PROGRAM = "qemu-system-x86_64"
 """The script that runs it, by its name in the directory."""

@@ -1,7 +1,7 @@
 """The guest under v86: Debian 12 for i386, its stock kernel, our own PID 1, as files that v86 boots from.
 
 Made as the other images are (guests/images): mmdebstrap writes a tar, the rest is data from data. Apart from them
-because it is of another architecture and has neither sshd nor a network; it is no image of QEMU's machines.
+because it is of another architecture and has neither sshd nor a network; it is not an image of QEMU's machines.
 """
 
 from __future__ import annotations
