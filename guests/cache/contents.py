@@ -22,6 +22,7 @@ from typing import Any
 from guests.errors import InfrastructureError
 
 CONTENTS = "contents.json"
+MANIFEST = "manifest.json"
 VERIFIED = ".verified"
 """Its modification time is when all hashes were last checked."""
 UNLISTED = frozenset({CONTENTS, VERIFIED, "used"})
@@ -93,14 +94,21 @@ def mark_verified(directory: Path) -> None:
         os.utime(directory / VERIFIED)
 
 
+def write_manifest(directory: Path, when: str = "made_at", **facts: str) -> None:
+    """Write ``manifest.json``: these facts, and the present under the name ``when``. Raises OSError."""
+    facts[when] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    (directory / MANIFEST).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+
 def read_manifest(directory: Path, remedy: str) -> dict[str, Any]:
     """``manifest.json``: what was made there, when and from what. Raises InfrastructureError, one line."""
+    path = directory / MANIFEST
     try:
-        loaded = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+        loaded = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InfrastructureError(f"{directory / 'manifest.json'} cannot be read: {error}", remedy) from None
+        raise InfrastructureError(f"{path} cannot be read: {error}", remedy) from None
     if not isinstance(loaded, dict):
-        raise InfrastructureError(f"{directory / 'manifest.json'} holds no JSON object", remedy)
+        raise InfrastructureError(f"{path} holds no JSON object", remedy)
     return loaded
 
 

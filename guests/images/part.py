@@ -5,7 +5,6 @@ A program runs on its own C library, through its own loader. Needs what building
 
 from __future__ import annotations
 
-import json
 import tarfile
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from guests.cache.cached import Cached
-from guests.cache.contents import read_manifest
+from guests.cache.contents import read_manifest, write_manifest
 from guests.errors import InfrastructureError
 from guests.host.progress import Progress
 from guests.images.debian import make_root, require_tools
@@ -83,9 +82,9 @@ def _make(part: Part, new: Path, finish: Finish, progress: Progress) -> None:
             f"{part.title}: {', '.join(missing)} is not in Debian's {part.suite}", "its packages have changed"
         )
     archive.unlink()
-    made = {"version": finish(new, versions), "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    (new / "manifest.json").write_text(json.dumps(made), encoding="utf-8")
-    progress(f"{part.name}: {made['version']} made in {time.monotonic() - begun:.0f} s")
+    version = finish(new, versions)
+    write_manifest(new, version=version)
+    progress(f"{part.name}: {version} made in {time.monotonic() - begun:.0f} s")
 
 
 def _keeps(part: Part, member: tarfile.TarInfo) -> bool:

@@ -12,7 +12,7 @@ from conformance.errors import UsageError
 from conformance.sut.asked import check
 from conformance.sut.layers import default_layers, links_of
 from conformance.sut.load import load
-from conformance.sut.parts.backends import Backends
+from conformance.sut.parts.serving import Backends
 from conformance.sut.uml.tables import UmlTarget
 from tests.targets import asked, loaded
 

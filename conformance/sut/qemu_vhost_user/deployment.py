@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from conformance.sut.options import Load
-from conformance.sut.parts.backends import Backends
 from conformance.sut.parts.linux_guest import TAGS
+from conformance.sut.parts.serving import Backends
 from conformance.sut.qemu.guest import QemuGuest
 from conformance.sut.qemu.tables import MachineOptions
 from conformance.sut.qemu_vhost_user.tables import VhostUserTarget

@@ -14,9 +14,9 @@ from typing import Any
 
 from conformance.ground import memory_place
 from conformance.sut.options import Load
-from conformance.sut.parts.backends import Backends
 from conformance.sut.parts.guest_tables import GuestOptions
 from conformance.sut.parts.linux_guest import TAGS, GuestDeployment
+from conformance.sut.parts.serving import Backends
 from conformance.sut.qemu import security_models
 from conformance.sut.uml.tables import UmlTarget
 from conformance.vfs.compare import Comparer

@@ -8,7 +8,6 @@ stays usable without network.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import secrets
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from guests.cache.cached import Cached
-from guests.cache.contents import read_manifest
+from guests.cache.contents import read_manifest, write_manifest
 from guests.errors import InfrastructureError
 from guests.host import paths
 from guests.host.files import require_space
@@ -175,12 +174,7 @@ def _build(directory: Path, progress: Progress) -> None:
         (directory / "linux").chmod(0o755)
         shutil.copyfile(scratch / "objects/.config", directory / "config")
         release = (scratch / "objects/include/config/kernel.release").read_text(encoding="ascii").strip()
-    manifest = {
-        "source": f"{SOURCE_PACKAGE} {version}",
-        "release": release,
-        "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    (directory / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    write_manifest(directory, "built_at", source=f"{SOURCE_PACKAGE} {version}", release=release)
     progress(f"kernel {NAME}: built in {time.monotonic() - started:.0f} s, Linux {release}")
 
 

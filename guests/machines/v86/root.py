@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import secrets
 import subprocess
 import tarfile
@@ -20,7 +19,7 @@ from typing import Any
 
 from guests.build_tools import require_build_tools
 from guests.cache.cached import Cached
-from guests.cache.contents import read_manifest
+from guests.cache.contents import read_manifest, write_manifest
 from guests.errors import InfrastructureError
 from guests.host import paths
 from guests.host.files import require_space
@@ -142,12 +141,7 @@ def _make(temporary: Path, progress: Progress) -> None:
         (temporary / "modules.cpio").write_bytes(_modules(kernel))
         _squash(tar, kernel, temporary / "root.squashfs")
     archive.unlink()
-    made = {
-        "release": kernel.release,
-        "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "build_id": secrets.token_hex(6),
-    }
-    (temporary / "manifest.json").write_text(json.dumps(made), encoding="utf-8")
+    write_manifest(temporary, release=kernel.release, build_id=secrets.token_hex(6))
     progress(f"v86: guest made in {time.monotonic() - started:.0f} s, kernel {kernel.release}")
 
 
