@@ -59,8 +59,8 @@ def judge(
     """The verdict of one case.
 
     `raised` is what the case ended with; `crossed` the messages seen, None where the target gives no trace;
-    `known` the profile's entries that name the case and hold here; `unsupported` those whose feature the case needs, and
-    those of messages;
+    `known` the profile's entries that name the case and hold here; `unsupported` those whose feature the case needs,
+    and those of messages;
     `without` those messages of `covers` that the mount's protocol version does not have.
     The case is known when each of its findings is covered by an entry, and fails for those that are not.
     An exception that is neither a Finding nor the OSError of a call is an error of the suite, a plain assertion too.
@@ -132,8 +132,8 @@ def is_unsupported(entry: NotSupported, finding: Finding, crossed: Crossed | Non
     inside = [call for call in calls if call.vantage.startswith("inside")]
     # several calls may have been made in one, whose own errno then says nothing
     made = [call for call in inside if call.op == op and call.errno is not None and errno_name(call.errno) == seen]
-    if lack.feature in BY_NAME:  # a message: which system call needs it depends on the guest's kernel
-        return crossed is not None and any(lack.feature in crossed.refused(call.number, seen) for call in made)
+    if entry.feature in BY_NAME:  # a message: which system call needs it depends on the guest's kernel
+        return crossed is not None and any(entry.feature in crossed.refused(call.number, seen) for call in made)
     if crossed is not None and crossed.numbered:
         return any(crossed.refused(call.number, seen) for call in made or inside)
     return bool(made) or not calls

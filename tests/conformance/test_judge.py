@@ -228,21 +228,21 @@ class TestUnsupported:
 
     def test_a_message_may_be_lacked_by_a_case_that_does_not_name_it(self) -> None:
         """p9ufs has no Tsetattr: each case that calls chmod(2) fails of that and of nothing else."""
-        message = Lack(feature="Tsetattr", errno=["ENOSYS"], reason="none here")
+        message = NotSupported(feature="Tsetattr", errno=["ENOSYS"], reason="none here")
 
         def judged(*crossed: str, number: int = 1) -> str:
             chmod = CallRecord("inside", "main", "setlk", (), {}, errno=38, number=1)
             seen = answered(*crossed, number=number)
-            return verdict(refused("ENOSYS"), seen, lacks=(message,), calls=(chmod,)).verdict
+            return verdict(refused("ENOSYS"), seen, unsupported=(message,), calls=(chmod,)).verdict
 
         assert judged("Twalk", "Tsetattr -> ENOSYS") == "unsupported"
         assert judged("Twalk", "Tsetattr") == "fail", "the guest's own answer"
         assert judged("Tunlinkat -> ENOSYS") == "fail", "another message was refused so"
         assert judged("Tsetattr -> ENOSYS", number=2) == "fail", "in another call"
-        assert verdict(refused("ENOSYS"), None, lacks=(message,), calls=(call(38),)).verdict == "fail", (
+        assert verdict(refused("ENOSYS"), None, unsupported=(message,), calls=(call(38),)).verdict == "fail", (
             "without a trace"
         )
-        assert verdict(None, lacks=(message,)).verdict == "pass", "a case that did without it"
+        assert verdict(None, unsupported=(message,)).verdict == "pass", "a case that did without it"
 
     def test_a_target_that_dies_of_what_it_lacks_is_a_failure(self) -> None:
         assert self.judged(TargetDied("the guest's kernel panicked (x)")) == "fail"

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from conformance.ground import GroundLost
 from conformance.sut.parts.backend_table import BackendTable
@@ -29,74 +29,48 @@ _SHOWN = 8000
 """Bytes of a log that the evidence of a case holds at most."""
 
 
-class Serving(ABC):
-    """The processes behind the shares of one guest. They can write `writable`, and nothing else."""
+class Serving(Protocol):
+    """The processes behind the shares of one guest."""
 
-    log_title: ClassVar[str] = "server log"
-    version: str
-    """The program's own version, "" where it is not known."""
-    title: str
-    """The program, as the evidence names it."""
+    @property
+    def version(self) -> str:
+        """The program's own version, "" where it is not known."""
 
-    def __init__(self, writable: list[Path]) -> None:
-        self._writable = writable
-        self._running: list[ServerProcess] = []
-
-    @abstractmethod
-    def start(self, launcher: tuple[str, ...]) -> None:
-        """Start fresh ones, in the namespace of `launcher`. Raises InfrastructureError when one does not come up."""
-
-    @abstractmethod
-    def source(self, number: int) -> tuple[str, str]:
-        """What the guest mounts share `number` by; see Deployment.source."""
-
-    def run(self, argv: list[str], log: Path) -> ServerProcess:
-        """Start a process; the first one serves the first share."""
-        self._running.append(ServerProcess(argv, log, writable=self._writable))
-        return self._running[-1]
+    @property
+    def title(self) -> str:
+        """The program, as the evidence names it."""
 
     @property
     def argv(self) -> list[str]:
         """How the first one was started."""
-        return self._running[0].argv if self._running else []
+
+    def start(self, launcher: tuple[str, ...]) -> None:
+        """Start fresh ones, in the namespace of `launcher`. Raises InfrastructureError when one does not come up."""
+
+    def source(self, number: int) -> tuple[str, str]:
+        """What the guest mounts share `number` by; see Deployment.source."""
 
     def processes(self) -> dict[str, int]:
         """As Deployment.processes has it: `device` serves the first share."""
-        return {"device": self._running[0].pid} if self._running else {}
 
     def death(self) -> str | None:
         """How one of them ended, or None while all run."""
-        return next((death for one in self._running if (death := one.death()) is not None), None)
 
     def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
         """That somebody else ended one of them, or None."""
-        return next((lost for one in self._running if (lost := one.ground_lost(memory)) is not None), None)
 
     def mark(self) -> int:
         """A place in the log of the first one."""
-        return self._running[0].log_size() if self._running else 0
 
     def excerpts(self, mark: int) -> list[tuple[str, str]]:
         """(source, text) of what the first one said after that."""
-        with contextlib.suppress(OSError, IndexError), self._running[0].log_path.open("rb") as log:
-            log.seek(mark)
-            said = log.read(_SHOWN).decode(errors="replace").strip()
-            return [(self.log_title, said)] if said else []
-        return []
-
-    def stop(self) -> None:
-        """End them."""
-        running, self._running = self._running, []
-        for one in running:
-            one.stop()
 
     def remove(self) -> None:
         """End them and remove what they left; a second call does nothing."""
-        self.stop()
 
 
-class Sockets(Serving):
-    """One process for each share, each at a Unix socket of its own."""
+class Sockets(ABC):
+    """One process for each share, each at a Unix socket of its own. See Serving for what is not described here."""
 
     what: ClassVar[str]
     """What the reference server is here, as the evidence names it."""
@@ -113,7 +87,8 @@ class Sockets(Serving):
         # a socket's path holds 107 bytes, which a run directory easily is longer than
         self._directory = Path(tempfile.mkdtemp(prefix="s-", dir=paths.runtime_dir()))
         self._claim = claim(self._directory.name, (self._directory,), keep=False)
-        super().__init__([scratch, base, self._directory])
+        self._writable = [scratch, base, self._directory]
+        self._running: list[ServerProcess] = []
         self.sockets = [self._directory / tag for tag in tags]
         self.version = "" if table.command else version_of("assay9")
         self.title = f"reference {self.what} {self.version}" if self.version else shlex.join(table.command)
@@ -124,13 +99,11 @@ class Sockets(Serving):
 
     def start(self, launcher: tuple[str, ...]) -> None:
         """See Serving."""
-        self.stop()
+        self._stop()
         for number, socket in enumerate(self.sockets):
             socket.unlink(missing_ok=True)
-            self.run(
-                [*launcher, *self._command(number)],
-                self._base / f"{self.what}-{self._tags[number]}.log",
-            )
+            argv = [*launcher, *self._command(number)]
+            self._running.append(ServerProcess(argv, self._log(number), writable=self._writable))
         for process, socket in zip(self._running, self.sockets, strict=True):
             process.wait_until(socket.exists, _START)
 
@@ -138,14 +111,52 @@ class Sockets(Serving):
         """See Serving."""
         return self._tags[number], "trans=virtio"
 
+    @property
+    def argv(self) -> list[str]:
+        """See Serving."""
+        return self._running[0].argv if self._running else []
+
+    def processes(self) -> dict[str, int]:
+        """See Serving."""
+        return {"device": self._running[0].pid} if self._running else {}
+
+    def death(self) -> str | None:
+        """See Serving."""
+        return next((death for one in self._running if (death := one.death()) is not None), None)
+
+    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
+        """See Serving."""
+        return next((lost for one in self._running if (lost := one.ground_lost(memory)) is not None), None)
+
+    def mark(self) -> int:
+        """See Serving."""
+        log = self._log(0)
+        return log.stat().st_size if log.exists() else 0
+
+    def excerpts(self, mark: int) -> list[tuple[str, str]]:
+        """See Serving."""
+        with contextlib.suppress(OSError), self._log(0).open("rb") as log:
+            log.seek(mark)
+            said = log.read(_SHOWN).decode(errors="replace").strip()
+            return [(f"{self.what} log", said)] if said else []
+        return []
+
     def remove(self) -> None:
         """See Serving."""
-        super().remove()
+        self._stop()
         with contextlib.suppress(OSError):
             for left in self._directory.iterdir():
                 left.unlink()
             self._directory.rmdir()
         self._claim.file.unlink(missing_ok=True)
+
+    def _stop(self) -> None:
+        running, self._running = self._running, []
+        for one in running:
+            one.stop()
+
+    def _log(self, number: int) -> Path:
+        return self._base / f"{self.what}-{self._tags[number]}.log"
 
     def _command(self, number: int) -> list[str]:
         words = {"export": str(self._exports[number]), "socket": str(self.sockets[number]), "tag": self._tags[number]}
@@ -158,7 +169,7 @@ class Sockets(Serving):
 class Backends(Sockets):
     """vhost-user back ends."""
 
-    log_title, what = "device log", "device"
+    what = "device"
 
     def listens(self, socket: str, tag: str) -> list[str]:
         """See Sockets."""
