@@ -93,7 +93,7 @@ class Shards(WorkerPlugin):
     def run(self, key: str, name: str, worker: str) -> Outcome:
         """Run the shard of that name to its end. A command that refuses is an outcome, too.
 
-        Raises InfrastructureError where it was taken back: what it left is no shard.
+        Raises InfrastructureError where it was taken back: what it left is not a shard.
         """
         began = time.monotonic()
 

@@ -93,7 +93,7 @@ def load_bench(run_dir: Path) -> Bench:
             raise UsageError(f"{path} is of a newer version of assay9: update assay9")
         return Bench.model_validate(said)
     except FileNotFoundError:
-        raise UsageError(f"{run_dir} is no benchmark: `assay9 bench TARGET` makes one") from None
+        raise UsageError(f"{run_dir} is not a benchmark: `assay9 bench TARGET` makes one") from None
     except ValidationError as error:
         raise UsageError(f"{path} is damaged: {first_problem(error)}") from None
     except (OSError, ValueError) as error:

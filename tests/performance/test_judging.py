@@ -146,5 +146,5 @@ def test_a_damaged_record_is_refused_in_one_line(tmp_path: Path) -> None:
     (run / RECORD).write_text('{"schema_version": 99}')
     with pytest.raises(UsageError, match="newer version"):
         load_bench(run)
-    with pytest.raises(UsageError, match="is no benchmark"):
+    with pytest.raises(UsageError, match="is not a benchmark"):
         load_bench(tmp_path)

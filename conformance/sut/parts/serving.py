@@ -24,7 +24,7 @@ from guests.host.processes import claim
 from guests.machines.spec import DEFAULT_TAGS
 
 _START = 60.0
-"""Seconds that a process has to make its socket; it takes about one."""
+"""Seconds that a process has to listen on its socket; it takes about one."""
 _SHOWN = 8000
 """Bytes of a log that the evidence of a case holds at most."""
 
@@ -105,7 +105,7 @@ class Sockets(ABC):
             argv = [*launcher, *self._command(number)]
             self._running.append(ServerProcess(argv, self._log(number), writable=self._writable))
         for process, socket in zip(self._running, self.sockets, strict=True):
-            process.wait_until(socket.exists, _START)
+            process.wait_until_listening(socket, _START)
 
     def source(self, number: int) -> tuple[str, str]:
         """See Serving."""
