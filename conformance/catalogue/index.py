@@ -86,9 +86,12 @@ def _file() -> Path | None:
 
 
 def _read(file: Path) -> dict[str, Entry] | None:
+    """What was kept; None where nothing was, or another version kept it, or it is damaged."""
     try:
-        loaded = json.loads(file.read_bytes())
-        return {one["id"]: _entry(one) for one in loaded}
+        seen, _, text = file.read_bytes().partition(b"\n")
+        if seen != _seal(text):
+            return None
+        return {one["id"]: _entry(one) for one in json.loads(text)}
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -113,10 +116,15 @@ def _entry(read: dict[str, Any]) -> Entry:
     return Entry(**made)
 
 
+def _seal(text: bytes) -> bytes:
+    """The first line of the file: a case that is missing in the rest would be one that nobody can ask for."""
+    return hashlib.sha256(text).hexdigest().encode()
+
+
 def _keep(file: Path, text: bytes) -> None:
     with contextlib.suppress(OSError):
         new = file.with_suffix(f".{os.getpid()}.tmp")
-        new.write_bytes(text)
+        new.write_bytes(_seal(text) + b"\n" + text)
         new.replace(file)
         kept = sorted(file.parent.glob("cases-*.json"), key=lambda path: path.stat().st_mtime)
         for old in kept[:-_KEPT]:

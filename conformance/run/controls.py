@@ -53,7 +53,7 @@ class Controls:
             key = _key(place.environment(), place.image, seen)
             self._file = paths.cache_dir() / f"controls-{key}.txt"
             _clean(self._file)
-            self._held.update(self._file.read_text(encoding="utf-8").splitlines())
+            self._held.update(self._file.read_text(encoding="utf-8", errors="replace").splitlines())
 
     def held(self, case: Case, directory: str) -> bool:
         """Whether that case is known to hold."""

@@ -211,6 +211,8 @@ class Build:
         objects = made(self.tree, _ready["files"])
         objects[".config"] = digest(os.path.join(self.tree, ".config"))
         reference = self.context.ask(targets=targets)
+        if objects != reference["objects"]:  # the build outside is in a cache, which may be what is wrong
+            reference = self.context.ask(targets=targets, afresh=True)
         wrong = [p for p in sorted({*objects, *reference["objects"]}) if objects.get(p) != reference["objects"].get(p)]
         if wrong:
             lines = [f"{p}: {objects.get(p)}, outside {reference['objects'].get(p)}" for p in wrong[:50]]

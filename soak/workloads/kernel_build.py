@@ -20,7 +20,7 @@ from guests.words import shown, unknown
 from soak.host import Host
 from soak.inside.common import MARK, digest
 from soak.inside.kernel_build import differing
-from soak.workloads.kernel_reference import Reference, ToolChain, unpacked_root
+from soak.workloads.kernel_reference import Reference, ToolChain, damage, keep, unpacked_root
 from soak.workloads.kernel_source import NO_SOURCE, VERSION, archive_of, needed, pack, read_by_objects, sources, unpack
 from soak.workloads.kind import Workload
 from soak.workloads.packages import BUILD
@@ -73,7 +73,7 @@ DIRECTORIES = (
 CONFIGS = ("tinyconfig", "defconfig", "allnoconfig", "allyesconfig", "allmodconfig", "x86_64_defconfig")
 KEPT_DAYS = 14
 """A reference that no run has used for so long is removed."""
-RULES = 4
+RULES = 5
 """Raised when what the reference directory holds changes its meaning."""
 
 
@@ -143,8 +143,8 @@ def _tools(host: Host, cache: Path) -> tuple[ToolChain, str]:
     return ToolChain(root, f"{host.inside_root}/linux"), image.digest
 
 
-def _reference(host: Host) -> tuple[Reference, Path, str]:
-    """The reference of this job, its archive of sources and the archive's hash (made when missing)."""
+def _reference(host: Host) -> tuple[Reference, Path]:
+    """The reference of this job (made when missing) and its archive of sources."""
     options = {**OPTIONS, **host.job.options}
     cache = paths.cache_dir() / "soak" / "kernel"
     cache.mkdir(parents=True, exist_ok=True)
@@ -156,8 +156,7 @@ def _reference(host: Host) -> tuple[Reference, Path, str]:
             raise UsageError(f"kernel-build.config={config}: {e.strerror}") from e
     source = archive_of(str(options["source"]), cache / "sources", host.note)
     tools, identity = _tools(host, cache)
-    seen = digest(str(source))
-    inputs = [RULES, seen, config, config_file.hex(), identity, tools.place]
+    inputs = [RULES, digest(str(source)), config, config_file.hex(), identity, tools.place]
     key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
     directory = cache / f"reference-{key[:16]}"
     reference = Reference(directory, tools, config, config_file)
@@ -168,8 +167,9 @@ def _reference(host: Host) -> tuple[Reference, Path, str]:
         host.note(f"unpacking {source.name} outside, for the build to compare with")
         unpack(source, reference.tree)
         (directory / "sources.json").write_text(json.dumps(sources(reference.tree)))
+        keep(directory, "sources.json")
     (directory / "used").touch()
-    return reference, directory, seen
+    return reference, source
 
 
 def _forget(cache: Path) -> None:
@@ -186,7 +186,12 @@ def prepare(host: Host) -> dict[str, Any]:
     lock = paths.cache_dir() / "soak" / "kernel.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(lock, "the build outside", host.note, limit=7200):
-        reference, directory, _ = _reference(host)
+        reference, _ = _reference(host)
+        directory = reference.directory
+        if why := damage(directory):
+            host.note(f"the build outside in the cache is damaged ({why}): making it again")
+            remove_tree(directory)
+            reference, _ = _reference(host)
         all_sources: list[str] = json.loads((directory / "sources.json").read_text())
         more: dict[str, Any] = {"targets": targets}
         name = "whole"
@@ -203,8 +208,10 @@ def prepare(host: Host) -> dict[str, Any]:
                 costs = read_by_objects(reference.tree, sorted(p for p in built["objects"] if p.endswith(".o")))
                 by_cost = sorted(costs, key=lambda path: (len(costs[path]), path))[: POOL_SIZE if count < 0 else None]
                 pool.write_text(json.dumps({path: len(costs[path]) for path in by_cost}))
+                keep(directory, pool.name)
                 chosen = needed(reference.tree, all_sources, set(costs) - set(by_cost))
             pack(reference.tree, chosen, archive, reference.made_by_configuring(CONFIGURED) if count < 0 else [])
+            keep(directory, archive.name, f"{name}.json")
             host.note(f"{len(chosen)} of {len(all_sources)} source files make the tree that is unpacked on the share")
         if count:
             more = _from_pool(json.loads(pool.read_text()), count)
@@ -248,13 +255,26 @@ def answer(host: Host, question: dict[str, Any]) -> Any:
         files = {path: seen for path, seen in expected.items() if not seen.startswith("symlink ")}
         return differing(str(host.outside / question["sources"]), files, lambda: None)
     with exclusive(paths.cache_dir() / "soak" / "kernel.lock", "the build outside", host.note, limit=7200):
-        reference, _, _ = _reference(host)
+        reference, source = _reference(host)
+        if question.get("afresh"):
+            return _built_again(host, reference, source, question["targets"])
         return reference.build(question["targets"])
+
+
+def _built_again(host: Host, reference: Reference, source: Path, targets: list[str]) -> dict[str, Any]:
+    """What a build outside makes from sources that are unpacked again: before the share is blamed for a difference."""
+    kept = reference.build(targets)
+    host.note("objects differ: building outside once more, from sources unpacked again")
+    reference.unpack_again(source, targets)
+    seen = reference.build(targets)
+    if seen["objects"] != kept["objects"]:
+        host.note("the build outside in the cache was damaged: what it had made is made again now")
+    return seen
 
 
 def collect(host: Host, data: dict[str, Any]) -> dict[str, bytes]:
     """The reference's objects for those that differ, as far as its tree has them."""
-    reference, _, _ = _reference(host)
+    reference, _ = _reference(host)
     out = {}
     for path in data.get("files", ()):
         name = Path(path).name

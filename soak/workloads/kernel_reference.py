@@ -21,6 +21,7 @@ from guests.host.progress import Progress
 from soak.inside.common import digest
 from soak.inside.kernel_build import BUILD, files_below, made
 from soak.inside.programs import SAFE
+from soak.workloads.kernel_source import unpack
 
 ROOT_MB = 1000
 """Room for the guest's root, unpacked (measured 0.5 GB with the compiler)."""
@@ -38,6 +39,32 @@ mount --bind "$TREE" "$ROOT$PLACE"
 exec chroot "$ROOT" /bin/sh -c 'cd "$PLACE" && exec "$@"' sh "$@"
 """
 """Runs in namespaces of its own. Paths come in the environment, the command as arguments."""
+
+
+KEPT = "kept.json"
+"""In a reference's directory: the hash of each file there that verdicts rest on."""
+
+
+def keep(directory: Path, *names: str) -> None:
+    """Record what these files of a reference hold."""
+    kept = directory / KEPT
+    listed = json.loads(kept.read_text()) if kept.is_file() else {}
+    new = kept.with_suffix(".new")
+    new.write_text(json.dumps(listed | {name: digest(str(directory / name)) for name in names}))
+    new.rename(kept)
+
+
+def damage(directory: Path) -> str:
+    """Which file of a reference is not what it was; empty where each is, and where nothing was kept yet."""
+    if not directory.is_dir():
+        return ""
+    try:
+        listed: dict[str, str] = json.loads((directory / KEPT).read_text())
+        return next((f"{n} has changed" for n, seen in listed.items() if digest(str(directory / n)) != seen), "")
+    except OSError as e:
+        return f"{Path(e.filename or directory).name}: {e.strerror}"
+    except (ValueError, AttributeError):
+        return f"{KEPT} is no list of its files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +154,7 @@ class Reference:
         said += self.make("prepare")
         files = sorted(files_below(str(self.tree)))
         (self.directory / "configured.json").write_text(json.dumps({"files": files, "messages": said}))
+        keep(self.directory, "configured.json")
 
     def made_by_configuring(self, below: tuple[str, ...]) -> list[str]:
         """Files that configuring made and whose paths begin so."""
@@ -134,13 +162,23 @@ class Reference:
         had = set(json.loads((self.directory / "sources.json").read_text()))
         return [path for path in configured["files"] if path.startswith(below) and path not in had]
 
+    def unpack_again(self, archive: Path, targets: list[str]) -> None:
+        """Forget what was built and configured, and unpack the sources once more."""
+        remove_tree(self.tree)
+        for old in (self._answer(targets), self.directory / "configured.json"):
+            old.unlink()
+        unpack(archive, self.tree)
+
+    def _answer(self, targets: list[str]) -> Path:
+        key = hashlib.sha256(json.dumps(targets).encode()).hexdigest()[:16]
+        return self.directory / f"reference-{key}.json"
+
     def build(self, targets: list[str]) -> dict[str, Any]:
         """Hashes of the objects, and what the compiler said, for these targets of make; kept for the next time.
 
         Objects of other units that the tree already has are built again, because the answer is about this unit alone.
         """
-        key = hashlib.sha256(json.dumps(targets).encode()).hexdigest()[:16]
-        answer = self.directory / f"reference-{key}.json"
+        answer = self._answer(targets)
         if not answer.is_file():
             self.configure()
             configured = json.loads((self.directory / "configured.json").read_text())
@@ -153,5 +191,6 @@ class Reference:
             temporary = answer.with_suffix(".new")
             temporary.write_text(json.dumps({"objects": objects, "messages": said}))
             temporary.rename(answer)
+            keep(self.directory, answer.name)
         loaded: dict[str, Any] = json.loads(answer.read_text())
         return loaded

@@ -70,6 +70,13 @@ def test_a_case_that_has_held_in_an_earlier_run_is_not_asked_again(tmp_path: Pat
     assert less.round_trips < result.round_trips
 
 
+def test_what_is_remembered_may_be_damaged(tmp_path: Path) -> None:
+    assert run(tmp_path, holds)[0] == ["control", "share"]
+    (kept,) = (tmp_path / "cache").glob("assay9/controls-*.txt")
+    kept.write_bytes(b"\xff\x00" + kept.read_bytes())
+    assert run(tmp_path, holds)[0] == ["control", "share"], "asked again"
+
+
 def test_always_asks_each_time_and_never_not_at_all(tmp_path: Path) -> None:
     run(tmp_path, holds)
     assert run(tmp_path, holds, "always")[0] == ["control", "share"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from soak.inside.kernel_build import differing, files_below
 from soak.journal import Iteration
 from soak.workloads import WORKLOADS
 from soak.workloads.kernel_build import KERNEL_BUILD, answer, unit_of
+from soak.workloads.kernel_reference import damage, keep
 from soak.workloads.kernel_source import archive_of, needed, pack, read_by_objects
 from tests.soak.runs import soaked
 
@@ -69,9 +71,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def build(directory: Path, count: int = 1, extra: str = "", **options: object) -> list[Iteration]:
-    soaked(
-        directory, options={"source": str(tree(directory, extra)), **options}, workload="kernel-build", iterations=count
-    )
+    source = directory / "mini"
+    options = {"source": str(source if source.exists() else tree(directory, extra)), **options}
+    soaked(directory, options=options, workload="kernel-build", iterations=count)
     return iterations(directory)
 
 
@@ -136,6 +138,44 @@ def test_builds_that_are_wrong_inside(tmp_path: Path, extra: str, found: str) ->
     if "objects" in found:
         names = {Path(p).name for p in done.data["artefacts"]}
         assert {"lib%2Fone.o", "reference-lib%2Fone.o"} <= names
+
+
+def test_the_share_is_not_blamed_for_what_is_damaged_in_the_cache(tmp_path: Path) -> None:
+    """What the cache holds of the build outside decided verdicts, whatever had become of it."""
+    build(tmp_path, unit="lib")
+    (answer,) = (tmp_path / "cache").glob("assay9/soak/kernel/reference-*/reference-*.json")
+    answer.write_text(answer.read_text().replace("one.o", "eno.o"))
+    shutil.rmtree(tmp_path / "run")
+    assert [i.outcome for i in build(tmp_path, unit="lib")] == ["pass"]
+    said = f"the build outside in the cache is damaged ({answer.name} has changed): making it again"
+    assert said in notes(tmp_path)
+
+    answer.write_text(answer.read_text().replace("one.o", "eno.o"))  # what was built there was wrong from the start
+    keep(answer.parent, answer.name)
+    shutil.rmtree(tmp_path / "run")
+    assert [i.outcome for i in build(tmp_path, unit="lib")] == ["pass"]
+    assert "the build outside in the cache was damaged: what it had made is made again now" in notes(tmp_path)
+
+
+def test_what_is_kept_of_the_build_outside_is_checked(tmp_path: Path) -> None:
+    assert damage(tmp_path / "absent") == ""
+    assert damage(tmp_path) == "kept.json: No such file or directory"
+    for name in ("sources.json", "whole.tar"):
+        (tmp_path / name).write_text(f"content of {name}")
+        keep(tmp_path, name)
+    assert damage(tmp_path) == ""
+    (tmp_path / "whole.tar").write_text("content of whole.taz")
+    assert damage(tmp_path) == "whole.tar has changed"
+    (tmp_path / "whole.tar").unlink()
+    assert damage(tmp_path) == "whole.tar: No such file or directory"
+    for text in ("", "[]", "5", "\x00"):
+        (tmp_path / "kept.json").write_text(text)
+        assert damage(tmp_path) == "kept.json is no list of its files"
+
+
+def notes(directory: Path) -> list[str]:
+    with journals.open_existing(directory / "run", writable=False) as journal:
+        return [event.data["text"] for event in journal.events("note")]
 
 
 def test_units_by_name() -> None:

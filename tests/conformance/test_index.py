@@ -1,0 +1,52 @@
+"""The index of cases in the cache: whatever has become of the file, no case is missing for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conformance.catalogue import index
+
+
+def cut_out_one_case(text: bytes) -> bytes:
+    """Sound JSON with a case less; the first line stays."""
+    first, _, rest = text.partition(b"\n")
+    return first + b"\n" + b"[" + rest[rest.index(b"}") + 2 :].lstrip(b", ")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: b"",
+        lambda text: b"[]",
+        lambda text: b"null\n[]",
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace(b"MODE-001", b"MODE-0O1", 1),
+        lambda text: b"\xff" + text,
+        cut_out_one_case,
+    ],
+)
+def test_a_damaged_index_is_collected_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
+) -> None:
+    real, file = index.index(), tmp_path / "cases-x.json"
+    kept = index._file()
+    assert kept is not None
+    file.write_bytes(damage(kept.read_bytes()))
+    collected: list[Path | None] = []
+    monkeypatch.setattr(index, "_file", lambda: file)
+
+    def collect(where: Path | None) -> dict[str, index.Entry]:
+        collected.append(where)
+        return real
+
+    monkeypatch.setattr(index, "_collected", collect)
+    assert index.index.__wrapped__() == real
+    assert collected == [file]
+
+
+def test_what_was_kept_is_read() -> None:
+    real, kept = index.index(), index._file()
+    assert kept is not None and index._read(kept) == real and "MODE-001" in real
