@@ -16,10 +16,11 @@ from conformance.case import Case
 from conformance.errors import Finding
 from conformance.evidence.models import CaseResult
 from conformance.raw.wire import Wire
+from conformance.run.session import WireSession
 from conformance.run.wire import WireRunner
 from guests.host.endings import OutOfMemory
 from tests.targets import served
-from tests.waiting import eventually
+from tests.waiting import PATIENT, eventually
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="servers under test are contained, which takes root")
 
@@ -81,6 +82,18 @@ def run(runner: WireRunner, function: Callable[[Wire], None]) -> CaseResult:
     return runner.run_item(case_of(function), "", function, {"wire": None})[0]
 
 
+def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.5) -> None:
+    """A server that hangs is given up soon. As of its next start it has all the time that a busy machine may take."""
+    real = WireSession.recover
+
+    def recover(session: WireSession) -> None:
+        monkeypatch.setattr("conformance.run.session._ALIVE", PATIENT)
+        real(session)
+
+    monkeypatch.setattr("conformance.run.session._ALIVE", seconds)
+    monkeypatch.setattr(WireSession, "recover", recover)
+
+
 def pid(runner: WireRunner) -> int | None:
     return runner.session.server.pid()
 
@@ -100,7 +113,7 @@ def test_death_is_charged_to_the_case_and_the_run_goes_on(runner: WireRunner, fa
 def test_hanging_is_charged_to_the_case_and_the_run_goes_on(
     runner: WireRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("conformance.run.session._ALIVE", 0.5)  # the fake answers in microseconds or never
+    impatient(monkeypatch)
     first = pid(runner)
     hung = run(runner, hangs)
     assert (hung.verdict, "a new session is not served" in hung.reason) == ("fail", True), hung.reason
@@ -137,7 +150,7 @@ def sent(runner: WireRunner, number: signal.Signals) -> CaseResult:
 def test_a_signal_that_somebody_else_sent_is_no_fault_of_the_server(
     runner: WireRunner, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("conformance.run.session._ALIVE", 0.5)
+    impatient(monkeypatch)
     first = pid(runner)
     seen = sent(runner, number)
     assert (seen.verdict, seen.infrastructure, number.name in seen.reason) == ("error", True, True), seen.reason
