@@ -14,6 +14,7 @@ import click
 from assay9.options import WORD, GroupedCommand, GroupedOption, options_of_kinds
 from assay9.plan import command_of
 from assay9.tries import repeated, retried, unexpected_of, words_of
+from conformance.errors import UsageError
 from conformance.evidence.record import find_run, load_run
 from conformance.pytest_session.selection import write_only
 from conformance.pytest_session.shards import shard_of
@@ -24,6 +25,8 @@ from guests.host.activity import shown
 from soak.plan import seconds_of
 
 USAGE = 2
+_NO_HYPOTHESIS = ("-p", "no:hypothesispytest")
+"""It has no part in a run, and costs a second at its start and end."""
 
 _SELECT, _SHARE, _RUN = "Which cases", "The share", "The run"
 option = functools.partial(click.option, cls=GroupedOption)
@@ -224,6 +227,7 @@ def run(
     options = {name: given[one.key] for name, one in known.items()}
     with shown("checking the command line"):
         loaded = load(target)
+        refuse_unknown(target, pytest_args)
         from conformance.catalogue import index  # noqa: PLC0415 - 30 ms, which an unknown target need not wait for
         from conformance.run import preflight  # noqa: PLC0415 - 240 ms, as above
 
@@ -298,16 +302,35 @@ def _pytest(arguments: list[str], more: tuple[str, ...]) -> int:
 
     def say(e: pytest.UsageError, file: TextIO) -> None:
         """In place of pytest's own, which prints a usage text of several lines."""
-        said = next((str(text) for text in e.args if text), "pytest does not accept these options")
-        _, _, wrong = said.rpartition(": error: ")
-        lines = [line for line in wrong.splitlines() if not line.startswith(("  inifile:", "  rootdir:"))]
-        click.echo(f"assay9: {' '.join(' '.join(lines).split())[:400]}", err=True)
+        click.echo(f"assay9: {_wrong(e)}", err=True)
 
     config.print_usage_error = say
-    # hypothesis has no part in a run, and costs a second at its start and end
-    own = ["-p", "no:hypothesispytest", "-q", "--no-header", "--tb=no", "-rN"]
-    status = int(pytest.main([*arguments, *own, *more]))
+    status = int(pytest.main([*arguments, *_NO_HYPOTHESIS, "-q", "--no-header", "--tb=no", "-rN", *more]))
     return USAGE if status == pytest.ExitCode.USAGE_ERROR else status
+
+
+def refuse_unknown(target: str, words: Sequence[str]) -> None:
+    """Refuse options that neither the suite nor pytest has, before `--gest` is taken for a --guest that is missing.
+
+    Raises UsageError.
+    """
+    if not any(word.startswith("-") for word in words):
+        return
+    import pytest  # noqa: PLC0415 - 120 ms, and only here needed
+    from _pytest import config  # noqa: PLC0415 - as above
+
+    try:
+        config._prepareconfig([f"--target={target}", *_NO_HYPOTHESIS, *words])._ensure_unconfigure()
+    except pytest.UsageError as error:
+        raise UsageError(_wrong(error)) from None
+
+
+def _wrong(error: Exception) -> str:
+    """What is wrong, of pytest's text for it."""
+    said = next((str(text) for text in error.args if text), "pytest does not accept these options")
+    _, _, wrong = said.rpartition(": error: ")
+    lines = [line for line in wrong.splitlines() if not line.startswith(("  inifile:", "  rootdir:"))]
+    return " ".join(" ".join(lines).split())[:400]
 
 
 def default_jobs() -> int:

@@ -5,6 +5,7 @@ Rule of this module: it knows TOML and pydantic, and no table in particular.
 
 from __future__ import annotations
 
+import json
 import re
 import string
 import tomllib
@@ -77,8 +78,15 @@ def problem(error: ValidationError, root: Any, prefix: str = "") -> str:
         return f"{where} is missing"
     if found["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return _no_member(found, at.place, prefix)
+    if found["type"] in ("tuple_type", "list_type"):
+        return f"{where}: give a list, in brackets: [{_toml(found['input'])}]"
     message = str(found["msg"]).removeprefix("Value error, ")
     return f"{where}: {message[:1].lower()}{message[1:]}" if where else message
+
+
+def _toml(value: object) -> str:
+    """A value that is no table, as TOML has it."""
+    return json.dumps(value) if isinstance(value, str | int | float | bool) else "..."
 
 
 @dataclass(frozen=True, slots=True)

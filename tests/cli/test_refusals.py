@@ -362,6 +362,8 @@ PROCESSES = [
     (["run", "local", "-k", "NOSUCHCASE"], "matches -k 'NOSUCHCASE'"),
     (["run", "local", "--results", "/proc/x"], "nothing can be written there"),
     (["run", "./mine.toml"], "unknown case 'NODE-9999'"),
+    (["run", "attach", "--gest", "root@vm", "--outside", "/x"], "unknown option '--gest': did you mean '--guest'?"),
+    (["run", "bhyve-illumos", "--outsid=h:/x"], "unknown option '--outsid': did you mean '--outside'?"),
     (["run", "local", "--layr", "vfs"], "unknown option '--layr': did you mean '--layer'?"),
     (["run", "local", "--maxfail=x"], "argument --maxfail: invalid int value: 'x'"),
     (

@@ -15,6 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from conformance.errors import InfrastructureError, Undrivable, UsageError
+from conformance.sut.asked import check
 from conformance.sut.hypervisor.console import Console
 from conformance.sut.hypervisor.kind import guest_of, values_of
 from conformance.sut.hypervisor.machine import Machine
@@ -74,6 +75,7 @@ def test_a_shipped_target_says_whether_it_was_ever_run_and_all_its_commands_are_
         (BASE + '[console]\ntelnet = "host"\n', "console: telnet: give HOST:PORT"),
         (BASE + '[console]\ncommand = "x"\nsteps = [{ expect = "(", send = "" }]\n', "'(' is not a regular expression"),
         (BASE + '[values]\npath = "x"\n', "values: path cannot be the name of a placeholder"),
+        (BASE + '[backing]\nmake = "mkdir {path}"\n', 'backing.make: give a list, in brackets: ["mkdir {path}"]'),
     ],
 )
 def test_what_is_wrong_in_a_toml_is_one_line(tmp_path: Path, text: str, said: str) -> None:
@@ -98,6 +100,35 @@ def test_values_are_given_on_the_command_line() -> None:
         guest_of(asked("kvmtool", guest="root@{adress}", outside="/x"))
     with pytest.raises(UsageError, match=r"--mounted does not apply: target kvmtool starts its guest"):
         asked("kvmtool", **where, mounted="/mnt")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            ('start = "true"', 'start = "nosuch-bhyve -A {name}"'),
+            "machine.start: this host has no program 'nosuch-bhyve'",
+        ),
+        (('stop = "true"', 'stop = "nosuch-virsh destroy {name}"'), "machine.stop: this host has no program 'nosuch-v"),
+        (
+            ("[machine]", '[backing]\nmake = ["true", "nosuch-zfs x"]\n[machine]'),
+            "backing.make: this host has no program",
+        ),
+        (("[machine]", '[values]\nmyvm = "nosuch vm"\n[machine]\npid = "nosuch-pid"'), ""),
+        (('start = "true"', 'start = "test -e /x || nosuch-bhyve & cat < /dev/null"'), ""),
+    ],
+)
+def test_a_program_that_the_host_has_not_is_named_before_a_run(
+    tmp_path: Path, change: tuple[str, str], said: str
+) -> None:
+    """A whole run of errors said `not found` of a command that was misspelt, or of a host that was the wrong one."""
+    (tmp_path / "mine.toml").write_text(BASE.replace(*change))
+    made = asked(str(tmp_path / "mine.toml"), guest="root@vm", outside="/srv/share", tag="share0")
+    if said:
+        with pytest.raises(UsageError, match=said):
+            check(made)
+    else:
+        check(made)
 
 
 @pytest.fixture

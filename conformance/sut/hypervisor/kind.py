@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from conformance.errors import UsageError
 from conformance.sut.attach.attachment import Attachment, attachment
-from conformance.sut.hypervisor.tables import HypervisorOptions, HypervisorTarget
+from conformance.sut.hypervisor.tables import HypervisorOptions, HypervisorTarget, command_of
 from conformance.sut.kind import Asked, Capability, Kind, Use
 from conformance.sut.registry import register
-from guests.agent.hosts import reach
+from guests.agent.hosts import Host, reach
 from guests.words import shown, unknown
 
 if TYPE_CHECKING:
@@ -34,8 +34,12 @@ class Hypervisor(Kind[HypervisorTarget, HypervisorOptions]):
 
     def check(self, asked: Asked[HypervisorTarget, HypervisorOptions]) -> None:
         """See Kind: all that the commands need is there, and their host is reached."""
-        values_of(asked)
-        reach(attached(asked).outside.host, attached(asked).ssh_config).close()
+        values = values_of(asked)
+        host = reach(attached(asked).outside.host, attached(asked).ssh_config)
+        try:
+            check_programs(asked.target, values, host)
+        finally:
+            host.close()
 
     def one_at_a_time(self, target: HypervisorTarget, options: HypervisorOptions) -> str:
         """See Kind."""
@@ -89,6 +93,24 @@ def values_of(asked: Asked[HypervisorTarget, HypervisorOptions]) -> dict[str, st
             raise UsageError(f"target {asked.target.name} needs a value: --value {key}=..., or {key} in its [values]")
     where = attached(asked)
     return {**own, "name": asked.target.machine.name, "tag": where.tag, "path": where.outside.path}
+
+
+def check_programs(target: HypervisorTarget, values: Mapping[str, str], host: Host) -> None:
+    """Refuse commands whose first word names no program of their host: a word that is misspelt, or the wrong host.
+
+    Raises UsageError.
+    """
+    first: dict[str, str] = {}
+    for where, text in target.commands():
+        if where in _MUST and (found := _WORD.match(command_of(text, values))):
+            first.setdefault(found[1], where)
+    done = host.run("for w in " + " ".join(first) + "; do command -v $w > /dev/null || echo $w; done")
+    if missing := done.stdout.split():
+        raise UsageError(f"{first[missing[0]]}: {host.where} has no program {shown(missing[0])}")
+
+
+_MUST = ("machine.start", "machine.stop", "machine.alive", "backing.make")
+_WORD = re.compile(r"\s*([\w./+-]+)(?=\s|$)")
 
 
 register(Hypervisor())
