@@ -19,7 +19,7 @@ FORBID = ConfigDict(extra="forbid")
 
 @dataclass(slots=True)
 class FieldComparison(Generic[V]):
-    """One field seen inside and outside: both values are kept, also when they are equal."""
+    """One field seen inside and outside: both values are kept, even when they are equal."""
 
     __pydantic_config__ = FORBID
 

@@ -94,7 +94,7 @@ def cell(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """As code, also where it contains a backtick; nothing where it is empty."""
+    """As code, even where it contains a backtick; nothing where it is empty."""
     return f"``{text}``" if "`" in text else f"`{text}`" if text else ""
 
 

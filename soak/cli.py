@@ -254,7 +254,7 @@ def status(run_name: str, follow: bool, results: Path) -> None:
 @click.argument("run_name", metavar="RUN", default="latest")
 @RESULTS
 def report(run_name: str, results: Path) -> None:
-    """Write the reports of RUN again from its journal, also while it runs; print the text block."""
+    """Write the reports of RUN again from its journal, even while it runs; print the text block."""
     with journals.open_existing(found(run_name, results), writable=False) as journal:
         raise SystemExit(conclude(journal))
 
@@ -327,7 +327,7 @@ def found(name: str, results: Path) -> Path:
 
 
 def settings_of(settings: tuple[str, ...], workloads: list[str]) -> dict[str, dict[str, Any]]:
-    """`tree.steps=1000` as {"tree": {"steps": 1000}}. Raises UsageError, also for a workload that is not selected."""
+    """`tree.steps=1000` as {"tree": {"steps": 1000}}. Raises UsageError, even for a workload that is not selected."""
     made: dict[str, dict[str, Any]] = {}
     for text in settings:
         place, equals, value = text.partition("=")

@@ -41,7 +41,7 @@ class Host:
         self.note = note
         """Say something that stays in the journal and is shown (a calibration, a decision)."""
         self.kept = kept
-        """What `keep` was given before, also in earlier sessions of this run, here or inside."""
+        """What `keep` was given before, in earlier sessions of this run too, here or inside."""
         self._keep = keep
 
     def keep(self, key: str, value: Any) -> None:

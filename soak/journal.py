@@ -268,7 +268,7 @@ def create(run_dir: Path, plan: dict[str, Any]) -> Journal:
     try:
         run_dir.mkdir(parents=True)
         lock = _lock(run_dir)
-        # written under another name first, so that no reader ever sees half of it, also after kill -9
+        # written under another name first, so that no reader ever sees half of it, even after kill -9
         new = run_dir / f".{FILE}.new"
         db = sqlite3.connect(new, isolation_level=None)
         db.execute("BEGIN IMMEDIATE")

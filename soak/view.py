@@ -79,7 +79,7 @@ class View:
 
     def _show(self) -> None:
         if self._live is None:
-            # a thread of rich's own draws it, also while the runner waits for a call to come back
+            # a thread of rich's own draws it, even while the runner waits for a call to come back
             self._live = Live(
                 console=self._console, refresh_per_second=1 / OFTEN, transient=True, get_renderable=self._picture
             )

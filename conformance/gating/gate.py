@@ -74,7 +74,7 @@ def gate(record: Record, baseline: Baseline | None, min_judged: int = 0) -> Gate
     """Judge a run: beside a baseline where there is one, else by the table above.
 
     Beside a baseline the status is 1 where a case is worse, or passes though it is declared to fail; 3 where nothing is
-    worse and evidence is missing by the fault of a machine; 0 otherwise, also where failures are there that the
+    worse and evidence is missing by the fault of a machine; 0 otherwise, even where failures are there that the
     baseline has, too. `min_judged` is the number of cases that have to judge the target, whatever a baseline says.
     """
     seen = overview(record)

@@ -67,7 +67,7 @@ class SharedMemory:
         return [vu.MemoryRegion(0, _PART, _USER, 0), vu.MemoryRegion(_PART + _GAP, _PART, _USER + 4 * _PART, _PART)]
 
     def user(self, address: int) -> int:
-        """The front end's address of a guest address, also of one that there is not."""
+        """The front end's address of a guest address, even of one that there is not."""
         return _USER + address if address < _PART else _USER + 4 * _PART + address - _PART - _GAP
 
     def write(self, address: int, data: Buffer) -> None:

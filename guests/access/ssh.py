@@ -19,7 +19,7 @@ from guests.errors import InfrastructureError
 from guests.host.lines import LineReader
 from guests.host.waiting import happens
 
-# It writes the traceback of a thread of its own for every connection that fails, also to a guest that still boots.
+# It writes the traceback of a thread of its own for every connection that fails, even to a guest that still boots.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 

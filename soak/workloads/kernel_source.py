@@ -24,7 +24,7 @@ UNPACKED = 12
 """A compressed archive becomes at most so many times as large (6.12: 0.15 and 1.6 GB)."""
 
 DESCRIBES = ("Kconfig", "Makefile", "Kbuild")
-"""Files of these names, also with a suffix, say how to build. Kconfig files are all read, wherever they are."""
+"""Files of these names, even with a suffix, say how to build. Kconfig files are all read, wherever they are."""
 
 
 WHOLE = (
@@ -105,7 +105,7 @@ def _debian(version: str, cache: Path, progress: Callable[[str], None]) -> Path:
 
 
 def unpack(archive: Path, tree: Path) -> None:
-    """Unpack it, without its first directory. Raises InfrastructureError, also when there is too little room."""
+    """Unpack it, without its first directory. Raises InfrastructureError, even when there is too little room."""
     tree.mkdir(parents=True)
     times = 1.5 if archive.suffix == ".tar" else UNPACKED
     require_space(tree, round(times * archive.stat().st_size / 1_000_000) + BUILD_MB, "unpacking the kernel's sources")

@@ -1,4 +1,4 @@
-"""A guest that keeps files between cases forgets them before each, also where the share is never mounted again."""
+"""A guest that keeps files between cases forgets them before each, even where the share is never mounted again."""
 
 from __future__ import annotations
 

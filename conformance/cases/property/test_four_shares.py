@@ -86,7 +86,7 @@ def test_no_rename_or_link_from_one_to_another(share: Share) -> None:
 
 @case("FOUR-004", needs=NEEDS, covers=[Twrite], control=False, caches=UNCACHED)
 def test_interleaved_writes(share: Share) -> None:
-    """Blocks written by turns to open files of four shares arrive each in its own file, at its own place.
+    """Blocks written alternately to open files of four shares arrive each in its own file, at its own place.
     Source: 9P: a fid belongs to its session; write(2)."""
     shares = four(share)
     fds = [one.inside.open("fred", os.O_RDWR | os.O_CREAT | os.O_EXCL) for one in shares]

@@ -45,7 +45,7 @@ def test_content_of_a_nested_mount(share: Share) -> None:
 
 @case("NESTED-002", needs=["mount-namespace"], covers=[Tgetattr])
 def test_inode_numbers_do_not_collide(share: Share) -> None:
-    """Files of different file systems below one export are different files inside, also where the host gives them
+    """Files of different file systems below one export are different files inside, even where the host gives them
     the same inode number.
     Source: POSIX <sys/stat.h>: st_ino and st_dev together identify the file; QEMU's manual, multidevs=remap; known
     defects: hugelgupf/p9#104; freebsd-fs 2025-07-22."""
@@ -130,7 +130,7 @@ def test_the_mount_point_is_busy(share: Share) -> None:
 
 @case("NESTED-007", needs=["mount-namespace"], covers=[Tstatfs], caches=UNCACHED)
 def test_statvfs_of_a_nested_mount(share: Share) -> None:
-    """statvfs(3) below a nested mount tells that file system's size and room, outside of it the export's.
+    """statvfs(3) below a nested mount reports that file system's size and room, outside of it the export's.
     Source: statvfs(3): "the filesystem that contains" the path; the ticket's df on nested datasets."""
     with tmpfs(share, "t", "size=4m"):
         share.inside.create("t/fred", bytes(1 << 20))

@@ -121,7 +121,7 @@ def test_the_guest_cannot_make_it_writable(share: Share) -> None:
 
 @case("RDONLY-008", needs=NEEDS, control=False, covers=[Tread], caches=UNCACHED, about="agreement")
 def test_what_the_host_changes_is_seen(share: Share) -> None:
-    """What the host changes in a read-only export is seen inside, also by a descriptor that was open.
+    """What the host changes in a read-only export is seen inside, even by a descriptor that was open.
     Source: Documentation/filesystems/9p.rst, cache=none."""
     there = share.another(READ_ONLY)
     there.outside.create("fred", b"old")

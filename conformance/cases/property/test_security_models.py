@@ -307,8 +307,8 @@ def test_metadata_directory_is_out_of_reach(share: Share) -> None:
 @case("MODEL-011", needs=[*NEEDS, "guest-root"], caches=UNCACHED)
 @pytest.mark.parametrize("model", ALL)
 def test_permission_is_judged_by_what_the_guest_sees(share: Share, model: SecurityModel) -> None:
-    """A user of the guest may what owner and mode that the guest sees say: read her own 0600 file, not another's,
-    and not change its mode or owner.
+    """A user of the guest may do what the owner and mode that the guest sees allow: read her own 0600 file, not
+    another's, and not change its mode or owner.
     Source: path_resolution(7), chmod(2), chown(2) EPERM; 9P2000.L leaves permission to the client (access=client)."""
     s = there(share, model)
     if not owners_kept(s, model):

@@ -17,7 +17,7 @@ def _tag(ring: Ring) -> bytes:
 
 @case("CONFIG-001", severity="linux")
 def test_tag(ring: Ring) -> None:
-    """The space holds the tag's length, 16 bits little-endian, then the tag without a NUL.  Source: Linux
+    """The configuration space holds the tag's length, 16 bits little-endian, then the tag without a NUL.  Source: Linux
     include/uapi/linux/virtio_9p.h (struct virtio_9p_config)."""
     seen = _tag(ring)
     if ring.tag is not None:

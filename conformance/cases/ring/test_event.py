@@ -123,7 +123,7 @@ def test_kick_storm(ring: Ring, layout: int) -> None:
 
 @case("EVENT-009")
 def test_kick_of_another_queue(ring: Ring) -> None:
-    """A notification for a queue that there is not is harmless.  Source: virtio 1.3, 4.1.5.2 (the queue's index)."""
+    """A notification for a queue that does not exist is harmless.  Source: virtio 1.3, 4.1.5.2 (the queue's index)."""
     running(ring)
     ring.device.kick(1)
     ring.device.kick(63)

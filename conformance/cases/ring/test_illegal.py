@@ -160,7 +160,7 @@ def test_request_outside_memory(ring: Ring) -> None:
 
 @case("ILLEGAL-010")
 def test_request_across_the_end_of_memory(ring: Ring) -> None:
-    """A request that begins in the guest's memory and ends behind it is refused.  Source: virtio 1.3, 2.7.5."""
+    """A request that begins in the guest's memory and ends beyond it is refused.  Source: virtio 1.3, 2.7.5."""
     out, back = _request(running(ring))
     _bad(ring, _request_at(out._replace(address=_end(ring) - 8), back), back)
 

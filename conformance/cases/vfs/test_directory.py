@@ -108,7 +108,7 @@ def test_mkdir_and_rmdir_change_the_parent(share: Share) -> None:
 
 @case("DIRECTORY-006", covers=[Tmkdir])
 def test_mkdir_with_a_trailing_slash(share: Share) -> None:
-    """mkdir(2) takes a name with slashes behind it.  Source: POSIX 4.13 Pathname Resolution; mkdir(2)."""
+    """mkdir(2) takes a name with trailing slashes.  Source: POSIX 4.13 Pathname Resolution; mkdir(2)."""
     share.inside.mkdir("dir//")
     share.inside.mkdir("dir/./below/")
     equal("names in the case's directory", share.same(share.directory()), ["dir"], code="names")
@@ -219,7 +219,7 @@ def test_rmdir_of_a_directory_the_host_put_a_file_into(share: Share) -> None:
 @case("DIRECTORY-014")
 @pytest.mark.parametrize("kind", ["file", "link-to-directory", "dangling", "fifo"])
 def test_rmdir_of_what_is_no_directory(share: Share, kind: str) -> None:
-    """rmdir(2) of anything but a directory fails with ENOTDIR; a symbolic link is not followed, also not with a
+    """rmdir(2) of anything but a directory fails with ENOTDIR; a symbolic link is not followed, not even with a
     slash behind it.
     Source: rmdir(2) ENOTDIR; POSIX rmdir: "If path names a symbolic link, then rmdir() shall fail"."""
     share.inside.mkdir("dir")
@@ -249,7 +249,7 @@ def test_rmdir_of_dot_and_dotdot(share: Share) -> None:
 
 @case("DIRECTORY-016", covers=[Tunlinkat])
 def test_rmdir_of_the_working_directory(share: Share) -> None:
-    """A directory that a process stands in, or has open, can be removed; what is in it is then nothing:
+    """A process's working directory, or one that it has open, can be removed; nothing is in it then:
     getcwd(2) and new names in it fail with ENOENT.
     Source: POSIX rmdir: "If the directory is ... the current working directory of any process, it is unspecified
     whether the function succeeds"; Linux removes it: getcwd(2) ENOENT "has been unlinked"."""
@@ -323,7 +323,7 @@ def test_path_errors(share: Share, operation: Operation) -> None:
 @case("DIRECTORY-102", about="agreement")
 @for_each(MKDIR)
 def test_taken_names(share: Share, operation: Operation) -> None:
-    """mkdir(2) of a name that is taken fails with EEXIST, also where that is a dangling symbolic link.
+    """mkdir(2) of a name that is taken fails with EEXIST, even where that is a dangling symbolic link.
     Source: mkdir(2) EEXIST "This includes the case where pathname is a symbolic link, dangling or not"."""
     refuses_taken_names(share, operation)
 

@@ -74,7 +74,7 @@ def test_read_at_and_past_the_end(share: Share) -> None:
 
 @case("IO-004")
 def test_zero_length_read(share: Share) -> None:
-    """read(2) of zero bytes returns 0 and moves nothing, also past the end.
+    """read(2) of zero bytes returns 0 and moves nothing, even past the end.
     Source: POSIX read "If nbyte is zero, the read() function may detect and return errors ... shall return
     zero"; read(2)."""
     share.inside.create("fred", b"abc")
@@ -86,7 +86,7 @@ def test_zero_length_read(share: Share) -> None:
 
 @case("IO-005", cached_too=True)
 def test_zero_length_write(share: Share) -> None:
-    """write(2) of zero bytes returns 0 and changes neither size, times nor content, also past the end.
+    """write(2) of zero bytes returns 0 and changes neither size, times nor content, even past the end.
     Source: POSIX write "if nbyte is zero and the file is a regular file, ... shall return zero and have no
     other results"."""
     share.inside.create("fred", b"abc")
@@ -201,7 +201,7 @@ def test_write_is_seen_outside_at_once(share: Share) -> None:
 
 @case("IO-013", covers=[Tread], caches=UNCACHED)
 def test_write_outside_is_seen_inside_at_once(share: Share) -> None:
-    """With cache=none a descriptor that is open inside reads what the host has just written, also in place.
+    """With cache=none a descriptor that is open inside reads what the host has just written, even in place.
     Source: mount option cache=none of Linux v9fs; POSIX write."""
     share.outside.create("fred", b"a" * 10_000)
     fd = share.inside.open("fred")

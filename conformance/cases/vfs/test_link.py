@@ -182,7 +182,7 @@ def test_linkat_below_a_descriptor(share: Share) -> None:
 
 @case("LINK-012")
 def test_link_of_a_directory(share: Share) -> None:
-    """link(2) of a directory fails with EPERM, also for root, and nothing is made.
+    """link(2) of a directory fails with EPERM, even for root, and nothing is made.
     Source: link(2) EPERM "oldpath is a directory"; POSIX link."""
     share.inside.mkdir("dir")
     share.inside.refuses(EPERM).link("dir", "second")
@@ -289,7 +289,7 @@ def test_path_errors(share: Share, operation: Operation) -> None:
 @case("LINK-102", about="agreement")
 @for_each(NEW)
 def test_taken_names(share: Share, operation: Operation) -> None:
-    """link(2) to a name that is taken fails with EEXIST, also where that is a dangling symbolic link.
+    """link(2) to a name that is taken fails with EEXIST, even where that is a dangling symbolic link.
     Source: link(2) EEXIST "newpath already exists"; POSIX link."""
     refuses_taken_names(share, operation)
 

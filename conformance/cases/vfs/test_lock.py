@@ -150,7 +150,7 @@ def test_a_dead_process_holds_no_locks(share: Share, kind: str) -> None:
 
 @case("LOCK-008", covers=[Tgetlock])
 def test_getlk_names_the_lock_in_the_way(share: Share) -> None:
-    """F_GETLK tells type, bytes and process of a lock that conflicts, and "unlocked" where none does.
+    """F_GETLK reports type, bytes and process of a lock that conflicts, and "unlocked" where none does.
     Source: POSIX fcntl, F_GETLK; fcntl(2)."""
     one, a, two_, b = two(share)
     one.setlk(a, "w", 10, 5)
@@ -383,7 +383,7 @@ def test_guest_against_host(share: Share, holder: str, kind: str) -> None:
 
 @case("LOCK-024", covers=[Tgetlock], severity="varies")
 def test_getlk_sees_the_hosts_lock(share: Share) -> None:
-    """F_GETLK tells of a lock that a process of the host holds.
+    """F_GETLK reports a lock that a process of the host holds.
     Source: 9P2000.L Tgetlock, "tests for the existence of a POSIX record lock"; QEMU's v9fs_getlock says
     unlocked always."""
     share.inside.create("fred")
@@ -450,7 +450,7 @@ def unlock(vantage: Vantage, fd: int, kind: str) -> None:
 
 @case("LOCK-027", covers=[Tlock], severity="linux")
 def test_flock_is_given_up_through_an_inherited_descriptor(share: Share) -> None:
-    """A lock of flock(2) is released by LOCK_UN through any descriptor of the open file, also in another process that
+    """A lock of flock(2) is released by LOCK_UN through any descriptor of the open file, even in another process that
     inherited it.
     Source: flock(2): "the lock is released either by an explicit LOCK_UN operation on any of these duplicate file
     descriptors"; LTP flock03."""
@@ -523,7 +523,7 @@ def test_record_locks_are_not_inherited(share: Share) -> None:
 @pytest.mark.parametrize("wait", [False, True], ids=["setlk", "setlkw"])
 @case("LOCK-031", covers=[Tlock], severity="linux")
 def test_an_ofd_lock_is_given_up_through_an_inherited_descriptor(share: Share, wait: bool) -> None:
-    """An open file description lock is released through any descriptor of that open file, also in another process.
+    """An open file description lock is released through any descriptor of that open file, even in another process.
     Source: fcntl(2), open file description locks: they are "associated with the open file description", and inherited
     across fork."""
     one, a, two_, b = two(share)

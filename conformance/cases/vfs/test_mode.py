@@ -163,7 +163,7 @@ def test_chmod_marks_ctime(share: Share) -> None:
 
 @case("MODE-013", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
 def test_the_owner_may_change_the_mode(share: Share) -> None:
-    """An ordinary user changes the mode of his own file, also of one that he may neither read nor write.
+    """An ordinary user changes the mode of his own file, even of one that he may neither read nor write.
     Source: chmod(2): the effective uid must match the owner."""
     bob = share.inside.spawn("bob", uid=1001)
     bob.create("fred", b"", 0o600)
@@ -174,7 +174,7 @@ def test_the_owner_may_change_the_mode(share: Share) -> None:
 
 @case("MODE-014", needs=["guest-root"], cached_too=True)
 def test_others_may_not_change_the_mode(share: Share) -> None:
-    """chmod(2) and fchmod(2) by another user fail with EPERM and change nothing, also for a member of the
+    """chmod(2) and fchmod(2) by another user fail with EPERM and change nothing, even for a member of the
     file's group with full permission.
     Source: chmod(2), fchmod(2) EPERM."""
     share.inside.create("fred", b"")

@@ -155,7 +155,7 @@ def test_mknod_of_type_zero_makes_a_regular_file(share: Share) -> None:
 
 @case("NODE-007", severity="linux")
 def test_mknod_of_types_that_it_does_not_make(share: Share) -> None:
-    """mknod(2) fails with EPERM for a directory and with EINVAL for a type that there is not.
+    """mknod(2) fails with EPERM for a directory and with EINVAL for a type that does not exist.
     Source: mknod(2) EINVAL, EPERM; Linux fs/namei.c may_mknod(): S_IFDIR -> EPERM, default -> EINVAL."""
     share.inside.refuses(EPERM).mknod("x", stat.S_IFDIR | 0o755)
     share.inside.refuses(EINVAL).mknod("x", 0o030000 | 0o644)

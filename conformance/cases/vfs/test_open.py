@@ -71,7 +71,7 @@ def test_creat_excl_of_a_new_name(share: Share) -> None:
 @case("OPEN-005")
 @pytest.mark.parametrize("kind", ["file", "directory", "fifo", "link", "dangling"])
 def test_creat_excl_of_a_taken_name(share: Share, kind: str) -> None:
-    """open(O_CREAT|O_EXCL) of a name that is taken, also by a symbolic link to nothing, fails with EEXIST and
+    """open(O_CREAT|O_EXCL) of a name that is taken, even by a symbolic link to nothing, fails with EEXIST and
     changes nothing.  Source: open(2) "If these two flags are specified, symbolic links are not followed",
     EEXIST; POSIX open."""
     make_node(share, kind, "taken")
@@ -291,7 +291,7 @@ def test_creat_of_a_name_removed_outside(share: Share) -> None:
 
 @case("OPEN-021", covers=[Tlopen, Tlcreate])
 def test_openat_below_a_directory_descriptor(share: Share) -> None:
-    """openat(2) takes relative names below its descriptor, also after that directory was renamed, and an
+    """openat(2) takes relative names below its descriptor, even after that directory was renamed, and an
     absolute name ignores it.
     Source: open(2) "openat()"; POSIX openat."""
     share.inside.mkdir("dir")

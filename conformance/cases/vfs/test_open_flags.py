@@ -27,7 +27,7 @@ ST_NOATIME = 1024
     "flags", [os.O_RDONLY, os.O_WRONLY, os.O_CREAT | os.O_WRONLY], ids=["rdonly", "wronly", "creat"]
 )
 def test_nofollow_on_a_link(share: Share, kind: str, flags: int) -> None:
-    """open(O_NOFOLLOW) of a symbolic link fails with ELOOP, also with O_CREAT, and leaves link and target
+    """open(O_NOFOLLOW) of a symbolic link fails with ELOOP, even with O_CREAT, and leaves link and target
     alone.
     Source: open(2) "O_NOFOLLOW", ELOOP; POSIX open."""
     make_node(share, kind, "link")
@@ -38,7 +38,7 @@ def test_nofollow_on_a_link(share: Share, kind: str, flags: int) -> None:
 
 @case("OPEN-102", covers=[Tlopen, Tread])
 def test_nofollow_on_other_things(share: Share) -> None:
-    """open(O_NOFOLLOW) of a file opens it, also below a symbolic link: only the last component counts.
+    """open(O_NOFOLLOW) of a file opens it, even below a symbolic link: only the last component counts.
     Source: open(2) "Symbolic links in earlier components of the pathname will still be followed"."""
     share.inside.mkdir("dir")
     share.inside.create("dir/fred", b"abc")
@@ -60,7 +60,7 @@ def test_directory_on_something_else(share: Share, kind: str) -> None:
 
 @case("OPEN-104", covers=[Tlopen])
 def test_directory_on_a_directory(share: Share) -> None:
-    """open(O_DIRECTORY) opens a directory, also through a symbolic link unless O_NOFOLLOW is given too
+    """open(O_DIRECTORY) opens a directory, even through a symbolic link unless O_NOFOLLOW is given too
     (ENOTDIR or ELOOP).
     Source: open(2) "O_DIRECTORY", "O_NOFOLLOW"; Linux fs/namei.c do_open() gives ENOTDIR."""
     share.inside.mkdir("dir")

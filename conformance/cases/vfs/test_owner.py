@@ -83,7 +83,7 @@ def test_fchown_of_a_bad_descriptor(share: Share) -> None:
 
 @case("OWNER-005", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
 def test_chown_follows_a_link_and_lchown_does_not(share: Share) -> None:
-    """chown(2) of a symbolic link changes its target's owner, lchown(2) the link's own, also of a dangling
+    """chown(2) of a symbolic link changes its target's owner, lchown(2) the link's own, even of a dangling
     one.
     Source: POSIX chown, lchown; known defect: CVE-2016-9602, a server that followed links where it must
     not."""

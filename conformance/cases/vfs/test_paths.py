@@ -179,7 +179,7 @@ def test_as_deep_as_the_server_can(share: Share) -> None:
 
 @case("PATHS-007", covers=[Twalk], cached_too=True)
 def test_working_directory_deep_down(share: Share) -> None:
-    """A process that stands deep in the share reaches files by relative names, and ".." leads back up.
+    """A process whose working directory is deep in the share reaches files by relative names, and ".." leads back up.
     Source: POSIX chdir, getcwd; path_resolution(7)."""
     deep = chain(share, 10)
     share.inside.create("top", b"abc")

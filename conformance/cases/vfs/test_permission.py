@@ -128,7 +128,7 @@ def test_sticky_directories(share: Share) -> None:
 
 @case("PERM-005", needs=["guest-root"], covers=[Tlcreate])
 def test_every_user_attaches_once(share: Share) -> None:
-    """With access=client each user's files are his own on the host, also when users alternate.
+    """With access=client each user's files are his own on the host, even when users alternate.
     Source: Documentation/filesystems/9p.rst access=client; Tattach.n_uname; fs/9p/fid.c v9fs_fid_lookup."""
     people = {uid: share.inside.spawn(f"u{uid}", uid=uid, gid=uid + 1000) for uid in (31001, 31002, 31003)}
     for turn in range(2):

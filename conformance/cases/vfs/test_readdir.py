@@ -119,7 +119,7 @@ def test_types_and_inodes(share: Share) -> None:
 
 @case("READDIR-006", covers=[Treaddir], severity="linux")
 def test_types_are_reported(share: Share) -> None:
-    """d_type tells the type: find(1) and scandir(3) need no further call.
+    """d_type gives the type: find(1) and scandir(3) need no further call.
     Source: getdents(2): "Currently, only some filesystems ... have full support for returning the file type";
     9P2000.L Rreaddir type[1] is d_type of the server's own readdir."""
     for name, make in (("file", "create"), ("directory", "mkdir")):

@@ -82,7 +82,7 @@ def test_rename_replaces_a_file(share: Share) -> None:
 
 @case("RENAME-004", covers=[Trenameat], cached_too=True)
 def test_an_open_file_that_was_replaced(share: Share) -> None:
-    """A descriptor of the replaced file reads on what it was opened on, and one of the replacing file too.
+    """A descriptor of the replaced file goes on reading what it was opened on, and one of the replacing file too.
     Source: POSIX rename: "If one or more processes have the file open when the last link is removed, ... the
     removal of the file contents shall be postponed until all references to the file are closed"."""
     share.inside.create("config", b"old configuration")
@@ -207,7 +207,7 @@ def test_an_open_file_through_its_own_rename(share: Share) -> None:
 
 @case("RENAME-010", covers=[Trenameat])
 def test_rename_of_a_working_directory(share: Share) -> None:
-    """A process that stands in a directory which is renamed goes on standing in it.
+    """A process keeps its working directory when that is renamed.
     Source: POSIX rename; getcwd(3)."""
     share.inside.mkdir("here")
     walker = share.inside.spawn("walker")
@@ -345,7 +345,7 @@ def test_rename_of_dot_and_dotdot(share: Share) -> None:
 
 @case("RENAME-019", covers=[Trenameat])
 def test_rename_with_a_trailing_slash(share: Share) -> None:
-    """A slash behind a name demands a directory: rename(2) of a file so fails with ENOTDIR, of a directory works.
+    """A slash after a name demands a directory: rename(2) of a file then fails with ENOTDIR, of a directory works.
     Source: POSIX 4.13 Pathname Resolution; rename(2) ENOTDIR."""
     share.inside.create("file")
     share.inside.mkdir("dir")

@@ -80,7 +80,7 @@ def test_symlink_of_too_long_a_text(share: Share) -> None:
 @case("SYMLINK-004", covers=[Tsymlink], cached_too=True)
 def test_a_link_is_followed_to_file_and_directory(share: Share) -> None:
     """open(2) and stat(2) follow a symbolic link to a file, and path resolution one to a directory, also through
-    several and with a slash behind it.  Source: path_resolution(7); POSIX 4.13."""
+    several and with a trailing slash.  Source: path_resolution(7); POSIX 4.13."""
     share.inside.mkdir("dir")
     share.inside.create("dir/fred", b"abc")
     share.inside.symlink("dir", "todir")
@@ -193,7 +193,7 @@ def test_readlink_of_what_is_no_link(share: Share, kind: str) -> None:
 @case("SYMLINK-011", covers=[Treadlink])
 @pytest.mark.parametrize("size", [1, 9, 10, 11, 4096])
 def test_readlink_cuts_to_the_buffer(share: Share, size: int) -> None:
-    """readlink(2) puts at most as many bytes as the buffer holds, silently cut, and no NUL behind them.
+    """readlink(2) puts at most as many bytes as the buffer holds, silently cut, and no NUL after them.
     Source: readlink(2) "It will (silently) truncate the contents ... in case the buffer is too small"."""
     share.inside.symlink("0123456789", "link")
     text = share.inside.readlink_size("link", size)

@@ -55,7 +55,7 @@ def test_sync_brings_home_what_was_written(share: Share, way: str) -> None:
 @case("SYNC-003", covers=[Tfsync], cached_too=True)
 @WAYS
 def test_sync_of_a_directory(share: Share, way: str) -> None:
-    """fsync(2) and fdatasync(2) of a directory succeed, also after names in it changed.
+    """fsync(2) and fdatasync(2) of a directory succeed, even after names in it changed.
     Source: fsync(2) "an explicit fsync() on a file descriptor for the directory is also needed"; known
     defect: lib9p add79f9 refused Tfsync of a directory."""
     share.inside.mkdir("dir")

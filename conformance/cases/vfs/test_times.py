@@ -225,7 +225,7 @@ def test_path_errors(share: Share, call: PathCall) -> None:
 
 @case("TIME-014", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
 def test_the_owner_may_set_any_time(share: Share) -> None:
-    """The owner sets times as he likes, also of a file that he may not write.
+    """The owner sets times as he likes, even of a file that he may not write.
     Source: utimensat(2), Permissions."""
     bob = share.inside.spawn("bob", uid=1001)
     bob.create("fred", b"", 0o600)

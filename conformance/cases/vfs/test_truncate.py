@@ -60,7 +60,7 @@ def test_longer(share: Share, way: str) -> None:
 @case("TRUNC-003", covers=[Tsetattr], cached_too=True)
 @WAYS
 def test_cut_bytes_do_not_come_back(share: Share, way: str) -> None:
-    """What was cut off is gone: after making the file long again it reads as zeros, also where the guest
+    """What was cut off is gone: after making the file long again it reads as zeros, even where the guest
     has read it before.
     Source: POSIX ftruncate "the extended area shall appear as if it were zero-filled"."""
     share.inside.create("fred", b"\xff" * 20_000)
@@ -248,7 +248,7 @@ def test_ftruncate_of_a_descriptor_not_for_writing(share: Share) -> None:
 
 @case("TRUNC-013", covers=[Tsetattr], about="agreement")
 def test_ftruncate_leaves_the_offset(share: Share) -> None:
-    """ftruncate(2) leaves the offset, also past the new end, and the next write leaves zeros between.
+    """ftruncate(2) leaves the offset, even past the new end, and the next write leaves zeros between.
     Source: POSIX ftruncate "shall not modify the file offset for any open file descriptions"."""
     fd = share.inside.open("fred", os.O_CREAT | os.O_RDWR, 0o644)
     share.inside.write(fd, b"0123456789")

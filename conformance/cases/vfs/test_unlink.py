@@ -73,7 +73,7 @@ def test_unlink_changes_directory_and_ctime(share: Share) -> None:
 @case("UNLINK-003", severity="linux")
 @pytest.mark.parametrize("path", ["dir", "dir/", ".", "..", "dir/.", "dir/below/.."])
 def test_unlink_of_a_directory(share: Share, path: str) -> None:
-    """unlink(2) of a directory fails with EISDIR, also for root and through "." and "..", and it stays.
+    """unlink(2) of a directory fails with EISDIR, even for root and through "." and "..", and it stays.
     Source: unlink(2) EISDIR "This is the non-POSIX value returned by Linux since 2.1.132"; POSIX says EPERM."""
     share.inside.mkdir("dir")
     share.inside.mkdir("dir/below")
@@ -84,7 +84,7 @@ def test_unlink_of_a_directory(share: Share, path: str) -> None:
 
 @case("UNLINK-004")
 def test_unlink_with_a_trailing_slash(share: Share) -> None:
-    """unlink(2) of a file, or of a symbolic link to a directory, with a slash behind it fails with ENOTDIR.
+    """unlink(2) of a file, or of a symbolic link to a directory, with a trailing slash fails with ENOTDIR.
     Source: POSIX 4.13 Pathname Resolution; Linux fs/namei.c do_unlinkat()."""
     share.inside.create("fred")
     share.inside.mkdir("dir")
@@ -203,7 +203,7 @@ def test_a_tree_is_removed(share: Share) -> None:
 
 @case("UNLINK-011", covers=[Tunlinkat], about="agreement")
 def test_many_files_made_and_removed(share: Share) -> None:
-    """40 files are made and removed by turns under one name, each empty when it is new.
+    """40 files are made and removed alternately under one name, each empty when it is new.
     Source: POSIX open, unlink; a client or server that keeps files by path shows an older one."""
     share.inside.mkdir("dir")
     with share.without_comparison():

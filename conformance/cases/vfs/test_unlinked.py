@@ -343,7 +343,7 @@ def test_fstat_of_a_file_unlinked_outside(share: Share) -> None:
 
 @case("UNLINKED-027", covers=[Tgetattr], caches=UNCACHED)
 def test_a_name_removed_outside_is_gone(share: Share) -> None:
-    """A name that the host removes is gone inside at once, also while the guest holds its file open.
+    """A name that the host removes is gone inside at once, even while the guest holds its file open.
     Source: POSIX unlink; Linux Documentation/filesystems/9p.rst "none = no caches used"."""
     share.inside.create("fred", CONTENT)
     share.inside.open("fred", os.O_RDWR)
@@ -382,7 +382,7 @@ def test_fstat_of_a_file_replaced_outside(share: Share) -> None:
 
 @case("UNLINKED-028", covers=[Tread], caches=UNCACHED)
 def test_a_name_given_away_outside_shows_the_other_file(share: Share) -> None:
-    """A name that the host gives to another file opens that one inside at once, also while the guest holds the first
+    """A name that the host gives to another file opens that one inside at once, even while the guest holds the first
     open.
     Source: POSIX rename; Linux Documentation/filesystems/9p.rst "none = no caches used"."""
     share.inside.create("fred", CONTENT)
@@ -478,7 +478,7 @@ def test_reading_a_removed_directory(share: Share) -> None:
 
 @case("UNLINKED-032", cached_too=True)
 def test_names_in_a_removed_directory(share: Share) -> None:
-    """openat(2), mkdirat(2), symlinkat(2) and unlinkat(2) below a directory that was removed fail with ENOENT, also
+    """openat(2), mkdirat(2), symlinkat(2) and unlinkat(2) below a directory that was removed fail with ENOENT, even
     where another one has its name now.
     Source: open(2) ENOENT "dirfd ... refers to a directory that has been deleted"; mkdir(2) ENOENT; Linux
     fs/namei.c: IS_DEADDIR."""

@@ -59,7 +59,7 @@ def test_set_get_list_remove(share: Share, kind: str) -> None:
 
 @case("XATTR-002", covers=[Txattrwalk], needs=["xattr"], caches=FRESH)
 def test_what_the_host_sets_is_seen(share: Share) -> None:
-    """An attribute that the host sets, changes and removes is seen so inside at once.
+    """An attribute that the host sets, changes and removes is seen inside at once.
     Source: getxattr(2); attributes are not cached by Linux's client (fs/9p/xattr.c)."""
     share.outside.create("fred")
     share.outside.setxattr("fred", "user.a", b"1")
@@ -204,7 +204,7 @@ def test_many_attributes(share: Share) -> None:
 
 @case("XATTR-012", covers=[Txattrwalk], needs=["xattr"])
 def test_sizes_of_buffers(share: Share) -> None:
-    """With a size of 0 getxattr(2) and listxattr(2) tell the length, with a smaller one than it they fail
+    """With a size of 0 getxattr(2) and listxattr(2) return the length, with a smaller size they fail
     with ERANGE, with the exact one they work.
     Source: getxattr(2), listxattr(2) ERANGE; known defect: CVE-2017-15038."""
     share.inside.create("fred")

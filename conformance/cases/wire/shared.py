@@ -235,7 +235,7 @@ def dot_name(wire: Wire, name: bytes, send: SendName) -> None:
 
 
 def nul_name(wire: Wire, send: SendName) -> None:
-    """A NUL byte does not end a name: nothing is made or removed under what stands before it."""
+    """A NUL byte does not end a name: nothing is made or removed under what comes before it."""
     no_name(wire, b"fred\0ginger", send, allowed.NUL_IN_NAME)
 
 

@@ -161,7 +161,7 @@ def test_reserved_fields(wire: Wire) -> None:
 
 @case("WIRE-ATTR-004", covers=[Tgetattr], severity="varies")
 def test_valid_holds_no_unknown_bits(wire: Wire) -> None:
-    """valid names only fields that there are.  Source: chaos/diod protocol.md, P9_GETATTR_ALL; diod gives back
+    """valid names only fields that exist.  Source: chaos/diod protocol.md, P9_GETATTR_ALL; diod gives back
     whatever was asked for."""
     client = wire.client
     valid = client.getattr(client.root, U64).valid
@@ -434,7 +434,7 @@ def test_symbolic_link_itself(wire: Wire) -> None:
 
 @case("WIRE-ATTR-038", covers=[Tsetattr])
 def test_target_of_a_symbolic_link(wire: Wire) -> None:
-    """What a symbolic link points to is left alone by every Tsetattr of the link, also where the link itself has no
+    """What a symbolic link points to is left alone by every Tsetattr of the link, even where the link itself has no
     mode or size to set.  Source: CVE-2016-9602: a symbolic link is the client's to resolve, and a host's file that it
     names is not the guest's."""
     client, host = wire.client, wire.host
@@ -527,7 +527,7 @@ def test_statfs(wire: Wire) -> None:
 
 @case("WIRE-ATTR-053", covers=[Tstatfs], severity="linux")
 def test_statfs_to_the_byte(wire: Wire) -> None:
-    """The size that Tstatfs tells is the host's to the byte.  Source: statfs(2), which df(1) shows; QEMU counts in
+    """The size that Tstatfs reports is the host's to the byte.  Source: statfs(2), which df(1) shows; QEMU counts in
     blocks of msize less its header and loses what is left over."""
     client = wire.client
     reply, wanted = client.statfs(client.root), wire.host.statvfs()

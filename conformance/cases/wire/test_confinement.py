@@ -148,7 +148,7 @@ BY_NAME: dict[str, Callable[[Session, int, bytes], Message]] = {
 @pytest.mark.parametrize("message", BY_NAME)
 @case("WIRE-CONFINEMENT-002")
 def test_path_for_a_name(wire: Wire, message: str, how: str, name: bytes) -> None:
-    """A path in the place of a name, relative or absolute, makes, moves, removes and finds nothing outside the export.
+    """A path in place of a name, relative or absolute, makes, moves, removes and finds nothing outside the export.
     Source: walk(5), names are single elements of a path; CVE-2016-7116 and CVE-2016-9602 (QEMU), kvmtool 9bb99a8;
     nfs-ganesha takes absolute names for paths of the host."""
     outside = Outside(wire)
@@ -515,7 +515,7 @@ def test_repeated_requests_leak_nothing(wire: Wire, message: str) -> None:
 
 @case("WIRE-CONFINEMENT-031", covers=[Tlopen])
 def test_more_open_files_than_descriptors(wire: Wire) -> None:
-    """Three thousand files opened at once are opened, or refused with an errno that says that there are too many; after
+    """Three thousand files opened at once are opened, or refused with an errno that says so; after
     clunking them the session works.  Source: open(2) EMFILE, ENFILE; kvmtool 9c2e1d1; the descriptors are the
     host's."""
     client = wire.client

@@ -87,7 +87,7 @@ def test_header_alone(wire: Wire, name: str) -> None:
 @pytest.mark.parametrize("name", MESSAGES)
 @case("WIRE-FRAMING-003")
 def test_bytes_left_over(wire: Wire, name: str) -> None:
-    """A frame with bytes behind its last field is refused, ends the connection, or is carried out as if they were not
+    """A frame with bytes after its last field is refused, ends the connection, or is carried out as if they were not
     there; it is answered, and what follows it is understood.  Source: intro(5): size tells where the next message
     begins; QEMU passes over what is left."""
     requests.prepare(wire)
@@ -179,7 +179,7 @@ def test_unknown_type_does_no_harm(wire: Wire, number: int) -> None:
 @pytest.mark.parametrize("name", REPLIES)
 @case("WIRE-FRAMING-012")
 def test_reply_sent_by_a_client(wire: Wire, name: str) -> None:
-    """A reply message sent to a server is answered with an error, passed over, or ends the connection; the server
+    """A reply message sent to a server is answered with an error, ignored, or ends the connection; the server
     lives.  Source: intro(5): only T-messages go to the server; diod asserted (diod#110, diod#137)."""
     client = wire.client
     body = {
@@ -405,7 +405,7 @@ def test_version_twice_at_once(wire: Wire) -> None:
 
 @case("WIRE-FRAMING-043", covers=[Tversion])
 def test_version_while_requests_fly(wire: Wire) -> None:
-    """A Tversion behind requests in flight ends them: each is answered before the Rversion or never, and the new
+    """A Tversion after requests in flight ends them: each is answered before the Rversion or never, and the new
     session works.  Source: version(5), "all outstanding I/O on the connection is aborted"."""
     client = wire.client
     for _ in range(10):

@@ -167,7 +167,7 @@ def test_length_zero_is_to_the_end(wire: Wire) -> None:
 
 @case("WIRE-LOCK-007", covers=[Tlock], severity="linux")
 def test_own_lock_is_no_obstacle(wire: Wire) -> None:
-    """A process that holds a lock gets it again, changed into the other kind, also through another fid.  Source:
+    """A process that holds a lock gets it again, changed into the other kind, even through another fid.  Source:
     fcntl(2): a lock is replaced by a new one of the same process; diod#102 answered EAGAIN."""
     client = wire.client
     wire.host.file(b"fred", bytes(100))

@@ -442,7 +442,7 @@ def test_fid_follows_a_rename_on_the_host(wire: Wire) -> None:
 
 @case("WIRE-RENAME-035", covers=[Trenameat])
 def test_fid_never_becomes_another_file(wire: Wire) -> None:
-    """When the host puts another file in the place of one that a fid stands for, the fid is the old file, or gone; by
+    """When the host puts another file in place of one that a fid stands for, the fid is the old file, or gone; by
     qid it never passes for the old while it shows the new.  Source: intro(5), qid; ESTALE as NFS has it."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"old")
@@ -460,8 +460,8 @@ def test_fid_never_becomes_another_file(wire: Wire) -> None:
 
 @case("WIRE-RENAME-036", covers=[Trenameat], severity="linux")
 def test_renames_in_flight(wire: Wire) -> None:
-    """Two hundred renames back and forth, in flight beside look-ups of the same name, are each answered soundly and end
-    with one file.  Source: rename(2) is atomic; QEMU raced (CVE-2018-19489)."""
+    """Two hundred renames back and forth, in flight beside look-ups of the same name, are each answered correctly and
+    end with one file.  Source: rename(2) is atomic; QEMU raced (CVE-2018-19489)."""
     client, host = wire.client, wire.host
     host.file(b"a", b"abc")
     flying = []

@@ -234,7 +234,7 @@ def test_remove_of_what_is_gone(wire: Wire) -> None:
 
 @case("WIRE-UNLINK-033", covers=[Tremove])
 def test_remove_takes_the_file_of_the_fid(wire: Wire) -> None:
-    """When the host has put another file under the name, Tremove does not remove that one in the place of its own.
+    """When the host has put another file under the name, Tremove does not remove that one instead of its own.
     Source: remove(5): the file of the fid; intro(5)."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"old")

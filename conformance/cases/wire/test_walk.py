@@ -479,7 +479,7 @@ def test_clunk_gives_descriptors_back(wire: Wire) -> None:
 
 @case("WIRE-WALK-045", covers=[Twalk, Tclunk])
 def test_walk_and_clunk_in_flight_together(wire: Wire) -> None:
-    """Walks to a fid and its clunk, in flight at once on many fids, are each answered soundly.  Source: intro(5),
+    """Walks to a fid and its clunk, in flight at once on many fids, are each answered correctly.  Source: intro(5),
     requests may overtake each other, so that either may come first; QEMU CVE-2018-19364 was a race of two requests
     on one fid."""
     client = wire.client

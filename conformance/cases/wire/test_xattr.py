@@ -111,7 +111,7 @@ def test_read_past_the_value(wire: Wire, offset: int) -> None:
 @pytest.mark.parametrize("count", [0x7FFFFFFF, 0xFFFFFFF5, 0xFFFFFFFF], ids=shared.label)
 @case("WIRE-XATTR-007", covers=[Txattrwalk, Tread])
 def test_absurd_count(wire: Wire, count: int) -> None:
-    """A count beyond all reason brings the value, or is refused; never bytes that stand behind it.  Source: read(5);
+    """A count beyond all reason brings the value, or is refused; never bytes beyond it.  Source: read(5);
     CVE-2016-9104."""
     client = wire.client
     fid = with_attributes(wire, colour=b"red")

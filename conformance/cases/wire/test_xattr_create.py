@@ -115,7 +115,7 @@ def test_unknown_flags(wire: Wire, flags: int) -> None:
 
 @case("WIRE-XATTR-036", covers=[Txattrcreate], severity="linux")
 def test_attribute_is_removed(wire: Wire) -> None:
-    """A size of 0 with XATTR_REPLACE removes the attribute: so Linux spells removexattr(2).  Source: Linux
+    """A size of 0 with XATTR_REPLACE removes the attribute: Linux sends removexattr(2) so.  Source: Linux
     v9fs_xattr_handler_set and v9fs_fid_xattr_set with no value; QEMU v9fs_xattr_fid_clunk."""
     client = wire.client
     fid = with_attributes(wire, colour=b"red", shape=b"round")
@@ -182,7 +182,7 @@ def test_read_before_the_write(wire: Wire) -> None:
 @pytest.mark.parametrize("offset", [11, 4096, *EDGES], ids=shared.label)
 @case("WIRE-XATTR-040", covers=[Txattrcreate, Twrite])
 def test_write_past_the_value(wire: Wire, offset: int) -> None:
-    """A write that starts behind the announced size is refused or takes nothing, however large the offset.  Source:
+    """A write that starts beyond the announced size is refused or takes nothing, however large the offset.  Source:
     chaos/diod protocol.md, xattrcreate, attr_size[8] is the length of the value; CWE-787, as CVE-2016-9104."""
     client = wire.client
     fid = with_attributes(wire)
@@ -285,7 +285,7 @@ def test_empty_name(wire: Wire) -> None:
 
 @case("WIRE-XATTR-047", covers=[Txattrcreate, Txattrwalk])
 def test_long_names(wire: Wire) -> None:
-    """A name of 255 bytes can be an attribute's; a longer one is refused, also by Txattrwalk.  Source: xattr(7),
+    """A name of 255 bytes can be an attribute's; a longer one is refused, even by Txattrwalk.  Source: xattr(7),
     XATTR_NAME_MAX; setxattr(2) ERANGE."""
     client = wire.client
     fid = with_attributes(wire)
@@ -301,7 +301,7 @@ def test_long_names(wire: Wire) -> None:
 
 @case("WIRE-XATTR-048", covers=[Txattrcreate, Txattrwalk])
 def test_nul_in_a_name(wire: Wire) -> None:
-    """A NUL byte does not end an attribute's name: nothing is set or found under what stands before it.  Source:
+    """A NUL byte does not end an attribute's name: nothing is set or found under what comes before it.  Source:
     chaos/diod protocol.md, strings carry their length; xattr(7)."""
     client = wire.client
     fid = with_attributes(wire, colour=b"red")

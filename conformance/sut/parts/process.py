@@ -59,7 +59,7 @@ class ServerProcess:
         self.argv = list(argv)
         self.log_path = log
         self._network = own_network
-        # A program that dies at once still leaves its words: the log is opened for appending, also by it.
+        # A program that dies at once still leaves its words: the log is opened for appending, by the program too.
         with log.open("ab") as output:
             try:
                 self._process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Directories for exports: where every user may look, and gone afterwards, also after kill -9.
+"""Directories for exports: where every user may look, and gone afterwards, even after kill -9.
 
 Under /var/tmp, which keeps extended attributes and is not a small tmpfs; not under the results, whose parents may be
 closed to the test users.

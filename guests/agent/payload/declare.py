@@ -54,7 +54,7 @@ def op(changes: tuple[str, ...] = (), spoils: bool = False, needs: str = "") -> 
 
 
 def perform(name: str, args: list[Any], kw: dict[str, Any]) -> Any:
-    """Run one op; the paths it changed are left in CHANGED, also when it fails half way.
+    """Run one op; the paths it changed are left in CHANGED, even when it fails half way.
 
     Raises what the op raises, and Absent where the platform lacks what it needs.
     """
