@@ -47,11 +47,9 @@ class LazyGroup(click.Group):
     """A group that imports a command's module only when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """See click.Group."""
         return sorted({*super().list_commands(ctx), *ELSEWHERE})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """See click.Group."""
         if cmd_name not in ELSEWHERE:
             return super().get_command(ctx, cmd_name)
         command = getattr(importlib.import_module(ELSEWHERE[cmd_name]), cmd_name)

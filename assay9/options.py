@@ -19,7 +19,6 @@ class Word(click.ParamType[str]):
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """See click.ParamType."""
         text = str(value)
         if not text.strip():
             self.fail("the value is empty: give one", param, ctx)
@@ -43,7 +42,6 @@ class GroupedCommand(click.Command):
     """A command whose --help shows its options under their headings, in the order of their declaration."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """See click.Command."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)

@@ -35,7 +35,7 @@ _ID = re.compile(r"[A-Z][A-Z0-9]*(-[A-Z][A-Z0-9]*)*-\d{3}\Z")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One requirement of the suite, as declared beside its function.
 
@@ -56,14 +56,14 @@ class Case:
     requirement: str
     source: str
     severity: Severity
-    covers: tuple[str, ...]
-    caches: tuple[str, ...]
-    cached_too: bool
-    needs: tuple[str, ...]
-    mount: str
-    about: About
-    control: bool
-    seconds: float
+    covers: tuple[str, ...] = ()
+    caches: tuple[str, ...] = CACHES
+    cached_too: bool = False
+    needs: tuple[str, ...] = ()
+    mount: str = ""
+    about: About = "behaviour"
+    control: bool = True
+    seconds: float = 60.0
     function: Callable[..., Any] = field(repr=False, compare=False)
 
     @property

@@ -71,7 +71,6 @@ class Shards(WorkerPlugin):
         self._taken_back: set[str] = set()
 
     def setup(self, worker: Worker) -> None:
-        """See WorkerPlugin."""
         self._place = Path(tempfile.mkdtemp(prefix="assay9-fleet-", dir=worker.local_directory))
         (self._place / "plan.json").write_bytes(self._plan)
 

@@ -158,7 +158,6 @@ class FaultySession(WireSession):
     rules: tuple[Rule, ...] = ()
 
     def connect(self) -> Link:
-        """See WireSession."""
         link = super().connect()
         return FaultyLink(link, Rules(self.rules, self.server.export)) if self.rules else link
 

@@ -201,7 +201,6 @@ class _Quietly(Ops):
         self._vantage = vantage
 
     def perform(self, op: str, *args: Any, **kw: Any) -> Any:
-        """See Vantage.quietly."""
         vantage = self._vantage
         record = CallRecord(vantage.name, vantage.process, op, args, kw)
         try:
@@ -226,7 +225,6 @@ class _Started(Starts):
         self._vantage = vantage
 
     def perform(self, op: str, *args: Any, **kw: Any) -> Pending[Any]:
-        """See Vantage.start."""
         vantage = self._vantage
         record = CallRecord(vantage.name, vantage.process, op, args, kw)
         number = vantage.agent.send(op, args, kw, vantage.process, vantage.timeout, marked=vantage.marked)
@@ -240,7 +238,6 @@ class _Refused(Refusals):
         self._vantage, self._allowed, self._because, self._another = vantage, allowed, because, another
 
     def perform(self, op: str, *args: Any, **kw: Any) -> int:
-        """See Vantage.refuses."""
         seen, shown = 0, ""
         judged()
         try:

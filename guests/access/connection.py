@@ -166,7 +166,6 @@ class _Refuse(paramiko.MissingHostKeyPolicy):
         self._destination, self._file = destination, file
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
-        """See paramiko."""
         raise UsageError(
             f"the host key of {self._destination} is unknown ({key.fingerprint}); if it is the right one, add this "
             f"line to {self._file}: {hostname} {key.get_name()} {key.get_base64()}"

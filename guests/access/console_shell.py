@@ -49,7 +49,6 @@ class PortShell(CopyingByRun):
         return self._alive()
 
     def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
-        """See ``Shell.run``."""
         words = ["/bin/sh", "-c", argv] if isinstance(argv, str) else list(argv)
         asked = {"argv": words, "timeout": timeout, "stdin": base64.b64encode(stdin).decode()}
         channel = self._start(_RUN)

@@ -41,7 +41,6 @@ class SshShell(CopyingByRun):
         return self._transport.is_active()
 
     def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
-        """See ``Shell.run``."""
         deadline = time.monotonic() + timeout
         channel = self._exec(argv, timeout)
         try:

@@ -60,7 +60,6 @@ class GuestMemory(_Program):
     module, name = "soak.inside.pressure", "guest-memory"
 
     def configuration(self, rng: random.Random) -> dict[str, Any]:
-        """See _Program."""
         return {"seconds": rng.uniform(10, 30), "leave_mb": rng.choice([24, 32, 48])}
 
 
@@ -70,5 +69,4 @@ class Signals(_Program):
     module, name = "soak.inside.storm", "signals"
 
     def configuration(self, rng: random.Random) -> dict[str, Any]:
-        """See _Program."""
         return {"seconds": rng.uniform(8, 20), "seed": rng.getrandbits(32), "processes": 4}

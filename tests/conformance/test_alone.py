@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conformance.case import About, Case
+from conformance.case import About
 from conformance.checks import equal, fields
 from conformance.errors import UsageError
 from conformance.run.mounted import Runner
@@ -16,6 +16,7 @@ from conformance.sut.local.tables import LocalTarget
 from conformance.sut.parts.no_outside import Nowhere
 from conformance.vfs.mount_options import DEFAULT
 from conformance.vfs.share import Share
+from tests.cases import made_case
 from tests.targets import asked
 
 WHY = "a vantage outside: nobody is there"
@@ -36,23 +37,7 @@ def run(tmp_path: Path, body: Any, about: About = "behaviour") -> tuple[str, str
     target = LocalTarget(name="alone", kind="local", title="alone")
     runner = Runner(target, Alone(target, tmp_path, lambda _: None), "never", "main")
     runner.deployment.start()
-    case = Case(
-        id="X-001",
-        layer="vfs",
-        family="x",
-        requirement="r",
-        source="s",
-        severity="must",
-        covers=(),
-        caches=("none",),
-        cached_too=False,
-        needs=(),
-        mount="",
-        about=about,
-        control=True,
-        seconds=60.0,
-        function=body,
-    )
+    case = made_case(body, caches=("none",), about=about)
     try:
         result, _ = runner.run(case, "", DEFAULT, body)
         left = list(Path(runner.deployment.inside_root).iterdir())

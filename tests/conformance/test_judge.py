@@ -7,30 +7,14 @@ from typing import Any
 
 import pytest
 
-from conformance.case import Case
 from conformance.errors import Finding, Findings, InfrastructureError, SuiteError, TargetDied, Undrivable, Unsupported
 from conformance.profiles.model import Known, NotSupported
 from conformance.run.verdict import Judgement, judge, not_in_older, one_line
 from conformance.vfs.trace import Crossed
 from conformance.vfs.vantage import CallRecord
+from tests.cases import made_case
 
-CASE = Case(
-    id="X-001",
-    layer="vfs",
-    family="x",
-    requirement="r",
-    source="s",
-    severity="must",
-    covers=("Tlock",),
-    caches=("none",),
-    cached_too=False,
-    needs=("locks",),
-    mount="",
-    about="behaviour",
-    control=True,
-    seconds=1.0,
-    function=lambda share: None,
-)
+CASE = made_case(lambda share: None, covers=("Tlock",), caches=("none",), needs=("locks",))
 KNOWN = Known(case="X-001", reason="a reason", link="https://example.org/1", finding="errno", values={"seen": "EAGAIN"})
 OTHER = Known(case="X-001", reason="another", link="https://example.org/2", finding="field:mtime_ns")
 DECLARED = NotSupported(feature="locks", errno=["EOPNOTSUPP"], reason="none here")

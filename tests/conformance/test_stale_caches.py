@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from conformance.case import Case
 from conformance.run.mounted import Runner
 from conformance.sut.local.deployment import LocalDeployment
 from conformance.sut.local.tables import LocalTarget
 from conformance.vfs.mount_options import MountOptions
 from conformance.vfs.share import Share
+from tests.cases import made_case
 
 
 class Attached(LocalDeployment):
@@ -44,7 +44,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str, line: str
         post(op, *args, **kw)
 
     monkeypatch.setattr(deployment.inside, "post", spied)
-    case = Case("X-001", "vfs", "x", "r", "s", "must", (), (cache,), False, (), "", "behaviour", True, 60.0, body)
+    case = made_case(body, caches=(cache,))
     try:
         runner.run(case, "", MountOptions(cache=cache), body)
     finally:

@@ -19,6 +19,7 @@ from conformance.raw.wire import Wire
 from conformance.run.session import WireSession
 from conformance.run.wire import WireRunner
 from guests.host.endings import OutOfMemory
+from tests.cases import made_case
 from tests.targets import served
 from tests.waiting import PATIENT, eventually
 
@@ -49,22 +50,15 @@ def kills_unseen(wire: Wire) -> None:
 
 def case_of(function: Callable[[Wire], None]) -> Case:
     """`function` as a case, outside of the library."""
-    return Case(
+    return made_case(
+        function,
         id=f"FAKE-{len(function.__name__):03}",
         layer="wire",
         family="fake",
         requirement=function.__doc__ or "",
-        source="-",
-        severity="must",
-        covers=(),
         caches=(),
-        cached_too=False,
-        needs=(),
-        mount="",
-        about="behaviour",
         control=False,
         seconds=20.0,
-        function=function,
     )
 
 

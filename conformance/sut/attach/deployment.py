@@ -278,7 +278,6 @@ class AttachDeployment(ShareDeployment):
         }
 
     def source(self, number: int) -> tuple[str, str]:
-        """See Deployment."""
         if number or not self.attached.tag:
             raise Undrivable(FEATURES["four-shares"])
         return self.attached.tag, "trans=virtio"

@@ -29,18 +29,15 @@ class Attach(Kind[AttachTarget, AttachOptions]):
         trial.stop()
 
     def only_mount(self, asked: Asked[AttachTarget, AttachOptions]) -> MountOptions | None:
-        """See Kind."""
         from conformance.sut.attach.deployment import present_mount  # noqa: PLC0415 - see conformance.sut.kind
 
         given = attached(asked.target, asked.options)
         return None if "remount" in given.allow else present_mount(given)
 
     def one_at_a_time(self, target: AttachTarget, options: AttachOptions) -> str:
-        """See Kind."""
         return f"target {target.name} has one guest, with one mount of the share"
 
     def deployment(self, asked: Asked[AttachTarget, AttachOptions], run_dir: Path, progress: Progress) -> Deployment:
-        """See Kind."""
         from conformance.sut.attach.deployment import AttachDeployment  # noqa: PLC0415 - see conformance.sut.kind
 
         return AttachDeployment(asked.target, attached(asked.target, asked.options), run_dir, progress)

@@ -63,7 +63,6 @@ class HypervisorDeployment(AttachDeployment):
         return self._machine
 
     def start(self) -> None:
-        """See Deployment."""
         try:
             self._operator = reach(self.attached.outside.host, self.attached.ssh_config)
             self._prepare(self._operator)
@@ -150,7 +149,6 @@ class HypervisorDeployment(AttachDeployment):
     # ---- what is said of it
 
     def environment(self) -> dict[str, Any]:
-        """See Deployment."""
         named, version = self.attached.implementation, self.version
         own = {"argv": [self.vm.start_command], "hypervisor": version}
         own["target_version"] = version if named in version else f"{named} ({version})"
@@ -163,21 +161,17 @@ class HypervisorDeployment(AttachDeployment):
         return {"device": pid} if pid else {}
 
     def logs(self) -> dict[str, Path]:
-        """See Deployment."""
         return {"console": self._console_log} if self._console is not None else {}
 
     def mark(self) -> Any:
-        """See Deployment."""
         return self._watch.mark()
 
     def excerpts(self, mark: Any) -> list[tuple[str, str]]:
-        """See Deployment."""
         return [(f"console: {event.kind}", event.text) for event in self._watch.since(mark)]
 
     # ---- whether it serves, and coming back
 
     def trouble(self) -> str | None:
-        """See Deployment."""
         why = super().trouble()
         if why is not None and not self.vm.alive():
             return f"the machine ended{self.vm.last_words()}"
@@ -195,7 +189,6 @@ class HypervisorDeployment(AttachDeployment):
         super().recover()
 
     def stop(self) -> None:
-        """See Deployment."""
         if self._machine is None or "guest" in self._hosts:
             super().stop()
         machine, self._machine = self._machine, None

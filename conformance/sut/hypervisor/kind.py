@@ -28,7 +28,6 @@ class Hypervisor(Kind[HypervisorTarget, HypervisorOptions]):
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"guest", "soak", "power-cut"})
 
     def unused(self, target: HypervisorTarget, use: Use) -> Iterator[tuple[str, str]]:
-        """See Kind."""
         yield "mounted", f"target {target.name} starts its guest, which has nothing mounted"
         yield "allow", f"the suite starts the machine of target {target.name}, and may do anything to it"
 
@@ -42,13 +41,11 @@ class Hypervisor(Kind[HypervisorTarget, HypervisorOptions]):
             host.close()
 
     def one_at_a_time(self, target: HypervisorTarget, options: HypervisorOptions) -> str:
-        """See Kind."""
         return f"target {target.name} has one machine"
 
     def deployment(
         self, asked: Asked[HypervisorTarget, HypervisorOptions], run_dir: Path, progress: Progress
     ) -> Deployment:
-        """See Kind."""
         from conformance.sut.hypervisor.deployment import HypervisorDeployment  # noqa: PLC0415 - see sut.kind
 
         return HypervisorDeployment(asked.target, attached(asked), guest_of(asked), values_of(asked), run_dir, progress)

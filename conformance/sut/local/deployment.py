@@ -104,7 +104,6 @@ class LocalDeployment(ShareDeployment):
         return f"none {self.inside_root} local (a directory of this host; requested: {options})"
 
     def processes(self) -> dict[str, int]:
-        """See Deployment."""
         return {"device": self._server.pid} if self._server is not None else {}
 
     def outside_here(self) -> Path:
@@ -112,7 +111,6 @@ class LocalDeployment(ShareDeployment):
         return Path(self.outside_root)
 
     def death(self) -> str | None:
-        """See Deployment."""
         return self.trouble()
 
     def trouble(self) -> str | None:
@@ -121,7 +119,6 @@ class LocalDeployment(ShareDeployment):
         return "the server died" if dead else None
 
     def without_room(self) -> GroundLost | None:
-        """See Deployment."""
         return self.host.ground.without_room()
 
     def ground_lost(self, *, answers: bool = True) -> GroundLost | None:

@@ -23,7 +23,6 @@ class Local(Kind[LocalTarget, LocalOptions]):
     every_case = True
 
     def deployment(self, asked: Asked[LocalTarget, LocalOptions], run_dir: Path, progress: Progress) -> Deployment:
-        """See Kind."""
         from conformance.sut.local.deployment import LocalDeployment  # noqa: PLC0415 - see conformance.sut.kind
 
         return LocalDeployment(asked.target, run_dir, progress, asked.options)

@@ -123,22 +123,18 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         return last[1]
 
     def source(self, number: int) -> tuple[str, str]:
-        """See Deployment."""
         return self._serving.source(number) if self._serving is not None else (TAGS[number], "trans=virtio")
 
     def processes(self) -> dict[str, int]:
-        """See Deployment."""
         pid = self._machine.pid if self._machine is not None else 0
         if self._serving is None:
             return {"device": pid} if pid else {}
         return self._serving.processes() | ({"hypervisor": pid} if pid else {})
 
     def logs(self) -> dict[str, Path]:
-        """See Deployment."""
         return dict(self._machine.logs) if self._machine is not None else {}
 
     def beside(self, number: int, options: MountOptions) -> Place:
-        """See Deployment."""
         line = self._mount(number, options)
         outside = str(self._directories()[number])
         return Place(
@@ -157,17 +153,14 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         raise NotImplementedError
 
     def mark(self) -> Any:
-        """See Deployment."""
         return self.machine.console.mark(), self._serving.mark() if self._serving is not None else None
 
     def excerpts(self, mark: Any) -> list[tuple[str, str]]:
-        """See Deployment."""
         console, serving = mark
         said = [(f"console: {event.kind}", event.text) for event in self.machine.console.since(console)]
         return [*said, *(self._serving.excerpts(serving) if self._serving is not None else [])]
 
     def death(self) -> str | None:
-        """See Deployment."""
         return self._server_death() or (None if self.machine.runs() else self.machine.why_dead())
 
     def _server_death(self) -> str | None:
@@ -193,7 +186,6 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         return Path(self.host_view + self.outside_root)
 
     def keep_time(self) -> None:
-        """See Deployment."""
         if time.monotonic() - self._clock_set.host < KEEP_TIME:
             return
         if (wrong := self._clock_lost()) is not None:
@@ -206,7 +198,6 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         return lost(wrong_clock(rate)) if rate.wrong else None
 
     def without_room(self) -> GroundLost | None:
-        """See Deployment."""
         return self.host.ground.without_room()
 
     def ground_lost(self, *, answers: bool = True) -> GroundLost | None:

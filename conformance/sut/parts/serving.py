@@ -172,5 +172,4 @@ class Backends(Sockets):
     what = "device"
 
     def listens(self, socket: str, tag: str) -> list[str]:
-        """See Sockets."""
         return ["--vhost-user", socket, "--tag", tag]

@@ -80,7 +80,6 @@ class QemuDeployment(QemuGuest):
         return {"mount-tags", "qemu-machine"} | ({"passthrough-ownership"} if owners else set())
 
     def environment(self) -> dict[str, Any]:
-        """See Deployment."""
         return {**super().environment(), "security_model": self.security_model}
 
     def place(self, number: int, label: str, options: MountOptions, *, in_second_machine: bool) -> Place:
@@ -94,18 +93,14 @@ class QemuDeployment(QemuGuest):
         )
 
     def beside(self, number: int, options: MountOptions) -> Place:
-        """See Deployment."""
         return self.place(number, TAGS[number], options, in_second_machine=False)
 
     def another(self, device: Device, options: MountOptions) -> Place:
-        """See Deployment."""
         return self._second.place(device, options)
 
     def discard(self, place: Place) -> None:
-        """See Deployment."""
         self._second.discard()
 
     def stop(self) -> None:
-        """See Deployment."""
         self._second.discard()
         super().stop()

@@ -112,11 +112,9 @@ class QemuGuest(GuestDeployment[QemuMachine]):
         self.host_view = f"/proc/{self.host.pid}/root"
 
     def suite_image(self) -> Image:
-        """See Deployment."""
         return self.machine.image
 
     def environment(self) -> dict[str, Any]:
-        """See Deployment."""
         own: dict[str, Any] = {"target_version": self.hypervisor}
         if self._serving is not None:
             own = {
@@ -136,7 +134,6 @@ class QemuGuest(GuestDeployment[QemuMachine]):
         }
 
     def stop(self) -> None:
-        """See Deployment."""
         if self._keep and (machine := self._machine) is not None:
             self._machine = None
             self._close_links()

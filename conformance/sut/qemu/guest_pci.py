@@ -86,20 +86,17 @@ class GuestServer(OverRings):
             bus.close()
 
     def device(self) -> Device:
-        """See DeviceServer."""
         if self._device is None:
             raise InfrastructureError("the guest is not running")
         self._device.reset()
         return self._device
 
     def death(self) -> str | None:
-        """See Server."""
         if self._deployment is None:
             return "the guest is not running"
         return None if self._deployment.machine.alive() else self._deployment.machine.why_dead()
 
     def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        """See Server."""
         return self._deployment.ground_lost() if self._deployment is not None else None
 
     def pid(self) -> int | None:

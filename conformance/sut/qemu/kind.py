@@ -26,16 +26,13 @@ class Qemu(UnderQemu[QemuTarget, DeviceOptions]):
     needs = qemu_check.SHARES
 
     def transports(self, target: QemuTarget) -> tuple[str, ...]:
-        """See Kind."""
         return ("qtest", "qtest-legacy", "guest-pci")
 
     def check(self, asked: Asked[QemuTarget, DeviceOptions]) -> None:
-        """See Kind."""
         security_model(asked.options.security_model, asked.target.machine.security_model)
         super().check(asked)
 
     def deployment(self, asked: Asked[QemuTarget, DeviceOptions], run_dir: Path, progress: Progress) -> Deployment:
-        """See Kind."""
         from conformance.sut.qemu.deployment import QemuDeployment  # noqa: PLC0415 - see conformance.sut.kind
 
         return QemuDeployment(asked.target, run_dir, progress, asked.options, asked.load)
@@ -43,7 +40,6 @@ class Qemu(UnderQemu[QemuTarget, DeviceOptions]):
     def server(
         self, asked: Asked[QemuTarget, DeviceOptions], transport: str, directory: Path, progress: Progress
     ) -> Server:
-        """See Kind."""
         from conformance.sut.qemu.deployment import QemuDeployment  # noqa: PLC0415 - see conformance.sut.kind
         from conformance.sut.qemu.guest_pci import GuestServer  # noqa: PLC0415 - as above
         from conformance.sut.qemu.qtest import QtestServer  # noqa: PLC0415 - as above

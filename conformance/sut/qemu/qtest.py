@@ -117,7 +117,6 @@ class QtestServer(OwnProcess, OverRings):
         self._device = LegacyDevice(bus) if self.legacy else ModernDevice(bus, shows_reset=self.shows_reset)
 
     def device(self) -> Device:
-        """See DeviceServer."""
         if self._device is None:
             raise InfrastructureError("QEMU is not running")
         self._device.reset()

@@ -26,7 +26,6 @@ class UnderQemu(Kind[T, O]):
     """What QEMU must have for the device under test, beside what every machine needs."""
 
     def unused(self, target: T, use: Use) -> Iterator[tuple[str, str]]:
-        """See Kind."""
         if use.mounted:
             return
         yield "keep_guest", use.mounts_nothing
@@ -38,7 +37,6 @@ class UnderQemu(Kind[T, O]):
                 yield option, f"--link {use.link} leads past QEMU"
 
     def one_at_a_time(self, target: T, options: O) -> str:
-        """See Kind."""
         return "--keep-guest keeps one guest" if options.keep_guest else ""
 
     def check(self, asked: Asked[T, O]) -> None:

@@ -32,19 +32,16 @@ class QemuVhostUser(UnderQemu[VhostUserTarget, MachineOptions]):
         return () if target.server.command else ("qtest", *VHOST_USER)
 
     def check_target(self, target: VhostUserTarget) -> None:
-        """See Kind."""
         if target.server.command:
             check_program("server.command", target.server.command[0])
 
     def check(self, asked: Asked[VhostUserTarget, MachineOptions]) -> None:
-        """See Kind."""
         check_root(asked.target.name)
         super().check(asked)
 
     def deployment(
         self, asked: Asked[VhostUserTarget, MachineOptions], run_dir: Path, progress: Progress
     ) -> Deployment:
-        """See Kind."""
         from conformance.sut.qemu_vhost_user.deployment import VhostQemuDeployment  # noqa: PLC0415 - see sut.kind
 
         return VhostQemuDeployment(asked.target, run_dir, progress, asked.options, asked.load)
@@ -52,7 +49,6 @@ class QemuVhostUser(UnderQemu[VhostUserTarget, MachineOptions]):
     def server(
         self, asked: Asked[VhostUserTarget, MachineOptions], transport: str, directory: Path, progress: Progress
     ) -> Server:
-        """See Kind."""
         from conformance.sut.qemu_vhost_user.qtest import ReferenceInQemu  # noqa: PLC0415 - see sut.kind
 
         machine, options, back = asked.target.machine, asked.options, asked.target.server

@@ -41,13 +41,11 @@ class ReferenceInQemu(QtestServer):
         self._back = back
 
     def start(self) -> None:
-        """See Server."""
         self._back.start()
         (self.run_dir / "halt.rom").write_bytes(_RESET_VECTOR.rjust(_ROM - 13, b"\xf4").ljust(_ROM, b"\xf4"))
         super().start()
 
     def devices(self) -> list[str]:
-        """See QtestServer."""
         return [
             "-bios",
             str(self.run_dir / "halt.rom"),
@@ -62,11 +60,9 @@ class ReferenceInQemu(QtestServer):
         ]
 
     def death(self) -> str | None:
-        """See Server."""
         return self._back.death() or super().death()
 
     def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        """See Server."""
         return self._back.ground_lost(memory) or super().ground_lost(memory)
 
     def pid(self) -> int | None:
@@ -74,10 +70,8 @@ class ReferenceInQemu(QtestServer):
         return self._back.pid()
 
     def stop(self) -> None:
-        """See Server."""
         super().stop()
         self._back.stop()
 
     def version(self) -> str:
-        """See Server."""
         return self._back.version()

@@ -71,41 +71,34 @@ class ServerKind(Kind[ServerTarget, ServerOptions]):
     owner: ClassVar[Owner] = "server"
 
     def transports(self, target: ServerTarget) -> tuple[str, ...]:
-        """See Kind."""
         if isinstance(target.server, ReferenceTable):
             return (*VHOST_USER, "socket") if target.server.transport == "vhost-user" else ("socket", *VHOST_USER)
         return VHOST_USER if isinstance(target.server, VhostUserTable) else ("socket",)
 
     def unused(self, target: ServerTarget, use: Use) -> Iterator[tuple[str, str]]:
-        """See Kind."""
         if not isinstance(target.server, RunningTable):
             for option in ("address", "aname", "export"):
                 yield option, f"target {target.name} is started by the suite itself"
 
     def one_at_a_time(self, target: ServerTarget, options: ServerOptions) -> str:
-        """See Kind."""
         running = isinstance(target.server, VhostUserTable)
         return f"the device of target {target.name} has one front end at a time" if running else ""
 
     def check_target(self, target: ServerTarget) -> None:
-        """See Kind."""
         if isinstance(target.server, CommandTable):
             check_program("server.arguments", target.server.arguments[0])
 
     def check(self, asked: Asked[ServerTarget, ServerOptions]) -> None:
-        """See Kind."""
         from conformance.sut.servers.make import check  # noqa: PLC0415 - see conformance.sut.kind
 
         check(_as_asked(asked))
 
     def deployment(self, asked: Asked[ServerTarget, ServerOptions], run_dir: Path, progress: Progress) -> Deployment:
-        """See Kind."""
         raise UsageError(f"target {asked.target.name} is of kind {self.name}, which has no file system to mount")
 
     def server(
         self, asked: Asked[ServerTarget, ServerOptions], transport: str, directory: Path, progress: Progress
     ) -> Server:
-        """See Kind."""
         from conformance.sut.servers.make import make  # noqa: PLC0415 - see conformance.sut.kind
 
         table = _as_asked(asked)

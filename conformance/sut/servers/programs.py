@@ -161,12 +161,10 @@ class ReferenceServer(Started[ReferenceTable]):
     name = "reference"
 
     def command(self) -> list[str]:
-        """See Started."""
         where = ["--unix", self.socket_path] if self.spec.transport == "unix" else ["--tcp", f"127.0.0.1:{self.port}"]
         return [sys.executable, "-m", "reference_server", "serve", str(self.exported), *where, *self.spec.arguments]
 
     def version(self) -> str:
-        """See Server."""
         return version_of("assay9")
 
 
@@ -176,7 +174,6 @@ class DiodServer(Started[DiodTable]):
     name, program, package = "diod", "diod", "diod"
 
     def command(self) -> list[str]:
-        """See Started."""
         where = self.socket_path if self.spec.transport == "unix" else f"127.0.0.1:{self.port}"
         return [
             "diod",
@@ -195,7 +192,6 @@ class DiodServer(Started[DiodTable]):
         ]
 
     def version(self) -> str:
-        """See Server."""
         return _package_version("diod")
 
 
@@ -208,7 +204,6 @@ class GaneshaServer(Started[GaneshaTable]):
     own_file_system = True
 
     def command(self) -> list[str]:
-        """See Started."""
         config = self.run_dir / "ganesha.conf"
         recovery = self.run_dir / "recovery"
         recovery.mkdir(exist_ok=True)
@@ -233,7 +228,6 @@ class GaneshaServer(Started[GaneshaTable]):
         ]
 
     def version(self) -> str:
-        """See Server."""
         return _package_version("nfs-ganesha")
 
 
@@ -243,16 +237,13 @@ class P9ufsServer(Started[P9ufsTable]):
     name = "p9ufs"
 
     def start(self) -> None:
-        """See Server."""
         P9UFS.ensure(self._progress)
         super().start()
 
     def command(self) -> list[str]:
-        """See Started."""
         return [*P9UFS.argv("p9ufs"), "-root", str(self.exported), *self.spec.arguments, f"127.0.0.1:{self.port}"]
 
     def version(self) -> str:
-        """See Server."""
         return P9UFS.version()
 
 
@@ -262,17 +253,14 @@ class CrosvmServer(Started[CrosvmTable]):
     name = "crosvm-p9"
 
     def start(self) -> None:
-        """See Server."""
         CROSVM.ensure(self._progress)
         super().start()
 
     def command(self) -> list[str]:
-        """See Started."""
         program = "crosvm-p9-released" if self.spec.released else "crosvm-p9"
         return [*CROSVM.argv(program), str(self.exported), self.socket_path, *self.spec.arguments]
 
     def version(self) -> str:
-        """See Server."""
         return CROSVM.version()
 
 
@@ -285,7 +273,6 @@ class CommandServer(Started[CommandTable]):
         self.program = spec.arguments[0]
 
     def command(self) -> list[str]:
-        """See Started."""
         where = {"unix": self.socket_path, "port": str(self.port), "export": str(self.exported)}
         return [re.sub(r"\{(unix|port|export)\}", lambda m: where[m[1]], word) for word in self.spec.arguments]
 

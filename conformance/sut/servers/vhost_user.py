@@ -48,7 +48,6 @@ class _FrontEnd(OverRings):
         raise NotImplementedError
 
     def device(self) -> Device:
-        """See DeviceServer."""
         other = _served.get(self._path())
         if other is not None and other is not self:
             other.hang_up()  # the other layer's, whose turn is over: a back end has one front end at a time
@@ -123,7 +122,6 @@ class ReferenceDevice(_FrontEnd, ReferenceServer):
         self.tag = TAG
 
     def command(self) -> list[str]:
-        """See ReferenceServer."""
         return [
             sys.executable,
             "-m",
@@ -146,14 +144,11 @@ class ReferenceDevice(_FrontEnd, ReferenceServer):
             return probe.connect_ex(self.socket_path) == 0
 
     def stop(self) -> None:
-        """See Server."""
         self.hang_up()
         ReferenceServer.stop(self)
 
     def death(self) -> str | None:
-        """See Server."""
         return ReferenceServer.death(self)
 
     def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        """See Server."""
         return ReferenceServer.ground_lost(self, memory)

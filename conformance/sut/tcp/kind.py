@@ -24,7 +24,6 @@ class Tcp(UnderQemu[TcpTarget, MachineOptions]):
     model, options = TcpTarget, MachineOptions
 
     def check(self, asked: Asked[TcpTarget, MachineOptions]) -> None:
-        """See Kind."""
         from conformance.sut.servers.make import check as check_server  # noqa: PLC0415 - see conformance.sut.kind
 
         check_root(asked.target.name)
@@ -32,7 +31,6 @@ class Tcp(UnderQemu[TcpTarget, MachineOptions]):
         super().check(asked)
 
     def deployment(self, asked: Asked[TcpTarget, MachineOptions], run_dir: Path, progress: Progress) -> Deployment:
-        """See Kind."""
         from conformance.sut.tcp.deployment import TcpDeployment  # noqa: PLC0415 - see conformance.sut.kind
 
         return TcpDeployment(asked.target, run_dir, progress, asked.options, asked.load)

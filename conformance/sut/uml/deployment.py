@@ -86,11 +86,9 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
         self.features = frozenset(host | guest | set(self.target.profile.features))
 
     def suite_image(self) -> Image:
-        """See Deployment."""
         return self.machine.image
 
     def environment(self) -> dict[str, Any]:
-        """See Deployment."""
         return {
             "target_version": self._backends.title,
             "argv": self.machine.argv,
@@ -109,7 +107,6 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
         self.machine.start()
 
     def stop(self) -> None:
-        """See Deployment."""
         super().stop()
         if self._memory is not None and self._claim is not None:
             remove_tree(self._memory)

@@ -31,21 +31,17 @@ class Uml(Kind[UmlTarget, GuestOptions]):
         return () if target.server.command else VHOST_USER
 
     def unused(self, target: UmlTarget, use: Use) -> Iterator[tuple[str, str]]:
-        """See Kind."""
         if not use.mounted:
             yield "image", f"the layers {' and '.join(use.below)} boot no guest over {use.link}"
 
     def check_target(self, target: UmlTarget) -> None:
-        """See Kind."""
         if target.server.command:
             check_program("server.command", target.server.command[0])
 
     def check(self, asked: Asked[UmlTarget, GuestOptions]) -> None:
-        """See Kind."""
         check_root(asked.target.name)
 
     def deployment(self, asked: Asked[UmlTarget, GuestOptions], run_dir: Path, progress: Progress) -> Deployment:
-        """See Kind."""
         from conformance.sut.uml.deployment import UmlDeployment  # noqa: PLC0415 - see conformance.sut.kind
 
         return UmlDeployment(asked.target, run_dir, progress, asked.options, asked.load)
@@ -53,7 +49,6 @@ class Uml(Kind[UmlTarget, GuestOptions]):
     def server(
         self, asked: Asked[UmlTarget, GuestOptions], transport: str, directory: Path, progress: Progress
     ) -> Server:
-        """See Kind."""
         return reference_device(transport, asked.target.server.arguments, directory)
 
 

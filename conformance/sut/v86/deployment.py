@@ -78,7 +78,6 @@ class V86Deployment(GuestDeployment[V86Machine]):
         self.features = frozenset(host | guest | set(self.target.profile.features))
 
     def environment(self) -> dict[str, Any]:
-        """See Deployment."""
         own = f"v86 {VERSION}'s own server"
         return {
             "target_version": self._server.title if self._server else own,
@@ -96,13 +95,11 @@ class V86Deployment(GuestDeployment[V86Machine]):
         return MOUNT_POINT
 
     def source(self, number: int) -> tuple[str, str]:
-        """See Deployment."""
         if number:
             raise Undrivable(FEATURES["four-shares"])
         return TAG, "trans=virtio"
 
     def beside(self, number: int, options: MountOptions) -> Place:
-        """See Deployment."""
         raise Undrivable(FEATURES["four-shares"])
 
     def _restart(self) -> None:
@@ -118,5 +115,4 @@ class Server(Sockets):
     what = "server"
 
     def listens(self, socket: str, tag: str) -> list[str]:
-        """See Sockets."""
         return ["--unix", socket]

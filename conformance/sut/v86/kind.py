@@ -25,18 +25,15 @@ class V86(Kind[V86Target, RunOptions]):
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"guest"})
 
     def check_target(self, target: V86Target) -> None:
-        """See Kind."""
         if target.server is not None and target.server.command:
             check_program("server.command", target.server.command[0])
 
     def check(self, asked: Asked[V86Target, RunOptions]) -> None:
-        """See Kind."""
         if asked.target.server is not None:
             check_root(asked.target.name)
         v86_program.require_host()
 
     def deployment(self, asked: Asked[V86Target, RunOptions], run_dir: Path, progress: Progress) -> Deployment:
-        """See Kind."""
         from conformance.sut.v86.deployment import V86Deployment  # noqa: PLC0415 - see conformance.sut.kind
 
         return V86Deployment(asked.target, run_dir, progress)

@@ -83,7 +83,6 @@ class QemuMachine(AnyMachine[Launch]):
         super().stop()
 
     def doubt(self) -> None:
-        """See AnyMachine."""
         if self._image is not None:
             if self.accelerator:
                 cached_snapshot(self.spec, self.accelerator, self._image).doubt()
@@ -157,7 +156,6 @@ class QemuMachine(AnyMachine[Launch]):
 
     @property
     def reached_by(self) -> str:
-        """See AnyMachine."""
         if self.spec.access == "launcher":
             return "the launcher of the suite's own image"
         return f"SSH to root@127.0.0.1:{self.ssh_port}"

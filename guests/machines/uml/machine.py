@@ -54,7 +54,6 @@ class UmlMachine(PortMachine[UmlLaunch]):
         return UmlLaunch(self.spec, self._kernel, self._image, self.logs["console"])
 
     def doubt(self) -> None:
-        """See AnyMachine."""
         kernel.cached().doubt()
         cached_image(load_recipe(self.spec.image, self.spec.extra_packages)).doubt()
         self._kernel = self._image = None
@@ -77,7 +76,6 @@ class UmlMachine(PortMachine[UmlLaunch]):
 
     @property
     def reached_by(self) -> str:
-        """See AnyMachine."""
         return "lines of its console"
 
     def agent_channel(self, access: Access | None = None) -> LineChannel:

@@ -82,7 +82,6 @@ class V86Machine(PortMachine[V86Launch]):
         )
 
     def doubt(self) -> None:
-        """See AnyMachine."""
         if self._root is not None:
             own, memory = self.spec.server is None, self.spec.memory_mb
             cached_state(emulator.build(), self._root, memory, own_server=own).doubt()
@@ -91,7 +90,6 @@ class V86Machine(PortMachine[V86Launch]):
 
     @property
     def reached_by(self) -> str:
-        """See AnyMachine."""
         return "lines of its console"
 
     def agent_channel(self) -> LineChannel:

@@ -1,0 +1,14 @@
+"""Cases that are in no library, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from conformance.case import Case
+
+
+def made_case(function: Callable[..., Any], **other: Any) -> Case:
+    """`function` as a case; what is not given is of no account to the test."""
+    given = {"id": "X-001", "layer": "vfs", "family": "x", "requirement": "r", "source": "s", "severity": "must"}
+    return Case(**{**given, **other}, function=function)
