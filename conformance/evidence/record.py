@@ -9,6 +9,7 @@ files of its own, one JSON line per finished case, so that a run killed at any m
         selected-<worker>.jsonl     one line per case that is to be run, written before the first one runs
         cases-<worker>.jsonl        one line per finished case
         troubles-<worker>.jsonl     failures of the infrastructure
+        sequences/*.json            replay files of sequences of calls that failed
         record.json                 when the run has ended: all of it; from then on the only one that is read
         summary.json                its counts, and how each case stands
 
@@ -46,8 +47,11 @@ from conformance.evidence.models import (
     Trouble,
     printable,
 )
+from conformance.model.step import REPLAY
 
 RECORD: Final = "record.json"
+SEQUENCES: Final = "sequences"
+"""The directory of replay files."""
 _SYNC_SECONDS = 1.0
 _UNFINISHED = "no result: the run has not come to its end"
 
@@ -121,6 +125,20 @@ class RunWriter:
         if result.ended is None:
             result = result.model_copy(update={"ended": datetime.now(UTC)})
         self._line("cases", _as_line(result))
+        self._keep_sequences(result)
+
+    def _keep_sequences(self, result: CaseResult) -> None:
+        """A replay file (`assay9 replay`) for each failing sequence of calls that nobody has declared."""
+        for number, one in enumerate(result.findings, 1):
+            if one.known or "sequence" not in one.values:
+                continue
+            target = json.loads((self.run_dir / ENVIRONMENT).read_bytes())["target"]
+            about = {"kind": REPLAY, "target": target, "case": result.id, "mount": result.mount, "finding": one.text}
+            kept = json.dumps({**about, "steps": json.loads(one.values["sequence"])}, indent=1) + "\n"
+            name = re.sub(r"[^A-Za-z0-9=_.-]+", "_", f"{result.id}-{result.mount}-{number}")
+            with _disk(self.run_dir):
+                (self.run_dir / SEQUENCES).mkdir(exist_ok=True)
+                _write(self.run_dir / SEQUENCES / f"{name}.json", kept.encode())
 
     def trouble(self, text: str) -> None:
         """Keep a failure of the infrastructure outside any case, e.g. a guest that never answered."""

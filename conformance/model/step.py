@@ -101,3 +101,42 @@ class Allowed:
         if self.succeeds:
             said.insert(0, "success" if self.any_value or self.value is None else f"success with {self.value!r:.80}")
         return " or ".join(said)
+
+
+REPLAY = "assay9-sequence"
+"""The kind of a replay file."""
+
+
+def to_replay(steps: Sequence[Step], **about: str) -> dict[str, Any]:
+    """A replay file's content; `about` says where it failed: target, case, mount, finding."""
+    return {"kind": REPLAY, **about, "steps": [step.to_json() for step in steps]}
+
+
+def from_replay(said: Any) -> tuple[Step, ...]:
+    """The steps of a replay file. Raises ValueError, with what is wrong in it."""
+    if not isinstance(said, dict) or said.get("kind") != REPLAY or not isinstance(said.get("steps"), list):
+        raise ValueError(f"its kind is not {REPLAY}")
+    steps = []
+    for number, one in enumerate(said["steps"], 1):
+        try:
+            steps.append(Step.from_json(one))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise ValueError(f"step {number} is not a call with operands") from None
+    return tuple(steps)
+
+
+def as_case(steps: Sequence[Step]) -> str:
+    """The sequence as a case that can be pasted into conformance/cases/sequence/."""
+    lines = [f"            {step!r}," for step in steps]
+    return "\n".join(
+        [
+            '@case("CALLS-999", covers=[Twalk], caches=FRESH)',
+            "def test_name_it(share: Share) -> None:",
+            '    """State the requirement.  Source: name it."""',
+            "    Player(share, outside=True).play(",
+            "        [",
+            *lines,
+            "        ]",
+            "    )",
+        ]
+    )

@@ -19,6 +19,8 @@ from conformance.vfs.vantage import CallRecord
 from conformance.vocabulary import DecidedBy, errno_name
 
 _LONGEST = 160
+_WHOLE = {"sequence": 1 << 20}
+"""Values of a finding that programs read, with their own limit: a replay file is made from them."""
 _LONGEST_TEXT = 1000
 
 
@@ -74,7 +76,7 @@ def _finding(judged: Judged) -> SeenFinding:
     return SeenFinding(
         code=found.code,
         text=printable(str(found))[:_LONGEST_TEXT],
-        values={name: printable(value)[:_LONGEST] for name, value in found.values.items()},
+        values={name: printable(value)[: _WHOLE.get(name, _LONGEST)] for name, value in found.values.items()},
         known=_known(judged.known) if judged.known is not None else None,
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +49,8 @@ class Player:
         self._outside = outside and share.mounted.sides == "both" and share.host_links
         self.deviations: dict[tuple[str, str, str, str], Finding] = {}
         """Declared findings, each once."""
+        self.met: Counter[tuple[str, str, str]] = Counter()
+        """Calls that were judged: operation, state of what it is about, and `success` or the errno it ended with."""
 
     def search(self, number: int, *, examples: int, steps: int) -> Finding | None:
         """Play `examples` random sequences of at most `steps` calls; a finding with the shortest one that fails.
@@ -127,6 +130,7 @@ class Player:
                 allowed = model.step(step)
                 followed.append(step)
                 state = " ".join(allowed.state)
+                self.met[step.op, state, error or "success"] += 1
                 if allowed.holds(value, error):
                     continue
                 finding = _outcome(step, value, error, allowed, followed, steps)

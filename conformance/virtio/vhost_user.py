@@ -373,16 +373,27 @@ class VhostUserDevice:
         """See Device: vhost-user lets the front end choose."""
         return _QUEUE_MAX if queue == 0 else 0
 
+    def stop_queue(self, queue: int) -> int:
+        """Stop a queue, as for a migration; the position that it has to go on from (vhost-user, GET_VRING_BASE)."""
+        state = vu.VRING_STATE.pack(vu.VringState(queue, 0))
+        return vu.VRING_STATE.unpack(self._ask(vu.Request.GET_VRING_BASE, state)).num
+
+    def resume_queue(self, queue: int, size: int, rings: Rings, base: int) -> None:
+        """Start a queue that was stopped where it stopped."""
+        self._start_queue(queue, size, rings, base)
+
     def start_queue(self, queue: int, size: int, rings: Rings) -> None:
         """See Device."""
+        packed = bool(self._features & Feature.RING_PACKED.mask)
+        self._start_queue(queue, size, rings, 0x8000_8000 if packed else 0)  # both wrap counters begin at 1
+
+    def _start_queue(self, queue: int, size: int, rings: Rings, base: int) -> None:
         regions = self.memory.regions()
         self._tell(vu.Request.SET_MEM_TABLE, vu.pack_memory(regions), [self.memory.descriptor] * len(regions))
         user = self.memory.user
-        packed = bool(self._features & Feature.RING_PACKED.mask)
         inband = self._channel is not None
         call, error, kick = ((),) * 3 if inband else ((self._call,), (self._error,), (self._kick,))
         number = _u64(queue | vu.VRING_NO_FD if inband else queue)
-        base = 0x8000_8000 if packed else 0  # both wrap counters begin at 1
         steps = (
             (vu.Request.SET_VRING_NUM, vu.VRING_STATE.pack(vu.VringState(queue, size)), ()),
             (vu.Request.SET_VRING_BASE, vu.VRING_STATE.pack(vu.VringState(queue, base)), ()),

@@ -27,3 +27,7 @@ def test_the_cases_that_must_find_a_fault_are_of_its_layer() -> None:
         for name in fault.caught
         if layers.get(name.partition("[")[0]) != fault.layer
     ] == []
+
+
+def test_a_hundred_faults_of_the_server_and_the_device() -> None:
+    assert len(FAULTS) >= 100

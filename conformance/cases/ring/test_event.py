@@ -7,7 +7,7 @@ from conformance.cases.ring.shared import EVENTS, both_layouts, running, scaled
 from conformance.checks import holds
 from conformance.raw.ring import ANSWER, QUIET, Ring
 from guests.host.waiting import happens
-from protocol.virtqueue import AVAIL_NO_INTERRUPT
+from protocol.virtqueue import AVAIL_NO_INTERRUPT, needs_event
 
 
 def _notified(ring: Ring, seconds: float | None = None) -> bool:
@@ -144,3 +144,26 @@ def test_one_kick_for_many(ring: Ring, layout: int) -> None:
     queue.kick()
     while count > 0:
         count -= len(ring.collect())
+
+
+@case("EVENT-011")
+def test_kicks_only_when_asked(ring: Ring) -> None:
+    """With event indices a driver that notifies only where avail_event asks for it gets every request served, also
+    after the queue was idle.  Source: virtio 1.3, 2.7.10; Linux virtqueue_kick_prepare_split, which saves every
+    notification that the device does not ask for; a device that never moves avail_event hangs such a guest."""
+    running(ring, EVENTS)
+    queue = ring.split
+    event = queue.rings.device + 4 + 8 * queue.size
+    for _ in range(scaled(300)):
+        chain = ring.chain(ring.getattr(), 256)
+        old = queue.published
+        head = queue.add(chain)
+        queue.publish()
+        asked = int.from_bytes(ring.memory.read(event, 2), "little")
+        if needs_event(asked, queue.published, old):
+            queue.kick()
+        elif not happens(lambda: bool(ring.memory.changed16(queue.rings.device + 2, queue.seen)), ANSWER, 0.002):
+            holds("a request that the device does not want to be notified of is served", False, seen=asked, code="ring")
+            return
+        ring.right(ring.reply_in(chain, ring.wait(head)))
+        ring.free_all()

@@ -10,6 +10,8 @@ from conformance.checks import equal, holds
 from conformance.errors import Undrivable
 from conformance.raw.expectation import spell
 from conformance.raw.ring import Ring
+from conformance.virtio.queues import SplitQueue
+from conformance.virtio.vhost_user import VhostUserDevice
 from protocol.virtqueue import Feature, Status
 
 
@@ -129,3 +131,26 @@ def test_fifty_resets(ring: Ring) -> None:
     for _ in range(scaled(50)):
         ring.restart()
         running(ring).serves()
+
+
+@both_layouts
+@case("RESET-010")
+def test_stopped_and_resumed(ring: Ring, layout: int) -> None:
+    """A queue that is stopped says how far it is, and goes on from there: nothing is served twice, nothing is left out.
+    Source: vhost-user protocol, VHOST_USER_GET_VRING_BASE and SET_VRING_BASE, by which a guest is stopped and migrated;
+    virtio 1.3, 2.7.6."""
+    device = ring.device
+    if not isinstance(device, VhostUserDevice):
+        raise Undrivable("a queue is stopped by the front end of a vhost-user device")
+    running(ring, layout)
+    for _ in range(3):
+        ring.serves()
+    for _ in range(scaled(5)):
+        base = device.stop_queue(0)
+        queue = ring.queue
+        if isinstance(queue, SplitQueue):
+            equal("position of a split queue that was stopped", base, queue.seen, code="ring")
+        device.resume_queue(0, queue.size, queue.rings, base)
+        for _ in range(3):
+            ring.serves()
+        ring.free_all()
