@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -10,8 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from assay9.run import run
+from conformance.sut.asked import asked_of
+from conformance.sut.attach.tables import AttachTarget, attached
+from conformance.sut.hypervisor.kind import values_of
+from conformance.sut.hypervisor.tables import HypervisorTarget
 from conformance.sut.layers import default_layers, drivable
 from conformance.sut.load import load, names
+from conformance.sut.registry import flags
 from guests.machines.qemu import check as qemu_check
 
 TESTS = Path(__file__).parents[1]
@@ -44,6 +50,32 @@ def test_every_variable_of_the_environment_is_in_the_table() -> None:
     code = "".join(path.read_text() for one in packages for path in (CHECKOUT / one).rglob("*.py"))
     read = set(re.findall(r"""["'](ASSAY9_[A-Z_]+)["']""", code))
     assert read and {name for name in read if f"| `{name}` |" not in TEXT} == set()
+
+
+SHOWN = sorted(
+    {
+        (page.relative_to(CHECKOUT).as_posix(), command)
+        for page in (CHECKOUT / "README.md", *(CHECKOUT / "docs").rglob("*.md"))
+        for command in re.findall(
+            r"^ *(?:\.venv/bin/)?assay9 run ((?:[^#\n`\\]|\\\n)+)", page.read_text(), re.MULTILINE
+        )
+        if command.split()[0] in names()
+    }
+)
+
+
+@pytest.mark.parametrize(("page", "command"), SHOWN, ids=lambda text: text.split()[0])
+def test_a_command_that_a_page_shows_is_one_that_a_run_accepts(page: str, command: str) -> None:
+    words = shlex.split(command)
+    given = run.make_context("run", list(words)).params
+    assert not [word for word in given["pytest_args"] if word.startswith("--") and word not in ("--lf", "--co")], page
+    options = {name: given[one.key] for name, one in flags().items()}
+    layers = given["layers"] or default_layers(load(words[0]))
+    made = asked_of(load(words[0]), options, layers)
+    if isinstance(made.target, HypervisorTarget):
+        values_of(made)
+    elif isinstance(made.target, AttachTarget):
+        attached(made.target, made.options)
 
 
 def functions(*modules: Path) -> set[str]:

@@ -363,7 +363,7 @@ PROCESSES = [
     (["run", "local", "--results", "/proc/x"], "nothing can be written there"),
     (["run", "./mine.toml"], "unknown case 'NODE-9999'"),
     (["run", "attach", "--gest", "root@vm", "--outside", "/x"], "unknown option '--gest': did you mean '--guest'?"),
-    (["run", "bhyve-illumos", "--outsid=h:/x"], "unknown option '--outsid': did you mean '--outside'?"),
+    (["run", "bhyve-illumos", "--outsyde=h:/x"], "unknown option '--outsyde': did you mean '--outside'?"),
     (["run", "local", "--layr", "vfs"], "unknown option '--layr': did you mean '--layer'?"),
     (["run", "local", "--maxfail=x"], "argument --maxfail: invalid int value: 'x'"),
     (
