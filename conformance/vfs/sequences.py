@@ -12,6 +12,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
+from errno import ENOTEMPTY
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
@@ -31,7 +32,7 @@ _SHRINKING = 150
 _ENDED = ("hung", "killed", "died")
 """Codes of findings after which no more is played."""
 _DIRECTORY = "sequence"
-"""The directory of the case in which each sequence begins again."""
+"""The directory of the case in which each sequence begins again, for as long as it can be removed."""
 
 
 class Player:
@@ -47,6 +48,7 @@ class Player:
             # are not one before they are written back; vfs/link has the cases of it.
             self._without |= {"link"}
         self._outside = outside and share.mounted.sides == "both" and share.host_links
+        self._directory, self._numbers = _DIRECTORY, itertools.count(2)
         self.deviations: dict[tuple[str, str, str, str], Finding] = {}
         """Declared findings, each once."""
         self.met: Counter[tuple[str, str, str]] = Counter()
@@ -146,8 +148,23 @@ class Player:
 
     def _made(self, vantage: Vantage, steps: Sequence[Step], *, fresh: bool) -> tuple[list[list[Any]], Survey]:
         calls = [[step.op, step.slot, list(step.operands)] for step in steps]
-        outcomes, seen = vantage.quietly.play(_DIRECTORY, calls, fresh=fresh, xattrs=self._xattrs)
+        try:
+            outcomes, seen = vantage.quietly.play(self._directory, calls, fresh=fresh, xattrs=self._xattrs)
+        except OSError as error:
+            if not fresh or error.errno != ENOTEMPTY:
+                raise
+            self._leave(vantage)
+            outcomes, seen = vantage.quietly.play(self._directory, calls, fresh=True, xattrs=self._xattrs)
         return outcomes, seen
+
+    def _leave(self, vantage: Vantage) -> None:
+        """Use another directory from now on: this one cannot be removed. Raises Finding where that is undeclared."""
+        self._directory = f"{_DIRECTORY}-{next(self._numbers)}"
+        text = "a directory of the sequence before cannot be removed, after all that it lists was: ENOTEMPTY"
+        values = {"call": "rmtree", "vantage": vantage.name, "seen": "ENOTEMPTY", "expected": "success"}
+        finding = Finding(text, "errno", values)
+        if not self._declared(finding):
+            raise finding
 
     def _same(
         self,
@@ -167,7 +184,7 @@ class Player:
         views = [(vantage.name, seen)]
         if self._outside:
             other = self._share.outside if vantage is self._share.inside else self._share.inside
-            views.append((other.name, other.quietly.survey(_DIRECTORY, xattrs=self._xattrs)))
+            views.append((other.name, other.quietly.survey(self._directory, xattrs=self._xattrs)))
         for name, view in views:
             judged()
             for difference in differences(view, expected):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -143,6 +144,28 @@ def test_a_tree_that_a_declared_deviation_has_changed_is_not_charged_to_later_ca
         ]
     )
     assert [one.values["call"] for one in made.deviations.values()] == ["fchmod"]
+
+
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_directory_that_cannot_be_removed_is_a_finding_and_the_next_sequence_has_another(
+    tmp_path: Path, declared: bool
+) -> None:
+    class Sticks(Side):
+        def play(self, name: str, calls: list[list[Any]], fresh: bool, xattrs: bool) -> list[Any]:
+            if fresh and (self.root / name).exists():
+                raise OSError(errno.ENOTEMPTY, "hidden names are left")
+            return super().play(name, calls, fresh, xattrs)
+
+    made = player(Sticks("inside", tmp_path), lambda finding: declared and finding.values["call"] == "rmtree")
+    steps = [Step("mkdir", ("a", 0o755))]
+    made.play(steps)
+    if declared:
+        made.play(steps)
+        assert [one.values["seen"] for one in made.deviations.values()] == ["ENOTEMPTY"]
+    else:
+        with pytest.raises(Finding, match="cannot be removed"):
+            made._played(steps, each=False)
 
 
 @pytest.mark.usefixtures("umask")
