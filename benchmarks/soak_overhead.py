@@ -39,6 +39,7 @@ from guests.agent.link import CallError
 from soak import journal as journals
 from soak.artefacts import Artefacts
 from soak.jobs import RunningJob
+from soak.outside import Outside
 from soak.plan import Plan, jobs_of
 from soak.run import HEALTH, POLL, SLOWEST, SOON
 from soak.view import View
@@ -103,7 +104,7 @@ def measured(deployment: Any, tree: str, objects: list[str], watched: bool, gues
     out = f"{deployment.control_root}/soak-overhead"
     watching = None
     if watched:
-        watching = Watching(deployment, [deployment.inside_root], deployment.outside_here(), 10.0)
+        watching = Watching(deployment, [deployment.inside_root], Outside(*deployment.outside_at()), 10.0)
     time.sleep(5)  # its program starts; the same wait without it
     calls.start_program(["/usr/bin/python3", f"{out}.py", tree, out, *objects])
     begun, used = time.monotonic(), processor_time(pid)
@@ -190,7 +191,9 @@ def account(target: str, pairs: int) -> None:
                 for watched in (True, False):
                     watching = None
                     if watched:
-                        watching = Watching(deployment, [deployment.inside_root], deployment.outside_here(), 10.0)
+                        watching = Watching(
+                            deployment, [deployment.inside_root], Outside(*deployment.outside_at()), 10.0
+                        )
                     time.sleep(15)  # its program starts
                     used[watched] = idle(deployment, watching)
                     if watching is not None:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from conformance.vfs.deployment import Deployment
+from guests.agent.link import LinkLost
 from guests.host import paths
 from soak.inside.common import digest_of, manifest
+from soak.outside import Outside
 from soak.plan import Job
 
 
@@ -24,7 +26,7 @@ class Host:
         job: Job,
         deployment: Deployment,
         inside_root: str,
-        outside: Path,
+        outside: Outside,
         directory: str,
         seed: int,
         note: Callable[[str], None],
@@ -35,7 +37,7 @@ class Host:
         self.inside_root = inside_root
         """The job's own directory on the share, as the guest names it; emptied before each iteration."""
         self.outside = outside
-        """The same directory, as this host names it."""
+        """The same directory on the host that exports it."""
         self.directory = directory
         """The program's directory on the guest's own file system."""
         self.note = note
@@ -79,9 +81,8 @@ Collect = Callable[[Host, dict[str, Any]], dict[str, bytes]]
 
 def look_outside(host: Host, question: dict[str, Any]) -> str:
     """The answer to `Context.look_outside`: nothing where outside sees the same, else what it sees."""
-    path = host.outside / question["path"]
     try:
-        lines = manifest(str(path))
-    except OSError as e:
+        lines = host.outside.below(question["path"]).ask(manifest)
+    except (OSError, LinkLost) as e:
         return f"outside cannot read it: {e}"
     return "" if digest_of(lines) == question["manifest"] else "outside sees:\n" + "\n".join(lines[:200])

@@ -7,7 +7,6 @@ import json
 import queue
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 from conformance.errors import InfrastructureError
@@ -17,6 +16,7 @@ from soak.artefacts import Artefacts
 from soak.host import Answer, Host, look_outside
 from soak.inside.common import MARK
 from soak.journal import Journal, Outcome
+from soak.outside import Outside
 from soak.plan import Job, Plan
 from soak.program import InsideProgram
 from soak.view import View
@@ -33,7 +33,7 @@ class RunningJob:
         job: Job,
         plan: Plan,
         deployment: Deployment,
-        roots: tuple[str, str],
+        roots: tuple[str, Outside],
         journal: Journal,
         view: View,
         artefacts: Artefacts,
@@ -48,7 +48,7 @@ class RunningJob:
             job,
             deployment,
             f"{inside}/{name}",
-            Path(outside) / name,
+            outside.below(name),
             self.directory,
             plan.seed,
             self._note,

@@ -10,7 +10,6 @@ import os
 import platform
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
 from conformance.errors import InfrastructureError, SuiteError, Undrivable, UsageError
@@ -27,6 +26,7 @@ from soak.faults import Scene
 from soak.injector import Injector
 from soak.jobs import RunningJob
 from soak.journal import Journal
+from soak.outside import Outside
 from soak.plan import Plan
 from soak.view import View
 from soak.watching import Watching
@@ -61,9 +61,10 @@ class Runner:
         self._jobs: list[RunningJob] = []
         self._watching: Watching | None = None
         self._injector: Injector | None = None
-        self._outside = Path()
-        self._identity = (0, 0)
+        self._outside: Outside | None = None
+        self._identity = [0, 0]
         self._deployment: Deployment | None = None
+        self._only: MountOptions | None = None
         self._mark: Any = None
         self._recoveries = 0
         self._failed = 0
@@ -118,6 +119,7 @@ class Runner:
         check(asked)
         directory = self.journal.run_dir / f"session-{self.journal.session}"
         directory.mkdir(exist_ok=True)
+        self._only = kind_of(target).only_mount(asked)
         self._deployment = kind_of(target).deployment(asked, directory.absolute(), self.view.line)
         self._deployment.start()
         said = {
@@ -129,19 +131,23 @@ class Runner:
         self.journal.event("environment", **said)
         self._mark = self._deployment.mark()
 
-    def _roots(self, share: int, options: MountOptions) -> tuple[str, str]:
+    def _options(self) -> MountOptions:
+        """How shares are mounted: as asked, or in the one way in which the target has them."""
+        return self._only if self._only is not None and not self.plan.mount else parse(self.plan.mount)
+
+    def _roots(self, share: int, options: MountOptions) -> tuple[str, Outside]:
         """Where that share is inside and outside, mounted."""
         if share == 0:
             line = self.deployment.mount(options)
-            outside = str(self.deployment.outside_here())
-            self.journal.event("mounted", share=0, line=line, outside=outside)
+            outside = Outside(*self.deployment.outside_at())
+            self.journal.event("mounted", share=0, line=line, outside=str(outside))
             return self.deployment.inside_root, outside
         place = self.deployment.beside(share, options)
         self.journal.event("mounted", share=share, line=place.mount_line, outside=place.outside_root)
-        return place.inside_root, place.outside_root
+        return place.inside_root, Outside(self.deployment.outside_at()[0], place.outside_root)
 
     def _start_jobs(self) -> None:
-        options = parse(self.plan.mount)
+        options = self._options()
         places = {share: self._roots(share, options) for share in sorted({j.share for j in self.plan.jobs})}
         self._jobs = []
         for job in self.plan.jobs:
@@ -151,8 +157,8 @@ class Runner:
             with self.view.phase(f"preparing workload {job.instance}"):
                 made.start()
             self._jobs.append(made)
-        self._outside = Path(next(iter(places.values()))[1])
-        self._identity = identity(self._outside)
+        self._outside = next(iter(places.values()))[1]
+        self._identity = self._outside.identity()
         self._watching = Watching(
             self.deployment,
             [inside for inside, _ in places.values()],
@@ -167,13 +173,17 @@ class Runner:
             assert self._watching is not None
             return self._watching
 
+        def outside() -> Outside:
+            assert self._outside is not None
+            return self._outside
+
         return Scene(
             self.deployment,
-            self._outside,
+            outside,
             lambda: self._jobs,
             watching,
             self._restart,
-            lambda: self.deployment.mount(parse(self.plan.mount)),
+            lambda: self.deployment.mount(self._options()),
         )
 
     def _restart(self) -> None:
@@ -268,7 +278,8 @@ class Runner:
             self._health()
 
     def _health(self) -> None:
-        if identity(self._outside) != self._identity:
+        assert self._outside is not None
+        if self._outside.identity() != self._identity:
             raise InfrastructureError(
                 f"the exported directory {self._outside} is gone", "find out what removes it; then `assay9 soak resume`"
             )
@@ -317,15 +328,6 @@ class Runner:
                     self._deployment.stop()
         finally:
             self.view.close()
-
-
-def identity(path: Path) -> tuple[int, int]:
-    """Which directory that is; (0, 0) where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return (0, 0)
-    return (found.st_dev, found.st_ino)
 
 
 def active_seconds(journal: Journal) -> float:

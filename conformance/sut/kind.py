@@ -26,12 +26,13 @@ if TYPE_CHECKING:  # 400 ms, which --help and `assay9 targets` need not wait for
 T = TypeVar("T", bound=Target)
 O = TypeVar("O", bound=RunOptions)  # noqa: E741 - of `Kind`
 
-Capability = Literal["guest", "soak", "several-shares", "own-file-system", "power-cut"]
+Capability = Literal["guest", "soak", "several-shares", "own-file-system", "pause", "power-cut"]
 CAPABILITIES: dict[Capability, str] = {
     "guest": "a guest of its own",
     "soak": "a guest that is fast enough, and has room, for workloads",
     "several-shares": "more than one share",
     "own-file-system": "an export with a file system of its own",
+    "pause": "a server that the suite may stop",
     "power-cut": "a guest that can be killed and started again",
 }
 """Capability -> its text in messages."""

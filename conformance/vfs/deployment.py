@@ -14,6 +14,7 @@ from conformance.errors import InfrastructureError
 from conformance.ground import GroundLost
 from conformance.vfs.compare import Comparer
 from conformance.vfs.mount_options import MountOptions
+from guests.agent.hosts import Host
 from guests.agent.link import AgentLink
 from guests.images.store import Image
 from guests.machines.spec import Multidevs, SecurityModel
@@ -144,8 +145,8 @@ class Deployment(Protocol):
     def power(self) -> Power:
         """How a soak stops it and cuts its power."""
 
-    def outside_here(self) -> Path:
-        """The exported directory of the first share, as this process sees it."""
+    def outside_at(self) -> tuple[Host, str]:
+        """The machine with the exported directory of the first share, and the directory's path there."""
 
     def suite_image(self) -> Image | None:
         """The suite's own image that the guest runs; None where the guest is the user's, or there is none."""
@@ -164,6 +165,9 @@ class Deployment(Protocol):
 
     def processes(self) -> dict[str, int]:
         """Process ids on this host of what runs now: `device` serves the share, `hypervisor` where it is another."""
+
+    def serving(self) -> dict[str, int]:
+        """The same on the host of the exported directory, which may be another machine."""
 
     def mark(self) -> Any:
         """A place in the logs: `excerpts(mark)` gives what came after it."""

@@ -31,6 +31,7 @@ HUGE = 2 << 20
 PAGES = 8
 MAP_HUGETLB = 0x40000
 DRIVER = "/sys/bus/pci/drivers/virtio-pci"
+RESERVED = "/proc/sys/vm/nr_hugepages"
 COMMAND, INTX_OFF = 4, 0x400
 OPERATION = struct.Struct("<BBQI")
 """kind, width or region, address, length or value."""
@@ -53,6 +54,12 @@ def put(path: str, text: str) -> None:
         f.write(text)
 
 
+def huge_pages() -> int:
+    """How many the kernel has reserved."""
+    with open(RESERVED) as f:
+        return int(f.read())
+
+
 def find(tag: bytes) -> str:
     """The function whose 9P device has that mount tag."""
     for path in glob.glob("/sys/bus/pci/devices/*/virtio*/mount_tag"):
@@ -66,9 +73,9 @@ class Memory:
     """Huge pages that lie together in physical memory, which do not move."""
 
     def __init__(self) -> None:
-        put("/proc/sys/vm/nr_hugepages", str(PAGES))
-        with open("/proc/sys/vm/nr_hugepages") as f:
-            count = int(f.read())
+        self.before = huge_pages()
+        put(RESERVED, str(max(PAGES, self.before)))
+        count = min(PAGES, huge_pages())
         if not count:
             raise SystemExit("the guest has no free huge page")
         self.map = mmap.mmap(-1, count * HUGE, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | MAP_HUGETLB)
@@ -311,8 +318,9 @@ def main() -> None:
     """Serve operations until an empty line comes, or the end."""
     lines, out = sys.stdin.buffer, sys.stdout.buffer
     tag = unpacked(lines.readline())
+    name = find(tag)
     memory = Memory()
-    function = Function(find(tag))
+    function = Function(name)
     try:
         out.write(b"%d %d\n" % (memory.base, memory.size))
         out.flush()
@@ -330,7 +338,7 @@ def main() -> None:
             out.flush()
     finally:
         function.give_back()
-        put("/proc/sys/vm/nr_hugepages", "0")
+        put(RESERVED, str(memory.before))
         out.write(b"done\n")
         out.flush()
 

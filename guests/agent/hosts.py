@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +17,7 @@ from guests.access.shell import LineChannel, Result, Shell
 from guests.agent.link import LocalChannel
 from guests.agent.packing import agent_source
 from guests.agent.shell_channel import ShellChannel
+from guests.errors import InfrastructureError
 
 if TYPE_CHECKING:
     from guests.access.ssh import SshShell
@@ -53,8 +55,16 @@ class Host(Protocol):
         """See ``guests.access.shell.Shell``."""
         ...
 
+    def python(self, program: str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
+        """Run a program's text by the machine's Python. Raises InfrastructureError where it has none."""
+        ...
+
     def start_agent(self) -> LineChannel:
         """Start an agent there; the channel is its standard input and output. Raises InfrastructureError."""
+        ...
+
+    def start_program(self, source: Path) -> LineChannel:
+        """The same with a Python program of one file in the place of the agent; nothing is left on the disk there."""
         ...
 
     def close(self) -> None:
@@ -70,7 +80,6 @@ class LocalHost:
     alive = True
 
     def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
-        """See Host."""
         words = ["/bin/sh", "-c", argv] if isinstance(argv, str) else list(argv)
         try:
             program = subprocess.Popen(
@@ -90,9 +99,14 @@ class LocalHost:
         status = program.returncode if program.returncode >= 0 else 128 - program.returncode
         return Result(status, out.decode("utf-8", "surrogateescape"), err.decode("utf-8", "surrogateescape"))
 
+    def python(self, program: str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
+        return self.run([sys.executable, "-I", "-c", program], timeout, stdin)
+
     def start_agent(self) -> LineChannel:
-        """See Host."""
         return LocalChannel()
+
+    def start_program(self, source: Path) -> LineChannel:
+        return LocalChannel(source=source)
 
     def close(self) -> None:
         """See Host."""
@@ -110,7 +124,6 @@ class SshHost:
 
     @property
     def alive(self) -> bool:
-        """See Host."""
         return self._shell.alive
 
     def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
@@ -118,19 +131,28 @@ class SshHost:
         words = ["/bin/sh", "-c", argv] if isinstance(argv, str) else argv
         return self._shell.run(words, timeout, stdin)
 
-    def start_agent(self) -> LineChannel:
-        """See Host."""
-        if self._python is None:
-            self._python = self._find_python()
-        return agent_over(self._shell, self._python) if self._python else ShellChannel(self._shell)
+    def python(self, program: str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
+        interpreter = self._interpreter()
+        if not interpreter:
+            raise InfrastructureError(f"{self.where} has no Python", "install Python 3.8 or later there")
+        return self.run([interpreter, "-E", "-s", "-c", program], timeout, stdin)
 
-    def _find_python(self) -> str:
-        """The interpreter there; nothing where there is none: commands do what they can."""
-        found = self.run(f"for p in {' '.join(PYTHONS)}; do command -v $p && exit; done; exit 1")
-        return found.stdout.strip() if found.ok else ""
+    def start_agent(self) -> LineChannel:
+        """See Host. Where there is no Python, commands do what they can."""
+        interpreter = self._interpreter()
+        return agent_over(self._shell, interpreter) if interpreter else ShellChannel(self._shell)
+
+    def start_program(self, source: Path) -> LineChannel:
+        return agent_over(self._shell, self._interpreter() or "python3", source)
+
+    def _interpreter(self) -> str:
+        """The Python there; nothing where there is none."""
+        if self._python is None:
+            found = self.run(f"for p in {' '.join(PYTHONS)}; do command -v $p && exit; done; exit 1")
+            self._python = found.stdout.strip() if found.ok else ""
+        return self._python
 
     def close(self) -> None:
-        """See Host."""
         self._shell.close()
 
 

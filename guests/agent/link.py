@@ -294,16 +294,21 @@ def _death(status: int | None) -> str:
 class LocalChannel(LineReader):
     """An agent run on this host as a child process; `prefix` runs it elsewhere (unshare, setpriv, ...).
 
-    `prepare` is called in the child before it becomes the agent (see subprocess.Popen's preexec_fn).
+    `prepare` is called in the child before it becomes the agent (see subprocess.Popen's preexec_fn). `source` is a
+    program that stands for our own agent.
     """
 
     def __init__(
-        self, prefix: tuple[str, ...] = (), stderr: Path | None = None, prepare: Callable[[], None] | None = None
+        self,
+        prefix: tuple[str, ...] = (),
+        stderr: Path | None = None,
+        prepare: Callable[[], None] | None = None,
+        source: Path | None = None,
     ) -> None:
         super().__init__()
         errors = stderr.open("ab") if stderr else None
         self._process = subprocess.Popen(
-            [*prefix, sys.executable, "-I", str(agent_file())],
+            [*prefix, sys.executable, "-I", str(source or agent_file())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors or subprocess.DEVNULL,

@@ -52,7 +52,7 @@ class Kind:
 KINDS = {
     k.name: k
     for k in (
-        Kind("pause", "the process that serves the share is stopped for some seconds", host.Pause),
+        Kind("pause", "the process that serves the share is stopped for some seconds", host.Pause, needs="pause"),
         Kind("drop-caches", "this host forgets its page cache", host.DropCaches, root=True),
         Kind("busy", "every core of this host is busy, and some memory taken", host.Busy),
         Kind(

@@ -16,6 +16,8 @@ from conformance.vfs.deployment import Power
 from guests.host.processes import dying_with_parent, end
 from soak.faults.scene import Scene
 
+_AFAR = "the share is served on another machine"
+
 
 class Pause:
     """What serves the share is stopped for some seconds. The guest must wait, and continue without an error."""
@@ -53,6 +55,8 @@ class DropCaches:
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
         """See Fault."""
+        if not scene.outside.host.local:
+            return {"skipped": _AFAR}
         before = psutil.virtual_memory().available
         try:
             # dirty pages stay: a full writeback would be a different fault
@@ -84,6 +88,8 @@ class Busy:
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
         """See Fault."""
+        if not scene.outside.host.local:
+            return {"skipped": _AFAR}
         seconds, cores = rng.uniform(10, 30), os.cpu_count() or 1
         memory = min(1 << 30, psutil.virtual_memory().available // 4)
         self._until = time.monotonic() + seconds

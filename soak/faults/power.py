@@ -6,11 +6,11 @@ import contextlib
 import hashlib
 import random
 import time
-from pathlib import Path
 from typing import Any
 
 from guests.agent.link import AgentBug, CallHung, LinkLost
 from soak.faults.scene import Scene
+from soak.inside import elsewhere
 from soak.inside.promises import steps
 from soak.program import InsideProgram
 
@@ -66,7 +66,7 @@ class PowerCut:
         if not self._steps:
             return {"found": "nothing was promised in time"}
         name = self._scene.directory("power-cut")
-        inside, outside = f"{self._scene.deployment.inside_root}/{name}", self._scene.outside / name
+        inside, outside = f"{self._scene.deployment.inside_root}/{name}", self._scene.outside.below(name)
         broken, kept = [], promised(self._seed, self._steps)
         for file, content in sorted(kept.items()):
             digest = None if content is None else hashlib.sha256(content).hexdigest()
@@ -74,7 +74,7 @@ class PowerCut:
                 there = self._scene.deployment.inside.calls.hash_file(f"{inside}/{file}")[1]
             except OSError:
                 there = None
-            for place, seen in (("outside", seen_outside(outside / file)), ("inside", there)):
+            for place, seen in (("outside", outside.ask(elsewhere.content, file)), ("inside", there)):
                 if seen != digest:
                     broken.append(f"{file}: {place} {words(seen)}, promised {words(digest)}")
         if broken:
@@ -105,14 +105,6 @@ def promised(seed: int, count: int) -> dict[str, bytes | None]:
     now = dict(contents)
     unsure = {name for _ in range(UNHEARD) for name in next(made).names}
     return {name: now.get(name) for name in seen - unsure}
-
-
-def seen_outside(path: Path) -> str | None:
-    """The digest of a file, None where there is none."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None
 
 
 def words(digest: str | None) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from conformance.vfs.deployment import Deployment
 from soak.inside.common import MARK
 from soak.jobs import RunningJob
+from soak.outside import Outside
 from soak.program import InsideProgram
 from soak.watching import Watching
 
@@ -19,20 +19,24 @@ class Scene:
     def __init__(
         self,
         deployment: Deployment,
-        outside: Path,
+        outside: Callable[[], Outside],
         jobs: Callable[[], list[RunningJob]],
         watching: Callable[[], Watching],
         restart: Callable[[], None],
         remount: Callable[[], str],
     ) -> None:
-        self.deployment, self.outside = deployment, outside
-        """`outside`: the exported directory of the first share, as this process sees it."""
+        self.deployment, self._outside = deployment, outside
         self._jobs, self._watching = jobs, watching
         self._probe_held = False
         self.restart = restart
         """Start a fresh guest after it was killed; the jobs continue."""
         self.remount = remount
         """Unmount and mount the first share; only while everything is at rest. Its new line of /proc/mounts."""
+
+    @property
+    def outside(self) -> Outside:
+        """The exported directory of the first share, on its host."""
+        return self._outside()
 
     def directory(self, name: str) -> str:
         """The name of a directory of ours on the share."""

@@ -36,10 +36,10 @@ class Full:
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
         """See Fault."""
-        if os.stat(scene.outside).st_dev == os.stat("/var/tmp").st_dev:
+        if os.stat(scene.outside.here).st_dev == os.stat("/var/tmp").st_dev:
             return {"skipped": "the export has no file system of its own, and a run must not fill this host's"}
         seconds = rng.uniform(5, 15)
-        self._scene, self._filler = scene, scene.outside / scene.directory("filler")
+        self._scene, self._filler = scene, scene.outside.here / scene.directory("filler")
         scene.no_space(True)
         taken = fill(self._filler)
         self._data = self._try()
@@ -65,7 +65,7 @@ class Full:
         finally:
             with contextlib.suppress(CallError):
                 calls.unlink(inside)
-        if room(self._scene.outside) < 1 << 20:
+        if room(self._scene.outside.here) < 1 << 20:
             return {"failed": "a write of 1 MiB and its fsync succeeded on a full file system"}
         return {"found": "a workload freed space at that moment: not judged"}
 

@@ -56,7 +56,7 @@ def files_below(tree: str) -> set[str]:
     return found
 
 
-def differing(tree: str, expected: dict[str, str], tick: Callable[[], None]) -> list[str]:
+def differing(tree: str, expected: dict[str, str], tick: Callable[[], object] = int) -> list[str]:
     """Which files of a tree are not as expected (path -> hash, or `symlink TARGET`), in words.
 
     Each directory is opened once: without a cache in the guest every name of a path costs messages of its own.

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from soak.inside.elsewhere import room
+
 
 class HostMonitor:
     """Memory, load, and how many cores processes that are not of this run use: they spoil comparisons of time."""
@@ -17,7 +19,6 @@ class HostMonitor:
         self._last: tuple[float, float] | None = None
 
     def sample(self) -> dict[str, float]:
-        """See Monitor."""
         times = psutil.cpu_times()
         busy = times.user + times.nice + times.system + getattr(times, "irq", 0.0) + getattr(times, "softirq", 0.0)
         total, mine = busy + times.idle + getattr(times, "iowait", 0.0), 0.0
@@ -42,9 +43,7 @@ class ExportMonitor:
         self._path = path
 
     def sample(self) -> dict[str, float]:
-        """See Monitor."""
-        found = os.statvfs(self._path)
-        return {"export.free_mb": found.f_bavail * found.f_frsize / 2**20, "export.free_inodes": float(found.f_favail)}
+        return room(str(self._path))
 
 
 class LogWatch:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 import time
 import urllib.parse
@@ -18,6 +17,7 @@ from guests.host.files import remove_tree, require_space
 from guests.host.locks import exclusive
 from guests.words import shown, unknown
 from soak.host import Host
+from soak.inside import elsewhere
 from soak.inside.common import MARK, digest
 from soak.inside.kernel_build import differing
 from soak.workloads.kernel_reference import Reference, ToolChain, damage, keep, unpacked_root
@@ -229,15 +229,16 @@ def _from_pool(pool: dict[str, int], count: int) -> dict[str, Any]:
 def _place(host: Host, archive: Path, config: str) -> dict[str, Any]:
     """Put the archive on the export, beside the job's directory, and the list of its files into the guest."""
     export, inside = host.outside.parent, host.inside_root.rpartition("/")[0]
-    size_mb = archive.stat().st_size // 1_000_000
-    try:
-        require_space(export, 3 * size_mb + 200, "unpacking the kernel tree on the share")
-    except InfrastructureError as e:
-        raise InfrastructureError(str(e).split(";")[0], "free some space there, or take a smaller --unit") from e
+    needed_mb, free_mb = 3 * archive.stat().st_size // 1_000_000 + 200, export.ask(elsewhere.room)["export.free_mb"]
+    if free_mb < needed_mb:
+        raise InfrastructureError(
+            f"unpacking the kernel tree on the share needs {needed_mb} MB in {export}, {free_mb:.0f} MB are free",
+            "free some space there, or take a smaller --unit",
+        )
     seen = digest(str(archive))
     name = f"{MARK}-source-{seen[:12]}.tar"
-    if not (export / name).is_file() or digest(str(export / name)) != seen:
-        shutil.copyfile(archive, export / name)
+    if (export.ask(elsewhere.content, name) or "")[: len(seen)] != seen:
+        export.put(name, archive)
     more = {
         "archive": f"{inside}/{name}",
         "archive_digest": seen,
@@ -253,7 +254,7 @@ def answer(host: Host, question: dict[str, Any]) -> Any:
     if "sources" in question:
         expected = json.loads((Path(host.kept["archive"]).with_suffix(".json")).read_text())
         files = {path: seen for path, seen in expected.items() if not seen.startswith("symlink ")}
-        return differing(str(host.outside / question["sources"]), files, lambda: None)
+        return host.outside.below(question["sources"]).ask(differing, files)
     with exclusive(paths.cache_dir() / "soak" / "kernel.lock", "the build outside", host.note, limit=7200):
         reference, source = _reference(host)
         if question.get("afresh"):

@@ -42,11 +42,25 @@ def test_outside_is_a_path_here_or_on_another_host(text: str, path: str, host: D
         ({"guest": "root@vm:port"}, "--guest 'root@vm:port'"),
         ({"allow": ("remont",)}, "--allow unknown word 'remont': did you mean 'remount'"),
         ({"tag": "", "mounted": "/mnt/x", "allow": ("remount",)}, "--allow remount means nothing with --mounted"),
+        ({"process": "/run/x.pid"}, "--process '/run/x.pid': give pidfile:PATH, name:NAME or command:COMMAND"),
+        ({"process": "name:"}, "--process 'name:': give pidfile:PATH"),
     ],
 )
 def test_what_is_missing_or_wrong_is_refused(changed: dict[str, object], refusal: str) -> None:
     with pytest.raises(UsageError, match=refusal.replace("[", r"\[")):
         attachment(**{**RIGHT, **changed})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("pidfile:/run/a b.pid", "cat '/run/a b.pid'"),
+        ("name:bhyve", "pgrep -o -x bhyve"),
+        ("command:pgrep -f 'bhyve: vm'", "pgrep -f 'bhyve: vm'"),
+    ],
+)
+def test_the_process_that_serves_is_named_in_three_ways(text: str, command: str) -> None:
+    assert attachment(**{**RIGHT, "process": text}).process == command  # type: ignore[arg-type]
 
 
 def test_the_command_line_wins_over_the_toml() -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from conformance.evidence.record import load_run
 from guests.machines.qemu.machine import MachineSpec, QemuMachine, Share
+from soak.journal import open_existing
+from soak.judges import ACCEPTABLE
 
 pytestmark = pytest.mark.long
 
@@ -32,7 +34,8 @@ class ByHand:
 
     def run(self, *words: str, share: str = "work", outside: Path | None = None) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "assay9", "run", "attach", "--guest=vm", f"--ssh-config={self.config}"]
-        argv += [f"--outside={outside or self.directory / share}", "--control-dir=/control", "--family=symlink"]
+        argv += [f"--outside={outside or self.directory / share}", "--control-dir=/control"]
+        argv += [] if any(word.startswith("--family") for word in words) else ["--family=symlink"]
         argv += [f"--results={self.directory / 'results'}", *words]
         return subprocess.run(argv, capture_output=True, text=True, check=False)
 
@@ -56,6 +59,45 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByHand]:
             f"  IdentityFile {machine.image.key}\n  UserKnownHostsFile {known}\n"
         )
         yield ByHand(machine, directory, config)
+
+
+def test_a_share_that_runs_already_is_soaked_with_the_process_that_serves_it(by_hand: ByHand, tmp_path: Path) -> None:
+    before, files = by_hand.look(), sorted(by_hand.directory.glob("work/**/*"))
+    (tmp_path / "pid").write_text(str(by_hand.machine.pid))
+    argv = [sys.executable, "-m", "assay9", "soak", "run", "attach", "--guest=vm", f"--ssh-config={by_hand.config}"]
+    argv += [f"--outside={by_hand.directory / 'work'}", "--tag=work", "--control-dir=/control", "--workload=tree"]
+    argv += ["--iterations=2", "--sample=1", f"--process=pidfile:{tmp_path / 'pid'}", "--fault=signals"]
+    argv += ["--fault-every=5s", *(f"--accept-unknown={judge}" for judge in ACCEPTABLE)]
+    argv += [f"--results={tmp_path / 'results'}"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (by_hand.look(), sorted(by_hand.directory.glob("work/**/*"))) == (before, files)
+    (run_dir,) = (tmp_path / "results").glob("soak-*")
+    with open_existing(run_dir, writable=False) as journal:
+        assert any(sample.values.get("device.rss_mb", 0) > 1 for sample in journal.samples())
+        assert [i.outcome for i in journal.iterations()] == ["pass", "pass"]
+
+
+def test_the_device_is_driven_from_user_space_and_given_back(by_hand: ByHand) -> None:
+    shell = by_hand.machine.shell()
+    assert shell.run("echo 3 > /proc/sys/vm/nr_hugepages").ok
+    before, files = by_hand.look(), sorted(by_hand.directory.glob("work/**/*"))
+    refused = by_hand.run("--tag=work", "--layer=wire", "--family=walk")
+    assert refused.returncode == 2 and "layer wire takes the share's device" in refused.stderr
+    for words, least in (
+        (("--layer=wire", "--family=walk", "-k", "not WIRE-WALK-020"), 10),
+        (("--layer=ring", "--family=config"), 3),
+    ):
+        done = by_hand.run("--tag=work", "--allow=guest-pci", *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        record = load_run(newest(by_hand))
+        assert sum(one.verdict == "pass" for one in record.results) >= least, record.counts
+    assert (by_hand.look(), sorted(by_hand.directory.glob("work/**/*"))) == (before, files)
+    assert shell.run("cat /proc/sys/vm/nr_hugepages").stdout.strip() == "3"
+    mounted = shell.run(
+        "mkdir /mnt/y && mount -t 9p -o trans=virtio work /mnt/y && ls /mnt/y && umount /mnt/y; rmdir /mnt/y"
+    )
+    assert mounted.stdout.strip() == "theirs", "the guest's kernel has the device again"
 
 
 def newest(by_hand: ByHand) -> Path:

@@ -72,7 +72,7 @@ def test_no_command_writes_outside_of_the_run(tmp_path: Path) -> None:
             done = deployment.inside.calls.run(["rm", "-f", place])
             assert done["status"] != 0 and b"ead-only" in done["stderr"], (place, done)
         deployment.inside.calls.create(f"{deployment.inside_root}/a")
-        assert (deployment.outside_here() / "a").exists()
+        assert Path(deployment.outside_root, "a").exists()
     finally:
         deployment.stop()
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)

@@ -35,7 +35,7 @@ def test_kvm_works_where_a_guest_boots_under_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kvm: str, tcg: str, works: bool, said: str
 ) -> None:
     monkeypatch.setattr(accelerator, "LEAST", 0.0)
-    answer, why = accelerator._probe(Image("any", tmp_path), qemu(tmp_path, kvm=kvm, tcg=tcg))
+    answer, why = accelerator.probe(Image("any", tmp_path), qemu(tmp_path, kvm=kvm, tcg=tcg), accelerator.Boot)
     assert answer is works and said in why
 
 
@@ -45,9 +45,9 @@ def test_a_slow_kvm_is_not_refused_as_long_as_tcg_has_not_booted(
     monkeypatch.setattr(accelerator, "LEAST", 0.0)
     after = f"while test ! -e {tmp_path}/kvm; do sleep 0.1; done; {SAYS}"
     slow = f"sleep 2; touch {tmp_path}/kvm; {SAYS}"
-    assert accelerator._probe(Image("any", tmp_path), qemu(tmp_path, kvm=slow, tcg=after))[0]
+    assert accelerator.probe(Image("any", tmp_path), qemu(tmp_path, kvm=slow, tcg=after), accelerator.Boot)[0]
 
 
 def test_a_limit_holds_where_nothing_boots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "MOST", 0.5)
-    assert not accelerator._probe(Image("any", tmp_path), qemu(tmp_path, kvm=HANGS, tcg=HANGS))[0]
+    assert not accelerator.probe(Image("any", tmp_path), qemu(tmp_path, kvm=HANGS, tcg=HANGS), accelerator.Boot)[0]

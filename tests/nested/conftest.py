@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from guests.access.destination import Destination, parse
+from guests.agent.hosts import reach
+from guests.errors import InfrastructureError
+from guests.host.waiting import wait_until
 from guests.machines.qemu.argv import KERNEL_COMMAND_LINE
 from guests.machines.qemu.outer import FILES, OuterHost
 
@@ -51,6 +57,38 @@ class Remote:
         """What `qemu-remote` is given."""
         values = (f"disk={FILES}/root.squashfs", f"more={QEMU_WORDS}")
         return [f"--guest={self.outer.guest}:{{port}}", *(f"--value={value}" for value in values)]
+
+    @contextmanager
+    def by_hand(self) -> Iterator[str]:
+        """A guest that is started there without the suite; its name and port for SSH."""
+        port = 2222
+        self.run(
+            f"echo {shlex.quote(QEMU_WORDS)} | xargs qemu-system-x86_64 -name hand -daemonize -pidfile /control/pid "
+            f"-display none -m 1024 -drive if=virtio,snapshot=on,file={FILES}/root.squashfs "
+            f"-nic user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:22 "
+            f"-fsdev local,id=share,path={SHARE},security_model=passthrough "
+            "-device virtio-9p-pci,fsdev=share,mount_tag=share0"
+        )
+        try:
+            guest = Destination(self.outer.guest, port=port)
+            wait_until(lambda: self._answers(guest), 900.0, "the guest does not answer", interval=5.0)
+            yield str(guest)
+        finally:
+            self.run("kill -KILL $(cat /control/pid); while pgrep qemu-system > /dev/null; do sleep 0.2; done")
+
+    def _answers(self, guest: Destination) -> bool:
+        with suppress(InfrastructureError):
+            reach(guest, self.outer.config).close()
+            return True
+        return False
+
+    def look(self, guest: str) -> str:
+        """What that guest has of mounts and files that a run could have left."""
+        host = reach(parse(guest, "guest"), self.outer.config)
+        try:
+            return host.run("mount -t 9p; ls -a /mnt /var/tmp /control; cat /proc/sys/vm/nr_hugepages").stdout
+        finally:
+            host.close()
 
     def newest(self) -> Path:
         """The results of the newest run."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import pytest
 
 from conformance.evidence.record import load_run
+from soak.journal import open_existing
+from soak.judges import ACCEPTABLE
 from tests.nested.conftest import SHARE, Remote
 
 pytestmark = [pytest.mark.guest, pytest.mark.long]
@@ -37,3 +39,35 @@ def test_a_machine_is_started_judged_and_ended_on_another_host(remote: Remote) -
 def test_the_whole_layer_vfs_on_another_host(remote: Remote) -> None:
     counts = judged(remote, "--layer=vfs")
     assert counts["pass"] > 1200, counts
+
+
+def test_raw_messages_reach_the_device_through_its_guest(remote: Remote) -> None:
+    counts = judged(remote, "--layer=wire", "--family=walk")
+    assert counts["pass"] > 5 and not set(counts) & {"fail", "error"}, counts
+
+
+def test_a_soak_with_pause_and_power_cut_watches_the_process_there(remote: Remote) -> None:
+    words = ["--workload=tree", "--iterations=4", "--set=tree.steps=300", "--sample=2", "--fault-every=20s"]
+    words += ["--fault=pause", "--fault=power-cut", *(f"--accept-unknown={judge}" for judge in ACCEPTABLE)]
+    done = remote.assay9("soak", "run", "qemu-remote", *remote.qemu, *words)
+    assert done.returncode in (0, 3), done.stdout[-3000:] + done.stderr[-2000:]
+    with open_existing(remote.newest(), writable=False) as journal:
+        assert [i.outcome for i in journal.iterations()].count("pass") >= 4
+        samples = [sample.values for sample in journal.samples()]
+        assert any(values.get("device.rss_mb", 0) > 1 for values in samples), "the QEMU of the outer guest"
+        assert any("export.free_mb" in values and "host.cpus" in values for values in samples)
+        ends = [event.data for event in journal.events("undone")]
+        assert any("files are as fsync promised" in str(data.get("found")) for data in ends), ends
+        assert not any("failed" in data for data in ends), ends
+    assert "FAIL" not in done.stdout
+
+
+def test_a_guest_that_runs_already_there_is_attached_to_and_left(remote: Remote) -> None:
+    with remote.by_hand() as guest:
+        before = remote.look(guest)
+        for words in (("--layer=vfs", "--family=symlink"), ("--layer=wire", "--family=walk", "--allow=guest-pci")):
+            done = remote.assay9("run", "attach", f"--guest={guest}", "--tag=share0", *words)
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+            record = load_run(remote.newest())
+            assert sum(one.verdict == "pass" for one in record.results) > 5, record.counts
+        assert remote.look(guest) == before

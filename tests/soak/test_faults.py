@@ -18,9 +18,10 @@ import pytest
 from conformance.errors import UsageError
 from conformance.sut.parts.power import ByProcess
 from conformance.sut.registry import kinds
+from guests.agent.hosts import Host, LocalHost
 from soak import faults
 from soak import journal as journals
-from soak.faults.host import Busy, Pause
+from soak.faults.host import Busy, DropCaches, Pause
 from soak.faults.inside import Signals
 from soak.faults.power import UNHEARD, promised
 from soak.faults.scene import Scene
@@ -29,6 +30,7 @@ from soak.injector import Injector
 from soak.inside import promises, storm
 from soak.journal import Journal
 from soak.judges import Record
+from soak.outside import Outside
 from soak.plan import Job, Plan, jobs_of
 from soak.program import InsideProgram
 from soak.run import Runner
@@ -44,10 +46,11 @@ class FakeDeployment:
         self.power = ByProcess(lambda: {"device": pid})
 
 
-def scene(pid: int) -> Scene:
-    """Only what host faults look at."""
+def scene(pid: int, host: Host | None = None) -> Scene:
+    """Only what host faults look at; `host` has the exported directory, this one where it is left out."""
     made = object.__new__(Scene)
     made.deployment = cast(Any, FakeDeployment(pid))
+    made._outside = lambda: Outside(host or LocalHost(), "/")
     return made
 
 
@@ -75,7 +78,7 @@ def test_a_paused_process_goes_on_also_when_it_is_abandoned() -> None:
 def test_the_probe_looks_on_until_every_workload_rests() -> None:
     jobs: list[Any] = [mock.Mock(held=False, done=False, job=mock.Mock(share=share)) for share in (0, 0, 1)]
     probe = mock.Mock(held=False)
-    made = Scene(mock.Mock(), Path(), lambda: jobs, lambda: mock.Mock(inside=probe), mock.Mock(), mock.Mock())
+    made = Scene(mock.Mock(), mock.Mock(), lambda: jobs, lambda: mock.Mock(inside=probe), mock.Mock(), mock.Mock())
     made.hold()
     jobs[0].held = True
     assert not made.at_rest()
@@ -94,6 +97,12 @@ def test_busy_leaves_no_process() -> None:
     assert len(pids) == (os.cpu_count() or 1) + 1
     busy.undo()
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+@pytest.mark.parametrize("fault", [Busy, DropCaches])
+def test_faults_of_this_host_are_skipped_where_another_one_serves(fault: type[Busy | DropCaches]) -> None:
+    elsewhere = mock.Mock(local=False)
+    assert fault().begin(scene(0, elsewhere), random.Random(1)) == {"skipped": "the share is served on another machine"}
 
 
 def test_a_file_takes_all_room_and_no_more(tmp_path: Path) -> None:
@@ -227,6 +236,7 @@ def test_a_fault_whose_call_fails_is_undone_and_a_finding(
     ("name", "kind", "root", "said"),
     [
         ("pauze", "qemu", True, "did you mean 'pause'"),
+        ("pause", "attach", True, "needs a server that the suite may stop"),
         ("power-cut", "local", True, "needs a guest that can be killed"),
         ("full", "uml", True, "needs an export with a file system of its own, and a target of kind uml has none"),
         ("full", "qemu", False, "needs root"),

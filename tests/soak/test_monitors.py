@@ -12,9 +12,10 @@ import pytest
 
 import soak.view
 from soak.inside import watch
+from soak.inside.elsewhere import memory
 from soak.monitors.hostside import ExportMonitor, HostMonitor, LogWatch
 from soak.monitors.load import LoadMonitor
-from soak.monitors.process import ProcessMonitor, memory
+from soak.monitors.process import ProcessMonitor
 from soak.view import View
 from tests.waiting import eventually
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -12,10 +13,11 @@ from guests.access import destination
 from guests.access.destination import Destination
 from guests.words import shown, unknown
 
-Allowance = Literal["remount"]
+Allowance = Literal["remount", "guest-pci"]
 """What could hurt a machine that is not the suite's, and is done only where --allow names it.
 
 remount: unmount the suite's own mount of the share, and mount it again with other options.
+guest-pci: take the share's device from the guest's kernel, for raw messages and rings, also such as no driver sends.
 """
 
 CONTROL = "/var/tmp"
@@ -49,6 +51,8 @@ class Attachment:
     ssh_config: Path | None = None
     implementation: str = ""
     """What serves the share, in the user's words, for the record."""
+    process: str = ""
+    """A command that prints the id of the process that serves the share, on the host of the directory."""
 
 
 def outside_of(text: str) -> Outside:
@@ -73,6 +77,7 @@ def attachment(
     control: str = "",
     ssh_config: str = "",
     implementation: str = "",
+    process: str = "",
 ) -> Attachment:
     """What was said, checked. Raises UsageError for the first thing that is missing or wrong."""
     if not guest:
@@ -88,8 +93,10 @@ def attachment(
     for word in words:
         if word not in get_args(Allowance):
             raise UsageError(f"--allow {unknown('word', word, get_args(Allowance))}")
-    if mounted and "remount" in words:
-        raise UsageError("--allow remount means nothing with --mounted: a share that is mounted already stays so")
+    if mounted and words:
+        raise UsageError(
+            f"--allow {words[0]} means nothing with --mounted: a share that is mounted already stays mounted"
+        )
     return Attachment(
         guest=destination.parse(guest, "--guest"),
         outside=outside_of(outside),
@@ -99,7 +106,19 @@ def attachment(
         control=_absolute("--control-dir", control) if control else CONTROL,
         ssh_config=Path(ssh_config).expanduser() if ssh_config else None,
         implementation=implementation,
+        process=process_of(process) if process else "",
     )
+
+
+_WAYS = {"pidfile": "cat {}", "name": "pgrep -o -x {}", "command": "{}"}
+
+
+def process_of(text: str) -> str:
+    """The command for `pidfile:PATH`, `name:NAME` or `command:COMMAND`. Raises UsageError."""
+    way, colon, value = text.partition(":")
+    if not colon or not value or way not in _WAYS:
+        raise UsageError(f"--process {shown(text)}: give pidfile:PATH, name:NAME or command:COMMAND")
+    return _WAYS[way].format(value if way == "command" else shlex.quote(value))
 
 
 def _absolute(option: str, path: str) -> str:

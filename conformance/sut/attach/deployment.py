@@ -22,16 +22,19 @@ from conformance.sut.attach.attachment import Attachment
 from conformance.sut.attach.facts import Facts, ask, cost
 from conformance.sut.parts.base import BROKEN, ShareDeployment
 from conformance.sut.parts.guest_mount import mount_9p, mounted, unmount
+from conformance.sut.parts.power import ByProcess
 from conformance.sut.qemu import security_models
 from conformance.sut.spec import Target
 from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Progress
 from conformance.vfs.mount_options import DEFAULT, MountOptions, in_force
+from conformance.virtio.guest_pci import GuestBus
 from guests.agent.hosts import Host, reach
 from guests.agent.link import AgentLink
 from guests.words import unknown
 
-_TRACE = "/sys/kernel/tracing/instances/assay9"
+_TRACES = "/sys/kernel/tracing/instances/assay9*"
+"""What the agent and the programs of a soak have the kernel's tracing do in."""
 _BACK = 60.0
 """Seconds that a machine has to be reached again after its connection was lost."""
 _PAUSE = 0.5
@@ -65,8 +68,12 @@ class AttachDeployment(ShareDeployment):
     answer_limit = 20.0
     """Seconds that the guest has to answer at all; there may be a network between."""
 
-    def __init__(self, target: Target, attachment: Attachment, run_dir: Path, progress: Progress) -> None:
+    def __init__(
+        self, target: Target, attachment: Attachment, run_dir: Path, progress: Progress, *, cases: bool = True
+    ) -> None:
+        """`cases`: they will be run, and what the machines lack for them is said."""
         super().__init__(target, progress)
+        self._cases = cases
         self.attached = attachment
         self.version = attachment.implementation
         self.name = f"assay9-{secrets.token_hex(4)}"
@@ -76,6 +83,7 @@ class AttachDeployment(ShareDeployment):
         self.outside_root = f"{attachment.outside.path}/{self.name}"
         self.control_root = f"{attachment.control}/{self.name}"
         self.kernel = ""
+        self.power = ByProcess(dict)  # a machine that is not the suite's is neither stopped nor cut off
         self._log = run_dir
         self._hosts: dict[Side, Host] = {}
         self._facts: dict[Side, Facts] = {}
@@ -113,7 +121,7 @@ class AttachDeployment(ShareDeployment):
             "qemu-machine": "attach starts no machine",
         }
         guest, outside = self._facts["guest"].guest_line(), self._facts["outside"].line()
-        return [f"guest {guest}", f"outside {outside}", *cost(self.features, reasons)]
+        return [f"guest {guest}", f"outside {outside}", *(cost(self.features, reasons) if self._cases else ())]
 
     def _no_remount(self) -> str:
         return "the share stays as it is mounted" if self.attached.mounted else "--allow remount is not given"
@@ -172,7 +180,6 @@ class AttachDeployment(ShareDeployment):
         self._mount(DEFAULT)
 
     def mount(self, options: MountOptions) -> str:
-        """See Deployment."""
         if self.attached.mounted:
             wrong = options.contradicted_by(self._line.split()[3])
             if wrong:
@@ -226,6 +233,7 @@ class AttachDeployment(ShareDeployment):
         """The features that cases may need, the security model and the rules of comparison that follow."""
         guest, outside = self._facts["guest"], self._facts["outside"]
         self.traced = guest.root and self.inside.calls.trace_begin()
+        self.guest_mb = self._memory_mb()
         self.security_model = self._model()
         rules = security_models.rules(self.security_model, outside.root)
         hides = partial(security_models.hidden, self.security_model)
@@ -238,6 +246,11 @@ class AttachDeployment(ShareDeployment):
             "remount": "remount" in self.attached.allow,
         }
         self.features = frozenset({name for name, so in have.items() if so} | set(self.target.profile.features))
+
+    def _memory_mb(self) -> int:
+        """The guest's memory in MiB, as its kernel counts it."""
+        lines = self.inside.calls.read_text("/proc/meminfo").splitlines()
+        return int(next(line for line in lines if line.startswith("MemTotal:")).split()[1]) >> 10
 
     def _model(self) -> str:
         """How the share keeps owners and modes: seen at a file that the guest gives to a stranger."""
@@ -263,10 +276,22 @@ class AttachDeployment(ShareDeployment):
             return "mapped-file"
         return "mapped-xattr" if "user.virtfs.uid" in attributes else "none"
 
+    def free_device(self, program: Path) -> GuestBus:
+        """Unmount the suite's own mount of the share, and have that program take its device from the guest's kernel.
+
+        Raises InfrastructureError.
+        """
+        unmount(self.inside, self.mount_point)
+        self._mounted = None
+        return GuestBus(self._hosts["guest"].start_program(program), self.attached.tag)
+
+    def started_by(self) -> list[str]:
+        """The command that has started the machine; none where that is not the suite's."""
+        return []
+
     # ---- what is said of it
 
     def environment(self) -> dict[str, Any]:
-        """See Deployment."""
         outside = self._facts["outside"]
         return {
             "target_version": self.attached.implementation or "an implementation that the user did not name",
@@ -282,16 +307,22 @@ class AttachDeployment(ShareDeployment):
             raise Undrivable(FEATURES["four-shares"])
         return self.attached.tag, "trans=virtio"
 
-    def outside_here(self) -> Path:
-        """See Deployment."""
-        if self.attached.outside.host is not None:
-            raise InfrastructureError(f"{self.attached.outside} is on another machine")
-        return Path(self.outside_root)
+    def outside_at(self) -> tuple[Host, str]:
+        return self._hosts["outside"], self.outside_root
+
+    def processes(self) -> dict[str, int]:
+        return self.serving() if self.attached.outside.host is None else {}
+
+    def serving(self) -> dict[str, int]:
+        command, host = self.attached.process, self._hosts.get("outside")
+        if not command or host is None:
+            return {}
+        words = host.run(command).stdout.split()
+        return {"device": int(words[0])} if words and words[0].isdigit() else {}
 
     # ---- whether it still serves
 
     def trouble(self) -> str | None:
-        """See Deployment."""
         try:
             self.inside.calls_with(timeout=self.answer_limit).getpid()
         except Exception as error:  # noqa: BLE001 - whatever it is, the guest does not serve
@@ -306,7 +337,6 @@ class AttachDeployment(ShareDeployment):
         return None
 
     def ground_lost(self, *, answers: bool = True) -> GroundLost | None:
-        """See Deployment."""
         return self._outside_lost() or self._guest_lost(answers)
 
     def _outside_lost(self) -> GroundLost | None:
@@ -376,7 +406,6 @@ class AttachDeployment(ShareDeployment):
         self.traced = self._facts["guest"].root and self.inside.calls.trace_begin()
 
     def rebuild(self) -> None:
-        """See Deployment."""
         self.recover()
         for link, directory in ((self.outside, self.outside_root), (self.control, self.control_root)):
             try:
@@ -386,7 +415,6 @@ class AttachDeployment(ShareDeployment):
                     raise InfrastructureError(f"{directory} cannot be made: {error.strerror}") from error
 
     def stop(self) -> None:
-        """See Deployment."""
         left = []
         for what, step in (
             (self.outside_root, self._remove_outside),
@@ -401,7 +429,7 @@ class AttachDeployment(ShareDeployment):
         hosts, self._hosts = self._hosts, {}
         if "guest" in hosts and self.traced:
             with contextlib.suppress(InfrastructureError, TimeoutError):
-                hosts["guest"].run(["rmdir", _TRACE], timeout=20.0)
+                hosts["guest"].run(f"rmdir {_TRACES}", timeout=20.0)
         for host in hosts.values():
             host.close()
         if left:

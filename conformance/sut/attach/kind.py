@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from conformance.errors import UsageError
 from conformance.sut.attach.tables import AttachOptions, AttachTarget, attached
-from conformance.sut.kind import Asked, Kind
+from conformance.sut.kind import Asked, Capability, Kind
 from conformance.sut.registry import register
 
 if TYPE_CHECKING:
+    from conformance.raw.server import Server
     from conformance.vfs.deployment import Deployment, Progress
     from conformance.vfs.mount_options import MountOptions
 
@@ -20,10 +22,20 @@ class Attach(Kind[AttachTarget, AttachOptions]):
     name = "attach"
     title = "a guest and a share that run already, reached over SSH; any hypervisor"
     model, options = AttachTarget, AttachOptions
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"soak"})
+
+    def transports(self, target: AttachTarget) -> tuple[str, ...]:
+        return ("guest-pci",)
 
     def check(self, asked: Asked[AttachTarget, AttachOptions]) -> None:
         """See Kind: both machines are reached, and the share is shown to be the directory, before a run begins."""
-        attached(asked.target, asked.options)
+        given = attached(asked.target, asked.options)
+        if asked.use.below and given.mounted:
+            raise UsageError(f"--mounted: layer {asked.use.below[0]} needs the device, which the guest's kernel has")
+        if asked.use.below and "guest-pci" not in given.allow:
+            raise UsageError(
+                f"layer {asked.use.below[0]} takes the share's device from the guest's kernel: add --allow guest-pci"
+            )
         trial = self.deployment(asked, Path(), lambda _: None)
         trial.start()
         trial.stop()
@@ -40,7 +52,17 @@ class Attach(Kind[AttachTarget, AttachOptions]):
     def deployment(self, asked: Asked[AttachTarget, AttachOptions], run_dir: Path, progress: Progress) -> Deployment:
         from conformance.sut.attach.deployment import AttachDeployment  # noqa: PLC0415 - see conformance.sut.kind
 
-        return AttachDeployment(asked.target, attached(asked.target, asked.options), run_dir, progress)
+        given, cases = attached(asked.target, asked.options), asked.load is None
+        return AttachDeployment(asked.target, given, run_dir, progress, cases=cases)
+
+    def server(
+        self, asked: Asked[AttachTarget, AttachOptions], transport: str, directory: Path, progress: Progress
+    ) -> Server:
+        from conformance.sut.attach.deployment import AttachDeployment  # noqa: PLC0415 - see conformance.sut.kind
+        from conformance.sut.attach.guest_pci import AttachedDevice  # noqa: PLC0415 - as above
+
+        given = attached(asked.target, asked.options)
+        return AttachedDevice(lambda: AttachDeployment(asked.target, given, directory, progress, cases=False))
 
 
 register(Attach())

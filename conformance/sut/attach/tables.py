@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from conformance.case import MOUNTED
 from conformance.sut.attach.attachment import Allowance, Attachment, attachment
+from conformance.sut.layers import BELOW
 from conformance.sut.options import RUNNING, Flag, RunOptions
-from conformance.sut.spec import Target
+from conformance.sut.spec import Layer, Target
 from conformance.tables import Strict
 
 _ELSEWHERE = "is not a share that runs already"
@@ -24,12 +26,16 @@ class AttachTable(Strict):
     ssh_config: str = ""
     implementation: str = ""
     """What serves the share, e.g. "bhyve of illumos r151046": appears in every report."""
+    process: str = ""
+    """As --process has it."""
 
 
 class AttachTarget(Target):
     """A guest and a share that run already."""
 
     kind: Literal["attach"]
+    layers: tuple[Layer, ...] = MOUNTED
+    left_out: dict[Layer, str] = dict.fromkeys(BELOW, "it takes the device from the guest's kernel: --allow guest-pci")
     attach: AttachTable = AttachTable()
 
 
@@ -88,7 +94,7 @@ class AttachOptions(RunOptions):
         tuple[str, ...],
         Flag(
             "--allow",
-            "What else may be done to a machine that is not the suite's: remount.",
+            "What else may be done to a machine that is not the suite's: remount, guest-pci.",
             _ELSEWHERE,
             "WORDS",
             RUNNING,
@@ -101,6 +107,18 @@ class AttachOptions(RunOptions):
             "A directory on a native file system of the guest. Default: /var/tmp.",
             _ELSEWHERE,
             "DIR",
+            RUNNING,
+            soak=True,
+        ),
+    ] = ""
+    process: Annotated[
+        str,
+        Flag(
+            "--process",
+            "The process that serves the share, on the host of --outside, for a soak to watch: pidfile:PATH, "
+            "name:NAME, or command:COMMAND, which prints its id.",
+            "names that process itself",
+            "WAY:VALUE",
             RUNNING,
             soak=True,
         ),
@@ -131,4 +149,5 @@ def attached(target: AttachTarget, options: AttachOptions) -> Attachment:
         control=options.control_dir or table.control_dir,
         ssh_config=options.ssh_config or table.ssh_config,
         implementation=table.implementation,
+        process=options.process or table.process,
     )

@@ -18,7 +18,7 @@ from conformance.sut.attach.attachment import Attachment
 from conformance.sut.attach.deployment import AttachDeployment
 from conformance.sut.hypervisor.console import Console
 from conformance.sut.hypervisor.machine import Machine
-from conformance.sut.hypervisor.tables import HypervisorTarget, filled
+from conformance.sut.hypervisor.tables import HypervisorTable, filled
 from conformance.vfs.deployment import Progress
 from guests.access import destination
 from guests.agent.hosts import Host, reach
@@ -36,14 +36,16 @@ class HypervisorDeployment(AttachDeployment):
 
     def __init__(
         self,
-        target: HypervisorTarget,
+        target: HypervisorTable,
         attachment: Attachment,
         guest: str,
         values: dict[str, str],
         run_dir: Path,
         progress: Progress,
+        *,
+        cases: bool = True,
     ) -> None:
-        super().__init__(target, attachment, run_dir, progress)
+        super().__init__(target, attachment, run_dir, progress, cases=cases)
         self.own, self._values = target, values
         self._guest_text = guest
         """The guest's destination, in which {address} and {port} may stand."""
@@ -75,7 +77,6 @@ class HypervisorDeployment(AttachDeployment):
             raise
         self.version = self.vm.version() or self.version
         super().start()  # stops all of it where it fails
-        self.guest_mb = self._memory_mb()
 
     def _learn(self) -> None:
         super()._learn()
@@ -137,14 +138,14 @@ class HypervisorDeployment(AttachDeployment):
 
     def _memory_mb(self) -> int:
         given = filled(self.own.machine.memory_mb, self._values)
-        if given.isdigit():
-            return int(given)
-        lines = self.inside.calls.read_text("/proc/meminfo").splitlines()
-        return int(next(line for line in lines if line.startswith("MemTotal:")).split()[1]) >> 10
+        return int(given) if given.isdigit() else super()._memory_mb()
 
     def _last_line(self) -> str:
         lines = self._watch.text_since(0).strip().splitlines()
         return f"; the console's last line: {lines[-1][:200]}" if lines else ""
+
+    def started_by(self) -> list[str]:
+        return [self._machine.start_command] if self._machine is not None else []
 
     # ---- what is said of it
 
@@ -154,10 +155,8 @@ class HypervisorDeployment(AttachDeployment):
         own["target_version"] = version if named in version else f"{named} ({version})"
         return {**super().environment(), **{key: value for key, value in own.items() if value}}
 
-    def processes(self) -> dict[str, int]:
-        """See Deployment: of this host only."""
-        here = self._machine is not None and self.attached.outside.host is None
-        pid = self.vm.pid() if here else 0
+    def serving(self) -> dict[str, int]:
+        pid = self._machine.pid() if self._machine is not None else 0
         return {"device": pid} if pid else {}
 
     def logs(self) -> dict[str, Path]:

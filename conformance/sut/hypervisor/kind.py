@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from conformance.errors import UsageError
 from conformance.sut.attach.attachment import Attachment, attachment
-from conformance.sut.hypervisor.tables import HypervisorOptions, HypervisorTarget, command_of
+from conformance.sut.hypervisor.tables import HypervisorOptions, HypervisorTable, HypervisorTarget, command_of
 from conformance.sut.kind import Asked, Capability, Kind, Use
 from conformance.sut.registry import register
 from guests.agent.hosts import Host, reach
 from guests.words import shown, unknown
 
 if TYPE_CHECKING:
+    from conformance.raw.server import Server
+    from conformance.sut.hypervisor.deployment import HypervisorDeployment
     from conformance.vfs.deployment import Deployment, Progress
 
 
@@ -25,11 +27,12 @@ class Hypervisor(Kind[HypervisorTarget, HypervisorOptions]):
     name = "hypervisor"
     title = "a virtual machine that commands of its TOML start, on this host or another over SSH; any hypervisor"
     model, options = HypervisorTarget, HypervisorOptions
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({"guest", "soak", "power-cut"})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"guest", "soak", "pause", "power-cut"})
 
     def unused(self, target: HypervisorTarget, use: Use) -> Iterator[tuple[str, str]]:
         yield "mounted", f"target {target.name} starts its guest, which has nothing mounted"
         yield "allow", f"the suite starts the machine of target {target.name}, and may do anything to it"
+        yield "process", "its machine.pid says which process that is"
 
     def check(self, asked: Asked[HypervisorTarget, HypervisorOptions]) -> None:
         """See Kind: all that the commands need is there, and their host is reached."""
@@ -40,15 +43,33 @@ class Hypervisor(Kind[HypervisorTarget, HypervisorOptions]):
         finally:
             host.close()
 
+    def transports(self, target: HypervisorTarget) -> tuple[str, ...]:
+        return ("guest-pci",)
+
     def one_at_a_time(self, target: HypervisorTarget, options: HypervisorOptions) -> str:
         return f"target {target.name} has one machine"
 
     def deployment(
         self, asked: Asked[HypervisorTarget, HypervisorOptions], run_dir: Path, progress: Progress
     ) -> Deployment:
-        from conformance.sut.hypervisor.deployment import HypervisorDeployment  # noqa: PLC0415 - see sut.kind
+        return _deployment(asked, run_dir, progress, cases=asked.load is None)
 
-        return HypervisorDeployment(asked.target, attached(asked), guest_of(asked), values_of(asked), run_dir, progress)
+    def server(
+        self, asked: Asked[HypervisorTarget, HypervisorOptions], transport: str, directory: Path, progress: Progress
+    ) -> Server:
+        from conformance.sut.attach.guest_pci import AttachedDevice  # noqa: PLC0415 - see conformance.sut.kind
+
+        return AttachedDevice(lambda: _deployment(asked, directory, progress, cases=False))
+
+
+def _deployment(
+    asked: Asked[HypervisorTarget, HypervisorOptions], run_dir: Path, progress: Progress, *, cases: bool
+) -> HypervisorDeployment:
+    from conformance.sut.hypervisor.deployment import HypervisorDeployment  # noqa: PLC0415 - see sut.kind
+
+    return HypervisorDeployment(
+        asked.target, attached(asked), guest_of(asked), values_of(asked), run_dir, progress, cases=cases
+    )
 
 
 def attached(asked: Asked[HypervisorTarget, HypervisorOptions]) -> Attachment:
@@ -85,11 +106,15 @@ def values_of(asked: Asked[HypervisorTarget, HypervisorOptions]) -> dict[str, st
         if key not in own:
             raise UsageError(f"--value {shown(text)}: {unknown('placeholder', key, own)}")
         own[key] = value
+    return valued(asked.target, attached(asked), own)
+
+
+def valued(target: HypervisorTable, where: Attachment, own: Mapping[str, str]) -> dict[str, str]:
+    """The placeholders of a target and their values, but those that the deployment finds. Raises UsageError."""
     for key, value in own.items():
         if not value:
-            raise UsageError(f"target {asked.target.name} needs a value: --value {key}=..., or {key} in its [values]")
-    where = attached(asked)
-    return {**own, "name": asked.target.machine.name, "tag": where.tag, "path": where.outside.path}
+            raise UsageError(f"target {target.name} needs a value: --value {key}=..., or {key} in its [values]")
+    return {**own, "name": target.machine.name, "tag": where.tag, "path": where.outside.path}
 
 
 def check_programs(target: HypervisorTarget, values: Mapping[str, str], host: Host) -> None:

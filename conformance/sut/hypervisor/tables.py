@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from conformance.case import MOUNTED
 from conformance.sut.attach.tables import AttachOptions
+from conformance.sut.layers import BELOW
 from conformance.sut.options import RUNNING, Flag
-from conformance.sut.spec import Target
+from conformance.sut.spec import Layer, Target
 from conformance.tables import Strict
 from guests.words import unknown
 
@@ -140,10 +142,11 @@ class ShareTable(Strict):
     """What serves the share, for every report."""
 
 
-class HypervisorTarget(Target):
-    """A virtual machine by its commands."""
+class HypervisorTable(Target):
+    """A virtual machine by its commands, whatever its host is."""
 
-    kind: Literal["hypervisor"]
+    layers: tuple[Layer, ...] = MOUNTED
+    left_out: dict[Layer, str] = dict.fromkeys(BELOW, "its guest needs huge pages, and each step is a round trip")
     values: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
     """Further placeholders. An empty one must be given on the command line: --value KEY=VALUE."""
     share: ShareTable = ShareTable()
@@ -160,7 +163,7 @@ class HypervisorTarget(Target):
         return values
 
     @model_validator(mode="after")
-    def _known(self) -> HypervisorTarget:
+    def _known(self) -> HypervisorTable:
         valid = {*PLACEHOLDERS, *self.values}
         own = {"backing.bind": {"dir", "flag"}, "backing.small": {"dir", "size"}, "backing.unmount": {"dir"}}
         for where, text in self.commands():
@@ -180,6 +183,12 @@ class HypervisorTarget(Target):
                 for text in value if isinstance(value, tuple) else (value,):
                     if isinstance(text, str):
                         yield f"{where}.{key}", text
+
+
+class HypervisorTarget(HypervisorTable):
+    """A virtual machine by its commands, on a host of the user's."""
+
+    kind: Literal["hypervisor"]
 
 
 class HypervisorOptions(AttachOptions):

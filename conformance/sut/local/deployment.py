@@ -54,7 +54,6 @@ class LocalDeployment(ShareDeployment):
             self.inside_root = str(self._base / "mounted")
 
     def start(self) -> None:
-        """See Deployment."""
         if (short := self.without_room()) is not None:
             raise short
         self._bring_up()
@@ -95,26 +94,19 @@ class LocalDeployment(ShareDeployment):
         return ("nsenter", f"--mount=/proc/{self._server.pid}/ns/mnt", "--")
 
     def environment(self) -> dict[str, Any]:
-        """See Deployment."""
         kernel = platform.release()
         return {"target_version": f"Linux {kernel}", "guest_kernel": kernel, "access": "processes of this host"}
 
     def mount(self, options: MountOptions) -> str:
-        """See Deployment."""
         return f"none {self.inside_root} local (a directory of this host; requested: {options})"
 
     def processes(self) -> dict[str, int]:
         return {"device": self._server.pid} if self._server is not None else {}
 
-    def outside_here(self) -> Path:
-        """See Deployment."""
-        return Path(self.outside_root)
-
     def death(self) -> str | None:
         return self.trouble()
 
     def trouble(self) -> str | None:
-        """See Deployment."""
         dead = self._server is not None and self._server.poll() is not None
         return "the server died" if dead else None
 
@@ -122,7 +114,6 @@ class LocalDeployment(ShareDeployment):
         return self.host.ground.without_room()
 
     def ground_lost(self, *, answers: bool = True) -> GroundLost | None:
-        """See Deployment."""
         memory = self.host.ground.memory
         within = sent_signal(self._within.status) if self._within is not None else None
         served = reap(self._server) if self._server is not None else None
@@ -133,12 +124,10 @@ class LocalDeployment(ShareDeployment):
         )
 
     def recover(self) -> None:
-        """See Deployment."""
         self._end()
         self._connect()
 
     def rebuild(self) -> None:
-        """See Deployment."""
         self._end()
         self._bring_up()
 
@@ -150,6 +139,5 @@ class LocalDeployment(ShareDeployment):
             end(server)
 
     def stop(self) -> None:
-        """See Deployment."""
         self._end()
         self.host.scratch.remove()

@@ -19,7 +19,7 @@ class Local(Kind[LocalTarget, LocalOptions]):
     name = "local"
     title = "no hypervisor at all: a directory of this host seen twice, which judges the suite"
     model, options = LocalTarget, LocalOptions
-    capabilities = frozenset({"soak"})
+    capabilities = frozenset({"soak", "pause"})
     every_case = True
 
     def deployment(self, asked: Asked[LocalTarget, LocalOptions], run_dir: Path, progress: Progress) -> Deployment:

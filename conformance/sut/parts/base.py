@@ -20,6 +20,7 @@ from conformance.sut.spec import Target
 from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Device, HostMounts, Place, Power, Progress
 from conformance.vfs.mount_options import MountOptions
+from guests.agent.hosts import Host, LocalHost
 from guests.agent.link import AgentLink
 from guests.images.store import Image
 
@@ -52,42 +53,40 @@ class ShareDeployment:
         self.host_mounts: HostMounts | None = None
 
     def source(self, number: int) -> tuple[str, str]:
-        """See Deployment."""
         raise Undrivable(FEATURES["four-shares"])
 
     def beside(self, number: int, options: MountOptions) -> Place:
-        """See Deployment."""
         raise Undrivable(FEATURES["four-shares"])
 
     def another(self, device: Device, options: MountOptions) -> Place:
-        """See Deployment."""
         raise Undrivable(FEATURES["qemu-machine"])
 
     def discard(self, place: Place) -> None:
         """See Deployment: there is no second machine."""
 
     def suite_image(self) -> Image | None:
-        """See Deployment."""
         return None
 
     def logs(self) -> dict[str, Path]:
-        """See Deployment."""
         return {}
 
     def processes(self) -> dict[str, int]:
-        """See Deployment."""
         return {}
 
+    def serving(self) -> dict[str, int]:
+        return self.processes()
+
+    def outside_at(self) -> tuple[Host, str]:
+        """See Deployment: this host."""
+        return LocalHost(), self.outside_root
+
     def mark(self) -> Any:
-        """See Deployment."""
         return None
 
     def excerpts(self, mark: Any) -> list[tuple[str, str]]:
-        """See Deployment."""
         return []
 
     def death(self) -> str | None:
-        """See Deployment."""
         return None
 
     def keep_time(self) -> None:

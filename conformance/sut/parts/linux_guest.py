@@ -26,6 +26,7 @@ from conformance.sut.spec import Target
 from conformance.vfs.deployment import Place, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.clock import GuestClock, rate_between, wrong_clock
+from guests.agent.hosts import Host, LocalHost
 from guests.agent.link import AgentLink, LinkLost
 from guests.host import paths
 from guests.machines.base import AnyMachine
@@ -73,7 +74,6 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         return self._machine
 
     def start(self) -> None:
-        """See Deployment."""
         if (short := self.without_room()) is not None:
             raise short
         self._bring_up()
@@ -110,7 +110,6 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         return f"/mnt/{TAGS[number]}"
 
     def mount(self, options: MountOptions) -> str:
-        """See Deployment."""
         return self._mount(0, options)
 
     def _mount(self, number: int, options: MountOptions) -> str:
@@ -149,7 +148,6 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         )
 
     def environment(self) -> dict[str, Any]:
-        """See Deployment."""
         raise NotImplementedError
 
     def mark(self) -> Any:
@@ -168,7 +166,6 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         return self._serving.death() if self._serving is not None else None
 
     def trouble(self) -> str | None:
-        """See Deployment."""
         if (death := self._server_death()) is not None:
             return death
         if not self.machine.alive():
@@ -181,9 +178,8 @@ class GuestDeployment(ShareDeployment, Generic[M]):
             return f"the guest's agent does not serve: {e}"
         return None
 
-    def outside_here(self) -> Path:
-        """See Deployment."""
-        return Path(self.host_view + self.outside_root)
+    def outside_at(self) -> tuple[Host, str]:
+        return LocalHost(), self.host_view + self.outside_root
 
     def keep_time(self) -> None:
         if time.monotonic() - self._clock_set.host < KEEP_TIME:
@@ -201,7 +197,6 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         return self.host.ground.without_room()
 
     def ground_lost(self, *, answers: bool = True) -> GroundLost | None:
-        """See Deployment."""
         memory = self.host.ground.memory
         return (
             (self._serving.ground_lost(memory) if self._serving is not None else None)
@@ -231,7 +226,6 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         return None
 
     def rebuild(self) -> None:
-        """See Deployment."""
         self._close_links()
         machine, self._machine = self._machine, None
         if machine is not None:
@@ -241,7 +235,6 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         self.host.ground.keep(self._directories())
 
     def recover(self) -> None:
-        """See Deployment."""
         with contextlib.suppress(InfrastructureError, OSError):
             self.inside.close()
         self._restart()
@@ -252,7 +245,6 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         self.machine.restore()
 
     def stop(self) -> None:
-        """See Deployment."""
         self._close_links()
         machine, self._machine = self._machine, None
         if machine is not None:

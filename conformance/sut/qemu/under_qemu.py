@@ -20,7 +20,7 @@ class UnderQemu(Kind[T, O]):
     """A kind with a guest under QEMU."""
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {"guest", "soak", "several-shares", "own-file-system", "power-cut"}
+        {"guest", "soak", "several-shares", "own-file-system", "pause", "power-cut"}
     )
     needs: ClassVar[tuple[qemu_check.Need, ...]] = ()
     """What QEMU must have for the device under test, beside what every machine needs."""

@@ -24,7 +24,7 @@ class Uml(Kind[UmlTarget, GuestOptions]):
     name = "uml"
     title = "a User-Mode Linux guest, whose devices are vhost-user back ends of this host"
     model, options = UmlTarget, GuestOptions
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({"guest", "soak", "several-shares", "power-cut"})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"guest", "soak", "several-shares", "pause", "power-cut"})
 
     def transports(self, target: UmlTarget) -> tuple[str, ...]:
         """See Kind: without a guest only the project's own back end is started."""

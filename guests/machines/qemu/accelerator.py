@@ -78,7 +78,7 @@ def kvm_works(image: Image, qemu: str, progress: Progress = silent, again: bool 
     if key in known and not again:
         return known[key][0], known[key][1]
     progress("probing whether KVM really boots a kernel")
-    answer = _probe(image, qemu)
+    answer = probe(image, qemu, Boot)
     temporary = memory.with_suffix(f".tmp{os.getpid()}")
     temporary.write_text(json.dumps({**dict(list(known.items())[-20:]), key: answer}), encoding="utf-8")
     temporary.rename(memory)
@@ -98,13 +98,13 @@ _BOOTED = b"ASSAY9-PROBE-OK"
 """What the guest says on its console once it is up."""
 
 
-def _probe(image: Image, qemu: str) -> tuple[bool, str]:
+def probe(image: Image, qemu: str, boot: type[Boot]) -> tuple[bool, str]:
     """Boot the same guest under KVM and beside it under TCG, which shows how fast this host is just now.
 
     A slow KVM is not a broken one: on a busy host, or nested in an emulated one, a boot that works takes a minute.
     """
     begun, limit, beside = time.monotonic(), MOST, ""
-    with _Boot("kvm", image, qemu) as kvm, _Boot("tcg", image, qemu) as tcg:
+    with boot("kvm", image, qemu) as kvm, boot("tcg", image, qemu) as tcg:
         while not kvm.booted() and not kvm.ended():
             took = time.monotonic() - begun
             if not beside and tcg.booted():
@@ -115,7 +115,7 @@ def _probe(image: Image, qemu: str) -> tuple[bool, str]:
         return (True, "a guest booted") if kvm.booted() else (False, kvm.last_words())
 
 
-class _Boot:
+class Boot:
     """One boot of the probe's guest. A context manager: QEMU ends with it."""
 
     def __init__(self, accelerator: str, image: Image, qemu: str) -> None:
@@ -124,11 +124,18 @@ class _Boot:
         argv += ["-kernel", str(image.vmlinux), "-initrd", str(image.initramfs)]
         argv += ["-append", "console=ttyS0 quiet panic=-1 rdinit=/init assay9.probe"]
         self._process = subprocess.Popen(
-            dying_with_parent(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            dying_with_parent(self.command(argv)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         assert self._process.stdout is not None
         self._output, self._said = self._process.stdout, bytearray()
         os.set_blocking(self._output.fileno(), False)
+
+    def command(self, argv: list[str]) -> list[str]:
+        """What is run for it."""
+        return argv
 
     def __enter__(self) -> Self:
         return self

@@ -17,6 +17,8 @@ from guests.machines.qemu.private import ensure_private_qemu
 from guests.machines.spec import MachineSpec
 
 IMAGE = "debian13"
+INNER = "debian12"
+"""The image of the guest that is to run in it."""
 PACKAGES = ("qemu-system-x86", "qemu-utils")
 MEMORY_MB = 4096
 DISK_MB = 8192
@@ -45,10 +47,11 @@ class OuterHost:
     guest = "inner"
     """The inner guest's: at a port of the outer one, which is the jump host."""
 
-    def __init__(self, directory: Path, inner: str = "debian12", progress: Progress = silent) -> None:
-        """`directory` is for logs and the SSH configuration; `inner` is the image of the inner guest."""
-        self._directory, self._inner, self._progress = directory, inner, progress
+    def __init__(self, directory: Path, progress: Progress = silent) -> None:
+        """`directory` is for logs and the SSH configuration."""
+        self._directory, self._progress = directory, progress
         self._machine: QemuMachine | None = None
+        self._image: Image | None = None
 
     @property
     def machine(self) -> QemuMachine:
@@ -58,13 +61,21 @@ class OuterHost:
         return self._machine
 
     @property
+    def image(self) -> Image:
+        """The image of the inner guest. Raises InfrastructureError before the outer one is started."""
+        if self._image is None:
+            raise InfrastructureError("the outer guest is not running")
+        return self._image
+
+    @property
     def config(self) -> Path:
         """The SSH configuration, as `ssh -F` takes it."""
         return self._directory / "ssh-config"
 
     def start(self) -> None:
         """Boot it, or restore it from its snapshot, and give it the inner guest's files. Raises InfrastructureError."""
-        image = ensure_image(self._inner, progress=self._progress)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._image = image = ensure_image(INNER, progress=self._progress)
         self._machine = QemuMachine(
             MachineSpec(
                 image=IMAGE,
