@@ -54,6 +54,7 @@ coverage: setup
 	@.venv/bin/coverage report --skip-covered --include='conformance/*' --fail-under=72
 
 test-long: setup coverage
+	@./setup.sh --tests
 	@.venv/bin/pytest tests -q -m long $(ARGS)
 	@.venv/bin/assay9 selftest
 

@@ -2,7 +2,8 @@
 # Set up a checkout: system packages (assay9/packages.apt), the virtual environment in .venv, the guest image.
 # Quick when everything is there. `setup.sh --no-image` leaves the image out; `setup.sh --servers` adds the servers of
 # assay9/packages-servers.apt, which only the wire layer's targets diod and ganesha need, `setup.sh --v86` what the targets v86
-# and reference-v86 need (assay9/packages-v86.apt).
+# and reference-v86 need (assay9/packages-v86.apt), `setup.sh --tests` what some tests skip without
+# (assay9/packages-tests.apt).
 set -eu
 cd "$(dirname "$0")"
 
@@ -16,6 +17,8 @@ if [ "${1:-}" = --servers ]; then
     offline="SYSTEMD_OFFLINE=1"  # their packages would start a service; the suite starts its own, contained
 elif [ "${1:-}" = --v86 ]; then
     lists="$lists assay9/packages-v86.apt"
+elif [ "${1:-}" = --tests ]; then
+    lists="$lists assay9/packages-tests.apt"
 fi
 
 missing=""

@@ -74,3 +74,25 @@ def fields(results: Iterable[CaseResult]) -> list[Compared]:
                     seen.let_pass += not one.equal
                     seen.reasons[one.tolerated.partition(": ")[0] if one.rule == "rescaled" else one.tolerated] += 1
     return sorted(found.values(), key=lambda one: -one.times)
+
+
+@dataclass(slots=True)
+class Matrix:
+    """Families by requests: how many cases of a family a request crossed in."""
+
+    requests: list[str]
+    """Those that crossed in any."""
+    families: dict[str, dict[str, int]]
+    """Layer and family -> request -> number of cases, those that are not 0."""
+
+
+def matrix(results: Iterable[CaseResult]) -> Matrix:
+    """The matrix of a record."""
+    families: dict[str, dict[str, int]] = {}
+    for result in results:
+        row = families.setdefault(f"{result.layer}/{result.family}", {})
+        for name, number in result.message_counts.items():
+            if number and name in _REQUESTS:
+                row[name] = row.get(name, 0) + 1
+    seen = {name for row in families.values() for name in row}
+    return Matrix([name for name in _REQUESTS if name in seen], {name: row for name, row in families.items() if row})

@@ -37,6 +37,7 @@ from conformance.evidence.overview import (
     visible,
 )
 from conformance.reports import crossed
+from conformance.vfs.compare import RULES
 
 _RESULTS = TypeAdapter(list[CaseResult])
 _SEVERITIES = {
@@ -62,6 +63,7 @@ _PAGE_IDS = frozenset(
         "reset",
         "messages",
         "rules",
+        "matrix",
     }
 )
 
@@ -107,6 +109,8 @@ def html(record: Record) -> str:
         exhibits=_exhibits,
         messages=crossed.messages(record.results),
         compared=crossed.fields(record.results),
+        crossing=crossed.matrix(record.results),
+        because=_because,
         script=Markup(script),
         style=Markup(source("report.css")),
         severities=_SEVERITIES,
@@ -114,6 +118,12 @@ def html(record: Record) -> str:
         argv=shlex.join(record.environment.argv),
         several_mounts=not seen.one_mount,
     )
+
+
+def _because(field: str) -> str:
+    """Why a field has its rule."""
+    rule = RULES.get(field.removeprefix("st_").removeprefix("stx_"))
+    return rule.reason if rule is not None else ""
 
 
 def write_html(record: Record, path: Path) -> None:
@@ -129,11 +139,15 @@ def evidence(results: list[CaseResult]) -> str:
 
 
 def _anchors(record: Record) -> dict[int, str]:
-    """For each result (by identity) the name that links lead to: its id, so that a ticket can point to it."""
+    """For each result (by identity) the name that links lead to: its id and mount, whatever else ran.
+
+    The id alone leads to the first of its mounts (`report.js`).
+    """
     anchors: dict[int, str] = {}
     taken: set[str] = set()
     for result in record.results:
-        base = name = re.sub(r"[^A-Za-z0-9_.-]+", "_", result.id).strip("_") or "case"
+        parts = [re.sub(r"[^A-Za-z0-9_.-]+", "_", part).strip("_") for part in (result.id, result.mount)]
+        base = name = "~".join(filter(None, parts)) or "case"
         number = 1
         while name in taken or name in _PAGE_IDS:
             number += 1

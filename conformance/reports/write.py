@@ -39,7 +39,7 @@ def write_reports(run_dir: Path, kinds: tuple[str, ...] = DEFAULT, *, soak: Path
     refused: OSError | None = None
     for kind in kinds:
         name, where = REPORTS[kind]
-        write = _writer(where)
+        write = writer_of(where)
         if kind == "rti" and soak is not None:
             write = partial(write, soak=soak)
         try:
@@ -61,7 +61,8 @@ def write_reports(run_dir: Path, kinds: tuple[str, ...] = DEFAULT, *, soak: Path
     return written
 
 
-def _writer(where: str) -> Callable[..., None]:
+def writer_of(where: str) -> Callable[..., None]:
+    """The function that `REPORTS` names."""
     module, _, function = where.partition(":")
     found: Callable[..., None] = getattr(importlib.import_module(f"conformance.reports.{module}"), function)
     return found

@@ -107,11 +107,14 @@
       if (!after.has(comparison.after_call)) after.set(comparison.after_call, []);
       after.get(comparison.after_call).push(comparison);
     }
+    // One stat stands open, so that both sides are seen side by side: the first that differs, else the first.
+    const stats = result.comparisons.filter((c) => c.kind === "stat" || c.kind === "statx");
+    const shown = stats.find((c) => !c.ok) || stats[0];
     const looks = (index) => {
       const found = after.get(index);
       after.delete(index);
       if (!found) return;
-      rows.push(el("tr", { class: "looks" }, el("td"), el("td", { colspan: 6 }, ...found.map(look))));
+      rows.push(el("tr", { class: "looks" }, el("td"), el("td", { colspan: 6 }, ...found.map((c) => look(c, c === shown)))));
     };
     looks(0);
     result.calls.forEach((call, at) => {
@@ -135,7 +138,7 @@
       el("tbody", null, ...rows));
   }
 
-  function look({ kind, path, ok, fields }) {
+  function look({ kind, path, ok, fields }, open) {
     const tolerated = fields.filter((f) => f.tolerated !== null).length;
     const summary = el("summary", null, `compared ${kind} of `, el("code", null, path), ": ",
       el("b", null, ok ? "agrees" : "differs"),
@@ -154,7 +157,7 @@
         el("tbody", null, ...rows)));
     };
     details.addEventListener("toggle", fill);
-    if (!ok) { details.open = true; fill(); }
+    if (!ok || open) { details.open = true; fill(); }
     return details;
   }
 
@@ -249,20 +252,27 @@
   $("reset").addEventListener("click", () => choose("", ""));
   $("open").addEventListener("click", () => cases.forEach((c) => { if (!c.hidden) { render(c); c.open = true; } }));
   $("close").addEventListener("click", () => cases.forEach((c) => { c.open = false; }));
-  document.querySelectorAll(".families a").forEach((a) =>
+  document.querySelectorAll(".families a, .matrix a").forEach((a) =>
     a.addEventListener("click", () => choose(a.dataset.family, a.dataset.verdict)));
 
   // ---- opening
 
   cases.forEach((c) => c.addEventListener("toggle", () => { if (c.open) render(c); }));
   async function arrive() {
-    const sought = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const name = decodeURIComponent(location.hash.slice(1));
+    if (!name) return;
+    // the id alone stands for the first of its mounts
+    const sought = document.getElementById(name) || cases.find((c) => c.id.startsWith(name + "~"));
     if (!sought || !sought.classList.contains("case")) return;
     if (sought.hidden) choose("", "");
     await render(sought);
     sought.open = true;
     sought.scrollIntoView();
   }
+  // What stays at the top while the list goes by is as high as its rows need.
+  const measure = () => document.documentElement.style.setProperty("--bar", `${$("filter").offsetHeight}px`);
+  addEventListener("resize", measure);
+  measure();
   addEventListener("hashchange", arrive);
   apply();
   arrive();

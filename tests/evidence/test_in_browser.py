@@ -1,0 +1,85 @@
+"""The page as a reader has it, in Chromium: filters, an open case, dark, on a phone, on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conformance.evidence.models import CaseResult
+from conformance.evidence.overview import standing
+from conformance.reports.html import write_html
+from tests.browser import CHROMIUM, Page, browser
+from tests.evidence import sample
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: ./setup.sh --tests installs it")
+CASES = 300
+RECORD = sample.record(CASES)
+WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+SHOWN = "[...document.querySelectorAll('.case')].filter((c) => !c.hidden).length"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("page") / "report.html"
+    write_html(RECORD, file)
+    return file.as_uri()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, address: str) -> Iterator[Page]:
+    with browser(tmp_path_factory.mktemp("profile")) as tab:
+        yield tab
+
+
+def failing() -> CaseResult:
+    return next(r for r in RECORD.results if standing(r) == "fail" and r.comparisons)
+
+
+def test_a_reader_filters_and_opens_a_failing_case(page: Page, address: str, tmp_path: Path) -> None:
+    page.size(1280, 900)
+    page.open(address)
+    assert page.of(SHOWN) == CASES
+    page.of("document.querySelector('input[name=verdict][value=fail]').click()")
+    fails = sum(standing(r) == "fail" for r in RECORD.results)
+    assert page.of(SHOWN) == fails and page.of("document.getElementById('shown').textContent").startswith(f"{fails} of")
+    page.of("document.getElementById('reset').click()")
+    assert page.of(SHOWN) == CASES
+    one = failing()
+    page.open(f"{address}#{one.id}")  # the id alone, as a ticket has it
+    assert page.of(
+        "new Promise((done) => setInterval(() => document.querySelector('.case[open] .calls') && done(1), 20))"
+    )
+    opened = "document.querySelector('.case[open]')"
+    assert page.of(f"{opened}.querySelector('.id').textContent") == one.id
+    assert page.of(f"{opened}.querySelectorAll('.calls > tbody > tr:not(.looks)').length") == len(one.calls)
+    heads = page.of(f"[...{opened}.querySelectorAll('.fields th[scope=col]')].slice(0, 3).map((h) => h.textContent)")
+    assert heads == ["field", "inside", "outside"], "a stat stands open, both sides beside each other"
+    page.picture(tmp_path / "case.png")
+    assert (tmp_path / "case.png").stat().st_size > 20_000, "not an empty page"
+
+
+@pytest.mark.parametrize("width", [360, 390, 768, 1280])
+def test_no_column_is_cut_at_any_width(page: Page, address: str, width: int) -> None:
+    page.size(width, 900)
+    page.open(f"{address}#{failing().id}")
+    assert page.of(
+        "new Promise((done) => setInterval(() => document.querySelector('.case[open] .calls') && done(1), 20))"
+    )
+    assert page.of(WIDER) <= 0
+
+
+def test_a_dark_page_has_light_letters(page: Page, address: str) -> None:
+    page.dark()
+    page.open(address)
+    colours = "const s = getComputedStyle(document.body); [s.color, s.backgroundColor]"
+    ink, paper = (sum(map(int, text[4:-1].split(","))) for text in page.of(colours))
+    page.call("Emulation.setEmulatedMedia", features=[])
+    assert paper < 120
+    assert ink > 500
+
+
+def test_it_prints_on_ten_sheets(page: Page, address: str) -> None:
+    page.open(address)
+    assert page.sheets() <= 10
