@@ -1,0 +1,322 @@
+"""Several processes of one guest on one file or directory, in turns: one works, another looks on or interferes.
+
+What one process of a guest has written another must see at once, and nothing that it does to see it may lose a byte:
+in one kernel there is one file, whatever the cache mode. The suite's own looks would be lookers, too:
+nothing is compared before the writer has closed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+
+import pytest
+
+from conformance.case import WRITE_BACK, case
+from conformance.checks import equal, fields
+from conformance.vfs.share import Share
+from conformance.vfs.vantage import Vantage
+from protocol.messages import Tgetattr, Tlopen, Treaddir, Tsetattr, Twalk, Twrite
+
+CHUNK, CHUNKS = 3000, 4
+"""No whole pages, so that a chunk begins in the page in which the one before ends."""
+MAP_SHARED, PROT_READ, PROT_WRITE = 1, 1, 2
+
+
+def chunk(number: int) -> bytes:
+    """Bytes that no other chunk has."""
+    return bytes(33 + (number * 31 + at) % 90 for at in range(CHUNK))
+
+
+WHOLE = b"".join(chunk(number) for number in range(CHUNKS))
+
+
+class Writer:
+    """A process that writes a file chunk by chunk; `seen` is what the file then holds."""
+
+    def __init__(self, process: Vantage, path: str, way: str) -> None:
+        self.process, self.way = process, way
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | (os.O_APPEND if way == "append" else 0)
+        self.fd = process.open(path, flags, 0o644)
+        self.map: int | None = None
+        if way == "mapped":
+            process.ftruncate(self.fd, len(WHOLE))
+            self.map = process.mmap(self.fd, len(WHOLE), PROT_READ | PROT_WRITE, MAP_SHARED)
+        self.seen = bytes(len(WHOLE)) if way == "mapped" else b""
+
+    def write(self, number: int) -> None:
+        """Write the chunk of that number at its place."""
+        place = CHUNKS - 1 - number if self.way == "backwards" else number
+        at, data = place * CHUNK, chunk(place)
+        if self.map is not None:
+            self.process.map_write(self.map, at, data)
+        elif self.way == "backwards":
+            equal(f"bytes that pwrite() wrote at {at}", self.process.pwrite(self.fd, data, at), CHUNK)
+        else:
+            equal(f"bytes that write() number {number} wrote", self.process.write(self.fd, data), CHUNK)
+        self.seen = self.seen.ljust(at, b"\0")[:at] + data + self.seen[at + CHUNK :]
+
+    def close(self) -> None:
+        """Bring it to the server and close the file."""
+        if self.map is not None:
+            self.process.msync(self.map)
+            self.process.munmap(self.map)
+        self.process.fsync(self.fd)
+        self.process.close(self.fd)
+
+
+class Observer:
+    """Another process, which has the file open where `what` it does needs that."""
+
+    def __init__(self, process: Vantage, path: str, what: str) -> None:
+        self.process, self.path, self.what = process, path, what
+        held = what in ("fstat", "read", "lock", "map", "seek")
+        self.fd = process.open(path, os.O_RDWR) if held else -1
+        self.map = process.mmap(self.fd, len(WHOLE), PROT_READ, MAP_SHARED) if what == "map" else 0
+
+    def look(self, seen: bytes) -> None:
+        """Look at a file that holds `seen`, and say what was seen of it."""
+        size, path, process = len(seen), self.path, self.process
+        after = f"{path!r} for another process, of {self.what}"
+        match self.what:
+            case "stat":
+                fields(f"stat of {after}", process.stat(path), size=size)
+            case "fstat":
+                fields(f"fstat of {after}", process.fstat(self.fd), size=size)
+            case "seek":
+                equal(f"end of {after}", process.lseek(self.fd, 0, os.SEEK_END), size, code="field:size")
+            case "list":
+                process.entries(posixpath.dirname(path) or ".")
+                fields(f"stat of {after}", process.stat(path), size=size)
+            case "read":
+                equal(f"content of {after}", process.pread(self.fd, len(WHOLE) + 1, 0), seen, code="content")
+            case "open and read":
+                equal(f"content of {after}", process.slurp(path), seen, code="content")
+            case "map":
+                equal(f"content of {after}", process.map_read(self.map, 0, size), seen, code="content")
+            case "access":
+                process.access(path, os.R_OK | os.W_OK)
+            case "lock":
+                process.setlk(self.fd, "w")
+                process.setlk(self.fd, "u")
+            case "xattr":
+                process.listxattr(path)
+            case _:
+                raise AssertionError(self.what)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self.map:
+            self.process.munmap(self.map)
+        if self.fd >= 0:
+            self.process.close(self.fd)
+
+
+LOOKS = ("stat", "fstat", "seek", "list", "read", "open and read", "access", "lock", "xattr")
+
+
+def looked_at(share: Share, way: str, looks: tuple[str, ...]) -> None:
+    """One writer for each kind of look, and what the file holds once it is closed."""
+    writing, looking = share.inside.spawn("writer"), share.inside.spawn("observer")
+    for what in looks:
+        path = what.replace(" ", "-")
+        with share.without_comparison():
+            writer = Writer(writing, path, way)
+            observer = Observer(looking, path, what)
+            for number in range(CHUNKS):
+                writer.write(number)
+                observer.look(writer.seen)
+            writer.close()
+            observer.close()
+        held(share, path, WHOLE, f"after {what}")
+
+
+def held(share: Share, path: str, content: bytes, after: str) -> None:
+    """The file holds that, inside and outside."""
+    wanted = len(content), hashlib.sha256(content).hexdigest()
+    equal(f"size and hash of {path!r} {after}", share.same(share.content(path)), wanted, code="content")
+
+
+@pytest.mark.parametrize("way", ["write", "append", "backwards"])
+@case("OBSERVER-001", covers=[Twrite, Twalk, Tgetattr], cached_too=True, seconds=120)
+def test_a_look_at_a_file_that_is_written(share: Share, way: str) -> None:
+    """A process that looks at a file while another writes it (stat, listing, reading, access, a lock, attributes) sees
+    each byte that was written and the size that follows from it, and takes nothing from the file.
+    Source: POSIX write: "After a write() to a regular file has successfully returned: any successful read() from each
+    byte position in the file that was modified by that write() shall return the data specified by the write()"."""
+    looked_at(share, way, LOOKS)
+
+
+@case("OBSERVER-002", covers=[Twrite, Twalk], caches=WRITE_BACK, cached_too=True, seconds=120)
+def test_a_map_of_a_file_that_is_written(share: Share) -> None:
+    """A process that has a file mapped sees each byte that another writes to it, and takes nothing from the file.
+    Source: POSIX mmap, MAP_SHARED: "write references shall change the underlying object"; Linux: a mapping and read(2)
+    share the page cache."""
+    share.inside.create("whole", bytes(len(WHOLE)), 0o644)
+    writing, looking = share.inside.spawn("writer"), share.inside.spawn("observer")
+    with share.without_comparison():
+        fd = writing.open("whole", os.O_RDWR)
+        observer = Observer(looking, "whole", "map")
+        seen = bytes(len(WHOLE))
+        for number in range(CHUNKS):
+            writing.pwrite(fd, chunk(number), number * CHUNK)
+            seen = WHOLE[: (number + 1) * CHUNK].ljust(len(WHOLE), b"\0")
+            observer.look(seen)
+        writing.fsync(fd)
+        writing.close(fd)
+        observer.close()
+    held(share, "whole", WHOLE, "after a mapping")
+
+
+@case("OBSERVER-003", covers=[Twrite, Twalk], caches=WRITE_BACK, cached_too=True, seconds=120)
+def test_a_look_at_a_file_that_is_written_through_a_map(share: Share) -> None:
+    """What a process writes through a shared mapping another sees at once by reading, and looks lose none of it.
+    Source: POSIX mmap, MAP_SHARED; Linux: a mapping and read(2) share the page cache."""
+    looked_at(share, "mapped", ("stat", "list", "read", "open and read", "lock"))
+
+
+INTERFERES = ("rename", "link", "chmod", "chown", "utimens", "setxattr")
+
+
+def interfere(other: Vantage, path: str, what: str, number: int) -> str:
+    """Change the file, not its content; its name from then on."""
+    match what:
+        case "rename":
+            other.rename(path, f"renamed{number}")
+            return f"renamed{number}"
+        case "link":
+            other.link(path, f"linked{number}")
+            other.unlink(path)
+            return f"linked{number}"
+        case "chmod":
+            other.chmod(path, 0o600 + number)
+        case "chown":
+            other.chown(path, 1000 + number, 1000)
+        case "utimens":
+            other.utimensat(path, 10**9 * number, 10**9 * number)
+        case "setxattr":
+            other.setxattr(path, "user.n", b"%d" % number)
+    return path
+
+
+@pytest.mark.parametrize("what", INTERFERES)
+@case("OBSERVER-004", covers=[Twrite, Twalk], cached_too=True, seconds=120)
+def test_another_process_changes_a_file_that_is_written(share: Share, what: str) -> None:
+    """A process that renames, links or re-labels a file while another writes it changes none of what is written.
+    Source: POSIX rename, link, chmod, chown, utimensat: none of them concerns the content of a file."""
+    writing, other = share.inside.spawn("writer"), share.inside.spawn("observer")
+    path = "file"
+    with share.without_comparison():
+        writer = Writer(writing, path, "write")
+        for number in range(CHUNKS):
+            writer.write(number)
+            path = interfere(other, path, what, number)
+        writer.close()
+    held(share, path, WHOLE, f"after {what}")
+
+
+@pytest.mark.parametrize("how", ["truncate", "ftruncate", "open"])
+@case("OBSERVER-005", covers=[Twrite, Tsetattr], cached_too=True, seconds=120)
+def test_another_process_cuts_a_file_that_is_written(share: Share, how: str) -> None:
+    """A file that another process cuts while it is written ends where it was cut, and the next write of the first
+    process lands at its own offset: what lies between is zeros.
+    Source: POSIX ftruncate, lseek: "If data is later written at this point, subsequent reads of data in the gap shall
+    return bytes with the value 0"."""
+    writing, other = share.inside.spawn("writer"), share.inside.spawn("observer")
+    sizes = (0, 0, 0, 0) if how == "open" else (1000, 5000, 2 * CHUNK + 100, CHUNK)
+    with share.without_comparison():
+        writer = Writer(writing, "file", "write")
+        fd = other.open("file", os.O_RDWR) if how == "ftruncate" else -1
+        for number, size in enumerate(sizes):
+            writer.write(number)
+            if how == "open":
+                other.close(other.open("file", os.O_WRONLY | os.O_TRUNC))
+            elif how == "truncate":
+                other.truncate("file", size)
+            else:
+                other.ftruncate(fd, size)
+            writer.seen = writer.seen[:size].ljust(size, b"\0")
+            fields(f"stat of 'file' after {how} to {size}", other.stat("file"), size=size)
+        writing.pwrite(writer.fd, b"end", 9000)
+        writer.close()
+    held(share, "file", writer.seen.ljust(9000, b"\0") + b"end", f"after {how}")
+
+
+@case("OBSERVER-006", covers=[Twrite, Twalk], cached_too=True, seconds=120)
+def test_two_processes_append_in_turns_and_a_third_looks(share: Share) -> None:
+    """What two processes append to one file in turns stands there in the order of their writes, whoever looks between.
+    Source: open(2) "O_APPEND"."""
+    first, second, looking = (share.inside.spawn(name) for name in ("writer", "second", "observer"))
+    with share.without_comparison():
+        one = Writer(first, "log", "append")
+        fd = second.open("log", os.O_WRONLY | os.O_APPEND)
+        seen = b""
+        for number in range(CHUNKS):
+            data = chunk(number)
+            first.write(one.fd, data) if number % 2 == 0 else second.write(fd, data)
+            seen += data
+            fields("stat of 'log' for a third process", looking.stat("log"), size=len(seen))
+            equal("content of 'log' for a third process", looking.slurp("log"), seen, code="content")
+        second.fsync(fd)
+        second.close(fd)
+        one.close()
+    held(share, "log", WHOLE, "after two writers")
+
+
+@case("OBSERVER-007", covers=[Treaddir, Tlopen], cached_too=True, seconds=120)
+def test_a_directory_that_another_process_changes(share: Share) -> None:
+    """A process that lists a directory, by name or by a descriptor that it holds and rewinds, sees each name that
+    another process has made, renamed or removed by then, and opens what it has written.
+    Source: POSIX readdir, rewinddir: "shall also cause the directory stream to refer to the current state"."""
+    share.inside.mkdir("d", 0o755)
+    making, looking = share.inside.spawn("writer"), share.inside.spawn("observer")
+    handle = looking.opendir("d")
+    names: set[str] = set()
+
+    def listed(after: str) -> None:
+        looking.rewinddir(handle)
+        equal(
+            f"names of 'd' by a held descriptor after {after}",
+            {name for name, _ in looking.readdir(handle, 20)} - {".", ".."},
+            names,
+            code="names",
+        )
+        equal(f"names of 'd' after {after}", set(looking.listdir("d")), names, code="names")
+
+    with share.without_comparison():
+        for number in range(3):
+            making.create(f"d/new{number}", b"%d" % number, 0o644)
+            names.add(f"new{number}")
+            listed(f"creat({number})")
+            equal(f"content of 'd/new{number}'", looking.slurp(f"d/new{number}"), b"%d" % number, code="content")
+            making.rename(f"d/new{number}", f"d/old{number}")
+            names = {*names, f"old{number}"} - {f"new{number}"}
+            listed(f"rename({number})")
+        making.mkdir("d/sub", 0o755)
+        names.add("sub")
+        listed("mkdir")
+        making.unlink("d/old1")
+        making.rmdir("d/sub")
+        names -= {"old1", "sub"}
+        listed("unlink and rmdir")
+    looking.closedir(handle)
+    share.same(share.directory("d"))
+
+
+@pytest.mark.parametrize("what", ["stat", "entries", "slurp"])
+@case("OBSERVER-008", covers=[Twrite, Twalk], cached_too=True, seconds=120)
+def test_a_look_at_the_same_time(share: Share, what: str) -> None:
+    """A file that a process writes while another looks at it without a pause holds all that was written.
+    Source: POSIX write, as in OBSERVER-001."""
+    length = 64 * CHUNK
+    writing, looking = share.inside.spawn("writer"), share.inside.spawn("observer")
+    with share.without_comparison():
+        fd = writing.open("file", os.O_RDWR | os.O_CREAT, 0o644)
+        writes = writing.start.write_pattern(fd, length, 7, None, CHUNK)
+        looking.repeat(60, what, "." if what == "entries" else "file")
+        equal("bytes that were written", writes.result(), length)
+        writing.fsync(fd)
+        writing.close(fd)
+    wanted = share.inside.hash_pattern(length, 7)
+    equal(f"size and hash of 'file' after {what}", share.same(share.content("file")), wanted, code="content")
