@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shutil
 import tempfile
@@ -124,13 +125,31 @@ def on_mutant(fault: SourceFault, items: Iterable[Item], enough: int = 1 << 30) 
 
     Raises SuiteError where the fault does not fit; InfrastructureError where the server does not start.
     """
-    with made(fault) as directory, contextlib.chdir(directory):
+    with made(fault) as directory, _imported_from(directory):
         asked = asked_of(load(TARGETS[fault.layer]), {}, (fault.layer,))
         runner = start(asked, directory, lambda _: None, "main", "never", fault.layer)
         try:
             return list(_judged(runner, items, enough))
         finally:
             runner.stop()
+
+
+@contextmanager
+def _imported_from(directory: Path) -> Iterator[None]:
+    """Python programs that start in the block find their packages there first.
+
+    Not by the working directory alone: a server that enters the mount namespace of a run has that of the host's root.
+    """
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(directory)
+    try:
+        with contextlib.chdir(directory):
+            yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _judged(runner: CaseRunner, items: Iterable[Item], enough: int) -> Iterator[Found]:
