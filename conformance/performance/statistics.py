@@ -32,7 +32,7 @@ class Interval:
     def __str__(self) -> str:
         """1.31 (1.27 to 1.36)."""
         if math.isinf(self.high):
-            return f"{figure(self.ratio)} (too few rounds for an interval)"
+            return f"{figure(self.ratio)} (too few rounds)"
         return f"{figure(self.ratio)} ({figure(self.low)} to {figure(self.high)})"
 
 

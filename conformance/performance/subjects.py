@@ -17,6 +17,7 @@ from conformance.performance.nfs4 import NfsServer, mount_nfs
 from conformance.performance.record import CONTROL, OTHER, OTHER_CONTROL, SHARE
 from conformance.sut.kind import Asked
 from conformance.sut.parts.guest_mount import mount_9p, unmount
+from conformance.sut.qemu.guest import QemuGuest
 from conformance.sut.qemu.tables import MachineTarget, QemuTarget
 from conformance.sut.qemu_vhost_user.deployment import VhostQemuDeployment
 from conformance.sut.qemu_vhost_user.tables import VhostUserTarget
@@ -128,11 +129,11 @@ def _of(deployment: Deployment, asked: Asked[Any, Any], share: str, control: str
 
 
 def _nfs(deployment: Deployment, stack: contextlib.ExitStack) -> Place:
-    base: Path = deployment.base  # type: ignore[attr-defined]
-    export = Path(deployment.outside_root)
-    server = NfsServer(base, export, [export.parent])
+    assert isinstance(deployment, QemuGuest)  # `check_nfs4`
+    export = deployment.exports[0]
+    server = NfsServer(deployment.base, export, [export.parent])
     stack.callback(server.stop)
-    server.start(deployment.launcher)  # type: ignore[attr-defined]
+    server.start(deployment.host.launcher)
     return Place(
         OTHER,
         "NFS 4.2 (nfs-ganesha), the same directory",

@@ -19,7 +19,7 @@ def _lines(bench: Bench) -> Iterator[str]:
     if other:
         yield f"other:  {bench.subjects[OTHER].title}"
     yield ""
-    head = f"{'measure':<44}{'one':>6}{'share':>10}  {'share / guest own':<26}"
+    head = f"{'measure':<44}{'one':>6}{'share':>10}  {'share / guest own':<26}  "
     yield f"{head}{'share / other' if other else ''}".rstrip()
     for measured in bench.measures:
         if measured.failed:
@@ -27,7 +27,7 @@ def _lines(bench: Bench) -> Iterator[str]:
             continue
         beside = against(measured) if other else None
         took = typical(measured.seconds[SHARE])
-        row = f"{measured.name:<44}{measured.unit:>6}{took:>10}  {to_control(measured)!s:<26}"
+        row = f"{measured.name:<44}{measured.unit:>6}{took:>10}  {to_control(measured)!s:<26}  "
         yield f"{row}{beside if beside else ''}".rstrip()
     found = cliffs(bench)
     if found:
