@@ -84,4 +84,4 @@ def test_a_known_case_that_fails_for_another_reason_is_reported() -> None:
         assert (change.kind, change.before, change.after) == ("otherwise", "known", "known")
         assert change.reason.startswith("known for another reason: now ")
     reported = as_text(changes(before, run("content", entry)))
-    assert "now content (qemu-device: cut to 32 bits); no more field:size" in reported
+    assert "now content (qemu-device: cut to 32 bits); no longer field:size" in reported
