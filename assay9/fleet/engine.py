@@ -6,7 +6,6 @@ import contextlib
 import functools
 import logging
 import secrets
-import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from distributed import Client, Future, LocalCluster, as_completed
 
 from assay9.fleet.shards import Outcome, Shards, run_shard, still_running
 from conformance.errors import InfrastructureError, UsageError
+from guests.host.waiting import happens
 
 Result = TypeVar("Result")
 CONNECT = 30
@@ -120,9 +120,7 @@ class Fleet:
         """Take the rest back, and wait until the shards that run have ended their guests."""
         with contextlib.suppress(OSError, RuntimeError, TimeoutError):
             self.client.cancel(futures, force=True)
-            until = time.monotonic() + _END
-            while time.monotonic() < until and any(self.client.run(still_running, self.run).values()):
-                time.sleep(0.2)
+            happens(lambda: not any(self.client.run(still_running, self.run).values()), _END, 0.2)
 
 
 def _lost(name: str, error: BaseException) -> Outcome:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from conformance.errors import InfrastructureError, Undrivable
 from conformance.sut.hypervisor.tables import BackingTable, MachineTable, command_of
 from guests.access.shell import Result
 from guests.agent.hosts import Host
+from guests.host.waiting import happens
 
 _COMMAND = 300.0
 """Seconds that a command may take: cloning a disk may need minutes."""
@@ -59,11 +59,8 @@ class Machine:
         """End it at once. Raises InfrastructureError where it runs on."""
         self.resume()
         done = self._run(self._table.stop)
-        limit = time.monotonic() + _ENDS
-        while self.alive():
-            if time.monotonic() > limit:
-                raise InfrastructureError(f"machine.stop does not end the machine: {_said(done)}", "stop it by hand")
-            time.sleep(0.2)
+        if not happens(lambda: not self.alive(), _ENDS, 0.2):
+            raise InfrastructureError(f"machine.stop does not end the machine: {_said(done)}", "stop it by hand")
 
     def reset(self) -> None:
         """A fresh start, whatever state it is in."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
 from guests.host.processes import start_time
+from guests.host.waiting import happens
 
 _GONE = 10.0
 """Seconds that a process has to be gone after SIGKILL."""
@@ -44,6 +44,4 @@ class ByProcess:
             started = start_time(pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            limit = time.monotonic() + _GONE
-            while start_time(pid) == started and started is not None and time.monotonic() < limit:
-                time.sleep(0.01)
+            happens(lambda: started is None or start_time(pid) != started, _GONE)
