@@ -89,6 +89,9 @@ class HostMounts(Protocol):
     def small(self, path: str, size: str) -> None:
         """Mount a new file system of that size (4m) on the directory. Raises Undrivable."""
 
+    def dataset(self, path: str, setting: str) -> None:
+        """Mount a new file system with that property of ZFS (quota=2m, setuid=off, devices=off). Raises Undrivable."""
+
     def unmount(self, path: str) -> None:
         """Take off what is mounted there. Raises InfrastructureError."""
 

@@ -19,6 +19,9 @@ MS_REMOUNT, MS_BIND, MNT_DETACH = 32, 4096, 2
 FLAGS = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "strictatime": 1 << 24}
 """Mount flags of linux/mount.h by their names in /proc/mounts, which shows no strictatime."""
 
+LIKE_ZFS = {"setuid=off": "nosuid", "devices=off": "nodev"}
+"""Properties of ZFS that a mount of Linux has a flag for.  Source: zfsprops(7), setuid, devices."""
+
 
 def said(done: Ended) -> str:
     """What a program wrote to standard error."""
@@ -55,6 +58,26 @@ def tmpfs(share: Share, where: str, options: str = "size=4m") -> Iterator[None]:
         host.small(path, size)
     else:
         mounted(share.outside, "assay9", path, "tmpfs", 0, f"mode=777,{options}")
+    try:
+        yield
+    finally:
+        unmounted(share, path)
+
+
+@contextmanager
+def dataset(share: Share, where: str, setting: str) -> Iterator[None]:
+    """A new file system on the host with that property of ZFS, mounted on the new directory `where` of the case's.
+
+    Where ZFS is not the host's, a file system in memory whose mount has the flag of the same meaning.
+    """
+    share.outside.mkdir(where)
+    path = f"{share.outside.root}/{where}"
+    if (host := share.mounted.host_mounts) is not None:
+        host.dataset(path, setting)
+    elif setting in LIKE_ZFS:
+        mounted(share.outside, "assay9", path, "tmpfs", FLAGS[LIKE_ZFS[setting]], "mode=777,size=4m")
+    else:
+        raise Undrivable(f"this host makes no file system with {setting}")
     try:
         yield
     finally:

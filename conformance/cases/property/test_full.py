@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from errno import EDQUOT, EIO, ENOSPC
 
 from conformance.case import WRITE_BACK, WRITE_THROUGH, case
-from conformance.cases.property.mounting import loop_mounted, must_run, tmpfs
+from conformance.cases.property.mounting import dataset, loop_mounted, must_run, tmpfs
 from conformance.cases.vfs.outcomes import flush, has_pattern, outcome
 from conformance.checks import Errno, between, equal, fields, holds, one_of, require
 from conformance.errors import Undrivable
@@ -335,7 +335,12 @@ def test_many_small_files(share: Share) -> None:
 
 @contextmanager
 def quota(share: Share, where: str, limit: int) -> Iterator[None]:
-    """A Btrfs file system of the run's own in which `where` may hold `limit` bytes."""
+    """A directory `own` in `where` that may hold `limit` bytes: a data set of the host, or a Btrfs file system."""
+    if share.mounted.host_mounts is not None:
+        share.outside.mkdir(where)
+        with dataset(share, f"{where}/own", f"quota={limit // MIB}m"):
+            yield
+        return
     if share.outside.which("mkfs.btrfs") is None or share.outside.which("btrfs") is None:
         raise Undrivable("a file system with quotas that needs no set-up: btrfs-progs is not installed on the host")
     share.outside.create("image")

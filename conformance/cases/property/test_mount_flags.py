@@ -30,6 +30,45 @@ def flags_inside(share: Share, path: str) -> int:
     return int(share.inside.statvfs(path)["f_flag"])
 
 
+def keeps_its_bits(share: Share, mode: int) -> None:
+    """Set-ID bits that inside and outside set in 'd' are there on both sides."""
+    share.inside.create("d/guest")
+    share.inside.chmod("d/guest", mode)
+    share.outside.create("d/host")
+    share.outside.chmod("d/host", mode)
+    for name in ("d/guest", "d/host"):
+        fields(f"{name!r} inside", share.inside.stat(name), permissions=mode)
+        share.same(share.stat(name))
+
+
+def guests_set_user_id(share: Share) -> None:
+    """A set-user-ID program in 'd' runs as the flags of the guest's mount say."""
+    place(share, "id", "d/id")
+    share.inside.chown("d/id", 0, 0)
+    share.inside.chmod("d/id", 0o4755)
+    expected = b"1001\n" if flags_inside(share, "d") & ST_NOSUID else b"0\n"
+    bob = share.inside.spawn("bob", uid=1001)
+    runs("a set-user-ID program", bob, ["d/id", "-u"], expected)
+
+
+def devices_shown(share: Share) -> None:
+    """The devices 'd/char' (1, 5) and 'd/block' (259, 70,000) show their type and numbers inside."""
+    for name, kind, device in (("d/char", stat.S_IFCHR, (1, 5)), ("d/block", stat.S_IFBLK, (259, 70_000))):
+        seen = share.inside.lstat(name)
+        fields(f"{name!r} inside", seen, type=kind, rdev=os.makedev(*device))
+        share.same(share.stat(name))
+
+
+def guests_device(share: Share) -> None:
+    """The zero device 'd/zero' that inside opens is the guest's, as far as the guest's mount lets it be opened."""
+    if flags_inside(share, "d") & ST_NODEV:
+        share.inside.refuses(EACCES, because="mount(8) nodev of the guest's own mount").open("d/zero", os.O_RDWR)
+        return
+    fd = share.inside.open("d/zero", os.O_RDWR)
+    equal("bytes read from the zero device", share.inside.read(fd, 5), bytes(5), code="content")
+    equal("bytes that write() to the zero device wrote", share.inside.write(fd, b"swallowed"), 9)
+
+
 @case("ROMOUNT-001", needs=["mount-namespace"], caches=FRESH)
 @pytest.mark.parametrize("group", GROUPS)
 def test_read_only_mount_refuses_changes(share: Share, group: str) -> None:
@@ -88,13 +127,7 @@ def test_nosuid_mount_keeps_the_bits(share: Share, mode: int) -> None:
     share.outside.mkdir("d")
     share.outside.chmod("d", 0o777)
     with bound(share, "d", "nosuid"):
-        share.inside.create("d/guest")
-        share.inside.chmod("d/guest", mode)
-        share.outside.create("d/host")
-        share.outside.chmod("d/host", mode)
-        for name in ("d/guest", "d/host"):
-            fields(f"{name!r} inside", share.inside.stat(name), permissions=mode)
-            share.same(share.stat(name))
+        keeps_its_bits(share, mode)
 
 
 @case(
@@ -110,12 +143,7 @@ def test_nosuid_mount_of_the_host_is_the_hosts(share: Share) -> None:
     share.outside.mkdir("d")
     share.outside.chmod("d", 0o777)
     with bound(share, "d", "nosuid"):
-        place(share, "id", "d/id")
-        share.inside.chown("d/id", 0, 0)
-        share.inside.chmod("d/id", 0o4755)
-        expected = b"1001\n" if flags_inside(share, "d") & ST_NOSUID else b"0\n"
-        bob = share.inside.spawn("bob", uid=1001)
-        runs("a set-user-ID program", bob, ["d/id", "-u"], expected)
+        guests_set_user_id(share)
 
 
 @case(
@@ -132,10 +160,7 @@ def test_nodev_mount_shows_devices(share: Share) -> None:
     share.outside.mknod("d/char", stat.S_IFCHR | 0o666, os.makedev(1, 5))
     share.outside.mknod("d/block", stat.S_IFBLK | 0o660, os.makedev(259, 70_000))
     with bound(share, "d", "nodev"):
-        for name, kind, device in (("d/char", stat.S_IFCHR, (1, 5)), ("d/block", stat.S_IFBLK, (259, 70_000))):
-            seen = share.inside.lstat(name)
-            fields(f"{name!r} inside", seen, type=kind, rdev=os.makedev(*device))
-            share.same(share.stat(name))
+        devices_shown(share)
 
 
 @case("NODEV-002", needs=["mount-namespace", "host-root", "guest-root"], severity="linux")
@@ -147,12 +172,7 @@ def test_device_of_a_nodev_mount_is_the_guests(share: Share) -> None:
     share.outside.mknod("d/zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
     share.outside.chmod("d/zero", 0o666)
     with bound(share, "d", "nodev"):
-        if flags_inside(share, "d") & ST_NODEV:
-            share.inside.refuses(EACCES, because="mount(8) nodev of the guest's own mount").open("d/zero", os.O_RDWR)
-            return
-        fd = share.inside.open("d/zero", os.O_RDWR)
-        equal("bytes read from the zero device", share.inside.read(fd, 5), bytes(5), code="content")
-        equal("bytes that write() to the zero device wrote", share.inside.write(fd, b"swallowed"), 9)
+        guests_device(share)
 
 
 @case(

@@ -113,6 +113,12 @@ class Machine:
         """See HostMounts."""
         self._mount(self._backing.small, dir=path, size=size)
 
+    def dataset(self, path: str, setting: str) -> None:
+        """See HostMounts."""
+        if not self._backing.dataset:
+            raise Undrivable("[backing] has no dataset: the host makes no file systems with properties")
+        self._mount(self._backing.dataset, dir=path, property=setting)
+
     def unmount(self, path: str) -> None:
         """See HostMounts."""
         done = self._run(self._backing.unmount, dir=path)

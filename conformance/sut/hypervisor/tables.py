@@ -71,6 +71,9 @@ class BackingTable(Strict):
     """Mounts a new file system of the size {size}, e.g. 4m, on {dir}, writable for every user."""
     unmount: str = ""
     """Unmounts {dir} at once. These three are given together; without them such cases are undrivable."""
+    dataset: str = ""
+    """Mounts a new file system with the property {property} (quota=2m, setuid=off, devices=off) on {dir}, writable for
+    every user; `unmount` removes it, too."""
     flags: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
     """What {flag} is where the host names a flag of Linux otherwise: { nodev = "nodevices" }; "" where it has none."""
 
@@ -78,6 +81,8 @@ class BackingTable(Strict):
     def _three(self) -> BackingTable:
         if len({bool(self.bind), bool(self.small), bool(self.unmount)}) != 1:
             raise ValueError("give bind, small and unmount together, or none of them")
+        if self.dataset and not self.unmount:
+            raise ValueError("dataset wants bind, small and unmount beside it")
         return self
 
 
@@ -165,7 +170,12 @@ class HypervisorTable(Target):
     @model_validator(mode="after")
     def _known(self) -> HypervisorTable:
         valid = {*PLACEHOLDERS, *self.values}
-        own = {"backing.bind": {"dir", "flag"}, "backing.small": {"dir", "size"}, "backing.unmount": {"dir"}}
+        own = {
+            "backing.bind": {"dir", "flag"},
+            "backing.small": {"dir", "size"},
+            "backing.dataset": {"dir", "property"},
+            "backing.unmount": {"dir"},
+        }
         for where, text in self.commands():
             for name in _PLACEHOLDER.findall(text):
                 if name not in valid | own.get(where, set()):
