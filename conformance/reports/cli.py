@@ -47,6 +47,12 @@ RESULTS = click.option(
 @click.option("--print", "printed", is_flag=True, help="Print the text for a ticket instead of writing files.")
 @click.option("--full", is_flag=True, help="With --print: all of it, without the limit of 120 lines.")
 @click.option("--soak", metavar="RUN", help="Add the result of a soak run to the text for a ticket.")
+@click.option(
+    "--baseline",
+    "beside",
+    metavar="RUN|FILE",
+    help="Say in the text for a ticket how the run stands beside this run, or this file of `assay9 baseline save`.",
+)
 @click.option("--annotate", is_flag=True, help="Print what is unexpected as annotations of GitHub Actions, too.")
 @click.option("--gate", is_flag=True, help="End with the run's own exit status, for CI.")
 @RESULTS
@@ -56,6 +62,7 @@ def report(
     printed: bool,
     full: bool,
     soak: str | None,
+    beside: str | None,
     annotate: bool,
     gate: bool,
     results: Path,
@@ -68,20 +75,21 @@ def report(
     \b
     assay9 report                         the newest run
     assay9 report latest --print          the text for a ticket, on standard output
-    assay9 report qemu --soak soak-20260101-180000-qemu --kind rti
+    assay9 report qemu --soak soak-20260101-180000-qemu --baseline qemu.baseline.json --kind rti
     assay9 report results/20260101T000000Z-qemu --kind junit
     assay9 report --kind allure           allure-results, several files for each case
     """
     run_dir = find_run(run, results)
     (record,) = read_runs([run], results)
     soaked = find_run(soak, results) if soak else None
+    then = load_baseline(_baseline(beside, results)) if beside else None
     if full and not printed:
         raise UsageError("--full is for --print: rti.txt itself keeps to 120 lines")
     if printed:
-        click.echo(text(record, run_dir.absolute(), whole=full, soak=soaked), nl=False)
+        click.echo(text(record, run_dir.absolute(), whole=full, soak=soaked, baseline=then), nl=False)
     else:
         with shown("writing the reports"):
-            written = write_reports(run_dir, kinds or DEFAULT, soak=soaked)
+            written = write_reports(run_dir, kinds or DEFAULT, soak=soaked, baseline=then)
         click.echo(terminal_summary(record, run_dir), nl=False)
         for path in written:
             click.echo(f"wrote {path}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from conformance.errors import InfrastructureError
 from conformance.evidence.manifest import write_manifest
 from conformance.evidence.record import RECORD, load_run
+from conformance.gating.baseline import Baseline
 
 REPORTS = {
     "html": ("report.html", "html:write_html"),
@@ -28,8 +29,16 @@ DEFAULT = ("html", "rti", "junit")
 """The reports of every run. Allure's are two or three files a case and written with --allure only."""
 
 
-def write_reports(run_dir: Path, kinds: tuple[str, ...] = DEFAULT, *, soak: Path | None = None) -> list[Path]:
-    """Write reports of `kinds` into the run directory; where they are. The ticket's text has a block on a soak run.
+def write_reports(
+    run_dir: Path,
+    kinds: tuple[str, ...] = DEFAULT,
+    *,
+    soak: Path | None = None,
+    baseline: Baseline | None = None,
+) -> list[Path]:
+    """Write reports of `kinds` into the run directory; where they are.
+
+    The ticket's text has a block on a soak run where one is given, and how the run stands beside a baseline.
 
     Raises UsageError where `run_dir` is not a run, InfrastructureError where the disk refuses; the record is left as
     it is in any case, and the reports that could be written are written.
@@ -40,8 +49,8 @@ def write_reports(run_dir: Path, kinds: tuple[str, ...] = DEFAULT, *, soak: Path
     for kind in kinds:
         name, where = REPORTS[kind]
         write = writer_of(where)
-        if kind == "rti" and soak is not None:
-            write = partial(write, soak=soak)
+        if kind == "rti":
+            write = partial(write, soak=soak, baseline=baseline)
         try:
             _whole(run_dir / name, partial(write, record))
         except OSError as e:

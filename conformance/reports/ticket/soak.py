@@ -69,6 +69,9 @@ def _lines(run_dir: Path, data: dict[str, Any], whole: bool) -> list[str]:
         names = _names(by["unknown"], bool(machines))
         more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
         lines += labelled("open", sentence(names[:_FEW]) + more)
+    measured = [j for j in by["pass"] if j.get("figures") and not str(j["name"]).startswith("iterations")]
+    for judgement in () if machines else measured[: None if whole else _FEW]:
+        lines += labelled("measured", f"{judgement['name']}: {judgement['reason']}")
     lines += labelled("hold", sentence(_names(by["pass"], bool(machines))))
     journal = next((file for file in (run_dir / "journal.sqlite", run_dir / "journal.db") if file.exists()), None)
     if journal is not None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from conformance.evidence.manifest import NAME as MANIFEST
 from conformance.evidence.models import Environment, Program
 from conformance.evidence.overview import Overview, duration, elapsed
 from conformance.reports.ticket.layout import Section, command, first_sentence, labelled, sentence, wrapped
@@ -174,4 +175,6 @@ def kept_at(seen: Overview, run_dir: Path | None) -> Section:
         version = seen.record.schema_version
         lines = wrapped(f"{run_dir.name}/record.json ({size:.0f} MB, schema {version}), report.html, junit.xml", "  ")
         lines.append(f"  sha256 {digest}")
+        signed = ", signed: attestation.json.sig" if (run_dir / "attestation.json.sig").is_file() else ""
+        lines += wrapped(f"{MANIFEST} there has the hash of every file{signed}; `assay9 verify` checks", "  ")
     return Section("EVIDENCE", lines)

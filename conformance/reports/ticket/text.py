@@ -9,22 +9,34 @@ from pathlib import Path
 
 from conformance.evidence.models import Record
 from conformance.evidence.overview import Overview, overview
+from conformance.gating.baseline import Baseline, name_of
+from conformance.gating.gate import gate
 from conformance.reports.ticket import beside, failures, full, scope, tested
 from conformance.reports.ticket.layout import LINES, Section, fitted
 from conformance.reports.ticket.soak import soak as soak_block
 
 _DETAIL = (60, 40, 30, 25, 20, 16, 13, 10, 8, 6, 4, 3, 2, 1)
 """Entries of known failures that are listed with their reasons: as many as there is room for."""
+_FEW = 6
 
 
-def text(record: Record, run_dir: Path | None = None, *, whole: bool = False, soak: Path | None = None) -> str:
+def text(
+    record: Record,
+    run_dir: Path | None = None,
+    *,
+    whole: bool = False,
+    soak: Path | None = None,
+    baseline: Baseline | None = None,
+) -> str:
     """The text. `run_dir` names the place of the evidence; `soak` is the directory of a soak run to add.
 
-    Raises UsageError where `soak` is not a soak run.
+    With a `baseline` the first paragraph says how the run stands beside it. Raises UsageError where `soak` is not a
+    soak run.
     """
     seen = overview(record)
     entries = failures.merged(seen.known_entries())
-    before, after = _before(seen, whole=whole), _after(seen, run_dir, soak, whole=whole)
+    against = _against(seen) if baseline is None else _beside(record, baseline)
+    before, after = _before(seen, against, whole=whole), _after(seen, run_dir, soak, whole=whole)
     if whole:
         return fitted([*before, *failures.known(entries, None), *after], None)
     for detailed in _DETAIL:
@@ -34,10 +46,10 @@ def text(record: Record, run_dir: Path | None = None, *, whole: bool = False, so
     return fitted([*before, *failures.known(entries, 0), *after], LINES)
 
 
-def _before(seen: Overview, *, whole: bool) -> list[Section]:
+def _before(seen: Overview, against: list[str], *, whole: bool) -> list[Section]:
     """The sections above the known failures."""
     return [
-        scope.verdict(seen, _against(seen)),
+        scope.verdict(seen, against),
         failures.unexpected(seen, {}),
         failures.errors(seen),
         tested.tested(seen),
@@ -62,9 +74,24 @@ def _after(seen: Overview, run_dir: Path | None, soak: Path | None, *, whole: bo
     ]
 
 
-def write_text(record: Record, path: Path, *, soak: Path | None = None) -> None:
+def write_text(record: Record, path: Path, *, soak: Path | None = None, baseline: Baseline | None = None) -> None:
     """Write the text; the evidence is said to be where `path` is."""
-    path.write_text(text(record, path.absolute().parent, soak=soak), encoding="ascii")
+    path.write_text(text(record, path.absolute().parent, soak=soak, baseline=baseline), encoding="ascii")
+
+
+def _beside(record: Record, baseline: Baseline) -> list[str]:
+    seen = gate(record, baseline)
+    undriven = [one for one in seen.worse if one.now in ("undrivable", None)]
+    worse = [one for one in seen.worse if one not in undriven]
+    lines = [
+        f"Against baseline {baseline.title}: {len(worse)} worse, {len(seen.better)} better, {len(undriven)} no longer "
+        f"driven, {seen.same:,} as before. Beside it the gate's exit status is {seen.status}."
+    ]
+    if seen.worse:
+        shown = [f"{name_of(one.key)} ({one.was or 'new'}, now {one.now or 'missing'})" for one in seen.worse[:_FEW]]
+        more = f" and {len(seen.worse) - _FEW} more" if len(seen.worse) > _FEW else ""
+        lines.append(f"Worse than there: {', '.join(shown)}{more}.")
+    return lines
 
 
 def _against(seen: Overview) -> list[str]:
