@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +9,8 @@ from conformance.errors import InfrastructureError
 from conformance.ground import GroundLost
 from conformance.sut.parts.linux_guest import TAGS
 from conformance.sut.qemu.deployment import QemuDeployment
-from conformance.sut.servers.devices import OverRings
+from conformance.sut.servers.devices import PROGRAM, FromGuest
 from conformance.sut.servers.tables import ClientTable
-from conformance.virtio import guest_pci_payload as guest_side
 from conformance.virtio.device import Device, DeviceGone
 from conformance.virtio.guest_pci import GuestBus, by_shell
 from conformance.virtio.pci import LegacyDevice, ModernDevice
@@ -20,25 +18,18 @@ from guests.access.shell import Shell
 from guests.host.endings import OutOfMemory
 from guests.machines.qemu.machine import QemuMachine
 
-_PROGRAM = Path(guest_side.__file__)
 
-
-class GuestServer(OverRings):
+class GuestServer(FromGuest):
     """A guest as the vfs layer starts it; its first share's device is taken from the kernel."""
-
-    patience = 20.0
 
     def __init__(self, make: Callable[[], QemuDeployment], *, legacy: bool = False) -> None:
         """`make` gives a deployment that is not yet started; each start takes another one."""
         self.spec = ClientTable()
         self.name = "QEMU"
-        self.aname = b""
         self.tag: bytes | None = TAGS[0].encode()
         self._legacy = legacy
         self._make = make
         self._deployment: QemuDeployment | None = None
-        self._bus: GuestBus | None = None
-        self._device: Device | None = None
 
     @property
     def export(self) -> Path | None:
@@ -69,26 +60,11 @@ class GuestServer(OverRings):
         of our own guests."""
         machine = self._machine()
         try:
-            channel = by_shell(machine.shell()) if over_ssh else machine.python_channel(_PROGRAM)
+            channel = by_shell(machine.shell()) if over_ssh else machine.python_channel(PROGRAM)
             self._bus = GuestBus(channel, TAGS[0])
             self._device = LegacyDevice(self._bus) if self._legacy else ModernDevice(self._bus)
         except DeviceGone as error:
             raise InfrastructureError(str(error)) from None
-        return self._device
-
-    def give_back(self) -> None:
-        """The guest's kernel has it again: a mount works."""
-        device, bus, self._device, self._bus = self._device, self._bus, None, None
-        if device is not None:
-            with contextlib.suppress(DeviceGone):
-                device.reset()
-        if bus is not None:
-            bus.close()
-
-    def device(self) -> Device:
-        if self._device is None:
-            raise InfrastructureError("the guest is not running")
-        self._device.reset()
         return self._device
 
     def death(self) -> str | None:

@@ -5,15 +5,22 @@ Rule of this module: how a device is reached as a server; its rings are driven b
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 from conformance.errors import Finding, InfrastructureError
 from conformance.ground import GroundLost
 from conformance.transports.base import Capability, Link
 from conformance.transports.virtqueue import RingLink
+from conformance.virtio import guest_pci_payload
 from conformance.virtio.device import Device, DeviceGone
+from conformance.virtio.guest_pci import GuestBus
 from guests.host.endings import OutOfMemory
 
 TAG = b"assay9"
 """The mount tag of devices that the suite starts."""
+PROGRAM = Path(guest_pci_payload.__file__)
+"""What drives a device from user space inside a guest."""
 
 
 class OverRings:
@@ -41,3 +48,27 @@ class OverRings:
             return RingLink(self.device())
         except (DeviceGone, Finding) as error:
             raise InfrastructureError(f"{self.name}: {error}") from None
+
+
+class FromGuest(OverRings):
+    """A device that is taken from a guest's kernel until `give_back`, and driven from user space inside that guest."""
+
+    patience = 20.0
+    aname = b""
+    _bus: GuestBus | None = None
+    _device: Device | None = None
+
+    def device(self) -> Device:
+        if self._device is None:
+            raise InfrastructureError("the device is not taken from the guest's kernel")
+        self._device.reset()
+        return self._device
+
+    def give_back(self) -> None:
+        """The guest's kernel has it again: a mount works."""
+        device, bus, self._device, self._bus = self._device, self._bus, None, None
+        if device is not None:
+            with contextlib.suppress(DeviceGone):
+                device.reset()
+        if bus is not None:
+            bus.close()
