@@ -193,9 +193,9 @@ def test_links_of_targets(tmp_path: Path) -> None:
     ("says", "seen"),
     [
         (b"", "does not answer"),
-        (b"\x01\0\0\0\x05\0\0\0\xff\xff\xff\xff", "no message"),
+        (b"\x01\0\0\0\x05\0\0\0\xff\xff\xff\xff", "not a message"),
         (b"\x01\0\0\0\x05\0\0\0\x04\0\0\0ab", "does not answer"),
-        (b"\x01\0\0\0\x05\0\0\0\x02\0\0\0ab", "no number"),
+        (b"\x01\0\0\0\x05\0\0\0\x02\0\0\0ab", "not a number"),
         (b"\x09\0\0\0\x05\0\0\0\x08\0\0\0abcdefgh", "was answered with message 9"),
         (None, "closed|reset|takes no"),
     ],
