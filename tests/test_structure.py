@@ -44,6 +44,12 @@ def test_no_module_is_longer_than_six_hundred_lines() -> None:
     assert {name: lines for name, lines in sizes.items() if lines > MOST_LINES} == {}
 
 
+def test_no_line_is_laid_out_by_hand() -> None:
+    """`ruff format` decides, everywhere."""
+    by_hand = re.compile(r"# fmt: *(skip|off)")
+    assert [path.relative_to(CHECKOUT) for path in MODULES if by_hand.search(path.read_text())] == []
+
+
 def test_every_room_of_the_suite_can_be_taken_in_at_a_glance() -> None:
     """A room is a package; the cases are a library, with a module for each family."""
     found = [path for path in MODULES if path.is_relative_to(SUITE) and not path.is_relative_to(SUITE / "cases")]

@@ -120,8 +120,10 @@ def text_of_all(whole: Together) -> str:
     lines += wrapped(f"{facts.plan.target}: {facts.environment.get('target_version', '') or 'unknown version'}")
     lines += wrapped(whole.sentence())
     for machine in sorted(whole.machines, key=_gravity):
-        lines += wrapped(f"{machine.host or 'unknown host'}: {verdict_of(machine.facts)}; {machine.run_dir.name}, "
-                         f"{duration(loaded_of(machine.facts))} of load, seed {machine.facts.plan.seed}")  # fmt: skip
+        lines += wrapped(
+            f"{machine.host or 'unknown host'}: {verdict_of(machine.facts)}; {machine.run_dir.name}, "
+            f"{duration(loaded_of(machine.facts))} of load, seed {machine.facts.plan.seed}"
+        )
         for j in machine.facts.judgements:
             if j.verdict == "fail":
                 lines += wrapped(f"    fail {j.name}: {j.reason}")
