@@ -6,18 +6,54 @@ with its status and without a traceback. (`import re` of the installed script is
 
 from __future__ import annotations
 
+import os
+import resource
 import sys
 from typing import NoReturn
 
 from guests.host import signals
 
+DESCRIPTORS = 256
+"""Open files that every command may need."""
+
 
 def main() -> NoReturn:
     """Entry point of the command `assay9`."""
     signals.install()
-    status = _status()
+    _streams()
+    status = _surroundings() or _status()
     signals.idle()
     sys.exit(signals.exit_status() or status)
+
+
+def _streams() -> None:
+    """Stand in for a standard stream that was closed (`>&-`): what is opened next would take its place."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the process's life
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+
+
+def _surroundings() -> int:
+    """3 where no command can work here: no working directory, too few descriptors. 0 otherwise."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        sys.stderr.write(f"assay9: the working directory is gone ({error.strerror}); cd to one that exists\n")
+        return 3
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < DESCRIPTORS:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, max(hard, DESCRIPTORS)))
+        except (OSError, ValueError):
+            sys.stderr.write(f"assay9: {hard} open files are allowed here, {DESCRIPTORS} are needed; raise ulimit -n\n")
+            return 3
+    return 0
 
 
 def _status() -> int:

@@ -88,12 +88,16 @@ class Completeness:
             writer.trouble(text)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_internalerror(self, excrepr: Any) -> bool | None:
+    def pytest_internalerror(self, excrepr: Any, excinfo: pytest.ExceptionInfo[BaseException]) -> bool | None:
         """pytest, or a hook of ours, failed outside any case. The controlling process hears of its workers' errors."""
         writer = self._writer()
         if writer is None or not self._controls:
             return None
         first, self._broken = not self._broken, True
+        if isinstance(excinfo.value, InfrastructureError):
+            if first:
+                writer.trouble(str(excinfo.value))
+            return True
         kept = writer.run_dir / INTERNAL_ERROR
         with kept.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{excrepr}\n")

@@ -211,9 +211,14 @@ class RunReporter(TerminalReporter):  # type: ignore[misc]  # final to readers o
         if self.config.option.verbose >= 0:
             self.activity.line(f"{verdict:<11} {case} ({report.duration:.2f} s)")
 
-    def pytest_internalerror(self, excrepr: Any, excinfo: pytest.ExceptionInfo[BaseException] | None = None) -> bool:
+    def pytest_internalerror(self, excrepr: Any, excinfo: pytest.ExceptionInfo[BaseException]) -> bool:  # type: ignore[override]
         """See TerminalReporter: one line, and a file with the details. (Once a run has its record, that says it.)"""
         self.activity.stop()
+        if isinstance(excinfo.value, InfrastructureError):  # no defect: what it names is to be put right
+            if not self._broken:
+                self._broken = True
+                self.activity.line(f"assay9: {excinfo.value}")
+            return True
         kept = ""
         for directory in (self.details, Path(tempfile.gettempdir())):
             with contextlib.suppress(OSError):
@@ -224,7 +229,7 @@ class RunReporter(TerminalReporter):  # type: ignore[misc]  # final to readers o
                 break
         if not self._broken:  # one error often brings another, in the same file
             self._broken = True
-            whole = "".join(traceback.format_exception_only(excinfo.value)) if excinfo is not None else str(excrepr)
+            whole = "".join(traceback.format_exception_only(excinfo.value))
             said = (_EXCEPTION.findall(whole) or whole.strip().splitlines() or ["no message"])[-1]
             line = f"assay9: internal error, a defect of assay9 and not of the target: {' '.join(said.split())[:300]}"
             self.activity.line(f"{line}{kept}")

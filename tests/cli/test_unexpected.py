@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -13,6 +14,8 @@ import pytest
 from assay9 import refusal
 from conformance.sut import load
 from tests.cli.conftest import Command
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -81,3 +84,32 @@ def test_a_reader_that_went_away_is_no_error() -> None:
         process.stdout.close()
         said = process.stderr.read()
         assert process.wait(60) == 0 and said == b""
+
+
+SMALL = ["run", "local", "--layer", "vfs", "--family", "mode", "-k", "MODE-002", "--jobs", "1"]
+
+
+@pytest.mark.parametrize(
+    ("shell", "arguments", "status", "said"),
+    [
+        ('exec "$@" >&- 2>&- <&-', SMALL, 0, ""),
+        ('exec "$@" >&-', ["targets"], 0, ""),
+        ('exec "$@" 2>&-', ["run", "qmeu"], 2, ""),
+        ('ulimit -n 20; exec "$@"', ["targets"], 3, "20 open files are allowed here, 256 are needed; raise ulimit -n"),
+        ('mkdir gone; cd gone; rmdir ../gone; exec "$@"', ["targets"], 3, "the working directory is gone"),
+    ],
+)
+def test_a_command_whose_surroundings_lack_something(
+    shell: str, arguments: list[str], status: int, said: str, tmp_path: Path
+) -> None:
+    program = [sys.executable, "-m", "assay9", *arguments]
+    if "ulimit" in shell and os.geteuid() == 0:  # which may exceed its limits
+        program = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource", *program]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    argv = ["sh", "-c", shell, "sh", *program]
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done
+    assert "Traceback" not in done.stderr and "INTERNALERROR" not in done.stderr
+    assert done.stderr == "" if not said else done.stderr.startswith("assay9: ") and said in done.stderr, done
+    if arguments is SMALL:
+        assert (tmp_path / "results" / "latest" / "record.json").is_file()

@@ -90,3 +90,15 @@ def test_an_internal_error_is_one_line_and_a_file(tmp_path: Path, jobs: str) -> 
     assert "internal error, a defect of assay9 and not of the target: ValueError: nobody expected this" in said
     (kept,) = tmp_path.glob("results/latest/internal-error.txt")
     assert kept.name in said and "modifyitems" in kept.read_text()
+
+
+def test_what_the_machine_lacks_is_no_internal_error(tmp_path: Path) -> None:
+    """The runtime directory cannot be made: that is said with its remedy, and is no defect of assay9."""
+    (tmp_path / "file").touch()
+    environment: dict[str, Any] = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path / "file"), "TMPDIR": str(tmp_path)}
+    argv = [sys.executable, "-m", "assay9", "run", "local", "--layer", "vfs", "--family", "link", "--jobs", "1"]
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("assay9: ")]
+    assert "Not a directory" in line and "set XDG_RUNTIME_DIR to a directory that you can write" in line
+    assert "internal error" not in done.stdout + done.stderr and not list(tmp_path.glob("internal-error*"))
