@@ -32,6 +32,11 @@ _STATVFS = ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files",
 SECONDS = "stat(1) of this machine shows times in whole seconds"
 
 
+def expressed() -> tuple[int, int]:
+    """How many of the agent's operations have a command, and how many operations there are."""
+    return sum(1 for name in OPS if hasattr(ShellOps, name)), len(OPS)
+
+
 class Absent(Exception):
     """No command expresses the call."""
 

@@ -8,9 +8,11 @@ import pytest
 
 from conformance.errors import UsageError
 from conformance.sut.attach.attachment import attachment, outside_of
+from conformance.sut.attach.facts import Facts
 from conformance.sut.attach.tables import AttachOptions, AttachTable, AttachTarget, attached
 from conformance.vfs.mount_options import DEFAULT, MountOptions, in_force
 from guests.access.destination import Destination
+from guests.agent.shell_channel import expressed
 
 RIGHT = {"guest": "root@192.0.2.7", "outside": "/export", "tag": "share0"}
 
@@ -84,3 +86,13 @@ def test_the_command_line_wins_over_the_toml() -> None:
 def test_a_mount_that_is_there_is_read(shown: str, options: MountOptions) -> None:
     assert in_force(shown) == options
     assert options.contradicted_by(shown) == []
+
+
+def test_a_machine_without_python_says_how_much_its_shell_makes() -> None:
+    said = {"system": "Linux", "release": "6.1", "machine": "x86_64", "uid": "0", "filesystem": "ext4"}
+    without, having = Facts("root@vm", "/var/tmp", said), Facts("root@vm", "/var/tmp", said | {"version": "3.11.2"})
+    made, all_of_them = expressed()
+    assert 30 < made < all_of_them / 2
+    assert without.by_shell == f"no Python (its shell makes {made} of {all_of_them} operations)"
+    assert without.by_shell in without.line() and without.by_shell in without.guest_line()
+    assert having.by_shell == "" and "Python 3.11.2" in having.line()

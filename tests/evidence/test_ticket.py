@@ -296,3 +296,20 @@ def test_a_reader_of_the_text_alone_finds_the_answer(ticket: str, question: str)
 def test_with_soak_and_baseline_it_still_fits(ticket: str) -> None:
     assert len(ticket.splitlines()) <= 120
     assert max(map(len, ticket.splitlines())) <= 78
+
+
+@pytest.mark.parametrize(
+    ("access", "shown"),
+    [
+        (
+            "SSH to root@vm:2222, no Python (its shell makes 41 of 158 operations)",
+            "reached by SSH to root@vm, no Python",
+        ),
+        ("SSH to root@127.0.0.1:40123", "reached by SSH to root@127.0.0.1"),
+        ("the launcher in its image", "reached by the launcher in its image"),
+    ],
+)
+def test_the_ticket_says_how_the_guest_was_reached(access: str, shown: str) -> None:
+    made = many_failures()
+    of = made.environment.model_copy(update={"access": access})
+    assert shown in " ".join(text(made.model_copy(update={"environment": of})).split())

@@ -16,6 +16,7 @@ from conformance.reports.ticket.layout import Section, command, first_sentence, 
 
 _NOTE = 140
 _DEVICE = re.compile(r"virtio-9p|vhost-user")
+_PORT = re.compile(r":\d+(?=,|$)")
 
 
 def tested(seen: Overview) -> Section:
@@ -74,7 +75,7 @@ def _guest(e: Environment) -> str:
         [
             *parts,
             speed if e.accelerator else "",
-            f"reached by {e.access.rpartition(':')[0] or e.access}" if e.access else "",
+            f"reached by {_PORT.sub('', e.access)}" if e.access else "",
         ]
     )
 

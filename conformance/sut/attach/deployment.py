@@ -297,7 +297,7 @@ class AttachDeployment(ShareDeployment):
             "target_version": self.attached.implementation or "an implementation that the user did not name",
             "guest_kernel": self.kernel,
             "security_model": self.security_model,
-            "access": f"SSH to {self.attached.guest}",
+            "access": ", ".join(filter(None, (f"SSH to {self.attached.guest}", self._facts["guest"].by_shell))),
             "outside": outside.line(),
             "guest": self._facts["guest"].guest_line(),
         }

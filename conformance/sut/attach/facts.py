@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from conformance.catalogue import index
 from conformance.features import FEATURES
 from guests.agent.hosts import PYTHONS, Host
+from guests.agent.shell_channel import expressed
 from guests.errors import InfrastructureError
 
 _ASK = """\
@@ -61,11 +62,19 @@ class Facts:
         """The mount tags of the virtio-9p devices that a guest's kernel has found."""
         return self.said.get("tags", "").split()
 
+    @property
+    def by_shell(self) -> str:
+        """How much of the suite's calls are made where there is no Python; "" where there is."""
+        if "version" in self.said:
+            return ""
+        made, all_of_them = expressed()
+        return f"no Python (its shell makes {made} of {all_of_them} operations)"
+
     def line(self) -> str:
         """One line for the user."""
         get = self.said.get
         parts = [f"{get('system', 'unknown system')} {get('release', '')} {get('machine', '')}".rstrip()]
-        parts.append(f"Python {get('version')}" if get("version") else "no Python")
+        parts.append(f"Python {get('version')}" if get("version") else self.by_shell)
         parts.append("root" if self.root else f"uid {get('uid', '?')}")
         return f"{self.where}: {', '.join(parts)}, {self.place} on {get('filesystem') or 'an unknown file system'}"
 
