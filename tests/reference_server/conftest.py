@@ -17,6 +17,7 @@ from reference_server.mapped import MappedStore
 from reference_server.memfs import MemoryStore
 from reference_server.session import Health
 from reference_server.storage import Store
+from tests.descriptors import held, leaked
 from tests.reference_server.peer import Peer
 
 MakePeer = Callable[..., Peer]
@@ -78,7 +79,7 @@ def connect(health: Health) -> Iterator[MakePeer]:
     peers: list[Peer] = []
     stores: list[HostStore] = []
     gc.collect()  # what earlier tests left to the collector is not ours
-    before = len(os.listdir("/proc/self/fd"))
+    before = held()
 
     def make(store: object, limits: Limits | None = None, **options: object) -> Peer:
         peer = Peer(store, limits, health, **options)  # type: ignore[arg-type]
@@ -94,7 +95,7 @@ def connect(health: Health) -> Iterator[MakePeer]:
         assert not peer.session.fids.by_number
         assert peer.session.fids.open_files == 0
         assert peer.session.fids.xattr_bytes == 0
-    assert len(os.listdir("/proc/self/fd")) == before, "a descriptor leaked"
+    assert leaked(before) == []
     for store in stores:
         assert not store.descriptors.cached
         assert store.descriptors.pinned.left == store.descriptors.pinned.size

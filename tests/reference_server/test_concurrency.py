@@ -20,6 +20,7 @@ from reference_server.hostdir import HostDirectory
 from reference_server.hostfs import HostStore
 from reference_server.shares import Client
 from reference_server.storage import Caller, Store
+from tests.descriptors import held, leaked
 
 ROOT = Caller(0, 0, ())
 GUARANTEE = re.compile(r"\n\s*Concurrency: (one step|several steps|last)\b")
@@ -97,10 +98,10 @@ def test_a_directory_that_is_read_again_keeps_the_number_of_its_descriptor(folde
     assert isinstance(opened, HostDirectory)
     (folder / "before").touch()
     opened.read_entries(0, 1 << 12)
-    number, before = opened._fd, os.listdir("/proc/self/fd")
+    number, before = opened._fd, held()
     (folder / "after").touch()
     listed = {entry.name for entry in decode_dirents(opened.read_entries(0, 1 << 12))}
     assert listed == {b".", b"..", b"before", b"after"}
     assert opened._fd == number and not os.get_inheritable(number)
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert leaked(before) == []
     opened.close()

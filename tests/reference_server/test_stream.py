@@ -24,6 +24,7 @@ from reference_server.limits import Limits
 from reference_server.session import Health, Session
 from reference_server.transports import tcp, unix
 from reference_server.transports.stream import Listener
+from tests.descriptors import held, leaked
 from tests.waiting import PATIENT
 
 R = TypeVar("R", bound=Message)
@@ -73,13 +74,13 @@ class Wire:
 def listener(folder: Path, health: Health) -> Iterator[Listener]:
     store = HostStore(str(folder))
     exports = Exports(Export(store))
-    before = len(os.listdir("/proc/self/fd"))
+    before = held()
     sock = unix.bind(str(folder.parent / "socket"))
     listener = Listener(sock, "unix", lambda: Session(exports, OPERATIONS, Limits(lock_wait=20), health))
     listener.start()
     yield listener
     listener.close()
-    assert len(os.listdir("/proc/self/fd")) == before, "a descriptor leaked"
+    assert leaked(before) == []
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("9p-")]
     store.close()
 

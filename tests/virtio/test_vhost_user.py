@@ -20,6 +20,7 @@ from reference_server.session import Session
 from reference_server.transports import unix
 from reference_server.transports.vhost_user import PROTOCOL_FEATURES, DeviceListener
 from reference_server.virtio.device import OFFERED, Device
+from tests.descriptors import held, leaked
 from tests.waiting import PATIENT, eventually
 
 
@@ -73,14 +74,14 @@ def path(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Path]:
     device = Device("device", b"share", lambda: Session(exports, OPERATIONS))
     listener = DeviceListener(unix.bind(str(where)), device)
     listener.start()
-    before = set(os.listdir("/proc/self/fd"))
+    before = held()
     yield where
     last = FrontEnd(where)  # whatever came before, the next front end is served
     last.agree()
     assert last.ask(vu.Request.GET_STATUS) == 0
     last.socket.close()
     listener.close()
-    assert len(os.listdir("/proc/self/fd")) <= len(before), "a front end's descriptors were kept"
+    assert leaked(before) == [], "a front end's descriptors were kept"
 
 
 def _said(caplog: pytest.LogCaptureFixture, text: str) -> bool:

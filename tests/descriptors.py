@@ -1,0 +1,21 @@
+"""The descriptors that this process holds, by what they lead to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+
+
+def held() -> Counter[str]:
+    """What every open descriptor leads to, e.g. `socket:[4711]`, and how many lead there."""
+    seen: Counter[str] = Counter()
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one of this listing
+            seen[os.readlink(f"/proc/self/fd/{number}")] += 1
+    return seen
+
+
+def leaked(before: Counter[str]) -> list[str]:
+    """What is held beyond `before`. What an earlier test's thread closes late hides nothing, and is no fault."""
+    return sorted((held() - before).elements())
