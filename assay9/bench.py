@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from assay9.options import WORD, GroupedCommand, GroupedOption, options_of_kinds
+from assay9.options import WORD, GroupedCommand, options_of_kinds, under
 from conformance.errors import UsageError
 from conformance.evidence.record import find_run
 from conformance.performance import nfs4
@@ -24,72 +24,58 @@ from conformance.sut.options import Load
 from conformance.sut.registry import flags, kind_of
 from guests.host.activity import shown
 
-_MEASURE = "What is measured"
+measure = under("What is measured")
 
 
 @click.command(cls=GroupedCommand)
 @click.argument("target", type=WORD)
-@click.option(
+@measure(
     "--against",
     type=WORD,
-    cls=GroupedOption,
-    group=_MEASURE,
     metavar="OTHER",
     help="Another target, or nfs4: NFS 4.2 from the same directory (nfs-ganesha).",
 )
-@click.option(
+@measure(
     "--baseline",
     type=WORD,
-    cls=GroupedOption,
-    group=_MEASURE,
     metavar="RUN",
     help="An earlier benchmark of the target: end as `assay9 gate --baseline RUN` does.",
 )
-@click.option(
+@measure(
     "--only",
     "works",
     multiple=True,
     type=WORD,
-    cls=GroupedOption,
-    group=_MEASURE,
     metavar="WORK",
     help="Only this kind of work: stat, create, read, untar, ... (repeatable).",
 )
-@click.option(
+@measure(
     "--group",
     "groups",
     multiple=True,
     type=WORD,
-    cls=GroupedOption,
-    group=_MEASURE,
     help=f"Only this group: {', '.join(GROUPS)} (repeatable).",
 )
-@click.option(
+@measure(
     "--rounds",
     type=click.IntRange(1, 1000),
     default=15,
     show_default=True,
-    cls=GroupedOption,
-    group=_MEASURE,
     help="Turns that each subject has. 15 are enough for a gate over all measures with 99 %.",
 )
-@click.option(
+@measure(
     "--seconds",
     type=click.FloatRange(0.001, 600),
     default=0.1,
     show_default=True,
-    cls=GroupedOption,
-    group=_MEASURE,
     help="How long a turn lasts, about.",
 )
 @options_of_kinds
-@click.option(
+@measure(
     "--results",
     type=click.Path(path_type=Path),
     default=Path("results"),
     show_default=True,
-    cls=GroupedOption,
-    group=_MEASURE,
     metavar="DIR",
     help="The directory for run directories.",
 )

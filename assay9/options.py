@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -50,6 +51,11 @@ class GroupedCommand(click.Command):
         for heading, records in groups.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
+
+
+def under(heading: str) -> Callable[..., Callable[[F], F]]:
+    """`click.option` under that heading of --help."""
+    return functools.partial(click.option, cls=GroupedOption, group=heading)
 
 
 def options_of_kinds(function: F) -> F:

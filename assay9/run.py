@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import NoReturn, TextIO
 
 import click
 
-from assay9.options import WORD, GroupedCommand, GroupedOption, options_of_kinds
+from assay9.options import WORD, GroupedCommand, options_of_kinds, under
 from assay9.plan import command_of
 from assay9.tries import repeated, retried, unexpected_of, words_of
 from conformance.errors import UsageError
@@ -28,152 +27,133 @@ USAGE = 2
 _NO_HYPOTHESIS = ("-p", "no:hypothesispytest")
 """It has no part in a run, and costs a second at its start and end."""
 
-_SELECT, _SHARE, _RUN = "Which cases", "The share", "The run"
-option = functools.partial(click.option, cls=GroupedOption)
+select, share, of_run = under("Which cases"), under("The share"), under("The run")
 
 
 @click.command(cls=GroupedCommand, context_settings={"ignore_unknown_options": True})
 @click.argument("target", type=WORD, required=False)
-@option(
+@select(
     "--layer",
     "layers",
     multiple=True,
     type=WORD,
-    group=_SELECT,
     help="Only this layer: vfs, property, wire, ring (repeatable). Default: all layers of the target, or "
     "those that its TOML names.",
 )
-@option(
+@select(
     "--family",
     "families",
     multiple=True,
     type=WORD,
-    group=_SELECT,
     help="Only this family of cases, e.g. open (repeatable).",
 )
-@option(
+@select(
     "-k",
     "expression",
     type=WORD,
-    group=_SELECT,
     metavar="EXPRESSION",
     help="Only cases whose ids or names match, as in pytest: OPEN-004, 'rename and not dir'.",
 )
-@option(
+@select(
     "--all",
     "every",
     is_flag=True,
-    group=_SELECT,
     help="Include the cases that the guest's kernel decides alone: no server can fail them. -k selects them, too.",
 )
-@option(
+@select(
     "--rerun",
     type=WORD,
-    group=_SELECT,
     metavar="RUN",
     help="The unexpected cases of that run again, with its target, mounts and options; no TARGET is given then.",
 )
-@option(
+@select(
     "--only",
     type=click.Path(path_type=Path),
-    group=_SELECT,
     metavar="FILE",
     help="Only the cases of a JSON list of [id, mount]: what --rerun writes.",
 )
-@option(
+@select(
     "--shard",
     type=WORD,
-    group=_SELECT,
     metavar="I/N",
     help="Only the I-th of N parts of the cases; `assay9 merge` joins them. With --plan: the name of a shard.",
 )
-@option(
+@select(
     "--plan",
     "plan_file",
     type=click.Path(path_type=Path),
-    group=_SELECT,
     metavar="FILE",
     help="Run the shard that --shard names of this file of `assay9 plan`; no TARGET is given then.",
 )
-@option(
+@select(
     "--durations-of",
     "durations_of",
     type=click.Path(path_type=Path),
-    group=_SELECT,
     metavar="FILE",
     help="Balance --shard by this plan.",
 )
-@option(
+@share(
     "--mount",
     "mounts",
     multiple=True,
-    group=_SHARE,
     metavar="OPTIONS",
     help="Mount options, e.g. cache=mmap,msize=8192,access=user,posixacl (repeatable).",
 )
-@option(
+@share(
     "--mounts",
     "matrix",
     type=click.Choice(["default", "all"]),
     default="default",
     show_default=True,
-    group=_SHARE,
     help="all: every cache mode, msize, access mode and version.",
 )
-@option(
+@share(
     "--control",
     type=click.Choice(["first", "always", "never"]),
-    group=_SHARE,
     help="first (the default): a case must hold on the guest's native file system before it runs on the share. What an "
     "earlier run has seen to hold there, with the same guest and sources, is believed; always: each time.",
 )
 @options_of_kinds
-@option(
+@of_run(
     "--jobs",
     type=click.IntRange(1, 64),
-    group=_RUN,
     metavar="N",
     help="Guests or servers that run at a time. Default: one per core, at most four.",
 )
-@option(
+@of_run(
     "--results",
     type=click.Path(path_type=Path),
     default=Path("results"),
     show_default=True,
-    group=_RUN,
     metavar="DIR",
     help="The directory for run directories.",
 )
-@option(
+@of_run(
     "--build-id",
     type=WORD,
-    group=_RUN,
     metavar="TEXT",
     help="The change under test, for the record: a commit, the number of a gate or build.",
 )
-@option("--base", type=WORD, group=_RUN, metavar="TEXT", help="What that change is based on, for the record.")
-@option(
+@of_run("--base", type=WORD, metavar="TEXT", help="What that change is based on, for the record.")
+@of_run(
     "--limit",
     type=WORD,
-    group=_RUN,
     metavar="TIME",
     help="Start no case later than 30m, 2h, ... after the start; cases that did not run are errors.",
 )
-@option("--order", type=WORD, group=_RUN, metavar="SEED", help="Random order of cases, the same for the same seed.")
-@option(
+@of_run("--order", type=WORD, metavar="SEED", help="Random order of cases, the same for the same seed.")
+@of_run(
     "--repeat",
     type=click.IntRange(2, 1000),
-    group=_RUN,
     metavar="N",
     help="Run all N times, each in another random order: a case that does not end alike each time is unstable.",
 )
-@option(
+@of_run(
     "--retry-failed",
     is_flag=True,
-    group=_RUN,
     help="Run failed cases once more. Both results are shown; one that then passes is unstable, and no pass.",
 )
-@option("--allure", is_flag=True, group=_RUN, help="Write allure-results, too: several files for each case.")
+@of_run("--allure", is_flag=True, help="Write allure-results, too: several files for each case.")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 def run(
     target: str | None,
