@@ -191,7 +191,7 @@ class SshLineChannel(LineReader):
             self._channel.settimeout(60.0)
             self._channel.sendall(data)
         except (OSError, EOFError, paramiko.SSHException) as error:
-            raise InfrastructureError(f"the channel into the guest is gone: {error or 'closed'}") from error
+            raise InfrastructureError(f"the channel is gone: {error or 'closed'}") from error
 
     def _receive(self, timeout: float) -> bytes:
         self._channel.settimeout(timeout)
@@ -207,7 +207,7 @@ class SshLineChannel(LineReader):
         while self._channel.recv_stderr_ready():
             said += self._channel.recv_stderr(65536)
         lines = said.decode("utf-8", "replace").strip().splitlines()
-        return InfrastructureError(f"the program in the guest ended{f': {lines[-1]}' if lines else ''}")
+        return InfrastructureError(f"the program at the other end ended{f': {lines[-1]}' if lines else ''}")
 
 
 def _text(data: bytes) -> str:

@@ -46,7 +46,7 @@ class LineReader(ABC):
             except TimeoutError:
                 raise TimeoutError(f"no answer within {timeout:g} s") from None
             except OSError as error:
-                raise InfrastructureError(f"the channel into the guest is gone: {error}") from error
+                raise InfrastructureError(f"the channel is gone: {error}") from error
             if not data:
                 raise self._ended()
             self._lines.add(data)

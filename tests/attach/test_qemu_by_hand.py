@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from conformance.evidence.record import load_run
+from guests.host.waiting import wait_until
 from guests.machines.qemu.machine import MachineSpec, QemuMachine, Share
 from soak.journal import open_existing
 from soak.judges import ACCEPTABLE
+from tests.waiting import PATIENT
 
 pytestmark = pytest.mark.long
 
@@ -36,7 +39,10 @@ class ByHand:
         argv = [sys.executable, "-m", "assay9", "run", "attach", "--guest=vm", f"--ssh-config={self.config}"]
         argv += [f"--outside={outside or self.directory / share}", "--control-dir=/control"]
         argv += [] if any(word.startswith("--family") for word in words) else ["--family=symlink"]
-        argv += [f"--results={self.directory / 'results'}", *words]
+        argv += (
+            [] if any(word.startswith("--results") for word in words) else [f"--results={self.directory / 'results'}"]
+        )
+        argv += words
         return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
@@ -98,6 +104,42 @@ def test_the_device_is_driven_from_user_space_and_given_back(by_hand: ByHand) ->
         "mkdir /mnt/y && mount -t 9p -o trans=virtio work /mnt/y && ls /mnt/y && umount /mnt/y; rmdir /mnt/y"
     )
     assert mounted.stdout.strip() == "theirs", "the guest's kernel has the device again"
+
+
+@pytest.mark.parametrize("days", [1, -1])
+def test_a_clock_that_is_a_day_off_changes_no_verdict(by_hand: ByHand, days: int) -> None:
+    shell, before = by_hand.machine.shell(), by_hand.look()
+    set_by = f"date -s @$(( $(date +%s) + {days * 86400} ))"
+    assert shell.run(set_by).ok
+    try:
+        done = by_hand.run("--tag=work", "--family=times", "--family=stat")
+    finally:
+        assert shell.run(f"date -s @$(( $(date +%s) - {days * 86400} ))").ok
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sum(one.verdict == "pass" for one in load_run(newest(by_hand)).results) > 20
+    assert by_hand.look() == before
+
+
+def test_a_guest_that_reboots_is_named_and_the_run_goes_on(by_hand: ByHand) -> None:
+    """Last: what the guest had in memory is gone afterwards."""
+    machine, results = by_hand.machine, by_hand.directory / "rebooting"
+    machine.qmp("set-action", reboot="reset")  # our machines end at a reboot
+
+    def reboot() -> None:
+        wait_until(lambda: any(results.glob("*/cases-*.jsonl")), PATIENT, "no case was judged")
+        machine.qmp("system_reset")
+
+    thread = threading.Thread(target=reboot)
+    thread.start()
+    done = by_hand.run("--tag=work", "--family=stat", f"--results={results}")
+    thread.join()
+    (run_dir,) = [path for path in results.iterdir() if path.is_dir() and not path.is_symlink()]
+    judged = load_run(run_dir).results
+    hit = [one for one in judged if one.verdict != "pass"]
+    assert 1 <= len(hit) <= 3 and len(judged) > 20, done.stdout
+    assert any("the guest rebooted" in one.reason for one in hit), [one.reason for one in hit]
+    assert sorted(path.name for path in by_hand.directory.glob("work/*")) == ["theirs"]
+    assert "9p" not in by_hand.look()
 
 
 def newest(by_hand: ByHand) -> Path:

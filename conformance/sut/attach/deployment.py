@@ -35,7 +35,7 @@ from guests.words import unknown
 
 _TRACES = "/sys/kernel/tracing/instances/assay9*"
 """What the agent and the programs of a soak have the kernel's tracing do in."""
-_BACK = 60.0
+_BACK = 180.0
 """Seconds that a machine has to be reached again after its connection was lost."""
 _PAUSE = 0.5
 """Seconds between two attempts."""

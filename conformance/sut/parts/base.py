@@ -28,6 +28,10 @@ BROKEN = (errno.EIO, errno.EROFS, errno.ENOSPC, errno.ENXIO, errno.ENODEV, errno
 """What a native file system says when its disk fails or is full; a case's own doing (EACCES, ...) is no such thing."""
 
 
+_ROOM = 1 << 16
+"""Bytes that must find room: on a full file system an empty file can still be made."""
+
+
 class ShareDeployment:
     """One share, no second machine, nothing that writes a log. See Deployment."""
 
@@ -99,8 +103,11 @@ class ShareDeployment:
     def _write_ground(self, link: AgentLink, directory: str) -> None:
         """Write and remove a file, to see whether that can be done; raises what the agent raises."""
         calls, path = link.calls_with(timeout=self.answer_limit), f"{directory}/.ground"
-        calls.write_text(path, "")
-        calls.unlink(path)
+        try:
+            calls.create(path, bytes(_ROOM))
+        finally:
+            with contextlib.suppress(OSError):
+                calls.unlink(path)
 
     def _close_links(self) -> None:
         """End the agents that were started."""
