@@ -120,28 +120,6 @@ def test_a_clock_that_is_a_day_off_changes_no_verdict(by_hand: ByHand, days: int
     assert by_hand.look() == before
 
 
-def test_a_guest_that_reboots_is_named_and_the_run_goes_on(by_hand: ByHand) -> None:
-    """Last: what the guest had in memory is gone afterwards."""
-    machine, results = by_hand.machine, by_hand.directory / "rebooting"
-    machine.qmp("set-action", reboot="reset")  # our machines end at a reboot
-
-    def reboot() -> None:
-        wait_until(lambda: any(results.glob("*/cases-*.jsonl")), PATIENT, "no case was judged")
-        machine.qmp("system_reset")
-
-    thread = threading.Thread(target=reboot)
-    thread.start()
-    done = by_hand.run("--tag=work", "--family=stat", f"--results={results}")
-    thread.join()
-    (run_dir,) = [path for path in results.iterdir() if path.is_dir() and not path.is_symlink()]
-    judged = load_run(run_dir).results
-    hit = [one for one in judged if one.verdict != "pass"]
-    assert 1 <= len(hit) <= 3 and len(judged) > 20, done.stdout
-    assert any("the guest rebooted" in one.reason for one in hit), [one.reason for one in hit]
-    assert sorted(path.name for path in by_hand.directory.glob("work/*")) == ["theirs"]
-    assert "9p" not in by_hand.look()
-
-
 def newest(by_hand: ByHand) -> Path:
     return max((by_hand.directory / "results").glob("*-attach"))
 
@@ -188,3 +166,25 @@ def test_what_is_no_such_share_is_refused_in_one_line_and_nothing_is_left(by_han
     assert by_hand.look() == before
     assert list(tmp_path.iterdir()) == []
     assert [path.name for path in (by_hand.directory / "fixed").iterdir()] == ["theirs"]
+
+
+def test_a_guest_that_reboots_is_named_and_the_run_goes_on(by_hand: ByHand) -> None:
+    """Last: what the guest had in memory is gone afterwards."""
+    machine, results = by_hand.machine, by_hand.directory / "rebooting"
+    machine.qmp("set-action", reboot="reset")  # our machines end at a reboot
+
+    def reboot() -> None:
+        wait_until(lambda: any(results.glob("*/cases-*.jsonl")), PATIENT, "no case was judged")
+        machine.qmp("system_reset")
+
+    thread = threading.Thread(target=reboot)
+    thread.start()
+    done = by_hand.run("--tag=work", "--family=stat", f"--results={results}")
+    thread.join()
+    (run_dir,) = [path for path in results.iterdir() if path.is_dir() and not path.is_symlink()]
+    judged = load_run(run_dir).results
+    hit = [one for one in judged if one.verdict != "pass"]
+    assert 1 <= len(hit) <= 3 and len(judged) > 20, done.stdout
+    assert any("the guest rebooted" in one.reason for one in hit), [one.reason for one in hit]
+    assert sorted(path.name for path in by_hand.directory.glob("work/*")) == ["theirs"]
+    assert "9p" not in by_hand.look()

@@ -182,6 +182,26 @@ def test_a_machine_is_started_paused_reset_and_ended_by_its_commands(tmp_path: P
     assert machine(pause="").pause() == {}, "without a command there is no pause"
 
 
+def test_a_machine_that_was_saved_is_restored_and_else_started_again(tmp_path: Path, machine: Any) -> None:
+    made = machine(save="echo saved >> {run}/log", restore="test ! -e {run}/broken && echo restored >> {run}/log")
+    made.start()
+    first = (tmp_path / "pid").read_text()
+    assert made.reset() is False and (tmp_path / "pid").read_text() != first, "nothing is saved yet"
+    made.save()
+    second = (tmp_path / "pid").read_text()
+    assert made.reset() is True and (tmp_path / "pid").read_text() == second
+    assert (tmp_path / "log").read_text().split() == ["started", "started", "saved", "restored"]
+    (tmp_path / "broken").touch()
+    assert made.reset() is False and (tmp_path / "pid").read_text() != second, (
+        "what cannot be restored is started again"
+    )
+    made.save()
+    made.cut()
+    assert made.reset() is False and made.alive(), "a machine that has ended has no state to restore"
+    with pytest.raises(ValidationError, match=r"give save and restore together"):
+        MachineTable(start="x", stop="x", alive="x", save="x")
+
+
 def test_the_exported_directory_is_made_and_removed(tmp_path: Path, machine: Any) -> None:
     made = machine()
     made.make_backing()

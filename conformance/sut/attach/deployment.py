@@ -65,6 +65,8 @@ class AttachDeployment(ShareDeployment):
 
     _no_host_mounts = "the machine is not the suite's"
     """Why cases cannot mount on the host of the directory."""
+    _restored = False
+    """The guest is as it was saved, before anything of the run was mounted and made in it."""
     answer_limit = 20.0
     """Seconds that the guest has to answer at all; there may be a network between."""
 
@@ -395,7 +397,7 @@ class AttachDeployment(ShareDeployment):
         (guest, found), (host, _) = self._again("guest"), self._again("outside")
         self.inside = self.control = AgentLink(guest.start_agent())
         self.outside = AgentLink(host.start_agent())
-        if found.boot != self._facts["guest"].boot:
+        if found.boot != self._facts["guest"].boot or self._restored:
             self._facts["guest"], self._mounted = found, None
             self.control.calls.rmtree(self.control_root)
             self.control.calls.mkdir(self.control_root)

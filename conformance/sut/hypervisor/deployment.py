@@ -10,6 +10,7 @@ import contextlib
 import secrets
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from conformance.sut.attach.deployment import AttachDeployment
 from conformance.sut.hypervisor.console import Console
 from conformance.sut.hypervisor.machine import Machine
 from conformance.sut.hypervisor.tables import HypervisorTable, filled
+from conformance.sut.parts.linux_guest import tell
 from conformance.vfs.deployment import Progress
 from guests.access import destination
+from guests.agent.clock import GuestClock
 from guests.agent.hosts import Host, reach
 from guests.machines.console import ConsoleWatch
 
@@ -72,6 +75,7 @@ class HypervisorDeployment(AttachDeployment):
             self.progress(f"starting {self._values['name']} on {self._operator.where}")
             self.vm.start()
             self._await_guest()
+            self.vm.save()
         except BaseException:
             self.stop()
             raise
@@ -183,9 +187,13 @@ class HypervisorDeployment(AttachDeployment):
             guest.close()  # it may not have noticed that the guest is gone
         if self._console is not None:
             self._console.close()
-        self.vm.reset()
+        self._restored = self.vm.reset()
         self._await_guest()
+        if not self._restored:
+            self.vm.save()
         super().recover()
+        if self._restored:
+            GuestClock(partial(tell, self.inside)).set()
 
     def stop(self) -> None:
         if self._machine is None or "guest" in self._hosts:

@@ -23,7 +23,7 @@ class Machine:
 
     def __init__(self, table: MachineTable, backing: BackingTable, host: Host, values: Mapping[str, str]) -> None:
         self._table, self._backing, self._host, self._values = table, backing, host, dict(values)
-        self._paused = False
+        self._paused = self._saved = False
 
     @property
     def start_command(self) -> str:
@@ -62,9 +62,22 @@ class Machine:
         if not happens(lambda: not self.alive(), _ENDS, 0.2):
             raise InfrastructureError(f"machine.stop does not end the machine: {_said(done)}", "stop it by hand")
 
-    def reset(self) -> None:
-        """A fresh start, whatever state it is in."""
+    def save(self) -> None:
+        """Save it as it is now, where the target says how. Raises InfrastructureError."""
+        if self._table.save:
+            self._must("machine.save", self._table.save)
+            self._saved = True
+
+    def reset(self) -> bool:
+        """A fresh start, whatever state it is in. True: it is as it was saved, with the clock of that moment."""
         self.resume()
+        if self._saved and self.alive() and self._run(self._table.restore).ok:
+            return True
+        self._saved = False
+        self._boot_again()
+        return False
+
+    def _boot_again(self) -> None:
         if self._table.reset and self.alive():
             self._must("machine.reset", self._table.reset)
             return

@@ -41,6 +41,11 @@ class MachineTable(Strict):
     """Ends with status 0 while it runs."""
     reset: str = ""
     """As the reset button does; left out: `stop` and `start`."""
+    save: str = ""
+    """Saves the running machine as it is. Run once its guest has answered, before anything is mounted."""
+    restore: str = ""
+    """Brings the machine that runs back to what was saved. These two are given together; `restore` takes the place of
+    `reset` then, and where it fails the machine is reset all the same."""
     pause: str = ""
     resume: str = ""
     """The machine answers nothing meanwhile; left out: a soak cannot pause it."""
@@ -56,6 +61,12 @@ class MachineTable(Strict):
     """Memory of the guest in MiB, where a soak is to tell it from the hypervisor's own; may be a placeholder."""
     boot_seconds: float = Field(default=300.0, gt=0)
     """How long the guest may take until SSH answers."""
+
+    @model_validator(mode="after")
+    def _both(self) -> MachineTable:
+        if bool(self.save) != bool(self.restore):
+            raise ValueError("give save and restore together, or none of them")
+        return self
 
 
 class BackingTable(Strict):
