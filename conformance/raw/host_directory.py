@@ -16,11 +16,11 @@ from pathlib import Path
 
 from conformance.errors import Finding, InfrastructureError, Undrivable
 
-_GONE = (errno.ENOENT, errno.ENOTDIR)
+GONE = (errno.ENOENT, errno.ENOTDIR)
 
 
 @contextlib.contextmanager
-def _preparing(what: str) -> Iterator[None]:
+def preparing(what: str) -> Iterator[None]:
     """A preparation that the host refuses is not the target's fault. Raises InfrastructureError."""
     try:
         yield
@@ -30,22 +30,44 @@ def _preparing(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _looking(name: bytes) -> Iterator[None]:
+def looking(name: bytes) -> Iterator[None]:
     """A missing file was removed, or never made, by the target: a finding that names it."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _GONE:
+        if error.errno not in GONE:
             raise InfrastructureError(f"{name!r} cannot be looked at on the host: {error}") from None
         values = {"what": repr(name), "seen": "missing", "expected": "there"}
         raise Finding(f"{name!r} is not there on the host", "exists", values) from None
+
+
+@contextlib.contextmanager
+def no_symlink(name: bytes) -> Iterator[None]:
+    """What is read as a symbolic link and is none is a finding, too."""
+    try:
+        yield
+    except InfrastructureError as error:
+        if isinstance(error.__context__, OSError) and error.__context__.errno == errno.EINVAL:
+            values = {"what": repr(name), "seen": "another file", "expected": "a symbolic link"}
+            raise Finding(f"{name!r} is not a symbolic link on the host", "field:mode", values) from None
+        raise
 
 
 class HostDirectory:
     """One case's directory on the host."""
 
     def __init__(self, path: Path) -> None:
-        self.root = path
+        self._root = path
+
+    @property
+    def root(self) -> Path:
+        """The directory itself, for what a case does there by calls of its own."""
+        return self._root
+
+    def make(self, mode: int) -> None:
+        """Make the directory itself. Raises OSError."""
+        self.root.mkdir()
+        self.root.chmod(mode)
 
     def path(self, name: bytes = b"") -> bytes:
         """The host's own path of `name`."""
@@ -55,7 +77,7 @@ class HostDirectory:
 
     def file(self, name: bytes, data: bytes = b"", mode: int = 0o644) -> bytes:
         """A regular file with that content."""
-        with _preparing(f"file {name!r}"):
+        with preparing(f"file {name!r}"):
             with open(self.path(name), "wb") as handle:
                 handle.write(data)
             os.chmod(self.path(name), mode)
@@ -63,32 +85,32 @@ class HostDirectory:
 
     def directory(self, name: bytes, mode: int = 0o755) -> bytes:
         """A directory."""
-        with _preparing(f"directory {name!r}"):
+        with preparing(f"directory {name!r}"):
             os.mkdir(self.path(name))
             os.chmod(self.path(name), mode)
         return name
 
     def symlink(self, name: bytes, target: bytes) -> bytes:
         """A symbolic link."""
-        with _preparing(f"symbolic link {name!r}"):
+        with preparing(f"symbolic link {name!r}"):
             os.symlink(target, self.path(name))
         return name
 
     def link(self, old: bytes, new: bytes) -> bytes:
         """A hard link `new` to `old`."""
-        with _preparing(f"hard link {new!r}"):
+        with preparing(f"hard link {new!r}"):
             os.link(self.path(old), self.path(new))
         return new
 
     def fifo(self, name: bytes) -> bytes:
         """A fifo."""
-        with _preparing(f"fifo {name!r}"):
+        with preparing(f"fifo {name!r}"):
             os.mkfifo(self.path(name))
         return name
 
     def socket(self, name: bytes, mode: int = 0o666) -> bytes:
         """A socket's node."""
-        with _preparing(f"socket {name!r}"):
+        with preparing(f"socket {name!r}"):
             os.mknod(self.path(name), stat.S_IFSOCK | mode)
         return name
 
@@ -96,7 +118,7 @@ class HostDirectory:
         """A device node. Undrivable without root."""
         kind = stat.S_IFBLK if block else stat.S_IFCHR
         try:
-            with _preparing(f"device {name!r}"):
+            with preparing(f"device {name!r}"):
                 os.mknod(self.path(name), kind | 0o666, os.makedev(major, minor))
         except InfrastructureError as error:
             if isinstance(error.__context__, PermissionError):
@@ -107,18 +129,18 @@ class HostDirectory:
     def chain(self, count: int) -> list[bytes]:
         """`count` directories, each in the one before: b"0", b"0/1", ...; their single names."""
         names = [b"%d" % number for number in range(count)]
-        with _preparing(f"{count} directories"):
+        with preparing(f"{count} directories"):
             os.makedirs(self.path(b"/".join(names)))
         return names
 
     def times(self, name: bytes, atime_ns: int, mtime_ns: int) -> None:
         """Set both times of what has that name itself, in nanoseconds since 1970."""
-        with _preparing(f"times of {name!r}"):
+        with preparing(f"times of {name!r}"):
             os.utime(self.path(name), ns=(atime_ns, mtime_ns), follow_symlinks=False)
 
     def owner(self, name: bytes, uid: int, gid: int, mode: int | None = None) -> None:
         """Set owner and group of what has that name itself, then its permission bits."""
-        with _preparing(f"owner of {name!r}"):
+        with preparing(f"owner of {name!r}"):
             os.lchown(self.path(name), uid, gid)
             if mode is not None:
                 os.chmod(self.path(name), mode)
@@ -127,27 +149,27 @@ class HostDirectory:
 
     def unlink(self, name: bytes) -> None:
         """Remove a file. Raises Finding when it is not there."""
-        with _looking(name):
+        with looking(name):
             os.unlink(self.path(name))
 
     def rmdir(self, name: bytes) -> None:
         """Remove an empty directory. Raises Finding when it is not there."""
-        with _looking(name):
+        with looking(name):
             os.rmdir(self.path(name))
 
     def rename(self, old: bytes, new: bytes) -> None:
         """Give a file another name. Raises Finding when it is not there."""
-        with _looking(old):
+        with looking(old):
             os.rename(self.path(old), self.path(new))
 
     def truncate(self, name: bytes, size: int) -> None:
         """Set a file's size. Raises Finding when it is not there."""
-        with _looking(name):
+        with looking(name):
             os.truncate(self.path(name), size)
 
     def write(self, name: bytes, data: bytes, offset: int | None = None) -> None:
         """Write at an offset, or behind the end. Raises Finding when the file is not there."""
-        with _looking(name), open(self.path(name), "r+b") as handle:
+        with looking(name), open(self.path(name), "r+b") as handle:
             handle.seek(0 if offset is None else offset, os.SEEK_END if offset is None else os.SEEK_SET)
             handle.write(data)
 
@@ -155,17 +177,17 @@ class HostDirectory:
 
     def stat(self, name: bytes = b"") -> os.stat_result:
         """lstat. Raises Finding when nothing has that name."""
-        with _looking(name):
+        with looking(name):
             return os.lstat(self.path(name))
 
     def statvfs(self) -> os.statvfs_result:
         """statvfs of the directory."""
-        with _looking(b"."):
+        with looking(b"."):
             return os.statvfs(self.path())
 
     def content(self, name: bytes) -> bytes:
         """A regular file's bytes. Raises Finding when it is not there."""
-        with _looking(name), open(self.path(name), "rb") as handle:
+        with looking(name), open(self.path(name), "rb") as handle:
             return handle.read()
 
     def exists(self, name: bytes) -> bool:
@@ -173,26 +195,20 @@ class HostDirectory:
         try:
             os.lstat(self.path(name))
         except OSError as error:
-            if error.errno in _GONE:
+            if error.errno in GONE:
                 return False
             raise InfrastructureError(f"{name!r} cannot be looked at on the host: {error}") from None
         return True
 
     def names(self, name: bytes = b"") -> set[bytes]:
         """What a directory holds. Raises Finding when it is not there."""
-        with _looking(name):
+        with looking(name):
             return set(os.listdir(self.path(name)))
 
     def readlink(self, name: bytes) -> bytes:
         """A symbolic link's text. Raises Finding when it is not there, or no symbolic link."""
-        try:
-            with _looking(name):
-                return os.readlink(self.path(name))
-        except InfrastructureError as error:
-            if isinstance(error.__context__, OSError) and error.__context__.errno == errno.EINVAL:
-                values = {"what": repr(name), "seen": "another file", "expected": "a symbolic link"}
-                raise Finding(f"{name!r} is not a symbolic link on the host", "field:mode", values) from None
-            raise
+        with no_symlink(name), looking(name):
+            return os.readlink(self.path(name))
 
     def xattr(self, name: bytes, attribute: str) -> bytes | None:
         """An extended attribute's value, None where the file does not have it (ENODATA and nothing else).
@@ -200,7 +216,7 @@ class HostDirectory:
         Undrivable where the host has no such attributes; raises Finding when the file is not there.
         """
         try:
-            with _looking(name):
+            with looking(name):
                 return os.getxattr(self.path(name), attribute, follow_symlinks=False)
         except InfrastructureError as error:
             number = error.__context__.errno if isinstance(error.__context__, OSError) else None
@@ -213,7 +229,7 @@ class HostDirectory:
     def set_xattr(self, name: bytes, attribute: str, value: bytes) -> None:
         """Set an extended attribute. Undrivable where the host has none; raises Finding when the file is not there."""
         try:
-            with _looking(name):
+            with looking(name):
                 os.setxattr(self.path(name), attribute, value, follow_symlinks=False)
         except InfrastructureError as error:
             raise Undrivable(f"xattr: the exported file system refuses {attribute}: {error.__context__}") from None

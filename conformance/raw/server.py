@@ -14,6 +14,7 @@ from conformance.ground import GroundLost
 from conformance.profiles.model import NotSupported
 from conformance.transports.base import Capability, Link
 from conformance.virtio.device import Device
+from guests.agent.link import AgentLink
 from guests.host.endings import OutOfMemory
 
 
@@ -34,6 +35,11 @@ class Server(Protocol):
     def export(self) -> Path | None:
         """The exported directory as this host names it, which may change with each start; None where it is not on
         this host."""
+
+    @property
+    def far(self) -> tuple[AgentLink, str] | None:
+        """Where `export` is None: an agent on the machine that has the exported directory, and its path there. None
+        where there is no such agent either."""
 
     def start(self) -> None:
         """Bring it up and wait until it takes connections. Raises InfrastructureError."""

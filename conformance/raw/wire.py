@@ -11,7 +11,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import TypeVar, cast
 
 import psutil
@@ -22,6 +21,7 @@ from conformance.errors import Finding, TargetDied, Undrivable
 from conformance.raw import server
 from conformance.raw.client import NeedsMessage, NoReply, Pending
 from conformance.raw.expectation import Expect
+from conformance.raw.far_directory import FarDirectory
 from conformance.raw.health import as_unsupported
 from conformance.raw.host_directory import HostDirectory
 from conformance.raw.operations import Client
@@ -125,18 +125,21 @@ class Wire:
 
     @property
     def host(self) -> HostDirectory:
-        """The case's directory as the host sees it. Undrivable where the export is not on this host."""
-        return HostDirectory(self._top() / self._directory)
+        """The case's directory as the host sees it. Undrivable where nobody can look at the export."""
+        return self._on_host(self._directory)
 
     @property
     def top(self) -> HostDirectory:
         """The exported directory itself."""
-        return HostDirectory(self._top())
+        return self._on_host()
 
-    def _top(self) -> Path:
-        if self._owner.server.export is None:
-            raise Undrivable("the exported directory is not on this host: name it with --export")
-        return self._owner.server.export
+    def _on_host(self, name: str = "") -> HostDirectory:
+        export, far = self._owner.server.export, self._owner.server.far
+        if export is not None:
+            return HostDirectory(export / name)
+        if far is not None:
+            return FarDirectory(far[0], f"{far[1]}/{name}".rstrip("/"))
+        raise Undrivable("the exported directory is not on this host: name it with --export")
 
     def decoy(self) -> bytes:
         """The absolute path of a directory beside the export that a server must not touch, and may be tempted to.

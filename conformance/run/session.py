@@ -201,8 +201,7 @@ class WireSession:
     def _prepare(self, wire: Wire) -> None:
         try:
             wire.host.remove()
-            wire.host.root.mkdir()
-            wire.host.root.chmod(0o777)
+            wire.host.make(0o777)
         except Undrivable:
             # There is no vantage outside: the directory is made through the server, as a user would.
             client = wire.connect()

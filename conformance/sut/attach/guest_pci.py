@@ -17,6 +17,7 @@ from conformance.sut.servers.tables import ClientTable
 from conformance.virtio.device import DeviceGone
 from conformance.virtio.guest_pci import GuestBus
 from conformance.virtio.pci import LegacyDevice, ModernDevice
+from guests.agent.link import AgentLink
 
 
 class AttachedDevice(SomebodyElses, FromGuest):
@@ -32,6 +33,12 @@ class AttachedDevice(SomebodyElses, FromGuest):
         self.tag: bytes | None = attached.tag.encode()
         self.name = attached.implementation or f"the device of {attached.guest}"
         self.export = Path(attached.outside.path) if attached.outside.host is None else None
+
+    @property
+    def far(self) -> tuple[AgentLink, str] | None:
+        if self.export is not None:
+            return None
+        return self._deployment.outside, self._deployment.attached.outside.path
 
     def start(self) -> None:
         if self._started:

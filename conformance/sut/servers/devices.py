@@ -15,6 +15,7 @@ from conformance.transports.virtqueue import RingLink
 from conformance.virtio import guest_pci_payload
 from conformance.virtio.device import Device, DeviceGone
 from conformance.virtio.guest_pci import GuestBus
+from guests.agent.link import AgentLink
 from guests.host.endings import OutOfMemory
 
 TAG = b"assay9"
@@ -29,6 +30,11 @@ class OverRings:
     capabilities: frozenset[Capability] = RingLink.capabilities
     name = ""
     patience = 1.0
+
+    @property
+    def far(self) -> tuple[AgentLink, str] | None:
+        """See Server: the export of a device that the suite starts is on this host."""
+        return None
 
     def device(self) -> Device:
         """See DeviceServer."""

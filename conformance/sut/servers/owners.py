@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from conformance.ground import GroundLost
 from conformance.sut.parts.process import ServerProcess
+from guests.agent.link import AgentLink
 from guests.host.endings import OutOfMemory
 
 
@@ -11,6 +12,11 @@ class OwnProcess:
     """A server that is one process of the suite's own, once it is started."""
 
     process: ServerProcess | None
+
+    @property
+    def far(self) -> tuple[AgentLink, str] | None:
+        """See Server: nobody else looks at the export."""
+        return None
 
     def death(self) -> str | None:
         """See Server."""
@@ -39,6 +45,11 @@ class OwnProcess:
 
 class SomebodyElses:
     """A server that the suite neither starts nor ends, and whose process it does not know."""
+
+    @property
+    def far(self) -> tuple[AgentLink, str] | None:
+        """See Server: nobody else looks at the export."""
+        return None
 
     def death(self) -> str | None:
         """See Server."""

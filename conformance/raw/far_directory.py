@@ -1,0 +1,189 @@
+"""The exported directory as another machine has it: the same calls as of `HostDirectory`, made by an agent there.
+
+Rule of this module: as of `conformance.raw.host_directory`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+from conformance.errors import InfrastructureError, Undrivable
+from conformance.raw.host_directory import GONE, HostDirectory, looking, no_symlink, preparing
+from guests.agent.link import AgentLink
+
+_NOFOLLOW = 0x100
+"""AT_SYMLINK_NOFOLLOW of Linux, which the agent translates."""
+_PART = 1 << 20
+_MOST = 1 << 28
+"""Bytes of a file that are read at most."""
+
+
+class FarDirectory(HostDirectory):
+    """One case's directory on another machine."""
+
+    def __init__(self, agent: AgentLink, path: str) -> None:
+        self._calls, self._path = agent.calls, path
+
+    @property
+    def root(self) -> Path:
+        """Undrivable: what a case does there by itself needs the directory on this machine."""
+        raise Undrivable("the exported directory is on another machine")
+
+    def path(self, name: bytes = b"") -> bytes:
+        """Undrivable, as `root`."""
+        return os.fsencode(self.root)
+
+    def _at(self, name: bytes = b"") -> str:
+        return f"{self._path}/{os.fsdecode(name)}" if name else self._path
+
+    def _write(self, fd: int, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[self._calls.write(fd, bytes(left[:_PART])) :]
+
+    def make(self, mode: int) -> None:
+        self._calls.mkdir(self._path)
+        self._calls.chmod(self._path, mode)
+
+    def file(self, name: bytes, data: bytes = b"", mode: int = 0o644) -> bytes:
+        with preparing(f"file {name!r}"):
+            fd = self._calls.open(self._at(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            try:
+                self._write(fd, data)
+                self._calls.fchmod(fd, mode)
+            finally:
+                self._calls.close(fd)
+        return name
+
+    def directory(self, name: bytes, mode: int = 0o755) -> bytes:
+        with preparing(f"directory {name!r}"):
+            self._calls.mkdir(self._at(name))
+            self._calls.chmod(self._at(name), mode)
+        return name
+
+    def symlink(self, name: bytes, target: bytes) -> bytes:
+        with preparing(f"symbolic link {name!r}"):
+            self._calls.symlink(target, self._at(name))
+        return name
+
+    def link(self, old: bytes, new: bytes) -> bytes:
+        with preparing(f"hard link {new!r}"):
+            self._calls.link(self._at(old), self._at(new))
+        return new
+
+    def fifo(self, name: bytes) -> bytes:
+        with preparing(f"fifo {name!r}"):
+            self._calls.mkfifo(self._at(name))
+        return name
+
+    def socket(self, name: bytes, mode: int = 0o666) -> bytes:
+        with preparing(f"socket {name!r}"):
+            self._calls.mknod(self._at(name), stat.S_IFSOCK | mode)
+        return name
+
+    def device(self, name: bytes, major: int, minor: int, *, block: bool = False) -> bytes:
+        kind = stat.S_IFBLK if block else stat.S_IFCHR
+        try:
+            self._calls.mknod(self._at(name), kind | 0o666, os.makedev(major, minor))
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.EACCES):
+                raise Undrivable("host root: device nodes need root on the host") from None
+            raise InfrastructureError(f"the case's device {name!r} cannot be made on the host: {error}") from None
+        return name
+
+    def chain(self, count: int) -> list[bytes]:
+        names = [b"%d" % number for number in range(count)]
+        with preparing(f"{count} directories"):
+            for depth in range(count):
+                self._calls.mkdir(self._at(b"/".join(names[: depth + 1])))
+        return names
+
+    def times(self, name: bytes, atime_ns: int, mtime_ns: int) -> None:
+        with preparing(f"times of {name!r}"):
+            self._calls.utimensat(self._at(name), atime_ns, mtime_ns, _NOFOLLOW)
+
+    def owner(self, name: bytes, uid: int, gid: int, mode: int | None = None) -> None:
+        with preparing(f"owner of {name!r}"):
+            self._calls.lchown(self._at(name), uid, gid)
+            if mode is not None:
+                self._calls.chmod(self._at(name), mode)
+
+    def unlink(self, name: bytes) -> None:
+        with looking(name):
+            self._calls.unlink(self._at(name))
+
+    def rmdir(self, name: bytes) -> None:
+        with looking(name):
+            self._calls.rmdir(self._at(name))
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        with looking(old):
+            self._calls.rename(self._at(old), self._at(new))
+
+    def truncate(self, name: bytes, size: int) -> None:
+        with looking(name):
+            self._calls.truncate(self._at(name), size)
+
+    def write(self, name: bytes, data: bytes, offset: int | None = None) -> None:
+        with looking(name):
+            fd = self._calls.open(self._at(name), os.O_WRONLY | (os.O_APPEND if offset is None else 0))
+            try:
+                self._calls.lseek(fd, offset or 0)
+                self._write(fd, data)
+            finally:
+                self._calls.close(fd)
+
+    def stat(self, name: bytes = b"") -> os.stat_result:
+        with looking(name):
+            return cast(os.stat_result, SimpleNamespace(**self._calls.lstat(self._at(name))))
+
+    def statvfs(self) -> os.statvfs_result:
+        with looking(b"."):
+            return cast(os.statvfs_result, SimpleNamespace(**self._calls.statvfs(self._path)))
+
+    def content(self, name: bytes) -> bytes:
+        with looking(name):
+            return bytes(self._calls.slurp(self._at(name), _MOST))
+
+    def exists(self, name: bytes) -> bool:
+        try:
+            self._calls.lstat(self._at(name))
+        except OSError as error:
+            if error.errno in GONE:
+                return False
+            raise InfrastructureError(f"{name!r} cannot be looked at on the host: {error}") from None
+        return True
+
+    def names(self, name: bytes = b"") -> set[bytes]:
+        with looking(name):
+            return {os.fsencode(one) for one in self._calls.listdir(self._at(name))}
+
+    def readlink(self, name: bytes) -> bytes:
+        with no_symlink(name), looking(name):
+            return os.fsencode(self._calls.readlink(self._at(name)))
+
+    def xattr(self, name: bytes, attribute: str) -> bytes | None:
+        with looking(name):
+            try:
+                return bytes(self._calls.getxattr(self._at(name), attribute, follow_symlinks=False))
+            except OSError as error:
+                if error.errno == errno.ENODATA:
+                    return None
+                if error.errno == errno.EOPNOTSUPP:
+                    raise Undrivable("xattr: the exported file system has no user attributes") from None
+                raise
+
+    def set_xattr(self, name: bytes, attribute: str, value: bytes) -> None:
+        try:
+            with looking(name):
+                self._calls.setxattr(self._at(name), attribute, value, follow_symlinks=False)
+        except InfrastructureError as error:
+            raise Undrivable(f"xattr: the exported file system refuses {attribute}: {error.__context__}") from None
+
+    def remove(self) -> None:
+        self._calls.rmtree(self._path)
