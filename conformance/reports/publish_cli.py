@@ -9,6 +9,7 @@ import click
 from pydantic import BaseModel
 
 from conformance.errors import InfrastructureError, UsageError
+from conformance.evidence.manifest import digest_of
 from conformance.evidence.models import Record
 from conformance.evidence.record import RECORD, find_run
 from conformance.evidence.redact import private_words, redacted
@@ -18,6 +19,7 @@ from conformance.gating.baseline import Baseline
 from conformance.reports.beside import labels
 from conformance.reports.cli import RESULTS, read_runs
 from conformance.reports.table import table as compatibility
+from conformance.reports.table_evidence import anchor, evidence_page
 from conformance.reports.write import write_reports
 from guests.host.activity import shown
 
@@ -101,12 +103,30 @@ def schema_of(what: str) -> str:
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option(
+    "--evidence",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write a page of evidence for each run to DIR, and link each cell to it.",
+)
 @RESULTS
-def table(runs: tuple[str, ...], results: Path) -> None:
+def table(runs: tuple[str, ...], evidence: Path | None, results: Path) -> None:
     """Print the compatibility page of RUNs as Markdown: operations and behaviours down, implementations across.
 
     \b
-    assay9 table qemu diod ganesha reference > docs/compatibility.md
+    assay9 table qemu diod ganesha reference --evidence docs/compatibility > docs/compatibility.md
     """
     records = read_runs(runs, results)
-    click.echo(compatibility(records, labels(records)), nl=False)
+    names = labels(records)
+    pages: list[str] = []
+    if evidence is not None:
+        try:
+            evidence.mkdir(parents=True, exist_ok=True)
+            for run, record, name in zip(runs, records, names, strict=True):
+                page = evidence / f"{anchor(name)}.md"
+                digest = digest_of(find_run(run, results) / RECORD)
+                page.write_text(evidence_page(record, name, digest), encoding="utf-8", errors="backslashreplace")
+                pages.append(f"{evidence.name}/{page.name}")
+        except OSError as e:
+            raise InfrastructureError(f"{evidence} cannot be written: {e.strerror}", "name another DIR") from None
+    click.echo(compatibility(records, names, pages), nl=False)

@@ -6,12 +6,13 @@ Made from records alone: nothing in it was typed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from conformance.evidence.models import CaseResult, Record
 from conformance.evidence.overview import visible
 from conformance.gating.baseline import held
 from conformance.gating.moves import LEVEL
+from conformance.reports.table_evidence import anchor, suite_of
 from protocol.messages import BY_NAME
 
 _REQUESTS = tuple(name for name in BY_NAME if name.startswith("T") and name != "Tlerror")
@@ -19,12 +20,20 @@ _WHOSE = {"device": "the device", "server": "the server", "client": "the guest's
 _LONGEST = 150
 
 
-def table(records: Sequence[Record], names: Sequence[str]) -> str:
-    """The page, as Markdown."""
-    lines = ["# Compatibility", "", *_introduction(), *_runs(records, names), ""]
-    lines += ["## Requests of 9P2000.L", "", *_requests(records, names), ""]
-    lines += ["## Families of cases", "", *_families(records, names), ""]
-    lines += ["## Behaviours that do not hold everywhere", "", *_behaviours(records, names)]
+Where = Callable[[int, str, str], str]
+"""The text of a cell of the run with that number, as a link to that anchor of its evidence."""
+
+
+def table(records: Sequence[Record], names: Sequence[str], pages: Sequence[str] = ()) -> str:
+    """The page, as Markdown. `pages`: where the evidence of each run is, for links from each cell."""
+
+    def where(number: int, cell: str, place: str) -> str:
+        return f"[{cell}]({pages[number]}{place and '#'}{place})" if pages and cell != "-" else cell
+
+    lines = ["# Compatibility", "", *_introduction(), *_runs(records, names, where), ""]
+    lines += ["## Requests of 9P2000.L", "", *_requests(records, names, where), ""]
+    lines += ["## Families of cases", "", *_families(records, names, where), ""]
+    lines += ["## Behaviours that do not hold everywhere", "", *_behaviours(records, names, where)]
     return "\n".join(lines) + "\n"
 
 
@@ -36,33 +45,32 @@ def _introduction() -> list[str]:
     ]
 
 
-def _runs(records: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
+def _runs(records: Sequence[Record], names: Sequence[str], where: Where) -> Iterator[str]:
     yield from _header(["", "implementation", "guest", "run", "cases"])
-    for record, name in zip(records, names, strict=True):
+    for number, (record, name) in enumerate(zip(records, names, strict=True)):
         e = record.environment
         guest = f"{e.guest_image} Linux {e.guest_kernel}".strip() if e.guest_kernel else "none"
-        commit = f", suite {e.assay9_commit[:12]}" if e.assay9_commit else ""
-        cells = [f"**{name}**", e.target_version or e.target_title, guest, f"{e.started:%Y-%m-%d}{commit}"]
-        yield _row([*cells, f"{len(record.results):,}"])
+        cells = [where(number, f"**{name}**", ""), e.target_version or e.target_title, guest]
+        yield _row([*cells, f"{e.started:%Y-%m-%d}, suite {suite_of(e)}", f"{len(record.results):,}"])
 
 
-def _requests(records: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
+def _requests(records: Sequence[Record], names: Sequence[str], where: Where) -> Iterator[str]:
     yield "`yes`: the cases that need it hold; else how many of them do, and whose fault the others are; `no`: refused,"
     yield "as declared."
     yield ""
     yield from _header(["request", *names])
     for request in _REQUESTS:
-        yield _row(
-            [f"`{request}`", *(_of_cases([r for r in record.results if request in r.covers]) for record in records)]
-        )
+        cells = [_of_cases([r for r in record.results if request in r.covers]) for record in records]
+        linked = [where(number, cell, anchor("request", request)) for number, cell in enumerate(cells)]
+        yield _row([f"`{request}`", *linked])
 
 
-def _families(records: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
+def _families(records: Sequence[Record], names: Sequence[str], where: Where) -> Iterator[str]:
     families = dict.fromkeys((r.layer, r.family) for record in records for r in record.results)
     yield from _header(["family", *names])
     for family in sorted(families):
         cells = [_of_cases([r for r in record.results if (r.layer, r.family) == family]) for record in records]
-        yield _row(["/".join(family), *cells])
+        yield _row(["/".join(family), *(where(number, cell, anchor(*family)) for number, cell in enumerate(cells))])
 
 
 def _of_cases(results: Sequence[CaseResult]) -> str:
@@ -89,8 +97,8 @@ def _owner(result: CaseResult) -> str:
     return result.known.owner if result.known is not None else ""
 
 
-def _behaviours(records: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
-    yield "One row a case: it `holds`; `fails` by whose fault, linked to where that is shown; `lacks` something; or"
+def _behaviours(records: Sequence[Record], names: Sequence[str], where: Where) -> Iterator[str]:
+    yield "One row a case: it `holds`; `fails` by whose fault; `lacks` something; or"
     yield "`differs` where it may."
     yield ""
     yield from _header(["case", "what is required", *names])
@@ -100,7 +108,22 @@ def _behaviours(records: Sequence[Record], names: Sequence[str]) -> Iterator[str
         if all(result is None or held(result) in ("pass", "undrivable") for result in seen):
             continue
         first = next(result for result in seen if result is not None)
-        yield _row([f"`{case}`", _short(first.requirement), *map(_cell, seen)])
+        cells = [_behaviour(number, result, where) for number, result in enumerate(seen)]
+        yield _row([f"`{case}`", _short(first.requirement), *cells])
+
+
+def _behaviour(number: int, result: CaseResult | None, where: Where) -> str:
+    """A cell: of a case that holds the link leads to its family, of another to what was seen.
+
+    Without pages of evidence it leads to where the profile says that the fault is shown.
+    """
+    if result is None:
+        return "-"
+    place = anchor(result.layer, result.family) if held(result) == "pass" else anchor(result.case_id)
+    cell = _cell(result)
+    linked = where(number, cell, place)
+    link = result.known.link if result.known is not None else ""
+    return f"[{cell}]({link})" if linked == cell and link.startswith("https://") and ")" not in link else linked
 
 
 def _by_case(record: Record) -> dict[str, CaseResult]:
@@ -117,14 +140,10 @@ def _rank(result: CaseResult) -> int:
     return level if level else 9
 
 
-def _cell(result: CaseResult | None) -> str:
-    if result is None:
-        return "-"
+def _cell(result: CaseResult) -> str:
     stands = held(result)
     if stands == "known":
-        said = f"fails: {_WHOSE.get(_owner(result), _owner(result))}"
-        link = result.known.link if result.known is not None else ""
-        return f"[{said}]({link})" if link.startswith("https://") and ")" not in link else said
+        return f"fails: {_WHOSE.get(_owner(result), _owner(result))}"
     words = {"pass": "holds", "unsupported": "lacks", "varies": "differs", "undrivable": "not driven"}
     return words.get(stands, f"**{stands}**")
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+from pathlib import Path
+
+from click.testing import CliRunner
+
 from conformance.evidence.models import KnownFailure, Record
+from conformance.reports.publish_cli import table as command
 from conformance.reports.table import table
-from tests.evidence.test_baseline import case, run
+from tests.evidence.test_baseline import case, kept, run
 
 
 def made(target: str, **stands: str) -> Record:
@@ -48,3 +55,24 @@ def test_a_case_that_failed_once_is_not_hidden_by_what_was_not_driven() -> None:
     record = run(case("A", "undrivable", mount="cache=loose"), case("A", "fail", mount="cache=none"))
     ((*_, cell),) = rows(table([record], ["one"]), "`A`")
     assert cell == "**fail**"
+
+
+def test_every_cell_leads_to_its_evidence(tmp_path: Path) -> None:
+    runs = [kept(tmp_path, name, made(name, A="known", B="varies")) for name in ("one", "two")]
+    pages = tmp_path / "docs" / "compatibility"
+    words = [*map(str, runs), "--evidence", str(pages), "--results", str(tmp_path)]
+    done = CliRunner().invoke(command, words)
+    assert done.exit_code == 0, done.output
+    links = re.findall(r"\[[^\]]*\]\((compatibility/(\w+)\.md)#?([\w-]*)\)", done.output)
+    assert {name for _, name, _ in links} == {"one", "two"}
+    rows = [line.split(" | ") for line in done.output.splitlines() if line.startswith(("| `", "| vfs"))]
+    cells = [cell for row in rows for cell in row]
+    assert not [cell for cell in cells if re.search("yes|holds|fails|differs| of ", cell) and "](" not in cell]
+    for _, name, place in links:
+        text = (pages / f"{name}.md").read_text()
+        assert not place or f'id="{place}"' in text, place
+    text = (pages / "one.md").read_text()
+    assert "- known " in text
+    assert "of the client: broken <https://example.org/1>" in text
+    digest = hashlib.sha256((runs[0] / "record.json").read_bytes()).hexdigest()
+    assert digest in text
