@@ -13,14 +13,15 @@ import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from conformance.errors import SuiteError
 from conformance.evidence.host import CHECKOUT
 from conformance.evidence.models import Record
 
-_BYTES = re.compile(r"b(?:'(?:[^'\\]|\\.){24,}'|\\\"(?:[^\"\\]|\\\\.){24,}\\\")")
-"""A bytes literal of some length, as the text of a record has it."""
-_RAW = re.compile(r"\\\\x[0-9a-f]{2}")
+_BYTES = re.compile(r"""b(?:'(?:[^'\\]|\\.){24,}'|"(?:[^"\\]|\\.){24,}")""")
+"""A bytes literal of some length."""
+_RAW = re.compile(r"\\x[0-9a-f]{2}")
 _MOUNTS = re.compile(r"/proc/(?:self|\d+)/(?:mountinfo|mounts|maps)")
 _PLAIN = frozenset({"root", "user", "test", "build", "runner", "guest", "localhost", "debian"})
 """Names that many hosts and users have, and that are words of a record, too."""
@@ -50,15 +51,25 @@ def redacted(record: Record, words: Mapping[str, str]) -> Record:
     if exported is not None:
         update = {"exported": exported.model_copy(update={"mount_point": "<mount point>", "source": "<device>"})}
     whole = record.model_copy(update={"results": results, "environment": record.environment.model_copy(update=update)})
-    text = redacted_text(whole.model_dump_json(), words)
     try:
-        return Record.model_validate_json(text)
+        return Record.model_validate(_redacted(whole.model_dump(mode="json"), words))
     except ValueError as e:
         raise SuiteError(f"a record that was redacted is none any more: {str(e).splitlines()[0]}") from None
 
 
+def _redacted(value: Any, words: Mapping[str, str]) -> Any:
+    """JSON without them in any string: in the text of a document a quotation may reach from one string into another."""
+    if isinstance(value, str):
+        return redacted_text(value, words)
+    if isinstance(value, list):
+        return [_redacted(one, words) for one in value]
+    if isinstance(value, dict):
+        return {redacted_text(name, words): _redacted(one, words) for name, one in value.items()}
+    return value
+
+
 def redacted_text(text: str, words: Mapping[str, str]) -> str:
-    """The text, e.g. of a JSON document, without the words and raw bytes."""
+    """The text without the words and raw bytes."""
     for word, instead in words.items():
         if word.startswith("/"):
             text = text.replace(word, instead)

@@ -171,6 +171,19 @@ def test_the_command_writes_record_and_reports_and_no_logs(run: Path, tmp_path: 
     assert isinstance(again.exception, UsageError)
 
 
+def test_a_quotation_does_not_reach_from_one_text_into_the_next(tmp_path: Path) -> None:
+    """Of a whole run on QEMU nothing could be published: what was left of its record was no JSON."""
+    record = load_run(sample.write(tmp_path / "results", 3))
+    first, second, third = record.results
+    results = [
+        first.model_copy(update={"details": "name b'" + r"\xff\xfe\xfd\xfc\xfb"}),
+        second.model_copy(update={"details": r"\xff\xfe and it's over"}),
+        third,
+    ]
+    made = redacted(record.model_copy(update={"results": results}), {})
+    assert [r.details for r in made.results] == [r.details for r in results]
+
+
 def test_words_inside_of_other_words_stay() -> None:
     assert redacted_text("bobby bob bob-x", {"bob": "<user>"}) == "bobby <user> <user>-x"
     assert redacted_text("b'a plain text of some length that was written'", {}).startswith("b'a plain")
