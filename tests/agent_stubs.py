@@ -75,7 +75,7 @@ STUBS = (
                 "Pending[Any]",
             ),
         ),
-        ("from conformance.vfs.vantage import Pending",),
+        ("from conformance.vfs.pending import Pending",),
     ),
 )
 

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from typing import Any
 
-from conformance.vfs.vantage import Pending
+from conformance.vfs.pending import Pending
 from guests.agent.by_name import ByName
 from guests.agent.payload.values import Attributes, Ended, Lock, LockKind, Platforms, Time
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any
 
 from conformance.checks import judged, report
 from conformance.errors import Finding, SuiteError, Undrivable
 from conformance.vfs.calls import Refusals, Starts
+from conformance.vfs.pending import Pending
 from conformance.vocabulary import Severity, errno_name
 from guests.agent.link import AgentBug, AgentLink, CallError, CallHung, WorkerDied
 from guests.agent.ops import Ops
 from guests.agent.wire import CallAbsent
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -52,22 +52,6 @@ _LISTINGS = frozenset({"listdir", "scandir", "entries", "getdents", "readdir_all
 
 def _name_of(entry: str | list[Any]) -> str:
     return entry if isinstance(entry, str) else str(entry[0])
-
-
-class Pending(Generic[T]):
-    """A call that was started and not yet waited for (a blocking lock, a fifo)."""
-
-    def __init__(self, vantage: Vantage, number: int, record: CallRecord, timeout: float) -> None:
-        self._vantage, self._number, self._record, self._timeout = vantage, number, record, timeout
-
-    def finished(self, within: float = 0.0) -> bool:
-        """Whether the call has returned, or does so within so many seconds."""
-        return self._vantage.agent.ready(self._number, within)
-
-    def result(self) -> T:
-        """The call's value; raises OSError as the call itself would have."""
-        value: T = self._vantage.finish(self._number, self._record, self._timeout)
-        return value
 
 
 class Vantage(Ops):
@@ -228,7 +212,8 @@ class _Started(Starts):
         vantage = self._vantage
         record = CallRecord(vantage.name, vantage.process, op, args, kw)
         number = vantage.agent.send(op, args, kw, vantage.process, vantage.timeout, marked=vantage.marked)
-        return Pending(vantage, number, record, vantage.timeout)
+        timeout = vantage.timeout
+        return Pending(partial(vantage.agent.ready, number), partial(vantage.finish, number, record, timeout))
 
 
 class _Refused(Refusals):

@@ -10,8 +10,9 @@ import pytest
 
 from conformance.case import case
 from conformance.checks import equal, require
+from conformance.vfs.pending import Pending
 from conformance.vfs.share import Share
-from conformance.vfs.vantage import Pending, Vantage
+from conformance.vfs.vantage import Vantage
 from protocol.messages import Tgetlock, Tlock
 
 SH, EX, NB, UN = fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_NB, fcntl.LOCK_UN
