@@ -212,3 +212,18 @@ class TestComponents:
         shy, bold = entry(unless=["v86-device", "x"]), entry()
         assert compose([Profile(known=[shy, bold])], ["linux-client", "v86-device"]).known == [bold]
         assert compose([Profile(known=[shy, bold])], ["linux-client"]).known == [shy, bold]
+
+
+@pytest.mark.parametrize("signal", ["SIGABRT", "SIGSEGV", "SIGBUS"])
+def test_a_buffer_that_is_too_small_ends_diod_in_any_way_or_not_at_all(signal: str) -> None:
+    """What lies behind the buffer decides: whichever signal came is known, and none gives no verdict `fixed`."""
+    setting = Setting(versions={"target": "1.0.24"})
+    entries = load("diod").profile.known_failures("WIRE-IO-004", "4294967295", setting)
+    how = f"diod was killed by {signal}"
+    assert any(one.covers(Finding(how, "died", {"how": how})) for one in entries)
+    assert all(one.sometimes for one in entries)
+
+
+def test_v86_charges_its_guest_s_client_with_what_that_does() -> None:
+    entries = load("v86").profile.known_failures("LOCK-018", "", Setting(versions={"kernel": "6.1.0-50-686"}))
+    assert [(one.component, one.owner) for one in entries] == [("linux-client", "client")]
