@@ -67,3 +67,22 @@ def test_create_with_truncation(wire: Wire) -> None:
     wire.host.file(b"fred", b"abc")
     reply = client.lcreate(client.walk_to(), b"fred", O_RDWR | O_TRUNC, expect={OK, EEXIST})
     shared.content(wire, b"fred", b"" if isinstance(reply, Rlcreate) else b"abc", "Tlcreate with TRUNC")
+
+
+@pytest.mark.parametrize("what", ["file", "directory"])
+@case("WIRE-CREATE-004", severity="varies")
+def test_inheritance_without_the_bit(wire: Wire, what: str) -> None:
+    """In a set-group-id directory of the host a new directory has the bit, too, though the request does not have it; a
+    new file does not.  Source: mkdir(2), "the new directory will inherit the group ownership ... and set the
+    set-group-ID bit"; Linux sends the bit itself; servers that set the mode afterwards (QEMU) lose it."""
+    client, host = wire.client, wire.host
+    host.directory(b"shared")
+    host.owner(b"shared", 0, 4711, 0o2775)
+    fid = client.walk_to(b"shared")
+    if what == "directory":
+        client.mkdir(fid, b"new", 0o755, 4711)
+    else:
+        client.lcreate(fid, b"new", O_RDWR, 0o644, 4711)
+    wanted = 0o2755 if what == "directory" else 0o644
+    shared.mode_is(wire, b"shared/new", wanted)
+    shared.group_is(wire, b"shared/new", 4711)

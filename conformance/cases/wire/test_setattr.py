@@ -18,6 +18,7 @@ from conformance.raw.wire import Wire
 from guests.host.waiting import happens
 from protocol.constants import (
     EINVAL,
+    O_RDWR,
     SETATTR_ATIME,
     SETATTR_ATIME_SET,
     SETATTR_CTIME,
@@ -28,7 +29,7 @@ from protocol.constants import (
     SETATTR_SIZE,
     SETATTR_UID,
 )
-from protocol.messages import Tsetattr
+from protocol.messages import Tsetattr, Twrite
 
 U64 = (1 << 64) - 1
 ATIME = SETATTR_ATIME | SETATTR_ATIME_SET
@@ -144,3 +145,19 @@ def test_every_change_moves_ctime(wire: Wire, valid: int, given: dict[str, int])
     reply = wire.client.getattr(wire.client.walk_to(b"fred"))
     shown = reply.ctime_sec * 10**9 + reply.ctime_nsec
     equal("ctime in Rgetattr, in nanoseconds", shown, after, code="field:ctime_ns", call="Tgetattr")
+
+
+@case("WIRE-SETATTR-007", covers=[Twrite], severity="varies")
+def test_write_to_a_set_id_file(wire: Wire) -> None:
+    """An ordinary user's write takes the set-user-id bit from a file.  Source: write(2), inode(7); Linux's client takes
+    it away itself before it writes, other clients do not; servers that write as root (QEMU passthrough) keep it."""
+    client, host = wire.client, wire.host
+    host.file(b"fred", b"abc")
+    host.owner(b"fred", 1234, 1234, 0o4777)
+    top = client.fid()
+    client.attach(top, wire.aname, wire.spec.uname.encode(), 4321)
+    fid = client.walk_to(wire.directory, b"fred", start=top)
+    client.lopen(fid, O_RDWR)
+    client.write(fid, 0, b"X")
+    seen = host.stat(b"fred").st_mode
+    equal("permission bits of b'fred' on the host", Octal(stat.S_IMODE(seen)), Octal(0o777), code="field:mode")
