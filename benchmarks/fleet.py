@@ -72,7 +72,7 @@ def scheduler(workers: int, shards: int) -> None:
         n_workers=workers,
         processes=False,
         threads_per_worker=1,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
     )
     lot = shards // LOTS

@@ -40,7 +40,7 @@ class Fleet:
                     n_workers=self._workers,
                     threads_per_worker=1,
                     resources=dict.fromkeys(self._tags, 1),
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",
                     silence_logs=logging.CRITICAL,
                 )
                 client = Client(stack.enter_context(cluster))
@@ -108,10 +108,13 @@ class Fleet:
             waiting.update({key: (future, name) for key, future, name in zip(keys, made, names, strict=True)})
         ended = as_completed([future for future, _ in waiting.values()])
         try:
-            for future in ended:
-                _, name = waiting.pop(str(future.key))
-                error = future.exception() if future.status == "error" else None
-                yield future.result() if error is None else lost(name, error)
+            for batch in ended.batches():  # one question for what has ended meanwhile, not one for each
+                failed = {future.key: future.exception() for future in batch if future.status == "error"}
+                whole = [future for future in batch if future.key not in failed]
+                results = dict(zip((future.key for future in whole), self.client.gather(whole), strict=True))
+                for future in batch:
+                    _, name = waiting.pop(str(future.key))
+                    yield lost(name, failed[future.key]) if future.key in failed else results[future.key]
         finally:
             if waiting:
                 self._cancel([future for future, _ in waiting.values()])

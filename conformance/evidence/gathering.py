@@ -121,7 +121,7 @@ def read_json(path: Path) -> Any:
     try:
         seen = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as e:
-        raise UsageError(f"{path} is damaged: {e}") from None
+        raise UsageError(f"{path} is damaged ({e}): get the run's directory again, or run again") from None
     version = seen.get("schema_version") if isinstance(seen, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise UsageError(newer(path, version))
@@ -129,7 +129,7 @@ def read_json(path: Path) -> Any:
 
 
 def newer(path: Path, version: int) -> str:
-    return f"{path} has schema version {version}, this assay9 reads up to {SCHEMA_VERSION}: use a newer one"
+    return f"{path} has schema version {version}, this assay9 reads up to {SCHEMA_VERSION}: use a newer assay9"
 
 
 def first_problem(error: ValidationError) -> str:

@@ -220,7 +220,7 @@ def load_run(run_dir: Path) -> Record:
     except OSError as e:
         raise UsageError(f"{path} cannot be read: {e.strerror}") from None
     if not (run_dir / ENVIRONMENT).is_file():
-        what = "is not a run directory: it holds neither record.json nor environment.json"
+        what = "holds neither record.json nor environment.json: name the directory of a run"
         raise UsageError(f"{run_dir} {what if run_dir.is_dir() else 'does not exist'}")
     return gather(run_dir, _UNFINISHED).model_copy(update={"interrupted": True})
 
@@ -255,7 +255,8 @@ def _read_record(path: Path) -> Record:
         return record
     except ValidationError as e:
         read_json(path)  # says it better where the file is cut short or newer
-        raise UsageError(f"{path} is not a record of schema version {SCHEMA_VERSION}: {first_problem(e)}") from None
+        what = f"is not a record of schema version {SCHEMA_VERSION} ({first_problem(e)})"
+        raise UsageError(f"{path} {what}: name the directory of a run") from None
 
 
 def _as_line(result: CaseResult) -> bytes:

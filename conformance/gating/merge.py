@@ -30,12 +30,13 @@ def merged(records: Sequence[Record], names: Sequence[str]) -> Record:
         ):
             if ours != theirs:
                 raise UsageError(
-                    f"{name} does not fit {names[0]}: its {what} is {theirs or 'none'}, not {ours or 'none'}"
+                    f"{name} does not fit {names[0]}: its {what} is {theirs or 'none'}, not {ours or 'none'}; "
+                    "join the shards of one run"
                 )
     _whole(scopes, names)
     twice = [key for key, number in Counter(r.key for record in records for r in record.results).items() if number > 1]
     if twice:
-        raise UsageError(f"{name_of(twice[0])} is in two shards ({len(twice)} such cases): they are not of one run")
+        raise UsageError(f"{name_of(twice[0])} is in two shards ({len(twice)} such cases); name the shards of one run")
     results = sorted(
         (r for record in records for r in record.results), key=lambda r: (r.layer, r.family, r.case_id, r.id, r.mount)
     )
@@ -86,11 +87,11 @@ def _whole(scopes: Sequence[Scope], names: Sequence[str]) -> None:
     seen: dict[str, str] = {}
     for scope, name in zip(scopes, names, strict=True):
         if scope.shard in seen:
-            raise UsageError(f"shard {scope.shard} is there twice: {seen[scope.shard]} and {name}")
+            raise UsageError(f"shard {scope.shard} is there twice: {seen[scope.shard]} and {name}; leave one out")
         seen[scope.shard] = name
     totals = {scope.shard.partition("/")[2] for scope in scopes}
     if len(totals) > 1:
-        raise UsageError(f"these are shards of several divisions: {', '.join(sorted(seen))}")
+        raise UsageError(f"these are shards of several divisions: {', '.join(sorted(seen))}; name those of one run")
     total = int(totals.pop())
     missing = [f"{number}/{total}" for number in range(1, total + 1) if f"{number}/{total}" not in seen]
     if missing:
