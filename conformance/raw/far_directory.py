@@ -14,6 +14,7 @@ from typing import cast
 
 from conformance.errors import InfrastructureError, Undrivable
 from conformance.raw.host_directory import GONE, HostDirectory, looking, no_symlink, preparing
+from conformance.raw.server import Server
 from guests.agent.link import AgentLink
 
 _NOFOLLOW = 0x100
@@ -187,3 +188,16 @@ class FarDirectory(HostDirectory):
 
     def remove(self) -> None:
         self._calls.rmtree(self._path)
+
+
+def on_host(server: Server, name: str = "") -> HostDirectory:
+    """A directory of the export of that server as its host sees it, the export itself without a name.
+
+    Undrivable where nobody can look there.
+    """
+    if server.export is not None:
+        return HostDirectory(server.export / name)
+    if server.far is not None:
+        agent, path = server.far
+        return FarDirectory(agent, f"{path}/{name}".rstrip("/"))
+    raise Undrivable("the exported directory is not on this host: name it with --export")

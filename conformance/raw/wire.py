@@ -21,7 +21,7 @@ from conformance.errors import Finding, TargetDied, Undrivable
 from conformance.raw import server
 from conformance.raw.client import NeedsMessage, NoReply, Pending
 from conformance.raw.expectation import Expect
-from conformance.raw.far_directory import FarDirectory
+from conformance.raw.far_directory import on_host
 from conformance.raw.health import as_unsupported
 from conformance.raw.host_directory import HostDirectory
 from conformance.raw.operations import Client
@@ -126,20 +126,12 @@ class Wire:
     @property
     def host(self) -> HostDirectory:
         """The case's directory as the host sees it. Undrivable where nobody can look at the export."""
-        return self._on_host(self._directory)
+        return on_host(self._owner.server, self._directory)
 
     @property
     def top(self) -> HostDirectory:
         """The exported directory itself."""
-        return self._on_host()
-
-    def _on_host(self, name: str = "") -> HostDirectory:
-        export, far = self._owner.server.export, self._owner.server.far
-        if export is not None:
-            return HostDirectory(export / name)
-        if far is not None:
-            return FarDirectory(far[0], f"{far[1]}/{name}".rstrip("/"))
-        raise Undrivable("the exported directory is not on this host: name it with --export")
+        return on_host(self._owner.server)
 
     def decoy(self) -> bytes:
         """The absolute path of a directory beside the export that a server must not touch, and may be tempted to.

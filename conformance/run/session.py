@@ -22,6 +22,7 @@ from conformance.errors import Finding, InfrastructureError, TargetDied, Undriva
 from conformance.ground import GroundLost, HostGround, served_place
 from conformance.profiles.model import Profile
 from conformance.raw.client import HungUp, NoReply
+from conformance.raw.far_directory import on_host
 from conformance.raw.health import implemented, serve
 from conformance.raw.host_directory import HostDirectory
 from conformance.raw.operations import Client
@@ -90,6 +91,7 @@ class WireSession:
         self._works = True
         self._works = self.trouble() is None
         self._works = self._alive() and self._works
+        self._sweep_probes()
         self._sweep()
 
     def _opened(self) -> Client:
@@ -112,6 +114,12 @@ class WireSession:
         if not alive:
             self.recover()
         return alive
+
+    def _sweep_probes(self) -> None:
+        """Remove what `probe` has made, from the export of a server that is not ours, too. Raises OSError."""
+        for number, kind in itertools.product(range(1, next(self._numbers)), ("probe", "health")):
+            with contextlib.suppress(Undrivable):
+                on_host(self.server, f"assay9-{kind}-{number}").remove()
 
     def _sweep(self) -> None:
         """Remove from the export of our own server what a case has made outside its directory. Raises OSError."""

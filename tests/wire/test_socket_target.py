@@ -131,6 +131,17 @@ def test_a_run(served: tuple[str, Path], tmp_path: Path) -> None:
     assert "nothing unexpected" in done.stdout
 
 
+def test_what_is_asked_before_the_first_case_leaves_nothing_on_the_share(
+    served: tuple[str, Path], tmp_path: Path
+) -> None:
+    address, export = served
+    before = set(export.rglob("*"))
+    runner = WireRunner(asked("socket", ("wire",), address=address, export=str(export)), tmp_path, "main")
+    runner.start()
+    runner.stop()
+    assert runner.broken is None and set(export.rglob("*")) == before
+
+
 def test_what_cannot_be_looked_at_is_undrivable(served: tuple[str, Path], tmp_path: Path) -> None:
     """Without --export, cases that look at the host say so; the others say something all the same."""
 
