@@ -261,6 +261,7 @@ class Runner:
             drop = mount.cache in KEPT and "guest-root" in d.features and " 9p " in self._mount_line
             inside_link.post("begin_case", inside_root, drop_caches=drop, remove=self._spent_control, trace=d.traced)
             self._spent_control = None
+        comparer = d.comparer.also(rules_of(mount))
         mounted = Mounted(
             Vantage("inside", inside_link, inside_root),
             Vantage("outside", outside_link, outside_root),
@@ -268,7 +269,7 @@ class Runner:
             mount,
             d.control_root if on_control else d.inside_root,
             d.control_root if on_control else d.outside_root,
-            d.comparer.also(rules_of(mount)),
+            comparer.bare() if on_control else comparer,
             traced=d.traced and not on_control,
             features=d.features,
             sides="control" if on_control else "inside" if alone else "both",

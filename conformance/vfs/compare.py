@@ -83,6 +83,10 @@ class Comparer:
         """Another with further rules, which has met no inodes."""
         return Comparer({**self.rules, **rules}, self.hides)
 
+    def bare(self) -> Comparer:
+        """Another that hides nothing: for a file system on which the target keeps nothing of its own."""
+        return Comparer(self.rules)
+
     def forget_inodes(self) -> None:
         """Begin a new case: identities hold within one."""
         self._inside_of.clear()
