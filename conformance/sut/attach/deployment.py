@@ -37,6 +37,8 @@ _TRACES = "/sys/kernel/tracing/instances/assay9*"
 """What the agent and the programs of a soak have the kernel's tracing do in."""
 _BACK = 180.0
 """Seconds that a machine has to be reached again after its connection was lost."""
+_FIRST = 300.0
+"""Seconds that an agent has for its first answer: an interpreter starts first, perhaps on an emulated processor."""
 _PAUSE = 0.5
 """Seconds between two attempts."""
 _STRANGER = 4711
@@ -58,6 +60,13 @@ def present_mount(attachment: Attachment) -> MountOptions:
     if not found:
         raise UsageError(f"--mounted: no 9p share is mounted at {attachment.mounted} in {guest.where}")
     return in_force(found[-1])
+
+
+def agent_of(host: Host) -> AgentLink:
+    """An agent on that machine, once it answers. Raises InfrastructureError."""
+    link = AgentLink(host.start_agent())
+    link.calls_with(timeout=_FIRST).getpid()
+    return link
 
 
 class AttachDeployment(ShareDeployment):
@@ -135,10 +144,9 @@ class AttachDeployment(ShareDeployment):
         host = self._hosts["outside"] = reach(self.attached.outside.host, config)
         self._facts = {"guest": ask(guest, self.attached.control), "outside": ask(host, self.attached.outside.path)}
         self._refuse()
-        self.inside = self.control = AgentLink(guest.start_agent())
-        self.outside = AgentLink(host.start_agent())
+        self.inside = self.control = agent_of(guest)
+        self.outside = agent_of(host)
         self.kernel = self.inside.calls.uname()[2]
-        self.outside.calls.getpid()
 
     def _refuse(self) -> None:
         """Raise UsageError for what cannot be driven at all."""
@@ -395,8 +403,8 @@ class AttachDeployment(ShareDeployment):
         """See Deployment: the machine is not the suite's, so that nothing but agents and connections begins again."""
         self._close_links()
         (guest, found), (host, _) = self._again("guest"), self._again("outside")
-        self.inside = self.control = AgentLink(guest.start_agent())
-        self.outside = AgentLink(host.start_agent())
+        self.inside = self.control = agent_of(guest)
+        self.outside = agent_of(host)
         if found.boot != self._facts["guest"].boot or self._restored:
             self._facts["guest"], self._mounted = found, None
             self.control.calls.rmtree(self.control_root)
