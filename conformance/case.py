@@ -19,6 +19,10 @@ from conformance.vocabulary import LAYERS, Layer, Severity
 About = Literal["behaviour", "agreement"]
 MOUNTED: tuple[Layer, ...] = ("vfs", "property", "sequence")
 """Layers whose cases make system calls on a share that is mounted."""
+BY_NAME: tuple[Layer, ...] = ("application",)
+"""More of them, which run only where the user or a target names them: they take minutes, and packages in the guest."""
+ON_A_SHARE = (*MOUNTED, *BY_NAME)
+"""All layers that need a share."""
 CACHES = ("none", "readahead", "mmap", "loose", "fscache")
 UNCACHED = ("none",)
 """Cache modes in which every read asks the server: only there is a change outside seen at once inside."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from conformance.case import MOUNTED, Case
+from conformance.case import ON_A_SHARE, Case
 from conformance.catalogue import index
 from conformance.catalogue.decided import declared
 from conformance.errors import Finding, InfrastructureError, SuiteError, UsageError
@@ -499,7 +499,7 @@ def _key_of(item: pytest.Item) -> tuple[str, str]:
 def _by_guest_alone(item: pytest.Item) -> bool:
     """Whether the guest's kernel decides the case alone, so that no server can fail it."""
     case = case_of(item)
-    return case is not None and case.layer in MOUNTED and declared(case.id, parameters_of(item)) == "guest"
+    return case is not None and case.layer in ON_A_SHARE and declared(case.id, parameters_of(item)) == "guest"
 
 
 def _as_outcome(result: CaseResult, raised: BaseException | None) -> None:

@@ -6,7 +6,7 @@ import traceback
 from dataclasses import replace
 from typing import Any
 
-from conformance.case import MOUNTED, Case
+from conformance.case import ON_A_SHARE, Case
 from conformance.catalogue.decided import Step, declared, derive
 from conformance.comparison import Comparison
 from conformance.evidence.models import Call, CaseResult, KnownFailure, LogExcerpt, SeenFinding, demanded
@@ -89,7 +89,7 @@ def _known(entry: Known) -> KnownFailure:
 
 def _decided_by(case: Case, parameters: str, share: Share | None, crossed: Crossed | None) -> DecidedBy:
     if share is None or crossed is None or not crossed.numbered:
-        return declared(case.id, parameters) if case.layer in MOUNTED else "server"
+        return declared(case.id, parameters) if case.layer in ON_A_SHARE else "server"
     steps = [
         Step(c.op, errno_name(c.errno) if c.errno else "", crossed.by_call.get(c.number, ()))
         for c in share.calls

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from conformance.catalogue.applications import LAYER, packages
 from conformance.errors import UsageError
 from conformance.sut.check import check_target
 from conformance.sut.kind import Asked
@@ -36,6 +37,8 @@ def asked_of(
     for field, why in kind.unused(target, use):
         if field in options:
             raise UsageError(f"{_spelt(field)} does not apply: {why}")
+    if LAYER in layers and load is None:
+        load = Load(packages=packages())
     try:
         return Asked(target, kind.options(**options), use, load)
     except ValidationError as error:

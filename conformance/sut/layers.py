@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from conformance.case import MOUNTED
+from conformance.case import BY_NAME, ON_A_SHARE
 from conformance.errors import UsageError
 from conformance.sut.kind import Use
 from conformance.sut.registry import kind_of
@@ -42,20 +42,20 @@ def use_of(target: Target, layers: Collection[str], asked: str | None = None) ->
     """What a run of these layers uses of a target. Raises UsageError for a transport that it does not have."""
     below = tuple(layer for layer in layers if layer in BELOW)
     links = [chosen_link(target, asked, layer) for layer in below] or [chosen_link(target, asked)]
-    return Use(tuple(layer for layer in layers if layer in MOUNTED), below, links[0])
+    return Use(tuple(layer for layer in layers if layer in ON_A_SHARE), below, links[0])
 
 
 def drivable(target: Target) -> tuple[str, ...]:
     """The layers that can be driven, in the order in which a run has them."""
     links = links_of(target)
     ring = any(link != "socket" for link in links)
-    mounted = MOUNTED if kind_of(target).mounts else ()
+    mounted = ON_A_SHARE if kind_of(target).mounts else ()
     return (*mounted, *(("wire",) if links else ()), *(("ring",) if ring else ()))
 
 
 def default_layers(target: Target) -> tuple[str, ...]:
     """The layers of a run that names none: all that can be driven, unless the target's TOML says which."""
-    return target.layers or drivable(target)
+    return target.layers or tuple(layer for layer in drivable(target) if layer not in BY_NAME)
 
 
 def left_out(target: Target) -> dict[str, str]:
@@ -79,10 +79,10 @@ def check_layers(target: Target, layers: Sequence[str]) -> None:
     for layer in layers:
         if layer in can:
             continue
-        why = "nothing mounts it" if layer in MOUNTED else "raw frames do not reach it"
+        why = "nothing mounts it" if layer in ON_A_SHARE else "raw frames do not reach it"
         if layer == "ring" and layer not in can and "wire" in can:
             why = "it is reached over a socket, which has no virtqueues"
-        if layer not in (*MOUNTED, *BELOW):
+        if layer not in (*ON_A_SHARE, *BELOW):
             why = "no runner drives it"
         have = f"it has {', '.join(can)}" if can else "it has none"
         raise UsageError(f"no layer {layer}: {why} ({have})")

@@ -1,0 +1,75 @@
+"""The programs of the layer application: TOML files beside its cases, and those that the user names.
+
+Each says what runs in a directory of a guest, what that needs, and what of its result is no matter. The user's files
+come in an environment variable, since the cases are collected by processes of their own.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from conformance.case import CACHES
+from conformance.catalogue import index
+from conformance.errors import UsageError
+from conformance.tables import Strict, problem, read, word
+
+FOLDER = index.CASES / "application"
+LAYER = "application"
+VARIABLE = "ASSAY9_APPLICATIONS"
+"""Further TOML files, between colons; `assay9 run --application FILE` sets it."""
+TRACER = "strace"
+"""The package by which a difference is traced to its call."""
+
+
+class Application(Strict):
+    """One program, or several that work together."""
+
+    title: Annotated[str, Field(min_length=1)]
+    script: Annotated[str, Field(min_length=1)]
+    """What `sh -eu` runs in an empty directory. What it prints is compared."""
+    packages: tuple[str, ...] = ()
+    """Debian packages beyond those of every guest image."""
+    programs: tuple[str, ...] = ()
+    """What must be found in the guest, or it cannot be driven."""
+    caches: tuple[Annotated[str, word("cache mode", lambda: CACHES)], ...] = CACHES
+    """The cache modes in which it can work at all."""
+    needs: tuple[str, ...] = ()
+    """Features of the deployment, as cases name them."""
+    ignore: tuple[str, ...] = ()
+    """Patterns of paths whose content and size differ from run to run: ".git/index"."""
+    hide: tuple[str, ...] = ()
+    """Regular expressions: what they match in the output is left out of the comparison."""
+    seconds: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    """How long it may take in an emulated guest."""
+
+
+@functools.cache
+def applications() -> dict[str, Application]:
+    """Name -> application. Raises UsageError, one line."""
+    more = [Path(name) for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
+    found: dict[str, Application] = {}
+    for path in [*sorted(FOLDER.glob("*.toml")), *more]:
+        if path.stem in found:
+            raise UsageError(f"{path}: there is an application {path.stem} already: give the file another name")
+        found[path.stem] = application(path)
+    return found
+
+
+def application(path: Path) -> Application:
+    """What a file declares. Raises UsageError, one line."""
+    try:
+        return Application.model_validate(read(path))
+    except FileNotFoundError:
+        raise UsageError(f"no file {path}: an application is a TOML file, see docs/applications.md") from None
+    except ValidationError as error:
+        raise UsageError(f"{path}: {problem(error, Application)}") from None
+
+
+def packages() -> tuple[str, ...]:
+    """The packages of all of them, for one guest image."""
+    return tuple(sorted({TRACER, *(package for one in applications().values() for package in one.packages)}))
