@@ -13,6 +13,7 @@ import click
 from assay9.options import WORD, GroupedCommand, options_of_kinds, under
 from assay9.plan import command_of
 from assay9.tries import repeated, retried, unexpected_of, words_of
+from conformance.catalogue import applications
 from conformance.errors import UsageError
 from conformance.evidence.record import find_run, load_run
 from conformance.pytest_session.selection import write_only
@@ -37,8 +38,8 @@ select, share, of_run = under("Which cases"), under("The share"), under("The run
     "layers",
     multiple=True,
     type=WORD,
-    help="Only this layer: vfs, property, wire, ring (repeatable). Default: all layers of the target, or "
-    "those that its TOML names.",
+    help="Only this layer: vfs, property, sequence, wire, ring, application (repeatable). Default: all layers of the "
+    "target but application, or those that its TOML names.",
 )
 @select(
     "--family",
@@ -71,6 +72,14 @@ select, share, of_run = under("Which cases"), under("The share"), under("The run
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Only the cases of a JSON list of [id, mount]: what --rerun writes.",
+)
+@select(
+    "--application",
+    "own_applications",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A program of yours for --layer application: a TOML file, see docs/applications.md (repeatable).",
 )
 @select(
     "--shard",
@@ -171,6 +180,7 @@ def run(
     base: str | None,
     rerun: str | None,
     only: Path | None,
+    own_applications: tuple[Path, ...],
     shard: str | None,
     plan_file: Path | None,
     durations_of: Path | None,
@@ -196,6 +206,8 @@ def run(
         _of_plan(command_of(plan_file, shard), ["--results", str(results), *([target] if target else []), *pytest_args])
     if shard is not None:
         shard_of(shard)
+    if own_applications:
+        bring(own_applications, layers)
     if target is None:
         raise click.UsageError("give a TARGET: `assay9 targets` lists them")
     if target.startswith("-"):
@@ -262,6 +274,15 @@ def _of_plan(words: Sequence[str], more: Sequence[str]) -> NoReturn:
 
         soak.main([*words[1:], *more], prog_name="assay9 soak", standalone_mode=False)
     raise SystemExit(0)
+
+
+def bring(files: Sequence[Path], layers: Sequence[str]) -> None:
+    """Let this process and those that it starts have the user's applications, too. Raises UsageError."""
+    if applications.LAYER not in layers:
+        raise UsageError(f"--application is for --layer {applications.LAYER}, which is not selected: add it")
+    os.environ[applications.VARIABLE] = os.pathsep.join(str(file.absolute()) for file in files)
+    applications.applications.cache_clear()
+    applications.applications()
 
 
 def again(rerun: str, results: Path, more: Sequence[str]) -> NoReturn:

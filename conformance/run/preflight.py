@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conformance.catalogue import index
+from conformance.catalogue import applications, index
 from conformance.errors import UsageError
 from conformance.sut.asked import asked_of
 from conformance.sut.asked import check as check_asked
@@ -142,6 +142,9 @@ def check_expression(expression: str, layers: Sequence[str], families: Sequence[
         for entry in index.index().values()
         if compiled.evaluate(lambda word, names=entry.names, /, **_: _occurs(word, names))
     ]
+    own = applications.applications() if applications.LAYER in layers else ()  # those of the user are in no index
+    if any(compiled.evaluate(lambda word, name=name, /, **_: _occurs(word, [name])) for name in own):
+        return
     if any(entry.layer in layers and (not families or entry.family in families) for entry in matching):
         return
     which = f"no case of {', '.join(layers)}{' in family ' + ', '.join(families) if families else ''} matches"
