@@ -169,7 +169,11 @@ def _try_messages(runner: FaultyRunner, fault: MessageFault) -> Outcome:
         without = runner.with_fault((), item)
         if without.verdict != "pass":
             return Outcome(name, fault.layer, "", f"{item.name} is {without.verdict} without the fault")
-    return Outcome(name, fault.layer, missed(fault, [runner.with_fault(fault.rules, item) for item in items]))
+    found = [runner.with_fault(fault.rules, item) for item in items]
+    unjudged = next((one for one in found if one.verdict == "undrivable" != fault.verdict), None)
+    if unjudged is not None:
+        return Outcome(name, fault.layer, "", f"{unjudged.name} cannot judge it there: {unjudged.reason}")
+    return Outcome(name, fault.layer, missed(fault, found))
 
 
 def summary(outcomes: Sequence[Outcome]) -> Iterator[str]:
