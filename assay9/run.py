@@ -238,7 +238,7 @@ def run(
         alone = preflight.check(request)
         import conformance.plugin  # noqa: F401, PLC0415 - 580 ms, as above
     # A layer is a folder: collecting only the wanted ones saves a second for each of the others.
-    folders = [str(index.CASES / layer) for layer in layers or default_layers(loaded)]
+    folders = [str(index.CASES / layer) for layer in layers or default_layers(loaded, options)]
     arguments = [f"--mounts={matrix}"] if matrix == "all" else []
     arguments += [f"--layer={one}" for one in layers] + [f"--family={one}" for one in families]
     arguments += [f"--mount={one}" for one in mounts]

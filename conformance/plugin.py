@@ -171,7 +171,7 @@ class RunPlugin:
         return True if layer not in self._layers() or (families and family not in families) else None
 
     def _layers(self) -> list[str]:
-        return self.config.getoption("--layer") or list(default_layers(self.target))
+        return self.config.getoption("--layer") or list(default_layers(self.target, self.given))
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         case = getattr(metafunc.function, "assay9_case", None)
@@ -247,7 +247,7 @@ class RunPlugin:
         if self.controls:
             for line in clean_left_over():
                 self._progress(line)
-            left_out = [] if self.config.getoption("--layer") else said_of_left_out(self.target)
+            left_out = [] if self.config.getoption("--layer") else said_of_left_out(self.target, self.given)
             for line in left_out:
                 self._progress(line)
             environment = Environment(

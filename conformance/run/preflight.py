@@ -75,7 +75,7 @@ def check(request: Request) -> str:
     check_environment()
     check_words(request.layers, request.families)
     mounts = [for_all_cases(text) for text in request.mounts]
-    layers = tuple(request.layers) or default_layers(target)
+    layers = tuple(request.layers) or default_layers(target, request.options)
     try:
         check_layers(target, layers)
     except UsageError as error:

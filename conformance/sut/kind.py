@@ -8,7 +8,7 @@ A kind says what a TOML of it may hold (`model`), which options a run on it has 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
@@ -92,6 +92,10 @@ class Kind(ABC, Generic[T, O]):
     def unused(self, target: T, use: Use) -> Iterator[tuple[str, str]]:
         """Options of this kind (their fields) that mean nothing for such a use, each with the reason."""
         yield from ()
+
+    def leaves_out(self, target: T, options: Mapping[str, object]) -> dict[str, str]:
+        """Layers that a run with these words of the command line leaves out unless it names them, with the reasons."""
+        return {}
 
     def check_target(self, target: T) -> None:
         """Refuse what is wrong in a TOML and needs more than the file to see. Raises UsageError."""

@@ -5,16 +5,17 @@ Rule of this module: pure; nothing is looked at but the target's TOML, its kind 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from conformance.case import BY_NAME, ON_A_SHARE
 from conformance.errors import UsageError
 from conformance.sut.kind import Use
 from conformance.sut.registry import kind_of
 from conformance.sut.spec import Target
+from conformance.vocabulary import Layer
 from guests.words import unknown
 
-BELOW = ("wire", "ring")
+BELOW: tuple[Layer, ...] = ("wire", "ring")
 """Layers that need a transport instead of a mount."""
 
 
@@ -53,24 +54,32 @@ def drivable(target: Target) -> tuple[str, ...]:
     return (*mounted, *(("wire",) if links else ()), *(("ring",) if ring else ()))
 
 
-def default_layers(target: Target) -> tuple[str, ...]:
-    """The layers of a run that names none: all that can be driven, unless the target's TOML says which."""
-    return target.layers or tuple(layer for layer in drivable(target) if layer not in BY_NAME)
+_NO_OPTIONS: Mapping[str, object] = {}
 
 
-def left_out(target: Target) -> dict[str, str]:
+def default_layers(target: Target, options: Mapping[str, object] = _NO_OPTIONS) -> tuple[str, ...]:
+    """The layers of a run that names none: all that can be driven, unless the target's TOML or an option says which."""
+    without = kind_of(target).leaves_out(target, options)
+    layers = target.layers or tuple(layer for layer in drivable(target) if layer not in BY_NAME)
+    return tuple(layer for layer in layers if layer not in without)
+
+
+def left_out(target: Target, options: Mapping[str, object] = _NO_OPTIONS) -> dict[str, str]:
     """Layers that a run without --layer leaves out though they can be driven, each with the reason."""
-    default = default_layers(target)
+    default = default_layers(target, options)
+    reasons = {str(layer): why for layer, why in target.left_out.items()}
+    reasons |= kind_of(target).leaves_out(target, options)
     return {
-        layer: target.left_out.get(layer, "the target's TOML does not list it in `layers`")
+        layer: reasons.get(layer, "the target's TOML does not list it in `layers`")
         for layer in drivable(target)
         if layer not in default
     }
 
 
-def said_of_left_out(target: Target) -> list[str]:
+def said_of_left_out(target: Target, options: Mapping[str, object] = _NO_OPTIONS) -> list[str]:
     """A line on each layer that a run without --layer leaves out."""
-    return [f"layer {layer} is left out: {why} (--layer {layer} runs it)" for layer, why in left_out(target).items()]
+    without = left_out(target, options)
+    return [f"layer {layer} is left out: {why} (--layer {layer} runs it)" for layer, why in without.items()]
 
 
 def check_layers(target: Target, layers: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from conformance.sut.asked import asked_of
 from conformance.sut.attach.tables import AttachTarget, attached
 from conformance.sut.hypervisor.kind import values_of
 from conformance.sut.hypervisor.tables import HypervisorTarget
-from conformance.sut.layers import default_layers, drivable
+from conformance.sut.layers import default_layers, drivable, said_of_left_out
 from conformance.sut.load import load, names
 from conformance.sut.registry import flags
 from guests.machines.qemu import check as qemu_check
@@ -109,3 +109,11 @@ def test_a_default_run_has_all_layers_or_says_why_not(name: str) -> None:
     left_out = set(can) - set(default) - set(BY_NAME)
     assert set(target.left_out) == left_out, "each layer left out has a reason, and no other has"
     assert all(reason for reason in target.left_out.values())
+
+
+@pytest.mark.parametrize("model", ["mapped-xattr", "mapped-file"])
+def test_a_mapped_security_model_leaves_the_layers_below_a_mount_out(model: str) -> None:
+    target, options = load("qemu"), {"security_model": model}
+    assert set(default_layers(target)) - set(default_layers(target, options)) == {"wire", "ring"}
+    assert [line for line in said_of_left_out(target, options) if model in line and "--layer wire" in line]
+    assert default_layers(target, {"security_model": "none"}) == default_layers(target, {"security_model": None})

@@ -27,7 +27,7 @@ COMMAND_LINES: list[tuple[str, str]] = [
     ("run reference --layer vfs", "target reference: no layer vfs: nothing mounts it (it has wire, ring)"),
     (
         "run local --layer wire",
-        "target local: no layer wire: raw frames do not reach it (it has vfs, property, sequence)",
+        "target local: no layer wire: raw frames do not reach it (it has vfs, property, sequence, application)",
     ),
     ("run diod --layer property", "target diod: no layer property: nothing mounts it (it has wire)"),
     ("run diod --layer ring", "target diod: no layer ring: it is reached over a socket, which has no virtqueues"),

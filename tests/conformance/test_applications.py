@@ -36,7 +36,7 @@ def test_each_declaration_can_be_read() -> None:
     ("text", "said"),
     [
         ("title = 'a'", "script"),
-        ("title = 'a'\nscript = 'true'\nscirpt = 'x'", "scirpt"),
+        ("title = 'a'\nscript = 'true'\nskript = 'x'", "skript"),
         ("title = 'a'\nscript = 'true'\ncaches = ['nmap']", "did you mean 'mmap'"),
         ("title = 'a'\nscript = 'true'\nseconds = 0", "seconds"),
     ],

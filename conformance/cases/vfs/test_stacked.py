@@ -97,7 +97,7 @@ def test_a_program_in_a_root_on_the_share(share: Share) -> None:
 def test_landlock_allows_what_is_below_a_directory(share: Share) -> None:
     """A process that restricts itself by Landlock to a directory of the share still reads what is below it, and
     nothing beside it.
-    Source: landlock(7): "a rule ... for a file hierarchy"; Linux's client makes an inode anew when it is looked up
+    Source: landlock(7): "a rule ... for a file hierarchy"; Linux's client makes a new inode when a name is looked up
     again, and a rule holds the old one."""
     share.inside.mkdir("allowed", 0o755)
     share.inside.mkdir("allowed/sub", 0o755)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformance.sut.kind import Asked
+from conformance.sut.layers import BELOW
 from conformance.sut.qemu.program import security_model
 from conformance.sut.qemu.tables import DeviceOptions, QemuTarget
 from conformance.sut.qemu.under_qemu import UnderQemu
@@ -27,6 +29,14 @@ class Qemu(UnderQemu[QemuTarget, DeviceOptions]):
 
     def transports(self, target: QemuTarget) -> tuple[str, ...]:
         return ("qtest", "qtest-legacy", "guest-pci")
+
+    def leaves_out(self, target: QemuTarget, options: Mapping[str, object]) -> dict[str, str]:
+        asked = options.get("security_model")
+        model = security_model(str(asked) if asked else None, target.machine.security_model)
+        if not model.startswith("mapped"):
+            return {}
+        why = f"its cases look for the guest's owners and modes on the host, and {model} keeps them elsewhere"
+        return dict.fromkeys(map(str, BELOW), why)
 
     def check(self, asked: Asked[QemuTarget, DeviceOptions]) -> None:
         security_model(asked.options.security_model, asked.target.machine.security_model)

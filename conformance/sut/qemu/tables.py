@@ -69,7 +69,8 @@ class DeviceOptions(MachineOptions):
         str | None,
         Flag(
             "--security-model",
-            "QEMU's security model: passthrough, mapped-xattr, mapped-file, none.",
+            "QEMU's security model: passthrough, mapped-xattr, mapped-file, none. A mapped one "
+            "leaves the layers wire and ring out.",
             "does not serve from QEMU's own device",
             metavar="MODEL",
             chooses=True,
