@@ -140,6 +140,8 @@ FAULTS: list[tuple[str, dict[str, Any], Lie, str, str]] = [
         "value",
         "names that both processes created with O_EXCL: unexpected {",
     ),
+    ("OBSERVER-006", {}, Lie("hash_file", damaged), "content", "sha256 of 'log': inside '0000"),
+    ("STACKED-001", {}, Lie("slurp", damaged), "content", "content of 'from/file'"),
     ("COPY-002", {}, Lie("copy_file_range", lambda n: n - 1), "value", "copy_file_range() copied: 3, expected 4"),
     (
         "DIRECTORY-012",

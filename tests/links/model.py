@@ -261,6 +261,8 @@ class ModelDevice:
         while self._seen != now:
             head = self._word(self._rings.driver + AVAIL_RING + 2 * (self._seen % self._size))
             self._seen = (self._seen + 1) & 0xFFFF
+            if self._features & Feature.EVENT_IDX.mask and "avail_event stays" not in self.faults:
+                self.memory.write16(self._rings.device + USED_RING + USED_ELEMENT.size * self._size, self._seen)
             if "loses at the wrap" in self.faults and self._seen % self._size == 0:
                 continue
             chain = self._walk(head)

@@ -148,6 +148,7 @@ FAULTS = {
     "reply cut": "FRAME-003",
     "reply beyond": "FRAME-003",
     "never notifies": "EVENT-001",
+    "avail_event stays": "EVENT-011",
     "ignores suppression": "EVENT-002",
     "flags with event index": "EVENT-006",
     "fids survive a reset": "RESET-003",
