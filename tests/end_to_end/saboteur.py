@@ -55,7 +55,7 @@ def saboteur(request: pytest.FixtureRequest) -> Iterator[None]:
             os.kill(os.getppid(), number)
     if _due("agent", where):
         runners = request.config.pluginmanager.getplugin("assay9-run").runners
-        os.kill(runners["mount"].deployment._channels["outside"].pid, signal.SIGKILL)
+        os.kill(runners["mount"].deployment.host.pid, signal.SIGKILL)
     if _due("exit", where):
         os._exit(0)
     if _due("interrupt", where):
