@@ -26,6 +26,8 @@ TIMES, OVER_RINGS = 3072, 256
 PAST = 66_000
 """More than 16 bits count."""
 _TOGETHER = 32
+_ROUNDS = 5
+"""How often that is done where memory grows: a leak always does, the heap of a garbage collector reaches a level."""
 _LEFT = 256
 """Bytes that one repetition may leave behind, on average: what a pool keeps is shared by all of them."""
 
@@ -101,9 +103,13 @@ def test_thousands_of_one_kind(wire: Wire, kind: str) -> None:
     host.directory(b"dir")
     times = TIMES if Capability.SESSIONS in wire.capabilities else OVER_RINGS
     number = _play(client, kind, times // 8, 1)  # pools fill
-    memory, descriptors = wire.memory(), wire.descriptors()
-    _play(client, kind, times, number)
-    shared.memory_within(wire, memory, _LEFT * times + (1 << 20), f"{times} times {kind}")
+    limit, descriptors = _LEFT * times + (1 << 20), wire.descriptors()
+    for _ in range(_ROUNDS):
+        memory = wire.memory()
+        number = _play(client, kind, times, number)
+        if memory is None or (wire.memory() or 0) - memory < limit:
+            break
+    shared.memory_within(wire, memory, limit, f"{times} times {kind}")
     shared.descriptors_within(wire, descriptors, 10, f"{times} times {kind}")
     shared.size_in_reply(client, client.walk_to(b"fred"), 3, f"a file after {times} times {kind}")
 
