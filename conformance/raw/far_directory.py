@@ -5,15 +5,13 @@ Rule of this module: as of `conformance.raw.host_directory`.
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-from conformance.errors import InfrastructureError, Undrivable
-from conformance.raw.host_directory import GONE, HostDirectory, looking, no_symlink, preparing
+from conformance.errors import Undrivable
+from conformance.raw.host_directory import HostDirectory, looking, no_symlink, preparing
 from conformance.raw.server import Server
 from guests.agent.link import AgentLink
 
@@ -82,21 +80,6 @@ class FarDirectory(HostDirectory):
             self._calls.mkfifo(self._at(name))
         return name
 
-    def socket(self, name: bytes, mode: int = 0o666) -> bytes:
-        with preparing(f"socket {name!r}"):
-            self._calls.mknod(self._at(name), stat.S_IFSOCK | mode)
-        return name
-
-    def device(self, name: bytes, major: int, minor: int, *, block: bool = False) -> bytes:
-        kind = stat.S_IFBLK if block else stat.S_IFCHR
-        try:
-            self._calls.mknod(self._at(name), kind | 0o666, os.makedev(major, minor))
-        except OSError as error:
-            if error.errno in (errno.EPERM, errno.EACCES):
-                raise Undrivable("host root: device nodes need root on the host") from None
-            raise InfrastructureError(f"the case's device {name!r} cannot be made on the host: {error}") from None
-        return name
-
     def chain(self, count: int) -> list[bytes]:
         names = [b"%d" % number for number in range(count)]
         with preparing(f"{count} directories"):
@@ -151,15 +134,6 @@ class FarDirectory(HostDirectory):
         with looking(name):
             return bytes(self._calls.slurp(self._at(name), _MOST))
 
-    def exists(self, name: bytes) -> bool:
-        try:
-            self._calls.lstat(self._at(name))
-        except OSError as error:
-            if error.errno in GONE:
-                return False
-            raise InfrastructureError(f"{name!r} cannot be looked at on the host: {error}") from None
-        return True
-
     def names(self, name: bytes = b"") -> set[bytes]:
         with looking(name):
             return {os.fsencode(one) for one in self._calls.listdir(self._at(name))}
@@ -168,26 +142,17 @@ class FarDirectory(HostDirectory):
         with no_symlink(name), looking(name):
             return os.fsencode(self._calls.readlink(self._at(name)))
 
-    def xattr(self, name: bytes, attribute: str) -> bytes | None:
-        with looking(name):
-            try:
-                return bytes(self._calls.getxattr(self._at(name), attribute, follow_symlinks=False))
-            except OSError as error:
-                if error.errno == errno.ENODATA:
-                    return None
-                if error.errno == errno.EOPNOTSUPP:
-                    raise Undrivable("xattr: the exported file system has no user attributes") from None
-                raise
-
-    def set_xattr(self, name: bytes, attribute: str, value: bytes) -> None:
-        try:
-            with looking(name):
-                self._calls.setxattr(self._at(name), attribute, value, follow_symlinks=False)
-        except InfrastructureError as error:
-            raise Undrivable(f"xattr: the exported file system refuses {attribute}: {error.__context__}") from None
-
     def remove(self) -> None:
         self._calls.rmtree(self._path)
+
+    def _mknod(self, name: bytes, mode: int, device: int) -> None:
+        self._calls.mknod(self._at(name), mode, device)
+
+    def _getxattr(self, name: bytes, attribute: str) -> bytes:
+        return bytes(self._calls.getxattr(self._at(name), attribute, follow_symlinks=False))
+
+    def _setxattr(self, name: bytes, attribute: str, value: bytes) -> None:
+        self._calls.setxattr(self._at(name), attribute, value, follow_symlinks=False)
 
 
 def on_host(server: Server, name: str = "") -> HostDirectory:
