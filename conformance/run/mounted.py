@@ -370,6 +370,8 @@ class Runner:
         if isinstance(raised, MountFailed) and trouble is not None:
             raised.why = f"{raised.why}; {trouble}"
             return raised, True
+        if trouble is not None and not charged and isinstance(raised, InfrastructureError):
+            raised.message = f"{trouble}, before the case began on the share ({raised.message})"
         if trouble is None or not charged or isinstance(raised, SuiteError):
             return raised, trouble is not None
         found = findings_of(raised)
