@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-from jinja2 import Environment as Templates
-from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from conformance.evidence.overview import count
+from conformance.evidence.templates import templates_of
 from conformance.performance.judging import CONFIDENCE, against, cliffs, to_control, typical
 from conformance.performance.plot import COLOURS, svg
 from conformance.performance.record import OTHER, OTHER_CONTROL, SHARE, Bench, Measured
@@ -17,13 +16,7 @@ from conformance.performance.statistics import Interval, figure
 
 def page(bench: Bench) -> str:
     """The HTML."""
-    templates = Templates(
-        loader=PackageLoader("conformance.performance", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    templates = templates_of("conformance.performance")
     templates.filters.update(typical=typical, figure=figure, bar=_bar)
     groups: dict[str, list[Measured]] = {}
     for measured in bench.measures:

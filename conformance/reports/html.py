@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment as Templates
-from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import TypeAdapter
 
@@ -36,6 +34,7 @@ from conformance.evidence.overview import (
     standing,
     visible,
 )
+from conformance.evidence.templates import Templates, templates_of
 from conformance.reports import crossed
 from conformance.vfs.compare import RULES
 
@@ -70,13 +69,7 @@ _PAGE_IDS = frozenset(
 
 def html(record: Record) -> str:
     """The page."""
-    templates = Templates(
-        loader=PackageLoader("conformance.reports", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    templates = templates_of("conformance.reports")
     templates.filters.update(
         visible=lambda text: visible(str(text), keep="\n\t"),
         duration=duration,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
+from conformance.evidence.templates import templates_of
 from soak.judges.record import Clock
 from soak.plan import duration
 from soak.report.facts import Facts, when
@@ -105,28 +105,26 @@ def rows_of(facts: Facts) -> tuple[list[dict[str, Any]], int]:
 
 def page_of(facts: Facts) -> str:
     """The page as text."""
-    templates = Path(__file__).parent / "templates"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(when=when, duration=duration)
     clock = facts.record.clock()
     spans = spans_of(facts, clock)
     rows, left_out = rows_of(facts)
     drawn = [(plot, svg(plot, facts.worked, spans), legend(plot)) for plot in plots_of(facts)]
-    style = Markup((templates / "report.css").read_text(encoding="utf-8"))
-    return environment.get_template("report.html").render(
+    return rendered(
+        "report.html",
         facts=facts,
         plots=drawn,
         rows=rows,
         left_out=left_out,
-        style=style,
         spans=spans,
         clock=clock,
         faults=facts.record.faults(),
         sessions=facts.record.sessions,
     )
+
+
+def rendered(template: str, **values: object) -> str:
+    """The page that a template of this package makes of the values, in the style of all of them."""
+    templates = templates_of("soak.report")
+    templates.filters.update(when=when, duration=duration)
+    style = Markup((Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8"))
+    return templates.get_template(template).render(style=style, **values)

@@ -12,19 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.manifest import digest_of
 from soak import journal as journals
 from soak.judges import Record, Verdict
 from soak.plan import duration
-from soak.report.facts import Facts, facts_of, when
+from soak.report.facts import Facts, facts_of
+from soak.report.page import rendered
 from soak.report.text import loaded_of, verdict_of, wrapped
 from soak.report.write import json_of, replace
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +201,9 @@ def _work(each: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _page(whole: Together) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(when=when, duration=duration)
-    return environment.get_template("together.html").render(
+    return rendered(
+        "together.html",
         whole=whole,
         machines=sorted(zip(_names(whole), whole.machines, strict=True), key=lambda pair: _gravity(pair[1])),
         loaded=loaded_of,
-        style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
     )
