@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from assay9.options import WORD, GroupedCommand, options_of_kinds, under
+from assay9.options import WORD, GroupedCommand, options_of_kinds, results_option, under
 from conformance.errors import UsageError
 from conformance.evidence.record import find_run
 from conformance.performance import nfs4
@@ -71,14 +71,7 @@ measure = under("What is measured")
     help="How long a turn lasts, about.",
 )
 @options_of_kinds
-@measure(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    metavar="DIR",
-    help="The directory for run directories.",
-)
+@results_option(measure)
 def bench(
     target: str,
     against: str | None,

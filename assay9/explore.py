@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from assay9.options import WORD, options_of_kinds
+from assay9.options import WORD, options_of_kinds, results_option
 from conformance.errors import InfrastructureError, UsageError
 from conformance.model.step import as_case, from_replay, to_replay
 from conformance.run.preflight import check_results
@@ -40,14 +40,7 @@ _BAD = frozenset({"fail", "error", "unstable"})
     "--sequences", default=30, show_default=True, type=click.IntRange(1, 10_000), help="Sequences of one seed."
 )
 @click.option("--mount", "mount_text", default="", metavar="OPTIONS", help="Mount options, e.g. cache=mmap.")
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    metavar="DIR",
-    help="Where replay files of failing sequences go.",
-)
+@results_option(click.option, "Where replay files of failing sequences go.")
 @options_of_kinds
 def explore(
     target: str,

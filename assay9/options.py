@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -56,6 +57,20 @@ class GroupedCommand(click.Command):
 def under(heading: str) -> Callable[..., Callable[[F], F]]:
     """`click.option` under that heading of --help."""
     return functools.partial(click.option, cls=GroupedOption, group=heading)
+
+
+def results_option(
+    option: Callable[..., Callable[[F], F]], what: str = "The directory for run directories."
+) -> Callable[[F], F]:
+    """The option --results, made by ``option``: ``click.option``, or the same under a heading."""
+    return option(
+        "--results",
+        type=click.Path(path_type=Path),
+        default=Path("results"),
+        show_default=True,
+        metavar="DIR",
+        help=what,
+    )
 
 
 def options_of_kinds(function: F) -> F:

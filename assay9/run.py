@@ -10,7 +10,7 @@ from typing import NoReturn, TextIO
 
 import click
 
-from assay9.options import WORD, GroupedCommand, options_of_kinds, under
+from assay9.options import WORD, GroupedCommand, options_of_kinds, results_option, under
 from assay9.plan import command_of
 from assay9.tries import repeated, retried, unexpected_of, words_of
 from conformance.catalogue import applications
@@ -129,14 +129,7 @@ select, share, of_run = under("Which cases"), under("The share"), under("The run
     metavar="N",
     help="Guests or servers that run at a time. Default: one per core, at most four.",
 )
-@of_run(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    metavar="DIR",
-    help="The directory for run directories.",
-)
+@results_option(of_run)
 @of_run(
     "--build-id",
     type=WORD,
