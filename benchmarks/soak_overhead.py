@@ -4,7 +4,7 @@
     python benchmarks/soak_overhead.py --account [TARGET [PAIRS]]
 
 One guest, one share. The workload `kernel-build` prepares the tree on the share and builds it once. Then its objects
-are removed and compiled again and again by hand, by the commands that make had used, and the guest tells how long that
+are removed and compiled again and again by hand, by the commands that make had used, and the guest times how long that
 took. Watched: the runner's own polls, samples and health checks at their default pace, and the monitor inside.
 Unwatched: nothing else; the result is read when it must be over. The order within a pair alternates. Printed for each
 pair and as medians with their intervals: the time in the guest, and the processor time of the hypervisor and of this

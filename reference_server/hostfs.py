@@ -290,7 +290,7 @@ class HostNode:
         return self.location(caller)[0]
 
     def location(self, caller: Caller) -> tuple[HostNode, bytes]:
-        """The directory and name of this file now: the kernel tells its path, which is walked again from the
+        """The directory and name of this file now: the kernel gives its path, which is walked again from the
         root.
 
         The path is only a hint.  The walk is confined by openat2(2), and counts only if it arrives at this

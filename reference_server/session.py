@@ -550,7 +550,7 @@ def _send(outlet: Outlet, tag: int, reply: Reply) -> None:
 
 
 class _Observed:
-    """An outlet that tells an observer."""
+    """An outlet that reports to an observer."""
 
     def __init__(self, outlet: Outlet, observer: Observer, session: int) -> None:
         self._outlet = outlet

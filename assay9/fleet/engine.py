@@ -30,7 +30,7 @@ class Fleet:
         self._scheduler, self._workers, self._tags = scheduler, workers, tags
         self._stack = contextlib.ExitStack()
         self.run = secrets.token_hex(4)
-        """Tells the tasks of this run from others on the same scheduler."""
+        """Distinguishes the tasks of this run from others on the same scheduler."""
 
     def __enter__(self) -> Fleet:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what a user has to know, outcomes say

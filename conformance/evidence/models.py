@@ -135,7 +135,7 @@ class Scope(_Model):
     shard: Text = ""
     """`3/8`, the third of eight parts of the run; empty for the whole."""
     plan: Text = ""
-    """What tells the plan apart by which the shards were balanced."""
+    """Identifies the plan by which the shards were balanced."""
     mounts_in_matrix: int = 0
     """Mounts that --mounts all would have tried."""
 

@@ -78,7 +78,7 @@ def _cut(text: str) -> str:
 
 
 def labels(records: Sequence[Record]) -> list[str]:
-    """What tells the runs apart in a heading: the target, and what else differs where that is not enough."""
+    """What distinguishes the runs in a heading: the target, and what else differs where that is not enough."""
     names = [record.environment.target for record in records]
     if len(set(names)) == len(names):
         return names

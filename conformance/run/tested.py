@@ -193,7 +193,7 @@ def _zfs(outside: AgentLink, dataset: str) -> dict[str, str]:
 
 
 def job_url(environ: Mapping[str, str]) -> str:
-    """The page of the CI job that runs this, where its environment tells: GitHub, GitLab, Jenkins, Cirrus, Buildbot."""
+    """The page of the CI job that runs this, as its environment names it: GitHub, GitLab, Jenkins, Cirrus, Buildbot."""
     if {"GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID"} <= environ.keys():
         server, repository, run = (environ[f"GITHUB_{name}"] for name in ("SERVER_URL", "REPOSITORY", "RUN_ID"))
         return f"{server}/{repository}/actions/runs/{run}"

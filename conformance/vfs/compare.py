@@ -18,7 +18,7 @@ from conformance.vocabulary import RuleKind
 Entry = tuple[str, int, int, int]
 """Name, inode, type and device of an entry of a directory."""
 Inode = tuple[int, int]
-"""st_dev and st_ino: what tells one file from another."""
+"""st_dev and st_ino: they identify a file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ def version(call: Call, request: Tversion) -> Reply:
 
 @handles(Tauth, touches=False)
 def auth(call: Call, request: Tauth) -> Reply:
-    """Refused: no authentication is required (attach(5): an error tells the client so)."""
+    """Refused: no authentication is required (attach(5): an error means that)."""
     raise Refused(EOPNOTSUPP)
 
 

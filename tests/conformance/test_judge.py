@@ -1,4 +1,4 @@
-"""conformance.run.verdict: from what happened to the verdict, every combination that tells two verdicts apart."""
+"""conformance.run.verdict: from what happened to the verdict, every combination by which two verdicts differ."""
 
 from __future__ import annotations
 

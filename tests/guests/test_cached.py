@@ -280,7 +280,7 @@ def test_the_next_one_to_make_it_removes_what_a_killed_one_left() -> None:
 
 
 def test_a_killed_build_is_cleaned_up_by_the_next_command_that_builds(private_cache: Path, tmp_path: Path) -> None:
-    """Killed with SIGKILL while mmdebstrap works; another image is built next, so that only its claim tells of it."""
+    """Killed with SIGKILL while mmdebstrap works; another image is built next, so that only its claim shows it."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("mmdebstrap", "mksquashfs"):

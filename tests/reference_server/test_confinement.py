@@ -295,7 +295,7 @@ def test_a_deep_tree(connect: MakePeer, hostfs: HostStore) -> None:
     deep = peer.walk(start=fid)
     peer.ok(m.Tlcreate(peer.tag(), deep, b"f", c.O_RDWR, 0o644, 0), m.Rlcreate)
     peer.ok(m.Twrite(peer.tag(), deep, 0, b"deep"), m.Rwrite)
-    # The kernel tells no path as long as this, so the way up and the removal by fid are refused, not misled.
+    # The kernel gives no path as long as this, so the way up and the removal by fid are refused, not misled.
     assert peer.error(m.Twalk(peer.tag(), fid, peer.fid(), (b"..",))) == c.ENAMETOOLONG
     assert peer.error(m.Tremove(peer.tag(), peer.walk(b"f", start=fid))) == c.ENAMETOOLONG
     peer.ok(m.Tunlinkat(peer.tag(), fid, b"f", 0), m.Runlinkat)

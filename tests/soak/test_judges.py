@@ -139,7 +139,7 @@ def test_one_percent_an_iteration_is_found(seed: int) -> None:
 
 
 def test_a_slowdown_is_not_charged_to_the_share_where_nobody_looked_at_the_host() -> None:
-    """A journal of an earlier version, and a kernel that tells nothing of its load."""
+    """A journal of an earlier version, and a kernel that reports nothing of its load."""
     found = of(all_of(record(seconds=[60 * 1.01**n for n in range(40)])), "slowdown: iterations")
     assert (found.verdict, found.reason[:38]) == ("unknown", "how busy the host was is not recorded;")
 

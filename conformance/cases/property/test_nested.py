@@ -16,7 +16,7 @@ from protocol.messages import Tgetattr, Tlink, Treaddir, Trenameat, Tstatfs, Tun
 
 
 def identities(vantage: Vantage, paths: list[str]) -> list[tuple[int, int]]:
-    """What tells each file from every other: its device and inode number."""
+    """What identifies a file: its device and inode number."""
     return [(seen["st_dev"], seen["st_ino"]) for seen in (vantage.lstat(path) for path in paths)]
 
 

@@ -109,7 +109,7 @@ def settled_times(share: Share, path: str) -> None:
 
 
 def earlier_errors_reported(share: Share) -> None:
-    """Let syncfs(2) tell now of what could not be written home in earlier cases: Linux tells of it once, to who opens
+    """Let syncfs(2) report now what earlier cases could not write home: Linux reports it once, to who opens
     something of the file system after it (fs/sync.c, errseq_sample in lib/errseq.c).
     """
     with suppress(OSError):

@@ -148,7 +148,7 @@ def reads(client: Session, fid: int, expected: bytes, what: str, offset: int = 0
 
 
 def size_in_reply(client: Session, fid: int, expected: int, what: str) -> bool:
-    """Rgetattr of the fid tells that size."""
+    """Rgetattr of the fid has that size."""
     seen = client.getattr(fid).size
     return equal(f"size in Rgetattr of {what}", seen, expected, code="field:size", call="Tgetattr")
 
@@ -278,7 +278,7 @@ def refused_or_hung_up(
 ) -> Message | Rerror | None:
     """Send one whole frame that is not a sound request: an error reply or the end of the connection must follow.
 
-    `also` are replies that are as good as a refusal. A sound request sent after it tells at once when the first
+    `also` are replies that are as good as a refusal. A valid request sent after it shows at once when the first
     will never be answered. None when the connection ended.
     """
     try:

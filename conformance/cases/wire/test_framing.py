@@ -88,7 +88,7 @@ def test_header_alone(wire: Wire, name: str) -> None:
 @case("WIRE-FRAMING-003")
 def test_bytes_left_over(wire: Wire, name: str) -> None:
     """A frame with bytes after its last field is refused, ends the connection, or is carried out as if they were not
-    there; it is answered, and what follows it is understood.  Source: intro(5): size tells where the next message
+    there; it is answered, and what follows it is understood.  Source: intro(5): size says where the next message
     begins; QEMU passes over what is left."""
     requests.prepare(wire)
     client = wire.client

@@ -1,7 +1,7 @@
 """Family `moved`: fids, `..` and cookies after the tree has changed under them.
 
 What is at stake: a guest that works in a directory while it is moved, by itself or by the host: make(1) in a tree that
-is renamed, `rm -r` beside it. A server that keeps paths must mend every one of them.
+is renamed, `rm -r` beside it. A server that keeps paths must update every one of them.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def _better(look: Look, than: Look | None) -> bool:
 
 
 def _worth(look: Look) -> tuple[bool, ...]:
-    """A difference that nobody explains tells most; then a regular file with a birth time, in a case that passed.
+    """An unexplained difference says most; then a regular file with a birth time, in a case that passed.
 
     Of looks at the file system the plain one is shown, on the share itself.
     """

@@ -42,7 +42,7 @@ _FIRST = 300.0
 _PAUSE = 0.5
 """Seconds between two attempts."""
 _STRANGER = 4711
-"""An owner that nobody is: what the host shows of a file that the guest gives to it tells the security model."""
+"""An owner that nobody is: what the host shows of a file that the guest gives to it reveals the security model."""
 Side = Literal["guest", "outside"]
 
 

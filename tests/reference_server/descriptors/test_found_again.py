@@ -380,7 +380,7 @@ def test_unlinked_files_beyond_the_share_are_lost_to_their_client_alone(
 
 
 def test_deeper_than_a_path_can_be(connect: MakePeer, hostfs: HostStore) -> None:
-    """The kernel tells no path as long as this; directories are found by their handles, or keep their descriptors."""
+    """The kernel gives no path as long as this; directories are found by their handles, or keep their descriptors."""
     peer = connect(hostfs)
     fids, name = [peer.root], b"x" * 255
     for _ in range(40):
