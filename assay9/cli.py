@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -9,7 +10,7 @@ import threading
 
 import click
 
-from assay9.refusal import refused, unexpected
+from assay9.refusal import refused, too_long, unexpected
 from conformance.errors import InfrastructureError, UsageError
 from guests.host import signals
 
@@ -116,6 +117,9 @@ def main() -> int:
     except SystemExit as e:
         ended = e.code
     except Exception as e:
+        if isinstance(e, OSError) and e.errno == errno.ENAMETOOLONG:  # only names of the user's are that long
+            click.echo(f"assay9: {too_long(e)}", err=True)
+            return USAGE
         # The one place where a defect of ours becomes a line for the user. What a signal breaks is not a defect.
         if signals.received() is not None:
             raise

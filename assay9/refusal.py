@@ -44,6 +44,11 @@ def _spelt(error: click.BadParameter) -> str:
     return max(names, key=len)
 
 
+def too_long(error: OSError) -> str:
+    """The refusal of a path with a name that no file system takes; its beginning shows which it is."""
+    return f"the path {os.fsdecode(error.filename or '')[:40]!r}... is too long: a name has at most 255 bytes"
+
+
 def unexpected(error: BaseException) -> str:
     """One line for an unexpected exception. Its traceback is kept in a file, which the line names."""
     kept = _keep(error)
