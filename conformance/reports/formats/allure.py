@@ -1,8 +1,10 @@
-"""Allure results from a record: one JSON file per case, a step per call, attachments for the rest.
+"""Allure results from a record: one JSON file per case, a step per call and per comparison, a log as an attachment.
 
 Epic, feature and story are layer, family and case. `fail` and `fixed` are failed, `error` is broken; `known`,
 `varies`, `unsupported` and `undrivable` are skipped. File names follow from the run and the case, so that
 deriving the reports again replaces what was there.
+
+The files are what this format costs: comparisons and messages are steps of the case's own file, not attachments.
 """
 
 from __future__ import annotations
@@ -12,9 +14,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid5
-
-from allure_commons import model2 as allure
+from uuid import UUID
 
 from conformance.comparison import Comparison
 from conformance.evidence.models import Call, CaseResult, Record
@@ -23,16 +23,16 @@ from conformance.vocabulary import Standing
 
 SEVERITIES = {"must": "critical", "linux": "normal", "varies": "minor"}
 STATUSES: dict[Standing, str] = {
-    "pass": allure.Status.PASSED,
-    "fail": allure.Status.FAILED,
-    "fixed": allure.Status.FAILED,
-    "unstable": allure.Status.FAILED,
-    "error": allure.Status.BROKEN,
-    "known": allure.Status.SKIPPED,
-    "varies": allure.Status.SKIPPED,
-    "guest": allure.Status.PASSED,
-    "unsupported": allure.Status.SKIPPED,
-    "undrivable": allure.Status.SKIPPED,
+    "pass": "passed",
+    "fail": "failed",
+    "fixed": "failed",
+    "unstable": "failed",
+    "error": "broken",
+    "known": "skipped",
+    "varies": "skipped",
+    "guest": "passed",
+    "unsupported": "skipped",
+    "undrivable": "skipped",
 }
 _SKIPPED: dict[Standing, str] = {
     "known": "Known failures",
@@ -48,107 +48,85 @@ CATEGORIES: list[dict[str, Any]] = [
         for stand, name in _SKIPPED.items()
     ),
 ]
-_SPACE = UUID("6e1a4f0c-2f0b-5c55-9c7e-0b9a55a79000")
 
 
 def write_allure(record: Record, directory: Path) -> None:
     """Write the allure-results of a record; those of other runs in the directory stay."""
     directory.mkdir(parents=True, exist_ok=True)
+    place = str(directory)
     seen = overview(record)
     clock: dict[str, int] = {}
     for result in record.results:
-        made, texts = _result(result, seen, clock)
-        for attachment, text in zip(made.attachments, texts, strict=True):
-            _write(directory / attachment.source, text)
-        _write(directory / made.file_pattern, _as_json(made))
+        made = _result(result, seen, clock)
+        for excerpt, attachment in zip(result.log_excerpts, made["attachments"], strict=True):
+            text = visible(excerpt.text, keep="\n\t") + "\n"
+            _write(f"{place}/{attachment['source']}", text)
+        _write(f"{place}/{_name_of(made)}", json.dumps(made))
     of_run = _run_itself(seen)
     if seen.doubts_of_run:
-        _write(directory / of_run.file_pattern, _as_json(of_run))
+        _write(f"{place}/{_name_of(of_run)}", json.dumps(of_run))
     else:
-        (directory / of_run.file_pattern).unlink(missing_ok=True)
+        (directory / _name_of(of_run)).unlink(missing_ok=True)
     (directory / "categories.json").write_text(json.dumps(CATEGORIES, indent=1))
     (directory / "environment.properties").write_text("".join(_properties(seen)), encoding="utf-8")
 
 
-def _as_json(result: allure.TestResult) -> str:
-    """As allure's own AllureFileLogger writes it: that takes five times as long, which 20,000 cases show."""
-    return json.dumps(result, default=_fields, ensure_ascii=False)
+def _name_of(test: dict[str, Any]) -> str:
+    """Not a random number, as Allure's own writer has it: reports that are derived again replace the first ones."""
+    return f"{test['uuid']}-result.json"
 
 
-def _fields(part: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(part).items() if name != "file_pattern" and (value or value is False)}
-
-
-def _write(path: Path, text: str) -> None:
-    # not Path.write_text: for sixty thousand small files what it does besides counts
-    with open(path, "wb") as file:
+def _write(path: str, text: str) -> None:
+    # neither Path.write_text nor a buffer: for twenty thousand small files what they do besides counts
+    with open(path, "wb", buffering=0) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
-def comparisons_text(comparisons: list[Comparison[str]]) -> str:
-    """Comparisons as text: what differs first, what is tolerated and why, and what is equal."""
-    lines: list[str] = []
-    reasons: dict[str, int] = {}
-    for c in comparisons:
-        lines.append(f"after call {c.after_call}: {c.kind} of {c.path}: {'agrees' if c.ok else 'DIFFERS'}")
-        equal = []
-        for f in c.fields:
-            if f.tolerated is not None:
-                note = reasons.setdefault(f.tolerated, len(reasons) + 1)
-                lines.append(f"    tolerated [{note}] {f.name}: inside {f.inside}, outside {f.outside} ({f.rule})")
-            elif f.equal:
-                equal.append(f"{f.name}={f.inside}")
-            else:
-                lines.append(f"    DIFFERS {f.name}: inside {f.inside}, outside {f.outside} ({f.rule})")
-        if equal:
-            lines.append(f"    equal {', '.join(equal)}")
-    lines += [f"[{number}] {reason}" for reason, number in reasons.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _run_itself(seen: Overview) -> allure.TestResult:
+def _run_itself(seen: Overview) -> dict[str, Any]:
     """A broken test that stands for the run: what is wrong with it and no case shows."""
     e = seen.record.environment
     at = round((e.ended or e.started).timestamp() * 1000)
-    key = f"{e.target}\0the run itself"
-    return _test(
-        key,
-        e.started.isoformat(),
-        testCaseId=_digest("run"),
-        name="the run itself",
-        fullName="run",
-        titlePath=["run"],
-        status=allure.Status.BROKEN,
-        start=at,
-        stop=at,
-        statusDetails=allure.StatusDetails(
-            message=f"error: {'; '.join(seen.doubts_of_run)}",
-            trace="\n".join(seen.troubles) or None,
-        ),
-        labels=_labels(epic="run", feature="run", suite="run", severity="critical", tag="error", host=e.target),
-    )
+    return {
+        **_identity(f"{e.target}\0the run itself", e.started.isoformat()),
+        "testCaseId": _digest("run"),
+        "name": "the run itself",
+        "fullName": "run",
+        "titlePath": ["run"],
+        "status": "broken",
+        "stage": "finished",
+        "start": at,
+        "stop": at,
+        "statusDetails": {
+            "message": f"error: {'; '.join(seen.doubts_of_run)}",
+            "trace": "\n".join(seen.troubles),
+        },
+        "labels": _labels(epic="run", feature="run", suite="run", severity="critical", tag="error", host=e.target),
+    }
 
 
-def _result(result: CaseResult, seen: Overview, clock: dict[str, int]) -> tuple[allure.TestResult, list[str]]:
-    """The result, and the text of each of its attachments."""
+def _result(result: CaseResult, seen: Overview, clock: dict[str, int]) -> dict[str, Any]:
     environment = seen.record.environment
     stand = standing(result)
     start, stop = _times(result, seen, clock)
-    made = _test(
+    identity = _identity(
         f"{environment.target}\0{result.id}\0{result.mount}",
         f"{environment.started.isoformat()}\0{result.worker}\0{result.ended}",
-        testCaseId=_digest(f"{result.case_id}\0{result.title}"),
-        name=f"{result.id} {result.title}" + ("" if seen.one_mount else f" [{result.mount}]"),
-        fullName=f"{result.layer}.{result.family}.{result.title}",
-        titlePath=[result.layer, result.family],
-        description=f"{result.requirement}\n\nSource: {result.source}",
-        status=STATUSES[stand],
-        start=start,
-        stop=stop,
-        parameters=_parameters(
+    )
+    made: dict[str, Any] = {
+        **identity,
+        "testCaseId": _digest(f"{result.case_id}\0{result.title}"),
+        "name": f"{result.id} {result.title}" + ("" if seen.one_mount else f" [{result.mount}]"),
+        "fullName": f"{result.layer}.{result.family}.{result.title}",
+        "titlePath": [result.layer, result.family],
+        "description": f"{result.requirement}\n\nSource: {result.source}",
+        "status": STATUSES[stand],
+        "stage": "finished",
+        "start": start,
+        "stop": stop,
+        "parameters": _parameters(
             {"parameters": result.parameters, "mount": result.mount, "mounted as": result.mount_shown}
         ),
-        labels=_labels(
+        "labels": _labels(
             epic=result.layer,
             feature=result.family,
             story=result.case_id,
@@ -158,37 +136,35 @@ def _result(result: CaseResult, seen: Overview, clock: dict[str, int]) -> tuple[
             host=environment.target,
             thread=result.worker,
         ),
-        steps=list(_steps(result.calls, start)),
-    )
+        "steps": [*_steps(result.calls, start), *_evidence(result, stop)],
+        "attachments": [
+            {"name": excerpt.source, "source": f"{identity['uuid']}-{n}-attachment.txt", "type": "text/plain"}
+            for n, excerpt in enumerate(result.log_excerpts)
+        ],
+    }
     if stand not in HELD:
-        made.statusDetails = allure.StatusDetails(
-            known=stand == "known", message=f"{stand}: {result.reason}", trace=result.details or None
-        )
+        made["statusDetails"] = {
+            "known": stand == "known",
+            "message": f"{stand}: {result.reason}",
+            "trace": result.details,
+        }
     if result.known and result.known.link:
-        made.links.append(allure.Link(type="issue", url=result.known.link, name=result.known.reason))
-    attached = list(_attachments(result))
-    made.attachments = [
-        allure.Attachment(name=name, source=f"{uuid5(_SPACE, f'{made.uuid}{n}')}-attachment.txt", type="text/plain")
-        for n, (name, _) in enumerate(attached)
-    ]
-    return made, [text for _, text in attached]
-
-
-def _test(key: str, once: str, **fields: Any) -> allure.TestResult:
-    """A finished test; `key` names it in every run, `once` this run of it."""
-    uuid = str(uuid5(_SPACE, f"{key}\0{once}"))
-    made = allure.TestResult(uuid=uuid, historyId=_digest(key), stage="finished", **fields)
-    # Allure's writer names a file by a random number: the reports derived again would stand beside the first.
-    made.file_pattern = allure.TEST_CASE_PATTERN.format(prefix=uuid)
+        made["links"] = [{"type": "issue", "url": result.known.link, "name": result.known.reason}]
     return made
+
+
+def _identity(key: str, once: str) -> dict[str, str]:
+    """`key` names a test in every run, `once` this run of it."""
+    return {"uuid": str(UUID(_digest(f"{key}\0{once}"), version=5)), "historyId": _digest(key)}
 
 
 def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _labels(**labels: str) -> list[allure.Label]:
-    return [allure.Label(name=n, value=v) for n, v in {**labels, "framework": "assay9", "language": "python"}.items()]
+def _labels(**labels: str) -> list[dict[str, str]]:
+    named = {**labels, "framework": "assay9", "language": "python"}
+    return [{"name": name, "value": value} for name, value in named.items()]
 
 
 def _times(result: CaseResult, seen: Overview, clock: dict[str, int]) -> tuple[int, int]:
@@ -202,46 +178,60 @@ def _times(result: CaseResult, seen: Overview, clock: dict[str, int]) -> tuple[i
     return start, start + took
 
 
-def _steps(calls: list[Call], start: int) -> Iterator[allure.TestStepResult]:
+def _step(name: str, start: float, stop: float, values: dict[str, str], **more: Any) -> dict[str, Any]:
+    # A call that fails as its case demands is not a failed step: the case alone is judged.
+    return {
+        "name": name,
+        "status": "passed",
+        "stage": "finished",
+        "start": round(start),
+        "stop": round(stop),
+        "parameters": _parameters(values),
+        **more,
+    }
+
+
+def _steps(calls: list[Call], start: int) -> Iterator[dict[str, Any]]:
     at = float(start)
     for call in calls:
         who = call.vantage if call.process == "main" else f"{call.vantage}/{call.process}"
         end = at + call.seconds * 1000
-        values = {"result": call.result}
-        if call.control_result is not None:
-            values["control"] = call.control_result
-        yield allure.TestStepResult(
-            name=f"{who}: {call.op}({', '.join(call.args)}) = {call.result}",
-            # A call that fails as its case demands is not a failed step: the case alone is judged.
-            status=allure.Status.PASSED,
-            stage="finished",
-            start=round(at),
-            stop=round(end),
-            parameters=_parameters(values),
-        )
+        values = {"result": call.result, "control": call.control_result or ""}
+        yield _step(f"{who}: {call.op}({', '.join(call.args)}) = {call.result}", at, end, values)
         at = end
 
 
-def _attachments(result: CaseResult) -> Iterator[tuple[str, str]]:
-    """Comparisons and messages are one: files are what Allure's results cost."""
-    names, texts = [], []
+def _evidence(result: CaseResult, at: int) -> Iterator[dict[str, Any]]:
+    """What was compared and what crossed, below a step each."""
     if result.comparisons:
         wrong = sum(not c.ok for c in result.comparisons)
-        names.append(f"comparisons inside/outside ({len(result.comparisons)}, {wrong} differ)")
-        texts.append(comparisons_text(result.comparisons))
+        name = f"comparisons inside/outside ({len(result.comparisons)}, {wrong} differ)"
+        yield _step(name, at, at, {}, steps=[_compared(c, at) for c in result.comparisons])
     if result.messages:
         total = sum(result.message_counts.values()) or len(result.messages)
         counts = ", ".join(f"{name} {number}" for name, number in sorted(result.message_counts.items()))
-        names.append(f"9P messages that crossed ({total})")
-        texts.append("\n".join([names[-1], counts, "", *result.messages, ""]))
-    if names:
-        yield ", ".join(names), "\n".join(texts)
-    for excerpt in result.log_excerpts:
-        yield excerpt.source, visible(excerpt.text, keep="\n\t") + "\n"
+        yield _step(
+            f"9P messages that crossed ({total})", at, at, {"counts": counts, "in order": ", ".join(result.messages)}
+        )
 
 
-def _parameters(values: dict[str, str]) -> list[allure.Parameter]:
-    return [allure.Parameter(name=name, value=value) for name, value in values.items() if value]
+def _compared(c: Comparison[str], at: int) -> dict[str, Any]:
+    """What differs first, then what is tolerated and why, then what is equal."""
+    differs, tolerated, equal = {}, {}, []
+    for f in c.fields:
+        both = f"inside {f.inside}, outside {f.outside} ({f.rule})"
+        if f.tolerated is not None:
+            tolerated[f"tolerated: {f.name}"] = f"{both}: {f.tolerated}"
+        elif f.equal:
+            equal.append(f"{f.name}={f.inside}")
+        else:
+            differs[f"DIFFERS: {f.name}"] = both
+    name = f"after call {c.after_call}: {c.kind} of {c.path}: {'agrees' if c.ok else 'DIFFERS'}"
+    return _step(name, at, at, {**differs, **tolerated, "equal": ", ".join(equal)})
+
+
+def _parameters(values: dict[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in values.items() if value]
 
 
 def _properties(seen: Overview) -> Iterator[str]:
