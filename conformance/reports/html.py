@@ -63,6 +63,7 @@ _PAGE_IDS = frozenset(
         "messages",
         "rules",
         "matrix",
+        "unfold",
     }
 )
 

@@ -60,6 +60,31 @@ def test_a_reader_filters_and_opens_a_failing_case(page: Page, address: str, tmp
     assert (tmp_path / "case.png").stat().st_size > 20_000, "not an empty page"
 
 
+def test_the_matrix_has_what_crossed_in_each_case(page: Page, address: str, tmp_path: Path) -> None:
+    page.size(1280, 900)
+    page.open(address)
+    rows = "[...document.querySelectorAll('.matrix .one')].filter((row) => !row.hidden)"
+    assert page.of(f"{rows}.length") == 0
+    page.of("document.getElementById('unfold').click()")
+    families = dict.fromkeys((r.layer, r.family) for r in RECORD.results)
+    shown = [r for family in families for r in RECORD.results if (r.layer, r.family) == family]
+    assert all(any(r.message_counts for r in shown if (r.layer, r.family) == family) for family in families)
+    assert page.of(f"new Promise((done) => setInterval(() => {rows}.length === {len(shown)} && done(1), 20))")
+    heads = page.of("[...document.querySelectorAll('.matrix thead span')].map((head) => head.textContent)")
+    seen = page.of(f"{rows}.map((row) => [...row.cells].map((cell) => [cell.textContent, cell.className]))")
+    for result, ((name, _), *cells) in zip(shown, seen, strict=True):
+        assert name == f"{result.id} {result.mount}"
+        crossed = {head: int(text) for head, (text, _) in zip(heads, cells, strict=True) if text not in "·0"}
+        assert crossed == result.message_counts
+        needed = {head: how for head, (_, how) in zip(heads, cells, strict=True) if how}
+        assert needed == {head: "needed" if head in crossed else "needed absent" for head in result.covers}
+    page.of("document.getElementById('unfold').click()")
+    assert page.of(f"{rows}.length") == 0
+    page.of("document.querySelector('.matrix .fold').click()")
+    assert page.of(f"new Promise((done) => setInterval(() => {rows}.length && done(1), 20))")
+    page.picture(tmp_path / "matrix.png")
+
+
 @pytest.mark.parametrize("width", [360, 390, 768, 1280])
 def test_no_column_is_cut_at_any_width(page: Page, address: str, width: int) -> None:
     page.size(width, 900)

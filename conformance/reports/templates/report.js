@@ -203,6 +203,42 @@
     ].filter(Boolean);
   }
 
+  // ---- the matrix of requests: a family opens into its cases
+
+  const requests = [...document.querySelectorAll(".matrix thead span")].map((head) => head.textContent);
+  async function unfold(body, wanted) {
+    const button = body.querySelector(".fold");
+    if ((button.getAttribute("aria-expanded") === "true") === wanted) return;
+    button.setAttribute("aria-expanded", String(wanted));
+    if (wanted && body.rows.length === 1) {
+      const results = await resultsOf(body.dataset.family);
+      const own = cases.filter((c) => c.dataset.family === body.dataset.family);
+      if (body.rows.length === 1) body.append(...own.map((c) => crossing(c.id, results[c.dataset.n])));
+    }
+    [...body.rows].slice(1).forEach((row) => { row.hidden = button.getAttribute("aria-expanded") !== "true"; });
+  }
+  function crossing(anchor, { id, mount, covers: names, covers_ok: ok, message_counts: counts }) {
+    const cells = requests.map((name) => {
+      const needed = names.includes(name), times = counts[name] || 0;
+      const missing = needed && !times && ok !== null;
+      if (!times && !missing) return el("td", null, el("span", { class: "nil" }, "·"));
+      return el("td", { class: needed ? missing ? "needed absent" : "needed" : "" }, String(times));
+    });
+    const several = document.getElementById("mount");
+    return el("tr", { class: "one" }, el("th", { scope: "row" }, el("a", { href: `#${anchor}` }, id),
+      several && mount ? el("span", { class: "mount" }, ` ${mount}`) : null), ...cells);
+  }
+  const bodies = [...document.querySelectorAll(".matrix tbody")];
+  bodies.forEach((body) => body.querySelector(".fold").addEventListener("click", (event) =>
+    unfold(body, event.target.getAttribute("aria-expanded") !== "true")));
+  if (bodies.length) {
+    $("unfold").addEventListener("click", () => {
+      const wanted = bodies.some((body) => body.querySelector(".fold").getAttribute("aria-expanded") !== "true");
+      $("unfold").textContent = wanted ? "close every family" : "open every family";
+      bodies.forEach((body) => unfold(body, wanted));
+    });
+  }
+
   // ---- the filter
 
   const words = $("words"), deep = $("deep"), family = $("family"), mount = $("mount");
@@ -252,7 +288,7 @@
   $("reset").addEventListener("click", () => choose("", ""));
   $("open").addEventListener("click", () => cases.forEach((c) => { if (!c.hidden) { render(c); c.open = true; } }));
   $("close").addEventListener("click", () => cases.forEach((c) => { c.open = false; }));
-  document.querySelectorAll(".families a, .matrix a").forEach((a) =>
+  document.querySelectorAll(".families a").forEach((a) =>
     a.addEventListener("click", () => choose(a.dataset.family, a.dataset.verdict)));
 
   // ---- opening
