@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from distributed import Client, Future, LocalCluster, as_completed
 
-from assay9.fleet.shards import Outcome, Shards, run_shard, still_running
+from assay9.fleet.shards import Outcome, Shards, end_shards, run_shard
 from conformance.errors import InfrastructureError, UsageError
 from guests.host.waiting import happens
 
@@ -123,7 +123,7 @@ class Fleet:
         """Take the rest back, and wait until the shards that run have ended their guests."""
         with contextlib.suppress(OSError, RuntimeError, TimeoutError):
             self.client.cancel(futures, force=True)
-            happens(lambda: not any(self.client.run(still_running, self.run).values()), _END, 0.2)
+            happens(lambda: not any(self.client.run(end_shards, self.run).values()), _END, 0.2)
 
 
 def _lost(name: str, error: BaseException) -> Outcome:

@@ -67,8 +67,10 @@ class Shards(WorkerPlugin):
         self.name = plugin_name(run)
         self._plan, self._more, self._program = plan, tuple(more), tuple(program)
         self._place = Path()
+        self._begun: set[str] = set()
         self._running: dict[str, _Process] = {}
         self._taken_back: set[str] = set()
+        self._over = False
 
     def setup(self, worker: Worker) -> None:
         self._place = Path(tempfile.mkdtemp(prefix="assay9-fleet-", dir=worker.local_directory))
@@ -76,6 +78,11 @@ class Shards(WorkerPlugin):
 
     def teardown(self, worker: Worker) -> None:
         """See WorkerPlugin. The worker ends: so do its shards."""
+        self.end()
+
+    def end(self) -> None:
+        """Start no further shard, and ask those that run to end."""
+        self._over = True
         for key in list(self._running):
             self._end(key)
 
@@ -86,14 +93,21 @@ class Shards(WorkerPlugin):
 
     @property
     def running(self) -> int:
-        """Shards whose process has not ended."""
-        return len(self._running)
+        """Shards that have begun and not ended: those whose process is yet to start, too."""
+        return len(self._begun)
 
     def run(self, key: str, name: str, worker: str) -> Outcome:
         """Run the shard of that name to its end. A command that refuses is an outcome, too.
 
         Raises InfrastructureError where it was taken back: what it left is not a shard.
         """
+        self._begun.add(key)
+        try:
+            return self._run(key, name, worker)
+        finally:
+            self._begun.discard(key)
+
+    def _run(self, key: str, name: str, worker: str) -> Outcome:
         began = time.monotonic()
 
         def outcome(status: int, said: str, packed: bytes = b"") -> Outcome:
@@ -103,12 +117,12 @@ class Shards(WorkerPlugin):
             words = command_of(self._place / "plan.json", name)
         except UsageError as e:
             return outcome(USAGE, str(e))
+        self._not_taken_back(key, name)
         directory = Path(tempfile.mkdtemp(dir=self._place))
         try:
             more = self._more if words[0] == "run" else ()
             status = self._wait(key, [*words, *more, "--results", str(directory / "results")], directory)
-            if key in self._taken_back:
-                raise InfrastructureError(f"shard {name} was cancelled", "run the matrix again")
+            self._not_taken_back(key, name)
             lines = (directory / "stderr").read_text(encoding="utf-8", errors="replace").splitlines()
             return outcome(
                 status, next((line.strip() for line in reversed(lines) if line.strip()), ""), _packed(directory)
@@ -129,7 +143,7 @@ class Shards(WorkerPlugin):
             )
         one, started = _Process(process), start_time(process.pid)
         self._running[key] = one
-        if key in self._taken_back:  # before there was a process to end
+        if self._over or key in self._taken_back:  # before there was a process to end
             self._end(key)
         try:
             while True:
@@ -139,6 +153,10 @@ class Shards(WorkerPlugin):
                     end_tree(process.pid, started)
         finally:
             del self._running[key]
+
+    def _not_taken_back(self, key: str, name: str) -> None:
+        if self._over or key in self._taken_back:
+            raise InfrastructureError(f"shard {name} was cancelled", "run the matrix again")
 
     def _end(self, key: str) -> None:
         self._taken_back.add(key)
@@ -161,10 +179,16 @@ def run_shard(run: str, key: str, name: str) -> Outcome:
     return shards.run(key, name, str(worker.name))
 
 
-def still_running(run: str, dask_worker: Worker) -> int:
-    """Shards of that run whose process has not ended on this worker. For `Client.run`, which gives the worker."""
+def end_shards(run: str, dask_worker: Worker) -> int:
+    """End the shards of that run on this worker; how many have not ended yet. For `Client.run`, which gives the worker.
+
+    Dask's own word that a task was cancelled may come later than this call, and after a further task has begun.
+    """
     shards = dask_worker.plugins.get(plugin_name(run))
-    return shards.running if isinstance(shards, Shards) else 0
+    if not isinstance(shards, Shards):
+        return 0
+    shards.end()
+    return shards.running
 
 
 def _packed(directory: Path) -> bytes:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from assay9.fleet import engine
+from assay9.fleet import engine, shards
 from assay9.fleet.engine import Fleet
 from assay9.fleet.shards import Outcome, unpacked
 from assay9.fleet.work import Work
@@ -121,6 +121,26 @@ def test_what_is_cancelled_ends_its_shards_before_the_fleet_goes_on(fleet: Fleet
     eventually(lambda: len(stage.workers()) == 2)
     outcomes.close()
     assert stage.shards("running") == [] and len(stage.shards("ended")) == 2 and stage.shards("done") == ALL[:1]
+
+
+def test_what_is_taken_back_before_its_process_starts_never_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = shards.Shards("r", as_bytes(PLAN), program=["/nowhere/program"])
+    alone._place = tmp_path
+    (tmp_path / "plan.json").write_bytes(as_bytes(PLAN))
+    seen: list[int] = []
+
+    def while_it_begins(file: Path, name: str) -> list[str]:
+        seen.append(alone.running)
+        alone.end()
+        return ["run", name]
+
+    monkeypatch.setattr(shards, "command_of", while_it_begins)
+    with pytest.raises(InfrastructureError, match="shard local-1 was cancelled"):
+        alone.run("r-local-1", "local-1", "w")
+    assert seen == [1], "it counts as running before it has a process"
+    assert alone.running == 0
 
 
 def test_a_matrix_comes_back_as_one_run_with_a_page_and_every_file(
