@@ -11,7 +11,7 @@ import shutil
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -28,8 +28,6 @@ from conformance.reports.terminal import summary
 from conformance.reports.write import write_reports
 from conformance.sut.load import load
 from guests.host.activity import shown
-
-KIND = "assay9-plan"
 
 
 class Job(BaseModel):
@@ -74,6 +72,29 @@ class Matrix(BaseModel):
         if not (self.job or self.soak):
             raise ValueError("there is neither a [[job]] nor a [[soak]]")
         return self
+
+
+class _Shard(BaseModel):
+    """A shard of a plan: words of `assay9 run`, or of `assay9 soak run`."""
+
+    run: list[str] = []
+    shard: str = ""
+    soak: list[str] = []
+
+    @model_validator(mode="after")
+    def _one(self) -> _Shard:
+        if bool(self.soak) == bool(self.run and self.shard):
+            raise ValueError("a shard is a run or a soak")
+        return self
+
+
+class _Plan(BaseModel):
+    """What a shard needs of the file that `assay9 plan` writes."""
+
+    kind: Literal["assay9-plan"]
+    suite: str
+    durations: dict[str, float]
+    shards: dict[str, _Shard]
 
 
 @click.command()
@@ -152,7 +173,7 @@ def planned(matrix: Matrix, durations: dict[str, float]) -> dict[str, Any]:
             raise UsageError(f"the matrix has {base} twice: give one of them more machines")
         for number in range(1, soak.machines + 1):
             shards[f"{base}-{number}"] = {"job": base, "soak": [soak.target, *soak.options], "tags": soak.tags}
-    return {"kind": KIND, "suite": commit_of(CHECKOUT), "durations": durations, "shards": shards}
+    return {"kind": "assay9-plan", "suite": commit_of(CHECKOUT), "durations": durations, "shards": shards}
 
 
 def as_bytes(made: dict[str, Any]) -> bytes:
@@ -165,26 +186,25 @@ def command_of(plan_file: Path, name: str) -> list[str]:
 
     Raises UsageError for a plan of another commit, or no such shard.
     """
+    again = f"`assay9 plan MATRIX.toml {plan_file}` makes one"
     try:
-        data = json.loads(plan_file.read_bytes())
+        plan = _Plan.model_validate_json(plan_file.read_bytes())
     except OSError as e:
-        raise UsageError(f"--plan: {plan_file} cannot be read: {e.strerror}") from None
-    except ValueError:
-        data = None
-    if not isinstance(data, dict) or data.get("kind") != KIND:
-        raise UsageError(f"--plan: {plan_file} is not a plan: `assay9 plan MATRIX.toml {plan_file}` makes one")
+        raise UsageError(f"--plan: {plan_file} cannot be read: {e.strerror}; {again}") from None
+    except ValidationError as e:
+        raise UsageError(f"--plan: {plan_file} is not a plan ({first_problem(e)}): {again}") from None
     here = commit_of(CHECKOUT)
-    if data["suite"] != here:
+    if plan.suite != here:
         raise UsageError(
-            f"--plan: {plan_file} is of suite commit {data['suite'] or 'none'}, here is {here or 'none'}: make it again"
+            f"--plan: {plan_file} is of suite commit {plan.suite or 'none'}, here is {here or 'none'}: make it again"
         )
-    if name not in data["shards"]:
-        some = ", ".join(list(data["shards"])[:4])
+    if name not in plan.shards:
+        some = ", ".join(list(plan.shards)[:4])
         raise UsageError(f"--plan: {plan_file} has no shard {name}: it has {some}, ...")
-    shard = data["shards"][name]
-    if "soak" in shard:
-        return ["soak", "run", *shard["soak"]]
-    return ["run", *shard["run"], "--durations-of", str(plan_file), "--shard", shard["shard"]]
+    shard = plan.shards[name]
+    if shard.soak:
+        return ["soak", "run", *shard.soak]
+    return ["run", *shard.run, "--durations-of", str(plan_file), "--shard", shard.shard]
 
 
 @click.command()

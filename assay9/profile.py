@@ -12,6 +12,7 @@ from conformance.catalogue.library import load_cases
 from conformance.evidence.record import find_run, load_run
 from conformance.profiles import check as judging
 from conformance.profiles.suggest import suggestions
+from conformance.reports.cli import RESULTS
 from conformance.sut.load import load, names
 from guests.host.activity import shown
 
@@ -26,25 +27,26 @@ def profile() -> None:
 @click.option(
     "--run",
     "runs",
-    type=click.Path(path_type=Path),
     multiple=True,
     metavar="RUN",
     help="A run of that target: what its entries really cover (repeatable).",
 )
 @click.option("--all", "show_all", is_flag=True, help="Show every entry, also those that nothing is to be said of.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def check(target: str | None, runs: tuple[Path, ...], show_all: bool, as_json: bool) -> None:
+@RESULTS
+def check(target: str | None, runs: tuple[str, ...], show_all: bool, as_json: bool, results: Path) -> None:
     """Judge the known failures of TARGET, or of all targets: how narrow each is, and what it would mask.
 
     Named are entries for no case, without a valid link, so wide that another fault of their cases would be masked, and,
     with --run, those that never match or match much. Exit status 1 when there is one.
     """
+    records = [load_run(find_run(run, results)) for run in runs]
     chosen = names() if target is None else [target]
     entries = {
         (e.component, e.reason, tuple(e.cases), tuple(e.codes)): e for name in chosen for e in load(name).profile.known
     }
     with shown("judging each entry by the faults that it would mask"):
-        seen = judging.check(list(entries.values()), [c.id for c in load_cases()], [load_run(run) for run in runs])
+        seen = judging.check(list(entries.values()), [c.id for c in load_cases()], records)
     wrong = [one for one in seen if one.problems]
     if as_json:
         click.echo(json.dumps([_as_dict(one) for one in seen], indent=1))
@@ -58,7 +60,7 @@ def check(target: str | None, runs: tuple[Path, ...], show_all: bool, as_json: b
 
 @profile.command()
 @click.argument("run", default="latest")
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@RESULTS
 def suggest(run: str, results: Path) -> None:
     """Print entries for what failed in RUN and nobody declared, as TOML to be read, completed and pasted.
 

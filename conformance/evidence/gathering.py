@@ -134,4 +134,4 @@ def newer(path: Path, version: int) -> str:
 
 def first_problem(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
+    return ": ".join(filter(None, [".".join(str(part) for part in found["loc"]), found["msg"]]))

@@ -6,12 +6,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from assay9.plan import merge
+from assay9.fleet.cli import fleet
+from assay9.plan import Matrix, command_of, merge, plan, planned
+from assay9.profile import profile
+from assay9.run import run
 from conformance.errors import UsageError
 from conformance.evidence.manifest import NAME
 from conformance.reports.cli import baseline, compare, gate, report
@@ -90,11 +94,12 @@ COMMANDS: dict[str, tuple[click.Command, list[str]]] = {
     "attest": (attest, ["RUN"]),
     "verify": (verify, ["RUN"]),
     "redact": (redact, ["RUN", "public"]),
+    "plan --durations": (plan, ["MATRIX", "out.json", "--durations", "RUN"]),
+    "fleet run --durations": (fleet, ["run", "MATRIX", "--durations", "RUN"]),
+    "run --rerun": (run, ["--rerun", "RUN"]),
+    "profile suggest": (profile, ["suggest", "RUN"]),
+    "profile check": (profile, ["check", "--run", "RUN", "local"]),
 }
-
-
-MATRIX: list[tuple[str, Damage]] = [(name, damage) for name in COMMANDS for damage in (missing, tampered, foreign)]
-MATRIX += [("report", damage) for damage in REMEDIES if ("report", damage) not in MATRIX]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +111,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize(("command", "damage"), MATRIX)
+@pytest.mark.parametrize("damage", REMEDIES)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_one_line_with_the_remedy(
     command: str, damage: Damage, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +122,8 @@ def test_one_line_with_the_remedy(
     before = set((tmp_path / "results").iterdir())
     damage(bad)
     function, words = COMMANDS[command]
-    names = {"GOOD": str(good), "RUN": str(bad)}
+    (tmp_path / "matrix.toml").write_text('[[job]]\ntarget = "local"\n')
+    names = {"GOOD": str(good), "RUN": str(bad), "MATRIX": "matrix.toml"}
     done = CliRunner().invoke(function, [names.get(word, word) for word in words])
     assert isinstance(done.exception, UsageError), (done.output, done.exception)
     said = str(done.exception)
@@ -124,3 +131,35 @@ def test_one_line_with_the_remedy(
     assert REMEDIES[damage] in said
     assert not (tmp_path / "out.json").exists() and not (tmp_path / "public").exists()
     assert set((tmp_path / "results").iterdir()) <= before, "nothing was made"
+
+
+def without(key: str) -> Callable[[dict[str, Any]], str]:
+    def damaged(made: dict[str, Any]) -> str:
+        return json.dumps({name: value for name, value in made.items() if name != key})
+
+    return damaged
+
+
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [
+        (None, "No such file or directory; `assay9 plan MATRIX.toml"),
+        (lambda made: json.dumps(made)[:-30], "is not a plan (Invalid JSON"),
+        (lambda made: "[]", "is not a plan ("),
+        (lambda made: json.dumps({**made, "kind": "other"}), "is not a plan (kind: "),
+        (lambda made: json.dumps({**made, "suite": "f00"}), "is of suite commit f00, here is"),
+        (lambda made: json.dumps({**made, "shards": {"local-1": {}}}), "a shard is a run or a soak"),
+        (lambda made: json.dumps({**made, "shards": {"local-1": {"run": 7}}}), "shards.local-1.run"),
+        (lambda made: json.dumps({**made, "shards": {}}), "has no shard local-1"),
+        *((without(key), f"is not a plan ({key}: ") for key in ("kind", "suite", "durations", "shards")),
+    ],
+)
+def test_a_plan_that_cannot_be_used_is_one_line(
+    damaged: Callable[[dict[str, Any]], str] | None, said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "plan.json"
+    if damaged is not None:
+        file.write_text(damaged(planned(Matrix.model_validate({"job": [{"target": "local"}]}), {})))
+    with pytest.raises(UsageError) as refused:
+        command_of(file, "local-1")
+    assert said in str(refused.value) and "\n" not in str(refused.value)
