@@ -2,7 +2,7 @@
 # Tests wait as much as they compute, so more of them than processors run at a time.
 PARALLEL = -n 3 --dist loadgroup
 
-.PHONY: help setup servers servers-more v86 conformance test test-long coverage check docs lock
+.PHONY: help setup servers servers-more v86 conformance test test-long coverage check docs lines lock
 
 help:
 	@echo "make conformance  set everything up, then test QEMU's virtio-9p (all layers)"
@@ -15,6 +15,7 @@ help:
 	@echo "make servers-more  setup, and p9ufs and crosvm's server in the cache, for targets p9ufs and crosvm-p9"
 	@echo "make v86          setup, and the emulator v86 with its guest, for targets v86 and reference-v86"
 	@echo "make docs         the documentation as a site, in build/site"
+	@echo "make lines        the lines of code by package, and how many came with which part of the product"
 	@echo "make lock         write requirements.lock again"
 
 setup:
@@ -29,6 +30,9 @@ servers-more: setup
 docs:
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build -q
 	@echo "docs: build/site/index.html"
+
+lines:
+	@.venv/bin/python -m tests.lines_of_code
 
 v86: setup
 	@./setup.sh --v86

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from assay9.options import WORD, GroupedCommand, options_of_kinds, results_option, under
 from conformance.errors import UsageError
 from conformance.evidence.record import find_run
+from conformance.options import results_option
 from conformance.performance import nfs4
 from conformance.performance.judging import judge
 from conformance.performance.measures import GROUPS, chosen
@@ -19,6 +19,7 @@ from conformance.performance.subjects import NFS_EXPORT_MB, check_nfs4
 from conformance.performance.text import text
 from conformance.run.preflight import check_environment, check_results
 from conformance.sut.asked import asked_of, check
+from conformance.sut.command_line import WORD, GroupedCommand, options_of_kinds, under
 from conformance.sut.load import load
 from conformance.sut.options import Load
 from conformance.sut.registry import flags, kind_of

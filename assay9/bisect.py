@@ -16,8 +16,9 @@ from pathlib import Path
 
 import click
 
-from assay9.options import WORD
 from conformance.errors import InfrastructureError, UsageError
+from conformance.options import results_option
+from conformance.sut.command_line import WORD
 
 GOOD, BAD, SKIP, STOP = 0, 1, 125, 128
 _HELD = frozenset({"pass", "guest", "fixed"})
@@ -60,7 +61,7 @@ class Search:
 )
 @click.option("--mount", type=WORD, metavar="OPTIONS", help="Mount options, as `assay9 run --mount` takes them.")
 @click.option("--fixed", is_flag=True, help="Look for the commit that fixed the case: it fails at GOOD, holds at BAD.")
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@results_option()
 def bisect(
     good: str,
     bad: str,

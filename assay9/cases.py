@@ -12,6 +12,7 @@ from conformance.catalogue import decided
 from conformance.catalogue.library import load_cases
 from conformance.errors import UsageError
 from conformance.evidence.record import load_run
+from conformance.options import json_option
 from conformance.reports.message_matrix import CALL_LAYERS, NEVER_SENT, lines, matrix, never_sent
 from conformance.run import preflight
 
@@ -27,7 +28,7 @@ from conformance.run import preflight
     help="With --matrix: how often each message crossed in that run, by its trace; exit status 1 when one "
     "that a case covers never did, unless a declared reason explains it.",
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@json_option
 def cases(layer: str | None, family: str | None, show_matrix: bool, proof: Path | None, as_json: bool) -> None:
     """List the cases: id, layer, family, severity, messages covered, requirement, source."""
     preflight.check_words((layer,) if layer else (), (family,) if family else ())

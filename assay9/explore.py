@@ -12,13 +12,14 @@ from typing import Any
 
 import click
 
-from assay9.options import WORD, options_of_kinds, results_option
 from conformance.errors import InfrastructureError, UsageError
 from conformance.model.step import as_case, from_replay, to_replay
+from conformance.options import results_option
 from conformance.run.preflight import check_results
 from conformance.run.sequences import Exploration, Played, pairs, started
 from conformance.run.start import start
 from conformance.sut.asked import asked_of, check
+from conformance.sut.command_line import WORD, options_of_kinds
 from conformance.sut.load import load
 from conformance.sut.registry import flags
 from conformance.vfs.mount_options import DEFAULT, parse
@@ -40,7 +41,7 @@ _BAD = frozenset({"fail", "error", "unstable"})
     "--sequences", default=30, show_default=True, type=click.IntRange(1, 10_000), help="Sequences of one seed."
 )
 @click.option("--mount", "mount_text", default="", metavar="OPTIONS", help="Mount options, e.g. cache=mmap.")
-@results_option(click.option, "Where replay files of failing sequences go.")
+@results_option(what="Where replay files of failing sequences go.")
 @options_of_kinds
 def explore(
     target: str,

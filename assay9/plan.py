@@ -23,7 +23,8 @@ from conformance.evidence.models import Record
 from conformance.evidence.record import RunWriter, find_run, load_run
 from conformance.gating.gate import exit_status
 from conformance.gating.merge import merged
-from conformance.reports.cli import RESULTS, read_runs
+from conformance.options import durations_option, results_option
+from conformance.reports.cli import read_runs
 from conformance.reports.terminal import summary
 from conformance.reports.write import write_reports
 from conformance.sut.load import load
@@ -100,10 +101,8 @@ class _Plan(BaseModel):
 @click.command()
 @click.argument("matrix", type=click.Path(path_type=Path))
 @click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path))
-@click.option(
-    "--durations", "runs", multiple=True, metavar="RUN", help="Balance by how long cases took there (repeatable)."
-)
-@RESULTS
+@durations_option
+@results_option()
 def plan(matrix: Path, plan_file: Path, runs: tuple[str, ...], results: Path) -> None:
     """Write the shards of a MATRIX (TOML) to the file PLAN (JSON), each with its command and tags.
 
@@ -209,7 +208,7 @@ def command_of(plan_file: Path, name: str) -> list[str]:
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@RESULTS
+@results_option()
 def merge(runs: tuple[str, ...], results: Path) -> None:
     """Join the shards of a run into one run of its own, with reports; the exit status is that run's.
 

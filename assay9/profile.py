@@ -10,9 +10,9 @@ import click
 
 from conformance.catalogue.library import load_cases
 from conformance.evidence.record import find_run, load_run
+from conformance.options import json_option, results_option
 from conformance.profiles import check as judging
 from conformance.profiles.suggest import suggestions
-from conformance.reports.cli import RESULTS
 from conformance.sut.load import load, names
 from guests.host.activity import shown
 
@@ -32,8 +32,8 @@ def profile() -> None:
     help="A run of that target: what its entries really cover (repeatable).",
 )
 @click.option("--all", "show_all", is_flag=True, help="Show every entry, also those that nothing is to be said of.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@RESULTS
+@json_option
+@results_option()
 def check(target: str | None, runs: tuple[str, ...], show_all: bool, as_json: bool, results: Path) -> None:
     """Judge the known failures of TARGET, or of all targets: how narrow each is, and what it would mask.
 
@@ -60,7 +60,7 @@ def check(target: str | None, runs: tuple[str, ...], show_all: bool, as_json: bo
 
 @profile.command()
 @click.argument("run", default="latest")
-@RESULTS
+@results_option()
 def suggest(run: str, results: Path) -> None:
     """Print entries for what failed in RUN and nobody declared, as TOML to be read, completed and pasted.
 

@@ -10,14 +10,15 @@ from typing import NoReturn, TextIO
 
 import click
 
-from assay9.options import WORD, GroupedCommand, options_of_kinds, results_option, under
 from assay9.plan import command_of
 from assay9.tries import repeated, retried, unexpected_of, words_of
 from conformance.catalogue import applications
 from conformance.errors import UsageError
 from conformance.evidence.record import find_run, load_run
+from conformance.options import results_option
 from conformance.pytest_session.selection import write_only
 from conformance.pytest_session.shards import shard_of
+from conformance.sut.command_line import WORD, GroupedCommand, options_of_kinds, under
 from conformance.sut.layers import default_layers
 from conformance.sut.load import load
 from conformance.sut.registry import flags

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import click
 
-from assay9.options import WORD
 from conformance.case import CASES
 from conformance.catalogue.index import families
 from conformance.errors import SuiteError, UsageError
 from conformance.evidence.host import CHECKOUT
 from conformance.selftest.bench import TARGETS, FaultyRunner, Item, collected, missed, on_mutant, served
 from conformance.selftest.declared import MessageFault, SourceFault, declared
+from conformance.sut.command_line import WORD
 from conformance.vocabulary import LAYERS
 
 FAULTS = CHECKOUT / "tests" / "mutants"

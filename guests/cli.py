@@ -204,8 +204,11 @@ def boot(
     machine.leave()
 
 
+of_machine = click.option("-m", "--machine", "name", help="Which machine, when several run.")
+
+
 @guest.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("-m", "--machine", "name", help="Which machine, when several run.")
+@of_machine
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(name: str | None, command: tuple[str, ...]) -> None:
     """Open a shell in a running machine, or run COMMAND there (its exit status is passed on)."""
@@ -231,7 +234,7 @@ def ssh(name: str | None, command: tuple[str, ...]) -> None:
 
 
 @guest.command()
-@click.option("-m", "--machine", "name", help="Which machine, when several run.")
+@of_machine
 @click.option("-c", "--command", help="Log in, run this one command, print its output.")
 @click.option("--log", is_flag=True, help="Print the console's log and end.")
 def console(name: str | None, command: str | None, log: bool) -> None:

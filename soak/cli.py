@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import secrets
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
 from conformance.errors import UsageError
+from conformance.options import results_option
 from conformance.run.preflight import check_environment, check_results
 from conformance.sut.asked import asked_of, check
+from conformance.sut.command_line import options_of_kinds
 from conformance.sut.kind import CAPABILITIES
 from conformance.sut.load import load
 from conformance.sut.options import Load
@@ -41,27 +43,6 @@ EVERY = "5m"
 
 STATUS = {"pass": 0, "fail": 1, "unknown": 3}
 """Verdict -> exit status."""
-
-RESULTS = click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="The directory for run directories.",
-)
-
-
-F = TypeVar("F", bound=Callable[..., None])
-
-
-def options_of_kinds(function: F) -> F:
-    """Add the options that kinds declare for soak runs."""
-    for one in flags().values():
-        if one.flag.soak:
-            shape: dict[str, Any] = {"is_flag": True} if one.switch else {"multiple": one.many}
-            add = click.option(one.flag.name, one.key, metavar=one.flag.metavar or None, help=one.flag.help, **shape)
-            function = add(function)
-    return function
 
 
 class DefaultGroup(click.Group):
@@ -131,8 +112,8 @@ def soak() -> None:
     type=click.Choice(ACCEPTABLE),
     help="Let the run pass while this judge says unknown, as in a short run (repeatable).",
 )
-@options_of_kinds
-@RESULTS
+@functools.partial(options_of_kinds, soak=True)
+@results_option()
 def run(
     target: str,
     workloads: tuple[str, ...],
@@ -225,7 +206,7 @@ def run(
 
 @soak.command()
 @click.argument("run_name", metavar="RUN")
-@RESULTS
+@results_option()
 def resume(run_name: str, results: Path) -> None:
     """Continue RUN after it was killed or interrupted: same journal, same seed, a fresh guest."""
     with journals.open_existing(found(run_name, results), writable=True) as journal:
@@ -236,7 +217,7 @@ def resume(run_name: str, results: Path) -> None:
 @soak.command()
 @click.argument("run_name", metavar="RUN", default="latest")
 @click.option("--follow", is_flag=True, help="Show it again every few seconds until it ends.")
-@RESULTS
+@results_option()
 def status(run_name: str, follow: bool, results: Path) -> None:
     """Show the state of RUN."""
     run_dir = found(run_name, results)
@@ -252,7 +233,7 @@ def status(run_name: str, follow: bool, results: Path) -> None:
 
 @soak.command()
 @click.argument("run_name", metavar="RUN", default="latest")
-@RESULTS
+@results_option()
 def report(run_name: str, results: Path) -> None:
     """Write the reports of RUN again from its journal, even while it runs; print the text block."""
     with journals.open_existing(found(run_name, results), writable=False) as journal:
@@ -261,7 +242,7 @@ def report(run_name: str, results: Path) -> None:
 
 @soak.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@RESULTS
+@results_option()
 def merge(runs: tuple[str, ...], results: Path) -> None:
     """Write one report over soaks of one target on several machines, each with its own journal.
 

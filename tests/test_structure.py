@@ -69,6 +69,24 @@ def test_every_set_of_words_is_named_once() -> None:
     assert [places for places in found.values() if len(places) > 1] == []
 
 
+def test_every_option_of_the_command_line_is_declared_once() -> None:
+    """Two commands with one option share its declaration (`conformance.options`), so that they explain it alike."""
+    found: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for path in MODULES:
+        if path.is_relative_to(CHECKOUT / "tests"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and node.args and not ast.unparse(node.func).endswith("addoption"):
+                words = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+                text = [
+                    str(k.value.value) for k in node.keywords if k.arg == "help" and isinstance(k.value, ast.Constant)
+                ]
+                if words and words[0].startswith("-") and (text or "--results" in words):
+                    option = words if "--results" in words else [*words, *text]
+                    found[tuple(option)].append(f"{path.relative_to(CHECKOUT)}:{node.lineno}")
+    assert [places for places in found.values() if len(places) > 1] == []
+
+
 def test_the_fragments_of_the_changelog_can_be_gathered() -> None:
     """towncrier refuses a fragment whose name has no known type."""
     argv = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "0"]

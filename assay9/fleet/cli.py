@@ -11,7 +11,7 @@ import click
 from assay9.plan import durations_of, planned, read_matrix
 from assay9.run import default_jobs
 from conformance.errors import UsageError
-from conformance.reports.cli import RESULTS
+from conformance.options import durations_option, results_option
 from conformance.run.preflight import check_results
 
 
@@ -36,10 +36,8 @@ def fleet() -> None:
     metavar="TAG",
     help="What this machine has: kvm, ssh:host (repeatable). Whether it is root is seen.",
 )
-@click.option(
-    "--durations", "runs", multiple=True, metavar="RUN", help="Balance by how long cases took there (repeatable)."
-)
-@RESULTS
+@durations_option
+@results_option()
 def fleet_run(
     matrix: Path,
     scheduler: str | None,

@@ -131,7 +131,7 @@ def _by_reason(listed: list[Change]) -> list[tuple[str, list[Change]]]:
     return sorted(grouped.items(), key=lambda item: -len(item[1]))
 
 
-def as_json(seen: Changes) -> dict[str, Any]:
+def as_data(seen: Changes) -> dict[str, Any]:
     """For programs; `changes` in the order of the cases."""
     return {
         "schema_version": SCHEMA_VERSION,

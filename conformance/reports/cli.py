@@ -13,9 +13,10 @@ from conformance.evidence.models import Record
 from conformance.evidence.overview import count, overview
 from conformance.evidence.record import find_run, load_run
 from conformance.gating.baseline import baseline_of, load_baseline, save
-from conformance.gating.changes import as_json, as_text, changes
+from conformance.gating.changes import as_data, as_text, changes
 from conformance.gating.gate import exit_status
 from conformance.gating.gate import gate as judge
+from conformance.options import json_option, results_option
 from conformance.performance.judging import CONFIDENCE, SLOWER
 from conformance.performance.judging import judge as judge_bench
 from conformance.performance.record import is_bench, load_bench
@@ -25,14 +26,6 @@ from conformance.reports.terminal import summary as terminal_summary
 from conformance.reports.ticket.text import text
 from conformance.reports.write import DEFAULT, REPORTS, write_reports
 from guests.host.activity import shown
-
-RESULTS = click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="The directory with run directories.",
-)
 
 
 @click.command()
@@ -55,7 +48,7 @@ RESULTS = click.option(
 )
 @click.option("--annotate", is_flag=True, help="Print what is unexpected as annotations of GitHub Actions, too.")
 @click.option("--gate", is_flag=True, help="End with the run's own exit status, for CI.")
-@RESULTS
+@results_option()
 def report(
     run: str,
     kinds: tuple[str, ...],
@@ -105,9 +98,9 @@ def report(
     type=click.Choice(["worse", "change"]),
     help="Exit status 1 when a case is worse in a later run than in the first, or differs at all.",
 )
-@click.option("--json", "as_data", is_flag=True, help="For programs; of two runs.")
-@RESULTS
-def compare(runs: tuple[str, ...], fail_on: str | None, as_data: bool, results: Path) -> None:
+@json_option
+@results_option()
+def compare(runs: tuple[str, ...], fail_on: str | None, as_json: bool, results: Path) -> None:
     """Compare two or more RUNs of the same cases.
 
     Each is a run's directory, its name in the results directory, a target (its newest run), or `latest`, which also
@@ -122,10 +115,10 @@ def compare(runs: tuple[str, ...], fail_on: str | None, as_data: bool, results: 
     names = runs if len(runs) > 1 else (*runs, "latest")
     records = read_runs(names, results)
     seen = [changes(records[0], later) for later in records[1:]]
-    if as_data and len(records) > 2:
+    if as_json and len(records) > 2:
         raise UsageError("--json is of two runs: name the two, or leave it out")
-    if as_data:
-        click.echo(json.dumps(as_json(seen[0]), indent=2))
+    if as_json:
+        click.echo(json.dumps(as_data(seen[0]), indent=2))
     else:
         click.echo(as_text(seen[0]) if len(records) == 2 else side_by_side(records, labels(records)), nl=False)
     failing = {"worse": any(one.of("worse") for one in seen), "change": any(one.differing for one in seen)}
@@ -158,7 +151,7 @@ def compare(runs: tuple[str, ...], fail_on: str | None, as_data: bool, results: 
     metavar="PERCENT",
     help=f"Of a benchmark: only where that is so sure. Default: {CONFIDENCE * 100:.0f}.",
 )
-@RESULTS
+@results_option()
 def gate(
     run: str,
     baseline: str | None,
@@ -224,7 +217,7 @@ def baseline() -> None:
 @click.argument("run")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--force", is_flag=True, help="Save it though the run is not whole.")
-@RESULTS
+@results_option()
 def baseline_save(run: str, file: Path, force: bool, results: Path) -> None:
     """Save RUN as the baseline FILE: JSON, one case a line, made to be committed.
 

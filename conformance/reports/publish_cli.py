@@ -16,8 +16,9 @@ from conformance.evidence.redact import private_words, redacted
 from conformance.gating.attestation import attest as sign
 from conformance.gating.attestation import verify as check
 from conformance.gating.baseline import Baseline
+from conformance.options import results_option
 from conformance.reports.beside import labels
-from conformance.reports.cli import RESULTS, read_runs
+from conformance.reports.cli import read_runs
 from conformance.reports.table import table as compatibility
 from conformance.reports.table_evidence import anchor, evidence_page
 from conformance.reports.write import write_reports
@@ -35,7 +36,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {"record": Record, "baseline": Baseline}
     show_default=True,
     help="The SSH key to sign with.",
 )
-@RESULTS
+@results_option()
 def attest(run: str, key: Path, results: Path) -> None:
     """Sign RUN: an in-toto test-result statement over every file of its directory, with your SSH key.
 
@@ -54,7 +55,7 @@ def attest(run: str, key: Path, results: Path) -> None:
     metavar="FILE",
     help="Whose signatures count: lines of `NAME KEY`, see ssh-keygen(1), ALLOWED SIGNERS.",
 )
-@RESULTS
+@results_option()
 def verify(run: str, signers: Path | None, results: Path) -> None:
     """Check that RUN is what was signed: every file by its hash, the statement, and the signature.
 
@@ -67,7 +68,7 @@ def verify(run: str, signers: Path | None, results: Path) -> None:
 @click.command()
 @click.argument("run")
 @click.argument("directory", type=click.Path(path_type=Path))
-@RESULTS
+@results_option()
 def redact(run: str, directory: Path, results: Path) -> None:
     """Write RUN to DIRECTORY as it may be published: its record and reports, without logs.
 
@@ -109,7 +110,7 @@ def schema_of(what: str) -> str:
     metavar="DIR",
     help="Write a page of evidence for each run to DIR, and link each cell to it.",
 )
-@RESULTS
+@results_option()
 def table(runs: tuple[str, ...], evidence: Path | None, results: Path) -> None:
     """Print the compatibility page of RUNs as Markdown: operations and behaviours down, implementations across.
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from conformance.options import F
 from conformance.sut.options import GUEST, RUNNING, SERVER
 from conformance.sut.registry import flags
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Word(click.ParamType[str]):
@@ -59,26 +57,14 @@ def under(heading: str) -> Callable[..., Callable[[F], F]]:
     return functools.partial(click.option, cls=GroupedOption, group=heading)
 
 
-def results_option(
-    option: Callable[..., Callable[[F], F]], what: str = "The directory for run directories."
-) -> Callable[[F], F]:
-    """The option --results, made by ``option``: ``click.option``, or the same under a heading."""
-    return option(
-        "--results",
-        type=click.Path(path_type=Path),
-        default=Path("results"),
-        show_default=True,
-        metavar="DIR",
-        help=what,
-    )
-
-
-def options_of_kinds(function: F) -> F:
-    """Add the options that the kinds of targets declare, sorted by their headings."""
+def options_of_kinds(function: F, *, soak: bool = False) -> F:
+    """Add the options that the kinds of targets declare, sorted by their headings; with `soak` those of soak runs."""
     declared = sorted(flags().values(), key=lambda one: (GUEST, SERVER, RUNNING).index(one.flag.group))
     for one in reversed(declared):  # click turns the order of decorators round
+        if soak and not one.flag.soak:
+            continue
         shape: dict[str, Any] = {"is_flag": True} if one.switch else {"type": WORD, "multiple": one.many}
-        metavar = {} if one.switch else {"metavar": one.flag.metavar}
+        metavar = {} if one.switch else {"metavar": one.flag.metavar or None}
         add = click.option(
             one.flag.name, one.key, cls=GroupedOption, group=one.flag.group, help=one.flag.help, **shape, **metavar
         )

@@ -1,0 +1,88 @@
+"""Counts the lines of code of a revision, and how many came with later parts of the product: `make lines`.
+
+A line of code is a line of Python that is not blank, outside tests, cases and docs; comments and docstrings count, and
+`ruff format` lays out every line. docs/decisions/0009-lines-of-code.md says what is compared with what.
+
+The state before the rooms were made and the state now do not do the same. So each line is charged, by `git blame`, to
+the commit that wrote it, wherever it was moved since, and lines of the commits named here are counted apart. A line
+that another commit has touched since counts as of the same functionality.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BEFORE = "42d1c8c"
+"""The last state before the rooms were made that is laid out as today."""
+CAME_WITH = {
+    "any hypervisor, over SSH": """
+        3d57c7d 62693b3 801967a c6ac3d4 85f50fb 5089afe 7bbe0ec 60c032a 096de8d f9d74be e86561a e348ca4 b30374b
+        5c92f6b fbb89c1 5438376 192e09a 9ca252c c066204 b6df5f1 313b86c 843c311 d2522c6
+    """,
+    "evidence, gate and fleet": """
+        fccddbe 38e5be2 57ecb52 4454a16 0b77715 a032934 b66abcd 5761afb ac996b2 a3eae9d 8645469 8ba20bf 6bbccc9
+        499cc7e 3ff2217 8bcc377 d7552af bebd9a7 4312279 2027b54
+    """,
+    "detecting power": """
+        e1d8f65 e20b78a 7387935 72c6bff 5aef08d f8e5efd 270de73 7e738fb fe9f5ea 079b601 ddfe394 4f63702 e296105
+        5dbaf79 040d2bc 2310d16 258e409 2435c99 90ad185 97e712d 8b0a503 a71915c 4ec885b e3419c0
+    """,
+    "a verdict that can be trusted": """
+        8c194ad 83ac48e 7aeda19 db058e9 1d1b2a9 7a2b24e b70781b 112e41e d4b9217 ff737e0 c287991 fb645fd fce6721
+    """,
+}
+"""The commits of each part of the product that was built, or continued, after BEFORE."""
+SAME = "what was there before"
+
+
+def git(*arguments: str) -> str:
+    """What git prints. Raises CalledProcessError, for an unknown revision for example."""
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def counted(revision: str) -> Iterator[str]:
+    """The files that hold code."""
+    for name in git("ls-tree", "-r", "--name-only", revision).splitlines():
+        if name.endswith(".py") and not name.startswith(("tests/", "docs/")) and "/cases/" not in name:
+            yield name
+
+
+def lines_by_part(revision: str, name: str) -> Counter[str]:
+    """How many lines of a file came with which part."""
+    parts = {commit: part for part, commits in CAME_WITH.items() for commit in commits.split()}
+    found: Counter[str] = Counter()
+    for line in git("blame", "-s", "-w", "-M", "-C", "--abbrev=6", revision, "--", name).splitlines():
+        head, _, text = line.partition(")")
+        if text.strip():
+            found[parts.get(head.lstrip("^")[:7], SAME)] += 1
+    return found
+
+
+def size(revision: str) -> int:
+    """The lines of code of a revision."""
+    return sum(
+        sum(1 for line in git("show", f"{revision}:{n}").splitlines() if line.strip()) for n in counted(revision)
+    )
+
+
+def main() -> None:
+    """Print the table of a revision, by package: HEAD, or the one that is named."""
+    revision = sys.argv[1] if len(sys.argv) > 1 else "HEAD"
+    packages: dict[str, Counter[str]] = {}
+    for name in counted(revision):
+        package = "/".join(name.split("/")[:-1][:2]) or "."
+        packages[package] = packages.get(package, Counter()) + lines_by_part(revision, name)
+    parts = [SAME, *CAME_WITH]
+    print("  ".join([f"{'package':28}", "   all", *parts]))
+    for package, found in [*sorted(packages.items()), ("in all", sum(packages.values(), Counter()))]:
+        print("  ".join([f"{package:28}", f"{found.total():6}", *(f"{found[part]:{len(part)}}" for part in parts)]))
+    print(f"before: {size(BEFORE)} lines ({BEFORE})")
+
+
+if __name__ == "__main__":
+    main()
