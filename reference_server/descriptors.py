@@ -71,7 +71,6 @@ class Cached(Protocol):
 
     def give_up(self) -> Outcome:
         """Close the descriptor, if the file can be opened again.  Called without the lock."""
-        ...
 
 
 class Descriptors:

@@ -38,7 +38,6 @@ class Describer(Protocol):
 
     def __call__(self, directory: int, name: bytes, inode: int, kind: int) -> tuple[int, int, int]:
         """qid type, qid path and DT type of any other entry of the open ``directory``."""
-        ...
 
 
 class HostDirectory:

@@ -39,15 +39,12 @@ class Identity(Protocol):
 
     def use(self, caller: Caller, gid: int | None = None) -> None:
         """Act for ``caller`` from now on, new files getting group ``gid``."""
-        ...
 
     def use_for_writing(self, caller: Caller, gid: int) -> None:
         """As ``use``, for writing data to a file of group ``gid`` that is already open."""
-        ...
 
     def as_server(self) -> AbstractContextManager[None]:
         """Act with the server's own rights for a ``with`` block, then as before."""
-        ...
 
 
 _UNCHANGED = nullcontext()

@@ -48,19 +48,15 @@ class Outlet(Protocol):
 
     def payload(self, count: int) -> Sequence[memoryview]:
         """Writable memory for ``count`` bytes of data, in order; used by at most one reply."""
-        ...
 
     def send(self, buffers: list[Buffer]) -> None:
         """Send one reply frame."""
-        ...
 
     def send_placed(self, head: bytes, count: int) -> None:
         """Send one reply frame: ``head``, then the first ``count`` bytes of what ``payload`` gave."""
-        ...
 
     def later(self) -> Outlet:
         """An outlet for the same reply that may be used from any thread at any time."""
-        ...
 
 
 class Observer(Protocol):
@@ -68,11 +64,9 @@ class Observer(Protocol):
 
     def received(self, session: int, frame: Buffer) -> None:
         """A request arrived."""
-        ...
 
     def sent(self, session: int, frame: Sequence[Buffer]) -> None:
         """A reply leaves."""
-        ...
 
 
 class Health:

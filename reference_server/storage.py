@@ -144,7 +144,6 @@ class OpenFile(Protocol):
 
         Concurrency: one step for each system call; a read that overlaps a write may return a part of it.
         """
-        ...
 
     def write(self, data: Buffer | Pieces, offset: int, caller: Caller, wait: bool) -> int:
         """Write at ``offset`` (at the end when opened with O_APPEND); returns how many bytes were taken.
@@ -153,21 +152,18 @@ class OpenFile(Protocol):
 
         Concurrency: one step for each system call; overlapping writes leave bytes of either where they overlap.
         """
-        ...
 
     def fsync(self, datasync: bool) -> None:
         """Put the file, or only its data, on stable storage.
 
         Concurrency: one step; writes that ended before it are stable when it returns.
         """
-        ...
 
     def set_lock(self, owner: LockOwner, lock: Lock | None, start: int, length: int) -> bool:
         """Take ``lock``, or release ``start``..``length`` when it is None; false when another holds it.
 
         Concurrency: one step.
         """
-        ...
 
     def release_whole(self, owner: LockOwner) -> None:
         """Release the locks on the whole file that other processes of ``owner``'s client took through this open file
@@ -175,21 +171,18 @@ class OpenFile(Protocol):
 
         Concurrency: one step.
         """
-        ...
 
     def get_lock(self, owner: LockOwner, lock: Lock) -> Lock | None:
         """The lock of somebody else that stands in the way of ``lock``.
 
         Concurrency: one step; the answer may be outdated when it arrives.
         """
-        ...
 
     def close(self) -> None:
         """Give the file up, and every lock taken only through it.
 
         Concurrency: last. A session closes a file when no request uses its fid.
         """
-        ...
 
 
 class OpenDirectory(Protocol):
@@ -203,21 +196,18 @@ class OpenDirectory(Protocol):
         Concurrency: several steps: calls on one object take turns, so each returns whole entries of the place it asked
         for. A name added or removed meanwhile is or is not listed, as readdir(3) has it.
         """
-        ...
 
     def fsync(self, datasync: bool) -> None:
         """Put the directory on stable storage.
 
         Concurrency: one step.
         """
-        ...
 
     def close(self) -> None:
         """Give the directory up.
 
         Concurrency: last. A session closes a directory when no request uses its fid.
         """
-        ...
 
 
 class Node(Protocol):
@@ -231,21 +221,18 @@ class Node(Protocol):
 
         Concurrency: one step. The caller has a use of the node already.
         """
-        ...
 
     def release(self) -> None:
         """One user fewer; with the last one what the node holds is given up.
 
         Concurrency: one step; last for this user.
         """
-        ...
 
     def qid(self) -> Qid:
         """The qid as of now.
 
         Concurrency: one step.
         """
-        ...
 
     def getattr(self) -> Attributes:
         """stat(2).
@@ -253,7 +240,6 @@ class Node(Protocol):
         Concurrency: several steps where the store records owner and mode beside the file, which may be of another
         moment than the rest. Else one step.
         """
-        ...
 
     def setattr(self, changes: Changes, opened: OpenFile | None, caller: Caller) -> None:
         """chmod(2), chown(2), truncate(2), utimensat(2); ``opened`` is the caller's own open file, if it has
@@ -262,21 +248,18 @@ class Node(Protocol):
         Concurrency: several steps: size, owner, mode, times. Of two overlapping calls each may have a part of its
         changes last.
         """
-        ...
 
     def statfs(self) -> FileSystemInfo:
         """statfs(2).
 
         Concurrency: one step.
         """
-        ...
 
     def child(self, name: bytes, caller: Caller) -> tuple[Node, Qid]:
         """The file ``name`` in this directory; for ``..`` the parent, the root being its own parent.
 
         Concurrency: several steps: the name is looked up at one moment, and the qid is of the file that was found then.
         """
-        ...
 
     def open(self, flags: int, caller: Caller) -> OpenFile:
         """Open a regular file.  ``flags`` are the host's, already sifted.
@@ -284,14 +267,12 @@ class Node(Protocol):
         Concurrency: several steps: with O_TRUNC the file may be truncated by a call that fails afterwards for want of
         descriptors.
         """
-        ...
 
     def open_directory(self, caller: Caller) -> OpenDirectory:
         """Open a directory.
 
         Concurrency: one step.
         """
-        ...
 
     def create(self, name: bytes, flags: int, mode: int, gid: int, caller: Caller) -> tuple[Node, Qid, OpenFile]:
         """Create a regular file in this directory and open it; an existing one is opened unless O_EXCL is
@@ -300,7 +281,6 @@ class Node(Protocol):
         Concurrency: several steps: the name is taken at one moment, so of overlapping calls with O_EXCL one succeeds.
         Another call may see the new file before its owner and mode are recorded, where the store records them.
         """
-        ...
 
     def mkdir(self, name: bytes, mode: int, gid: int, caller: Caller) -> Qid:
         """mkdir(2).
@@ -308,49 +288,42 @@ class Node(Protocol):
         Concurrency: several steps: the name is taken at one moment; owner, mode and qid follow, and the qid is of
         whatever has the name then.
         """
-        ...
 
     def symlink(self, name: bytes, target: bytes, gid: int, caller: Caller) -> Qid:
         """symlink(2).
 
         Concurrency: several steps, as mkdir.
         """
-        ...
 
     def mknod(self, name: bytes, mode: int, device: int, gid: int, caller: Caller) -> Qid:
         """mknod(2); ``device`` as makedev(3) makes it.
 
         Concurrency: several steps, as mkdir.
         """
-        ...
 
     def link(self, name: bytes, file: Node, caller: Caller) -> None:
         """link(2): ``name`` in this directory becomes one more name of ``file``.
 
         Concurrency: one step.
         """
-        ...
 
     def unlink(self, name: bytes, caller: Caller) -> None:
         """unlink(2).
 
         Concurrency: one step.
         """
-        ...
 
     def rmdir(self, name: bytes, caller: Caller) -> None:
         """rmdir(2).
 
         Concurrency: one step.
         """
-        ...
 
     def rename(self, name: bytes, directory: Node, new_name: bytes, caller: Caller) -> None:
         """rename(2) of ``name`` in this directory.
 
         Concurrency: one step; the store keeps its own record of moved directories in step with it.
         """
-        ...
 
     def location(self, caller: Caller) -> tuple[Node, bytes]:
         """The directory that holds this file, retained for the caller, and its name there.
@@ -359,42 +332,36 @@ class Node(Protocol):
 
         Concurrency: several steps, repeated until they agree: the answer was true at one moment during the call.
         """
-        ...
 
     def readlink(self) -> bytes:
         """readlink(2).
 
         Concurrency: one step: the target of a symbolic link never changes.
         """
-        ...
 
     def getxattr(self, name: bytes, caller: Caller) -> bytes:
         """getxattr(2).
 
         Concurrency: one step.
         """
-        ...
 
     def listxattr(self, caller: Caller) -> bytes:
         """listxattr(2): every name followed by a NUL.
 
         Concurrency: one step.
         """
-        ...
 
     def setxattr(self, name: bytes, value: bytes, flags: int, caller: Caller) -> None:
         """setxattr(2).
 
         Concurrency: one step.
         """
-        ...
 
     def removexattr(self, name: bytes, caller: Caller) -> None:
         """removexattr(2).
 
         Concurrency: one step.
         """
-        ...
 
 
 class Store(Protocol):
@@ -408,11 +375,9 @@ class Store(Protocol):
 
         Concurrency: one step.
         """
-        ...
 
     def close(self) -> None:
         """Give everything up.
 
         Concurrency: last. Nodes and files that are in use stay good.
         """
-        ...

@@ -17,7 +17,7 @@ SIZE = 1 << 20
 """Bytes that a case has."""
 
 
-class WatchedMemory:
+class WatchedMemory(Memory):
     """The first MiB of a device's memory, with a copy of what the driver wrote there."""
 
     def __init__(self, memory: Memory) -> None:
@@ -32,7 +32,6 @@ class WatchedMemory:
     # ---- Memory
 
     def write(self, address: int, data: Buffer) -> None:
-        """See Memory."""
         at = address - self.base
         if not 0 <= at <= self.size - len(data):
             raise SuiteError(f"a case writes {len(data)} bytes at {address:#x}, outside its memory")
@@ -40,37 +39,30 @@ class WatchedMemory:
         self._memory.write(address, data)
 
     def write16(self, address: int, value: int) -> None:
-        """See Memory."""
         at = address - self.base
         self._copy[at : at + 2] = value.to_bytes(2, "little")
         self._memory.write16(address, value)
 
     def fill(self, address: int, length: int, byte: int) -> None:
-        """See Memory."""
         at = address - self.base
         self._copy[at : at + length] = bytes([byte]) * length
         self._memory.fill(address, length, byte)
 
     def read(self, address: int, length: int) -> bytes:
-        """See Memory."""
         return self._memory.read(address, length)
 
     def read_many(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
-        """See Memory."""
         return self._memory.read_many(spans)
 
     def wait16(self, address: int, old: int, timeout: float) -> int:
-        """See Memory."""
         return self._memory.wait16(address, old, timeout)
 
     def wait_then_read(
         self, address: int, old: int, steps: int, timeout: float, spans: Sequence[tuple[int, int]]
     ) -> tuple[int, list[bytes]]:
-        """See Memory."""
         return self._memory.wait_then_read(address, old, steps, timeout, spans)
 
     def changed16(self, address: int, old: int) -> int | None:
-        """See Memory."""
         return self._memory.changed16(address, old)
 
     # ---- what the device may write

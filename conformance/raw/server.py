@@ -19,17 +19,15 @@ from guests.host.endings import OutOfMemory
 
 
 class Server(Protocol):
-    """A 9P server with one exported directory."""
+    """A 9P server with one exported directory. The defaults are those of one whose process is not ours to watch."""
 
     name: str
     aname: bytes
     """What Tattach names to reach it."""
     capabilities: frozenset[Capability]
     """Of the transport to it."""
-
-    @property
-    def spec(self) -> Settings:
-        """How a client has to speak to it."""
+    spec: Settings
+    """How a client has to speak to it."""
 
     @property
     def export(self) -> Path | None:
@@ -40,6 +38,7 @@ class Server(Protocol):
     def far(self) -> tuple[AgentLink, str] | None:
         """Where `export` is None: an agent on the machine that has the exported directory, and its path there. None
         where there is no such agent either."""
+        return None
 
     def start(self) -> None:
         """Bring it up and wait until it takes connections. Raises InfrastructureError."""
@@ -49,28 +48,35 @@ class Server(Protocol):
 
     def death(self) -> str | None:
         """How the process ended, or None while it runs (or is not ours to watch)."""
+        return None
 
     def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
         """A process of the target that another process ended or stopped, or a failure under it; None where all is well,
         or where none of its processes are ours to watch."""
+        return None
 
     def pid(self) -> int | None:
         """The process, where it is ours."""
+        return None
 
     def stop(self) -> None:
         """End it and remove what it left; may be called twice."""
 
     def version(self) -> str:
-        """The program's own version, e.g. 1.0.24."""
+        """The program's own version, e.g. 1.0.24; empty where it is not known."""
+        return ""
 
     def argv(self) -> list[str]:
         """How it was started; empty when it is not ours."""
+        return []
 
     def log_size(self) -> int:
         """Bytes that it has said so far."""
+        return 0
 
     def log(self, since: int = 0) -> str:
         """What it has said after its first `since` bytes, at most the last 20,000 of them."""
+        return ""
 
 
 class DeviceServer(Server, Protocol):

@@ -65,7 +65,7 @@ class _Held:
         return len(self._waiting)
 
 
-class FaultyLink:
+class FaultyLink(Link):
     """A link with a fault in it."""
 
     def __init__(self, inner: Link, fault: Fault) -> None:
@@ -83,11 +83,9 @@ class FaultyLink:
     # ---- requests
 
     def send(self, frame: Sequence[Buffer]) -> None:
-        """See Link."""
         self.send_many([frame])
 
     def send_many(self, frames: Sequence[Sequence[Buffer]]) -> None:
-        """See Link."""
         if self._closed is not None:
             raise self._closed
         for one in frames:
@@ -119,7 +117,6 @@ class FaultyLink:
     # ---- replies
 
     def recv(self, timeout: float) -> bytes | bytearray:
-        """See Link."""
         deadline = time.monotonic() + timeout
         while not self._inbox:
             if self._closed is not None:
@@ -129,7 +126,6 @@ class FaultyLink:
         return self._inbox.popleft()
 
     def ready(self) -> bool:
-        """See Link."""
         try:
             while not self._inbox and (self._idle() or self._inner.ready()):
                 if not self._inbox:
@@ -178,5 +174,4 @@ class FaultyLink:
         self._closed = LinkClosed("the server closed the connection")
 
     def close(self) -> None:
-        """See Link."""
         self._inner.close()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from conformance.transports.base import Capability, LinkClosed, LinkTimeout
+from conformance.transports.base import Capability, Link, LinkClosed, LinkTimeout
 from guests.host.waiting import happens
 from protocol.constants import HDRSZ
 from protocol.fields import Buffer
@@ -30,7 +30,7 @@ _IOV = 512
 """Pieces per sendmsg; Linux takes 1024."""
 
 
-class SocketLink:
+class SocketLink(Link):
     """Frames over one connected stream socket."""
 
     capabilities = frozenset({Capability.STREAM, Capability.SESSIONS, Capability.HANGUP})
@@ -54,7 +54,6 @@ class SocketLink:
     # ---- sending
 
     def send(self, frame: Sequence[Buffer]) -> None:
-        """See Link."""
         try:
             if len(frame) == 1:
                 sent, total = self._socket.send(frame[0]), len(frame[0])
@@ -66,7 +65,6 @@ class SocketLink:
             raise self._broken(error) from None
 
     def send_many(self, frames: Sequence[Sequence[Buffer]]) -> None:
-        """See Link."""
         self.send([b"".join([piece for frame in frames for piece in frame])])
 
     def _send_rest(self, frame: Sequence[Buffer], sent: int) -> None:
@@ -80,7 +78,6 @@ class SocketLink:
     # ---- receiving
 
     def recv(self, timeout: float) -> bytes | bytearray:
-        """See Link."""
         start, have = self._start, self._end - self._start
         if have >= 4:
             (size,) = _SIZE.unpack_from(self._ahead, start)
@@ -157,7 +154,6 @@ class SocketLink:
             return got
 
     def ready(self) -> bool:
-        """See Link."""
         if self._end - self._start >= 4:
             (size,) = _SIZE.unpack_from(self._ahead, self._start)
             if size <= self._end - self._start:
@@ -171,7 +167,6 @@ class SocketLink:
         self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """See Link."""
         self._closed = True
         self._socket.close()
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from conformance.errors import SuiteError, Undrivable
-from conformance.transports.base import Capability, LinkClosed, LinkTimeout
+from conformance.transports.base import Capability, Link, LinkClosed, LinkTimeout
 from conformance.virtio.device import Device, DeviceGone, RingTimeout
 from conformance.virtio.driver import PAGE, PLAIN, bring_up
 from conformance.virtio.queues import BadUsed, Segment, SplitQueue, Used
@@ -56,7 +56,7 @@ class _Pool:
         self._kept.setdefault(kind, []).append(address)
 
 
-class RingLink:
+class RingLink(Link):
     """Frames over queue 0 of one device, which has one session: making a link resets it."""
 
     capabilities: frozenset[Capability] = frozenset()
@@ -81,11 +81,9 @@ class RingLink:
     # ---- sending
 
     def send(self, frame: Sequence[Buffer]) -> None:
-        """See Link."""
         self.send_many([frame])
 
     def send_many(self, frames: Sequence[Sequence[Buffer]]) -> None:
-        """See Link."""
         self._open()
         try:
             deadline = time.monotonic() + self._send_timeout
@@ -139,7 +137,6 @@ class RingLink:
     # ---- receiving
 
     def recv(self, timeout: float) -> bytes | bytearray:
-        """See Link."""
         deadline = time.monotonic() + timeout
         while not self._inbox:
             self._open()
@@ -188,7 +185,6 @@ class RingLink:
         self._reply_room = min(max(room, _LEAST), self.largest)
 
     def ready(self) -> bool:
-        """See Link."""
         if not self._inbox and not self._closed and self._flying:
             try:
                 self._keep(self._queue.peek(), {})

@@ -23,9 +23,8 @@ class Bus(Protocol):
 
     name: str
 
-    @property
-    def memory(self) -> Memory:
-        """The memory that the function can reach."""
+    memory: Memory
+    """The memory that the function can reach."""
 
     def config_read(self, offset: int, width: int) -> int:
         """PCI configuration space."""

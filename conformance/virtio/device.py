@@ -110,9 +110,8 @@ class Device(Protocol):
     """Whether the driver can see that the device needs a reset: not through the legacy interface, which has no such
     bit, nor where the status field is kept by a front end that does not ask the device."""
 
-    @property
-    def memory(self) -> Memory:
-        """The memory that it shares with its driver."""
+    memory: Memory
+    """The memory that it shares with its driver."""
 
     def reset(self) -> None:
         """Write 0 to the status and wait until it reads 0."""

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from conformance.virtio import guest_pci_payload as guest_side
-from conformance.virtio.bus import Step
-from conformance.virtio.device import DeviceGone, RingTimeout, Turns
+from conformance.virtio.bus import Bus, Step
+from conformance.virtio.device import DeviceGone, Memory, RingTimeout, Turns
 from guests.access.shell import LineChannel, Shell
 from guests.errors import InfrastructureError
 from protocol.fields import Buffer
@@ -31,7 +31,7 @@ _REGISTER = struct.Struct("<I")
 _IN_GUEST = "/root/assay9-guest-side.py"
 
 
-class GuestMemory:
+class GuestMemory(Memory):
     """Huge pages of the guest."""
 
     ahead = 256
@@ -42,35 +42,28 @@ class GuestMemory:
         self._bus, self.base, self.size = bus, base, size
 
     def write(self, address: int, data: Buffer) -> None:
-        """See Memory."""
         if data:
             self._bus.write(address, data)
 
     def write16(self, address: int, value: int) -> None:
-        """See Memory."""
         self._bus.post(_WRITE16, 0, address, value)
 
     def fill(self, address: int, length: int, byte: int) -> None:
-        """See Memory."""
         self._bus.post(_FILL, byte, address, length)
 
     def read(self, address: int, length: int) -> bytes:
-        """See Memory."""
         return self.read_many([(address, length)])[0]
 
     def read_many(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
-        """See Memory."""
         self._bus.post(_READ, 0, 0, len(spans), _spans(spans))
         return _cut(self._bus.ask(), spans)
 
     def wait16(self, address: int, old: int, timeout: float) -> int:
-        """See Memory."""
         return self.wait_then_read(address, old, 1, timeout, ())[0]
 
     def wait_then_read(
         self, address: int, old: int, steps: int, timeout: float, spans: Sequence[tuple[int, int]]
     ) -> tuple[int, list[bytes]]:
-        """See Memory."""
         deadline = time.monotonic() + timeout
         while True:
             left = min(max(deadline - time.monotonic(), 0.0), _WAIT_MOST)
@@ -84,7 +77,6 @@ class GuestMemory:
                 raise RingTimeout(f"nothing came within {timeout:.3g} s")
 
     def changed16(self, address: int, old: int) -> int | None:
-        """See Memory."""
         seen = int.from_bytes(self.read(address, 2), "little")
         return None if seen == old else seen
 
@@ -107,7 +99,7 @@ def by_shell(shell: Shell) -> LineChannel:
     return shell.open_channel(["python3", "-u", _IN_GUEST])
 
 
-class GuestBus:
+class GuestBus(Bus):
     """The function with that mount tag, in the guest where the program at the other end of `channel` runs."""
 
     def __init__(self, channel: LineChannel, tag: str) -> None:
@@ -173,21 +165,17 @@ class GuestBus:
         return int(_REGISTER.unpack(self.ask())[0])
 
     def config_read(self, offset: int, width: int) -> int:
-        """See Bus."""
         self.post(_CONFIG_READ, width, offset, 0)
         return self._number()
 
     def config_write(self, offset: int, width: int, value: int) -> None:
-        """See Bus."""
         self.post(_CONFIG_WRITE, width, offset, value)
 
     def bar_read(self, bar: int, offset: int, width: int) -> int:
-        """See Bus."""
         self.post(_BAR_READ, width, bar << 32 | offset, 0)
         return self._number()
 
     def bar_write(self, bar: int, offset: int, width: int, value: int) -> None:
-        """See Bus."""
         self.post(_BAR_WRITE, width, bar << 32 | offset, value)
 
     def bar_steps(self, steps: Sequence[Step]) -> list[int]:

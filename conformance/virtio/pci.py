@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from conformance.errors import InfrastructureError
 from conformance.virtio.bus import Bus, Step
-from conformance.virtio.device import DeviceGone, Rings, Turns
+from conformance.virtio.device import Device, DeviceGone, Rings, Turns
 from guests.host.waiting import happens
 from protocol.virtqueue import Status
 
@@ -50,7 +50,7 @@ def _structures(bus: Bus) -> dict[int, _Region]:
     return found
 
 
-class ModernDevice:
+class ModernDevice(Device):
     """The device through its modern interface."""
 
     legacy = False
@@ -78,20 +78,16 @@ class ModernDevice:
         return Step(self._common.bar, self._common.offset + offset, width, value)
 
     def reset(self) -> None:
-        """See Device."""
         _reset(self, self._step(20, 1), Step(self._isr.bar, self._isr.offset, 1))
         self._doorbells.clear()
 
     def status(self) -> int:
-        """See Device."""
         return self._get(20, 1)
 
     def set_status(self, value: int) -> None:
-        """See Device."""
         self._put(20, 1, value)
 
     def offered(self) -> int:
-        """See Device."""
         low, high = self.bus.bar_steps(
             [
                 self._step(0, 4, 0),
@@ -103,27 +99,22 @@ class ModernDevice:
         return low | high << 32
 
     def accept(self, features: int) -> None:
-        """See Device."""
         for select in (0, 1):
             self._put(8, 4, select)
             self._put(12, 4, features >> (32 * select) & 0xFFFFFFFF)
 
     def config(self, offset: int, length: int, width: int = 1) -> bytes:
-        """See Device."""
         return _config(self.bus, self._config.bar, self._config.offset + offset, length, width)
 
     def set_config(self, offset: int, data: bytes) -> None:
-        """See Device."""
         for at, byte in enumerate(data):
             self.bus.bar_write(self._config.bar, self._config.offset + offset + at, 1, byte)
 
     def queue_max(self, queue: int) -> int:
-        """See Device."""
         self._put(22, 2, queue)
         return self._get(24, 2)
 
     def start_queue(self, queue: int, size: int, rings: Rings) -> None:
-        """See Device."""
         self._put(22, 2, queue)
         self._put(24, 2, size)
         for offset, address in ((32, rings.descriptors), (40, rings.driver), (48, rings.device)):
@@ -133,7 +124,6 @@ class ModernDevice:
         self._doorbells[queue] = self._notify.offset + self._get(30, 2) * self._notify.extra
 
     def kick(self, queue: int) -> None:
-        """See Device."""
         bell = self._doorbell(queue)
         self.bus.bar_write(bell.bar, bell.offset, bell.width, queue)
 
@@ -141,7 +131,6 @@ class ModernDevice:
         return Step(self._notify.bar, self._doorbells.get(queue, self._notify.offset), 2, queue)
 
     def in_turn(self, queue: int, turns: Turns, timeout: float) -> None:
-        """See Device."""
         self.bus.in_turn(turns, self._doorbell(queue), timeout)
 
     def notified(self) -> bool:
@@ -149,15 +138,13 @@ class ModernDevice:
         return bool(self.bus.bar_read(self._isr.bar, self._isr.offset, 1) & 1)
 
     def broken(self) -> bool:
-        """See Device."""
         return bool(self.status() & Status.NEEDS_RESET)
 
     def close(self) -> None:
-        """See Device."""
         self.bus.close()
 
 
-class LegacyDevice:
+class LegacyDevice(Device):
     """The device through its legacy interface: an I/O region (4.1.4.8)."""
 
     legacy = True
@@ -177,36 +164,28 @@ class LegacyDevice:
         self.bus.bar_write(0, offset, width, value)
 
     def reset(self) -> None:
-        """See Device."""
         _reset(self, Step(0, 18, 1), Step(0, 19, 1))
 
     def status(self) -> int:
-        """See Device."""
         return self._get(18, 1)
 
     def set_status(self, value: int) -> None:
-        """See Device."""
         self._put(18, 1, value)
 
     def offered(self) -> int:
-        """See Device."""
         return self._get(0, 4)
 
     def accept(self, features: int) -> None:
-        """See Device."""
         self._put(4, 4, features & 0xFFFFFFFF)
 
     def config(self, offset: int, length: int, width: int = 1) -> bytes:
-        """See Device."""
         return _config(self.bus, 0, 20 + offset, length, width)
 
     def set_config(self, offset: int, data: bytes) -> None:
-        """See Device."""
         for at, byte in enumerate(data):
             self._put(20 + offset + at, 1, byte)
 
     def queue_max(self, queue: int) -> int:
-        """See Device."""
         self._put(14, 2, queue)
         return self._get(12, 2)
 
@@ -216,23 +195,18 @@ class LegacyDevice:
         self._put(8, 4, rings.descriptors // _PAGE)
 
     def kick(self, queue: int) -> None:
-        """See Device."""
         self._put(16, 2, queue)
 
     def in_turn(self, queue: int, turns: Turns, timeout: float) -> None:
-        """See Device."""
         self.bus.in_turn(turns, Step(0, 16, 2, queue), timeout)
 
     def notified(self) -> bool:
-        """See Device."""
         return bool(self._get(19, 1) & 1)
 
     def broken(self) -> bool:
-        """See Device."""
         return bool(self.status() & Status.NEEDS_RESET)
 
     def close(self) -> None:
-        """See Device."""
         self.bus.close()
 
 

@@ -14,8 +14,8 @@ import socket
 import time
 from collections.abc import Sequence
 
-from conformance.virtio.bus import Step
-from conformance.virtio.device import DeviceGone, RingTimeout, Turns, step_by_step
+from conformance.virtio.bus import Bus, Step
+from conformance.virtio.device import DeviceGone, Memory, RingTimeout, Turns, step_by_step
 from protocol.fields import Buffer
 
 _ADDRESS, _DATA = 0xCF8, 0xCFC
@@ -34,7 +34,7 @@ _RAM_BASE = 16 << 20
 _LARGE = 256
 
 
-class QtestMemory:
+class QtestMemory(Memory):
     """Guest memory by qtest commands."""
 
     ahead = 4
@@ -46,7 +46,6 @@ class QtestMemory:
         self.size = self.end - self.base
 
     def write(self, address: int, data: Buffer) -> None:
-        """See Memory."""
         if data:
             if len(data) < _LARGE:
                 self._bus.post(f"write {address:#x} {len(data)} 0x{bytes(data).hex()}")
@@ -54,30 +53,24 @@ class QtestMemory:
                 self._bus.post(f"b64write {address:#x} {len(data)} {base64.b64encode(data).decode()}")
 
     def write16(self, address: int, value: int) -> None:
-        """See Memory."""
         self._bus.post(f"writew {address:#x} {value:#x}")
 
     def fill(self, address: int, length: int, byte: int) -> None:
-        """See Memory."""
         if length:
             self._bus.post(f"memset {address:#x} {length} {byte:#x}")
 
     def read(self, address: int, length: int) -> bytes:
-        """See Memory."""
         return self.read_many([(address, length)])[0]
 
     def read_many(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
-        """See Memory."""
         return _bytes_of(self._bus.ask(_questions(spans)), spans)
 
     def wait16(self, address: int, old: int, timeout: float) -> int:
-        """See Memory."""
         return self.wait_then_read(address, old, 1, timeout, ())[0]
 
     def wait_then_read(
         self, address: int, old: int, steps: int, timeout: float, spans: Sequence[tuple[int, int]]
     ) -> tuple[int, list[bytes]]:
-        """See Memory."""
         deadline = time.monotonic() + timeout
         pause = 0.0
         questions = [f"readw {address:#x}", *_questions(spans)]
@@ -91,7 +84,6 @@ class QtestMemory:
             pause = min(pause + 0.00002, 0.002)
 
     def changed16(self, address: int, old: int) -> int | None:
-        """See Memory."""
         seen = int(self._bus.ask([f"readw {address:#x}"])[0], 16)
         return None if seen == old else seen
 
@@ -109,7 +101,7 @@ def _bytes_of(said: list[str], spans: Sequence[tuple[int, int]]) -> list[bytes]:
     return found
 
 
-class QtestBus:
+class QtestBus(Bus):
     """One PCI function of a QEMU that was started with `-qtest`."""
 
     def __init__(self, path: str, slot: int, megabytes: int, name: str) -> None:
@@ -194,12 +186,10 @@ class QtestBus:
         self.config_write(4, 2, _IO_MEMORY_MASTER)
 
     def config_read(self, offset: int, width: int) -> int:
-        """See Bus."""
         self.post(f"outl {_ADDRESS:#x} {0x80000000 | self._slot << 11 | offset & 0xFC:#x}")
         return int(self.ask([f"{_IN[width]} {_DATA + (offset & 3):#x}"])[0], 16)
 
     def config_write(self, offset: int, width: int, value: int) -> None:
-        """See Bus."""
         self.post(f"outl {_ADDRESS:#x} {0x80000000 | self._slot << 11 | offset & 0xFC:#x}")
         self.post(f"{_OUT[width]} {_DATA + (offset & 3):#x} {value:#x}")
 
@@ -210,23 +200,18 @@ class QtestBus:
         return f"{(_OUT if is_io else _WRITE)[step.width]} {base + step.offset:#x} {step.value:#x}"
 
     def bar_read(self, bar: int, offset: int, width: int) -> int:
-        """See Bus."""
         return int(self.ask([self._access(Step(bar, offset, width))])[0], 16)
 
     def bar_write(self, bar: int, offset: int, width: int, value: int) -> None:
-        """See Bus."""
         self.post(self._access(Step(bar, offset, width, value)))
 
     def bar_steps(self, steps: Sequence[Step]) -> list[int]:
-        """See Bus."""
         said = self.ask([self._access(step) for step in steps])
         return [int(word, 16) for step, word in zip(steps, said, strict=True) if step.value is None]
 
     def in_turn(self, turns: Turns, doorbell: Step, timeout: float) -> None:
-        """See Bus."""
         step_by_step(self.memory, lambda: self.post(self._access(doorbell)), turns, timeout)
 
     def close(self) -> None:
-        """See Bus."""
         with contextlib.suppress(OSError):
             self._socket.close()

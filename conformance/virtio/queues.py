@@ -99,7 +99,7 @@ def _packed_indirect(chain: Sequence[Segment]) -> bytes:
     return b"".join(DESCRIPTOR.pack(s.address, s.length, 0, DESC_WRITE if s.writable else 0) for s in chain)
 
 
-class SplitQueue:
+class SplitQueue(Queue):
     """A split virtqueue."""
 
     def __init__(
@@ -167,7 +167,6 @@ class SplitQueue:
     # ---- Queue
 
     def add(self, chain: Sequence[Segment], table: int | None = None) -> int:
-        """See Queue."""
         if not self._keep:
             return self._add(chain, table)
         key = tuple(chain)
@@ -218,7 +217,6 @@ class SplitQueue:
         return taken[0]
 
     def publish(self) -> None:
-        """See Queue."""
         heads, self._waiting = self._waiting, []
         ring, at = self.rings.driver + AVAIL_RING, self.published % self.size
         while heads:
@@ -246,20 +244,16 @@ class SplitQueue:
         self.device.in_turn(self.number, turns, timeout)
 
     def kick(self) -> None:
-        """See Queue."""
         self.device.kick(self.number)
 
     def collect(self, timeout: float) -> list[Used]:
-        """See Queue."""
         return self._take(self._memory.wait16(self.rings.device + USED_IDX, self.seen, timeout))
 
     def peek(self) -> list[Used]:
-        """See Queue."""
         now = self._memory.changed16(self.rings.device + USED_IDX, self.seen)
         return [] if now is None else self._take(now)
 
     def collect_and_read(self, timeout: float, spans: Sequence[tuple[int, int]]) -> tuple[list[Used], list[bytes]]:
-        """See Queue."""
         flying = min(len(self._chains), self.size)
         elements = self._elements(flying)
         now, data = self._memory.wait_then_read(
@@ -304,7 +298,6 @@ class SplitQueue:
             self._kept_count += len(taken)
 
     def room(self) -> int:
-        """See Queue."""
         return len(self._free) + self._kept_count
 
 
@@ -314,7 +307,7 @@ class _PackedChain(NamedTuple):
     flags: int
 
 
-class PackedQueue:
+class PackedQueue(Queue):
     """A packed virtqueue."""
 
     def __init__(self, device: Device, number: int, size: int, at: int, *, memory: Memory | None = None) -> None:
@@ -338,7 +331,6 @@ class PackedQueue:
         self.device.start_queue(self.number, self.size, self.rings)
 
     def add(self, chain: Sequence[Segment], table: int | None = None) -> int:
-        """See Queue."""
         number = self._ids.popleft()
         if table is not None:
             self._memory.write(table, _packed_indirect(chain))
@@ -370,7 +362,6 @@ class PackedQueue:
         return number
 
     def publish(self) -> None:
-        """See Queue."""
         for chain in self._waiting:
             # A chain's first flags make it available: they come last (2.8.21.1).
             self._memory.write16(self.rings.descriptors + DESC_SIZE * chain.slot + 14, chain.flags)
@@ -378,21 +369,17 @@ class PackedQueue:
         self._waiting = []
 
     def kick(self) -> None:
-        """See Queue."""
         self.device.kick(self.number)
 
     def collect(self, timeout: float) -> list[Used]:
-        """See Queue."""
         at = self._used_slot
         self._memory.wait16(self.rings.descriptors + DESC_SIZE * at + 14, self._flags[at], timeout)
         return self.peek()
 
     def collect_and_read(self, timeout: float, spans: Sequence[tuple[int, int]]) -> tuple[list[Used], list[bytes]]:
-        """See Queue."""
         return self.collect(timeout), self._memory.read_many(spans)
 
     def peek(self) -> list[Used]:
-        """See Queue."""
         found: list[Used] = []
         while self._chains:
             at = self._used_slot
@@ -414,5 +401,4 @@ class PackedQueue:
         return found
 
     def room(self) -> int:
-        """See Queue."""
         return self._free if self._ids else 0

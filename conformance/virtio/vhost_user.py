@@ -18,7 +18,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from conformance.virtio.device import DeviceGone, Refused, Rings, RingTimeout, Turns, step_by_step
+from conformance.virtio.device import Device, DeviceGone, Memory, Refused, Rings, RingTimeout, Turns, step_by_step
 from protocol import vhost_user as vu
 from protocol.fields import Buffer
 from protocol.virtqueue import Feature, Status
@@ -42,7 +42,7 @@ _WANTED = (
 _INBAND = vu.ProtocolFeature.INBAND_NOTIFICATIONS.mask | vu.ProtocolFeature.BACKEND_REQ.mask
 
 
-class SharedMemory:
+class SharedMemory(Memory):
     """Guest memory in a memfd, mapped here as well."""
 
     ahead = 0
@@ -71,7 +71,6 @@ class SharedMemory:
         return _USER + address if address < _PART else _USER + 4 * _PART + address - _PART - _GAP
 
     def write(self, address: int, data: Buffer) -> None:
-        """See Memory."""
         self._view[address : address + len(data)] = data
 
     def write16(self, address: int, value: int) -> None:
@@ -82,31 +81,25 @@ class SharedMemory:
             self._words[address >> 1] = value
 
     def fill(self, address: int, length: int, byte: int) -> None:
-        """See Memory."""
         self._view[address : address + length] = bytes([byte]) * length
 
     def read(self, address: int, length: int) -> bytes:
-        """See Memory."""
         return bytes(self._view[address : address + length])
 
     def read_many(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
-        """See Memory."""
         view = self._view
         return [bytes(view[address : address + length]) for address, length in spans]
 
     def wait_then_read(
         self, address: int, old: int, steps: int, timeout: float, spans: Sequence[tuple[int, int]]
     ) -> tuple[int, list[bytes]]:
-        """See Memory."""
         return self.wait16(address, old, timeout), self.read_many(spans)
 
     def changed16(self, address: int, old: int) -> int | None:
-        """See Memory."""
         seen = self._words[address >> 1]
         return None if seen == old else seen
 
     def wait16(self, address: int, old: int, timeout: float) -> int:
-        """See Memory."""
         words, at = self._words, address >> 1
         if (seen := words[at]) != old:
             return seen
@@ -129,7 +122,7 @@ class SharedMemory:
         os.close(self.descriptor)
 
 
-class VhostUserDevice:
+class VhostUserDevice(Device):
     """A vhost-user back end, as a `Device`."""
 
     shows_reset = True  # by its status, by the queue's error descriptor, or by hanging up
@@ -316,13 +309,11 @@ class VhostUserDevice:
         self.notified()
 
     def status(self) -> int:
-        """See Device."""
         if self.has_status:
             return self._number(vu.Request.GET_STATUS) & 0xFF
         return self._status | (Status.NEEDS_RESET if self._in_error() else 0)
 
     def set_status(self, value: int) -> None:
-        """See Device."""
         if value == 0:
             self.reset()
             return
@@ -339,7 +330,6 @@ class VhostUserDevice:
         return Feature.VHOST_PROTOCOL_FEATURES.mask if self._protocol else 0
 
     def offered(self) -> int:
-        """See Device."""
         seen = self._features_word() & ~Feature.VHOST_PROTOCOL_FEATURES.mask
         return seen & 0xFFFF_FFFF if self.legacy else seen
 
@@ -364,7 +354,6 @@ class VhostUserDevice:
         return found
 
     def set_config(self, offset: int, data: bytes) -> None:
-        """See Device."""
         for at, byte in enumerate(data):
             with contextlib.suppress(Refused):
                 self._tell(vu.Request.SET_CONFIG, vu.pack_config(offset + at, bytes([byte])))
@@ -383,7 +372,6 @@ class VhostUserDevice:
         self._start_queue(queue, size, rings, base)
 
     def start_queue(self, queue: int, size: int, rings: Rings) -> None:
-        """See Device."""
         packed = bool(self._features & Feature.RING_PACKED.mask)
         self._start_queue(queue, size, rings, 0x8000_8000 if packed else 0)  # both wrap counters begin at 1
 
@@ -418,7 +406,6 @@ class VhostUserDevice:
                 os.eventfd_write(self._error, 1)
 
     def kick(self, queue: int) -> None:
-        """See Device."""
         if self._channel is not None:
             with contextlib.suppress(Refused):
                 self._tell(vu.Request.VRING_KICK, vu.VRING_STATE.pack(vu.VringState(queue, 0)))
@@ -427,11 +414,9 @@ class VhostUserDevice:
                 os.eventfd_write(self._kick, 1)
 
     def in_turn(self, queue: int, turns: Turns, timeout: float) -> None:
-        """See Device."""
         step_by_step(self.memory, lambda: self.kick(queue), turns, timeout)
 
     def notified(self) -> bool:
-        """See Device."""
         self.memory.hear()
         rung, self.memory.rung = self.memory.rung, False
         return rung
@@ -448,7 +433,6 @@ class VhostUserDevice:
         return self.has_status and bool(self.status() & Status.NEEDS_RESET)
 
     def close(self) -> None:
-        """See Device."""
         self._hang_up()
         self.memory.close()
 

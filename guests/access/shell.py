@@ -31,7 +31,6 @@ class LineChannel(Protocol):
 
     def send(self, data: bytes) -> None:
         """Write all of ``data``; raises InfrastructureError when the channel is gone."""
-        ...
 
     def recv_line(self, timeout: float) -> bytes:
         """The next line without its newline.
@@ -39,11 +38,9 @@ class LineChannel(Protocol):
         Raises TimeoutError after ``timeout`` seconds (the channel stays usable), InfrastructureError when
         the far end is gone (with what it last wrote to standard error).
         """
-        ...
 
     def close(self) -> None:
         """End the program and the channel; never raises."""
-        ...
 
 
 class Shell(Protocol):
@@ -52,7 +49,6 @@ class Shell(Protocol):
     @property
     def alive(self) -> bool:
         """The connection is up, as far as this side knows."""
-        ...
 
     def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
         """Run a program (a list, quoted for the shell) or a shell command line (a string).
@@ -60,23 +56,18 @@ class Shell(Protocol):
         A status other than 0 is returned, not raised. Raises TimeoutError when it runs longer than
         ``timeout`` seconds, InfrastructureError when the connection is lost.
         """
-        ...
 
     def push(self, local: Path, remote: str, mode: int = 0o644) -> None:
         """Copy a file from the host into the guest."""
-        ...
 
     def pull(self, remote: str, local: Path) -> None:
         """Copy a file from the guest to the host."""
-        ...
 
     def open_channel(self, argv: Sequence[str] | str) -> LineChannel:
         """Start a program whose standard input and output are the channel."""
-        ...
 
     def close(self) -> None:
         """Close the connection; never raises."""
-        ...
 
 
 class CopyingByRun(ABC):

@@ -49,27 +49,21 @@ class Host(Protocol):
     @property
     def alive(self) -> bool:
         """The connection stands, as far as this side can know."""
-        ...
 
     def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
         """See ``guests.access.shell.Shell``."""
-        ...
 
     def python(self, program: str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
         """Run a program's text by the machine's Python. Raises InfrastructureError where it has none."""
-        ...
 
     def start_agent(self) -> LineChannel:
         """Start an agent there; the channel is its standard input and output. Raises InfrastructureError."""
-        ...
 
     def start_program(self, source: Path) -> LineChannel:
         """The same with a Python program of one file in the place of the agent; nothing is left on the disk there."""
-        ...
 
     def close(self) -> None:
         """Close the connection; never raises."""
-        ...
 
 
 class LocalHost:

@@ -89,27 +89,21 @@ class Ring(Protocol):
 
     def pop(self) -> Chain | None:
         """The next request, or None when there is none.  Raises Broken."""
-        ...
 
     def more(self) -> bool:
         """Whether something waits behind what was popped, be it a fault of the driver's that ``pop`` will raise."""
-        ...
 
     def push(self, chain: Chain) -> None:
         """Tell the driver that ``chain`` was used."""
-        ...
 
     def want_kicks(self, wanted: bool) -> None:
         """Ask the driver for notifications, or to save them."""
-        ...
 
     def must_signal(self) -> bool:
         """Whether the driver wants a notification of what was pushed since the last call."""
-        ...
 
     def base(self) -> int:
         """Its position, as the number of SET_VRING_BASE."""
-        ...
 
 
 class _Gathered:
@@ -154,7 +148,7 @@ def _indirect_table(memory: GuestMemory, address: int, length: int, flags: int, 
     return b"".join(memory.views([(address, length)]))
 
 
-class SplitRing:
+class SplitRing(Ring):
     """A split virtqueue."""
 
     def __init__(self, memory: GuestMemory, size: int, at: RingAddress, features: int, base: int) -> None:
@@ -182,7 +176,6 @@ class SplitRing:
         self._busy: set[int] = set()
 
     def more(self) -> bool:
-        """See Ring."""
         return self._waiting() != 0
 
     def _waiting(self) -> int:
@@ -198,7 +191,6 @@ class SplitRing:
         return (self._seen - self._next) & 0xFFFF
 
     def pop(self) -> Chain | None:
-        """See Ring."""
         count = self._waiting()
         if not count:
             return None
@@ -255,7 +247,6 @@ class SplitRing:
         raise Broken(f"a chain loops: it has more descriptors than {where} (2.7.5.2)")
 
     def push(self, chain: Chain) -> None:
-        """See Ring."""
         at = 2 * (self._used % self._size)
         self._elements[at] = chain.id
         self._elements[at + 1] = chain.written
@@ -264,7 +255,6 @@ class SplitRing:
         self._used16[1] = self._used
 
     def want_kicks(self, wanted: bool) -> None:
-        """See Ring."""
         if self._event_idx:
             if wanted:
                 self._used16[2 + 4 * self._size] = self._next
@@ -274,7 +264,6 @@ class SplitRing:
             fence()
 
     def must_signal(self) -> bool:
-        """See Ring."""
         old, self._signalled = self._signalled, self._used
         if old == self._used:
             return False
@@ -285,7 +274,6 @@ class SplitRing:
         return first or needs_event(self._avail[2 + self._size], self._used, old)
 
     def base(self) -> int:
-        """See Ring."""
         return self._next
 
 
@@ -293,7 +281,7 @@ _FRESH = 0x8000_8000
 """Both wrap counters 1, both offsets 0 (2.8.1)."""
 
 
-class PackedRing:
+class PackedRing(Ring):
     """A packed virtqueue."""
 
     def __init__(self, memory: GuestMemory, size: int, at: RingAddress, features: int, base: int) -> None:
@@ -321,7 +309,6 @@ class PackedRing:
         self._taken = 0
 
     def more(self) -> bool:
-        """See Ring."""
         return self._offered() is not None
 
     def _offered(self) -> int | None:
@@ -333,7 +320,6 @@ class PackedRing:
         return flags if flags & (PACKED_AVAIL | PACKED_USED) == available else None
 
     def pop(self) -> Chain | None:
-        """See Ring."""
         first = self._offered()
         if first is None:
             return None
@@ -374,7 +360,6 @@ class PackedRing:
             gathered.add(at, size, its)
 
     def push(self, chain: Chain) -> None:
-        """See Ring."""
         at = self._used
         flags = (PACKED_AVAIL | PACKED_USED) if self._used_wrap else 0
         if chain.written:
@@ -392,13 +377,11 @@ class PackedRing:
             self._signalled = None
 
     def want_kicks(self, wanted: bool) -> None:
-        """See Ring."""
         self._device[1] = EVENT_ENABLE if wanted else EVENT_DISABLE
         if wanted:
             fence()
 
     def must_signal(self) -> bool:
-        """See Ring."""
         if not self._pushed:
             return False
         self._pushed = False
@@ -416,7 +399,6 @@ class PackedRing:
         return needs_event(event & 0xFFFF, self._used, old)
 
     def base(self) -> int:
-        """See Ring."""
         return self._next | self._wrap << 15 | self._used << 16 | self._used_wrap << 31
 
 

@@ -7,33 +7,15 @@ and is removed. So nothing is left after kill -9, and `resume` records that.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from conformance.errors import UsageError
 from conformance.sut.kind import CAPABILITIES, Capability
 from conformance.sut.registry import AnyKind
 from guests.words import unknown
 from soak.faults import host, inside, power, space
-from soak.faults.scene import Scene
-
-
-class Fault(Protocol):
-    """One fault, from its beginning to its end."""
-
-    silent: bool
-    """The guest cannot answer meanwhile: the runner does not call it."""
-
-    def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
-        """Start it; the data to record."""
-
-    def tick(self, now: float) -> dict[str, Any] | None:
-        """None while it goes on (`now` is monotonic). When it is over: its result; `failed` in it is a finding."""
-
-    def undo(self) -> None:
-        """Undo it in any state; a second call does nothing."""
+from soak.faults.scene import Fault, Scene
 
 
 @dataclass(frozen=True, slots=True)

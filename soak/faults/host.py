@@ -14,12 +14,12 @@ import psutil
 
 from conformance.vfs.deployment import Power
 from guests.host.processes import dying_with_parent, end
-from soak.faults.scene import Scene
+from soak.faults.scene import Fault, Scene
 
 _AFAR = "the share is served on another machine"
 
 
-class Pause:
+class Pause(Fault):
     """What serves the share is stopped for some seconds. The guest must wait, and continue without an error."""
 
     silent = True
@@ -29,7 +29,6 @@ class Pause:
         self._until = 0.0
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
-        """See Fault."""
         seconds = rng.uniform(1, 8)
         self._power = scene.deployment.power
         paused = self._power.pause()
@@ -39,22 +38,19 @@ class Pause:
         return {**paused, "seconds": seconds}
 
     def tick(self, now: float) -> dict[str, Any] | None:
-        """See Fault."""
         return {} if now >= self._until else None
 
     def undo(self) -> None:
-        """See Fault."""
         if self._power is not None:
             self._power.resume()
 
 
-class DropCaches:
+class DropCaches(Fault):
     """Page cache, dentries and inodes of this host are given up: the server's next reads come from the disk."""
 
     silent = False
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
-        """See Fault."""
         if not scene.outside.host.local:
             return {"skipped": _AFAR}
         before = psutil.virtual_memory().available
@@ -66,7 +62,6 @@ class DropCaches:
         return {"freed_mb": round((psutil.virtual_memory().available - before) / 2**20)}
 
     def tick(self, now: float) -> dict[str, Any] | None:
-        """See Fault."""
         return {}
 
     def undo(self) -> None:
@@ -77,7 +72,7 @@ _BURN = "while True: pass"
 _TAKE = "import sys,time; held = bytearray(int(sys.argv[1])); held[::4096] = b'x' * len(held[::4096]); time.sleep(3600)"
 
 
-class Busy:
+class Busy(Fault):
     """A busy process for each core, and one that takes a quarter of the free memory, 1 GiB at most."""
 
     silent = False
@@ -87,7 +82,6 @@ class Busy:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
-        """See Fault."""
         if not scene.outside.host.local:
             return {"skipped": _AFAR}
         seconds, cores = rng.uniform(10, 30), os.cpu_count() or 1
@@ -98,10 +92,8 @@ class Busy:
         return {"seconds": seconds, "processes": cores, "memory_mb": memory >> 20}
 
     def tick(self, now: float) -> dict[str, Any] | None:
-        """See Fault."""
         return {} if now >= self._until else None
 
     def undo(self) -> None:
-        """See Fault."""
         while self._processes:
             end(self._processes.pop())

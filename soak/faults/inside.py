@@ -6,11 +6,11 @@ import random
 import time
 from typing import Any
 
-from soak.faults.scene import Scene
+from soak.faults.scene import Fault, Scene
 from soak.program import InsideProgram
 
 
-class _Program:
+class _Program(Fault):
     """A program that works for some seconds and then reports what it did."""
 
     silent = False
@@ -21,7 +21,6 @@ class _Program:
         self._limit = 0.0
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
-        """See Fault."""
         config = self.configuration(rng)
         self._limit = time.monotonic() + config["seconds"] * 2 + 120
         self._program = scene.program(self.module, self.name, **config)
@@ -32,7 +31,6 @@ class _Program:
         raise NotImplementedError
 
     def tick(self, now: float) -> dict[str, Any] | None:
-        """See Fault."""
         assert self._program is not None
         for event in self._program.poll():
             if event["e"] == "over":
@@ -49,7 +47,6 @@ class _Program:
         return None
 
     def undo(self) -> None:
-        """See Fault."""
         if self._program is not None:
             self._program.kill()
 

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from guests.agent.link import AgentBug, CallHung, LinkLost
-from soak.faults.scene import Scene
+from soak.faults.scene import Fault, Scene
 from soak.inside import elsewhere
 from soak.inside.promises import steps
 from soak.program import InsideProgram
@@ -23,7 +23,7 @@ UNHEARD = 20
 """Steps that the program may have made after the last one that it reported."""
 
 
-class PowerCut:
+class PowerCut(Fault):
     """Kills the guest while a program makes promises (it writes, fsyncs and reports), starts another, and checks them.
 
     The new guest is restored from the snapshot, as every guest of a run; the snapshot was made before the share
@@ -39,7 +39,6 @@ class PowerCut:
         self._seed, self._steps = 0, 0
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
-        """See Fault."""
         seconds, self._seed = rng.uniform(3, 12), rng.getrandbits(32)
         self._scene = scene
         self._program = scene.program("soak.inside.promises", "power-cut", seed=self._seed)
@@ -47,7 +46,6 @@ class PowerCut:
         return {"seconds": seconds, "seed": self._seed}
 
     def tick(self, now: float) -> dict[str, Any] | None:
-        """See Fault."""
         assert self._scene is not None and self._program is not None
         for event in self._program.poll():
             self._steps = event["steps"]
@@ -85,7 +83,6 @@ class PowerCut:
         return {"found": f"{len(kept)} files are as fsync promised"}
 
     def undo(self) -> None:
-        """See Fault."""
         if self._program is not None and self._scene is not None:
             # killed with the guest, or still there when the run was interrupted before the cut
             with contextlib.suppress(*_GONE, OSError):

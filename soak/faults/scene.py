@@ -1,9 +1,10 @@
-"""The part of a run that faults may use."""
+"""The role of a fault, and the part of a run that it may use."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from conformance.vfs.deployment import Deployment
 from soak.inside.common import MARK
@@ -87,3 +88,19 @@ class Scene:
     def on_first(self) -> list[RunningJob]:
         """The jobs on the first share."""
         return [job for job in self._jobs() if job.job.share == 0]
+
+
+class Fault(Protocol):
+    """One fault, from its beginning to its end."""
+
+    silent: bool
+    """The guest cannot answer meanwhile: the runner does not call it."""
+
+    def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
+        """Start it; the data to record."""
+
+    def tick(self, now: float) -> dict[str, Any] | None:
+        """None while it goes on (`now` is monotonic). When it is over: its result; `failed` in it is a finding."""
+
+    def undo(self) -> None:
+        """Undo it in any state; a second call does nothing."""

@@ -12,14 +12,14 @@ from typing import Any
 
 from conformance.errors import InfrastructureError
 from guests.agent.link import CallError, LinkLost
-from soak.faults.scene import Scene
+from soak.faults.scene import Fault, Scene
 
 CHUNK = 64 << 20
 PATIENCE = 1800.0
 """Seconds that the iterations in progress have to end; a long build may need them."""
 
 
-class Full:
+class Full(Fault):
     """The exported file system is full for some seconds; a write with fsync must report ENOSPC.
 
     Iterations that fail with ENOSPC meanwhile are `cut`. Only on an export with a file system of its own:
@@ -35,7 +35,6 @@ class Full:
         self._data: dict[str, Any] = {}
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
-        """See Fault."""
         if os.stat(scene.outside.here).st_dev == os.stat("/var/tmp").st_dev:
             return {"skipped": "the export has no file system of its own, and a run must not fill this host's"}
         seconds = rng.uniform(5, 15)
@@ -70,7 +69,6 @@ class Full:
         return {"found": "a workload freed space at that moment: not judged"}
 
     def tick(self, now: float) -> dict[str, Any] | None:
-        """See Fault."""
         if self._scene is None or now >= self._until:
             return self._data
         with contextlib.suppress(OSError):
@@ -78,7 +76,6 @@ class Full:
         return None
 
     def undo(self) -> None:
-        """See Fault."""
         if self._scene is not None:
             self._filler.unlink(missing_ok=True)
             self._scene.no_space(False)
@@ -113,7 +110,7 @@ HOLDERS = 'ls -ld /proc/[0-9]*/cwd /proc/[0-9]*/fd/* 2>/dev/null; grep -HF " $1/
 """Lists what every process of the guest has open, by one program each: a fork without KVM takes milliseconds."""
 
 
-class Remount:
+class Remount(Fault):
     """Between two iterations of every workload the share is unmounted and mounted: a new connection, new fids."""
 
     silent = False
@@ -123,13 +120,11 @@ class Remount:
         self._begun = 0.0
 
     def begin(self, scene: Scene, rng: random.Random) -> dict[str, Any]:
-        """See Fault."""
         self._scene, self._begun = scene, time.monotonic()
         scene.hold()
         return {}
 
     def tick(self, now: float) -> dict[str, Any] | None:
-        """See Fault."""
         assert self._scene is not None
         if self._scene.at_rest():
             waited = time.monotonic() - self._begun
@@ -168,7 +163,6 @@ class Remount:
         return "; held by " + "; ".join(said[:8]) if said else "; no process of the guest has a file of it open"
 
     def undo(self) -> None:
-        """See Fault."""
         if self._scene is not None:
             self._scene.release()
             self._scene = None

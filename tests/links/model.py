@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from conformance.virtio.device import DeviceGone, Rings, RingTimeout, Turns, step_by_step
+from conformance.virtio.device import Device, DeviceGone, Rings, RingTimeout, Turns, step_by_step
 from protocol.codec import ProtocolError, decode, encode
 from protocol.constants import EBADF, EIO
 from protocol.fields import Buffer, Qid
@@ -110,7 +110,7 @@ class Chain:
     back: list[tuple[int, int]] = field(default_factory=list)
 
 
-class ModelDevice:
+class ModelDevice(Device):
     """The device. `faults` holds the names of what it does wrong."""
 
     legacy = False

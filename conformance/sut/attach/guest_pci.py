@@ -12,7 +12,6 @@ from pathlib import Path
 from conformance.errors import InfrastructureError
 from conformance.sut.attach.deployment import AttachDeployment
 from conformance.sut.servers.devices import PROGRAM, FromGuest
-from conformance.sut.servers.owners import SomebodyElses
 from conformance.sut.servers.tables import ClientTable
 from conformance.virtio.device import DeviceGone
 from conformance.virtio.guest_pci import GuestBus
@@ -20,8 +19,10 @@ from conformance.virtio.pci import LegacyDevice, ModernDevice
 from guests.agent.link import AgentLink
 
 
-class AttachedDevice(SomebodyElses, FromGuest):
+class AttachedDevice(FromGuest):
     """The device of the share that a deployment attaches to."""
+
+    export: Path | None = None
 
     def __init__(self, make: Callable[[], AttachDeployment]) -> None:
         """`make` gives a deployment that is not yet started; each start takes another one."""

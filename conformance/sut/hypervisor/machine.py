@@ -7,6 +7,7 @@ from typing import Any
 
 from conformance.errors import InfrastructureError, Undrivable
 from conformance.sut.hypervisor.tables import BackingTable, MachineTable, command_of
+from conformance.vfs.deployment import HostMounts, Power
 from guests.access.shell import Result
 from guests.agent.hosts import Host
 from guests.host.waiting import happens
@@ -18,7 +19,7 @@ _ENDS = 60.0
 """Seconds that a machine has to be gone after it was stopped."""
 
 
-class Machine:
+class Machine(HostMounts, Power):
     """The machine of one target. Every command runs on `host`; one that fails is quoted with what it said."""
 
     def __init__(self, table: MachineTable, backing: BackingTable, host: Host, values: Mapping[str, str]) -> None:
@@ -116,24 +117,20 @@ class Machine:
         return bool(self._backing.bind)
 
     def bind(self, path: str, flag: str) -> None:
-        """See HostMounts."""
         flag = self._backing.flags.get(flag, flag)
         if not flag:
             raise Undrivable("the host's mounts have no such flag")
         self._mount(self._backing.bind, dir=path, flag=flag)
 
     def small(self, path: str, size: str) -> None:
-        """See HostMounts."""
         self._mount(self._backing.small, dir=path, size=size)
 
     def dataset(self, path: str, setting: str) -> None:
-        """See HostMounts."""
         if not self._backing.dataset:
             raise Undrivable("[backing] has no dataset: the host makes no file systems with properties")
         self._mount(self._backing.dataset, dir=path, property=setting)
 
     def unmount(self, path: str) -> None:
-        """See HostMounts."""
         done = self._run(self._backing.unmount, dir=path)
         if not done.ok:
             raise InfrastructureError(f"backing.unmount failed on {self._host.where}: {_said(done)}", f"unmount {path}")
@@ -146,7 +143,6 @@ class Machine:
     # ---- see conformance.vfs.deployment.Power
 
     def pause(self) -> dict[str, Any]:
-        """See Power."""
         if not (self._table.pause and self._table.resume):
             return {}
         self._must("machine.pause", self._table.pause)
@@ -154,7 +150,6 @@ class Machine:
         return {"command": command_of(self._table.pause, self._values)}
 
     def resume(self) -> None:
-        """See Power."""
         if self._paused:
             self._paused = False
             self._must("machine.resume", self._table.resume)

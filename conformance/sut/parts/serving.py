@@ -32,13 +32,10 @@ _SHOWN = 8000
 class Serving(Protocol):
     """The processes behind the shares of one guest."""
 
-    @property
-    def version(self) -> str:
-        """The program's own version, "" where it is not known."""
-
-    @property
-    def title(self) -> str:
-        """The program, as the evidence names it."""
+    version: str
+    """The program's own version, "" where it is not known."""
+    title: str
+    """The program, as the evidence names it."""
 
     @property
     def argv(self) -> list[str]:
@@ -69,8 +66,8 @@ class Serving(Protocol):
         """End them and remove what they left; a second call does nothing."""
 
 
-class Sockets(ABC):
-    """One process for each share, each at a Unix socket of its own. See Serving for what is not described here."""
+class Sockets(ABC, Serving):
+    """One process for each share, each at a Unix socket of its own."""
 
     what: ClassVar[str]
     """What the reference server is here, as the evidence names it."""
@@ -98,7 +95,6 @@ class Sockets(ABC):
         """The arguments by which the reference server serves a share at that socket."""
 
     def start(self, launcher: tuple[str, ...]) -> None:
-        """See Serving."""
         self._stop()
         for number, socket in enumerate(self.sockets):
             socket.unlink(missing_ok=True)
@@ -108,33 +104,26 @@ class Sockets(ABC):
             process.wait_until_listening(socket, _START)
 
     def source(self, number: int) -> tuple[str, str]:
-        """See Serving."""
         return self._tags[number], "trans=virtio"
 
     @property
     def argv(self) -> list[str]:
-        """See Serving."""
         return self._running[0].argv if self._running else []
 
     def processes(self) -> dict[str, int]:
-        """See Serving."""
         return {"device": self._running[0].pid} if self._running else {}
 
     def death(self) -> str | None:
-        """See Serving."""
         return next((death for one in self._running if (death := one.death()) is not None), None)
 
     def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        """See Serving."""
         return next((lost for one in self._running if (lost := one.ground_lost(memory)) is not None), None)
 
     def mark(self) -> int:
-        """See Serving."""
         log = self._log(0)
         return log.stat().st_size if log.exists() else 0
 
     def excerpts(self, mark: int) -> list[tuple[str, str]]:
-        """See Serving."""
         with contextlib.suppress(OSError), self._log(0).open("rb") as log:
             log.seek(mark)
             said = log.read(_SHOWN).decode(errors="replace").strip()
@@ -142,7 +131,6 @@ class Sockets(ABC):
         return []
 
     def remove(self) -> None:
-        """See Serving."""
         self._stop()
         with contextlib.suppress(OSError):
             for left in self._directory.iterdir():

@@ -33,11 +33,9 @@ class GuestServer(FromGuest):
 
     @property
     def export(self) -> Path | None:
-        """See Server."""
         return self._deployment.exports[0] if self._deployment is not None else None
 
     def start(self) -> None:
-        """See Server."""
         self._deployment = self._make()
         try:
             self._deployment.start()
@@ -76,28 +74,16 @@ class GuestServer(FromGuest):
         return self._deployment.ground_lost() if self._deployment is not None else None
 
     def pid(self) -> int | None:
-        """See Server."""
         return self._deployment.machine.pid if self._deployment is not None else None
 
     def stop(self) -> None:
-        """See Server."""
         self.give_back()
         if self._deployment is not None:
             self._deployment.stop()
             self._deployment = None
 
     def argv(self) -> list[str]:
-        """See Server."""
         return [str(word) for word in self._deployment.machine.argv] if self._deployment is not None else []
 
-    def log_size(self) -> int:
-        """See Server."""
-        return 0
-
-    def log(self, since: int = 0) -> str:
-        """See Server."""
-        return ""
-
     def version(self) -> str:
-        """See Server."""
         return self._deployment.version if self._deployment is not None else ""

@@ -30,6 +30,7 @@ class QtestServer(OwnProcess, OverRings):
 
     shows_reset = True
     """See Device."""
+    export: Path | None = None
 
     def __init__(
         self,
@@ -50,13 +51,12 @@ class QtestServer(OwnProcess, OverRings):
         self.aname = b""
         self.tag: bytes | None = TAG
         self.run_dir = run_dir
-        self.export: Path | None = run_dir / "export"
+        self.export = run_dir / "export"
         self.process: ServerProcess | None = None
         self._short: Scratch | None = None
         self._device: Device | None = None
 
     def start(self) -> None:
-        """See Server."""
         assert self.export is not None
         self.program = find_program(self._qemu, self._progress)
         self.export.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,6 @@ class QtestServer(OwnProcess, OverRings):
         return self._device
 
     def stop(self) -> None:
-        """See Server."""
         if self._device is not None:
             self._device.close()
             self._device = None
@@ -134,7 +133,6 @@ class QtestServer(OwnProcess, OverRings):
             self._short = None
 
     def version(self) -> str:
-        """See Server."""
         with contextlib.suppress(InfrastructureError):
             return program_version(self.program)
         return ""

@@ -9,14 +9,12 @@ import contextlib
 from pathlib import Path
 
 from conformance.errors import Finding, InfrastructureError
-from conformance.ground import GroundLost
+from conformance.raw.server import DeviceServer
 from conformance.transports.base import Capability, Link
 from conformance.transports.virtqueue import RingLink
 from conformance.virtio import guest_pci_payload
 from conformance.virtio.device import Device, DeviceGone
 from conformance.virtio.guest_pci import GuestBus
-from guests.agent.link import AgentLink
-from guests.host.endings import OutOfMemory
 
 TAG = b"assay9"
 """The mount tag of devices that the suite starts."""
@@ -24,32 +22,14 @@ PROGRAM = Path(guest_pci_payload.__file__)
 """What drives a device from user space inside a guest."""
 
 
-class OverRings:
+class OverRings(DeviceServer):
     """What servers behind a device have in common."""
 
     capabilities: frozenset[Capability] = RingLink.capabilities
     name = ""
     patience = 1.0
 
-    @property
-    def far(self) -> tuple[AgentLink, str] | None:
-        """See Server: the export of a device that the suite starts is on this host."""
-        return None
-
-    def device(self) -> Device:
-        """See DeviceServer."""
-        raise NotImplementedError
-
-    def death(self) -> str | None:
-        """See Server."""
-        return None
-
-    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        """See Server."""
-        return None
-
     def connect(self) -> Link:
-        """See Server."""
         try:
             return RingLink(self.device())
         except (DeviceGone, Finding) as error:

@@ -8,17 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
+from conformance.raw.server import Server
 from conformance.sut.servers.greeting import check_greeting
-from conformance.sut.servers.owners import SomebodyElses
 from conformance.sut.servers.tables import ExternalTable
 from conformance.transports.base import Link
 from conformance.transports.socket import SocketLink, connect_tcp, connect_unix
 
 
-class ExternalServer(SomebodyElses):
+class ExternalServer(Server):
     """An address."""
 
     capabilities = SocketLink.capabilities
+    export: Path | None = None
 
     def __init__(self, spec: ExternalTable) -> None:
         if not spec.address:
@@ -29,7 +30,6 @@ class ExternalServer(SomebodyElses):
         self.aname = spec.attached(self.export)
 
     def start(self) -> None:
-        """See Server."""
         self.connect().close()
 
     def check(self) -> None:
@@ -48,7 +48,6 @@ class ExternalServer(SomebodyElses):
         )
 
     def connect(self) -> Link:
-        """See Server."""
         try:
             host, colon, port = self.spec.address.rpartition(":")
             if colon and port.isdigit() and "/" not in self.spec.address:

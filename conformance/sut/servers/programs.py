@@ -73,7 +73,6 @@ class Started(OwnProcess, Generic[S]):
 
     @property
     def export(self) -> Path | None:
-        """The exported directory as this host names it."""
         if not self.own_file_system or self.launcher:
             return self.exported
         if self.process is None:
@@ -90,7 +89,6 @@ class Started(OwnProcess, Generic[S]):
         raise NotImplementedError
 
     def start(self) -> None:
-        """See Server."""
         self.exported.mkdir(parents=True, exist_ok=True)
         os.chmod(self.run_dir, 0o755)
         if self.program and shutil.which(self.program) is None:
@@ -136,23 +134,17 @@ class Started(OwnProcess, Generic[S]):
         return self.process.inside_network(make)
 
     def connect(self) -> Link:
-        """See Server."""
         try:
             return self._connect()
         except OSError as error:
             raise InfrastructureError(f"{self.name} takes no connection: {error}") from None
 
     def stop(self) -> None:
-        """See Server."""
         if self.process is not None:
             self.process.stop()
         if self._short is not None:
             self._short.remove()
             self._short = None
-
-    def version(self) -> str:
-        """See Server."""
-        return ""
 
 
 class ReferenceServer(Started[ReferenceTable]):

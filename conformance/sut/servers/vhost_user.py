@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.ground import GroundLost
 from conformance.sut.servers.devices import TAG, OverRings
-from conformance.sut.servers.owners import SomebodyElses
 from conformance.sut.servers.programs import ReferenceServer
 from conformance.sut.servers.tables import ReferenceTable, VhostUserTable
 from conformance.transports.virtqueue import RingLink
 from conformance.virtio.device import Device, DeviceGone
 from conformance.virtio.vhost_user import VhostUserDevice
-from guests.host.endings import OutOfMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +75,10 @@ _served: dict[str, _FrontEnd] = {}
 """Socket -> who of this process is its front end."""
 
 
-class VhostUserServer(SomebodyElses, _FrontEnd):
+class VhostUserServer(_FrontEnd):
     """A back end at a socket of the user's; never started nor ended from here."""
+
+    export: Path | None = None
 
     def __init__(self, spec: VhostUserTable, variant: Variant = Variant()) -> None:
         if not spec.address:
@@ -102,11 +101,9 @@ class VhostUserServer(SomebodyElses, _FrontEnd):
         return self.spec.address
 
     def start(self) -> None:
-        """See Server."""
         self.device()
 
     def stop(self) -> None:
-        """See Server."""
         self.hang_up()
 
 
@@ -146,9 +143,3 @@ class ReferenceDevice(_FrontEnd, ReferenceServer):
     def stop(self) -> None:
         self.hang_up()
         ReferenceServer.stop(self)
-
-    def death(self) -> str | None:
-        return ReferenceServer.death(self)
-
-    def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        return ReferenceServer.ground_lost(self, memory)

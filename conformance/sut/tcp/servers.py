@@ -12,6 +12,7 @@ from typing import Any
 
 from conformance.ground import GroundLost
 from conformance.sut.parts.linux_guest import TAGS
+from conformance.sut.parts.serving import Serving
 from conformance.sut.servers.programs import DiodServer, GaneshaServer, P9ufsServer, ReferenceServer, Started
 from conformance.sut.servers.tables import StartedTable
 from conformance.sut.tcp.relay import Relay
@@ -30,7 +31,7 @@ _PROGRAMS: dict[type[StartedTable], type[Started[Any]]] = {
 }
 
 
-class TcpServers:
+class TcpServers(Serving):
     """They run in the mount namespace of the run, and see what is mounted there below an export."""
 
     def __init__(self, table: StartedTable, base: Path, exports: Sequence[Path], progress: Progress) -> None:
@@ -51,7 +52,6 @@ class TcpServers:
         return self._programs[0].argv()
 
     def start(self, launcher: tuple[str, ...]) -> None:
-        """See Serving."""
         self.remove()
         self._running = True
         for program in self._programs:
@@ -64,23 +64,19 @@ class TcpServers:
         self.title = f"{self._programs[0].name} {self.version}"
 
     def source(self, number: int) -> tuple[str, str]:
-        """See Serving."""
         program = self._programs[number]
         port = self._relays[number].port if self._relays else program.port
         aname = f",aname={os.fsdecode(program.aname)}" if program.aname else ""
         return HOST, f"trans=tcp,port={port}{aname}"
 
     def processes(self) -> dict[str, int]:
-        """See Serving."""
         pid = self._programs[0].pid() if self._running else None
         return {"device": pid} if pid is not None else {}
 
     def death(self) -> str | None:
-        """See Serving."""
         return next((death for program in self._programs if (death := program.death()) is not None), None)
 
     def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        """See Serving."""
         return next((lost for program in self._programs if (lost := program.ground_lost(memory)) is not None), None)
 
     def mark(self) -> int:
@@ -88,12 +84,10 @@ class TcpServers:
         return self._programs[0].log_size()
 
     def excerpts(self, mark: int) -> list[tuple[str, str]]:
-        """See Serving."""
         said = self._programs[0].log(mark).strip()
         return [("server log", said)] if said else []
 
     def remove(self) -> None:
-        """See Serving."""
         self._running = False
         while self._relays:
             self._relays.pop().close()
