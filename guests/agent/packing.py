@@ -1,8 +1,8 @@
 """The agent as one file of Python source, which is pushed into a guest or started on this host.
 
-Its modules are joined: each after those that it imports, without its imports of the others and what is for the type
-checker alone. So it starts as fast as a program of one file, from a file or from a line that carries source, and needs
-no place to unpack. (A zip needs a file, and a guest would compile each module at each start.)
+Its modules are joined: each after those that it imports, without its imports of the others and of types, which only
+annotations name. So it starts as fast as a program of one file, from a file or from a line that carries source, and
+needs no place to unpack. (A zip needs a file, and a guest would compile each module at each start.)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from guests.host.paths import runtime_dir
 PACKAGE = "guests.agent.payload"
 PAYLOAD = Path(__file__).with_name("payload")
 TYPES = "values"
-"""The module that is not part of the file: only what is for the type checker imports it."""
+"""The module that is not part of the file: annotations alone name what it holds, and nothing evaluates them."""
 
 
 def agent_file() -> Path:
@@ -67,7 +67,8 @@ def _imported(name: str) -> Iterator[str]:
     """The modules of the agent that one imports."""
     for node in module_tree(name).body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE + "."):
-            yield str(node.module)[len(PACKAGE) + 1 :]
+            name = str(node.module)[len(PACKAGE) + 1 :]
+            yield from [name] if name != TYPES else []
 
 
 def _body(name: str) -> str:
@@ -87,4 +88,4 @@ def _superfluous(node: ast.stmt) -> bool:
                 raise ValueError(f"{ast.unparse(node)}: the agent's modules import names only, under those names")
             return True
         return node.module in ("__future__", "typing")
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return False

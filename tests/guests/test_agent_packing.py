@@ -15,7 +15,7 @@ import pytest
 
 from conformance.virtio import guest_pci_payload
 from guests.agent.link import AgentLink, LocalChannel, Refused
-from guests.agent.packing import PAYLOAD, TYPES, agent_file, agent_source, module_tree, ordered_modules
+from guests.agent.packing import PACKAGE, PAYLOAD, TYPES, agent_file, agent_source, module_tree, ordered_modules
 from guests.agent.payload.machine import CALLS, NUMBERS, architecture
 
 MODULES = ordered_modules()
@@ -64,14 +64,14 @@ def test_the_agent_imports_the_standard_library_alone() -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_what_is_for_the_type_checker_stands_in_annotations_alone(name: str) -> None:
     tree = module_tree(name)
-    guarded = [n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
-    typed = {a.asname or a.name for n in guarded for i in ast.walk(n) if isinstance(i, ast.ImportFrom) for a in i.names}
+    of_types = ("typing", f"{PACKAGE}.{TYPES}")
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module in of_types]
+    typed = {alias.name for node in imports for alias in node.names}
     notes: set[int] = set()
     for node in ast.walk(tree):
         for part in (getattr(node, "annotation", None), getattr(node, "returns", None)):
             notes |= {id(n) for n in ast.walk(part)} if part is not None else set()
-    rest = [n for top in tree.body if top not in guarded for n in ast.walk(top)]
-    assert [n.id for n in rest if isinstance(n, ast.Name) and n.id in typed and id(n) not in notes] == []
+    assert [n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id in typed and id(n) not in notes] == []
 
 
 @pytest.mark.parametrize("source", [agent_source(), Path(guest_pci_payload.__file__).read_bytes()])

@@ -6,7 +6,7 @@ import errno
 import os
 import time
 import traceback
-from typing import TYPE_CHECKING
+from typing import Any
 
 from guests.agent.payload.declare import perform
 from guests.agent.payload.looking import look
@@ -14,9 +14,6 @@ from guests.agent.payload.platforms import Absent
 from guests.agent.payload.state import CHANGED, HERE
 from guests.agent.payload.trace import TRACE_FDS, mark_call
 from guests.agent.payload.wire import encode, errno_name
-
-if TYPE_CHECKING:
-    from typing import Any
 
 
 def below_root(changed: list[str]) -> list[str]:

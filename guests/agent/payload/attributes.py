@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import TYPE_CHECKING
 
 from guests.agent.payload.declare import op
 from guests.agent.payload.machine import NARROW, check, libc, syscall
 from guests.agent.payload.platforms import HERE_IS, at_flags
-
-if TYPE_CHECKING:
-    from guests.agent.payload.values import PathName, Time
+from guests.agent.payload.values import PathName, Time
 
 
 @op(changes=("path",))

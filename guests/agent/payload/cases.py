@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from guests.agent.payload.content import write_text
 from guests.agent.payload.declare import OPS, op
@@ -14,9 +13,7 @@ from guests.agent.payload.platforms import ABSENT, HERE_IS, LINUX
 from guests.agent.payload.sequences import SLOTS
 from guests.agent.payload.state import FD_PATHS, HERE, KEPT, open_descriptors
 from guests.agent.payload.trace import TRACE_FDS, trace_begin, trace_end
-
-if TYPE_CHECKING:
-    from guests.agent.payload.values import Platforms
+from guests.agent.payload.values import Platforms
 
 
 @op()

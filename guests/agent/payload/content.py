@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING
 
 from guests.agent.payload.declare import op
-
-if TYPE_CHECKING:
-    from guests.agent.payload.values import PathName
+from guests.agent.payload.values import PathName
 
 
 @op(changes=("path",))

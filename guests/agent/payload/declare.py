@@ -8,17 +8,13 @@ compare it inside and outside after every such call.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 from guests.agent.payload.platforms import need
 from guests.agent.payload.state import CHANGED, FD_PATHS, under_root
+from guests.agent.payload.values import Function
 from guests.agent.payload.wire import decode
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
-    from guests.agent.payload.values import Function
 
 
 class Op:

@@ -6,17 +6,13 @@ import ctypes
 import os
 import stat
 import struct
-from typing import TYPE_CHECKING
 
 from guests.agent.payload.declare import op
 from guests.agent.payload.looking import identity
 from guests.agent.payload.machine import check, libc, syscall
 from guests.agent.payload.platforms import HERE_IS
+from guests.agent.payload.values import PathName
 from guests.agent.payload.wire import Errno
-
-if TYPE_CHECKING:
-    from guests.agent.payload.values import PathName
-
 
 DIRS: dict[int, ctypes.c_void_p] = {}
 

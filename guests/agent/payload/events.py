@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import select
 import struct
-from typing import TYPE_CHECKING
 
 from guests.agent.payload.declare import op
 from guests.agent.payload.machine import check, libc
-
-if TYPE_CHECKING:
-    from guests.agent.payload.values import PathName
+from guests.agent.payload.values import PathName
 
 
 @op(needs="inotify")

@@ -7,15 +7,12 @@ import fcntl
 import mmap
 import os
 import select
-from typing import TYPE_CHECKING
 
 from guests.agent.payload.declare import op
 from guests.agent.payload.machine import check, libc, syscall
 from guests.agent.payload.platforms import callers_flags, need, open_flags
 from guests.agent.payload.state import CHANGED, FD_PATHS
-
-if TYPE_CHECKING:
-    from guests.agent.payload.values import PathName
+from guests.agent.payload.values import PathName
 
 
 @op(changes=("path",))

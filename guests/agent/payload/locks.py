@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import struct
-from typing import TYPE_CHECKING
 
 from guests.agent.payload.declare import op
 from guests.agent.payload.platforms import HERE_IS, need
-
-if TYPE_CHECKING:
-    from guests.agent.payload.values import Lock, LockKind
-
+from guests.agent.payload.values import Lock, LockKind
 
 LOCK_TYPES: dict[LockKind, int] = {"r": fcntl.F_RDLCK, "w": fcntl.F_WRLCK, "u": fcntl.F_UNLCK}
 

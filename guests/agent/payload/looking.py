@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from typing import TYPE_CHECKING
 
 from guests.agent.payload.declare import op
 from guests.agent.payload.machine import (
@@ -20,11 +19,8 @@ from guests.agent.payload.machine import (
 from guests.agent.payload.platforms import HERE_IS, LINUX, device, need
 from guests.agent.payload.state import HERE, under_root
 from guests.agent.payload.trace import trace_mark
+from guests.agent.payload.values import Attributes, PathName
 from guests.agent.payload.wire import Errno
-
-if TYPE_CHECKING:
-    from guests.agent.payload.values import Attributes, PathName
-
 
 STAT = (
     "mode",

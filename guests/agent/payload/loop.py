@@ -8,7 +8,7 @@ import os
 import select
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import Any, NoReturn
 
 from guests.agent.payload.answering import answer
 from guests.agent.payload.cases import reset
@@ -17,12 +17,8 @@ from guests.agent.payload.directories import DIRS
 from guests.agent.payload.maps import MAPS
 from guests.agent.payload.platforms import learn_flags
 from guests.agent.payload.state import KEPT
+from guests.agent.payload.values import Identity
 from guests.agent.payload.worker import CRASHED, Worker, crash_of, identity_of
-
-if TYPE_CHECKING:
-    from typing import Any, NoReturn
-
-    from guests.agent.payload.values import Identity
 
 MOST_PARKED = 4
 """Processes of one user that are kept."""

@@ -5,14 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
-from typing import TYPE_CHECKING
 
 from guests.agent.payload.declare import op
 from guests.agent.payload.machine import check, libc, syscall
 from guests.agent.payload.platforms import HERE_IS, at_flags, local_device
-
-if TYPE_CHECKING:
-    from guests.agent.payload.values import PathName
+from guests.agent.payload.values import PathName
 
 
 @op(changes=("path",))

@@ -15,12 +15,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from guests.agent.payload.machine import NARROW, libc
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Platform:

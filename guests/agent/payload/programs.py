@@ -7,16 +7,12 @@ import os
 import shutil
 import subprocess
 import time
-from typing import TYPE_CHECKING
 
 from guests.agent.payload.declare import op
 from guests.agent.payload.machine import check, libc
 from guests.agent.payload.platforms import HERE_IS
 from guests.agent.payload.state import under_root
-
-if TYPE_CHECKING:
-    from guests.agent.payload.values import Ended
-
+from guests.agent.payload.values import Ended
 
 PROGRAMS: dict[int, subprocess.Popen[bytes]] = {}
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import Any
 
 from guests.agent.payload.declare import op, perform
 from guests.agent.payload.files import close
+from guests.agent.payload.values import PathName
 from guests.agent.payload.wire import Errno
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from guests.agent.payload.values import PathName
 
 
 @op()

@@ -8,17 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 from guests.agent.payload.declare import op
 from guests.agent.payload.directories import rmtree
+from guests.agent.payload.values import PathName
 from guests.agent.payload.wire import errno_name
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
-    from guests.agent.payload.values import PathName
 
 SLOTS: dict[int, int] = {}
 """Slot -> descriptor."""

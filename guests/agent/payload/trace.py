@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import Any
 
 from guests.agent.payload.declare import op
 from guests.agent.payload.state import KEPT
-
-if TYPE_CHECKING:
-    from typing import Any
-
 
 TRACE = "/sys/kernel/tracing/instances/assay9"
 

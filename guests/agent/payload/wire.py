@@ -5,10 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import signal
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
+from typing import Any
 
 
 class Errno(int):

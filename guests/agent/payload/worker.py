@@ -9,16 +9,12 @@ import signal
 import socket
 import time
 import traceback
-from typing import TYPE_CHECKING
+from typing import Any, NoReturn
 
 from guests.agent.payload.answering import answer
 from guests.agent.payload.state import FD_PATHS, HERE, KEPT, open_descriptors
 from guests.agent.payload.trace import TRACE_FDS
-
-if TYPE_CHECKING:
-    from typing import Any, NoReturn
-
-    from guests.agent.payload.values import Identity
+from guests.agent.payload.values import Identity
 
 PARK_LIMIT = 2.0
 """Seconds that a process has to close what it has open before it is killed instead."""

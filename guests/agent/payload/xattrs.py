@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import TYPE_CHECKING
 
 from guests.agent.payload.declare import op
 from guests.agent.payload.machine import check, libc
-
-if TYPE_CHECKING:
-    from guests.agent.payload.values import PathName
+from guests.agent.payload.values import PathName
 
 
 @op(changes=("path",), needs="xattr")
