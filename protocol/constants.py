@@ -10,6 +10,13 @@ from __future__ import annotations
 
 from typing import Final
 
+
+def _named(prefix: str, *but: str) -> dict[str, int]:
+    """The numbers declared so far whose names begin so, by what follows, in their order; without those of `but`."""
+    numbers = {name: value for name, value in globals().items() if isinstance(value, int) and name not in but}
+    return {name.removeprefix(prefix): value for name, value in numbers.items() if name.startswith(prefix)}
+
+
 # --- numbers with a meaning of their own ----------------------------------------------------------
 
 NOTAG: Final = 0xFFFF
@@ -47,16 +54,7 @@ QTSYMLINK: Final = 0x02
 QTLINK: Final = 0x01
 QTFILE: Final = 0x00
 
-QID_TYPES: Final[dict[str, int]] = {
-    "DIR": QTDIR,
-    "APPEND": QTAPPEND,
-    "EXCL": QTEXCL,
-    "MOUNT": QTMOUNT,
-    "AUTH": QTAUTH,
-    "TMP": QTTMP,
-    "SYMLINK": QTSYMLINK,
-    "LINK": QTLINK,
-}
+QID_TYPES: Final = _named("QT", "QTFILE")
 
 # --- file types in mode, and directory entry types ------------------------------------------------
 
@@ -78,16 +76,7 @@ DT_REG: Final = 8
 DT_LNK: Final = 10
 DT_SOCK: Final = 12
 
-DIRENT_TYPES: Final[dict[str, int]] = {
-    "UNKNOWN": DT_UNKNOWN,
-    "FIFO": DT_FIFO,
-    "CHR": DT_CHR,
-    "DIR": DT_DIR,
-    "BLK": DT_BLK,
-    "REG": DT_REG,
-    "LNK": DT_LNK,
-    "SOCK": DT_SOCK,
-}
+DIRENT_TYPES: Final = _named("DT_")
 
 # --- Tlopen.flags, Tlcreate.flags: P9_DOTL_* ------------------------------------------------------
 
@@ -113,25 +102,7 @@ O_CLOEXEC: Final = 0o2000000
 O_SYNC: Final = 0o4000000
 """``P9_DOTL_SYNC``: only the upper bit; Linux's own O_SYNC is this one together with O_DSYNC."""
 
-OPEN_FLAGS: Final[dict[str, int]] = {
-    "WRONLY": O_WRONLY,
-    "RDWR": O_RDWR,
-    "CREAT": O_CREAT,
-    "EXCL": O_EXCL,
-    "NOCTTY": O_NOCTTY,
-    "TRUNC": O_TRUNC,
-    "APPEND": O_APPEND,
-    "NONBLOCK": O_NONBLOCK,
-    "DSYNC": O_DSYNC,
-    "FASYNC": O_FASYNC,
-    "DIRECT": O_DIRECT,
-    "LARGEFILE": O_LARGEFILE,
-    "DIRECTORY": O_DIRECTORY,
-    "NOFOLLOW": O_NOFOLLOW,
-    "NOATIME": O_NOATIME,
-    "CLOEXEC": O_CLOEXEC,
-    "SYNC": O_SYNC,
-}
+OPEN_FLAGS: Final = _named("O_", "O_RDONLY", "O_ACCMODE")
 
 AT_REMOVEDIR: Final = 0x200
 """Tunlinkat.flags: ``P9_DOTL_AT_REMOVEDIR``, the name must be a directory and is removed as rmdir(2) does."""
@@ -155,22 +126,7 @@ GETATTR_DATA_VERSION: Final = 0x00002000
 GETATTR_BASIC: Final = 0x000007FF
 GETATTR_ALL: Final = 0x00003FFF
 
-GETATTR_MASK: Final[dict[str, int]] = {
-    "MODE": GETATTR_MODE,
-    "NLINK": GETATTR_NLINK,
-    "UID": GETATTR_UID,
-    "GID": GETATTR_GID,
-    "RDEV": GETATTR_RDEV,
-    "ATIME": GETATTR_ATIME,
-    "MTIME": GETATTR_MTIME,
-    "CTIME": GETATTR_CTIME,
-    "INO": GETATTR_INO,
-    "SIZE": GETATTR_SIZE,
-    "BLOCKS": GETATTR_BLOCKS,
-    "BTIME": GETATTR_BTIME,
-    "GEN": GETATTR_GEN,
-    "DATA_VERSION": GETATTR_DATA_VERSION,
-}
+GETATTR_MASK: Final = _named("GETATTR_", "GETATTR_BASIC", "GETATTR_ALL")
 
 # --- Tsetattr.valid -------------------------------------------------------------------------------
 
@@ -184,33 +140,19 @@ SETATTR_CTIME: Final = 0x00000040
 SETATTR_ATIME_SET: Final = 0x00000080
 SETATTR_MTIME_SET: Final = 0x00000100
 
-SETATTR_MASK: Final[dict[str, int]] = {
-    "MODE": SETATTR_MODE,
-    "UID": SETATTR_UID,
-    "GID": SETATTR_GID,
-    "SIZE": SETATTR_SIZE,
-    "ATIME": SETATTR_ATIME,
-    "MTIME": SETATTR_MTIME,
-    "CTIME": SETATTR_CTIME,
-    "ATIME_SET": SETATTR_ATIME_SET,
-    "MTIME_SET": SETATTR_MTIME_SET,
-}
+SETATTR_MASK: Final = _named("SETATTR_")
 
 # --- Tlock, Rlock, Tgetlock, Rgetlock -------------------------------------------------------------
 
 LOCK_TYPE_RDLCK: Final = 0
 LOCK_TYPE_WRLCK: Final = 1
 LOCK_TYPE_UNLCK: Final = 2
-LOCK_TYPES: Final[dict[str, int]] = {
-    "RDLCK": LOCK_TYPE_RDLCK,
-    "WRLCK": LOCK_TYPE_WRLCK,
-    "UNLCK": LOCK_TYPE_UNLCK,
-}
+LOCK_TYPES: Final = _named("LOCK_TYPE_")
 
 LOCK_FLAGS_BLOCK: Final = 1
 """The caller will wait (F_SETLKW); the server may still answer LOCK_BLOCKED, and Linux then asks again."""
 LOCK_FLAGS_RECLAIM: Final = 2
-LOCK_FLAGS: Final[dict[str, int]] = {"BLOCK": LOCK_FLAGS_BLOCK, "RECLAIM": LOCK_FLAGS_RECLAIM}
+LOCK_FLAGS: Final = _named("LOCK_FLAGS_")
 
 LOCK_SUCCESS: Final = 0
 LOCK_BLOCKED: Final = 1
@@ -387,137 +329,5 @@ ERFKILL: Final = 132
 ENOTSUPP: Final = 524
 """Kernel-internal; some servers have put it on the wire.  Not EOPNOTSUPP, which v9fs tests for."""
 
-ERRNO_NAMES: Final[dict[int, str]] = {
-    EPERM: "EPERM",
-    ENOENT: "ENOENT",
-    ESRCH: "ESRCH",
-    EINTR: "EINTR",
-    EIO: "EIO",
-    ENXIO: "ENXIO",
-    E2BIG: "E2BIG",
-    ENOEXEC: "ENOEXEC",
-    EBADF: "EBADF",
-    ECHILD: "ECHILD",
-    EAGAIN: "EAGAIN",
-    ENOMEM: "ENOMEM",
-    EACCES: "EACCES",
-    EFAULT: "EFAULT",
-    ENOTBLK: "ENOTBLK",
-    EBUSY: "EBUSY",
-    EEXIST: "EEXIST",
-    EXDEV: "EXDEV",
-    ENODEV: "ENODEV",
-    ENOTDIR: "ENOTDIR",
-    EISDIR: "EISDIR",
-    EINVAL: "EINVAL",
-    ENFILE: "ENFILE",
-    EMFILE: "EMFILE",
-    ENOTTY: "ENOTTY",
-    ETXTBSY: "ETXTBSY",
-    EFBIG: "EFBIG",
-    ENOSPC: "ENOSPC",
-    ESPIPE: "ESPIPE",
-    EROFS: "EROFS",
-    EMLINK: "EMLINK",
-    EPIPE: "EPIPE",
-    EDOM: "EDOM",
-    ERANGE: "ERANGE",
-    EDEADLK: "EDEADLK",
-    ENAMETOOLONG: "ENAMETOOLONG",
-    ENOLCK: "ENOLCK",
-    ENOSYS: "ENOSYS",
-    ENOTEMPTY: "ENOTEMPTY",
-    ELOOP: "ELOOP",
-    ENOMSG: "ENOMSG",
-    EIDRM: "EIDRM",
-    ECHRNG: "ECHRNG",
-    EL2NSYNC: "EL2NSYNC",
-    EL3HLT: "EL3HLT",
-    EL3RST: "EL3RST",
-    ELNRNG: "ELNRNG",
-    EUNATCH: "EUNATCH",
-    ENOCSI: "ENOCSI",
-    EL2HLT: "EL2HLT",
-    EBADE: "EBADE",
-    EBADR: "EBADR",
-    EXFULL: "EXFULL",
-    ENOANO: "ENOANO",
-    EBADRQC: "EBADRQC",
-    EBADSLT: "EBADSLT",
-    EBFONT: "EBFONT",
-    ENOSTR: "ENOSTR",
-    ENODATA: "ENODATA",
-    ETIME: "ETIME",
-    ENOSR: "ENOSR",
-    ENONET: "ENONET",
-    ENOPKG: "ENOPKG",
-    EREMOTE: "EREMOTE",
-    ENOLINK: "ENOLINK",
-    EADV: "EADV",
-    ESRMNT: "ESRMNT",
-    ECOMM: "ECOMM",
-    EPROTO: "EPROTO",
-    EMULTIHOP: "EMULTIHOP",
-    EDOTDOT: "EDOTDOT",
-    EBADMSG: "EBADMSG",
-    EOVERFLOW: "EOVERFLOW",
-    ENOTUNIQ: "ENOTUNIQ",
-    EBADFD: "EBADFD",
-    EREMCHG: "EREMCHG",
-    ELIBACC: "ELIBACC",
-    ELIBBAD: "ELIBBAD",
-    ELIBSCN: "ELIBSCN",
-    ELIBMAX: "ELIBMAX",
-    ELIBEXEC: "ELIBEXEC",
-    EILSEQ: "EILSEQ",
-    ERESTART: "ERESTART",
-    ESTRPIPE: "ESTRPIPE",
-    EUSERS: "EUSERS",
-    ENOTSOCK: "ENOTSOCK",
-    EDESTADDRREQ: "EDESTADDRREQ",
-    EMSGSIZE: "EMSGSIZE",
-    EPROTOTYPE: "EPROTOTYPE",
-    ENOPROTOOPT: "ENOPROTOOPT",
-    EPROTONOSUPPORT: "EPROTONOSUPPORT",
-    ESOCKTNOSUPPORT: "ESOCKTNOSUPPORT",
-    EOPNOTSUPP: "EOPNOTSUPP",
-    EPFNOSUPPORT: "EPFNOSUPPORT",
-    EAFNOSUPPORT: "EAFNOSUPPORT",
-    EADDRINUSE: "EADDRINUSE",
-    EADDRNOTAVAIL: "EADDRNOTAVAIL",
-    ENETDOWN: "ENETDOWN",
-    ENETUNREACH: "ENETUNREACH",
-    ENETRESET: "ENETRESET",
-    ECONNABORTED: "ECONNABORTED",
-    ECONNRESET: "ECONNRESET",
-    ENOBUFS: "ENOBUFS",
-    EISCONN: "EISCONN",
-    ENOTCONN: "ENOTCONN",
-    ESHUTDOWN: "ESHUTDOWN",
-    ETOOMANYREFS: "ETOOMANYREFS",
-    ETIMEDOUT: "ETIMEDOUT",
-    ECONNREFUSED: "ECONNREFUSED",
-    EHOSTDOWN: "EHOSTDOWN",
-    EHOSTUNREACH: "EHOSTUNREACH",
-    EALREADY: "EALREADY",
-    EINPROGRESS: "EINPROGRESS",
-    ESTALE: "ESTALE",
-    EUCLEAN: "EUCLEAN",
-    ENOTNAM: "ENOTNAM",
-    ENAVAIL: "ENAVAIL",
-    EISNAM: "EISNAM",
-    EREMOTEIO: "EREMOTEIO",
-    EDQUOT: "EDQUOT",
-    ENOMEDIUM: "ENOMEDIUM",
-    EMEDIUMTYPE: "EMEDIUMTYPE",
-    ECANCELED: "ECANCELED",
-    ENOKEY: "ENOKEY",
-    EKEYEXPIRED: "EKEYEXPIRED",
-    EKEYREVOKED: "EKEYREVOKED",
-    EKEYREJECTED: "EKEYREJECTED",
-    EOWNERDEAD: "EOWNERDEAD",
-    ENOTRECOVERABLE: "ENOTRECOVERABLE",
-    ERFKILL: "ERFKILL",
-    ENOTSUPP: "ENOTSUPP",
-}
+ERRNO_NAMES: Final = {number: f"E{name}" for name, number in _named("E").items()}
 """Name of each number above."""

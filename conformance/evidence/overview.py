@@ -13,18 +13,6 @@ from conformance.evidence.looked import Looks, looks
 from conformance.evidence.models import CaseResult, KnownFailure, Record
 from conformance.vocabulary import Standing
 
-STANDINGS: tuple[Standing, ...] = (
-    "pass",
-    "fail",
-    "fixed",
-    "unstable",
-    "error",
-    "known",
-    "varies",
-    "guest",
-    "unsupported",
-    "undrivable",
-)
 MEANING: dict[Standing, str] = {
     "pass": "the requirement holds",
     "fail": "the requirement does not hold, and no profile declares that",
@@ -37,6 +25,8 @@ MEANING: dict[Standing, str] = {
     "unsupported": "the target declares the feature as unsupported, and refused it as declared",
     "undrivable": "this guest, transport or host cannot express the case",
 }
+STANDINGS = tuple(MEANING)
+"""In the order in which reports list them."""
 HELD: frozenset[Standing] = frozenset({"pass", "guest"})
 """Standings of cases whose requirement holds."""
 JUDGED: frozenset[Standing] = frozenset({"pass", "fail", "fixed", "unstable", "known", "varies", "unsupported"})
