@@ -264,11 +264,7 @@ class RunPlugin:
                 profiles=files_of(self.config.getoption("--target")),
                 declared=len(self.target.profile.known),
                 scope=self._scope(),
-                asked={
-                    name: str(self.given[name])
-                    for name, one in flags().items()
-                    if one.flag.chooses and self.given[name]
-                },
+                asked=self._asked(),
             )
             with signals.deferred():  # an unknown directory would be left behind
                 self.writer = RunWriter.create(Path(self.config.getoption("--results")).absolute(), environment)

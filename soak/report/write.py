@@ -17,6 +17,10 @@ SCHEMA = 2
 """Version of report.json. 2: `faults` is the former `disturbances`."""  # codespell:ignore
 
 
+def _fields(one: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in names}
+
+
 def json_of(facts: Facts) -> dict[str, Any]:
     """What report.json holds."""
     return {
@@ -24,9 +28,7 @@ def json_of(facts: Facts) -> dict[str, Any]:
         "run": facts.name,
         "verdict": facts.verdict,
         "sentence": facts.sentence(),
-        "judgements": [
-            {"name": j.name, "verdict": j.verdict, "reason": j.reason, "figures": j.figures} for j in facts.judgements
-        ],
+        "judgements": [_fields(j, "name", "verdict", "reason", "figures") for j in facts.judgements],
         "plan": facts.plan.model_dump(),
         "command": facts.command,
         "environment": facts.environment,
@@ -35,36 +37,13 @@ def json_of(facts: Facts) -> dict[str, Any]:
         "seconds": facts.worked,
         "gaps": facts.gaps,
         "work": [
-            {
-                "workload": w.workload,
-                "counts": w.counts,
-                "median_seconds": w.median_seconds,
-                "fastest": w.fastest,
-                "slowest": w.slowest,
-                "ops": w.ops,
-                "rate": w.rate,
-            }
-            for w in facts.work
+            _fields(w, "workload", "counts", "median_seconds", "fastest", "slowest", "ops", "rate") for w in facts.work
         ],
         "iterations": [
-            {
-                "workload": i.workload,
-                "number": i.number,
-                "at": i.at,
-                "outcome": i.outcome,
-                "seconds": i.seconds,
-                "data": i.data,
-            }
-            for i in facts.record.iterations
+            _fields(i, "workload", "number", "at", "outcome", "seconds", "data") for i in facts.record.iterations
         ],
-        "faults": [
-            {"number": d.number, "name": d.name, "begin": d.begin, "end": d.end, "data": d.data}
-            for d in facts.record.faults()
-        ],
-        "troubles": [
-            {"at": t.at, "what": t.what, "detail": t.detail, "artefacts": list(t.artefacts), "replay": t.replay}
-            for t in facts.troubles
-        ],
+        "faults": [_fields(f, "number", "name", "begin", "end", "data") for f in facts.record.faults()],
+        "troubles": [_fields(t, "at", "what", "detail", "artefacts", "replay") for t in facts.troubles],
     }
 
 

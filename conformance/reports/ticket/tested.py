@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from conformance.evidence.manifest import NAME as MANIFEST
 from conformance.evidence.models import Environment, Program
 from conformance.evidence.overview import Overview, duration, elapsed
 from conformance.reports.ticket.layout import Section, command, first_sentence, labelled, sentence, wrapped
@@ -120,10 +118,15 @@ def reproduce(seen: Overview, case: str) -> Section:
     lines = []
     if e.assay9_commit:
         lines.append(f"  git checkout {e.assay9_commit.removesuffix('-dirty')[:12]} && make setup")
-    words = _without_results(shlex.split(e.command)) if _splits(e.command) else []
+    # --results is a directory of the writer's own
+    words = _without(shlex.split(e.command), "--results") if _splits(e.command) else []
     if words:
         lines += command(words, 3)
-        lines += wrapped(f"one case: {shlex.join([*_alone(words), '-k', case])}", "  ", "      ") if case else []
+        lines += (
+            wrapped(f"one case: {shlex.join([*_without(words, *_CHOOSES), '-k', case])}", "  ", "      ")
+            if case
+            else []
+        )
     return Section("REPRODUCE", lines, least=4)
 
 
@@ -134,48 +137,15 @@ def _splits(text: str) -> bool:
         return False
 
 
-def _without_results(words: list[str]) -> list[str]:
-    """The command without --results: that directory is the writer's own."""
+_CHOOSES = ("-k", "--family", "--jobs", "--build-id", "--base")
+"""The options that choose cases, and those that mean nothing to one case."""
+
+
+def _without(words: list[str], *options: str) -> list[str]:
+    """The command without these options and their values."""
     kept, skip = [], False
     for word in words:
-        if skip:
-            skip = False
-        elif word == "--results":
-            skip = True
-        elif not word.startswith("--results="):
+        if not skip and word not in options and word.partition("=")[0] not in options:
             kept.append(word)
+        skip = word in options and not skip
     return kept
-
-
-def _alone(words: list[str]) -> list[str]:
-    """The command without what chooses cases."""
-    kept, skip = [], False
-    for word in words:
-        if skip:
-            skip = False
-        elif word in ("-k", "--family", "--jobs", "--build-id", "--base"):
-            skip = True
-        elif not word.startswith(("-k=", "--family=", "--jobs=", "--build-id=", "--base=")):
-            kept.append(word)
-    return kept
-
-
-def kept_at(seen: Overview, run_dir: Path | None) -> Section:
-    """The record by its hash, and what lies beside it."""
-    lines: list[str] = []
-    if run_dir is None:
-        return Section("", lines)
-    record = run_dir / "record.json"
-    try:
-        size = record.stat().st_size / 1e6
-        with record.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        lines = wrapped(f"{run_dir.name}: no record.json; the run did not come to its end", "  ")
-    else:
-        version = seen.record.schema_version
-        lines = wrapped(f"{run_dir.name}/record.json ({size:.0f} MB, schema {version}), report.html, junit.xml", "  ")
-        lines.append(f"  sha256 {digest}")
-        signed = ", signed: attestation.json.sig" if (run_dir / "attestation.json.sig").is_file() else ""
-        lines += wrapped(f"{MANIFEST} there has the hash of every file{signed}; `assay9 verify` checks", "  ")
-    return Section("EVIDENCE", lines)
