@@ -5,7 +5,8 @@ A line of code is a line of Python that is not blank, outside tests, cases and d
 
 The state before the rooms were made and the state now do not do the same. So each line is charged, by `git blame`, to
 the commit that wrote it, wherever it was moved since, and lines of the commits named here are counted apart. A line
-that another commit has touched since counts as of the same functionality.
+that another commit has touched since counts as of the same functionality, unless its file has no line from before and
+most of it came with one part: then the file came with that part.
 """
 
 from __future__ import annotations
@@ -22,18 +23,21 @@ BEFORE = "42d1c8c"
 CAME_WITH = {
     "any hypervisor, over SSH": """
         3d57c7d 62693b3 801967a c6ac3d4 85f50fb 5089afe 7bbe0ec 60c032a 096de8d f9d74be e86561a e348ca4 b30374b
-        5c92f6b fbb89c1 5438376 192e09a 9ca252c c066204 b6df5f1 313b86c 843c311 d2522c6
+        5c92f6b fbb89c1 5438376 192e09a 9ca252c c066204 b6df5f1 313b86c 843c311 d2522c6 2f88cba
+        50366ea
     """,
     "evidence, gate and fleet": """
         fccddbe 38e5be2 57ecb52 4454a16 0b77715 a032934 b66abcd 5761afb ac996b2 a3eae9d 8645469 8ba20bf 6bbccc9
-        499cc7e 3ff2217 8bcc377 d7552af bebd9a7 4312279 2027b54
+        499cc7e 3ff2217 8bcc377 d7552af bebd9a7 4312279 2027b54 bc73249
+        dc4cf54 e5f8ddc c735ccb
     """,
     "detecting power": """
         e1d8f65 e20b78a 7387935 72c6bff 5aef08d f8e5efd 270de73 7e738fb fe9f5ea 079b601 ddfe394 4f63702 e296105
-        5dbaf79 040d2bc 2310d16 258e409 2435c99 90ad185 97e712d 8b0a503 a71915c 4ec885b e3419c0
+        5dbaf79 040d2bc 2310d16 258e409 2435c99 90ad185 97e712d 8b0a503 a71915c 4ec885b e3419c0 1e0cb84
     """,
     "a verdict that can be trusted": """
         8c194ad 83ac48e 7aeda19 db058e9 1d1b2a9 7a2b24e b70781b 112e41e d4b9217 ff737e0 c287991 fb645fd fce6721
+        5076ece c61978e
     """,
 }
 """The commits of each part of the product that was built, or continued, after BEFORE."""
@@ -52,15 +56,18 @@ def counted(revision: str) -> Iterator[str]:
             yield name
 
 
-def lines_by_part(revision: str, name: str) -> Counter[str]:
-    """How many lines of a file came with which part."""
+def lines_by_part(revision: str, name: str, older: frozenset[str]) -> Counter[str]:
+    """How many lines of a file came with which part; `older` are the commits before the rooms were made."""
     parts = {commit: part for part, commits in CAME_WITH.items() for commit in commits.split()}
-    found: Counter[str] = Counter()
+    commits: Counter[str] = Counter()
     for line in git("blame", "-s", "-w", "-M", "-C", "--abbrev=6", revision, "--", name).splitlines():
         head, _, text = line.partition(")")
-        if text.strip():
-            found[parts.get(head.lstrip("^")[:7], SAME)] += 1
-    return found
+        commits[head.lstrip("^")[:7]] += bool(text.strip())
+    found: Counter[str] = Counter()
+    for commit, lines in commits.items():
+        found[parts.get(commit, SAME)] += lines
+    most = max(found, key=found.__getitem__, default=SAME)
+    return found if older & commits.keys() else Counter({most: found.total()})
 
 
 def size(revision: str) -> int:
@@ -73,10 +80,11 @@ def size(revision: str) -> int:
 def main() -> None:
     """Print the table of a revision, by package: HEAD, or the one that is named."""
     revision = sys.argv[1] if len(sys.argv) > 1 else "HEAD"
+    older = frozenset(commit[:7] for commit in git("rev-list", BEFORE).split())
     packages: dict[str, Counter[str]] = {}
     for name in counted(revision):
         package = "/".join(name.split("/")[:-1][:2]) or "."
-        packages[package] = packages.get(package, Counter()) + lines_by_part(revision, name)
+        packages[package] = packages.get(package, Counter()) + lines_by_part(revision, name, older)
     parts = [SAME, *CAME_WITH]
     print("  ".join([f"{'package':28}", "   all", *parts]))
     for package, found in [*sorted(packages.items()), ("in all", sum(packages.values(), Counter()))]:

@@ -79,10 +79,7 @@ class WireSession:
         """Bring the server up and learn what it implements. Raises InfrastructureError."""
         if (short := self._ground.without_room()) is not None:
             raise short
-        self.server.start()
-        export = self.server.export
-        # What lies in the mount namespace of the server goes with it: then it is the server that has died.
-        self._ground.keep([] if export is None or export.is_relative_to("/proc") else [export])
+        self._bring_up()
         self.probe()
 
     def probe(self) -> None:
@@ -134,6 +131,9 @@ class WireSession:
     def recover(self) -> None:
         """Start the same server again after a crash or a hang."""
         self.server.stop()
+        self._bring_up()
+
+    def _bring_up(self) -> None:
         self.server.start()
         export = self.server.export
         # What lies in the mount namespace of the server goes with it: then it is the server that has died.

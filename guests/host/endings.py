@@ -64,13 +64,6 @@ def sent_signal(status: int | None, words: str = "", *, by_shell: bool = False) 
     return signal_name(number) if number in SENT else None
 
 
-def stopped(pid: int) -> bool:
-    """Whether the process is stopped by a signal (SIGSTOP). Source: proc(5), the state in /proc/PID/stat."""
-    with contextlib.suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "T"
-    return False
-
-
 class OutOfMemory:
     """Counts the processes that the kernel's OOM killer has killed since this object was made."""
 

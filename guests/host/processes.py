@@ -27,24 +27,30 @@ from guests.host.waiting import happens
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def start_time(pid: int) -> int | None:
-    """Clock ticks since boot at which ``pid`` started (field 22 of /proc/PID/stat), or None."""
+def stat_fields(pid: int) -> list[str]:
+    """What /proc/PID/stat says from the state (field 3) on; empty where there is no such process. Source: proc(5)."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else int(fields[19])
+        return []
+    return text.rpartition(")")[2].split()
+
+
+def start_time(pid: int) -> int | None:
+    """Clock ticks since boot at which ``pid`` started, or None."""
+    fields = stat_fields(pid)
+    return int(fields[19]) if fields and fields[0] != "Z" else None
 
 
 def exiting(pid: int) -> bool:
-    """Whether ``pid`` is exiting or waits to be reaped. Source: proc(5), and PF_EXITING of linux/sched.h."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return True
-    fields = text.rpartition(")")[2].split()
-    return fields[0] in "ZX" or bool(int(fields[6]) & 0x4)
+    """Whether ``pid`` is exiting or waits to be reaped. Source: PF_EXITING of linux/sched.h."""
+    fields = stat_fields(pid)
+    return not fields or fields[0] in "ZX" or bool(int(fields[6]) & 0x4)
+
+
+def stopped(pid: int) -> bool:
+    """Whether the process is stopped by a signal (SIGSTOP)."""
+    return stat_fields(pid)[:1] == ["T"]
 
 
 def reap(process: subprocess.Popen[bytes], limit: float = 60.0) -> int | None:

@@ -8,7 +8,8 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from guests.access.shell import LineChannel
 from guests.errors import InfrastructureError
-from guests.host.endings import OutOfMemory, interference, stopped
+from guests.host.endings import OutOfMemory, interference
+from guests.host.processes import stopped
 from guests.machines.console import ConsoleWatch
 
 

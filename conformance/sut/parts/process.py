@@ -24,8 +24,8 @@ from typing import TypeVar
 from conformance.errors import InfrastructureError
 from conformance.ground import GroundLost, ended_by_another
 from conformance.sut.parts.containment import contain
-from guests.host.endings import OutOfMemory, how_ended, sent_signal, stopped
-from guests.host.processes import end_with_parent, reap
+from guests.host.endings import OutOfMemory, how_ended, sent_signal
+from guests.host.processes import end_with_parent, reap, stopped
 from guests.host.sockets import listens
 from guests.host.waiting import happens
 

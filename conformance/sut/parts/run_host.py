@@ -18,7 +18,8 @@ from conformance.sut.parts.containment import contain
 from conformance.sut.parts.scratch import Scratch
 from guests.agent.hosts import LocalHost
 from guests.agent.link import AgentLink, LocalChannel
-from guests.host.endings import sent_signal, stopped
+from guests.host.endings import sent_signal
+from guests.host.processes import stopped
 
 _AGAIN = "it is started again"
 
