@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from conformance.evidence.manifest import NAME as MANIFEST
 from conformance.evidence.models import Environment, Program
 from conformance.evidence.overview import Overview, duration, elapsed
 from conformance.reports.ticket.layout import Section, command, first_sentence, labelled, sentence, wrapped
@@ -122,11 +124,8 @@ def reproduce(seen: Overview, case: str) -> Section:
     words = _without(shlex.split(e.command), "--results") if _splits(e.command) else []
     if words:
         lines += command(words, 3)
-        lines += (
-            wrapped(f"one case: {shlex.join([*_without(words, *_CHOOSES), '-k', case])}", "  ", "      ")
-            if case
-            else []
-        )
+        alone = shlex.join([*_without(words, *_CHOOSES), "-k", case])
+        lines += wrapped(f"one case: {alone}", "  ", "      ") if case else []
     return Section("REPRODUCE", lines, least=4)
 
 
@@ -149,3 +148,24 @@ def _without(words: list[str], *options: str) -> list[str]:
             kept.append(word)
         skip = word in options and not skip
     return kept
+
+
+def kept_at(seen: Overview, run_dir: Path | None) -> Section:
+    """The record by its hash, and what lies beside it."""
+    lines: list[str] = []
+    if run_dir is None:
+        return Section("", lines)
+    record = run_dir / "record.json"
+    try:
+        size = record.stat().st_size / 1e6
+        with record.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        lines = wrapped(f"{run_dir.name}: no record.json; the run did not come to its end", "  ")
+    else:
+        version = seen.record.schema_version
+        lines = wrapped(f"{run_dir.name}/record.json ({size:.0f} MB, schema {version}), report.html, junit.xml", "  ")
+        lines.append(f"  sha256 {digest}")
+        signed = ", signed: attestation.json.sig" if (run_dir / "attestation.json.sig").is_file() else ""
+        lines += wrapped(f"{MANIFEST} there has the hash of every file{signed}; `assay9 verify` checks", "  ")
+    return Section("EVIDENCE", lines)
