@@ -14,9 +14,11 @@ import os
 import secrets
 import signal
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -181,6 +183,35 @@ def clean_left_over(also_kept: bool = False) -> list[str]:
 def dying_with_parent(argv: list[str], by: signal.Signals = signal.SIGKILL) -> list[str]:
     """``argv`` under setpriv, so that the kernel sends it that signal when the thread that starts it ends."""
     return ["setpriv", "--pdeathsig", by.name.removeprefix("SIG"), "--", *argv]
+
+
+def each_line(argv: list[str], limit: float, take: Callable[[str], None], **where: Any) -> int:
+    """Run a command that ends with this process, or after `limit` seconds: its exit status.
+
+    `take` gets each line that it prints, errors too, with its end. `where`: cwd and env, see subprocess.Popen.
+    """
+    with subprocess.Popen(
+        dying_with_parent(argv),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        **where,
+    ) as process:
+        timer = threading.Timer(limit, process.kill)
+        timer.start()
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                take(line)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            timer.cancel()
+    return process.returncode
 
 
 def end_with_parent(number: signal.Signals = signal.SIGTERM, parent: int | None = None) -> None:

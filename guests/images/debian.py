@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from guests.build_tools import missing_build_packages, user_namespace_problem
 from guests.errors import InfrastructureError
 from guests.host.files import require_space
-from guests.host.processes import claimed, dying_with_parent
+from guests.host.processes import claimed, each_line
 from guests.host.progress import Progress
 
 LIMIT = 1800.0
@@ -77,30 +75,13 @@ def _run(argv: list[str], environment: dict[str, str], name: str, progress: Prog
     When this process dies, whatever the way, all that mmdebstrap started and mounted goes with it.
     """
     lines: list[str] = []
-    with subprocess.Popen(
-        dying_with_parent([*_APART, *argv]),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env=environment,
-        start_new_session=True,
-    ) as process:
-        timer = threading.Timer(LIMIT, process.kill)
-        timer.start()
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                lines.append(line.rstrip())
-                if line.startswith("I: ") and line.endswith("...\n"):
-                    progress(f"{name}: {line[3:].strip()}")
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            timer.cancel()
-    return process.returncode, lines
+
+    def take(line: str) -> None:
+        lines.append(line.rstrip())
+        if line.startswith("I: ") and line.endswith("...\n"):
+            progress(f"{name}: {line[3:].strip()}")
+
+    return each_line([*_APART, *argv], LIMIT, take, env=environment), lines
 
 
 def _explained(suite: str, variant: str, lines: list[str]) -> InfrastructureError:

@@ -13,7 +13,6 @@ import re
 import secrets
 import shutil
 import subprocess
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from guests.cache.contents import read_manifest, write_manifest
 from guests.errors import InfrastructureError
 from guests.host import paths
 from guests.host.files import require_space
-from guests.host.processes import claimed, dying_with_parent
+from guests.host.processes import claimed, dying_with_parent, each_line
 from guests.host.progress import Progress, silent
 
 NAME = "uml"
@@ -224,37 +223,20 @@ def _compile(argv: list[str], where: Path, log: Path, progress: Progress) -> Non
     """Run make and report progress with the estimated time left."""
     begun, made, reported = time.monotonic(), 0, 0
     lines: list[str] = []
-    with (
-        log.open("a", encoding="utf-8") as out,
-        subprocess.Popen(
-            dying_with_parent(argv),
-            cwd=where,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        ) as make,
-    ):
-        timer = threading.Timer(BUILD_LIMIT, make.kill)
-        timer.start()
-        try:
-            assert make.stdout is not None
-            for line in make.stdout:
-                out.write(line)
-                lines = [*lines[-40:], line.rstrip()]
-                made += line.startswith("  CC ")
-                if made * _STEPS // _OBJECTS > reported:
-                    reported = made * _STEPS // _OBJECTS
-                    left = (time.monotonic() - begun) / made * max(0, _OBJECTS - made)
-                    progress(f"kernel {NAME}: {min(99, 100 * made // _OBJECTS)}% compiled, about {left:.0f} s to go")
-        except BaseException:
-            make.kill()
-            raise
-        finally:
-            timer.cancel()
-    if make.returncode != 0:
+    with log.open("a", encoding="utf-8") as out:
+
+        def take(line: str) -> None:
+            nonlocal lines, made, reported
+            out.write(line)
+            lines = [*lines[-40:], line.rstrip()]
+            made += line.startswith("  CC ")
+            if made * _STEPS // _OBJECTS > reported:
+                reported = made * _STEPS // _OBJECTS
+                left = (time.monotonic() - begun) / made * max(0, _OBJECTS - made)
+                progress(f"kernel {NAME}: {min(99, 100 * made // _OBJECTS)}% compiled, about {left:.0f} s to go")
+
+        status = each_line(argv, BUILD_LIMIT, take, cwd=where)
+    if status != 0:
         raise _failed(argv, lines)
 
 
