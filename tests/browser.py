@@ -9,10 +9,12 @@ import asyncio
 import base64
 import itertools
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,8 +86,13 @@ def browser(place: Path) -> Iterator[Page]:
     assert CHROMIUM is not None
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-port=0"]
     argv = [CHROMIUM, *flags, f"--user-data-dir={place}", "about:blank"]
+    # It leaves a directory in TMPDIR when it is ended; the path of a socket in it must be short.
+    temporary = tempfile.mkdtemp(prefix="a9-")
     process = subprocess.Popen(
-        dying_with_parent(argv, signal.SIGTERM), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        dying_with_parent(argv, signal.SIGTERM),
+        env={**os.environ, "TMPDIR": temporary},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     loop = asyncio.new_event_loop()
     try:
@@ -106,3 +113,4 @@ def browser(place: Path) -> Iterator[Page]:
     finally:
         end(process, 10.0)
         loop.close()
+        shutil.rmtree(temporary, ignore_errors=True)

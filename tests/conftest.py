@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -11,18 +12,42 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from conformance.sut.parts.scratch import Scratch
+from guests.errors import InfrastructureError
+from guests.host.processes import clean_left_over
+
 # an example that takes long says that the machine is busy, nothing about what is tested
 settings.register_profile("assay9", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("assay9")
 
 
 _OWN_SCOPE = ("module", "package", "session")
+_EXPORTS, _LEFT = pytest.StashKey[Scratch](), pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Commands that tests start are no workers of this run."""
+    """Commands that tests start are no workers of this run, and make their exports in a directory of this session."""
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
         os.environ.pop(name, None)
+    if not hasattr(config, "workerinput"):  # workers inherit the environment of the process that starts them
+        config.stash[_EXPORTS] = Scratch()
+        os.environ["ASSAY9_SCRATCH"] = str(config.stash[_EXPORTS].path)
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-xdist has ended its workers
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """An export that is left, and that no next run would remove, fails the session: a user's run leaves it, too."""
+    if exports := session.config.stash.get(_EXPORTS, None):
+        clean_left_over()  # of runs that tests have killed, as the next run would
+        session.config.stash[_LEFT] = sorted(path.name for path in exports.path.iterdir())
+        exports.remove()
+        if session.config.stash[_LEFT] and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if left := config.stash.get(_LEFT, []):
+        terminalreporter.write_line(f"ERROR: tests left exports behind: {', '.join(left)}", red=True)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
@@ -41,6 +66,8 @@ def private_runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="a9-"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
     yield directory
+    with contextlib.suppress(InfrastructureError):  # a test has made it unfit
+        clean_left_over(also_kept=True)  # what a run that the test killed has left, as the next run there would
     shutil.rmtree(directory, ignore_errors=True)
 
 
