@@ -22,6 +22,7 @@ import pytest
 from conformance.evidence.gathering import not_run, read_results, read_selected
 from conformance.evidence.record import RunWriter
 from guests.host import signals
+from guests.host.processes import clean_left_over
 
 _DEATHS_OF_A_CASE: Final = 2
 _DEATHS_BEFORE_A_CASE: Final = 6
@@ -43,6 +44,8 @@ class Workers:
         self._deaths: Counter[str] = Counter()
         """Of the workers that ran a case, by its node id."""
         self._in_a_row = {"before": 0, "while": 0}
+        self._cleans = False
+        """A worker has died, and may have left what it would have removed."""
         self._died: tuple[str, str] | None = None
         """A worker and how it died, until it is known which case it ran."""
         if getattr(config.option, "maxworkerrestart", "") is None:
@@ -86,7 +89,7 @@ class Workers:
         if not error or signals.received() is not None:
             return
         self._tell_death()
-        self._died = name, how_died(name, process)
+        self._died, self._cleans = (name, how_died(name, process)), True
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self) -> None:
@@ -150,7 +153,7 @@ class Workers:
         self.end()
 
     def end(self) -> None:
-        """End the workers that have not ended by themselves."""
+        """End the workers that have not ended by themselves, and remove what those that died have left."""
         for name, process in self._running.items():
             with contextlib.suppress(OSError):
                 if name not in self._ready:
@@ -162,6 +165,8 @@ class Workers:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, limit - time.monotonic()))
         self._running.clear()
+        if self._cleans:
+            clean_left_over()
 
 
 def how_died(worker: str, process: subprocess.Popen[bytes] | None) -> str:

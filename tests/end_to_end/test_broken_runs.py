@@ -54,6 +54,7 @@ def broken_run(
     )
     assert "Traceback" not in done.stderr
     assert "INTERNALERROR" not in done.stdout + done.stderr
+    assert not list((cwd / "tmp").rglob("running/*.json")), "something of the run is left"
     (run_dir,) = (d for d in (cwd / "results").iterdir() if d.is_dir() and not d.is_symlink() and d.name[0] != ".")
     assert (cwd / "results" / "latest").resolve() == run_dir
     record, counts, status = read_back(run_dir)
