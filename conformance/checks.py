@@ -159,8 +159,18 @@ def findings_of(raised: BaseException | None) -> tuple[Finding, ...]:
 _GRAVITY: dict[Severity, int] = {"varies": 0, "linux": 1, "must": 2}
 
 
+ALWAYS_MUST = frozenset({"died", "escape"})
+"""Codes of findings in which no implementation may differ from others, whatever the case is about."""
+
+
 def gravest(found: Iterable[Finding], own: Severity) -> Severity:
-    """The severity of a case that came to these findings: that of the gravest, none graver than the case's own."""
+    """The severity of a case that came to these findings: that of the gravest, none graver than the case's own.
+
+    But a target that dies, or lets a guest out of its share, is a failure in each case.
+    """
+    found = tuple(found)
+    if any(one.code in ALWAYS_MUST for one in found):
+        return "must"
     severities = [one.severity or own for one in found] or [own]
     return min(own, max(severities, key=_GRAVITY.__getitem__), key=_GRAVITY.__getitem__)
 

@@ -148,3 +148,8 @@ def test_the_gravest_finding_decides_and_never_beyond_the_case() -> None:
     assert checks.gravest([light, own], "must") == "must"
     assert checks.gravest([Finding("c", "errno-choice", severity="linux")], "varies") == "varies"
     assert checks.gravest([], "linux") == "linux"
+
+
+@pytest.mark.parametrize("code", ["died", "escape"])
+def test_no_case_excuses_a_target_that_dies_or_lets_a_guest_out(code: str) -> None:
+    assert checks.gravest([Finding("a", "value"), Finding("b", code)], "varies") == "must"

@@ -121,6 +121,8 @@ def test_more_than_sixteen_bits_count(wire: Wire) -> None:
     wire.need(Capability.SESSIONS, "so many requests take too long through a ring that another program drives")
     client = wire.client
     wire.host.file(b"fred", b"abc")
+    client.walk(client.root, _HIGH, b"fred")
+    client.clunk(_HIGH)
     _play(client, "walk", PAST, 1, high=True)
     last = client.walk(client.root, _HIGH + PAST + 2, b"fred")
     equal("qids in Rwalk to b'fred'", len(last.wqids), 1, call="Twalk")
