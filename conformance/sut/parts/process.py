@@ -50,9 +50,10 @@ class ServerProcess:
         own_mounts: Sequence[Path] = (),
         own_network: bool = False,
         ignore_sigpipe: bool = False,
+        descriptors: int | None = None,
     ) -> None:
         """Start it; it can write below `writable` and nowhere else (`conformance.sut.parts.containment`), and has an
-        empty file system of its own on each of `own_mounts`.
+        empty file system of its own on each of `own_mounts`. `descriptors`: its soft limit on open files.
 
         Raises InfrastructureError when the program cannot be started so.
         """
@@ -60,6 +61,7 @@ class ServerProcess:
         self.log_path = log
         self._network = own_network
         # A program that dies at once still leaves its words: the log is opened for appending, by the program too.
+        prepare = _child_of(os.getpid(), own_network, _resolved(writable), _resolved(own_mounts), descriptors)
         with log.open("ab") as output:
             try:
                 self._process = subprocess.Popen(
@@ -68,7 +70,7 @@ class ServerProcess:
                     stdout=output,
                     stderr=output,
                     restore_signals=not ignore_sigpipe,  # Python itself ignores SIGPIPE
-                    preexec_fn=_child_of(os.getpid(), own_network, _resolved(writable), _resolved(own_mounts)),  # noqa: PLW1509 - prctl needs it; no lock is held
+                    preexec_fn=prepare,  # noqa: PLW1509 - prctl needs it; no lock is held
                 )
             except (OSError, subprocess.SubprocessError) as error:
                 raise InfrastructureError(
@@ -177,13 +179,16 @@ def _resolved(directories: Sequence[Path]) -> list[bytes]:
 
 
 def _child_of(
-    parent: int, own_network: bool, writable: Sequence[bytes], own_mounts: Sequence[bytes]
+    parent: int, own_network: bool, writable: Sequence[bytes], own_mounts: Sequence[bytes], descriptors: int | None
 ) -> Callable[[], None]:
     def prepare() -> None:
         end_with_parent(signal.SIGKILL, parent)
         os.setsid()
         # Only the soft limit: diod raises its own again, and does not start when it cannot.
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        if descriptors is not None:
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(descriptors, hard), hard))
         contain(writable, own_mounts)
         if own_network:
             if _libc.unshare(_CLONE_NEWNET):

@@ -23,6 +23,9 @@ from guests.host.waiting import wait_until
 _START = 20.0
 SLOT = 4
 MEGABYTES = 256
+_DESCRIPTORS = 1024
+"""As processes have them by default. QEMU keeps so many files open at most and closes others behind their fids: with a
+higher limit no case would meet that."""
 
 
 class QtestServer(OwnProcess, OverRings):
@@ -66,7 +69,10 @@ class QtestServer(OwnProcess, OverRings):
         path = self._short.path / "q"
         path.unlink(missing_ok=True)
         self.process = ServerProcess(
-            self._command(path), self.run_dir / "server.log", writable=(self.run_dir, self._short.path)
+            self._command(path),
+            self.run_dir / "server.log",
+            writable=(self.run_dir, self._short.path),
+            descriptors=_DESCRIPTORS,
         )
         self.process.wait_until_listening(path, _START)
         self._open(path)
