@@ -252,7 +252,6 @@ class OtherReference(ReferenceServer):
     checkout = ""
 
     def command(self) -> list[str]:
-        """See ReferenceServer."""
         return ["env", "-C", self.checkout, *super().command()]  # python -m looks there first
 
 

@@ -181,7 +181,6 @@ class RunReporter(TerminalReporter):  # type: ignore[misc]  # final to readers o
     # ---- pytest's hooks
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """See TerminalReporter."""
         super().pytest_sessionstart(session)
         self.course.session = session
         self.course.phase("collecting cases")
@@ -189,13 +188,11 @@ class RunReporter(TerminalReporter):  # type: ignore[misc]  # final to readers o
         self.messages = Messages(self.say)
 
     def pytest_runtest_logstart(self, nodeid: str, location: tuple[str, int | None, str]) -> None:
-        """See TerminalReporter."""
         if self.course.began(nodeid):
             total = self.course.total
             self.activity.line(f"running {total} case{'s' if total != 1 else ''}")
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """See TerminalReporter."""
         self.course.running.pop(nodeid, None)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 from conformance.virtio import guest_pci_payload as guest_side
 from conformance.virtio.bus import Bus, Step
 from conformance.virtio.device import DeviceGone, Memory, RingTimeout, Turns
-from guests.access.shell import LineChannel, Shell
+from guests.access.shell import Shell
 from guests.errors import InfrastructureError
+from guests.host.lines import LineChannel
 from protocol.fields import Buffer
 
 _ANSWER = 60.0

@@ -8,7 +8,8 @@ import shlex
 from collections.abc import Callable, Sequence
 
 from guests.access.launcher import SocketLineChannel
-from guests.access.shell import CopyingByRun, LineChannel, Result
+from guests.access.shell import Result, Shell
+from guests.host.lines import LineChannel
 
 _RUN = b"""
 import base64, json, os, signal, subprocess, sys
@@ -35,17 +36,14 @@ _PROGRAM = "import os; os.chdir('/root'); os.execvp({first!r}, {argv!r})"
 _GRACE = 15.0
 
 
-class PortShell(CopyingByRun):
-    """Programs over ports of the machine's console, one port each while it runs. Implements
-    ``guests.access.shell.Shell``.
-    """
+class PortShell(Shell):
+    """Programs over ports of the machine's console, one port each while it runs."""
 
     def __init__(self, start: Callable[[bytes], SocketLineChannel], alive: Callable[[], bool]) -> None:
         self._start, self._alive = start, alive
 
     @property
     def alive(self) -> bool:
-        """See ``Shell.alive``."""
         return self._alive()
 
     def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
@@ -64,7 +62,6 @@ class PortShell(CopyingByRun):
         return Result(answer["status"] if answer["status"] >= 0 else 128 - answer["status"], out, err)
 
     def open_channel(self, argv: Sequence[str] | str) -> LineChannel:
-        """See ``Shell.open_channel``."""
         words = ["/bin/sh", "-c", argv] if isinstance(argv, str) else list(argv)
         return self._start(_PROGRAM.format(first=words[0], argv=words).encode())
 

@@ -75,14 +75,13 @@ def connect(
 
 
 class SocketLineChannel(LineReader):
-    """A program in the guest over a socket. Implements ``guests.access.shell.LineChannel``."""
+    """A program in the guest over a socket."""
 
     def __init__(self, connection: socket.socket) -> None:
         super().__init__()
         self._socket = connection
 
     def send(self, data: bytes) -> None:
-        """See ``LineChannel.send``."""
         try:
             self._socket.settimeout(60.0)
             self._socket.sendall(data)
@@ -97,7 +96,6 @@ class SocketLineChannel(LineReader):
         return InfrastructureError("the program in the guest ended", "its last words are in /run/agent.err there")
 
     def close(self) -> None:
-        """See ``LineChannel.close``."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from guests.errors import InfrastructureError
+from guests.host.lines import LineChannel
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +24,6 @@ class Result:
     @property
     def ok(self) -> bool:
         return self.status == 0
-
-
-class LineChannel(Protocol):
-    """A two-way stream of lines to a program in the guest."""
-
-    def send(self, data: bytes) -> None:
-        """Write all of ``data``; raises InfrastructureError when the channel is gone."""
-
-    def recv_line(self, timeout: float) -> bytes:
-        """The next line without its newline.
-
-        Raises TimeoutError after ``timeout`` seconds (the channel stays usable), InfrastructureError when
-        the far end is gone (with what it last wrote to standard error).
-        """
-
-    def close(self) -> None:
-        """End the program and the channel; never raises."""
 
 
 class Shell(Protocol):
@@ -58,35 +41,21 @@ class Shell(Protocol):
         """
 
     def push(self, local: Path, remote: str, mode: int = 0o644) -> None:
-        """Copy a file from the host into the guest."""
-
-    def pull(self, remote: str, local: Path) -> None:
-        """Copy a file from the guest to the host."""
-
-    def open_channel(self, argv: Sequence[str] | str) -> LineChannel:
-        """Start a program whose standard input and output are the channel."""
-
-    def close(self) -> None:
-        """Close the connection; never raises."""
-
-
-class CopyingByRun(ABC):
-    """``push`` and ``pull`` of a shell that can run commands."""
-
-    @abstractmethod
-    def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
-        """See ``Shell.run``."""
-
-    def push(self, local: Path, remote: str, mode: int = 0o644) -> None:
-        """See ``Shell.push``."""
+        """Copy a file from the host into the guest. Raises InfrastructureError."""
         name = shlex.quote(remote)
         done = self.run(f"umask 077; cat > {name} && chmod {mode:o} {name}", 300.0, stdin=local.read_bytes())
         if not done.ok:
             raise InfrastructureError(f"copying {local.name} to {remote} in the guest: {done.stderr.strip()}")
 
     def pull(self, remote: str, local: Path) -> None:
-        """See ``Shell.pull``."""
+        """Copy a file from the guest to the host. Raises InfrastructureError."""
         done = self.run(["cat", "--", remote], 300.0)
         if not done.ok:
             raise InfrastructureError(f"copying {remote} from the guest: {done.stderr.strip()}")
         local.write_bytes(done.stdout.encode("utf-8", "surrogateescape"))
+
+    def open_channel(self, argv: Sequence[str] | str) -> LineChannel:
+        """Start a program whose standard input and output are the channel."""
+
+    def close(self) -> None:
+        """Close the connection; never raises."""

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import paramiko
 
-from guests.access.shell import CopyingByRun, LineChannel, Result
+from guests.access.shell import Result, Shell
 from guests.errors import InfrastructureError
-from guests.host.lines import LineReader
+from guests.host.lines import LineChannel, LineReader
 from guests.host.waiting import happens
 
 # It writes the traceback of a thread of its own for every connection that fails, even to a guest that still boots.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
-class SshShell(CopyingByRun):
+class SshShell(Shell):
     """One SSH connection. Implements ``guests.access.shell.Shell``."""
 
     def __init__(self, transport: paramiko.Transport, where: str, owners: Sequence[paramiko.SSHClient] = ()) -> None:
@@ -56,11 +56,9 @@ class SshShell(CopyingByRun):
         return Result(status, _text(out), _text(err))
 
     def open_channel(self, argv: Sequence[str] | str) -> LineChannel:
-        """See ``Shell.open_channel``."""
         return SshLineChannel(self._exec(argv, 30.0))
 
     def close(self) -> None:
-        """See ``Shell.close``."""
         with contextlib.suppress(Exception):
             self._transport.close()
         for owner in self._owners:
@@ -179,14 +177,13 @@ def _exchange(
 
 
 class SshLineChannel(LineReader):
-    """A program in the guest over one SSH channel. Implements ``guests.access.shell.LineChannel``."""
+    """A program in the guest over one SSH channel."""
 
     def __init__(self, channel: paramiko.Channel) -> None:
         super().__init__()
         self._channel = channel
 
     def send(self, data: bytes) -> None:
-        """See ``LineChannel.send``."""
         try:
             self._channel.settimeout(60.0)
             self._channel.sendall(data)
@@ -198,7 +195,6 @@ class SshLineChannel(LineReader):
         return self._channel.recv(1 << 18)
 
     def close(self) -> None:
-        """See ``LineChannel.close``."""
         with contextlib.suppress(Exception):
             self._channel.close()
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from guests.access.shell import LineChannel
 from guests.errors import InfrastructureError
+from guests.host.lines import LineChannel
 
 MOST_RATE = 0.01
 """A clock that gains or loses more than this share of the time is wrong: 1 %."""

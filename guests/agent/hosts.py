@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from guests.access.destination import Destination
-from guests.access.shell import LineChannel, Result, Shell
+from guests.access.shell import Result, Shell
 from guests.agent.link import LocalChannel
 from guests.agent.packing import agent_source
 from guests.agent.shell_channel import ShellChannel
 from guests.errors import InfrastructureError
+from guests.host.lines import LineChannel
 
 if TYPE_CHECKING:
     from guests.access.ssh import SshShell
@@ -66,7 +67,7 @@ class Host(Protocol):
         """Close the connection; never raises."""
 
 
-class LocalHost:
+class LocalHost(Host):
     """This machine, as the user who runs the suite."""
 
     where = "this host"
@@ -106,7 +107,7 @@ class LocalHost:
         """See Host."""
 
 
-class SshHost:
+class SshHost(Host):
     """Another machine, over one SSH connection: commands and agents are channels of it."""
 
     local = False

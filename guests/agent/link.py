@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guests.access.shell import LineChannel
 from guests.agent.by_name import returns
 from guests.agent.clock import WrongClock
 from guests.agent.ops import Ops
 from guests.agent.packing import agent_file
 from guests.agent.wire import CallAbsent, as_declared, decode, encode, errno_number
 from guests.errors import InfrastructureError
-from guests.host.lines import LineReader
+from guests.host.lines import LineChannel, LineReader
 from guests.host.processes import reap
 
 OPEN_FLAGS = {name: getattr(os, name) for name in dir(os) if name.startswith("O_")}
@@ -334,7 +333,6 @@ class LocalChannel(LineReader):
         return reap(self._process)
 
     def send(self, data: bytes) -> None:
-        """See LineChannel."""
         view = memoryview(data)
         while view:
             view = view[self._in.write(view) or 0 :]
@@ -348,7 +346,6 @@ class LocalChannel(LineReader):
         return InfrastructureError("the agent outside ended")
 
     def close(self) -> None:
-        """See LineChannel."""
         self._selector.close()
         self._in.close()
         try:

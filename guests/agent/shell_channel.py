@@ -22,6 +22,7 @@ from guests.access.shell import Shell
 from guests.agent.by_name import ByName  # noqa: F401 - it imports every module that declares ops
 from guests.agent.payload.declare import OPS
 from guests.agent.wire import decode
+from guests.host.lines import LineChannel
 
 _STRERROR = {os.strerror(number): name for number, name in errno.errorcode.items()}
 _WHOLE = re.compile(r"\d+\.\d{9}")
@@ -41,7 +42,7 @@ class Absent(Exception):
     """No command expresses the call."""
 
 
-class ShellChannel:
+class ShellChannel(LineChannel):
     """An agent behind a shell. Implements ``guests.access.shell.LineChannel``."""
 
     def __init__(self, shell: Shell) -> None:
@@ -54,7 +55,6 @@ class ShellChannel:
             self._replies.append(json.dumps(self._ops.answer(json.loads(line))).encode())
 
     def recv_line(self, timeout: float) -> bytes:
-        """See LineChannel."""
         if not self._replies:
             raise TimeoutError("no request is open")
         return self._replies.popleft()

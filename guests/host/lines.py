@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 from guests.errors import InfrastructureError
 
@@ -31,14 +32,30 @@ class LineBuffer:
         return line
 
 
-class LineReader(ABC):
-    """The reading half of a ``guests.access.shell.LineChannel``: what differs is where the bytes come from."""
+class LineChannel(Protocol):
+    """A two-way stream of lines to a program in the guest."""
+
+    def send(self, data: bytes) -> None:
+        """Write all of ``data``; raises InfrastructureError when the channel is gone."""
+
+    def recv_line(self, timeout: float) -> bytes:
+        """The next line without its newline.
+
+        Raises TimeoutError after ``timeout`` seconds (the channel stays usable), InfrastructureError when
+        the far end is gone (with what it last wrote to standard error).
+        """
+
+    def close(self) -> None:
+        """End the program and the channel; never raises."""
+
+
+class LineReader(LineChannel, ABC):
+    """The reading half of a channel: what differs is where the bytes come from."""
 
     def __init__(self) -> None:
         self._lines = LineBuffer()
 
     def recv_line(self, timeout: float) -> bytes:
-        """See ``LineChannel.recv_line``."""
         deadline = time.monotonic() + timeout
         while (line := self._lines.take()) is None:
             try:

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
 
-from guests.access.shell import LineChannel
 from guests.errors import InfrastructureError
 from guests.host.endings import OutOfMemory, interference
+from guests.host.lines import LineChannel
 from guests.host.processes import stopped
 from guests.machines.console import ConsoleWatch
 

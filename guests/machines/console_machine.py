@@ -8,10 +8,11 @@ from typing import Protocol, TypeVar
 
 from guests.access.console_shell import PortShell
 from guests.access.launcher import SocketLineChannel
-from guests.access.shell import LineChannel, Shell
+from guests.access.shell import Shell
 from guests.agent.clock import PROGRAM, WrongClock, check_and_set
 from guests.agent.packing import agent_file
 from guests.errors import InfrastructureError
+from guests.host.lines import LineChannel
 from guests.host.processes import clean_left_over
 from guests.host.progress import Progress
 from guests.machines.base import AnyMachine, Started

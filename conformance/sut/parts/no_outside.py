@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from conformance.errors import Undrivable
 from guests.agent.link import AgentLink
+from guests.host.lines import LineChannel
 
 
 class Nowhere(AgentLink):
@@ -16,18 +17,16 @@ class Nowhere(AgentLink):
         self.why = why
 
 
-class _Nobody:
+class _Nobody(LineChannel):
     """A LineChannel to no agent."""
 
     def __init__(self, why: str) -> None:
         self._why = why
 
     def send(self, data: bytes) -> NoReturn:
-        """See LineChannel."""
         raise Undrivable(self._why)
 
     def recv_line(self, timeout: float) -> NoReturn:
-        """See LineChannel."""
         raise Undrivable(self._why)
 
     def close(self) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from guests.access.launcher import SocketLineChannel
-from guests.access.shell import LineChannel, Shell
+from guests.access.shell import Shell
 from guests.agent.clock import WrongClock
 from guests.agent.hosts import agent_over
 from guests.agent.packing import agent_file
 from guests.errors import InfrastructureError
 from guests.host.endings import OutOfMemory, interference
+from guests.host.lines import LineChannel
 from guests.host.processes import clean_left_over
 from guests.host.progress import Progress, silent
 from guests.images.recipe import load_recipe

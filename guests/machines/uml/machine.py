@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from guests.access.shell import LineChannel
 from guests.access.ssh import SshShell
 from guests.agent.hosts import agent_over
 from guests.errors import InfrastructureError
+from guests.host.lines import LineChannel
 from guests.host.progress import Progress, silent
 from guests.images.recipe import load_recipe
 from guests.images.store import Image, cached_image, ensure_image

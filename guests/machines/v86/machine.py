@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from guests.access.shell import LineChannel
 from guests.errors import InfrastructureError
+from guests.host.lines import LineChannel
 from guests.host.progress import Progress, silent
 from guests.machines.console_machine import PortMachine
 from guests.machines.v86 import program as emulator
