@@ -1,13 +1,11 @@
 """What one Tgetattr costs the virtio device, from the ring to the used ring, in processor time of its thread.
 
-Processor time, because the machine is shared; nothing of a front end or a driver is in it.  With --profile: where it
-goes.  Run: .venv/bin/python benchmarks/device.py
+Processor time, because the machine is shared; nothing of a front end or a driver is in it.
+Run: .venv/bin/python benchmarks/device.py
 """
 
 from __future__ import annotations
 
-import cProfile
-import pstats
 import sys
 import time
 from pathlib import Path
@@ -31,7 +29,7 @@ MODES = {
 }
 
 
-def cost(features: int, profile: cProfile.Profile | None = None) -> float:
+def cost(features: int) -> float:
     """Microseconds for each of BATCH * ROUNDS requests."""
     driver = Driver(features, 128)
     driver.rpc(Tversion(NOTAG, 8192, b"9P2000.L"))
@@ -43,13 +41,9 @@ def cost(features: int, profile: cProfile.Profile | None = None) -> float:
     for _ in range(ROUNDS):
         for _ in range(BATCH):
             driver.offer(pieces, table)
-        if profile is not None:
-            profile.enable()
         begun = time.thread_time()
         driver.run()
         spent += time.thread_time() - begun
-        if profile is not None:
-            profile.disable()
         assert len(driver.used()) == BATCH
     driver.close()
     return 1e6 * spent / (BATCH * ROUNDS)
@@ -57,11 +51,6 @@ def cost(features: int, profile: cProfile.Profile | None = None) -> float:
 
 def main() -> None:
     """Print a line for each kind of ring."""
-    if "--profile" in sys.argv:
-        profile = cProfile.Profile()
-        cost(0, profile)
-        pstats.Stats(profile).sort_stats("tottime").print_stats(14)
-        return
     costs: dict[str, list[float]] = {name: [] for name in MODES}
     for _ in range(5):
         for name, features in MODES.items():

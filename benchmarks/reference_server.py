@@ -1,6 +1,6 @@
 """The reference server against diod: same files, same raw client, unix sockets, alternately in one run.
 
-    .venv/bin/python benchmarks/reference_server.py [--rounds N] [--seconds S] [--only WORD] [--memory N]
+    .venv/bin/python benchmarks/reference_server.py [--rounds N] [--seconds S] [--only WORD]
     .venv/bin/python benchmarks/reference_server.py --against CHECKOUT    the server as it is in another checkout
 
 Needs root (both servers are contained) and the package diod.  Each workload runs for S seconds on one server, then on
@@ -13,7 +13,7 @@ The client (`conformance.raw.client`, in Python) costs the same on both sides an
 from the requirements: 0.7 of diod on small requests one at a time, a third with 32 in flight, 1.0 on bulk data in the
 largest messages of each (diod grants 64 KiB, the reference server 1 MiB).
 
-Then, of the reference server alone: the cost of a request with 10 fids against 100,000, and memory over N requests.
+Then, of the reference server alone: the cost of a request with 10 fids against 100,000.
 """
 
 from __future__ import annotations
@@ -300,44 +300,12 @@ def fid_cost(stack: ExitStack, folder: Path, rounds: int, seconds: float) -> Non
         print(compare(workload, 0.9, peers[::-1], rounds, seconds), flush=True)
 
 
-def memory(stack: ExitStack, folder: Path, requests: int) -> None:
-    """A mixture of requests, and what the server has in memory after each tenth of them."""
-    peer = start(stack, "reference", folder)
-    client, fids = peer.client, count(100)
-    pid = peer.server.pid()
-    sizes = []
-    sent = 0
-    begun = time.perf_counter()
-    for _tenth in range(10):
-        until = sent + requests // 10
-        while sent < until:
-            fid = next(fids)
-            client.walk(ROOT, fid, b"entries", b"entry-%05d" % (fid % ENTRIES))
-            client.lopen(fid, O_RDWR)
-            client.write(fid, 0, b"some bytes")
-            client.read(fid, 0, 100)
-            for _ in client.pipeline((Tgetattr(n, fid, 0x7FF) for n in range(12)), 12):
-                pass
-            client.clunk(fid)
-            client.walk(ROOT, fid, b"entries")
-            client.lopen(fid)
-            client.readdir(fid, 0, 2000)
-            client.clunk(fid)
-            client.walk(ROOT, fid, b"no such file", expect=2)
-            sent += 22
-        status = Path(f"/proc/{pid}/status").read_text()
-        sizes.append(int(status.partition("VmRSS:")[2].split()[0]))
-    print(f"\nmemory of the server in kB after each tenth of {sent} requests ({time.perf_counter() - begun:.0f} s):")
-    print(*sizes, f"  from the second on: {sizes[-1] - sizes[1]:+d}")
-
-
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--only", default="", help="workloads whose description holds this word; none: only the rest")
-    parser.add_argument("--memory", type=int, default=1_000_000, help="requests of the memory run; 0: none")
     parser.add_argument("--against", metavar="CHECKOUT", help="compare with the server in there, not with diod")
     parser.add_argument("--no-fids", action="store_true", help="leave out the comparison by number of fids")
     options = parser.parse_args()
@@ -355,8 +323,6 @@ def main() -> None:
                 print(compare(workload, goal, peers, options.rounds, options.seconds), flush=True)
         if not options.no_fids:
             fid_cost(stack, folder, options.rounds, options.seconds)
-        if options.memory:
-            memory(stack, folder, options.memory)
 
 
 if __name__ == "__main__":

@@ -179,16 +179,6 @@ XATTR_SIZE_MAX: Final = 65536
 V9FS_MAGIC: Final = 0x01021997
 """f_type that Linux gives a 9P mount; diod and lib9p put it into Rstatfs.type themselves."""
 
-# --- Plan 9 open modes, for servers that speak only 9P2000 or 9P2000.u (open(5)) ------------------
-
-OREAD: Final = 0
-OWRITE: Final = 1
-ORDWR: Final = 2
-OEXEC: Final = 3
-OTRUNC: Final = 0x10
-ORCLOSE: Final = 0x40
-DMDIR: Final = 0x80000000
-
 # --- limits of names ------------------------------------------------------------------------------
 
 NAME_MAX: Final = 255

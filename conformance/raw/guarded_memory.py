@@ -48,9 +48,6 @@ class WatchedMemory(Memory):
         self._copy[at : at + length] = bytes([byte]) * length
         self._memory.fill(address, length, byte)
 
-    def read(self, address: int, length: int) -> bytes:
-        return self._memory.read(address, length)
-
     def read_many(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         return self._memory.read_many(spans)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from protocol.fields import Buffer
+from protocol.virtqueue import Status
 
 
 class DeviceGone(Exception):
@@ -81,12 +82,14 @@ class Memory(Protocol):
 
     def read(self, address: int, length: int) -> bytes:
         """The bytes there now."""
+        return self.read_many([(address, length)])[0]
 
     def read_many(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         """The bytes of each (address, length), in as few steps as the transport allows."""
 
     def wait16(self, address: int, old: int, timeout: float) -> int:
         """The word there as soon as it is not `old`. Raises RingTimeout after `timeout` seconds."""
+        return self.wait_then_read(address, old, 1, timeout, ())[0]
 
     def wait_then_read(
         self, address: int, old: int, steps: int, timeout: float, spans: Sequence[tuple[int, int]]
@@ -96,6 +99,8 @@ class Memory(Protocol):
 
     def changed16(self, address: int, old: int) -> int | None:
         """The word there when it is not `old`, else None; waits for nothing."""
+        seen = int.from_bytes(self.read(address, 2), "little")
+        return None if seen == old else seen
 
 
 class Device(Protocol):
@@ -152,6 +157,7 @@ class Device(Protocol):
 
     def broken(self) -> bool:
         """Whether the device says that it needs a reset."""
+        return bool(self.status() & Status.NEEDS_RESET)
 
     def close(self) -> None:
         """Leave the device, reset."""

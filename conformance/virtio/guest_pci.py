@@ -52,15 +52,9 @@ class GuestMemory(Memory):
     def fill(self, address: int, length: int, byte: int) -> None:
         self._bus.post(_FILL, byte, address, length)
 
-    def read(self, address: int, length: int) -> bytes:
-        return self.read_many([(address, length)])[0]
-
     def read_many(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         self._bus.post(_READ, 0, 0, len(spans), _spans(spans))
         return _cut(self._bus.ask(), spans)
-
-    def wait16(self, address: int, old: int, timeout: float) -> int:
-        return self.wait_then_read(address, old, 1, timeout, ())[0]
 
     def wait_then_read(
         self, address: int, old: int, steps: int, timeout: float, spans: Sequence[tuple[int, int]]
@@ -76,10 +70,6 @@ class GuestMemory(Memory):
                 return seen, _cut(said[_WORD.size :], spans)
             if time.monotonic() >= deadline:
                 raise RingTimeout(f"nothing came within {timeout:.3g} s")
-
-    def changed16(self, address: int, old: int) -> int | None:
-        seen = int.from_bytes(self.read(address, 2), "little")
-        return None if seen == old else seen
 
 
 def _spans(spans: Sequence[tuple[int, int]]) -> bytes:

@@ -12,7 +12,6 @@ from conformance.errors import InfrastructureError
 from conformance.virtio.bus import Bus, Step
 from conformance.virtio.device import Device, DeviceGone, Rings, Turns
 from guests.host.waiting import happens
-from protocol.virtqueue import Status
 
 _RESET_LIMIT = 5.0
 """Seconds for a reset: the device may first have to end the requests in flight."""
@@ -137,9 +136,6 @@ class ModernDevice(Device):
         """See Device: bit 0 of the ISR status, which reading clears (4.1.4.5)."""
         return bool(self.bus.bar_read(self._isr.bar, self._isr.offset, 1) & 1)
 
-    def broken(self) -> bool:
-        return bool(self.status() & Status.NEEDS_RESET)
-
     def close(self) -> None:
         self.bus.close()
 
@@ -202,9 +198,6 @@ class LegacyDevice(Device):
 
     def notified(self) -> bool:
         return bool(self._get(19, 1) & 1)
-
-    def broken(self) -> bool:
-        return bool(self.status() & Status.NEEDS_RESET)
 
     def close(self) -> None:
         self.bus.close()

@@ -59,14 +59,8 @@ class QtestMemory(Memory):
         if length:
             self._bus.post(f"memset {address:#x} {length} {byte:#x}")
 
-    def read(self, address: int, length: int) -> bytes:
-        return self.read_many([(address, length)])[0]
-
     def read_many(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         return _bytes_of(self._bus.ask(_questions(spans)), spans)
-
-    def wait16(self, address: int, old: int, timeout: float) -> int:
-        return self.wait_then_read(address, old, 1, timeout, ())[0]
 
     def wait_then_read(
         self, address: int, old: int, steps: int, timeout: float, spans: Sequence[tuple[int, int]]

@@ -210,14 +210,8 @@ class Exerciser:
         if end <= at:
             return
         base = at // PAGE * PAGE
-        try:
-            # a descriptor for reading alone: cache=none maps that, but nothing that might become writable
-            mapped = mmap.mmap(self._seconds[number], end - base, mmap.MAP_SHARED, mmap.PROT_READ, offset=base)
-        except OSError as e:
-            if e.errno in NOT_MAPPABLE:
-                raise NotOffered from e
-            raise
-        with mapped:
+        # a descriptor for reading alone: cache=none maps that, but nothing that might become writable
+        with self._map(self._seconds[number], base, end, mmap.PROT_READ) as mapped:
             seen = mapped[at - base : end - base]
         self._compare("read by mmap", number, at, bytes(self.models[number][at:end]), seen)
 
@@ -227,18 +221,18 @@ class Exerciser:
             return
         base = at // PAGE * PAGE
         data = content(op["seed"], end - at)
+        with self._map(self._fds[number], base, end, mmap.PROT_READ | mmap.PROT_WRITE) as mapped:
+            mapped[at - base : end - base] = data
+            mapped.flush()
+        self._put(number, at, data)
+
+    def _map(self, fd: int, base: int, end: int, protection: int) -> mmap.mmap:
         try:
-            mapped = mmap.mmap(
-                self._fds[number], end - base, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=base
-            )
+            return mmap.mmap(fd, end - base, mmap.MAP_SHARED, protection, offset=base)
         except OSError as e:
             if e.errno in NOT_MAPPABLE:
                 raise NotOffered from e
             raise
-        with mapped:
-            mapped[at - base : end - base] = data
-            mapped.flush()
-        self._put(number, at, data)
 
     def _mapped(self, op: Operation, number: int) -> tuple[int, int]:
         """The part of the operation's range that the file has: beyond its end a mapping gives SIGBUS."""

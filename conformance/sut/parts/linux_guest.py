@@ -54,6 +54,8 @@ class GuestDeployment(ShareDeployment, Generic[M]):
     host_view = ""
     """What to put before a path of outside to see it from this process: a mount of the run's namespace."""
     control_root = "/control/assay9"
+    exports: Sequence[Path]
+    """The exported directories."""
 
     def __init__(self, target: Target, run_dir: Path, progress: Progress) -> None:
         super().__init__(target, progress)
@@ -77,15 +79,16 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         if (short := self.without_room()) is not None:
             raise short
         self._bring_up()
-        self.host.ground.keep(self._directories())
+        self.host.ground.keep(self.exports)
 
     def _bring_up(self) -> None:
         """Start everything, on what is there already of an earlier time."""
         raise NotImplementedError
 
-    def _directories(self) -> Sequence[Path]:
-        """The exported directories, once they are made."""
-        raise NotImplementedError
+    def _make_exports(self) -> None:
+        for path in self.exports:
+            path.mkdir(parents=True, exist_ok=True)
+            os.chmod(path, 0o755)
 
     def _agent_outside(self, *more: Path) -> AgentLink:
         """The agent outside; as root it can write below the scratch directory and the run's, the caches, and `more`."""
@@ -135,7 +138,7 @@ class GuestDeployment(ShareDeployment, Generic[M]):
 
     def beside(self, number: int, options: MountOptions) -> Place:
         line = self._mount(number, options)
-        outside = str(self._directories()[number])
+        outside = str(self.exports[number])
         return Place(
             label=TAGS[number],
             deployment=self,
@@ -232,7 +235,7 @@ class GuestDeployment(ShareDeployment, Generic[M]):
             machine.stop()
             machine.doubt()
         self._bring_up()
-        self.host.ground.keep(self._directories())
+        self.host.ground.keep(self.exports)
 
     def recover(self) -> None:
         with contextlib.suppress(InfrastructureError, OSError):

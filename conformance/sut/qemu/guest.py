@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -63,13 +62,8 @@ class QemuGuest(GuestDeployment[QemuMachine]):
         rules = security_models.rules(model, os.geteuid() == 0)
         return Comparer({**rules, **self.target.profile.overrides()})
 
-    def _directories(self) -> Sequence[Path]:
-        return self.exports
-
     def _bring_up(self) -> None:
-        for path in self.exports:
-            path.mkdir(parents=True, exist_ok=True)
-            os.chmod(path, 0o755)
+        self._make_exports()
         root = os.geteuid() == 0
         self.outside = self._agent_outside()
         for path in self._with_room if self._room_mb else ():

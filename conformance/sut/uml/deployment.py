@@ -6,9 +6,7 @@ server and the guest live in the mount namespace of the run, like QEMU does for 
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +53,8 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
         self.inside_root, self.outside_root = self.mount_point(0), str(self.exports[0])
         self.comparer = Comparer({**security_models.rules("passthrough", True), **target.profile.overrides()})
 
-    def _directories(self) -> Sequence[Path]:
-        return self.exports
-
     def _bring_up(self) -> None:
-        for path in self.exports:
-            path.mkdir(parents=True, exist_ok=True)
-            os.chmod(path, 0o755)
+        self._make_exports()
         if self._memory is None:
             self._memory = Path(tempfile.mkdtemp(prefix="assay9-", dir=memory_root(self.guest_mb)))
             self._claim = claim(f"memory-{self._memory.name}", (self._memory,), keep=False)

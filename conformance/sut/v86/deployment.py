@@ -9,7 +9,6 @@ under test, and the vantage outside is the directory that it exports.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,25 +37,21 @@ class V86Deployment(GuestDeployment[V86Machine]):
 
     def __init__(self, target: V86Target, run_dir: Path, progress: Progress) -> None:
         super().__init__(target, run_dir, progress)
-        self._export = self.host.scratch.path / TAG
+        self.exports = [self.host.scratch.path / TAG]
         self._server: Server | None = None
         if target.server is not None:
-            self._server = Server(target.server, self.base, self.host.scratch.path, [self._export], (TAG,))
+            self._server = Server(target.server, self.base, self.host.scratch.path, self.exports, (TAG,))
         self._serving = self._server
         self.guest_mb = target.machine.memory_mb
         self.image = "debian12"
         """Its kernel's, by which known failures of Linux's client go; that it is of 32 bits is the target's name."""
         self.version = self._server.version if self._server else VERSION
-        self.inside_root, self.outside_root = MOUNT_POINT, str(self._export)
+        self.inside_root, self.outside_root = MOUNT_POINT, str(self.exports[0])
         self.comparer = Comparer({**security_models.rules("passthrough", True), **target.profile.overrides()})
         self.outside: AgentLink = Nowhere(NO_HOST)
 
-    def _directories(self) -> Sequence[Path]:
-        return (self._export,)
-
     def _bring_up(self) -> None:
-        self._export.mkdir(parents=True, exist_ok=True)
-        os.chmod(self._export, 0o755)
+        self._make_exports()
         # the emulator and the server live in its namespace
         agent = self._agent_outside() if os.geteuid() == 0 else None
         host: set[str] = set()

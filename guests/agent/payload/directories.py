@@ -25,11 +25,7 @@ def listdir(path: PathName) -> list[str]:
 @op()
 def scandir(path: PathName) -> list[tuple[str, int, int]]:
     """(name, inode, file type bits of lstat) of each, sorted by name, "." and ".." left out."""
-    found = []
-    for name in os.listdir(os.fsencode(path)):
-        mode, inode, _ = identity(os.path.join(os.fsencode(path), name))
-        found.append((os.fsdecode(name), inode, stat.S_IFMT(mode)))
-    return sorted(found)
+    return [(name, inode, kind) for name, inode, kind, _ in entries(path)]
 
 
 @op()
