@@ -97,7 +97,10 @@ class HostMounts(Protocol):
 
 
 class Deployment(Protocol):
-    """A share that is exported by the target and mounted in a guest, seen from three places."""
+    """A share that is exported by the target and mounted in a guest, seen from three places.
+
+    What is returned here is so where nothing more is known of it: no second machine, nothing that writes a log.
+    """
 
     inside: AgentLink
     outside: AgentLink
@@ -122,6 +125,10 @@ class Deployment(Protocol):
     """The comparison rules of the first share: the target's own, and those of its security model."""
     guest_mb: int
     """Memory of the guest in MiB; 0 where the kernel inside is this host's."""
+    host_mounts: HostMounts | None
+    """How cases mount below the export; None where the agent outside does, in a namespace of the run's own."""
+    power: Power
+    """How a soak stops it and cuts its power."""
 
     def start(self) -> None:
         """Bring everything up, nothing mounted yet. Raises InfrastructureError or UsageError."""
@@ -140,22 +147,16 @@ class Deployment(Protocol):
 
         Raises Undrivable where there is none."""
 
-    @property
-    def host_mounts(self) -> HostMounts | None:
-        """How cases mount below the export; None where the agent outside does, in a namespace of the run's own."""
-
-    @property
-    def power(self) -> Power:
-        """How a soak stops it and cuts its power."""
-
     def outside_at(self) -> tuple[Host, str]:
         """The machine with the exported directory of the first share, and the directory's path there."""
 
     def suite_image(self) -> Image | None:
         """The suite's own image that the guest runs; None where the guest is the user's, or there is none."""
+        return None
 
     def logs(self) -> dict[str, Path]:
         """Log files of this host that what runs now writes, by name; `console` is the guest's."""
+        return {}
 
     def beside(self, number: int, options: MountOptions) -> Place:
         """Mount a further share (1 to 3) of the same guest. Raises Undrivable where there is none."""
@@ -165,21 +166,27 @@ class Deployment(Protocol):
 
     def discard(self, place: Place) -> None:
         """Discard a second machine in which something hangs or died."""
+        return
 
     def processes(self) -> dict[str, int]:
         """Process ids on this host of what runs now: `device` serves the share, `hypervisor` where it is another."""
+        return {}
 
     def serving(self) -> dict[str, int]:
         """The same on the host of the exported directory, which may be another machine."""
+        return self.processes()
 
     def mark(self) -> Any:
         """A place in the logs: `excerpts(mark)` gives what came after it."""
+        return None
 
     def excerpts(self, mark: Any) -> list[tuple[str, str]]:
         """(source, text) of what consoles and devices said that matters (oops, hung task, 9p warnings)."""
+        return []
 
     def death(self) -> str | None:
         """How a device or the guest ended, or None while all run. Cheap: asked after each case."""
+        return None
 
     def trouble(self) -> str | None:
         """Why the target has stopped serving (guest dead, device gone), or None when it serves."""
@@ -189,9 +196,11 @@ class Deployment(Protocol):
 
         Asked before each case. Raises GroundLost when the guest's clock runs too fast or too slow.
         """
+        return
 
     def without_room(self) -> GroundLost | None:
         """That this host has too little room for a case, or None. Cheap: asked before each case."""
+        return None
 
     def ground_lost(self, *, answers: bool = True) -> GroundLost | None:
         """A failure of the suite's own ground that the target did not cause; None where there is none.

@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from pathlib import Path
-from typing import Any
 
 from conformance.errors import InfrastructureError, Undrivable
 from conformance.features import FEATURES
-from conformance.ground import GroundLost
 from conformance.sut.parts.power import ByProcess
 from conformance.sut.spec import Target
 from conformance.vfs.compare import Comparer
-from conformance.vfs.deployment import Device, HostMounts, Place, Power, Progress
+from conformance.vfs.deployment import Deployment, Device, HostMounts, Place, Power, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.hosts import Host, LocalHost
 from guests.agent.link import AgentLink
-from guests.images.store import Image
 
 BROKEN = (errno.EIO, errno.EROFS, errno.ENOSPC, errno.ENXIO, errno.ENODEV, errno.EUCLEAN)
 """What a native file system says when its disk fails or is full; a case's own doing (EACCES, ...) is no such thing."""
@@ -32,15 +28,9 @@ _ROOM = 1 << 16
 """Bytes that must find room: on a full file system an empty file can still be made."""
 
 
-class ShareDeployment:
-    """One share, no second machine, nothing that writes a log. See Deployment."""
+class ShareDeployment(Deployment):
+    """One share and no second machine."""
 
-    inside: AgentLink
-    outside: AgentLink
-    control: AgentLink
-    inside_root: str
-    outside_root: str
-    control_root: str
     version = ""
     image = ""
     security_model = ""
@@ -65,40 +55,9 @@ class ShareDeployment:
     def another(self, device: Device, options: MountOptions) -> Place:
         raise Undrivable(FEATURES["qemu-machine"])
 
-    def discard(self, place: Place) -> None:
-        """See Deployment: there is no second machine."""
-
-    def suite_image(self) -> Image | None:
-        return None
-
-    def logs(self) -> dict[str, Path]:
-        return {}
-
-    def processes(self) -> dict[str, int]:
-        return {}
-
-    def serving(self) -> dict[str, int]:
-        return self.processes()
-
     def outside_at(self) -> tuple[Host, str]:
         """See Deployment: this host."""
         return LocalHost(), self.outside_root
-
-    def mark(self) -> Any:
-        return None
-
-    def excerpts(self, mark: Any) -> list[tuple[str, str]]:
-        return []
-
-    def death(self) -> str | None:
-        return None
-
-    def keep_time(self) -> None:
-        """See Deployment: there is one clock, or it is not the suite's to set."""
-
-    def without_room(self) -> GroundLost | None:
-        """See Deployment: what is full is seen after a case that failed."""
-        return None
 
     def _write_ground(self, link: AgentLink, directory: str) -> None:
         """Write and remove a file, to see whether that can be done; raises what the agent raises."""
