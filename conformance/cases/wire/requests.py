@@ -19,7 +19,6 @@ from conformance.transports.base import Capability
 from protocol import messages as m
 from protocol.constants import (
     GETATTR_ALL,
-    LOCK_TYPE_UNLCK,
     LOCK_TYPE_WRLCK,
     NOFID,
     NONUNAME,
@@ -84,7 +83,7 @@ MAKERS: Final[dict[str, Callable[[Session], Message]]] = {
     "Txattrwalk": lambda c: m.Txattrwalk(TAG, _path(c), c.fid(), b""),
     "Txattrcreate": lambda c: m.Txattrcreate(TAG, _path(c), b"user.x", 1, 0),
     "Tlock": lambda c: m.Tlock(TAG, _open(c), LOCK_TYPE_WRLCK, 0, 0, 0, 1, CLIENT_ID),
-    "Tgetlock": lambda c: m.Tgetlock(TAG, _open(c), LOCK_TYPE_UNLCK, 0, 0, 1, CLIENT_ID),
+    "Tgetlock": lambda c: m.Tgetlock(TAG, _open(c), LOCK_TYPE_WRLCK, 0, 0, 1, CLIENT_ID),
 }
 """Name of the message -> one sound request, made with fids of that session."""
 
