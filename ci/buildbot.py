@@ -17,6 +17,7 @@ def add_conformance(
             command=["../assay9/ci/assay9.sh", target, "--qemu", program, "--limit", "45m"],
             env={
                 "ASSAY9": "../assay9/.venv/bin/assay9",
+                "ASSAY9_BASELINE": "tests/virtio-9p.baseline.json",
                 "ASSAY9_BUILD_ID": util.Property("got_revision"),
                 "BUILDBOT_BUILD_URL": util.URLForBuild,
             },
