@@ -7,26 +7,48 @@
 whole takes longer than the shards of the busier worker is the engine's: the cluster's start and end, handing shards
 out, and bringing back what they left.
 
-`scheduler`: one scheduler, workers in this process, shards of no work, in ten lots of equal size one after the other.
-The cost of a shard must not grow from lot to lot. It is that of scheduler, workers and client together, which share
-the processors here.
+`scheduler`: one scheduler, simulated workers, shards of no work, in one run of the fleet. The processor time of a
+shard, by tenths of the run, must not grow. It is that of scheduler, client and simulated workers together. A simulated
+worker speaks dask's protocol and has no thread, monitor, profiler or heartbeat: 200 real ones take more than the
+scheduler.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import functools
 import logging
 import os
+import pickle
 import time
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
-from distributed import Client, LocalCluster
+import dask
+from distributed import Client, LocalCluster, Status
+from distributed.comm.core import connect
+from distributed.core import Server
+from distributed.protocol.serialize import to_serialize
+from distributed.versions import get_versions
 
 from assay9.fleet.engine import Fleet
 from assay9.fleet.shards import Outcome
 
-LOTS = 10
+TENTHS = 10
+VERSIONS = get_versions()
+METRICS = {
+    "task_counts": {},
+    "bandwidth": {"total": 1e8, "workers": {}, "types": {}},
+    "digests_total_since_heartbeat": {},
+    "managed_bytes": 0,
+    "spilled_bytes": {"memory": 0, "disk": 0},
+    "event_loop_interval": 0.02,
+    "cpu": 0.0,
+    "memory": 0,
+    "time": 0.0,
+}
+"""What the scheduler reads of a worker that it has just met."""
 
 
 def wait(seconds: float, _key: str, name: str) -> Outcome:
@@ -66,26 +88,99 @@ def matrix(minutes: float, shards: int) -> None:
     print(f"engine: {100 * (ended - begun - busiest) / busiest:.2f} % of the shards' time")
 
 
+class Simulated(Server):
+    """A worker that says of each task at once that it is done; its result is the task's key."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(handlers={"get_data": self.give})  # type: ignore[no-untyped-call]
+        self._number = number
+
+    async def begin(self, scheduler: str) -> None:
+        """Listen, and register."""
+        await self.listen("inproc://")  # type: ignore[no-untyped-call]
+        comm = await connect(scheduler)
+        await comm.write(
+            {
+                "op": "register-worker",
+                "reply": False,
+                "address": self.address,
+                "status": "running",
+                "nthreads": 1,
+                "name": f"simulated-{self._number}",
+                "now": time.time(),
+                "resources": {"root": 1},
+                "memory_limit": 1 << 30,
+                "local_directory": "",
+                "services": {},
+                "nanny": None,
+                "versions": VERSIONS,
+                "metrics": METRICS,
+                "extra": {},
+                "stimulus_id": f"begin-{self._number}",
+                "server_id": self.id,
+            }
+        )
+        await comm.read()
+        self._task = asyncio.create_task(self._work(comm))
+
+    async def _work(self, comm: Any) -> None:
+        while True:
+            said = [
+                {
+                    "op": "task-finished",
+                    "status": "OK",
+                    "key": message["key"],
+                    "run_id": message["run_id"],
+                    "nbytes": 100,
+                    "type": pickle.dumps(str),
+                    "typename": "str",
+                    "metadata": {},
+                    "thread": None,
+                    "startstops": (),
+                    "stimulus_id": "done",
+                }
+                for message in await comm.read()
+                if message["op"] == "compute-task"
+            ]
+            if said:
+                await comm.write(said)
+
+    async def give(self, comm: Any, keys: Sequence[str], **_: Any) -> Any:
+        """Results for who asks, in the two steps of Worker.get_data."""
+        await comm.write({"status": "OK", "data": {key: to_serialize(key) for key in keys}})
+        await comm.read()
+        return Status.dont_reply
+
+
 def scheduler(workers: int, shards: int) -> None:
-    """Print the cost of a shard of no work, lot by lot."""
-    cluster = LocalCluster(
-        n_workers=workers,
-        processes=False,
-        threads_per_worker=1,
-        dashboard_address="127.0.0.1:0",
-        silence_logs=logging.CRITICAL,
-    )
-    lot = shards // LOTS
-    with cluster, Client(cluster) as client:
+    """Print the cost of a shard of no work, by tenths of the run."""
+    dask.config.set({"distributed.scheduler.worker-ttl": None})
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=None, silence_logs=logging.CRITICAL) as cluster,
+        Client(cluster) as client,
+    ):
+
+        async def begin() -> list[Simulated]:
+            made = [Simulated(number) for number in range(workers)]
+            for one in made:
+                await one.begin(cluster.scheduler_address)
+            return made
+
+        simulated = client.sync(begin)
+        assert len(client.scheduler_info(n_workers=-1)["workers"]) == len(simulated)
         fleet = Fleet(None, 0, [])
         fleet.client = client
-        for number in range(LOTS):
-            begun, used = time.monotonic(), time.process_time()
-            names = {f"shard-{number}-{n}": () for n in range(lot)}
-            assert sorted(fleet.each(names, nothing, lost)) == sorted(names)
-            took, cost = time.monotonic() - begun, time.process_time() - used
-            each = f"{1000 * cost / lot:.2f} ms of processor time each"
-            print(f"lot {number + 1}: {lot} shards, {each}, {lot / took:.0f}/s", flush=True)
+        tenth = shards // TENTHS
+        seen: set[str] = set()
+        begun, used = time.monotonic(), time.process_time()
+        for key in fleet.each({f"shard-{number}": ["root"] for number in range(shards)}, nothing, lost):
+            assert key not in seen
+            seen.add(key)
+            if len(seen) % tenth == 0:
+                took, cost = time.monotonic() - begun, time.process_time() - used
+                print(f"{len(seen):>7} shards: {1000 * cost / tenth:.2f} ms each, {tenth / took:.0f}/s", flush=True)
+                begun, used = time.monotonic(), time.process_time()
+        assert len(seen) == shards
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import secrets
-from collections import defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -19,6 +19,10 @@ from guests.host.waiting import happens
 Result = TypeVar("Result")
 CONNECT = 30
 """Seconds for a scheduler to answer."""
+_AT_ONCE = 1000
+"""Shards of the same tags that the scheduler has at a time: what it does for a shard must not grow with their number.
+
+Of each tags so many: shards that wait for a worker that nobody has started hold back no others."""
 _END = 120.0
 """Seconds for cancelled shards to end: a shard kills what does not end before."""
 
@@ -98,23 +102,33 @@ class Fleet:
 
         A task whose worker dies is begun again on another, by dask; closing the iterator cancels what is left.
         """
-        by_tags: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        left: dict[tuple[str, ...], deque[str]] = defaultdict(deque)
         for name, tags in wanted.items():
-            by_tags[tuple(tags)].append(name)
+            left[tuple(tags)].append(name)
         waiting: dict[str, tuple[Future[Result], str]] = {}
-        for tags, names in by_tags.items():
+
+        def handed(tags: tuple[str, ...], number: int) -> list[Future[Result]]:
+            names = [left[tags].popleft() for _ in range(min(number, len(left[tags])))]
             keys = [f"{self.run}-{name}" for name in names]
-            made = self.client.map(work, keys, names, key=keys, resources=dict.fromkeys(tags, 1) or None, pure=False)
+            made: list[Future[Result]] = self.client.map(
+                work, keys, names, key=keys, resources=dict.fromkeys(tags, 1) or None, pure=False
+            )
             waiting.update({key: (future, name) for key, future, name in zip(keys, made, names, strict=True)})
-        ended = as_completed([future for future, _ in waiting.values()])
+            return made
+
+        ended = as_completed([future for tags in left for future in handed(tags, _AT_ONCE)])
         try:
             for batch in ended.batches():  # one question for what has ended meanwhile, not one for each
                 failed = {future.key: future.exception() for future in batch if future.status == "error"}
                 whole = [future for future in batch if future.key not in failed]
                 results = dict(zip((future.key for future in whole), self.client.gather(whole), strict=True))
+                names = {future.key: waiting.pop(str(future.key))[1] for future in batch}
+                for tags, number in Counter(tuple(wanted[name]) for name in names.values()).items():
+                    if left[tags]:
+                        ended.update(handed(tags, number))
                 for future in batch:
-                    _, name = waiting.pop(str(future.key))
-                    yield lost(name, failed[future.key]) if future.key in failed else results[future.key]
+                    key = future.key
+                    yield lost(names[key], failed[key]) if key in failed else results[key]
         finally:
             if waiting:
                 self._cancel([future for future, _ in waiting.values()])
