@@ -26,6 +26,8 @@ def text_of(facts: Facts) -> str:
     lines += wrapped(f"{begun}: {load_of(facts)}{more}; seed {plan.seed}, assay9 {plan.version}")
     for work in facts.work:
         counts = ", ".join(f"{n} {outcome}" for outcome, n in sorted(work.counts.items())) or "none ended"
+        begun_only = sum(i.outcome is None and i.workload == work.workload for i in facts.record.iterations)
+        counts += f", {begun_only} not ended" if begun_only else ""
         said = f"{work.workload}: {counts}"
         if work.counts.get("pass"):
             said += (
@@ -54,10 +56,11 @@ def verdict_of(facts: Facts) -> str:
 
 
 def load_of(facts: Facts) -> str:
-    """How long the workloads worked, without set-up, gaps and what lies between iterations."""
+    """How long iterations worked that ended, without set-up, gaps and what lies between iterations."""
     jobs = len(facts.record.workloads())
     number = f"{jobs} workloads" if jobs > 1 else "one workload"
-    return f"{duration(loaded_of(facts))} of load by {number}, {duration(facts.worked)} with set-up"
+    loaded, worked = duration(loaded_of(facts)), duration(facts.worked)
+    return f"{loaded} of load by {number} in iterations that ended, {worked} with set-up"
 
 
 def loaded_of(facts: Facts) -> float:

@@ -288,6 +288,27 @@ def ticket(tmp_path_factory: pytest.TempPathFactory) -> str:
     return (run_dir / "rti.txt").read_text()
 
 
+def test_the_worst_known_failures_have_reasons_though_a_soak_takes_room(tmp_path: Path) -> None:
+    made = sample.record(300)
+    known = next(r for r in made.results if r.verdict == "known")
+    many = [
+        known.model_copy(
+            update={
+                "id": f"K{n}-001",
+                "case_id": f"K{n}-001",
+                "known": KnownFailure(reason=f"reason number {n} of many", link="", owner="qemu-device"),
+            }
+        )
+        for n in range(40)
+    ]
+    notes = made.environment.model_copy(update={"notes": ["a note that is long enough to fill its own line"] * 6})
+    full = made.model_copy(update={"results": [*made.results, *many], "environment": notes})
+    said = text(full, soak=soak_report(tmp_path, "pass", 9))
+    assert len(said.splitlines()) <= 120
+    assert said.count("reason number") >= 2
+    assert "stalls of tree: longest silence 3 s" in " ".join(said.split())
+
+
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_reader_of_the_text_alone_finds_the_answer(ticket: str, question: str) -> None:
     assert re.search(QUESTIONS[question], " ".join(ticket.split())), ticket

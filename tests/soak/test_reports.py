@@ -61,6 +61,7 @@ def journal(tmp_path: Path) -> Journal:
     made.event("console", source="console: oops", text=EVIL)
     made.begin_session({})
     made.event("resumed", gap_seconds=33.0)
+    made.begin("tar", ROWS // 2)  # cut off
     made.event("finished", why="time is up")
     return made
 
@@ -77,7 +78,8 @@ def test_the_text_block_fits_a_ticket_and_has_every_judge(journal: Journal) -> N
     whole = " ".join(text.split())
     for judgement in facts.judgements:
         assert " ".join(judgement.reason.replace("\x1b", " ").split()) in whole, "no end of a line is lost"
-    assert "of load by 4 workloads" in whole
+    assert "of load by 4 workloads in iterations that ended" in whole
+    assert f"tar: {ROWS // 2} pass, 1 not ended" in whole
     assert lines[-1].startswith("replay: assay9 soak qemu --workload tree --set tree.steps=7 ")
     assert "--seed 5" in lines[-1] and "--fault full" in lines[-1] and "--shares 2" in lines[-1]
 
@@ -107,7 +109,7 @@ def test_the_json_holds_every_iteration(journal: Journal) -> None:
     facts = write(journal)
     loaded = json.loads((journal.run_dir / "report.json").read_text())
     assert loaded["verdict"] == facts.verdict == "fail"
-    assert len(loaded["iterations"]) == 4 * (ROWS // 2)
+    assert len(loaded["iterations"]) == 4 * (ROWS // 2) + 1
     assert loaded["work"][0]["counts"] == {"pass": ROWS // 2 - 1, "fail": 1}
     assert {p.name for p in journal.run_dir.iterdir()} >= {"report.html", "report.json", "report.txt"}
 

@@ -101,7 +101,7 @@ def known(entries: Entries, detailed: int | None) -> list[Section]:
         whose = OWNERS.get(owner, f"of {owner}").upper()
         heading = f"KNOWN FAILURES {whose}: {count(len(mine), 'entry', 'entries')}, {count(cases, 'case')}"
         note = " (! = harms data)" if any(_grave(r) for _, results in mine for r in results) else ""
-        sections.append(Section(heading + note, lines, least=4, what="lines of known failures", tight=bool(sections)))
+        sections.append(Section(heading + note, lines, least=3, what="lines of known failures", tight=bool(sections)))
     return sections
 
 

@@ -14,10 +14,11 @@ from conformance.reports.ticket.layout import Section, labelled, sentence
 
 _SCHEMA = 2
 _FEW = 4
+_MEASURED = 4
 
 
-def soak(run_dir: Path, *, whole: bool) -> Section:
-    """The block; `whole` has the reason of every question that is open.
+def soak(run_dir: Path, target: str, *, whole: bool) -> Section:
+    """The block; `whole` has the reason of every question that is open. `target` is the run's, with its version.
 
     Raises UsageError where `run_dir` holds no report of a soak run."""
     path = run_dir / "report.json"
@@ -32,12 +33,12 @@ def soak(run_dir: Path, *, whole: bool) -> Section:
     if data.get("schema", 0) > _SCHEMA:
         raise UsageError(f"{path} has schema {data['schema']}, this assay9 reads up to {_SCHEMA}: use a newer one")
     try:
-        return Section("SOAK", _lines(run_dir, data, whole), least=6)
+        return Section("SOAK", _lines(run_dir, data, target, whole), least=13)
     except (KeyError, TypeError, AttributeError, ValueError):
         raise UsageError(f"{path} is damaged: `assay9 soak report {run_dir}` writes it again") from None
 
 
-def _lines(run_dir: Path, data: dict[str, Any], whole: bool) -> list[str]:
+def _lines(run_dir: Path, data: dict[str, Any], target: str, whole: bool) -> list[str]:
     judgements: list[dict[str, Any]] = data["judgements"]
     by = {verdict: [j for j in judgements if j["verdict"] == verdict] for verdict in ("fail", "unknown", "pass")}
     loaded = sum(
@@ -46,19 +47,23 @@ def _lines(run_dir: Path, data: dict[str, Any], whole: bool) -> list[str]:
     jobs = max(1, len(data["work"]))
     machines: list[dict[str, Any]] = data.get("machines", [])
     lines = labelled("run", f"{data['run']}: {_verdict(data['verdict'], len(by['unknown']), len(judgements))}")
-    lines += labelled("target", sentence([data["plan"]["target"], str(data["environment"].get("target_version", ""))]))
+    of_target = sentence([data["plan"]["target"], str(data["environment"].get("target_version", ""))])
+    if of_target != target or whole:
+        lines += labelled("target", of_target)
     on = f" on {count(len(machines), 'machine')} together" if machines else ""
     lines += labelled(
         "load",
-        f"{duration(loaded / jobs)} of load in each of {count(jobs, 'workload')}{on}, set-up and gaps not counted",
+        f"{duration(loaded / jobs)} of load in each of {count(jobs, 'workload')}{on}, set-up not counted",
     )
     if machines:
         said = Counter(str(m["verdict"]) for m in machines)
         lines += labelled("machines", sentence(f"{number} {verdict}" for verdict, number in sorted(said.items())))
+    works = []
     for work in data["work"]:
         counts = sentence(f"{number} {outcome}" for outcome, number in sorted(work["counts"].items()))
         units = f", {work['ops']:,.0f} units of work" if work.get("ops") else ""
-        lines += labelled("", f"{work['workload']}: {counts or 'none ended'}{units}")
+        works.append(f"{work['workload']}: {counts or 'none ended'}{units}")
+    lines += labelled("work", "; ".join(works))
     injected = data.get("faults") or data.get("disturbances", [])  # codespell:ignore - the name in schema 1
     faults = sorted({d["name"] for d in injected})
     lines += labelled("faults", sentence(faults) or "none injected")
@@ -70,9 +75,16 @@ def _lines(run_dir: Path, data: dict[str, Any], whole: bool) -> list[str]:
         more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
         lines += labelled("open", sentence(names[:_FEW]) + more)
     measured = [j for j in by["pass"] if j.get("figures") and not str(j["name"]).startswith("iterations")]
-    for judgement in () if machines else measured[: None if whole else _FEW]:
-        lines += labelled("measured", f"{judgement['name']}: {judgement['reason']}")
-    lines += labelled("hold", sentence(_names(by["pass"], bool(machines))))
+    if not whole:
+        measured = [j for j in measured if not str(j["name"]).endswith(("of the runner", "of the guest"))]
+    for judgement in () if machines else measured if whole else measured[:_MEASURED]:
+        reason = str(judgement["reason"])
+        if not whole:  # the figure, at its end
+            reason = reason.rpartition("; ")[2].partition(", level ")[0].replace(" descriptors an hour", "/h")
+            reason = reason.replace(" threads an hour", "/h").replace(" an hour", "/h")
+        lines += labelled("measured", f"{str(judgement['name']).removeprefix('leak: ')}: {reason}")
+    held = _names(by["pass"], bool(machines))
+    lines += labelled("hold", sentence(held) if whole else f"{len(held)} of {len(judgements)} questions")
     journal = next((file for file in (run_dir / "journal.sqlite", run_dir / "journal.db") if file.exists()), None)
     if journal is not None:
         with journal.open("rb") as file:

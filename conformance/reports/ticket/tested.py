@@ -34,9 +34,10 @@ def tested(seen: Overview) -> Section:
     lines += labelled("export", _export(e))
     lines += labelled("suite", _suite(seen))
     lines += labelled("when", _when(seen))
+    least = len(lines) + 1  # notes give way first
     for note in e.notes:
         lines += labelled("note", note[:_NOTE] + ("..." if len(note) > _NOTE else ""))
-    return Section("WHAT WAS TESTED", lines)
+    return Section("WHAT WAS TESTED", lines, least=least)
 
 
 def _program(role: str, program: Program) -> Iterator[str]:

@@ -12,12 +12,14 @@ from conformance.evidence.overview import Overview, overview
 from conformance.gating.baseline import Baseline, name_of
 from conformance.gating.gate import gate
 from conformance.reports.ticket import beside, failures, full, scope, tested
-from conformance.reports.ticket.layout import LINES, Section, fitted
+from conformance.reports.ticket.layout import LINES, Section, fitted, sentence
 from conformance.reports.ticket.soak import soak as soak_block
 
 _DETAIL = (60, 40, 30, 25, 20, 16, 13, 10, 8, 6, 4, 3, 2, 1)
 """Entries of known failures that are listed with their reasons: as many as there is room for."""
 _FEW = 6
+_WORST = 6
+"""Entries whose reasons are listed even where the others' cases find no room then."""
 
 
 def text(
@@ -43,7 +45,7 @@ def text(
         made = fitted([*before, *failures.known(entries, detailed), *after], None)
         if made.count("\n") <= LINES:
             return made
-    return fitted([*before, *failures.known(entries, 0), *after], LINES)
+    return fitted([*before, *failures.known(entries, _WORST), *after], LINES)
 
 
 def _before(seen: Overview, against: list[str], *, whole: bool) -> list[Section]:
@@ -61,9 +63,10 @@ def _before(seen: Overview, against: list[str], *, whole: bool) -> list[Section]
 
 def _after(seen: Overview, run_dir: Path | None, soak: Path | None, *, whole: bool) -> list[Section]:
     """The sections below them."""
-    block = (
-        soak_block(soak, whole=whole) if soak is not None else Section("SOAK", ["  none given (--soak RUN adds one)"])
-    )
+    block = Section("SOAK", ["  none given (--soak RUN adds one)"])
+    if soak is not None:
+        e = seen.record.environment
+        block = soak_block(soak, sentence([e.target, e.target_version]), whole=whole)
     return [
         scope.varying(seen, whole=whole),
         scope.undrivable(seen, whole=whole),
