@@ -19,7 +19,7 @@ def test_random_traffic(tmp_path: Path) -> None:
 def test_random_traffic_with_few_descriptors(tmp_path: Path) -> None:
     """Those of what is not open are given up and had again all the time."""
     _looks, answers = run(tmp_path, 8, lambda sent: sent < 8_000, 120, before=limited(90), options=["--mapped"])
-    assert answers["Rwalk"] and answers["Rgetattr"] and answers["Runlinkat"]
+    assert answers["Rwalk"] and answers["Rgetattr"] and answers["Runlinkat"], answers
 
 
 def test_growth_is_seen() -> None:

@@ -96,15 +96,15 @@ def test_indirect_after_direct(ring: Ring) -> None:
 @both_layouts
 @case("CHAIN-008")
 def test_as_long_as_the_queue(ring: Ring, layout: int) -> None:
-    """A chain may have as many descriptors as the queue has entries.  Source: virtio 1.3, 2.7.5.2, 2.8.9."""
+    """A chain may have as many descriptors as the queue has entries, also when it begins in the middle of the ring; the
+    queue works on after it.  Source: virtio 1.3, 2.7.5.2, 2.8.9."""
     running(ring, layout)
-    request, size = ring.getattr(), ring.queue.size
-    out = pieces(ring, request, [1] * min(len(request) - 1, size - 2))
-    left = size - len(out)
-    chain = out + room(ring, [200] + [40] * (left - 1))
-    if len(chain) != size:
-        raise SuiteError(f"a chain of {len(chain)} descriptors for a queue of {size}")
-    ring.right(ring.exchange(chain))
+    size = ring.queue.size
+    for _ in range(3):
+        ring.right(ring.exchange(_of_length(ring, size)))
+        ring.free_all()
+        ring.serves()
+        ring.free_all()
 
 
 @both_layouts
@@ -250,6 +250,58 @@ def test_order_of_descriptors(ring: Ring) -> None:
     ring.split.put(size - 3, Descriptor(request.address + 3, request.length - 3, DESC_NEXT, size - 2))
     ring.split.put(size - 2, Descriptor(reply.address, reply.length, DESC_WRITE, 0))
     _served(ring, size - 1, reply, "a chain whose descriptors stand in falling order")
+
+
+@pytest.mark.parametrize("count", [65, 127, 128])
+@case("CHAIN-017")
+def test_long_indirect(ring: Ring, count: int) -> None:
+    """An indirect table may have as many descriptors as the queue has entries.  Source: virtio 1.3, 2.7.5.3.1 (the
+    driver MUST NOT create a chain longer than the Queue Size)."""
+    running(ring, INDIRECT)
+    if count > ring.split.size:
+        raise Undrivable(f"the queue has {ring.split.size} entries")
+    _indirect_of_length(ring, count)
+
+
+@pytest.mark.parametrize("count", [129, 130])
+@case("CHAIN-018", severity="linux")
+def test_indirect_longer_than_the_queue(ring: Ring, count: int) -> None:
+    """A table of 130 descriptors is taken, whatever the queue's size.  Source: Linux net/9p/trans_virtio.c, whose
+    VIRTQUEUE_NUM of 128 pages stands beside the two headers; virtio 1.3, 2.7.5.3.1 forbids a driver more than the
+    Queue Size."""
+    running(ring, INDIRECT)
+    _indirect_of_length(ring, count)
+
+
+def _indirect_of_length(ring: Ring, count: int) -> None:
+    ring.right(ring.exchange(_of_length(ring, count), ring.table(count)))
+    ring.free_all()
+    ring.serves()
+
+
+def _of_length(ring: Ring, count: int) -> list[Segment]:
+    """A Tgetattr in a chain of that many descriptors."""
+    request = ring.getattr()
+    out = pieces(ring, request, [1] * min(len(request) - 1, count - 2))
+    chain = out + room(ring, [200] + [40] * (count - len(out) - 1))
+    if len(chain) != count:
+        raise SuiteError(f"a chain of {len(chain)} descriptors, not {count}")
+    return chain
+
+
+@pytest.mark.parametrize(
+    "lengths", [(), (7,), (11,), (7, 1, 100), (1,) * 12], ids=lambda v: "-".join(map(str, v)) or "one"
+)
+@both_layouts
+@case("CHAIN-019")
+def test_reply_fits_exactly(ring: Ring, layout: int, lengths: tuple[int, ...]) -> None:
+    """A reply that takes the last byte of the writable buffers is written whole, in one buffer and in several.
+    Source: virtio 1.3, 2.7.8.2, 2.7.4.1; a device that wants a byte to spare refuses it."""
+    running(ring, layout)
+    size = len(ring.exchange(ring.chain(ring.getattr())))
+    ring.free_all()
+    chain = [ring.readable(ring.getattr()), *room(ring, [*lengths, size - sum(lengths)])]
+    ring.right(ring.exchange(chain))
 
 
 def _served(ring: Ring, head: int, reply: Segment, what: str) -> None:

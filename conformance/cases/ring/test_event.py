@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from conformance.case import case
 from conformance.cases.ring.shared import EVENTS, both_layouts, running, scaled
 from conformance.checks import holds
@@ -167,3 +169,27 @@ def test_kicks_only_when_asked(ring: Ring) -> None:
             return
         ring.right(ring.reply_in(chain, ring.wait(head)))
         ring.free_all()
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3, 7])
+@case("EVENT-012")
+def test_used_event_within_a_batch(ring: Ring, ahead: int) -> None:
+    """With event indices a notification comes when used.idx passes used_event, also when several buffers are used at
+    once and it lies in their midst.  Source: virtio 1.3, 2.7.7.2; Linux vring_need_event; a device that compares for
+    equality leaves the driver waiting."""
+    running(ring, EVENTS)
+    ring.serves()
+    queue = ring.split
+    queue.event_idx = False  # the driver's own bookkeeping would move used_event
+    for _ in range(scaled(20)):
+        ring.free_all()
+        _notified(ring, 0.002)
+        queue.set_used_event((queue.seen + ahead) & 0xFFFF)
+        for _ in range(8):
+            queue.add(ring.chain(ring.getattr(), 256))
+        queue.publish()
+        queue.kick()
+        left = 8
+        while left > 0:
+            left -= len(ring.collect())
+        _notifies(ring, "a notification comes when used.idx passes used_event in a batch of eight")

@@ -1,4 +1,4 @@
-"""Family `create`: Tlcreate of a name that is taken, which Linux never sends without having looked.
+"""Family `create`: Tlcreate of a name that is taken, not sent by Linux before it looked; owners of new files.
 
 What is at stake: another client, or the host, makes the name between the look and the request. A server that opens what
 is there may hang in a fifo, or hand a device of the host to the guest.
@@ -16,8 +16,10 @@ from conformance.checks import Octal, equal
 from conformance.raw.expectation import OK
 from conformance.raw.wire import Wire
 from protocol.constants import EEXIST, EISDIR, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY
-from protocol.messages import Rlcreate, Tlcreate
+from protocol.messages import Rlcreate, Tattach, Tlcreate, Tmkdir, Tsymlink
 
+NOBODY = 65534
+"""A user that every host knows; diod answers EPERM to others."""
 TAKEN = allowed.NOT_OPENED | allowed.LINK_NOT_FOLLOWED | {EEXIST, EISDIR}
 
 
@@ -67,6 +69,26 @@ def test_create_with_truncation(wire: Wire) -> None:
     wire.host.file(b"fred", b"abc")
     reply = client.lcreate(client.walk_to(), b"fred", O_RDWR | O_TRUNC, expect={OK, EEXIST})
     shared.content(wire, b"fred", b"" if isinstance(reply, Rlcreate) else b"abc", "Tlcreate with TRUNC")
+
+
+@case("WIRE-CREATE-005", covers=[Tattach, Tlcreate, Tmkdir, Tsymlink], severity="varies")
+def test_owner_of_what_a_user_makes(wire: Wire) -> None:
+    """What is made through the fid of a user's attach belongs to that user, and to the group that the request names.
+    Source: Linux v9fs_fid_lookup_with_uid attaches for each user; QEMU hw/9pfs/9p-local.c,
+    local_set_cred_passthrough. Servers that map users or do as one of them decide otherwise."""
+    client, host = wire.client, wire.host
+    host.owner(b"", 0, 0, 0o777)
+    export, root, fid = client.fid(), client.fid(), client.fid()
+    client.attach(export, wire.aname, b"", NOBODY)
+    client.walk(export, root, wire.directory)
+    client.walk(root, fid)
+    client.lcreate(fid, b"file", O_RDWR, 0o644, 2345)
+    client.mkdir(root, b"directory", 0o755, 2345)
+    client.symlink(root, b"link", b"target", 2345)
+    for name in (b"file", b"directory", b"link"):
+        seen = host.stat(name)
+        equal(f"owner of the {name.decode()} that user nobody made", seen.st_uid, NOBODY, code="field:uid")
+        equal(f"group of the {name.decode()} that was made for group 2345", seen.st_gid, 2345, code="field:gid")
 
 
 @pytest.mark.parametrize("what", ["file", "directory"])

@@ -23,6 +23,7 @@ from protocol.constants import (
     EFBIG,
     EINVAL,
     ENOSPC,
+    IOHDRSZ,
     O_RDONLY,
     O_RDWR,
     O_WRONLY,
@@ -248,6 +249,23 @@ def test_largest_write(wire: Wire, room: int) -> None:
     if isinstance(reply, Rwrite):
         between("count in Rwrite", reply.count, 1, len(data), call="Twrite")
         shared.content(wire, b"fred", data[: reply.count])
+
+
+@case("WIRE-IO-045", covers=[Tread, Twrite])
+def test_largest_messages(wire: Wire) -> None:
+    """Data in messages of the largest msize that the server grants is on the host as it was sent, as far as Rwrite
+    says, and reads back.  Source: read(5); Linux mounts with msize up to 1 MiB, so that one write(2) is one Twrite."""
+    client = wire.session(wire.spec.msize_max)
+    fid = client.create(b"fred", flags=O_RDWR)
+    step = client.msize - IOHDRSZ
+    data = (PATTERN * (3 * step // len(PATTERN) + 1))[: 3 * step]
+    at = 0
+    while at < len(data):
+        count = client.write(fid, at, data[at : at + step]).count
+        between("count in Rwrite", count, 1, min(step, len(data) - at), call="Twrite")
+        at += count
+    shared.content(wire, b"fred", data)
+    equal("file as read by the largest messages", _read_whole(client, fid, step), data, code="content", call="Tread")
 
 
 @pytest.mark.parametrize("over", [1, 4096, 60000])

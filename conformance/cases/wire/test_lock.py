@@ -411,6 +411,40 @@ def test_getlock_of_a_lock_that_would_be_granted(wire: Wire, locktype: int) -> N
     _type("Tgetlock of a lock that nobody is in the way of", seen, LOCK_TYPE_UNLCK)
 
 
+@case("WIRE-LOCK-035", covers=[Tlock])
+def test_bytes_beside_a_lock_can_be_locked(wire: Wire) -> None:
+    """The bytes right before and right after another client's write lock can be locked; its first and last cannot.
+    Source: fcntl(2), l_start and l_len; chaos/diod protocol.md, lock."""
+    one, first, two, second = _two(wire)
+    _take(one, first, LOCK_TYPE_WRLCK, 10, 20, **FIRST)
+    _excludes(two, second, **SECOND)
+    for start, length in ((0, 10), (30, 10), (30, 0)):
+        what = f"Tlock of bytes {_bytes(start, length)} by another client"
+        if _locks(what, LOCK_SUCCESS, two, second, LOCK_TYPE_WRLCK, start, length, **SECOND):
+            _take(two, second, LOCK_TYPE_UNLCK, start, length, **SECOND)
+    for start, length in ((0, 11), (29, 10)):
+        what = f"Tlock of bytes {_bytes(start, length)}, one of them locked by another client"
+        _locks(what, LOCK_BLOCKED, two, second, LOCK_TYPE_WRLCK, start, length, **SECOND)
+
+
+@case("WIRE-LOCK-036", covers=[Tgetlock])
+def test_getlock_of_the_bytes_beside_a_lock(wire: Wire) -> None:
+    """To Tgetlock the bytes right before and right after another client's write lock are free; its first and last are
+    not.  Source: fcntl(2), l_start and l_len; chaos/diod protocol.md, getlock."""
+    one, first, two, second = _two(wire)
+    _take(one, first, LOCK_TYPE_WRLCK, 10, 20, **FIRST)
+    beside = ((0, 10), (30, 10), (30, 0))
+    within = ((0, 11), (29, 10))
+    for expected, ranges in ((LOCK_TYPE_UNLCK, beside), (LOCK_TYPE_WRLCK, within)):
+        for start, length in ranges:
+            seen = two.getlock(second, LOCK_TYPE_WRLCK, start, length, **SECOND).locktype
+            _type(f"Tgetlock of bytes {_bytes(start, length)} while another client holds 10 to 29", seen, expected)
+
+
+def _bytes(start: int, length: int) -> str:
+    return f"{start} to {start + length - 1}" if length else f"{start} to the end"
+
+
 @case("WIRE-LOCK-023", covers=[Tgetlock], severity="varies")
 def test_getlock_names_the_holder(wire: Wire) -> None:
     """Tgetlock names range, process and client of the lock in the way.  Source: chaos/diod protocol.md, getlock;
