@@ -146,11 +146,12 @@ class FileSystem:
         opened = self.open.get(step.slot) if step.slot is not None else None
         if opened is None:
             return self.state_of(str(step.operands[0])) if step.operands else ()
-        if not opened.inode.nlink:
-            return ("unlinked", opened.inode.kind)
-        if not self._leads_to(opened.path, opened.inode):
-            return ("moved", opened.inode.kind)
-        return (*(("renamed to itself",) if opened.inode.renamed_to_itself else ()), opened.inode.kind)
+        inode = opened.inode
+        if not inode.nlink:
+            return ("unlinked", *_named(inode))
+        if not self._leads_to(opened.path, inode):
+            return ("moved", *_named(inode))
+        return (*(("renamed to itself",) if inode.renamed_to_itself else ()), *_named(inode))
 
     def state_of(self, path: str) -> tuple[str, ...]:
         """What `Allowed.state` says of what a path leads to: "linked", and its kind; nothing where it leads nowhere."""
@@ -158,9 +159,7 @@ class FileSystem:
             inode = self._find(path, follow=True).inode
         except Refused:
             return ()
-        if inode is None:
-            return ()
-        return ("linked", inode.kind) if inode.linked else (inode.kind,)
+        return () if inode is None else _named(inode)
 
     def _leads_to(self, path: str, inode: Inode) -> bool:
         try:
@@ -430,6 +429,11 @@ class FileSystem:
 
     def _fsync(self, slot: int) -> None:
         """Nothing that a call can see."""
+
+
+def _named(inode: Inode) -> tuple[str, ...]:
+    """Its kind, and before it "linked" where it has, or once had, a second name."""
+    return ("linked", inode.kind) if inode.linked else (inode.kind,)
 
 
 def _resize(inode: Inode, length: int) -> None:

@@ -79,8 +79,8 @@ class Allowed:
 
     `succeeds` is False where only errors are allowed. `any_value`: success with whatever value. `state` are words about
     the open file that the call is about, which known failures can name: "unlinked", "moved" where the path that it was
-    opened by no longer leads to it, "renamed to itself"; or about what its path
-    leads to: "linked" where that has had a second name; and its kind.
+    opened by no longer leads to it, "renamed to itself", "linked" where it has had a second name; or about what its
+    path leads to: "linked"; and its kind.
     """
 
     value: Any = None

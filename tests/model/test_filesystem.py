@@ -49,6 +49,15 @@ def played(*steps: Step) -> list[Allowed]:
     return [model.step(step) for step in steps]
 
 
+def test_a_second_name_is_said_of_an_open_file() -> None:
+    model = FileSystem()
+    model.step(Step("open", ("a", os.O_RDWR | os.O_CREAT, 0o644), 0))
+    model.step(Step("link", ("a", "b")))
+    assert model.step(Step("lseek", (0, os.SEEK_END), 0)).state == ("linked", "file")
+    model.step(Step("unlink", ("a",)))
+    assert model.step(Step("lseek", (0, os.SEEK_END), 0)).state == ("moved", "linked", "file")
+
+
 def test_an_unlinked_file_lives_while_it_is_open() -> None:
     *_, written, seen = played(
         Step("open", ("a", os.O_RDWR | os.O_CREAT, 0o644), 0),
