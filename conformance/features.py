@@ -19,7 +19,7 @@ FEATURES: dict[str, str] = {
     "mknod": "special files on the share",
     "four-shares": "a guest with further shares to mount",
     "mount-tags": "shares that are virtio devices with mount tags",
-    "qemu-machine": "a target that can start a second QEMU with other devices",
+    "another-device": "a target that can start a second machine with other devices",
     "rename-exchange": "renameat2(2) with RENAME_EXCHANGE or RENAME_NOREPLACE over 9P",
     "tmpfile": "O_TMPFILE over 9P",
     "fallocate": "fallocate(2) over 9P",

@@ -16,7 +16,7 @@ from conformance.vfs.deployment import Device, Export
 from conformance.vfs.share import Share
 from protocol.messages import Tattach, Tgetattr, Tlcreate
 
-NEEDS = ["qemu-machine"]
+NEEDS = ["another-device"]
 BY_NAME: list[Export] = ["symlink", "odd-name"]
 
 

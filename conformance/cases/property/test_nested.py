@@ -217,7 +217,7 @@ def test_one_read_only_among_writable(share: Share) -> None:
 
 @case(
     "NESTED-012",
-    needs=["qemu-machine", "mount-namespace"],
+    needs=["another-device", "mount-namespace"],
     control=False,
     caches=UNCACHED,
     about="agreement",

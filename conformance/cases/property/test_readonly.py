@@ -15,7 +15,7 @@ from conformance.vfs.deployment import Device
 from conformance.vfs.share import Share
 from protocol.messages import Tgetattr, Tlock, Tlopen, Tread, Treaddir, Treadlink, Tstatfs, Txattrwalk
 
-NEEDS = ["qemu-machine"]
+NEEDS = ["another-device"]
 READ_ONLY = Device(readonly=True)
 ST_RDONLY = 1
 LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN = 1, 2, 4, 8

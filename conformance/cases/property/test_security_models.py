@@ -23,7 +23,7 @@ from conformance.vfs.vantage import Vantage
 from guests.machines.spec import SecurityModel
 from protocol.messages import Tlcreate, Tmkdir, Tmknod, Trenameat, Tsetattr, Tsymlink, Tunlinkat
 
-NEEDS = ["qemu-machine"]
+NEEDS = ["another-device"]
 MAPPED: tuple[SecurityModel, ...] = ("mapped-xattr", "mapped-file")
 ALL: tuple[SecurityModel, ...] = ("passthrough", *MAPPED, "none")
 METADATA = ".virtfs_metadata"

@@ -129,7 +129,7 @@ class AttachDeployment(ShareDeployment):
             "mount-namespace": self._no_host_mounts,
             "four-shares": "attach drives one share",
             "mount-tags": "attach drives one share",
-            "qemu-machine": "attach starts no machine",
+            "another-device": "attach starts no machine",
         }
         guest, outside = self._facts["guest"].guest_line(), self._facts["outside"].line()
         return [f"guest {guest}", f"outside {outside}", *(cost(self.features, reasons) if self._cases else ())]

@@ -53,7 +53,7 @@ class ShareDeployment(Deployment):
         raise Undrivable(FEATURES["four-shares"])
 
     def another(self, device: Device, options: MountOptions) -> Place:
-        raise Undrivable(FEATURES["qemu-machine"])
+        raise Undrivable(FEATURES["another-device"])
 
     def outside_at(self) -> tuple[Host, str]:
         """See Deployment: this host."""

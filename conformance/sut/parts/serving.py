@@ -79,8 +79,11 @@ class Sockets(ABC, Serving):
         scratch: Path,
         exports: Sequence[Path],
         tags: Sequence[str] = DEFAULT_TAGS,
+        more: Sequence[Sequence[str]] = (),
     ) -> None:
+        """`more`: further arguments for the reference server, for each share."""
         self._table, self._base, self._exports, self._tags = table, base, exports, tags
+        self._more = more or [()] * len(tags)
         # a socket's path holds 107 bytes, which a run directory easily is longer than
         self._directory = Path(tempfile.mkdtemp(prefix="s-", dir=paths.runtime_dir()))
         self._claim = claim(self._directory.name, (self._directory,), keep=False)
@@ -151,7 +154,7 @@ class Sockets(ABC, Serving):
         if self._table.command:
             return [word.format(**words) for word in self._table.command]
         served = ["-m", "reference_server", "serve", words["export"], *self.listens(words["socket"], words["tag"])]
-        return [sys.executable, *served, *self._table.arguments]
+        return [sys.executable, *served, *self._table.arguments, *self._more[number]]
 
 
 class Backends(Sockets):

@@ -77,7 +77,7 @@ class QemuDeployment(QemuGuest):
 
     def _served(self) -> set[str]:
         owners = self.security_model == "passthrough" and os.geteuid() == 0
-        return {"mount-tags", "qemu-machine"} | ({"passthrough-ownership"} if owners else set())
+        return {"mount-tags", "another-device"} | ({"passthrough-ownership"} if owners else set())
 
     def environment(self) -> dict[str, Any]:
         return {**super().environment(), "security_model": self.security_model}

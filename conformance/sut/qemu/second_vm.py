@@ -1,13 +1,13 @@
 """Second machines: the same hypervisor and guest with other devices, for cases that need another share.
 
-One worker has at most one of them beside its own machine. It is started (restored from the same snapshot: the
-host's side of a device is nothing that the guest sees) when a case first asks for one of its devices, serves the
+One worker has at most one of them beside its own machine. It is started (under QEMU restored from the same snapshot:
+the host's side of a device is nothing that the guest sees) when a case first asks for one of its devices, serves the
 cases that follow, and is ended when another set is asked for or the run ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from conformance.vfs.deployment import Device, Place
@@ -38,8 +38,8 @@ class Machine(Protocol):
 class SecondMachines:
     """The second machine of one worker."""
 
-    def __init__(self, make: Callable[[Devices], Machine]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[Devices], Machine], sets: Sequence[Devices] = SETS) -> None:
+        self._make, self._sets = make, sets
         self._devices: Devices = ()
         self._machine: Machine | None = None
 
@@ -58,7 +58,7 @@ class SecondMachines:
     def _with(self, device: Device) -> Machine:
         if self._machine is None or device not in self._devices:
             self.discard()
-            self._devices = next((devices for devices in SETS if device in devices), (device,))
+            self._devices = next((devices for devices in self._sets if device in devices), (device,))
             self._machine = self._make(self._devices)
             try:
                 self._machine.start()
