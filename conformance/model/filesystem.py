@@ -12,6 +12,8 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from errno import (
+    EACCES,
+    EAGAIN,
     EBADF,
     EEXIST,
     EINVAL,
@@ -25,11 +27,13 @@ from errno import (
 )
 from typing import Any, Literal
 
-from conformance.model.step import Allowed, Operand, Step
+from conformance.model.step import Allowed, Operand, Step, Where
 
 Kind = Literal["file", "directory", "link"]
 
 UMASK = 0o022
+LOCKED = 16
+"""Record locks begin and end below this byte, which stands for all that follow: a lock to the end ends there."""
 _LINKS = 40
 """Symbolic links followed in one path, at most: MAXSYMLINKS of include/linux/namei.h."""
 
@@ -56,6 +60,8 @@ class Inode:
     xattrs: dict[str, bytes] = field(default_factory=dict)
     linked: bool = False
     """It has, or once had, a second name."""
+    locks: dict[int, dict[Where, str]] = field(default_factory=dict)
+    """Byte -> process -> the kind of record lock that it has there, "r" or "w"."""
     renamed_to_itself: bool = False
     """It was renamed from one of its names to another: a call that changes nothing, rename(2)."""
 
@@ -78,6 +84,7 @@ class Open:
     flags: int
     path: str
     """The path that it was opened by."""
+    process: Where
     offset: int = 0
 
     @property
@@ -108,6 +115,8 @@ class FileSystem:
         self.root = self._new("directory", 0o755)
         self.open: dict[int, Open] = {}
         """Slot -> what is open there."""
+        self._process: Where = "inside"
+        """Who makes the present call."""
 
     def applies(self, step: Step) -> bool:
         """Whether the step can be made: its slot is open where it uses one, free where it opens one."""
@@ -115,11 +124,17 @@ class FileSystem:
             return step.slot not in self.open
         if step.where == "outside" and self.open:
             return False  # what the guest holds open while the host changes it has cases of its own (vfs/unlinked)
-        return step.slot is None or step.slot in self.open
+        if step.slot is None:
+            return True
+        opened = self.open.get(step.slot)
+        if opened is None or opened.process != step.where:
+            return False
+        # where the guest has an inode for each name, locks and mapped pages are those of a name
+        return step.op not in ("lock", "mapread") or (opened.inode.kind == "file" and not opened.inode.linked)
 
     def step(self, step: Step) -> Allowed:
         """What the step may come to. Its effect has happened in the model where it may succeed."""
-        state = self._state(step)
+        state, self._process = self._state(step), step.where
         method: Callable[..., Any] = getattr(self, f"_{step.op}")
         operands: tuple[Operand | int | None, ...] = step.operands
         if step.slot is not None:
@@ -354,7 +369,7 @@ class FileSystem:
             raise Refused(EISDIR)
         if flags & os.O_TRUNC:
             inode.data.clear()
-        self.open[slot] = Open(inode, flags, path)
+        self.open[slot] = Open(inode, flags, path, self._process)
 
     def _created(self, found: _Found, flags: int, mode: int) -> Inode:
         if found.inode is None:
@@ -367,7 +382,9 @@ class FileSystem:
         return found.inode
 
     def _close(self, slot: int) -> None:
-        del self.open[slot]
+        opened = self.open.pop(slot)
+        for held in opened.inode.locks.values():  # through whichever descriptor they were taken: fcntl(2)
+            held.pop(opened.process, None)
 
     def _read(self, slot: int, count: int) -> bytes:
         opened = self._readable(slot)
@@ -426,6 +443,28 @@ class FileSystem:
 
     def _fstat(self, slot: int) -> dict[str, Any]:
         return self.open[slot].inode.seen()
+
+    def _lock(self, slot: int, kind: str, start: int, length: int) -> None:
+        """fcntl(2) F_SETLK; see LOCKED."""
+        opened = self.open[slot]
+        if (kind == "r" and not opened.reads) or (kind == "w" and not opened.writes):
+            raise Refused(EBADF)
+        bytes_ = range(start, start + length if length else LOCKED)
+        for at in bytes_ if kind != "u" else ():
+            others = [held for process, held in opened.inode.locks.get(at, {}).items() if process != opened.process]
+            if "w" in others or (others and kind == "w"):
+                raise Refused(EAGAIN, EACCES)
+        for at in bytes_:
+            held = opened.inode.locks.setdefault(at, {})
+            held.pop(opened.process, None)
+            if kind != "u":
+                held[opened.process] = kind
+
+    def _mapread(self, slot: int, count: int, offset: int) -> bytes:
+        opened = self.open[slot]
+        if not opened.reads:
+            raise Refused(EACCES)
+        return bytes(opened.inode.data[offset : offset + count])
 
     def _fsync(self, slot: int) -> None:
         """Nothing that a call can see."""

@@ -22,23 +22,30 @@ SIZES = (0, 1, 5, 100, 4096, 9000)
 DATA = (b"", b"x", b"hello", b"0123456789" * 430)
 MODES = (0o600, 0o640, 0o755)
 XATTRS = ("user.a", "user.b")
+SECOND = 2
+"""Slots of the second process, after those of the first."""
+TOGETHER_CALLS = frozenset({"lock", "mapread"})
+"""Calls that are made where a second process plays, too."""
 XATTR_CALLS = frozenset({"setxattr", "getxattr", "listxattr", "removexattr"})
+
+_PROCESSES: tuple[Where, ...] = ("inside", "inside", "second")
 
 ByPath = Callable[[st.DrawFn, FileSystem], tuple[str | int | bytes, ...]]
 
 
 @st.composite
 def sequences(
-    draw: st.DrawFn, steps: int, outside: bool = True, without: frozenset[str] = frozenset()
+    draw: st.DrawFn, steps: int, outside: bool = True, without: frozenset[str] = frozenset(), together: bool = False
 ) -> tuple[Step, ...]:
     """At most `steps` steps, each of which applies where it stands (`FileSystem.applies`).
 
-    `outside`: the host changes files, too. `without`: calls that are not made.
+    `outside`: the host changes files, too. `without`: calls that are not made. `together`: a second process of the
+    guest plays, too, and both lock and map.
     """
     model, made = FileSystem(), []
-    calls = [op for op in _WEIGHTED if op not in without]
+    calls = [op for op in [*_WEIGHTED, *sorted(TOGETHER_CALLS) * 3 * together] if op not in without]
     for _ in range(draw(st.integers(1, steps))):
-        step = draw(_steps(model, outside, calls))
+        step = draw(_steps(model, outside, calls, together))
         if model.applies(step):
             model.step(step)
             made.append(step)
@@ -46,15 +53,18 @@ def sequences(
 
 
 @st.composite
-def _steps(draw: st.DrawFn, model: FileSystem, outside: bool, calls: Sequence[str]) -> Step:
+def _steps(draw: st.DrawFn, model: FileSystem, outside: bool, calls: Sequence[str], together: bool) -> Step:
     op = draw(st.sampled_from(calls))
+    where: Where = draw(st.sampled_from(_PROCESSES)) if together else "inside"
     if op == "open":
-        free = [slot for slot in range(SLOTS) if slot not in model.open]
-        return Step(op, (_path(draw, model), draw(_flags()), draw(st.sampled_from(MODES))), free[0] if free else 0)
-    if op in _BY_SLOT:
+        slots = range(SLOTS) if where == "inside" else range(SLOTS, SLOTS + SECOND)
+        free = [slot for slot in slots if slot not in model.open]
+        operands = (_path(draw, model), draw(_flags()), draw(st.sampled_from(MODES)))
+        return Step(op, operands, free[0] if free else slots[0], where)
+    by_slot = _BY_SLOT | _TOGETHER
+    if op in by_slot:
         slot = draw(st.sampled_from(sorted(model.open) or [0]))
-        return Step(op, _BY_SLOT[op](draw, model), slot)
-    where: Where = "inside"
+        return Step(op, by_slot[op](draw, model), slot, "inside" if slot < SLOTS else "second")
     if outside and op in _CHANGES_BY_NAME and not model.open and draw(st.integers(0, 5)) == 5:
         where = "outside"
     return Step(op, _BY_NAME[op](draw, model), where=where)
@@ -111,6 +121,14 @@ _BY_SLOT: dict[str, ByPath] = {
     "lseek": lambda draw, _: (draw(st.sampled_from((0, 1, -3, 5000))), draw(st.sampled_from((0, 1, 2)))),
     "ftruncate": _one(SIZES),
     "fchmod": _one(MODES),
+}
+_TOGETHER: dict[str, ByPath] = {
+    "lock": lambda draw, _: (
+        draw(st.sampled_from(("w", "r", "u"))),
+        draw(st.sampled_from((0, 2, 5))),
+        draw(st.sampled_from((0, 1, 4))),
+    ),
+    "mapread": lambda draw, _: (draw(st.sampled_from(SIZES[1:])), draw(st.sampled_from(SIZES))),
 }
 _BY_NAME: dict[str, ByPath] = {
     "mkdir": lambda draw, model: (_new(draw, model), 0o755),

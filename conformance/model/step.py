@@ -6,10 +6,11 @@ import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Operand = str | int | bytes
-Where = Literal["inside", "outside"]
+Where = Literal["inside", "second", "outside"]
+"""A process of the guest, another one, or the host."""
 
 _FLAGS = ("O_WRONLY", "O_RDWR", "O_CREAT", "O_EXCL", "O_TRUNC", "O_APPEND", "O_DIRECTORY", "O_NOFOLLOW")
 
@@ -38,7 +39,7 @@ class Step:
             words.insert(0, f"f{self.slot}")
         call = f"{self.op}({', '.join(words)})"
         head = f"f{self.slot} = " if self.op == "open" else ""
-        return f"{head}{call}" if self.where == "inside" else f"outside: {head}{call}"
+        return f"{head}{call}" if self.where == "inside" else f"{self.where}: {head}{call}"
 
     def to_json(self) -> dict[str, Any]:
         """For a replay file; bytes as hexadecimal digits."""
@@ -54,7 +55,7 @@ class Step:
     def from_json(cls, said: Mapping[str, Any]) -> Step:
         """What `to_json` gave. Raises KeyError, TypeError or ValueError for what is not a step."""
         operands = tuple(bytes.fromhex(one["hex"]) if isinstance(one, dict) else one for one in said["operands"])
-        where: Where = "outside" if said.get("where") == "outside" else "inside"
+        where: Where = next((one for one in get_args(Where) if one == said.get("where")), "inside")
         slot = said.get("slot")
         return cls(str(said["op"]), operands, None if slot is None else int(slot), where)
 

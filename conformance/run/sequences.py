@@ -25,8 +25,9 @@ from conformance.vfs.mount_options import MountOptions
 from conformance.vfs.sequences import Player
 from conformance.vfs.share import Share
 
-WITH_THE_HOST, ALONE = "CALLS-001", "CALLS-002"
-"""The cases whose requirements are judged: with the host beside, where the guest asks the server each time."""
+TOGETHER, ALONE = "CALLS-003", "CALLS-002"
+"""The cases whose requirements are judged: two processes with the host beside, where the guest asks the server each
+time."""
 _FRESH = ("none", "readahead")
 _LONGEST = 3600.0
 """Seconds for one seed: far more than any machine takes."""
@@ -78,7 +79,7 @@ class Exploration:
             number = seed
 
             def body(share: Share, number: int = number) -> None:
-                player = Player(share, outside=self.outside)
+                player = Player(share, outside=self.outside, together=self.outside)
                 try:
                     found = player.search(number, examples=examples, steps=steps)
                 finally:
@@ -94,7 +95,7 @@ class Exploration:
         """One sequence once more."""
 
         def body(share: Share) -> None:
-            player = Player(share, outside=self.outside)
+            player = Player(share, outside=self.outside, together=any(step.where == "second" for step in steps))
             try:
                 player.play(steps)
             finally:
@@ -104,7 +105,7 @@ class Exploration:
         return self._run("replay", body)
 
     def _run(self, name: str, body: object) -> Played:
-        case = dataclasses.replace(CASES[WITH_THE_HOST if self.outside else ALONE], seconds=_LONGEST, covers=())
+        case = dataclasses.replace(CASES[TOGETHER if self.outside else ALONE], seconds=_LONGEST, covers=())
         result, _ = self.runner.run(case, name, self.mount, body)  # type: ignore[arg-type]
         if self.runner.broken is not None:
             raise self.runner.broken

@@ -22,7 +22,7 @@ from conformance.errors import Finding
 from conformance.model.filesystem import FileSystem
 from conformance.model.generate import XATTR_CALLS, sequences
 from conformance.model.shrink import shortest
-from conformance.model.step import Allowed, Step, listing
+from conformance.model.step import Allowed, Step, Where, listing
 from conformance.model.survey import Difference, Survey, differences, expected_survey
 from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
@@ -38,8 +38,10 @@ _DIRECTORY = "sequence"
 class Player:
     """Plays sequences on one share."""
 
-    def __init__(self, share: Share, *, outside: bool) -> None:
-        """`outside`: the host looks at the tree, and changes it too; never where it shows other modes and links."""
+    def __init__(self, share: Share, *, outside: bool, together: bool = False) -> None:
+        """`outside`: the host looks at the tree, and changes it too; never where it shows other modes and links.
+        `together`: two processes of the guest play, which also lock and map.
+        """
         self._share, self._declares = share, share.mounted.declares
         self._xattrs = "xattr" in share.mounted.features
         self._without = frozenset() if self._xattrs else XATTR_CALLS
@@ -47,6 +49,9 @@ class Player:
             # There each name of a file has an inode of its own (v9fs_get_new_inode_from_fid), so that size and content
             # are not one before they are written back; vfs/link has the cases of it.
             self._without |= {"link"}
+        self._together = together
+        self._spawned: dict[str, Vantage] = {}
+        """Further processes of the guest: the second one, and the one that looks."""
         self._outside = outside and share.mounted.sides == "both" and share.host_links
         self._directory, self._numbers = _DIRECTORY, itertools.count(2)
         self.deviations: dict[tuple[str, str, str, str], Finding] = {}
@@ -70,7 +75,7 @@ class Player:
             suppress_health_check=list(HealthCheck),
             verbosity=Verbosity.quiet,
         )
-        @given(sequences(steps, outside=self._outside, without=self._without))
+        @given(sequences(steps, outside=self._outside, without=self._without, together=self._together))
         def attempt(played: tuple[Step, ...]) -> None:
             if not failed and (found := self._failure(played)) is not None:
                 failed.append((played, found))
@@ -117,12 +122,14 @@ class Player:
         state = ""
         # What the guest holds open of the sequence before keeps its names in the cache: closed before the host acts.
         fresh = not steps or steps[0].where == "inside"
+        if "second" in self._spawned:
+            self._spawned["second"].close_slots()
         if not fresh:
             self._made(self._share.inside, [], fresh=True)
         batches = [list(batch) for _, batch in itertools.groupby(steps, key=lambda step: step.where)]
         for part in [[step] for step in steps] if each else batches:
             where = part[0].where
-            vantage = self._share.inside if where == "inside" else self._share.outside
+            vantage = self._place(where)
             outcomes, seen = self._made(vantage, part, fresh=fresh)
             fresh = False
             for step, (value, error) in zip(part, outcomes, strict=True):
@@ -146,15 +153,30 @@ class Player:
                 return False
         return True
 
+    def _place(self, where: Where) -> Vantage:
+        if where == "outside":
+            return self._share.outside
+        if where == "inside":
+            return self._share.inside
+        return self._process(where)
+
+    def _process(self, name: str) -> Vantage:
+        if name not in self._spawned:
+            self._spawned[name] = self._share.inside.spawn(name)
+        return self._spawned[name]
+
     def _made(self, vantage: Vantage, steps: Sequence[Step], *, fresh: bool) -> tuple[list[list[Any]], Survey]:
         calls = [[step.op, step.slot, list(step.operands)] for step in steps]
+        look = not self._together or vantage is self._share.outside  # who looks gives up its locks
         try:
-            outcomes, seen = vantage.quietly.play(self._directory, calls, fresh=fresh, xattrs=self._xattrs)
+            outcomes, seen = vantage.quietly.play(self._directory, calls, fresh=fresh, xattrs=self._xattrs, look=look)
         except OSError as error:
             if not fresh or error.errno != ENOTEMPTY:
                 raise
             self._leave(vantage)
-            outcomes, seen = vantage.quietly.play(self._directory, calls, fresh=True, xattrs=self._xattrs)
+            outcomes, seen = vantage.quietly.play(self._directory, calls, fresh=True, xattrs=self._xattrs, look=look)
+        if not look:
+            seen = self._process("looker").quietly.survey(self._directory, xattrs=self._xattrs)
         return outcomes, seen
 
     def _leave(self, vantage: Vantage) -> None:
@@ -183,7 +205,7 @@ class Player:
         expected = expected_survey(model, xattrs=self._xattrs)
         views = [(vantage.name, seen)]
         if self._outside:
-            other = self._share.outside if vantage is self._share.inside else self._share.inside
+            other = self._share.inside if vantage is self._share.outside else self._share.outside
             views.append((other.name, other.quietly.survey(self._directory, xattrs=self._xattrs)))
         for name, view in views:
             judged()

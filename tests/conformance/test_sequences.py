@@ -37,10 +37,10 @@ class Side:
     def quietly(self) -> Side:
         return self
 
-    def play(self, name: str, calls: list[list[Any]], fresh: bool, xattrs: bool) -> list[Any]:
+    def play(self, name: str, calls: list[list[Any]], fresh: bool, xattrs: bool, look: bool = True) -> list[Any]:
         path = os.fsencode(self.root / name)
         made = [call for call in calls if call[0] not in self.refuses]
-        outcomes, seen = agent.play(path, made, fresh, xattrs)
+        outcomes, seen = agent.play(path, made, fresh, xattrs, look)
         for call, outcome in zip(made, outcomes, strict=True):
             if call[0] in self.short and not outcome[1]:
                 outcome[0] += 1
@@ -126,9 +126,9 @@ def test_a_tree_that_a_declared_deviation_has_changed_is_not_charged_to_later_ca
     """The call is made, and the file has other bits than were asked for: declared for that call, and for no other."""
 
     class Wrong(Side):
-        def play(self, name: str, calls: list[list[Any]], fresh: bool, xattrs: bool) -> list[Any]:
+        def play(self, name: str, calls: list[list[Any]], fresh: bool, xattrs: bool, look: bool = True) -> list[Any]:
             asked = [[op, slot, [0o400] if op == "fchmod" else operands] for op, slot, operands in calls]
-            return super().play(name, asked, fresh, xattrs)
+            return super().play(name, asked, fresh, xattrs, look)
 
     def declares(finding: Finding) -> bool:
         return finding.code == "field:mode" and finding.values["call"] == "fchmod"
@@ -152,10 +152,10 @@ def test_a_directory_that_cannot_be_removed_is_a_finding_and_the_next_sequence_h
     tmp_path: Path, declared: bool
 ) -> None:
     class Sticks(Side):
-        def play(self, name: str, calls: list[list[Any]], fresh: bool, xattrs: bool) -> list[Any]:
+        def play(self, name: str, calls: list[list[Any]], fresh: bool, xattrs: bool, look: bool = True) -> list[Any]:
             if fresh and (self.root / name).exists():
                 raise OSError(errno.ENOTEMPTY, "hidden names are left")
-            return super().play(name, calls, fresh, xattrs)
+            return super().play(name, calls, fresh, xattrs, look)
 
     made = player(Sticks("inside", tmp_path), lambda finding: declared and finding.values["call"] == "rmtree")
     steps = [Step("mkdir", ("a", 0o755))]

@@ -8,7 +8,18 @@ from conformance.case import case
 from conformance.checks import report_all
 from conformance.vfs.sequences import Player
 from conformance.vfs.share import Share
-from protocol.messages import Tgetattr, Tlcreate, Tlopen, Tmkdir, Trenameat, Tunlinkat, Twalk, Twrite
+from protocol.messages import (
+    Tgetattr,
+    Tlcreate,
+    Tlock,
+    Tlopen,
+    Tmkdir,
+    Tread,
+    Trenameat,
+    Tunlinkat,
+    Twalk,
+    Twrite,
+)
 
 EXAMPLES, STEPS = 30, 50
 """Sequences for one seed, and calls in one at most: some seconds in a guest under emulation."""
@@ -40,8 +51,18 @@ def test_calls_of_the_guest_alone(share: Share, seed: int) -> None:
     played(share, 100 + seed, outside=False)
 
 
-def played(share: Share, seed: int, *, outside: bool) -> None:
+@pytest.mark.parametrize("seed", SEEDS[:2])
+@case("CALLS-003", covers=[Twalk, Tlock, Tread], caches=FRESH, seconds=600)
+def test_calls_of_two_processes_with_the_host_beside(share: Share, seed: int) -> None:
+    """Whatever calls two processes of the guest make on the same files, their record locks and mappings included,
+    and whatever the host does to names between them, each call ends as POSIX and Linux's VFS allow, and inside and
+    outside show the same tree.
+    Source: POSIX.1-2017, the page of each call, fcntl (F_SETLK) and mmap; Ridge et al., SibylFS, SOSP 2015."""
+    played(share, 200 + seed, outside=True, together=True)
+
+
+def played(share: Share, seed: int, *, outside: bool, together: bool = False) -> None:
     """Play random sequences; declared deviations and the shortest sequence that is not allowed are the findings."""
-    player = Player(share, outside=outside)
+    player = Player(share, outside=outside, together=together)
     found = player.search(seed, examples=EXAMPLES, steps=STEPS)
     report_all([*player.deviations.values(), *([found] if found is not None else [])])

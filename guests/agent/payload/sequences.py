@@ -13,21 +13,27 @@ from typing import Any
 
 from guests.agent.payload.declare import op
 from guests.agent.payload.directories import rmtree
+from guests.agent.payload.locks import setlk
+from guests.agent.payload.maps import Map
 from guests.agent.payload.values import PathName
 from guests.agent.payload.wire import errno_name
 
 SLOTS: dict[int, int] = {}
 """Slot -> descriptor."""
 FILE_KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
+PROT_READ, MAP_PRIVATE = 1, 2
 BY_DESCRIPTOR = ("read", "pread", "write", "pwrite", "lseek", "ftruncate", "fchmod", "fsync")
 
 
 @op()
-def play(path: PathName, steps: list[list[Any]], fresh: bool = False, xattrs: bool = True) -> list[Any]:
+def play(
+    path: PathName, steps: list[list[Any]], fresh: bool = False, xattrs: bool = True, look: bool = True
+) -> list[Any]:
     """Make the calls [name, slot or None, operands] one after the other, paths below `path`; then look at all of it.
 
     The outcome of each, [value, ""] or [None, name of the errno], and what `survey` shows. `fresh`: the directory is
-    made again first, and nothing is open.
+    made again first, and nothing is open. Without `look` nothing is shown: to read a file and close it gives up the
+    record locks that this process holds on it.
     """
     if fresh:
         close_slots()
@@ -41,7 +47,7 @@ def play(path: PathName, steps: list[list[Any]], fresh: bool = False, xattrs: bo
             outcomes.append([None, "EBADF"])
         except OSError as error:
             outcomes.append([None, errno_name(error.errno or 0)])
-    return [outcomes, survey(path, xattrs)]
+    return [outcomes, survey(path, xattrs) if look else {}]
 
 
 @op()
@@ -125,5 +131,18 @@ def call_by_slot(root: str, name: str, slot: int, operands: list[Any]) -> Any:
         return None
     if name == "fstat":
         return status_shown(os.fstat(SLOTS[slot]))
+    if name == "lock":
+        return setlk(SLOTS[slot], *operands)
+    if name == "mapread":
+        return read_by_mapping(SLOTS[slot], *operands)
     assert name in BY_DESCRIPTOR, name
     return getattr(os, name)(SLOTS[slot], *operands)
+
+
+def read_by_mapping(fd: int, count: int, offset: int) -> bytes:
+    """The file's bytes there, through a private mapping; none past its end, where touching a page is SIGBUS."""
+    mapping = Map(fd, offset + count, PROT_READ, MAP_PRIVATE, 0)
+    try:
+        return mapping.read(offset, max(0, min(count, os.fstat(fd).st_size - offset)))
+    finally:
+        mapping.close()
