@@ -35,9 +35,13 @@ from conformance.selftest.rules import Rule, Rules
 from conformance.sut.asked import asked_of
 from conformance.sut.load import load
 from conformance.transports.base import Link
+from guests.agent import packing
 
-SERVER = "reference_server"
-TARGETS = {"wire": "reference", "ring": "reference-vhost-user", "vfs": "reference-uml", "property": "reference-uml"}
+SOURCES = {"server": Path("reference_server"), "guest": Path("guests/agent/payload")}
+"""Whose fault it is -> the sources that are copied and changed."""
+TARGETS = {"wire": "reference", "ring": "reference-vhost-user"} | dict.fromkeys(
+    ("vfs", "property", "sequence"), "reference-uml"
+)
 """Layer -> the target whose server the faulty copy is."""
 
 
@@ -105,15 +109,17 @@ def collected(layer: str) -> dict[str, list[Item]]:
 
 @contextmanager
 def made(fault: SourceFault) -> Iterator[Path]:
-    """A directory with the faulty copy of the server. Raises SuiteError where the fault does not fit its file."""
+    """A directory with the faulty copy of the sources, in their place. Raises SuiteError where the fault does not fit
+    its file."""
     directory = Path(tempfile.mkdtemp(prefix="assay9-mutant-"))
     try:
-        shutil.copytree(CHECKOUT / SERVER, directory / SERVER, ignore=shutil.ignore_patterns("__pycache__"))
-        file = directory / SERVER / fault.file
+        sources = SOURCES[fault.of]
+        shutil.copytree(CHECKOUT / sources, directory / sources, ignore=shutil.ignore_patterns("__pycache__"))
+        file = directory / sources / fault.file
         text = file.read_text() if file.is_file() else ""
         if text.count(fault.before) != 1:
             times = text.count(fault.before)
-            raise SuiteError(f"{fault.name}: its text stands {times} times in {SERVER}/{fault.file}, not once")
+            raise SuiteError(f"{fault.name}: its text stands {times} times in {sources}/{fault.file}, not once")
         file.write_text(text.replace(fault.before, fault.after))
         yield directory
     finally:
@@ -125,7 +131,8 @@ def on_mutant(fault: SourceFault, items: Iterable[Item], enough: int = 1 << 30) 
 
     Raises SuiteError where the fault does not fit; InfrastructureError where the server does not start.
     """
-    with made(fault) as directory, _imported_from(directory):
+    in_place = _pushed_from if fault.of == "guest" else _imported_from
+    with made(fault) as directory, in_place(directory):
         asked = asked_of(load(TARGETS[fault.layer]), {}, (fault.layer,))
         runner = start(asked, directory, lambda _: None, "main", "never", fault.layer)
         try:
@@ -150,6 +157,19 @@ def _imported_from(directory: Path) -> Iterator[None]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
+
+
+@contextmanager
+def _pushed_from(directory: Path) -> Iterator[None]:
+    """The agent that is pushed in the block, into guests and outside, is that of the directory."""
+    before = packing.PAYLOAD
+    packing.PAYLOAD = directory / SOURCES["guest"]
+    packing.agent_source.cache_clear()
+    try:
+        yield
+    finally:
+        packing.PAYLOAD = before
+        packing.agent_source.cache_clear()
 
 
 def _judged(runner: CaseRunner, items: Iterable[Item], enough: int) -> Iterator[Found]:

@@ -16,15 +16,17 @@ from conformance.selftest.rules import Rule
 from conformance.tables import Strict, problem, read
 
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-Mutated = Literal["ring", "wire", "vfs", "property"]
+Mutated = Literal["ring", "wire", "vfs", "property", "sequence"]
 
 
 class SourceFault(Strict):
     """A fault in the source of the reference server and device: in `file`, `after` stands in the place of `before`."""
 
     name: _Name
+    of: Literal["server", "guest"] = "server"
+    """`guest`: in the agent that makes the guest's system calls, as a kernel with that defect would answer them."""
     file: str
-    """A path below reference_server/."""
+    """A path below reference_server/, or below guests/agent/payload/."""
     before: Annotated[str, Field(min_length=1)]
     """It stands once in the file."""
     after: str
