@@ -1,4 +1,5 @@
-"""The share under other mechanisms of the guest's kernel: bind mounts, chroot, a loop device, overlayfs, Landlock."""
+"""The share under other mechanisms of the guest's kernel: bind mounts, namespaces, chroot, Landlock, an overlay,
+loop devices, swap."""
 
 from __future__ import annotations
 
@@ -109,3 +110,92 @@ def test_landlock_allows_what_is_below_a_directory(share: Share) -> None:
         raise Undrivable("the guest's kernel has no Landlock")
     said = done["stdout"].decode(errors="replace").split()
     equal("what a restricted process may open, then what it lists", said, ["opened", "opened", "13", "file", "sub"])
+
+
+@case("STACKED-004", covers=[Twalk], needs=["guest-root"])
+def test_a_mount_namespace_of_its_own(share: Share) -> None:
+    """What a process mounts on the share in a mount namespace of its own is seen there alone.
+    Source: mount_namespaces(7); systemd's PrivateMounts= and ReadOnlyPaths= do so for units."""
+    root = share.inside.root
+    share.inside.mkdir("from", 0o755)
+    share.inside.mkdir("to", 0o755)
+    share.inside.create("from/file", b"bound\n", 0o644)
+    script = f"mount --bind {root}/from {root}/to && mount -o remount,bind,ro {root}/to && cat {root}/to/file && "
+    script += f"if touch {root}/to/new 2>/dev/null; then echo writable; else echo read-only; fi"
+    with share.without_comparison():
+        said = ran(share, "unshare", "--mount", "sh", "-c", script)
+    equal("what a process in the namespace sees", said.splitlines(), ["bound", "read-only"])
+    equal("names in 'to' outside of the namespace", share.inside.listdir("to"), [], code="names")
+    share.inside.create("from/new", b"", 0o644)
+
+
+@case("STACKED-005", covers=[Twalk, Tread], needs=["guest-root"])
+def test_a_layer_below_an_overlay(share: Share) -> None:
+    """The share is the lower layer of an overlay: what is changed, renamed and removed in the overlay is so there, and
+    the layer stays as it is.  Source: Linux Documentation/filesystems/overlayfs.rst: "the lower filesystem can be any
+    filesystem supported by Linux"; containers have their images so."""
+    root = share.inside.root
+    for name in ("lower", "upper", "merged"):
+        share.inside.mkdir(name, 0o755)
+    share.inside.mkdir("lower/d", 0o755)
+    for name in ("changed", "removed", "d/kept"):
+        share.inside.create(f"lower/{name}", b"lower\n", 0o644)
+    before = {name: share.inside.slurp(f"lower/{name}") for name in ("changed", "removed", "d/kept")}
+    with share.without_comparison(), mounted(share, "-t", "tmpfs", "tmpfs", f"{root}/upper"):
+        ran(share, "mkdir", f"{root}/upper/up", f"{root}/upper/work")
+        layers = f"lowerdir={root}/lower,upperdir={root}/upper/up,workdir={root}/upper/work"
+        tried = share.inside.run(["mount", "-t", "overlay", "overlay", "-o", layers, f"{root}/merged"])
+        if b"unknown filesystem" in tried["stderr"]:
+            raise Undrivable("the guest's kernel has no overlayfs")
+        equal(f"status of mount -t overlay ({tried['stderr'][-200:]!r})", tried["status"], 0, code="mount")
+        try:
+            script = (
+                "echo more >>changed && rm removed && mv changed renamed && rm -r d && mkdir d && ls -R && cat renamed"
+            )
+            said = ran(share, "sh", "-c", f"cd {root}/merged && {script}")
+            equal("what the overlay shows", said.split(), [".:", "d", "renamed", "./d:", "lower", "more"])
+        finally:
+            ran(share, "umount", f"{root}/merged")
+    after = {name: share.inside.slurp(f"lower/{name}") for name in before}
+    equal("the layer below, after the overlay was changed", after, before, code="content")
+    equal("names in the layer below", sorted(share.inside.listdir("lower")), ["changed", "d", "removed"], code="names")
+
+
+@case("STACKED-006", covers=[Twalk, Twrite], needs=["guest-root"], seconds=120, about="agreement")
+def test_a_file_system_in_a_file(share: Share) -> None:
+    """A file of the share holds a file system that a loop device mounts; what is written there is there after the next
+    mount.  Source: loop(4); images of machines and installers lie on shares."""
+    root = share.inside.root
+    share.inside.mkdir("mounted", 0o755)
+    share.inside.create("image", b"", 0o644)
+    share.inside.truncate("image", 4 << 20)
+    with share.without_comparison():
+        ran(share, "mke2fs", "-q", "-F", "-t", "ext2", f"{root}/image")
+        for _ in range(2):
+            tried = share.inside.run(["mount", "-o", "loop", f"{root}/image", f"{root}/mounted"])
+            if any(text in tried["stderr"] for text in (b"loop device", b"unknown filesystem", b"/dev/loop")):
+                raise Undrivable("the guest has no loop devices")
+            equal(f"status of mount -o loop ({tried['stderr'][-200:]!r})", tried["status"], 0, code="mount")
+            try:
+                said = ran(share, "sh", "-c", f"cd {root}/mounted && echo line >>file && cat file")
+            finally:
+                ran(share, "umount", f"{root}/mounted")
+    equal("content of a file there, after the second mount", said, "line\nline\n", code="content")
+    share.same(share.content("image"))
+
+
+@case("STACKED-007", covers=[Twalk, Twrite], needs=["guest-root"])
+def test_a_swap_file_is_refused(share: Share) -> None:
+    """A swap file on the share is refused, or it is used and given back; either way nothing else is changed.
+    Source: swapon(2) EINVAL, "the file ... does not support swapping"; fs/9p has no swap_activate."""
+    root = share.inside.root
+    share.inside.create("swap", bytes(1 << 20), 0o600)
+    share.inside.create("beside", b"abc", 0o644)
+    with share.without_comparison():
+        ran(share, "mkswap", f"{root}/swap")
+        written = share.inside.slurp("swap")
+        if share.inside.run(["swapon", f"{root}/swap"])["status"] == 0:
+            ran(share, "swapoff", f"{root}/swap")
+        else:
+            equal("bytes of a swap file that was refused", share.inside.slurp("swap"), written, code="content")
+    equal("content of 'beside'", share.inside.slurp("beside"), b"abc", code="content")
