@@ -81,7 +81,8 @@ def test_every_option_of_the_command_line_is_declared_once() -> None:
                 text = [
                     str(k.value.value) for k in node.keywords if k.arg == "help" and isinstance(k.value, ast.Constant)
                 ]
-                if words and words[0].startswith("-") and (text or "--results" in words):
+                explained = any(k.arg == "help" for k in node.keywords)
+                if words and words[0].startswith("-") and explained and (text or "--results" in words):
                     option = words if "--results" in words else [*words, *text]
                     found[tuple(option)].append(f"{path.relative_to(CHECKOUT)}:{node.lineno}")
     assert [places for places in found.values() if len(places) > 1] == []

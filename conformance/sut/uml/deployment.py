@@ -40,7 +40,7 @@ SETS: tuple[Devices, ...] = (
 
 
 def _arguments(device: Device) -> list[str]:
-    """How the reference server is told of it."""
+    """The options of the reference server for it."""
     mapped = ["--mapped"] if device.security_model == "mapped-xattr" else []
     return mapped + (["--readonly"] if device.readonly else [])
 
