@@ -76,6 +76,18 @@ class Runner:
         assert self._deployment is not None
         return self._deployment
 
+    @property
+    def outside(self) -> Outside:
+        """The exported directory of the first share, once the jobs are started."""
+        assert self._outside is not None
+        return self._outside
+
+    @property
+    def watching(self) -> Watching:
+        """The monitors, once the jobs are started."""
+        assert self._watching is not None
+        return self._watching
+
     def run(self) -> None:
         """Work until the plan is fulfilled. Interrupted, it leaves the journal whole and nothing running."""
         spent, gap = active_seconds(self.journal), _gap(self.journal)
@@ -169,19 +181,11 @@ class Runner:
     def _scene(self) -> Scene:
         """What a fault may use of this run."""
 
-        def watching() -> Watching:
-            assert self._watching is not None
-            return self._watching
-
-        def outside() -> Outside:
-            assert self._outside is not None
-            return self._outside
-
         return Scene(
             self.deployment,
-            outside,
+            lambda: self.outside,
             lambda: self._jobs,
-            watching,
+            lambda: self.watching,
             self._restart,
             lambda: self.deployment.mount(self._options()),
         )
@@ -278,10 +282,9 @@ class Runner:
             self._health()
 
     def _health(self) -> None:
-        assert self._outside is not None
-        if self._outside.identity() != self._identity:
+        if self.outside.identity() != self._identity:
             raise InfrastructureError(
-                f"the exported directory {self._outside} is gone", "find out what removes it; then `assay9 soak resume`"
+                f"the exported directory {self.outside} is gone", "find out what removes it; then `assay9 soak resume`"
             )
         if trouble := self.deployment.trouble():
             raise LinkLost(trouble)
@@ -290,12 +293,11 @@ class Runner:
             job.check()
 
     def _sample(self, now: float) -> None:
-        assert self._watching is not None
         values: dict[str, float] = {}
         for job in self._jobs:
             values[f"quiet.{job.job.instance}"] = now - job.heard
             values[f"ops.{job.job.instance}"] = job.ops
-        values.update(self._watching.sample())
+        values.update(self.watching.sample())
         self.journal.sample(values)
         rates = {
             name: rate for name, rate in self.view.latest.items() if name.startswith("msg.")
@@ -305,14 +307,13 @@ class Runner:
             self.journal.event("console", source=source, text=text[:8000])
             self.view.trouble(f"{source}: {text.splitlines()[0] if text else ''}")
         self._mark = self.deployment.mark()
-        for source, line in self._watching.log_lines():
+        for source, line in self.watching.log_lines():
             self.journal.event("log", source=source, text=line[:1000])
 
     def _sample_load(self) -> None:
         """Record the host's load up to here, so that an iteration has its own."""
-        assert self._watching is not None
-        if self._watching.load.age >= BETWEEN:
-            self.journal.sample(self._watching.load.sample())
+        if self.watching.load.age >= BETWEEN:
+            self.journal.sample(self.watching.load.sample())
 
     def _stop(self) -> None:
         if self._injector is not None:

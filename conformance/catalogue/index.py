@@ -158,16 +158,8 @@ def _collect() -> Iterable[Entry]:
                     {case.id, f"{case.id}[{shown}]", *KeywordMatcher.from_item(item)._names}
                 )
 
-    quiet = [
-        "-p",
-        "no:hypothesispytest",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:terminal",
-        "-p",
-        "no:xdist",
-    ]
+    without = ("hypothesispytest", "cacheprovider", "terminal", "xdist")
+    quiet = [word for plugin in without for word in ("-p", f"no:{plugin}")]
     status = pytest.main([str(CASES), "--collect-only", "-o", "addopts=", *quiet], plugins=[Collector()])
     if status != pytest.ExitCode.OK:
         raise SystemExit(f"pytest ended with status {int(status)}")

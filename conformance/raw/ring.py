@@ -433,6 +433,3 @@ def trespassed(what: str) -> Finding:
 def ring() -> Ring:
     """The device as a case sees it; the real one takes this one's place when the case is called."""
     return cast(Ring, None)
-
-
-__all__ = ["Ring", "ring"]

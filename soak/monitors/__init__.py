@@ -27,6 +27,3 @@ class Monitor(Protocol):
 
     def sample(self) -> dict[str, float]:
         """The numbers now; empty when there is nothing to see. Raises OSError when the source is gone."""
-
-
-__all__ = ["Monitor"]
