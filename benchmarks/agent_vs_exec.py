@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 from guests.agent.link import AgentLink
-from guests.machines.qemu.machine import MachineSpec, QemuMachine
+from guests.machines.qemu.machine import QemuMachine
+from guests.machines.spec import MachineSpec
 
 CALLS_PER_ROUND = 20
 

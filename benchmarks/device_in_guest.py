@@ -24,7 +24,7 @@ from conformance.sut.qemu_vhost_user.deployment import VhostQemuDeployment
 from conformance.sut.qemu_vhost_user.tables import VhostUserTarget
 from conformance.vfs.deployment import Progress
 from conformance.vfs.mount_options import LARGEST_MSIZE, MountOptions
-from guests.machines.qemu.machine import MachineSpec, Share
+from guests.machines.spec import MachineSpec, Share
 
 QEMUS = "qemu"
 """The mount tag of QEMU's own device."""

@@ -15,9 +15,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from soak.judges import Record
 from soak.judges.leaks import leaks
 from soak.judges.load import Load
+from soak.judges.record import Record
 from soak.judges.slowdowns import iteration_time, latency
 from tests.soak.synthetic import Share, machines, run
 

@@ -16,7 +16,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from soak.judges import Record, all_of
+from soak.judges import all_of
+from soak.judges.record import Record
 from soak.report.facts import Facts
 from tests.soak.runs import soaked
 

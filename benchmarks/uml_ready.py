@@ -18,7 +18,8 @@ import psutil
 
 from guests.agent.link import AgentLink
 from guests.machines.uml.launch import tap_possible
-from guests.machines.uml.machine import UmlMachine, UmlSpec
+from guests.machines.uml.machine import UmlMachine
+from guests.machines.uml.spec import UmlSpec
 
 CALLS = 300
 

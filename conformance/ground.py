@@ -16,8 +16,6 @@ from pathlib import Path
 from guests.errors import InfrastructureError
 from guests.host.endings import OutOfMemory, interference
 
-__all__ = ["GroundLost", "HostGround", "Place", "ended_by_another", "lost"]
-
 SCRATCH_MB, RESULTS_MB, CACHE_MB, MEMORY_MB = 64, 8, 16, 16
 """Free space for cases, in millions of bytes: the largest file that a case writes has 34 million."""
 _FEWEST_INODES = 200

@@ -27,14 +27,14 @@ from guests.images.store import ensure_image, find_image
 from guests.machines.console import ConsoleLogin
 from guests.machines.qemu import check as qemu_check
 from guests.machines.qemu.accelerator import find_qemu
-from guests.machines.qemu.machine import MachineSpec, QemuMachine, Share
+from guests.machines.qemu.machine import QemuMachine
 from guests.machines.qemu.machine import check as check_machine
 from guests.machines.qemu.private import NAME as QEMU11
 from guests.machines.qemu.private import TITLE as QEMU11_TITLE
 from guests.machines.qemu.private import directory as qemu_directory
 from guests.machines.qemu.private import ensure_private_qemu, find_private_qemu
 from guests.machines.qemu.private import manifest as qemu_manifest
-from guests.machines.spec import SecurityModel
+from guests.machines.spec import MachineSpec, SecurityModel, Share
 from guests.machines.uml.kernel import NAME as UML
 from guests.machines.uml.kernel import TITLE as UML_TITLE
 from guests.machines.uml.kernel import digest as uml_digest

@@ -24,7 +24,6 @@ BY_NAME = REGISTRY.by_name
 message = REGISTRY.message
 reply_of = REGISTRY.reply_of
 
-__all__ = ["BY_NAME", "BY_TYPE", "REGISTRY", "Message", "reply_of"]
 
 numeric_user = Annotated[u32, Absent(frozenset({Dialect.BASE}), NONUNAME)]
 """Numeric user id, which plain 9P2000 does not have."""

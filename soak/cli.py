@@ -49,7 +49,6 @@ class DefaultGroup(click.Group):
     """A group whose command `run` need not be named: `soak qemu` is `soak run qemu`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """See click.Command."""
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
             args = ["run", *args]
         return super().parse_args(ctx, args)

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from guests.agent.link import WorkerDied
-from soak.faults import KINDS, Fault
-from soak.faults.scene import Scene
+from soak.faults import KINDS
+from soak.faults.scene import Fault, Scene
 from soak.inside.common import generator
 from soak.journal import Journal
 from soak.plan import Plan

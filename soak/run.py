@@ -22,7 +22,7 @@ from guests.agent.link import AgentBug, CallHung, LinkLost, WorkerDied
 from guests.host import signals
 from guests.host.processes import clean_left_over
 from soak.artefacts import Artefacts
-from soak.faults import Scene
+from soak.faults.scene import Scene
 from soak.injector import Injector
 from soak.jobs import RunningJob
 from soak.journal import Journal

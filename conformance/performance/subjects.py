@@ -25,7 +25,7 @@ from conformance.sut.registry import kind_of
 from conformance.vfs.deployment import Deployment, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink
-from guests.machines.qemu.machine import MachineSpec, Share
+from guests.machines.spec import MachineSpec, Share
 
 _QEMUS = "qemu"
 """The mount tag of QEMU's own device in a guest that has two."""

@@ -31,6 +31,7 @@ from protocol.constants import (
     SETATTR_SIZE,
 )
 from protocol.fields import Buffer, Dialect
+from protocol.registry import Message
 
 CLIENT_ID = b"127.0.0.1"
 """Of locks. Linux sends its node name, which may be an address; nfs-ganesha looks it up as a host's name, and a case of
@@ -46,7 +47,7 @@ READDIR_HEADER = 24
 
 
 P = ParamSpec("P")
-R = TypeVar("R", bound=m.Message)
+R = TypeVar("R", bound=Message)
 
 
 class Bound(Generic[P, R]):

@@ -352,6 +352,3 @@ def _left_behind(client: Client) -> str:
 def wire() -> Wire:
     """The server as a case sees it; the real one takes this one's place when the case is called."""
     return cast(Wire, None)
-
-
-__all__ = ["HUNG_UP", "Session", "Wire", "wire"]

@@ -15,7 +15,7 @@ from conformance.sut.kind import CAPABILITIES, Capability
 from conformance.sut.registry import AnyKind
 from guests.words import unknown
 from soak.faults import host, inside, power, space
-from soak.faults.scene import Fault, Scene
+from soak.faults.scene import Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,3 @@ def check(names: list[str], kind: AnyKind, is_root: bool) -> None:
             )
         if KINDS[name].root and not is_root:
             raise UsageError(f"fault {name} needs root on this host: leave it out, or run as root")
-
-
-__all__ = ["KINDS", "Fault", "Kind", "Scene", "check"]

@@ -59,6 +59,3 @@ def overall(judgements: list[Judgement]) -> Verdict:
     if any(j.verdict == "unknown" and not j.accepted for j in judgements):
         return "unknown"
     return "pass" if any(j.verdict == "pass" for j in judgements) else "unknown"
-
-
-__all__ = ["ACCEPTABLE", "JUDGES", "Judgement", "Record", "Verdict", "all_of", "overall"]

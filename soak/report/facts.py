@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from soak.journal import Iteration
-from soak.judges import Judgement, Record, Verdict, all_of, overall
+from soak.judges import all_of, overall
+from soak.judges.record import Judgement, Record, Verdict
 from soak.plan import Plan, duration
 
 ORDER = {"fail": 0, "unknown": 1, "pass": 2}

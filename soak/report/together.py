@@ -15,7 +15,7 @@ from typing import Any
 from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.manifest import digest_of
 from soak import journal as journals
-from soak.judges import Record, Verdict
+from soak.judges.record import Record, Verdict
 from soak.plan import duration
 from soak.report.facts import Facts, facts_of
 from soak.report.page import rendered

@@ -8,7 +8,7 @@ from typing import Any
 
 from conformance.errors import InfrastructureError
 from soak.journal import Journal
-from soak.judges import Record
+from soak.judges.record import Record
 from soak.report.facts import Facts, facts_of
 from soak.report.page import page_of
 from soak.report.text import text_of

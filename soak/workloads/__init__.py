@@ -39,6 +39,3 @@ def find(name: str) -> Workload:
     if name in WORKLOADS:
         return WORKLOADS[name]
     raise UsageError(unknown("workload", name, WORKLOADS))
-
-
-__all__ = ["DEFAULT", "WORKLOADS", "Workload", "find"]

@@ -13,7 +13,8 @@ import pytest
 
 from conformance.evidence.record import load_run
 from guests.host.waiting import wait_until
-from guests.machines.qemu.machine import MachineSpec, QemuMachine, Share
+from guests.machines.qemu.machine import QemuMachine
+from guests.machines.spec import MachineSpec, Share
 from soak.journal import open_existing
 from soak.judges import ACCEPTABLE
 from tests.waiting import PATIENT

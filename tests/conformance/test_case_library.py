@@ -27,7 +27,8 @@ from conformance.reports.message_matrix import CALL_LAYERS, NEVER_SENT, lines, m
 from conformance.sut.load import load, names
 from conformance.vfs.mount_options import DEFAULT, parse
 from protocol.fields import Dialect
-from protocol.messages import BY_NAME, Message
+from protocol.messages import BY_NAME
+from protocol.registry import Message
 from tests.conformance.source_of_cases import reached, states_agreement
 
 CASES_FOLDER = Path(conformance.cases.__file__).parent

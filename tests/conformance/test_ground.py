@@ -33,7 +33,8 @@ from guests.host import endings
 from guests.images.recipe import load_recipe
 from guests.images.store import find_image
 from guests.machines.console import ConsoleWatch
-from guests.machines.qemu.machine import MachineSpec, QemuMachine
+from guests.machines.qemu.machine import QemuMachine
+from guests.machines.spec import MachineSpec
 from guests.machines.uml.kernel import find_kernel
 from guests.machines.uml.launch import UmlLaunch
 from tests.conformance.ground_cases import Run, harmless, on

@@ -9,7 +9,8 @@ import pytest
 
 from guests.errors import InfrastructureError
 from guests.machines.qemu.argv import Host, fsdev, qemu_argv, snapshot_key
-from guests.machines.qemu.machine import MachineSpec, Share, check
+from guests.machines.qemu.machine import check
+from guests.machines.spec import MachineSpec, Share
 
 HOST = Host(
     kernel=Path("/i/vmlinux"),

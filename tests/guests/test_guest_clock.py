@@ -13,7 +13,8 @@ from guests.images.store import find_image
 from guests.machines.qemu import snapshot
 from guests.machines.qemu.launch import Launch
 from guests.machines.qemu.launch import launch as real
-from guests.machines.qemu.machine import MachineSpec, QemuMachine
+from guests.machines.qemu.machine import QemuMachine
+from guests.machines.spec import MachineSpec
 
 pytestmark = [pytest.mark.guest, pytest.mark.long]
 WRONG = 500_000

@@ -17,8 +17,8 @@ import pytest
 from guests.agent.clock import MOST_OFFSET, GuestClock, over
 from guests.errors import InfrastructureError
 from guests.host.processes import clean_left_over, read_states, start_time
-from guests.machines.qemu.machine import DEFAULT_TAGS, MachineSpec, QemuMachine, Share
-from guests.machines.spec import Access
+from guests.machines.qemu.machine import QemuMachine
+from guests.machines.spec import DEFAULT_TAGS, Access, MachineSpec, Share
 from tests.waiting import PATIENT, eventually
 
 pytestmark = pytest.mark.guest

@@ -16,7 +16,8 @@ from guests.images.recipe import load_recipe
 from guests.images.store import find_image
 from guests.machines.uml.kernel import find_kernel
 from guests.machines.uml.launch import tap_possible
-from guests.machines.uml.machine import Device, UmlMachine, UmlSpec
+from guests.machines.uml.machine import UmlMachine
+from guests.machines.uml.spec import Device, UmlSpec
 
 pytestmark = [
     pytest.mark.guest,

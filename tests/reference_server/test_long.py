@@ -21,7 +21,8 @@ import pytest
 from guests.images.recipe import load_recipe
 from guests.images.store import find_image
 from guests.machines.uml.kernel import find_kernel
-from guests.machines.uml.machine import Device, UmlMachine, UmlSpec
+from guests.machines.uml.machine import UmlMachine
+from guests.machines.uml.spec import Device, UmlSpec
 from protocol import codec
 from protocol import constants as c
 from protocol import messages as m

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from soak import journal as journals
-from soak.judges import Judgement, Record, all_of
+from soak.judges import all_of
+from soak.judges.record import Judgement, Record
 from soak.plan import Plan, jobs_of
 from soak.report.facts import Facts
 from soak.report.write import write

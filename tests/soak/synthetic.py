@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from soak.journal import Event, Iteration, Sample, Session
-from soak.judges import Record
+from soak.judges.record import Record
 
 START = 1_800_000_000.0
 CPUS = 2

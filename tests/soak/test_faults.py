@@ -29,7 +29,7 @@ from soak.faults.space import fill
 from soak.injector import Injector
 from soak.inside import promises, storm
 from soak.journal import Journal
-from soak.judges import Record
+from soak.judges.record import Record
 from soak.outside import Outside
 from soak.plan import Job, Plan, jobs_of
 from soak.program import InsideProgram

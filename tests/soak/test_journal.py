@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from conformance.errors import InfrastructureError, UsageError
 from soak import journal as journals
 from soak.cli import soak
-from soak.judges import Record
+from soak.judges.record import Record
 from soak.plan import Plan, jobs_of
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from soak import judges
 from soak.journal import Event, Iteration, Outcome, Sample, Session
-from soak.judges import Judgement, Record, all_of, overall
+from soak.judges import all_of, overall
+from soak.judges.record import Judgement, Record
 from soak.judges.trend import blocks, trend
 
 START = 1_800_000_000.0

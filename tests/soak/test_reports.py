@@ -11,7 +11,7 @@ import pytest
 
 from soak import journal as journals
 from soak.journal import Journal
-from soak.judges import Record
+from soak.judges.record import Record
 from soak.plan import Plan, jobs_of
 from soak.report.facts import facts_of
 from soak.report.page import ROWS, page_of

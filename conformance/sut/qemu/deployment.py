@@ -18,8 +18,7 @@ from conformance.sut.qemu.tables import DeviceOptions, DeviceTarget
 from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Device, Place, Progress
 from conformance.vfs.mount_options import MountOptions
-from guests.machines.qemu.machine import Share
-from guests.machines.spec import SecurityModel
+from guests.machines.spec import SecurityModel, Share
 
 ODD_NAME = "a name, with=odd 'characters' \N{LATIN SMALL LETTER U WITH DIAERESIS}"
 

@@ -16,8 +16,8 @@ from conformance.sut.qemu.tables import MachineOptions, MachineTarget
 from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Progress
 from guests.images.store import Image
-from guests.machines.qemu.machine import MachineSpec, QemuMachine
-from guests.machines.spec import Access
+from guests.machines.qemu.machine import QemuMachine
+from guests.machines.spec import Access, MachineSpec
 
 
 class QemuGuest(GuestDeployment[QemuMachine]):

@@ -20,7 +20,7 @@ from conformance.vfs.deployment import Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink
 from guests.images.rootfs import GROUP, PASSWD
-from guests.machines.qemu.machine import MachineSpec
+from guests.machines.spec import MachineSpec
 
 _ROOM_MB = 512
 """The file system of an export that must have one of its own; a sparse file."""

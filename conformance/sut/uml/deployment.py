@@ -28,9 +28,10 @@ from conformance.vfs.mount_options import MountOptions
 from guests.host.files import remove_tree
 from guests.host.processes import Running, claim
 from guests.images.store import Image
-from guests.machines.uml.machine import Device as Backend
-from guests.machines.uml.machine import UmlMachine, UmlSpec
+from guests.machines.uml.machine import UmlMachine
 from guests.machines.uml.memory import memory_root
+from guests.machines.uml.spec import Device as Backend
+from guests.machines.uml.spec import UmlSpec
 
 SETS: tuple[Devices, ...] = (
     (Device("passthrough"), Device("mapped-xattr")),

@@ -24,9 +24,7 @@ from guests.machines.qemu.accelerator import choose_accelerator, find_qemu
 from guests.machines.qemu.argv import MAX_SHARES
 from guests.machines.qemu.launch import Launch, PortTaken, launch, require_free_port
 from guests.machines.qemu.snapshot import Snapshot, cached_snapshot, ensure_snapshot
-from guests.machines.spec import DEFAULT_TAGS, Access, MachineSpec, Share
-
-__all__ = ["DEFAULT_TAGS", "MachineSpec", "QemuMachine", "Share"]
+from guests.machines.spec import Access, MachineSpec
 
 READY_LIMIT = 60.0
 """Seconds that a restored guest has to answer; it takes one or two."""

@@ -14,9 +14,7 @@ from guests.machines.spec import Access
 from guests.machines.uml import kernel
 from guests.machines.uml.kernel import UmlKernel, ensure_kernel
 from guests.machines.uml.launch import UmlLaunch
-from guests.machines.uml.spec import Device, UmlSpec
-
-__all__ = ["Device", "UmlMachine", "UmlSpec"]
+from guests.machines.uml.spec import UmlSpec
 
 
 class UmlMachine(PortMachine[UmlLaunch]):
