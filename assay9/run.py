@@ -21,7 +21,7 @@ from conformance.pytest_session.shards import shard_of
 from conformance.sut.command_line import WORD, GroupedCommand, options_of_kinds, under
 from conformance.sut.layers import default_layers
 from conformance.sut.load import load
-from conformance.sut.registry import flags
+from conformance.sut.registry import flags, kind_of
 from guests.host.activity import shown
 from soak.plan import seconds_of
 
@@ -128,7 +128,8 @@ select, share, of_run = under("Which cases"), under("The share"), under("The run
     "--jobs",
     type=click.IntRange(1, 64),
     metavar="N",
-    help="Guests or servers that run at a time. Default: one per core, at most four.",
+    help="Guests or servers that run at a time, or agents in the one guest of attach. Default: one per core, at most "
+    "four; of attach, one.",
 )
 @results_option(of_run)
 @of_run(
@@ -246,7 +247,8 @@ def run(
     arguments += ["-k", expression] if expression else []
     arguments += ["--all"] if every else []
     arguments += ["--allure"] if allure else []
-    arguments += [f"--jobs={1 if alone else jobs or default_jobs()}"]
+    number = jobs or (1 if kind_of(loaded).one_guest else default_jobs())
+    arguments += [f"--jobs={1 if alone else number}"]
     if repeat:
         raise SystemExit(repeated([target, *arguments, *pytest_args], results, repeat, seconds))
     if retry_failed:

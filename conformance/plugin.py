@@ -14,6 +14,7 @@ import shlex
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ class RunPlugin:
         worker = getattr(config, "workerinput", None)
         self.worker = worker["workerid"] if worker else "main"
         self.controls = worker is None
+        self.workers_together = int(worker["workercount"]) if worker else 1
         only, limit = config.getoption("--only"), config.getoption("--limit")
         self.only = read_only(Path(only)) if only else None
         shard, plan = config.getoption("--shard"), config.getoption("--durations-of")
@@ -349,7 +351,7 @@ class RunPlugin:
         if key not in self.runners:
             assert self.writer is not None
             runner = self.runners[key] = start(
-                asked_of(self.target, self.given, self._layers()),
+                replace(asked_of(self.target, self.given, self._layers()), workers=self.workers_together),
                 self.run_dir,
                 self._progress,
                 self.worker,

@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,11 @@ def check(request: Request) -> str:
                 raise UsageError(f"{flag} does not apply: {asked.use.mounts_nothing}")
     if mounts and request.matrix:
         raise UsageError("--mount and --mounts all exclude each other: --mounts all has every mount")
-    alone = kind_of(target).one_at_a_time(target, asked.options)
+    alone = kind_of(target).one_at_a_time(asked)
     _check_jobs(request.jobs, alone)
     if request.expression:
         check_expression(request.expression, layers, request.families)
-    check_asked(asked)
+    check_asked(replace(asked, workers=request.jobs or 1))
     check_results(request.results)
     return alone
 

@@ -64,6 +64,8 @@ class Asked(Generic[T, O]):
     use: Use = Use()
     load: Load | None = None
     """The needs of a soak run; None for a run of cases."""
+    workers: int = 1
+    """How many workers of the run have it at the same time."""
 
 
 class Kind(ABC, Generic[T, O]):
@@ -82,6 +84,8 @@ class Kind(ABC, Generic[T, O]):
     capabilities: ClassVar[frozenset[Capability]] = frozenset()
     owner: ClassVar[Owner] = "device"
     """Whose fault a known failure is that the target's own [profile] declares."""
+    one_guest: ClassVar[bool] = False
+    """Its workers have one guest together: a run has one worker, unless it asks for more."""
     every_case: ClassVar[bool] = False
     """It judges the suite: cases that no server can fail run, too."""
 
@@ -103,7 +107,7 @@ class Kind(ABC, Generic[T, O]):
     def check(self, asked: Asked[T, O]) -> None:
         """Refuse a run for which something is missing. Raises UsageError or InfrastructureError, one line."""
 
-    def one_at_a_time(self, target: T, options: O) -> str:
+    def one_at_a_time(self, asked: Asked[T, O]) -> str:
         """Why two workers cannot have it at the same time; empty where they can."""
         return ""
 

@@ -355,7 +355,7 @@ class ShellOps:
         why = f"no Python: commands of sh express {len(able)} of {len(OPS)} ops"
         return {"system": system, "release": release, "machine": machine, "python": "", "absent": {"python": why}}
 
-    def trace_begin(self) -> bool:
+    def trace_begin(self, own: bool = False) -> bool:
         """There is no tracing."""
         return False
 

@@ -137,6 +137,16 @@ def test_a_tag_is_mounted_judged_and_given_back(by_hand: ByHand) -> None:
     assert {one.mount for one in record.results} == {"cache=none"}
 
 
+def test_two_agents_in_the_guest_have_one_mount_and_a_trace_each(by_hand: ByHand) -> None:
+    before, files = by_hand.look(), sorted(by_hand.directory.glob("work/**/*"))
+    done = by_hand.run("--tag=work", "--jobs=2", "--family=open", "--family=stat")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (by_hand.look(), sorted(by_hand.directory.glob("work/**/*"))) == (before, files)
+    judged = load_run(newest(by_hand)).results
+    assert {one.worker for one in judged} == {"gw0", "gw1"} and {one.mount for one in judged} == {"cache=none"}
+    assert sum(one.verdict == "pass" for one in judged) > 50
+
+
 def test_a_mounted_share_is_judged_as_it_is_and_stays_mounted(by_hand: ByHand) -> None:
     shell = by_hand.machine.shell()
     assert shell.run("mkdir -p /mnt/x; mount -t 9p -o trans=virtio,version=9p2000.L,cache=mmap work /mnt/x").ok

@@ -50,20 +50,20 @@ def test_raw_messages_reach_the_device_through_its_guest(remote: Remote) -> None
     assert counts["pass"] > 30 and not set(counts) & {"fail", "error"}, counts
 
 
-def test_a_soak_with_pause_and_power_cut_watches_the_process_there(remote: Remote) -> None:
-    words = ["--workload=tree", "--iterations=4", "--set=tree.steps=300", "--sample=2", "--fault-every=20s"]
+def test_a_soak_of_20_minutes_with_pause_and_power_cut_watches_the_process_there(remote: Remote) -> None:
+    words = ["--workload=tree", "--for=20m", "--set=tree.steps=300", "--sample=5", "--fault-every=90s"]
     words += ["--fault=pause", "--fault=power-cut", *(f"--accept-unknown={judge}" for judge in ACCEPTABLE)]
     done = remote.assay9("soak", "run", "qemu-remote", *remote.qemu, *words)
-    assert done.returncode in (0, 3), done.stdout[-3000:] + done.stderr[-2000:]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     with open_existing(remote.newest(), writable=False) as journal:
         assert [i.outcome for i in journal.iterations()].count("pass") >= 4
+        assert {event.data["name"] for event in journal.events("fault")} == {"pause", "power-cut"}
         samples = [sample.values for sample in journal.samples()]
         assert any(values.get("device.rss_mb", 0) > 1 for values in samples), "the QEMU of the outer guest"
         assert any("export.free_mb" in values and "host.cpus" in values for values in samples)
         ends = [event.data for event in journal.events("undone")]
         assert any("files are as fsync promised" in str(data.get("found")) for data in ends), ends
         assert not any("failed" in data for data in ends), ends
-    assert "FAIL" not in done.stdout
 
 
 def test_a_guest_that_runs_already_there_is_attached_to_and_left(remote: Remote) -> None:

@@ -20,6 +20,7 @@ from conformance.features import FEATURES
 from conformance.ground import GroundLost
 from conformance.sut.attach.attachment import Attachment
 from conformance.sut.attach.facts import Facts, ask, cost
+from conformance.sut.attach.together import Alone, Together
 from conformance.sut.parts.base import BROKEN, ShareDeployment
 from conformance.sut.parts.guest_mount import mount_9p, mounted, unmount
 from conformance.sut.parts.power import ByProcess
@@ -80,16 +81,27 @@ class AttachDeployment(ShareDeployment):
     """Seconds that the guest has to answer at all; there may be a network between."""
 
     def __init__(
-        self, target: Target, attachment: Attachment, run_dir: Path, progress: Progress, *, cases: bool = True
+        self,
+        target: Target,
+        attachment: Attachment,
+        run_dir: Path,
+        progress: Progress,
+        *,
+        cases: bool = True,
+        workers: int = 1,
     ) -> None:
-        """`cases`: they will be run, and what the machines lack for them is said."""
+        """`cases`: they will be run, and what the machines lack for them is said.
+
+        `workers`: so many deployments of the run, each in a process of its own, have the one mount together.
+        """
         super().__init__(target, progress)
-        self._cases = cases
+        self._cases, self._several = cases, workers > 1
         self.attached = attachment
         self.version = attachment.implementation
         self.name = f"assay9-{secrets.token_hex(4)}"
         """Of each directory that the run makes."""
-        self.mount_point = attachment.mounted or f"/mnt/{self.name}"
+        self._users = Together(run_dir) if self._several and attachment.tag else Alone(self.name)
+        self.mount_point = attachment.mounted or f"/mnt/{self._users.name}"
         self.inside_root = f"{self.mount_point}/{self.name}"
         self.outside_root = f"{attachment.outside.path}/{self.name}"
         self.control_root = f"{attachment.control}/{self.name}"
@@ -185,7 +197,8 @@ class AttachDeployment(ShareDeployment):
         if tags and self.attached.tag not in tags:
             raise UsageError(f"--tag: {unknown('mount tag', self.attached.tag, tags)}")
         for source, where, kind, _ in self.inside.calls.mounts():
-            if kind == "9p" and source == self.attached.tag:
+            ours = self._several and where == self.mount_point
+            if kind == "9p" and source == self.attached.tag and not ours:
                 raise UsageError(f"--tag: {source} is mounted already, say --mounted {where} instead")
         self._mount(DEFAULT)
 
@@ -204,12 +217,18 @@ class AttachDeployment(ShareDeployment):
         return line
 
     def _mount(self, options: MountOptions) -> str:
-        """Mount the tag so, unless it is."""
+        """Mount the tag so, unless it is; another worker of the run may have done it."""
         if self._mounted != options or mounted(self.inside, self.mount_point) != self._line:
-            unmount(self.inside, self.mount_point)
-            self._mounted, self._made_mount_point = None, True
-            self._line = mount_9p(self.inside, self.mount_point, options, *self.source(0))
-            self._mounted = options
+            with self._users.turn():
+                self._users.join()
+                self._mounted, self._made_mount_point = None, True
+                there = mounted(self.inside, self.mount_point) if self._several else None
+                if there is None:
+                    unmount(self.inside, self.mount_point)
+                    there = mount_9p(self.inside, self.mount_point, options, *self.source(0))
+                elif wrong := options.contradicted_by(there.split()[3]):
+                    raise Undrivable(f"the workers of the run have one mount together: {'; '.join(wrong)}")
+            self._line, self._mounted = there, options
         return self._line
 
     def _compare_tokens(self) -> None:
@@ -242,7 +261,7 @@ class AttachDeployment(ShareDeployment):
     def _learn(self) -> None:
         """The features that cases may need, the security model and the rules of comparison that follow."""
         guest, outside = self._facts["guest"], self._facts["outside"]
-        self.traced = guest.root and self.inside.calls.trace_begin()
+        self.traced = guest.root and self.inside.calls.trace_begin(self._several)
         self.guest_mb = self._memory_mb()
         self.security_model = self._model()
         rules = security_models.rules(self.security_model, outside.root)
@@ -413,7 +432,7 @@ class AttachDeployment(ShareDeployment):
             raise InfrastructureError(f"the share is not mounted at {self.mount_point} any more", "mount it, run again")
         if self.attached.tag and self._mounted is None:
             self._mount(DEFAULT)
-        self.traced = self._facts["guest"].root and self.inside.calls.trace_begin()
+        self.traced = self._facts["guest"].root and self.inside.calls.trace_begin(self._several)
 
     def rebuild(self) -> None:
         self.recover()
@@ -460,8 +479,10 @@ class AttachDeployment(ShareDeployment):
 
     def _remove_mount(self) -> None:
         if self._made_mount_point:
-            unmount(self.inside, self.mount_point)
-            self.inside.calls.rmdir(self.mount_point)
+            with self._users.turn():
+                if self._users.leave():
+                    unmount(self.inside, self.mount_point)
+                    self.inside.calls.rmdir(self.mount_point)
             self._made_mount_point = False
 
     def _remove_control(self) -> None:

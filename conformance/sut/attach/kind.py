@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from conformance.case import KEPT
 from conformance.errors import UsageError
 from conformance.sut.attach.tables import AttachOptions, AttachTarget, attached
 from conformance.sut.kind import Asked, Capability, Kind
@@ -22,6 +24,7 @@ class Attach(Kind[AttachTarget, AttachOptions]):
     name = "attach"
     title = "a guest and a share that run already, reached over SSH; any hypervisor"
     model, options = AttachTarget, AttachOptions
+    one_guest = True
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"soak"})
 
     def transports(self, target: AttachTarget) -> tuple[str, ...]:
@@ -36,7 +39,12 @@ class Attach(Kind[AttachTarget, AttachOptions]):
             raise UsageError(
                 f"layer {asked.use.below[0]} takes the share's device from the guest's kernel: add --allow guest-pci"
             )
-        trial = self.deployment(asked, Path(), lambda _: None)
+        if asked.workers > 1 and (mount := self.only_mount(asked)) is not None and mount.cache in KEPT:
+            raise UsageError(
+                f"--jobs {asked.workers}: with cache={mount.cache} the guest's kernel itself sends later what a case "
+                "has written: leave --jobs out, or mount the share with cache=none"
+            )
+        trial = self.deployment(replace(asked, workers=1), Path(), lambda _: None)
         trial.start()
         trial.stop()
 
@@ -46,14 +54,19 @@ class Attach(Kind[AttachTarget, AttachOptions]):
         given = attached(asked.target, asked.options)
         return None if "remount" in given.allow else present_mount(given)
 
-    def one_at_a_time(self, target: AttachTarget, options: AttachOptions) -> str:
-        return f"target {target.name} has one guest, with one mount of the share"
+    def one_at_a_time(self, asked: Asked[AttachTarget, AttachOptions]) -> str:
+        """See Kind: an agent for each worker, on one mount, which has to stay as it is."""
+        if asked.use.below:
+            return f"layer {asked.use.below[0]} needs the share's device for itself"
+        if "remount" in attached(asked.target, asked.options).allow:
+            return "--allow remount needs the mount of the share for itself"
+        return ""
 
     def deployment(self, asked: Asked[AttachTarget, AttachOptions], run_dir: Path, progress: Progress) -> Deployment:
         from conformance.sut.attach.deployment import AttachDeployment  # noqa: PLC0415 - see conformance.sut.kind
 
         given, cases = attached(asked.target, asked.options), asked.load is None
-        return AttachDeployment(asked.target, given, run_dir, progress, cases=cases)
+        return AttachDeployment(asked.target, given, run_dir, progress, cases=cases, workers=asked.workers)
 
     def server(
         self, asked: Asked[AttachTarget, AttachOptions], transport: str, directory: Path, progress: Progress

@@ -46,8 +46,8 @@ class Hypervisor(Kind[HypervisorTarget, HypervisorOptions]):
     def transports(self, target: HypervisorTarget) -> tuple[str, ...]:
         return ("guest-pci",)
 
-    def one_at_a_time(self, target: HypervisorTarget, options: HypervisorOptions) -> str:
-        return f"target {target.name} has one machine"
+    def one_at_a_time(self, asked: Asked[HypervisorTarget, HypervisorOptions]) -> str:
+        return f"target {asked.target.name} has one machine"
 
     def deployment(
         self, asked: Asked[HypervisorTarget, HypervisorOptions], run_dir: Path, progress: Progress

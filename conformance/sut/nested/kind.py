@@ -31,8 +31,8 @@ class Nested(Kind[NestedTarget, RunOptions]):
     def transports(self, target: NestedTarget) -> tuple[str, ...]:
         return ("guest-pci",)
 
-    def one_at_a_time(self, target: NestedTarget, options: RunOptions) -> str:
-        return f"target {target.name} has one machine"
+    def one_at_a_time(self, asked: Asked[NestedTarget, RunOptions]) -> str:
+        return f"target {asked.target.name} has one machine"
 
     def deployment(self, asked: Asked[NestedTarget, RunOptions], run_dir: Path, progress: Progress) -> Deployment:
         return _deployment(asked.target, run_dir, progress, cases=asked.load is None)

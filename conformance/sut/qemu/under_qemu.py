@@ -36,8 +36,8 @@ class UnderQemu(Kind[T, O]):
             for option in ("qemu", "qemu_args", "security_model"):
                 yield option, f"--link {use.link} leads past QEMU"
 
-    def one_at_a_time(self, target: T, options: O) -> str:
-        return "--keep-guest keeps one guest" if options.keep_guest else ""
+    def one_at_a_time(self, asked: Asked[T, O]) -> str:
+        return "--keep-guest keeps one guest" if asked.options.keep_guest else ""
 
     def check(self, asked: Asked[T, O]) -> None:
         """Refuse a QEMU that is not there or cannot do what the run needs; everything that is missing by name."""

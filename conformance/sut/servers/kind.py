@@ -80,9 +80,9 @@ class ServerKind(Kind[ServerTarget, ServerOptions]):
             for option in ("address", "aname", "export"):
                 yield option, f"target {target.name} is started by the suite itself"
 
-    def one_at_a_time(self, target: ServerTarget, options: ServerOptions) -> str:
-        running = isinstance(target.server, VhostUserTable)
-        return f"the device of target {target.name} has one front end at a time" if running else ""
+    def one_at_a_time(self, asked: Asked[ServerTarget, ServerOptions]) -> str:
+        running = isinstance(asked.target.server, VhostUserTable)
+        return f"the device of target {asked.target.name} has one front end at a time" if running else ""
 
     def check_target(self, target: ServerTarget) -> None:
         if isinstance(target.server, CommandTable):

@@ -9,32 +9,54 @@ from typing import Any
 from guests.agent.payload.declare import op
 from guests.agent.payload.state import KEPT
 
-TRACE = "/sys/kernel/tracing/instances/assay9"
+INSTANCES = "/sys/kernel/tracing/instances"
+OWN = "assay9-"
+"""What the name of an instance begins with that records one agent: its process id follows."""
 
 
 TRACE_FDS: dict[str, int] = {}
 
 
 @op()
-def trace_begin() -> bool:
-    """Start recording the guest's 9p tracepoints in an instance of our own; False where there are none."""
+def trace_begin(own: bool = False) -> bool:
+    """Start recording the guest's 9p tracepoints in an instance of our own; False where there are none.
+
+    `own`: what this process and those that it starts send, and not what other agents in the guest do. What a thread of
+    the kernel sends for us (pages written back) is left out, too.
+    """
     if not os.path.isdir("/sys/kernel/tracing/events/9p"):
         return False
     if not TRACE_FDS:
-        if not os.path.isdir(TRACE):
-            os.mkdir(TRACE)
+        instance = os.path.join(INSTANCES, OWN + str(os.getpid()) if own else "assay9")
+        if own:
+            remove_orphans()
+        if not os.path.isdir(instance):
+            os.mkdir(instance)
+        ours = (("options/event-fork", "1"), ("set_event_pid", str(os.getpid()))) if own else ()
         for name, value in (
             ("buffer_size_kb", "4096"),
+            *ours,
             ("events/9p/9p_client_req/enable", "1"),
             ("events/9p/9p_client_res/enable", "1"),
         ):
-            with open(os.path.join(TRACE, name), "w") as f:
+            with open(os.path.join(instance, name), "w") as f:
                 f.write(value)
-        TRACE_FDS["pipe"] = os.open(TRACE + "/trace_pipe", os.O_RDONLY | os.O_NONBLOCK)
-        TRACE_FDS["marker"] = os.open(TRACE + "/trace_marker", os.O_WRONLY)
+        TRACE_FDS["pipe"] = os.open(instance + "/trace_pipe", os.O_RDONLY | os.O_NONBLOCK)
+        TRACE_FDS["marker"] = os.open(instance + "/trace_marker", os.O_WRONLY)
         KEPT.update(TRACE_FDS.values())
     trace_end()
     return True
+
+
+def remove_orphans() -> None:
+    """Remove the instances of agents that are gone: each has a buffer in the kernel's memory."""
+    for name in os.listdir(INSTANCES):
+        pid = name[len(OWN) :] if name.startswith(OWN) else ""
+        if pid.isdigit() and not os.path.exists("/proc/" + pid):
+            try:
+                os.rmdir(os.path.join(INSTANCES, name))
+            except OSError:
+                pass  # another agent has just removed it
 
 
 @op()

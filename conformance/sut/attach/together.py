@@ -1,0 +1,84 @@
+"""The workers of a run that have one mount of a share together: the first makes it, the last removes it.
+
+Each worker is a process of its own, with an agent and directories of its own in the one guest. What they know of each
+other is two locks in the run's directory, which go away with a worker that is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Protocol
+
+from guests.host.locks import exclusive
+from guests.host.progress import silent
+
+
+class Users(Protocol):
+    """Those who have one mount."""
+
+    name: str
+    """Of the mount point."""
+
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        """In the block no other worker joins, leaves, mounts or unmounts. Raises InfrastructureError."""
+
+    def join(self) -> None:
+        """Be one of its users from now on; in a turn."""
+
+    def leave(self) -> bool:
+        """Be its user no longer; in a turn. Whether there is no other one."""
+
+
+class Alone:
+    """The one user of a mount."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        """See Users."""
+        return contextlib.nullcontext()
+
+    def join(self) -> None:
+        """See Users."""
+
+    def leave(self) -> bool:
+        """See Users."""
+        return True
+
+
+class Together:
+    """One of several workers of a run."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.name = f"assay9-{hashlib.sha256(str(run_dir.absolute()).encode()).hexdigest()[:8]}"
+        self._gate, self._list = run_dir / "mount.gate", run_dir / "mount.users"
+        self._user: IO[str] | None = None
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """See Users."""
+        with exclusive(self._gate, "the mount of the share", silent):
+            yield
+
+    def join(self) -> None:
+        """See Users."""
+        if self._user is None:
+            self._user = self._list.open("a")
+            fcntl.flock(self._user, fcntl.LOCK_SH)
+
+    def leave(self) -> bool:
+        """See Users."""
+        user, self._user = self._user, None
+        if user is None:
+            return False
+        with user:
+            try:
+                fcntl.flock(user, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
