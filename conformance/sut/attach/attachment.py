@@ -23,6 +23,9 @@ guest-pci: take the share's device from the guest's kernel, for raw messages and
 CONTROL = "/var/tmp"
 _REMOTE = re.compile(r"(?P<host>(?:[^/:@]+@)?(?:\[[^]]+\]|[^/:\[\]]+)):(?P<path>/.*)")
 
+_NEARLY = re.compile(r"(?P<host>[^/:@]+@[^/:@]+)[:/](?P<path>[^/].*)")
+"""The colon or the first slash is missing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outside:
@@ -61,8 +64,11 @@ def outside_of(text: str) -> Outside:
         return Outside(_absolute("--outside", text))
     found = _REMOTE.fullmatch(text)
     if found is None:
+        near = _NEARLY.fullmatch(text)
+        meant = f": did you mean {shown(near['host'] + ':/' + near['path'])}?" if near else ""
         raise UsageError(
             f"--outside {shown(text)}: the absolute PATH of the exported directory is wanted, or [USER@]HOST:PATH"
+            f"{meant}"
         )
     return Outside(_absolute("--outside", found["path"]), destination.parse(found["host"], "--outside"))
 
