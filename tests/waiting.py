@@ -6,15 +6,22 @@ at once where it can, so a generous limit costs nothing but in a test that fails
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
 from guests.host.waiting import happens
 
 _T = TypeVar("_T")
+_PROGRESS = re.compile(r"\d\d:\d\d:\d\d  ")
 
 PATIENT = 300.0
 """Seconds after which a test gives up."""
+
+
+def complaint(stderr: str) -> list[str]:
+    """The lines of a command's standard error but those that show, once a minute, what takes long."""
+    return [line for line in stderr.splitlines() if not _PROGRESS.match(line)]
 
 
 def eventually(condition: Callable[[], _T], what: str | Callable[[], str] = "it never came") -> _T:

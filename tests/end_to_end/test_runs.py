@@ -16,7 +16,7 @@ from conformance.evidence.models import Record
 from conformance.evidence.record import load_run
 from tests.end_to_end.moments import ordinary_signals
 from tests.evidence.reading import read_back
-from tests.waiting import eventually
+from tests.waiting import complaint, eventually
 
 FAMILY = "mode"
 CASE = "chmod_changes_only"
@@ -129,7 +129,7 @@ def test_bad_input_is_one_line_and_status_2(arguments: list[str], said: str, tmp
     done = assay9(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert len(complaint(done.stderr)) == 1
 
 
 def test_a_misspelt_key_in_a_target_is_named_with_the_nearest(tmp_path: Path) -> None:

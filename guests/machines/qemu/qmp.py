@@ -11,6 +11,10 @@ from typing import Any
 
 from guests.errors import InfrastructureError
 
+_ANSWER = 60.0
+"""Seconds for the reply to a command. It takes a millisecond, or seconds on a busy machine: a QEMU that
+is slow must not be taken for one that hangs."""
+
 
 class Qmp:
     """One connection. Not for several threads at once.
@@ -36,7 +40,7 @@ class Qmp:
             pass
         self.execute("qmp_capabilities", limit=limit)
 
-    def execute(self, command: str, limit: float = 10.0, **arguments: Any) -> Any:
+    def execute(self, command: str, limit: float = _ANSWER, **arguments: Any) -> Any:
         """Run a QMP command; its return value. Raises InfrastructureError with QEMU's words when it fails."""
         number = next(self._numbers)
         request: dict[str, Any] = {"execute": command, "id": number}
