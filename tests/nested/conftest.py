@@ -71,7 +71,7 @@ class Remote:
         )
         try:
             guest = Destination(self.outer.guest, port=port)
-            wait_until(lambda: self._answers(guest), 900.0, "the guest does not answer", interval=5.0)
+            wait_until(lambda: self._answers(guest), 1800.0, "the guest does not answer", interval=5.0)
             yield str(guest)
         finally:
             self.run("kill -KILL $(cat /control/pid); while pgrep qemu-system > /dev/null; do sleep 0.2; done")
