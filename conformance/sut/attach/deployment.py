@@ -36,8 +36,8 @@ from guests.words import unknown
 
 _TRACES = "/sys/kernel/tracing/instances/assay9*"
 """What the agent and the programs of a soak have the kernel's tracing do in."""
-_BACK = 180.0
-"""Seconds that a machine has to be reached again after its connection was lost."""
+_BACK = 600.0
+"""Seconds that a machine has to be reached again after its connection was lost: it may boot meanwhile, and slowly."""
 _FIRST = 300.0
 """Seconds that an agent has for its first answer: an interpreter starts first, perhaps on an emulated processor."""
 _PAUSE = 0.5
@@ -403,7 +403,7 @@ class AttachDeployment(ShareDeployment):
     # ---- coming back, and the end
 
     def _again(self, which: Side) -> tuple[Host, Facts]:
-        """The machine and what it says of itself, connected again where the connection was lost, within a minute."""
+        """The machine and what it says of itself, connected again where the connection was lost."""
         destination = self.attached.guest if which == "guest" else self.attached.outside.host
         limit = time.monotonic() + _BACK
         while True:
