@@ -87,11 +87,11 @@ class _Collector:
         self.items = list(session.items)
 
 
-def collected(layer: str) -> dict[str, list[Item]]:
-    """All cases of a layer as pytest parametrizes them for its target: name -> one item for each mount."""
+def collected(layer: str, target: str = "") -> dict[str, list[Item]]:
+    """All cases of a layer as pytest parametrizes them for its target, or that one: name -> one item for each mount."""
     taken = _Collector()
-    words = [str(CASES / layer), f"--target={TARGETS[layer]}", f"--layer={layer}", "--all", "--collect-only", "-q"]
-    words += ["-p", "no:hypothesispytest", "-p", "no:cacheprovider"]
+    words = [str(CASES / layer), f"--target={target or TARGETS[layer]}", f"--layer={layer}", "--all", "--collect-only"]
+    words += ["-q", "-p", "no:hypothesispytest", "-p", "no:cacheprovider"]
     with contextlib.redirect_stdout(io.StringIO()):
         status = pytest.main(words, plugins=[taken])
     if not taken.items:
@@ -115,15 +115,20 @@ def made(fault: SourceFault) -> Iterator[Path]:
     try:
         sources = SOURCES[fault.of]
         shutil.copytree(CHECKOUT / sources, directory / sources, ignore=shutil.ignore_patterns("__pycache__"))
-        file = directory / sources / fault.file
-        text = file.read_text() if file.is_file() else ""
-        if text.count(fault.before) != 1:
-            times = text.count(fault.before)
-            raise SuiteError(f"{fault.name}: its text stands {times} times in {sources}/{fault.file}, not once")
-        file.write_text(text.replace(fault.before, fault.after))
+        put_in(fault, directory / sources)
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def put_in(fault: SourceFault, sources: Path) -> str:
+    """Change the file below `sources`; its text before. Raises SuiteError where the fault does not fit the file."""
+    file = sources / fault.file
+    text = file.read_text() if file.is_file() else ""
+    if text.count(fault.before) != 1:
+        raise SuiteError(f"{fault.name}: its text stands {text.count(fault.before)} times in {file}, not once")
+    file.write_text(text.replace(fault.before, fault.after))
+    return text
 
 
 def on_mutant(fault: SourceFault, items: Iterable[Item], enough: int = 1 << 30) -> list[Found]:
@@ -133,12 +138,21 @@ def on_mutant(fault: SourceFault, items: Iterable[Item], enough: int = 1 << 30) 
     """
     in_place = _pushed_from if fault.of == "guest" else _imported_from
     with made(fault) as directory, in_place(directory):
-        asked = asked_of(load(TARGETS[fault.layer]), {}, (fault.layer,))
-        runner = start(asked, directory, lambda _: None, "main", "never", fault.layer)
-        try:
-            return list(_judged(runner, items, enough))
-        finally:
-            runner.stop()
+        return on_target(TARGETS[fault.layer], {}, fault.layer, directory, items, enough)
+
+
+def on_target(
+    target: str, given: Mapping[str, Any], layer: str, directory: Path, items: Iterable[Item], enough: int = 1 << 30
+) -> list[Found]:
+    """What becomes of those cases on a target with those options, until `enough` of them have failed.
+
+    Raises UsageError, InfrastructureError.
+    """
+    runner = start(asked_of(load(target), given, (layer,)), directory, lambda _: None, "main", "never", layer)
+    try:
+        return list(_judged(runner, items, enough))
+    finally:
+        runner.stop()
 
 
 @contextmanager

@@ -20,13 +20,13 @@ Mutated = Literal["ring", "wire", "vfs", "property", "sequence"]
 
 
 class SourceFault(Strict):
-    """A fault in the source of the reference server and device: in `file`, `after` stands in the place of `before`."""
+    """A fault in the source of a server: in `file`, `after` stands in the place of `before`."""
 
     name: _Name
     of: Literal["server", "guest"] = "server"
     """`guest`: in the agent that makes the guest's system calls, as a kernel with that defect would answer them."""
     file: str
-    """A path below reference_server/, or below guests/agent/payload/."""
+    """A path below reference_server/, below guests/agent/payload/, or below the source of QEMU."""
     before: Annotated[str, Field(min_length=1)]
     """It stands once in the file."""
     after: str

@@ -12,6 +12,7 @@ from conformance.selftest.bench import SOURCES, made
 from conformance.selftest.declared import SourceFault, declared
 
 FAULTS = declared(sorted(Path(__file__).parent.glob("*.toml")))[0]
+OF_QEMU = declared([Path(__file__).parent / "qemu" / "faults.toml"])[0]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
@@ -24,7 +25,7 @@ def test_the_cases_that_must_find_a_fault_are_of_its_layer() -> None:
     layers = {entry.id: entry.layer for entry in index().values()}
     assert [
         (fault.name, name)
-        for fault in FAULTS
+        for fault in (*FAULTS, *OF_QEMU)
         for name in fault.caught
         if layers.get(name.partition("[")[0]) != fault.layer
     ] == []
