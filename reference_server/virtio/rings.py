@@ -46,7 +46,7 @@ from reference_server.virtio.memory import Broken, GuestMemory, Span
 
 INDIRECT_MAX = 1024
 """Entries of an indirect table that are taken whatever the queue's size.  2.7.5.3.1 asks drivers to keep to the queue's
-size, Linux does not (its 9P driver makes tables of 130 whatever the queue), and QEMU takes 1024."""
+size, Linux does not (its 9P driver makes tables of up to 128 whatever the queue), and QEMU takes 1024."""
 
 _lock = threading.Lock()
 

@@ -306,7 +306,7 @@ class ModelDevice(Device):
             count += 1
             if not flags & DESC_NEXT:
                 return chain
-            if count > max(self._size, size):
+            if count > self._size:
                 if "loops" in self.faults:
                     self.dead = True
                     raise DeviceGone("it went round and round")

@@ -260,20 +260,6 @@ def test_long_indirect(ring: Ring, count: int) -> None:
     running(ring, INDIRECT)
     if count > ring.split.size:
         raise Undrivable(f"the queue has {ring.split.size} entries")
-    _indirect_of_length(ring, count)
-
-
-@pytest.mark.parametrize("count", [129, 130])
-@case("CHAIN-018", severity="linux")
-def test_indirect_longer_than_the_queue(ring: Ring, count: int) -> None:
-    """A table of 130 descriptors is taken, whatever the queue's size.  Source: Linux net/9p/trans_virtio.c, whose
-    VIRTQUEUE_NUM of 128 pages stands beside the two headers; virtio 1.3, 2.7.5.3.1 forbids a driver more than the
-    Queue Size."""
-    running(ring, INDIRECT)
-    _indirect_of_length(ring, count)
-
-
-def _indirect_of_length(ring: Ring, count: int) -> None:
     ring.right(ring.exchange(_of_length(ring, count), ring.table(count)))
     ring.free_all()
     ring.serves()
