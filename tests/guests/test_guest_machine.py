@@ -214,7 +214,8 @@ def test_stopping_leaves_nothing(spec: MachineSpec) -> None:
 def test_a_runner_killed_with_9_takes_its_machine_along(spec: MachineSpec, tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path\n"
-        "from guests.machines.qemu.machine import *\n"
+        "from guests.machines.qemu.machine import QemuMachine\n"
+        "from guests.machines.spec import DEFAULT_TAGS, MachineSpec, Share\n"
         f"m = QemuMachine(MachineSpec(image='debian12', run_dir=Path({str(tmp_path)!r}),"
         f" shares=tuple(Share(t, Path({str(spec.shares[0].path)!r})) for t in DEFAULT_TAGS)))\n"
         "m.start(); print(m.pid, m.name, flush=True); time.sleep(600)\n"
