@@ -8,6 +8,7 @@ with what would be needed to tell.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import median
 
 from soak.judges.load import KNOWN, Load, pressure, rise
@@ -22,6 +23,8 @@ STEADY = 4.0
 """A slowdown goes on: where the second half rises so many times less than the whole, something filled up."""
 MORE_IO = 0.1
 """Share of the time by which more was waited for I/O at the end; then the host's disk may be what got slower."""
+ROUNDS = 2
+"""Iterations of each workload after which the load of the share is the same over and over, so that latencies compare."""
 FIRST_KEPT = 20
 """Up to so many iterations the first counts, too, though it fills caches: it can only hide a slowdown."""
 
@@ -69,7 +72,11 @@ def latency(record: Record, load: Load, kind: str, words: str) -> Judgement:
         for s in seen
     ]
     level = f"median {median(s.values[series] for s in seen):.2f} ms"
-    return judged(name, points, load, "an hour", level, "samples", 60)
+    found = judged(name, points, load, "an hour", level, "samples", 60)
+    if found.verdict == "fail" and (first := [one for one in record.workloads() if len(record.ended(one)) < ROUNDS]):
+        why = f"{first[0]} has not come round {ROUNDS} times: one part of it may load the share more than another"
+        return replace(found, verdict="unknown", reason=f"{why}; {found.reason}")
+    return found
 
 
 def judged(name: str, points: Timed, load: Load, per: str, level: str, units: str, count: int) -> Judgement:

@@ -150,6 +150,14 @@ def test_latency_that_doubles_is_found() -> None:
     assert of(found, "slowdown: latency of stat").verdict == "fail"
 
 
+@pytest.mark.parametrize("ended", [0, 1])
+def test_a_load_that_has_not_come_round_is_compared_with_nothing(ended: int) -> None:
+    """Failed once: a kernel build whose first iteration did not end unpacks at first and compiles then."""
+    values = {"probe.sync_p50": lambda t: 2 * (1 + t / 3600) + (t % 7) / 10, **LOAD}
+    found = of(all_of(record(values=values, seconds=[1500.0] * ended)), "slowdown: latency of write and fsync")
+    assert found.verdict == "unknown" and found.reason.startswith("tree has not come round 2 times")
+
+
 def test_a_disk_that_is_waited_for_more_and_more_explains_a_slowdown() -> None:
     values = {
         **LOAD,
