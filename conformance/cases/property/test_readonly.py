@@ -130,6 +130,8 @@ def test_what_the_host_changes_is_seen(share: Share) -> None:
     there.outside.overwrite("fred", b"new and longer")
     content = there.inside.pread(fd, 100, 0)
     equal("content that the open descriptor reads after the host wrote", content, b"new and longer", code="content")
+    # While it is open the guest keeps its name: of a server that follows the file, stat("fred") finds it moved.
+    there.inside.close(fd)
     there.outside.rename("fred", "barney")
     there.outside.mkdir("d")
     equal("names in the case's directory", there.same(there.directory(".")), ["barney", "d"], code="names")
