@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from conformance.evidence.models import CaseResult, KnownFailure
 from conformance.evidence.overview import OWNERS, Overview, by_reason, count
-from conformance.reports.ticket.layout import WIDTH, Section, first_sentence, named, sentence, wrapped
+from conformance.reports.ticket.layout import WIDTH, Section, ascii_only, first_sentence, named, sentence, wrapped
 
 _GRAVE = frozenset({"content", "escape", "changed", "died", "killed"})
 """Codes of findings in which data or another file is harmed, or something died."""
@@ -84,15 +85,19 @@ def errors(seen: Overview) -> Section:
     return Section("ERRORS AND DOUBTS: neither pass nor fail", lines, least=6)
 
 
-def known(entries: Entries, detailed: int | None) -> list[Section]:
-    """A section for each owner, the gravest entries first; of so many entries the reason, of the rest the cases."""
+def known(entries: Entries, detailed: int | None, *, brief: bool = False) -> list[Section]:
+    """A section for each owner, the gravest entries first; of so many entries the reason, of the rest the cases.
+
+    `brief`: an entry has one line.
+    """
     order = [*OWNERS, *dict.fromkeys(entry.owner for entry, _ in entries if entry.owner not in OWNERS)]
     share = 1.0 if detailed is None else min(1.0, detailed / max(1, len(entries)))
     sections: list[Section] = []
     for owner in order:
         mine = sorted((one for one in entries if one[0].owner == owner), key=_worst)
         shown = math.ceil(len(mine) * share)
-        lines = [line for entry, results in mine[:shown] for line in _entry(entry, results, full=detailed is None)]
+        one = _brief if brief else partial(_entry, full=detailed is None)
+        lines = [line for entry, results in mine[:shown] for line in one(entry, results)]
         for severity in _SEVERITY:
             rest = [r.case_id for _, results in mine[shown:] for r in results if r.severity == severity]
             if rest:
@@ -131,6 +136,15 @@ def _entry(entry: KnownFailure, results: list[CaseResult], *, full: bool) -> lis
         return [*lines, *wrapped(ids, " " * 13), *([f"             {entry.link}"] if entry.link else [])]
     room = WIDTH - 13 - len(ids) - 2
     return [*lines, *wrapped(f"{ids}  {link}" if link and len(link) <= room else ids, " " * 13)]
+
+
+def _brief(entry: KnownFailure, results: list[CaseResult]) -> list[str]:
+    """Severity, number of cases, what of the reason there is room for, the first case."""
+    severity = min((r.severity for r in results), key=_SEVERITY.__getitem__)
+    mark = "!" if any(map(_grave, results)) else " "
+    ids = named((r.case_id for r in results), 1)
+    reason = ascii_only(first_sentence(entry.reason, WIDTH - 13 - 2 - len(ids)))
+    return [f"  {severity:<5}{mark}{len(results):>3}  {reason}  {ids}"]
 
 
 def one_case(seen: Overview) -> str:

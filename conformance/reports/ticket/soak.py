@@ -77,14 +77,17 @@ def _lines(run_dir: Path, data: dict[str, Any], target: str, whole: bool) -> lis
     measured = [j for j in by["pass"] if j.get("figures") and not str(j["name"]).startswith("iterations")]
     if not whole:
         measured = [j for j in measured if not str(j["name"]).endswith(("of the runner", "of the guest"))]
+    figures = []
     for judgement in () if machines else measured if whole else measured[:_MEASURED]:
         reason = str(judgement["reason"])
         if not whole:  # the figure, at its end
             reason = reason.rpartition("; ")[2].partition(", level ")[0].replace(" descriptors an hour", "/h")
             reason = reason.replace(" threads an hour", "/h").replace(" an hour", "/h")
-        lines += labelled("measured", f"{str(judgement['name']).removeprefix('leak: ')}: {reason}")
-    held = _names(by["pass"], bool(machines))
-    lines += labelled("hold", sentence(held) if whole else f"{len(held)} of {len(judgements)} questions")
+        figures.append(f"{str(judgement['name']).removeprefix('leak: ')}: {reason}")
+    for figure in figures if whole else [sentence(figures, "; ")]:
+        lines += labelled("measured", figure)
+    if whole:
+        lines += labelled("hold", sentence(_names(by["pass"], bool(machines))))
     journal = next((file for file in (run_dir / "journal.sqlite", run_dir / "journal.db") if file.exists()), None)
     if journal is not None:
         with journal.open("rb") as file:

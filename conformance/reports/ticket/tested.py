@@ -19,8 +19,8 @@ _DEVICE = re.compile(r"virtio-9p|vhost-user")
 _PORT = re.compile(r":\d+(?=,|$)")
 
 
-def tested(seen: Overview) -> Section:
-    """The build, the change, the device, guest, host and suite."""
+def tested(seen: Overview, *, notes: bool = True) -> Section:
+    """The build, the change, the device, guest, host and suite; what the run noted besides."""
     e = seen.record.environment
     lines = [*labelled("target", f"{e.target}: {e.target_title}" if e.target_title else e.target)]
     lines += labelled("build", e.target_version)
@@ -35,7 +35,7 @@ def tested(seen: Overview) -> Section:
     lines += labelled("suite", _suite(seen))
     lines += labelled("when", _when(seen))
     least = len(lines) + 1  # notes give way first
-    for note in e.notes:
+    for note in e.notes if notes else ():
         lines += labelled("note", note[:_NOTE] + ("..." if len(note) > _NOTE else ""))
     return Section("WHAT WAS TESTED", lines, least=least)
 

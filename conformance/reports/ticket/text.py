@@ -18,8 +18,8 @@ from conformance.reports.ticket.soak import soak as soak_block
 _DETAIL = (60, 40, 30, 25, 20, 16, 13, 10, 8, 6, 4, 3, 2, 1)
 """Entries of known failures that are listed with their reasons: as many as there is room for."""
 _FEW = 6
-_WORST = 6
-"""Entries whose reasons are listed even where the others' cases find no room then."""
+_WORST = 40
+"""Entries that have a line each where those before would find no room, as far as there is any."""
 
 
 def text(
@@ -45,16 +45,17 @@ def text(
         made = fitted([*before, *failures.known(entries, detailed), *after], None)
         if made.count("\n") <= LINES:
             return made
-    return fitted([*before, *failures.known(entries, _WORST), *after], LINES)
+    before = _before(seen, against, whole=False, notes=False)
+    return fitted([*before, *failures.known(entries, _WORST, brief=True), *after], LINES)
 
 
-def _before(seen: Overview, against: list[str], *, whole: bool) -> list[Section]:
+def _before(seen: Overview, against: list[str], *, whole: bool, notes: bool = True) -> list[Section]:
     """The sections above the known failures."""
     return [
         scope.verdict(seen, against),
         failures.unexpected(seen, {}),
         failures.errors(seen),
-        tested.tested(seen),
+        tested.tested(seen, notes=notes),
         scope.scope(seen),
         *beside.beside(seen),
         scope.unsupported(seen, whole=whole),
