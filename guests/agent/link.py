@@ -32,6 +32,7 @@ _SHARE = 0.95
 """Of a call's limit must be over on this host, too, when the agent in the guest says that it is."""
 _POSTED = 30.0
 """Seconds that a call may take which nobody waits for."""
+_LAST_WORDS = 1.0  # seconds that an agent whose channel broke has to say why
 _GRACE = 15.0  # seconds past a call's own limit until the agent itself counts as lost
 
 
@@ -144,8 +145,18 @@ class AgentLink:
         try:
             self._channel.send(json.dumps(request).encode() + b"\n")
         except (OSError, EOFError, InfrastructureError) as e:
+            self._hear_the_rest()
             raise LinkLost(f"the agent's channel broke: {e}") from e
         return self._next
+
+    def _hear_the_rest(self) -> None:
+        """Take what the agent sent before its channel broke. Raises Refused or AgentBug where it says why it ended."""
+        while True:
+            try:
+                line = self._channel.recv_line(_LAST_WORDS)
+            except (TimeoutError, EOFError, OSError, InfrastructureError):
+                return
+            self._keep(line)
 
     def receive(self, number: int, timeout: float) -> Reply:
         """Wait for the reply to request `number`.

@@ -18,7 +18,7 @@ from conformance.sut.qemu.deployment import QemuDeployment
 from conformance.sut.qemu.tables import QemuTarget
 from conformance.sut.uml import deployment as uml
 from conformance.vfs.share import Share
-from guests.agent.link import CallHung
+from guests.agent.link import CallHung, LocalChannel
 from guests.errors import InfrastructureError
 from guests.machines.qemu import private as private_qemu
 from tests.conformance.ground_cases import Run, harmless, on
@@ -62,21 +62,25 @@ def test_a_process_that_dies_is_a_finding(local: Run, before: bool) -> None:
     assert local(harmless).verdict == "pass"
 
 
-@pytest.mark.parametrize("which", ["main", "another"])
+@pytest.mark.parametrize("which", ["main", "main, noticed as the next request is sent", "another"])
 def test_a_crash_of_the_agent_is_a_fault_of_the_suite(local: Run, which: str) -> None:
     """Its silence was taken for a target that no longer answers."""
 
     def crashes(share: Share) -> None:
         share.inside.create("before", b"content")
-        if which == "main":
-            share.inside.agent._channel.send(b"no request\n")
+        if which.startswith("main"):
+            agent = share.inside.agent
+            agent._channel.send(b"no request\n")
+            channel = agent._channel
+            assert isinstance(channel, LocalChannel)
+            eventually(lambda: which == "main" or channel.status is not None)
             share.inside.stat("before")
         else:
             share.inside.spawn("other", uid=-7).getpid()
 
     crashed = local(crashes)
     assert (crashed.verdict, crashed.infrastructure) == ("error", False), crashed.reason
-    assert ("JSONDecodeError" if which == "main" else "OverflowError") in crashed.reason
+    assert ("JSONDecodeError" if which.startswith("main") else "OverflowError") in crashed.reason
     assert local(harmless).verdict == "pass"
 
 
