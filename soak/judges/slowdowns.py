@@ -24,7 +24,7 @@ STEADY = 4.0
 MORE_IO = 0.1
 """Share of the time by which more was waited for I/O at the end; then the host's disk may be what got slower."""
 ROUNDS = 2
-"""Iterations of each workload after which the load of the share is the same over and over, so that latencies compare."""
+"""Iterations of each workload after which the load of the share is the same over and over: latencies compare."""
 FIRST_KEPT = 20
 """Up to so many iterations the first counts, too, though it fills caches: it can only hide a slowdown."""
 
