@@ -53,7 +53,7 @@ from protocol.messages import (
 
 L = b"9P2000.L"
 GOOGLE = b"9P2000.L.Google"
-UNKNOWN = [b"", b"9P", b"9P1999", b"9p2000.l", b"HTTP/1.1", b"\xff\x00\xff"]
+UNKNOWN = [b"", b"9P", b"9P1999", b"9p2000.l", b"9P2000.Lite", b"HTTP/1.1", b"\xff\x00\xff"]
 
 
 # --- version --------------------------------------------------------------------------------------
