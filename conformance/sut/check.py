@@ -16,7 +16,7 @@ from conformance.catalogue.index import index
 from conformance.errors import UsageError
 from conformance.profiles.model import Profile
 from conformance.sut.layers import check_layers, left_out
-from conformance.sut.qemu.security_models import MODELS
+from conformance.sut.parts.devices.security_models import MODELS
 from conformance.sut.registry import kind_of
 from conformance.sut.spec import Target
 from conformance.vfs.mount_options import ACCESS, VERSIONS, MountOptions

@@ -11,7 +11,7 @@ import pytest
 
 from conformance.checks import collecting, findings_of
 from conformance.errors import Finding
-from conformance.sut.qemu import security_models
+from conformance.sut.parts.devices import security_models
 from conformance.vfs.vantage import Vantage
 from guests.agent.link import AgentLink, LocalChannel
 

@@ -22,9 +22,9 @@ from conformance.sut.attach.attachment import Attachment
 from conformance.sut.attach.facts import Facts, ask, cost
 from conformance.sut.attach.together import Alone, Together
 from conformance.sut.parts.base import BROKEN, ShareDeployment
+from conformance.sut.parts.devices import security_models
 from conformance.sut.parts.guest_mount import mount_9p, mounted, unmount
 from conformance.sut.parts.power import ByProcess
-from conformance.sut.qemu import security_models
 from conformance.sut.spec import Target
 from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Progress

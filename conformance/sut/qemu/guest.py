@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from conformance.errors import InfrastructureError
 from conformance.sut.options import Load
+from conformance.sut.parts.devices import security_models
 from conformance.sut.parts.linux_guest import TAGS, GuestDeployment
-from conformance.sut.qemu import security_models
 from conformance.sut.qemu.program import find_program, program_version
 from conformance.sut.qemu.tables import MachineOptions, MachineTarget
 from conformance.vfs.compare import Comparer

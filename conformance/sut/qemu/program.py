@@ -9,7 +9,7 @@ import subprocess
 from typing import cast
 
 from conformance.errors import InfrastructureError, UsageError
-from conformance.sut.qemu import security_models
+from conformance.sut.parts.devices import security_models
 from guests.host.progress import Progress, silent
 from guests.machines.qemu import private as private_qemu
 from guests.machines.spec import SecurityModel

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from conformance.errors import Undrivable
 from conformance.ground import memory_place
 from conformance.sut.options import Load
+from conformance.sut.parts.devices.second_vm import Devices, SecondMachines
+from conformance.sut.parts.devices.several import SeveralDevices
 from conformance.sut.parts.guest_tables import GuestOptions
-from conformance.sut.parts.linux_guest import TAGS, GuestDeployment
+from conformance.sut.parts.linux_guest import TAGS
 from conformance.sut.parts.serving import Backends
-from conformance.sut.qemu import security_models
-from conformance.sut.qemu.deployment import ODD_NAME
-from conformance.sut.qemu.second_vm import Devices, SecondMachines
 from conformance.sut.uml.tables import UmlTarget
-from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Device, Place, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.host.files import remove_tree
@@ -46,7 +43,7 @@ def _arguments(device: Device) -> list[str]:
     return mapped + (["--readonly"] if device.readonly else [])
 
 
-class UmlDeployment(GuestDeployment[UmlMachine]):
+class UmlDeployment(SeveralDevices[UmlMachine]):
     """One guest with four shares, each a back end process of its own."""
 
     def __init__(
@@ -59,19 +56,10 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
         devices: Devices = (),
     ) -> None:
         super().__init__(target, run_dir, progress)
-        self.devices = [*devices, *[Device()] * (len(TAGS) - len(devices))]
-        named = [device.export if device.export != "directory" else "" for device in self.devices]
-        scratch = self.host.scratch.path
-        self.exports = [
-            scratch / (ODD_NAME if name == "odd-name" else tag) for tag, name in zip(TAGS, named, strict=True)
-        ]
-        self._served = [
-            scratch / f"{path.name}-link" if name == "symlink" else path
-            for path, name in zip(self.exports, named, strict=True)
-        ]
-        """The paths that the back ends export."""
+        given = [*devices, *[Device()] * (len(TAGS) - len(devices))]
+        self._lay_out([replace(device, security_model=device.security_model or "passthrough") for device in given])
         more = [_arguments(device) for device in self.devices]
-        self._backends = Backends(target.server, self.base, scratch, self._served, more=more)
+        self._backends = Backends(target.server, self.base, self.host.scratch.path, self.served, more=more)
         self._serving = self._backends
         self._foreign = bool(target.server.command)
         """The back ends are not the project's own."""
@@ -83,18 +71,14 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
         """Not the image's name alone: the kernel is another, and known failures are mostly the kernel's."""
         self._packages = load.packages if load is not None else ()
         self.version = self._backends.version
-        self.inside_root, self.outside_root = self.mount_point(0), str(self.exports[0])
-        self.comparer = self._comparer_for("passthrough")
+        self.inside_root = self.mount_point(0)
+        self.comparer = self.comparer_for("passthrough")
         self._second = SecondMachines(
             lambda devices: UmlDeployment(target, run_dir, progress, options, load, devices), SETS
         )
 
     def _bring_up(self) -> None:
         self._make_exports()
-        for path, served in zip(self.exports, self._served, strict=True):
-            if served != path:
-                served.unlink(missing_ok=True)
-                served.symlink_to(path)
         if self._memory is None:
             self._memory = Path(tempfile.mkdtemp(prefix="assay9-", dir=memory_root(self.guest_mb)))
             self._claim = claim(f"memory-{self._memory.name}", (self._memory,), keep=False)
@@ -134,23 +118,6 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
             "access": self.machine.reached_by,
         }
 
-    def _comparer_for(self, model: str) -> Comparer:
-        rules = security_models.rules(model, True)
-        return Comparer({**rules, **self.target.profile.overrides()}, partial(security_models.hidden, model))
-
-    def place(self, number: int, label: str, options: MountOptions, *, in_second_machine: bool) -> Place:
-        """A share of this machine, mounted so."""
-        return replace(
-            super().beside(number, options),
-            label=label,
-            export=str(self._served[number]),
-            comparer=self._comparer_for(self.devices[number].security_model or "passthrough"),
-            in_second_machine=in_second_machine,
-        )
-
-    def beside(self, number: int, options: MountOptions) -> Place:
-        return self.place(number, TAGS[number], options, in_second_machine=False)
-
     def another(self, device: Device, options: MountOptions) -> Place:
         if self._foreign:
             raise Undrivable("the options of a back end that is started by its own command are not known")
@@ -158,10 +125,7 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
             raise Undrivable(f"the reference server has no security_model={device.security_model}")
         if device.multidevs != "remap":
             raise Undrivable("multidevs is an option of QEMU")
-        return self._second.place(device, options)
-
-    def discard(self, place: Place) -> None:
-        self._second.discard()
+        return super().another(device, options)
 
     def _restart(self) -> None:
         """A guest cannot get a dead device back: both are started again."""
@@ -170,7 +134,6 @@ class UmlDeployment(GuestDeployment[UmlMachine]):
         self.machine.start()
 
     def stop(self) -> None:
-        self._second.discard()
         super().stop()
         if self._memory is not None and self._claim is not None:
             remove_tree(self._memory)

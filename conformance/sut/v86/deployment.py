@@ -14,10 +14,10 @@ from typing import Any
 
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
+from conformance.sut.parts.devices import security_models
 from conformance.sut.parts.linux_guest import GuestDeployment
 from conformance.sut.parts.no_outside import Nowhere
 from conformance.sut.parts.serving import Sockets
-from conformance.sut.qemu import security_models
 from conformance.sut.v86.tables import V86Target
 from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Place, Progress

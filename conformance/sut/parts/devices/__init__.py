@@ -1,0 +1,1 @@
+"""Devices that are made by options: their exports, security models, second machines."""

@@ -1,0 +1,78 @@
+"""Guests whose devices are made by options: other exports and security models, and second machines with such."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from conformance.sut.parts.devices import security_models
+from conformance.sut.parts.devices.second_vm import SecondMachines
+from conformance.sut.parts.linux_guest import TAGS, GuestDeployment, M
+from conformance.vfs.compare import Comparer
+from conformance.vfs.deployment import Device, Place
+from conformance.vfs.mount_options import MountOptions
+
+ODD_NAME = "a name, with=odd 'characters' \N{LATIN SMALL LETTER U WITH DIAERESIS}"
+
+
+class SeveralDevices(GuestDeployment[M]):
+    """Four devices; `share0` is of the one that cases run on, unless they ask for another."""
+
+    devices: Sequence[Device]
+    """Each with the security model that it has."""
+    served: Sequence[Path]
+    """What each device exports: its directory, or a symbolic link to it."""
+    _second: SecondMachines
+
+    def _lay_out(self, devices: Sequence[Device]) -> None:
+        """Name the exports of those devices, one for each tag."""
+        scratch = self.host.scratch.path
+        self.devices = devices
+        self.exports = [
+            scratch / (ODD_NAME if device.export == "odd-name" else tag)
+            for tag, device in zip(TAGS, devices, strict=True)
+        ]
+        self.served = [
+            path.with_name(f"{path.name}-link") if device.export == "symlink" else path
+            for path, device in zip(self.exports, devices, strict=True)
+        ]
+        self.outside_root = str(self.exports[0])
+
+    def _make_exports(self) -> None:
+        super()._make_exports()
+        for path, served in zip(self.exports, self.served, strict=True):
+            if served != path:
+                served.unlink(missing_ok=True)
+                served.symlink_to(path)
+
+    def comparer_for(self, model: str) -> Comparer:
+        """The comparison rules of a share with that security model; the files in which it keeps what it maps are
+        hidden."""
+        rules = security_models.rules(model, os.geteuid() == 0)
+        return Comparer({**rules, **self.target.profile.overrides()}, partial(security_models.hidden, model))
+
+    def place(self, number: int, label: str, options: MountOptions, *, in_second_machine: bool) -> Place:
+        """A share of this machine, mounted so."""
+        return replace(
+            super().beside(number, options),
+            label=label,
+            export=str(self.served[number]),
+            comparer=self.comparer_for(self.devices[number].security_model),
+            in_second_machine=in_second_machine,
+        )
+
+    def beside(self, number: int, options: MountOptions) -> Place:
+        return self.place(number, TAGS[number], options, in_second_machine=False)
+
+    def another(self, device: Device, options: MountOptions) -> Place:
+        return self._second.place(device, options)
+
+    def discard(self, place: Place) -> None:
+        self._second.discard()
+
+    def stop(self) -> None:
+        self._second.discard()
+        super().stop()
