@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,37 +32,47 @@ def context(tmp_path: Path, **more: Any) -> common.Context:
     return made
 
 
-def answering(tmp_path: Path, text: str = "") -> threading.Thread:
-    """The runner's part of a look from outside."""
+@pytest.fixture
+def answering(tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Gives the runner's part of a look from outside, until the test ends."""
+    ended, threads = threading.Event(), list[threading.Thread]()
 
-    def run() -> None:
+    def run(text: str) -> None:
         while not any(json.loads(line)["e"] == "ask" for line in (tmp_path / "out").read_text().splitlines()):
-            threading.Event().wait(0.01)
+            if ended.wait(0.01):
+                return
         (tmp_path / "answer.new").write_text(json.dumps({"answer": text}))
         (tmp_path / "answer.new").rename(tmp_path / "answer-0-1")
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread
+    def start(text: str) -> None:
+        threads.append(threading.Thread(target=run, args=(text,)))
+        threads[-1].start()
+
+    yield start
+    ended.set()
+    for thread in threads:
+        thread.join()
 
 
-def test_a_sound_file_system_passes(tmp_path: Path) -> None:
+def test_a_sound_file_system_passes(tmp_path: Path, answering: Callable[[str], None]) -> None:
     made = context(tmp_path)
-    answering(tmp_path)
+    answering("")
     data = tree.iterate(made, common.generator(1))
     assert data["ops"] == 120
     assert data["entries"] > 5
 
 
-def test_what_outside_sees_otherwise_is_a_finding(tmp_path: Path) -> None:
+def test_what_outside_sees_otherwise_is_a_finding(tmp_path: Path, answering: Callable[[str], None]) -> None:
     made = context(tmp_path)
-    answering(tmp_path, "outside sees: nothing")
+    answering("outside sees: nothing")
     with pytest.raises(common.Finding, match="outside sees something else"):
         tree.iterate(made, common.generator(1))
 
 
 @pytest.mark.parametrize("call", ["rename", "unlink", "link"])
-def test_a_call_that_is_swallowed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_a_call_that_is_swallowed_is_found(
+    tmp_path: Path, answering: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
     real, calls = getattr(os, call), [0]
 
     def swallowing(*args: Any, **kw: Any) -> Any:
@@ -70,7 +81,7 @@ def test_a_call_that_is_swallowed_is_found(tmp_path: Path, monkeypatch: pytest.M
 
     made = context(tmp_path)
     monkeypatch.setattr(os, call, swallowing)
-    answering(tmp_path)
+    answering("")
     with pytest.raises(common.Finding):
         tree.iterate(made, common.generator(2))
 
