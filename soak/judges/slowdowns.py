@@ -8,7 +8,6 @@ with what would be needed to tell.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from statistics import median
 
 from soak.judges.load import KNOWN, Load, pressure, rise
@@ -72,15 +71,21 @@ def latency(record: Record, load: Load, kind: str, words: str) -> Judgement:
         for s in seen
     ]
     level = f"median {median(s.values[series] for s in seen):.2f} ms"
-    found = judged(name, points, load, "an hour", level, "samples", 60)
-    if found.verdict == "fail" and (first := [one for one in record.workloads() if len(record.ended(one)) < ROUNDS]):
-        why = f"{first[0]} has not come round {ROUNDS} times: one part of it may load the share more than another"
-        return replace(found, verdict="unknown", reason=f"{why}; {found.reason}")
-    return found
+    return judged(name, points, load, "an hour", level, "samples", 60, doubt=uneven(record))
 
 
-def judged(name: str, points: Timed, load: Load, per: str, level: str, units: str, count: int) -> Judgement:
-    """The judgement on logarithms of times."""
+def uneven(record: Record) -> str:
+    """Why the load of the share need not be the same throughout; nothing where each workload has come round."""
+    for workload in record.workloads():
+        if len(record.ended(workload)) < ROUNDS:
+            return f"{workload} has not come round {ROUNDS} times: one part of it may load the share more than another"
+    return ""
+
+
+def judged(
+    name: str, points: Timed, load: Load, per: str, level: str, units: str, count: int, *, doubt: str = ""
+) -> Judgement:
+    """The judgement on logarithms of times. `doubt`: why a rise need not be the share's fault."""
     known = [x for x in points if x[2] is not None]
     blind = len(known) < KNOWN * len(points)
     found = adjusted([(x, y, 0.0 if blind else z or 0.0) for x, y, z, _ in (points if blind else known)], count=count)
@@ -92,7 +97,7 @@ def judged(name: str, points: Timed, load: Load, per: str, level: str, units: st
         f"{percent(found.slope)} {per} (99 %: {percent(found.low)} to {percent(found.high)}), {level}"
     )
     if found.surely > math.log1p(LEAST / 5) and found.growth > math.log1p(LEAST):
-        if why := excuse(found, points, load, blind):
+        if why := excuse(found, points, load, blind) or doubt:
             return Judgement(name, "unknown", f"{why}; slower by {rate}", figures)
         return Judgement(name, "fail", f"slower by {rate}", figures)
     if found.at_most < math.log1p(FAULT):
