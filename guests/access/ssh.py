@@ -24,7 +24,7 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
 class SshShell(Shell):
-    """One SSH connection. Implements ``guests.access.shell.Shell``."""
+    """One SSH connection."""
 
     def __init__(self, transport: paramiko.Transport, where: str, owners: Sequence[paramiko.SSHClient] = ()) -> None:
         """Over a ``transport`` that is authenticated; ``where`` names the machine in messages.

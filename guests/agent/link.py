@@ -151,12 +151,19 @@ class AgentLink:
 
     def _hear_the_rest(self) -> None:
         """Take what the agent sent before its channel broke. Raises Refused or AgentBug where it says why it ended."""
-        while True:
-            try:
-                line = self._channel.recv_line(_LAST_WORDS)
-            except (TimeoutError, EOFError, OSError, InfrastructureError):
-                return
-            self._keep(line)
+        with contextlib.suppress(TimeoutError, LinkLost):
+            while True:
+                self._take(_LAST_WORDS)
+
+    def _take(self, timeout: float) -> None:
+        """Keep the next reply that comes. Raises TimeoutError, LinkLost, and as `_keep` does."""
+        try:
+            line = self._channel.recv_line(timeout)
+        except TimeoutError:
+            raise
+        except (EOFError, OSError, InfrastructureError) as e:
+            raise LinkLost(f"the agent's channel closed: {e}") from e
+        self._keep(line)
 
     def receive(self, number: int, timeout: float) -> Reply:
         """Wait for the reply to request `number`.
@@ -169,12 +176,9 @@ class AgentLink:
         self.waits += number not in self._replies
         while number not in self._replies:
             try:
-                line = self._channel.recv_line(max(0.01, deadline - time.monotonic()))
+                self._take(max(0.01, deadline - time.monotonic()))
             except TimeoutError as e:
                 raise LinkLost(f"the agent did not answer within {timeout + _GRACE:.0f} s") from e
-            except (EOFError, OSError, InfrastructureError) as e:
-                raise LinkLost(f"the agent's channel closed: {e}") from e
-            self._keep(line)
         for posted in [n for n in self._posted if n in self._replies]:
             self._posted.remove(posted)
             try:
@@ -207,12 +211,9 @@ class AgentLink:
             if left <= 0:
                 return False
             try:
-                line = self._channel.recv_line(left)
+                self._take(left)
             except TimeoutError:
                 return False
-            except (EOFError, OSError, InfrastructureError) as e:
-                raise LinkLost(f"the agent's channel closed: {e}") from e
-            self._keep(line)
         if "absent" in self._replies[number]:
             raise CallAbsent(self._replies[number]["absent"])
         return True

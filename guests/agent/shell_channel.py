@@ -43,7 +43,7 @@ class Absent(Exception):
 
 
 class ShellChannel(LineChannel):
-    """An agent behind a shell. Implements ``guests.access.shell.LineChannel``."""
+    """An agent behind a shell."""
 
     def __init__(self, shell: Shell) -> None:
         self._ops = ShellOps(shell)
