@@ -126,10 +126,8 @@ def _worst(one: tuple[KnownFailure, list[CaseResult]]) -> tuple[int, bool, int]:
 
 def _entry(entry: KnownFailure, results: list[CaseResult], *, full: bool) -> list[str]:
     """Severity, cases and reason; below it which cases, and the link where it fits."""
-    severity = min((r.severity for r in results), key=_SEVERITY.__getitem__)
-    mark = "!" if any(map(_grave, results)) else " "
     reason = entry.reason if full else first_sentence(entry.reason, 64)
-    lines = wrapped(reason, f"  {severity:<5}{mark}{len(results):>3}  ", " " * 13)
+    lines = wrapped(reason, _weight(results), " " * 13)
     link = entry.link.removeprefix("https://")
     ids = named((r.case_id for r in results), 1000 if full else 5)
     if full:
@@ -140,11 +138,16 @@ def _entry(entry: KnownFailure, results: list[CaseResult], *, full: bool) -> lis
 
 def _brief(entry: KnownFailure, results: list[CaseResult]) -> list[str]:
     """Severity, number of cases, what of the reason there is room for, the first case."""
-    severity = min((r.severity for r in results), key=_SEVERITY.__getitem__)
-    mark = "!" if any(map(_grave, results)) else " "
     ids = named((r.case_id for r in results), 1)
     reason = ascii_only(first_sentence(entry.reason, WIDTH - 13 - 2 - len(ids)))
-    return [f"  {severity:<5}{mark}{len(results):>3}  {reason}  {ids}"]
+    return [f"{_weight(results)}{reason}  {ids}"]
+
+
+def _weight(results: list[CaseResult]) -> str:
+    """The beginning of a known failure's line: the worst severity, whether data is harmed, the number of cases."""
+    severity = min((r.severity for r in results), key=_SEVERITY.__getitem__)
+    mark = "!" if any(map(_grave, results)) else " "
+    return f"  {severity:<5}{mark}{len(results):>3}  "
 
 
 def one_case(seen: Overview) -> str:
