@@ -14,6 +14,7 @@ import hashlib
 import re
 import shlex
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,6 @@ _SEVERITIES = {
     "varies": "implementations legitimately differ",
 }
 _PAGE = Path(__file__).with_name("templates") / "report.html"
-_PAGE_IDS = frozenset(re.findall(r'\bid="([\w-]+)"', _PAGE.read_text(encoding="utf-8")))
 
 
 def html(record: Record) -> str:
@@ -123,12 +123,18 @@ def _anchors(record: Record) -> dict[int, str]:
         parts = [re.sub(r"[^A-Za-z0-9_.-]+", "_", part).strip("_") for part in (result.id, result.mount)]
         base = name = "~".join(filter(None, parts)) or "case"
         number = 1
-        while name in taken or name in _PAGE_IDS:
+        while name in taken or name in _page_ids():
             number += 1
             name = f"{base}.{number}"
         taken.add(name)
         anchors[id(result)] = name
     return anchors
+
+
+@cache
+def _page_ids() -> frozenset[str]:
+    """The ids of the page's own elements."""
+    return frozenset(re.findall(r'\bid="([\w-]+)"', _PAGE.read_text(encoding="utf-8")))
 
 
 def _source(templates: Templates) -> Callable[[str], str]:
