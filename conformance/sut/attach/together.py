@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -33,25 +32,23 @@ class Users(Protocol):
         """Be its user no longer; in a turn. Whether there is no other one."""
 
 
-class Alone:
+class Alone(Users):
     """The one user of a mount."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def turn(self) -> contextlib.AbstractContextManager[None]:
-        """See Users."""
         return contextlib.nullcontext()
 
     def join(self) -> None:
-        """See Users."""
+        return
 
     def leave(self) -> bool:
-        """See Users."""
         return True
 
 
-class Together:
+class Together(Users):
     """One of several workers of a run."""
 
     def __init__(self, run_dir: Path) -> None:
@@ -59,20 +56,15 @@ class Together:
         self._gate, self._list = run_dir / "mount.gate", run_dir / "mount.users"
         self._user: IO[str] | None = None
 
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """See Users."""
-        with exclusive(self._gate, "the mount of the share", silent):
-            yield
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        return exclusive(self._gate, "the mount of the share", silent)
 
     def join(self) -> None:
-        """See Users."""
         if self._user is None:
             self._user = self._list.open("a")
             fcntl.flock(self._user, fcntl.LOCK_SH)
 
     def leave(self) -> bool:
-        """See Users."""
         user, self._user = self._user, None
         if user is None:
             return False
