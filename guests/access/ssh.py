@@ -74,7 +74,8 @@ class SshShell(Shell):
 
     def _exec(self, argv: Sequence[str] | str, timeout: float) -> paramiko.Channel:
         command = argv if isinstance(argv, str) else shlex.join(argv)
-        # exec_command waits for the guest's answer without any limit: closing the connection ends that.
+        # exec_command waits for the guest's answer without any limit: closing the connection ends that. open_session
+        # has a limit of its own, and must not have the same one: whichever ended first would say what happened.
         expired = threading.Event()
 
         def expire() -> None:
@@ -84,7 +85,7 @@ class SshShell(Shell):
         timer = threading.Timer(timeout, expire)
         timer.start()
         try:
-            channel = self._transport.open_session(timeout=timeout)
+            channel = self._transport.open_session()
             channel.exec_command(command)
         except (paramiko.SSHException, OSError, EOFError) as error:
             if expired.is_set():
