@@ -17,7 +17,7 @@ from conformance.evidence.overview import tally
 from conformance.evidence.record import load_run
 from conformance.gating.baseline import baseline_of, save
 from conformance.reports.cli import report
-from conformance.reports.ticket.layout import Section, fitted, named
+from conformance.reports.ticket.layout import Section, first_sentence, fitted, named
 from conformance.reports.ticket.text import text
 from tests.evidence import sample
 
@@ -226,6 +226,55 @@ def test_ids_are_listed_with_their_beginning_once() -> None:
     assert named([f"A-{n:03d}" for n in range(5)], 3) == "A-000 001 002 +2"
 
 
+def one_report(entries: int) -> Record:
+    """Entries that are one report, with a case each, and one entry of a source file that is none."""
+    made = sample.record(entries + 1)
+    results = []
+    for number, r in enumerate(made.results):
+        link = "https://gitlab.com/qemu-project/qemu/-/" + ("issues/103" if number else "blob/v7.2.0/hw/9pfs/9p.c")
+        entry = KnownFailure(reason=f"operation {number} goes by the path", link=link, owner="device")
+        finding = SeenFinding(code="content" if number == 3 else "errno", text="differs", known=entry)
+        changed = {"verdict": "known", "severity": "must", "findings": [finding], "known": entry}
+        results.append(r.model_copy(update=changed))
+    return with_results(made, results)
+
+
+def test_the_entries_of_one_report_are_one_defect_the_gravest_reason_first() -> None:
+    said = text(one_report(14))
+    assert "KNOWN FAILURES OF THE DEVICE: 15 entries, 15 cases (! = harms data)\n  must ! 14  operation 3 goes" in said
+    assert "+13 entries of gitlab.com/qemu-project/qemu/-/issues/103" in said
+    assert "  must    1  operation 0 goes by the path" in said
+
+
+def test_every_defect_has_its_reason_in_a_line_though_a_soak_takes_room(tmp_path: Path) -> None:
+    """Where not all have two lines: 14 of one report, and 40 reports."""
+    made = one_report(14)
+    more = []
+    for n in range(40):
+        entry = KnownFailure(reason=f"reason {n}: and why", link=f"https://example.org/issues/{n}", owner="client")
+        named_so = {"id": f"K{n}-001", "case_id": f"K{n}-001", "findings": [], "known": entry}
+        more.append(made.results[0].model_copy(update=named_so))
+    said = text(with_results(made, [*made.results, *more]), soak=soak_report(tmp_path, "pass", 9))
+    assert len(said.splitlines()) <= 120
+    assert all(f"  must    1  reason {n}: and why  K{n}-001" in said for n in range(20, 40)), said
+    assert "more lines" not in said
+    assert "             K0-001  example.org/issues/0" in said
+
+
+@pytest.mark.parametrize(
+    ("most", "shown"),
+    [
+        (80, "ftruncate goes by the path: ENOENT when the name is gone, and another is cut"),
+        (70, "ftruncate goes by the path: ENOENT when the name is gone"),
+        (40, "ftruncate goes by the path"),
+        (20, "ftruncate goes..."),
+    ],
+)
+def test_a_reason_is_cut_where_a_clause_ends(most: int, shown: str) -> None:
+    said = "ftruncate goes by the path: ENOENT when the name is gone, and another is cut. Then more."
+    assert first_sentence(said, most) == shown
+
+
 def test_what_has_most_to_give_is_cut_first() -> None:
     made = fitted([Section("A", ["a"] * 5), Section("B", ["b"] * 50, least=3)], 20).splitlines()
     assert len(made) <= 20 and made.count("a") == 5 and "more lines" in made[-1]
@@ -254,7 +303,7 @@ QUESTIONS = {
     "how closely was looked": r"looked .* calls; [\d,]+ comparisons inside against outside of [\d,]+ fields",
     "did it hold on a native file system": "first held on the guest's own file system",
     "which messages crossed": r"9P [\d,]+ messages crossed, \d+ of the \d+ requests",
-    "what does a stat look like on both sides": r"inside \(guest\) outside \(host\) Size .* Mode .* Birth",
+    "what does a stat look like on both sides": r"inside \(guest\) outside \(host\) Size/Blocks .* Mode .* Birth",
     "what is the device's fault, what the client's": "KNOWN FAILURES OF THE (DEVICE|SERVER|GUEST|TARGET)",
     "what is not supported": "NOT SUPPORTED BY THIS IMPLEMENTATION",
     "what was not drivable": "NOT DRIVABLE HERE",

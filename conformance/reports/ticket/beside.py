@@ -12,19 +12,18 @@ from conformance.evidence.overview import Overview
 from conformance.reports.ticket.layout import Section, ascii_only, wrapped
 
 _STAT = (
-    ("Size", "size"),
-    ("Blocks", "blocks"),
-    ("IO Block", "blksize"),
-    ("Device", "dev"),
-    ("Inode", "ino"),
-    ("Links", "nlink"),
-    ("Mode", "mode"),
-    ("Uid/Gid", "uid/gid"),
-    ("Access", "atime_ns"),
-    ("Modify", "mtime_ns"),
-    ("Change", "ctime_ns"),
-    ("Birth", "btime_ns"),
+    ("Size/Blocks", ("size", "blocks")),
+    ("IO Block", ("blksize",)),
+    ("Device/Inode", ("dev", "ino")),
+    ("Links", ("nlink",)),
+    ("Mode", ("mode",)),
+    ("Uid/Gid", ("uid", "gid")),
+    ("Access", ("atime_ns",)),
+    ("Modify", ("mtime_ns",)),
+    ("Change", ("ctime_ns",)),
+    ("Birth", ("btime_ns",)),
 )
+"""The rows of a stat: a label, and the fields beside each other."""
 _DF = (
     ("Block size", "f_frsize"),
     ("Total", "f_blocks"),
@@ -49,10 +48,12 @@ def beside(seen: Overview) -> list[Section]:
                 found[kind] = result, comparison
     sections = []
     if (look := found.get("stat")) is not None:
-        heading = f"INSIDE AND OUTSIDE, one of {looks:,} looks at a file: {_where(look)}"
+        heading = f"INSIDE AND OUTSIDE, one of {looks:,} looks: {_where(look)}"
         sections.append(Section(heading, [*_stat_lines(look[1]), *_notes(look[1])]))
     if (look := found.get("df")) is not None:
-        sections.append(Section(f"AND OF THE FILE SYSTEM, {_where(look)}", list(_df_lines(look[1])), tight=True))
+        result = look[0]
+        heading = f"AND OF THE FILE SYSTEM, {result.id}{f', {result.mount}' if result.mount else ''}"
+        sections.append(Section(heading, list(_df_lines(look[1])), tight=True))
     return sections
 
 
@@ -82,7 +83,9 @@ def _worth(look: Look) -> tuple[bool, ...]:
 
 def _where(look: Look) -> str:
     result, comparison = look
-    where = f" on {result.mount}" if result.mount else ""
+    where = f", {result.mount}" if result.mount else ""
+    if comparison.ok:
+        return f"{result.id}{where}"
     after = f" after call {comparison.after_call}" if comparison.after_call else ""
     made = next((call for call in result.calls if call.index == comparison.after_call), None)
     did = f" ({made.vantage}: {made.op} {' '.join(made.args)[:40]})" if made is not None else ""
@@ -91,25 +94,21 @@ def _where(look: Look) -> str:
 
 def _stat_lines(comparison: Comparison[str]) -> Iterator[str]:
     fields = {_plain(field.name): field for field in comparison.fields}
-    yield _row("", "inside (guest)", "outside (host)", "")
-    for label, name in _STAT:
-        if name == "uid/gid":
-            uid, gid = fields.get("uid"), fields.get("gid")
-            if uid is not None and gid is not None:
-                inside, outside = f"{uid.inside}/{gid.inside}", f"{uid.outside}/{gid.outside}"
-                yield _row(label, inside, outside, _mark(uid) or _mark(gid))
+    yield _row(comparison.path, "inside (guest)", "outside (host)", "")
+    for label, names in _STAT:
+        there = [(name, fields[name]) for name in names if name in fields]
+        if not there:
+            yield from [_row(label, "-", "not asked for by this look", "")] if label == "Birth" else []
             continue
-        field = fields.get(name)
-        if field is None:
-            yield from [_row(label, "-", "not asked for by this look", "")] if name == "btime_ns" else []
-            continue
-        yield _row(label, _shown(name, field.inside), _shown(name, field.outside), _mark(field))
+        inside = "/".join(_shown(name, field.inside) for name, field in there)
+        outside = "/".join(_shown(name, field.outside) for name, field in there)
+        marks = dict.fromkeys(_mark(field) for _, field in there)
+        yield _row(label, inside, outside, "DIFFERS" if "DIFFERS" in marks else " ".join(filter(None, marks)))
 
 
 def _df_lines(comparison: Comparison[str]) -> Iterator[str]:
     fields = {field.name: field for field in comparison.fields}
     sizes = fields.get("f_frsize")
-    yield _row("", "inside (guest)", "outside (host)", "")
     for label, name in _DF:
         if (field := fields.get(name)) is None:
             continue
@@ -130,7 +129,7 @@ def _bytes(blocks: str, size: str) -> int | None:
 
 
 def _row(label: str, inside: str, outside: str, mark: str) -> str:
-    return ascii_only(f"  {label:<12} {inside[:26]:<26} {outside[:26]:<26} {mark}".rstrip())[:78]
+    return ascii_only(f"  {label[:12]:<12} {inside[:26]:<26} {outside[:26]:<26} {mark}".rstrip())[:78]
 
 
 def _mark(field: FieldComparison[str]) -> str:

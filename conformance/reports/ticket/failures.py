@@ -1,21 +1,17 @@
-"""Failures: the unexpected first, then errors, then known failures by owner, worst first."""
+"""The unexpected, and what is neither pass nor fail."""
 
 from __future__ import annotations
 
-import math
-import shlex
 from collections.abc import Iterable, Sequence
-from functools import partial
 
-from conformance.evidence.models import CaseResult, KnownFailure
-from conformance.evidence.overview import OWNERS, Overview, by_reason, count
-from conformance.reports.ticket.layout import WIDTH, Section, ascii_only, first_sentence, named, sentence, wrapped
+from conformance.evidence.models import CaseResult
+from conformance.evidence.overview import Overview, by_reason, count
+from conformance.reports.ticket.layout import Section, first_sentence, named, sentence, wrapped
 
 _GRAVE = frozenset({"content", "escape", "changed", "died", "killed"})
 """Codes of findings in which data or another file is harmed, or something died."""
-Entries = list[tuple[KnownFailure, list[CaseResult]]]
-"""The profiles' entries that were met, each with the cases that met it."""
-_SEVERITY = {"must": 0, "linux": 1, "varies": 2}
+SEVERITY = {"must": 0, "linux": 1, "varies": 2}
+"""Severities, the worst first."""
 _MOUNTS = 3
 _FINDINGS = 5
 
@@ -39,14 +35,15 @@ def unexpected(seen: Overview, judged: dict[tuple[str, str], str]) -> Section:
 def _alike(results: Iterable[CaseResult]) -> dict[tuple[str, str, str], list[CaseResult]]:
     """The same case with the same finding, on whatever mount; the gravest first."""
     found: dict[tuple[str, str, str], list[CaseResult]] = {}
-    for result in sorted(results, key=lambda r: (_SEVERITY[r.severity], not _grave(r))):
+    for result in sorted(results, key=lambda r: (SEVERITY[r.severity], not grave(r))):
         new = [finding for finding in result.findings if finding.known is None]
         text = f"{new[0].code}: {new[0].text}" if new else result.reason
         found.setdefault((result.severity, result.case_id, text), []).append(result)
     return found
 
 
-def _grave(result: CaseResult) -> bool:
+def grave(result: CaseResult) -> bool:
+    """Whether data or another file was harmed, or something died."""
     return any(finding.code.partition(":")[0] in _GRAVE for finding in result.findings)
 
 
@@ -85,74 +82,9 @@ def errors(seen: Overview) -> Section:
     return Section("ERRORS AND DOUBTS: neither pass nor fail", lines, least=6)
 
 
-def known(entries: Entries, detailed: int | None, *, brief: bool = False) -> list[Section]:
-    """A section for each owner, the gravest entries first; of so many entries the reason, of the rest the cases.
-
-    `brief`: an entry has one line.
-    """
-    order = [*OWNERS, *dict.fromkeys(entry.owner for entry, _ in entries if entry.owner not in OWNERS)]
-    share = 1.0 if detailed is None else min(1.0, detailed / max(1, len(entries)))
-    sections: list[Section] = []
-    for owner in order:
-        mine = sorted((one for one in entries if one[0].owner == owner), key=_worst)
-        shown = math.ceil(len(mine) * share)
-        one = _brief if brief else partial(_entry, full=detailed is None)
-        lines = [line for entry, results in mine[:shown] for line in one(entry, results)]
-        for severity in _SEVERITY:
-            rest = [r.case_id for _, results in mine[shown:] for r in results if r.severity == severity]
-            if rest:
-                lines += wrapped(named(rest, 1000), f"  {severity:<5}{len(rest):>4}  also ", " " * 13)
-        cases = len({id(r) for _, results in mine for r in results})
-        whose = OWNERS.get(owner, f"of {owner}").upper()
-        heading = f"KNOWN FAILURES {whose}: {count(len(mine), 'entry', 'entries')}, {count(cases, 'case')}"
-        note = " (! = harms data)" if any(_grave(r) for _, results in mine for r in results) else ""
-        sections.append(Section(heading + note, lines, least=3, what="lines of known failures", tight=bool(sections)))
-    return sections
-
-
-def merged(entries: Entries) -> Entries:
-    """Entries that give one reason for several cases or findings, once."""
-    found: dict[tuple[str, str], tuple[KnownFailure, dict[tuple[str, str], CaseResult]]] = {}
-    for entry, results in entries:
-        _, having = found.setdefault((entry.owner, entry.reason), (entry, {}))
-        having |= {result.key: result for result in results}
-    return [(entry, list(having.values())) for entry, having in found.values()]
-
-
-def _worst(one: tuple[KnownFailure, list[CaseResult]]) -> tuple[int, bool, int]:
-    _, results = one
-    return min(_SEVERITY[r.severity] for r in results), not any(map(_grave, results)), -len(results)
-
-
-def _entry(entry: KnownFailure, results: list[CaseResult], *, full: bool) -> list[str]:
-    """Severity, cases and reason; below it which cases, and the link where it fits."""
-    reason = entry.reason if full else first_sentence(entry.reason, 64)
-    lines = wrapped(reason, _weight(results), " " * 13)
-    link = entry.link.removeprefix("https://")
-    ids = named((r.case_id for r in results), 1000 if full else 5)
-    if full:
-        return [*lines, *wrapped(ids, " " * 13), *([f"             {entry.link}"] if entry.link else [])]
-    room = WIDTH - 13 - len(ids) - 2
-    return [*lines, *wrapped(f"{ids}  {link}" if link and len(link) <= room else ids, " " * 13)]
-
-
-def _brief(entry: KnownFailure, results: list[CaseResult]) -> list[str]:
-    """Severity, number of cases, what of the reason there is room for, the first case."""
-    ids = named((r.case_id for r in results), 1)
-    reason = ascii_only(first_sentence(entry.reason, WIDTH - 13 - 2 - len(ids)))
-    return [f"{_weight(results)}{reason}  {ids}"]
-
-
-def _weight(results: list[CaseResult]) -> str:
-    """The beginning of a known failure's line: the worst severity, whether data is harmed, the number of cases."""
-    severity = min((r.severity for r in results), key=_SEVERITY.__getitem__)
-    mark = "!" if any(map(_grave, results)) else " "
-    return f"  {severity:<5}{mark}{len(results):>3}  "
-
-
-def one_case(seen: Overview) -> str:
-    """The id of the case that a reader would want to run alone: the first unexpected one, else a known one."""
+def one_case(seen: Overview) -> CaseResult | None:
+    """The case that a reader would want to run alone: the gravest unexpected one, else the gravest known one."""
     for results in (seen["fail"], seen["fixed"], seen["unstable"], seen["known"]):
         if results:
-            return shlex.quote(results[0].case_id)
-    return ""
+            return min(results, key=lambda r: (SEVERITY[r.severity], not grave(r)))
+    return None

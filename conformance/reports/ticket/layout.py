@@ -13,6 +13,8 @@ from conformance.evidence.overview import visible
 
 WIDTH, LINES = 78, 120
 _LABEL = 9
+_CLAUSE = re.compile(r"[:;] | \(|,(?= (and|but|so|which|where|when|because|as|until|though|not)\b)")
+"""The end of a clause: what stands before it says something without what follows."""
 _PUNCTUATION = str.maketrans({"\N{EN DASH}": "-", "\N{EM DASH}": "-", "\N{RIGHT SINGLE QUOTATION MARK}": "'"})
 
 
@@ -111,10 +113,15 @@ def named(ids: Iterable[str], most: int = 8) -> str:
 
 
 def first_sentence(text: str, most: int) -> str:
-    """The beginning of a text up to the end of its first sentence, cut between words where that is too long."""
+    """The beginning of a text up to the end of its first sentence.
+
+    Where that is too long, up to the end of a clause that fills most of the room, else cut between words.
+    """
     text = " ".join(text.split())
     found = re.match(r"(.+?[^.A-Z])\.(?: |$)", text)
     text = found[1] if found else text.removesuffix(".")
     if len(text) <= most:
         return text
+    if ends := [end.start() for end in _CLAUSE.finditer(text, most * 3 // 5, most + 2)]:
+        return text[: ends[-1]]
     return text[: most - 3].rsplit(" ", 1)[0].rstrip(",;:") + "..."

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from conformance.evidence.models import CaseResult
 from conformance.evidence.overview import Overview, by_reason, count
 from conformance.reports.message_matrix import CALL_LAYERS, NEVER_SENT
-from conformance.reports.ticket.layout import Section, first_sentence, labelled, named, sentence, wrapped
+from conformance.reports.ticket.layout import WIDTH, Section, first_sentence, labelled, named, sentence, wrapped
 from protocol.messages import BY_NAME
 
 _REQUESTS = tuple(name for name in BY_NAME if name.startswith("T") and name != "Tlerror")
 _ANSWERED = re.compile(r"(T\w+)(?: -> (\w+))?")
-_FEW, _MOST = 5, 3
+_FEW, _MOST, _LINES = 5, 3, 2
 _REFUSALS = frozenset({"EOPNOTSUPP", "ENOSYS"})
 
 
@@ -133,7 +133,7 @@ def _messages(seen: Overview) -> str:
     requests = [name for name in _REQUESTS if inside[name] or raw[name]]
     parts = [f"{total:,} messages crossed, {len(requests)} of the {len(_REQUESTS)} requests of 9P2000.L"]
     if raw and (only := [name for name in _REQUESTS if raw[name] and not inside[name]]) and inside:
-        parts.append(f"{sentence(only)} from raw frames only, not from the guest's kernel")
+        parts.append(f"{sentence(only)} by raw frames only")
     demand = sum(not result.covers for result in seen["pass"])
     parts += [f"{demand} of the {len(seen['pass'])} passes demand no message"] if demand else []
     return sentence(parts, "; ")
@@ -148,7 +148,7 @@ def _crossed(seen: Overview, *, mounted: bool) -> Counter[str]:
 
 
 def unsupported(seen: Overview, *, whole: bool) -> Section:
-    """Operations that this implementation does not support, by message."""
+    """Operations that this implementation does not support, by message; then declared lacks."""
     refused: Counter[str] = Counter()
     answered: Counter[str] = Counter()
     for result in seen.record.results:
@@ -164,20 +164,30 @@ def unsupported(seen: Overview, *, whole: bool) -> Section:
     for name, value in seen.record.environment.other.items():
         if name == "messages not implemented":
             lines += wrapped(f"by raw frames: {value}", "  ", "    ")
-    for reason, having in by_reason(seen["unsupported"]):
-        ids = named(r.case_id for r in having)
-        why = reason if whole else first_sentence(reason, 70)
-        lines += wrapped(f"{why}: {count(len(having), 'case')}, {ids}", "  ", "    ")
     crossed = _crossed(seen, mounted=True) + _crossed(seen, mounted=False)
     if crossed and (
         xattr := [name for name in ("Txattrwalk", "Txattrcreate") if crossed[name] and name not in refusing]
     ):
-        numbers = sentence(f"{name} crossed {crossed[name]:,} times" for name in xattr)
-        lines += wrapped(f"Extended attributes are supported: {numbers}", "  ", "    ")
+        numbers = sentence(f"{name} {crossed[name]:,}" for name in xattr)
+        lines += wrapped(f"Extended attributes are supported: {numbers} times", "  ", "    ")
+    lines += _declared(seen, whole=whole)
     if crossed and (never := [name for name in _REQUESTS if not crossed[name]]):
         why = "this guest's kernel never sends them" if all(name in NEVER_SENT for name in never) else "not tested"
         lines += wrapped(f"Never seen: {sentence(never)}: {why}", "  ", "    ")
     return Section("NOT SUPPORTED BY THIS IMPLEMENTATION, or not seen", lines, least=4)
+
+
+def _declared(seen: Overview, *, whole: bool) -> Iterator[str]:
+    """Features that the profiles declare as unsupported: those of one reason together."""
+    grouped: dict[str, dict[str, list[CaseResult]]] = {}
+    for declared, having in by_reason(seen["unsupported"]):
+        feature, _, reason = declared.partition(": ")
+        grouped.setdefault(reason, {})[feature] = having
+    for reason, features in grouped.items():
+        results = [result for having in features.values() for result in having]
+        said = f"{sentence(features)}, {count(len(results), 'case')} ({named(r.case_id for r in results)})"
+        room = WIDTH * 2 - len(said) - 10
+        yield from wrapped(f"{said}: {reason if whole else first_sentence(reason, max(room, 20))}", "  ", "    ")
 
 
 def varying(seen: Overview, *, whole: bool) -> Section:
@@ -187,7 +197,8 @@ def varying(seen: Overview, *, whole: bool) -> Section:
         groups.setdefault(result.case_id, []).append(result)
     lines: list[str] = []
     if len(groups) > _FEW and not whole:
-        lines = wrapped(named((r.case_id for r in seen["varies"]), 1000), "  ")
+        shorter = (wrapped(named(groups, most), "  ") for most in range(len(groups), 0, -1))
+        lines = next(made for made in shorter if len(made) <= _LINES)
         groups.clear()
     for results in groups.values():
         number = f" ({len(results)})" if len(results) > 1 else ""

@@ -71,9 +71,7 @@ def _lines(run_dir: Path, data: dict[str, Any], target: str, whole: bool) -> lis
         what = "FAIL" if judgement["verdict"] == "fail" else "open"
         lines += labelled(what, f"{judgement['name']}: {judgement['reason']}")
     if not whole:
-        names = _names(by["unknown"], bool(machines))
-        more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
-        lines += labelled("open", sentence(names[:_FEW]) + more)
+        lines += labelled("open", _together(_names(by["unknown"], bool(machines))))
     measured = [j for j in by["pass"] if j.get("figures") and not str(j["name"]).startswith("iterations")]
     if not whole:
         measured = [j for j in measured if not str(j["name"]).endswith(("of the runner", "of the guest"))]
@@ -97,6 +95,16 @@ def _lines(run_dir: Path, data: dict[str, Any], target: str, whole: bool) -> lis
     if len(machines) > _FEW:
         lines += labelled("", f"the journals of {len(machines) - _FEW} more machines: see report.json there")
     return lines
+
+
+def _together(names: list[str]) -> str:
+    """`slowdown: iterations of tree, latency of stat; leak: memory`: the first few, each kind once."""
+    kinds: dict[str, list[str]] = {}
+    for name in names[:_FEW]:
+        kind, colon, what = name.partition(": ")
+        kinds.setdefault(kind if colon else "", []).append(what if colon else name)
+    said = sentence((f"{kind}: {sentence(what)}" if kind else sentence(what) for kind, what in kinds.items()), "; ")
+    return said + (f" and {len(names) - _FEW} more" if len(names) > _FEW else "")
 
 
 def _names(judgements: list[dict[str, Any]], machines: bool) -> list[str]:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from conformance.evidence.manifest import NAME as MANIFEST
-from conformance.evidence.models import Environment, Program
+from conformance.evidence.models import CaseResult, Environment, Program
 from conformance.evidence.overview import Overview, duration, elapsed
 from conformance.reports.ticket.layout import Section, command, first_sentence, labelled, sentence, wrapped
 
@@ -22,8 +22,7 @@ _PORT = re.compile(r":\d+(?=,|$)")
 def tested(seen: Overview, *, notes: bool = True) -> Section:
     """The build, the change, the device, guest, host and suite; what the run noted besides."""
     e = seen.record.environment
-    lines = [*labelled("target", f"{e.target}: {e.target_title}" if e.target_title else e.target)]
-    lines += labelled("build", e.target_version)
+    lines = labelled("target", sentence([f"{e.target}: {e.target_title}".removesuffix(": "), e.target_version]))
     for role, program in e.programs.items():
         lines += _program(role if len(e.programs) > 1 else "program", program)
     change = sentence([e.build_id, f"based on {e.base}" if e.base else ""])
@@ -37,6 +36,8 @@ def tested(seen: Overview, *, notes: bool = True) -> Section:
     least = len(lines) + 1  # notes give way first
     for note in e.notes if notes else ():
         lines += labelled("note", note[:_NOTE] + ("..." if len(note) > _NOTE else ""))
+    if e.notes and not notes:
+        lines += labelled("notes", f"{len(e.notes)}: report RUN --print --full has them")
     return Section("WHAT WAS TESTED", lines, least=least)
 
 
@@ -70,7 +71,7 @@ def _guest(e: Environment) -> str:
     image = f"{e.guest_image} image {e.guest_image_hash}" if e.guest_image_hash else e.guest_image
     cpus = _option(e.argv, "-smp")
     memory = _option(e.argv, "-m")
-    speed = e.accelerator.upper() + (f" ({first_sentence(e.accelerator_reason, 60)})" if e.accelerator_reason else "")
+    speed = e.accelerator.upper() + (f" ({first_sentence(e.accelerator_reason, 110)})" if e.accelerator_reason else "")
     parts = [image, e.guest_kernel and f"Linux {e.guest_kernel}", cpus and f"{cpus} vCPU", memory and f"{memory} MB"]
     return sentence(
         [
@@ -102,7 +103,7 @@ def _suite(seen: Overview) -> str:
     commit = e.assay9_commit
     state = "with local changes" if commit.endswith("-dirty") else "clean" if commit else "no checkout"
     met = len({entry.model_dump_json() for entry, _ in seen.known_entries()})
-    files = sentence([f"{Path(path).name} {digest[:12]}" for path, digest in e.profiles.items()])
+    files = sentence([f"{Path(path).name} {digest[:8]}" for path, digest in e.profiles.items()])
     declared = f" ({e.declared} known failures declared, {met} met)" if e.declared else ""
     parts = [f"assay9 {e.assay9_version}", commit and f"commit {commit.removesuffix('-dirty')[:12]}", state]
     return sentence([sentence(parts), f"profiles by sha256 {files}{declared}" if files else ""], "; ")
@@ -115,8 +116,8 @@ def _when(seen: Overview) -> str:
     return sentence([*parts, e.job_url])
 
 
-def reproduce(seen: Overview, case: str) -> Section:
-    """The commands that give the same run, and one of its cases alone."""
+def reproduce(seen: Overview, case: CaseResult | None) -> Section:
+    """The commands that give the same run, and that case alone."""
     e = seen.record.environment
     lines = []
     if e.assay9_commit:
@@ -125,8 +126,10 @@ def reproduce(seen: Overview, case: str) -> Section:
     words = _without(shlex.split(e.command), "--results") if _splits(e.command) else []
     if words:
         lines += command(words, 3)
-        alone = shlex.join([*_without(words, *_CHOOSES), "-k", case])
-        lines += wrapped(f"one case: {alone}", "  ", "      ") if case else []
+        if case is not None:
+            mount = ["--mount", case.mount] if case.mount else []
+            alone = shlex.join([*_without(words, *_CHOOSES), "-k", case.case_id, *mount])
+            lines += wrapped(f"one case: {alone}", "  ", "      ")
     return Section("REPRODUCE", lines, least=4)
 
 
@@ -137,7 +140,7 @@ def _splits(text: str) -> bool:
         return False
 
 
-_CHOOSES = ("-k", "--family", "--jobs", "--build-id", "--base")
+_CHOOSES = ("-k", "--family", "--mount", "--mounts", "--jobs", "--build-id", "--base")
 """The options that choose cases, and those that mean nothing to one case."""
 
 
@@ -169,4 +172,4 @@ def kept_at(seen: Overview, run_dir: Path | None) -> Section:
         lines.append(f"  sha256 {digest}")
         signed = ", signed: attestation.json.sig" if (run_dir / "attestation.json.sig").is_file() else ""
         lines += wrapped(f"{MANIFEST} there has the hash of every file{signed}; `assay9 verify` checks", "  ")
-    return Section("EVIDENCE", lines)
+    return Section("EVIDENCE", lines, tight=True)

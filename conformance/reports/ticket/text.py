@@ -11,15 +11,11 @@ from conformance.evidence.models import Record
 from conformance.evidence.overview import Overview, overview
 from conformance.gating.baseline import Baseline, name_of
 from conformance.gating.gate import gate
-from conformance.reports.ticket import beside, failures, full, scope, tested
+from conformance.reports.ticket import beside, failures, full, known, scope, tested
 from conformance.reports.ticket.layout import LINES, Section, fitted, sentence
 from conformance.reports.ticket.soak import soak as soak_block
 
-_DETAIL = (60, 40, 30, 25, 20, 16, 13, 10, 8, 6, 4, 3, 2, 1)
-"""Entries of known failures that are listed with their reasons: as many as there is room for."""
 _FEW = 6
-_WORST = 40
-"""Entries that have a line each where those before would find no room, as far as there is any."""
 
 
 def text(
@@ -36,17 +32,16 @@ def text(
     soak run.
     """
     seen = overview(record)
-    entries = failures.merged(seen.known_entries())
+    found = known.defects(seen)
     against = _against(seen) if baseline is None else _beside(record, baseline)
     before, after = _before(seen, against, whole=whole), _after(seen, run_dir, soak, whole=whole)
     if whole:
-        return fitted([*before, *failures.known(entries, None), *after], None)
-    for detailed in _DETAIL:
-        made = fitted([*before, *failures.known(entries, detailed), *after], None)
-        if made.count("\n") <= LINES:
-            return made
-    before = _before(seen, against, whole=False, notes=False)
-    return fitted([*before, *failures.known(entries, _WORST, brief=True), *after], LINES)
+        return fitted([*before, *known.whole(found), *after], None)
+    if (made := known.placed(found, before, after, LINES, least=len(found))) is not None:
+        return made
+    before = _before(seen, against, whole=False, notes=False)  # a known failure's reason says more than a note
+    made = known.placed(found, before, after, LINES, least=0)
+    return fitted([*before, *known.known(found, _FEW, 0), *after], LINES) if made is None else made
 
 
 def _before(seen: Overview, against: list[str], *, whole: bool, notes: bool = True) -> list[Section]:

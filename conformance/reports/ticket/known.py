@@ -1,0 +1,148 @@
+"""KNOWN FAILURES: what the profiles declare and the run met, by owner, the gravest first.
+
+Entries of one report are one defect and stand together. A defect has a reason of its own as far as there is room: the
+gravest have two lines, then one, and of the rest the cases are named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from conformance.evidence.models import CaseResult, KnownFailure
+from conformance.evidence.overview import OWNERS, Overview, count
+from conformance.reports.ticket.failures import SEVERITY, grave
+from conformance.reports.ticket.layout import WIDTH, Section, ascii_only, first_sentence, fitted, named, wrapped
+
+_REPORT = re.compile(r"/(issues|bugs?|pull|merge_requests|work_items)/\d+|show_bug\.cgi|[?&]id=\d")
+"""Links to one report. A link to a source file or a specification does not say that two entries are one defect."""
+_INDENT, _CASES = 13, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """The entries of one report, or of one reason where there is no report, with the cases that met them."""
+
+    owner: str
+    entries: list[tuple[KnownFailure, list[CaseResult]]]
+    """The gravest first."""
+    results: list[CaseResult]
+    """The cases of all entries, each once."""
+
+
+def defects(seen: Overview) -> list[Defect]:
+    """All that were met, the gravest first; of equally grave ones those of the device first."""
+    entries: dict[tuple[str, str], tuple[KnownFailure, dict[tuple[str, str], CaseResult]]] = {}
+    for entry, results in seen.known_entries():
+        _, having = entries.setdefault((entry.owner, entry.reason), (entry, {}))
+        having |= {result.key: result for result in results}
+    grouped: dict[tuple[str, str], list[tuple[KnownFailure, list[CaseResult]]]] = {}
+    for entry, cases in entries.values():
+        report = entry.link if _REPORT.search(entry.link) else f"reason: {entry.reason}"
+        grouped.setdefault((entry.owner, report), []).append((entry, list(cases.values())))
+    found = []
+    for (owner, _), several in grouped.items():
+        every = {result.key: result for _, results in several for result in results}
+        found.append(Defect(owner, sorted(several, key=lambda one: _worst(one[1])), list(every.values())))
+    order = _owners(found)
+    return sorted(found, key=lambda one: (_worst(one.results)[:2], order.index(one.owner), -len(one.results)))
+
+
+def placed(
+    found: Sequence[Defect], before: Sequence[Section], after: Sequence[Section], most: int, least: int
+) -> str | None:
+    """The whole text in `most` lines, with as many reasons as fit; None where these are fewer than `least`."""
+
+    def tried(reasons: int, detailed: int) -> str | None:
+        made = fitted([*before, *known(found, reasons, detailed), *after], None)
+        return made if made.count("\n") <= most else None
+
+    for reasons in range(min(len(found), most), least - 1, -1):
+        if (fits := tried(reasons, 0)) is not None:
+            more = (tried(reasons, detailed) for detailed in range(reasons, 0, -1))
+            return next(filter(None, more), fits)
+    return None
+
+
+def known(found: Sequence[Defect], reasons: int, detailed: int) -> list[Section]:
+    """A section for each owner: so many defects with reasons, so many of these in detail, of the rest the cases."""
+    sections: list[Section] = []
+    level = {id(one): (number < reasons) + (number < detailed) for number, one in enumerate(found)}
+    for owner in _owners(found):
+        mine = [one for one in found if one.owner == owner]
+        shown = [one for one in mine if level[id(one)]]
+        lines = [line for one in shown for line in _lines(one, detailed=level[id(one)] > 1)]
+        lines += _also([result for one in mine if not level[id(one)] for result in one.results])
+        sections.append(_section(owner, mine, lines, tight=bool(sections)))
+    return sections
+
+
+def whole(found: Sequence[Defect]) -> list[Section]:
+    """A section for each owner, with the whole of every entry."""
+    sections: list[Section] = []
+    for owner in _owners(found):
+        mine = [one for one in found if one.owner == owner]
+        lines = [line for one in mine for entry, results in one.entries for line in _entry(entry, results)]
+        sections.append(_section(owner, mine, lines, tight=bool(sections)))
+    return sections
+
+
+def _section(owner: str, mine: Sequence[Defect], lines: list[str], *, tight: bool) -> Section:
+    results = {result.key: result for one in mine for result in one.results}
+    entries = sum(len(one.entries) for one in mine)
+    whose = OWNERS.get(owner, f"of {owner}").upper()
+    heading = f"KNOWN FAILURES {whose}: {count(entries, 'entry', 'entries')}, {count(len(results), 'case')}"
+    heading += " (! = harms data)" if any(map(grave, results.values())) else ""
+    return Section(heading, lines, least=3, what="lines of known failures", tight=tight)
+
+
+def _owners(found: Iterable[Defect]) -> list[str]:
+    owners = dict.fromkeys(one.owner for one in found)
+    return [*(owner for owner in OWNERS if owner in owners), *(owner for owner in owners if owner not in OWNERS)]
+
+
+def _worst(results: list[CaseResult]) -> tuple[int, bool, int]:
+    return min(SEVERITY[r.severity] for r in results), not any(map(grave, results)), -len(results)
+
+
+def _lines(one: Defect, *, detailed: bool) -> Iterator[str]:
+    """The reason with the first cases; below it what else the report is about, or in detail more cases and the link."""
+    entry, others = one.entries[0][0], len(one.entries) - 1
+    weight, ids = _weight(one.results), [result.case_id for _, results in one.entries for result in results]
+    link, room = entry.link.removeprefix("https://"), WIDTH - _INDENT
+    cases = named(ids, _CASES)
+    if not others and not _REPORT.search(entry.link) and len(entry.reason) + 2 + len(cases) <= room:
+        yield f"{weight}{ascii_only(entry.reason)}  {cases}"[:WIDTH]
+    elif others or not detailed:
+        first = named(ids, 1)
+        reason = ascii_only(first_sentence(entry.reason, room - 2 - len(first)))
+        yield f"{weight}{reason}  {first}"[:WIDTH]
+        if others:
+            yield f"{'':{_INDENT}}+{count(others, 'entry', 'entries')} of {link}"[:WIDTH]
+    else:
+        yield f"{weight}{ascii_only(first_sentence(entry.reason, room))}"[:WIDTH]
+        both = f"{cases}  {link}" if link and len(cases) + 2 + len(link) <= room else cases
+        yield from wrapped(both, " " * _INDENT)
+
+
+def _also(results: Sequence[CaseResult]) -> Iterator[str]:
+    """The cases whose reasons find no room, by severity."""
+    said = []
+    for severity in SEVERITY:
+        if rest := [result.case_id for result in results if result.severity == severity]:
+            said.append(f"{len(rest)} {severity}: {named(rest, 1000)}")
+    yield from wrapped("; ".join(said), "  also       ", " " * _INDENT)
+
+
+def _entry(entry: KnownFailure, results: list[CaseResult]) -> Iterator[str]:
+    yield from wrapped(entry.reason, _weight(results), " " * _INDENT)
+    yield from wrapped(named((r.case_id for r in results), 1000), " " * _INDENT)
+    if entry.link:
+        yield f"{'':{_INDENT}}{entry.link}"
+
+
+def _weight(results: list[CaseResult]) -> str:
+    """The beginning of a known failure's line: the worst severity, whether data is harmed, the number of cases."""
+    severity = min((r.severity for r in results), key=SEVERITY.__getitem__)
+    return f"  {severity:<5}{'!' if any(map(grave, results)) else ' '}{len(results):>3}  "
