@@ -237,6 +237,17 @@ def end(process: subprocess.Popen[bytes], patience: float = 2.0) -> None:
     process.wait()
 
 
+def end_session(leader: int) -> int:
+    """SIGKILL what is left of the session of a child that was started in one of its own, and has ended: how many."""
+    left = 0
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if pid != leader and os.getsid(pid) == leader:
+                os.kill(pid, signal.SIGKILL)
+                left += 1
+    return left
+
+
 def end_tree(pid: int, started: int) -> None:
     """SIGKILL a process that is not a child of ours, and its descendants, if it is the one that we think."""
     if start_time(pid) != started:

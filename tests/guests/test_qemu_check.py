@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import psutil
 import pytest
 
 from guests.errors import UsageError
@@ -113,3 +114,17 @@ def test_a_qemu_that_prints_no_utf_8_is_taken(tmp_path: Path) -> None:
 def test_arguments_that_it_does_not_take_are_reported(arguments: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=f"does not start with {' '.join(arguments)}: .*{said}"):
         require(QEMU, MACHINE, arguments)
+
+
+@pytest.mark.parametrize("text", [f'{QEMU} "$@"', f'{QEMU} "$@" &', f'{QEMU} "$@" -daemonize', f'{QEMU} "$@" | cat'])
+def test_a_script_that_starts_qemu_in_another_process_is_refused(text: str, tmp_path: Path) -> None:
+    """Its process could not be ended, nor its memory watched: the script's would be."""
+    qemu = program(tmp_path, text)
+    with pytest.raises(UsageError, match="starts QEMU in another process"):
+        require(qemu, [*MACHINE, *SHARES])
+    left = [p for p in psutil.process_iter(["cmdline"]) if "assay9-qemu-" in " ".join(p.info["cmdline"] or ())]
+    assert not [p for p in left if "-S" in p.info["cmdline"]]
+
+
+def test_a_script_that_becomes_qemu_may_start_what_else_it_likes(tmp_path: Path) -> None:
+    require(program(tmp_path, f'echo starting\nsleep 5 > /dev/null 2>&1 &\nexec {QEMU} "$@"'), [*MACHINE, *SHARES])

@@ -11,16 +11,23 @@ import itertools
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from guests.errors import UsageError
-from guests.host.processes import dying_with_parent, end
+from guests.errors import InfrastructureError, UsageError
+from guests.host.processes import dying_with_parent, end, end_session
+from guests.host.waiting import happens
+from guests.machines.qemu.qmp import Qmp
 from guests.words import shown
 
 LIMIT = 20.0
 """Seconds that a QEMU has for each answer; it takes a tenth of one."""
+
+OTHER_PROCESS = "it starts QEMU in another process, which could not be watched or ended: write exec before QEMU's path"
+"""What is wrong with a script that waits for its QEMU, or leaves it in the background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,49 +122,67 @@ def _data_directories(arguments: Sequence[str]) -> Iterator[str]:
 
 def _dry_start(program: str, arguments: Sequence[str], memory_mb: int) -> str:
     """Start a machine that is stopped and has no devices of ours; why QEMU refuses, or nothing."""
-    argv = [
-        program,
-        "-M",
-        "pc",
-        "-accel",
-        "tcg",
-        "-m",
-        str(memory_mb),
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-S",
-        "-qmp",
-        "stdio",
-        *arguments,
-    ]
-    process = _start(argv, stdin=subprocess.PIPE)
-    said = _outcome(process, b'{"execute": "qmp_capabilities"}{"execute": "quit"}')
-    if process.returncode == 0:
-        return ""
-    lines = [line for line in said.splitlines() if line.strip() and not line.startswith("{")]
+    with tempfile.TemporaryDirectory(prefix="assay9-qemu-") as directory:
+        control = Path(directory) / "qmp"
+        argv = [program, "-M", "pc", "-accel", "tcg", "-m", str(memory_mb), "-nodefaults", "-no-user-config"]
+        argv += ["-display", "none", "-S", "-qmp", f"unix:{control},server=on,wait=off", *arguments]
+        process = _start(argv)
+        qmp = None
+        try:
+            qmp = happens(lambda: _connected(control, process), LIMIT)
+            if qmp is None:
+                raise UsageError(
+                    f"{program} opens no control socket within {LIMIT:.0f} s: name a QEMU with --qemu PATH"
+                )
+            if isinstance(qmp, Qmp):
+                ours = qmp.process == process.pid
+                qmp.execute("quit", limit=LIMIT)
+                return "" if ours else OTHER_PROCESS
+            if end_session(process.pid):
+                return OTHER_PROCESS
+            said = _outcome(process)
+        finally:
+            if isinstance(qmp, Qmp):
+                qmp.close()
+            end(process)
+            end_session(process.pid)
+    lines = [line for line in said.splitlines() if line.strip()]
     reasons = [line for line in lines if "module" not in line and "warning:" not in line] or lines
     return reasons[0].strip()[:300] if reasons else f"it ends with status {process.returncode}"
+
+
+def _connected(control: Path, process: subprocess.Popen[bytes]) -> Qmp | Literal["ended"] | None:
+    """A connection to QEMU's control socket, or "ended"; None while QEMU starts."""
+    over = process.poll() is not None
+    with contextlib.suppress(InfrastructureError):  # bound, and nobody listens yet; or it ends on a later argument
+        return Qmp(control, limit=LIMIT)
+    return "ended" if over else None
 
 
 def _said(argv: list[str]) -> str:
     return _outcome(_start(argv))
 
 
-def _start(argv: list[str], stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+def _start(argv: list[str]) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(dying_with_parent(argv), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            dying_with_parent(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     except OSError as error:
         raise UsageError(f"{argv[0]} cannot be run: {error.strerror}; name a QEMU with --qemu PATH") from None
 
 
-def _outcome(process: subprocess.Popen[bytes], asked: bytes | None = None) -> str:
+def _outcome(process: subprocess.Popen[bytes]) -> str:
     """What it printed until it ended. Raises UsageError where it does not end."""
     try:
-        out, _ = process.communicate(asked, timeout=LIMIT)
+        out, _ = process.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
         end(process, patience=0.5)
+        end_session(process.pid)
         command = " ".join(map(str, process.args[-2:])) if isinstance(process.args, list) else ""
         raise UsageError(f"{command} does not answer within {LIMIT:.0f} s: name a QEMU with --qemu PATH") from None
     return out.decode("utf-8", "replace")

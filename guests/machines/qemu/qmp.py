@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import time
 from itertools import count
 from pathlib import Path
@@ -14,6 +15,9 @@ from guests.errors import InfrastructureError
 _ANSWER = 60.0
 """Seconds for the reply to a command. It takes a millisecond, or seconds on a busy machine: a QEMU that
 is slow must not be taken for one that hangs."""
+
+_UCRED = struct.Struct("iII")
+"""struct ucred: process, user, group."""
 
 
 class Qmp:
@@ -35,6 +39,9 @@ class Qmp:
         except OSError as error:
             self._socket.close()
             raise InfrastructureError(f"QEMU's control socket {path}: {error.strerror}") from error
+        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        self.process: int = _UCRED.unpack(credentials)[0]
+        """The id of the process that listens: QEMU's own, whatever script has started it. Source: unix(7)."""
         deadline = time.monotonic() + limit
         while "QMP" not in self._receive(deadline):
             pass
