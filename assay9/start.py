@@ -6,6 +6,7 @@ with its status and without a traceback. (`import re` of the installed script is
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import sys
@@ -27,7 +28,11 @@ def main() -> NoReturn:
 
 
 def _streams() -> None:
-    """Stand in for a standard stream that was closed (`>&-`): what is opened next would take its place."""
+    """Stand in for a standard stream that was closed (`>&-`): what is opened next would take its place.
+
+    A character that the locale's encoding lacks is spelled out: it must neither raise nor, in pytest's writer, have all
+    newlines beside it spelled out, too.
+    """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)
@@ -37,6 +42,8 @@ def _streams() -> None:
             stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the process's life
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
+        elif mode == "w" and isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _surroundings() -> int:

@@ -93,6 +93,7 @@ SMALL = ["run", "local", "--layer", "vfs", "--family", "mode", "-k", "MODE-002",
     ("shell", "arguments", "status", "said"),
     [
         ('exec "$@" >&- 2>&- <&-', SMALL, 0, ""),
+        ('PYTHONIOENCODING=ascii exec "$@"', SMALL, 0, ""),
         ('exec "$@" >&-', ["targets"], 0, ""),
         ('exec "$@" 2>&-', ["run", "qmeu"], 2, ""),
         ('ulimit -n 20; exec "$@"', ["targets"], 3, "20 open files are allowed here, 256 are needed; raise ulimit -n"),
@@ -110,6 +111,10 @@ def test_a_command_whose_surroundings_lack_something(
     done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == status, done
     assert "Traceback" not in done.stderr and "INTERNALERROR" not in done.stderr
-    assert done.stderr == "" if not said else done.stderr.startswith("assay9: ") and said in done.stderr, done
+    if said:
+        assert done.stderr.startswith("assay9: ") and said in done.stderr, done
+    elif "ascii" not in shell:  # that run says on standard error what it does
+        assert not done.stderr, done
     if arguments is SMALL:
+        assert "\\n" not in done.stdout, "pytest's writer spells out newlines, too"
         assert (tmp_path / "results" / "latest" / "record.json").is_file()
