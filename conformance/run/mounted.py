@@ -96,7 +96,7 @@ class Runner:
         lost = isinstance(raised, LinkLost)  # the timeout of a silent agent is waited for once
         if share is not None and not lost:
             try:
-                crossed = self._crossed(further)
+                crossed = self._crossed(further, at_once=raised is None and mount.cache == "none")
             except Unprepared as e:
                 raised = raised or e.why
             except (OSError, InfrastructureError, CallHung) as e:
@@ -259,7 +259,7 @@ class Runner:
             raise InfrastructureError(f"the case's directory {outside_root} cannot be made: {e.strerror}") from e
         if not on_control:
             drop = mount.cache in KEPT and "guest-root" in d.features and " 9p " in self._mount_line
-            inside_link.post("begin_case", inside_root, drop_caches=drop, remove=self._spent_control, trace=d.traced)
+            inside_link.begin_case(inside_root, drop_caches=drop, remove=self._spent_control, trace=d.traced)
             self._spent_control = None
         comparer = d.comparer.also(rules_of(mount))
         mounted = Mounted(
@@ -340,10 +340,15 @@ class Runner:
         share.inside.observer = watch
         body(share)
 
-    def _crossed(self, further: Further) -> Crossed | None:
-        """What crossed, None where the target gives no trace. What the case holds open inside is closed."""
-        traced = self.deployment.inside.calls.end_case()
-        return None if traced is None else parse(traced).and_then(further.crossed())
+    def _crossed(self, further: Further, *, at_once: bool) -> Crossed | None:
+        """What crossed, None where the target gives no trace. What the case holds open inside is closed.
+
+        `at_once`: nothing is asked of the guest where the last reply has reported all; the guest's kernel must write
+        nothing back later.
+        """
+        inside = self.deployment.inside
+        traced = inside.end_case(wait=not (at_once and inside.idle))
+        return parse(traced).and_then(further.crossed()) if traced is not None and self.deployment.traced else None
 
     def _blamed(
         self, raised: BaseException | None, further: Further, *, charged: bool

@@ -162,7 +162,7 @@ class Share(BothSides):
         """Compare after every call from now on, or not."""
         self._comparing = on
         if self.inside.process == "main" and not self._one_sided:
-            self.inside.looks = ("marked" if self.mounted.traced else "plain") if on else ""
+            self.inside.looks.how = ("marked" if self.mounted.traced else "plain") if on else ""
 
     def settle(self) -> None:
         """Report each field in which the comparisons after calls found a difference; once, however often it was seen.

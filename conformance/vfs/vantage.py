@@ -43,6 +43,14 @@ class CallRecord:
     """What the calling process saw of the changed paths and their parents directly after the call, if it looked."""
 
 
+@dataclass(slots=True)
+class LooksAfter:
+    """How the agent is to look at what a call changed, in the same round trip: see `AgentLink.send`. One for all
+    processes of a vantage."""
+
+    how: str = ""
+
+
 Observer = Callable[["Vantage", CallRecord], None]
 
 
@@ -75,8 +83,7 @@ class Vantage(Ops):
         self.observer = observer
         self.only_uid: int | None = None
         """The one user whom the mount serves (mount option access=UID), or as whom it serves all (access=any)."""
-        self.looks = ""
-        """How the agent is to look at what a call changed, in the same round trip: see `AgentLink.send`."""
+        self.looks = LooksAfter()
         self.marked = False
         """Whether the case's trace names the calls of this vantage."""
         self.hides: Callable[[str], bool] = lambda _: False
@@ -85,7 +92,7 @@ class Vantage(Ops):
     def perform(self, op: str, *args: Any, **kw: Any) -> Any:
         """Make the call `op`. Raises OSError (the call's errno), Finding (hung, killed), SuiteError."""
         record = CallRecord(self.name, self.process, op, args, kw)
-        number = self.agent.send(op, args, kw, self.process, self.timeout, look=self.looks, marked=self.marked)
+        number = self.agent.send(op, args, kw, self.process, self.timeout, look=self.looks.how, marked=self.marked)
         return self.finish(number, record, self.timeout)
 
     def finish(self, number: int, record: CallRecord, timeout: float) -> Any:
@@ -131,6 +138,12 @@ class Vantage(Ops):
         """Calls that may block: each is begun, and the Pending that is returned waits for it."""
         return _Started(self)
 
+    @property
+    def then(self) -> Starts:
+        """Calls that are sent without waiting, in one round trip with those that follow; each is made when all before
+        it have ended, whatever process makes them. Nothing is compared between them."""
+        return _Started(self, after=True)
+
     def spawn(
         self,
         process: str,
@@ -147,7 +160,7 @@ class Vantage(Ops):
             spec |= {"uid": uid, "gid": uid if gid is None else gid, "groups": list(groups)}
         self.agent.spawn(process, **spec)
         spawned = Vantage(self.name, self.agent, self.root, self.observer, process, self.timeout)
-        spawned.hides, spawned.marked = self.hides, self.marked
+        spawned.hides, spawned.marked, spawned.looks = self.hides, self.marked, self.looks
         return spawned
 
     def kill(self) -> None:
@@ -205,13 +218,15 @@ class _Quietly(Ops):
 class _Started(Starts):
     """What `Vantage.start` returns."""
 
-    def __init__(self, vantage: Vantage) -> None:
-        self._vantage = vantage
+    def __init__(self, vantage: Vantage, *, after: bool = False) -> None:
+        self._vantage, self._after = vantage, after
 
     def perform(self, op: str, *args: Any, **kw: Any) -> Pending[Any]:
         vantage = self._vantage
         record = CallRecord(vantage.name, vantage.process, op, args, kw)
-        number = vantage.agent.send(op, args, kw, vantage.process, vantage.timeout, marked=vantage.marked)
+        number = vantage.agent.send(
+            op, args, kw, vantage.process, vantage.timeout, marked=vantage.marked, after=self._after
+        )
         timeout = vantage.timeout
         return Pending(partial(vantage.agent.ready, number), partial(vantage.finish, number, record, timeout))
 

@@ -102,10 +102,16 @@ class AgentLink:
         self.seconds = 0.0
         """What the agent itself has spent on all its calls so far, decoding requests and writing replies included."""
         self.waits = 0
-        """How often the caller has waited for a reply so far: round trips, whatever way leads to the agent."""
+        """Round trips so far, whatever way leads to the agent: what was sent together is waited for once."""
+        self._in_flight = 0
+        """The last request that had been sent when the caller waited last."""
         self._posted: list[int] = []
         self.spawned = False
         """Whether there may be further processes; `reap` ends them."""
+        self.traced: list[str] = []
+        """What replies have reported of the trace since `begin_case`."""
+        self._idle = False
+        """Whether the reply that came last said that the main process has nothing open."""
 
     def send(
         self,
@@ -117,12 +123,14 @@ class AgentLink:
         background: bool = False,
         look: str = "",
         marked: bool = False,
+        after: bool = False,
     ) -> int:
         """Send a request and return its number; `receive` gives its reply.
 
         In the background, a call of the main process does not keep it from making others. With `look` ("marked" in
-        the trace, or "plain") what a call of the main process changed is looked at in the same round trip. A
-        marked call is named in the trace by its number.
+        the trace, or "plain") the main process looks at what a call changed in the same round trip. A
+        marked call is named in the trace by its number. One with `after` is made when all that were sent before
+        it have ended, in whatever process.
         """
         self._next += 1
         self._sent[self._next] = op, time.monotonic()
@@ -142,6 +150,8 @@ class AgentLink:
             request["look"] = look
         if marked:
             request["marked"] = True
+        if after:
+            request["after"] = True
         try:
             self._channel.send(json.dumps(request).encode() + b"\n")
         except (OSError, EOFError, InfrastructureError) as e:
@@ -173,7 +183,9 @@ class AgentLink:
         a call that was posted before it has failed.
         """
         deadline = time.monotonic() + timeout + _GRACE
-        self.waits += number not in self._replies
+        if number not in self._replies and number > self._in_flight:
+            self.waits += 1
+            self._in_flight = self._next
         while number not in self._replies:
             try:
                 self._take(max(0.01, deadline - time.monotonic()))
@@ -227,6 +239,9 @@ class AgentLink:
         if "crash" in reply:
             raise AgentBug(f"the agent ended: {reply['crash']}")
         self._replies[reply["id"]] = reply
+        self._idle = reply.get("idle", False)
+        if "trace" in reply:
+            self.traced.append(reply["trace"])
 
     @property
     def calls(self) -> Ops:
@@ -254,6 +269,36 @@ class AgentLink:
         """
         number = self.send(op, args, kw, "main", _POSTED)
         self._posted.append(number)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the agent has nothing to do or to close: every call is answered, the last by the main process, which
+        has nothing open, and there are no further processes."""
+        return self._idle and not self.spawned and self._sent.keys() <= self._replies.keys()
+
+    def begin_case(
+        self, path: str, *, drop_caches: bool = False, remove: str | None = None, trace: bool = False
+    ) -> None:
+        """Post the op of that name; replies report from then on what was traced."""
+        self.traced = []
+        for number in self._replies.keys() - set(self._posted):  # nobody waits for these any more
+            del self._replies[number], self._sent[number]
+        self.post("begin_case", path, drop_caches=drop_caches, remove=remove, trace=trace)
+
+    def end_case(self, *, wait: bool = True) -> str | None:
+        """End a case in one round trip, and its further processes; what was traced, None where there is no tracing.
+
+        Without `wait` there is no round trip, and the trace is what replies have reported: for an agent that is idle.
+        """
+        if not wait:
+            self.post("reset")
+            return "".join(self.traced)
+        number = self.send("end_case", (), {}, "main", _POSTED)
+        if self.spawned:
+            self.spawned = False
+            self.receive(self.send("@reap", (), {}, "main", _POSTED), _POSTED)
+        rest = self.receive(number, _POSTED).value
+        return None if rest is None else "".join(self.traced) + rest
 
     def reap(self) -> None:
         """End every process but the main one; they have ended when it returns, and make no calls any more."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conformance.errors import Finding
+from conformance.vfs.vantage import Vantage
 from guests.agent.link import AgentLink, CallError, LocalChannel, Unprepared
 
 
@@ -121,3 +124,78 @@ def test_a_further_process_costs_no_round_trip_to_make(agent: Counting, tmp_path
     agent.spawn("second", root=str(tmp_path), umask=0o077)
     agent.calls_with("second").create("fred")
     assert agent.calls.lstat("fred")["st_mode"] & 0o777 == 0o600
+
+
+def test_turns_of_several_processes_are_one_round_trip(agent: Counting, tmp_path: Path) -> None:
+    inside = Vantage("inside", agent, str(tmp_path))
+    one, two = inside.spawn("one"), inside.spawn("two")
+    fd, waits = one.open("fred", os.O_WRONLY | os.O_CREAT), agent.waits
+    turns = [(one.then.write(fd, b"%d" % n), two.then.slurp("fred"), inside.then.stat("fred")) for n in range(5)]
+    seen = [(written.result(), read.result(), stat.result()["st_size"]) for written, read, stat in turns]
+    assert seen == [(1, b"01234"[: n + 1], n + 1) for n in range(5)]
+    assert agent.waits == waits + 1
+
+
+def test_turns_go_on_after_a_process_that_died(agent: Counting, tmp_path: Path) -> None:
+    inside = Vantage("inside", agent, str(tmp_path))
+    one = inside.spawn("one")
+    killed, alive = one.then.run(["sh", "-c", "kill -KILL $PPID"]), inside.then.getpid()
+    with pytest.raises(Finding, match="killed by signal 9"):
+        killed.result()
+    assert alive.result() == inside.getpid()
+
+
+def test_a_look_at_what_a_further_process_changed_is_the_main_ones(agent: Counting, tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir()
+    agent.spawn("other", root=str(tmp_path), umask=0)
+    waits = agent.waits
+    reply = agent.receive(agent.send("mkdir", ("locked/d", 0o700), {}, "other", 30.0, look="plain"), 30.0)
+    assert reply.seen is not None and [name for name, _ in reply.seen] == ["locked/d", "locked"]
+    assert agent.waits == waits + 1 and agent.asked == ["@spawn", "mkdir"]
+
+
+def test_a_case_that_left_nothing_open_ends_without_a_round_trip(agent: Counting, tmp_path: Path) -> None:
+    agent.begin_case(str(tmp_path))
+    agent.calls.create("fred")
+    waits = agent.waits
+    assert agent.idle
+    assert agent.end_case(wait=False) == ""
+    assert agent.waits == waits
+    agent.calls.getpid()
+    assert not agent.idle, "no case has begun"
+
+
+def test_a_case_ends_with_its_processes_in_one_round_trip(agent: Counting, tmp_path: Path) -> None:
+    agent.begin_case(str(tmp_path))
+    agent.spawn("other", root=str(tmp_path))
+    pid, waits = agent.calls_with("other").getpid(), agent.waits
+    assert not agent.idle, "a further process is there"
+    assert agent.end_case() is None
+    assert agent.waits == waits + 1 and not agent.spawned
+    assert agent.asked[-2:] == ["end_case", "@reap"]
+    agent.spawn("other", root=str(tmp_path))
+    assert agent.calls_with("other").getpid() == pid, "it is as new, and another case has it"
+
+
+@pytest.mark.parametrize("op", ["open", "opendir", "take_descriptor"])
+def test_what_a_case_has_open_keeps_the_agent_from_being_idle(agent: Counting, tmp_path: Path, op: str) -> None:
+    (tmp_path / "fred").touch()
+    agent.begin_case(str(tmp_path))
+    if op == "opendir":
+        agent.calls.opendir(".")
+    elif op == "open":
+        agent.calls.open("fred")
+    else:
+        agent.calls.take_descriptor(os.getpid(), 0)
+    assert not agent.idle
+    assert agent.end_case() is None
+
+
+def test_replies_that_nobody_waited_for_are_forgotten(agent: Counting, tmp_path: Path) -> None:
+    inside = Vantage("inside", agent, str(tmp_path))
+    inside.then.getpid()
+    agent.begin_case(str(tmp_path))
+    agent.calls.getpid()
+    agent.begin_case(str(tmp_path))
+    agent.calls.getpid()
+    assert agent.idle and not agent._replies and not agent._sent

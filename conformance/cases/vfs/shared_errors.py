@@ -157,11 +157,12 @@ def _refuses(share: Share, operation: Operation, tries: list[tuple[str, Vantage,
     before = _tree(share, look)
     exceptions = dict(operation.bad)
     with share.without_comparison():  # everything is compared at the end
-        for situation, vantage, path, usual in tries:
+        sent = [operation.call(vantage.then, path) for _, vantage, path, _ in tries]
+        for (situation, _, path, usual), called in zip(tries, sent, strict=True):
             wanted = exceptions.get(situation, usual)
             seen = 0
             try:
-                operation.call(vantage, path)
+                called.result()
             except OSError as e:
                 seen = e.errno or -1
             what = f"result of {operation.name} in the situation {situation} (path {path[:40]!r})"

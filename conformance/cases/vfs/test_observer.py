@@ -10,18 +10,24 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+from collections.abc import Callable, Iterable
 
 import pytest
 
 from conformance.case import WRITE_BACK, case
 from conformance.checks import equal, fields
+from conformance.vfs.calls import Starts
+from conformance.vfs.pending import Pending
 from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
+from guests.agent.payload.values import Attributes
 from protocol.messages import Tgetattr, Tlopen, Treaddir, Tsetattr, Twalk, Twrite
 
 CHUNK, CHUNKS = 3000, 4
 """No whole pages, so that a chunk begins in the page in which the one before ends."""
 MAP_SHARED, PROT_READ, PROT_WRITE = 1, 1, 2
+Judge = Callable[[], object]
+"""Waits for calls that were sent, and judges what they gave: the processes take their turns in one round trip."""
 
 
 def chunk(number: int) -> bytes:
@@ -45,25 +51,24 @@ class Writer:
             self.map = process.mmap(self.fd, len(WHOLE), PROT_READ | PROT_WRITE, MAP_SHARED)
         self.seen = bytes(len(WHOLE)) if way == "mapped" else b""
 
-    def write(self, number: int) -> None:
+    def write(self, number: int) -> Judge:
         """Write the chunk of that number at its place."""
         place = CHUNKS - 1 - number if self.way == "backwards" else number
-        at, data = place * CHUNK, chunk(place)
-        if self.map is not None:
-            self.process.map_write(self.map, at, data)
-        elif self.way == "backwards":
-            equal(f"bytes that pwrite() wrote at {at}", self.process.pwrite(self.fd, data, at), CHUNK)
-        else:
-            equal(f"bytes that write() number {number} wrote", self.process.write(self.fd, data), CHUNK)
+        at, data, then = place * CHUNK, chunk(place), self.process.then
         self.seen = self.seen.ljust(at, b"\0")[:at] + data + self.seen[at + CHUNK :]
-
-    def close(self) -> None:
-        """Bring it to the server and close the file."""
         if self.map is not None:
-            self.process.msync(self.map)
-            self.process.munmap(self.map)
-        self.process.fsync(self.fd)
-        self.process.close(self.fd)
+            return then.map_write(self.map, at, data).result
+        if self.way == "backwards":
+            placed = then.pwrite(self.fd, data, at)
+            return lambda: equal(f"bytes that pwrite() wrote at {at}", placed.result(), CHUNK)
+        written = then.write(self.fd, data)
+        return lambda: equal(f"bytes that write() number {number} wrote", written.result(), CHUNK)
+
+    def close(self) -> list[Judge]:
+        """Bring it to the server and close the file."""
+        then = self.process.then
+        unmapped = [] if self.map is None else [then.msync(self.map), then.munmap(self.map)]
+        return [one.result for one in (*unmapped, then.fsync(self.fd), then.close(self.fd))]
 
 
 class Observer:
@@ -75,42 +80,56 @@ class Observer:
         self.fd = process.open(path, os.O_RDWR) if held else -1
         self.map = process.mmap(self.fd, len(WHOLE), PROT_READ, MAP_SHARED) if what == "map" else 0
 
-    def look(self, seen: bytes) -> None:
+    def look(self, seen: bytes) -> list[Judge]:
         """Look at a file that holds `seen`, and say what was seen of it."""
-        size, path, process = len(seen), self.path, self.process
+        size, path, then = len(seen), self.path, self.process.then
         after = f"{path!r} for another process, of {self.what}"
         match self.what:
             case "stat":
-                fields(f"stat of {after}", process.stat(path), size=size)
+                return [size_is(f"stat of {after}", then.stat(path), size)]
             case "fstat":
-                fields(f"fstat of {after}", process.fstat(self.fd), size=size)
+                return [size_is(f"fstat of {after}", then.fstat(self.fd), size)]
             case "seek":
-                equal(f"end of {after}", process.lseek(self.fd, 0, os.SEEK_END), size, code="field:size")
+                end = then.lseek(self.fd, 0, os.SEEK_END)
+                return [lambda: equal(f"end of {after}", end.result(), size, code="field:size")]
             case "list":
-                process.entries(posixpath.dirname(path) or ".")
-                fields(f"stat of {after}", process.stat(path), size=size)
+                listed = then.entries(posixpath.dirname(path) or ".")
+                return [listed.result, size_is(f"stat of {after}", then.stat(path), size)]
             case "read":
-                equal(f"content of {after}", process.pread(self.fd, len(WHOLE) + 1, 0), seen, code="content")
+                return [content_is(after, then.pread(self.fd, len(WHOLE) + 1, 0), seen)]
             case "open and read":
-                equal(f"content of {after}", process.slurp(path), seen, code="content")
+                return [content_is(after, then.slurp(path), seen)]
             case "map":
-                equal(f"content of {after}", process.map_read(self.map, 0, size), seen, code="content")
+                return [content_is(after, then.map_read(self.map, 0, size), seen)]
             case "access":
-                process.access(path, os.R_OK | os.W_OK)
+                return [then.access(path, os.R_OK | os.W_OK).result]
             case "lock":
-                process.setlk(self.fd, "w")
-                process.setlk(self.fd, "u")
+                return [then.setlk(self.fd, "w").result, then.setlk(self.fd, "u").result]
             case "xattr":
-                process.listxattr(path)
-            case _:
-                raise AssertionError(self.what)
+                return [then.listxattr(path).result]
+        raise AssertionError(self.what)
 
-    def close(self) -> None:
+    def close(self) -> list[Judge]:
         """Let go of the file."""
-        if self.map:
-            self.process.munmap(self.map)
-        if self.fd >= 0:
-            self.process.close(self.fd)
+        then = self.process.then
+        unmapped: list[Judge] = [then.munmap(self.map).result] if self.map else []
+        return [*unmapped, then.close(self.fd).result] if self.fd >= 0 else unmapped
+
+
+def size_is(what: str, seen: Pending[Attributes], size: int) -> Judge:
+    """The stat has that size."""
+    return lambda: fields(what, seen.result(), size=size)
+
+
+def content_is(what: str, seen: Pending[bytes], content: bytes) -> Judge:
+    """These bytes were read."""
+    return lambda: equal(f"content of {what}", seen.result(), content, code="content")
+
+
+def judge_all(judges: Iterable[Judge]) -> None:
+    """Wait for all that was sent, in order."""
+    for judge in judges:
+        judge()
 
 
 LOOKS = ("stat", "fstat", "seek", "list", "read", "open and read", "access", "lock", "xattr")
@@ -124,11 +143,10 @@ def looked_at(share: Share, way: str, looks: tuple[str, ...]) -> None:
         with share.without_comparison():
             writer = Writer(writing, path, way)
             observer = Observer(looking, path, what)
+            judges: list[Judge] = []
             for number in range(CHUNKS):
-                writer.write(number)
-                observer.look(writer.seen)
-            writer.close()
-            observer.close()
+                judges += [writer.write(number), *observer.look(writer.seen)]
+            judge_all([*judges, *writer.close(), *observer.close()])
         held(share, path, WHOLE, f"after {what}")
 
 
@@ -158,14 +176,11 @@ def test_a_map_of_a_file_that_is_written(share: Share) -> None:
     with share.without_comparison():
         fd = writing.open("whole", os.O_RDWR)
         observer = Observer(looking, "whole", "map")
-        seen = bytes(len(WHOLE))
+        judges: list[Judge] = []
         for number in range(CHUNKS):
-            writing.pwrite(fd, chunk(number), number * CHUNK)
-            seen = WHOLE[: (number + 1) * CHUNK].ljust(len(WHOLE), b"\0")
-            observer.look(seen)
-        writing.fsync(fd)
-        writing.close(fd)
-        observer.close()
+            judges.append(writing.then.pwrite(fd, chunk(number), number * CHUNK).result)
+            judges += observer.look(WHOLE[: (number + 1) * CHUNK].ljust(len(WHOLE), b"\0"))
+        judge_all([*judges, writing.then.fsync(fd).result, writing.then.close(fd).result, *observer.close()])
     held(share, "whole", WHOLE, "after a mapping")
 
 
@@ -179,25 +194,23 @@ def test_a_look_at_a_file_that_is_written_through_a_map(share: Share) -> None:
 INTERFERES = ("rename", "link", "chmod", "chown", "utimens", "setxattr")
 
 
-def interfere(other: Vantage, path: str, what: str, number: int) -> str:
+def interfere(other: Starts, path: str, what: str, number: int) -> tuple[str, list[Judge]]:
     """Change the file, not its content; its name from then on."""
     match what:
         case "rename":
-            other.rename(path, f"renamed{number}")
-            return f"renamed{number}"
+            return f"renamed{number}", [other.rename(path, f"renamed{number}").result]
         case "link":
-            other.link(path, f"linked{number}")
-            other.unlink(path)
-            return f"linked{number}"
+            linked = other.link(path, f"linked{number}")
+            return f"linked{number}", [linked.result, other.unlink(path).result]
         case "chmod":
-            other.chmod(path, 0o600 + number)
+            return path, [other.chmod(path, 0o600 + number).result]
         case "chown":
-            other.chown(path, 1000 + number, 1000)
+            return path, [other.chown(path, 1000 + number, 1000).result]
         case "utimens":
-            other.utimensat(path, 10**9 * number, 10**9 * number)
+            return path, [other.utimensat(path, 10**9 * number, 10**9 * number).result]
         case "setxattr":
-            other.setxattr(path, "user.n", b"%d" % number)
-    return path
+            return path, [other.setxattr(path, "user.n", b"%d" % number).result]
+    raise AssertionError(what)
 
 
 @pytest.mark.parametrize("what", INTERFERES)
@@ -209,10 +222,12 @@ def test_another_process_changes_a_file_that_is_written(share: Share, what: str)
     path = "file"
     with share.without_comparison():
         writer = Writer(writing, path, "write")
+        judges: list[Judge] = []
         for number in range(CHUNKS):
-            writer.write(number)
-            path = interfere(other, path, what, number)
-        writer.close()
+            judges.append(writer.write(number))
+            path, more = interfere(other.then, path, what, number)
+            judges += more
+        judge_all([*judges, *writer.close()])
     held(share, path, WHOLE, f"after {what}")
 
 
@@ -229,7 +244,7 @@ def test_another_process_cuts_a_file_that_is_written(share: Share, how: str) -> 
         writer = Writer(writing, "file", "write")
         fd = other.open("file", os.O_RDWR) if how == "ftruncate" else -1
         for number, size in enumerate(sizes):
-            writer.write(number)
+            writer.write(number)()
             if how == "open":
                 other.close(other.open("file", os.O_WRONLY | os.O_TRUNC))
             elif how == "truncate":
@@ -238,8 +253,7 @@ def test_another_process_cuts_a_file_that_is_written(share: Share, how: str) -> 
                 other.ftruncate(fd, size)
             writer.seen = writer.seen[:size].ljust(size, b"\0")
             fields(f"stat of 'file' after {how} to {size}", other.stat("file"), size=size)
-        writing.pwrite(writer.fd, b"end", 9000)
-        writer.close()
+        judge_all([writing.then.pwrite(writer.fd, b"end", 9000).result, *writer.close()])
     held(share, "file", writer.seen.ljust(9000, b"\0") + b"end", f"after {how}")
 
 
@@ -251,16 +265,14 @@ def test_two_processes_append_in_turns_and_a_third_looks(share: Share) -> None:
     with share.without_comparison():
         one = Writer(first, "log", "append")
         fd = second.open("log", os.O_WRONLY | os.O_APPEND)
-        seen = b""
+        judges: list[Judge] = []
         for number in range(CHUNKS):
-            data = chunk(number)
-            first.write(one.fd, data) if number % 2 == 0 else second.write(fd, data)
-            seen += data
-            fields("stat of 'log' for a third process", looking.stat("log"), size=len(seen))
-            equal("content of 'log' for a third process", looking.slurp("log"), seen, code="content")
-        second.fsync(fd)
-        second.close(fd)
-        one.close()
+            process, to = (first, one.fd) if number % 2 == 0 else (second, fd)
+            judges.append(process.then.write(to, chunk(number)).result)
+            seen = WHOLE[: (number + 1) * CHUNK]
+            judges.append(size_is("stat of 'log' for a third process", looking.then.stat("log"), len(seen)))
+            judges.append(content_is("'log' for a third process", looking.then.slurp("log"), seen))
+        judge_all([*judges, second.then.fsync(fd).result, second.then.close(fd).result, *one.close()])
     held(share, "log", WHOLE, "after two writers")
 
 

@@ -277,9 +277,9 @@ def test_emptying_while_reading(share: Share) -> None:
     removed: list[str] = []
     with share.without_comparison():
         while part := share.inside.getdents(fd, 512):
-            for name in names_of(part):
-                share.inside.unlink(f"dir/{name}")
-                removed.append(name)
+            for unlinked in [share.inside.then.unlink(f"dir/{name}") for name in names_of(part)]:
+                unlinked.result()
+            removed += names_of(part)
     must_be_all("that was read and removed", removed, names)
     share.inside.rmdir("dir")
     share.gone("dir")

@@ -230,16 +230,15 @@ def test_what_was_written_is_there_after_umount(share: Share, cache: str) -> Non
         share.inside.write_pattern(fd, 1_000_000, seed=7)
         share.inside.fchmod(fd, 0o600)
         share.inside.close(fd)
-        for i in range(20):
-            share.inside.create(f"{WHERE}/scratch/small{i}", b"content of %d" % i)
+        for created in [share.inside.then.create(f"{WHERE}/scratch/small{i}", b"content of %d" % i) for i in range(20)]:
+            created.result()
         share.inside.umount2(WHERE)
         has_pattern("the file outside", share.outside, f"{export}/scratch/fred", 1_000_000, 7)
         fields("the file outside", share.outside.lstat(f"{export}/scratch/fred"), mode=0o100600)
         share.inside.mount(source, WHERE, "9p", 0, f"{transport},cache={cache}")
         equal("number of names after a new mount", len(share.inside.listdir(f"{WHERE}/scratch")), 21, code="names")
-        for i in range(20):
-            content = share.inside.slurp(f"{WHERE}/scratch/small{i}")
-            equal(f"content of 'small{i}' after a new mount", content, b"content of %d" % i, code="content")
+        for i, read in enumerate([share.inside.then.slurp(f"{WHERE}/scratch/small{i}") for i in range(20)]):
+            equal(f"content of 'small{i}' after a new mount", read.result(), b"content of %d" % i, code="content")
 
 
 @case("SESSION-008", covers=[Tversion, Tattach], needs=["remount"], control=False)

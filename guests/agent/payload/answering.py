@@ -48,10 +48,13 @@ def answer(request: dict[str, Any], begun: float) -> tuple[dict[str, Any], float
     done = time.monotonic()
     reply["s"] = round(done - begun, 6)
     if CHANGED:
-        changed = reply["changed"] = list(dict.fromkeys(CHANGED))
+        reply["changed"] = list(dict.fromkeys(CHANGED))
         del CHANGED[:]
-        if request.get("look"):
-            names = below_root(changed)
-            seen = look(names, mark=request["look"] == "marked")
-            reply["seen"] = list(zip(names, encode(seen)))
     return reply, done
+
+
+def look_after(reply: dict[str, Any], how: str) -> None:
+    """Add to a reply what this process sees of what the call changed: `how` is "marked" in the trace, or "plain"."""
+    names = below_root(reply.get("changed", []))
+    if names:
+        reply["seen"] = list(zip(names, encode(look(names, mark=how == "marked"))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from guests.agent.payload.content import write_text
 from guests.agent.payload.declare import OPS, op
@@ -33,6 +34,7 @@ def release_root() -> None:
 @op()
 def reset() -> None:
     """Give the worker back as it was: descriptors, maps and streams closed, umask 022, cwd /."""
+    HERE.in_case = False
     release_root()
     for handle in list(MAPS):
         MAPS.pop(handle)[0].close()
@@ -78,6 +80,18 @@ def begin_case(path: str, drop_caches: bool = False, remove: str | None = None, 
     HERE.root_fd = os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
     if trace:
         trace_begin()
+    HERE.in_case = True
+
+
+def report_case(reply: dict[str, Any]) -> None:
+    """Add to a reply within a case what was traced since the last one (`trace`), and whether nothing is open (`idle`).
+
+    A caller that has these needs no round trip of its own to end the case.
+    """
+    if TRACE_FDS and (traced := trace_end()):
+        reply["trace"] = traced
+    if not (FD_PATHS or MAPS or DIRS or SLOTS):
+        reply["idle"] = True
 
 
 @op()

@@ -45,7 +45,9 @@ def take_descriptor(pid: int, fd: int) -> int:
     """A descriptor of the open file that process `pid` has as `fd`, as a child of it has by fork: pidfd_getfd(2)."""
     process = syscall("pidfd_open", pid, 0)
     try:
-        return syscall("pidfd_getfd", process, fd, 0)
+        taken = syscall("pidfd_getfd", process, fd, 0)
+        FD_PATHS[taken] = None
+        return taken
     finally:
         os.close(process)
 

@@ -10,15 +10,18 @@ import threading
 import time
 from typing import Any, NoReturn
 
-from guests.agent.payload.answering import answer
-from guests.agent.payload.cases import reset
+from guests.agent.payload.answering import answer, look_after
+from guests.agent.payload.cases import report_case, reset
 from guests.agent.payload.declare import SPOILING
 from guests.agent.payload.directories import DIRS
 from guests.agent.payload.maps import MAPS
 from guests.agent.payload.platforms import learn_flags
-from guests.agent.payload.state import KEPT
+from guests.agent.payload.state import HERE, KEPT
 from guests.agent.payload.values import Identity
 from guests.agent.payload.worker import CRASHED, Worker, crash_of, identity_of
+
+LOOK_LIMIT = 30.0
+"""Seconds for a look at what a further process has changed."""
 
 MOST_PARKED = 4
 """Processes of one user that are kept."""
@@ -110,7 +113,7 @@ class Agent:
         """End a further process, answer what it was asked with `reply` or its death; its wait status."""
         w = self.workers.pop(name)
         status = w.end()
-        for number, _deadline in w.waiting:
+        for number, _deadline, _look in w.waiting:
             self.say(dict(reply or {"died": status}, id=number))
         return status
 
@@ -144,13 +147,7 @@ class Agent:
                 since = self.take(self.lines.pop(0), since)
             now = time.monotonic()
             self.spent += now - since
-            for name, w in list(self.workers.items()):
-                if w.waiting and w.waiting[0][1] <= now:
-                    self.drop(name, {"hung": True})
-            part, ready = self.wait(now)
-            since = time.monotonic()
-            for name in ready:
-                self.relay(name)
+            part, since = self.wait(now)
             if part is None:
                 continue
             if not part:
@@ -159,17 +156,41 @@ class Agent:
             *lines, self.buffer = (self.buffer + part).split(b"\n")
             self.lines += lines
 
-    def wait(self, now: float) -> tuple[bytes | None, list[str]]:
-        """Wait for the caller and the further processes: what the caller sent, None for nothing yet, and whose answer
-        is there."""
-        if not self.workers:  # reading waits as well, for one system call less
-            return os.read(self.source, 1 << 20), []
+    def wait(self, now: float, *, for_caller: bool = True) -> tuple[bytes | None, float]:
+        """Wait for the caller and the further processes, and pass on what these have answered.
+
+        What the caller sent, None for nothing yet, and when the waiting was over.
+        """
+        for name, w in list(self.workers.items()):
+            if w.waiting and w.waiting[0][1] <= now:
+                self.drop(name, {"hung": True})
+        if not self.workers and for_caller:  # reading waits as well, for one system call less
+            return os.read(self.source, 1 << 20), time.monotonic()
         deadlines = [w.waiting[0][1] for w in self.workers.values() if w.waiting]
         channels = {w.channel.fileno(): name for name, w in self.workers.items()}
+        if not deadlines and not for_caller:
+            return None, time.monotonic()
         limit = min(deadlines) - now if deadlines else None
-        ready = select.select([self.source, *channels], [], [], limit)[0]
+        ready = select.select([*([self.source] if for_caller else []), *channels], [], [], limit)[0]
         part = os.read(self.source, 1 << 20) if self.source in ready else None
-        return part, [channels[fd] for fd in ready if fd != self.source]
+        since = time.monotonic()
+        for fd in ready:
+            if fd != self.source:
+                self.relay(channels[fd])
+        return part, since
+
+    def finish(self) -> None:
+        """The current call is over, unless it was so late that the successor has answered for it."""
+        if self.succeeded:
+            time.sleep(1e9)  # this process is over
+        self.current = None
+
+    def settle(self) -> float:
+        """Wait until the further processes have answered all that they were asked; when that was."""
+        since = time.monotonic()
+        while any(w.waiting for w in self.workers.values()):
+            _, since = self.wait(time.monotonic(), for_caller=False)
+        return since
 
     def end(self) -> None:
         """End every further process."""
@@ -193,15 +214,23 @@ class Agent:
             return
         *lines, w.buffer = (w.buffer + part).split(b"\n")
         for line in lines:
-            if w.waiting and not line.startswith(b'{"crash"'):
-                w.waiting.pop(0)
-            self.send(line + b"\n")
+            number, _, how = w.waiting.pop(0) if w.waiting and not line.startswith(b'{"crash"') else (0, 0.0, "")
+            if how and b'"changed"' in line:
+                reply = json.loads(line)
+                self.current = (number, time.monotonic() + LOOK_LIMIT)
+                look_after(reply, how)
+                self.finish()
+                self.say(reply)
+            else:
+                self.send(line + b"\n")
 
     def take(self, line: bytes, since: float) -> float:
         """Perform one request, or pass it on; the time until which a reply reports what was spent, `since` at first."""
         request = json.loads(line)
         if "flags" in request:
             learn_flags(request["flags"])
+        if request.get("after"):
+            since = self.settle()
         name, op_name, limit = request.get("proc", "main"), request["op"], request.get("timeout", 30)
         if op_name == "@reap":
             self.reap()
@@ -223,9 +252,11 @@ class Agent:
         else:
             self.current = (request["id"], since + limit)
             reply, since = answer(request, since)
-            if self.succeeded:
-                time.sleep(1e9)  # the successor has answered; this process is over
-            self.current = None
+            if request.get("look"):
+                look_after(reply, request["look"])
+            self.finish()
+            if HERE.in_case:
+                report_case(reply)
             reply["o"], self.spent = round(self.spent, 6), 0.0
             self.say(reply)
         return since
@@ -236,8 +267,8 @@ class Agent:
             self.workers[name] = self.hire(name)
         w = self.workers[name]
         w.spoiled = w.spoiled or request["op"] in SPOILING
-        begins = max([time.monotonic(), *[deadline for _, deadline in w.waiting]])
-        w.waiting.append((request["id"], begins + limit))
+        begins = max([time.monotonic(), *[deadline for _, deadline, _look in w.waiting]])
+        w.waiting.append((request["id"], begins + limit, request.get("look", "")))
         try:
             w.channel.sendall(line + b"\n")
         except OSError:

@@ -11,6 +11,8 @@ class Place:
     root = b"/"
     root_fd: int | None = None
     """The root held open during a case: its dentry stays, and each call walks one name less over the wire."""
+    in_case = False
+    """Between `begin_case` and `end_case`: replies of the main process report what was traced, and what is open."""
 
 
 HERE = Place()

@@ -82,8 +82,8 @@ class Worker:
                 os._exit(CRASHED)
         theirs.close()
         self.channel, self.buffer = ours, b""
-        self.waiting: list[tuple[int, float]] = []
-        """Number and deadline of the requests it has not answered, in order."""
+        self.waiting: list[tuple[int, float, str]] = []
+        """Number and deadline of the requests it has not answered, in order, and how to look at what they changed."""
         KEPT.add(ours.fileno())
 
     def park(self) -> bool:
