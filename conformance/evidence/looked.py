@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from conformance.evidence.models import CaseResult
+from conformance.vocabulary import RuleKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class Looks:
         return "; ".join(said)
 
 
+def without_numbers(reason: str, rule: RuleKind) -> str:
+    """Why a difference was let pass; of a number that is rescaled without the numbers, which follow a colon."""
+    return reason.partition(": ")[0] if rule == "rescaled" else reason
+
+
 def looks(results: Iterable[CaseResult]) -> Looks:
     """Count them."""
     changing = uncompared = differing = let_pass = 0
@@ -53,7 +59,8 @@ def looks(results: Iterable[CaseResult]) -> Looks:
                 differing += field.rule == "exact"
                 if field.tolerated is not None:
                     let_pass += field.rule == "exact"
-                    reasons[field.tolerated] += 1
-                    fields.setdefault(field.tolerated, Counter())[field.name] += 1
+                    why = without_numbers(field.tolerated, field.rule)
+                    reasons[why] += 1
+                    fields.setdefault(why, Counter())[field.name] += 1
     counted = tuple((reason, number, tuple(sorted(fields[reason]))) for reason, number in reasons.most_common())
     return Looks(changing, uncompared, differing, let_pass, counted)

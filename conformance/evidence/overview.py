@@ -45,6 +45,23 @@ OWNERS = {
 }
 
 
+SEVERITY = {"must": 0, "linux": 1, "varies": 2}
+"""Severities, the worst first."""
+_GRAVE = frozenset({"content", "escape", "changed", "died", "killed"})
+"""Codes of findings in which data or another file is harmed, or something died."""
+
+
+def grave(result: CaseResult) -> bool:
+    """Whether data or another file was harmed, or something died."""
+    return any(finding.code.partition(":")[0] in _GRAVE for finding in result.findings)
+
+
+def weight(results: Iterable[CaseResult]) -> tuple[int, bool]:
+    """What sorts failures, the gravest first: the worst severity, then whether harm was done."""
+    listed = list(results)
+    return min(SEVERITY[result.severity] for result in listed), not any(map(grave, listed))
+
+
 def standing(result: CaseResult) -> Standing:
     """The verdict as reports count it.
 
@@ -239,9 +256,18 @@ class Overview:
             said.append(f"{count(left_out, 'case')} of that kind did not run (--all runs them)")
         return "; ".join(said)
 
+    def known_reasons(self) -> list[tuple[KnownFailure, list[CaseResult]]]:
+        """The same, entries of one owner and reason together, the gravest first."""
+        merged: dict[tuple[str, str], tuple[KnownFailure, dict[tuple[str, str], CaseResult]]] = {}
+        for entry, results in self.known_entries():
+            _, having = merged.setdefault((entry.owner, entry.reason), (entry, {}))
+            having |= {result.key: result for result in results}
+        found = [(entry, list(having.values())) for entry, having in merged.values()]
+        return sorted(found, key=lambda one: (*weight(one[1]), -len(one[1])))
+
     def known_by_owner(self) -> list[tuple[str, list[tuple[KnownFailure, list[CaseResult]]]]]:
         """The same, those of the device first, then those of servers and of the guest's client: (whose, entries)."""
-        entries = self.known_entries()
+        entries = self.known_reasons()
         owners = [*OWNERS, *dict.fromkeys(e.owner for e, _ in entries if e.owner not in OWNERS)]
         grouped = [(OWNERS.get(owner, owner), [one for one in entries if one[0].owner == owner]) for owner in owners]
         return [(whose, found) for whose, found in grouped if found]

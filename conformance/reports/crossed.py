@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from conformance.evidence.looked import without_numbers
 from conformance.evidence.models import CaseResult
 from protocol.messages import BY_NAME
 
@@ -72,7 +73,7 @@ def fields(results: Iterable[CaseResult]) -> list[Compared]:
                 seen.equal += one.equal
                 if one.tolerated is not None:
                     seen.let_pass += not one.equal
-                    seen.reasons[one.tolerated.partition(": ")[0] if one.rule == "rescaled" else one.tolerated] += 1
+                    seen.reasons[without_numbers(one.tolerated, one.rule)] += 1
     return sorted(found.values(), key=lambda one: -one.times)
 
 

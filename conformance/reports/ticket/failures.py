@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from conformance.evidence.models import CaseResult
-from conformance.evidence.overview import Overview, by_reason, count
+from conformance.evidence.overview import Overview, by_reason, count, weight
 from conformance.reports.ticket.layout import Section, first_sentence, named, sentence, wrapped
 
-_GRAVE = frozenset({"content", "escape", "changed", "died", "killed"})
-"""Codes of findings in which data or another file is harmed, or something died."""
-SEVERITY = {"must": 0, "linux": 1, "varies": 2}
-"""Severities, the worst first."""
 _MOUNTS = 3
 _FINDINGS = 5
 
@@ -35,16 +31,11 @@ def unexpected(seen: Overview, judged: dict[tuple[str, str], str]) -> Section:
 def _alike(results: Iterable[CaseResult]) -> dict[tuple[str, str, str], list[CaseResult]]:
     """The same case with the same finding, on whatever mount; the gravest first."""
     found: dict[tuple[str, str, str], list[CaseResult]] = {}
-    for result in sorted(results, key=lambda r: (SEVERITY[r.severity], not grave(r))):
+    for result in sorted(results, key=lambda result: weight([result])):
         new = [finding for finding in result.findings if finding.known is None]
         text = f"{new[0].code}: {new[0].text}" if new else result.reason
         found.setdefault((result.severity, result.case_id, text), []).append(result)
     return found
-
-
-def grave(result: CaseResult) -> bool:
-    """Whether data or another file was harmed, or something died."""
-    return any(finding.code.partition(":")[0] in _GRAVE for finding in result.findings)
 
 
 def _lines_of(
@@ -86,5 +77,5 @@ def one_case(seen: Overview) -> CaseResult | None:
     """The case that a reader would want to run alone: the gravest unexpected one, else the gravest known one."""
     for results in (seen["fail"], seen["fixed"], seen["unstable"], seen["known"]):
         if results:
-            return min(results, key=lambda r: (SEVERITY[r.severity], not grave(r)))
+            return min(results, key=lambda result: weight([result]))
     return None

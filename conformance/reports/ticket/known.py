@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from conformance.evidence.models import CaseResult, KnownFailure
-from conformance.evidence.overview import OWNERS, Overview, count
-from conformance.reports.ticket.failures import SEVERITY, grave
+from conformance.evidence.overview import OWNERS, SEVERITY, Overview, count, grave, weight
 from conformance.reports.ticket.layout import WIDTH, Section, ascii_only, first_sentence, fitted, named, wrapped
 
 _REPORT = re.compile(r"/(issues|bugs?|pull|merge_requests|work_items)/\d+|show_bug\.cgi|[?&]id=\d")
@@ -33,20 +32,16 @@ class Defect:
 
 def defects(seen: Overview) -> list[Defect]:
     """All that were met, the gravest first; of equally grave ones those of the device first."""
-    entries: dict[tuple[str, str], tuple[KnownFailure, dict[tuple[str, str], CaseResult]]] = {}
-    for entry, results in seen.known_entries():
-        _, having = entries.setdefault((entry.owner, entry.reason), (entry, {}))
-        having |= {result.key: result for result in results}
     grouped: dict[tuple[str, str], list[tuple[KnownFailure, list[CaseResult]]]] = {}
-    for entry, cases in entries.values():
+    for entry, results in seen.known_reasons():
         report = entry.link if _REPORT.search(entry.link) else f"reason: {entry.reason}"
-        grouped.setdefault((entry.owner, report), []).append((entry, list(cases.values())))
+        grouped.setdefault((entry.owner, report), []).append((entry, results))
     found = []
     for (owner, _), several in grouped.items():
         every = {result.key: result for _, results in several for result in results}
-        found.append(Defect(owner, sorted(several, key=lambda one: _worst(one[1])), list(every.values())))
+        found.append(Defect(owner, several, list(every.values())))
     order = _owners(found)
-    return sorted(found, key=lambda one: (_worst(one.results)[:2], order.index(one.owner), -len(one.results)))
+    return sorted(found, key=lambda one: (weight(one.results), order.index(one.owner), -len(one.results)))
 
 
 def placed(
@@ -102,26 +97,22 @@ def _owners(found: Iterable[Defect]) -> list[str]:
     return [*(owner for owner in OWNERS if owner in owners), *(owner for owner in owners if owner not in OWNERS)]
 
 
-def _worst(results: list[CaseResult]) -> tuple[int, bool, int]:
-    return min(SEVERITY[r.severity] for r in results), not any(map(grave, results)), -len(results)
-
-
 def _lines(one: Defect, *, detailed: bool) -> Iterator[str]:
     """The reason with the first cases; below it what else the report is about, or in detail more cases and the link."""
     entry, others = one.entries[0][0], len(one.entries) - 1
-    weight, ids = _weight(one.results), [result.case_id for _, results in one.entries for result in results]
+    start, ids = _start(one.results), [result.case_id for _, results in one.entries for result in results]
     link, room = entry.link.removeprefix("https://"), WIDTH - _INDENT
     cases = named(ids, _CASES)
     if not others and not _REPORT.search(entry.link) and len(entry.reason) + 2 + len(cases) <= room:
-        yield f"{weight}{ascii_only(entry.reason)}  {cases}"[:WIDTH]
+        yield f"{start}{ascii_only(entry.reason)}  {cases}"[:WIDTH]
     elif others or not detailed:
         first = named(ids, 1)
         reason = ascii_only(first_sentence(entry.reason, room - 2 - len(first)))
-        yield f"{weight}{reason}  {first}"[:WIDTH]
+        yield f"{start}{reason}  {first}"[:WIDTH]
         if others:
             yield f"{'':{_INDENT}}+{count(others, 'entry', 'entries')} of {link}"[:WIDTH]
     else:
-        yield f"{weight}{ascii_only(first_sentence(entry.reason, room))}"[:WIDTH]
+        yield f"{start}{ascii_only(first_sentence(entry.reason, room))}"[:WIDTH]
         both = f"{cases}  {link}" if link and len(cases) + 2 + len(link) <= room else cases
         yield from wrapped(both, " " * _INDENT)
 
@@ -136,13 +127,13 @@ def _also(results: Sequence[CaseResult]) -> Iterator[str]:
 
 
 def _entry(entry: KnownFailure, results: list[CaseResult]) -> Iterator[str]:
-    yield from wrapped(entry.reason, _weight(results), " " * _INDENT)
+    yield from wrapped(entry.reason, _start(results), " " * _INDENT)
     yield from wrapped(named((r.case_id for r in results), 1000), " " * _INDENT)
     if entry.link:
         yield f"{'':{_INDENT}}{entry.link}"
 
 
-def _weight(results: list[CaseResult]) -> str:
+def _start(results: list[CaseResult]) -> str:
     """The beginning of a known failure's line: the worst severity, whether data is harmed, the number of cases."""
     severity = min((r.severity for r in results), key=SEVERITY.__getitem__)
     return f"  {severity:<5}{'!' if any(map(grave, results)) else ' '}{len(results):>3}  "
