@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from conformance.ground import GroundLost
 from conformance.profiles.model import NotSupported
@@ -69,6 +69,11 @@ class Server(Protocol):
     def argv(self) -> list[str]:
         """How it was started; empty when it is not ours."""
         return []
+
+    def surroundings(self) -> dict[str, Any]:
+        """Where the device is driven in a guest: how that guest is reached, and what is known of the machines; for the
+        run's environment."""
+        return {}
 
     def log_size(self) -> int:
         """Bytes that it has said so far."""

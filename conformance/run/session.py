@@ -148,6 +148,7 @@ class WireSession:
         return {
             "target_version": f"{self.server.name} {self.server.version()}".strip(),
             "argv": self.server.argv(),
+            **self.server.surroundings(),
         }
 
     def trouble(self) -> str | None:

@@ -15,7 +15,7 @@ from conformance.profiles.model import NotSupported, Setting, VersionOf
 from conformance.raw.health import as_unsupported, not_implemented
 from conformance.run.evidence import case_result
 from conformance.run.session import Make, WireSession
-from conformance.run.tested import machine_of, programs
+from conformance.run.tested import exported, machine_of, programs
 from conformance.run.verdict import judge
 from conformance.sut.kind import Asked
 from conformance.sut.layers import chosen_link
@@ -59,7 +59,10 @@ class WireRunner:
         """See CaseRunner."""
         seen, pid = self.session.versions(), self.session.server.pid()
         self.machines[f"{self.worker} {self.argument}"] = machine_of(seen)
-        return {"programs": programs({"device": seen["argv"]}, {"device": pid} if pid else {})}
+        found: dict[str, Any] = {"programs": programs({"device": seen["argv"]}, {"device": pid} if pid else {})}
+        if (far := self.session.server.far) is not None and (there := exported(*far)) is not None:
+            found["exported"] = there
+        return found
 
     def not_implemented(self) -> list[str]:
         """A line for each message that the server does not implement."""

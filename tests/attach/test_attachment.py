@@ -9,6 +9,7 @@ import pytest
 from conformance.errors import UsageError
 from conformance.sut.attach.attachment import attachment, outside_of
 from conformance.sut.attach.facts import Facts
+from conformance.sut.attach.guest_pci import AttachedDevice
 from conformance.sut.attach.tables import AttachOptions, AttachTable, AttachTarget, attached
 from conformance.vfs.mount_options import DEFAULT, MountOptions, in_force
 from guests.access.destination import Destination
@@ -98,3 +99,14 @@ def test_a_machine_without_python_says_how_much_its_shell_makes() -> None:
     assert without.by_shell == f"no Python (its shell makes {made} of {all_of_them} operations)"
     assert without.by_shell in without.line() and without.by_shell in without.guest_line()
     assert having.by_shell == "" and "Python 3.11.2" in having.line()
+
+
+def test_a_device_that_is_driven_in_a_guest_says_how_the_guest_is_reached() -> None:
+    class There:
+        attached = attachment(**RIGHT)  # type: ignore[arg-type]
+
+        def environment(self) -> dict[str, str]:
+            return {"access": "SSH to root@192.0.2.7", "guest": "Linux 6.1", "target_version": "bhyve"}
+
+    device = AttachedDevice(There)  # type: ignore[arg-type]
+    assert device.surroundings() == {"access": "SSH to root@192.0.2.7", "guest": "Linux 6.1"}

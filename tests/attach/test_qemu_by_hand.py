@@ -99,6 +99,7 @@ def test_the_device_is_driven_from_user_space_and_given_back(by_hand: ByHand) ->
         assert done.returncode == 0, done.stdout + done.stderr
         record = load_run(newest(by_hand))
         assert sum(one.verdict == "pass" for one in record.results) >= least, record.counts
+        assert record.environment.access.startswith("SSH to "), record.environment.access
     assert (by_hand.look(), sorted(by_hand.directory.glob("work/**/*"))) == (before, files)
     assert shell.run("cat /proc/sys/vm/nr_hugepages").stdout.strip() == "3"
     mounted = shell.run(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from conformance.errors import InfrastructureError
 from conformance.sut.attach.deployment import AttachDeployment
@@ -69,6 +70,9 @@ class AttachedDevice(FromGuest):
 
     def argv(self) -> list[str]:
         return self._deployment.started_by()
+
+    def surroundings(self) -> dict[str, Any]:
+        return self.about_guest(self._deployment)
 
     def version(self) -> str:
         version = self._deployment.version

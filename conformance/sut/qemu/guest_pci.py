@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from conformance.errors import InfrastructureError
 from conformance.ground import GroundLost
@@ -84,6 +85,9 @@ class GuestServer(FromGuest):
 
     def argv(self) -> list[str]:
         return [str(word) for word in self._deployment.machine.argv] if self._deployment is not None else []
+
+    def surroundings(self) -> dict[str, Any]:
+        return self.about_guest(self._deployment) if self._deployment is not None else {}
 
     def version(self) -> str:
         return self._deployment.version if self._deployment is not None else ""

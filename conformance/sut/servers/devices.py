@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 from conformance.errors import Finding, InfrastructureError
 from conformance.raw.server import DeviceServer
 from conformance.transports.base import Capability, Link
 from conformance.transports.virtqueue import RingLink
+from conformance.vfs.deployment import Deployment
 from conformance.virtio import guest_pci_payload
 from conformance.virtio.device import Device, DeviceGone
 from conformance.virtio.guest_pci import GuestBus
@@ -20,6 +22,8 @@ TAG = b"assay9"
 """The mount tag of devices that the suite starts."""
 PROGRAM = Path(guest_pci_payload.__file__)
 """What drives a device from user space inside a guest."""
+_SURROUNDINGS = ("access", "guest_kernel", "guest", "outside")
+"""What a record says of a guest's surroundings, whatever layer runs in it."""
 
 
 class OverRings(DeviceServer):
@@ -49,6 +53,11 @@ class FromGuest(OverRings):
             raise InfrastructureError("the device is not taken from the guest's kernel")
         self._device.reset()
         return self._device
+
+    def about_guest(self, deployment: Deployment) -> dict[str, Any]:
+        """What `surroundings` says of a guest that a deployment has started, or found."""
+        seen = deployment.environment()
+        return {name: seen[name] for name in _SURROUNDINGS if name in seen}
 
     def give_back(self) -> None:
         """The guest's kernel has it again: a mount works."""
