@@ -25,13 +25,13 @@ from conformance.case import ON_A_SHARE, Case
 from conformance.catalogue import index
 from conformance.catalogue.decided import declared
 from conformance.errors import Finding, InfrastructureError, SuiteError, UsageError
-from conformance.evidence.earlier import directory_name
 from conformance.evidence.manifest import digest_of
 from conformance.evidence.models import CaseResult, Environment, Machine, Scope
 from conformance.evidence.record import RunWriter, load_run
 from conformance.gating.gate import exit_status
 from conformance.ground import GroundLost
 from conformance.pytest_session.arguments import pytest_addoption, pytest_cmdline_main, pytest_load_initial_conftests
+from conformance.pytest_session.cache import own_cache
 from conformance.pytest_session.completeness import Completeness, case_of, mount_of, parameters_of, without_tracebacks
 from conformance.pytest_session.reporter import RunReporter, send, take_over
 from conformance.pytest_session.selection import read_only, shuffled
@@ -82,7 +82,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(plugin.completeness, "assay9-completeness")
     if plugin.workers is not None:
         config.pluginmanager.register(plugin.workers, "assay9-workers")
-    _own_cache(config, plugin.target.name)
+    own_cache(config, plugin.target.name)
     if plugin.controls:  # a user who starts pytest, and not `assay9 run`, has pytest's own reporter
         plugin.reporter = take_over(config, preflight.vouched())
 
@@ -517,9 +517,3 @@ def _as_outcome(result: CaseResult, raised: BaseException | None) -> None:
 
 def _command_line() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
-def _own_cache(config: pytest.Config, target: str) -> None:
-    """What failed last (--lf) is kept for each target, beside its runs. (pytest has no public way to say that late.)"""
-    directory = Path(config.getoption("--results")).absolute() / ".pytest_cache" / directory_name(target)
-    config._inicache["cache_dir"] = str(directory)

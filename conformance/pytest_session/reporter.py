@@ -64,6 +64,11 @@ class _Replacing:
         if type(plugin) is TerminalReporter:
             _replace(manager, plugin, self._own)
 
+    def pytest_internalerror(self, excrepr: Any, excinfo: pytest.ExceptionInfo[BaseException]) -> bool | None:
+        """See pytest, which prints a traceback of what fails before it has made its reporter."""
+        there = self._own.config.pluginmanager.is_registered(self._own)
+        return None if there else self._own.pytest_internalerror(excrepr, excinfo)
+
 
 def _replace(manager: pytest.PytestPluginManager, there: object, own: RunReporter) -> None:
     manager.unregister(there)

@@ -92,6 +92,16 @@ def test_an_internal_error_is_one_line_and_a_file(tmp_path: Path, jobs: str) -> 
     assert kept.name in said and "modifyitems" in kept.read_text()
 
 
+def test_an_internal_error_before_there_is_a_reporter_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "early.py").write_text("def pytest_configure():\n    raise ValueError('nobody expected this')\n")
+    environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path)}
+    argv = [sys.executable, "-m", "assay9", "run", "reference", "--family", "link", "--jobs", "1", "-p", "early"]
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 3 and len(done.stderr.splitlines()) == 1, done
+    assert "not of the target: ValueError: nobody expected this; the details are in " in done.stderr
+    assert "pytest_configure" in (tmp_path / "internal-error.txt").read_text()
+
+
 def test_what_the_machine_lacks_is_no_internal_error(tmp_path: Path) -> None:
     """The runtime directory cannot be made: that is said with its remedy, and is no defect of assay9."""
     (tmp_path / "file").touch()

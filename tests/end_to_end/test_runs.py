@@ -99,6 +99,10 @@ def test_what_failed_last_is_kept_for_each_target(tmp_path: Path) -> None:
         assert ran("local", "-p", "saboteur") == {"MODE-002", "MODE-003"}
     assert ran("other.toml", "--lf") == {"MODE-002", "MODE-003"}
     assert ran("local", "--lf") == {"MODE-003"}
+    (failed,) = tmp_path.glob("results/.pytest_cache/local/v/cache/lastfailed")
+    failed.write_text("[5]")
+    failed.with_name("nodeids").write_text("5")
+    assert ran("local", "--lf") == {"MODE-002", "MODE-003"}, "what is damaged is forgotten"
 
 
 @pytest.mark.guest

@@ -1,0 +1,33 @@
+"""What pytest remembers from run to run (`--lf`, `--nf`): kept for each target, and forgotten where it is damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conformance.evidence.earlier import directory_name
+
+_SHAPES: dict[str, Callable[[object], bool]] = {
+    "lastfailed": lambda value: isinstance(value, dict),
+    "nodeids": lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
+}
+"""What pytest reads at its start, without a check. Source: _pytest/cacheprovider.py."""
+
+
+def own_cache(config: pytest.Config, target: str) -> None:
+    """Name the target's own directory, beside its runs. (pytest has no public way to say that late.)"""
+    directory = Path(config.getoption("--results")).absolute() / ".pytest_cache" / directory_name(target)
+    config._inicache["cache_dir"] = str(directory)
+    for name, right in _SHAPES.items():
+        file = directory / "v" / "cache" / name
+        with contextlib.suppress(OSError):
+            try:
+                value = json.loads(file.read_bytes())
+            except ValueError:
+                continue  # pytest takes it for nothing
+            if not right(value):
+                file.unlink()
