@@ -154,11 +154,13 @@ def test_unopened_fid_of_what_is_gone(wire: Wire) -> None:
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc")
     held = client.walk_to(b"fred")
-    path = client.getattr(held).qid.path
+    path, inode = client.getattr(held).qid.path, host.stat(b"fred").st_ino
     client.unlinkat(client.root, b"fred")
     client.getattr(held, expect=allowed.GONE | {OK})
-    keeper = host.file(b"keeper")  # takes the inode number that came free
-    host.file(b"fred", b"something else")
+    # The inode number that came free goes to any file that is made next, and with it the qid: not to the new fred.
+    made = [host.file(name, b"something else") for name in (b"one", b"two")]
+    fresh, keeper = sorted(made, key=lambda name: host.stat(name).st_ino == inode)
+    host.rename(fresh, b"fred")
     reply = client.getattr(held, expect=allowed.GONE | {OK})
     if isinstance(reply, Rgetattr):
         old = "the fid shows the old file, or another qid than that of the old file"
