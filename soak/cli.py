@@ -159,7 +159,6 @@ def run(
         memory_mb=max(w.memory_mb for w in found_workloads),
         export_mb=EXPORT_MB if "full" in faults else 0,
     )
-    check(asked_of(loaded, options, load=needs))
     if shares > 1 and "several-shares" not in kind.capabilities:
         raise UsageError(f"target {target} has one share: leave --shares out")
     if shares > len(names):
@@ -195,6 +194,7 @@ def run(
     )
     check_environment()
     check_results(results)
+    check(asked_of(loaded, options, load=needs))  # the last: it asks machines that may be far away
     run_dir = results / f"soak-{time.strftime('%Y%m%d-%H%M%S')}-{loaded.name}"
     if run_dir.exists():
         run_dir = run_dir.with_name(f"{run_dir.name}-{secrets.token_hex(2)}")

@@ -84,6 +84,10 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path) -> None:
     assert kill_often(tmp_path / "many", 10, random.Random(5), 1.5 * time_of_one(tmp_path / "one")) > 0
 
 
+FAR = ["attach", "--guest=root@nowhere.invalid", "--tag=share0", "--outside=/tmp"]
+"""A machine that is asked only after everything that needs no machine is found right."""
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -91,6 +95,9 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path) -> None:
         (["locl"], "unknown target 'locl': did you mean 'local'?"),
         (["diod"], "has no share to mount"),
         (["local", "--for", "soon"], "--for 'soon': give a time such as"),
+        ([*FAR, "--for", "soon"], "--for 'soon': give a time such as"),
+        ([*FAR, "--first", "9", "--iterations", "9"], "iteration 9 alone is --first 9 --iterations 10"),
+        ([*FAR, "--results", "/dev/null"], "nothing can be written there"),
         (["local", "--for", "0m"], "--for '0m': give more than 0s"),
         (["local", "--for", ""], "--for '': give a time such as"),
         (["local", "--fault", "pause", "--fault-every", "often"], "--fault-every 'often': give a time such as"),
