@@ -13,19 +13,27 @@ from tests.ssh_server import SshServer
 
 
 @contextlib.contextmanager
+def proxied(port: int, round_trip: float) -> Iterator[int]:
+    """A port of this host that leads to that one, with so many seconds there and back."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=_accept, args=(listener, port, round_trip / 2), daemon=True).start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
 def slow(server: SshServer, round_trip: float) -> Iterator[None]:
     """The client's configuration of that server leads through the proxy; seconds there and back."""
     real = server.port
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server.port = listener.getsockname()[1]
+    with proxied(real, round_trip) as server.port:
         with server.known_hosts.open("a") as file:
             file.write(server.known_line())
-        threading.Thread(target=_accept, args=(listener, real, round_trip / 2), daemon=True).start()
         try:
             yield
         finally:
             server.port = real
-            listener.shutdown(socket.SHUT_RDWR)
 
 
 def _accept(listener: socket.socket, port: int, delay: float) -> None:

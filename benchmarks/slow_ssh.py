@@ -1,0 +1,28 @@
+"""A plugin of pytest for `access.py`: SSH to a guest takes ASSAY9_BENCHMARK_LATENCY seconds more there and back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from guests.access import ssh
+from guests.machines.qemu import launch
+from tests.slow_network import proxied
+
+LATENCY = "ASSAY9_BENCHMARK_LATENCY"
+_open = contextlib.ExitStack()
+
+
+def _image_shell(port: int, key: Path, known_host: Path, limit: float = 30.0) -> ssh.SshShell:
+    return ssh.image_shell(_open.enter_context(proxied(port, float(os.environ[LATENCY]))), key, known_host, limit)
+
+
+def pytest_configure() -> None:
+    """Each connection to a guest of QEMU leads through a proxy."""
+    launch.image_shell = _image_shell  # type: ignore[assignment, attr-defined]
+
+
+def pytest_unconfigure() -> None:
+    """The proxies end."""
+    _open.close()
