@@ -10,8 +10,10 @@ import contextlib
 import getpass
 import os
 import re
+import shlex
 import socket
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +25,46 @@ _BYTES = re.compile(r"""b(?:'(?:[^'\\]|\\.){24,}'|"(?:[^"\\]|\\.){24,}")""")
 """A bytes literal of some length."""
 _RAW = re.compile(r"\\x[0-9a-f]{2}")
 _MOUNTS = re.compile(r"/proc/(?:self|\d+)/(?:mountinfo|mounts|maps)")
+_ROOM = "[^\\s'\"=,:;()<>]{1,200}?"
+_PLACES = (
+    (
+        re.compile(rf"/{_ROOM}(?=/(?:assay9|conformance|guests|protocol|reference_server|soak)/[\w/]+\.py\b)"),
+        "<checkout>",
+    ),
+    (re.compile(rf"/{_ROOM}(?=/\d{{8}}T\d{{6}}Z-\w)"), "<results>"),
+    (re.compile(r"/(?:home|Users|export/home)/[\w.@+-]+"), "<home>"),
+)
+"""Directories of whatever machine the run was on: a record is also published from another one, or another checkout."""
+_LOGIN = re.compile(r"\bSSH to (?:[\w.+-]+@)?(?!127\.0\.0\.1\b|localhost\b)[\w.-]+")
 _PLAIN = frozenset({"root", "user", "test", "build", "runner", "guest", "localhost", "debian"})
 """Names that many hosts and users have, and that are words of a record, too."""
 
 
-def private_words(run_dir: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What is not to be published, the longest first -> what stands in its place."""
+def private_words(run_dir: Path, record: Record, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What is not to be published, the longest first -> what stands in its place.
+
+    Of this host and user, and what the record says of those that it was made by.
+    """
     found = {str(run_dir.absolute()): "<run>", str(CHECKOUT): "<checkout>", str(Path.home()): "<home>"}
     found |= {str(run_dir.absolute().parent): "<results>", str(Path.cwd()): "<directory>"}
     names = {socket.gethostname(): "<host>", socket.getfqdn(): "<host>", environ.get("USER", ""): "<user>"}
+    names[record.environment.host_user] = "<user>"
     with contextlib.suppress(OSError, KeyError):
         names[getpass.getuser()] = "<user>"
+    if (results := _results_of(record.environment.command)).startswith("/"):
+        found[results] = "<results>"
     found |= {name: word for name, word in names.items() if len(name) > 2 and name.lower() not in _PLAIN}
     return dict(sorted(((k, v) for k, v in found.items() if len(k) > 2), key=lambda item: -len(item[0])))
+
+
+def _results_of(command: str) -> str:
+    """What a command says of --results; empty where it says nothing."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # a record before schema version 3, whose command is not quoted
+        words = command.split()
+    after = (value for word, value in pairwise(words) if word == "--results")
+    return next(after, next((word.partition("=")[2] for word in words if word.startswith("--results=")), ""))
 
 
 def redacted(record: Record, words: Mapping[str, str]) -> Record:
@@ -47,9 +76,9 @@ def redacted(record: Record, words: Mapping[str, str]) -> Record:
         for result in record.results
     ]
     exported = record.environment.exported
-    update = {}
+    update: dict[str, Any] = {"access": _LOGIN.sub("SSH to <user>@<host>", record.environment.access)}
     if exported is not None:
-        update = {"exported": exported.model_copy(update={"mount_point": "<mount point>", "source": "<device>"})}
+        update["exported"] = exported.model_copy(update={"mount_point": "<mount point>", "source": "<device>"})
     whole = record.model_copy(update={"results": results, "environment": record.environment.model_copy(update=update)})
     try:
         return Record.model_validate(_redacted(whole.model_dump(mode="json"), words))
@@ -69,12 +98,15 @@ def _redacted(value: Any, words: Mapping[str, str]) -> Any:
 
 
 def redacted_text(text: str, words: Mapping[str, str]) -> str:
-    """The text without the words and raw bytes."""
+    """The text without the words, without directories that are some machine's own, and without raw bytes."""
     for word, instead in words.items():
         if word.startswith("/"):
             text = text.replace(word, instead)
-        else:
+        elif word in text:
             text = re.sub(rf"(?<![A-Za-z0-9_]){re.escape(word)}(?![A-Za-z0-9_])", instead, text)
+    if "/" in text:
+        for place, instead in _PLACES:
+            text = place.sub(instead, text)
     return _BYTES.sub(_shorter, text)
 
 

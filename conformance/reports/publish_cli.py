@@ -76,7 +76,8 @@ def redact(run: str, directory: Path, results: Path) -> None:
     in angle brackets stand in their place.
     """
     run_dir = find_run(run, results)
-    record = redacted(read_runs([run], results)[0], private_words(run_dir))
+    read = read_runs([run], results)[0]
+    record = redacted(read, private_words(run_dir, read))
     try:
         directory.mkdir(parents=True)
         (directory / RECORD).write_text(record.model_dump_json(exclude_none=True), encoding="utf-8")

@@ -151,12 +151,37 @@ def test_nothing_private_is_left_in_what_is_published(tmp_path: Path, monkeypatc
         second.model_copy(update={"calls": [call]}),
         *record.results[2:],
     ]
-    made = redacted(record.model_copy(update={"results": results}), private_words(run_dir))
+    made = redacted(record.model_copy(update={"results": results}), private_words(run_dir, record))
     text = made.model_dump_json()
     for private in (str(home), "jane-doe", "build-host-7", str(run_dir), "mountinfo", "/dev/sda1", "\\\\x90"):
         assert private not in text, private
     assert "<host>" in text and "characters of bytes>" in text
     assert [r.verdict for r in made.results] == [r.verdict for r in record.results]
+
+
+def test_nothing_private_of_the_machine_that_made_the_record_is_left(tmp_path: Path) -> None:
+    """A record of a CI's machine is published from an engineer's: neither its directories nor its user are here."""
+    record = load_run(sample.write(tmp_path, 5))
+    at = 'File "/srv/ci/build7/src/conformance/run/verdict.py", line 3'
+    export = "-fsdev local,path=/srv/ci/out/20261130T040833Z-qemu/server-x/export /srv/ci/out/more ci-bot:x"
+    first, *rest = record.results
+    made = record.model_copy(
+        update={
+            "results": [first.model_copy(update={"details": f"{at} {export} /home/jane/x /Users/jane/y"}), *rest],
+            "environment": record.environment.model_copy(
+                update={
+                    "command": "assay9 run qemu --results /srv/ci/out",
+                    "host_user": "ci-bot",
+                    "access": "SSH to ci-bot@lab7.example.org:2222, no Python",
+                }
+            ),
+        }
+    )
+    text = redacted(made, private_words(tmp_path, made)).model_dump_json()
+    for private in ("/srv/ci", "ci-bot", "jane", "lab7"):
+        assert private not in text, private
+    for kept in ("<checkout>/conformance/run/verdict.py", "<results>/20261130T040833Z-qemu/server-x", "<home>/x"):
+        assert kept in text, kept
 
 
 def test_the_command_writes_record_and_reports_and_no_logs(run: Path, tmp_path: Path) -> None:
