@@ -13,6 +13,7 @@ import platform
 import shlex
 import sys
 import time
+import traceback
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -32,7 +33,14 @@ from conformance.gating.gate import exit_status
 from conformance.ground import GroundLost
 from conformance.pytest_session.arguments import pytest_addoption, pytest_cmdline_main, pytest_load_initial_conftests
 from conformance.pytest_session.cache import own_cache
-from conformance.pytest_session.completeness import Completeness, case_of, mount_of, parameters_of, without_tracebacks
+from conformance.pytest_session.completeness import (
+    Completeness,
+    case_of,
+    keep_details,
+    mount_of,
+    parameters_of,
+    without_tracebacks,
+)
 from conformance.pytest_session.reporter import RunReporter, send, take_over
 from conformance.pytest_session.selection import read_only, shuffled
 from conformance.pytest_session.shards import part, read_durations, shard_of
@@ -465,6 +473,10 @@ class RunPlugin:
             write_reports(self.run_dir, (*DEFAULT_REPORTS, *(("allure",) if self.config.getoption("--allure") else ())))
         except InfrastructureError as e:
             self._progress(str(e))
+            return True
+        except SuiteError as e:
+            kept = keep_details(self.run_dir, "".join(traceback.format_exception(e)))
+            self._progress(f"internal error, a defect of assay9 and not of the target: {e}; its traceback is in {kept}")
             return True
         return False
 

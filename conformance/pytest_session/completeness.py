@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,13 +99,21 @@ class Completeness:
             if first:
                 writer.trouble(str(excinfo.value))
             return True
-        kept = writer.run_dir / INTERNAL_ERROR
-        with kept.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"{excrepr}\n")
+        kept = keep_details(writer.run_dir, str(excrepr))
         if first:  # pytest-xdist often fails once more when it hears of one
-            said = f"{_last_line(str(excrepr))}; its traceback is in {kept.name}"
+            said = f"{_last_line(str(excrepr))}; its traceback is in {kept}"
             writer.trouble(f"internal error, a defect of assay9 and not of the target: {said}")
         return True  # said; see `without_tracebacks`
+
+
+def keep_details(run_dir: Path, details: str) -> str:
+    """Add what nobody expected to the run's file for that; the file's name."""
+    with (
+        contextlib.suppress(OSError),
+        (run_dir / INTERNAL_ERROR).open("a", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        file.write(f"{details}\n")
+    return INTERNAL_ERROR
 
 
 def without_tracebacks(config: pytest.Config) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from conformance.errors import InfrastructureError
+from conformance.errors import InfrastructureError, SuiteError
 from conformance.evidence.manifest import write_manifest
 from conformance.evidence.record import RECORD, load_run
 from conformance.gating.baseline import Baseline
@@ -40,21 +40,24 @@ def write_reports(
 
     The ticket's text has a block on a soak run where one is given, and how the run stands beside a baseline.
 
-    Raises UsageError where `run_dir` is not a run, InfrastructureError where the disk refuses; the record is left as
-    it is in any case, and the reports that could be written are written.
+    Raises UsageError where `run_dir` is not a run, InfrastructureError where the disk refuses, SuiteError where the
+    writer of a report is defective; the record is left as it is in any case, and the other reports are written.
     """
     record = load_run(run_dir)
     written: list[Path] = []
     refused: OSError | None = None
+    broken: dict[str, Exception] = {}
     for kind in kinds:
         name, where = REPORTS[kind]
-        write = writer_of(where)
-        if kind == "rti":
-            write = partial(write, soak=soak, baseline=baseline)
         try:
+            write = writer_of(where)
+            if kind == "rti":
+                write = partial(write, soak=soak, baseline=baseline)
             _whole(run_dir / name, partial(write, record))
         except OSError as e:
             refused = e
+        except Exception as e:  # noqa: BLE001 - a defect of one must cost neither the others nor the run's summary
+            broken[name] = e
         else:
             written.append(run_dir / name)
     if (run_dir / RECORD).exists():
@@ -67,6 +70,9 @@ def write_reports(
             f"not every report could be written: {refused.filename or run_dir}: {refused.strerror or refused}",
             f"free some space, then `assay9 report {run_dir}`: the record is whole",
         )
+    if broken:
+        name, error = next(iter(broken.items()))
+        raise SuiteError(f"{', '.join(broken)} not written: {type(error).__name__}: {error}") from error
     return written
 
 

@@ -92,6 +92,17 @@ def test_an_internal_error_is_one_line_and_a_file(tmp_path: Path, jobs: str) -> 
     assert kept.name in said and "modifyitems" in kept.read_text()
 
 
+def test_a_defect_of_a_report_costs_neither_the_summary_nor_the_other_reports(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("from conformance.reports import html\nhtml.write_html = None\n")
+    environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    argv = [sys.executable, "-m", "assay9", "run", "reference", "-k", "WIRE-LINK-001", "--jobs", "1", "-p", "broken"]
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 3 and "nothing unexpected" in done.stdout, done
+    assert "internal error, a defect of assay9 and not of the target: report.html not written: TypeError" in done.stderr
+    latest = tmp_path / "results" / "latest"
+    assert (latest / "rti.txt").is_file() and "Traceback" in (latest / "internal-error.txt").read_text()
+
+
 def test_an_internal_error_before_there_is_a_reporter_is_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "early.py").write_text("def pytest_configure():\n    raise ValueError('nobody expected this')\n")
     environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path)}

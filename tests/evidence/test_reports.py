@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from conformance.errors import InfrastructureError, UsageError
+from conformance.errors import InfrastructureError, SuiteError, UsageError
 from conformance.evidence.overview import STANDINGS, overview
 from conformance.evidence.record import RunWriter, load_run
 from conformance.reports import html
@@ -137,6 +137,17 @@ def test_report_that_cannot_be_written_leaves_the_others(run: Path, monkeypatch:
     monkeypatch.setattr(html, "write_html", full)
     (run / "rti.txt").unlink()
     with pytest.raises(InfrastructureError, match="No space left"):
+        write_reports(run)
+    assert (run / "rti.txt").exists()
+
+
+def test_a_defect_of_one_report_leaves_the_others(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def defective(_record: object, _path: Path) -> None:
+        raise KeyError("colour")
+
+    monkeypatch.setattr(html, "write_html", defective)
+    (run / "rti.txt").unlink()
+    with pytest.raises(SuiteError, match=r"report.html not written: KeyError: 'colour'"):
         write_reports(run)
     assert (run / "rti.txt").exists()
 
