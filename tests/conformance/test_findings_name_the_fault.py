@@ -141,6 +141,20 @@ FAULTS: list[tuple[str, dict[str, Any], Lie, str, str]] = [
         "names that both processes created with O_EXCL: unexpected {",
     ),
     ("OBSERVER-006", {}, Lie("hash_file", damaged), "content", "sha256 of 'log': inside '0000"),
+    (
+        "LAYERED-002",
+        {},
+        Lie("run", lambda done: {**done, "stdout": b"content\n3\n"}),
+        "value",
+        "bytes and size by the file system in user space: ['content', '3']",
+    ),
+    (
+        "MANY-001",
+        {"way": "held-open"},
+        Lie("run", lambda done: {**done, "stdout": b"449 1341 2"}, turn=2),
+        "names",
+        "names, bytes and errnos under held-open: '449 1341 2', expected '450 13",
+    ),
     ("STACKED-001", {}, Lie("slurp", damaged), "content", "content of 'from/file'"),
     ("COPY-002", {}, Lie("copy_file_range", lambda n: n - 1), "value", "copy_file_range() copied: 3, expected 4"),
     (
@@ -171,6 +185,7 @@ FAULTS: list[tuple[str, dict[str, Any], Lie, str, str]] = [
         "content",
         "content of 'fred' inside: b'abc\\x00', expected b'abc'",
     ),
+    ("IDENTITY-005", {}, Lie("getxattr", lambda value: value[:-1]), "xattr", "security.ima of 'barney' inside"),
     (
         "INOTIFY-001",
         {"call": "create"},
