@@ -134,7 +134,7 @@ class FileSystem:
 
     def step(self, step: Step) -> Allowed:
         """What the step may come to. Its effect has happened in the model where it may succeed."""
-        state, self._process = self._state(step), step.where
+        state, self._process = self.about(step), step.where
         method: Callable[..., Any] = getattr(self, f"_{step.op}")
         operands: tuple[Operand | int | None, ...] = step.operands
         if step.slot is not None:
@@ -157,7 +157,8 @@ class FileSystem:
                 if inode.kind == "directory":
                     pending.append((f"{prefix}{name}/", inode))
 
-    def _state(self, step: Step) -> tuple[str, ...]:
+    def about(self, step: Step) -> tuple[str, ...]:
+        """What `Allowed.state` will say of the step, if it is made now."""
         opened = self.open.get(step.slot) if step.slot is not None else None
         if opened is None:
             return self.state_of(str(step.operands[0])) if step.operands else ()

@@ -7,7 +7,9 @@ open. The alphabet of names is small, so that calls meet the same files.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
@@ -28,6 +30,9 @@ TOGETHER_CALLS = frozenset({"lock", "mapread"})
 """Calls that are made where a second process plays, too."""
 XATTR_CALLS = frozenset({"setxattr", "getxattr", "listxattr", "removexattr"})
 
+Pair = tuple[str, str]
+"""An operation, and the state of what it is about (`Allowed.state`)."""
+
 _PROCESSES: tuple[Where, ...] = ("inside", "inside", "second")
 
 ByPath = Callable[[st.DrawFn, FileSystem], tuple[str | int | bytes, ...]]
@@ -35,21 +40,69 @@ ByPath = Callable[[st.DrawFn, FileSystem], tuple[str | int | bytes, ...]]
 
 @st.composite
 def sequences(
-    draw: st.DrawFn, steps: int, outside: bool = True, without: frozenset[str] = frozenset(), together: bool = False
+    draw: st.DrawFn,
+    steps: int,
+    outside: bool = True,
+    without: frozenset[str] = frozenset(),
+    together: bool = False,
+    guide: Mapping[Pair, int] | None = None,
 ) -> tuple[Step, ...]:
     """At most `steps` steps, each of which applies where it stands (`FileSystem.applies`).
 
     `outside`: the host changes files, too. `without`: calls that are not made. `together`: a second process of the
-    guest plays, too, and both lock and map.
+    guest plays, too, and both lock and map. `guide`: how often each pair was met before this sequence; every other
+    step is then one of those possible that were met least, so that rare pairs are not waited for.
     """
     model, made = FileSystem(), []
+    met = Counter(guide or {})
     calls = [op for op in [*_WEIGHTED, *sorted(TOGETHER_CALLS) * 3 * together] if op not in without]
     for _ in range(draw(st.integers(1, steps))):
-        step = draw(_steps(model, outside, calls, together))
+        if guide is None or not draw(st.booleans()) or (step := _rare(draw, model, calls, met)) is None:
+            step = draw(_steps(model, outside, calls, together))
         if model.applies(step):
+            met[pair(model, step)] += 1
             model.step(step)
             made.append(step)
     return tuple(made)
+
+
+def pair(model: FileSystem, step: Step) -> Pair:
+    """What is met by the step, if it is made now."""
+    return step.op, " ".join(model.about(step))
+
+
+def pairs(steps: Sequence[Step]) -> Counter[Pair]:
+    """What a sequence meets, and how often."""
+    model, met = FileSystem(), Counter[Pair]()
+    for step in steps:
+        met[pair(model, step)] += 1
+        model.step(step)
+    return met
+
+
+def _rare(draw: st.DrawFn, model: FileSystem, calls: Sequence[str], met: Mapping[Pair, int]) -> Step | None:
+    """A call of the pair that was met least of those possible now."""
+    by_slot = _BY_SLOT | _TOGETHER
+    possible: dict[Pair, list[Step]] = {}
+    for slot in sorted(model.open):
+        where: Where = "inside" if slot < SLOTS else "second"
+        state = " ".join(model.about(Step("fstat", slot=slot, where=where)))
+        for op in by_slot:
+            if op in calls and model.applies(step := Step(op, slot=slot, where=where)):
+                possible.setdefault((op, state), []).append(step)
+    for path, _ in model.tree():
+        state = " ".join(model.state_of(path))
+        for op in _OF_A_PATH:
+            if op in calls:
+                possible.setdefault((op, state), []).append(Step(op, (path,)))
+    if not possible:
+        return None
+    least = min(met[one] for one in possible)
+    chosen = possible[draw(st.sampled_from(sorted(one for one in possible if met[one] == least)))]
+    step = draw(st.sampled_from(chosen))
+    if step.slot is not None:
+        return replace(step, operands=by_slot[step.op](draw, model))
+    return replace(step, operands=(*step.operands, *_BY_NAME[step.op](draw, model)[1:]))
 
 
 @st.composite
@@ -153,6 +206,8 @@ _BY_NAME: dict[str, ByPath] = {
     "listxattr": lambda draw, model: (_path(draw, model),),
     "removexattr": lambda draw, model: (_path(draw, model, lambda i: bool(i.xattrs)), draw(st.sampled_from(XATTRS))),
 }
+_OF_A_PATH = tuple(op for op in _BY_NAME if op not in ("mkdir", "symlink"))
+"""Those whose first operand is a path that mostly exists."""
 _CHANGES_BY_NAME = frozenset({"mkdir", "rmdir", "unlink", "link", "symlink", "rename", "chmod", "truncate"})
 _WEIGHTED = [
     *["open"] * 6,

@@ -12,10 +12,11 @@ from conformance.errors import UsageError
 from conformance.sut.check import check_target
 from conformance.sut.kind import Asked
 from conformance.sut.layers import use_of
-from conformance.sut.options import Load
+from conformance.sut.options import ExportOptions, Load
 from conformance.sut.registry import flags, kind_of
 from conformance.sut.spec import Target
 from conformance.tables import problem
+from guests.host.file_systems import check_kind
 
 
 def asked_of(
@@ -52,6 +53,8 @@ def check(asked: Asked[Any, Any]) -> None:
     Raises UsageError or InfrastructureError, one line.
     """
     check_target(asked.target)
+    if isinstance(asked.options, ExportOptions) and asked.options.export_fs:
+        check_kind(asked.options.export_fs)
     kind_of(asked.target).check(asked)
 
 

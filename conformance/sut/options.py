@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
-from conformance.tables import Strict
+from conformance.tables import Strict, word
+from guests.host.file_systems import KINDS
 
 GUEST, SERVER, RUNNING = "A target with a guest", "A server or device of yours", "A share that runs already (attach)"
 """Headings of --help."""
@@ -45,6 +46,22 @@ class RunOptions(Strict):
             "is not reached by raw frames",
             metavar="LINK",
             group=SERVER,
+            chooses=True,
+        ),
+    ] = None
+
+
+class ExportOptions(RunOptions):
+    """Where the exported directories are made by the suite on this host."""
+
+    export_fs: Annotated[
+        Annotated[str, word("file system", KINDS)] | None,
+        Flag(
+            "--export-fs",
+            "The exported directories lie on a new file system of that kind: ext4, ext4-small-inodes, ext4-casefold, "
+            "xfs, btrfs, tmpfs, overlay, fuse2fs. Default: what /var/tmp lies on.",
+            "does not have its exported directory made by the suite",
+            metavar="KIND",
             chooses=True,
         ),
     ] = None

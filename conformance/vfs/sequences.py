@@ -15,12 +15,11 @@ from collections.abc import Sequence
 from errno import ENOTEMPTY
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
-
 from conformance.checks import judged
 from conformance.errors import Finding
+from conformance.model import guided
 from conformance.model.filesystem import FileSystem
-from conformance.model.generate import XATTR_CALLS, sequences
+from conformance.model.generate import XATTR_CALLS
 from conformance.model.shrink import shortest
 from conformance.model.step import Allowed, Step, Where, listing
 from conformance.model.survey import Difference, Survey, differences, expected_survey
@@ -66,21 +65,20 @@ class Player:
         """
         failed: list[tuple[tuple[Step, ...], Finding]] = []
 
-        @seed(number)
-        @settings(
-            max_examples=examples,
-            deadline=None,
-            database=None,
-            phases=(Phase.generate,),
-            suppress_health_check=list(HealthCheck),
-            verbosity=Verbosity.quiet,
-        )
-        @given(sequences(steps, outside=self._outside, without=self._without, together=self._together))
-        def attempt(played: tuple[Step, ...]) -> None:
-            if not failed and (found := self._failure(played)) is not None:
+        def attempt(played: tuple[Step, ...]) -> bool:
+            if (found := self._failure(played)) is not None:
                 failed.append((played, found))
+            return not failed
 
-        attempt()
+        guided.play(
+            number,
+            examples,
+            steps,
+            attempt,
+            outside=self._outside,
+            without=self._without,
+            together=self._together,
+        )
         if not failed:
             return None
         first, found = failed[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from conformance.sut.options import RunOptions
+from conformance.sut.options import ExportOptions
 from conformance.sut.spec import Target
 
 
@@ -14,8 +14,8 @@ class LocalTarget(Target):
     kind: Literal["local"]
 
 
-class LocalOptions(RunOptions):
-    """What tests put between inside and outside; the command line has none of it."""
+class LocalOptions(ExportOptions):
+    """With what tests put between inside and outside, of which the command line has none."""
 
     through: tuple[str, ...] = ()
     """argv of a file system in user space: it is given the exported directory and a mount point."""

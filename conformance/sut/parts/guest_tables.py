@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from conformance.sut.options import Flag, RunOptions
+from conformance.sut.options import ExportOptions, Flag
 from conformance.tables import Strict, word
 from guests.images.recipe import recipe_names
 
@@ -20,7 +20,7 @@ class GuestTable(Strict):
     memory_mb: int = Field(default=512, ge=1)
 
 
-class GuestOptions(RunOptions):
+class GuestOptions(ExportOptions):
     """A guest with another image."""
 
     image: Annotated[

@@ -11,6 +11,7 @@ import secrets
 import tempfile
 from pathlib import Path
 
+from guests.host.file_systems import mount_new
 from guests.host.files import remove_tree
 from guests.host.processes import claim
 
@@ -21,11 +22,25 @@ class Scratch:
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="assay9-", dir=os.environ.get("ASSAY9_SCRATCH", "/var/tmp")))
         self.path.chmod(0o755)
-        self._claim = claim(f"scratch-{secrets.token_hex(6)}", (self.path,), keep=False)
+        self._backing = self.path.with_name(f"{self.path.name}-backing")
+        self._claim = claim(f"scratch-{secrets.token_hex(6)}", (self.path, self._backing), keep=False)
+
+    def lie_on(self, kind: str) -> None:
+        """Put the directory, which is empty still, on a new file system of that kind (`guests.host.file_systems`).
+
+        It goes with the directory. Raises InfrastructureError.
+        """
+        self._backing.mkdir(mode=0o700)
+        try:
+            mount_new(kind, self.path, self._backing)
+        except BaseException:
+            self.remove()
+            raise
 
     def remove(self) -> None:
         """Remove it; a second call does nothing."""
         remove_tree(self.path)
+        remove_tree(self._backing)
         self._claim.file.unlink(missing_ok=True)
 
     def leave(self) -> None:

@@ -36,6 +36,8 @@ class QemuGuest(GuestDeployment[QemuMachine]):
         self.version = program_version(self.qemu)
         self.hypervisor = f"QEMU {self.version}"
         super().__init__(target, run_dir, progress)  # makes directories, so what may be refused comes before
+        if options.export_fs:
+            self.host.scratch.lie_on(options.export_fs)
         self.exports = [self.host.scratch.path / tag for tag in TAGS]
         self.spec = MachineSpec(
             image=options.image or table.image,

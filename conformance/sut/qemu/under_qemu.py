@@ -30,6 +30,7 @@ class UnderQemu(Kind[T, O]):
             return
         yield "keep_guest", use.mounts_nothing
         yield "access", use.mounts_nothing
+        yield "export_fs", use.mounts_nothing
         if use.link != "guest-pci":
             yield "image", f"the layers {' and '.join(use.below)} boot no guest over {use.link}"
         if use.link is not None and use.link.startswith("vhost-user"):

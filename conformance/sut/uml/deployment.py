@@ -56,6 +56,8 @@ class UmlDeployment(SeveralDevices[UmlMachine]):
         devices: Devices = (),
     ) -> None:
         super().__init__(target, run_dir, progress)
+        if options.export_fs:
+            self.host.scratch.lie_on(options.export_fs)
         given = [*devices, *[Device()] * (len(TAGS) - len(devices))]
         self._lay_out([replace(device, security_model=device.security_model or "passthrough") for device in given])
         more = [_arguments(device) for device in self.devices]

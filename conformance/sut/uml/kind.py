@@ -32,6 +32,7 @@ class Uml(Kind[UmlTarget, GuestOptions]):
 
     def unused(self, target: UmlTarget, use: Use) -> Iterator[tuple[str, str]]:
         if not use.mounted:
+            yield "export_fs", use.mounts_nothing
             yield "image", f"the layers {' and '.join(use.below)} boot no guest over {use.link}"
 
     def check_target(self, target: UmlTarget) -> None:

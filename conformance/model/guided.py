@@ -1,0 +1,55 @@
+"""Sequences of one seed, each guided by what those before it have met."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+
+from conformance.model.generate import Pair, pairs, sequences
+from conformance.model.step import Step
+
+_MANY = 100_000
+"""More sequences than one seed has: the seeds of Hypothesis are apart."""
+
+
+def play(
+    number: int,
+    examples: int,
+    steps: int,
+    attempt: Callable[[tuple[Step, ...]], bool],
+    *,
+    outside: bool = True,
+    without: frozenset[str] = frozenset(),
+    together: bool = False,
+    guided: bool = True,
+) -> None:
+    """Give `examples` sequences of at most `steps` steps to `attempt`, until it says that it wants no more.
+
+    Those of a `number` are the same each time: what guides is what the sequences meet in the model, never what a target
+    answered. Each has a generator of its own, since Hypothesis wants that the same draws lead to the same choices.
+    """
+    met = Counter[Pair]()
+    for turn in range(examples):
+        guide = Counter(met) if guided else None
+        strategy = sequences(steps, outside=outside, without=without, together=together, guide=guide)
+        drawn: list[tuple[Step, ...]] = []
+
+        @seed(number * _MANY + turn)
+        @settings(
+            max_examples=2,  # the first of each is the simplest one there is
+            deadline=None,
+            database=None,
+            phases=(Phase.generate,),
+            suppress_health_check=list(HealthCheck),
+            verbosity=Verbosity.quiet,
+        )
+        @given(strategy)
+        def draw(played: tuple[Step, ...]) -> None:
+            drawn.append(played)  # noqa: B023 - called in this turn
+
+        draw()
+        met.update(pairs(drawn[-1]))
+        if not attempt(drawn[-1]):
+            return

@@ -1,0 +1,42 @@
+"""Sequences that are guided by what those before have met: the same for a seed, and more pairs in as many calls."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from conformance.model.generate import Pair, pairs
+from conformance.model.guided import play
+from conformance.model.step import Step
+
+CALLS = 400
+
+
+def played(number: int, *, guided: bool) -> list[tuple[Step, ...]]:
+    """The sequences of a seed, until they have so many calls."""
+    seen: list[tuple[Step, ...]] = []
+
+    def attempt(steps: tuple[Step, ...]) -> bool:
+        seen.append(steps)
+        return sum(map(len, seen)) < CALLS
+
+    play(number, CALLS, 50, attempt, together=True, guided=guided)
+    return seen
+
+
+def met(sequences: list[tuple[Step, ...]]) -> int:
+    """Pairs of operation and state in the first calls."""
+    found, left = Counter[Pair](), CALLS
+    for steps in sequences:
+        found.update(pairs(steps[:left]))
+        left = max(0, left - len(steps))
+    return len(found)
+
+
+def test_a_seed_makes_the_same_sequences() -> None:
+    assert played(7, guided=True) == played(7, guided=True)
+
+
+def test_guided_sequences_meet_more_pairs_in_as_many_calls() -> None:
+    guided = sum(met(played(number, guided=True)) for number in (1, 2, 3))
+    unguided = sum(met(played(number, guided=False)) for number in (1, 2, 3))
+    assert guided > 1.1 * unguided, (guided, unguided)
