@@ -124,6 +124,8 @@ class Session(Protocol):
     capabilities: frozenset[Capability]
     missing: dict[str, str]
     """The messages that the server does not implement, and how it answered them."""
+    requests: int
+    """How often a case repeats what it is there to repeat; 0: as often as the case says."""
 
     @property
     def server(self) -> Server:

@@ -108,6 +108,8 @@ class Wire:
         self._deadline = time.monotonic() + seconds
         self.spec = owner.spec
         self.features = owner.features
+        self.requests = owner.requests
+        """How often a case repeats what it is there to repeat; 0: as often as it says itself."""
 
     # ---- the two sides
 

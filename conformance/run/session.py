@@ -36,6 +36,8 @@ Make = Callable[[Path], Server]
 
 _ALIVE = 10.0
 """Seconds within which each request of the work that follows a case must be answered."""
+_OFTEN = 3000
+"""Repetitions that fit into a case's time limit."""
 _DYING = 0.4
 """Seconds that a process may need to end after it closed the connection."""
 
@@ -55,6 +57,8 @@ class WireSession:
 
     patience: float = 1.0
     """The factor on a case's time limit where each step is a round trip into a guest."""
+    requests = 0
+    """How often a case repeats what it is there to repeat; 0: as often as the case says."""
 
     def __init__(self, make: Make, run_dir: Path, profile: Profile = Profile()) -> None:  # noqa: B008 - frozen
         self.features, self.unsupported = frozenset(profile.features), profile.unsupported
@@ -183,7 +187,8 @@ class WireSession:
         """
         self._must_serve()
         begun, mark = time.monotonic(), self.server.log_size()
-        wire = Wire(self, f"{case.id.lower()}-{next(self._numbers)}", case.seconds * self.patience)
+        limit = case.seconds * self.patience * max(1.0, self.requests / _OFTEN)
+        wire = Wire(self, f"{case.id.lower()}-{next(self._numbers)}", limit)
         raised: BaseException | None = None
         with collecting() as found:
             try:

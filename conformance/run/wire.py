@@ -34,6 +34,7 @@ class WireRunner:
     def __init__(self, asked: Asked[Any, Any], run_dir: Path, worker: str, progress: Progress = silent) -> None:
         self.target, self.worker = asked.target, worker
         self.session = self._session(maker(asked, self.layer, progress), run_dir)
+        self.session.requests = asked.options.requests or 0
         self.broken: InfrastructureError | None = None
         self.machines: dict[str, Machine] = {}
         self._version = self._hypervisor = ""

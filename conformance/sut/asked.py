@@ -35,6 +35,8 @@ def asked_of(
             raise UsageError(f"{_spelt(field)} does not apply: target {target.name} {why} (its kind is {kind.name})")
     if "link" in options and not use.below:
         raise UsageError("--link does not apply: it is for the layers wire and ring; add --layer wire or ring")
+    if "requests" in options and not use.below:
+        raise UsageError("--requests does not apply: it is for the layer wire; add --layer wire")
     for field, why in kind.unused(target, use):
         if field in options:
             raise UsageError(f"{_spelt(field)} does not apply: {why}")

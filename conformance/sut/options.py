@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
+from pydantic import Field
+
 from conformance.tables import Strict, word
 from guests.host.file_systems import KINDS
 
@@ -47,6 +49,16 @@ class RunOptions(Strict):
             metavar="LINK",
             group=SERVER,
             chooses=True,
+        ),
+    ] = None
+    requests: Annotated[
+        Annotated[int, Field(ge=1, le=10_000_000)] | None,
+        Flag(
+            "--requests",
+            "How often family repeat of layer wire repeats each kind of request. Default: 3,072, on rings 256.",
+            "is not reached by raw frames",
+            metavar="N",
+            group=SERVER,
         ),
     ] = None
 

@@ -62,7 +62,7 @@ def test_a_kill_leaves_no_mount_and_no_loop_device_to_the_next_run(tmp_path: Pat
 @needs_root
 def test_a_kind_whose_program_is_missing_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_systems, "_PATH", "/nowhere")
-    with pytest.raises(UsageError, match="--export-fs xfs needs the program mkfs.xfs"):
+    with pytest.raises(UsageError, match=r"--export-fs xfs needs the program mkfs\.xfs"):
         file_systems.check_kind("xfs")
 
 
@@ -71,5 +71,7 @@ def test_an_unknown_kind_and_a_target_without_one_are_refused() -> None:
         (["local", "--export-fs", "ext5"], "--export-fs: unknown file system 'ext5': did you mean 'ext4'?"),
         (["reference", "--layer", "wire", "--export-fs", "ext4"], "--export-fs does not apply"),
     ):
-        done = subprocess.run([sys.executable, "-m", "assay9", "run", *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "assay9", "run", *words], capture_output=True, text=True, check=False
+        )
         assert done.returncode == 2 and text in done.stderr, done.stderr
