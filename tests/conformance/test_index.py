@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,15 @@ def cut_out_one_case(text: bytes) -> bytes:
     """Sound JSON with a case less; the first line stays."""
     first, _, rest = text.partition(b"\n")
     return first + b"\n" + b"[" + rest[rest.index(b"}") + 2 :].lstrip(b", ")
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """An index that was kept. That in the cache may be gone: other checkouts share it, and the oldest make room."""
+    directory = tmp_path / "cache"
+    directory.mkdir()
+    index._keep(directory / "cases-0.json", json.dumps([asdict(one) for one in index.index().values()]).encode())
+    return directory / "cases-0.json"
 
 
 @pytest.mark.parametrize(
@@ -29,11 +40,9 @@ def cut_out_one_case(text: bytes) -> bytes:
     ],
 )
 def test_a_damaged_index_is_collected_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
 ) -> None:
     real, file = index.index(), tmp_path / "cases-x.json"
-    kept = index._file()
-    assert kept is not None
     file.write_bytes(damage(kept.read_bytes()))
     collected: list[Path | None] = []
     monkeypatch.setattr(index, "_file", lambda: file)
@@ -47,6 +56,6 @@ def test_a_damaged_index_is_collected_again(
     assert collected == [file]
 
 
-def test_what_was_kept_is_read() -> None:
-    real, kept = index.index(), index._file()
-    assert kept is not None and index._read(kept) == real and "MODE-001" in real
+def test_what_was_kept_is_read(kept: Path) -> None:
+    real = index.index()
+    assert index._read(kept) == real and "MODE-001" in real
