@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -17,8 +17,10 @@ import click
 from conformance.catalogue.index import families, index
 from conformance.errors import SuiteError, UsageError
 from conformance.evidence.host import CHECKOUT
+from conformance.selftest.alone import Family, elsewhere, families_of
 from conformance.selftest.bench import TARGETS, FaultyRunner, Item, collected, missed, on_mutant, served
 from conformance.selftest.declared import MessageFault, SourceFault, declared
+from conformance.selftest.progress import Progress
 from conformance.sut.command_line import WORD
 from conformance.vocabulary import LAYERS
 
@@ -52,6 +54,16 @@ class Task:
 
     target: str
     faults: tuple[SourceFault, ...] | tuple[MessageFault, ...]
+    family: str = ""
+    """Where it is asked whether this family alone finds one of the faults."""
+
+    @property
+    def names(self) -> list[str]:
+        """What its outcomes are called."""
+        if self.family:
+            return [self.family]
+        source = isinstance(self.faults[0], SourceFault)
+        return [one.name if source else f"{one.name} on {self.target}" for one in self.faults]
 
 
 _items: dict[str, dict[str, list[Item]]] = {}
@@ -73,8 +85,26 @@ _items: dict[str, dict[str, list[Item]]] = {}
     "-k", "expression", default="", metavar="TEXT", help="Only faults whose name, or a case of which, has it."
 )
 @click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Servers at a time. Default: one per core.")
+@click.option(
+    "--alone",
+    is_flag=True,
+    help="For each family: whether one of its faults is found by no other family. It takes minutes for each.",
+)
+@click.option(
+    "--progress",
+    "progress_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Keep what was tried there, and go on where an earlier call with the same FILE was interrupted.",
+)
 def selftest(
-    target: str | None, files: tuple[Path, ...], layers: tuple[str, ...], expression: str, jobs: int | None
+    target: str | None,
+    files: tuple[Path, ...],
+    layers: tuple[str, ...],
+    expression: str,
+    jobs: int | None,
+    alone: bool,
+    progress_file: Path | None,
 ) -> None:
     """Put each declared fault into a server, run the cases that must find it, and print the share found by layer.
 
@@ -90,15 +120,21 @@ def selftest(
     source, messages = _chosen(files, layers, expression)
     if os.geteuid() != 0:
         raise UsageError("the servers of a self test are contained, which takes root: run it as root")
-    tasks = _tasks([] if target else source, messages, [target] if target else [_SOCKET, _RINGS])
+    if alone and target:
+        raise UsageError("--alone is for faults in the source: leave TARGET out")
+    if alone:
+        tasks = [_alone(one) for one in families_of(source) if one.layer != "sequence"]
+    else:
+        tasks = _tasks([] if target else source, messages, [target] if target else [_SOCKET, _RINGS])
     if not tasks:
         raise UsageError("no fault is selected: loosen --layer and -k")
     for layer in sorted({fault.layer for task in tasks for fault in task.faults}):
         _items[layer] = collected(layer)
-    outcomes = list(_run(tasks, jobs or os.cpu_count() or 1))
+    progress = Progress(progress_file, " ".join([target or "", *map(str, files), *layers, expression, str(alone)]))
+    outcomes = list(_run(tasks, jobs or os.cpu_count() or 1, progress))
     for line in summary(outcomes):
         click.echo(line)
-    bare = [] if target or files or layers or expression else list(without_a_fault(source, messages))
+    bare = [] if alone or target or files or layers or expression else list(without_a_fault(source, messages))
     for line in bare:
         click.echo(line)
     raise SystemExit(1 if bare or any(one.missed for one in outcomes) else 0)
@@ -127,15 +163,26 @@ def _tasks(source: Sequence[SourceFault], messages: Sequence[MessageFault], targ
     return tasks
 
 
-def _run(tasks: Sequence[Task], jobs: int) -> Iterator[Outcome]:
-    """The outcomes, as they come. Raises InfrastructureError."""
-    total, done = sum(len(task.faults) for task in tasks), 0
+def _alone(family: Family) -> Task:
+    return Task(TARGETS[family.layer], family.faults, f"{family.layer}/{family.name}")
+
+
+def _run(tasks: Sequence[Task], jobs: int, progress: Progress) -> Iterator[Outcome]:
+    """The outcomes, as they come; those that were kept at first. Raises InfrastructureError."""
+    total, done = sum(len(task.names) for task in tasks), 0
+    for name in [name for task in tasks for name in task.names if name in progress.done]:
+        done += 1
+        yield Outcome(**progress.done[name])
+    tasks = [task for task in tasks if not all(name in progress.done for name in task.names)]
     with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
         running = [pool.submit(_try, task) for task in tasks]
         try:
             for one in as_completed(running):
                 for outcome in one.result():
+                    if outcome.name in progress.done:
+                        continue  # of a task that was interrupted before its last one
                     done += 1
+                    progress.keep(outcome.name, asdict(outcome))
                     if outcome.missed:
                         click.echo(f"not found: {outcome.name}: {outcome.missed}", err=True)
                     yield outcome
@@ -148,6 +195,8 @@ def _run(tasks: Sequence[Task], jobs: int) -> Iterator[Outcome]:
 
 def _try(task: Task) -> list[Outcome]:
     """Try the faults of one task, in a process of its own."""
+    if task.family:
+        return [_try_alone(task)]
     if isinstance(task.faults[0], SourceFault):
         return [_try_source(fault) for fault in task.faults if isinstance(fault, SourceFault)]
     with (
@@ -164,6 +213,22 @@ def _try_source(fault: SourceFault) -> Outcome:
         return Outcome(fault.name, fault.layer, missed(fault, on_mutant(fault, items)))
     except SuiteError as error:  # the source has changed: the fault has to change with it
         return Outcome(fault.name, fault.layer, str(error))
+
+
+def _try_alone(task: Task) -> Outcome:
+    """Whether the family alone finds one of its faults: they are tried until one is so."""
+    layer, _, family = task.family.partition("/")
+    why = []
+    for fault in task.faults:
+        assert isinstance(fault, SourceFault)
+        try:
+            other = elsewhere(fault, family, _items[layer])
+        except SuiteError as error:
+            other = str(error)
+        if not other:
+            return Outcome(task.family, layer, "")
+        why.append(f"{fault.name}: {other}")
+    return Outcome(task.family, layer, f"others find each of its faults: {'; '.join(why)}")
 
 
 def _try_messages(runner: FaultyRunner, fault: MessageFault) -> Outcome:

@@ -1,0 +1,44 @@
+"""A self test that was interrupted goes on, and `--alone` asks of every family that has faults of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conformance.errors import UsageError
+from conformance.selftest.alone import families_of
+from conformance.selftest.declared import declared
+from conformance.selftest.progress import Progress
+
+OUTCOME = {"layer": "wire", "missed": "", "left_out": ""}
+
+
+def test_what_was_tried_is_there_at_the_next_call(tmp_path: Path) -> None:
+    file = tmp_path / "progress"
+    first = Progress(file, "wire")
+    assert first.done == {}
+    first.keep("one", OUTCOME)
+    with file.open("a") as torn:
+        torn.write('{"name": "two", "lay')
+    assert Progress(file, "wire").done == {"one": {"name": "one", **OUTCOME}}
+
+
+def test_a_file_of_another_command_line_is_refused(tmp_path: Path) -> None:
+    Progress(tmp_path / "progress", "wire")
+    with pytest.raises(UsageError, match="of other sources, or of another command line"):
+        Progress(tmp_path / "progress", "vfs")
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "progress").write_text("words\n")
+    with pytest.raises(UsageError, match="cannot be used for progress"):
+        Progress(tmp_path / "progress", "wire")
+
+
+def test_every_family_is_asked_with_the_faults_that_it_alone_is_there_for() -> None:
+    found = {
+        (one.layer, one.name): one for one in families_of(declared(sorted(Path(__file__).parent.glob("*.toml")))[0])
+    }
+    assert ("vfs", "stacked") in found and ("property", "four_shares") in found
+    assert all(fault.layer == layer for (layer, _), one in found.items() for fault in one.faults)
