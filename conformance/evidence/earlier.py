@@ -5,12 +5,13 @@ A record has tens of megabytes; its summary has what another run compares itself
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+
+from pydantic import BaseModel
 
 from conformance.evidence.models import SCHEMA_VERSION, CaseResult, Earlier, Environment, Record
 from conformance.evidence.overview import JUDGED, known_for, overview, standing
@@ -54,9 +55,9 @@ def earlier(run_dir: Path, environment: Environment, results: list[CaseResult]) 
     run did, it is the one that selected most of them.
     """
     now = {_name(r): standing(r) in JUDGED for r in results}
-    best: tuple[int, str, dict[str, Any]] | None = None
+    best: tuple[int, str, _Then] | None = None
     for name, then in _summaries(run_dir, environment):
-        common = len(now.keys() & then["cases"].keys())
+        common = len(now.keys() & then.cases.keys())
         if common > (best[0] if best else 0):
             best = common, name, then
         if common >= _SAME * len(now):
@@ -64,35 +65,46 @@ def earlier(run_dir: Path, environment: Environment, results: list[CaseResult]) 
     if best is None:
         return None
     common, name, then = best
-    known_then: dict[str, list[str]] = then.get("known", {})
-    judged_then = {case for case, stood in then["cases"].items() if case in now and stood in JUDGED}
+    judged_then = {case for case, stood in then.cases.items() if case in now and stood in JUDGED}
     return Earlier(
         run=name,
-        started=datetime.fromisoformat(then["started"]),
+        started=then.started,
         compared=common,
         judged_then=len(judged_then),
-        judged_now=sum(judged for case, judged in now.items() if case in then["cases"]),
+        judged_now=sum(judged for case, judged in now.items() if case in then.cases),
         no_longer=sorted(case for case in judged_then if not now[case]),
         known_otherwise=[
-            f"{_name(r)}: {', '.join(said for key, said in known_for(r).items() if key not in known_then[_name(r)])}"
+            f"{_name(r)}: {', '.join(said for key, said in known_for(r).items() if key not in then.known[_name(r)])}"
             for r in results
-            if r.verdict == "known" and known_then.get(_name(r)) and set(known_for(r)) - set(known_then[_name(r)])
+            if r.verdict == "known" and then.known.get(_name(r)) and set(known_for(r)) - set(then.known[_name(r)])
         ],
     )
 
 
-def _summaries(run_dir: Path, environment: Environment) -> Iterator[tuple[str, dict[str, Any]]]:
+class _Then(BaseModel):
+    """What is read of an earlier run's summary."""
+
+    target: str
+    asked: dict[str, Any]
+    started: datetime
+    interrupted: bool
+    exit_status: int
+    cases: dict[str, str]
+    known: dict[str, list[str]] = {}
+
+
+def _summaries(run_dir: Path, environment: Environment) -> Iterator[tuple[str, _Then]]:
     """Comparable earlier runs, the newest first."""
     wanted = re.compile(rf"\d{{8}}T\d{{6}}Z-{re.escape(directory_name(environment.target))}(-\d+)?")
     names = sorted((d.name for d in run_dir.parent.iterdir() if wanted.fullmatch(d.name)), key=_age, reverse=True)
     ours = _age(run_dir.name)
     for name in [n for n in names if _age(n) < ours][:_LOOKED_AT]:
         try:
-            found = json.loads((run_dir.parent / name / SUMMARY).read_bytes())
-            fits = found["target"] == environment.target and found["asked"] == environment.asked
-            if fits and not found["interrupted"] and found["exit_status"] in (0, 1) and found["cases"]:
+            found = _Then.model_validate_json((run_dir.parent / name / SUMMARY).read_bytes())
+            fits = found.target == environment.target and found.asked == environment.asked
+            if fits and not found.interrupted and found.exit_status in (0, 1) and found.cases:
                 yield name, found
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError):
             continue  # killed before its end, of an older version, or damaged: nothing to compare with
 
 

@@ -26,7 +26,7 @@ def read_only(path: Path) -> frozenset[Key]:
         return frozenset((str(case), str(mount)) for case, mount in json.loads(path.read_bytes()))
     except OSError as e:
         raise UsageError(f"--only: {path} cannot be read: {e.strerror}") from None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise UsageError(f"--only: {path} is not a list of [id, mount]") from None
 
 

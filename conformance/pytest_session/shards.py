@@ -34,7 +34,7 @@ def read_durations(path: Path) -> dict[str, float]:
         return {str(case): float(seconds) for case, seconds in table.items()}
     except OSError as e:
         raise UsageError(f"--plan: {path} cannot be read: {e.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UsageError(f"--plan: {path} is not a plan: `assay9 plan MATRIX.toml` makes one") from None
 
 

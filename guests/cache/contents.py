@@ -60,7 +60,7 @@ def damage(directory: Path, *, whole: bool) -> str | None:
         contents = json.loads((directory / CONTENTS).read_text(encoding="utf-8"))
         files, links = contents["files"], contents["links"]
         known = contents["format"] == _FORMAT
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return f"{CONTENTS} cannot be read"
     if not known:
         return f"{CONTENTS} is of another format"
@@ -105,7 +105,7 @@ def read_manifest(directory: Path, remedy: str) -> dict[str, Any]:
     path = directory / MANIFEST
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InfrastructureError(f"{path} cannot be read: {error}", remedy) from None
     if not isinstance(loaded, dict):
         raise InfrastructureError(f"{path} holds no JSON object", remedy)

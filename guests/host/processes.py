@@ -16,7 +16,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def claim(name: str, temporary: tuple[Path, ...], keep: bool) -> Running:
         owner_pid=me,
         owner_start=start_time(me) or 0,
         boot=boot_id(),
-        temporary=tuple(str(path) for path in temporary),
+        temporary=tuple(str(path.absolute()) for path in temporary),
         keep=keep,
     )
     state.write()
@@ -149,11 +149,21 @@ def read_states() -> list[Running]:
     states = []
     for file in sorted(paths.running_dir().glob("*.json")):
         try:
-            fields = json.loads(file.read_text(encoding="utf-8"))
-            states.append(Running(**{**fields, "temporary": tuple(fields["temporary"])}))
-        except (OSError, ValueError, TypeError, KeyError):
+            states.append(_read(file))
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             file.unlink(missing_ok=True)
     return states
+
+
+def _read(file: Path) -> Running:
+    """The state there. Raises what a damaged one causes: what a state names is removed, and must be ours."""
+    loaded = json.loads(file.read_bytes())
+    state = Running(**{**loaded, "temporary": tuple(loaded["temporary"])})
+    typed = all(type(getattr(state, one.name)).__name__ == str(one.type).partition("[")[0] for one in fields(state))
+    ours = all(isinstance(path, str) and path.startswith("/") and "\0" not in path for path in state.temporary)
+    if not typed or not ours or state.name != file.stem:
+        raise ValueError(f"{file} is damaged")
+    return state
 
 
 def clean_left_over(also_kept: bool = False) -> list[str]:

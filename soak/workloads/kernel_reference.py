@@ -63,7 +63,7 @@ def damage(directory: Path) -> str:
         return next((f"{n} has changed" for n, seen in listed.items() if digest(str(directory / n)) != seen), "")
     except OSError as e:
         return f"{Path(e.filename or directory).name}: {e.strerror}"
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return f"{KEPT} is no list of its files"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -83,6 +84,17 @@ def test_a_run_without_a_verdict_is_not_compared_with(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", [{"target": "diod"}, {"asked": {"image": "debian11"}}, {"interrupted_by": "SIGINT"}])
 def test_only_whole_runs_on_the_same_target_are_compared(tmp_path: Path, other: dict[str, Any]) -> None:
     run(tmp_path, 1, FULL, **other)
+    assert run(tmp_path, 2, FEWER).earlier is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"cases": ["A"]}, {"cases": {"A": {}}}, {"known": {"B": 5}}, {"known": []}, {"started": "then"}, {"asked": 5}],
+)
+def test_a_damaged_summary_of_an_earlier_run_is_passed_over(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    run(tmp_path, 1, FULL)
+    kept = (tmp_path / "latest").resolve() / "summary.json"
+    kept.write_text(json.dumps({**json.loads(kept.read_text()), **wrong}))
     assert run(tmp_path, 2, FEWER).earlier is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -73,6 +74,35 @@ def test_a_kept_machine_stays_until_it_is_asked_for(sleeper: subprocess.Popen[by
 def test_a_damaged_state_file_is_dropped() -> None:
     (paths.running_dir() / "m-bad.json").write_text("{")
     assert read_states() == [] and not list(paths.running_dir().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("temporary", [""]),
+        ("temporary", ["."]),
+        ("temporary", ["users"]),
+        ("temporary", "users"),
+        ("temporary", [["/nowhere"]]),
+        ("temporary", ["\0"]),
+        ("name", "../users"),
+        ("name", "\0"),
+        ("owner_pid", "\0"),
+        ("pid", None),
+        ("keep", {}),
+        ("more", 5),
+    ],
+)
+def test_nothing_that_a_damaged_state_file_names_is_removed(
+    field: str, value: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An empty path is the working directory."""
+    (tmp_path / "users" / "work").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    state = claim("m-bad", (tmp_path / "ours",), keep=False)
+    state.file.write_text(json.dumps({**json.loads(state.file.read_text()), "owner_pid": 0, field: value}))
+    assert clean_left_over() == [] and (tmp_path / "users" / "work").is_dir()
+    assert not state.file.exists()
 
 
 def test_a_child_dies_with_its_parent_even_by_kill_9() -> None:

@@ -90,7 +90,7 @@ def _remembered(memory: Path) -> dict[str, tuple[bool, str]]:
     try:
         loaded = json.loads(memory.read_text(encoding="utf-8"))
         return {str(key): (bool(value[0]), str(value[1])) for key, value in loaded.items()}
-    except (OSError, ValueError, TypeError, IndexError, AttributeError):
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return {}
 
 
