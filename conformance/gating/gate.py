@@ -86,7 +86,7 @@ def gate(record: Record, baseline: Baseline | None, min_judged: int = 0) -> Gate
         known_otherwise: dict[Key, str] = {}
     else:
         worse, better, same, not_asked = _beside(record, baseline.standings)
-        status, why = _status(record, seen, worse)
+        status, why = _status(record, seen, worse, alike=baseline.standings.keys() & {r.key for r in record.results})
         known_otherwise = _known_otherwise(record, baseline)
     if status == NOTHING_UNEXPECTED and seen.judged < min_judged:
         status, why = INCONCLUSIVE, f"no verdict: {seen.judged:,} cases judged the target, --min-judged {min_judged}"
@@ -128,8 +128,8 @@ def _known_otherwise(record: Record, baseline: Baseline) -> dict[Key, str]:
     return found
 
 
-def _status(record: Record, seen: Overview, worse: list[Regression]) -> tuple[int, str]:
-    """The exit status beside a baseline, and the one line that says why."""
+def _status(record: Record, seen: Overview, worse: list[Regression], alike: set[Key]) -> tuple[int, str]:
+    """The exit status beside a baseline, and the one line that says why. `alike`: the cases that both have."""
     ours = [one for one in worse if not one.infrastructure]
     if record.interrupted_by:
         return seen.status, f"no verdict: the run was interrupted by {record.interrupted_by}"
@@ -137,6 +137,7 @@ def _status(record: Record, seen: Overview, worse: list[Regression]) -> tuple[in
         return UNEXPECTED, f"{count(len(ours), 'case is', 'cases are')} worse than in the baseline"
     lost = len(worse)
     doubts = seen.doubts_of_run + ([f"{count(lost, 'case')} lost to the infrastructure"] if lost else [])
+    doubts += [] if alike else ["the baseline has none of the cases that ran"]
     if doubts:
         return INCONCLUSIVE, f"no verdict: {', '.join(doubts)}"
     return NOTHING_UNEXPECTED, "nothing is worse than in the baseline"

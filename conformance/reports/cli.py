@@ -12,7 +12,7 @@ from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.models import Record
 from conformance.evidence.overview import count, overview
 from conformance.evidence.record import find_run, load_run
-from conformance.gating.baseline import baseline_of, load_baseline, save
+from conformance.gating.baseline import Baseline, baseline_of, load_baseline, save
 from conformance.gating.changes import as_data, as_text, changes
 from conformance.gating.gate import exit_status
 from conformance.gating.gate import gate as judge
@@ -75,7 +75,7 @@ def report(
     run_dir = find_run(run, results)
     (record,) = read_runs([run], results)
     soaked = find_run(soak, results) if soak else None
-    then = load_baseline(_baseline(beside, results)) if beside else None
+    then = _beside(beside, record, results) if beside else None
     if full and not printed:
         raise UsageError("--full is for --print: rti.txt itself keeps to 120 lines")
     if printed:
@@ -183,7 +183,7 @@ def gate(
     if slower is not None or confidence is not None:
         raise UsageError(f"--slower and --confidence are for benchmarks, and {run} is a run of cases: leave them out")
     (record,) = read_runs([run], results)
-    beside = load_baseline(_baseline(baseline, results)) if baseline else None
+    beside = _beside(baseline, record, results) if baseline else None
     seen = judge(record, beside, min_judged)
     click.echo(verdict_text(record, seen), nl=False)
     raise SystemExit(seen.status)
@@ -243,6 +243,12 @@ def read_runs(names: Sequence[str], results: Path) -> list[Record]:
         return [load_run(run_dir) for run_dir in found]
 
 
-def _baseline(name: str, results: Path) -> Path:
-    """A file, or the directory of a run."""
-    return Path(name) if Path(name).is_file() else find_run(name, results)
+def _beside(name: str, record: Record, results: Path) -> Baseline:
+    """The baseline that a file or a run is for this record. Raises UsageError where it is of another target."""
+    made = load_baseline(Path(name) if Path(name).is_file() else find_run(name, results))
+    if made.target != record.environment.target:
+        raise UsageError(
+            f"{name} is a baseline of target {made.target}, the run is of {record.environment.target}: a run is judged "
+            "beside its own target; `assay9 compare` sets implementations side by side"
+        )
+    return made

@@ -18,7 +18,7 @@ from conformance.gating.baseline import baseline_of, load_baseline, save
 from conformance.gating.gate import gate as judge
 from conformance.gating.moves import LEVEL
 from conformance.reports.beside import labels, side_by_side, verdict_text
-from conformance.reports.cli import baseline, compare, gate
+from conformance.reports.cli import baseline, compare, gate, report
 from tests.evidence import sample
 
 TROUBLE = [Trouble(at=sample.STARTED, worker="gw0", text="no guest")]
@@ -161,16 +161,33 @@ def called(command: click.Command, *words: str | Path, results: Path) -> Result:
 
 
 def test_the_commands_save_a_baseline_and_judge_beside_it(tmp_path: Path) -> None:
-    kept(tmp_path, "good", run(A="pass"))
-    kept(tmp_path, "bad", run(A="fail"))
+    good, bad = (kept(tmp_path / stood, "qemu", run(A=stood)) for stood in ("pass", "fail"))
     file = tmp_path / "good.baseline.json"
-    done = called(baseline, "save", "good", file, results=tmp_path)
+    done = called(baseline, "save", good, file, results=tmp_path)
     assert done.exit_code == 0, done.output
     assert any(line.strip().startswith('"A": "pass"') for line in file.read_text().splitlines()), "one case a line"
-    assert called(gate, "good", "--baseline", file, results=tmp_path).exit_code == 0
-    seen = called(gate, "bad", "--baseline", file, results=tmp_path)
+    assert called(gate, good, "--baseline", file, results=tmp_path).exit_code == 0
+    seen = called(gate, bad, "--baseline", file, results=tmp_path)
     assert seen.exit_code == 1 and "pass -> fail: A" in seen.output
-    assert called(gate, "bad", "--baseline", "good", results=tmp_path).exit_code == 1
+    assert called(gate, bad, "--baseline", good, results=tmp_path).exit_code == 1
+
+
+@pytest.mark.parametrize("command", [gate, report])
+def test_a_baseline_of_another_target_is_refused(command: click.Command, tmp_path: Path) -> None:
+    """Beside a target that fails more, nothing is worse: a mistaken file would pass every run."""
+    kept(tmp_path, "qemu", run(A="pass"))
+    kept(tmp_path, "diod", run(A="fail"))
+    seen = called(command, "qemu", "--baseline", "diod", results=tmp_path)
+    assert isinstance(seen.exception, UsageError)
+    assert "baseline of target diod, the run is of qemu" in str(seen.exception)
+
+
+def test_a_baseline_without_one_of_the_cases_is_no_verdict() -> None:
+    after = run(case("A", "pass"))
+    part = after.environment.model_copy(update={"scope": Scope(layers=["vfs"], expression="A")})
+    alone = after.model_copy(update={"environment": part, "results": [r for r in after.results if r.case_id == "A"]})
+    seen = judge(alone, baseline_of(run(B="pass")).model_copy(update={"cases": {"": {"B": "pass"}}}))
+    assert seen.status == 3 and "the baseline has none of the cases that ran" in seen.why
 
 
 def test_a_run_that_is_not_whole_makes_no_baseline(tmp_path: Path) -> None:
