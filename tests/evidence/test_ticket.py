@@ -383,3 +383,13 @@ def test_the_ticket_says_how_the_guest_was_reached(access: str, shown: str) -> N
     made = many_failures()
     of = made.environment.model_copy(update={"access": access})
     assert shown in " ".join(text(made.model_copy(update={"environment": of})).split())
+
+
+def test_why_kvm_was_not_used_is_what_qemu_said_without_its_source_line() -> None:
+    made = sample.record(5)
+    said = (
+        "no KVM: qemu-system-x86_64: ../../target/i386/kvm/kvm.c:3183: kvm_buf_set_msrs: Assertion `ret == n' failed."
+    )
+    of = made.environment.model_copy(update={"accelerator": "tcg", "accelerator_reason": said})
+    shown = " ".join(text(made.model_copy(update={"environment": of})).split())
+    assert "TCG (no KVM: kvm_buf_set_msrs: Assertion `ret == n' failed)" in shown

@@ -16,6 +16,8 @@ from conformance.reports.ticket.layout import Section, command, first_sentence, 
 
 _NOTE = 140
 _DEVICE = re.compile(r"virtio-9p|vhost-user")
+_SOURCE = re.compile(r"\bqemu-[\w-]+: (?:\S+:\d+: )?")
+"""Program, file and line before what QEMU says."""
 _PORT = re.compile(r":\d+(?=,|$)")
 
 
@@ -71,7 +73,8 @@ def _guest(e: Environment) -> str:
     image = f"{e.guest_image} image {e.guest_image_hash}" if e.guest_image_hash else e.guest_image
     cpus = _option(e.argv, "-smp")
     memory = _option(e.argv, "-m")
-    speed = e.accelerator.upper() + (f" ({first_sentence(e.accelerator_reason, 110)})" if e.accelerator_reason else "")
+    why = first_sentence(_SOURCE.sub("", e.accelerator_reason), 110)
+    speed = e.accelerator.upper() + (f" ({why})" if why else "")
     parts = [image, e.guest_kernel and f"Linux {e.guest_kernel}", cpus and f"{cpus} vCPU", memory and f"{memory} MB"]
     return sentence(
         [
