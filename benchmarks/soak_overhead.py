@@ -71,13 +71,13 @@ LIMIT = 600.0
 TRACING = "/sys/kernel/tracing/instances/assay9-soak"
 
 
-def built(deployment: Any, target: str, directory: Path) -> tuple[str, list[str]]:
+def built(deployment: Deployment, target: str, directory: Path) -> tuple[str, list[str]]:
     """The tree that the workload has built, as the guest names it, and its objects."""
     options = {"kernel-build": {"unit": f"objects:{OBJECTS}", "jobs": 1}}
     plan = Plan(target=target, jobs=jobs_of(["kernel-build"], 1, options), seed=1, iterations=1)
     journal = journals.create(directory / "journal", plan.model_dump())
     journal.begin_session({})
-    roots = deployment.inside_root, deployment.host_view + deployment.outside_root
+    roots = deployment.inside_root, Outside(*deployment.outside_at())
     job = RunningJob(plan.jobs[0], plan, deployment, roots, journal, View(), Artefacts(directory / "artefacts", 16))
     job.start()
     while not job.done:

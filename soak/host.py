@@ -7,6 +7,7 @@ made outside, a look at the export) names functions of the host in its declarati
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +19,24 @@ from soak.outside import Outside
 from soak.plan import Job
 
 
+@dataclass(slots=True)
 class Host:
     """One job of one session, seen from the host."""
 
-    def __init__(
-        self,
-        job: Job,
-        deployment: Deployment,
-        inside_root: str,
-        outside: Outside,
-        directory: str,
-        seed: int,
-        note: Callable[[str], None],
-        kept: dict[str, Any],
-        keep: Callable[[str, Any], None],
-    ) -> None:
-        self.job, self.deployment, self.seed = job, deployment, seed
-        self.inside_root = inside_root
-        """The job's own directory on the share, as the guest names it; emptied before each iteration."""
-        self.outside = outside
-        """The same directory on the host that exports it."""
-        self.directory = directory
-        """The program's directory on the guest's own file system."""
-        self.note = note
-        """Say something that stays in the journal and is shown (a calibration, a decision)."""
-        self.kept = kept
-        """What `keep` was given before, in earlier sessions of this run too, here or inside."""
-        self._keep = keep
+    job: Job
+    deployment: Deployment
+    inside_root: str
+    """The job's own directory on the share, as the guest names it; emptied before each iteration."""
+    outside: Outside
+    """The same directory on the host that exports it."""
+    directory: str
+    """The program's directory on the guest's own file system."""
+    seed: int
+    note: Callable[[str], None]
+    """Records a line in the journal and shows it (a calibration, a decision)."""
+    kept: dict[str, Any]
+    """What `keep` was given before, in earlier sessions of this run too, here or inside."""
+    _keep: Callable[[str, Any], None]
 
     def keep(self, key: str, value: Any) -> None:
         """Keep a value (JSON) for the whole run: after `resume` it is in `kept` and in the configuration's `kept`."""

@@ -63,21 +63,26 @@ class RunningJob:
         self.held = False
         """It waits between two iterations, as `hold` asked."""
         self._no_space, self._no_space_until = False, 0.0
-        self._thread, self._said = threading.get_ident(), queue.SimpleQueue[str]()
-        """The thread that may write to the journal, and what others have to say."""
-        self._program: InsideProgram | None = None
+        self._thread, self._notes = threading.get_ident(), queue.SimpleQueue[str]()
+        """The thread that may write to the journal, and the notes of other threads."""
         self._asked: tuple[str, concurrent.futures.Future[Any]] | None = None
-
-    @property
-    def program(self) -> InsideProgram:
+        config = {
+            **self.workload.options,
+            **job.options,
+            "name": job.instance,
+            "seed": plan.seed,
+            "root": self.host.inside_root,
+            "first": max(plan.first, journal.next_number(job.instance)),
+            "kept": self.host.kept,
+            **({"last": plan.iterations - 1} if plan.iterations is not None else {}),
+        }
+        self.program = InsideProgram(deployment.inside, self.workload.module, self.directory, config)
         """Its program inside."""
-        assert self._program is not None
-        return self._program
 
     @property
     def done(self) -> bool:
         """It has finished all it had to do."""
-        return self._program is not None and self._program.done
+        return self.program.done
 
     @property
     def waits(self) -> bool:
@@ -86,53 +91,6 @@ class RunningJob:
 
     def start(self) -> None:
         """Prepare and start it. Raises InfrastructureError where the guest does not have a program it needs."""
-        self._need()
-        config = {
-            **self.workload.options,
-            **self.job.options,
-            "name": self.job.instance,
-            "seed": self.plan.seed,
-            "root": self.host.inside_root,
-            "first": max(self.plan.first, self.journal.next_number(self.job.instance)),
-            "kept": self.host.kept,
-            **({"last": self.plan.iterations - 1} if self.plan.iterations is not None else {}),
-        }
-        self._program = InsideProgram(self.deployment.inside, self.workload.module, self.directory, config)
-        self._program.place()
-        if self.workload.prepare is not None:
-            self._program.configure(self.workload.prepare(self.host))
-        self._program.start()
-        self.heard = time.monotonic()
-
-    def poll(self, now: float) -> None:
-        """Read its new lines. Raises CallHung when it was silent for too long."""
-        while not self._said.empty():
-            self._note(self._said.get())
-        for event in self.program.poll():
-            self.heard = now
-            self._take(event)
-        if self._asked is not None and self._asked[1].done():
-            (place, future), self._asked = self._asked, None
-            failure = future.exception()
-            said = {"answer": future.result()} if failure is None else {"error": f"{failure!r}"}
-            self.program.answer(place, json.dumps(said))
-        if not self.done and now - self.heard > self.workload.quiet_seconds:
-            raise CallHung(f"workload {self.job.instance} gave no sign of life for {now - self.heard:.0f} s")
-
-    def check(self) -> None:
-        """Raise LinkLost when its program is gone without having said that it has finished."""
-        if not self.done and not self.program.running():
-            self.poll(time.monotonic())
-            if not self.done:
-                raise LinkLost(
-                    f"the program of workload {self.job.instance} ended unexpectedly: {self.program.last_words()}"
-                )
-
-    def kill(self) -> None:
-        """End its program."""
-        self.program.kill()
-
-    def _need(self) -> None:
         for program in self.workload.programs:
             if self.deployment.inside.calls.which(program) is None:
                 raise InfrastructureError(
@@ -140,10 +98,39 @@ class RunningJob:
                     f"take an image with it (packages: {' '.join(self.workload.packages) or program}), "
                     "or another --workload",
                 )
+        self.program.place()
+        if self.workload.prepare is not None:
+            self.program.configure(self.workload.prepare(self.host))
+        self.program.start()
+        self.heard = time.monotonic()
+
+    def poll(self, now: float) -> None:
+        """Read its new lines. Raises CallHung when it was silent for too long."""
+        while not self._notes.empty():
+            self._note(self._notes.get())
+        for event in self.program.poll():
+            self.heard = now
+            self._take(event)
+        if self._asked is not None and self._asked[1].done():
+            (place, future), self._asked = self._asked, None
+            failure = future.exception()
+            answer = {"answer": future.result()} if failure is None else {"error": f"{failure!r}"}
+            self.program.answer(place, json.dumps(answer))
+        if not self.done and now - self.heard > self.workload.quiet_seconds:
+            raise CallHung(f"workload {self.job.instance} gave no sign of life for {now - self.heard:.0f} s")
+
+    def check(self) -> None:
+        """Raise LinkLost when its program ended before it reported the end of its work."""
+        if not self.done and not self.program.running():
+            self.poll(time.monotonic())
+            if not self.done:
+                raise LinkLost(
+                    f"the program of workload {self.job.instance} ended unexpectedly: {self.program.last_words()}"
+                )
 
     def _note(self, text: str) -> None:
         if threading.get_ident() != self._thread:  # an answer is found in another one; `poll` says it
-            self._said.put(text)
+            self._notes.put(text)
             return
         self.journal.event("note", workload=self.job.instance, text=text)
         self.view.line(f"{time.strftime('%H:%M:%S')}  {self.job.instance}: {text}")
@@ -152,7 +139,7 @@ class RunningJob:
         self.journal.event("kept", workload=self.job.instance, key=key, value=value)
 
     def _take(self, event: dict[str, Any]) -> None:
-        """One thing that the program inside said."""
+        """Handle one event of the program inside."""
         instance, kind = self.job.instance, event["e"]
         if kind == "begin":
             self.begun, self.ops, self.held = (event["n"], self.journal.begin(instance, event["n"])), 0, False
@@ -176,7 +163,9 @@ class RunningJob:
         if question.keys() == {"path", "manifest"}:
             return look_outside
         if self.workload.answer is None:
-            raise InfrastructureError(f"workload {self.job.workload} asks its host part, and it has none")
+            raise InfrastructureError(
+                f"workload {self.job.workload} asks its host part a question, but declares no answer"
+            )
         return self.workload.answer
 
     def _ended(self, event: dict[str, Any]) -> None:

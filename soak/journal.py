@@ -28,16 +28,7 @@ SCHEMA = 1
 """Version of the tables below. A journal of another version is refused, never guessed at."""
 
 FILE = "journal.sqlite"
-NO_PLACE = (
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.EROFS,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-)
+NO_PLACE = frozenset({"EACCES", "EPERM", "ENOENT", "ENOTDIR", "EEXIST", "EROFS", "ELOOP", "ENAMETOOLONG"})
 """Errnos of a wrong results directory; other errors are the machine's."""
 
 Row = TypeVar("Row")
@@ -129,35 +120,23 @@ class Journal:
 
     def begin_session(self, data: dict[str, Any]) -> int:
         """This process works on the run from now on."""
-        with self._writing():
-            done = self._db.execute("INSERT INTO sessions (at, data) VALUES (?, ?)", (time.time(), _json(data)))
-        self.session = int(done.lastrowid or 0)
+        self.session = self._add("INSERT INTO sessions (at, data) VALUES (?, ?)", time.time(), _json(data))
         return self.session
 
     def event(self, kind: str, **data: Any) -> None:
         """Record that something happened."""
-        with self._writing():
-            self._db.execute(
-                "INSERT INTO events (session, at, kind, data) VALUES (?, ?, ?, ?)",
-                (self.session, time.time(), kind, _json(data)),
-            )
+        statement = "INSERT INTO events (session, at, kind, data) VALUES (?, ?, ?, ?)"
+        self._add(statement, self.session, time.time(), kind, _json(data))
 
     def begin(self, workload: str, number: int) -> int:
         """An iteration begins; the number that `end` wants."""
-        with self._writing():
-            done = self._db.execute(
-                "INSERT INTO begun (session, at, workload, number) VALUES (?, ?, ?, ?)",
-                (self.session, time.time(), workload, number),
-            )
-        return int(done.lastrowid or 0)
+        statement = "INSERT INTO begun (session, at, workload, number) VALUES (?, ?, ?, ?)"
+        return self._add(statement, self.session, time.time(), workload, number)
 
     def end(self, begun: int, outcome: Outcome, seconds: float, data: dict[str, Any]) -> None:
         """An iteration ended. The same one cannot end twice: the database refuses."""
-        with self._writing():
-            self._db.execute(
-                "INSERT INTO ended SELECT id, workload, number, ?, ?, ?, ? FROM begun WHERE id = ?",
-                (time.time(), outcome, seconds, _json(data), begun),
-            )
+        statement = "INSERT INTO ended SELECT id, workload, number, ?, ?, ?, ? FROM begun WHERE id = ?"
+        self._add(statement, time.time(), outcome, seconds, _json(data), begun)
 
     def sample(self, values: dict[str, float]) -> None:
         """What the monitors see now."""
@@ -238,29 +217,28 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _add(self, statement: str, *values: Any) -> int:
+        """Add a row, in a transaction of its own; its number."""
+        with self._writing():
+            return int(self._db.execute(statement, values).lastrowid or 0)
+
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
-        except sqlite3.OperationalError as e:
+        except BaseException as e:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
-            raise InfrastructureError(
-                f"the journal {self.run_dir / FILE} cannot be written: {e}",
-                "make room on its disk, then `assay9 soak resume`; what it holds is intact",
-            ) from e
-        except sqlite3.DatabaseError as e:
-            with contextlib.suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            if isinstance(e, sqlite3.IntegrityError):  # what may not be written: a mistake of ours
-                raise
-            raise damaged(self.run_dir / FILE, e) from e
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            raise
+            if isinstance(e, sqlite3.OperationalError):
+                raise InfrastructureError(
+                    f"the journal {self.run_dir / FILE} cannot be written: {e}",
+                    "make room on its disk, then `assay9 soak resume`; what it holds is intact",
+                ) from e
+            if isinstance(e, sqlite3.DatabaseError) and not isinstance(e, sqlite3.IntegrityError):
+                raise damaged(self.run_dir / FILE, e) from e
+            raise  # IntegrityError: what may not be written, a mistake of ours
 
 
 def create(run_dir: Path, plan: dict[str, Any]) -> Journal:
@@ -286,7 +264,7 @@ def create(run_dir: Path, plan: dict[str, Any]) -> Journal:
         new.rename(run_dir / FILE)
         db = _connect(run_dir / FILE)
     except (OSError, sqlite3.OperationalError) as e:
-        if isinstance(e, OSError) and e.errno in NO_PLACE:
+        if isinstance(e, OSError) and errno.errorcode.get(e.errno or 0) in NO_PLACE:
             raise UsageError(
                 f"{run_dir} cannot be created ({e.strerror}): name another directory with --results"
             ) from e
@@ -316,8 +294,8 @@ def open_existing(run_dir: Path, *, writable: bool) -> Journal:
         if lock is not None:
             os.close(lock)
         raise damaged(path, e) from e
-    if row is None or row[0] != str(SCHEMA):
-        found = "none" if row is None else row[0]
+    found = "none" if row is None else row[0]
+    if found != str(SCHEMA):
         raise UsageError(f"{path} has schema {found}, this version reads {SCHEMA}: use the assay9 that wrote it")
     journal = Journal(run_dir, db, lock)
     if wrong != ["ok"]:

@@ -10,6 +10,7 @@ import os
 import platform
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 from conformance.errors import InfrastructureError, SuiteError, Undrivable, UsageError
@@ -46,7 +47,7 @@ GRACE = 60.0
 ATTEMPTS = 3
 """Recoveries without an iteration between them; after that many the target does not come back."""
 TOO_MANY = 25
-"""Failed iterations after which a run ends: more of them tell nothing new."""
+"""Failed iterations after which a run ends: more of them show nothing new."""
 
 GUEST_GONE = (LinkLost, CallHung, AgentBug, WorkerDied)
 
@@ -54,14 +55,19 @@ GUEST_GONE = (LinkLost, CallHung, AgentBug, WorkerDied)
 class Runner:
     """One session of a run."""
 
+    outside: Outside
+    """The exported directory of the first share, once the jobs are started."""
+    watching: Watching
+    """The monitors, once the jobs are started."""
+
     def __init__(self, journal: Journal, view: View) -> None:
         self.journal, self.view = journal, view
         self.plan = Plan.of(journal.plan)
         self.artefacts = Artefacts(journal.run_dir / "artefacts", self.plan.artefact_mb)
         self._jobs: list[RunningJob] = []
-        self._watching: Watching | None = None
+        self._ends: list[Callable[[], None]] = []
+        """End what the jobs and the monitors have started in the guest."""
         self._injector: Injector | None = None
-        self._outside: Outside | None = None
         self._identity = [0, 0]
         self._deployment: Deployment | None = None
         self._only: MountOptions | None = None
@@ -75,18 +81,6 @@ class Runner:
         """The started target."""
         assert self._deployment is not None
         return self._deployment
-
-    @property
-    def outside(self) -> Outside:
-        """The exported directory of the first share, once the jobs are started."""
-        assert self._outside is not None
-        return self._outside
-
-    @property
-    def watching(self) -> Watching:
-        """The monitors, once the jobs are started."""
-        assert self._watching is not None
-        return self._watching
 
     def run(self) -> None:
         """Work until the plan is fulfilled. Interrupted, it leaves the journal whole and nothing running."""
@@ -134,13 +128,13 @@ class Runner:
         self._only = kind_of(target).only_mount(asked)
         self._deployment = kind_of(target).deployment(asked, directory.absolute(), self.view.line)
         self._deployment.start()
-        said = {
+        self.journal.event(
+            "environment",
             **self._deployment.environment(),
-            "host_kernel": platform.release(),
-            "host_cpus": os.cpu_count(),
-            "guest": self._deployment.guest_mb > 0,
-        }
-        self.journal.event("environment", **said)
+            host_kernel=platform.release(),
+            host_cpus=os.cpu_count(),
+            guest=self._deployment.guest_mb > 0,
+        )
         self._mark = self._deployment.mark()
 
     def _options(self) -> MountOptions:
@@ -161,7 +155,7 @@ class Runner:
     def _start_jobs(self) -> None:
         options = self._options()
         places = {share: self._roots(share, options) for share in sorted({j.share for j in self.plan.jobs})}
-        self._jobs = []
+        self._jobs, self._ends = [], []
         for job in self.plan.jobs:
             made = RunningJob(
                 job, self.plan, self.deployment, places[job.share], self.journal, self.view, self.artefacts
@@ -169,18 +163,15 @@ class Runner:
             with self.view.phase(f"preparing workload {job.instance}"):
                 made.start()
             self._jobs.append(made)
-        self._outside = next(iter(places.values()))[1]
-        self._identity = self._outside.identity()
-        self._watching = Watching(
-            self.deployment,
-            [inside for inside, _ in places.values()],
-            self._outside,
-            self.plan.sample_seconds,
-        )
+            self._ends.append(made.program.kill)
+        self.outside = next(iter(places.values()))[1]
+        self._identity = self.outside.identity()
+        inside = [inside for inside, _ in places.values()]
+        self.watching = Watching(self.deployment, inside, self.outside, self.plan.sample_seconds)
+        self._ends.append(self.watching.kill)
 
     def _scene(self) -> Scene:
         """What a fault may use of this run."""
-
         return Scene(
             self.deployment,
             lambda: self.outside,
@@ -263,17 +254,17 @@ class Runner:
     def _poll(self, now: float) -> None:
         assert self._injector is not None
         self._injector.tick(now)
-        if self._watching is not None:
-            self._watching.load.look()
+        self.watching.load.look()
         if self._silent:
             return
         for job in self._jobs:
             if not job.done:
                 before = job.begun
                 job.poll(now)
-                self._recoveries = 0 if before is not None and job.begun != before else self._recoveries
                 if job.begun != before:
-                    self._sample_load()
+                    self._recoveries = 0 if before is not None else self._recoveries
+                    if self.watching.load.age >= BETWEEN:  # so that an iteration has the load of its own time
+                        self.journal.sample(self.watching.load.sample())
         if now >= self._next_sample:
             self._next_sample = now + self.plan.sample_seconds
             self._sample(now)
@@ -299,10 +290,8 @@ class Runner:
             values[f"ops.{job.job.instance}"] = job.ops
         values.update(self.watching.sample())
         self.journal.sample(values)
-        rates = {
-            name: rate for name, rate in self.view.latest.items() if name.startswith("msg.")
-        }  # not in every sample
-        self.view.latest = {**rates, **values}
+        # message rates are not in every sample
+        self.view.latest = {k: rate for k, rate in self.view.latest.items() if k.startswith("msg.")} | values
         for source, text in self.deployment.excerpts(self._mark):
             self.journal.event("console", source=source, text=text[:8000])
             self.view.trouble(f"{source}: {text.splitlines()[0] if text else ''}")
@@ -310,19 +299,13 @@ class Runner:
         for source, line in self.watching.log_lines():
             self.journal.event("log", source=source, text=line[:1000])
 
-    def _sample_load(self) -> None:
-        """Record the host's load up to here, so that an iteration has its own."""
-        if self.watching.load.age >= BETWEEN:
-            self.journal.sample(self.watching.load.sample())
-
     def _stop(self) -> None:
         if self._injector is not None:
             with contextlib.suppress(InfrastructureError):
                 self._injector.abandon("the session ended")
-        ends = [job.kill for job in self._jobs] + ([self._watching.kill] if self._watching else [])
         try:
             with self.view.phase("stopping the target"):
-                for end in ends:
+                for end in self._ends:
                     with contextlib.suppress(Exception):
                         end()
                 if self._deployment is not None:

@@ -60,20 +60,20 @@ class View:
         """Show that this is being done, until it is."""
         outer, self._phase, self._begun = (self._phase, self._begun), what, time.monotonic()
         over = threading.Event()
-        telling = threading.Thread(target=self._go_on_telling, args=(over, what, self._begun), daemon=True)
+        reporter = threading.Thread(target=self._report, args=(over, what, self._begun), daemon=True)
         if self._terminal:
             self._show()
         else:
-            telling.start()
+            reporter.start()
         try:
             yield
         finally:
             over.set()
-            if telling.is_alive():
-                telling.join()
+            if reporter.is_alive():
+                reporter.join()
             self._phase, self._begun = outer
 
-    def _go_on_telling(self, over: threading.Event, what: str, begun: float) -> None:
+    def _report(self, over: threading.Event, what: str, begun: float) -> None:
         while not over.wait(PLAIN):
             self.line(f"{time.strftime('%H:%M:%S')}  {what}, since {duration(time.monotonic() - begun)}")
 

@@ -49,4 +49,4 @@ class Watching:
 
     def kill(self) -> None:
         """End what runs in the guest."""
-        self.inside.kill()
+        self.inside.program.kill()

@@ -78,7 +78,7 @@ class Scene:
         """The agent has closed its descriptors: forget them."""
         for job in self._jobs():
             job.program.forget()
-        self._watching().inside.forget()
+        self._watching().inside.program.forget()
 
     def no_space(self, expected: bool) -> None:
         """Whether jobs may fail with ENOSPC from now on."""
