@@ -17,6 +17,7 @@ from protocol.constants import DIRENT_TYPES, DT_DIR, DT_LNK, DT_UNKNOWN, QTDIR, 
 from protocol.dirents import FIXED_SIZE
 from reference_server import linux
 from reference_server.qids import INODE_END
+from reference_server.storage import OpenDirectory
 
 # struct linux_dirent64 of getdents(2): d_ino, d_off, d_reclen, d_type, then the name and a NUL.
 _KERNEL = struct.Struct("=QQHB").unpack_from
@@ -40,7 +41,7 @@ class Describer(Protocol):
         """qid type, qid path and DT type of any other entry of the open ``directory``."""
 
 
-class HostDirectory:
+class HostDirectory(OpenDirectory):
     """An open directory."""
 
     def __init__(self, fd: int, describe: Describer, closed: Callable[[], None]) -> None:
@@ -126,11 +127,9 @@ class HostDirectory:
         self._offset = offset
 
     def fsync(self, datasync: bool) -> None:
-        """fsync(2) or fdatasync(2)."""
         (os.fdatasync if datasync else os.fsync)(self._fd)
 
     def close(self) -> None:
-        """Close it."""
         os.close(self._fd)
         self._closed()
 

@@ -20,7 +20,7 @@ from reference_server.hostlocks import HostLocks, Inode
 from reference_server.identity import Identity
 from reference_server.qids import QidPaths
 from reference_server.shares import Share
-from reference_server.storage import Caller, Lock, LockOwner, Pieces
+from reference_server.storage import Caller, Lock, LockOwner, OpenFile, Pieces
 
 _IOV_MAX = 1024
 _file_numbers = itertools.count(1)
@@ -56,7 +56,7 @@ class FileNode(Protocol):
         """The file is closed."""
 
 
-class HostFile:
+class HostFile(OpenFile):
     """An open regular file."""
 
     __slots__ = ("_inode", "_node", "_nowait", "_number", "_slow_write", "fd", "readable", "store", "writable")
@@ -123,11 +123,9 @@ class HostFile:
         return os.pwrite(self.fd, data, offset)
 
     def fsync(self, datasync: bool) -> None:
-        """fsync(2) or fdatasync(2)."""
         (os.fdatasync if datasync else os.fsync)(self.fd)
 
     def set_lock(self, owner: LockOwner, lock: Lock | None, start: int, length: int) -> bool:
-        """See :class:`HostLocks`."""
         return self.store.locks.set(
             self.fd,
             self._number,
@@ -140,11 +138,9 @@ class HostFile:
         )
 
     def release_whole(self, owner: LockOwner) -> None:
-        """See :class:`HostLocks`."""
         self.store.locks.release_whole(self._number, self._locked_inode(), owner)
 
     def get_lock(self, owner: LockOwner, lock: Lock) -> Lock | None:
-        """See :class:`HostLocks`."""
         return self.store.locks.get(self.fd, self._locked_inode(), owner, lock)
 
     def _locked_inode(self) -> Inode:
@@ -154,7 +150,6 @@ class HostFile:
         return self._inode
 
     def close(self) -> None:
-        """Close it."""
         if self._inode is not None:
             self.store.locks.closed(self._number, self._inode)
         os.close(self.fd)

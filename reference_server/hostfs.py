@@ -32,7 +32,7 @@ from reference_server.identity import Identity, Unchanged
 from reference_server.pace import IN_MEMORY, Pace, all_prompt, is_prompt, type_of
 from reference_server.qids import QidPaths, Stat
 from reference_server.shares import Client, Share
-from reference_server.storage import Attributes, Caller, Changes, FileSystemInfo, Node, OpenFile
+from reference_server.storage import Attributes, Caller, Changes, FileSystemInfo, Node, OpenFile, Store
 
 _TRIES = 16
 """How often an operation is retried that races with a rename on the host."""
@@ -41,7 +41,7 @@ _OPEN = 2
 """Descriptors that an open file takes: its own, and the node's."""
 
 
-class HostStore:
+class HostStore(Store):
     """The tree below one directory."""
 
     def __init__(
@@ -75,7 +75,6 @@ class HostStore:
         return node
 
     def node(self, fd: Descriptor, type: int, share: Share) -> HostNode:
-        """A node that holds ``fd``."""
         return HostNode(self, fd, type, share)
 
     def found(self, fd: int, type: int, share: Share) -> HostNode:
@@ -108,7 +107,7 @@ class HostStore:
         del self.root_fd
 
 
-class HostNode:
+class HostNode(Node):
     """A host file of any type, held by an O_PATH descriptor or, while that is given up, by what it is found by."""
 
     __slots__ = ("_users", "descriptor", "pins", "share", "store", "type", "used", "where")
@@ -127,7 +126,6 @@ class HostNode:
     # The lock is taken here as it is because "with" takes five times as long, and these are called for each request.
 
     def retain(self) -> None:
-        """One more user."""
         lock = self.store.descriptors.lock
         lock.acquire()
         self._users += 1
@@ -209,11 +207,9 @@ class HostNode:
         return os.fstat(fd)
 
     def qid(self) -> Qid:
-        """The qid as of now."""
         return self.store.paths.qid(self.stat())
 
     def getattr(self) -> Attributes:
-        """stat(2)."""
         found = self.stat()
         atime, mtime, ctime = found.st_atime_ns, found.st_mtime_ns, found.st_ctime_ns
         return Attributes(
@@ -250,7 +246,6 @@ class HostNode:
         )
 
     def child(self, name: bytes, caller: Caller) -> tuple[HostNode, Qid]:
-        """One step down, or up for ``..``."""
         self.store.identity.use(caller)
         if name == b"..":
             node = self._parent(caller)
@@ -271,7 +266,6 @@ class HostNode:
         return node, self.store.paths.qid(found)
 
     def readlink(self) -> bytes:
-        """readlink(2)."""
         return os.readlink(b"", dir_fd=self.hold())
 
     # --- finding one's own name --------------------------------------------------------------------
@@ -329,7 +323,6 @@ class HostNode:
     # --- opening -----------------------------------------------------------------------------------
 
     def open(self, flags: int, caller: Caller) -> HostFile:
-        """Open the regular file, never anything else."""
         if self.type != S_IFREG:
             raise OSError(errno.ENXIO, "not a regular file")
         self.store.identity.use(caller)
@@ -341,7 +334,6 @@ class HostNode:
             raise
 
     def open_directory(self, caller: Caller) -> HostDirectory:
-        """Open the directory."""
         self.store.identity.use(caller)
         self.begin_use()
         try:
@@ -404,19 +396,16 @@ class HostNode:
     # --- changing ----------------------------------------------------------------------------------
 
     def mkdir(self, name: bytes, mode: int, gid: int, caller: Caller) -> Qid:
-        """mkdir(2)."""
         self.store.identity.use(caller, gid)
         os.mkdir(name, mode, dir_fd=self.hold())
         return self._qid_of(name)
 
     def symlink(self, name: bytes, target: bytes, gid: int, caller: Caller) -> Qid:
-        """symlink(2)."""
         self.store.identity.use(caller, gid)
         os.symlink(target, name, dir_fd=self.hold())
         return self._qid_of(name)
 
     def mknod(self, name: bytes, mode: int, device: int, gid: int, caller: Caller) -> Qid:
-        """mknod(2)."""
         self.store.identity.use(caller, gid)
         os.mknod(name, mode, device, dir_fd=self.hold())
         return self._qid_of(name)
@@ -433,19 +422,16 @@ class HostNode:
         os.link(linux.path_of(fd), name, dst_dir_fd=self.hold(), follow_symlinks=True)
 
     def unlink(self, name: bytes, caller: Caller) -> None:
-        """unlink(2)."""
         self.store.identity.use(caller)
         here = self.hold()
         self.store.places.change(lambda: os.unlink(name, dir_fd=here), here, name)
 
     def rmdir(self, name: bytes, caller: Caller) -> None:
-        """rmdir(2)."""
         self.store.identity.use(caller)
         here = self.hold()
         self.store.places.change(lambda: os.rmdir(name, dir_fd=here), here, name)
 
     def rename(self, name: bytes, directory: Node, new_name: bytes, caller: Caller) -> None:
-        """rename(2)."""
         if not isinstance(directory, HostNode) or directory.store is not self.store:
             raise OSError(errno.EXDEV, "another export")
         self.store.identity.use(caller)
@@ -491,25 +477,21 @@ class HostNode:
     # --- extended attributes -----------------------------------------------------------------------
 
     def getxattr(self, name: bytes, caller: Caller) -> bytes:
-        """getxattr(2)."""
         self.store.identity.use(caller)
         fd = self.hold()
         return os.getxattr(linux.path_of(fd), name)
 
     def listxattr(self, caller: Caller) -> bytes:
-        """listxattr(2)."""
         self.store.identity.use(caller)
         fd = self.hold()
         return b"".join(os.fsencode(name) + b"\0" for name in os.listxattr(linux.path_of(fd)))
 
     def setxattr(self, name: bytes, value: bytes, flags: int, caller: Caller) -> None:
-        """setxattr(2)."""
         self.store.identity.use(caller)
         fd = self.hold()
         os.setxattr(linux.path_of(fd), name, value, flags)
 
     def removexattr(self, name: bytes, caller: Caller) -> None:
-        """removexattr(2)."""
         self.store.identity.use(caller)
         fd = self.hold()
         os.removexattr(linux.path_of(fd), name)

@@ -50,7 +50,7 @@ class Identity(Protocol):
 _UNCHANGED = nullcontext()
 
 
-class Unchanged:
+class Unchanged(Identity):
     """The server's own identity, always."""
 
     def use(self, caller: Caller, gid: int | None = None) -> None:
@@ -60,7 +60,6 @@ class Unchanged:
         """Nothing to do."""
 
     def as_server(self) -> AbstractContextManager[None]:
-        """Nothing to do."""
         return _UNCHANGED
 
 
@@ -83,7 +82,7 @@ _UNSET = 0xFFFFFFFF
 """(gid_t)-1: the request names no group."""
 
 
-class TrustClient:
+class TrustClient(Identity):
     """Policy ``client``."""
 
     def __init__(self) -> None:
@@ -128,7 +127,7 @@ class TrustClient:
         _thread.whole = whole
 
 
-class AsUser:
+class AsUser(Identity):
     """Policy ``user``."""
 
     def __init__(self) -> None:
@@ -149,7 +148,6 @@ class AsUser:
             _set_uid(caller.uid)
 
     def use_for_writing(self, caller: Caller, gid: int) -> None:
-        """As ``use``."""
         self.use(caller)
 
     @contextmanager

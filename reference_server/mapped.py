@@ -54,7 +54,6 @@ class MappedStore(HostStore):
             raise
 
     def node(self, fd: Descriptor, type: int, share: Share) -> HostNode:
-        """A node that holds ``fd``."""
         return MappedNode(self, fd, type, share)
 
 
@@ -122,7 +121,6 @@ class MappedNode(HostNode):
         return caller.uid, gid, mode
 
     def mkdir(self, name: bytes, mode: int, gid: int, caller: Caller) -> Qid:
-        """mkdir(2)."""
         here = self.hold()
         os.mkdir(name, _DIRECTORY_MODE, dir_fd=here)
         with undone(os.rmdir, name, here):
@@ -136,11 +134,9 @@ class MappedNode(HostNode):
                 node.release()
 
     def symlink(self, name: bytes, target: bytes, gid: int, caller: Caller) -> Qid:
-        """symlink(2)."""
         return self._made(name, self._make(name, S_IFLNK | 0o777, gid, caller, content=target))
 
     def mknod(self, name: bytes, mode: int, device: int, gid: int, caller: Caller) -> Qid:
-        """mknod(2)."""
         whole = mode if mode & S_IFMT else mode | S_IFREG
         return self._made(name, self._make(name, whole, gid, caller, device=device))
 

@@ -31,8 +31,10 @@ from reference_server.storage import (
     Lock,
     LockOwner,
     Node,
+    OpenDirectory,
     OpenFile,
     Pieces,
+    Store,
 )
 
 _BLOCK = 4096
@@ -41,7 +43,7 @@ _U64 = (1 << 64) - 1
 _LINK_MAX = 65000
 
 
-class MemoryStore:
+class MemoryStore(Store):
     """A tree that is gone with the process.
 
     ``capacity`` bounds the bytes that files hold in all; beyond it writing fails with ENOSPC.
@@ -63,7 +65,6 @@ class MemoryStore:
         return MemoryNode(self, next(self._numbers), mode, uid, gid)
 
     def root(self, client: Client) -> MemoryNode:
-        """The root directory."""
         return self.top
 
     def close(self) -> None:
@@ -76,7 +77,7 @@ class MemoryStore:
         self.used += count
 
 
-class MemoryNode:
+class MemoryNode(Node):
     """A file of any type."""
 
     def __init__(self, store: MemoryStore, number: int, mode: int, uid: int, gid: int) -> None:
@@ -112,11 +113,9 @@ class MemoryNode:
     # --- looking -----------------------------------------------------------------------------------
 
     def qid(self) -> Qid:
-        """The qid as of now."""
         return Qid(qid_type(self.type), self.version & 0xFFFFFFFF, self.number)
 
     def getattr(self) -> Attributes:
-        """stat(2)."""
         with self.store.lock:
             size = self._size()
             return Attributes(
@@ -143,7 +142,6 @@ class MemoryNode:
         return FileSystemInfo(c.V9FS_MAGIC, _BLOCK, total, free, free, 0, 0, 0, c.NAME_MAX)
 
     def child(self, name: bytes, caller: Caller) -> tuple[MemoryNode, Qid]:
-        """One step down, or up for ``..``."""
         with self.store.lock:
             self._demand_directory()
             found = self.parent or self.store.top if name == b".." else self._entry(name)
@@ -160,7 +158,6 @@ class MemoryNode:
             raise FileNotFoundError(errno.ENOENT, "no such name") from None
 
     def readlink(self) -> bytes:
-        """readlink(2)."""
         return bytes(self.content)
 
     def location(self, caller: Caller) -> tuple[MemoryNode, bytes]:
@@ -181,7 +178,6 @@ class MemoryNode:
     # --- opening -----------------------------------------------------------------------------------
 
     def open(self, flags: int, caller: Caller) -> MemoryFile:
-        """Open the regular file."""
         if self.type != c.S_IFREG:
             raise OSError(errno.ENXIO, "not a regular file")
         if flags & os.O_TRUNC:
@@ -190,14 +186,12 @@ class MemoryNode:
         return MemoryFile(self, flags)
 
     def open_directory(self, caller: Caller) -> MemoryDirectory:
-        """Open the directory."""
         self._demand_directory()
         return MemoryDirectory(self)
 
     def create(
         self, name: bytes, flags: int, mode: int, gid: int, caller: Caller
     ) -> tuple[MemoryNode, Qid, MemoryFile]:
-        """Create and open, or open what is there."""
         with self.store.lock:
             self._demand_directory()
             if name in self.entries:
@@ -246,21 +240,18 @@ class MemoryNode:
         self.version += 1
 
     def mkdir(self, name: bytes, mode: int, gid: int, caller: Caller) -> Qid:
-        """mkdir(2)."""
         with self.store.lock:
             node = self._add(name, c.S_IFDIR | mode, gid, caller)
             node.nlink = 2
             return node.qid()
 
     def symlink(self, name: bytes, target: bytes, gid: int, caller: Caller) -> Qid:
-        """symlink(2)."""
         with self.store.lock:
             node = self._add(name, c.S_IFLNK | 0o777, gid, caller)
             node.content += target
             return node.qid()
 
     def mknod(self, name: bytes, mode: int, device: int, gid: int, caller: Caller) -> Qid:
-        """mknod(2)."""
         with self.store.lock:
             kind = mode & c.S_IFMT or c.S_IFREG
             node = self._add(name, kind | mode & 0o7777, gid, caller)
@@ -268,7 +259,6 @@ class MemoryNode:
             return node.qid()
 
     def link(self, name: bytes, file: Node, caller: Caller) -> None:
-        """link(2)."""
         node = self._same_store(file)
         with self.store.lock:
             self._demand_directory()
@@ -290,7 +280,6 @@ class MemoryNode:
         return other
 
     def unlink(self, name: bytes, caller: Caller) -> None:
-        """unlink(2)."""
         with self.store.lock:
             self._demand_directory()
             node = self._entry(name)
@@ -300,7 +289,6 @@ class MemoryNode:
             node.unnamed()
 
     def rmdir(self, name: bytes, caller: Caller) -> None:
-        """rmdir(2)."""
         with self.store.lock:
             self._demand_directory()
             node = self._entry(name)
@@ -319,7 +307,6 @@ class MemoryNode:
         self.store.used -= len(self.content)
 
     def rename(self, name: bytes, directory: Node, new_name: bytes, caller: Caller) -> None:
-        """rename(2)."""
         target = self._same_store(directory)
         with self.store.lock:
             self._demand_directory()
@@ -357,7 +344,6 @@ class MemoryNode:
             raise NotADirectoryError(errno.ENOTDIR, "what is there is no directory")
 
     def setattr(self, changes: Changes, opened: OpenFile | None, caller: Caller) -> None:
-        """chmod(2), chown(2), truncate(2), utimensat(2)."""
         with self.store.lock:
             if changes.size is not None:
                 if self.type != c.S_IFREG:
@@ -392,14 +378,12 @@ class MemoryNode:
     # --- extended attributes -----------------------------------------------------------------------
 
     def getxattr(self, name: bytes, caller: Caller) -> bytes:
-        """getxattr(2)."""
         try:
             return self.xattrs[name]
         except KeyError:
             raise OSError(errno.ENODATA, "no such attribute") from None
 
     def listxattr(self, caller: Caller) -> bytes:
-        """listxattr(2)."""
         return b"".join(name + b"\0" for name in sorted(self.xattrs))
 
     def setxattr(self, name: bytes, value: bytes, flags: int, caller: Caller) -> None:
@@ -421,14 +405,13 @@ class MemoryNode:
             self.ctime = time.time_ns()
 
     def removexattr(self, name: bytes, caller: Caller) -> None:
-        """removexattr(2)."""
         with self.store.lock:
             self.getxattr(name, caller)
             del self.xattrs[name]
             self.ctime = time.time_ns()
 
 
-class MemoryFile:
+class MemoryFile(OpenFile):
     """An open regular file."""
 
     def __init__(self, node: MemoryNode, flags: int) -> None:
@@ -472,7 +455,6 @@ class MemoryFile:
         """Nothing is more stable than this."""
 
     def set_lock(self, owner: LockOwner, lock: Lock | None, start: int, length: int) -> bool:
-        """fcntl(F_SETLK)."""
         with self._node.store.lock:
             locks = self._node.locks
             if lock is not None:
@@ -496,7 +478,6 @@ class MemoryFile:
                     self._set(other, None, 0, 0)
 
     def get_lock(self, owner: LockOwner, lock: Lock) -> Lock | None:
-        """fcntl(F_GETLK)."""
         with self._node.store.lock:
             return self._node.locks.conflict(owner, lock)
 
@@ -509,7 +490,7 @@ class MemoryFile:
                     self._set(owner, None, 0, 0)
 
 
-class MemoryDirectory:
+class MemoryDirectory(OpenDirectory):
     """An open directory."""
 
     def __init__(self, node: MemoryNode) -> None:

@@ -133,6 +133,8 @@ class Pieces:
 class OpenFile(Protocol):
     """A regular file, open for I/O."""
 
+    __slots__ = ()
+
     readable: bool
     writable: bool
 
@@ -212,6 +214,8 @@ class OpenDirectory(Protocol):
 
 class Node(Protocol):
     """A file of any type, found by walking, whether or not it still has a name.  Counted: see ``retain``."""
+
+    __slots__ = ()
 
     type: int
     """S_IFMT bits of the mode."""
