@@ -40,7 +40,7 @@ measure = under("What is measured")
     "--baseline",
     type=WORD,
     metavar="RUN",
-    help="An earlier benchmark of the target: end as `assay9 gate --baseline RUN` does.",
+    help="An earlier benchmark of the target: exit as `assay9 gate --baseline RUN` does.",
 )
 @measure(
     "--only",
@@ -62,14 +62,14 @@ measure = under("What is measured")
     type=click.IntRange(1, 1000),
     default=15,
     show_default=True,
-    help="Turns that each subject has. 15 are enough for a gate over all measures with 99 %.",
+    help="Turns of each subject. 15 are enough for a gate over all measures with 99 %.",
 )
 @measure(
     "--seconds",
     type=click.FloatRange(0.001, 600),
     default=0.1,
     show_default=True,
-    help="How long a turn lasts, about.",
+    help="Approximate length of a turn.",
 )
 @options_of_kinds
 @results_option(measure)
@@ -87,8 +87,8 @@ def bench(
     """Measure how fast TARGET's share is, as ratios.
 
     In one guest the share is measured beside the guest's own file system, and with --against beside another target's
-    share, in turns of a fraction of a second: what the host does meanwhile, all of them feel. Options that choose a
-    guest or a server apply to TARGET.
+    share, in turns of a fraction of a second, so that other load on the host affects all of them alike. Options that
+    choose a guest or a server apply to TARGET.
 
     \b
     assay9 bench qemu                               the share beside the guest's own file system

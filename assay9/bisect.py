@@ -94,7 +94,7 @@ def found(search: Search, good: str, bad: str) -> str:
     """Search; what git says of the commit that it found. Raises UsageError where there is nothing to search."""
     for name in (good, bad):
         if _git(search, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").returncode != 0:
-            raise UsageError(f"{search.repo} has no commit {name}: a tag, branch or hash of that checkout is wanted")
+            raise UsageError(f"{search.repo} has no commit {name}: name a tag, branch or hash of that checkout")
     if _git(search, "status", "--porcelain", "--untracked-files=no").stdout.strip():
         raise UsageError(f"{search.repo} has local changes: commit or stash them first")
     place = Path(search.results)

@@ -32,7 +32,7 @@ _BAD = frozenset({"fail", "error", "unstable"})
 @click.argument("target", type=WORD)
 @click.option("--for", "time_text", default="10m", show_default=True, metavar="TIME", help="How long: 90s, 30m, 8h.")
 @click.option(
-    "--seed", default=1, show_default=True, type=click.IntRange(0), help="The first seed; one after the other."
+    "--seed", default=1, show_default=True, type=click.IntRange(0), help="The first seed; the next ones follow."
 )
 @click.option(
     "--steps", default=50, show_default=True, type=click.IntRange(1, 1000), help="Calls in a sequence at most."
@@ -74,7 +74,7 @@ def explore(
                 _show(played, target, str(playing.mount), results)
         for line in coverage(playing, time.monotonic() - begun):
             click.echo(line)
-    click.echo(f"{target}: {len(failed)} different findings that nobody has declared")
+    click.echo(f"{target}: {len(failed)} different undeclared findings")
     raise SystemExit(1 if failed else 0)
 
 
@@ -96,7 +96,7 @@ def replay(file: Path, target: str | None, mount_text: str, **given: str | tuple
     except OSError as error:
         raise UsageError(f"{file} cannot be read as a replay file: {error.strerror}") from None
     except ValueError as error:
-        raise UsageError(f"{file} is no replay file of a sequence: {error}") from None
+        raise UsageError(f"{file} is not a replay file of a sequence: {error}") from None
     name = target or str(said.get("target", ""))
     if not name:
         raise UsageError(f"{file} names no target: give TARGET")

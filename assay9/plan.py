@@ -71,7 +71,7 @@ class Matrix(BaseModel):
     @model_validator(mode="after")
     def _something(self) -> Matrix:
         if not (self.job or self.soak):
-            raise ValueError("there is neither a [[job]] nor a [[soak]]")
+            raise ValueError("it has neither a [[job]] nor a [[soak]]")
         return self
 
 
@@ -163,7 +163,9 @@ def planned(matrix: Matrix, durations: dict[str, float]) -> dict[str, Any]:
             for number in range(1, job.shards + 1):
                 name = f"{base}-{number}"
                 if name in shards:
-                    raise UsageError(f"the matrix has {base} twice: leave one out, or tell them apart by an option")
+                    raise UsageError(
+                        f"the matrix has {base} twice: leave one out, or add an option that distinguishes them"
+                    )
                 shards[name] = {"job": base, "run": words, "shard": f"{number}/{job.shards}", "tags": job.tags}
     for soak in matrix.soak:
         load(soak.target)
@@ -195,7 +197,7 @@ def command_of(plan_file: Path, name: str) -> list[str]:
     here = commit_of(CHECKOUT)
     if plan.suite != here:
         raise UsageError(
-            f"--plan: {plan_file} is of suite commit {plan.suite or 'none'}, here is {here or 'none'}: make it again"
+            f"--plan: {plan_file} is from suite commit {plan.suite or 'none'}, here is {here or 'none'}: make it again"
         )
     if name not in plan.shards:
         some = ", ".join(list(plan.shards)[:4])

@@ -19,7 +19,7 @@ from guests.host.activity import shown
 
 @click.group()
 def profile() -> None:
-    """What targets declare of themselves."""
+    """Check and suggest what targets declare as known failures."""
 
 
 @profile.command()
@@ -31,7 +31,7 @@ def profile() -> None:
     metavar="RUN",
     help="A run of that target: what its entries really cover (repeatable).",
 )
-@click.option("--all", "show_all", is_flag=True, help="Show every entry, also those that nothing is to be said of.")
+@click.option("--all", "show_all", is_flag=True, help="Show every entry, also those without a remark.")
 @json_option
 @results_option()
 def check(target: str | None, runs: tuple[str, ...], show_all: bool, as_json: bool, results: Path) -> None:
@@ -54,7 +54,7 @@ def check(target: str | None, runs: tuple[str, ...], show_all: bool, as_json: bo
         for one in seen if show_all else wrong:
             click.echo(_lines(one, counted=bool(runs)))
         widths = ", ".join(f"{sum(one.width == width for one in seen)} {width}" for width in judging.WIDTHS)
-        click.echo(f"{len(seen)} known failures: {widths}; {len(wrong)} with something to fix")
+        click.echo(f"{len(seen)} known failures: {widths}; {len(wrong)} with a problem")
     raise SystemExit(1 if wrong else 0)
 
 
@@ -67,7 +67,7 @@ def suggest(run: str, results: Path) -> None:
     Nothing is written: whether a failure is known, and why, is a person's to say. `reason` and `link` are empty, and a
     profile with an empty one is refused. Declared failures that passed are named in comments.
     """
-    click.echo(suggestions(load_run(find_run(run, results))) or "# nothing was unexpected in that run")
+    click.echo(suggestions(load_run(find_run(run, results))) or "# that run has no unexpected result")
 
 
 def _lines(one: judging.Verdict, *, counted: bool) -> str:
@@ -82,7 +82,7 @@ def _lines(one: judging.Verdict, *, counted: bool) -> str:
     if one.masks:
         said.append(f"    would mask: {', '.join(one.masks)}")
     if one.unreached:
-        said.append(f"    {one.unreached} calls of its cases were not made: the failure ended them")
+        said.append(f"    {one.unreached} calls of its cases were not made, because the failure ended the cases")
     return "\n".join(said + [f"    {problem}" for problem in one.problems])
 
 

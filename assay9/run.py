@@ -66,7 +66,7 @@ select, share, of_run = under("Which cases"), under("The share"), under("The run
     "--rerun",
     type=WORD,
     metavar="RUN",
-    help="The unexpected cases of that run again, with its target, mounts and options; no TARGET is given then.",
+    help="Run the unexpected cases of that run again, with its target, mounts and options. Leave TARGET out.",
 )
 @select(
     "--only",
@@ -86,14 +86,14 @@ select, share, of_run = under("Which cases"), under("The share"), under("The run
     "--shard",
     type=WORD,
     metavar="I/N",
-    help="Only the I-th of N parts of the cases; `assay9 merge` joins them. With --plan: the name of a shard.",
+    help="Run only the I-th of N parts of the cases; `assay9 merge` joins them. With --plan: the name of a shard.",
 )
 @select(
     "--plan",
     "plan_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Run the shard that --shard names of this file of `assay9 plan`; no TARGET is given then.",
+    help="Run the shard that --shard names, of this file of `assay9 plan`. Leave TARGET out.",
 )
 @select(
     "--durations-of",
@@ -150,12 +150,12 @@ select, share, of_run = under("Which cases"), under("The share"), under("The run
     "--repeat",
     type=click.IntRange(2, 1000),
     metavar="N",
-    help="Run all N times, each in another random order: a case that does not end alike each time is unstable.",
+    help="Run all N times, each in another random order: a case with different results is unstable.",
 )
 @of_run(
     "--retry-failed",
     is_flag=True,
-    help="Run failed cases once more. Both results are shown; one that then passes is unstable, and no pass.",
+    help="Run failed cases once more. Both results are shown; a case that then passes is unstable, not passed.",
 )
 @of_run("--allure", is_flag=True, help="Write allure-results, too: several files for each case.")
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
@@ -197,7 +197,7 @@ def run(
         again(rerun, results, [*([target] if target else []), *pytest_args])
     if plan_file is not None:
         if shard is None:
-            raise click.UsageError("--plan wants --shard NAME: the file lists the names")
+            raise click.UsageError("--plan needs --shard NAME: the file lists the names")
         _of_plan(command_of(plan_file, shard), ["--results", str(results), *([target] if target else []), *pytest_args])
     if shard is not None:
         shard_of(shard)

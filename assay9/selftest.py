@@ -82,7 +82,11 @@ _items: dict[str, dict[str, list[Item]]] = {}
 )
 @click.option("--layer", "layers", multiple=True, type=WORD, help="Only faults for cases of this layer (repeatable).")
 @click.option(
-    "-k", "expression", default="", metavar="TEXT", help="Only faults whose name, or a case of which, has it."
+    "-k",
+    "expression",
+    default="",
+    metavar="TEXT",
+    help="Only faults with this text in their name or in the name of a case that finds them.",
 )
 @click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Servers at a time. Default: one per core.")
 @click.option(
@@ -112,14 +116,14 @@ def selftest(
     socket and on the rings of a vhost-user device. With TARGET: the faults of messages on that target, any one with
     layer wire; a fault whose case does not pass there without it is left out.
 
-    Exit status: 0 every fault is found and each family has one, 1 that is not so, 2 usage, 3 a server did not start.
+    Exit status: 0 every fault is found and each family has one, 1 otherwise, 2 usage, 3 a server did not start.
     """
     for one in layers:
         if one not in LAYERS:
             raise UsageError(f"no layer {one!r}: {', '.join(LAYERS)}")
     source, messages = _chosen(files, layers, expression)
     if os.geteuid() != 0:
-        raise UsageError("the servers of a self test are contained, which takes root: run it as root")
+        raise UsageError("the servers of a self test are contained, which needs root: run it as root")
     if alone and target:
         raise UsageError("--alone is for faults in the source: leave TARGET out")
     if alone:
@@ -127,7 +131,7 @@ def selftest(
     else:
         tasks = _tasks([] if target else source, messages, [target] if target else [_SOCKET, _RINGS])
     if not tasks:
-        raise UsageError("no fault is selected: loosen --layer and -k")
+        raise UsageError("no fault is selected: widen --layer and -k")
     for layer in sorted({fault.layer for task in tasks for fault in task.faults}):
         _items[layer] = collected(layer)
     progress = Progress(progress_file, " ".join([target or "", *map(str, files), *layers, expression, str(alone)]))

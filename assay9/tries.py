@@ -134,5 +134,5 @@ def unexpected_of(record: Record) -> list[tuple[str, str]]:
         if r.verdict in ("fixed", "error", "unstable") or (r.verdict == "fail" and r.severity != "varies")
     ]
     if not keys:
-        raise UsageError("--rerun: nothing was unexpected in that run")
+        raise UsageError("--rerun: that run has no unexpected result")
     return keys

@@ -337,7 +337,7 @@ class RunPlugin:
         result, raised = runner.run_item(case, parameters_of(pyfuncitem), pyfuncitem.function, arguments)
         assert self.writer is not None
         if isinstance(raised, GroundLost) and raised.restorable and runner.broken is None:
-            self.writer.trouble(f"{raised}; met in {_named(result)}, which is run once more")
+            self.writer.trouble(f"{raised}; seen in {_named(result)}, which is run once more")
             result, raised = runner.run_item(case, parameters_of(pyfuncitem), pyfuncitem.function, arguments)
         signals.check()  # the signal may have reached other processes and caused the failure
         self.writer.append(result)

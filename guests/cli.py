@@ -51,7 +51,7 @@ from guests.words import shown, unknown
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def guest() -> None:
-    """Guest images and machines by hand.
+    """Build guest images; start and enter machines.
 
     \b
     assay9 guest build debian11               build an image (a minute) unless the cache has it

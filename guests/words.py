@@ -32,7 +32,7 @@ def unknown(what: str, word: str, valid: Iterable[str], see: str = "") -> str:
     if near is not None:
         hint = f"did you mean {near!r}?"
     elif not words:
-        hint = "there is none"
+        hint = "none exists"
     elif len(words) <= _MANY:
         hint = f"use one of {', '.join(words)}"
     else:

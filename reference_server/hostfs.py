@@ -376,7 +376,7 @@ class HostNode(Node):
                 with contextlib.suppress(OSError):
                     os.unlink(name, dir_fd=here)
                 raise
-        raise FileNotFoundError(errno.ENOENT, "created and removed by somebody else, again and again")
+        raise FileNotFoundError(errno.ENOENT, "another process creates and removes it repeatedly")
 
     def _created(self, new: int, flags: int) -> tuple[HostNode, Qid, HostFile]:
         fd = self.store.descriptors.keep(new)

@@ -98,7 +98,7 @@ class MappedNode(HostNode):
             except BaseException:
                 node.release()
                 raise
-        raise FileNotFoundError(errno.ENOENT, "created and removed by somebody else, again and again")
+        raise FileNotFoundError(errno.ENOENT, "another process creates and removes it repeatedly")
 
     def _make(
         self, name: bytes, mode: int, gid: int, caller: Caller, device: int = 0, content: bytes = b""

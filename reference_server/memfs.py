@@ -341,7 +341,7 @@ class MemoryNode(Node):
             if there.entries:
                 raise OSError(errno.ENOTEMPTY, "not empty")
         elif node.type == c.S_IFDIR:
-            raise NotADirectoryError(errno.ENOTDIR, "what is there is no directory")
+            raise NotADirectoryError(errno.ENOTDIR, "the target is not a directory")
 
     def setattr(self, changes: Changes, opened: OpenFile | None, caller: Caller) -> None:
         with self.store.lock:

@@ -56,7 +56,7 @@ class DefaultGroup(click.Group):
 
 @click.group(cls=DefaultGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def soak() -> None:
-    """Load on a share for hours or days, and a record that shows what happened.
+    """Load a share for hours or days, and record what happens.
 
     \b
     assay9 soak qemu --for 24h               the default workload on QEMU's virtio-9p
@@ -137,7 +137,7 @@ def run(
     if not kind.mounts:
         raise UsageError(f"target {target} is of kind {loaded.kind}, which has no share to mount: take another target")
     if "soak" not in kind.capabilities:
-        raise UsageError(f"target {target} cannot be soaked: it lacks {CAPABILITIES['soak']}; take another target")
+        raise UsageError(f"target {target} cannot be soaked, which needs {CAPABILITIES['soak']}: take another target")
     for_all_cases(mount)
     names = list(workloads) or [DEFAULT]
     found_workloads = [find(name) for name in names]
@@ -280,7 +280,7 @@ def work(journal: journals.Journal) -> NoReturn:
     try:
         Runner(journal, View()).run()
     except KeyboardInterrupt:
-        click.echo(f"interrupted; `assay9 soak resume {journal.run_dir}` goes on", err=True)
+        click.echo(f"interrupted; `assay9 soak resume {journal.run_dir}` continues it", err=True)
         raise
     raise SystemExit(conclude(journal))
 

@@ -34,7 +34,7 @@ def fleet() -> None:
     "tags",
     multiple=True,
     metavar="TAG",
-    help="What this machine has: kvm, ssh:host (repeatable). Whether it is root is seen.",
+    help="What this machine has: kvm, ssh:host (repeatable). Root is detected.",
 )
 @durations_option
 @results_option()
@@ -61,7 +61,7 @@ def fleet_run(
     Exit status: 1 where a run or a soak ends with 1; else 2 where a shard was refused, 3 where a machine broke.
     """
     if scheduler is not None and (workers or tags):
-        raise UsageError("--workers and --tag are of this machine: with --scheduler each worker says what it has")
+        raise UsageError("--workers and --tag describe this machine: with --scheduler each worker states its own")
     plan = planned(read_matrix(matrix), durations_of(runs, results))
     if importlib.util.find_spec("distributed") is None:
         raise UsageError(

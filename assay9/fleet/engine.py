@@ -72,7 +72,7 @@ class Fleet:
         if missing and self._scheduler is None:
             name, tags = next(iter(missing.items()))
             raise UsageError(
-                f"shard {name} wants {', '.join(tags)}, which no worker here has: say --tag for each that this machine "
+                f"shard {name} needs {', '.join(tags)}, which no worker here has: add --tag for each that this machine "
                 "has, or name a --scheduler whose workers have them"
             )
         return sorted({", ".join(tags) for tags in missing.values()})

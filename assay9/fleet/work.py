@@ -46,7 +46,7 @@ class Work:
         """Run all shards; the exit status of the whole. Raises InfrastructureError where the disk refuses."""
         wanted = {name: shard["tags"] for name, shard in self._shards.items()}
         for tags in fleet.check(wanted):
-            click.echo(f"assay9: no worker has {tags} yet: the shards that want it wait", err=True)
+            click.echo(f"assay9: no worker has {tags} yet: the shards that need it wait", err=True)
         try:
             self._place.mkdir(parents=True)
             (self._place / "plan.json").write_bytes(self._plan)

@@ -47,7 +47,7 @@ def check_file(path: Path) -> None:
 def differences(run_dir: Path) -> list[str]:
     """What is not as the manifest says: files that changed, are missing, or are not listed. Raises UsageError."""
     if not (run_dir / NAME).is_file():
-        raise UsageError(f"{run_dir} has no {NAME}: the run did not come to its end, or is of an older version")
+        raise UsageError(f"{run_dir} has no {NAME}: the run did not finish, or is of an older version")
     known = _read(run_dir / NAME)
     there = {path.relative_to(run_dir).as_posix(): path for path in files_of(run_dir)}
     found = [f"{name} is missing" for name in known if name not in there]

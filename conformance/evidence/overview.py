@@ -159,7 +159,7 @@ class Overview:
         if record.interrupted_by:
             found.append(f"the run was interrupted by {record.interrupted_by}")
         elif record.interrupted:
-            found.append("the run did not come to its end")
+            found.append("the run did not finish")
         if record.damage:
             found.append("the record is damaged")
         return found

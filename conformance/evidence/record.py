@@ -53,7 +53,7 @@ RECORD: Final = "record.json"
 SEQUENCES: Final = "sequences"
 """The directory of replay files."""
 _SYNC_SECONDS = 1.0
-_UNFINISHED = "no result: the run has not come to its end"
+_UNFINISHED = "no result: the run has not finished"
 
 
 class RunWriter:

@@ -83,7 +83,7 @@ def redacted(record: Record, words: Mapping[str, str]) -> Record:
     try:
         return Record.model_validate(_redacted(whole.model_dump(mode="json"), words))
     except ValueError as e:
-        raise SuiteError(f"a record that was redacted is none any more: {str(e).splitlines()[0]}") from None
+        raise SuiteError(f"a redacted record is no longer a record: {str(e).splitlines()[0]}") from None
 
 
 def _redacted(value: Any, words: Mapping[str, str]) -> Any:

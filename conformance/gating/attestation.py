@@ -84,17 +84,17 @@ def verify(record: Record, run_dir: Path, signers: Path | None) -> str:
     data = file.read_bytes()
     if signers is None:
         signed_by = _ssh_keygen("check-novalidate", "-n", NAMESPACE, "-s", str(signature), data=data)
-        whose = f"{signed_by.strip()}; --signers FILE checks whose key that is"
+        whose = f"{signed_by.strip()}; --signers FILE checks whose key it is"
     else:
         if not signers.is_file():
             raise UsageError(f"no file {signers}: lines of `NAME KEY`, see ssh-keygen(1), ALLOWED SIGNERS")
         names = _ssh_keygen("find-principals", "-s", str(signature), "-f", str(signers)).split()
         if not names:
-            raise UsageError(f"{signature}: nobody of {signers} signed this")
+            raise UsageError(f"{signature}: signed by none of the keys in {signers}")
         arguments = ("-n", NAMESPACE, "-s", str(signature), "-f", str(signers), "-I", names[0])
         whose = _ssh_keygen("verify", *arguments, data=data).strip()
     if stated != statement(record, run_dir):
-        raise UsageError(f"{file} does not speak of this run: its files or results are others")
+        raise UsageError(f"{file} is not about this run: its files or results differ")
     return whose
 
 

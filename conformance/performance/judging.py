@@ -128,10 +128,10 @@ def judge(
     if not bench.whole or lost or missing:
         what = [f"{len(lost)} could not be measured"] if lost else []
         what += [f"{len(missing)} of the baseline were not measured"] if missing else []
-        what += [] if bench.whole else ["the benchmark did not come to its end"]
+        what += [] if bench.whole else ["the benchmark did not finish"]
         return Judgement(3, f"no verdict: {', '.join(what)}", judged)
     if any(one.times.high == float("inf") for one in judged):
-        return Judgement(3, f"no verdict: {len(judged)} measures want {rounds_needed(each)} rounds or more", judged)
+        return Judgement(3, f"no verdict: {len(judged)} measures need {rounds_needed(each)} rounds or more", judged)
     return Judgement(0, f"nothing of {len(judged)} is {limit}", judged)
 
 

@@ -50,7 +50,7 @@ def sentence(bench: Bench) -> str:
     slower = sum(1 for found in beside if found.low > 1)
     return (
         f"beside {bench.against}: faster in {faster}, slower in {slower}, "
-        f"no difference that is sure in {len(beside) - faster - slower} of {count(len(beside), 'measure')}"
+        f"no significant difference in {len(beside) - faster - slower} of {count(len(beside), 'measure')}"
     )
 
 

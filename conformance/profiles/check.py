@@ -22,7 +22,7 @@ Width = Literal["narrow", "medium", "wide"]
 WIDTHS: dict[Width, str] = {
     "narrow": "one code, and a value or a field is named to the letter",
     "medium": "codes without *, and a field, or a value by a pattern",
-    "wide": "codes alone, or nothing but patterns of *: another fault of these cases may hide behind it",
+    "wide": "codes alone, or nothing but patterns of *: another fault of these cases may be masked",
 }
 
 MANY_FINDINGS = 20

@@ -150,7 +150,7 @@ def parameters_of(item: pytest.Item) -> str:
 
 def _reason(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:
     if report.passed:
-        return "it ended without being judged"
+        return "it ended without a verdict"
     if call.excinfo is None:
         return _last_line(report.longreprtext)
     text = " ".join(str(call.excinfo.value).split())[:_LONGEST]

@@ -308,7 +308,7 @@ class Core:
             return
         except LinkClosed as error:
             raise HungUp(f"{error} where nothing was due") from None
-        report(_malformed("a reply came where none was due", self._shown(frame)))
+        report(_malformed("an unexpected reply arrived", self._shown(frame)))
 
     def recv_frame(self, timeout: float | None = None) -> bytes | bytearray:
         """The next frame as it came, whoever it is for. Raises NoReply, HungUp."""

@@ -36,9 +36,9 @@ def looking(name: bytes) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno not in _GONE:
-            raise InfrastructureError(f"{name!r} cannot be looked at on the host: {error}") from None
+            raise InfrastructureError(f"{name!r} cannot be examined on the host: {error}") from None
         values = {"what": repr(name), "seen": "missing", "expected": "there"}
-        raise Finding(f"{name!r} is not there on the host", "exists", values) from None
+        raise Finding(f"{name!r} does not exist on the host", "exists", values) from None
 
 
 @contextlib.contextmanager

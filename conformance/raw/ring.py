@@ -370,7 +370,7 @@ class Ring:
         """The device has stopped: allowed through the legacy interface, which has no other way to ask for a reset."""
         self.note("the device: stopped serving")
         if not self.device.legacy:
-            text = f"the illegal chain was {seen.kind}, and a sound one behind it is not served for {waited:g} s"
+            text = f"the illegal chain was {seen.kind}, and a valid one after it is not served for {waited:g} s"
             why = (
                 "the device does not ask for a reset" if self.device.shows_reset else "no need of a reset is shown here"
             )

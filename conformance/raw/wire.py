@@ -338,7 +338,7 @@ class Wire:
         return Crossed(tuple(self.transcript()[:400]), counts, lost=False)
 
 
-HUNG_UP = "it gave up a connection"
+HUNG_UP = "it closed a connection"
 """Of `Wire.hurt`: what alone is no sign that work hangs in the server."""
 
 

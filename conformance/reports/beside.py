@@ -132,7 +132,7 @@ def _telling(records: Sequence[Record], names: Sequence[str]) -> list[str]:
         worst = min(there, key=lambda result: LEVEL[held(result)])
         stands = ", ".join(f"{name} {held(r)}" for name, r in zip(names, seen, strict=True) if r is not None)
         groups[stands, _why(worst)].append(name_of(key))
-    lines = [f"{count(sum(map(len, groups.values())), 'case does', 'cases do')} not stand alike:"] if groups else []
+    lines = [f"{count(sum(map(len, groups.values())), 'case', 'cases')} differ between the runs:"] if groups else []
     for (stands, reason), cases in sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1]))):
         lines += [f"  {stands}: {_some(cases)}", f"      {_cut(reason)}"]
     return lines

@@ -44,7 +44,7 @@ from guests.host.activity import shown
     "--baseline",
     "beside",
     metavar="RUN|FILE",
-    help="Say in the text for a ticket how the run stands beside this run, or this file of `assay9 baseline save`.",
+    help="In the text for a ticket, compare with this run, or with this file of `assay9 baseline save`.",
 )
 @click.option("--annotate", is_flag=True, help="Print what is unexpected as annotations of GitHub Actions, too.")
 @click.option("--gate", is_flag=True, help="End with the run's own exit status, for CI.")
@@ -105,7 +105,7 @@ def compare(runs: tuple[str, ...], fail_on: str | None, as_json: bool, results: 
 
     Each is a run's directory, its name in the results directory, a target (its newest run), or `latest`, which also
     stands for the second run where one is named. Of two runs each change is listed; of more, families are the rows,
-    runs the columns, and cases that do not stand alike in all of them follow, those with one reason together.
+    runs the columns, and cases that differ between them follow, those with one reason together.
 
     \b
     assay9 compare qemu qemu-next        what a newer QEMU does better, worse, or otherwise
@@ -137,19 +137,19 @@ def compare(runs: tuple[str, ...], fail_on: str | None, as_json: bool, results: 
     type=click.IntRange(0),
     default=0,
     metavar="N",
-    help="With fewer cases than this that judged the target there is no verdict (exit status 3).",
+    help="Give no verdict (exit status 3) when fewer cases than this judged the target.",
 )
 @click.option(
     "--slower",
     type=click.FloatRange(0, 10000),
     metavar="PERCENT",
-    help=f"Of a benchmark: fail what takes longer by more than this. Default: {SLOWER * 100:.0f}.",
+    help=f"Of a benchmark: how much slower a measure may be. Default: {SLOWER * 100:.0f}.",
 )
 @click.option(
     "--confidence",
     type=click.FloatRange(50, 99.999),
     metavar="PERCENT",
-    help=f"Of a benchmark: only where that is so sure. Default: {CONFIDENCE * 100:.0f}.",
+    help=f"Of a benchmark: how sure a difference must be. Default: {CONFIDENCE * 100:.0f}.",
 )
 @results_option()
 def gate(
@@ -210,13 +210,13 @@ def _gate_bench(
 
 @click.group()
 def baseline() -> None:
-    """Keep how the cases of a run stood, to judge later runs beside it (`assay9 gate`)."""
+    """Keep the results of a run's cases, to judge later runs against it (`assay9 gate`)."""
 
 
 @baseline.command("save")
 @click.argument("run")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--force", is_flag=True, help="Save it though the run is not whole.")
+@click.option("--force", is_flag=True, help="Save it even if the run is incomplete.")
 @results_option()
 def baseline_save(run: str, file: Path, force: bool, results: Path) -> None:
     """Save RUN as the baseline FILE: JSON, one case a line, made to be committed.

@@ -98,7 +98,7 @@ def _owner(result: CaseResult) -> str:
 
 
 def _behaviours(records: Sequence[Record], names: Sequence[str], where: Where) -> Iterator[str]:
-    yield "One row a case: it `holds`; `fails` by whose fault; `lacks` something; or"
+    yield "One row a case: it `holds`, `fails` (and whose fault that is), is `unsupported`, or"
     yield "`differs` where it may."
     yield ""
     yield from _header(["case", "what is required", *names])
@@ -144,7 +144,7 @@ def _cell(result: CaseResult) -> str:
     stands = held(result)
     if stands == "known":
         return f"fails: {_WHOSE.get(_owner(result), _owner(result))}"
-    words = {"pass": "holds", "unsupported": "lacks", "varies": "differs", "undrivable": "not driven"}
+    words = {"pass": "holds", "unsupported": "unsupported", "varies": "differs", "undrivable": "not driven"}
     return words.get(stands, f"**{stands}**")
 
 

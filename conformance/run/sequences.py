@@ -128,7 +128,7 @@ def _sequence_of(result: CaseResult) -> tuple[Step, ...]:
 def started(runner: object) -> Runner:
     """The runner, where it stands on a mounted share. Raises InfrastructureError where it did not start."""
     if not isinstance(runner, Runner):
-        raise InfrastructureError(str(getattr(runner, "broken", None) or "there is no share to play on"))
+        raise InfrastructureError(str(getattr(runner, "broken", None) or "there is no share to run the sequence on"))
     if runner.broken is not None:
         raise runner.broken
     return runner

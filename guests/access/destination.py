@@ -35,5 +35,5 @@ def parse(text: str, option: str) -> Destination:
     found = _DESTINATION.fullmatch(text)
     port = found and found["port"]
     if found is None or (port is not None and not 0 < int(port) < 65536):
-        raise UsageError(f"{option} {shown(text)}: [USER@]HOST[:PORT] is wanted, e.g. root@192.0.2.7 or root@vm:2222")
+        raise UsageError(f"{option} {shown(text)}: [USER@]HOST[:PORT] is expected, e.g. root@192.0.2.7 or root@vm:2222")
     return Destination(found["v6"] or found["host"], found["user"] or "", int(port) if port else None)

@@ -133,7 +133,7 @@ class ShellOps:
         except UnicodeEncodeError as error:
             raise Absent("a name that is not UTF-8 cannot be given to a command here") from error
         if not name or name.endswith("/") or "/./" in name or name.endswith("/."):
-            raise Absent("commands treat such a path in ways of their own")
+            raise Absent("the commands of the shell interpret such a path differently")
         return shlex.quote(name)
 
     def _run(self, script: str, stdin: bytes = b"") -> str:

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
+from guests.access.ssh import SshShell
 from guests.errors import InfrastructureError
 from guests.host.endings import OutOfMemory, interference
 from guests.host.lines import LineChannel
 from guests.host.processes import stopped
 from guests.machines.console import ConsoleWatch
-
-
-class Started(Protocol):
-    """One start of a machine."""
-
-    name: str
-    argv: list[str]
-
-    def runs(self) -> bool: ...
-
-    def sent_signal(self) -> str | None: ...
-
-    def stop(self) -> None: ...
-
+from guests.machines.started import Started
 
 S = TypeVar("S", bound=Started)
 
@@ -40,8 +28,9 @@ class AnyMachine(ABC, Generic[S]):
     logs: dict[str, Path]
     """What a start of it writes on the host, by name; `console` is the guest's."""
     program: str
-    """What runs the guest, for messages."""
+    """What runs the guest, for messages: `Started.program`."""
     _launch: S | None = None
+    _ssh: SshShell | None = None
     _begun = 0
     """Where the console's log of this start begins."""
 
@@ -86,9 +75,9 @@ class AnyMachine(ABC, Generic[S]):
         if self.pid and stopped(self.pid):
             why = f"{self.program} is stopped: process {self.pid} got SIGSTOP"
             return InfrastructureError(why, f"find the sender; kill -CONT {self.pid} continues it")
-        if (said := self.console.own_disk_failure(self._begun)) is not None:
+        if (failure := self.console.own_disk_failure(self._begun)) is not None:
             return InfrastructureError(
-                f"the guest's own disk failed ({said}): its behaviour says nothing about the share",
+                f"the guest's own disk failed ({failure}): its behaviour says nothing about the share",
                 "the image in the cache, or the disk under it, is damaged or full: assay9 doctor --verify",
             )
         return None
@@ -104,9 +93,26 @@ class AnyMachine(ABC, Generic[S]):
 
     def stop(self) -> None:
         """End the machine and remove what it used, except the logs. May be called at any time, repeatedly."""
+        self._hang_up()
         if self._launch is not None:
             self._launch.stop()
             self._launch = None
+
+    def ssh(self) -> SshShell:
+        """The SSH connection of this start, made on first use and again when it was lost.
+
+        Raises InfrastructureError where the guest has no network.
+        """
+        if self._ssh is not None and not self._ssh.alive:
+            self._hang_up()
+        if self._ssh is None:
+            self._ssh = self._started().connect()
+        return self._ssh
+
+    def _hang_up(self) -> None:
+        if self._ssh is not None:
+            self._ssh.close()
+            self._ssh = None
 
     def __enter__(self) -> Self:
         self.start()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from guests.access.console_shell import PortShell
-from guests.access.launcher import SocketLineChannel
 from guests.access.shell import Shell
 from guests.agent.clock import PROGRAM, WrongClock, check_and_set
 from guests.agent.packing import agent_file
@@ -15,24 +14,11 @@ from guests.errors import InfrastructureError
 from guests.host.lines import LineChannel
 from guests.host.processes import clean_left_over
 from guests.host.progress import Progress
-from guests.machines.base import AnyMachine, Started
+from guests.machines.base import AnyMachine
 from guests.machines.console import ConsoleWatch
+from guests.machines.started import StartedOnLines
 
-
-class Launched(Started, Protocol):
-    """One start of such a machine."""
-
-    @property
-    def pid(self) -> int: ...
-
-    def wait_ready(self, limit: float) -> None: ...
-
-    def why_ended(self) -> str: ...
-
-    def run_python(self, source: bytes) -> SocketLineChannel: ...
-
-
-L = TypeVar("L", bound=Launched)
+L = TypeVar("L", bound=StartedOnLines)
 
 
 class PortMachine(AnyMachine[L]):
@@ -59,10 +45,7 @@ class PortMachine(AnyMachine[L]):
         """
 
     def start(self) -> None:
-        """Start the guest; fetch and build first what is absent.
-
-        Returns when it takes programs. Raises InfrastructureError when any of it fails; nothing is left then.
-        """
+        """Start the guest; fetch and build first what is absent."""
         if self._launch is not None:
             raise InfrastructureError("this machine is already started", "stop it first, or restore it")
         for line in clean_left_over():
@@ -87,19 +70,16 @@ class PortMachine(AnyMachine[L]):
 
     @property
     def pid(self) -> int:
-        """The pid on the host of what runs the guest; 0 when it is not started or has ended."""
         return 0 if self._launch is None else self._launch.pid
 
     def alive(self) -> bool:
-        """It runs and the guest's kernel has not said that it panicked."""
-        return self._launch is not None and self._launch.runs() and not self.panicked()
+        return self.runs() and not self.panicked()
 
     def panicked(self) -> bool:
         """The kernel's log of this start has a panic."""
         return any(event.kind == "panic" for event in self.console.since(self._begun))
 
     def why_dead(self) -> str:
-        """One line: what is known about a machine that is not alive."""
         if self._launch is None:
             return "the machine is not started"
         return "the guest's kernel panicked" if self.panicked() else self._launch.why_ended()

@@ -122,7 +122,7 @@ class _Gathered:
         if flags & DESC_WRITE:
             into = self.writable
         elif self.writable:
-            raise Broken("a device-readable descriptor stands behind a device-writable one (2.7.4.2)")
+            raise Broken("a device-readable descriptor follows a device-writable one (2.7.4.2)")
         else:
             into = self.readable
         into.append((address, length))

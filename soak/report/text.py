@@ -75,7 +75,7 @@ def remedy(facts: Facts) -> list[str]:
     if facts.verdict != "unknown" or not judges <= set(ACCEPTABLE):
         return []
     options = " ".join(f"--accept-unknown {judge}" for judge in ACCEPTABLE if judge in judges)
-    return [f"a longer run can tell; one that need not: {options}"]
+    return [f"a longer run decides it; to accept it: {options}"]
 
 
 def wrapped(words: str) -> list[str]:

@@ -64,7 +64,7 @@ def damage(directory: Path) -> str:
     except OSError as e:
         return f"{Path(e.filename or directory).name}: {e.strerror}"
     except (ValueError, AttributeError, RecursionError):
-        return f"{KEPT} is no list of its files"
+        return f"{KEPT} is not a list of its files"
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def test_outside_is_a_path_here_or_on_another_host(text: str, path: str, host: D
         ({"outside": "root@host/export/a"}, "HOST:PATH: did you mean 'root@host:/export/a'?"),
         ({"tag": ""}, "--tag TAG says what the guest is to mount, --mounted DIR where"),
         ({"mounted": "/mnt/x"}, "give one of them, not both"),
-        ({"tag": "", "mounted": "mnt"}, "--mounted 'mnt': an absolute path is wanted"),
+        ({"tag": "", "mounted": "mnt"}, "--mounted 'mnt': give an absolute path"),
         ({"guest": "root@vm:port"}, "--guest 'root@vm:port'"),
         ({"allow": ("remont",)}, "--allow unknown word 'remont': did you mean 'remount'"),
         ({"tag": "", "mounted": "/mnt/x", "allow": ("remount",)}, "--allow remount means nothing with --mounted"),

@@ -174,7 +174,7 @@ TABLES: list[tuple[str, str]] = [
     ),
     ("kind = 'uml'\n[server]\ncommand = ['true', '{']", "server.command entry 2: '{': "),
     ("kind = 'uml'\n[server]\ncommand = ['/no/such']", "server.command: '/no/such' is not an executable program"),
-    ("kind = 'uml'\n[server]\nprogram = 'other'", "[server] wants program = 'reference', or a command"),
+    ("kind = 'uml'\n[server]\nprogram = 'other'", "[server] needs program = 'reference', or a command"),
     ("kind = 'tcp'\n[server]\nprogram = 'crosvm'", "server.program: unknown word 'crosvm': use one of diod"),
     ("[profile]\nfeatures = ['xatr']", "profile.features entry 1: unknown feature 'xatr': did you mean 'xattr'?"),
     (

@@ -159,7 +159,7 @@ def test_the_command(tmp_path: Path) -> None:
     writer.finish()
     run = CliRunner().invoke
     alone = run(profile, ["check", str(tmp_path / "mine.toml")])
-    expected = "1 known failures: 1 narrow, 0 medium, 0 wide; 0 with something to fix\n"
+    expected = "1 known failures: 1 narrow, 0 medium, 0 wide; 0 with a problem\n"
     assert (alone.exit_code, alone.output) == (0, expected)
     with_run = run(profile, ["check", str(tmp_path / "mine.toml"), "--run", str(writer.run_dir)])
     assert with_run.exit_code == 1 and "never matches: 1 results" in with_run.output and "a reason" in with_run.output

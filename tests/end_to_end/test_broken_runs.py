@@ -75,7 +75,7 @@ def test_what_keeps_cases_from_being_judged_is_an_error_of_theirs(tmp_path: Path
     assert done.returncode == 3
     assert found["MODE-002[chmod]"] == "no verdict: setup: ValueError: the fixture is broken"
     assert found["MODE-004"] == "no verdict: setup: not today"
-    assert found["LINK-002"] == "no verdict: it ended without being judged"
+    assert found["LINK-002"] == "no verdict: it ended without a verdict"
     assert len(found) == counts["error"] == 3
     assert [t.text for t in record.troubles] == ["LINK-003: after the case: ValueError: the fixture does not end"]
 

@@ -147,7 +147,7 @@ def without(key: str) -> Callable[[dict[str, Any]], str]:
         (lambda made: json.dumps(made)[:-30], "is not a plan (Invalid JSON"),
         (lambda made: "[]", "is not a plan ("),
         (lambda made: json.dumps({**made, "kind": "other"}), "is not a plan (kind: "),
-        (lambda made: json.dumps({**made, "suite": "f00"}), "is of suite commit f00, here is"),
+        (lambda made: json.dumps({**made, "suite": "f00"}), "is from suite commit f00, here is"),
         (lambda made: json.dumps({**made, "shards": {"local-1": {}}}), "a shard is a run or a soak"),
         (lambda made: json.dumps({**made, "shards": {"local-1": {"run": 7}}}), "shards.local-1.run"),
         (lambda made: json.dumps({**made, "shards": {}}), "has no shard local-1"),

@@ -166,7 +166,7 @@ def test_a_tag_that_no_worker_here_has_is_refused(fleet: Fleet) -> None:
 def test_a_refusal_on_a_worker_is_an_outcome_that_says_why(fleet: Fleet) -> None:
     other = as_bytes({**PLAN, "suite": "f00"})
     (one,) = fleet.shards(other, {"local-1": []})
-    assert one.status == 2 and "is of suite commit f00" in one.said and unpacked(one, Path()) is None
+    assert one.status == 2 and "is from suite commit f00" in one.said and unpacked(one, Path()) is None
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,7 @@ def test_a_plan_is_written_and_each_shard_has_its_words(tmp_path: Path) -> None:
         command_of(file, "other")
     data = json.loads(file.read_text())
     file.write_text(json.dumps({**data, "suite": "f00"}))
-    with pytest.raises(UsageError, match="is of suite commit f00"):
+    with pytest.raises(UsageError, match="is from suite commit f00"):
         command_of(file, "local-1")
     file.write_text("[]")
     with pytest.raises(UsageError, match="is not a plan"):

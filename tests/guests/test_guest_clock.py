@@ -12,7 +12,6 @@ from guests.images.recipe import load_recipe
 from guests.images.store import find_image
 from guests.machines.qemu import snapshot
 from guests.machines.qemu.launch import Launch
-from guests.machines.qemu.launch import launch as real
 from guests.machines.qemu.machine import QemuMachine
 from guests.machines.spec import MachineSpec
 
@@ -42,9 +41,9 @@ def test_a_wrong_clock_is_seen_before_it_is_saved_and_corrected_in_the_next_boot
     def launch(*given: Any, kernel_arguments: tuple[str, ...], **named: Any) -> Launch:
         reported.append(kernel_arguments)
         wrong = (f"tsc_early_khz={WRONG}",) if len(reported) == 1 else kernel_arguments
-        return real(*given, kernel_arguments=wrong, **named)
+        return Launch(*given, kernel_arguments=wrong, **named)
 
-    monkeypatch.setattr(snapshot, "launch", launch)
+    monkeypatch.setattr(snapshot, "Launch", launch)
     said: list[str] = []
     with QemuMachine(spec, said.append) as machine:
         assert machine._started().check_clock().right
@@ -59,10 +58,10 @@ def test_a_saved_wrong_clock_is_discarded_when_it_is_restored(
     """As an earlier version saved it, that did not look."""
 
     def launch(*given: Any, kernel_arguments: tuple[str, ...], **named: Any) -> Launch:
-        return real(*given, kernel_arguments=(f"tsc_early_khz={WRONG}",), **named)
+        return Launch(*given, kernel_arguments=(f"tsc_early_khz={WRONG}",), **named)
 
     with monkeypatch.context() as earlier:
-        earlier.setattr(snapshot, "launch", launch)
+        earlier.setattr(snapshot, "Launch", launch)
         earlier.setattr(Launch, "check_clock", lambda self: None)
         with QemuMachine(spec, print):
             pass
@@ -76,8 +75,8 @@ def test_a_saved_wrong_clock_is_discarded_when_it_is_restored(
 
 def test_a_clock_that_stays_wrong_is_one_line(spec: MachineSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     def launch(*given: Any, kernel_arguments: tuple[str, ...], **named: Any) -> Launch:
-        return real(*given, kernel_arguments=(f"tsc_early_khz={WRONG}",), **named)
+        return Launch(*given, kernel_arguments=(f"tsc_early_khz={WRONG}",), **named)
 
-    monkeypatch.setattr(snapshot, "launch", launch)
+    monkeypatch.setattr(snapshot, "Launch", launch)
     with pytest.raises(WrongClock, match=r"the guest's clock runs .* run again"):
         QemuMachine(spec, print).start()

@@ -18,7 +18,7 @@ from guests.cli import guest
 from guests.errors import InfrastructureError
 from guests.images.initramfs import Entry, cpio
 from guests.machines.uml.root import cpio_member
-from guests.machines.v86 import launch, program, root, state
+from guests.machines.v86 import program, root, state
 from guests.machines.v86.launch import Files, V86Launch
 from guests.machines.v86.root import V86Root
 
@@ -76,7 +76,7 @@ def test_a_start_names_who_answers_for_the_share(
     own: bool,
     seen: str | None,
 ) -> None:
-    monkeypatch.setattr(launch.V86Launch, "_spawn", lambda self, launcher: None)
+    monkeypatch.setattr(V86Launch, "_spawn", lambda self, argv, **environment: None)
     files = Files(program=Path("/p"), root=_root(tmp_path), initramfs=Path("/i"), control=Path("/c"))
     started = V86Launch(files, tmp_path / "log", 256, server=server, own_server=own, state=Path("/saved"))
     try:

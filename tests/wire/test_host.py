@@ -76,7 +76,7 @@ LOOKING: list[tuple[str, Callable[[HostDirectory], Any]]] = [
 def test_what_is_gone_is_a_finding_that_names_it(
     host: HostDirectory, call: str, look: Callable[[HostDirectory], Any]
 ) -> None:
-    with pytest.raises(Finding, match="b'f' is not there on the host") as found:
+    with pytest.raises(Finding, match="b'f' does not exist on the host") as found:
         look(host)
     assert (found.value.code, found.value.values["what"]) == ("exists", "b'f'")
 

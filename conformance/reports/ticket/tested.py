@@ -168,7 +168,7 @@ def kept_at(seen: Overview, run_dir: Path | None) -> Section:
         with record.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
-        lines = wrapped(f"{run_dir.name}: no record.json; the run did not come to its end", "  ")
+        lines = wrapped(f"{run_dir.name}: no record.json; the run did not finish", "  ")
     else:
         version = seen.record.schema_version
         lines = wrapped(f"{run_dir.name}/record.json ({size:.0f} MB, schema {version}), report.html, junit.xml", "  ")

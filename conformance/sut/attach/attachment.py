@@ -67,8 +67,7 @@ def outside_of(text: str) -> Outside:
         near = _NEARLY.fullmatch(text)
         meant = f": did you mean {shown(near['host'] + ':/' + near['path'])}?" if near else ""
         raise UsageError(
-            f"--outside {shown(text)}: the absolute PATH of the exported directory is wanted, or [USER@]HOST:PATH"
-            f"{meant}"
+            f"--outside {shown(text)}: give the absolute PATH of the exported directory, or [USER@]HOST:PATH{meant}"
         )
     return Outside(_absolute("--outside", found["path"]), destination.parse(found["host"], "--outside"))
 
@@ -129,5 +128,5 @@ def process_of(text: str) -> str:
 
 def _absolute(option: str, path: str) -> str:
     if not path.startswith("/") or "\n" in path:
-        raise UsageError(f"{option} {shown(path)}: an absolute path is wanted")
+        raise UsageError(f"{option} {shown(path)}: give an absolute path")
     return path.rstrip("/") or "/"

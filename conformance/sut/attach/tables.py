@@ -70,7 +70,7 @@ class AttachOptions(RunOptions):
         str,
         Flag(
             "--mounted",
-            "Where the guest has the share mounted already, in place of --tag. It stays mounted as it is.",
+            "Where the guest has the share mounted already, instead of --tag. It stays mounted as it is.",
             _ELSEWHERE,
             "DIR",
             RUNNING,
@@ -94,7 +94,7 @@ class AttachOptions(RunOptions):
         tuple[str, ...],
         Flag(
             "--allow",
-            "What else may be done to a machine that is not the suite's: remount, guest-pci.",
+            "What else the suite may do to a machine that is not its own: remount, guest-pci.",
             _ELSEWHERE,
             "WORDS",
             RUNNING,
@@ -127,7 +127,7 @@ class AttachOptions(RunOptions):
         str,
         Flag(
             "--ssh-config",
-            "An SSH configuration in place of ~/.ssh/config, as ssh -F.",
+            "An SSH configuration instead of ~/.ssh/config, as ssh -F.",
             _ELSEWHERE,
             "FILE",
             RUNNING,

@@ -93,7 +93,7 @@ class BackingTable(Strict):
         if len({bool(self.bind), bool(self.small), bool(self.unmount)}) != 1:
             raise ValueError("give bind, small and unmount together, or none of them")
         if self.dataset and not self.unmount:
-            raise ValueError("dataset wants bind, small and unmount beside it")
+            raise ValueError("dataset needs bind, small and unmount as well")
         return self
 
 

@@ -29,7 +29,7 @@ class BackendTable(Strict):
     @model_validator(mode="after")
     def _some(self) -> BackendTable:
         if self.program != "reference" and not self.command:
-            raise ValueError("[server] wants program = 'reference', or a command")
+            raise ValueError("[server] needs program = 'reference', or a command")
         return self
 
 

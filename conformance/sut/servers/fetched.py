@@ -98,7 +98,7 @@ P9UFS = Fetched(
 
 CROSVM = Fetched(
     name="crosvm-p9",
-    title="crosvm's 9P server, the crate p9 of Debian sid, behind a small program of ours",
+    title="crosvm's 9P server, the crate p9 of Debian sid, behind a small program of the suite",
     suite="sid",
     packages=("librust-p9-dev", "cargo", "rustc", "patch"),
     programs=("crosvm-p9", "crosvm-p9-released"),

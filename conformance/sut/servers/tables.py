@@ -98,7 +98,7 @@ class CommandTable(StartedTable):
     @classmethod
     def _whole(cls, arguments: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if not arguments:
-            raise ValueError("program 'command' wants the command line, with {unix} or {port}, and {export}")
+            raise ValueError("program 'command' needs the command line, with {unix} or {port}, and {export}")
         named = {name for word in arguments for name in re.findall(r"\{(\w*)\}", word)}
         for name in sorted(named):
             if name not in COMMAND_PLACEHOLDERS:
@@ -108,7 +108,7 @@ class CommandTable(StartedTable):
         listens = "port" if transport == "tcp" else "unix"
         if listens not in named:
             raise ValueError(
-                f"transport {transport} wants {{{listens}}} in the command line, where the server is to listen"
+                f"transport {transport} needs {{{listens}}} in the command line: the place where the server listens"
             )
         return arguments
 

@@ -56,7 +56,7 @@ class V86Deployment(GuestDeployment[V86Machine]):
         agent = self._agent_outside() if os.geteuid() == 0 else None
         host: set[str] = set()
         if self._server is not None:
-            assert agent is not None, "kinds.check wants root"
+            assert agent is not None, "kinds.check demands root"
             self.outside = agent
             self._server.start(self.host.launcher)
             host = {"host-root", "mount-namespace", "passthrough-ownership"}

@@ -85,7 +85,7 @@ def require(program: str, needs: Sequence[Need], arguments: Sequence[str] = (), 
     missing = [need for need, there in _answers(program, needs, arguments).items() if not there]
     if missing:
         each = "; ".join(f"{_spelt(need)} ({need.use})" for need in missing)
-        raise UsageError(f"QEMU {version(program)} at {program} lacks {each}; name another with --qemu")
+        raise UsageError(f"QEMU {version(program)} at {program} is without {each}; name another with --qemu")
     refused = _dry_start(program, arguments, memory_mb)
     if refused:
         given = f" with {' '.join(arguments)}" if arguments else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import secrets
 import shutil
 import socket
 import subprocess
@@ -19,15 +18,14 @@ from guests.access.ssh import SshShell, image_shell
 from guests.agent.clock import PROGRAM, GuestClock, Rate, check_and_set, over
 from guests.errors import InfrastructureError
 from guests.host import paths
-from guests.host.endings import how_ended, last_words, sent_signal
-from guests.host.files import remove_tree
-from guests.host.processes import claim, dying_with_parent, end, reap
+from guests.host.processes import dying_with_parent, reap
 from guests.host.waiting import wait_until
 from guests.images.store import Image
 from guests.machines.qemu.accelerator import find_qemu
 from guests.machines.qemu.argv import Host, qemu_argv
 from guests.machines.qemu.qmp import Qmp
 from guests.machines.spec import MachineSpec
+from guests.machines.started import Started
 
 _FICLONE = 0x40049409
 """linux/fs.h: share the blocks of another file (XFS, Btrfs)."""
@@ -47,8 +45,11 @@ class PortTaken(InfrastructureError):
         super().__init__(f"port {port} on 127.0.0.1 {why}", "choose another, or leave it out: a free one is used then")
 
 
-class Launch:
-    """A running QEMU. Make one, ``wait_ready``, and ``stop`` it; it cannot be started again."""
+class Launch(Started):
+    """A running QEMU."""
+
+    program = "QEMU"
+    letter = "m"
 
     def __init__(
         self,
@@ -63,51 +64,26 @@ class Launch:
     ) -> None:
         """Start QEMU on a copy of the qcow2 ``state``, from the snapshot in it when ``restore``.
 
-        ``kernel_arguments`` are further words for a kernel that is booted.
-
-        When this raises, no process and no file is left.
+        ``kernel_arguments`` are further words for a kernel that is booted. When this raises, no process and no file is
+        left.
         """
-        self.spec = spec
-        self.image = image
-        self.logs = logs
-        self.ssh_port, self.resident_port = _free_ports(2)
-        if spec.ssh_port is not None:
-            self.ssh_port = spec.ssh_port
-        self.process: subprocess.Popen[bytes] | None = None
+        super().__init__(logs["qemu"])
+        self.spec, self.image, self.logs = spec, image, logs
         self.qmp: Qmp | None = None
-        self.name = name = f"m-{secrets.token_hex(4)}"
-        self._sockets = paths.runtime_dir() / name
         # Apart from the sockets: the disk is big, and the runtime directory may be a small tmpfs.
-        self._disks = paths.cache_dir() / f".{name}"
-        self.disk = self._disks / "state.qcow2"
-        self.console_socket = self._sockets / "console"
-        self._state = replace(
-            claim(name, (self._sockets, self._disks), spec.keep),
-            image=spec.image,
-            ssh_port=self.ssh_port,
-            key=str(image.key),
-            known_host=str(image.known_host),
-            console_socket=str(self.console_socket),
-            console_log=str(logs["console"]),
-        )
+        disks = paths.cache_dir() / f".{self.name}"
+        self.disk = disks / "state.qcow2"
+        self.console_socket = self._files / "console"
         try:
-            self._sockets.mkdir(mode=0o700)
-            self._disks.mkdir()
+            self._claim(disks, keep=spec.keep)
             _copy(state, self.disk)
-            host = Host(
-                kernel=image.vmlinux,
-                initramfs=image.initramfs,
-                root=image.root,
-                state=self.disk,
-                console_socket=self.console_socket,
-                console_log=logs["console"],
-                qmp_socket=self._sockets / "qmp",
-                ssh_port=self.ssh_port,
-                resident_port=self.resident_port,
-            )
-            found = replace(spec, qemu=str(find_qemu(spec.qemu)))
-            self.argv = qemu_argv(found, accelerator, host, restore, kernel_arguments)
-            self._spawn(host.qmp_socket)
+            for left in reversed(range(_PORT_ATTEMPTS if spec.ssh_port is None else 1)):
+                try:
+                    self._start(accelerator, restore, kernel_arguments)
+                    break
+                except PortTaken:
+                    if not left:
+                        raise
         except BaseException:
             self.stop()
             raise
@@ -146,58 +122,57 @@ class Launch:
         return image_shell(self.ssh_port, self.image.key, self.image.known_host, limit)
 
     def runs(self) -> bool:
-        """QEMU has not ended."""
         return self.process is not None and reap(self.process) is None
 
     def events(self) -> list[dict[str, Any]]:
         """QMP events so far, oldest first."""
         return self.qmp.events() if self.qmp is not None else []
 
-    def why_ended(self) -> str:
-        """One line: how QEMU ended, and its last words."""
-        return how_ended("QEMU", self.process, self._last_words())
-
-    def sent_signal(self, within: float = 0.0) -> str | None:
-        """The signal with which another process ended QEMU, or None. ``within`` seconds it may still take to end."""
-        if self.process is None:
-            return None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(within)
-        if self.runs():
-            return None
-        return sent_signal(self.process.poll(), self._last_words())
-
     def stop(self) -> None:
-        """End QEMU and remove disk and sockets. Never raises; may be called again."""
-        if self.qmp is not None:
-            self.qmp.close()
-        if self.process is not None:
-            end(self.process)
-        remove_tree(self._disks)
-        remove_tree(self._sockets)
-        with contextlib.suppress(OSError):
-            self._state.file.unlink(missing_ok=True)
+        self.leave()
+        super().stop()
 
     def leave(self) -> None:
         """Forget a kept machine without ending it."""
         if self.qmp is not None:
             self.qmp.close()
 
-    def _spawn(self, qmp_socket: Path) -> None:
+    def _start(self, accelerator: str, restore: bool, kernel_arguments: tuple[str, ...]) -> None:
+        """Start the process on ports that are free now. Raises PortTaken where another program was faster."""
+        self.ssh_port, self.resident_port = _free_ports(2)
+        if self.spec.ssh_port is not None:
+            self.ssh_port = self.spec.ssh_port
+        assert self._state is not None
+        self._state = replace(
+            self._state,
+            image=self.spec.image,
+            ssh_port=self.ssh_port,
+            key=str(self.image.key),
+            known_host=str(self.image.known_host),
+            console_socket=str(self.console_socket),
+            console_log=str(self.logs["console"]),
+        )
+        host = Host(
+            kernel=self.image.vmlinux,
+            initramfs=self.image.initramfs,
+            root=self.image.root,
+            state=self.disk,
+            console_socket=self.console_socket,
+            console_log=self.logs["console"],
+            qmp_socket=self._files / "qmp",
+            ssh_port=self.ssh_port,
+            resident_port=self.resident_port,
+        )
+        host.qmp_socket.unlink(missing_ok=True)
+        found = replace(self.spec, qemu=str(find_qemu(self.spec.qemu)))
+        self.argv = qemu_argv(found, accelerator, host, restore, kernel_arguments)
         argv = [*self.spec.launcher, *self.argv]
-        argv = argv if self.spec.keep else dying_with_parent(argv)
-        self._log_from = self.logs["qemu"].stat().st_size if self.logs["qemu"].exists() else 0
-        with self.logs["qemu"].open("ab") as log:
-            self.process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        self._state = self._state.with_process(self.process.pid)
-        self._state.write()
+        self._spawn(argv if self.spec.keep else dying_with_parent(argv))
 
         def connected() -> Qmp | None:
             if self.process is None or self.process.poll() is not None:
                 raise self._refusal()
-            return self._qmp(qmp_socket) if qmp_socket.exists() else None
+            return self._qmp(host.qmp_socket) if host.qmp_socket.exists() else None
 
         what = "QEMU did not open its control socket"
         self.qmp = wait_until(connected, _START_LIMIT, what, f"see {self.logs['qemu']}", interval=0.005)
@@ -225,9 +200,6 @@ class Launch:
             return PortTaken(self.ssh_port)
         return InfrastructureError(f"QEMU did not start: {words or self.why_ended()}", f"see {self.logs['qemu']}")
 
-    def _last_words(self) -> str:
-        return last_words(self.logs["qemu"], self._log_from)
-
 
 def require_free_port(port: int) -> None:
     """Raise PortTaken where QEMU will not be able to listen; asked before anything slow is done for it."""
@@ -248,29 +220,6 @@ def _free_ports(count: int) -> list[int]:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [int(probe.getsockname()[1]) for probe in probes]
-
-
-def launch(
-    spec: MachineSpec,
-    accelerator: str,
-    image: Image,
-    *,
-    logs: dict[str, Path],
-    state: Path,
-    restore: bool,
-    kernel_arguments: tuple[str, ...] = (),
-) -> Launch:
-    """A ``Launch``; tried again when another program took a free port before QEMU could."""
-    attempts = 1 if spec.ssh_port is not None else _PORT_ATTEMPTS
-    while True:
-        attempts -= 1
-        try:
-            return Launch(
-                spec, accelerator, image, logs=logs, state=state, restore=restore, kernel_arguments=kernel_arguments
-            )
-        except PortTaken:
-            if attempts == 0:
-                raise
 
 
 def _copy(source: Path, target: Path) -> None:

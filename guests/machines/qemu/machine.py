@@ -22,7 +22,7 @@ from guests.machines.base import AnyMachine
 from guests.machines.console import ConsoleLogin, ConsoleWatch
 from guests.machines.qemu.accelerator import choose_accelerator, find_qemu
 from guests.machines.qemu.argv import MAX_SHARES
-from guests.machines.qemu.launch import Launch, PortTaken, launch, require_free_port
+from guests.machines.qemu.launch import Launch, PortTaken, require_free_port
 from guests.machines.qemu.snapshot import Snapshot, cached_snapshot, ensure_snapshot
 from guests.machines.spec import Access, MachineSpec
 
@@ -33,12 +33,11 @@ READY_LIMIT = 60.0
 class QemuMachine(AnyMachine[Launch]):
     """One QEMU process and the channels into its guest."""
 
-    program = "QEMU"
+    program = Launch.program
 
     def __init__(self, spec: MachineSpec, progress: Progress = silent) -> None:
         self.spec = spec
         self._progress = progress
-        self._shell: Shell | None = None
         self._image: Image | None = None
         self._snapshot: Snapshot | None = None
         run_dir = spec.run_dir.absolute()
@@ -48,10 +47,7 @@ class QemuMachine(AnyMachine[Launch]):
         """``kvm`` or ``tcg``, and why, once started."""
 
     def start(self) -> None:
-        """Restore the guest from its snapshot; make the image and the snapshot first where they are absent.
-
-        Returns when the guest answers. Raises InfrastructureError when any of it fails; nothing is left then.
-        """
+        """Restore the guest from its snapshot; make the image and the snapshot first where they are absent."""
         if self._launch is not None:
             raise InfrastructureError("this machine is already started", "stop it first, or restore it")
         check(self.spec)
@@ -74,13 +70,6 @@ class QemuMachine(AnyMachine[Launch]):
             self._prepare(rebuild=True)
             self._start_once()
 
-    def stop(self) -> None:
-        """End the machine and remove what it used, except the logs. May be called at any time, repeatedly."""
-        if self._shell is not None:
-            self._shell.close()
-            self._shell = None
-        super().stop()
-
     def doubt(self) -> None:
         if self._image is not None:
             if self.accelerator:
@@ -90,9 +79,7 @@ class QemuMachine(AnyMachine[Launch]):
 
     def leave(self) -> None:
         """Forget the machine without ending it; for one with ``keep``, which then stays."""
-        if self._shell is not None:
-            self._shell.close()
-            self._shell = None
+        self._hang_up()
         if self._launch is not None:
             self._launch.leave()
             self._launch = None
@@ -104,7 +91,6 @@ class QemuMachine(AnyMachine[Launch]):
 
     @property
     def pid(self) -> int:
-        """QEMU's pid; 0 when the machine is not started."""
         process = None if self._launch is None else self._launch.process
         return 0 if process is None else process.pid
 
@@ -121,15 +107,13 @@ class QemuMachine(AnyMachine[Launch]):
         return self._image
 
     def alive(self) -> bool:
-        """QEMU runs and has not reported a panic of the guest."""
-        return not self.panicked() and self._launch is not None and self._launch.runs()
+        return not self.panicked() and self.runs()
 
     def panicked(self) -> bool:
         """The guest's kernel reported a panic to QEMU. QEMU's exit status does not show it: it is 0 then."""
         return any(event["event"] == "GUEST_PANICKED" for event in self.events())
 
     def why_dead(self) -> str:
-        """One line: what is known about a machine that is not alive."""
         if self.panicked():
             return "the guest's kernel panicked"
         return "the machine is not started" if self._launch is None else self._launch.why_ended()
@@ -145,13 +129,8 @@ class QemuMachine(AnyMachine[Launch]):
         return qmp.execute(command, **arguments)
 
     def shell(self) -> Shell:
-        """The SSH connection of this start, made on first use and again when it was lost."""
-        if self._shell is not None and not self._shell.alive:
-            self._shell.close()
-            self._shell = None
-        if self._shell is None:
-            self._shell = self._started().connect()
-        return self._shell
+        """Commands in the guest, over SSH."""
+        return self.ssh()
 
     @property
     def reached_by(self) -> str:
@@ -169,7 +148,7 @@ class QemuMachine(AnyMachine[Launch]):
             raise InfrastructureError(f"no agent at {source}", "name one with MachineSpec.agent")
         if (access or self.spec.access) == "launcher":
             return self.python_channel(source)
-        return agent_over(self.shell(), source=source)
+        return agent_over(self.ssh(), source=source)
 
     def python_channel(self, source: Path) -> LineChannel:
         """Run a Python file of the host in the guest, by the resident; the channel is its standard input and output."""
@@ -197,7 +176,7 @@ class QemuMachine(AnyMachine[Launch]):
     def _start_once(self) -> None:
         assert self._image is not None and self._snapshot is not None
         self._mark()
-        self._launch = launch(
+        self._launch = Launch(
             self.spec, self.accelerator, self._image, logs=self.logs, state=self._snapshot.state, restore=True
         )
         try:

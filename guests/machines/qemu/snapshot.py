@@ -24,7 +24,7 @@ from guests.host.progress import Progress
 from guests.images.store import Image
 from guests.machines.qemu.accelerator import qemu_identity, qemu_version
 from guests.machines.qemu.argv import SNAPSHOT_NAME, snapshot_key
-from guests.machines.qemu.launch import Launch, launch
+from guests.machines.qemu.launch import Launch
 from guests.machines.spec import MachineSpec
 
 BOOT_LIMIT = 240.0
@@ -101,7 +101,7 @@ def _make(spec: MachineSpec, accelerator: str, image: Image, directory: Path, pr
     _create_disk(blank, spec.control_mb)
     kernel_arguments: tuple[str, ...] = ()
     for boots_left in reversed(range(_BOOTS)):
-        booting = launch(
+        booting = Launch(
             booted, accelerator, image, logs=logs, state=blank, restore=False, kernel_arguments=kernel_arguments
         )
         try:

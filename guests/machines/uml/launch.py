@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import secrets
 import shutil
 import socket
 import subprocess
@@ -15,17 +14,15 @@ from pathlib import Path
 
 import psutil
 
-from guests.access.launcher import SocketLineChannel
 from guests.access.ssh import SshShell, image_shell
 from guests.build_tools import user_namespace_problem
 from guests.errors import InfrastructureError
 from guests.host import paths
-from guests.host.endings import how_ended, last_words, sent_signal
-from guests.host.files import remove_tree
-from guests.host.ports import start_program
-from guests.host.processes import claim, dying_with_parent, exiting, start_time
+from guests.host.endings import sent_signal
+from guests.host.processes import dying_with_parent, exiting, start_time
 from guests.host.waiting import happens
 from guests.images.store import Image
+from guests.machines.started import StartedOnLines
 from guests.machines.uml.console import ConsoleServer
 from guests.machines.uml.kernel import UmlKernel
 from guests.machines.uml.memory import memory_root
@@ -40,35 +37,33 @@ _ENDING = 60.0
 """Seconds for the processes above a kernel that has ended to end as well; a busy host needs some of them."""
 
 
-class UmlLaunch:
-    """A running guest. Make one, ``wait_ready``, and ``stop`` it; it cannot be started again."""
+class UmlLaunch(StartedOnLines):
+    """A running User-Mode Linux."""
+
+    program = "User-Mode Linux"
+    letter = "u"
+    patience = 30.0
 
     def __init__(self, spec: UmlSpec, kernel: UmlKernel, image: Image, log: Path) -> None:
         """Start it. When this raises InfrastructureError, no process and no file is left."""
         if len(spec.devices) > MAX_DEVICES:
             raise InfrastructureError(f"{len(spec.devices)} devices", f"a machine has room for {MAX_DEVICES}")
-        self.spec, self.image, self.log = spec, image, log
-        self.name = name = f"u-{secrets.token_hex(4)}"
-        self.process: subprocess.Popen[bytes] | None = None
+        super().__init__(log)
+        self.spec, self.image = spec, image
         self._kernel: tuple[int, int | None] = (0, None)
         """Pid and start time of the kernel's first process, once it is up."""
         self.console: ConsoleServer | None = None
         self.tap = _TAP if spec.network and tap_possible() else ""
-        self._files = paths.runtime_dir() / name
-        self._memory = memory_root(spec.memory_mb, spec.memory_dir) / f"assay9-{name}"
+        self._memory = memory_root(spec.memory_mb, spec.memory_dir) / f"assay9-{self.name}"
         # The disk is apart from the memory: /dev/shm may be small, and the runtime directory, too.
-        self._disks = paths.cache_dir() / f".{name}"
-        self._state = claim(name, (self._files, self._memory, self._disks), keep=False)
-        self._log_from = log.stat().st_size if log.exists() else 0
+        disks = paths.cache_dir() / f".{self.name}"
         try:
-            self._files.mkdir(mode=0o700)
-            self._memory.mkdir(mode=0o700)
-            self._disks.mkdir()
+            self._claim(self._memory, disks)
             host = Host(
                 kernel=kernel.program,
                 initramfs=self._files / "initramfs",
                 root=image.root,
-                control=self._disks / "control",
+                control=disks / "control",
                 console_socket=self._files / "console",
                 directory=self._files,
                 tap=self.tap,
@@ -77,64 +72,44 @@ class UmlLaunch:
             host.initramfs.write_bytes(initramfs(image))
             control_disk(host.control, spec.control_mb)
             self.console = ConsoleServer(host.console_socket)
-            self._spawn()
+            argv = self.argv
+            if self.tap:
+                argv = [sys.executable, "-I", "-S", str(_TAP_PROGRAM), self.tap, *argv]
+            # A kernel that panics aborts; its core would be all of the guest's memory.
+            argv = ["prlimit", "--core=0", "--", *spec.launcher, *_apart(bool(self.tap)), *argv]
+            self._spawn(dying_with_parent(argv), TMPDIR=str(self._memory))
         except BaseException:
             self.stop()
             raise
 
     def wait_ready(self, limit: float) -> None:
-        """Return when the guest waits for programs; InfrastructureError after ``limit`` seconds."""
         assert self.console is not None
         try:
             self.console.wait(limit, self.runs)
         except InfrastructureError as error:
             if self.runs():
                 raise
-            raise InfrastructureError(self.why_ended(), f"see {self.log}") from error
+            raise InfrastructureError(self.why_ended(), f"see {self._log}") from error
         self._kernel = (self.pid, start_time(self.pid))
 
-    def run_python(self, source: bytes, limit: float = 30.0) -> SocketLineChannel:
-        """Run Python source in the guest; the channel is its standard input and output."""
+    def _line(self) -> socket.socket:
         assert self.console is not None
-        connection = self.console.open(limit, self.runs)
-        try:
-            connection.settimeout(limit)
-            gone = InfrastructureError("the guest ended the connection before it answered", f"see {self.log}")
-            start_program(connection, source, gone)
-            connection.settimeout(None)
-        except TimeoutError:
-            connection.close()
-            raise InfrastructureError(f"the guest started no program within {limit:.0f} s", f"see {self.log}") from None
-        except BaseException:
-            connection.close()
-            raise
-        return SocketLineChannel(connection)
+        return self.console.open(self.patience, self.runs)
 
     def connect(self, limit: float = 30.0) -> SshShell:
-        """An SSH connection, through the machine's own network namespace. Raises InfrastructureError without one."""
+        """See Started: through the machine's own network namespace, which needs root and /dev/net/tun."""
         if not self.tap:
-            raise InfrastructureError(
-                "this guest has no network for SSH: that needs root and /dev/net/tun",
-                "use the machine's shell(), which goes over its console",
-            )
+            return super().connect(limit)
         connection = self._through_namespace(limit)
         return image_shell(22, self.image.key, self.image.known_host, limit, connection=connection)
-
-    def runs(self) -> bool:
-        """The kernel has not ended."""
-        return self.process is not None and self.process.poll() is None
 
     @property
     def pid(self) -> int:
         """The kernel's pid on the host; 0 when it has ended."""
         return next((child.pid for child in self._tree() if child.name() == "linux"), 0)
 
-    def why_ended(self) -> str:
-        """One line: how the kernel ended, and its last words."""
-        return how_ended("User-Mode Linux", self.process, last_words(self.log, self._log_from))
-
-    def sent_signal(self) -> str | None:
-        """The signal with which another process ended the kernel, or None. A shell may be its parent (see `_apart`)."""
+    def sent_signal(self, within: float = 0.0) -> str | None:
+        """See Started. A shell may be the kernel's parent (see `_apart`)."""
         if self.process is None:
             return None
         pid, started = self._kernel
@@ -145,7 +120,7 @@ class UmlLaunch:
         return sent_signal(self.process.poll(), by_shell=True)
 
     def stop(self) -> None:
-        """End the whole tree and remove files and memory. Never raises; may be called again."""
+        """See Started: the whole tree ends."""
         if self.process is not None:
             tree = [(child.pid, start_time(child.pid)) for child in self._tree()]
             self.process.kill()
@@ -158,11 +133,7 @@ class UmlLaunch:
             happens(lambda: all(s is None or start_time(p) != s for p, s in tree), 5.0, 0.005)
         if self.console is not None:
             self.console.close()
-        remove_tree(self._files)
-        remove_tree(self._memory)
-        remove_tree(self._disks)
-        with contextlib.suppress(OSError):
-            self._state.file.unlink(missing_ok=True)
+        super().stop()
 
     def _tree(self) -> list[psutil.Process]:
         if self.process is None:
@@ -170,24 +141,6 @@ class UmlLaunch:
         with contextlib.suppress(psutil.NoSuchProcess):
             return psutil.Process(self.process.pid).children(recursive=True)
         return []
-
-    def _spawn(self) -> None:
-        argv = self.argv
-        if self.tap:
-            argv = [sys.executable, "-I", "-S", str(_TAP_PROGRAM), self.tap, *argv]
-        # A kernel that panics aborts; its core would be all of the guest's memory.
-        argv = ["prlimit", "--core=0", "--", *self.spec.launcher, *_apart(bool(self.tap)), *argv]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                dying_with_parent(argv),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={**os.environ, "TMPDIR": str(self._memory)},
-            )
-        self._state = self._state.with_process(self.process.pid)
-        self._state.write()
 
     def _through_namespace(self, limit: float) -> socket.socket:
         """A connection to the guest's sshd, made by a thread that enters the namespace and ends with it."""
@@ -209,7 +162,7 @@ class UmlLaunch:
         thread.start()
         thread.join()
         if not made:
-            raise InfrastructureError("the guest's sshd did not answer on its TAP", f"see {self.log}")
+            raise InfrastructureError("the guest's sshd did not answer on its TAP", f"see {self._log}")
         return made[0]
 
 

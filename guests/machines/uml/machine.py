@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from guests.access.ssh import SshShell
 from guests.agent.hosts import agent_over
 from guests.errors import InfrastructureError
 from guests.host.lines import LineChannel
@@ -21,7 +20,7 @@ class UmlMachine(PortMachine[UmlLaunch]):
     """One User-Mode Linux kernel and the ways into it: lines of its console, and SSH where there is a network."""
 
     accelerator = "uml"
-    program = "User-Mode Linux"
+    program = UmlLaunch.program
     ready_limit = 60.0  # it takes about one
 
     def __init__(self, spec: UmlSpec, progress: Progress = silent) -> None:
@@ -29,7 +28,6 @@ class UmlMachine(PortMachine[UmlLaunch]):
         self.spec = spec
         self._kernel: UmlKernel | None = None
         self._image: Image | None = None
-        self._ssh: SshShell | None = None
 
     @property
     def image(self) -> Image:
@@ -55,22 +53,6 @@ class UmlMachine(PortMachine[UmlLaunch]):
         kernel.cached().doubt()
         cached_image(load_recipe(self.spec.image, self.spec.extra_packages)).doubt()
         self._kernel = self._image = None
-
-    def stop(self) -> None:
-        """End the machine and remove what it used, except the log. May be called at any time, repeatedly."""
-        if self._ssh is not None:
-            self._ssh.close()
-            self._ssh = None
-        super().stop()
-
-    def ssh(self) -> SshShell:
-        """The SSH connection of this start, made on first use. Raises InfrastructureError where there is no network."""
-        if self._ssh is not None and not self._ssh.alive:
-            self._ssh.close()
-            self._ssh = None
-        if self._ssh is None:
-            self._ssh = self._started().connect()
-        return self._ssh
 
     @property
     def reached_by(self) -> str:

@@ -40,7 +40,7 @@ class V86Machine(PortMachine[V86Launch]):
     """One machine under v86 and the ways into it."""
 
     accelerator = "v86"
-    program = "v86"
+    program = V86Launch.program
     saved = True
     ready_limit = 120.0  # from its saved state it takes one or two of a processor of its own
 
@@ -93,5 +93,4 @@ class V86Machine(PortMachine[V86Launch]):
         return "lines of its console"
 
     def agent_channel(self) -> LineChannel:
-        """Start an agent in the guest and return its standard input and output."""
         return self.resident_channel()
