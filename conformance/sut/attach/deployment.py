@@ -11,7 +11,6 @@ import contextlib
 import errno
 import secrets
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +21,10 @@ from conformance.sut.attach.attachment import Attachment
 from conformance.sut.attach.facts import Facts, ask, cost
 from conformance.sut.attach.together import Alone, Together
 from conformance.sut.parts.base import BROKEN, ShareDeployment
-from conformance.sut.parts.devices import security_models
+from conformance.sut.parts.devices.security_models import comparer
 from conformance.sut.parts.guest_mount import mount_9p, mounted, unmount
 from conformance.sut.parts.power import ByProcess
 from conformance.sut.spec import Target
-from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Progress
 from conformance.vfs.mount_options import DEFAULT, MountOptions, in_force
 from conformance.virtio.guest_pci import GuestBus
@@ -264,9 +262,7 @@ class AttachDeployment(ShareDeployment):
         self.traced = guest.root and self.inside.calls.trace_begin(self._several)
         self.guest_mb = self._memory_mb()
         self.security_model = self._model()
-        rules = security_models.rules(self.security_model, outside.root)
-        hides = partial(security_models.hidden, self.security_model)
-        self.comparer = Comparer({**rules, **self.target.profile.overrides()}, hides)
+        self.comparer = comparer(self.security_model, self.target.profile.overrides(), host_root=outside.root)
         have = {
             "guest-root": guest.root,
             "host-root": outside.root,

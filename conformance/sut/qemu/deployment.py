@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from conformance.sut.options import Load
 from conformance.sut.parts.devices.second_vm import Devices, SecondMachines
+from conformance.sut.parts.devices.security_models import comparer
 from conformance.sut.parts.devices.several import SeveralDevices
 from conformance.sut.parts.linux_guest import TAGS
 from conformance.sut.qemu.guest import QemuGuest
@@ -49,7 +50,7 @@ class QemuDeployment(SeveralDevices[QemuMachine], QemuGuest):
                 for tag, path, device in zip(TAGS, self.served, self.devices, strict=True)
             ),
         )
-        self.comparer = self.comparer_for(model)
+        self.comparer = comparer(model, target.profile.overrides())
         alone = options.model_copy(update={"keep_guest": False})
         self._second = SecondMachines(lambda devices: QemuDeployment(target, run_dir, progress, alone, load, devices))
 

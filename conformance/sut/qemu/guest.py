@@ -9,11 +9,10 @@ from typing import Any, cast
 
 from conformance.errors import InfrastructureError
 from conformance.sut.options import Load
-from conformance.sut.parts.devices import security_models
+from conformance.sut.parts.devices.security_models import comparer
 from conformance.sut.parts.linux_guest import TAGS, GuestDeployment
 from conformance.sut.qemu.program import find_program, program_version
 from conformance.sut.qemu.tables import MachineOptions, MachineTarget
-from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Progress
 from guests.images.store import Image
 from guests.machines.qemu.machine import QemuMachine
@@ -53,16 +52,11 @@ class QemuGuest(GuestDeployment[QemuMachine]):
         )
         self.image, self.guest_mb = self.spec.image, self.spec.memory_mb
         self.inside_root, self.outside_root = self.mount_point(0), str(self.exports[0])
-        self.comparer = self.comparer_for("passthrough")
+        self.comparer = comparer("passthrough", target.profile.overrides())
         self._room_mb = load.export_mb
         self._with_room: tuple[Path, ...] = (self.exports[0],)
         """The exports that get a file system of their own, where there is to be room."""
         self._keep = options.keep_guest
-
-    def comparer_for(self, model: str) -> Comparer:
-        """The comparison rules of a share with that security model."""
-        rules = security_models.rules(model, os.geteuid() == 0)
-        return Comparer({**rules, **self.target.profile.overrides()})
 
     def _bring_up(self) -> None:
         self._make_exports()

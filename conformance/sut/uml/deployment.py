@@ -15,6 +15,7 @@ from conformance.errors import Undrivable
 from conformance.ground import memory_place
 from conformance.sut.options import Load
 from conformance.sut.parts.devices.second_vm import Devices, SecondMachines
+from conformance.sut.parts.devices.security_models import comparer
 from conformance.sut.parts.devices.several import SeveralDevices
 from conformance.sut.parts.guest_tables import GuestOptions
 from conformance.sut.parts.linux_guest import TAGS
@@ -74,7 +75,7 @@ class UmlDeployment(SeveralDevices[UmlMachine]):
         self._packages = load.packages if load is not None else ()
         self.version = self._backends.version
         self.inside_root = self.mount_point(0)
-        self.comparer = self.comparer_for("passthrough")
+        self.comparer = comparer("passthrough", target.profile.overrides())
         self._second = SecondMachines(
             lambda devices: UmlDeployment(target, run_dir, progress, options, load, devices), SETS
         )

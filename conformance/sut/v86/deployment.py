@@ -14,12 +14,11 @@ from typing import Any
 
 from conformance.errors import Undrivable
 from conformance.features import FEATURES
-from conformance.sut.parts.devices import security_models
+from conformance.sut.parts.devices.security_models import comparer
 from conformance.sut.parts.linux_guest import GuestDeployment
 from conformance.sut.parts.no_outside import Nowhere
 from conformance.sut.parts.serving import Sockets
 from conformance.sut.v86.tables import V86Target
-from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Place, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink
@@ -47,7 +46,7 @@ class V86Deployment(GuestDeployment[V86Machine]):
         """Its kernel's, by which known failures of Linux's client go; that it is of 32 bits is the target's name."""
         self.version = self._server.version if self._server else VERSION
         self.inside_root, self.outside_root = MOUNT_POINT, str(self.exports[0])
-        self.comparer = Comparer({**security_models.rules("passthrough", True), **target.profile.overrides()})
+        self.comparer = comparer("passthrough", target.profile.overrides(), host_root=True)
         self.outside: AgentLink = Nowhere(NO_HOST)
 
     def _bring_up(self) -> None:

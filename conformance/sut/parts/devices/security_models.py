@@ -6,7 +6,11 @@ model. Source: QEMU's manual, -fsdev security_model; hw/9pfs/9p-local.c.
 
 from __future__ import annotations
 
-from conformance.vfs.compare import Rule
+import os
+from collections.abc import Mapping
+from functools import partial
+
+from conformance.vfs.compare import Comparer, Rule
 
 MODELS = ("passthrough", "mapped-xattr", "mapped-file", "none")
 
@@ -15,7 +19,7 @@ _KEPT = {
     "mapped-xattr": "the guest's owner, mode and device number are kept in user.virtfs.* attributes; on the host all "
     "that is not a directory is a plain 0600 file of the server's user",
     "mapped-file": "the guest's owner, mode and device number are kept in .virtfs_metadata; on the host all that is "
-    "no directory is a plain 0600 file of the server's user",
+    "not a directory is a plain 0600 file of the server's user",
 }
 _LINK = "a symbolic link is kept as a plain file that holds the target"
 _OWNER = "the server runs without privilege: files it makes are its own user's"
@@ -31,6 +35,15 @@ def rules(model: str, host_root: bool) -> dict[str, Rule]:
     if not host_root:
         return dict.fromkeys(("uid", "gid"), Rule("informational", _MAPPED.format(model, _OWNER)))
     return {}
+
+
+def comparer(model: str, overrides: Mapping[str, Rule], *, host_root: bool | None = None) -> Comparer:
+    """The comparison of a share with that model: its rules, those of the profile over them, and what it hides.
+
+    ``host_root``: whether its server runs as root; None: as this process does.
+    """
+    made = rules(model, os.geteuid() == 0 if host_root is None else host_root)
+    return Comparer({**made, **overrides}, partial(hidden, model))
 
 
 def hidden(model: str, name: str) -> bool:

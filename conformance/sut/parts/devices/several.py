@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from conformance.sut.parts.devices import security_models
 from conformance.sut.parts.devices.second_vm import SecondMachines
+from conformance.sut.parts.devices.security_models import comparer
 from conformance.sut.parts.linux_guest import TAGS, GuestDeployment, M
-from conformance.vfs.compare import Comparer
 from conformance.vfs.deployment import Device, Place
 from conformance.vfs.mount_options import MountOptions
 
@@ -48,19 +45,13 @@ class SeveralDevices(GuestDeployment[M]):
                 served.unlink(missing_ok=True)
                 served.symlink_to(path)
 
-    def comparer_for(self, model: str) -> Comparer:
-        """The comparison rules of a share with that security model; the files in which it keeps what it maps are
-        hidden."""
-        rules = security_models.rules(model, os.geteuid() == 0)
-        return Comparer({**rules, **self.target.profile.overrides()}, partial(security_models.hidden, model))
-
     def place(self, number: int, label: str, options: MountOptions, *, in_second_machine: bool) -> Place:
         """A share of this machine, mounted so."""
         return replace(
             super().beside(number, options),
             label=label,
             export=str(self.served[number]),
-            comparer=self.comparer_for(self.devices[number].security_model),
+            comparer=comparer(self.devices[number].security_model, self.target.profile.overrides()),
             in_second_machine=in_second_machine,
         )
 
