@@ -69,5 +69,16 @@ def cases(layer: str | None, family: str | None, show_matrix: bool, proof: Path 
 
 
 def _as_dict(c: Case) -> dict[str, object]:
-    names = ("id", "layer", "family", "severity", "covers", "requirement", "source", "caches", "needs")
-    return {**{n: getattr(c, n) for n in names}, "function": c.location, "decided_by": decided.of_case(c.id)}
+    return {
+        "id": c.id,
+        "layer": c.layer,
+        "family": c.family,
+        "severity": c.severity,
+        "covers": c.covers,
+        "requirement": c.requirement,
+        "source": c.source,
+        "caches": c.caches,
+        "needs": c.needs,
+        "function": c.location,
+        "decided_by": decided.of_case(c.id),
+    }

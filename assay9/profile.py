@@ -88,6 +88,22 @@ def _lines(one: judging.Verdict, *, counted: bool) -> str:
 
 def _as_dict(one: judging.Verdict) -> dict[str, Any]:
     entry = one.entry
-    of_entry = {name: getattr(entry, name) for name in ("component", "owner", "values", "reason", "link", "where")}
-    seen = ("width", "masks", "covered", "results", "applied", "passed", "hidden", "unreached", "problems")
-    return {"case": entry.cases, "finding": entry.codes, **of_entry, **{name: getattr(one, name) for name in seen}}
+    return {
+        "case": entry.cases,
+        "finding": entry.codes,
+        "component": entry.component,
+        "owner": entry.owner,
+        "values": entry.values,
+        "reason": entry.reason,
+        "link": entry.link,
+        "where": entry.where,
+        "width": one.width,
+        "masks": one.masks,
+        "covered": one.covered,
+        "results": one.results,
+        "applied": one.applied,
+        "passed": one.passed,
+        "hidden": one.hidden,
+        "unreached": one.unreached,
+        "problems": one.problems,
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO
 
@@ -193,20 +193,12 @@ def run(
 
     Everything is checked before anything starts: a name that does not exist ends with exit status 2 and one line.
     """
-    if rerun is not None:
-        again(rerun, results, [*([target] if target else []), *pytest_args])
-    if plan_file is not None:
-        if shard is None:
-            raise click.UsageError("--plan needs --shard NAME: the file lists the names")
-        _of_plan(command_of(plan_file, shard), ["--results", str(results), *([target] if target else []), *pytest_args])
-    if shard is not None:
-        shard_of(shard)
+    _instead(rerun, plan_file, shard, results, [*([target] if target else []), *pytest_args])
     if own_applications:
         bring(own_applications, layers)
-    if target is None:
-        raise click.UsageError("give a TARGET: `assay9 targets` lists them")
-    if target.startswith("-"):
-        raise click.UsageError(f"give a TARGET before options of pytest: assay9 run TARGET {target}")
+    if target is None or target.startswith("-"):
+        why = "" if target is None else f" before options of pytest: assay9 run TARGET {target}"
+        raise click.UsageError(f"give a TARGET{why or ': `assay9 targets` lists them'}")
     seconds = seconds_of(limit, "--limit") if limit else None
     if repeat and retry_failed:
         raise click.UsageError("--repeat and --retry-failed exclude each other: each runs cases again in its own way")
@@ -218,37 +210,19 @@ def run(
         from conformance.catalogue import index  # noqa: PLC0415 - 30 ms, which an unknown target need not wait for
         from conformance.run import preflight  # noqa: PLC0415 - 240 ms, as above
 
-        request = preflight.Request(
-            target=loaded,
-            options=options,
-            layers=layers,
-            families=families,
-            mounts=mounts,
-            matrix=matrix == "all",
-            control=control or "",
-            expression=expression or "",
-            jobs=jobs,
-            results=results,
+        whole, k = matrix == "all", expression or ""
+        alone = preflight.check(
+            preflight.Request(loaded, options, layers, families, mounts, whole, control or "", k, jobs, results)
         )
-        alone = preflight.check(request)
         import conformance.plugin  # noqa: F401, PLC0415 - 580 ms, as above
     # A layer is a folder: collecting only the wanted ones saves a second for each of the others.
     folders = [str(index.CASES / layer) for layer in layers or default_layers(loaded, options)]
-    arguments = [f"--mounts={matrix}"] if matrix == "all" else []
-    arguments += [f"--layer={one}" for one in layers] + [f"--family={one}" for one in families]
-    arguments += [f"--mount={one}" for one in mounts]
-    for name, value in options.items():
-        flag = known[name].flag.name
-        words = value if isinstance(value, tuple) else (value,)
-        arguments += [flag if word is True else f"{flag}={word}" for word in words if word]
-    named = {"--control": control, "--build-id": build_id, "--base": base, "--only": only, "--shard": shard}
-    named["--durations-of"] = durations_of
-    arguments += [f"{name}={value}" for name, value in named.items() if value]
-    arguments += ["-k", expression] if expression else []
-    arguments += ["--all"] if every else []
-    arguments += ["--allure"] if allure else []
+    named: dict[str, object] = {"--mounts": matrix if whole else None, "--layer": layers, "--family": families}
+    named |= {"--mount": mounts} | {known[name].flag.name: value for name, value in options.items()}
+    named |= {"--control": control, "--build-id": build_id, "--base": base, "--only": only, "--shard": shard}
+    named |= {"--durations-of": durations_of, "--all": every, "--allure": allure}
     number = jobs or (1 if kind_of(loaded).one_guest else default_jobs())
-    arguments += [f"--jobs={1 if alone else number}"]
+    arguments = [*_words(named), *(["-k", expression] if expression else []), f"--jobs={1 if alone else number}"]
     if repeat:
         raise SystemExit(repeated([target, *arguments, *pytest_args], results, repeat, seconds))
     if retry_failed:
@@ -258,6 +232,27 @@ def run(
     arguments += [f"--limit={seconds}"] if seconds else []
     with preflight.vouch():
         raise SystemExit(_pytest(arguments, pytest_args))
+
+
+def _words(options: Mapping[str, object]) -> list[str]:
+    """Options as words of a command line: one for each value, a flag alone where that is true."""
+    words = []
+    for name, value in options.items():
+        each = value if isinstance(value, tuple) else (value,)
+        words += [name if one is True else f"{name}={one}" for one in each if one]
+    return words
+
+
+def _instead(rerun: str | None, plan: Path | None, shard: str | None, results: Path, more: Sequence[str]) -> None:
+    """Run the command of an earlier run or of a plan, where one of them is asked for, and end. Raises UsageError."""
+    if rerun is not None:
+        again(rerun, results, more)
+    if plan is not None:
+        if shard is None:
+            raise click.UsageError("--plan needs --shard NAME: the file lists the names")
+        _of_plan(command_of(plan, shard), ["--results", str(results), *more])
+    if shard is not None:
+        shard_of(shard)
 
 
 def _of_plan(words: Sequence[str], more: Sequence[str]) -> NoReturn:

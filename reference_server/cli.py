@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import IO, Any, BinaryIO
 
@@ -173,34 +173,37 @@ def serve(
 
         observer = _observer(log_frames, record, stack)
 
-        def make_session() -> Session:
-            return Session(offered, OPERATIONS, limits, health, observer, commons)
+        def sessions(own: Exports) -> MakeSession:
+            return lambda: Session(own, OPERATIONS, limits, health, observer, commons)
 
         listeners: list[Listener | DeviceListener] = []
         if not vhost_user or unix_path is not None or tcp_address is not None:
             door = Door(commons.connections, descriptors)
-            listeners += _listen(unix_path, tcp_address, allow_remote, make_session, door, stack)
-
-        def make_session_of(tag: str) -> Callable[[], Session]:
-            own = offered.rooted(os.fsencode(tag))
-            return lambda: Session(own, OPERATIONS, limits, health, observer, commons)
-
-        patience = busy_poll / 1e6
-        listeners += _devices(vhost_user, tags, make_session_of, stack, in_band=not no_in_band, busy_poll=patience)
-        ended = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: ended.set())
-        for listener in listeners:
-            try:
-                listener.start()
-            except OSError as error:
-                raise _unavailable(listener.name, error) from error
-            stack.callback(listener.close)
-            click.echo(f"listening on {listener.name}")
-        sys.stdout.flush()
-        ended.wait()
+            listeners += _listen(unix_path, tcp_address, allow_remote, sessions(offered), door, stack)
+        devices = {tag: sessions(offered.rooted(os.fsencode(tag))) for tag in tags}
+        listeners += _devices(vhost_user, tags, devices, stack, in_band=not no_in_band, busy_poll=busy_poll / 1e6)
+        _until_signalled(listeners, stack)
     if health.unexpected:
         raise _ended(f"{len(health.unexpected)} requests ended in an unexpected exception", FAILED)
+
+
+MakeSession = Callable[[], Session]
+
+
+def _until_signalled(listeners: Sequence[Listener | DeviceListener], stack: ExitStack) -> None:
+    """Listen until SIGINT or SIGTERM."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    for listener in listeners:
+        try:
+            listener.start()
+        except OSError as error:
+            raise _unavailable(listener.name, error) from error
+        stack.callback(listener.close)
+        click.echo(f"listening on {listener.name}")
+    sys.stdout.flush()
+    ended.wait()
 
 
 _REMEDY = {
@@ -280,7 +283,7 @@ def _listen(
     unix_path: str | None,
     tcp_address: str | None,
     allow_remote: bool,
-    make_session: Callable[[], Session],
+    make_session: MakeSession,
     door: Door,
     stack: ExitStack,
 ) -> list[Listener]:
@@ -300,7 +303,7 @@ def _listen(
 def _devices(
     paths: tuple[str, ...],
     tags: tuple[str, ...],
-    make_session_of: Callable[[str], Callable[[], Session]],
+    sessions: Mapping[str, MakeSession],
     stack: ExitStack,
     *,
     in_band: bool,
@@ -317,7 +320,7 @@ def _devices(
         except OSError as error:
             raise _unavailable(path, error) from error
         stack.callback(unix.unbind, path)
-        device = Device(f"vhost-user {path}", os.fsencode(tag), make_session_of(tag), busy_poll)
+        device = Device(f"vhost-user {path}", os.fsencode(tag), sessions[tag], busy_poll)
         made.append(DeviceListener(sock, device, in_band=in_band))
     return made
 

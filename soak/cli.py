@@ -142,17 +142,7 @@ def run(
     names = list(workloads) or [DEFAULT]
     found_workloads = [find(name) for name in names]
     check_faults(list(faults), kind, os.geteuid() == 0)
-    if unit is not None:
-        if KERNEL_BUILD.name not in names:
-            raise UsageError(
-                f"--unit {shown(unit)} applies to workload {KERNEL_BUILD.name}, which is not selected: "
-                f"leave it out, or add --workload {KERNEL_BUILD.name}"
-            )
-        settings = (*settings, f"{KERNEL_BUILD.name}.unit={unit}")
-    chosen = settings_of(settings, names)
-    for workload in found_workloads:
-        if workload.check is not None:
-            workload.check({**workload.options, **chosen.get(workload.name, {})})
+    chosen = settings_of(settings, unit, names)
     options = {name: value for name, one in flags().items() if (value := given.get(one.key))}
     needs = Load(
         packages=tuple(sorted({package for w in found_workloads for package in w.packages})),
@@ -166,16 +156,8 @@ def run(
             f"--shares {shares}: {len(names)} workloads leave some shares idle: name at least as many with "
             "--workload (the same one may be named again)"
         )
-    if iterations is not None and first >= iterations:
-        raise UsageError(
-            f"--first {first} --iterations {iterations} selects no iteration; "
-            f"iteration {first} alone is --first {first} --iterations {first + 1}"
-        )
     if fault_every is not None and not faults:
         raise UsageError("--fault-every has no effect without --fault: add one, or leave it out")
-    seconds = seconds_of(length) if length is not None else None
-    if seconds is None and iterations is None:
-        seconds = 86400.0
     plan = Plan(
         target=target,
         options=options,
@@ -183,7 +165,7 @@ def run(
         jobs=jobs_of(names, shares, chosen),
         mount=mount,
         seed=secrets.randbelow(1 << 32) if seed is None else seed,
-        seconds=seconds,
+        seconds=limit_of(length, iterations, first),
         iterations=iterations,
         first=first,
         sample_seconds=sample_seconds,
@@ -196,8 +178,7 @@ def run(
     check_results(results)
     check(asked_of(loaded, options, load=needs))  # the last: it asks machines that may be far away
     run_dir = results / f"soak-{time.strftime('%Y%m%d-%H%M%S')}-{loaded.name}"
-    if run_dir.exists():
-        run_dir = run_dir.with_name(f"{run_dir.name}-{secrets.token_hex(2)}")
+    run_dir = run_dir.with_name(f"{run_dir.name}-{secrets.token_hex(2)}") if run_dir.exists() else run_dir
     with journals.create(run_dir, plan.model_dump()) as journal:
         click.echo(f"run {run_dir}, seed {plan.seed}, {plan.limit()}", err=True)
         work(journal)
@@ -306,9 +287,28 @@ def found(name: str, results: Path) -> Path:
     raise UsageError(f"no run {name!r} here or in {results}: `ls {results}` lists the runs")
 
 
-def settings_of(settings: tuple[str, ...], workloads: list[str]) -> dict[str, dict[str, Any]]:
+def limit_of(length: str | None, iterations: int | None, first: int) -> float | None:
+    """Seconds after which the run ends, or None where its iterations are counted alone. Raises UsageError."""
+    if iterations is not None and first >= iterations:
+        raise UsageError(
+            f"--first {first} --iterations {iterations} selects no iteration; "
+            f"iteration {first} alone is --first {first} --iterations {first + 1}"
+        )
+    if length is not None:
+        return seconds_of(length)
+    return 86400.0 if iterations is None else None
+
+
+def settings_of(settings: tuple[str, ...], unit: str | None, workloads: list[str]) -> dict[str, dict[str, Any]]:
     """`tree.steps=1000` as {"tree": {"steps": 1000}}. Raises UsageError, even for a workload that is not selected."""
     made: dict[str, dict[str, Any]] = {}
+    if unit is not None:
+        if KERNEL_BUILD.name not in workloads:
+            raise UsageError(
+                f"--unit {shown(unit)} applies to workload {KERNEL_BUILD.name}, which is not selected: "
+                f"leave it out, or add --workload {KERNEL_BUILD.name}"
+            )
+        settings = (*settings, f"{KERNEL_BUILD.name}.unit={unit}")
     for text in settings:
         place, equals, value = text.partition("=")
         name, dot, key = place.partition(".")
@@ -325,4 +325,7 @@ def settings_of(settings: tuple[str, ...], workloads: list[str]) -> dict[str, di
         if not value:
             raise UsageError(f"--set {shown(text)}: give a value, e.g. {name}.{key}={known[key]}")
         made.setdefault(name, {})[key] = int(value) if isinstance(known[key], int) else value
+    for workload in map(find, workloads):
+        if workload.check is not None:
+            workload.check({**workload.options, **made.get(workload.name, {})})
     return made

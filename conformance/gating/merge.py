@@ -37,21 +37,17 @@ def merged(records: Sequence[Record], names: Sequence[str]) -> Record:
     twice = [key for key, number in Counter(r.key for record in records for r in record.results).items() if number > 1]
     if twice:
         raise UsageError(f"{name_of(twice[0])} is in two shards ({len(twice)} such cases); name the shards of one run")
-    results = sorted(
-        (r for record in records for r in record.results), key=lambda r: (r.layer, r.family, r.case_id, r.id, r.mount)
-    )
     ended = [record.environment.ended for record in records if record.environment.ended is not None]
     machines = {
         f"{number}: {name}": machine
         for number, record in enumerate(records, 1)
         for name, machine in record.environment.machines.items()
     }
-    named = [
+    results = [
         result.model_copy(update={"machines": [f"{number}: {name}" for name in result.machines]})
         for number, record in enumerate(records, 1)
         for result in record.results
     ]
-    by_key = {result.key: result for result in named}
     environment = first.model_copy(
         update={
             "started": min(record.environment.started for record in records),
@@ -67,7 +63,7 @@ def merged(records: Sequence[Record], names: Sequence[str]) -> Record:
         environment=environment,
         counts=tally(results),
         selected=sum(record.selected or 0 for record in records),
-        results=[by_key[result.key] for result in results],
+        results=sorted(results, key=lambda r: (r.layer, r.family, r.case_id, r.id, r.mount)),
         troubles=[trouble for record in records for trouble in record.troubles],
         damage=[line for record in records for line in record.damage],
         interrupted=any(record.interrupted for record in records),

@@ -79,7 +79,8 @@ class Runner:
         crossed: Crossed | None = None
         control: Share | None = None
         share: Share | None = None
-        directory = case.id + (f"-{_safe(parameters)}" if parameters else "")
+        safe = re.sub(r"[^A-Za-z0-9._-]", "_", parameters)[:60]
+        directory = f"{case.id}-{safe}" if safe else case.id
         further = Further(self.deployment, directory)
         known: Sequence[Known] = ()
         try:
@@ -89,20 +90,12 @@ class Runner:
             known = self.target.profile.known_failures(case.id, parameters, self._setting(mount))
             share = self._share(case, directory, mount, further, known)
             _judged(partial(self._bounded, body, share, case.seconds), share)
-        except (Exception, KeyboardInterrupt) as e:
-            if isinstance(e, KeyboardInterrupt):
-                raise
+        except Exception as e:  # noqa: BLE001 - every end of a case is judged below
             raised = e.why if isinstance(e, Unprepared) else e
         lost = isinstance(raised, LinkLost)  # the timeout of a silent agent is waited for once
         if share is not None and not lost:
-            try:
-                crossed = self._crossed(further, at_once=raised is None and mount.cache == "none")
-            except Unprepared as e:
-                raised = raised or e.why
-            except (OSError, InfrastructureError, CallHung) as e:
-                lost = True
-                hung = Finding(f"closing what the case left open inside: {e}", "hung", {"call": "close"})
-                raised = raised or (hung if isinstance(e, CallHung) else e)
+            crossed, failure, lost = self._crossed(further, at_once=raised is None and mount.cache == "none")
+            raised = raised or failure
         if share is not None and not lost and control is None and findings_of(raised) and case.control:
             control, raised = self._control_after(case, directory, mount, body, raised)
         raised, died = self._blamed(raised, further, charged=share is not None)
@@ -340,15 +333,24 @@ class Runner:
         share.inside.observer = watch
         body(share)
 
-    def _crossed(self, further: Further, *, at_once: bool) -> Crossed | None:
-        """What crossed, None where the target gives no trace. What the case holds open inside is closed.
+    def _crossed(self, further: Further, *, at_once: bool) -> tuple[Crossed | None, Exception | None, bool]:
+        """What crossed, None where the target gives no trace; why that is not known; whether the agent is lost.
 
-        `at_once`: nothing is asked of the guest where the last reply has reported all; the guest's kernel must write
-        nothing back later.
+        What the case holds open inside is closed. `at_once`: nothing is asked of the guest where the last reply has
+        reported all; the guest's kernel must write nothing back later.
         """
         inside = self.deployment.inside
-        traced = inside.end_case(wait=not (at_once and inside.idle))
-        return parse(traced).and_then(further.crossed()) if traced is not None and self.deployment.traced else None
+        try:
+            traced = inside.end_case(wait=not (at_once and inside.idle))
+            if traced is None or not self.deployment.traced:
+                return None, None, False
+            return parse(traced).and_then(further.crossed()), None, False
+        except Unprepared as e:
+            return None, e.why, False
+        except CallHung as e:
+            return None, Finding(f"closing what the case left open inside: {e}", "hung", {"call": "close"}), True
+        except (OSError, InfrastructureError) as e:
+            return None, e, True
 
     def _blamed(
         self, raised: BaseException | None, further: Further, *, charged: bool
@@ -486,7 +488,3 @@ def _judged(run: Callable[[], None], share: Share) -> None:
             raise Undrivable("there is no vantage outside to compare with")
         raise SuiteError(f"{share.case.id} ended without judging anything: no fault could fail it")
     raise_all(found, last)
-
-
-def _safe(parameters: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", parameters)[:60]

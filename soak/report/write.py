@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from conformance.errors import InfrastructureError
-from soak.journal import Journal
+from soak.journal import Iteration, Journal
 from soak.judges.record import Record
 from soak.report.facts import Facts, facts_of
 from soak.report.page import page_of
@@ -17,8 +18,9 @@ SCHEMA = 2
 """Version of report.json. 2: `faults` is the former `disturbances`."""  # codespell:ignore
 
 
-def _fields(one: object, *names: str) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in names}
+def _iteration(one: Iteration) -> dict[str, Any]:
+    row = {"workload": one.workload, "number": one.number, "at": one.at}
+    return {**row, "outcome": one.outcome, "seconds": one.seconds, "data": one.data}
 
 
 def json_of(facts: Facts) -> dict[str, Any]:
@@ -28,7 +30,9 @@ def json_of(facts: Facts) -> dict[str, Any]:
         "run": facts.name,
         "verdict": facts.verdict,
         "sentence": facts.sentence(),
-        "judgements": [_fields(j, "name", "verdict", "reason", "figures") for j in facts.judgements],
+        "judgements": [
+            {"name": j.name, "verdict": j.verdict, "reason": j.reason, "figures": j.figures} for j in facts.judgements
+        ],
         "plan": facts.plan.model_dump(),
         "command": facts.command,
         "environment": facts.environment,
@@ -36,14 +40,10 @@ def json_of(facts: Facts) -> dict[str, Any]:
         "notes": facts.notes,
         "seconds": facts.worked,
         "gaps": facts.gaps,
-        "work": [
-            _fields(w, "workload", "counts", "median_seconds", "fastest", "slowest", "ops", "rate") for w in facts.work
-        ],
-        "iterations": [
-            _fields(i, "workload", "number", "at", "outcome", "seconds", "data") for i in facts.record.iterations
-        ],
-        "faults": [_fields(f, "number", "name", "begin", "end", "data") for f in facts.record.faults()],
-        "troubles": [_fields(t, "at", "what", "detail", "artefacts", "replay") for t in facts.troubles],
+        "work": [asdict(w) for w in facts.work],
+        "iterations": [_iteration(i) for i in facts.record.iterations],
+        "faults": [asdict(f) for f in facts.record.faults()],
+        "troubles": [asdict(t) for t in facts.troubles],
     }
 
 
