@@ -37,8 +37,8 @@ def test_outside_is_a_path_here_or_on_another_host(text: str, path: str, host: D
     [
         ({"guest": ""}, "--guest is missing"),
         ({"outside": ""}, "--outside is missing"),
-        ({"outside": "export"}, "the absolute PATH of the exported directory is wanted"),
-        ({"outside": "host:export"}, "the absolute PATH of the exported directory is wanted"),
+        ({"outside": "export"}, "give the absolute PATH of the exported directory"),
+        ({"outside": "host:export"}, "give the absolute PATH of the exported directory"),
         ({"outside": "root@host:export/a"}, "HOST:PATH: did you mean 'root@host:/export/a'?"),
         ({"outside": "root@host/export/a"}, "HOST:PATH: did you mean 'root@host:/export/a'?"),
         ({"tag": ""}, "--tag TAG says what the guest is to mount, --mounted DIR where"),

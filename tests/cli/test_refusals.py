@@ -61,7 +61,7 @@ COMMAND_LINES: list[tuple[str, str]] = [
     ("run local --keep-guest", "--keep-guest does not apply: target local starts no guest that could stay"),
     ("run local --address 127.0.0.1:1", "--address does not apply: target local is not a server of yours"),
     ("run reference --export /", "--export does not apply: target reference is started by the suite itself"),
-    ("run local --link qtest", "target local: unknown link 'qtest': there is none"),
+    ("run local --link qtest", "target local: unknown link 'qtest': none exists"),
     ("run diod --link qtest", "target diod: unknown link 'qtest': use one of socket"),
     ("run reference --layer ring --link socket", "layer ring needs virtqueues, and --link socket has none"),
     ("run qemu --layer vfs --link qtest", "--link does not apply: it is for the layers wire and ring"),
@@ -155,14 +155,14 @@ TABLES: list[tuple[str, str]] = [
         "kind = 'server'\n[server]\nprogram = 'ganesha'\ntcp_mszie = 1",
         "unknown key 'server.tcp_mszie': did you mean 'tcp_msize'?",
     ),
-    ("kind = 'server'\n[server]\nprogram = 'command'", "wants the command line, with {unix} or {port}, and {export}"),
+    ("kind = 'server'\n[server]\nprogram = 'command'", "needs the command line, with {unix} or {port}, and {export}"),
     (
         "kind = 'server'\n[server]\nprogram = 'command'\narguments = ['true', '{unx}', '{export}']",
         "server.arguments: unknown placeholder '{unx}': did you mean '{unix}'?",
     ),
     (
         "kind = 'server'\n[server]\nprogram = 'command'\narguments = ['true', '{export}']",
-        "transport unix wants {unix} in the command line",
+        "transport unix needs {unix} in the command line",
     ),
     (
         "kind = 'server'\n[server]\nprogram = 'command'\narguments = ['/no/such', '{unix}']",

@@ -63,7 +63,7 @@ def test_reports_made_again_do_not_bless_a_changed_file(run: Path) -> None:
 def test_a_run_that_was_killed_is_read_without_a_manifest(run: Path) -> None:
     (run / NAME).unlink()
     assert load_run(run).results
-    with pytest.raises(UsageError, match="did not come to its end"):
+    with pytest.raises(UsageError, match="did not finish"):
         differences(run)
 
 

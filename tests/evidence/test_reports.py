@@ -187,7 +187,7 @@ def test_killed_run_is_reported_as_far_as_it_came(tmp_path: Path) -> None:
     assert len(record.damage) == 1 and "cut off" in record.damage[0]
     reported = CliRunner().invoke(report, ["latest", "--results", str(tmp_path), "--gate"])
     assert reported.exit_code == 1, "a failure that was really seen wins over the interruption"
-    assert "did not come to its end" in " ".join(text(record).split())
+    assert "did not finish" in " ".join(text(record).split())
     read_back(writer.run_dir)
 
 

@@ -283,7 +283,7 @@ def test_what_has_most_to_give_is_cut_first() -> None:
 QUESTIONS = {
     "what is the verdict, and the gate's": "VERDICT: .* Gate: exit status 1",
     "how many cases, by verdict and severity": r"300 cases: \d+ unexpected, \d+ FAIL .* fail as declared \(",
-    "did the run come to its end": "Run complete|did not come to its end",
+    "did the run come to its end": "Run complete|did not finish",
     "how does it stand beside the baseline": "Against baseline qemu .*: 2 worse, 0 better, 0 no longer driven",
     "and what is worse there": r"Worse than there: .*\(pass, now fail\)",
     "which program of which package was it": r"program /usr/bin/qemu-system-x86_64 \(qemu-system-x86 1:7",

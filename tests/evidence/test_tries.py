@@ -94,7 +94,7 @@ def test_a_rerun_has_the_words_of_the_run_without_those_that_choose_cases() -> N
     for command in ("", "pytest conformance/cases", "assay9 run 'x"):
         with pytest.raises(UsageError, match="no command of"):
             words_of(commanded(command))
-    with pytest.raises(UsageError, match="nothing was unexpected"):
+    with pytest.raises(UsageError, match="no unexpected result"):
         unexpected_of(run(C="known"))
 
 

@@ -49,7 +49,7 @@ def test_a_destination_is_read_and_spelt(text: str, destination: Destination) ->
 
 @pytest.mark.parametrize("text", ["", "root@", "-oProxyCommand=x", "a b", "vm:0", "vm:70000", "root@vm:/srv", "a;b"])
 def test_what_is_no_destination_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--guest .*\[USER@\]HOST\[:PORT\] is wanted"):
+    with pytest.raises(UsageError, match=r"--guest .*\[USER@\]HOST\[:PORT\] is expected"):
         parse(text, "--guest")
 
 

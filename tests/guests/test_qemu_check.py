@@ -23,7 +23,7 @@ def program(directory: Path, text: str) -> str:
 
 
 def without(directory: Path, option: str, *words: str) -> str:
-    """The system's QEMU, whose list of that option lacks these words."""
+    """The system's QEMU, whose list of that option is without these words."""
     hidden = " ".join(f"-e '{word}'" for word in words)
     return program(
         directory, f'case "$*" in *"{option} help"*) {QEMU} "$@" | grep -v {hidden};; *) exec {QEMU} "$@";; esac'
@@ -69,7 +69,7 @@ def test_firmware_in_a_directory_of_the_users_is_found(tmp_path: Path) -> None:
         tmp_path,
         f'case "$*" in *"-L {empty}"*"-L help"*) echo {empty};; *"-L help"*) echo /none;; *) exec {QEMU} "$@";; esac',
     )
-    with pytest.raises(UsageError, match=r"lacks file bios-256k\.bin .*; file kvmvapic\.bin .*; file pvh\.bin"):
+    with pytest.raises(UsageError, match=r"is without file bios-256k\.bin .*; file kvmvapic\.bin .*; file pvh\.bin"):
         require(qemu, MACHINE, ["-L", str(empty)])
     for name in ("bios-256k.bin", "kvmvapic.bin", "pvh.bin"):
         (empty / name).touch()
