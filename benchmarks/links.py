@@ -18,7 +18,6 @@ idle cores the dearer side bounds the rate, and unlike the rate this does not de
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -37,6 +36,7 @@ from conformance.sut.servers.front_ends import reference_device
 from conformance.sut.servers.programs import ReferenceServer
 from conformance.sut.servers.tables import ReferenceTable
 from conformance.transports.virtqueue import RingLink
+from guests.host.processes import processor_time
 from protocol import codec
 from protocol.constants import GETATTR_BASIC
 from protocol.messages import Rgetattr, Tgetattr
@@ -69,12 +69,6 @@ class Seen(NamedTuple):
     """Microseconds of processor time that one of them cost this process."""
     theirs: float
     """And the server's process."""
-
-
-def processor_time(pid: int) -> float:
-    """Seconds of processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def rates(server: Server, count: int) -> Seen:

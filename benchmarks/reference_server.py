@@ -33,6 +33,7 @@ from conformance.raw.server import Server
 from conformance.sut.servers.make import make
 from conformance.sut.servers.programs import ReferenceServer
 from conformance.sut.servers.tables import DiodTable, ReferenceTable
+from guests.host.processes import processor_time
 from protocol import codec
 from protocol.constants import O_EXCL, O_RDWR, TWRITE_HDRSZ
 from protocol.dirents import decode_dirents
@@ -65,8 +66,7 @@ class Peer:
 
     def processor_time(self) -> float:
         """Seconds that the server has used."""
-        fields = Path(f"/proc/{self.server.pid()}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return processor_time(self.server.pid() or 0)
 
 
 Workload = Callable[[Peer], Iterator[int]]

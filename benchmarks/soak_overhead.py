@@ -161,23 +161,6 @@ def deployment_of(name: str, directory: Path, needs: Load | None = None) -> Depl
     return kind_of(target).deployment(asked_of(target, {}, load=needs), directory, print)
 
 
-def inside(deployment: Deployment) -> tuple[float, float]:
-    """Processor time of the whole guest and of what watches in it, in ticks."""
-    calls = deployment.inside.calls
-    busy = calls.read_text("/proc/stat").split("\n")[0].split()[1:9]
-    ours = "grep -al -e soak.inside.watch -e agent.py -e 'base64;exec' /proc/[0-9]*/cmdline"
-    listed = calls.run(["sh", "-c", ours])["stdout"]
-    watching = 0.0
-    for path in listed.decode().split():
-        if "self" not in path:
-            try:
-                words = calls.read_text(path.replace("cmdline", "stat")).rpartition(")")[2].split()
-            except OSError:
-                continue  # the shell that looked
-            watching += float(words[11]) + float(words[12])
-    return sum(float(n) for at, n in enumerate(busy) if at not in (3, 4)), watching
-
-
 def account(target: str, pairs: int) -> None:
     """What the monitors take of a core, in a guest that does nothing else."""
     with tempfile.TemporaryDirectory() as directory:

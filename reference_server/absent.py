@@ -23,6 +23,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
@@ -45,14 +46,12 @@ _SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ESTALE})
 
 
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class _Folder:
     """A directory's path from the root, shared by all files in it that are absent."""
 
-    __slots__ = ("__weakref__", "path")
-
-    def __init__(self, path: bytes) -> None:
-        self.path: bytes | None = path
-        """None when another directory took its place."""
+    path: bytes | None
+    """None when another directory took its place."""
 
 
 class Whereabouts(NamedTuple):

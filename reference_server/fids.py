@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import threading
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from protocol import messages as m
@@ -37,17 +38,15 @@ class State(enum.IntFlag):
 PATH, FILE, DIRECTORY, XATTR_READ, XATTR_WRITE = (state.value for state in State)
 
 
+@dataclass(slots=True, eq=False)
 class Xattr:
     """The value that an xattr fid reads or gathers."""
 
-    __slots__ = ("flags", "name", "value", "written")
-
-    def __init__(self, name: bytes, value: bytearray, flags: int) -> None:
-        self.name = name
-        self.value = value
-        self.flags = flags
-        self.written = 0
-        """Bytes that arrived so far; the clunk demands all of them."""
+    name: bytes
+    value: bytearray
+    flags: int
+    written: int = 0
+    """Bytes that arrived so far; the clunk demands all of them."""
 
 
 class Fid:

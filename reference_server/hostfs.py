@@ -234,7 +234,7 @@ class HostNode(Node):
         """statfs(2); counted in fragments, since the guest's kernel takes bsize for the unit of the counts."""
         found = linux.fstatfs(self.hold())
         return FileSystemInfo(
-            found.type,
+            found.type & 0xFFFFFFFF,
             found.frsize or found.bsize,
             found.blocks,
             found.bfree,

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import threading
+from dataclasses import dataclass, field
 
 from protocol.constants import LOCK_TYPE_RDLCK, LOCK_TYPE_WRLCK
 from reference_server import linux
@@ -29,15 +30,15 @@ _HOST_TYPE = {LOCK_TYPE_RDLCK: fcntl.F_RDLCK, LOCK_TYPE_WRLCK: fcntl.F_WRLCK}
 _WIRE_TYPE = {host: wire for wire, host in _HOST_TYPE.items()}
 
 
+@dataclass(slots=True, eq=False)
 class _Holder:
     """One owner's open file description on one file."""
 
-    def __init__(self, fd: int, share: Share) -> None:
-        self.fd = fd
-        self.share = share
-        """Where the descriptor counts."""
-        self.users: set[int] = set()
-        """Open files of the guest through which the owner took locks; the last one closed ends them."""
+    fd: int
+    share: Share
+    """Where the descriptor counts."""
+    users: set[int] = field(default_factory=set)
+    """Open files of the guest through which the owner took locks; the last one closed ends them."""
 
 
 class HostLocks:

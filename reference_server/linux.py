@@ -163,7 +163,9 @@ def utimensat(path: bytes, atime: tuple[int, int], mtime: tuple[int, int]) -> No
     _check(_libc.utimensat(AT_FDCWD, ctypes.c_char_p(path), times, 0))
 
 
-class _StatFs(ctypes.Structure):
+class StatFs(ctypes.Structure):
+    """struct statfs."""
+
     _fields_ = (
         ("type", ctypes.c_ulong),
         ("bsize", ctypes.c_long),
@@ -172,7 +174,7 @@ class _StatFs(ctypes.Structure):
         ("bavail", ctypes.c_uint64),
         ("files", ctypes.c_uint64),
         ("ffree", ctypes.c_uint64),
-        ("fsid", ctypes.c_uint32 * 2),
+        ("fsid", ctypes.c_uint64),
         ("namelen", ctypes.c_long),
         ("frsize", ctypes.c_long),
         ("flags", ctypes.c_long),
@@ -180,37 +182,11 @@ class _StatFs(ctypes.Structure):
     )
 
 
-class StatFs(NamedTuple):
-    """struct statfs."""
-
-    type: int
-    bsize: int
-    blocks: int
-    bfree: int
-    bavail: int
-    files: int
-    ffree: int
-    fsid: int
-    namelen: int
-    frsize: int
-
-
 def fstatfs(fd: int) -> StatFs:
-    """fstatfs(2); ``os.fstatvfs`` does not tell the file system's type."""
-    found = _StatFs()
+    """fstatfs(2); ``os.fstatvfs`` does not have the type of the file system."""
+    found = StatFs()
     _check(_libc.fstatfs(fd, ctypes.byref(found)))
-    return StatFs(
-        found.type & 0xFFFFFFFF,
-        found.bsize,
-        found.blocks,
-        found.bfree,
-        found.bavail,
-        found.files,
-        found.ffree,
-        found.fsid[0] | found.fsid[1] << 32,
-        found.namelen,
-        found.frsize,
-    )
+    return found
 
 
 # --- record locks ----------------------------------------------------------------------------------

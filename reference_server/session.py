@@ -23,9 +23,9 @@ import struct
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from protocol import codec
 from protocol.codec import ProtocolError
@@ -83,23 +83,19 @@ class Health:
         log.error("unexpected exception while serving %r", request, exc_info=error)
 
 
+@dataclass(slots=True, eq=False)
 class Placed:
     """A reply whose data already lies in the outlet's memory: ``type`` and ``count`` bytes of it."""
 
-    __slots__ = ("count", "type")
-
-    def __init__(self, type: int, count: int) -> None:
-        self.type = type
-        self.count = count
+    type: int
+    count: int
 
 
+@dataclass(slots=True, eq=False)
 class Again:
     """Not done: run the work once more after ``delay`` seconds."""
 
-    __slots__ = ("delay",)
-
-    def __init__(self, delay: float) -> None:
-        self.delay = delay
+    delay: float
 
 
 class LaterReply:
@@ -180,15 +176,13 @@ class Work:
             self.request = replace(self.request, data=bytes(data))  # type: ignore[call-arg]
 
 
+@dataclass(slots=True, eq=False)
 class PendingFlush:
     """A Tflush that waits for the end of what it flushes."""
 
-    __slots__ = ("flushes", "outlet", "tag")
-
-    def __init__(self, tag: int, outlet: Outlet) -> None:
-        self.tag = tag
-        self.outlet = outlet
-        self.flushes: list[PendingFlush] = []
+    tag: int
+    outlet: Outlet
+    flushes: list[PendingFlush] = field(default_factory=list)
 
 
 class Place(Enum):
@@ -202,25 +196,17 @@ class Place(Enum):
     """On a worker: it waits by its nature."""
 
 
+@dataclass(slots=True, eq=False)
 class Operation:
     """How one request is served."""
 
-    __slots__ = ("fids", "place", "request", "run", "touches")
-
-    def __init__(
-        self,
-        request: type[Message],
-        run: Callable[[Call, Message], Reply],
-        place: Place,
-        fid_fields: tuple[str, ...],
-        touches: bool,
-    ) -> None:
-        self.request = request
-        self.run = run
-        self.place = place
-        self.fids = fid_fields
-        self.touches = touches
-        """Whether it asks the store for something, which may take its time where the store is not prompt."""
+    request: type[Message]
+    run: Callable[[Call, Message], Reply]
+    place: Place
+    fids: tuple[str, ...]
+    """Its fields that name fids."""
+    touches: bool
+    """Whether it asks the store for something, which may take its time where the store is not prompt."""
 
 
 _numbers = itertools.count(1)
@@ -576,17 +562,10 @@ class _Observed:
 class _Nowhere:
     """Stands where no outlet is yet."""
 
-    def payload(self, count: int) -> Sequence[memoryview]:
+    def _refuse(self, *_: object) -> NoReturn:
         raise AssertionError("no request is being served")
 
-    def send(self, buffers: list[Buffer]) -> None:
-        raise AssertionError("no request is being served")
-
-    def send_placed(self, head: bytes, count: int) -> None:
-        raise AssertionError("no request is being served")
-
-    def later(self) -> Outlet:
-        raise AssertionError("no request is being served")
+    payload = send = send_placed = later = _refuse
 
 
 _NOWHERE: Outlet = _Nowhere()

@@ -38,6 +38,12 @@ def stat_fields(pid: int) -> list[str]:
     return text.rpartition(")")[2].split()
 
 
+def processor_time(pid: int) -> float:
+    """Seconds of processor time that a process has used, to a tick of the kernel's clock; 0 where there is none."""
+    fields = stat_fields(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
+
+
 def start_time(pid: int) -> int | None:
     """Clock ticks since boot at which ``pid`` started, or None."""
     fields = stat_fields(pid)

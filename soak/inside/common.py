@@ -50,11 +50,7 @@ class Context:
         """A directory on the guest's own file system for operation logs."""
         self.number = 0
         self._alive, self._asked = 0.0, 0
-        self._out = os.open(config["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-
-    def say(self, **event: Any) -> None:
-        """Append one line; a single write, so that several processes may."""
-        os.write(self._out, json.dumps(event).encode() + b"\n")
+        self.say = reporting(config)
 
     def alive(self, ops: float) -> None:
         """Report every few seconds that work goes on: a stall is the absence of reports. Negative: no count of its own.
@@ -98,14 +94,6 @@ class Context:
         if said := self.ask(path=path, manifest=expected):
             raise Finding("outside sees something else than inside", said)
 
-    def fresh_root(self) -> None:
-        """An empty directory on the share."""
-        if MARK not in self.root:
-            raise RuntimeError(f"refusing to empty {self.root!r}")
-        if os.path.lexists(self.root):
-            shutil.rmtree(self.root)
-        os.makedirs(self.root)
-
     def stopping(self) -> bool:
         """The runner wants no further iteration."""
         return os.path.exists(os.path.join(self.config["dir"], "stop"))
@@ -118,6 +106,47 @@ class Context:
         while os.path.exists(hold) and not self.stopping():
             self.alive(-1)
             time.sleep(0.05)
+
+
+def fresh(root: str) -> None:
+    """Make it an empty directory."""
+    if MARK not in root:
+        raise RuntimeError(f"refusing to empty {root!r}")
+    if os.path.lexists(root):
+        shutil.rmtree(root)
+    os.makedirs(root)
+
+
+def configuration() -> dict[str, Any]:
+    """That of this program: the file that its only argument names. From here on it ends with the agent, its reader."""
+    with open(sys.argv[1]) as f:
+        config: dict[str, Any] = json.load(f)
+    die_with_parent()
+    return config
+
+
+def reporting(config: dict[str, Any]) -> Callable[..., None]:
+    """Appends an event as one line; a single write, so that several processes may."""
+    out = os.open(config["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def say(**event: Any) -> None:
+        os.write(out, json.dumps(event).encode() + b"\n")
+
+    return say
+
+
+def child(work: Callable[[], int | None]) -> int:
+    """Run it in a process that ends with this one; its pid. Its status is what is returned, 1 where it raises."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            die_with_parent()
+            status = work() or 0
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return pid
 
 
 def die_with_parent() -> None:
@@ -134,9 +163,7 @@ def generator(seed: object, *more: object) -> random.Random:
 
 def main(iterate: Callable[[Context, random.Random], dict[str, Any]]) -> None:
     """Run iterations as the configuration file (the only argument) says."""
-    with open(sys.argv[1]) as f:
-        config = json.load(f)
-    die_with_parent()  # the runner's agent: without it there is no reader
+    config = configuration()
     context = Context(config)
     number = config["first"]
     while number <= config.get("last", 1 << 62):
@@ -160,7 +187,7 @@ def one(
     begun = time.monotonic()
     try:
         if context.config.get("fresh", 1):
-            context.fresh_root()
+            fresh(context.root)
         else:
             os.makedirs(context.root, exist_ok=True)
         begun = time.monotonic()

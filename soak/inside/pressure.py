@@ -5,12 +5,9 @@ It offers itself first to the kernel's OOM killer, so that no workload is killed
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
 
-from soak.inside.common import die_with_parent
+from soak.inside.common import configuration, reporting
 
 STEP = 4 << 20
 
@@ -21,9 +18,7 @@ def available_mb() -> float:
 
 
 def main() -> None:
-    with open(sys.argv[1]) as f:
-        config = json.load(f)
-    die_with_parent()
+    config = configuration()
     with open("/proc/self/oom_score_adj", "w") as f:
         f.write("1000")
     taken: list[bytearray] = []
@@ -37,9 +32,8 @@ def main() -> None:
             taken.pop()
         else:
             time.sleep(0.05)
-    out = os.open(config["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    said = {"e": "over", "taken_mb": most * STEP >> 20, "found": f"took {most * STEP >> 20} MB of the guest"}
-    os.write(out, json.dumps(said).encode() + b"\n")
+    megabytes = most * STEP >> 20
+    reporting(config)(e="over", taken_mb=megabytes, found=f"took {megabytes} MB of the guest")
 
 
 if __name__ == "__main__":

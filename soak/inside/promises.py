@@ -1,18 +1,15 @@
-"""For the power cut: step by step something is changed and synced, and only then said; we are held to what was said.
+"""For the power cut: step by step something is changed and synced, and only then reported; each report is a promise.
 
 The steps depend on the seed alone, so that the host knows what each of them promises.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from soak.inside.common import MARK, die_with_parent, generator
+from soak.inside.common import configuration, fresh, generator, reporting
 
 
 class Step(NamedTuple):
@@ -66,18 +63,13 @@ def perform(root: str, directory: int, step: Step) -> None:
 
 
 def main() -> None:
-    with open(sys.argv[1]) as f:
-        config = json.load(f)
-    die_with_parent()
-    out = os.open(config["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    root = config["root"]
-    assert MARK in root
-    shutil.rmtree(root, ignore_errors=True)
-    os.mkdir(root)
+    config = configuration()
+    say, root = reporting(config), config["root"]
+    fresh(root)
     directory = os.open(root, os.O_RDONLY)
     for number, step in enumerate(steps(config["seed"], {}), 1):
         perform(root, directory, step)
-        os.write(out, json.dumps({"e": "durable", "steps": number}).encode() + b"\n")
+        say(e="durable", steps=number)
 
 
 if __name__ == "__main__":

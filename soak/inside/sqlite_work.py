@@ -13,11 +13,10 @@ import random
 import signal
 import sqlite3
 import struct
-import sys
 import time
 from typing import Any
 
-from soak.inside.common import Context, Finding, die_with_parent, digest_of, generator, main, manifest
+from soak.inside.common import Context, Finding, child, digest_of, generator, main, manifest
 
 ACCOUNTS, EACH = 200, 1000
 SAID = b"failed: "
@@ -90,20 +89,17 @@ def killed(context: Context, path: str, mode: str, exclusive: bool, rng: random.
     """One process of transfers, killed at a random moment; the last it said it had committed."""
     r, w = os.pipe()
     seed, after = rng.getrandbits(48), rng.uniform(0.1, context.config.get("seconds", 3.0))
-    pid = os.fork()
-    if pid == 0:
-        status = 1
+
+    def work() -> int:
+        os.close(r)
         try:
-            os.close(r)
-            die_with_parent()
             transfers(path, mode, exclusive, generator(seed), w, 1 << 30)
-            status = 0
         except sqlite3.Error as e:
             os.write(w, SAID + repr(e).encode())
-            status = 3
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
+            return 3
+        return 0
+
+    pid = child(work)
     os.close(w)
     end, last, heard = None, 0, b""
     with os.fdopen(r, "rb", 0) as pipe:

@@ -6,14 +6,12 @@ Afterwards the share must serve as before, every process must be gone, and what 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import sys
 import time
 
-from soak.inside.common import MARK, die_with_parent, generator
+from soak.inside.common import child, configuration, fresh, generator, reporting
 
 SIZE = 1 << 20
 
@@ -31,14 +29,7 @@ def work(root: str, number: int) -> None:
 
 
 def born(root: str, number: int) -> int:
-    pid = os.fork()
-    if pid == 0:
-        try:
-            die_with_parent()
-            work(root, number)
-        finally:
-            os._exit(1)
-    return pid
+    return child(lambda: work(root, number))
 
 
 def ended(pid: int, patience: float) -> bool:
@@ -64,13 +55,9 @@ def torn(root: str, count: int) -> str:
 
 
 def main() -> None:
-    with open(sys.argv[1]) as f:
-        config = json.load(f)
-    die_with_parent()
+    config = configuration()
     root, rng, count = config["root"], generator(config["seed"]), config["processes"]
-    assert MARK in root
-    shutil.rmtree(root, ignore_errors=True)
-    os.mkdir(root)
+    fresh(root)
     pids = {number: born(root, number) for number in range(count)}
     killed, failed, end = 0, "", time.monotonic() + config["seconds"]
     while time.monotonic() < end and not failed:
@@ -88,11 +75,8 @@ def main() -> None:
     failed = failed or torn(root, count)
     if not failed:
         shutil.rmtree(root)
-    said = {"e": "over", "killed": killed, "found": f"{killed} processes killed in the middle of their calls"}
-    if failed:
-        said["failed"] = failed
-    out = os.open(config["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.write(out, json.dumps(said).encode() + b"\n")
+    found = {"killed": killed, "found": f"{killed} processes killed in the middle of their calls"}
+    reporting(config)(e="over", **found, **({"failed": failed} if failed else {}))
 
 
 if __name__ == "__main__":

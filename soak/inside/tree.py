@@ -8,13 +8,14 @@ At the end inside and outside must both show exactly what the models say: nothin
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import random
-import sys
+from collections import Counter
 from typing import Any
 
-from soak.inside.common import Context, Finding, die_with_parent, digest_of, generator, main, manifest
+from soak.inside.common import Context, Finding, child, digest_of, generator, main, manifest
 
 DIRECTORIES = 4
 
@@ -176,19 +177,8 @@ def iterate(context: Context, rng: random.Random) -> dict[str, Any]:
     pipes = []
     for worker in range(workers):
         r, w = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                os.close(r)
-                die_with_parent()
-                work(context, worker, seed, steps, w)
-                status = 0
-            finally:
-                sys.stderr.flush()
-                os._exit(status)
+        pipes.append((child(functools.partial(work, context, worker, seed, steps, w)), r))
         os.close(w)
-        pipes.append((pid, r))
     said = []
     for pid, r in pipes:
         with os.fdopen(r) as pipe:
@@ -203,11 +193,8 @@ def iterate(context: Context, rng: random.Random) -> dict[str, Any]:
     lines = judge(context.root, said, context.config.get("repeat", 1))
     if context.config.get("judged", 1):  # 0: there is no vantage outside
         context.look_outside("", digest_of(lines))
-    counts: dict[str, int] = {}
-    for one in said:
-        for verb, n in one["counts"].items():
-            counts[verb] = counts.get(verb, 0) + n
-    return {"ops": workers * steps, "entries": len(lines), "verbs": counts}
+    counts = sum((Counter(one["counts"]) for one in said), Counter[str]())
+    return {"ops": workers * steps, "entries": len(lines), "verbs": dict(counts)}
 
 
 def judge(root: str, said: list[dict[str, Any]], repeat: int) -> list[str]:

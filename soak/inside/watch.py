@@ -8,15 +8,12 @@ Sources: Documentation/trace/histogram.rst; include/trace/events/9p.h.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
-import sys
 import threading
 import time
-from typing import Any
 
-from soak.inside.common import MARK, die_with_parent
+from soak.inside.common import MARK, configuration, reporting
 
 TRACING = "/sys/kernel/tracing"
 MINE = TRACING + "/instances/assay9-soak"
@@ -174,10 +171,8 @@ def guest() -> dict[str, float]:
 
 
 def main() -> None:
-    with open(sys.argv[1]) as f:
-        config: dict[str, Any] = json.load(f)
-    die_with_parent()
-    out = os.open(config["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    config = configuration()
+    say = reporting(config)
     messages = Messages()
     probe = Probe(config["roots"], config["dir"], config["seconds"])
     probe.start()
@@ -186,14 +181,14 @@ def main() -> None:
         time.sleep(min(WAKE, config["seconds"]))
         if held != probe.held:
             held = probe.held
-            os.write(out, json.dumps({"e": "held" if held else "released"}).encode() + b"\n")
+            say(e="held" if held else "released")
         if time.monotonic() >= due:
             due = time.monotonic() + config["seconds"]
             values = {**(guest() if config.get("guest", True) else {}), **probe.values()}
             if samples % COUNTED == 0:
                 values |= messages.values(min(COUNTING, config["seconds"] / 4))
             samples += 1
-            os.write(out, json.dumps({"e": "sample", "v": values, "failed": probe.failed}).encode() + b"\n")
+            say(e="sample", v=values, failed=probe.failed)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from soak.inside.common import MARK, Context, manifest
+from soak.inside.common import MARK, Context, fresh, manifest
 
 
 class Alone(Context):
@@ -27,7 +27,7 @@ class Alone(Context):
         )
         self.notes: list[str] = []
         self._answer = answer
-        self.fresh_root()
+        fresh(self.root)
 
     def note(self, text: str) -> None:
         self.notes.append(text)

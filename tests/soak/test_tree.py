@@ -28,7 +28,7 @@ def context(tmp_path: Path, **more: Any) -> common.Context:
         **more,
     }
     made = common.Context(config)
-    made.fresh_root()
+    common.fresh(made.root)
     return made
 
 
@@ -91,5 +91,5 @@ def test_no_directory_but_our_own_is_emptied(tmp_path: Path) -> None:
     made.root = str(tmp_path / "precious")
     (tmp_path / "precious").mkdir()
     with pytest.raises(RuntimeError, match="refusing"):
-        made.fresh_root()
+        common.fresh(made.root)
     assert (tmp_path / "precious").is_dir()
