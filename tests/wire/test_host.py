@@ -90,7 +90,7 @@ def test_what_cannot_be_looked_at_is_no_fault_of_the_target(
     host: HostDirectory, monkeypatch: pytest.MonkeyPatch, call: str, look: Callable[[HostDirectory], Any]
 ) -> None:
     refusing(monkeypatch, call, errno.EIO)
-    with pytest.raises(InfrastructureError, match=r"cannot be looked at on the host.*Input/output error"):
+    with pytest.raises(InfrastructureError, match=r"cannot be examined on the host.*Input/output error"):
         look(host)
 
 
