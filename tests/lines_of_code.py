@@ -24,12 +24,12 @@ CAME_WITH = {
     "any hypervisor, over SSH": """
         3d57c7d 62693b3 801967a c6ac3d4 85f50fb 5089afe 7bbe0ec 60c032a 096de8d f9d74be e86561a e348ca4 b30374b
         5c92f6b fbb89c1 5438376 192e09a 9ca252c c066204 b6df5f1 313b86c 843c311 d2522c6 2f88cba
-        50366ea 102251f 1a43a21 8da4614 4b517b6 877ef93 043a231
+        50366ea 102251f 1a43a21 8da4614 4b517b6 877ef93 043a231 17fa598 a97f60e
     """,
     "evidence, gate and fleet": """
         fccddbe 38e5be2 57ecb52 4454a16 0b77715 a032934 b66abcd 5761afb ac996b2 a3eae9d 8645469 8ba20bf 6bbccc9
         499cc7e 3ff2217 8bcc377 d7552af bebd9a7 4312279 2027b54 bc73249
-        dc4cf54 e5f8ddc c735ccb dfb8386 e6f14a3 c6e66e7 d88fa4f c52fa89 0cceaf6 f21fd9c
+        dc4cf54 e5f8ddc c735ccb dfb8386 e6f14a3 c6e66e7 d88fa4f c52fa89 0cceaf6 f21fd9c 5da80dd 18c3126 d07dc91
     """,
     "detecting power": """
         e1d8f65 e20b78a 7387935 72c6bff 5aef08d f8e5efd 270de73 7e738fb fe9f5ea 079b601 ddfe394 4f63702 e296105
