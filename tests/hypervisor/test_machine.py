@@ -182,8 +182,11 @@ def test_a_machine_is_started_paused_reset_and_ended_by_its_commands(tmp_path: P
     assert machine(pause="").pause() == {}, "without a command there is no pause"
 
 
+RESTORE = "if test -e {run}/broken; then echo no such snapshot >&2; exit 1; fi; echo restored >> {run}/log"
+
+
 def test_a_machine_that_was_saved_is_restored_and_else_started_again(tmp_path: Path, machine: Any) -> None:
-    made = machine(save="echo saved >> {run}/log", restore="test ! -e {run}/broken && echo restored >> {run}/log")
+    made = machine(save="echo saved >> {run}/log", restore=RESTORE)
     made.start()
     first = (tmp_path / "pid").read_text()
     assert made.reset() is False and (tmp_path / "pid").read_text() != first, "nothing is saved yet"
@@ -191,10 +194,12 @@ def test_a_machine_that_was_saved_is_restored_and_else_started_again(tmp_path: P
     second = (tmp_path / "pid").read_text()
     assert made.reset() is True and (tmp_path / "pid").read_text() == second
     assert (tmp_path / "log").read_text().split() == ["started", "started", "saved", "restored"]
+    assert made.not_restored == ""
     (tmp_path / "broken").touch()
     assert made.reset() is False and (tmp_path / "pid").read_text() != second, (
         "what cannot be restored is started again"
     )
+    assert made.not_restored == "no such snapshot"
     made.save()
     made.cut()
     assert made.reset() is False and made.alive(), "a machine that has ended has no state to restore"

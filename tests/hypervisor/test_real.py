@@ -145,7 +145,7 @@ def with_snapshots(shipped: Path) -> str:
     ask = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); f=s.makefile('rwb'); "
     ask += "f.write(sys.argv[2].encode()+b'\\ninfo name\\n'); f.flush(); d=b''\n"
     ask += "while sys.argv[3].encode() not in d: d+=s.recv(4096)\n"
-    ask += "sys.exit(b'Error' in d)"
+    ask += "sys.exit(d.decode(errors='replace') if b'Error' in d else 0)"
     lines = [
         f"""{key} = '''python3 -c "{ask}" {{run}}/monitor "{command}" {{name}}'''"""
         for key, command in (("save", "savevm ready"), ("restore", "loadvm ready"))

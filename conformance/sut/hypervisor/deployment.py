@@ -188,6 +188,8 @@ class HypervisorDeployment(AttachDeployment):
         if self._console is not None:
             self._console.close()
         self._restored = self.vm.reset()
+        if self.vm.not_restored:
+            self.progress(f"machine.restore failed, so that the machine was reset: {self.vm.not_restored}")
         self._await_guest()
         if not self._restored:
             self.vm.save()

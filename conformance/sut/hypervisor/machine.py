@@ -25,6 +25,8 @@ class Machine(HostMounts, Power):
     def __init__(self, table: MachineTable, backing: BackingTable, host: Host, values: Mapping[str, str]) -> None:
         self._table, self._backing, self._host, self._values = table, backing, host, dict(values)
         self._paused = self._saved = False
+        self.not_restored = ""
+        """Why the last reset could not restore what was saved; "" where nothing was to be restored."""
 
     @property
     def start_command(self) -> str:
@@ -72,8 +74,12 @@ class Machine(HostMounts, Power):
     def reset(self) -> bool:
         """A fresh start, whatever state it is in. True: it is as it was saved, with the clock of that moment."""
         self.resume()
-        if self._saved and self.alive() and self._run(self._table.restore).ok:
-            return True
+        self.not_restored = ""
+        if self._saved and self.alive():
+            done = self._run(self._table.restore)
+            if done.ok:
+                return True
+            self.not_restored = _said(done)
         self._saved = False
         self._boot_again()
         return False
