@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -110,45 +108,3 @@ def test_a_machine_that_loses_its_power_comes_back(options: dict[str, str | tupl
     finally:
         made.stop()
     assert not any((tmp_path / "share").iterdir())
-
-
-def test_a_machine_is_restored_from_its_snapshot_and_else_reset(
-    options: dict[str, str | tuple[str, ...]], tmp_path: Path
-) -> None:
-    """`save` and `restore` by QEMU's monitor, in a copy of the shipped file as a user would make it."""
-    (tmp_path / "mine.toml").write_text(with_snapshots(Path(str(files("conformance.targets") / "qemu-remote.toml"))))
-    target = load(str(tmp_path / "mine.toml"))
-    made = kind_of(target).deployment(asked_of(target, options), tmp_path, print)
-    made.start()
-    try:
-        made.mount(MountOptions())
-        made.inside.calls.write_text("/run/later", "made after the snapshot")
-        made.inside.calls.write_text(f"{made.inside_root}/a", "kept")
-        boots = made.inside.calls.read_text("/proc/sys/kernel/random/boot_id")
-        begun = time.monotonic()
-        made.recover()
-        print(f"restored in {time.monotonic() - begun:.1f} s")
-        assert made.inside.calls.read_text("/proc/sys/kernel/random/boot_id") == boots, "it has not booted again"
-        assert "later" not in made.inside.calls.listdir("/run"), "it is as it was saved"
-        now = float(made.inside.calls.run(["date", "+%s"])["stdout"])
-        assert abs(now - time.time()) < 60, "its clock is not that of the snapshot"
-        made.mount(MountOptions())
-        assert made.inside.calls.read_text(f"{made.inside_root}/a") == "kept", "the share is none of the snapshot's"
-        assert made.trouble() is None
-    finally:
-        made.stop()
-    assert not any((tmp_path / "share").iterdir())
-
-
-def with_snapshots(shipped: Path) -> str:
-    """The file's text, its machine with a monitor by which it is saved and restored."""
-    ask = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); f=s.makefile('rwb'); "
-    ask += "f.write(sys.argv[2].encode()+b'\\ninfo name\\n'); f.flush(); d=b''\n"
-    ask += "while sys.argv[3].encode() not in d: d+=s.recv(4096)\n"
-    ask += "sys.exit(d.decode(errors='replace') if b'Error' in d else 0)"
-    lines = [
-        f"""{key} = '''python3 -c "{ask}" {{run}}/monitor "{command}" {{name}}'''"""
-        for key, command in (("save", "savevm ready"), ("restore", "loadvm ready"))
-    ]
-    monitor = "-monitor unix:{run}/monitor,server=on,wait=off -serial "
-    return shipped.read_text().replace("-serial ", monitor).replace("[machine]\n", "\n".join(["[machine]", *lines, ""]))
