@@ -29,16 +29,17 @@ CAME_WITH = {
     "evidence, gate and fleet": """
         fccddbe 38e5be2 57ecb52 4454a16 0b77715 a032934 b66abcd 5761afb ac996b2 a3eae9d 8645469 8ba20bf 6bbccc9
         499cc7e 3ff2217 8bcc377 d7552af bebd9a7 4312279 2027b54 bc73249
-        dc4cf54 e5f8ddc c735ccb dfb8386 e6f14a3 c6e66e7 d88fa4f c52fa89 0cceaf6 f21fd9c 5da80dd 18c3126 d07dc91
+        dc4cf54 e5f8ddc c735ccb
+        dfb8386 e6f14a3 c6e66e7 d88fa4f c52fa89 0cceaf6 f21fd9c 5da80dd 18c3126 d07dc91 5778f07 dad5207
     """,
     "detecting power": """
         e1d8f65 e20b78a 7387935 72c6bff 5aef08d f8e5efd 270de73 7e738fb fe9f5ea 079b601 ddfe394 4f63702 e296105
         5dbaf79 040d2bc 2310d16 258e409 2435c99 90ad185 97e712d 8b0a503 a71915c 4ec885b e3419c0 1e0cb84
-        f855898 c021438 a8fc121 7161837 40ef12f 9efa385 30e42bd
+        f855898 c021438 a8fc121 7161837 40ef12f 9efa385 30e42bd ed7ceaa f33e0a9 745f360
     """,
     "a verdict that can be trusted": """
         8c194ad 83ac48e 7aeda19 db058e9 1d1b2a9 7a2b24e b70781b 112e41e d4b9217 ff737e0 c287991 fb645fd fce6721
-        5076ece c61978e 960200e d03529a 7b825fd e7c7d12 a7988f5 614eb30
+        5076ece c61978e 960200e d03529a 7b825fd e7c7d12 a7988f5 614eb30 ed9cead
     """,
 }
 """The commits of each part of the product that was built, or continued, after BEFORE."""

@@ -170,7 +170,7 @@ def test_what_is_kept_of_the_build_outside_is_checked(tmp_path: Path) -> None:
     assert damage(tmp_path) == "whole.tar: No such file or directory"
     for text in ("", "[]", "5", "\x00"):
         (tmp_path / "kept.json").write_text(text)
-        assert damage(tmp_path) == "kept.json is no list of its files"
+        assert damage(tmp_path) == "kept.json is not a list of its files"
 
 
 def notes(directory: Path) -> list[str]:
