@@ -40,7 +40,7 @@ def test_what_a_run_does_not_have_is_a_dash_and_what_was_not_driven_no_yes() -> 
     page = table([made("one", A="fail", C="unsupported"), made("two", B="varies")], ["one", "two"])
     assert rows(page, "`A`")[0][2:] == ["**fail**", "-"]
     assert rows(page, "`B`")[0][2:] == ["-", "differs"]
-    assert rows(page, "`C`")[0][2:] == ["lacks", "-"]
+    assert rows(page, "`C`")[0][2:] == ["unsupported", "-"]
     assert rows(page, "`Tmkdir`")[0][1:] == ["-", "-"]
 
 
