@@ -21,7 +21,7 @@ def test_one_seed_is_played_and_counted(tmp_path: Path) -> None:
     words = ["local", "--for", "1s", "--sequences", "5", "--results", str(tmp_path)]
     done = CliRunner().invoke(explore, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert "pairs of operation and state" in done.output and "0 different findings" in done.output
+    assert "pairs of operation and state" in done.output and "0 different undeclared findings" in done.output
 
 
 @needs_root
@@ -39,8 +39,8 @@ def test_a_sequence_is_played_again(tmp_path: Path, name: str, status: int) -> N
     ("text", "why"),
     [
         (None, "cannot be read"),
-        ("{", "no replay file"),
-        ("{}", "no replay file"),
+        ("{", "not a replay file"),
+        ("{}", "not a replay file"),
         ('{"kind": "assay9-sequence", "steps": []}', "target"),
     ],
 )

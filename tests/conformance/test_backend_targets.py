@@ -27,7 +27,7 @@ def target(directory: Path, text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[server]\nprogram = "other"\n', "wants program = 'reference', or a command"),
+        ('[server]\nprogram = "other"\n', "needs program = 'reference', or a command"),
         ('[server]\ncomand = ["x"]\n', "did you mean 'command'"),
     ],
 )

@@ -105,7 +105,7 @@ def test_a_case_that_fails_on_the_control_is_asked_again(tmp_path: Path) -> None
         assert result.verdict == "error"
 
 
-def test_beginning_and_ending_a_case_costs_the_guest_one_round_trip(tmp_path: Path) -> None:
-    """The beginning goes out with the first call, and its failure is not that call's."""
+def test_beginning_and_ending_a_case_costs_the_guest_no_round_trip(tmp_path: Path) -> None:
+    """The beginning goes out with the first call, and its failure is not that call's; the last reply has the trace."""
     run(tmp_path, holds)
-    assert run(tmp_path, holds)[1].round_trips == 2
+    assert run(tmp_path, holds)[1].round_trips == 1

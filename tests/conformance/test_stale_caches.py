@@ -37,13 +37,13 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str, line: str
     deployment.line = line
     runner = Runner(target, deployment, "never", "main")
     deployment.start()
-    post = deployment.inside.post
+    begin = deployment.inside.begin_case
 
-    def spied(op: str, *args: Any, **kw: Any) -> None:
+    def spied(*args: Any, **kw: Any) -> None:
         asked.append(kw.pop("drop_caches"))  # not in earnest: this host's caches are not the test's
-        post(op, *args, **kw)
+        begin(*args, **kw)
 
-    monkeypatch.setattr(deployment.inside, "post", spied)
+    monkeypatch.setattr(deployment.inside, "begin_case", spied)
     case = made_case(body, caches=(cache,))
     try:
         runner.run(case, "", MountOptions(cache=cache), body)

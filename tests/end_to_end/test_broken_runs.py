@@ -102,7 +102,7 @@ def test_a_case_that_lost_its_ground_is_run_once_more(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert set(counts) == {"pass"}
     (trouble,) = record.troubles
-    assert "the agent outside was ended by SIGKILL" in trouble.text and "met in MODE-004 on cache=none" in trouble.text
+    assert "the agent outside was ended by SIGKILL" in trouble.text and "seen in MODE-004 on cache=none" in trouble.text
 
 
 @pytest.mark.parametrize("how", ["exit", "kill"])
