@@ -159,7 +159,7 @@ def test_a_matrix_comes_back_as_one_run_with_a_page_and_every_file(
 
 def test_a_tag_that_no_worker_here_has_is_refused(fleet: Fleet) -> None:
     assert fleet.check(wanted("root")) == []
-    with pytest.raises(UsageError, match="shard local-1 wants root, kvm, which no worker here has: say --tag"):
+    with pytest.raises(UsageError, match="shard local-1 needs root, kvm, which no worker here has: add --tag"):
         fleet.check(wanted("root", "kvm"))
 
 
@@ -180,7 +180,7 @@ def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch: pytest.Monkey
     ("words", "said"),
     [
         ("m.toml", "m.toml cannot be read: No such file or directory"),
-        ("m.toml --scheduler tcp://h:1 --workers 2", "--workers and --tag are of this machine"),
+        ("m.toml --scheduler tcp://h:1 --workers 2", "--workers and --tag describe this machine"),
     ],
 )
 def test_what_is_wrong_is_refused_before_anything_starts(assay9: Command, words: str, said: str) -> None:

@@ -120,5 +120,5 @@ def test_without_the_command_such_cases_are_undrivable(host: Callable[[str], Zfs
     machine = Machine(target.machine, target.backing, LocalHost(), {})
     with pytest.raises(Undrivable, match=r"\[backing\] has no dataset"):
         machine.dataset("/srv/d", "quota=2m")
-    with pytest.raises(ValueError, match="dataset wants bind, small and unmount"):
+    with pytest.raises(ValueError, match="dataset needs bind, small and unmount"):
         BackingTable(dataset="zfs create {dir}")

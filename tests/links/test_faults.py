@@ -179,7 +179,7 @@ def test_a_fault_of_a_slow_device_is_found(fault: str) -> None:
 
 def test_a_device_that_serves_no_others_is_found() -> None:
     (first, *_) = findings("ILLEGAL-001", "loses others")
-    assert "a sound one behind it is not served" in str(first)
+    assert "a valid one after it is not served" in str(first)
 
 
 def test_where_no_need_of_a_reset_can_be_seen_it_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

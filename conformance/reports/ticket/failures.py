@@ -33,7 +33,7 @@ def _alike(results: Iterable[CaseResult]) -> dict[tuple[str, str, str], list[Cas
     found: dict[tuple[str, str, str], list[CaseResult]] = {}
     for result in sorted(results, key=lambda result: weight([result])):
         new = [finding for finding in result.findings if finding.known is None]
-        text = f"{new[0].code}: {new[0].text}" if new else result.reason
+        text = f"{new[0].code}: {_in_line(new[0].text)}" if new else result.reason
         found.setdefault((result.severity, result.case_id, text), []).append(result)
     return found
 
@@ -48,7 +48,7 @@ def _lines_of(
     where += f" and {len(mounts) - _MOUNTS} more" if len(mounts) > _MOUNTS else ""
     which = f"[{sentence(parameters[:4])}{', ...' if len(parameters) > 4 else ''}]" if parameters else ""
     lines = wrapped(f"{how} {severity} {case}{which}{where}: {first_sentence(first.requirement, 200)}", "  ", "    ")
-    more = [f"{finding.code}: {finding.text}" for finding in first.findings if finding.known is None][1:]
+    more = [f"{finding.code}: {_in_line(finding.text)}" for finding in first.findings if finding.known is None][1:]
     for said in [text, *more[: _FINDINGS - 1]]:
         lines += wrapped(said[:300], "    ", "      ")
     lines += [f"    ... and {len(more) - _FINDINGS + 1} more findings"] if len(more) >= _FINDINGS else []
@@ -79,3 +79,8 @@ def one_case(seen: Overview) -> CaseResult | None:
         if results:
             return min(results, key=lambda result: weight([result]))
     return None
+
+
+def _in_line(text: str) -> str:
+    """A finding's text, which may have the calls of a sequence below each other."""
+    return " ".join(text.split())

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from guests.errors import InfrastructureError, UsageError
-from guests.host.processes import dying_with_parent, end, end_session
+from guests.host.processes import dying_with_parent, end, end_session, start_time
 from guests.host.waiting import happens
 from guests.machines.qemu.qmp import Qmp
 from guests.words import shown
@@ -137,6 +137,7 @@ def _dry_start(program: str, arguments: Sequence[str], memory_mb: int) -> str:
             if isinstance(qmp, Qmp):
                 ours = qmp.process == process.pid
                 qmp.execute("quit", limit=LIMIT)
+                happens(lambda: start_time(qmp.process) is None, LIMIT)  # a daemon is in no session of ours
                 return "" if ours else OTHER_PROCESS
             if end_session(process.pid):
                 return OTHER_PROCESS
