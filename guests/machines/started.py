@@ -34,7 +34,7 @@ class Started(ABC):
         """``log`` gets what the program writes. A subclass that raises in its own constructor calls ``stop`` before."""
         self.name = f"{self.letter}-{secrets.token_hex(4)}"
         self.process: subprocess.Popen[bytes] | None = None
-        self._log, self._log_from = log, log.stat().st_size if log.exists() else 0
+        self._log, self._log_from = log, 0
         self._files = paths.runtime_dir() / self.name
         self._directories: tuple[Path, ...] = ()
         self._state: Running | None = None
@@ -75,16 +75,16 @@ class Started(ABC):
             with contextlib.suppress(OSError):
                 self._state.file.unlink(missing_ok=True)
 
-    def _claim(self, *more: Path, keep: bool = False) -> Running:
+    def _claim(self, *more: Path, keep: bool = False) -> None:
         """Make its directories; they go when it stops or, after a kill, in the next run."""
         self._directories = (self._files, *more)
         self._state = claim(self.name, self._directories, keep)
         for directory in self._directories:
             directory.mkdir(mode=0o700)
-        return self._state
 
     def _spawn(self, argv: list[str], **environment: str) -> None:
         with self._log.open("ab") as log:
+            self._log_from = log.tell()  # each attempt: what an earlier one said is not this one's
             self.process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
