@@ -201,21 +201,27 @@ def dying_with_parent(argv: list[str], by: signal.Signals = signal.SIGKILL) -> l
     return ["setpriv", "--pdeathsig", by.name.removeprefix("SIG"), "--", *argv]
 
 
+def piped(argv: list[str], **more: Any) -> subprocess.Popen[Any]:
+    """Start a command that ends with this process, in a session of its own; one pipe has its output and its errors.
+
+    `more`: see subprocess.Popen. Raises OSError.
+    """
+    return subprocess.Popen(
+        dying_with_parent(argv),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        **more,
+    )
+
+
 def each_line(argv: list[str], limit: float, take: Callable[[str], None], **where: Any) -> int:
     """Run a command that ends with this process, or after `limit` seconds: its exit status.
 
     `take` gets each line that it prints, errors too, with its end. `where`: cwd and env, see subprocess.Popen.
     """
-    with subprocess.Popen(
-        dying_with_parent(argv),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-        **where,
-    ) as process:
+    with piped(argv, text=True, errors="replace", **where) as process:
         timer = threading.Timer(limit, process.kill)
         timer.start()
         try:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from guests.errors import InfrastructureError, UsageError
-from guests.host.processes import dying_with_parent, end, end_session, start_time
+from guests.host.processes import end, end_session, piped, start_time
 from guests.host.waiting import happens
 from guests.machines.qemu.qmp import Qmp
 from guests.words import shown
@@ -166,13 +166,7 @@ def _said(argv: list[str]) -> str:
 
 def _start(argv: list[str]) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(
-            dying_with_parent(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        return piped(argv)
     except OSError as error:
         raise UsageError(f"{argv[0]} cannot be run: {error.strerror}; name a QEMU with --qemu PATH") from None
 
