@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guests.errors import InfrastructureError, UsageError
+from guests.host import paths
 from guests.host.processes import claimed
 
 IMAGE_MB = 1024
@@ -68,7 +69,7 @@ def check_kind(kind: str) -> None:
         subprocess.run(["modprobe", "-q", one.type], capture_output=True, check=False, timeout=_SECONDS)
         if one.type not in _of_the_kernel():
             raise UsageError(f"--export-fs {kind}: the kernel of this host has no {one.type}")
-    trial = Path(tempfile.mkdtemp(prefix="assay9-trial-", dir=os.environ.get("ASSAY9_SCRATCH", "/var/tmp")))
+    trial = Path(tempfile.mkdtemp(prefix="assay9-trial-", dir=paths.scratch_dir()))
     with claimed(trial):
         at, backing = trial / "at", trial / "backing"
         at.mkdir()

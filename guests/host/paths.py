@@ -22,6 +22,11 @@ def images_dir() -> Path:
     return _made(cache_dir() / "images")
 
 
+def scratch_dir() -> Path:
+    """Where exported directories and other scratch are made: ``$ASSAY9_SCRATCH``, or /var/tmp."""
+    return Path(os.environ.get("ASSAY9_SCRATCH", "/var/tmp"))
+
+
 def snapshots_dir() -> Path:
     """Booted machines saved with ``savevm``, one directory each."""
     return _made(cache_dir() / "snapshots")

@@ -6,11 +6,11 @@ closed to the test users.
 
 from __future__ import annotations
 
-import os
 import secrets
 import tempfile
 from pathlib import Path
 
+from guests.host import paths
 from guests.host.file_systems import mount_new
 from guests.host.files import remove_tree
 from guests.host.processes import claim
@@ -20,7 +20,7 @@ class Scratch:
     """One directory with a claim on it: the next run removes it if this one is killed."""
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="assay9-", dir=os.environ.get("ASSAY9_SCRATCH", "/var/tmp")))
+        self.path = Path(tempfile.mkdtemp(prefix="assay9-", dir=paths.scratch_dir()))
         self.path.chmod(0o755)
         self._backing = self.path.with_name(f"{self.path.name}-backing")
         self._claim = claim(f"scratch-{secrets.token_hex(6)}", (self.path, self._backing), keep=False)
