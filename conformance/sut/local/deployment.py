@@ -38,9 +38,7 @@ class LocalDeployment(ShareDeployment):
     ) -> None:
         super().__init__(target, progress)
         self.run_dir = run_dir
-        self.host = RunHost(run_dir)
-        if options.export_fs:
-            self.host.scratch.lie_on(options.export_fs)
+        self.host = RunHost(run_dir, export_fs=options.export_fs)
         self._base = self.host.scratch.path
         self.outside_root = str(self._base / "export")
         self.inside_root = options.inside_root or self.outside_root

@@ -57,12 +57,12 @@ class GuestDeployment(ShareDeployment, Generic[M]):
     exports: Sequence[Path]
     """The exported directories."""
 
-    def __init__(self, target: Target, run_dir: Path, progress: Progress) -> None:
+    def __init__(self, target: Target, run_dir: Path, progress: Progress, export_fs: str | None = None) -> None:
         super().__init__(target, progress)
         self.run_dir = run_dir
         self.base = Path(tempfile.mkdtemp(prefix="machine-", dir=run_dir))
         os.chmod(self.base, 0o755)
-        self.host = RunHost(self.base, cache_place(paths.cache_dir()))
+        self.host = RunHost(self.base, cache_place(paths.cache_dir()), export_fs=export_fs)
         self._machine: M | None = None
         self._serving: Serving | None = None
         """What serves the shares, where it is not the hypervisor."""

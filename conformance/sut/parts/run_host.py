@@ -27,9 +27,12 @@ _AGAIN = "it is started again"
 class RunHost(LocalHost):
     """A scratch directory, the agent outside, and the ground that a run stands on here."""
 
-    def __init__(self, results: Path, *more: Place) -> None:
+    def __init__(self, results: Path, *more: Place, export_fs: str | None = None) -> None:
+        """`export_fs`: the kind of a new file system for the scratch directory. Raises InfrastructureError."""
         self.scratch = Scratch()
         self.ground = HostGround([scratch_place(self.scratch.path), results_place(results), *more])
+        if export_fs:
+            self.scratch.lie_on(export_fs)
         self.launcher: tuple[str, ...] = ()
         """Words before a command that make it run in the mount namespace of the run."""
         self._holder: tuple[LocalChannel, AgentLink] | None = None

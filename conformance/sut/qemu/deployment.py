@@ -35,8 +35,7 @@ class QemuDeployment(SeveralDevices[QemuMachine], QemuGuest):
         model = security_model(options.security_model, target.machine.security_model)
         super().__init__(target, run_dir, progress, options, load)
         self.security_model: str = model
-        given = [*devices, *[Device(multidevs=target.machine.multidevs)] * (len(TAGS) - len(devices))]
-        self._lay_out([replace(d, security_model=d.security_model or model) for d in given])
+        self._lay_out(devices, model, Device(multidevs=target.machine.multidevs))
         self.spec = replace(
             self.spec,
             shares=tuple(

@@ -34,9 +34,8 @@ class QemuGuest(GuestDeployment[QemuMachine]):
         self.qemu = find_program(options.qemu or table.program, progress)
         self.version = program_version(self.qemu)
         self.hypervisor = f"QEMU {self.version}"
-        super().__init__(target, run_dir, progress)  # makes directories, so what may be refused comes before
-        if options.export_fs:
-            self.host.scratch.lie_on(options.export_fs)
+        # makes directories, so what may be refused comes before
+        super().__init__(target, run_dir, progress, options.export_fs)
         self.exports = [self.host.scratch.path / tag for tag in TAGS]
         self.spec = MachineSpec(
             image=options.image or table.image,

@@ -7,7 +7,6 @@ server and the guest live in the mount namespace of the run, like QEMU does for 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from conformance.sut.parts.devices.second_vm import Devices, SecondMachines
 from conformance.sut.parts.devices.security_models import comparer
 from conformance.sut.parts.devices.several import SeveralDevices
 from conformance.sut.parts.guest_tables import GuestOptions
-from conformance.sut.parts.linux_guest import TAGS
 from conformance.sut.parts.serving import Backends
 from conformance.sut.uml.tables import UmlTarget
 from conformance.vfs.deployment import Device, Place, Progress
@@ -56,11 +54,8 @@ class UmlDeployment(SeveralDevices[UmlMachine]):
         load: Load | None = None,
         devices: Devices = (),
     ) -> None:
-        super().__init__(target, run_dir, progress)
-        if options.export_fs:
-            self.host.scratch.lie_on(options.export_fs)
-        given = [*devices, *[Device()] * (len(TAGS) - len(devices))]
-        self._lay_out([replace(device, security_model=device.security_model or "passthrough") for device in given])
+        super().__init__(target, run_dir, progress, options.export_fs)
+        self._lay_out(devices, "passthrough")
         more = [_arguments(device) for device in self.devices]
         self._backends = Backends(target.server, self.base, self.host.scratch.path, self.served, more=more)
         self._serving = self._backends

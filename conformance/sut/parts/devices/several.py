@@ -11,6 +11,7 @@ from conformance.sut.parts.devices.security_models import comparer
 from conformance.sut.parts.linux_guest import TAGS, GuestDeployment, M
 from conformance.vfs.deployment import Device, Place
 from conformance.vfs.mount_options import MountOptions
+from guests.machines.spec import SecurityModel
 
 ODD_NAME = "a name, with=odd 'characters' \N{LATIN SMALL LETTER U WITH DIAERESIS}"
 
@@ -24,17 +25,21 @@ class SeveralDevices(GuestDeployment[M]):
     """What each device exports: its directory, or a symbolic link to it."""
     _second: SecondMachines
 
-    def _lay_out(self, devices: Sequence[Device]) -> None:
-        """Name the exports of those devices, one for each tag."""
+    def _lay_out(self, given: Sequence[Device], model: SecurityModel, plain: Device = Device()) -> None:  # noqa: B008 - frozen
+        """Name the exports: of the devices `given`, then of `plain` ones, one for each tag.
+
+        `model`: the security model of those that ask for none.
+        """
         scratch = self.host.scratch.path
-        self.devices = devices
+        devices = [*given, *[plain] * (len(TAGS) - len(given))]
+        self.devices = [replace(one, security_model=one.security_model or model) for one in devices]
         self.exports = [
             scratch / (ODD_NAME if device.export == "odd-name" else tag)
-            for tag, device in zip(TAGS, devices, strict=True)
+            for tag, device in zip(TAGS, self.devices, strict=True)
         ]
         self.served = [
             path.with_name(f"{path.name}-link") if device.export == "symlink" else path
-            for path, device in zip(self.exports, devices, strict=True)
+            for path, device in zip(self.exports, self.devices, strict=True)
         ]
         self.outside_root = str(self.exports[0])
 
