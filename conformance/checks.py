@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from conformance.errors import Finding, Findings, SuiteError, Undrivable
-from conformance.vocabulary import Severity, errno_name
+from conformance.vocabulary import GRAVITY, Severity, errno_name
 
 CODES: dict[str, str] = {
     "errno": "a call or a request ended with an errno, or with success, that the case does not allow",
@@ -156,9 +156,6 @@ def findings_of(raised: BaseException | None) -> tuple[Finding, ...]:
     return ()
 
 
-_GRAVITY: dict[Severity, int] = {"varies": 0, "linux": 1, "must": 2}
-
-
 ALWAYS_MUST = frozenset({"died", "escape"})
 """Codes of findings in which no implementation may differ from others, whatever the case is about."""
 
@@ -172,7 +169,7 @@ def gravest(found: Iterable[Finding], own: Severity) -> Severity:
     if any(one.code in ALWAYS_MUST for one in found):
         return "must"
     severities = [one.severity or own for one in found] or [own]
-    return min(own, max(severities, key=_GRAVITY.__getitem__), key=_GRAVITY.__getitem__)
+    return max(own, min(severities, key=GRAVITY.__getitem__), key=GRAVITY.__getitem__)
 
 
 def equal(what: str, seen: object, expected: object, *, code: str = "value", **values: object) -> bool:

@@ -5,7 +5,7 @@ Rule of this module: words and their meaning, nothing that decides.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from protocol.constants import ERRNO_NAMES
 
@@ -16,6 +16,8 @@ LAYERS: tuple[Layer, ...] = ("ring", "wire", "vfs", "property", "sequence", "app
 Severity = Literal["must", "linux", "varies"]
 """How grave a requirement is, the gravest first: the specification, data or confinement; what real guests break on;
 what may differ, and is recorded."""
+GRAVITY: dict[Severity, int] = {severity: number for number, severity in enumerate(get_args(Severity))}
+"""Sorts severities, the gravest first."""
 
 Outcome = Literal["pass", "fail", "known", "fixed", "unsupported", "undrivable", "error"]
 """What a case comes to that ran once."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from conformance.evidence.looked import Looks, looks
 from conformance.evidence.models import CaseResult, KnownFailure, Record
-from conformance.vocabulary import Standing
+from conformance.vocabulary import GRAVITY, Standing
 
 MEANING: dict[Standing, str] = {
     "pass": "the requirement holds",
@@ -45,10 +45,14 @@ OWNERS = {
 }
 
 
-SEVERITY = {"must": 0, "linux": 1, "varies": 2}
-"""Severities, the worst first."""
 _GRAVE = frozenset({"content", "escape", "changed", "died", "killed"})
 """Codes of findings in which data or another file is harmed, or something died."""
+
+
+def in_order(owners: Iterable[str]) -> list[str]:
+    """The owners, each once, as reports list them: the device, servers, the guest's client, then others."""
+    found = dict.fromkeys(owners)
+    return [*(owner for owner in OWNERS if owner in found), *(owner for owner in found if owner not in OWNERS)]
 
 
 def grave(result: CaseResult) -> bool:
@@ -59,7 +63,7 @@ def grave(result: CaseResult) -> bool:
 def weight(results: Iterable[CaseResult]) -> tuple[int, bool]:
     """What sorts failures, the gravest first: the worst severity, then whether harm was done."""
     listed = list(results)
-    return min(SEVERITY[result.severity] for result in listed), not any(map(grave, listed))
+    return min(GRAVITY[result.severity] for result in listed), not any(map(grave, listed))
 
 
 def standing(result: CaseResult) -> Standing:
@@ -268,9 +272,8 @@ class Overview:
     def known_by_owner(self) -> list[tuple[str, list[tuple[KnownFailure, list[CaseResult]]]]]:
         """The same, those of the device first, then those of servers and of the guest's client: (whose, entries)."""
         entries = self.known_reasons()
-        owners = [*OWNERS, *dict.fromkeys(e.owner for e, _ in entries if e.owner not in OWNERS)]
-        grouped = [(OWNERS.get(owner, owner), [one for one in entries if one[0].owner == owner]) for owner in owners]
-        return [(whose, found) for whose, found in grouped if found]
+        owners = in_order(entry.owner for entry, _ in entries)
+        return [(OWNERS.get(owner, owner), [one for one in entries if one[0].owner == owner]) for owner in owners]
 
     @property
     def whose(self) -> str:

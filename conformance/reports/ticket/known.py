@@ -7,12 +7,13 @@ gravest have two lines, then one, and of the rest the cases are named.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from conformance.evidence.models import CaseResult, KnownFailure
-from conformance.evidence.overview import OWNERS, SEVERITY, Overview, count, grave, weight
+from conformance.evidence.overview import OWNERS, Overview, count, grave, in_order, weight
 from conformance.reports.ticket.layout import WIDTH, Section, ascii_only, first_sentence, fitted, named, wrapped
+from conformance.vocabulary import GRAVITY
 
 _REPORT = re.compile(r"/(issues|bugs?|pull|merge_requests|work_items)/\d+|show_bug\.cgi|[?&]id=\d")
 """Links to one report. A link to a source file or a specification does not say that two entries are one defect."""
@@ -40,7 +41,7 @@ def defects(seen: Overview) -> list[Defect]:
     for (owner, _), several in grouped.items():
         every = {result.key: result for _, results in several for result in results}
         found.append(Defect(owner, several, list(every.values())))
-    order = _owners(found)
+    order = in_order(one.owner for one in found)
     return sorted(found, key=lambda one: (weight(one.results), order.index(one.owner), -len(one.results)))
 
 
@@ -64,7 +65,7 @@ def known(found: Sequence[Defect], reasons: int, detailed: int) -> list[Section]
     """A section for each owner: so many defects with reasons, so many of these in detail, of the rest the cases."""
     sections: list[Section] = []
     level = {id(one): (number < reasons) + (number < detailed) for number, one in enumerate(found)}
-    for owner in _owners(found):
+    for owner in in_order(one.owner for one in found):
         mine = [one for one in found if one.owner == owner]
         shown = [one for one in mine if level[id(one)]]
         lines = [line for one in shown for line in _lines(one, detailed=level[id(one)] > 1)]
@@ -76,7 +77,7 @@ def known(found: Sequence[Defect], reasons: int, detailed: int) -> list[Section]
 def whole(found: Sequence[Defect]) -> list[Section]:
     """A section for each owner, with the whole of every entry."""
     sections: list[Section] = []
-    for owner in _owners(found):
+    for owner in in_order(one.owner for one in found):
         mine = [one for one in found if one.owner == owner]
         lines = [line for one in mine for entry, results in one.entries for line in _entry(entry, results)]
         sections.append(_section(owner, mine, lines, tight=bool(sections)))
@@ -90,11 +91,6 @@ def _section(owner: str, mine: Sequence[Defect], lines: list[str], *, tight: boo
     heading = f"KNOWN FAILURES {whose}: {count(entries, 'entry', 'entries')}, {count(len(results), 'case')}"
     heading += " (! = harms data)" if any(map(grave, results.values())) else ""
     return Section(heading, lines, least=3, what="lines of known failures", tight=tight)
-
-
-def _owners(found: Iterable[Defect]) -> list[str]:
-    owners = dict.fromkeys(one.owner for one in found)
-    return [*(owner for owner in OWNERS if owner in owners), *(owner for owner in owners if owner not in OWNERS)]
 
 
 def _lines(one: Defect, *, detailed: bool) -> Iterator[str]:
@@ -120,7 +116,7 @@ def _lines(one: Defect, *, detailed: bool) -> Iterator[str]:
 def _also(results: Sequence[CaseResult]) -> Iterator[str]:
     """The cases whose reasons find no room, by severity."""
     said = []
-    for severity in SEVERITY:
+    for severity in GRAVITY:
         if rest := [result.case_id for result in results if result.severity == severity]:
             said.append(f"{len(rest)} {severity}: {named(rest, 1000)}")
     yield from wrapped("; ".join(said), "  also       ", " " * _INDENT)
@@ -135,5 +131,5 @@ def _entry(entry: KnownFailure, results: list[CaseResult]) -> Iterator[str]:
 
 def _start(results: list[CaseResult]) -> str:
     """The beginning of a known failure's line: the worst severity, whether data is harmed, the number of cases."""
-    severity = min((r.severity for r in results), key=SEVERITY.__getitem__)
+    severity = min((r.severity for r in results), key=GRAVITY.__getitem__)
     return f"  {severity:<5}{'!' if any(map(grave, results)) else ' '}{len(results):>3}  "
