@@ -210,14 +210,28 @@ def run(
         from conformance.catalogue import index  # noqa: PLC0415 - 30 ms, which an unknown target need not wait for
         from conformance.run import preflight  # noqa: PLC0415 - 240 ms, as above
 
-        whole, k = matrix == "all", expression or ""
         alone = preflight.check(
-            preflight.Request(loaded, options, layers, families, mounts, whole, control or "", k, jobs, results)
+            preflight.Request(
+                target=loaded,
+                options=options,
+                layers=layers,
+                families=families,
+                mounts=mounts,
+                matrix=matrix == "all",
+                control=control or "",
+                expression=expression or "",
+                jobs=jobs,
+                results=results,
+            )
         )
         import conformance.plugin  # noqa: F401, PLC0415 - 580 ms, as above
     # A layer is a folder: collecting only the wanted ones saves a second for each of the others.
     folders = [str(index.CASES / layer) for layer in layers or default_layers(loaded, options)]
-    named: dict[str, object] = {"--mounts": matrix if whole else None, "--layer": layers, "--family": families}
+    named: dict[str, object] = {
+        "--mounts": matrix if matrix == "all" else None,
+        "--layer": layers,
+        "--family": families,
+    }
     named |= {"--mount": mounts} | {known[name].flag.name: value for name, value in options.items()}
     named |= {"--control": control, "--build-id": build_id, "--base": base, "--only": only, "--shard": shard}
     named |= {"--durations-of": durations_of, "--all": every, "--allure": allure}
