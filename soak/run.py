@@ -126,7 +126,8 @@ class Runner:
         directory = self.journal.run_dir / f"session-{self.journal.session}"
         directory.mkdir(exist_ok=True)
         self._only = kind_of(target).only_mount(asked)
-        self._deployment = kind_of(target).deployment(asked, directory.absolute(), self.view.line)
+        with signals.deferred():  # what is half made cannot be stopped
+            self._deployment = kind_of(target).deployment(asked, directory.absolute(), self.view.line)
         self._deployment.start()
         self.journal.event(
             "environment",

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from conformance.errors import SuiteError, UsageError
 from conformance.performance.nfs4 import NAME as NFS4
@@ -25,6 +25,7 @@ from conformance.sut.registry import kind_of
 from conformance.vfs.deployment import Deployment, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink
+from guests.host import signals
 from guests.machines.spec import MachineSpec, Share
 
 _QEMUS = "qemu"
@@ -32,6 +33,8 @@ _QEMUS = "qemu"
 _OTHER_AT, _NFS_AT = "/mnt/other", "/mnt/nfs4"
 NFS_EXPORT_MB = 4096
 """Size of the export's own file system where NFS serves it, too: ganesha opens by handle, through any mount of it."""
+
+D = TypeVar("D", bound=Deployment)
 
 
 @dataclass(slots=True)
@@ -91,25 +94,29 @@ def running(
     Raises InfrastructureError.
     """
     with contextlib.ExitStack() as stack:
-
-        def started(made: Deployment) -> Deployment:
-            stack.callback(made.stop)
-            made.start()
-            return made
-
         if isinstance(against, Asked) and one_guest(target, against):
-            yield _together(target, against, run_dir, progress, started)
+            yield _together(target, against, run_dir, progress, stack)
             return
-        deployment = started(kind_of(target.target).deployment(target, run_dir, progress))
+        deployment = _started(stack, lambda: kind_of(target.target).deployment(target, run_dir, progress))
         places = _of(deployment, target, SHARE, CONTROL)
         deployments = [deployment]
         if isinstance(against, Asked):
-            other = started(kind_of(against.target).deployment(against, run_dir, progress))
+            also = against
+            other = _started(stack, lambda: kind_of(also.target).deployment(also, run_dir, progress))
             deployments.append(other)
             places += _of(other, against, OTHER, OTHER_CONTROL)
         elif against is not None:
             places.append(_nfs(deployment, stack))
         yield Running(places, deployments)
+
+
+def _started(stack: contextlib.ExitStack, make: Callable[[], D]) -> D:
+    """A deployment that `make` makes, started; it ends with the stack."""
+    with signals.deferred():  # what is half made cannot be stopped
+        made = make()
+        stack.callback(made.stop)
+    made.start()
+    return made
 
 
 def _of(deployment: Deployment, asked: Asked[Any, Any], share: str, control: str) -> list[Place]:
@@ -157,11 +164,10 @@ def _together(
     other: Asked[Any, Any],
     run_dir: Path,
     progress: Progress,
-    started: Callable[[Deployment], Deployment],
+    stack: contextlib.ExitStack,
 ) -> Running:
     plugged = target if isinstance(target.target, VhostUserTarget) else other
-    deployment = _Both(plugged.target, run_dir, progress, plugged.options)
-    started(deployment)
+    deployment = _started(stack, lambda: _Both(plugged.target, run_dir, progress, plugged.options))
     inside = deployment.inside
 
     def mount(options: MountOptions) -> str:

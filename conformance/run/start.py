@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from conformance.sut.kind import Asked
 from conformance.sut.layers import BELOW
 from conformance.sut.registry import kind_of
 from conformance.vfs.deployment import Progress
+from guests.host import signals
 
 
 class CaseRunner(Protocol):
@@ -81,18 +83,19 @@ def start(
             for line in on_wire.not_implemented():
                 progress(line)
         return on_wire
-    try:
-        made = kind_of(target).deployment(asked, run_dir, progress)
-    except InfrastructureError as e:
-        return NotStarted(e)
-    runner = Runner(target, made, control, worker)
-    try:
-        made.start()
-    except Exception as e:  # noqa: BLE001 - in any case nothing may stay behind, and no case can run
-        unexpected = f"{target.name} did not start: {type(e).__name__}: {e}"
-        runner.broken = e if isinstance(e, InfrastructureError) else InfrastructureError(unexpected)
-        made.stop()
-    except BaseException:
-        made.stop()
-        raise
+    with contextlib.ExitStack() as unfinished:
+        try:
+            with signals.deferred():  # what is half made cannot be stopped
+                made = kind_of(target).deployment(asked, run_dir, progress)
+                unfinished.callback(made.stop)
+        except InfrastructureError as e:
+            return NotStarted(e)
+        runner = Runner(target, made, control, worker)
+        try:
+            made.start()
+        except Exception as e:  # noqa: BLE001 - in any case nothing may stay behind, and no case can run
+            unexpected = f"{target.name} did not start: {type(e).__name__}: {e}"
+            runner.broken = e if isinstance(e, InfrastructureError) else InfrastructureError(unexpected)
+            made.stop()
+        unfinished.pop_all()
     return runner
