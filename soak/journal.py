@@ -15,6 +15,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ SCHEMA = 1
 """Version of the tables below. A journal of another version is refused, never guessed at."""
 
 FILE = "journal.sqlite"
-NO_PLACE = frozenset({"EACCES", "EPERM", "ENOENT", "ENOTDIR", "EEXIST", "EROFS", "ELOOP", "ENAMETOOLONG"})
+NO_PLACE = frozenset({"EACCES", "EPERM", "ENOENT", "ENOTDIR", "EEXIST", "ENOTEMPTY", "EROFS", "ELOOP", "ENAMETOOLONG"})
 """Errnos of a wrong results directory; other errors are the machine's."""
 
 Row = TypeVar("Row")
@@ -242,13 +243,35 @@ class Journal:
 
 
 def create(run_dir: Path, plan: dict[str, Any]) -> Journal:
-    """A new journal in a directory that is made for it, open for writing."""
+    """A new journal in a directory that is made for it, open for writing.
+
+    The directory has its name once the journal is whole. Whatever ends this before, a signal too, leaves nothing.
+    """
+    new = run_dir.with_name(f".{run_dir.name}.{os.getpid()}.new")
     try:
-        run_dir.mkdir(parents=True)
-        lock = _lock(run_dir)
-        # written under another name first, so that no reader ever sees half of it, even after kill -9
-        new = run_dir / f".{FILE}.new"
-        db = sqlite3.connect(new, isolation_level=None)
+        new.mkdir(parents=True)
+        lock = _lock(new)
+        _write_new(new / FILE, plan)
+        new.rename(run_dir)
+        db = _connect(run_dir / FILE)
+    except (OSError, sqlite3.OperationalError) as e:
+        shutil.rmtree(new, ignore_errors=True)
+        if isinstance(e, OSError) and errno.errorcode.get(e.errno or 0) in NO_PLACE:
+            raise UsageError(
+                f"{run_dir} cannot be created ({e.strerror}): name another directory with --results"
+            ) from e
+        raise InfrastructureError(
+            f"the journal in {run_dir} cannot be created: {e}", "name another directory with --results"
+        ) from e
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    return Journal(run_dir, db, lock)
+
+
+def _write_new(path: Path, plan: dict[str, Any]) -> None:
+    """An empty journal of that plan."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         for statement in _TABLES.split(";"):
             db.execute(statement)
@@ -260,18 +283,6 @@ def create(run_dir: Path, plan: dict[str, Any]) -> Journal:
                 )
         db.execute("INSERT INTO meta VALUES ('schema', ?), ('plan', ?)", (str(SCHEMA), _json(plan)))
         db.execute("COMMIT")
-        db.close()
-        new.rename(run_dir / FILE)
-        db = _connect(run_dir / FILE)
-    except (OSError, sqlite3.OperationalError) as e:
-        if isinstance(e, OSError) and errno.errorcode.get(e.errno or 0) in NO_PLACE:
-            raise UsageError(
-                f"{run_dir} cannot be created ({e.strerror}): name another directory with --results"
-            ) from e
-        raise InfrastructureError(
-            f"the journal in {run_dir} cannot be created: {e}", "name another directory with --results"
-        ) from e
-    return Journal(run_dir, db, lock)
 
 
 def open_existing(run_dir: Path, *, writable: bool) -> Journal:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from click.testing import CliRunner
@@ -18,6 +20,9 @@ from soak import journal as journals
 from soak.cli import soak
 from soak.judges.record import Record
 from soak.plan import Plan, jobs_of
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
@@ -71,6 +76,65 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
             journals.open_existing(tmp_path / "run", writable=True)
         journals.open_existing(tmp_path / "run", writable=False).close()
     assert not journals.in_use(tmp_path / "run")
+
+
+def interrupted_at(moment: int, directory: Path) -> bool:
+    """Create a journal and raise KeyboardInterrupt before the line of that number; whether it was reached."""
+    left = moment
+
+    def trace(frame: FrameType, event: str, _: object) -> TraceFunction | None:
+        nonlocal left
+        if frame.f_code.co_filename != journals.__file__:
+            return None
+        if event == "line":
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        journals.create(directory, {"seed": 7}).close()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_a_creation_that_is_interrupted_leaves_a_whole_journal_or_nothing(tmp_path: Path) -> None:
+    """It left a directory without a journal, which no command knew."""
+    left: set[str] = set()
+    moment = 0
+    while interrupted_at(moment, tmp_path / f"soak-{moment}"):
+        for path in tmp_path.iterdir():
+            with journals.open_existing(path, writable=False) as journal:
+                assert journal.plan == {"seed": 7}
+            left.add(path.name)
+        moment += 1
+    assert moment > 20
+    assert len(left) < moment / 4, "the name is given too early"
+
+
+def test_a_disk_that_is_full_at_the_creation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> NoReturn:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(journals, "_json", full)
+    with pytest.raises(InfrastructureError, match="cannot be created"):
+        journals.create(tmp_path / "run", {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_of_that_name_is_left_alone(tmp_path: Path) -> None:
+    journals.create(tmp_path / "run", {"seed": 7}).close()
+    with pytest.raises(UsageError, match="cannot be created"):
+        journals.create(tmp_path / "run", {"seed": 8})
+    with journals.open_existing(tmp_path / "run", writable=False) as journal:
+        assert journal.plan == {"seed": 7}
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_another_schema_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
