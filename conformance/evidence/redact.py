@@ -35,7 +35,7 @@ _PLACES = (
     (re.compile(r"/(?:home|Users|export/home)/[\w.@+-]+"), "<home>"),
 )
 """Directories of whatever machine the run was on: a record is also published from another one, or another checkout."""
-_LOGIN = re.compile(r"\bSSH to (?:[\w.+-]+@)?(?!127\.0\.0\.1\b|localhost\b)[\w.-]+")
+_LOGIN = re.compile(r"\bSSH to (?:[\w.+-]+@)?+(?!127\.0\.0\.1\b|localhost\b)[\w.-]+")
 _PLAIN = frozenset({"root", "user", "test", "build", "runner", "guest", "localhost", "debian"})
 """Names that many hosts and users have, and that are words of a record, too."""
 

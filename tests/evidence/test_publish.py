@@ -184,6 +184,21 @@ def test_nothing_private_of_the_machine_that_made_the_record_is_left(tmp_path: P
         assert kept in text, kept
 
 
+@pytest.mark.parametrize(
+    ("access", "published"),
+    [
+        ("SSH to root@127.0.0.1:40022", "SSH to root@127.0.0.1:40022"),
+        ("SSH to root@192.0.2.7:22", "SSH to <user>@<host>:22"),
+        ("SSH to vm", "SSH to <user>@<host>"),
+        ("launcher over TCP", "launcher over TCP"),
+    ],
+)
+def test_a_guest_of_this_host_is_named_and_no_other(access: str, published: str, tmp_path: Path) -> None:
+    record = load_run(sample.write(tmp_path, 1))
+    made = record.model_copy(update={"environment": record.environment.model_copy(update={"access": access})})
+    assert redacted(made, {}).environment.access == published
+
+
 def test_the_command_writes_record_and_reports_and_no_logs(run: Path, tmp_path: Path) -> None:
     (run / "machine-x").mkdir()
     (run / "machine-x" / "console.log").write_text("secret")
