@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import click
 
 from conformance.catalogue.index import families, index
-from conformance.errors import SuiteError, UsageError
+from conformance.errors import InfrastructureError, SuiteError, UsageError
 from conformance.evidence.host import CHECKOUT
 from conformance.selftest.alone import Family, elsewhere, families_of
-from conformance.selftest.bench import TARGETS, FaultyRunner, Item, collected, missed, on_mutant, served
+from conformance.selftest.bench import TARGETS, FaultyRunner, Item, collected, missed, on_mutant, served, temporary
 from conformance.selftest.declared import MessageFault, SourceFault, declared
 from conformance.selftest.progress import Progress
 from conformance.sut.command_line import WORD
 from conformance.vocabulary import LAYERS
+from guests.host import signals
+from guests.host.processes import end_with_parent
 
 FAULTS = CHECKOUT / "tests" / "mutants"
 NOWHERE = {
@@ -178,10 +180,9 @@ def _run(tasks: Sequence[Task], jobs: int, progress: Progress) -> Iterator[Outco
         done += 1
         yield Outcome(**progress.done[name])
     tasks = [task for task in tasks if not all(name in progress.done for name in task.names)]
-    with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
-        running = [pool.submit(_try, task) for task in tasks]
+    with ProcessPoolExecutor(jobs, get_context("fork"), _forked, (os.getpid(),)) as pool:
         try:
-            for one in as_completed(running):
+            for one in as_completed([pool.submit(_try, task) for task in tasks]):
                 for outcome in one.result():
                     if outcome.name in progress.done:
                         continue  # of a task that was interrupted before its last one
@@ -192,21 +193,34 @@ def _run(tasks: Sequence[Task], jobs: int, progress: Progress) -> Iterator[Outco
                     yield outcome
                 if sys.stderr.isatty() or done == total or done % 10 == 0:
                     click.echo(f"assay9: {done} of {total} faults tried", err=True)
-        except BaseException:
+        except BrokenProcessPool:
+            raise InfrastructureError(
+                "a process of the self test was killed (out of memory? `dmesg` says so)",
+                "run it again, with fewer --jobs or with --progress",
+            ) from None
+        finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            for child in active_children():
+                child.terminate()
+
+
+def _forked(parent: int) -> None:
+    signals.pooled()
+    end_with_parent(parent=parent)
 
 
 def _try(task: Task) -> list[Outcome]:
     """Try the faults of one task, in a process of its own."""
+    with signals.task():
+        return _tried(task)
+
+
+def _tried(task: Task) -> list[Outcome]:
     if task.family:
         return [_try_alone(task)]
     if isinstance(task.faults[0], SourceFault):
         return [_try_source(fault) for fault in task.faults if isinstance(fault, SourceFault)]
-    with (
-        tempfile.TemporaryDirectory(prefix="assay9-selftest-") as directory,
-        served(task.target, Path(directory)) as runner,
-    ):
+    with temporary("assay9-selftest-") as directory, served(task.target, directory) as runner:
         return [_try_messages(runner, fault) for fault in task.faults if isinstance(fault, MessageFault)]
 
 

@@ -36,6 +36,7 @@ from conformance.sut.asked import asked_of
 from conformance.sut.load import load
 from conformance.transports.base import Link
 from guests.agent import packing
+from guests.host import signals
 
 SOURCES = {"server": Path("reference_server"), "guest": Path("guests/agent/payload")}
 """Whose fault it is -> the sources that are copied and changed."""
@@ -92,7 +93,7 @@ def collected(layer: str, target: str = "") -> dict[str, list[Item]]:
     taken = _Collector()
     words = [str(CASES / layer), f"--target={target or TARGETS[layer]}", f"--layer={layer}", "--all", "--collect-only"]
     words += ["-q", "-p", "no:hypothesispytest", "-p", "no:cacheprovider"]
-    with contextlib.redirect_stdout(io.StringIO()):
+    with signals.borrowed(), contextlib.redirect_stdout(io.StringIO()):
         status = pytest.main(words, plugins=[taken])
     if not taken.items:
         raise SuiteError(f"the cases of layer {layer} cannot be collected: pytest ended with {status}")
@@ -111,14 +112,21 @@ def collected(layer: str, target: str = "") -> dict[str, list[Item]]:
 def made(fault: SourceFault) -> Iterator[Path]:
     """A directory with the faulty copy of the sources, in their place. Raises SuiteError where the fault does not fit
     its file."""
-    directory = Path(tempfile.mkdtemp(prefix="assay9-mutant-"))
-    try:
+    with temporary("assay9-mutant-") as directory:
         sources = SOURCES[fault.of]
         shutil.copytree(CHECKOUT / sources, directory / sources, ignore=shutil.ignore_patterns("__pycache__"))
         put_in(fault, directory / sources)
         yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def temporary(prefix: str) -> Iterator[Path]:
+    """A directory that is removed with all that is in it, whenever a signal arrives."""
+    with contextlib.ExitStack() as stack:
+        with signals.deferred():
+            directory = Path(tempfile.mkdtemp(prefix=prefix))
+            stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        yield directory
 
 
 def put_in(fault: SourceFault, sources: Path) -> str:
@@ -148,11 +156,11 @@ def on_target(
 
     Raises UsageError, InfrastructureError.
     """
-    runner = start(asked_of(load(target), given, (layer,)), directory, lambda _: None, "main", "never", layer)
-    try:
+    with contextlib.ExitStack() as stack:
+        with signals.deferred():
+            runner = start(asked_of(load(target), given, (layer,)), directory, lambda _: None, "main", "never", layer)
+            stack.callback(runner.stop)
         return list(_judged(runner, items, enough))
-    finally:
-        runner.stop()
 
 
 @contextmanager
@@ -239,13 +247,13 @@ class FaultyRunner(WireRunner):
 def served(target: str, directory: Path, given: Mapping[str, Any] | None = None) -> Iterator[FaultyRunner]:
     """A runner on a server of that target. Raises UsageError, InfrastructureError."""
     runner = FaultyRunner(asked_of(load(target), given or {}, ("wire",)), directory, "main")
-    runner.start()
-    try:
+    with contextlib.ExitStack() as stack:
+        with signals.deferred():
+            stack.callback(runner.stop)
+            runner.start()
         if runner.broken is not None:
             raise runner.broken
         yield runner
-    finally:
-        runner.stop()
 
 
 def missed(fault: SourceFault | MessageFault, found: Sequence[Found]) -> str:

@@ -115,6 +115,37 @@ def deferred() -> Iterator[None]:
         check()
 
 
+@contextlib.contextmanager
+def borrowed() -> Iterator[None]:
+    """After the block, signals do what they did before it: a program that it calls as a function, such as pytest, has
+    begun and ended its own work. Raises `Interrupted` at the end where a signal arrived meanwhile."""
+    before = _state.phase
+    try:
+        yield
+    finally:
+        _state.phase = before
+    check()
+
+
+def pooled() -> None:
+    """Call in a process that was forked to do tasks: a signal ends it at once, or interrupts the task that it does."""
+    _state.phase, _state.quiet, _state.raised, _state.first = _Phase.IDLE, True, False, None
+    _state.children.clear()
+
+
+@contextlib.contextmanager
+def task() -> Iterator[None]:
+    """The block is one task of a process that was forked to do tasks. A signal ends the process when the task has
+    cleaned up."""
+    working()
+    try:
+        yield
+    finally:
+        idle()
+        if (status := exit_status()) is not None:
+            os._exit(status)
+
+
 def exit_status(number: signal.Signals | None = None) -> int | None:
     """The exit status for that signal, or for the first that arrived; None where none did."""
     number = number or _state.first

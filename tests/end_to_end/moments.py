@@ -1,7 +1,8 @@
 """A command that signals itself at a moment of its own course, so that no test depends on the speed of the machine.
 
 The command runs with a `sitecustomize` module that waits for the moment: the import of a module, the opening of a file,
-the start of a process, or the interpreter's end. Then it sends the signals: one, or one every fifth of a second.
+the start of a process, or the interpreter's end; that of a process that it forked, too. Then the command gets the
+signals: one, or one every fifth of a second.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ DISPOSITION = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CODE = """
 import os, signal, sys
 moment, number, again = (os.environ.pop(name, "") for name in ("A9_MOMENT", "A9_SIGNAL", "A9_AGAIN"))
-fired = []
+fired, command = [], os.getpid()
 
 def fire():
     if fired:
@@ -29,9 +30,9 @@ def fire():
             import time
             while True:
                 time.sleep(0.2)
-                os.kill(os.getpid(), int(number))
+                os.kill(command, int(number))
         threading.Thread(target=go_on, daemon=True).start()
-    os.kill(os.getpid(), int(number))
+    os.kill(command, int(number))
 
 kind, _, what = moment.partition(" ")
 if kind == "import":

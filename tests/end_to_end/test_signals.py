@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -14,6 +15,9 @@ STATUS = {INT: 130, TERM: 143, HUP: 143}
 RUN = ["run", "local", "--layer", "vfs", "--family", "mode", "-k", "MODE-002", "--jobs", "1", "-s"]
 RUN_BY_WORKERS = [*RUN[:-2], "2"]
 SOAK = ["soak", "local", "--workload", "tree", "--iterations", "1000"]
+
+
+SELFTEST = ["selftest", "--layer", "wire", "-k", "walk", "--jobs", "2"]
 
 
 @pytest.mark.parametrize(
@@ -61,3 +65,27 @@ def test_a_signal_that_is_ignored_from_the_start_stays_ignored(tmp_path: Path) -
     for number, status in ((INT, 0), (TERM, 143)):
         done = signalled(["guest", "list"], "import guests.cli", number, tmp_path, prepare=ignoring_interrupts)
         assert done.returncode == status, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("moment", "number", "again"),
+    [
+        ("open test_walk.py", INT, False),
+        ("tempfile.mkdtemp assay9-mutant-", TERM, True),
+        ("subprocess.Popen reference_server", TERM, False),
+        ("subprocess.Popen reference_server", INT, True),
+    ],
+)
+def test_a_self_test_ends_with_all_that_it_started(
+    moment: str, number: signal.Signals, again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "tmp"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+    done = signalled(SELFTEST, moment, number, tmp_path, again=again)
+    assert done.returncode == STATUS[number], done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    machines = place / f"assay9-{os.getuid()}"
+    left = [path for path in place.rglob("*") if path not in (machines, machines / "running")]
+    assert left == [], "only the directories of the user's machines stay, empty"
+    assert "share" not in done.stdout, "it went on to its end"
