@@ -20,6 +20,7 @@ from typing import Any
 
 from guests.access.shell import Shell
 from guests.agent.by_name import ByName  # noqa: F401 - it imports every module that declares ops
+from guests.agent.payload.cases import FORGET
 from guests.agent.payload.declare import OPS
 from guests.agent.wire import decode
 from guests.host.lines import LineChannel
@@ -387,7 +388,7 @@ class ShellOps:
         """See the agent's op."""
         self._root = path
         script = f"rm -rf {shlex.quote(remove)}; " if remove is not None else ""
-        script += "echo 2 > /proc/sys/vm/drop_caches; " * (3 if drop_caches else 0)
+        script += "".join(f"echo {what} > /proc/sys/vm/drop_caches; " for what in (FORGET if drop_caches else ()))
         self._run(script + f"cd {shlex.quote(path)}")
 
     def end_case(self) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from conformance.case import CASES, Case, case
 from conformance.evidence.models import CaseResult
 from conformance.run.mounted import Runner
-from conformance.vfs.mount_options import DEFAULT
+from conformance.vfs.mount_options import DEFAULT, MountOptions
 from conformance.vfs.share import Share
 
-Run = Callable[[Callable[[Share], None]], CaseResult]
+
+class Run(Protocol):
+    """Runs a body as a case, on a share that is mounted so."""
+
+    def __call__(self, body: Callable[[Share], None], mount: MountOptions = DEFAULT) -> CaseResult: ...
 
 
 def harmless(share: Share) -> None:
@@ -37,8 +42,8 @@ def declared(body: Callable[[Share], None]) -> Case:
 def on(runner: Runner) -> Run:
     """A function that runs a body on the share of that runner."""
 
-    def run(body: Callable[[Share], None]) -> CaseResult:
+    def run(body: Callable[[Share], None], mount: MountOptions = DEFAULT) -> CaseResult:
         made = declared(body)
-        return runner.run(made, "", DEFAULT, made.function)[0]
+        return runner.run(made, "", mount, made.function)[0]
 
     return run

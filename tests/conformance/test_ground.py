@@ -27,6 +27,7 @@ from conformance.sut.local.tables import LocalTarget
 from conformance.sut.parts.process import ServerProcess
 from conformance.sut.uml.deployment import UmlDeployment
 from conformance.sut.uml.tables import UmlTarget
+from conformance.vfs.mount_options import MountOptions
 from conformance.vfs.share import Share
 from guests.agent.clock import MOST_OFFSET
 from guests.host import endings
@@ -473,6 +474,23 @@ def test_a_guest_whose_clock_went_wrong_is_started_again(uml: tuple[Run, UmlDepl
     assert run(harmless).verdict == "pass"
     again = deployment._clock.read()
     assert abs(again.offset) - again.unsure <= MOST_OFFSET
+
+
+@marked
+def test_a_guest_that_caches_forgets_the_pages_of_earlier_cases(uml: tuple[Run, UmlDeployment]) -> None:
+    """An inode that has pages is not evicted by dropping inodes alone; the host may have given its number away."""
+    run, deployment = uml
+    kept, loose = f"{deployment.inside_root}/kept", MountOptions(cache="loose")
+    deployment.outside.calls.create(f"{deployment.outside_root}/kept", b"content")
+
+    def reads(share: Share) -> None:
+        harmless(share)
+        assert share.inside.agent.calls.read_text(kept) == "content"
+
+    for _ in range(2):
+        seen = run(reads, loose)
+        assert seen.verdict == "pass", seen.reason
+        assert seen.message_counts.get("Tread"), seen.message_counts
 
 
 @needs_root

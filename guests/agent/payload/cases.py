@@ -16,6 +16,13 @@ from guests.agent.payload.state import FD_PATHS, HERE, KEPT, open_descriptors
 from guests.agent.payload.trace import TRACE_FDS, trace_begin, trace_end
 from guests.agent.payload.values import Platforms
 
+FORGET = ("3", "2", "2")
+"""What is written to /proc/sys/vm/drop_caches so that a guest knows no file of earlier cases by its inode number.
+
+Pages first: since Linux 5.16 an inode that has any is not evicted ("vfs: keep inodes with page cache off the inode
+shrinker LRU"). Then twice more, because a dentry that was used lately gets a second chance.
+"""
+
 
 @op()
 def setroot(path: str) -> None:
@@ -68,15 +75,14 @@ def begin_case(path: str, drop_caches: bool = False, remove: str | None = None, 
     """Begin a case on a share: names below `path`, which is held, and nothing traced yet where there is tracing.
 
     `remove`: a directory of the control file system that is no longer wanted. `drop_caches`: the guest still knows
-    earlier cases' files by inode number, which the host has used again, so that dentries and inodes are dropped;
-    several times, because the kernel gives a dentry that was used lately a second chance.
+    earlier cases' files by inode number, which the host has used again, so that dentries and inodes are dropped.
     """
     reset()
     if remove is not None:
         rmtree(os.fsencode(remove))
     setroot(path)
-    for _ in range(3 if drop_caches and HERE_IS is LINUX else 0):
-        write_text(b"/proc/sys/vm/drop_caches", "2")
+    for what in FORGET if drop_caches and HERE_IS is LINUX else ():
+        write_text(b"/proc/sys/vm/drop_caches", what)
     HERE.root_fd = os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
     if trace:
         trace_begin()
