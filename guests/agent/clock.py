@@ -105,8 +105,9 @@ class Rate:
 class GuestClock:
     """The clock of one guest."""
 
-    def __init__(self, tell: Tell, host: Host = time) -> None:
-        self._tell, self._host = tell, host
+    def __init__(self, tell: Tell, host: Host = time, resolution: float = 0.0) -> None:
+        """`resolution`: seconds by which a reading may differ from the clock itself."""
+        self._tell, self._host, self._resolution = tell, host, resolution
 
     def read(self) -> Reading:
         """Read both clocks; the best of several attempts where the machine is busy."""
@@ -162,7 +163,10 @@ class GuestClock:
         guest_day, guest = self._tell(step_ns)
         half = (self._host.monotonic_ns() - begun) / 2
         return Reading(
-            host=(begun + half) / 1e9, guest=guest / 1e9, offset=(guest_day - day - half) / 1e9, unsure=half / 1e9
+            host=(begun + half) / 1e9,
+            guest=guest / 1e9,
+            offset=(guest_day - day - half) / 1e9,
+            unsure=half / 1e9 + self._resolution,
         )
 
 
@@ -204,6 +208,6 @@ def check_and_set(channel: LineChannel) -> Rate:
         channel.close()
 
 
-def wrong_clock(rate: Rate) -> WrongClock:
+def wrong_clock(rate: Rate, remedy: str = "run again") -> WrongClock:
     """The error for a guest whose clock runs at the wrong rate."""
-    return WrongClock(f"the guest's clock runs {rate}", "its kernel measured it on a busy machine: run again")
+    return WrongClock(f"the guest's clock runs {rate}", f"its kernel measured it on a busy machine: {remedy}")

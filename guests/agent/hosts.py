@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from guests.access.destination import Destination
 from guests.access.shell import Result, Shell
+from guests.agent.clock import GuestClock
 from guests.agent.link import LocalChannel
 from guests.agent.packing import agent_source
 from guests.agent.shell_channel import ShellChannel
@@ -170,3 +171,15 @@ def reach(destination: Destination | None, config: Path | None = None) -> Host:
     from guests.access.connection import connect  # noqa: PLC0415 - 100 ms of paramiko, as in hosts that need none
 
     return SshHost(connect(destination, config))
+
+
+def uptime(host: Host) -> GuestClock:
+    """The monotonic clock of a Linux machine, as a command shows it: without an agent, and it cannot be set."""
+
+    def tell(_: int) -> tuple[int, int]:
+        said = host.run(["cat", "/proc/uptime"])
+        if not said.ok:
+            raise InfrastructureError(f"{host.where}: /proc/uptime cannot be read: {said.stderr.strip()}")
+        return 0, round(float(said.stdout.split()[0]) * 1e9)
+
+    return GuestClock(tell, resolution=0.01)

@@ -6,6 +6,7 @@ share is shown to be the directory, what is left, and whom a connection that is 
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from conformance.ground import GroundLost
 from conformance.sut.attach import deployment as attaching
 from conformance.sut.attach.facts import Facts
 from conformance.vfs.mount_options import DEFAULT, MountOptions
+from guests.agent.clock import GuestClock, WrongClock
 from tests.attach.conftest import SHOWN, Machines
 
 
@@ -43,6 +45,14 @@ def test_a_share_that_is_not_the_directory_is_refused_at_once(machines: Machines
     with pytest.raises(UsageError, match=r"is not the directory .*/another on host of host: what is written there"):
         attached.start()
     assert machines.left() == [] and list((tmp_path / "another").iterdir()) == []
+
+
+def test_a_guest_whose_clock_runs_wrong_is_refused(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = GuestClock(lambda _: (0, time.monotonic_ns() * 12))
+    monkeypatch.setattr(attaching, "uptime", lambda host: fast)
+    with pytest.raises(WrongClock, match=r"the guest's clock runs 1[12]\.\d+ times .* — .*: boot the guest again"):
+        machines.attach().start()
+    assert machines.left() == []
 
 
 def test_a_directory_that_there_is_not_is_refused(machines: Machines) -> None:

@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,11 +20,13 @@ import pytest
 from conformance.errors import InfrastructureError
 from conformance.sut.asked import asked_of
 from conformance.sut.attach import deployment as attaching
+from conformance.sut.hypervisor import deployment as hypervising
 from conformance.sut.hypervisor.deployment import HypervisorDeployment
 from conformance.sut.load import load
 from conformance.sut.registry import kind_of
 from guests.access.destination import Destination
-from guests.agent.hosts import reach
+from guests.agent.clock import GuestClock, WrongClock
+from guests.agent.hosts import Host, reach
 from guests.agent.link import AgentLink
 from tests.ssh_server import SshServer
 
@@ -73,6 +76,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hypervisor
 
     for name, function in {"mounted": mounted, "mount_9p": mount, "unmount": unmount}.items():
         monkeypatch.setattr(attaching, name, function)
+    monkeypatch.setattr(hypervising, "_CLOCK", 0.1)
     (tmp_path / "mine.toml").write_text(TOML)
     guest, host = SshServer(tmp_path, "guest"), SshServer(tmp_path, "host")
     with guest.running(), host.running():
@@ -167,3 +171,23 @@ def test_a_machine_that_ends_while_its_guest_boots_is_no_wait(
     monkeypatch.setattr(made, "_prepare", prepare)
     with pytest.raises(InfrastructureError, match=r"the machine ended before its guest answered: started"):
         made.start()
+
+
+@pytest.mark.parametrize("boots", [1, 3])
+def test_a_guest_that_mismeasured_its_clock_is_started_again(
+    made: HypervisorDeployment, monkeypatch: pytest.MonkeyPatch, boots: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its kernel counted 12 times too fast for as long as it ran: no setting of its time lasts."""
+    wrong = list(range(boots))
+
+    def uptime(host: Host) -> GuestClock:
+        rate = 12 if wrong and wrong.pop() is not None else 1
+        return GuestClock(lambda _: (0, time.monotonic_ns() * rate))
+
+    monkeypatch.setattr(hypervising, "uptime", uptime)
+    if boots == 3:
+        with pytest.raises(WrongClock, match=r"the guest's clock runs 1[12]\.\d+ times as fast as this host's"):
+            made.start()
+        return
+    made.start()
+    assert "so that the guest is started again" in capsys.readouterr().out and made.trouble() is None

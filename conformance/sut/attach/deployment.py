@@ -28,7 +28,8 @@ from conformance.sut.spec import Target
 from conformance.vfs.deployment import Progress
 from conformance.vfs.mount_options import DEFAULT, MountOptions, in_force
 from conformance.virtio.guest_pci import GuestBus
-from guests.agent.hosts import Host, reach
+from guests.agent.clock import rate_between, wrong_clock
+from guests.agent.hosts import Host, reach, uptime
 from guests.agent.link import AgentLink
 from guests.words import unknown
 
@@ -118,10 +119,14 @@ class AttachDeployment(ShareDeployment):
         """See Deployment. Raises UsageError where the share is not the directory that it is said to be."""
         try:
             self._connect()
+            clock = uptime(self._hosts["guest"])
+            begun = clock.glance()
             self._make_directories()
             self._mount_first()
             self._compare_tokens()
             self._learn()
+            if (rate := rate_between(begun, clock.glance())).wrong:
+                raise wrong_clock(rate, "boot the guest again")
         except BaseException:
             self.stop()
             raise

@@ -23,13 +23,17 @@ from conformance.sut.hypervisor.tables import HypervisorTable, filled
 from conformance.sut.parts.linux_guest import tell
 from conformance.vfs.deployment import Progress
 from guests.access import destination
-from guests.agent.clock import GuestClock
-from guests.agent.hosts import Host, reach
+from guests.agent.clock import GuestClock, Rate, rate_between, wrong_clock
+from guests.agent.hosts import Host, reach, uptime
 from guests.machines.console import ConsoleWatch
 
 _FREE_PORT = "python3 -c 'import socket; s = socket.socket(); s.bind((\"127.0.0.1\", 0)); print(s.getsockname()[1])'"
 _LOOK = 1.0
 """Seconds between two attempts to reach a guest that boots, at least."""
+_BOOTS = 3
+"""Boots until a guest's kernel has measured the speed of its clock right; on an idle host the first does."""
+_CLOCK = 1.0
+"""Seconds over which that speed is looked at."""
 
 
 class HypervisorDeployment(AttachDeployment):
@@ -74,7 +78,7 @@ class HypervisorDeployment(AttachDeployment):
             self.vm.make_backing()
             self.progress(f"starting {self._values['name']} on {self._operator.where}")
             self.vm.start()
-            self._await_guest()
+            self._await_booted()
             self.vm.save()
         except BaseException:
             self.stop()
@@ -102,6 +106,33 @@ class HypervisorDeployment(AttachDeployment):
     def _needs_port(self) -> bool:
         texts = [text for _, text in self.own.commands()]
         return "port" not in self._values and any("{port}" in text for text in (*texts, self._guest_text))
+
+    def _await_booted(self) -> None:
+        """Wait for the guest; one whose clock runs at the wrong speed boots again.
+
+        Raises InfrastructureError, and WrongClock where no boot gets it right.
+        """
+        for left in reversed(range(_BOOTS)):
+            self._await_guest()
+            rate = self._clock_rate()
+            if not rate.wrong:
+                return
+            if not left:
+                raise wrong_clock(rate)
+            self.progress(f"the guest's clock runs {rate}, so that the guest is started again")
+            self._close_console()
+            self.vm.boot_again()
+
+    def _clock_rate(self) -> Rate:
+        """How fast the guest's clock runs, roughly: each look is a command over SSH."""
+        host = reach(self.attached.guest, self.attached.ssh_config)
+        try:
+            clock = uptime(host)
+            first = clock.glance()
+            time.sleep(_CLOCK)
+            return rate_between(first, clock.glance())
+        finally:
+            host.close()
 
     def _await_guest(self) -> None:
         """Open the console, hold its dialogue, and wait until SSH answers. Raises InfrastructureError."""
@@ -185,17 +216,22 @@ class HypervisorDeployment(AttachDeployment):
         self._close_links()
         if (guest := self._hosts.pop("guest", None)) is not None:
             guest.close()  # it may not have noticed that the guest is gone
-        if self._console is not None:
-            self._console.close()
+        self._close_console()
         self._restored = self.vm.reset()
         if self.vm.not_restored:
             self.progress(f"machine.restore failed, so that the machine was reset: {self.vm.not_restored}")
-        self._await_guest()
-        if not self._restored:
+        if self._restored:
+            self._await_guest()
+        else:
+            self._await_booted()
             self.vm.save()
         super().recover()
         if self._restored:
             GuestClock(partial(tell, self.inside)).set()
+
+    def _close_console(self) -> None:
+        if self._console is not None:
+            self._console.close()
 
     def stop(self) -> None:
         if self._machine is None or "guest" in self._hosts:
@@ -208,8 +244,7 @@ class HypervisorDeployment(AttachDeployment):
             except InfrastructureError as error:
                 left.append(str(error))
             left += machine.remove_backing()
-        if self._console is not None:
-            self._console.close()
+        self._close_console()
         if self._operator is not None:
             with contextlib.suppress(TimeoutError):
                 self._operator.run(["rm", "-rf", self._run])

@@ -80,11 +80,12 @@ class Machine(HostMounts, Power):
             if done.ok:
                 return True
             self.not_restored = _said(done)
-        self._saved = False
-        self._boot_again()
+        self.boot_again()
         return False
 
-    def _boot_again(self) -> None:
+    def boot_again(self) -> None:
+        """A fresh start; what was saved before is of no use any more. Raises InfrastructureError."""
+        self._saved = False
         if self._table.reset and self.alive():
             self._must("machine.reset", self._table.reset)
             return
